@@ -1,0 +1,1 @@
+"""Cycle models: the value of every output port of a block in every cycle, computed from its contract."""

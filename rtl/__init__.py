@@ -1,0 +1,1 @@
+"""Amaranth components of the generator, its configuration, and emission to Verilog."""

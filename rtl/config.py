@@ -1,0 +1,256 @@
+"""Configuration of a chip: every size, and every rule that a legal chip obeys.
+
+The tree is ``ChipConfig`` -> ``PodConfig`` -> ``ArrayConfig`` and ``ChipConfig`` -> ``MemoryConfig``. All are frozen
+and keyword-only; an illegal value or combination raises `ConfigError` with a sentence that names the rule and the value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PRESET_DIRECTORY = Path(__file__).with_name("presets")
+
+
+class ConfigError(ValueError):
+    """A configuration breaks a rule; the message names the rule and the offending value."""
+
+
+def _check_range(owner: object, name: str, low: int, high: int) -> None:
+    value = getattr(owner, name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{name} must be an integer, got {value!r}")
+    if not low <= value <= high:
+        raise ConfigError(f"{name} must be between {low} and {high}, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayConfig:
+    """Geometry and number formats of one weight-stationary array of int8 multipliers.
+
+    Activations are broadcast over the columns of a group and products of the rows of a group are summed in one adder
+    tree; registers stand only between groups. ``1 x 1`` groups are the classic systolic array.
+    """
+
+    rows: int
+    cols: int
+    group_rows: int = 1
+    group_cols: int = 1
+    psum_width: int = 32
+
+    def __post_init__(self) -> None:
+        _check_range(self, "rows", 1, 256)
+        _check_range(self, "cols", 1, 256)
+        _check_range(self, "group_rows", 1, 64)
+        _check_range(self, "group_cols", 1, 64)
+        _check_range(self, "psum_width", 17, 32)
+        if self.rows % self.group_rows:
+            raise ConfigError(f"rows ({self.rows}) must be a multiple of group_rows ({self.group_rows})")
+        if self.cols % self.group_cols:
+            raise ConfigError(f"cols ({self.cols}) must be a multiple of group_cols ({self.group_cols})")
+
+    @property
+    def row_groups(self) -> int:
+        return self.rows // self.group_rows
+
+    @property
+    def col_groups(self) -> int:
+        return self.cols // self.group_cols
+
+    @property
+    def multipliers(self) -> int:
+        return self.rows * self.cols
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a row of activations at the skew inputs to its row of partial sums at the deskewed outputs."""
+        return self.row_groups + self.col_groups
+
+    @property
+    def max_reduction(self) -> int:
+        """Largest K of a GEMM for which no partial sum can wrap, whatever the int8 operands."""
+        return min(2**16, (2 ** (self.psum_width - 1) - 1) // 2**14)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodConfig:
+    """One pod: an array, its local accumulators and its two job queues.
+
+    ``accumulator_rows``: depth of the local accumulator memory in rows of ``cols`` partial sums; 0 leaves it out.
+    ``load_queue_depth``, ``stream_queue_depth``: jobs. ``time_width``: bits of a start time, so an epoch lasts fewer than
+    ``2**time_width`` cycles. ``count_width``: bits of each loop count of a stream job.
+    """
+
+    array: ArrayConfig
+    accumulator_rows: int = 0
+    load_queue_depth: int = 4
+    stream_queue_depth: int = 4
+    time_width: int = 24
+    count_width: int = 16
+
+    def __post_init__(self) -> None:
+        _check_range(self, "accumulator_rows", 0, 65536)
+        _check_range(self, "load_queue_depth", 2, 64)
+        _check_range(self, "stream_queue_depth", 2, 64)
+        _check_range(self, "time_width", 8, 32)
+        _check_range(self, "count_width", 4, 24)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryConfig:
+    """The fixed-latency memory that a pod sees: ``banks`` of each kind (X, W, P) over ``planes`` copies of the network.
+
+    ``x_words``, ``w_words``, ``p_words``: words of one bank; a word is one row of ``rows`` activations, ``cols`` weights or
+    ``cols`` partial sums. ``latency``: cycles from a read request on a pod's port to the word on its data input.
+    """
+
+    banks: int = 1
+    planes: int = 1
+    x_words: int
+    w_words: int
+    p_words: int
+    latency: int = 4
+
+    def __post_init__(self) -> None:
+        _check_range(self, "banks", 1, 256)
+        _check_range(self, "planes", 1, 8)
+        for name in ("x_words", "w_words", "p_words"):
+            _check_range(self, name, 2, 2**22)
+        _check_range(self, "latency", 1, 64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChipConfig:
+    """A whole chip. ``pods`` is 1 in this version: one pod on a fixed-latency memory."""
+
+    name: str
+    pods: int = 1
+    pod: PodConfig
+    memory: MemoryConfig
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.isidentifier() or not self.name.isascii():
+            raise ConfigError(f"name must be an ASCII identifier (letters, digits, underscores), got {self.name!r}")
+        _check_range(self, "pods", 1, 256)
+        if self.pods != 1:
+            raise ConfigError(f"pods must be 1 until the butterfly network is there to connect more, got {self.pods}")
+        if self.memory.w_words < self.array.rows:
+            raise ConfigError(
+                f"w_words ({self.memory.w_words}) must hold at least one weight tile of rows ({self.array.rows}) words"
+            )
+        if 2**self.pod.time_width < 8 * (self.array.rows + self.write_latency):
+            raise ConfigError(
+                f"time_width ({self.pod.time_width}) is too small: an epoch of 2**time_width cycles must hold at least "
+                f"8 weight loads with their latency ({8 * (self.array.rows + self.write_latency)} cycles)"
+            )
+
+    @property
+    def array(self) -> ArrayConfig:
+        return self.pod.array
+
+    @property
+    def write_latency(self) -> int:
+        """Cycles from a pod's request for a word of activations to the partial sums of that word on its write port."""
+        return self.memory.latency + self.array.latency + 1
+
+    def replace(self, **changes: int | str) -> ChipConfig:
+        """A copy with fields changed, wherever in the tree they stand: ``config.replace(rows=8, latency=2)``."""
+        array = _changed(self.pod.array, changes)
+        pod = dataclasses.replace(_changed(self.pod, changes), array=array)
+        memory = _changed(self.memory, changes)
+        top = {name: changes.pop(name) for name in ("name", "pods") if name in changes}
+        if changes:
+            raise ConfigError(f"unknown configuration fields: {', '.join(sorted(changes))}")
+        return dataclasses.replace(self, pod=pod, memory=memory, **top)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def to_toml(self) -> str:
+        """The configuration as TOML text that `from_toml` reads back to an equal configuration."""
+        lines: list[str] = []
+
+        def table(path: str, content: dict[str, Any]) -> None:
+            if path:
+                lines.extend(["", f"[{path}]"])
+            for key, value in content.items():
+                if not isinstance(value, dict):
+                    lines.append(f'{key} = "{value}"' if isinstance(value, str) else f"{key} = {value}")
+            for key, value in content.items():
+                if isinstance(value, dict):
+                    table(f"{path}.{key}" if path else key, value)
+
+        table("", self.to_dict())
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> ChipConfig:
+        top = dict(content)
+        pod = _table(top.pop("pod", None), "pod")
+        array = _build(ArrayConfig, _table(pod.pop("array", None), "pod.array"), "pod.array")
+        memory = _build(MemoryConfig, _table(top.pop("memory", None), "memory"), "memory")
+        return _build(cls, top, "", pod=_build(PodConfig, pod, "pod", array=array), memory=memory)
+
+    @classmethod
+    def from_toml(cls, text: str) -> ChipConfig:
+        try:
+            content = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"not valid TOML: {error}") from error
+        return cls.from_dict(content)
+
+
+def _changed(node: Any, changes: dict[str, Any]) -> Any:
+    own = {f.name for f in dataclasses.fields(node)} & changes.keys()
+    return dataclasses.replace(node, **{name: changes.pop(name) for name in own})
+
+
+def _table(value: object, path: str) -> dict[str, Any]:
+    if value is None:
+        raise ConfigError(f"table [{path}] is missing")
+    if not isinstance(value, dict):
+        raise ConfigError(f"[{path}] must be a table, got {value!r}")
+    return dict(value)
+
+
+def _build(kind: type, content: dict[str, Any], path: str, **children: object) -> Any:
+    where = f"table [{path}]" if path else "the top level"
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.name not in children}
+    unknown = sorted(content.keys() - fields.keys())
+    if unknown:
+        raise ConfigError(f"unknown key {unknown[0]!r} in {where}; allowed: {', '.join(fields)}")
+    missing = sorted(n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in content)
+    if missing:
+        raise ConfigError(f"key {missing[0]!r} is missing in {where}")
+    return kind(**content, **children)
+
+
+def preset_names() -> list[str]:
+    """Names of the configurations that come with the generator, smallest first."""
+    found = [path.stem for path in PRESET_DIRECTORY.glob("*.toml")]
+    return sorted(found, key=lambda name: (_preset(name).array.multipliers, name))
+
+
+def _preset(name: str) -> ChipConfig:
+    return ChipConfig.from_toml((PRESET_DIRECTORY / f"{name}.toml").read_text())
+
+
+def load_config(name_or_path: str | Path) -> ChipConfig:
+    """The configuration named: a preset, or the path of a TOML file."""
+    path = Path(name_or_path)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise ConfigError(f"configuration file {str(path)!r} does not exist")
+        try:
+            return ChipConfig.from_toml(path.read_text())
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+    if str(name_or_path) not in preset_names():
+        raise ConfigError(
+            f"unknown preset {str(name_or_path)!r}; presets are {', '.join(preset_names())} "
+            "(a path that ends in .toml names a file)"
+        )
+    return _preset(str(name_or_path))
