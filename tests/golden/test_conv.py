@@ -31,7 +31,8 @@ def session(attributes: str) -> onnxruntime.InferenceSession:
 
 def offset(array: NDArray[np.int8]) -> NDArray[np.uint8]:
     # Both operands go to onnxruntime as uint8 with zero point 128: on x86 without VNNI its sums of two
-    # products of uint8 and int8 saturate at 16 bits, those of uint8 and uint8 do not. It pads with the zero point.
+    # products of uint8 and int8 saturate at 16 bits, those of uint8 and uint8 do not. It pads with the
+    # zero point.
     return (array.astype(np.int16) + 128).astype(np.uint8)
 
 

@@ -1,0 +1,1 @@
+"""Test bench: Verilator builds, simulation models, cocotb roles."""

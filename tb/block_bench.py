@@ -1,0 +1,127 @@
+"""Bench for one block: a table of inputs goes in, one row per cycle; a table of all outputs comes back."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from golden.cycle.ports import PortTrace
+from rtl.blocks import Block
+from rtl.emit import emit_block
+
+from .build import Build, build
+from .lockstep import LockstepError, Port, compared, first_mismatch
+from .simulate import simulate
+
+MAX_CYCLES = 4096
+
+
+@dataclass(frozen=True)
+class BlockBench:
+    """A built block, ready to be driven. ``inputs``, ``outputs``: its ports in trace order."""
+
+    name: str
+    build: Build
+    inputs: list[Port]
+    outputs: list[Port]
+
+    @classmethod
+    def of(cls, block: Block, lanes: Mapping[str, tuple[int, int, bool]], *, random_initial_state: bool = False) -> BlockBench:
+        """Emit and build ``block``. ``lanes`` gives (width, count, signed) of ports that are more than one value."""
+        emitted = emit_block(block)
+        ports: dict[str, list[Port]] = {"input": [], "output": []}
+        for port in emitted.sidecar["ports"]:
+            if port["name"] in ("clk", "rst"):
+                continue
+            width, count, signed = lanes.get(port["name"], (port["width"], 0, False))
+            if width * max(1, count) != port["width"]:
+                raise ValueError(f"port {port['name']} has {port['width']} bits, not {count} lanes of {width}")
+            ports[port["direction"]].append(Port(port["name"], width, count, signed))
+        made = build(
+            {"design.v": emitted.verilog, "harness.sv": _harness(emitted.top, ports["input"], ports["output"])},
+            top="block_harness",
+            public_inputs=["clk", "rst"],
+            control=emitted.control,
+            optimize="build",
+            random_initial_state=random_initial_state,
+        )
+        return cls(emitted.top, made, ports["input"], ports["output"])
+
+    def run(
+        self, stimulus: Mapping[str, NDArray], *, seed: int = 0, reset_at: int | None = None
+    ) -> dict[str, NDArray[np.int64]]:
+        """Drive ``stimulus`` (port -> values per cycle) after a reset; returns the outputs in each cycle.
+
+        With ``reset_at``, the block runs that many cycles first, is reset, and starts over. ``seed`` chooses the initial state of
+        a bench built with a random one.
+        """
+        cycles = len(next(iter(stimulus.values())))
+        if cycles > MAX_CYCLES:
+            raise ValueError(f"a block bench holds {MAX_CYCLES} cycles, got {cycles}")
+        rows = np.concatenate([port.pack(stimulus[port.name]) for port in self.inputs], axis=1)
+        with tempfile.TemporaryDirectory(prefix="podweave-block-") as name:
+            directory = Path(name)
+            np.save(directory / "stimulus.npy", rows)
+            widths = [_row_bits(ports) for ports in (self.inputs, self.outputs)]
+            task = {"cycles": cycles, "reset_at": reset_at, "depth": MAX_CYCLES, "widths": widths}
+            (directory / "task.json").write_text(json.dumps(task))
+            plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed + 1}"]
+            simulate(self.build, "tb.sim.block_run", directory, seed=seed, plusargs=plusargs)
+            trace = np.load(directory / "trace.npy")
+        observed, offset = {}, 0
+        for port in self.outputs:
+            observed[port.name] = port.unpack(trace[:, offset : offset + port.bytes])
+            offset += port.bytes
+        return observed
+
+    def check(self, expected: dict[str, PortTrace], observed: Mapping[str, NDArray[np.int64]]) -> int:
+        """Hold every output against the model; returns how many values were compared."""
+        missing = {port.name for port in self.outputs} - set(expected)
+        if missing:
+            raise ValueError(f"the model of {self.name} says nothing of ports {sorted(missing)}")
+        mismatch = first_mismatch(expected, dict(observed))
+        if mismatch:
+            raise LockstepError(self.name, mismatch)
+        return compared(expected, len(next(iter(observed.values()))))
+
+
+
+def _row_bits(ports: list[Port]) -> int:
+    # More than 64 bits, so that every row is an array of 32-bit words in the simulator.
+    return max(96, 32 * ((8 * sum(port.bytes for port in ports) + 31) // 32))
+
+
+def _harness(top: str, inputs: list[Port], outputs: list[Port]) -> str:
+    connections, wires, traced, offset = [], [], [], 0
+    for port in inputs:
+        connections.append(f".{port.name}(now[{offset} +: {port.bits}])")
+        offset += 8 * port.bytes
+    for port in outputs:
+        wires.append(f"  wire [{port.bits - 1}:0] out_{port.name};")
+        connections.append(f".{port.name}(out_{port.name})")
+        padding = 8 * port.bytes - port.bits
+        traced.append(f"{{{padding}'b0, out_{port.name}}}" if padding else f"out_{port.name}")
+    stimulus_bits, trace_bits = _row_bits(inputs), _row_bits(outputs)
+    newline = "\n"
+    return f"""\
+module block_harness(input logic clk, input logic rst);
+  logic [{stimulus_bits - 1}:0] stimulus [0:{MAX_CYCLES - 1}] /*verilator public_flat_rw*/;
+  logic [{trace_bits - 1}:0] trace [0:{MAX_CYCLES - 1}] /*verilator public_flat_rw*/;
+  logic [31:0] cycle;
+  wire [{stimulus_bits - 1}:0] now = stimulus[cycle];
+{newline.join(wires)}
+  {top} dut(.clk(clk), .rst(rst), {", ".join(connections)});
+  always_ff @(posedge clk)
+    if (rst) cycle <= 0;
+    else begin
+      trace[cycle] <= {trace_bits}'({{{", ".join(reversed(traced))}}});
+      cycle <= cycle + 1;
+    end
+endmodule
+"""

@@ -1,0 +1,160 @@
+"""Verilator builds, kept by content: the same sources, flags and tools are built once."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Iterator
+
+import cocotb_tools.config
+
+from .toolchain import Toolchain, ToolchainError, find_toolchain
+
+HARNESS_DIRECTORY = Path(__file__).parent
+# Optimisation of the model's own code and of Verilator's runtime, which is not on the hot path.
+_OPTIMIZATION = {"speed": ("-O3", "-O1"), "build": ("-O1", "-O0")}
+
+Progress = Callable[[str], None]
+
+
+class BuildError(RuntimeError):
+    """Verilator or the compiler refused a design; the message carries the end of their output."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """A simulator ready to run. ``seconds``: what making it took (0 if it was there); ``fresh``: it was made now."""
+
+    directory: Path
+    top: str
+    seconds: float
+    fresh: bool
+    traced: bool
+
+
+def cache_directory() -> Path:
+    """Where builds are kept: ``PODWEAVE_CACHE``, or podweave's folder in the user's cache."""
+    chosen = os.environ.get("PODWEAVE_CACHE")
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(chosen) if chosen else base / "podweave"
+
+
+def build(
+    sources: Mapping[str, str],
+    *,
+    top: str,
+    public_inputs: list[str],
+    control: str = "",
+    parameters: Mapping[str, int] | None = None,
+    optimize: str = "speed",
+    random_initial_state: bool = False,
+    waves: bool = False,
+    progress: Progress | None = None,
+) -> Build:
+    """Make a simulator of ``sources`` (file name -> text) with module ``top``, or find the one made before.
+
+    Only ``public_inputs`` of the top module are visible to cocotb; arrays are reached through ``tb/cpp/backdoor.cpp``.
+    """
+    toolchain = find_toolchain()
+    public = [f'public_flat_rw -module "{top}" -var "{name}"' for name in public_inputs]
+    texts = {
+        "control.vlt": "`verilator_config\n" + "\n".join(public) + "\n",
+        **({"design.vlt": control} if control else {}),
+        **sources,
+        "backdoor.cpp": (HARNESS_DIRECTORY / "cpp" / "backdoor.cpp").read_text(),
+    }
+    fast, runtime = _OPTIMIZATION[optimize]
+    flags = [
+        *("--cc", "--exe", "--vpi", "--assert", "--top-module", top, "--prefix", "Vtop", "-o", top),
+        *("--timescale", "1ns/1ps", "-O3", "--x-assign", "fast"),
+        *("--x-initial", "unique" if random_initial_state else "fast"),
+        *("-Wno-fatal", "-Wno-lint", "-Wno-style"),
+        *(["--trace"] if waves else []),
+        *(f"-G{name}={value}" for name, value in (parameters or {}).items()),
+    ]
+    make = {**toolchain.make_variables, "OPT_FAST": fast, "OPT_SLOW": "-O0", "OPT_GLOBAL": runtime}
+    identity = repr((sorted(texts.items()), flags, sorted(make.items()), toolchain.version, toolchain.compiler))
+    identity += version("cocotb") + str(cocotb_tools.config.libs_dir)
+    key = hashlib.sha256(identity.encode()).hexdigest()[:24]
+    directory = cache_directory() / "builds" / key
+    marker = directory / "complete"
+    if marker.exists():
+        return Build(directory, top, 0.0, False, waves)
+    with _exclusively(directory.with_suffix(".lock")):
+        if marker.exists():
+            return Build(directory, top, 0.0, False, waves)
+        if progress:
+            progress("building the simulator")
+        began = time.perf_counter()
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        for name, text in texts.items():
+            (directory / name).write_text(text)
+        _compile(directory, toolchain, flags, list(texts), make, waves)
+        _discard_intermediates(directory, top)
+        marker.touch()
+        return Build(directory, top, time.perf_counter() - began, True, waves)
+
+
+def _compile(
+    directory: Path, toolchain: Toolchain, flags: list[str], files: list[str], make: dict[str, str], waves: bool
+) -> None:
+    libraries = cocotb_tools.config.libs_dir
+    main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
+    link = f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator -rdynamic"
+    # Verilator reads its control files before the sources that they are about.
+    ordered = sorted((name for name in files if not name.endswith(".cpp")), key=lambda name: not name.endswith(".vlt"))
+    verilate = [str(toolchain.verilator), *flags, "--Mdir", "obj", "-LDFLAGS", link, str(main)]
+    verilate += [str(directory / "backdoor.cpp"), *ordered]
+    _run(verilate, directory, toolchain)
+    objects = cache_directory() / "objects"
+    launcher = f"{sys.executable} -S -E {HARNESS_DIRECTORY / 'objcache.py'} {objects}"
+    jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    arguments = [f"{name}={value}" for name, value in make.items()]
+    _run(
+        ["make", "-s", f"-j{jobs}", "-C", "obj", "-f", "Vtop.mk", f"VM_TRACE={int(waves)}", f"OBJCACHE={launcher}"]
+        + arguments,
+        directory,
+        toolchain,
+    )
+
+
+def _run(command: list[str], directory: Path, toolchain: Toolchain) -> None:
+    result = subprocess.run(
+        command,
+        cwd=directory,
+        env=toolchain.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    if result.returncode:
+        end = "\n".join(result.stdout.splitlines()[-30:])
+        if "Python.h" in end:
+            raise ToolchainError(f"the compiler lacks a header:\n{end}")
+        raise BuildError(f"{Path(command[0]).name} failed in {directory} (exit code {result.returncode}):\n{end}")
+
+
+def _discard_intermediates(directory: Path, top: str) -> None:
+    (directory / "obj" / top).rename(directory / top)
+    shutil.rmtree(directory / "obj")
+
+
+@contextmanager
+def _exclusively(path: Path) -> Iterator[None]:
+    """Tests run in parallel; one of them makes the build that several need."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

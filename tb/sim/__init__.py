@@ -1,0 +1,1 @@
+"""What runs inside the simulator process: cocotb tests and their roles."""

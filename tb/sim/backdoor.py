@@ -1,0 +1,28 @@
+"""Bulk access to arrays of the running simulation."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def stride(width: int) -> int:
+    """Bytes that Verilator gives one element of ``width`` bits."""
+    for bits in (8, 16, 32, 64):
+        if width <= bits:
+            return bits // 8
+    return 4 * ((width + 31) // 32)
+
+
+def array(scope: str, name: str, elements: int, width: int) -> NDArray[np.uint8]:
+    """A live view of a public array: (elements, stride) bytes, least significant first."""
+    lookup = ctypes.CDLL(None).podweave_variable
+    lookup.restype = ctypes.c_void_p
+    lookup.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
+    address = lookup(scope.encode(), name.encode())
+    if not address:
+        raise LookupError(f"no public variable {name!r} in scope {scope!r}")
+    pointer = ctypes.cast(address, ctypes.POINTER(ctypes.c_uint8))
+    return np.ctypeslib.as_array(pointer, shape=(elements, stride(width)))

@@ -1,0 +1,81 @@
+"""Runs a cocotb test module on a build, in a process of its own, and reports what happened."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import cocotb_tools.config
+import find_libpython
+
+from .build import Build
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class SimulationError(RuntimeError):
+    """The simulation found a failure, or ended without a verdict; the message carries what it said."""
+
+
+def simulate(
+    build: Build,
+    module: str,
+    directory: Path,
+    *,
+    seed: int = 0,
+    plusargs: list[str] | None = None,
+    waves: Path | None = None,
+) -> None:
+    """Run the cocotb tests of ``module`` on ``build`` with ``directory`` as working directory, where they find their input.
+
+    Raises `SimulationError` unless every test passed. A missing results file is a failure: a simulator without a root handle
+    ends with exit code 0.
+    """
+    results = directory / "results.xml"
+    results.unlink(missing_ok=True)
+    env = dict(os.environ)
+    libpython = find_libpython.find_libpython()
+    if libpython is None:
+        raise SimulationError("libpython was not found: this Python has no shared library for the simulator to load")
+    env |= {
+        "PATH": env.get("PATH", "") + os.pathsep + str(cocotb_tools.config.libs_dir),
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]),
+        "PYGPI_PYTHON_BIN": sys.executable,
+        "GPI_USERS": f"{libpython};{cocotb_tools.config.pygpi_entry_point()}",
+        "COCOTB_TOPLEVEL": build.top,
+        "COCOTB_TEST_MODULES": module,
+        "COCOTB_RESULTS_FILE": str(results),
+        "COCOTB_RANDOM_SEED": str(seed),
+        "COCOTB_TRUST_INERTIAL_WRITES": "1",
+        "COCOTB_LOG_LEVEL": "WARNING",
+        "TOPLEVEL_LANG": "verilog",
+        # One simulation per core: NumPy inside must not start threads of its own.
+        "OPENBLAS_NUM_THREADS": env.get("OPENBLAS_NUM_THREADS", "1"),
+    }
+    command = [str(build.directory / build.top), *(plusargs or [])]
+    if waves:
+        command += ["--trace", "--trace-file", str(waves)]
+    logging.getLogger(__name__).debug("running %s", command)
+    process = subprocess.run(
+        command, cwd=directory, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    (directory / "simulation.log").write_text(process.stdout)
+    if not results.exists():
+        raise SimulationError(f"the simulation ended without a verdict:\n{_tail(process.stdout)}")
+    cases = ElementTree.parse(results).getroot().iter("testcase")
+    outcomes = [case for case in cases]
+    if not outcomes:
+        raise SimulationError(f"no test ran in {module}:\n{_tail(process.stdout)}")
+    for case in outcomes:
+        failure = case.find("failure") if case.find("failure") is not None else case.find("error")
+        if failure is not None:
+            message = (failure.get("error_msg") or failure.get("message") or failure.text or "").strip()
+            raise SimulationError(message or _tail(process.stdout))
+
+
+def _tail(text: str, lines: int = 40) -> str:
+    return "\n".join(text.splitlines()[-lines:])

