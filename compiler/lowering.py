@@ -1,0 +1,153 @@
+"""Lowering: a layer becomes weight tiles over words of activations, with im2col left to address generators.
+
+A word of activations holds, at padded input position (h, w), the channels of a few kernel taps around it. Which taps and
+channels, is the same for all positions: it is a `Unit`. A weight tile multiplies one unit, read at an offset (dh, dw) from the
+output position, into up to ``cols`` outputs: it is a `Step`. Words of unused lanes cost nothing, so kernels over few channels
+put several taps into one word (7x7 over 3 channels needs 7 steps of 21 lanes instead of 49 of 3).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtl.config import ArrayConfig
+
+from .layers import Layer
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What the lanes of a word hold, relative to its position: pixel offset and channel, one entry per used lane."""
+
+    dh: NDArray[np.int64]
+    dw: NDArray[np.int64]
+    channel: NDArray[np.int64]
+
+    @property
+    def lanes(self) -> int:
+        return len(self.channel)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One K step of a column tile: ``unit`` (index) read at offset (``dh``, ``dw``); kernel taps of its lanes."""
+
+    unit: int
+    dh: int
+    dw: int
+    kh: NDArray[np.int64]
+    kw: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ColumnTile:
+    """Up to ``cols`` outputs that share their steps."""
+
+    outputs: NDArray[np.int64]
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    layer: Layer
+    units: tuple[Unit, ...]
+    tiles: tuple[ColumnTile, ...]
+
+    def weight_tile(self, weights: NDArray[np.int8], tile: ColumnTile, step: Step, cols: int) -> NDArray[np.int8]:
+        """The (lanes, cols) words to load; weights (KH, KW, C / groups, O)."""
+        layer, unit = self.layer, self.units[step.unit]
+        per_group, per_group_out = layer.channels // layer.groups, layer.outputs // layer.groups
+        inside = (step.kh < layer.kernel[0]) & (step.kw < layer.kernel[1])
+        rows = weights[
+            np.where(inside, step.kh, 0), np.where(inside, step.kw, 0), unit.channel % per_group
+        ][:, tile.outputs]
+        same_group = (unit.channel // per_group)[:, None] == (tile.outputs // per_group_out)[None, :]
+        words = np.zeros((unit.lanes, cols), np.int8)
+        words[:, : len(tile.outputs)] = np.where(same_group & inside[:, None], rows, 0)
+        return words
+
+
+@dataclass(frozen=True)
+class Region:
+    """A box of padded input positions."""
+
+    image: int
+    images: int
+    top: int
+    height: int
+    left: int
+    width: int
+
+    @property
+    def words(self) -> int:
+        return self.images * self.height * self.width
+
+
+def lower(layer: Layer, array: ArrayConfig) -> Lowered:
+    """Choose taps and groups per word so that the fewest weight tiles cover the layer."""
+    in_group, out_group = layer.channels // layer.groups, layer.outputs // layer.groups
+    together, taps = _best_packing(layer, array)
+    units: list[Unit] = []
+    tiles: list[ColumnTile] = []
+    tap_grid = [range(0, size, count) for size, count in zip(layer.kernel, taps, strict=True)]
+    for first in range(0, layer.groups, together):
+        groups = min(together, layer.groups - first)
+        channels = np.arange(first * in_group, (first + groups) * in_group)
+        outputs = np.arange(first * out_group, (first + groups) * out_group)
+        step_list: list[Step] = []
+        slice_size = array.rows // (taps[0] * taps[1])
+        for begin in range(0, len(channels), slice_size):
+            part = channels[begin : begin + slice_size]
+            jh, jw, channel = (
+                axis.ravel() for axis in np.meshgrid(np.arange(taps[0]), np.arange(taps[1]), part, indexing="ij")
+            )
+            units.append(Unit(jh * layer.dilation[0], jw * layer.dilation[1], channel))
+            for kh, kw in itertools.product(*tap_grid):
+                step_list.append(
+                    Step(len(units) - 1, kh * layer.dilation[0], kw * layer.dilation[1], kh + jh, kw + jw)
+                )
+        steps = tuple(step_list)
+        for begin in range(0, len(outputs), array.cols):
+            tiles.append(ColumnTile(outputs[begin : begin + array.cols], steps))
+    return Lowered(layer, tuple(units), tuple(tiles))
+
+
+def _best_packing(layer: Layer, array: ArrayConfig) -> tuple[int, tuple[int, int]]:
+    """Groups per tile and kernel taps (height, width) per word for which the weight tiles are fewest."""
+    in_group, out_group = layer.channels // layer.groups, layer.outputs // layer.groups
+    best: tuple[int, int] | None = None
+    choice = (1, (1, 1))
+    most = max(1, min(array.rows // in_group, array.cols // out_group, layer.groups))
+    for together in range(1, most + 1):
+        for taps in itertools.product(range(1, layer.kernel[0] + 1), range(1, layer.kernel[1] + 1)):
+            lanes = together * in_group * taps[0] * taps[1]
+            if taps != (1, 1) and lanes > array.rows:
+                continue
+            steps = -(-layer.kernel[0] // taps[0]) * -(-layer.kernel[1] // taps[1])
+            slices = -(-together * in_group // (array.rows // (taps[0] * taps[1])))
+            tiles = -(-layer.groups // together) * -(-together * out_group // array.cols) * slices * steps
+            # Equal counts: fewer lanes per word toggle less.
+            if best is None or (tiles, lanes) < best:
+                best, choice = (tiles, lanes), (together, taps)
+    return choice
+
+
+def unit_words(layer: Layer, unit: Unit, activations: NDArray[np.int8], box: Region, rows: int) -> NDArray[np.int8]:
+    """The (words, rows) that a unit holds over an input region, zero where the padding or an unused lane is."""
+    (top, bottom), (left, right) = layer.padding
+    reach_h, reach_w = int(unit.dh.max()), int(unit.dw.max())
+    padded = np.pad(
+        activations[box.image : box.image + box.images],
+        ((0, 0), (top, bottom + reach_h), (left, right + reach_w), (0, 0)),
+    )
+    words = np.zeros((box.images, box.height, box.width, rows), np.int8)
+    taps = sorted(set(zip(unit.dh.tolist(), unit.dw.tolist(), strict=True)))
+    for dh, dw in taps:
+        lanes = np.flatnonzero((unit.dh == dh) & (unit.dw == dw))
+        pixels = padded[:, box.top + dh : box.top + dh + box.height, box.left + dw : box.left + dw + box.width]
+        words[..., lanes] = pixels[..., unit.channel[lanes]]
+    return words.reshape(-1, rows)
