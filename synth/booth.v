@@ -60,28 +60,25 @@ module _80_booth_macc_v2 (A, B, C, Y);
 		row_top = B_WIDTHS[16*p +: 16] + (B_SIGNED[p] ? 0 : 1);
 	endfunction
 
-	// Bits that the first `products` products put into a column, counting the rows' +1 for negative digits.
-	function integer product_bits(input integer column, input integer products);
-		integer p, first, last;
+	// Bits that the products before p put into each column, counting the rows' +1 for negative digits; 16 bits per
+	// entry, one table because Yosys evaluates a function call much more slowly than it indexes a constant.
+	function [16*COLUMNS*(NPRODUCTS+1)-1:0] product_table(input integer unused);
+		integer p, i, first, last, bits;
 		begin
-			product_bits = 0;
-			for (p = 0; p < products; p = p + 1) begin
-				first = column > row_top(p) ? (column - row_top(p) + 1) / 2 : 0;
-				last = column / 2 < digits(p) ? column / 2 : digits(p) - 1;
-				if (last >= first) product_bits = product_bits + last - first + 1;
-				if (column % 2 == 0 && column / 2 < digits(p)) product_bits = product_bits + 1;
-			end
+			product_table = 0;
+			for (p = 0; p < NPRODUCTS; p = p + 1)
+				for (i = 0; i < COLUMNS; i = i + 1) begin
+					first = i > row_top(p) ? (i - row_top(p) + 1) / 2 : 0;
+					last = i / 2 < digits(p) ? i / 2 : digits(p) - 1;
+					bits = product_table[16*(COLUMNS*p + i) +: 16];
+					if (last >= first) bits = bits + last - first + 1;
+					if (i % 2 == 0 && i / 2 < digits(p)) bits = bits + 1;
+					product_table[16*(COLUMNS*(p+1) + i) +: 16] = bits;
+				end
 		end
 	endfunction
 
-	// Bits that the rows of product p before row `digit` put into a column.
-	function integer row_bits(input integer column, input integer p, input integer digit);
-		integer first;
-		begin
-			first = column > row_top(p) ? (column - row_top(p) + 1) / 2 : 0;
-			row_bits = digit > first ? digit - first : 0;
-		end
-	endfunction
+	localparam [16*COLUMNS*(NPRODUCTS+1)-1:0] BEFORE = product_table(0);
 
 	function integer addend_bits(input integer column, input integer addends);
 		integer k;
@@ -120,7 +117,7 @@ module _80_booth_macc_v2 (A, B, C, Y);
 			all_heights = 0;
 			h = 0;
 			for (i = 0; i < COLUMNS; i = i + 1) begin
-				h = h + product_bits(i, NPRODUCTS) + addend_bits(i, NADDENDS);
+				h = h + BEFORE[16*(COLUMNS*NPRODUCTS + i) +: 16] + addend_bits(i, NADDENDS);
 				all_heights[16*i +: 16] = h;
 				adders = h > 0 ? (h - 1) / 2 : 0;
 				h = adders + (h - 2*adders == 2 || (h - 2*adders == 1 && K[i]) ? 1 : 0);
@@ -148,20 +145,22 @@ module _80_booth_macc_v2 (A, B, C, Y);
 		for (p = 0; p < NPRODUCTS; p = p + 1) begin : product
 			localparam AW = A_WIDTHS[16*p +: 16];
 			localparam BW = B_WIDTHS[16*p +: 16];
+			localparam TOP = row_top(p);
 			wire [AW+2:0] a = {{2{A_SIGNED[p] ? A[a_start(p)+AW-1] : 1'b0}}, A[a_start(p) +: AW], 1'b0};
 			wire [BW+2:0] b = {{2{B_SIGNED[p] ? B[b_start(p)+BW-1] : 1'b0}}, B[b_start(p) +: BW], 1'b0};
 			for (d = 0; d < digits(p); d = d + 1) begin : row
 				wire one = a[2*d+1] ^ a[2*d];
 				wire two = ~one & (a[2*d+2] ^ a[2*d+1]);
 				wire negative = a[2*d+2] ^ PRODUCT_NEGATED[p];
-				for (j = 0; j <= row_top(p); j = j + 1)
+				for (j = 0; j <= TOP; j = j + 1)
 					if (2*d + j < COLUMNS) begin : digit
-						localparam AT = QUEUE*(2*d+j) + product_bits(2*d+j, p) + row_bits(2*d+j, p, d);
+						localparam ABOVE = (TOP - j) / 2 < d ? (TOP - j) / 2 : d;
+						localparam AT = QUEUE*(2*d+j) + BEFORE[16*(COLUMNS*p + 2*d+j) +: 16] + ABOVE;
 						wire magnitude = (one & b[j+1]) | (two & b[j]);
-						assign queue[AT] = magnitude ^ negative ^ (j == row_top(p));
+						assign queue[AT] = magnitude ^ negative ^ (j == TOP);
 					end
 				if (2*d < COLUMNS) begin : plus_one
-					assign queue[QUEUE*2*d + product_bits(2*d, p+1) - 1] = negative;
+					assign queue[QUEUE*2*d + BEFORE[16*(COLUMNS*(p+1) + 2*d) +: 16] - 1] = negative;
 				end
 			end
 		end
@@ -169,7 +168,7 @@ module _80_booth_macc_v2 (A, B, C, Y);
 			localparam CW = C_WIDTHS[16*k +: 16];
 			for (j = 0; j < CW; j = j + 1)
 				if (j < COLUMNS) begin : digit
-					assign queue[QUEUE*j + product_bits(j, NPRODUCTS) + addend_bits(j, k)] =
+					assign queue[QUEUE*j + BEFORE[16*(COLUMNS*NPRODUCTS + j) +: 16] + addend_bits(j, k)] =
 						C[c_start(k)+j] ^ ADDEND_NEGATED[k] ^ (C_SIGNED[k] && CW < Y_WIDTH && j == CW - 1);
 				end
 		end
@@ -177,7 +176,8 @@ module _80_booth_macc_v2 (A, B, C, Y);
 			localparam H = HEIGHTS[16*i +: 16];
 			localparam ADDERS = H > 0 ? (H - 1) / 2 : 0;
 			localparam LEFT = H - 2*ADDERS;
-			localparam UP = QUEUE*(i+1) + product_bits(i+1, NPRODUCTS) + addend_bits(i+1, NADDENDS);
+			localparam UP = i == COLUMNS-1 ? QUEUE*COLUMNS
+				: QUEUE*(i+1) + BEFORE[16*(COLUMNS*NPRODUCTS + i+1) +: 16] + addend_bits(i+1, NADDENDS);
 			for (f = 0; f < ADDERS; f = f + 1) begin : adder
 				\$fa #(.WIDTH(1)) fa (
 					.A(queue[QUEUE*i + 3*f]), .B(queue[QUEUE*i + 3*f+1]), .C(queue[QUEUE*i + 3*f+2]),

@@ -2,87 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from compiler.program import Program
-from golden.cycle.pod_control import PodGeometry
-from golden.timing import Span, pod_span
 from rtl.config import ChipConfig
 from rtl.emit import emit
-from rtl.layouts import Emit, Layout, PodError, bits_for_index, load_job_layout, stream_job_layout
+from rtl.layouts import Layout, PodError, bits_for_index, load_job_layout, stream_job_layout
 
 from .build import HARNESS_DIRECTORY, Build, build
+from .pod_task import TRACE_CYCLES, PodRun, Task, predicted_spans
 from .simulate import simulate
 
-TRACE_CYCLES = 16384
 JOB_CAPACITIES = (1024, 16384, 262144)
-
-
-@dataclass(frozen=True)
-class PodRun:
-    """What the RTL did with a program.
-
-    ``result``: NHWC int32. ``cycles``: of all epochs, each from the first word requested to the last written. ``counters``: per
-    epoch. ``compared``: port values held against the cycle model (lockstep only). ``wall_s``: by phase.
-    """
-
-    result: NDArray[np.int32]
-    cycles: int
-    epoch_cycles: list[int]
-    counters: list[dict[str, int]]
-    errors: list[str]
-    simulated_cycles: int
-    compared: int
-    wall_s: dict[str, float] = field(default_factory=dict)
-
-
-def geometry_of(config: ChipConfig) -> PodGeometry:
-    """The sizes that the cycle model of a pod needs."""
-    array, pod, memory = config.array, config.pod, config.memory
-    return PodGeometry(
-        rows=array.rows,
-        cols=array.cols,
-        row_groups=array.row_groups,
-        col_groups=array.col_groups,
-        psum_width=array.psum_width,
-        accumulator_rows=pod.accumulator_rows,
-        load_queue_depth=pod.load_queue_depth,
-        stream_queue_depth=pod.stream_queue_depth,
-        time_width=pod.time_width,
-        banks=memory.banks,
-        planes=memory.planes,
-        x_words=memory.x_words,
-        w_words=memory.w_words,
-        p_words=memory.p_words,
-        latency=memory.latency,
-    )
-
-
-def predicted_spans(program: Program) -> list[Span]:
-    """The exact span of every epoch of a program, without RTL."""
-    config = program.config
-    return [
-        pod_span(
-            epoch.loads["start"],
-            epoch.streams["start"],
-            epoch.words_streamed,
-            epoch.streams["emit"] != Emit.NONE,
-            latency=config.memory.latency,
-            row_groups=config.array.row_groups,
-            col_groups=config.array.col_groups,
-        )
-        for epoch in program.epochs
-    ]
 
 
 @dataclass(frozen=True)
@@ -130,9 +66,7 @@ class PodBench:
 
     def run(
         self,
-        program: Program,
-        activations: NDArray[np.int8],
-        weights: NDArray[np.int8],
+        tasks: Sequence[Task],
         *,
         lockstep: bool = False,
         seed: int = 0,
@@ -140,47 +74,34 @@ class PodBench:
         reset_at: int | None = None,
         corrupt: dict[str, Any] | None = None,
         progress: Callable[[str], None] | None = None,
-    ) -> PodRun:
-        """Run every epoch of ``program`` in RTL.
+    ) -> list[PodRun]:
+        """Run programs in RTL, one after the other in one simulation.
 
         ``lockstep`` holds every output port against the cycle model in every cycle and raises `SimulationError` at the first
         difference. ``reset_at``: reset the pod that many cycles into the first epoch, then start over. ``corrupt``: flip one
-        bit of what a checker sees ({"port", "cycle", "lane", "bit"}), which must make it fail.
+        bit of what the checker sees ({"port", "cycle", "lane", "bit"}), which must make it fail.
         """
+        began = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="podweave-run-") as name:
             directory = Path(name)
-            with (directory / "task.pickle").open("wb") as handle:
-                task = {
-                    "program": program,
-                    "activations": activations,
-                    "weights": weights,
+            with (directory / "job.pickle").open("wb") as handle:
+                job = {
+                    "tasks": [(task, predicted_spans(task.program)) for task in tasks],
                     "jobs": self.jobs,
                     "lockstep": lockstep,
                     "reset_at": reset_at,
                     "corrupt": corrupt,
-                    "spans": predicted_spans(program),
                 }
-                pickle.dump(task, handle)
-            if progress:
-                progress("simulating")
-            began = time.perf_counter()
+                pickle.dump(job, handle)
             plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 + 1}"]
-            simulate(self.build, "tb.sim.pod_run", directory, seed=seed, plusargs=plusargs, waves=waves)
-            whole = time.perf_counter() - began
-            outcome = json.loads((directory / "outcome.json").read_text())
-            result = np.load(directory / "result.npy")
-        wall = {"simulate": outcome["simulate_s"], "check": outcome["check_s"]}
-        wall["start"] = whole - wall["simulate"] - wall["check"]
-        return PodRun(
-            result=result,
-            cycles=sum(outcome["epoch_cycles"]),
-            epoch_cycles=outcome["epoch_cycles"],
-            counters=outcome["counters"],
-            errors=outcome["errors"],
-            simulated_cycles=outcome["simulated_cycles"],
-            compared=outcome["compared"],
-            wall_s=wall,
-        )
+            simulate(
+                self.build, "tb.sim.pod_run", directory, seed=seed, plusargs=plusargs, waves=waves, progress=progress
+            )
+            with (directory / "runs.pickle").open("rb") as handle:
+                runs: list[PodRun] = pickle.load(handle)
+        inside = sum(sum(run.wall_s.values()) for run in runs)
+        runs[0].wall_s["start"] = time.perf_counter() - began - inside
+        return runs
 
 
 def _parameters(config: ChipConfig, jobs: int) -> dict[str, int]:

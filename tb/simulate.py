@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from pathlib import Path
 
 import cocotb_tools.config
@@ -29,8 +30,11 @@ def simulate(
     seed: int = 0,
     plusargs: list[str] | None = None,
     waves: Path | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> None:
     """Run the cocotb tests of ``module`` on ``build`` with ``directory`` as working directory, where they find their input.
+
+    What a test writes into the file ``progress`` there is passed on to ``progress`` while it runs.
 
     Raises `SimulationError` unless every test passed. A missing results file is a failure: a simulator without a root handle
     ends with exit code 0.
@@ -52,6 +56,8 @@ def simulate(
         "COCOTB_RANDOM_SEED": str(seed),
         "COCOTB_TRUST_INERTIAL_WRITES": "1",
         "COCOTB_LOG_LEVEL": "WARNING",
+        # cocotb would start pytest with all its plugins to rewrite asserts: half a second per simulation.
+        "COCOTB_REWRITE_ASSERTION_FILES": "",
         "TOPLEVEL_LANG": "verilog",
         # One simulation per core: NumPy inside must not start threads of its own.
         "OPENBLAS_NUM_THREADS": env.get("OPENBLAS_NUM_THREADS", "1"),
@@ -60,21 +66,39 @@ def simulate(
     if waves:
         command += ["--trace", "--trace-file", str(waves)]
     logging.getLogger(__name__).debug("running %s", command)
-    process = subprocess.run(
-        command, cwd=directory, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    )
-    (directory / "simulation.log").write_text(process.stdout)
+    log = directory / "simulation.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(command, cwd=directory, env=env, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            _wait(process, directory / "progress", progress)
+        except BaseException:
+            process.kill()
+            raise
+    text = log.read_text(errors="replace")
     if not results.exists():
-        raise SimulationError(f"the simulation ended without a verdict:\n{_tail(process.stdout)}")
+        raise SimulationError(f"the simulation ended without a verdict:\n{_tail(text)}")
     cases = ElementTree.parse(results).getroot().iter("testcase")
     outcomes = [case for case in cases]
     if not outcomes:
-        raise SimulationError(f"no test ran in {module}:\n{_tail(process.stdout)}")
+        raise SimulationError(f"no test ran in {module}:\n{_tail(text)}")
     for case in outcomes:
         failure = case.find("failure") if case.find("failure") is not None else case.find("error")
         if failure is not None:
             message = (failure.get("error_msg") or failure.get("message") or failure.text or "").strip()
-            raise SimulationError(message or _tail(process.stdout))
+            raise SimulationError(message or _tail(text))
+
+
+def _wait(process: subprocess.Popen, file: Path, progress: Callable[[str], None] | None) -> None:
+    shown = ""
+    while True:
+        try:
+            process.wait(timeout=0.2 if progress else None)
+            return
+        except subprocess.TimeoutExpired:
+            text = file.read_text() if file.exists() else ""
+            if progress and text and text != shown:
+                progress(text)
+                shown = text
 
 
 def _tail(text: str, lines: int = 40) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import time
 from pathlib import Path
@@ -14,10 +13,11 @@ from cocotb.triggers import Timer
 
 from compiler.program import Epoch, Program, job_layouts, pack_jobs
 from golden.cycle.ports import PortTrace
+from golden.timing import Span
 from rtl.layouts import PodError
 from tb.expected import LEAD, expected_ports, trace_ports
 from tb.lockstep import LockstepError, first_mismatch
-from tb.pod_bench import TRACE_CYCLES, geometry_of
+from tb.pod_task import TRACE_CYCLES, PodRun, Task, geometry_of
 from tb.sim.backdoor import array
 
 PERIOD = 2
@@ -110,69 +110,94 @@ class LockstepMonitor:
                 values[at] ^= flip
 
 
-@cocotb.test()
-async def run_program(dut) -> None:
-    with Path("task.pickle").open("rb") as handle:
-        task = pickle.load(handle)
-    program: Program = task["program"]
-    host = Host(program, task["jobs"])
-    result = program.empty_result()
-    outcome: dict = {"epoch_cycles": [], "counters": [], "errors": [], "simulated_cycles": 0, "compared": 0}
-    simulate_s = check_s = 0.0
+class Session:
+    """A reset pod and its clock; runs programs one after the other."""
 
-    async def advance(cycles: int) -> None:
-        nonlocal simulate_s
+    def __init__(self, dut, job: dict):
+        self.dut, self.job = dut, job
+
+    async def begin(self) -> None:
+        self.dut.go.value = 0
+        self.dut.tracing.value = int(self.job["lockstep"])
+        Clock(self.dut.clk, PERIOD, "ns").start()
+        # Away from the edges, so that no write races with one.
+        await Timer(1.5, "ns")
+        await self.reset()
+
+    async def reset(self) -> None:
+        self.dut.rst.value = 1
+        await Timer(3 * PERIOD, "ns")
+        self.dut.rst.value = 0
+
+    async def run(self, task: Task, spans: list[Span]) -> PodRun:
+        program = task.program
+        host = Host(program, self.job["jobs"])
+        run = PodRun(program.empty_result())
+        for number, (epoch, span) in enumerate(zip(program.epochs, spans, strict=True)):
+            began = time.perf_counter()
+            host.load(epoch, task.activations, task.weights)
+            run.wall_s["load"] += time.perf_counter() - began
+            if self.job["reset_at"] is not None and number == 0:
+                self.dut.go.value = 1
+                await self.advance(run, self.job["reset_at"])
+                self.dut.go.value = 0
+                await self.reset()
+            await self.run_epoch(run, program, epoch, host, span)
+            self.note(run, number, host)
+            self.dut.go.value = 0
+            await Timer(4 * PERIOD, "ns")
+            began = time.perf_counter()
+            host.collect(epoch, run.result)
+            run.wall_s["load"] += time.perf_counter() - began
+        return run
+
+    async def advance(self, run: PodRun, cycles: int) -> None:
         began = time.perf_counter()
         await Timer(cycles * PERIOD, "ns")
-        simulate_s += time.perf_counter() - began
-        outcome["simulated_cycles"] += cycles
+        run.wall_s["simulate"] += time.perf_counter() - began
+        run.simulated_cycles += cycles
 
-    async def reset() -> None:
-        dut.rst.value = 1
-        await advance(3)
-        dut.rst.value = 0
-
-    dut.go.value = 0
-    dut.tracing.value = int(task["lockstep"])
-    Clock(dut.clk, PERIOD, "ns").start()
-    # Away from the edges, so that no write races with one.
-    await Timer(1.5, "ns")
-    await reset()
-    for number, (epoch, span) in enumerate(zip(program.epochs, task["spans"], strict=True)):
-        host.load(epoch, task["activations"], task["weights"])
-        if number == 0 and task["reset_at"] is not None:
-            dut.go.value = 1
-            await advance(task["reset_at"])
-            dut.go.value = 0
-            await reset()
+    async def run_epoch(self, run: PodRun, program: Program, epoch: Epoch, host: Host, span: Span) -> None:
         # Until the last predicted write, and a little longer: RTL that is late must show it.
         cycles = LEAD + 1 + span.last_write + 8
+        monitor = None
         began = time.perf_counter()
-        monitor = LockstepMonitor(program, epoch, host, cycles, task["corrupt"]) if task["lockstep"] else None
-        check_s += time.perf_counter() - began
-        dut.go.value = 1
-        await advance(1)
-        left = cycles
-        while left:
-            step = min(left, TRACE_CYCLES) if monitor else left
-            await advance(step)
-            left -= step
+        if self.job["lockstep"]:
+            monitor = LockstepMonitor(program, epoch, host, cycles, self.job["corrupt"])
+        run.wall_s["check"] += time.perf_counter() - began
+        self.dut.go.value = 1
+        await self.advance(run, 1)
+        for seen in range(0, cycles, TRACE_CYCLES):
+            step = min(cycles - seen, TRACE_CYCLES)
+            await self.advance(run, step)
             if monitor:
                 began = time.perf_counter()
-                monitor.check(cycles - left)
-                check_s += time.perf_counter() - began
+                monitor.check(seen + step)
+                run.wall_s["check"] += time.perf_counter() - began
         if monitor:
-            outcome["compared"] += monitor.compared
+            run.compared += monitor.compared
+
+    def note(self, run: PodRun, number: int, host: Host) -> None:
         counters = dict(zip(COUNTERS, host.counters.tolist(), strict=True))
-        outcome["counters"].append(counters)
-        outcome["epoch_cycles"].append(counters["last_write"] - counters["first_request"] + 1)
+        run.counters.append(counters)
+        run.epoch_cycles.append(counters["last_write"] - counters["first_request"] + 1)
         if counters["errors"]:
             named = [error.name.lower() for error in PodError if counters["errors"] >> error & 1]
-            outcome["errors"].append(f"epoch {number}, time {counters['error_time']}: {', '.join(named)}")
+            run.errors.append(f"epoch {number}, time {counters['error_time']}: {', '.join(named)}")
         if counters["busy"]:
-            outcome["errors"].append(f"epoch {number}: still busy {cycles} cycles after the first job was pushed")
-        dut.go.value = 0
-        await advance(4)
-        host.collect(epoch, result)
-    np.save("result.npy", result)
-    Path("outcome.json").write_text(json.dumps(outcome | {"simulate_s": simulate_s, "check_s": check_s}))
+            run.errors.append(f"epoch {number}: still busy after {counters['cycles']} cycles")
+
+
+@cocotb.test()
+async def run_programs(dut) -> None:
+    with Path("job.pickle").open("rb") as handle:
+        job = pickle.load(handle)
+    session = Session(dut, job)
+    await session.begin()
+    runs = []
+    for number, (task, spans) in enumerate(job["tasks"], start=1):
+        name = task.program.lowered.layer.name
+        Path("progress").write_text(f"simulating {name} ({number}/{len(job['tasks'])})")
+        runs.append(await session.run(task, spans))
+    with Path("runs.pickle").open("wb") as handle:
+        pickle.dump(runs, handle)

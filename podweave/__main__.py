@@ -1,0 +1,3 @@
+from podweave.cli import main
+
+main()

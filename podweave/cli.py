@@ -1,0 +1,206 @@
+"""The command line: thin commands over the functions that do the work."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from compiler.layers import CONV_FORM, GEMM_FORM, WorkloadError
+from rtl.config import ChipConfig, ConfigError, load_config, preset_names
+from synth.errors import SynthesisError
+from tb.build import BuildError
+from tb.toolchain import ToolchainError
+
+from . import __version__
+from .reports import print_area, print_bench, print_model, print_presets, print_run
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None
+)
+errors = Console(stderr=True)
+
+WORKLOAD_HELP = f"{GEMM_FORM}, {CONV_FORM}, a network (resnet50_224), NETWORK/LAYER, or a CSV file of layer,M,K,N"
+Config = Annotated[str, typer.Option("--config", help="A preset, or a TOML file.")]
+Workload = Annotated[str, typer.Argument(help=WORKLOAD_HELP)]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the report as JSON; - for standard output.")]
+Plot = Annotated[Path | None, typer.Option("--plot", help="Draw the pod's activity over time (.svg, .png or .pdf).")]
+
+
+class Progress:
+    """One status line on a terminal; elsewhere, a line for each step that comes more than a second after the last."""
+
+    def __init__(self) -> None:
+        self._status = errors.status("") if errors.is_terminal else None
+        self._shown = 0.0
+
+    def __call__(self, text: str) -> None:
+        if self._status:
+            self._status.update(text)
+        elif time.monotonic() - self._shown > 1:
+            errors.print(text, highlight=False, markup=False)
+            self._shown = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status:
+            self._status.stop()
+
+
+def _finish(report: dict[str, Any], target: Path | None, show: Any) -> None:
+    if target == Path("-"):
+        sys.stdout.write(json.dumps(report, indent=1) + "\n")
+        return
+    show(Console(), report)
+    if target:
+        target.write_text(json.dumps(report, indent=1) + "\n")
+
+
+@app.command()
+def presets(json_file: JsonFile = None) -> None:
+    """List the configurations that come with podweave."""
+    report = {"presets": {name: load_config(name).to_dict() for name in preset_names()}}
+    _finish(report, json_file, print_presets)
+
+
+@app.command()
+def generate(
+    config: Annotated[str, typer.Argument(help="A preset, or a TOML file.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the Verilog, .vlt and JSON files.")],
+) -> None:
+    """Emit Verilog, a Verilator control file and a JSON description of ports and layouts."""
+    from rtl.emit import emit
+
+    chosen = load_config(config)
+    with Progress() as progress:
+        progress(f"emitting {chosen.name}")
+        emitted = emit(chosen)
+    for path in emitted.write(output):
+        Console().print(str(path), highlight=False)
+
+
+@app.command()
+def run(
+    workload: Workload,
+    config: Config,
+    check: Annotated[str, typer.Option(help="result: results and cycles; lockstep: also every port in every cycle.")] = "result",
+    seed: Annotated[int, typer.Option(help="Seed of the random operands and of the initial state.")] = 0,
+    waves: Annotated[Path | None, typer.Option(help="Write a VCD waveform (slow; for short runs).")] = None,
+    plot: Plot = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Compile a workload, run it in RTL, and compare results and cycles. Exit code 0 only if both are exact."""
+    from .networks import load_workload
+    from .runs import CHECKS, run_workload
+
+    if check not in CHECKS:
+        raise typer.BadParameter(f"{check!r} is not one of {', '.join(CHECKS)}", param_hint="--check")
+    if seed < 0:
+        raise typer.BadParameter(f"{seed} is negative", param_hint="--seed")
+    if waves and waves.suffix != ".vcd":
+        raise typer.BadParameter(f"{waves} must end in .vcd", param_hint="--waves")
+    chosen, layers = load_config(config), load_workload(workload)
+    _check_plot(plot)
+    with Progress() as progress:
+        report, _ = run_workload(
+            layers, chosen, check=check, seed=seed, waves=waves and waves.resolve(), progress=progress
+        )
+    report = {"workload": workload, **report}
+    _draw(plot, workload, chosen)
+    _finish(report, json_file, print_run)
+    if report["verdict"] != "pass":
+        raise typer.Exit(1)
+
+
+@app.command()
+def model(workload: Workload, config: Config, plot: Plot = None, json_file: JsonFile = None) -> None:
+    """The cycles and utilisation of a workload from the exact model, without RTL."""
+    from .networks import load_workload
+    from .runs import model_workload
+
+    chosen, layers = load_config(config), load_workload(workload)
+    _check_plot(plot)
+    with Progress() as progress:
+        report = model_workload(layers, chosen, progress)
+    _draw(plot, workload, chosen)
+    _finish({"workload": workload, **report}, json_file, print_model)
+
+
+@app.command()
+def area(
+    config: Annotated[str, typer.Argument(help="A preset, or a TOML file.")],
+    block: Annotated[str | None, typer.Option(help="Only this block (module or kind) and what it holds.")] = None,
+    liberty: Annotated[Path | None, typer.Option(help="Liberty file to map to; podweave's gate equivalents by default.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Yosys area per block, and the ratio per multiplier to a bare registered MAC."""
+    from rtl.emit import emit
+    from synth.area import area_report
+
+    chosen = load_config(config)
+    with Progress() as progress:
+        progress(f"emitting {chosen.name}")
+        report = area_report(emit(chosen), block=block, liberty=liberty, progress=progress)
+    _finish({"config": chosen.name, **report}, json_file, print_area)
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="emit, build, simulation or all.")],
+    repeat: Annotated[int, typer.Option(min=1, help="Runs of each measurement; the median is reported.")] = 3,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure the speed of emission, build and simulation on stated presets."""
+    from .bench import BENCHES, run_bench
+
+    if name != "all" and name not in BENCHES:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join([*BENCHES, 'all'])}", param_hint="NAME")
+    with Progress() as progress:
+        report = run_bench(name, repeat, progress)
+    _finish(report, json_file, print_bench)
+
+
+def _check_plot(plot: Path | None) -> None:
+    if plot and plot.suffix not in (".svg", ".png", ".pdf"):
+        raise typer.BadParameter(f"{plot} must end in .svg, .png or .pdf", param_hint="--plot")
+
+
+def _draw(plot: Path | None, workload: str, config: ChipConfig) -> None:
+    if plot:
+        from compiler.compile import compile_layer
+
+        from .activity import draw_activity
+        from .networks import load_workload
+
+        draw_activity(compile_layer(load_workload(workload)[0], config), plot, title=f"{workload} on {config.name}")
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(f"podweave {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """podweave: generate, run, verify and measure scale-out systolic accelerators."""
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is one sentence, not a traceback."""
+    try:
+        app()
+    except (ConfigError, WorkloadError, ToolchainError, BuildError, SynthesisError) as error:
+        errors.print(f"podweave: {error}", style="red", highlight=False, markup=False)
+        sys.exit(2)

@@ -1,0 +1,1 @@
+"""Layer dimensions of real networks, as CSV files with their source."""

@@ -1,0 +1,2 @@
+class SynthesisError(RuntimeError):
+    """Synthesis could not be done; the message says why."""
