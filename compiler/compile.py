@@ -84,7 +84,7 @@ class _Compiler:
     def __init__(self, lowered: Lowered, config: ChipConfig, *, local: bool):
         self.lowered, self.config, self.local = lowered, config, local
         self.layer = lowered.layer
-        self.reach = {}
+        self.reach: dict[int, tuple[int, int]] = {}
         for tile in lowered.tiles:
             for step in tile.steps:
                 high, wide = self.reach.get(step.unit, (0, 0))
@@ -122,9 +122,7 @@ class _Compiler:
         """Padded input positions that a unit must hold for a box of outputs."""
         (image, images), (top, height), (left, width) = box
         (sh, sw), (reach_h, reach_w) = self.layer.stride, self.reach[unit]
-        return Region(
-            image, images, top * sh, (height - 1) * sh + reach_h + 1, left * sw, (width - 1) * sw + reach_w + 1
-        )
+        return Region(image, images, top * sh, (height - 1) * sh + reach_h + 1, left * sw, (width - 1) * sw + reach_w + 1)
 
     def step_cycles(self, box: Box, lanes: int) -> int:
         if not self.local:
@@ -160,11 +158,13 @@ class _Compiler:
         height, width = box[1][1], box[2][1]
         loads: list[tuple[int, ...]] = []
         streams: list[tuple[int, ...]] = []
-        for tile, index, steps, first_part, last_part in plan.work:
+        for _tile, index, steps, first_part, _last_part in plan.work:
             p_place = plan.p_places[index]
-            order = [(s, [c]) for c in chunks for s in range(len(steps))] if self.local else [
-                (s, chunks) for s in range(len(steps))
-            ]
+            order = (
+                [(s, [c]) for c in chunks for s in range(len(steps))]
+                if self.local
+                else [(s, chunks) for s in range(len(steps))]
+            )
             for s, step_chunks in order:
                 step, w_place = steps[s]
                 loads.append((units[step.unit].lanes, w_place.bank, w_place.base))
@@ -190,8 +190,9 @@ class _Compiler:
                     )
         load = np.array(loads, np.int64).T
         stream = np.array(streams, np.int64).T
-        names = ("swap", "n0", "n1", "n2", "x_bank", "x_base", "x_step0", "x_step1", "x_step2", "accumulate", "emit")
-        names += ("p_bank", "p_base", "p_step0", "p_step1", "p_step2")
+        counts, x_walk = ("n0", "n1", "n2"), ("x_bank", "x_base", "x_step0", "x_step1", "x_step2")
+        p_walk = ("p_bank", "p_base", "p_step0", "p_step1", "p_step2")
+        names = ("swap", *counts, *x_walk, "accumulate", "emit", *p_walk)
         stream_jobs = dict(zip(names, stream[1:], strict=True))
         words = stream_jobs["n0"] * stream_jobs["n1"] * stream_jobs["n2"]
         load_start, stream_start = start_times(load[0], words, stream[0])
@@ -222,8 +223,11 @@ class _Compiler:
         (image, n2), (top, n1), (left, n0) = chunk
         sh, sw = self.layer.stride
         base = (
-            (image - region.image) * region.height + top * sh - region.top + step.dh
-        ) * region.width + left * sw - region.left + step.dw
+            ((image - region.image) * region.height + top * sh - region.top + step.dh) * region.width
+            + left * sw
+            - region.left
+            + step.dw
+        )
         strides = (sw, sh * region.width, region.height * region.width)
         return (n0, n1, n2, place.bank, place.base + base, *_steps((n0, n1), strides))
 
@@ -241,9 +245,7 @@ def _steps(counts: tuple[int, int], strides: tuple[int, int, int]) -> tuple[int,
     return strides[0], strides[1] - back0, strides[2] - back1
 
 
-def compile_layer(
-    layer: Layer, config: ChipConfig, *, progress: Callable[[int, int], None] | None = None
-) -> Program:
+def compile_layer(layer: Layer, config: ChipConfig, *, progress: Callable[[int, int], None] | None = None) -> Program:
     """The program for a layer: partial sums of a tile accumulate in the pod, or in the P banks where that takes fewer cycles.
 
     Raises `WorkloadError` for what the chip cannot run, with the limit and the excess.

@@ -9,9 +9,7 @@ _GEMM = re.compile(r"gemm:(\d+)x(\d+)x(\d+)")
 _CONV = re.compile(r"conv:(\d+)x(\d+)x(\d+)x(\d+)((?:,[a-z]+=[a-z0-9x]+)*)")
 
 GEMM_FORM = "gemm:MxKxN"
-CONV_FORM = (
-    "conv:HxWxCxO,kernel=HxW[,stride=S|SxS][,padding=P|PxP|same][,dilation=D|DxD][,groups=G|depthwise][,batch=N]"
-)
+CONV_FORM = "conv:HxWxCxO,kernel=HxW[,stride=S|SxS][,padding=P|PxP|same][,dilation=D|DxD][,groups=G|depthwise][,batch=N]"
 
 
 class WorkloadError(ValueError):
@@ -47,12 +45,16 @@ class Layer:
                 raise WorkloadError(f"{self.name}: {rule} must be at least 1, got {getattr(self, rule)}")
         for rule in ("channels", "outputs"):
             if getattr(self, rule) % self.groups:
-                raise WorkloadError(f"{self.name}: {rule} ({getattr(self, rule)}) must be a multiple of groups ({self.groups})")
+                raise WorkloadError(
+                    f"{self.name}: {rule} ({getattr(self, rule)}) must be a multiple of groups ({self.groups})"
+                )
         for axis, size, kernel, padded in zip(
             ("height", "width"), (self.height, self.width), self.kernel_extent, self.padded, strict=True
         ):
             if kernel > padded:
-                raise WorkloadError(f"{self.name}: the kernel spans {kernel} in {axis}, but the padded input has {padded} ({size})")
+                raise WorkloadError(
+                    f"{self.name}: the kernel spans {kernel} in {axis}, but the padded input has {padded} ({size})"
+                )
 
     @property
     def kernel_extent(self) -> tuple[int, int]:

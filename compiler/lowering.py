@@ -62,9 +62,7 @@ class Lowered:
         layer, unit = self.layer, self.units[step.unit]
         per_group, per_group_out = layer.channels // layer.groups, layer.outputs // layer.groups
         inside = (step.kh < layer.kernel[0]) & (step.kw < layer.kernel[1])
-        rows = weights[
-            np.where(inside, step.kh, 0), np.where(inside, step.kw, 0), unit.channel % per_group
-        ][:, tile.outputs]
+        rows = weights[np.where(inside, step.kh, 0), np.where(inside, step.kw, 0), unit.channel % per_group][:, tile.outputs]
         same_group = (unit.channel // per_group)[:, None] == (tile.outputs // per_group_out)[None, :]
         words = np.zeros((unit.lanes, cols), np.int8)
         words[:, : len(tile.outputs)] = np.where(same_group & inside[:, None], rows, 0)
@@ -107,9 +105,7 @@ def lower(layer: Layer, array: ArrayConfig) -> Lowered:
             )
             units.append(Unit(jh * layer.dilation[0], jw * layer.dilation[1], channel))
             for kh, kw in itertools.product(*tap_grid):
-                step_list.append(
-                    Step(len(units) - 1, kh * layer.dilation[0], kw * layer.dilation[1], kh + jh, kw + jw)
-                )
+                step_list.append(Step(len(units) - 1, kh * layer.dilation[0], kw * layer.dilation[1], kh + jh, kw + jw))
         steps = tuple(step_list)
         for begin in range(0, len(outputs), array.cols):
             tiles.append(ColumnTile(outputs[begin : begin + array.cols], steps))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -25,7 +27,7 @@ def pieces(total: int, size: int) -> list[tuple[int, int]]:
     """
     count = -(-total // size)
     edges = [total * i // count for i in range(count + 1)]
-    return [(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    return [(a, b - a) for a, b in itertools.pairwise(edges)]
 
 
 def cut(box: Box, part: Partition) -> list[Box]:
@@ -41,7 +43,7 @@ def positions(box: Box) -> int:
     return box[0][1] * box[1][1] * box[2][1]
 
 
-def largest(shape: tuple[int, int, int], fits) -> Partition | None:
+def largest(shape: tuple[int, int, int], fits: Callable[[int, int, int], bool]) -> Partition | None:
     """The partition with the fewest pieces that ``fits`` accepts: whole images before whole rows before columns.
 
     ``fits(images, rows, columns)`` must be monotonic: what fits still fits when made smaller. None if not even 1 x 1 x 1 does.
@@ -56,7 +58,7 @@ def largest(shape: tuple[int, int, int], fits) -> Partition | None:
     return Partition(_search(images, lambda n: fits(n, rows, columns)), rows, columns)
 
 
-def _search(limit: int, fits) -> int:
+def _search(limit: int, fits: Callable[[int], bool]) -> int:
     """The largest n from 1 to ``limit`` that fits; 1 is known to."""
     low, high = 1, limit
     while low < high:

@@ -163,8 +163,7 @@ def _require_groups(groups: int, channels: int, group_channels: int, out_channel
         raise ValueError(f"groups must divide the output channels, got groups {groups} and OC {out_channels}")
     if group_channels != channels // groups:
         raise ValueError(
-            f"axis 2 of w must be C // groups = {channels // groups} (C {channels}, groups {groups}), "
-            f"got {group_channels}"
+            f"axis 2 of w must be C // groups = {channels // groups} (C {channels}, groups {groups}), got {group_channels}"
         )
 
 

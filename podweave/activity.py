@@ -8,12 +8,14 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
+import itertools
 
-from compiler.program import Epoch, Program  # noqa: E402
-from rtl.layouts import Emit  # noqa: E402
-from tb.pod_task import predicted_spans  # noqa: E402
+import matplotlib.pyplot as plt
+import numpy as np
+
+from compiler.program import Epoch, Program
+from rtl.layouts import Emit
+from tb.pod_task import predicted_spans
 
 # More bars than this are a solid block: draw the busy stretches instead.
 _MAX_BARS = 2000
@@ -29,7 +31,9 @@ def draw_activity(program: Program, path: Path, *, title: str, epoch: int = 0) -
     for y, (label, starts, lengths, colors) in enumerate(reversed(rows)):
         starts, lengths, colors = _merged(starts, lengths, colors)
         bars = list(zip(starts.tolist(), lengths.tolist(), strict=True))
-        axis.broken_barh(bars, (y - 0.36, 0.72), facecolors=colors, edgecolor="white", linewidth=0.4 if len(bars) < 300 else 0)
+        axis.broken_barh(
+            bars, (y - 0.36, 0.72), facecolors=colors, edgecolor="white", linewidth=0.4 if len(bars) < 300 else 0
+        )
         axis.text(-0.008, y, label, transform=axis.get_yaxis_transform(), ha="right", va="center")
     axis.set_yticks([])
     axis.set_xlim(0, span.last_write + 1)
@@ -73,7 +77,7 @@ def _merged(starts: np.ndarray, lengths: np.ndarray, colors: list) -> tuple[np.n
     if len(starts) <= _MAX_BARS:
         return starts, lengths, colors
     ends = starts + lengths
-    joined = (starts[1:] == ends[:-1]) & np.array([a == b for a, b in zip(colors, colors[1:], strict=False)])
+    joined = (starts[1:] == ends[:-1]) & np.array([a == b for a, b in itertools.pairwise(colors)])
     first = np.flatnonzero(np.concatenate([[True], ~joined]))
     last = np.concatenate([first[1:] - 1, [len(starts) - 1]])
     return starts[first], ends[last] - starts[first], [colors[i] for i in first]

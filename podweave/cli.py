@@ -92,7 +92,9 @@ def generate(
 def run(
     workload: Workload,
     config: Config,
-    check: Annotated[str, typer.Option(help="result: results and cycles; lockstep: also every port in every cycle.")] = "result",
+    check: Annotated[
+        str, typer.Option(help="result: results and cycles; lockstep: also every port in every cycle.")
+    ] = "result",
     seed: Annotated[int, typer.Option(help="Seed of the random operands and of the initial state.")] = 0,
     waves: Annotated[Path | None, typer.Option(help="Write a VCD waveform (slow; for short runs).")] = None,
     plot: Plot = None,
@@ -111,9 +113,7 @@ def run(
     chosen, layers = load_config(config), load_workload(workload)
     _check_plot(plot)
     with Progress() as progress:
-        report, _ = run_workload(
-            layers, chosen, check=check, seed=seed, waves=waves and waves.resolve(), progress=progress
-        )
+        report, _ = run_workload(layers, chosen, check=check, seed=seed, waves=waves and waves.resolve(), progress=progress)
     report = {"workload": workload, **report}
     _draw(plot, workload, chosen)
     _finish(report, json_file, print_run)
@@ -139,12 +139,15 @@ def model(workload: Workload, config: Config, plot: Plot = None, json_file: Json
 def area(
     config: Annotated[str, typer.Argument(help="A preset, or a TOML file.")],
     block: Annotated[str | None, typer.Option(help="Only this block (module or kind) and what it holds.")] = None,
-    liberty: Annotated[Path | None, typer.Option(help="Liberty file to map to; podweave's gate equivalents by default.")] = None,
+    liberty: Annotated[
+        Path | None, typer.Option(help="Liberty file to map to; podweave's gate equivalents by default.")
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Yosys area per block, and the ratio per multiplier to a bare registered MAC."""
-    from rtl.emit import emit
     from synth.area import area_report
+
+    from rtl.emit import emit
 
     chosen = load_config(config)
     with Progress() as progress:

@@ -24,8 +24,8 @@ TEST_IMAGES = 450
 class Classifier:
     """A linear classifier of 8 x 8 images in floating point, and its int8 form.
 
-    ``images`` (n, 64) int8: pixels 0..16 scaled by 7, which is exact. ``weights`` (64, 10) int8 with one scale for all classes, so that
-    the argmax of integer logits is that of real ones. ``bias`` (10,) int32 in units of the integer logits.
+    ``images`` (n, 64) int8: pixels 0..16 scaled by 7, which is exact. ``weights`` (64, 10) int8 with one scale for all classes,
+    so that the argmax of integer logits is that of real ones. ``bias`` (10,) int32 in units of the integer logits.
     """
 
     images: NDArray[np.int8]
@@ -75,12 +75,10 @@ def run_demo(config_name: str, output: Path, seed: int, check: str, progress: An
     config = load_config(config_name)
     progress("training the classifier")
     classifier = train(seed)
-    layer = gemm(*classifier.images.shape, classifier.weights.shape[1], name="digits")
+    layer = gemm(len(classifier.images), *classifier.weights.shape, name="digits")
     activations = classifier.images.reshape(layer.input_shape)
     weights = classifier.weights.reshape(layer.weight_shape)
-    report, runs = run_workload(
-        [layer], config, check=check, seed=seed, progress=progress, data=[(activations, weights)]
-    )
+    report, runs = run_workload([layer], config, check=check, seed=seed, progress=progress, data=[(activations, weights)])
     golden = golden_result(layer, activations, weights).reshape(-1, layer.outputs) + classifier.bias
     report["images"] = {"all": len(classifier.labels), "held_out": TEST_IMAGES}
     report["accuracy"] = {

@@ -9,7 +9,7 @@ from rich.table import Table
 
 
 def _table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold")
     for row in rows:
@@ -68,7 +68,8 @@ def print_run(console: Console, report: dict[str, Any]) -> None:
         )
         if report["check"] == "lockstep":
             console.print(
-                f"lockstep: {report['compared_port_values']:,} port values held against the cycle model", highlight=False
+                f"lockstep: {report['compared_port_values']:,} port values held against the cycle model",
+                highlight=False,
             )
     console.print(f"wall seconds: {wall}", highlight=False)
     passed = report["verdict"] == "pass"

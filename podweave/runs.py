@@ -165,7 +165,7 @@ def _verdict(item: Compiled, task: Task, run: PodRun, config: ChipConfig) -> dic
     golden = golden_result(item.layer, task.activations, task.weights)
     wrong = np.argwhere(golden != run.result)
     exact = not len(wrong) and run.cycles == item.predicted_cycles and not run.errors
-    row = {"verdict": "pass" if exact else "fail", "mismatches": len(wrong)}
+    row: dict[str, Any] = {"verdict": "pass" if exact else "fail", "mismatches": len(wrong)}
     row |= _figures(item, run.cycles, config)
     row["errors"] = run.errors
     if len(wrong):

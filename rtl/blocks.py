@@ -7,9 +7,10 @@ distinct blocks, for emission, for Verilator and for synthesis alike.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Iterator
+from typing import Any
 
 from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring

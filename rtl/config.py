@@ -161,7 +161,7 @@ class ChipConfig:
         array = _changed(self.pod.array, changes)
         pod = dataclasses.replace(_changed(self.pod, changes), array=array)
         memory = _changed(self.memory, changes)
-        top = {name: changes.pop(name) for name in ("name", "pods") if name in changes}
+        top: dict[str, Any] = {name: changes.pop(name) for name in ("name", "pods") if name in changes}
         if changes:
             raise ConfigError(f"unknown configuration fields: {', '.join(sorted(changes))}")
         return dataclasses.replace(self, pod=pod, memory=memory, **top)

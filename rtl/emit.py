@@ -138,9 +138,7 @@ def _complete_boundary(block: Block, text: str) -> str:
     for name in missing:
         if expected[name][1] == "output":
             raise RuntimeError(f"{block.module_name}: output {name} was not emitted")
-    lines = [
-        f"  wire width {expected[name][0]} input {len(found) + i} \\{name}\n" for i, name in enumerate(missing)
-    ]
+    lines = [f"  wire width {expected[name][0]} input {len(found) + i} \\{name}\n" for i, name in enumerate(missing)]
     head, newline, rest = text.partition(f"module \\{block.module_name}\n")
     if not newline:
         raise RuntimeError(f"{block.module_name}: no such module in its own emission")

@@ -159,9 +159,7 @@ class Pod(Block):
             array["w"].eq(_skew(m, self.w_data, 8 * array_config.group_cols, name="w_skew")),
             array["swap"].eq(Cat(delay_line(m, swap, last_row, name="swap_skew", reset_less=False))),
             array["token"].eq(Cat(delay_line(m, token, last_col, name="token_skew", reset_less=False))),
-            accumulator["psum"].eq(
-                _skew(m, array["p"], psum * array_config.group_cols, name="p_deskew", reverse=True)
-            ),
+            accumulator["psum"].eq(_skew(m, array["p"], psum * array_config.group_cols, name="p_deskew", reverse=True)),
         ]
 
         to_psum = memory.latency + array_config.latency

@@ -88,13 +88,11 @@ class StreamEngine(Block):
 
         ends = [Signal(name=f"end_{i}") for i in range(3)]
         last = Signal()
-        m.d.comb += [end.eq(count == 1) for end, count in zip(ends, left)]
+        m.d.comb += [end.eq(count == 1) for end, count in zip(ends, left, strict=False)]
         m.d.comb += last.eq(active & ends[0] & ends[1] & ends[2])
 
         emits, accumulates = Signal(), Signal()
-        x_fits, p_fits, accumulator_fits, fits = (
-            Signal(name=n) for n in ("x_fits", "p_fits", "accumulator_fits", "fits")
-        )
+        x_fits, p_fits, accumulator_fits, fits = (Signal(name=n) for n in ("x_fits", "p_fits", "accumulator_fits", "fits"))
         m.d.comb += [
             emits.eq(job.emit != Emit.NONE),
             accumulates.eq(job.accumulate != Accumulate.BYPASS),

@@ -32,7 +32,9 @@ class BlockBench:
     outputs: list[Port]
 
     @classmethod
-    def of(cls, block: Block, lanes: Mapping[str, tuple[int, int, bool]], *, random_initial_state: bool = False) -> BlockBench:
+    def of(
+        cls, block: Block, lanes: Mapping[str, tuple[int, int, bool]], *, random_initial_state: bool = False
+    ) -> BlockBench:
         """Emit and build ``block``. ``lanes`` gives (width, count, signed) of ports that are more than one value."""
         emitted = emit_block(block)
         ports: dict[str, list[Port]] = {"input": [], "output": []}
@@ -89,7 +91,6 @@ class BlockBench:
         if mismatch:
             raise LockstepError(self.name, mismatch)
         return compared(expected, len(next(iter(observed.values()))))
-
 
 
 def _row_bits(ports: list[Port]) -> int:

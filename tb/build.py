@@ -9,12 +9,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Iterator
 
 import cocotb_tools.config
 
@@ -122,8 +121,18 @@ def _compile(
     jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     arguments = [f"{name}={value}" for name, value in make.items()]
     _run(
-        ["make", "-s", f"-j{jobs}", "-C", "obj", "-f", "Vtop.mk", f"VM_TRACE={int(waves)}", f"OBJCACHE={launcher}"]
-        + arguments,
+        [
+            "make",
+            "-s",
+            f"-j{jobs}",
+            "-C",
+            "obj",
+            "-f",
+            "Vtop.mk",
+            f"VM_TRACE={int(waves)}",
+            f"OBJCACHE={launcher}",
+            *arguments,
+        ],
         directory,
         toolchain,
     )

@@ -60,9 +60,7 @@ def expected_ports(
     stream = _pushes(epoch.streams, geometry.stream_queue_depth)
     model = PodModel(geometry, run, load, stream)
     requests = model.requests()
-    data = {
-        name: _answer(requests, name, banks, geometry.latency) for name, banks in (("x", x_banks), ("w", w_banks))
-    }
+    data = {name: _answer(requests, name, banks, geometry.latency) for name, banks in (("x", x_banks), ("w", w_banks))}
     ports = model.outputs(data["x"], data["w"])
     for name, pushes in (("load", load), ("stream", stream)):
         valid = np.zeros(cycles, np.int64)
@@ -79,9 +77,7 @@ def _pushes(jobs: Jobs, depth: int) -> Pushes:
     return Pushes(push_cycles(jobs["start"], depth), jobs)
 
 
-def _answer(
-    requests: dict[str, PortTrace], name: str, banks: NDArray[np.int8], latency: int
-) -> NDArray[np.int8]:
+def _answer(requests: dict[str, PortTrace], name: str, banks: NDArray[np.int8], latency: int) -> NDArray[np.int8]:
     """The words on a data input: a request of cycle t is answered in cycle t + latency."""
     asked = np.flatnonzero(requests[f"{name}_request_valid"].value)
     words = np.full((len(requests[f"{name}_request_valid"].value), banks.shape[2]), IDLE, np.int8)

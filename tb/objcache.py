@@ -13,7 +13,7 @@ import sys
 import tempfile
 
 
-def main(cache, command):
+def main(cache: str, command: list[str]) -> int:
     if "-c" not in command or "-o" not in command or any(a.endswith((".h", ".gch")) for a in command[-1:]):
         return subprocess.call(command)
     output = command[command.index("-o") + 1]

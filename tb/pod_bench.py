@@ -94,9 +94,7 @@ class PodBench:
                 }
                 pickle.dump(job, handle)
             plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 + 1}"]
-            simulate(
-                self.build, "tb.sim.pod_run", directory, seed=seed, plusargs=plusargs, waves=waves, progress=progress
-            )
+            simulate(self.build, "tb.sim.pod_run", directory, seed=seed, plusargs=plusargs, waves=waves, progress=progress)
             with (directory / "runs.pickle").open("rb") as handle:
                 runs: list[PodRun] = pickle.load(handle)
         inside = sum(sum(run.wall_s.values()) for run in runs)
@@ -128,5 +126,3 @@ def _parameters(config: ChipConfig, jobs: int) -> dict[str, int]:
         "JOBS": jobs,
         "TRACE_CYCLES": TRACE_CYCLES,
     }
-
-

@@ -78,7 +78,7 @@ def simulate(
     if not results.exists():
         raise SimulationError(f"the simulation ended without a verdict:\n{_tail(text)}")
     cases = ElementTree.parse(results).getroot().iter("testcase")
-    outcomes = [case for case in cases]
+    outcomes = list(cases)
     if not outcomes:
         raise SimulationError(f"no test ran in {module}:\n{_tail(text)}")
     for case in outcomes:

@@ -34,9 +34,7 @@ def array_group(
     for begin in range(0, cycles, step):
         part = slice(begin, min(cycles, begin + step))
         # Sums of 64 products of int8 stay below 2**24: exact in float32, which NumPy multiplies batched and fast.
-        products[part] = np.matmul(
-            x_i[part, None, :].astype(np.float32), weights[version[part]].astype(np.float32)
-        )[:, 0, :]
+        products[part] = np.matmul(x_i[part, None, :].astype(np.float32), weights[version[part]].astype(np.float32))[:, 0, :]
     known = loaded[version]
     if p_known is None:
         p_known = np.ones(p_i.shape, bool)

@@ -154,14 +154,14 @@ def serve(
         begins.append(begin)
         free = begin + length[job]
 
-    begin = np.array(begins, np.int64)
-    began = begin < never
+    left = np.array(begins, np.int64)
+    began = left < never
     level = np.zeros(len(run) + 2, np.int64)
     np.add.at(level, pushes.cycle[accepted] + 1, 1)
-    np.add.at(level, begin[began] + 1, -1)
+    np.add.at(level, left[began] + 1, -1)
     found = {key: np.array(cycles, np.int64) for key, cycles in events.items()}
     found[f"{name}_overflow"] = np.array(overflows, np.int64)
-    return Service(np.array(accepted, np.int64)[began], begin[began], np.cumsum(level)[: len(run)], found)
+    return Service(np.array(accepted, np.int64)[began], left[began], np.cumsum(level)[: len(run)], found)
 
 
 def hand_over(load_begin: NDArray, load_rows: NDArray, swap_begin: NDArray) -> dict[str, NDArray[np.int64]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cocotb
 import numpy as np
@@ -16,7 +17,7 @@ PERIOD = 2
 
 
 @cocotb.test()
-async def run_block(dut) -> None:
+async def run_block(dut: Any) -> None:
     task = json.loads(Path("task.json").read_text())
     rows = np.load("stimulus.npy")
     stimulus = array("block_harness", "stimulus", task["depth"], task["widths"][0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from pathlib import Path
+from typing import Any
 
 import cocotb
 import numpy as np
@@ -79,9 +80,7 @@ class LockstepMonitor:
         self.ports = trace_ports(geometry)
         width = 8 * (self.ports[-1][0] + 4)
         self.trace = array("pod_harness", "trace", TRACE_CYCLES, width)
-        self.expected: dict[str, PortTrace] = expected_ports(
-            geometry, epoch, cycles, host.banks(host.x), host.banks(host.w)
-        )
+        self.expected: dict[str, PortTrace] = expected_ports(geometry, epoch, cycles, host.banks(host.x), host.banks(host.w))
         self.corrupt = corrupt
         self.seen = 0
         self.compared = 0
@@ -113,7 +112,7 @@ class LockstepMonitor:
 class Session:
     """A reset pod and its clock; runs programs one after the other."""
 
-    def __init__(self, dut, job: dict):
+    def __init__(self, dut: Any, job: dict):
         self.dut, self.job = dut, job
 
     async def begin(self) -> None:
@@ -189,7 +188,7 @@ class Session:
 
 
 @cocotb.test()
-async def run_programs(dut) -> None:
+async def run_programs(dut: Any) -> None:
     with Path("job.pickle").open("rb") as handle:
         job = pickle.load(handle)
     session = Session(dut, job)

@@ -68,8 +68,7 @@ def layers(draw: st.DrawFn) -> tuple[NDArray[np.int8], NDArray[np.int8], dict[st
     groups, group_channels, group_outputs = (draw(st.integers(1, 4)) for _ in range(3))
     # The smallest legal input or a few elements more.
     size = [
-        max(1, dilation[axis] * (kernel[axis] - 1) + 1 - sum(padding[axis])) + draw(st.integers(0, 6))
-        for axis in (0, 1)
+        max(1, dilation[axis] * (kernel[axis] - 1) + 1 - sum(padding[axis])) + draw(st.integers(0, 6)) for axis in (0, 1)
     ]
     seed = draw(st.integers(0, 2**32 - 1))
     x = random_int8(draw(st.integers(1, 3)), *size, groups * group_channels, seed=seed)
@@ -153,9 +152,7 @@ def test_short_forms(short: dict[str, Any], long: dict[str, Any]) -> None:
 
 @settings(derandomize=True, deadline=None)
 @given(*[st.integers(1, 12)] * 2, st.integers(1, 5), st.integers(0, 4), st.integers(0, 4), st.integers(1, 4))
-def test_output_size_counts_the_windows(
-    size: int, kernel: int, stride: int, a: int, b: int, dilation: int
-) -> None:
+def test_output_size_counts_the_windows(size: int, kernel: int, stride: int, a: int, b: int, dilation: int) -> None:
     starts = range(0, a + size + b, stride)
     windows = [i for i in starts if i + dilation * (kernel - 1) < a + size + b]
     if windows:

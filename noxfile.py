@@ -1,0 +1,58 @@
+"""What a person does with this repository, one session each: `nox -l` lists them."""
+
+import nox
+
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "tests"]
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Classify 1,797 real digits in RTL: accuracy, verdict, cycles, picture."""
+    session.install("-e", ".[demo]")
+    session.run("python", "-m", "podweave.demo", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Every fast test, on all cores."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-n", "auto", "-m", "not campaign", *session.posargs)
+
+
+@nox.session
+def campaign(session: nox.Session) -> None:
+    """Long random campaigns: all geometries, every ResNet-50 layer in RTL."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-n", "auto", "-m", "campaign", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style of the Python code."""
+    session.install("ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Static types."""
+    session.install("-e", ".[dev]")
+    session.run("mypy")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Speed of emission, build and simulation."""
+    session.install("-e", ".")
+    session.run("podweave", "bench", *(session.posargs or ["all"]))
+
+
+@nox.session
+def area(session: nox.Session) -> None:
+    """Area of the pods, per block."""
+    session.install("-e", ".")
+    for preset in session.posargs or ["pod16", "pod32"]:
+        session.run("podweave", "area", preset)
