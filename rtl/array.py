@@ -10,6 +10,47 @@ from .blocks import Block, place
 from .config import ArrayConfig
 
 
+class ArrayRow(Block):
+    """One row of ``col_groups`` groups side by side: what moves right, moves inside; what moves down, passes through.
+
+    Members are those of a group (see `ArrayGroup`) for activations and their swap, which enter on the left and end on
+    the right; ``p_*``, ``w_*`` hold the lanes and ``token_*`` the bits of all column groups.
+    """
+
+    kind = "array_row"
+    # A level of the hierarchy that only wires: emission takes time per instance, so a grid is a column of rows.
+    inline = True
+
+    def __init__(self, config: ArrayConfig):
+        self.config = config
+        self.group = ArrayGroup(config)
+        self.variant = f"{config.col_groups}_of_{self.group.variant}"
+        super().__init__(
+            {
+                "x_i": In(8 * config.group_rows),
+                "swap_i": In(1),
+                "p_i": In(config.psum_width * config.cols),
+                "w_i": In(8 * config.cols),
+                "token_i": In(config.col_groups),
+                "p_o": Out(config.psum_width * config.cols),
+                "w_o": Out(8 * config.cols),
+                "token_o": Out(config.col_groups),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        groups = [place(m, f"group_{j}", self.group) for j in range(self.config.col_groups)]
+        x, swap = self.x_i, self.swap_i
+        for j, group in enumerate(groups):
+            m.d.comb += [group["x_i"].eq(x), group["swap_i"].eq(swap), group["token_i"].eq(self.token_i[j])]
+            for port in ("p_i", "w_i"):
+                m.d.comb += group[port].eq(getattr(self, port).word_select(j, len(group[port])))
+            x, swap = group["x_o"], group["swap_o"]
+        m.d.comb += [getattr(self, port).eq(Cat(group[port] for group in groups)) for port in ("p_o", "w_o", "token_o")]
+        return m
+
+
 class Array(Block):
     """Weight-stationary array of ``rows`` x ``cols`` multipliers, built of array groups.
 
@@ -30,8 +71,8 @@ class Array(Block):
 
     def __init__(self, config: ArrayConfig):
         self.config = config
-        self.group = ArrayGroup(config)
-        self.variant = f"{config.rows}x{config.cols}_of_{self.group.variant}"
+        self.row = ArrayRow(config)
+        self.variant = f"{config.rows}x{config.cols}_of_{self.row.group.variant}"
         super().__init__(
             {
                 "x": In(8 * config.rows),
@@ -43,23 +84,17 @@ class Array(Block):
         )
 
     def elaborate(self, platform: object) -> Module:
-        config = self.config
-        x_width, w_width, p_width = 8 * config.group_rows, 8 * config.group_cols, config.psum_width * config.group_cols
         m = Module()
-        above: list[dict] = []
-        for i in range(config.row_groups):
-            row: list[dict] = []
-            for j in range(config.col_groups):
-                group = place(m, f"group_{i}_{j}", self.group)
-                m.d.comb += [
-                    group["x_i"].eq(row[-1]["x_o"] if j else self.x.word_select(i, x_width)),
-                    group["swap_i"].eq(row[-1]["swap_o"] if j else self.swap[i]),
-                    group["w_i"].eq(above[j]["w_o"] if i else self.w.word_select(j, w_width)),
-                    group["token_i"].eq(above[j]["token_o"] if i else self.token[j]),
-                    group["p_i"].eq(above[j]["p_o"] if i else 0),
-                ]
-                row.append(group)
-            above = row
-        assert p_width * config.col_groups == len(self.p)
-        m.d.comb += self.p.eq(Cat(group["p_o"] for group in above))
+        p, w, token = 0, self.w, self.token
+        for i in range(self.config.row_groups):
+            row = place(m, f"row_{i}", self.row)
+            m.d.comb += [
+                row["x_i"].eq(self.x.word_select(i, 8 * self.config.group_rows)),
+                row["swap_i"].eq(self.swap[i]),
+                row["p_i"].eq(p),
+                row["w_i"].eq(w),
+                row["token_i"].eq(token),
+            ]
+            p, w, token = row["p_o"], row["w_o"], row["token_o"]
+        m.d.comb += self.p.eq(p)
         return m

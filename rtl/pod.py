@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from .accumulator import Accumulator
 from .array import Array
-from .blocks import Block, delay_line, place
+from .blocks import Block, delay_line, place, register
 from .config import ChipConfig
 from .job_queue import JobQueue
 from .layouts import Emit, PodError, bits_for_index, load_job_layout, stream_job_layout
@@ -209,8 +209,9 @@ class Pod(Block):
 def _skew(m: Module, lanes: Value, width: int, *, name: str, reverse: bool = False) -> Value:
     """Delay slice i of ``lanes`` by i cycles, or, in reverse, by as many as slice i is short of the last."""
     count = len(lanes) // width
-    slices = []
-    for i in range(count):
-        cycles = count - 1 - i if reverse else i
-        slices.append(delay_line(m, lanes.word_select(i, width), cycles, name=f"{name}_{i}")[-1])
-    return Cat(*slices)
+    slices = [lanes[-width:] if reverse else lanes[:width]]
+    # One register per cycle of delay holds all the slices that are delayed that long or longer.
+    for cycle in range(1, count):
+        lanes = register(m, lanes[:-width] if reverse else lanes[width:], name=f"{name}_{cycle}")
+        slices.append(lanes[-width:] if reverse else lanes[:width])
+    return Cat(*(reversed(slices) if reverse else slices))

@@ -1,0 +1,228 @@
+"""The pod in lockstep with its cycle model, on legal and on broken jobs, with random data inputs in every cycle."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+
+from compiler.program import job_layouts
+from golden.cycle.pod import PodModel
+from rtl.config import ChipConfig, load_config
+from rtl.layouts import Emit, PodError
+from tb.block_bench import BlockBench
+from tb.lockstep import LockstepError
+from tb.pod_task import geometry_of
+from tb.stimulus import PodStimulus, corrupt, pod_bench, pod_stimulus
+
+CYCLES = 1600
+SMALL = load_config("pod4").replace(x_words=96, w_words=50, p_words=75, banks=3, planes=2)
+CONFIGS = {
+    "4x4": SMALL,
+    "1x1": SMALL.replace(rows=1, cols=1, group_rows=1, group_cols=1, accumulator_rows=5),
+    "4x8_of_2x4_no_accumulators": SMALL.replace(cols=8, group_rows=2, accumulator_rows=0, latency=1),
+    "6x2_of_1x1_psum20": SMALL.replace(rows=6, cols=2, group_rows=1, group_cols=1, psum_width=20, latency=7),
+    "8x4_of_4x4_deep_queues": SMALL.replace(rows=8, load_queue_depth=7, stream_queue_depth=3, accumulator_rows=11),
+    "1x9_of_1x3": SMALL.replace(rows=1, cols=9, group_rows=1, group_cols=3, load_queue_depth=2, stream_queue_depth=2),
+}
+
+
+@functools.cache
+def bench_of(key: str) -> BlockBench:
+    return pod_bench(CONFIGS[key], random_initial_state=True)
+
+
+def check(config: ChipConfig, bench: BlockBench, stimulus: PodStimulus, seed: int, **options: int) -> tuple[PodModel, int]:
+    layouts = job_layouts(config)
+    load = stimulus.pushes(layouts[0], stimulus.loads, stimulus.load_cycles)
+    stream = stimulus.pushes(layouts[1], stimulus.streams, stimulus.stream_cycles)
+    pod = PodModel(geometry_of(config), stimulus.run, load, stream)
+    observed = bench.run(stimulus.inputs(layouts), seed=seed, **options)
+    return pod, bench.check(pod.outputs(stimulus.x_data, stimulus.w_data), observed)
+
+
+@pytest.mark.parametrize("key", CONFIGS)
+def test_random_legal_jobs(key: str) -> None:
+    config = CONFIGS[key]
+    for seed in range(3):
+        stimulus = pod_stimulus(np.random.default_rng([seed, len(key)]), geometry_of(config), CYCLES)
+        pod, compared = check(config, bench_of(key), stimulus, seed)
+        assert pod.first_error is None, pod.events
+        # The stimulus did something: both engines ran all their jobs, words were written.
+        assert len(pod.streams.job) == len(stimulus.streams) > 20
+        assert len(pod.loads.job) == len(stimulus.loads) > 10
+        assert pod.requests()["p_valid"].value.sum() > 50
+        assert compared > CYCLES * 15
+
+
+@pytest.mark.parametrize("key", CONFIGS)
+def test_random_broken_jobs(key: str) -> None:
+    """One field of a few jobs set to anything: whatever the hardware then does, it is what the model says."""
+    config = CONFIGS[key]
+    seen: set[str] = set()
+    for seed in range(6):
+        rng = np.random.default_rng([seed, 99, len(key)])
+        stimulus = pod_stimulus(rng, geometry_of(config), CYCLES // 2)
+        for _ in range(int(rng.integers(1, 4))):
+            corrupt(rng, stimulus, job_layouts(config))
+        pod, _ = check(config, bench_of(key), stimulus, seed)
+        seen |= {name for name, cycles in pod.events.items() if len(cycles)}
+    assert seen, "no corruption had any effect"
+
+
+def late_load(s: PodStimulus) -> None:
+    s.loads[3]["start"] = s.loads[2]["start"] + s.loads[2]["rows"] - 1
+
+
+def late_stream(s: PodStimulus) -> None:
+    s.streams[3]["start"] = s.streams[2]["start"]
+
+
+def load_overflow(s: PodStimulus) -> None:
+    first = s.load_cycles[0]
+    s.loads[:] = [dict(s.loads[0], start=200 + 9 * i) for i in range(len(s.loads))]
+    s.load_cycles[:] = [first + i for i in range(len(s.loads))]
+
+
+def stream_overflow(s: PodStimulus) -> None:
+    first = s.stream_cycles[0]
+    s.streams[:] = [dict(s.streams[0], start=200 + 9 * i) for i in range(len(s.streams))]
+    s.stream_cycles[:] = [first + i for i in range(len(s.streams))]
+
+
+def illegal_load(s: PodStimulus) -> None:
+    s.loads[4]["rows"] = 0
+
+
+def illegal_stream(s: PodStimulus) -> None:
+    s.streams[4]["emit"] = 3
+
+
+def w_address(s: PodStimulus) -> None:
+    s.loads[4]["w_base"], s.loads[4]["rows"], s.loads[4]["w_step"] = 49, 4, 1
+
+
+def x_address(s: PodStimulus) -> None:
+    s.streams[4].update(x_base=0, x_step0=-1, x_step1=-1, x_step2=-1, n0=3)
+
+
+def p_address(s: PodStimulus) -> None:
+    s.streams[4].update(p_base=74, p_step0=5, p_step1=1, p_step2=1, n0=3, emit=int(Emit.STORE))
+
+
+def accumulator_address(s: PodStimulus) -> None:
+    s.streams[4].update(accumulator_base=15, n0=3, accumulate=1)
+
+
+def weights_not_loaded(s: PodStimulus) -> None:
+    kept = next(i for i, job in enumerate(s.streams) if i > 3 and not job["swap"])
+    s.streams[kept]["swap"] = 1
+
+
+def weights_overwritten(s: PodStimulus) -> None:
+    swap = [i for i, job in enumerate(s.streams) if job["swap"]][2]
+    s.streams[swap]["swap"] = 0
+
+
+DIRECTED = {
+    PodError.LATE_LOAD: late_load,
+    PodError.LATE_STREAM: late_stream,
+    PodError.LOAD_OVERFLOW: load_overflow,
+    PodError.STREAM_OVERFLOW: stream_overflow,
+    PodError.ILLEGAL_LOAD: illegal_load,
+    PodError.ILLEGAL_STREAM: illegal_stream,
+    PodError.W_ADDRESS: w_address,
+    PodError.X_ADDRESS: x_address,
+    PodError.P_ADDRESS: p_address,
+    PodError.ACCUMULATOR_ADDRESS: accumulator_address,
+    PodError.WEIGHTS_NOT_LOADED: weights_not_loaded,
+    PodError.WEIGHTS_OVERWRITTEN: weights_overwritten,
+}
+
+
+@pytest.mark.parametrize("error", DIRECTED, ids=lambda error: error.name.lower())
+def test_every_error_is_raised_named_and_sticky(error: PodError) -> None:
+    stimulus = pod_stimulus(np.random.default_rng(4), geometry_of(SMALL), CYCLES)
+    DIRECTED[error](stimulus)
+    pod, _ = check(SMALL, bench_of("4x4"), stimulus, seed=1)
+    assert pod.first_error is not None
+    first = {name for name, cycles in pod.events.items() if len(cycles) and cycles.min() == pod.first_error}
+    assert error.name.lower() in first
+    # The RTL was equal to the model in every cycle: the bit is set, stays set, and no job starts any more.
+    errors = pod.requests()["errors"].value
+    assert not errors[pod.first_error] & 1 << error
+    assert (errors[pod.first_error + 1 :] & 1 << error).all()
+    assert not (pod.streams.begin > pod.first_error).any()
+    assert not (pod.loads.begin > pod.first_error).any()
+
+
+def test_epoch_overflow() -> None:
+    config = SMALL.replace(time_width=8)
+    stimulus = pod_stimulus(np.random.default_rng(4), geometry_of(config), CYCLES)
+    bench = pod_bench(config)
+    for kind, jobs in (("load", stimulus.loads), ("stream", stimulus.streams)):
+        kept = [i for i, job in enumerate(jobs) if job["start"] < 256]
+        cycles = getattr(stimulus, f"{kind}_cycles")
+        jobs[:], cycles[:] = [jobs[i] for i in kept], [cycles[i] for i in kept]
+    pod, _ = check(config, bench, stimulus, seed=0)
+    assert pod.first_error is not None
+    assert pod.events["epoch_overflow"][0] == pod.first_error == 6 + 255
+
+
+def test_every_error_has_a_directed_test() -> None:
+    assert set(DIRECTED) | {PodError.EPOCH_OVERFLOW} == set(PodError)
+
+
+def test_reset_in_mid_run_and_random_initial_state_change_nothing() -> None:
+    stimulus = pod_stimulus(np.random.default_rng(8), geometry_of(SMALL), CYCLES)
+    for seed, cycle in enumerate((3, 100, 777)):
+        check(SMALL, bench_of("4x4"), stimulus, seed=seed, reset_at=cycle)
+
+
+def test_a_reset_clears_an_error() -> None:
+    """Errors of a broken run leave no trace in a legal one after a reset."""
+    bench, layouts = bench_of("4x4"), job_layouts(SMALL)
+    broken = pod_stimulus(np.random.default_rng(4), geometry_of(SMALL), CYCLES)
+    illegal_stream(broken)
+    legal = pod_stimulus(np.random.default_rng(4), geometry_of(SMALL), CYCLES)
+    # Both start alike; the reset comes when the broken one has long stopped.
+    stimulus = broken.inputs(layouts)
+    observed = bench.run(stimulus, reset_at=CYCLES // 2 - 20)
+    assert observed["errors"][-1]
+    assert not bench.run(legal.inputs(layouts), reset_at=CYCLES // 2 - 20)["errors"].any()
+
+
+OUTPUTS = (
+    *("load_ready", "stream_ready", "busy", "errors", "error_time"),
+    *(f"{memory}_request_{part}" for memory in "wx" for part in ("valid", "bank", "plane", "address")),
+    *("p_valid", "p_accumulate", "p_bank", "p_plane", "p_address", "p_data"),
+)
+
+
+def test_every_output_is_checked() -> None:
+    assert sorted(OUTPUTS) == sorted(port.name for port in bench_of("4x4").outputs)
+
+
+@pytest.mark.parametrize("port", OUTPUTS)
+def test_checker_sees_one_flipped_bit_of_every_port(port: str) -> None:
+    observed, expected = legal_run()
+    values = observed[port].copy()
+    at = (1234, values.shape[1] - 1) if values.ndim == 2 else (1234,)
+    values[at] ^= 1
+    lane = f" lane {at[1]}" if len(at) == 2 else ""
+    with pytest.raises(LockstepError, match=rf"pod differs .* at cycle 1234, port {port}{lane}: expected"):
+        bench_of("4x4").check(expected, {**observed, port: values})
+
+
+@functools.cache
+def legal_run() -> tuple[dict, dict]:
+    stimulus = pod_stimulus(np.random.default_rng(21), geometry_of(SMALL), CYCLES)
+    layouts = job_layouts(SMALL)
+    load = stimulus.pushes(layouts[0], stimulus.loads, stimulus.load_cycles)
+    stream = stimulus.pushes(layouts[1], stimulus.streams, stimulus.stream_cycles)
+    pod = PodModel(geometry_of(SMALL), stimulus.run, load, stream)
+    observed = bench_of("4x4").run(stimulus.inputs(layouts))
+    expected = pod.outputs(stimulus.x_data, stimulus.w_data)
+    bench_of("4x4").check(expected, observed)
+    return observed, expected
