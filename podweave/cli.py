@@ -112,6 +112,7 @@ def run(
         raise typer.BadParameter(f"{waves} must end in .vcd", param_hint="--waves")
     chosen, layers = load_config(config), load_workload(workload)
     _check_plot(plot)
+    _make_folders(waves, plot, json_file)
     with Progress() as progress:
         report, _ = run_workload(layers, chosen, check=check, seed=seed, waves=waves and waves.resolve(), progress=progress)
     report = {"workload": workload, **report}
@@ -129,6 +130,7 @@ def model(workload: Workload, config: Config, plot: Plot = None, json_file: Json
 
     chosen, layers = load_config(config), load_workload(workload)
     _check_plot(plot)
+    _make_folders(plot, json_file)
     with Progress() as progress:
         report = model_workload(layers, chosen, progress)
     _draw(plot, workload, chosen)
@@ -177,6 +179,13 @@ def _check_plot(plot: Path | None) -> None:
         raise typer.BadParameter(f"{plot} must end in .svg, .png or .pdf", param_hint="--plot")
 
 
+def _make_folders(*files: Path | None) -> None:
+    """Of what a command will write, before the work: a simulator that cannot open its waveform says nothing."""
+    for file in files:
+        if file and file != Path("-"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+
+
 def _draw(plot: Path | None, workload: str, config: ChipConfig) -> None:
     if plot:
         from compiler.compile import compile_layer
@@ -204,6 +213,6 @@ def main() -> None:
     """Run the command line; what a user can mend is one sentence, not a traceback."""
     try:
         app()
-    except (ConfigError, WorkloadError, ToolchainError, BuildError, SynthesisError) as error:
+    except (ConfigError, WorkloadError, ToolchainError, BuildError, SynthesisError, OSError) as error:
         errors.print(f"podweave: {error}", style="red", highlight=False, markup=False)
         sys.exit(2)

@@ -17,7 +17,11 @@ def network_names() -> list[str]:
 
 def read_layers(path: Path) -> list[Layer]:
     """Layers of a CSV file with the columns layer, M, K, N; lines that begin with # are comments."""
-    lines = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise WorkloadError(f"{path}: {error}") from error
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     reader = csv.reader(lines)
     header = next(reader, None)
     if header != _COLUMNS:

@@ -1,0 +1,78 @@
+"""Benchmarks: speed of emission, build and simulation, as figures that a later run can be compared with."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+from compiler.compile import compile_layer
+from compiler.layers import parse_workload
+from rtl.config import load_config
+from rtl.emit import emit
+from tb.pod_bench import PodBench
+from tb.pod_task import Task
+from tb.simulate import simulate_idle
+from tb.toolchain import find_toolchain
+
+from .runs import random_data
+
+Progress = Callable[[str], None]
+PRESETS = ("pod4", "pod16", "pod32")
+# A layer per preset that keeps the simulator busy for about a second.
+WORKLOADS = {"pod4": "gemm:1024x256x32", "pod16": "gemm:1024x1024x64", "pod32": "gemm:3136x576x256"}
+
+
+def _median(measure: Callable[[], float], repeat: int) -> float:
+    return statistics.median(measure() for _ in range(repeat))
+
+
+def bench_emit(repeat: int, progress: Progress) -> list[dict[str, Any]]:
+    """Configuration to Verilog text."""
+    rows = []
+    for preset in PRESETS:
+        progress(f"emitting {preset}")
+        config = load_config(preset)
+
+        def measure() -> float:
+            began = time.perf_counter()
+            emit(config)
+            return time.perf_counter() - began
+
+        modules = len(emit(config).sidecar["modules"])
+        rows.append({"preset": preset, "emit_s": _median(measure, repeat), "modules": modules})
+    return rows
+
+
+def bench_build(repeat: int, progress: Progress) -> list[dict[str, Any]]:
+    """A simulator from nothing (no object of any earlier build), and until an unchanged design has simulated a layer."""
+    rows = []
+    for preset in PRESETS:
+        cold: list[float] = []
+        warm: list[float] = []
+        for number in range(repeat):
+            progress(f"building {preset} from nothing ({number + 1}/{repeat})")
+            with tempfile.TemporaryDirectory(prefix="podweave-bench-") as cache:
+                env = {**os.environ, "PODWEAVE_CACHE": cache}
+                command = [sys.executable, "-m", "podweave", "run", "gemm:8x8x8", "--config", preset]
+                times = []
+                for _ in range(2):
+                    began = time.perf_counter()
+                    subprocess.run(command, env=env, check=True, capture_output=True)
+                    times.append(time.perf_counter() - began)
+                cold.append(times[0])
+                warm.append(times[1])
+        rows.append(
+            {
+                "preset": preset,
+                "run_from_nothing_s": statistics.median(cold),
+                "run_unchanged_s": statistics.median(warm),
+            }
+        )
+    return rows

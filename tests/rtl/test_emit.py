@@ -1,0 +1,237 @@
+"""rtl.emit: the same bytes for the same configuration, one module per distinct block, a sidecar that tells the truth."""
+
+import functools
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from amaranth.hdl import Module, Signal
+from amaranth.lib.wiring import In, Out
+
+from rtl.blocks import Block, place
+from rtl.config import ChipConfig, load_config
+from rtl.emit import Emitted, emit, emit_block
+from rtl.layouts import Accumulate, Layout, PodError, load_job_layout, stream_job_layout
+from rtl.layouts import Emit as EmitCode
+from tb.toolchain import find_toolchain
+
+POD4 = load_config("pod4")
+CONFIGS: dict[str, ChipConfig] = {
+    "pod4": POD4,
+    "pod32": load_config("pod32"),
+    "no_accumulators": POD4.replace(accumulator_rows=0),
+    "odd": POD4.replace(
+        **{"rows": 6, "cols": 10, "group_rows": 3, "group_cols": 5, "psum_width": 27, "accumulator_rows": 13},
+        **{"banks": 3, "planes": 3, "x_words": 100, "w_words": 77, "p_words": 33, "latency": 1},
+        **{"load_queue_depth": 3, "stream_queue_depth": 5},
+    ),
+    # Fields that their limits fill to the end: rows of 3 in 2 bits.
+    "full_fields": POD4.replace(rows=3, cols=1, group_rows=1, group_cols=1, banks=1, accumulator_rows=1, w_words=3, x_words=2),
+}
+
+
+@functools.cache
+def emitted(name: str) -> Emitted:
+    return emit(CONFIGS[name])
+
+
+def bodies(verilog: str) -> dict[str, list[str]]:
+    """Text of each definition of each module."""
+    found: dict[str, list[str]] = {}
+    for name, text in re.findall(r"^module (\S+?) ?\((.*?)^endmodule", verilog, re.MULTILINE | re.DOTALL):
+        found.setdefault(name, []).append(text)
+    return found
+
+
+def ports_of(body: str) -> dict[str, tuple[str, int]]:
+    lines = re.findall(r"^ *(input|output)(?: wire| reg)?(?: signed)?(?: \[(\d+):0\])? (\w+)[;,]?$", body, re.MULTILINE)
+    return {name: (direction, int(high or 0) + 1) for direction, high, name in lines}
+
+
+def digest(design: Emitted) -> str:
+    text = design.verilog + design.control + json.dumps(design.sidecar)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_same_configuration_gives_the_same_bytes_in_any_process() -> None:
+    code = (
+        "from rtl.config import load_config; from rtl.emit import emit; import hashlib, json; d = emit(load_config('pod4'));"
+        "print(hashlib.sha256((d.verilog + d.control + json.dumps(d.sidecar)).encode()).hexdigest())"
+    )
+    seed = "1" if os.environ.get("PYTHONHASHSEED") == "4242" else "4242"
+    env = os.environ | {"PYTHONHASHSEED": seed}
+    root = Path(__file__).resolve().parents[2]
+    other = subprocess.run([sys.executable, "-c", code], cwd=root, env=env, capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == digest(emitted("pod4")) == digest(emit(POD4))
+    assert digest(emitted("odd")) != digest(emitted("pod4"))
+
+
+def test_number_of_modules_does_not_depend_on_rows_and_columns() -> None:
+    counts = set()
+    for rows, cols in ((2, 2), (4, 10), (16, 8)):
+        design = emit(POD4.replace(rows=rows, cols=cols, group_rows=2, group_cols=2))
+        assert len(bodies(design.verilog)) == len(design.sidecar["modules"])
+        counts.add(len(design.sidecar["modules"]))
+    assert len(counts) == 1
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_sidecar_ports_are_those_of_the_verilog(name: str) -> None:
+    design, config = emitted(name), CONFIGS[name]
+    (body,) = bodies(design.verilog)["pod"]
+    stated = {port["name"]: (port["direction"], port["width"]) for port in design.sidecar["ports"]}
+    assert design.top == design.sidecar["top"] == "pod"
+    assert len(stated) == len(design.sidecar["ports"])
+    assert ports_of(body) == stated
+    # A few by hand, so that the two cannot be wrong together.
+    assert stated["clk"] == stated["rst"] == ("input", 1)
+    assert stated["x_data"] == ("input", 8 * config.array.rows)
+    assert stated["w_data"] == ("input", 8 * config.array.cols)
+    assert stated["p_data"] == ("output", config.array.psum_width * config.array.cols)
+    assert stated["errors"] == ("output", 13)
+    assert stated["error_time"] == ("output", config.pod.time_width)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_sidecar_layouts_codes_and_latencies(name: str) -> None:
+    sidecar, config = emitted(name).sidecar, CONFIGS[name]
+    assert set(sidecar) == {"generator", "config", "latency", "layouts", "codes", "errors", "top", "ports", "modules"}
+    assert sidecar == json.loads(json.dumps(sidecar))
+    assert ChipConfig.from_dict(sidecar["config"]) == config
+    widths = {port["name"]: port["width"] for port in sidecar["ports"]}
+    layouts: list[Layout] = [load_job_layout(config), stream_job_layout(config)]
+    for described, layout in zip(sidecar["layouts"], layouts, strict=True):
+        assert (described["name"], described["width"]) == (layout.name, layout.width)
+        assert widths[described["name"]] == described["width"]
+        fields = [(f["name"], f["offset"], f["width"], f["signed"], f["doc"]) for f in described["fields"]]
+        assert fields == [(f.name, layout.offset(f.name), f.width, f.signed, f.doc) for f in layout.fields]
+    assert sidecar["codes"] == {kind.__name__: {c.name: c.value for c in kind} for kind in (Accumulate, EmitCode)}
+    assert sidecar["errors"] == {error.name: error.value for error in PodError}
+    memory, groups = config.memory.latency, config.array.row_groups + config.array.col_groups
+    assert sidecar["latency"] == {"memory": memory, "array": groups, "request_to_write": memory + groups + 1}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_sidecar_modules_and_instances_are_those_of_the_verilog(name: str) -> None:
+    design, config = emitted(name), CONFIGS[name]
+    defined, modules = bodies(design.verilog), design.sidecar["modules"]
+    assert {module: len(texts) for module, texts in defined.items()} == dict.fromkeys(modules, 1)
+    for module, described in modules.items():
+        (body,) = defined[module]
+        placed = Counter(kind for kind in re.findall(r"^  (\w+) \w+ \($", body, re.MULTILINE) if kind in modules)
+        assert described["instances"] == dict(placed)
+    kinds: dict[str, list[str]] = {}
+    for module, described in modules.items():
+        kinds.setdefault(described["kind"], []).append(module)
+    (row,), (group,), (array,) = kinds["array_row"], kinds["array_group"], kinds["array"]
+    assert modules[array]["instances"] == {row: config.array.row_groups}
+    assert modules[row]["instances"] == {group: config.array.col_groups}
+    assert modules[group]["instances"] == {kinds["group_column"][0]: config.array.group_cols}
+    bits = config.pod.accumulator_rows * config.array.psum_width * config.array.cols
+    assert sum(described["sram_bits"] for described in modules.values()) == bits
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_no_initial_values(name: str) -> None:
+    verilog = emitted(name).verilog
+    assert "initial" not in verilog
+    assert re.search(r"^ *(?:output )?reg\b[^;]*=", verilog, re.MULTILINE) is None
+    assert "Generated by" not in verilog
+
+
+def lint(folder: Path) -> tuple[int, str]:
+    toolchain = find_toolchain()
+    command = [str(toolchain.verilator), "--lint-only", "-Wall", "pod.vlt", "pod.v"]
+    result = subprocess.run(command, cwd=folder, env=toolchain.environment(), capture_output=True, text=True)
+    return result.returncode, result.stderr
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_verilator_finds_nothing_to_warn_of(tmp_path: Path, name: str) -> None:
+    paths = emitted(name).write(tmp_path / "new" / "folder")
+    assert [path.name for path in paths] == ["pod.v", "pod.vlt", "pod.json"]
+    assert json.loads(paths[2].read_text()) == emitted(name).sidecar
+    assert lint(paths[0].parent) == (0, "")
+
+
+def test_verilator_finds_a_planted_fault(tmp_path: Path) -> None:
+    verilog, *_ = emitted("pod4").write(tmp_path)
+    text = verilog.read_text()
+    assert ".next_code(" in text
+    verilog.write_text(re.sub(r"^ *\.next_code\(.*\n", "", text, flags=re.MULTILINE))
+    code, warnings = lint(tmp_path)
+    assert code != 0
+    assert "PINMISSING" in warnings
+
+
+class Echo(Block):
+    """``o`` is ``i``; a parameter makes its boundary lie."""
+
+    kind = "echo"
+
+    def __init__(self, lie: str = "") -> None:
+        self.lie = lie
+        super().__init__({"i": In(8), "unused": In(3), "o": Out(8)})
+        if lie == "width":
+            self.o = Signal(4)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.d.comb += self.o.eq(self.i)
+        if self.lie == "domain":
+            toggle = Signal()
+            m.d.fast += toggle.eq(~toggle)
+            m.d.comb += self.o[0].eq(toggle)
+        return m
+
+
+class Pair(Block):
+    kind = "pair"
+
+    def __init__(self) -> None:
+        super().__init__({"i": In(8), "o": Out(8)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        first, second = place(m, "first", Echo()), place(m, "second", Echo())
+        m.d.comb += [first["i"].eq(self.i), second["i"].eq(first["o"]), self.o.eq(second["o"])]
+        return m
+
+
+def test_block_keeps_the_inputs_that_nothing_reads() -> None:
+    design = emit_block(Pair())
+    boundary = {"clk": ("input", 1), "rst": ("input", 1), "i": ("input", 8), "unused": ("input", 3), "o": ("output", 8)}
+    assert ports_of(bodies(design.verilog)["echo"][0]) == boundary
+    assert design.sidecar["modules"]["pair"]["instances"] == {"echo": 2}
+    assert 'no_inline -module "echo"' in design.control
+    assert 'no_inline -module "pair"' not in design.control
+
+
+@pytest.mark.parametrize(
+    ("lie", "sentence"),
+    [
+        ("width", r"^echo: emitted port o \(4, 'output'\) is not in its signature$"),
+        ("domain", r"^echo: emitted port fast_clk \(1, 'input'\) is not in its signature$"),
+    ],
+)
+def test_boundary_that_lies_is_refused(lie: str, sentence: str) -> None:
+    with pytest.raises(RuntimeError, match=sentence):
+        emit_block(Echo(lie))
+
+
+def test_place_outside_of_emission_is_refused() -> None:
+    block, m = Echo(), Module()
+    # Neither will ever be elaborated, of which Amaranth would warn.
+    block._MustUse__used = m._MustUse__used = True
+    with pytest.raises(RuntimeError, match=r"^echo was placed outside of emission: convert the design with rtl\.emit$"):
+        place(m, "echo", block)
+    emit_block(Pair())
+    with pytest.raises(RuntimeError, match="placed outside of emission"):
+        place(m, "echo", block)

@@ -1,0 +1,161 @@
+"""rtl.layouts: words by hand, extreme values that fit, and codes that never change."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import golden.cycle.pod
+from golden.cycle.pod_control import ERRORS
+from rtl.config import ChipConfig, load_config
+from rtl.layouts import (
+    Accumulate,
+    Emit,
+    Field,
+    Layout,
+    PodError,
+    bits_for_index,
+    load_job_layout,
+    step_width,
+    stream_job_layout,
+)
+
+POD4 = load_config("pod4")
+
+# Name, offset, width, signed. pod4: 4 rows, 2 banks, 1 plane, 1024 words, times of 24 bits, counts of 16, 16 accumulators.
+LOAD_JOB = [
+    ("start", 0, 24, False),
+    ("rows", 24, 3, False),
+    ("w_bank", 27, 1, False),
+    ("w_plane", 28, 1, False),
+    ("w_base", 29, 10, False),
+    ("w_step", 39, 11, True),
+]
+STREAM_JOB = [
+    ("start", 0, 24, False),
+    ("swap", 24, 1, False),
+    ("n0", 25, 16, False),
+    ("n1", 41, 16, False),
+    ("n2", 57, 16, False),
+    ("x_bank", 73, 1, False),
+    ("x_plane", 74, 1, False),
+    ("x_base", 75, 10, False),
+    ("x_step0", 85, 11, True),
+    ("x_step1", 96, 11, True),
+    ("x_step2", 107, 11, True),
+    ("accumulate", 118, 2, False),
+    ("accumulator_base", 120, 4, False),
+    ("emit", 124, 2, False),
+    ("p_bank", 126, 1, False),
+    ("p_plane", 127, 1, False),
+    ("p_base", 128, 10, False),
+    ("p_step0", 138, 11, True),
+    ("p_step1", 149, 11, True),
+    ("p_step2", 160, 11, True),
+]
+
+
+@pytest.mark.parametrize(
+    ("layout", "name", "width", "fields"),
+    [
+        (load_job_layout(POD4), "load_job", 50, LOAD_JOB),
+        (stream_job_layout(POD4), "stream_job", 171, STREAM_JOB),
+    ],
+)
+def test_pod4_by_hand(layout: Layout, name: str, width: int, fields: list[tuple[str, int, int, bool]]) -> None:
+    assert (layout.name, layout.width) == (name, width)
+    assert [(f.name, layout.offset(f.name), f.width, f.signed) for f in layout.fields] == fields
+
+
+def test_offset_of_an_unknown_field_is_refused() -> None:
+    with pytest.raises(KeyError, match="colour"):
+        load_job_layout(POD4).offset("colour")
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> ChipConfig:
+    size = st.integers(2, 70000)
+    return POD4.replace(
+        rows=4 * draw(st.integers(1, 64)),
+        cols=4 * draw(st.integers(1, 64)),
+        accumulator_rows=draw(st.integers(0, 65536)),
+        time_width=draw(st.integers(14, 32)),
+        count_width=draw(st.integers(4, 24)),
+        banks=draw(st.integers(1, 256)),
+        planes=draw(st.integers(1, 8)),
+        x_words=draw(size),
+        w_words=draw(st.integers(256, 70000)),
+        p_words=draw(size),
+    )
+
+
+def extremes(config: ChipConfig) -> dict[str, tuple[int, int]]:
+    """The smallest and the largest legal value of every field."""
+    memory, pod = config.memory, config.pod
+    time, count = (0, 2**pod.time_width - 1), (0, 2**pod.count_width - 1)
+    bank, plane = (0, memory.banks - 1), (0, memory.planes - 1)
+    values = {"rows": (0, config.array.rows), "w_bank": bank, "w_plane": plane, "start": time, "swap": (0, 1)}
+    values |= {"n0": count, "n1": count, "n2": count, "x_bank": bank, "x_plane": plane, "p_bank": bank, "p_plane": plane}
+    values |= {"accumulate": (0, max(Accumulate)), "emit": (0, max(Emit))}
+    values |= {"accumulator_base": (0, max(0, pod.accumulator_rows - 1))}
+    for kind, words in (("w", memory.w_words), ("x", memory.x_words), ("p", memory.p_words)):
+        values[f"{kind}_base"] = (0, words - 1)
+        for step in ("step", "step0", "step1", "step2"):
+            values[f"{kind}_{step}"] = (-(words - 1), words - 1)
+    return values
+
+
+def holds(field: Field, width: int, value: int) -> bool:
+    return -(2 ** (width - 1)) <= value < 2 ** (width - 1) if field.signed else 0 <= value < 2**width
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(configs())
+def test_fields_hold_the_extreme_legal_values_and_no_bit_more(config: ChipConfig) -> None:
+    legal = extremes(config)
+    for layout in (load_job_layout(config), stream_job_layout(config)):
+        end = 0
+        for field in layout.fields:
+            low, high = legal[field.name]
+            assert holds(field, field.width, low)
+            assert holds(field, field.width, high)
+            # A bit less would not do, unless there is only one.
+            assert not (holds(field, field.width - 1, low) and holds(field, field.width - 1, high)) or field.width == 1
+            assert layout.offset(field.name) == end
+            assert field.doc
+            end += field.width
+        assert layout.width == end
+        assert len({field.name for field in layout.fields}) == len(layout.fields)
+
+
+@pytest.mark.parametrize(("count", "bits"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (256, 8), (257, 9)])
+def test_bits_for_index(count: int, bits: int) -> None:
+    assert bits_for_index(count) == bits
+    assert step_width(count) == bits + 1
+
+
+def test_codes_are_stable() -> None:
+    assert {code.name: code.value for code in Accumulate} == {"BYPASS": 0, "INIT": 1, "ADD": 2}
+    assert {code.name: code.value for code in Emit} == {"NONE": 0, "STORE": 1, "ACCUMULATE": 2}
+    assert {error.name: error.value for error in PodError} == {
+        "LATE_LOAD": 0,
+        "LATE_STREAM": 1,
+        "LOAD_OVERFLOW": 2,
+        "STREAM_OVERFLOW": 3,
+        "ILLEGAL_LOAD": 4,
+        "ILLEGAL_STREAM": 5,
+        "W_ADDRESS": 6,
+        "X_ADDRESS": 7,
+        "P_ADDRESS": 8,
+        "ACCUMULATOR_ADDRESS": 9,
+        "WEIGHTS_NOT_LOADED": 10,
+        "WEIGHTS_OVERWRITTEN": 11,
+        "EPOCH_OVERFLOW": 12,
+    }
+
+
+def test_cycle_model_has_the_same_codes_and_errors() -> None:
+    # The two are written apart and may not import each other: only a test can hold them together.
+    model = golden.cycle.pod
+    assert [getattr(model, code.name) for code in Accumulate] == [code.value for code in Accumulate]
+    assert [getattr(model, code.name) for code in Emit] == [code.value for code in Emit]
+    assert list(ERRORS) == [error.name.lower() for error in sorted(PodError)]
