@@ -91,6 +91,7 @@ class PodBench:
                     "lockstep": lockstep,
                     "reset_at": reset_at,
                     "corrupt": corrupt,
+                    "waves": waves is not None,
                 }
                 pickle.dump(job, handle)
             plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 + 1}"]

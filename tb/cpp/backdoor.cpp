@@ -1,4 +1,7 @@
-// Address of a public variable of the running model, for bulk access from Python in the same process.
+// What the Python side of a test bench, in the same process, needs of the running model beyond VPI: the address of a public
+// array, and many clock cycles at once. VPI would take longer for one clock edge than the model of a whole pod.
+#include "Vtop.h"
+#include "Vtop__Syms.h"
 #include "verilated.h"
 #include "verilated_syms.h"
 
@@ -7,4 +10,19 @@ extern "C" void* podweave_variable(const char* scope_name, const char* variable_
     if (!scope) return nullptr;
     const VerilatedVar* const variable = scope->varFind(variable_name);
     return variable ? variable->datap() : nullptr;
+}
+
+// Each cycle is a rising and a falling edge of clk, which must be low before. Simulated time stands still meanwhile.
+extern "C" int podweave_cycles(const char* scope_name, unsigned long long cycles) {
+    const VerilatedScope* const scope = Verilated::threadContextp()->scopeFind(scope_name);
+    if (!scope) return -1;
+    Vtop* const model = static_cast<Vtop__Syms*>(scope->symsp())->__Vm_modelp;
+    for (unsigned long long cycle = 0; cycle < cycles; ++cycle) {
+        model->clk = 1;
+        model->eval();
+        model->clk = 0;
+        model->eval();
+        if (Verilated::threadContextp()->gotFinish()) return -1;
+    }
+    return 0;
 }

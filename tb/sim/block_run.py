@@ -8,12 +8,9 @@ from typing import Any
 
 import cocotb
 import numpy as np
-from cocotb.clock import Clock
-from cocotb.triggers import Timer
 
 from tb.sim.backdoor import array
-
-PERIOD = 2
+from tb.sim.clock import BurstClock
 
 
 @cocotb.test()
@@ -25,17 +22,16 @@ async def run_block(dut: Any) -> None:
     stimulus[:] = 0
     stimulus[: len(rows), : rows.shape[1]] = rows
 
+    clock = BurstClock(dut, "block_harness")
+
     async def reset() -> None:
         dut.rst.value = 1
-        await Timer(3 * PERIOD, "ns")
+        await clock.advance(3)
         dut.rst.value = 0
 
-    Clock(dut.clk, PERIOD, "ns").start()
-    # Away from the edges, so that no write races with one.
-    await Timer(1.5, "ns")
     await reset()
     if task["reset_at"] is not None:
-        await Timer(task["reset_at"] * PERIOD, "ns")
+        await clock.advance(task["reset_at"])
         await reset()
-    await Timer(task["cycles"] * PERIOD, "ns")
+    await clock.advance(task["cycles"])
     np.save("trace.npy", trace[: task["cycles"]].copy())

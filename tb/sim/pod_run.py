@@ -9,8 +9,6 @@ from typing import Any
 
 import cocotb
 import numpy as np
-from cocotb.clock import Clock
-from cocotb.triggers import Timer
 
 from compiler.program import Epoch, Program, job_layouts, pack_jobs
 from golden.cycle.ports import PortTrace
@@ -20,8 +18,8 @@ from tb.expected import LEAD, expected_ports, trace_ports
 from tb.lockstep import LockstepError, first_mismatch
 from tb.pod_task import TRACE_CYCLES, PodRun, Task, geometry_of
 from tb.sim.backdoor import array
+from tb.sim.clock import BurstClock, TimedClock
 
-PERIOD = 2
 COUNTERS = ("first_request", "last_write", "x_words", "w_words", "p_words", "cycles", "errors", "error_time", "busy")
 
 
@@ -114,18 +112,16 @@ class Session:
 
     def __init__(self, dut: Any, job: dict):
         self.dut, self.job = dut, job
+        self.clock = TimedClock(dut) if job["waves"] else BurstClock(dut, "pod_harness")
 
     async def begin(self) -> None:
         self.dut.go.value = 0
         self.dut.tracing.value = int(self.job["lockstep"])
-        Clock(self.dut.clk, PERIOD, "ns").start()
-        # Away from the edges, so that no write races with one.
-        await Timer(1.5, "ns")
         await self.reset()
 
     async def reset(self) -> None:
         self.dut.rst.value = 1
-        await Timer(3 * PERIOD, "ns")
+        await self.clock.advance(3)
         self.dut.rst.value = 0
 
     async def run(self, task: Task, spans: list[Span]) -> PodRun:
@@ -144,7 +140,7 @@ class Session:
             await self.run_epoch(run, program, epoch, host, span)
             self.note(run, number, host)
             self.dut.go.value = 0
-            await Timer(4 * PERIOD, "ns")
+            await self.clock.advance(4)
             began = time.perf_counter()
             host.collect(epoch, run.result)
             run.wall_s["load"] += time.perf_counter() - began
@@ -152,7 +148,7 @@ class Session:
 
     async def advance(self, run: PodRun, cycles: int) -> None:
         began = time.perf_counter()
-        await Timer(cycles * PERIOD, "ns")
+        await self.clock.advance(cycles)
         run.wall_s["simulate"] += time.perf_counter() - began
         run.simulated_cycles += cycles
 
