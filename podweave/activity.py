@@ -31,9 +31,7 @@ def draw_activity(program: Program, path: Path, *, title: str, epoch: int = 0) -
     for y, (label, starts, lengths, colors) in enumerate(reversed(rows)):
         starts, lengths, colors = _merged(starts, lengths, colors)
         bars = list(zip(starts.tolist(), lengths.tolist(), strict=True))
-        axis.broken_barh(
-            bars, (y - 0.36, 0.72), facecolors=colors, edgecolor="white", linewidth=0.4 if len(bars) < 300 else 0
-        )
+        axis.broken_barh(bars, (y - 0.36, 0.72), facecolors=colors, edgecolor="white", linewidth=0.4 if len(bars) < 300 else 0)
         axis.text(-0.008, y, label, transform=axis.get_yaxis_transform(), ha="right", va="center")
     axis.set_yticks([])
     axis.set_xlim(0, span.last_write + 1)
@@ -46,7 +44,9 @@ def draw_activity(program: Program, path: Path, *, title: str, epoch: int = 0) -
     axis.set_title(f"{title}: {note}", fontsize=10, loc="left")
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)
-    figure.savefig(path, dpi=140)
+    # Text stays text in an SVG, and the same picture is the same file.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "podweave"}):
+        figure.savefig(path, dpi=140, metadata={"Date": None} if path.suffix == ".svg" else None)
     plt.close(figure)
 
 

@@ -18,7 +18,6 @@ from rtl.config import load_config
 from rtl.emit import emit
 from tb.pod_bench import PodBench
 from tb.pod_task import Task
-from tb.simulate import simulate_idle
 from tb.toolchain import find_toolchain
 
 from .runs import random_data
@@ -76,3 +75,59 @@ def bench_build(repeat: int, progress: Progress) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def bench_simulation(repeat: int, progress: Progress) -> list[dict[str, Any]]:
+    """One simulator, one core: free-running, with the result check, and in lockstep of all outputs."""
+    rows = []
+    for preset in PRESETS:
+        config, layer = load_config(preset), parse_workload(WORKLOADS[preset])
+        program = compile_layer(layer, config)
+        (operands,) = random_data([layer], seed=0)
+        jobs = max(len(epoch.streams["start"]) for epoch in program.epochs)
+        progress(f"building {preset}")
+        bench = PodBench.of(config, jobs=jobs)
+        task = Task(program, *operands)
+        free, result, mmac, lockstep = [], [], [], []
+        for number in range(repeat):
+            progress(f"simulating {layer.name} on {preset} ({number + 1}/{repeat})")
+            free.append(bench.idle_cycles_per_s(200_000))
+            (run,) = bench.run([task])
+            # Loading the banks and reading the results belong to the check.
+            seconds = run.wall_s["load"] + run.wall_s["simulate"]
+            result.append(run.simulated_cycles / seconds)
+            mmac.append(layer.macs / seconds / 1e6)
+            (run,) = bench.run([task], lockstep=True)
+            seconds = run.wall_s["load"] + run.wall_s["simulate"] + run.wall_s["check"]
+            lockstep.append(run.simulated_cycles / seconds)
+        rows.append(
+            {
+                "preset": preset,
+                "workload": layer.name,
+                "free_cycles_per_s": statistics.median(free),
+                "result_cycles_per_s": statistics.median(result),
+                "result_mmac_per_s": statistics.median(mmac),
+                "lockstep_cycles_per_s": statistics.median(lockstep),
+            }
+        )
+    return rows
+
+
+BENCHES = {"emit": bench_emit, "build": bench_build, "simulation": bench_simulation}
+
+
+def run_bench(name: str, repeat: int, progress: Progress) -> dict[str, Any]:
+    """The figures of one benchmark, or of all, with what they were measured on."""
+    toolchain = find_toolchain()
+    chosen = BENCHES if name == "all" else {name: BENCHES[name]}
+    return {
+        "repeat": repeat,
+        "machine": {
+            "cores": os.cpu_count(),
+            "processor": platform.machine(),
+            "python": platform.python_version(),
+            "verilator": toolchain.version,
+            "compiler": toolchain.compiler,
+        },
+        "benches": {key: bench(repeat, progress) for key, bench in chosen.items()},
+    }

@@ -20,9 +20,7 @@ from tb.toolchain import ToolchainError
 from . import __version__
 from .reports import print_area, print_bench, print_model, print_presets, print_run
 
-app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None
-)
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
 errors = Console(stderr=True)
 
 WORKLOAD_HELP = f"{GEMM_FORM}, {CONV_FORM}, a network (resnet50_224), NETWORK/LAYER, or a CSV file of layer,M,K,N"
@@ -60,7 +58,7 @@ def _finish(report: dict[str, Any], target: Path | None, show: Any) -> None:
     if target == Path("-"):
         sys.stdout.write(json.dumps(report, indent=1) + "\n")
         return
-    show(Console(), report)
+    show(Console(markup=False), report)
     if target:
         target.write_text(json.dumps(report, indent=1) + "\n")
 
@@ -85,16 +83,14 @@ def generate(
         progress(f"emitting {chosen.name}")
         emitted = emit(chosen)
     for path in emitted.write(output):
-        Console().print(str(path), highlight=False)
+        print(path)
 
 
 @app.command()
 def run(
     workload: Workload,
     config: Config,
-    check: Annotated[
-        str, typer.Option(help="result: results and cycles; lockstep: also every port in every cycle.")
-    ] = "result",
+    check: Annotated[str, typer.Option(help="result: results and cycles; lockstep: also every port in every cycle.")] = "result",
     seed: Annotated[int, typer.Option(help="Seed of the random operands and of the initial state.")] = 0,
     waves: Annotated[Path | None, typer.Option(help="Write a VCD waveform (slow; for short runs).")] = None,
     plot: Plot = None,
@@ -141,9 +137,7 @@ def model(workload: Workload, config: Config, plot: Plot = None, json_file: Json
 def area(
     config: Annotated[str, typer.Argument(help="A preset, or a TOML file.")],
     block: Annotated[str | None, typer.Option(help="Only this block (module or kind) and what it holds.")] = None,
-    liberty: Annotated[
-        Path | None, typer.Option(help="Liberty file to map to; podweave's gate equivalents by default.")
-    ] = None,
+    liberty: Annotated[Path | None, typer.Option(help="Liberty file to map to; podweave's gate equivalents by default.")] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Yosys area per block, and the ratio per multiplier to a bare registered MAC."""
@@ -214,5 +208,5 @@ def main() -> None:
     try:
         app()
     except (ConfigError, WorkloadError, ToolchainError, BuildError, SynthesisError, OSError) as error:
-        errors.print(f"podweave: {error}", style="red", highlight=False, markup=False)
+        errors.print(f"podweave: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)

@@ -120,7 +120,14 @@ def print_area(console: Console, report: dict[str, Any]) -> None:
 
 def print_bench(console: Console, report: dict[str, Any]) -> None:
     for name, rows in report["benches"].items():
-        columns = list(rows[0])
-        cells = [[f"{row[c]:,.2f}" if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows]
-        console.print(_table(f"{name} (medians of {report['repeat']})", columns, cells))
+        # One row per figure, one column per preset.
+        figures = [key for key in rows[0] if key != "preset"]
+        cells = [[figure, *(_figure(row[figure]) for row in rows)] for figure in figures]
+        console.print(_table(f"{name} (medians of {report['repeat']})", ["", *(row["preset"] for row in rows)], cells))
         console.print()
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.2f}" if value < 1000 else f"{value:,.0f}"
+    return str(value)

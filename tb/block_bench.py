@@ -32,9 +32,7 @@ class BlockBench:
     outputs: list[Port]
 
     @classmethod
-    def of(
-        cls, block: Block, lanes: Mapping[str, tuple[int, int, bool]], *, random_initial_state: bool = False
-    ) -> BlockBench:
+    def of(cls, block: Block, lanes: Mapping[str, tuple[int, int, bool]], *, random_initial_state: bool = False) -> BlockBench:
         """Emit and build ``block``. ``lanes`` gives (width, count, signed) of ports that are more than one value."""
         emitted = emit_block(block)
         ports: dict[str, list[Port]] = {"input": [], "output": []}
@@ -55,9 +53,7 @@ class BlockBench:
         )
         return cls(emitted.top, made, ports["input"], ports["output"])
 
-    def run(
-        self, stimulus: Mapping[str, NDArray], *, seed: int = 0, reset_at: int | None = None
-    ) -> dict[str, NDArray[np.int64]]:
+    def run(self, stimulus: Mapping[str, NDArray], *, seed: int = 0, reset_at: int | None = None) -> dict[str, NDArray[np.int64]]:
         """Drive ``stimulus`` (port -> values per cycle) after a reset; returns the outputs in each cycle.
 
         With ``reset_at``, the block runs that many cycles first, is reset, and starts over. ``seed`` chooses the initial state of

@@ -105,9 +105,7 @@ def build(
         return Build(directory, top, time.perf_counter() - began, True, waves)
 
 
-def _compile(
-    directory: Path, toolchain: Toolchain, flags: list[str], files: list[str], make: dict[str, str], waves: bool
-) -> None:
+def _compile(directory: Path, toolchain: Toolchain, flags: list[str], files: list[str], make: dict[str, str], waves: bool) -> None:
     libraries = cocotb_tools.config.libs_dir
     main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
     link = f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator -rdynamic"

@@ -73,9 +73,7 @@ class LockstepError(AssertionError):
         self.mismatch = mismatch
 
 
-def first_mismatch(
-    expected: dict[str, PortTrace], observed: dict[str, NDArray[np.int64]], *, begin: int = 0
-) -> Mismatch | None:
+def first_mismatch(expected: dict[str, PortTrace], observed: dict[str, NDArray[np.int64]], *, begin: int = 0) -> Mismatch | None:
     """The earliest difference in cycles ``begin`` to ``begin + n`` of ``expected``, n cycles being observed."""
     found: Mismatch | None = None
     for name, trace in expected.items():

@@ -81,26 +81,51 @@ class PodBench:
         difference. ``reset_at``: reset the pod that many cycles into the first epoch, then start over. ``corrupt``: flip one
         bit of what the checker sees ({"port", "cycle", "lane", "bit"}), which must make it fail.
         """
+        job = {
+            "tasks": [(task, predicted_spans(task.program)) for task in tasks],
+            "jobs": self.jobs,
+            "lockstep": lockstep,
+            "reset_at": reset_at,
+            "corrupt": corrupt,
+            "waves": waves is not None,
+        }
         began = time.perf_counter()
-        with tempfile.TemporaryDirectory(prefix="podweave-run-") as name:
-            directory = Path(name)
-            with (directory / "job.pickle").open("wb") as handle:
-                job = {
-                    "tasks": [(task, predicted_spans(task.program)) for task in tasks],
-                    "jobs": self.jobs,
-                    "lockstep": lockstep,
-                    "reset_at": reset_at,
-                    "corrupt": corrupt,
-                    "waves": waves is not None,
-                }
-                pickle.dump(job, handle)
-            plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 + 1}"]
-            simulate(self.build, "tb.sim.pod_run", directory, seed=seed, plusargs=plusargs, waves=waves, progress=progress)
-            with (directory / "runs.pickle").open("rb") as handle:
-                runs: list[PodRun] = pickle.load(handle)
+        runs: list[PodRun] = self._simulate("run_programs", job, seed=seed, waves=waves, progress=progress)
         inside = sum(sum(run.wall_s.values()) for run in runs)
         runs[0].wall_s["start"] = time.perf_counter() - began - inside
         return runs
+
+    def idle_cycles_per_s(self, cycles: int) -> float:
+        """Speed of the free-running clock: no job, no trace, no check."""
+        job = {"tasks": [], "jobs": self.jobs, "lockstep": False, "waves": False, "idle": cycles}
+        return cycles / self._simulate("run_idle", job)
+
+    def _simulate(
+        self,
+        test: str,
+        job: dict[str, Any],
+        *,
+        seed: int = 0,
+        waves: Path | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> Any:
+        with tempfile.TemporaryDirectory(prefix="podweave-run-") as name:
+            directory = Path(name)
+            with (directory / "job.pickle").open("wb") as handle:
+                pickle.dump(job, handle)
+            plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 + 1}"]
+            simulate(
+                self.build,
+                "tb.sim.pod_run",
+                directory,
+                test=test,
+                seed=seed,
+                plusargs=plusargs,
+                waves=waves,
+                progress=progress,
+            )
+            with (directory / "outcome.pickle").open("rb") as handle:
+                return pickle.load(handle)
 
 
 def _parameters(config: ChipConfig, jobs: int) -> dict[str, int]:

@@ -27,12 +27,13 @@ def simulate(
     module: str,
     directory: Path,
     *,
+    test: str | None = None,
     seed: int = 0,
     plusargs: list[str] | None = None,
     waves: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> None:
-    """Run the cocotb tests of ``module`` on ``build`` with ``directory`` as working directory, where they find their input.
+    """Run the cocotb tests of ``module``, or only ``test``, on ``build`` with ``directory`` as working directory, where they find their input.
 
     What a test writes into the file ``progress`` there is passed on to ``progress`` while it runs.
 
@@ -62,6 +63,8 @@ def simulate(
         # One simulation per core: NumPy inside must not start threads of its own.
         "OPENBLAS_NUM_THREADS": env.get("OPENBLAS_NUM_THREADS", "1"),
     }
+    if test:
+        env["COCOTB_TEST_FILTER"] = rf"\.{test}$"
     command = [str(build.directory / build.top), *(plusargs or [])]
     if waves:
         command += ["--trace", "--trace-file", str(waves)]

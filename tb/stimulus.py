@@ -123,9 +123,7 @@ def pod_stimulus(rng: np.random.Generator, geometry: PodGeometry, cycles: int) -
     run = np.zeros(cycles, bool)
     run[6 : half - 8] = True
     run[half + 6 :] = True
-    stimulus = PodStimulus(
-        run, [], [], [], [], random_lanes(rng, (cycles, g.rows)), random_lanes(rng, (cycles, g.cols))
-    )
+    stimulus = PodStimulus(run, [], [], [], [], random_lanes(rng, (cycles, g.rows)), random_lanes(rng, (cycles, g.cols)))
     for first, last, earliest in ((6, half - 9, 0), (half + 6, cycles - 1, half)):
         loads, streams = _epoch_jobs(rng, g, last - first - g.psum_delay)
         for jobs, into, when, depth in (
@@ -235,5 +233,3 @@ def corrupt(rng: np.random.Generator, stimulus: PodStimulus, layouts: tuple[Layo
         value = int(rng.integers(0, 8))
     jobs[job][field.name] = value
     return f"{layouts[kind].name} {job}: {field.name} = {value}"
-
-

@@ -185,8 +185,7 @@ class Session:
 
 @cocotb.test()
 async def run_programs(dut: Any) -> None:
-    with Path("job.pickle").open("rb") as handle:
-        job = pickle.load(handle)
+    job = _read_job()
     session = Session(dut, job)
     await session.begin()
     runs = []
@@ -194,5 +193,24 @@ async def run_programs(dut: Any) -> None:
         name = task.program.lowered.layer.name
         Path("progress").write_text(f"simulating {name} ({number}/{len(job['tasks'])})")
         runs.append(await session.run(task, spans))
-    with Path("runs.pickle").open("wb") as handle:
-        pickle.dump(runs, handle)
+    _write_outcome(runs)
+
+
+@cocotb.test()
+async def run_idle(dut: Any) -> None:
+    job = _read_job()
+    session = Session(dut, job)
+    await session.begin()
+    began = time.perf_counter()
+    await session.clock.advance(job["idle"])
+    _write_outcome(time.perf_counter() - began)
+
+
+def _read_job() -> dict:
+    with Path("job.pickle").open("rb") as handle:
+        return pickle.load(handle)
+
+
+def _write_outcome(outcome: Any) -> None:
+    with Path("outcome.pickle").open("wb") as handle:
+        pickle.dump(outcome, handle)
