@@ -141,9 +141,8 @@ def area(
     json_file: JsonFile = None,
 ) -> None:
     """Yosys area per block, and the ratio per multiplier to a bare registered MAC."""
-    from synth.area import area_report
-
     from rtl.emit import emit
+    from synth.area import area_report
 
     chosen = load_config(config)
     with Progress() as progress:

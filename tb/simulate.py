@@ -33,7 +33,7 @@ def simulate(
     waves: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> None:
-    """Run the cocotb tests of ``module``, or only ``test``, on ``build`` with ``directory`` as working directory, where they find their input.
+    """Run the cocotb tests of ``module``, or only ``test``, on ``build`` in ``directory``, where they find their input.
 
     What a test writes into the file ``progress`` there is passed on to ``progress`` while it runs.
 
