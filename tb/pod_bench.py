@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from rtl.config import ChipConfig
-from rtl.emit import emit
 from rtl.layouts import Layout, PodError, bits_for_index, load_job_layout, stream_job_layout
 
 from .build import HARNESS_DIRECTORY, Build, build
+from .emission import emitted_verilog
 from .pod_task import TRACE_CYCLES, PodRun, Task, predicted_spans
 from .simulate import simulate
 
@@ -46,16 +46,16 @@ class PodBench:
         """
         capacity = next((size for size in JOB_CAPACITIES if size >= jobs), jobs)
         began = time.perf_counter()
-        emitted = emit(config)
+        verilog, control = emitted_verilog(config)
         seconds = time.perf_counter() - began
         made = build(
             {
-                "design.v": alter(emitted.verilog) if alter else emitted.verilog,
+                "design.v": alter(verilog) if alter else verilog,
                 "pod_harness.sv": (HARNESS_DIRECTORY / "sv" / "pod_harness.sv").read_text(),
             },
             top="pod_harness",
             public_inputs=["clk", "rst", "go", "tracing"],
-            control=emitted.control,
+            control=control,
             parameters=_parameters(config, capacity),
             optimize=optimize,
             random_initial_state=random_initial_state,

