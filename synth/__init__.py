@@ -1,0 +1,1 @@
+"""Area of emitted designs with Yosys: per block, and per multiplier against a bare multiply-accumulate unit."""
