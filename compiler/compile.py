@@ -161,9 +161,7 @@ class _Compiler:
         for _tile, index, steps, first_part, _last_part in plan.work:
             p_place = plan.p_places[index]
             order = (
-                [(s, [c]) for c in chunks for s in range(len(steps))]
-                if self.local
-                else [(s, chunks) for s in range(len(steps))]
+                [(s, [c]) for c in chunks for s in range(len(steps))] if self.local else [(s, chunks) for s in range(len(steps))]
             )
             for s, step_chunks in order:
                 step, w_place = steps[s]
@@ -229,20 +227,23 @@ class _Compiler:
             + step.dw
         )
         strides = (sw, sh * region.width, region.height * region.width)
-        return (n0, n1, n2, place.bank, place.base + base, *_steps((n0, n1), strides))
+        return (n0, n1, n2, place.bank, place.base + base, *_steps((n0, n1, n2), strides))
 
     def _p_walk(self, place: Place, box: Box, chunk: Box) -> tuple[int, ...]:
-        (image, _), (top, n1), (left, n0) = chunk
+        (image, n2), (top, n1), (left, n0) = chunk
         (image0, _), (top0, height), (left0, width) = box
         base = ((image - image0) * height + top - top0) * width + left - left0
-        return (place.base + base, *_steps((n0, n1), (1, width, height * width)))
+        return (place.base + base, *_steps((n0, n1, n2), (1, width, height * width)))
 
 
-def _steps(counts: tuple[int, int], strides: tuple[int, int, int]) -> tuple[int, int, int]:
+def _steps(counts: tuple[int, int, int], strides: tuple[int, int, int]) -> tuple[int, int, int]:
     """Increments of an address generator: an outer loop advances from the last word of the loops inside it."""
     back0 = (counts[0] - 1) * strides[0]
     back1 = (counts[1] - 1) * strides[1] + back0
-    return strides[0], strides[1] - back0, strides[2] - back1
+    steps = (strides[0], strides[1] - back0, strides[2] - back1)
+    # A loop of one trip never advances, and its stride may be larger than its field.
+    first, second, third = (step if count > 1 else 0 for step, count in zip(steps, counts, strict=True))
+    return first, second, third
 
 
 def compile_layer(layer: Layer, config: ChipConfig, *, progress: Callable[[int, int], None] | None = None) -> Program:

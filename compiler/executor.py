@@ -37,15 +37,21 @@ def execute(program: Program, activations: NDArray[np.int8], weights: NDArray[np
             if streams["swap"][job]:
                 rows = np.arange(loads["rows"][load])
                 addresses = loads["w_base"][load] + rows * loads["w_step"][load]
+                _check_inside(addresses, memory.w_words, f"epoch {number}, load job {load}: W address")
                 shadow[rows] = w_banks[loads["w_bank"][load], addresses]
                 active, load = shadow.copy(), load + 1
             x, p = _addresses(streams, job, "x"), _addresses(streams, job, "p")
+            where = f"epoch {number}, stream job {job}"
+            _check_inside(x, memory.x_words, f"{where}: X address")
+            if streams["emit"][job] != Emit.NONE:
+                _check_inside(p, memory.p_words, f"{where}: P address")
             # Products of int8 over at most 256 rows are exact in float32.
             words = x_banks[streams["x_bank"][job], x].astype(np.float32)
             sums = (words @ active.astype(np.float32)).astype(np.int32)
             kind = streams["accumulate"][job]
             if kind != Accumulate.BYPASS:
                 row = streams["accumulator_base"][job] + np.arange(len(sums))
+                _check_inside(row, config.pod.accumulator_rows, f"{where}: accumulator row")
                 accumulators[row] = sums if kind == Accumulate.INIT else accumulators[row] + sums
                 sums = accumulators[row]
             bank = p_banks[streams["p_bank"][job]]
@@ -68,6 +74,13 @@ def _addresses(jobs: Jobs, job: int, memory: str) -> NDArray[np.int64]:
     outer_stride = outer + (n1 - 1) * middle_stride + (n0 - 1) * inner
     grid = np.arange(n2)[:, None, None] * outer_stride + np.arange(n1)[:, None] * middle_stride + np.arange(n0) * inner
     return jobs[f"{memory}_base"][job] + grid.ravel()
+
+
+def _check_inside(addresses: NDArray[np.int64], words: int, what: str) -> None:
+    # NumPy would wrap a negative address around.
+    outside = addresses[(addresses < 0) | (addresses >= words)]
+    if len(outside):
+        raise ProgramError(f"{what} {outside[0]} is outside of 0 to {words - 1}")
 
 
 def check_times(epoch: Epoch, where: str) -> None:

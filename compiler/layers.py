@@ -43,18 +43,16 @@ class Layer:
         for rule in ("kernel", "stride", "dilation"):
             if min(getattr(self, rule)) < 1:
                 raise WorkloadError(f"{self.name}: {rule} must be at least 1, got {getattr(self, rule)}")
+        if min(*self.padding[0], *self.padding[1]) < 0:
+            raise WorkloadError(f"{self.name}: padding must be at least 0, got {self.padding}")
         for rule in ("channels", "outputs"):
             if getattr(self, rule) % self.groups:
-                raise WorkloadError(
-                    f"{self.name}: {rule} ({getattr(self, rule)}) must be a multiple of groups ({self.groups})"
-                )
+                raise WorkloadError(f"{self.name}: {rule} ({getattr(self, rule)}) must be a multiple of groups ({self.groups})")
         for axis, size, kernel, padded in zip(
             ("height", "width"), (self.height, self.width), self.kernel_extent, self.padded, strict=True
         ):
             if kernel > padded:
-                raise WorkloadError(
-                    f"{self.name}: the kernel spans {kernel} in {axis}, but the padded input has {padded} ({size})"
-                )
+                raise WorkloadError(f"{self.name}: the kernel spans {kernel} in {axis}, but the padded input has {padded} ({size})")
 
     @property
     def kernel_extent(self) -> tuple[int, int]:
@@ -69,8 +67,7 @@ class Layer:
     @property
     def output_size(self) -> tuple[int, int]:
         sizes = [
-            (size - extent) // stride + 1
-            for size, extent, stride in zip(self.padded, self.kernel_extent, self.stride, strict=True)
+            (size - extent) // stride + 1 for size, extent, stride in zip(self.padded, self.kernel_extent, self.stride, strict=True)
         ]
         return sizes[0], sizes[1]
 

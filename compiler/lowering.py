@@ -100,9 +100,7 @@ def lower(layer: Layer, array: ArrayConfig) -> Lowered:
         slice_size = array.rows // (taps[0] * taps[1])
         for begin in range(0, len(channels), slice_size):
             part = channels[begin : begin + slice_size]
-            jh, jw, channel = (
-                axis.ravel() for axis in np.meshgrid(np.arange(taps[0]), np.arange(taps[1]), part, indexing="ij")
-            )
+            jh, jw, channel = (axis.ravel() for axis in np.meshgrid(np.arange(taps[0]), np.arange(taps[1]), part, indexing="ij"))
             units.append(Unit(jh * layer.dilation[0], jw * layer.dilation[1], channel))
             for kh, kw in itertools.product(*tap_grid):
                 step_list.append(Step(len(units) - 1, kh * layer.dilation[0], kw * layer.dilation[1], kh + jh, kw + jw))
@@ -134,16 +132,14 @@ def _best_packing(layer: Layer, array: ArrayConfig) -> tuple[int, tuple[int, int
 
 def unit_words(layer: Layer, unit: Unit, activations: NDArray[np.int8], box: Region, rows: int) -> NDArray[np.int8]:
     """The (words, rows) that a unit holds over an input region, zero where the padding or an unused lane is."""
-    (top, bottom), (left, right) = layer.padding
-    reach_h, reach_w = int(unit.dh.max()), int(unit.dw.max())
-    padded = np.pad(
-        activations[box.image : box.image + box.images],
-        ((0, 0), (top, bottom + reach_h), (left, right + reach_w), (0, 0)),
-    )
+    images = activations[box.image : box.image + box.images]
     words = np.zeros((box.images, box.height, box.width, rows), np.int8)
-    taps = sorted(set(zip(unit.dh.tolist(), unit.dw.tolist(), strict=True)))
-    for dh, dw in taps:
+    for dh, dw in sorted(set(zip(unit.dh.tolist(), unit.dw.tolist(), strict=True))):
         lanes = np.flatnonzero((unit.dh == dh) & (unit.dw == dw))
-        pixels = padded[:, box.top + dh : box.top + dh + box.height, box.left + dw : box.left + dw + box.width]
-        words[..., lanes] = pixels[..., unit.channel[lanes]]
+        # Where the input begins and ends in the region, seen from this tap; the padding around it stays zero.
+        top, left = box.top + dh - layer.padding[0][0], box.left + dw - layer.padding[1][0]
+        rows_in = slice(first := max(0, -top), max(first, min(box.height, layer.height - top)))
+        columns_in = slice(first := max(0, -left), max(first, min(box.width, layer.width - left)))
+        pixels = images[:, top + rows_in.start : top + rows_in.stop, left + columns_in.start : left + columns_in.stop]
+        words[:, rows_in, columns_in, lanes] = pixels[..., unit.channel[lanes]]
     return words.reshape(-1, rows)

@@ -95,9 +95,7 @@ def pack_jobs(layout: Layout, jobs: Jobs) -> NDArray[np.uint8]:
         high = (1 << (field.width - field.signed)) - 1
         wrong = np.flatnonzero((values < low) | (values > high))
         if len(wrong):
-            raise ValueError(
-                f"{layout.name} {wrong[0]}: {field.name} is {values[wrong[0]]}, but its field holds {low} to {high}"
-            )
+            raise ValueError(f"{layout.name} {wrong[0]}: {field.name} is {values[wrong[0]]}, but its field holds {low} to {high}")
         offset = layout.offset(field.name)
         bits[:, offset : offset + field.width] = (values[:, None] >> np.arange(field.width)) & 1
     return np.packbits(bits, axis=1, bitorder="little")

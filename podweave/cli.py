@@ -14,6 +14,7 @@ from rich.console import Console
 from compiler.layers import CONV_FORM, GEMM_FORM, WorkloadError
 from rtl.config import ChipConfig, ConfigError, load_config, preset_names
 from synth.errors import SynthesisError
+from synth.flows import DEFAULT_FLOW, FLOWS
 from tb.build import BuildError
 from tb.toolchain import ToolchainError
 
@@ -138,6 +139,7 @@ def area(
     config: Annotated[str, typer.Argument(help="A preset, or a TOML file.")],
     block: Annotated[str | None, typer.Option(help="Only this block (module or kind) and what it holds.")] = None,
     liberty: Annotated[Path | None, typer.Option(help="Liberty file to map to; podweave's gate equivalents by default.")] = None,
+    flow: Annotated[str, typer.Option(help=f"{'; '.join(f'{name}: {text}' for name, text in FLOWS.items())}.")] = DEFAULT_FLOW,
     json_file: JsonFile = None,
 ) -> None:
     """Yosys area per block, and the ratio per multiplier to a bare registered MAC."""
@@ -147,7 +149,7 @@ def area(
     chosen = load_config(config)
     with Progress() as progress:
         progress(f"emitting {chosen.name}")
-        report = area_report(emit(chosen), block=block, liberty=liberty, progress=progress)
+        report = area_report(emit(chosen), block=block, liberty=liberty, flow=flow, progress=progress)
     _finish({"config": chosen.name, **report}, json_file, print_area)
 
 

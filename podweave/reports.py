@@ -106,7 +106,7 @@ def print_area(console: Console, report: dict[str, Any]) -> None:
             ]
         )
     columns = ["block", "count", "area each", "area", "share", "registers", "SRAM bits"]
-    console.print(_table(f"{report['config']}, {report['library']} ({report['unit']})", columns, rows))
+    console.print(_table(f"{report['config']}, {report['library']} ({report['unit']}), flow {report['flow_name']}", columns, rows))
     console.print(f"SRAM, not in the area: {report['sram_bits']:,} bits", highlight=False)
     if report["array_area_per_mac_vs_bare_mac"] is not None:
         console.print(

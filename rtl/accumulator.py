@@ -65,15 +65,12 @@ class Accumulator(Block):
         ]
         adds = Signal()
         m.d.comb += adds.eq(code == Accumulate.ADD)
+        old = Signal(self.lanes * self.width)
+        m.d.comb += old.eq(Mux(adds, Mux(forward, result, memory["read_data"]), 0))
         sums = []
         for lane in range(self.lanes):
-            old = Signal(self.width, name=f"old_{lane}")
             total = Signal(self.width, name=f"total_{lane}")
-            stored = Mux(forward, result.word_select(lane, self.width), memory["read_data"].word_select(lane, self.width))
-            m.d.comb += [
-                old.eq(Mux(adds, stored, 0)),
-                total.eq(self.psum.word_select(lane, self.width) + old),
-            ]
+            m.d.comb += total.eq(self.psum.word_select(lane, self.width) + old.word_select(lane, self.width))
             sums.append(total)
         total_row = Signal(self.lanes * self.width)
         m.d.comb += [total_row.eq(Cat(*sums)), memory["write_data"].eq(total_row)]

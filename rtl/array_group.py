@@ -12,8 +12,8 @@ from .config import ArrayConfig
 class GroupColumn(Block):
     """The products of one column of a group, summed with a partial sum from above into a register.
 
-    Members: ``x_<r>``, ``w_<r>``: int8 operands of row r. ``p_i``: a partial sum; ``p_o``: one cycle later,
-    ``p_i`` plus the products, ``psum_width`` bits.
+    Members: ``x``: the int8 lanes of a row of activations; ``w_<r>``: the int8 weight of row r. ``p_i``: a partial sum; ``p_o``: one
+    cycle later, ``p_i`` plus the products, ``psum_width`` bits.
     """
 
     kind = "group_column"
@@ -24,7 +24,7 @@ class GroupColumn(Block):
         self.variant = f"{self.rows}x{self.psum_width}"
         super().__init__(
             {
-                **{f"x_{row}": In(signed(8)) for row in range(self.rows)},
+                "x": In(8 * self.rows),
                 **{f"w_{row}": In(signed(8)) for row in range(self.rows)},
                 "p_i": In(signed(self.psum_width)),
                 "p_o": Out(signed(self.psum_width)),
@@ -38,7 +38,7 @@ class GroupColumn(Block):
             # Operands of 16 bits give products of 32, one machine word of the simulator; synthesis trims them again.
             x, w = (Signal(signed(16), name=f"{operand}_{row}_wide") for operand in "xw")
             product = Signal(signed(self.psum_width), name=f"product_{row}")
-            m.d.comb += [x.eq(getattr(self, f"x_{row}")), w.eq(getattr(self, f"w_{row}")), product.eq(x * w)]
+            m.d.comb += [x.eq(self.x.word_select(row, 8).as_signed()), w.eq(getattr(self, f"w_{row}")), product.eq(x * w)]
             products.append(product)
         total = Signal(signed(self.psum_width), reset_less=True)
         m.d.sync += total.eq(_tree(m, [*products, self.p_i], self.psum_width))
@@ -126,11 +126,9 @@ class ArrayGroup(Block):
         sums = []
         for col in range(cols):
             ports = place(m, f"column_{col}", column)
+            m.d.comb += ports["x"].eq(x)
             for row in range(rows):
-                m.d.comb += [
-                    ports[f"x_{row}"].eq(x.word_select(row, 8)),
-                    ports[f"w_{row}"].eq(active[row].word_select(col, 8)),
-                ]
+                m.d.comb += ports[f"w_{row}"].eq(active[row].word_select(col, 8))
             m.d.comb += ports["p_i"].eq(self.p_i.word_select(col, psum))
             sums.append(ports["p_o"])
         m.d.comb += self.p_o.eq(Cat(*sums))

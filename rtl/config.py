@@ -245,8 +245,8 @@ def load_config(name_or_path: str | Path) -> ChipConfig:
         if not path.is_file():
             raise ConfigError(f"configuration file {str(path)!r} does not exist")
         try:
-            return ChipConfig.from_toml(path.read_text())
-        except ConfigError as error:
+            return ChipConfig.from_toml(path.read_text(encoding="utf-8"))
+        except (ConfigError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: {error}") from error
     if str(name_or_path) not in preset_names():
         raise ConfigError(

@@ -116,9 +116,7 @@ class Pod(Block):
             ]
 
         under_way = self._datapath(m, load, stream)
-        m.d.comb += self.busy.eq(
-            load_queue["head_valid"] | stream_queue["head_valid"] | load["busy"] | stream["busy"] | under_way
-        )
+        m.d.comb += self.busy.eq(load_queue["head_valid"] | stream_queue["head_valid"] | load["busy"] | stream["busy"] | under_way)
         self._record_errors(
             m,
             next_time,
