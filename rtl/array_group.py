@@ -12,8 +12,8 @@ from .config import ArrayConfig
 class GroupColumn(Block):
     """The products of one column of a group, summed with a partial sum from above into a register.
 
-    Members: ``x``: the int8 lanes of a row of activations; ``w_<r>``: the int8 weight of row r. ``p_i``: a partial sum; ``p_o``: one
-    cycle later, ``p_i`` plus the products, ``psum_width`` bits.
+    Members: ``x``: the int8 lanes of a row of activations; ``w_<r>``: the int8 weight of row r. ``p_i``: a partial sum;
+    ``p_o``: one cycle later, ``p_i`` plus the products, ``psum_width`` bits.
     """
 
     kind = "group_column"
