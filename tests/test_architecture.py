@@ -151,7 +151,7 @@ def test_configuration_and_layouts_need_no_hardware_library(statement: str, erro
     ("names", "amaranth_free"),
     [
         (sorted(f"tb.sim.{path.stem}" for path in (ROOT / "tb" / "sim").glob("*.py") if path.stem != "__init__"), True),
-        (["tb.pod_bench"], False),
+        (["rtl.emit"], False),
     ],
 )
 def test_simulator_side_loads_no_hardware_library(names: list[str], amaranth_free: bool) -> None:

@@ -67,9 +67,7 @@ def layers(draw: st.DrawFn) -> tuple[NDArray[np.int8], NDArray[np.int8], dict[st
     padding = both(0, 3), both(0, 3)
     groups, group_channels, group_outputs = (draw(st.integers(1, 4)) for _ in range(3))
     # The smallest legal input or a few elements more.
-    size = [
-        max(1, dilation[axis] * (kernel[axis] - 1) + 1 - sum(padding[axis])) + draw(st.integers(0, 6)) for axis in (0, 1)
-    ]
+    size = [max(1, dilation[axis] * (kernel[axis] - 1) + 1 - sum(padding[axis])) + draw(st.integers(0, 6)) for axis in (0, 1)]
     seed = draw(st.integers(0, 2**32 - 1))
     x = random_int8(draw(st.integers(1, 3)), *size, groups * group_channels, seed=seed)
     w = random_int8(*kernel, group_channels, groups * group_outputs, seed=seed + 1)
@@ -220,8 +218,6 @@ LONG = np.zeros((1, 1, 1, MAX_REDUCTION + 1), dtype=np.int8)
         (X[:, :, :2], W, {}, ValueError, r"width: .* extent 3 \(kernel 3, dilation 1\) and padded input 2"),
     ],
 )
-def test_refusals(
-    x: NDArray[np.int8], w: NDArray[np.int8], layer: dict[str, Any], error: type[Exception], sentence: str
-) -> None:
+def test_refusals(x: NDArray[np.int8], w: NDArray[np.int8], layer: dict[str, Any], error: type[Exception], sentence: str) -> None:
     with pytest.raises(error, match=sentence):
         conv2d(x, w, **layer)

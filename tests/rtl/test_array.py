@@ -44,9 +44,7 @@ def expected_group(stimulus: dict, config: ArrayConfig) -> dict:
 
 
 def expected_array(stimulus: dict, config: ArrayConfig) -> dict:
-    return model.array(
-        stimulus["x"], stimulus["swap"], stimulus["w"], stimulus["token"], psum_width=config.psum_width
-    )
+    return model.array(stimulus["x"], stimulus["swap"], stimulus["w"], stimulus["token"], psum_width=config.psum_width)
 
 
 @pytest.mark.parametrize(("rows", "cols", "psum"), [*((r, c, 32) for r, c in GROUPS), (4, 4, 20), (2, 3, 17)])
