@@ -113,7 +113,11 @@ def parse_workload(text: str) -> Layer:
 
 
 def _parse_conv(text: str, sizes: list[int], tail: str) -> Layer:
-    options = dict(item.split("=", 1) for item in tail.split(",") if item)
+    items = [(key, value) for key, _, value in (item.partition("=") for item in tail.split(",") if item)]
+    options: dict[str, str] = dict(items)
+    for key in options:
+        if sum(item[0] == key for item in items) > 1:
+            raise WorkloadError(f"{text}: option {key!r} is given more than once")
     known = ("kernel", "stride", "padding", "dilation", "groups", "batch")
     for key in options:
         if key not in known:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from compiler.layers import CONV_FORM, GEMM_FORM, WorkloadError
+from compiler.layers import CONV_FORM, GEMM_FORM, Layer, WorkloadError
 from rtl.config import ChipConfig, ConfigError, load_config, preset_names
 from synth.errors import SynthesisError
 from synth.flows import DEFAULT_FLOW, FLOWS
@@ -108,12 +108,12 @@ def run(
     if waves and waves.suffix != ".vcd":
         raise typer.BadParameter(f"{waves} must end in .vcd", param_hint="--waves")
     chosen, layers = load_config(config), load_workload(workload)
-    _check_plot(plot)
+    _check_plot(plot, layers)
     _make_folders(waves, plot, json_file)
     with Progress() as progress:
         report, _ = run_workload(layers, chosen, check=check, seed=seed, waves=waves and waves.resolve(), progress=progress)
     report = {"workload": workload, **report}
-    _draw(plot, workload, chosen)
+    _draw(plot, layers[0], chosen)
     _finish(report, json_file, print_run)
     if report["verdict"] != "pass":
         raise typer.Exit(1)
@@ -126,11 +126,11 @@ def model(workload: Workload, config: Config, plot: Plot = None, json_file: Json
     from .runs import model_workload
 
     chosen, layers = load_config(config), load_workload(workload)
-    _check_plot(plot)
+    _check_plot(plot, layers)
     _make_folders(plot, json_file)
     with Progress() as progress:
         report = model_workload(layers, chosen, progress)
-    _draw(plot, workload, chosen)
+    _draw(plot, layers[0], chosen)
     _finish({"workload": workload, **report}, json_file, print_model)
 
 
@@ -169,7 +169,9 @@ def bench(
     _finish(report, json_file, print_bench)
 
 
-def _check_plot(plot: Path | None) -> None:
+def _check_plot(plot: Path | None, layers: list[Layer]) -> None:
+    if plot and len(layers) > 1:
+        raise typer.BadParameter(f"a picture shows one layer, not {len(layers)}: name it as NETWORK/LAYER", param_hint="--plot")
     if plot and plot.suffix not in (".svg", ".png", ".pdf"):
         raise typer.BadParameter(f"{plot} must end in .svg, .png or .pdf", param_hint="--plot")
 
@@ -181,14 +183,13 @@ def _make_folders(*files: Path | None) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _draw(plot: Path | None, workload: str, config: ChipConfig) -> None:
+def _draw(plot: Path | None, layer: Layer, config: ChipConfig) -> None:
     if plot:
         from compiler.compile import compile_layer
 
         from .activity import draw_activity
-        from .networks import load_workload
 
-        draw_activity(compile_layer(load_workload(workload)[0], config), plot, title=f"{workload} on {config.name}")
+        draw_activity(compile_layer(layer, config), plot, title=f"{layer.name} on {config.name}")
 
 
 def _version(show: bool) -> None:

@@ -31,7 +31,8 @@ _INITIAL_VALUE = re.compile(r"^ *attribute \\init .*\n", re.MULTILINE)
 # gives registers an enable instead of a multiplexer back to themselves; `wreduce` drops the carry bit that nothing reads, which
 # would double the machine words of every sum. Amaranth gives every memory an initial value, which hardware does not have.
 _YOSYS_SCRIPT = (
-    "read_rtlil design.il; delete t:$meminit_v2; proc; opt_expr; opt_clean; opt_dff; wreduce t:$add t:$sub; opt_clean; write_verilog -noattr design.v"
+    "read_rtlil design.il; delete t:$meminit_v2; proc; opt_expr; opt_clean; opt_dff; wreduce t:$add t:$sub; opt_clean; "
+    "write_verilog -noattr design.v"
 )
 
 _LINT_WAIVERS = """\
@@ -92,6 +93,7 @@ def emit(config: ChipConfig) -> Emitted:
 def emit_block(top: Block) -> Emitted:
     """Emit one block with all that it places; every distinct block becomes one module."""
     modules: dict[str, dict[str, Any]] = {}
+    emitted_types: dict[str, type[Block]] = {}
     elaborated: list[str] = []
     by_hand: list[str] = []
     inlined: set[str] = set()
@@ -99,7 +101,10 @@ def emit_block(top: Block) -> Emitted:
     while pending:
         block = pending.pop()
         if block.module_name in modules:
+            if type(block) is not emitted_types[block.module_name]:
+                raise RuntimeError(f"two different blocks are named {block.module_name}")
             continue
+        emitted_types[block.module_name] = type(block)
         text = block.verilog()
         placed: list[Block] = []
         if text is not None:

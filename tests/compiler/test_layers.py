@@ -161,3 +161,8 @@ def test_same_padding_gives_one_output_per_stride(height: int, width: int, kh: i
     assert layer.output_size == (-(-height // stride), -(-width // stride))
     # The odd zero, if any, goes behind, as in TensorFlow.
     assert all(0 <= after - before <= 1 for before, after in layer.padding)
+
+
+def test_an_option_given_twice_is_refused() -> None:
+    with pytest.raises(WorkloadError, match="option 'stride' is given more than once"):
+        parse_workload("conv:8x8x4x4,kernel=3x3,stride=2,stride=3")

@@ -1,0 +1,52 @@
+"""`podweave area` and `podweave bench`: the keys that other programs rely on, and figures that make sense."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def report_of(*arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "podweave", *arguments, "--json", "-"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
+    return json.loads(done.stdout)
+
+
+def test_area() -> None:
+    report = report_of("area", "pod4")
+    assert report["sram_bits"] == 16 * 4 * 32
+    assert report["blocks"]["array_group_4x4"]["instances"] == 1
+    assert sum(block["share"] for block in report["blocks"].values()) == pytest.approx(1, abs=1e-3)
+    # Sixteen multipliers in one group: less than the bare MAC each, more than a group of 16 x 16.
+    assert 0.7 < report["array_area_per_mac_vs_bare_mac"] < 1
+    assert report["pod_overhead"] > 0.5
+
+
+def test_area_of_one_block() -> None:
+    report = report_of("area", "pod4", "--block", "load_engine")
+    assert list(report["blocks"]) == ["load_engine"]
+    assert report["array_area_per_mac_vs_bare_mac"] is None
+    assert report["pod_overhead"] is None
+
+
+def test_bench_emit() -> None:
+    report = report_of("bench", "emit", "--repeat", "1")
+    rows = report["benches"]["emit"]
+    assert [row["preset"] for row in rows] == ["pod4", "pod16", "pod32"]
+    assert all(row["emit_s"] > 0 for row in rows)
+    # Independent of rows and columns.
+    assert len({row["modules"] for row in rows}) == 1
+
+
+def test_a_picture_shows_one_layer() -> None:
+    command = [sys.executable, "-m", "podweave", "model", "resnet50_224", "--config", "pod32", "--plot", "build/x.svg"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "a picture shows one layer, not 54" in done.stderr
