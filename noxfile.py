@@ -23,7 +23,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def campaign(session: nox.Session) -> None:
-    """Long random campaigns: all geometries, every ResNet-50 layer in RTL."""
+    """Long: every ResNet-50 layer in RTL, hundreds of random pod programs, area of 16x16 groups."""
     session.install("-e", ".[test]")
     session.run("pytest", "-n", "auto", "-m", "campaign", *session.posargs)
 

@@ -6,8 +6,9 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
-from .blocks import Block, struct
+from .blocks import struct
 from .config import ChipConfig
+from .job_engine import JobEngine
 from .layouts import Accumulate, Emit, bits_for_index, stream_job_layout
 
 
@@ -26,53 +27,37 @@ def word_layout(config: ChipConfig) -> data.StructLayout:
     )
 
 
-class StreamEngine(Block):
+class StreamEngine(JobEngine):
     """Issues one X request per cycle for ``n0 * n1 * n2`` cycles from the start time of a job; loop 0 is innermost.
 
     When loop i advances (all loops inside it wrap), the X address grows by ``x_step<i>`` and the P address by ``p_step<i>``;
     the accumulator row grows by 1 per word.
 
-    Members
-    -------
-    ``head_valid``, ``head``, ``pop``: the stream queue. ``run``, ``next_time``, ``halted``: as for the load engine.
+    Members beside those of `JobEngine`
+    -----------------------------------
     ``weights_ready``: weights may be swapped in by the next cycle. ``swapping``: a job that swaps begins in the next cycle.
-    ``request_valid``, ``request_bank``, ``request_plane``, ``request_address``: the X request; bank, plane and address keep
-    their last value while there is none. ``request_swap``: this cycle is that of the first word of a job that swaps.
-    ``word``: what accompanies the requested word.
-    ``late``, ``illegal``, ``x_out_of_range``, ``p_out_of_range``, ``accumulator_out_of_range``, ``unloaded``: errors, in the cycle
-    they happen; a word out of range is not requested and leaves no trace.
+    ``request_swap``: this cycle is that of the first word of a job that swaps. ``word``: what accompanies the requested word.
+    ``x_out_of_range``, ``p_out_of_range``, ``accumulator_out_of_range``, ``unloaded``: errors, in the cycle they happen; a word out
+    of range is not requested and leaves no trace.
     """
 
     kind = "stream_engine"
 
     def __init__(self, config: ChipConfig):
-        self.config = config
-        self.layout = stream_job_layout(config)
-        widths = {field.name: field.width for field in self.layout.fields}
         super().__init__(
+            config,
+            stream_job_layout(config),
+            "x",
             {
-                "head_valid": In(1),
-                "head": In(struct(self.layout)),
-                "pop": Out(1),
-                "run": In(1),
-                "next_time": In(config.pod.time_width),
-                "halted": In(1),
                 "weights_ready": In(1),
                 "swapping": Out(1),
-                "request_valid": Out(1),
-                "request_bank": Out(widths["x_bank"]),
-                "request_plane": Out(widths["x_plane"]),
-                "request_address": Out(widths["x_base"]),
                 "request_swap": Out(1),
                 "word": Out(word_layout(config)),
-                "busy": Out(1),
-                "late": Out(1),
-                "illegal": Out(1),
                 "x_out_of_range": Out(1),
                 "p_out_of_range": Out(1),
                 "accumulator_out_of_range": Out(1),
                 "unloaded": Out(1),
-            }
+            },
         )
 
     def elaborate(self, platform: object) -> Module:
@@ -116,25 +101,20 @@ class StreamEngine(Block):
             self.busy.eq(active),
         ]
 
-        legal, due, begin = Signal(), Signal(), Signal()
+        legal = (
+            (head.n0 != 0)
+            & (head.n1 != 0)
+            & (head.n2 != 0)
+            & (head.x_bank < memory.banks)
+            & (head.x_plane < memory.planes)
+            & (head.accumulate <= (Accumulate.ADD if config.pod.accumulator_rows else Accumulate.BYPASS))
+            & (head.emit <= Emit.ACCUMULATE)
+            & ((head.emit == Emit.NONE) | ((head.p_bank < memory.banks) & (head.p_plane < memory.planes)))
+        )
+        begin = self.start(m, free=~active | last, legal=legal)
         m.d.comb += [
-            legal.eq(
-                (head.n0 != 0)
-                & (head.n1 != 0)
-                & (head.n2 != 0)
-                & (head.x_bank < memory.banks)
-                & (head.x_plane < memory.planes)
-                & (head.accumulate <= (Accumulate.ADD if config.pod.accumulator_rows else Accumulate.BYPASS))
-                & (head.emit <= Emit.ACCUMULATE)
-                & ((head.emit == Emit.NONE) | ((head.p_bank < memory.banks) & (head.p_plane < memory.planes)))
-            ),
-            due.eq(self.head_valid & self.run & ~self.halted & (head.start == self.next_time) & (~active | last)),
-            begin.eq(due & legal),
-            self.illegal.eq(due & ~legal),
-            self.late.eq(self.head_valid & self.run & ~self.halted & (head.start < self.next_time)),
             self.swapping.eq(begin & head.swap),
             self.unloaded.eq(self.swapping & ~self.weights_ready),
-            self.pop.eq(begin),
         ]
         m.d.sync += self.request_swap.eq(self.swapping)
         with m.If(begin):

@@ -11,6 +11,7 @@ from .cells import Cells, synthesise
 from .errors import SynthesisError
 from .flows import DEFAULT_FLOW, flow_commands
 from .liberty import load_liberty
+from .yosys import yosys_version
 
 Progress = Callable[[str], None]
 
@@ -65,6 +66,9 @@ def area_report(
     mac = BlockModule("bare_mac", "bare_mac", _BARE_MAC.read_text(), {}, 0)
     steps = [(mac, "\n"), *((hierarchy[name], hierarchy.boxes(name)) for name in logic)]
     found: dict[str, Cells] = {}
+    if progress:
+        progress("starting Yosys (the first time on a machine takes a minute or two)")
+    yosys_version()
     for step, (module, boxes) in enumerate(steps, 1):
         if progress:
             progress(f"synthesising {module.name} ({step} of {len(steps)})")

