@@ -15,6 +15,7 @@ from .lowering import ColumnTile, Lowered, Region, Step, lower
 from .program import Epoch, Place, Program, Readout
 from .schedule import start_times
 from .tiling import Box, Partition, cut, largest, positions
+from .walk import increments
 
 
 @dataclass
@@ -227,23 +228,13 @@ class _Compiler:
             + step.dw
         )
         strides = (sw, sh * region.width, region.height * region.width)
-        return (n0, n1, n2, place.bank, place.base + base, *_steps((n0, n1, n2), strides))
+        return (n0, n1, n2, place.bank, place.base + base, *increments((n0, n1, n2), strides))
 
     def _p_walk(self, place: Place, box: Box, chunk: Box) -> tuple[int, ...]:
         (image, n2), (top, n1), (left, n0) = chunk
         (image0, _), (top0, height), (left0, width) = box
         base = ((image - image0) * height + top - top0) * width + left - left0
-        return (place.base + base, *_steps((n0, n1, n2), (1, width, height * width)))
-
-
-def _steps(counts: tuple[int, int, int], strides: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Increments of an address generator: an outer loop advances from the last word of the loops inside it."""
-    back0 = (counts[0] - 1) * strides[0]
-    back1 = (counts[1] - 1) * strides[1] + back0
-    steps = (strides[0], strides[1] - back0, strides[2] - back1)
-    # A loop of one trip never advances, and its stride may be larger than its field.
-    first, second, third = (step if count > 1 else 0 for step, count in zip(steps, counts, strict=True))
-    return first, second, third
+        return (place.base + base, *increments((n0, n1, n2), (1, width, height * width)))
 
 
 def compile_layer(layer: Layer, config: ChipConfig, *, progress: Callable[[int, int], None] | None = None) -> Program:

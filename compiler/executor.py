@@ -37,21 +37,21 @@ def execute(program: Program, activations: NDArray[np.int8], weights: NDArray[np
             if streams["swap"][job]:
                 rows = np.arange(loads["rows"][load])
                 addresses = loads["w_base"][load] + rows * loads["w_step"][load]
-                _check_inside(addresses, memory.w_words, f"epoch {number}, load job {load}: W address")
+                check_inside(addresses, memory.w_words, f"epoch {number}, load job {load}: W address")
                 shadow[rows] = w_banks[loads["w_bank"][load], addresses]
                 active, load = shadow.copy(), load + 1
-            x, p = _addresses(streams, job, "x"), _addresses(streams, job, "p")
+            x, p = addresses(streams, job, "x"), addresses(streams, job, "p")
             where = f"epoch {number}, stream job {job}"
-            _check_inside(x, memory.x_words, f"{where}: X address")
+            check_inside(x, memory.x_words, f"{where}: X address")
             if streams["emit"][job] != Emit.NONE:
-                _check_inside(p, memory.p_words, f"{where}: P address")
+                check_inside(p, memory.p_words, f"{where}: P address")
             # Products of int8 over at most 256 rows are exact in float32.
             words = x_banks[streams["x_bank"][job], x].astype(np.float32)
             sums = (words @ active.astype(np.float32)).astype(np.int32)
             kind = streams["accumulate"][job]
             if kind != Accumulate.BYPASS:
                 row = streams["accumulator_base"][job] + np.arange(len(sums))
-                _check_inside(row, config.pod.accumulator_rows, f"{where}: accumulator row")
+                check_inside(row, config.pod.accumulator_rows, f"{where}: accumulator row")
                 accumulators[row] = sums if kind == Accumulate.INIT else accumulators[row] + sums
                 sums = accumulators[row]
             bank = p_banks[streams["p_bank"][job]]
@@ -66,7 +66,7 @@ def execute(program: Program, activations: NDArray[np.int8], weights: NDArray[np
     return result
 
 
-def _addresses(jobs: Jobs, job: int, memory: str) -> NDArray[np.int64]:
+def addresses(jobs: Jobs, job: int, memory: str) -> NDArray[np.int64]:
     n0, n1, n2 = (int(jobs[f"n{i}"][job]) for i in range(3))
     inner, middle, outer = (int(jobs[f"{memory}_step{i}"][job]) for i in range(3))
     # What an outer loop adds, from word to word of its own.
@@ -76,7 +76,7 @@ def _addresses(jobs: Jobs, job: int, memory: str) -> NDArray[np.int64]:
     return jobs[f"{memory}_base"][job] + grid.ravel()
 
 
-def _check_inside(addresses: NDArray[np.int64], words: int, what: str) -> None:
+def check_inside(addresses: NDArray[np.int64], words: int, what: str) -> None:
     # NumPy would wrap a negative address around.
     outside = addresses[(addresses < 0) | (addresses >= words)]
     if len(outside):

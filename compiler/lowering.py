@@ -130,10 +130,13 @@ def _best_packing(layer: Layer, array: ArrayConfig) -> tuple[int, tuple[int, int
     return choice
 
 
-def unit_words(layer: Layer, unit: Unit, activations: NDArray[np.int8], box: Region, rows: int) -> NDArray[np.int8]:
-    """The (words, rows) that a unit holds over an input region, zero where the padding or an unused lane is."""
+def unit_words(
+    layer: Layer, unit: Unit, activations: NDArray[np.int8], box: Region, rows: int, pad_value: int = 0
+) -> NDArray[np.int8]:
+    """The (words, rows) that a unit holds over an input region, ``pad_value`` where the padding is, zero in unused lanes."""
     images = activations[box.image : box.image + box.images]
     words = np.zeros((box.images, box.height, box.width, rows), np.int8)
+    words[..., : unit.lanes] = pad_value
     for dh, dw in sorted(set(zip(unit.dh.tolist(), unit.dw.tolist(), strict=True))):
         lanes = np.flatnonzero((unit.dh == dh) & (unit.dw == dw))
         # Where the input begins and ends in the region, seen from this tap; the padding around it stays zero.

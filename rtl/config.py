@@ -1,7 +1,8 @@
 """Configuration of a chip: every size, and every rule that a legal chip obeys.
 
-The tree is ``ChipConfig`` -> ``PodConfig`` -> ``ArrayConfig`` and ``ChipConfig`` -> ``MemoryConfig``. All are frozen
-and keyword-only; an illegal value or combination raises `ConfigError` with a sentence that names the rule and the value.
+The tree is ``ChipConfig`` -> ``PodConfig`` -> ``ArrayConfig``, and ``ChipConfig`` -> ``MemoryConfig``; a chip of several pods also
+has a ``NetworkConfig``, a ``PostConfig`` and a ``ProgramConfig``. All are frozen and keyword-only; an illegal value or
+combination raises `ConfigError` with a sentence that names the rule and the value.
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ class MemoryConfig:
     """The fixed-latency memory that a pod sees: ``banks`` of each kind (X, W, P) over ``planes`` copies of the network.
 
     ``x_words``, ``w_words``, ``p_words``: words of one bank; a word is one row of ``rows`` activations, ``cols`` weights or
-    ``cols`` partial sums. ``latency``: cycles from a read request on a pod's port to the word on its data input.
+    ``cols`` partial sums. ``latency``: cycles from a read request on a pod's port to the word on its data input; None where a
+    network stands between pods and banks, which gives it (`ChipConfig.read_latency`).
     """
 
     banks: int = 1
@@ -112,31 +114,94 @@ class MemoryConfig:
     x_words: int
     w_words: int
     p_words: int
-    latency: int = 4
+    latency: int | None = None
 
     def __post_init__(self) -> None:
         _check_range(self, "banks", 1, 256)
         _check_range(self, "planes", 1, 8)
         for name in ("x_words", "w_words", "p_words"):
             _check_range(self, name, 2, 2**22)
-        _check_range(self, "latency", 1, 64)
+        if self.latency is not None:
+            _check_range(self, "latency", 1, 64)
+
+
+NETWORK_KINDS = ("butterfly", "crossbar")
+# Amaranth refuses a module with more bits of inputs, or outputs: a crossbar is one module.
+_MODULE_BITS = 65536
+# A butterfly of up to 2**4 ports is one block; a larger one is two layers of such blocks.
+_BLOCK_STAGES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """The four networks (X and W read, P and Y write) of a chip.
+
+    ``kind``: butterfly, or a crossbar of the same latency, on which every program for the butterfly also runs.
+    ``pipeline``: stages of 2 x 2 switches between registers.
+    """
+
+    kind: str = "butterfly"
+    pipeline: int = 1
+
+    def __post_init__(self) -> None:
+        if self.kind not in NETWORK_KINDS:
+            raise ConfigError(f"network kind must be one of {', '.join(NETWORK_KINDS)}, got {self.kind!r}")
+        _check_range(self, "pipeline", 1, 8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostConfig:
+    """The post-processor of each P bank.
+
+    ``parameter_sets``: sets of bias, multiplier and shift per lane. ``tables``: activation tables of 256 entries.
+    ``queue_depth``: jobs. ``window_width``: bits of each count of the two reduction loops.
+    """
+
+    parameter_sets: int = 64
+    tables: int = 2
+    queue_depth: int = 4
+    window_width: int = 6
+
+    def __post_init__(self) -> None:
+        _check_range(self, "parameter_sets", 1, 65536)
+        _check_range(self, "tables", 1, 16)
+        _check_range(self, "queue_depth", 2, 64)
+        _check_range(self, "window_width", 2, 12)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramConfig:
+    """Program stores, in jobs: loads and streams of each pod, jobs of each post-processor."""
+
+    load_jobs: int = 1024
+    stream_jobs: int = 1024
+    post_jobs: int = 1024
+
+    def __post_init__(self) -> None:
+        for name in ("load_jobs", "stream_jobs", "post_jobs"):
+            _check_range(self, name, 4, 2**20)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChipConfig:
-    """A whole chip. ``pods`` is 1 in this version: one pod on a fixed-latency memory."""
+    """One pod on a fixed-latency memory (``pods`` 1), or a chip of 2 to 256 pods, as many banks of each kind, and networks."""
 
     name: str
     pods: int = 1
     pod: PodConfig
     memory: MemoryConfig
+    network: NetworkConfig | None = None
+    post: PostConfig | None = None
+    program: ProgramConfig | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier() or not self.name.isascii():
             raise ConfigError(f"name must be an ASCII identifier (letters, digits, underscores), got {self.name!r}")
         _check_range(self, "pods", 1, 256)
-        if self.pods != 1:
-            raise ConfigError(f"pods must be 1 until the butterfly network is there to connect more, got {self.pods}")
+        if self.pods == 1:
+            self._check_single()
+        else:
+            self._check_chip()
         if self.memory.w_words < self.array.rows:
             raise ConfigError(
                 f"w_words ({self.memory.w_words}) must hold at least one weight tile of rows ({self.array.rows}) words"
@@ -147,27 +212,110 @@ class ChipConfig:
                 f"8 weight loads with their latency ({8 * (self.array.rows + self.write_latency)} cycles)"
             )
 
+    def _check_single(self) -> None:
+        for table in ("network", "post", "program"):
+            if getattr(self, table) is not None:
+                raise ConfigError(f"table [{table}] is only for chips of 2 or more pods, got pods = 1")
+        if self.memory.latency is None:
+            raise ConfigError("memory latency is missing: one pod without a network needs it")
+
+    def _check_chip(self) -> None:
+        array, memory = self.array, self.memory
+        if self.pods & (self.pods - 1):
+            raise ConfigError(f"pods must be a power of two, got {self.pods}")
+        for table in ("network", "post", "program"):
+            if getattr(self, table) is None:
+                raise ConfigError(f"table [{table}] is missing: a chip of {self.pods} pods needs it")
+        if memory.latency is not None:
+            raise ConfigError(f"memory latency must be left out: the network of a chip gives it, got {memory.latency}")
+        if memory.banks != self.pods:
+            raise ConfigError(f"banks ({memory.banks}) must be as many as pods ({self.pods})")
+        if memory.planes not in (1, 2, 4, 8):
+            raise ConfigError(f"planes must be 1, 2, 4 or 8, got {memory.planes}")
+        if max(array.rows, array.cols) % min(array.rows, array.cols):
+            raise ConfigError(
+                f"of rows ({array.rows}) and cols ({array.cols}) one must be a multiple of the other: outputs become activations"
+            )
+        widest = self.pods * (array.psum_width * array.cols + bits(memory.p_words) + bits(self.pods) + 4)
+        assert self.network is not None
+        if self.network.kind == "crossbar" and widest > _MODULE_BITS:
+            raise ConfigError(f"a crossbar may have {_MODULE_BITS} bits of inputs; the one for partial sums has {widest}")
+
     @property
     def array(self) -> ArrayConfig:
         return self.pod.array
 
     @property
+    def network_layers(self) -> tuple[int, ...]:
+        """Switch stages of each layer of blocks that a butterfly is built of, from the pods to the banks."""
+        stages = bits(self.pods)
+        if stages <= _BLOCK_STAGES:
+            return (stages,)
+        return (-(-stages // 2), stages // 2)
+
+    @property
+    def network_latency(self) -> int:
+        """Cycles from one side of a network to the other, in either direction."""
+        assert self.network is not None
+        return sum(-(-stages // self.network.pipeline) for stages in self.network_layers)
+
+    @property
+    def bank_latency(self) -> int:
+        """Cycles from a request at a bank to its word."""
+        return 1
+
+    @property
+    def read_latency(self) -> int:
+        """Cycles from a read request on a pod's port to the word on its data input."""
+        if self.memory.latency is not None:
+            return self.memory.latency
+        return 2 * self.network_latency + self.bank_latency
+
+    @property
+    def post_lanes(self) -> int:
+        """Lanes of a word of outputs: what a post-processor writes into an X bank at once."""
+        return min(self.array.rows, self.array.cols)
+
+    @property
+    def post_latency(self) -> int:
+        """Cycles from a post-processor's read of the last partial sum of an output word to that word on its write port."""
+        return 6
+
+    @property
+    def host_levels(self) -> int:
+        """Registers between the ports of a chip and its nodes, in either direction: one for every factor of 16 nodes."""
+        return -(-bits(self.pods) // 4)
+
+    @property
+    def host_read_latency(self) -> int:
+        """Cycles from a host read on the port of a chip to its data."""
+        return 2 * self.host_levels + 3
+
+    @property
+    def epoch_overhead(self) -> int:
+        """What the cycles of an epoch of a chip are more than the epoch time of the last cycle in which a node was busy."""
+        return 2 * self.host_levels + self.network_latency + 5
+
+    @property
     def write_latency(self) -> int:
         """Cycles from a pod's request for a word of activations to the partial sums of that word on its write port."""
-        return self.memory.latency + self.array.latency + 1
+        return self.read_latency + self.array.latency + 1
 
     def replace(self, **changes: int | str) -> ChipConfig:
         """A copy with fields changed, wherever in the tree they stand: ``config.replace(rows=8, latency=2)``."""
         array = _changed(self.pod.array, changes)
         pod = dataclasses.replace(_changed(self.pod, changes), array=array)
         memory = _changed(self.memory, changes)
+        tables = ("network", "post", "program")
+        parts = {name: part and _changed(part, changes) for name in tables for part in (getattr(self, name),)}
         top: dict[str, Any] = {name: changes.pop(name) for name in ("name", "pods") if name in changes}
         if changes:
             raise ConfigError(f"unknown configuration fields: {', '.join(sorted(changes))}")
-        return dataclasses.replace(self, pod=pod, memory=memory, **top)
+        return dataclasses.replace(self, pod=pod, memory=memory, **parts, **top)
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """Nested tables of plain values; what does not apply is left out."""
+        return _without_none(dataclasses.asdict(self))
 
     def to_toml(self) -> str:
         """The configuration as TOML text that `from_toml` reads back to an equal configuration."""
@@ -192,7 +340,9 @@ class ChipConfig:
         pod = _table(top.pop("pod", None), "pod")
         array = _build(ArrayConfig, _table(pod.pop("array", None), "pod.array"), "pod.array")
         memory = _build(MemoryConfig, _table(top.pop("memory", None), "memory"), "memory")
-        return _build(cls, top, "", pod=_build(PodConfig, pod, "pod", array=array), memory=memory)
+        kinds: dict[str, type] = {"network": NetworkConfig, "post": PostConfig, "program": ProgramConfig}
+        parts = {name: _build(kind, _table(top.pop(name), name), name) if name in top else None for name, kind in kinds.items()}
+        return _build(cls, top, "", pod=_build(PodConfig, pod, "pod", array=array), memory=memory, **parts)
 
     @classmethod
     def from_toml(cls, text: str) -> ChipConfig:
@@ -201,6 +351,15 @@ class ChipConfig:
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"not valid TOML: {error}") from error
         return cls.from_dict(content)
+
+
+def bits(count: int) -> int:
+    """Bits that number ``count`` things from 0; 0 for one thing."""
+    return (count - 1).bit_length()
+
+
+def _without_none(content: dict[str, Any]) -> dict[str, Any]:
+    return {k: _without_none(v) if isinstance(v, dict) else v for k, v in content.items() if v is not None}
 
 
 def _changed(node: Any, changes: dict[str, Any]) -> Any:
@@ -231,7 +390,7 @@ def _build(kind: type, content: dict[str, Any], path: str, **children: object) -
 def preset_names() -> list[str]:
     """Names of the configurations that come with the generator, smallest first."""
     found = [path.stem for path in PRESET_DIRECTORY.glob("*.toml")]
-    return sorted(found, key=lambda name: (_preset(name).array.multipliers, name))
+    return sorted(found, key=lambda name: (_preset(name).pods * _preset(name).array.multipliers, name))
 
 
 def _preset(name: str) -> ChipConfig:

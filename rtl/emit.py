@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import gc
 import json
 import re
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +20,33 @@ from amaranth.hdl import Shape
 from amaranth.lib import wiring
 
 from .blocks import Block, collecting_placements
+from .chip import Chip
 from .config import ChipConfig
-from .layouts import Accumulate, Emit, Layout, PodError, load_job_layout, stream_job_layout
+from .layouts import (
+    HOST_BITS,
+    Accumulate,
+    BankError,
+    Control,
+    Counter,
+    Emit,
+    HostSelect,
+    Layout,
+    NetworkId,
+    NodeErrors,
+    PodError,
+    PostError,
+    Reduce,
+    host_widths,
+    load_job_layout,
+    network_error_layout,
+    post_job_layout,
+    post_parameters_layout,
+    store_layout,
+    stream_job_layout,
+)
 from .pod import Pod
+from .sequencer import FILL_CYCLES
+from .structure import Structural
 
 _PORT = re.compile(r"^  wire(?: width (\d+))? (input|output) (\d+) +(?:signed +)?\\(\w+)$", re.MULTILINE)
 _INITIAL_VALUE = re.compile(r"^ *attribute \\init .*\n", re.MULTILINE)
@@ -46,6 +70,8 @@ lint_off -rule WIDTHTRUNC
 // A limit at the end of what its field can hold makes its check a constant, which synthesis removes.
 lint_off -rule CMPCONST
 lint_off -rule UNSIGNED
+// Yosys writes a choice between conditions that exclude each other as a case of one bit each.
+lint_off -rule CASEOVERLAP
 """
 
 
@@ -72,13 +98,13 @@ class Emitted:
 
 
 def emit(config: ChipConfig) -> Emitted:
-    """Emit the hardware of a configuration; the same configuration always gives the same bytes."""
-    emitted = emit_block(Pod(config))
+    """Emit the hardware of a configuration, a pod or a chip; the same configuration always gives the same bytes."""
+    emitted = emit_block(Pod(config) if config.pods == 1 else Chip(config))
     sidecar = {
         "generator": "podweave",
         "config": config.to_dict(),
         "latency": {
-            "memory": config.memory.latency,
+            "memory": config.read_latency,
             "array": config.array.latency,
             "request_to_write": config.write_latency,
         },
@@ -87,7 +113,32 @@ def emit(config: ChipConfig) -> Emitted:
         "errors": {error.name: error.value for error in PodError},
         **emitted.sidecar,
     }
+    if config.pods > 1:
+        _describe_chip(config, sidecar)
     return Emitted(emitted.top, emitted.verilog, emitted.control, sidecar)
+
+
+def _describe_chip(config: ChipConfig, sidecar: dict[str, Any]) -> None:
+    """What a chip has beside its pods. Modules of which the top has several instances are what to compile separately."""
+    jobs = [load_job_layout(config), stream_job_layout(config), post_job_layout(config)]
+    others = [post_parameters_layout(), *map(store_layout, jobs), network_error_layout(config)]
+    sidecar["layouts"] += [_describe_layout(layout) for layout in (jobs[2], *others)]
+    codes = (Reduce, HostSelect, Counter, NodeErrors, Control, NetworkId)
+    sidecar["codes"] |= {code.__name__: {e.name: e.value for e in code} for code in codes}
+    sidecar["post_errors"] = {error.name: error.value for error in PostError}
+    sidecar["bank_errors"] = {error.name: error.value for error in BankError}
+    words = {
+        select.name: {"address_width": address, "data_width": width} for select, (address, width) in host_widths(config).items()
+    }
+    sidecar["host"] = {"beat_width": HOST_BITS, "words": words}
+    sidecar["latency"] |= {
+        "network": config.network_latency,
+        "bank": config.bank_latency,
+        "post": config.post_latency,
+        "host_read": config.host_read_latency,
+        "fill": FILL_CYCLES,
+        "epoch_overhead": config.epoch_overhead,
+    }
 
 
 def emit_block(top: Block) -> Emitted:
@@ -109,13 +160,16 @@ def emit_block(top: Block) -> Emitted:
         placed: list[Block] = []
         if text is not None:
             by_hand.append(text)
+        elif isinstance(block, Structural):
+            with collecting_placements() as placed:
+                by_hand.append(block.structure())
         else:
             with collecting_placements() as placed, _no_garbage_collection():
                 converted = rtlil.convert(block, name=block.module_name, emit_src=False)
             elaborated.append(_complete_boundary(block, converted))
         modules[block.module_name] = {
             "kind": block.kind,
-            "instances": dict(sorted(Counter(child.module_name for child in placed).items())),
+            "instances": dict(sorted(collections.Counter(child.module_name for child in placed).items())),
             "sram_bits": block.sram_bits,
         }
         if block.inline:
@@ -125,7 +179,7 @@ def emit_block(top: Block) -> Emitted:
     verilog = _to_verilog(_INITIAL_VALUE.sub("", "\n".join(elaborated)))
     header = f"// {top.module_name}: generated by podweave (Amaranth, Yosys). Do not edit.\n"
     # A module that is instantiated more than once becomes one C++ class instead of being inlined at each place.
-    repeated = Counter[str]()
+    repeated = collections.Counter[str]()
     for module in modules.values():
         repeated.update(module["instances"])
     blocks = sorted(name for name, count in repeated.items() if count > 1 and name not in inlined)

@@ -1,4 +1,4 @@
-"""What load and stream engines share: a job leaves its queue at the time it carries, or an error says why not."""
+"""What engines share: a job leaves its queue at the time it carries, or an error says why not."""
 
 from __future__ import annotations
 
@@ -12,22 +12,19 @@ from .config import ChipConfig
 from .layouts import Layout
 
 
-class JobEngine(Block):
-    """An engine that executes one job after the other and issues read requests for it.
+class TimedEngine(Block):
+    """An engine that executes one job after the other, each from its start time on.
 
     Members
     -------
     ``head_valid``, ``head``, ``pop``: the queue. ``run``, ``next_time``: the epoch is on, and the epoch time of the next cycle.
     ``halted``: start no job. ``busy``: a job is in progress.
-    ``request_valid``, ``request_bank``, ``request_plane``, ``request_address``: a read request; bank, plane and address keep
-    their last value while there is none.
     ``late``: the start time of the head has passed. ``illegal``: the head is due, but its fields are not legal. Both in the cycle
     it happens; the job stays in the queue.
     """
 
-    def __init__(self, config: ChipConfig, layout: Layout, memory: str, ports: dict[str, Any]):
+    def __init__(self, config: ChipConfig, layout: Layout, ports: dict[str, Any]):
         self.config, self.layout = config, layout
-        widths = {field.name: field.width for field in layout.fields}
         super().__init__(
             {
                 "head_valid": In(1),
@@ -36,10 +33,6 @@ class JobEngine(Block):
                 "run": In(1),
                 "next_time": In(config.pod.time_width),
                 "halted": In(1),
-                "request_valid": Out(1),
-                "request_bank": Out(widths[f"{memory}_bank"]),
-                "request_plane": Out(widths[f"{memory}_plane"]),
-                "request_address": Out(widths[f"{memory}_base"]),
                 "busy": Out(1),
                 "late": Out(1),
                 "illegal": Out(1),
@@ -60,3 +53,27 @@ class JobEngine(Block):
             self.pop.eq(begin),
         ]
         return begin
+
+
+class JobEngine(TimedEngine):
+    """An engine that issues read requests to a memory of the chip.
+
+    Members beside those of `TimedEngine`
+    -------------------------------------
+    ``request_valid``, ``request_bank``, ``request_plane``, ``request_address``: a read request; bank, plane and address keep
+    their last value while there is none.
+    """
+
+    def __init__(self, config: ChipConfig, layout: Layout, memory: str, ports: dict[str, Any]):
+        widths = {field.name: field.width for field in layout.fields}
+        super().__init__(
+            config,
+            layout,
+            {
+                "request_valid": Out(1),
+                "request_bank": Out(widths[f"{memory}_bank"]),
+                "request_plane": Out(widths[f"{memory}_plane"]),
+                "request_address": Out(widths[f"{memory}_base"]),
+                **ports,
+            },
+        )

@@ -149,8 +149,8 @@ class Pod(Block):
             Accumulator(depth=self.config.pod.accumulator_rows, lanes=array_config.cols, width=psum),
         )
 
-        swap = delay_line(m, stream["request_swap"], memory.latency, name="swap", reset_less=False)[-1]
-        token = delay_line(m, load["request_first"], memory.latency, name="token", reset_less=False)[-1]
+        swap = delay_line(m, stream["request_swap"], self.config.read_latency, name="swap", reset_less=False)[-1]
+        token = delay_line(m, load["request_first"], self.config.read_latency, name="token", reset_less=False)[-1]
         last_row, last_col = array_config.row_groups - 1, array_config.col_groups - 1
         m.d.comb += [
             array["x"].eq(_skew(m, self.x_data, 8 * array_config.group_rows, name="x_skew")),
@@ -160,7 +160,7 @@ class Pod(Block):
             accumulator["psum"].eq(_skew(m, array["p"], psum * array_config.group_cols, name="p_deskew", reverse=True)),
         ]
 
-        to_psum = memory.latency + array_config.latency
+        to_psum = self.config.read_latency + array_config.latency
         valid = delay_line(m, stream["request_valid"], to_psum, name="valid", reset_less=False)
         words = delay_line(m, Value.cast(stream["word"]), to_psum, name="word")
         layout = stream["word"].shape()

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,6 +24,9 @@ HARNESS_DIRECTORY = Path(__file__).parent
 _OPTIMIZATION = {"speed": "-O3", "build": "-O1"}
 # Verilator's runtime is not on the way of a clock edge, and takes longer to optimise than a pod.
 _RUNTIME_OPTIMIZATION = "-O0"
+# Of the top of a hierarchical build: words of 32 bits up to which a value is handled word by word, and its optimisation.
+_TOP_EXPAND_LIMIT = 4
+_TOP_OPTIMIZATION = "-O1"
 
 Progress = Callable[[str], None]
 
@@ -60,14 +63,18 @@ def build(
     optimize: str = "speed",
     random_initial_state: bool = False,
     waves: bool = False,
+    hierarchical: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Build:
     """Make a simulator of ``sources`` (file name -> text) with module ``top``, or find the one made before.
 
-    Only ``public_inputs`` of the top module are visible to cocotb; arrays are reached through ``tb/cpp/backdoor.cpp``.
+    ``hierarchical``: modules that are verilated once each, as libraries, and not once per instance: builds faster where large
+    modules repeat, runs slower. Only ``public_inputs`` of the top module are visible to cocotb; arrays are reached through
+    ``tb/cpp/backdoor.cpp``.
     """
     toolchain = find_toolchain()
     public = [f'public_flat_rw -module "{top}" -var "{name}"' for name in public_inputs]
+    public += [f'hier_block -module "{name}"' for name in hierarchical]
     texts = {
         "control.vlt": "`verilator_config\n" + "\n".join(public) + "\n",
         **({"design.vlt": control} if control else {}),
@@ -80,6 +87,7 @@ def build(
         *("--x-initial", "unique" if random_initial_state else "fast"),
         *("-Wno-fatal", "-Wno-lint", "-Wno-style"),
         *(["--trace"] if waves else []),
+        *(["--hierarchical"] if hierarchical else []),
         *(f"-G{name}={value}" for name, value in (parameters or {}).items()),
     ]
     make = {
@@ -89,6 +97,8 @@ def build(
         "OPT_GLOBAL": _RUNTIME_OPTIMIZATION,
     }
     identity = repr((sorted(texts.items()), flags, sorted(make.items()), toolchain.version, toolchain.compiler))
+    if hierarchical:
+        identity += f"{_TOP_EXPAND_LIMIT} {_TOP_OPTIMIZATION}"
     identity += version("cocotb") + str(cocotb_tools.config.libs_dir)
     key = hashlib.sha256(identity.encode()).hexdigest()[:24]
     directory = cache_directory() / "builds" / key
@@ -105,13 +115,21 @@ def build(
         directory.mkdir(parents=True)
         for name, text in texts.items():
             (directory / name).write_text(text)
-        _compile(directory, toolchain, flags, list(texts), make, waves)
+        _compile(directory, toolchain, flags, list(texts), make, waves, hierarchical)
         _discard_intermediates(directory, top)
         marker.touch()
         return Build(directory, top, time.perf_counter() - began, True, waves)
 
 
-def _compile(directory: Path, toolchain: Toolchain, flags: list[str], files: list[str], make: dict[str, str], waves: bool) -> None:
+def _compile(
+    directory: Path,
+    toolchain: Toolchain,
+    flags: list[str],
+    files: list[str],
+    make: dict[str, str],
+    waves: bool,
+    hierarchical: Sequence[str],
+) -> None:
     libraries = cocotb_tools.config.libs_dir
     main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
     link = f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator -rdynamic"
@@ -123,23 +141,19 @@ def _compile(directory: Path, toolchain: Toolchain, flags: list[str], files: lis
     objects = cache_directory() / "objects"
     launcher = f"{sys.executable} -S -E {HARNESS_DIRECTORY / 'objcache.py'} {objects}"
     jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    arguments = [f"{name}={value}" for name, value in make.items()]
-    _run(
-        [
-            "make",
-            "-s",
-            f"-j{jobs}",
-            "-C",
-            "obj",
-            "-f",
-            "Vtop.mk",
-            f"VM_TRACE={int(waves)}",
-            f"OBJCACHE={launcher}",
-            *arguments,
-        ],
-        directory,
-        toolchain,
-    )
+    command = ["make", "-s", f"-j{jobs}", "-C", "obj", "-f", "Vtop.mk", f"VM_TRACE={int(waves)}", f"OBJCACHE={launcher}"]
+    if not hierarchical:
+        _run([*command, *_assignments(make)], directory, toolchain)
+        return
+    # The top only carries words from block to block: word by word, that would be a hundred megabytes of C++ for a large chip.
+    with (directory / "obj" / "Vtop__hierMkArgs.f").open("a") as arguments:
+        arguments.write(f"--expand-limit {_TOP_EXPAND_LIMIT}\n")
+    _run([*command, *_assignments(make), *(f"V{name}/lib{name}.a" for name in hierarchical)], directory, toolchain)
+    _run([*command, *_assignments(make | {"OPT_FAST": _TOP_OPTIMIZATION}), "hier_build"], directory, toolchain)
+
+
+def _assignments(make: Mapping[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in make.items()]
 
 
 def _run(command: list[str], directory: Path, toolchain: Toolchain) -> None:

@@ -8,6 +8,7 @@ import os
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import rtl
 from rtl.config import ChipConfig
@@ -17,6 +18,12 @@ from .build import cache_directory
 
 def emitted_verilog(config: ChipConfig) -> tuple[str, str]:
     """Verilog and control file of a configuration, as `rtl.emit` gives them, from the cache if they are there."""
+    verilog, control, _ = emitted_design(config)
+    return verilog, control
+
+
+def emitted_design(config: ChipConfig) -> tuple[str, str, dict[str, Any]]:
+    """Verilog, control file and sidecar."""
     sources = sorted(Path(rtl.__file__).parent.glob("*.py"))
     identity = [path.read_bytes() for path in sources]
     identity += [json.dumps(config.to_dict()).encode()]
@@ -24,8 +31,8 @@ def emitted_verilog(config: ChipConfig) -> tuple[str, str]:
     key = hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in identity)).hexdigest()[:24]
     stored = cache_directory() / "emitted" / f"{key}.json"
     if stored.exists():
-        verilog, control = json.loads(stored.read_text())
-        return verilog, control
+        verilog, control, sidecar = json.loads(stored.read_text())
+        return verilog, control, sidecar
     # Amaranth takes a third of a second to import.
     from rtl.emit import emit
 
@@ -34,6 +41,6 @@ def emitted_verilog(config: ChipConfig) -> tuple[str, str]:
     # Only whole files may appear: tests run in parallel.
     handle, partial = tempfile.mkstemp(dir=stored.parent)
     with os.fdopen(handle, "w") as file:
-        json.dump([emitted.verilog, emitted.control], file)
+        json.dump([emitted.verilog, emitted.control, emitted.sidecar], file)
     os.replace(partial, stored)
-    return emitted.verilog, emitted.control
+    return emitted.verilog, emitted.control, emitted.sidecar

@@ -135,7 +135,7 @@ def _parameters(config: ChipConfig, jobs: int) -> dict[str, int]:
         "ROWS": array.rows,
         "COLS": array.cols,
         "PSUM": array.psum_width,
-        "LATENCY": memory.latency,
+        "LATENCY": config.read_latency,
         "BANKS": memory.banks,
         "BANK_BITS": bits_for_index(memory.banks),
         "PLANE_BITS": bits_for_index(memory.planes),

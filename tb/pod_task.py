@@ -67,7 +67,7 @@ def geometry_of(config: ChipConfig) -> PodGeometry:
         x_words=memory.x_words,
         w_words=memory.w_words,
         p_words=memory.p_words,
-        latency=memory.latency,
+        latency=config.read_latency,
     )
 
 
@@ -80,7 +80,7 @@ def predicted_spans(program: Program) -> list[Span]:
             epoch.streams["start"],
             epoch.words_streamed,
             epoch.streams["emit"] != Emit.NONE,
-            latency=config.memory.latency,
+            latency=config.read_latency,
             row_groups=config.array.row_groups,
             col_groups=config.array.col_groups,
         )

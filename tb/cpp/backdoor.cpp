@@ -5,6 +5,9 @@
 #include "verilated.h"
 #include "verilated_syms.h"
 
+#include <cstring>
+#include <string>
+
 extern "C" void* podweave_variable(const char* scope_name, const char* variable_name) {
     const VerilatedScope* const scope = Verilated::threadContextp()->scopeFind(scope_name);
     if (!scope) return nullptr;
@@ -25,4 +28,13 @@ extern "C" int podweave_cycles(const char* scope_name, unsigned long long cycles
         if (Verilated::threadContextp()->gotFinish()) return -1;
     }
     return 0;
+}
+
+// The names of all scopes, each ended by a newline, into a buffer of the given size; returns the size they need.
+extern "C" unsigned long long podweave_scopes(char* buffer, unsigned long long size) {
+    std::string names;
+    if (const VerilatedScopeNameMap* const map = Verilated::threadContextp()->scopeNameMap())
+        for (const auto& entry : *map) names.append(entry.first).push_back('\n');
+    if (names.size() <= size) std::memcpy(buffer, names.data(), names.size());
+    return names.size();
 }

@@ -26,3 +26,13 @@ def array(scope: str, name: str, elements: int, width: int) -> NDArray[np.uint8]
         raise LookupError(f"no public variable {name!r} in scope {scope!r}")
     pointer = ctypes.cast(address, ctypes.POINTER(ctypes.c_uint8))
     return np.ctypeslib.as_array(pointer, shape=(elements, stride(width)))
+
+
+def scopes() -> list[str]:
+    """The names of all scopes of the model that have something public."""
+    find = ctypes.CDLL(None).podweave_scopes
+    find.restype = ctypes.c_ulonglong
+    find.argtypes = [ctypes.c_char_p, ctypes.c_ulonglong]
+    buffer = ctypes.create_string_buffer(find(None, 0))
+    find(buffer, len(buffer))
+    return buffer.raw.decode().splitlines()

@@ -14,7 +14,16 @@ def dimensions(layer: Layer) -> tuple[str, int, int, int]:
 
 
 def test_names() -> None:
-    assert network_names() == ["resnet50_224", "resnet50_224_scalesim"]
+    assert network_names() == [
+        "bert_base_100",
+        "bert_medium_100",
+        "bert_tiny_100",
+        "densenet121_299",
+        "inception_299",
+        "resnet50_224",
+        "resnet50_224_scalesim",
+        "resnet50_299",
+    ]
 
 
 def test_one_layer_is_what_its_text_says() -> None:

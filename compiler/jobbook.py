@@ -1,0 +1,153 @@
+"""All jobs of a program, as they are written down."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rtl.config import ChipConfig
+from rtl.layouts import Reduce
+
+from .chip_program import ChipProgram, HostUnit, Lowering, WeightTile
+from .graph import Graph, Window
+from .layers import Layer, WorkloadError
+from .lowering import Region, Step
+from .program import Jobs, Place
+from .walk import increments
+
+if TYPE_CHECKING:
+    from .movement import Copies
+
+_LOADS = ("pod", "start", "rows", "w_bank", "w_plane", "w_base", "w_step")
+_X = ("x_bank", "x_plane", "x_base", "x_step0", "x_step1", "x_step2")
+_P = ("emit", "p_bank", "p_plane", "p_base", "p_step0", "p_step1", "p_step2")
+_STREAMS = ("node", "pod", "start", "swap", "n0", "n1", "n2", *_X, "accumulate", "accumulator_base", *_P)
+_POST_P = ("p_base", "p_step0", "p_step1", "p_step2", "p_step3")
+_POST_X = ("slice", "slot", "x_bank", "x_plane", "x_base", "x_step2", "x_step3")
+_POSTS = ("node", "bank", "start", "n0", "n1", "n2", "n3", *_POST_P, "reduce", "parameters", "activate", "table", *_POST_X)
+
+
+class Jobbook:
+    def __init__(self, config: ChipConfig):
+        self.config = config
+        self.loads: list[tuple[int, ...]] = []
+        self.streams: list[tuple[int, ...]] = []
+        self.posts: list[tuple[int, ...]] = []
+
+    def load(self, pod: int, start: int, rows: int, place: Place) -> None:
+        self.loads.append((pod, start, rows, place.bank, 0, place.base, 1))
+
+    def stream(
+        self,
+        pod: int,
+        start: int,
+        swap: int,
+        box: Any,
+        region: Region,
+        layer: Layer,
+        step: Step,
+        place: Place,
+        accumulate: int,
+        row: int,
+        emit: int,
+        where: Place,
+        node: int,
+    ) -> None:
+        """Stream a box of output positions of a layer, reading ``region`` at ``place``; P words of the box lie at ``where`` in its order."""
+        (image, n2), (top, n1), (left, n0) = box
+        (sh, sw), counts = layer.stride, (n0, n1, n2)
+        base = ((image - region.image) * region.height + top * sh - region.top + step.dh) * region.width
+        base += left * sw - region.left + step.dw
+        x = increments(counts, (sw, sh * region.width, region.height * region.width))
+        # One run of words: the P address only ever advances by one.
+        walk = (emit, where.bank, 0, where.base, 1, 1, 1)
+        self.streams.append(
+            (node, pod, start, swap, n0, n1, n2, place.bank, 0, place.base + base, x[0], x[1], x[2], accumulate, row, *walk)
+        )
+
+    def post(
+        self,
+        bank: int,
+        start: int,
+        *,
+        node: int,
+        size: tuple[int, int],
+        window: Window | None,
+        p_base: int,
+        p_strides: tuple[int, int],
+        parameters: int,
+        table: int | None,
+        slices: tuple[int, int],
+        place: Place,
+        plane: int,
+        x_width: int,
+    ) -> None:
+        """Post-process ``size`` (rows, columns) outputs; ``p_strides``: from row to row and column to column of the P words."""
+        rows, columns = size
+        kernel = window.kernel if window else (1, 1)
+        counts = (kernel[1], kernel[0], columns, rows)
+        # The words of a window are as far apart as those of a patch: one from column to column.
+        wide = p_strides[0] // window.stride[0] if window else 0
+        p = increments(counts, (1, wide, p_strides[1], p_strides[0]))
+        x = increments((columns, rows), (1, x_width))
+        reduce = Reduce.SUM if window and window.reduce == "sum" else Reduce.MAX
+        self.posts.append(
+            (
+                *(node, bank, start, *counts, p_base, *p, int(reduce), parameters, int(table is not None), table or 0),
+                *(*slices, place.bank, plane, place.base, *x),
+            )
+        )
+
+    def program(
+        self,
+        graph: Graph,
+        lowerings: tuple[Lowering, ...],
+        *,
+        host_units: tuple[HostUnit, ...],
+        weights: tuple[WeightTile, ...],
+        copies: Copies,
+        used: dict[str, int],
+    ) -> ChipProgram:
+        loads, streams = _table(self.loads, _LOADS, "pod"), _table(self.streams, _STREAMS, "pod")
+        posts = _table(self.posts, _POSTS, "bank")
+        self._check_stores(loads, streams, posts)
+        return ChipProgram(
+            self.config,
+            graph,
+            lowerings,
+            loads,
+            streams,
+            posts,
+            streams.pop("node"),
+            posts.pop("node"),
+            host_units,
+            tuple(copies.fills),
+            weights,
+            tuple(copies.parameters),
+            tuple(copies.accumulated()),
+            tuple(copies.stored),
+            used,
+        )
+
+    def _check_stores(self, loads: Jobs, streams: Jobs, posts: Jobs) -> None:
+        program = self.config.program
+        assert program is not None
+        limits = {"load_jobs": program.load_jobs, "stream_jobs": program.stream_jobs, "post_jobs": program.post_jobs}
+        for (name, limit), units in zip(limits.items(), (loads["pod"], streams["pod"], posts["bank"]), strict=True):
+            count = np.bincount(units, minlength=1)
+            if count.max() > limit:
+                unit = int(count.argmax())
+                raise WorkloadError(
+                    f"the program has {count.max()} jobs for the store of unit {unit}, {count.max() - limit} more than {name} ({limit})"
+                )
+        limit = 2**self.config.pod.time_width - 2 * self.config.write_latency - 64
+        latest = max((int(jobs["start"].max()) for jobs in (loads, streams, posts) if len(jobs["start"])), default=0)
+        if latest > limit:
+            raise WorkloadError(f"the epoch would last {latest} cycles, {latest - limit} more than time_width allows ({limit})")
+
+
+def _table(rows: list[tuple[int, ...]], names: tuple[str, ...], unit: str) -> Jobs:
+    array = np.array(rows, np.int64).reshape(len(rows), len(names))
+    order = np.lexsort((array[:, names.index("start")], array[:, names.index(unit)]))
+    return {name: array[order, i] for i, name in enumerate(names)}

@@ -1,0 +1,212 @@
+"""How a node is spread over pods: patches of output positions, column tiles side by side, K split.
+
+Pods are numbered so that an aligned block of ``split * side`` pods works on one patch: pod ``block + part * side + j`` does part
+``part`` of the K steps of the j-th of ``side`` column tiles. All that such a *gang* reads and writes during its work lies in
+banks of its own block, where a butterfly never conflicts with other blocks: blocks are scheduled independently.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .tiling import pieces
+
+# Candidate sizes of a patch per axis, and of mappings that are simulated for one node.
+_MOST_PATCHES = 40
+# Cycles that sending one word of activations takes, all in all: post-processors and wires are never all busy.
+SEND = 1
+
+
+@dataclass(frozen=True)
+class Patches:
+    """A grid of boxes over the output positions of a node: (origin, length) per axis (images, rows, columns)."""
+
+    images: tuple[tuple[int, int], ...]
+    rows: tuple[tuple[int, int], ...]
+    columns: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, shape: tuple[int, int, int], sizes: tuple[int, int, int]) -> Patches:
+        images, rows, columns = (tuple(pieces(total, size)) for total, size in zip(shape, sizes, strict=True))
+        return cls(images, rows, columns)
+
+    def __len__(self) -> int:
+        return len(self.images) * len(self.rows) * len(self.columns)
+
+    @property
+    def positions(self) -> int:
+        """Positions of the largest patch."""
+        return int(np.prod([max(length for _, length in axis) for axis in (self.images, self.rows, self.columns)]))
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """``side``: column tiles of a gang; ``split``: parts of K; both powers of two. ``patches``: of output positions."""
+
+    side: int
+    split: int
+    patches: Patches
+
+    @property
+    def block(self) -> int:
+        return self.side * self.split
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the choice of a mapping needs to know of a node.
+
+    ``shape``: images, rows, columns of its output. ``shared``, ``own``: K steps of a column tile whose activations all tiles share,
+    and that are its own. ``streamed(images, rows, columns)``: words that a pod streams per step for a patch of that size;
+    ``arriving``: words of one unit of activations for such a patch. ``ready``: per output row and column, when its inputs are there.
+    """
+
+    shape: tuple[int, int, int]
+    tiles: int
+    shared: int
+    own: int
+    units: int
+    ready: NDArray[np.int64]
+    windowed: bool
+    reads: int = 1
+    fresh: Callable[[Mapping], float] = lambda _: 1.0
+
+
+def patch_sizes(
+    shape: tuple[int, int, int], limit: int, partition: int | None, streamed: _Streamed
+) -> Iterator[tuple[int, int, int]]:
+    """Sizes of patches worth trying: whole images, bands of rows, pieces of rows, all within ``limit`` streamed words.
+
+    ``partition``: words to aim at instead of trying sizes; 0: as many as the limit allows.
+    """
+    images, rows, columns = shape
+    sizes: set[tuple[int, int, int]] = set()
+    widths = sorted({-(-columns // n) for n in range(1, min(columns, 24) + 1)})
+    heights = sorted({-(-rows // n) for n in range(1, min(rows, 48) + 1)})
+    for width in widths:
+        for height in heights:
+            if streamed(1, height, width) <= limit:
+                sizes.add((1, height, width))
+    if images > 1 and streamed(1, rows, columns) <= limit:
+        for n in range(1, images + 1):
+            size = -(-images // n)
+            if streamed(size, rows, columns) <= limit:
+                sizes.add((size, rows, columns))
+                if n > 64:
+                    break
+    if not sizes:
+        # Very wide or high: pieces of one row.
+        width = columns
+        while width > 1 and streamed(1, 1, width) > limit:
+            width = -(-width // 2)
+        if streamed(1, 1, width) <= limit:
+            sizes.add((1, 1, width))
+    ordered = sorted(sizes, key=lambda size: (_waste(shape, size), -int(np.prod(size))))
+    if partition is not None:
+        target = partition or limit
+        fitting = [size for size in ordered if streamed(*size) <= target] or ordered
+        most = max(streamed(*size) for size in fitting)
+        yield min((size for size in fitting if streamed(*size) > 0.8 * most), key=lambda size: (_waste(shape, size), -streamed(*size)))
+        return
+    # One of each count of patches, the best shaped.
+    seen: dict[int, tuple[int, int, int]] = {}
+    for size in ordered:
+        count = len(Patches.of(shape, size))
+        best = seen.get(count)
+        if best is None or _edge(size) < _edge(best):
+            seen[count] = size
+    yield from list(seen.values())[:_MOST_PATCHES]
+
+
+def _waste(shape: tuple[int, int, int], size: tuple[int, int, int]) -> float:
+    """Positions that uneven patches are short of the largest, relative to all."""
+    patches = Patches.of(shape, size)
+    return round(len(patches) * patches.positions / int(np.prod(shape)), 2)
+
+
+def _edge(size: tuple[int, int, int]) -> float:
+    """Words around a patch that a 3 x 3 kernel would read, relative to those inside."""
+    return (size[1] + 2) * (size[2] + 2) / (size[1] * size[2])
+
+
+class _Streamed:
+    """Words that a patch streams per step, and that one unit of activations of it has."""
+
+    def __call__(self, images: int, rows: int, columns: int) -> int:
+        raise NotImplementedError
+
+
+def choose(
+    work: Work,
+    *,
+    pods: int,
+    rows: int,
+    limit: int,
+    streamed: _Streamed,
+    arriving: _Streamed,
+    free: NDArray[np.int64],
+    partition: int | None,
+    latency: int,
+) -> Mapping:
+    """The mapping with which the node ends first and takes the least of the pods' time, by a simulation of its gangs.
+
+    ``free``: when each pod is free. ``rows``: cycles that a weight load takes. ``latency``: cycles from the end of a gang's
+    inputs to its start.
+    """
+    best: tuple[float, Mapping] | None = None
+    steps = work.shared + work.own
+    most_side = 1 if not work.shared else min(pods, 1 << (work.tiles - 1).bit_length())
+    sides = [1 << i for i in range(most_side.bit_length())]
+    for size in patch_sizes(work.shape, limit, partition, streamed):
+        patches = Patches.of(work.shape, size)
+        words, area = streamed(*size), arriving(*size)
+        ready = [time + latency for time in _patch_ready(work.ready, patches)]
+        for side in sides:
+            split = 1
+            while side * split <= pods and split <= max(1, work.shared) and split <= max(1, patches.positions):
+                if split > 1 and work.windowed:
+                    break
+                slot = -(-patches.positions // split) if not work.windowed else words
+                per_part = -(-steps // split)
+                length = (per_part - 1) * max(words, rows) + max(words if work.windowed else slot * split, rows)
+                mapping = Mapping(side, split, patches)
+                fresh = work.fresh(mapping)
+                incoming = -(-work.units // split) * area * work.reads * fresh
+                rounds = -(-work.tiles // side)
+                finish, mean = _simulate(free, side * split, ready, rounds, max(length, int(incoming / side)))
+                # Gangs of one patch are in different blocks, and each needs its own copy, as far as there are blocks.
+                copies = min(rounds, max(1, pods // (side * split) // max(1, len(patches))))
+                sent = incoming * split * len(patches) * copies
+                cost = finish + mean + SEND * sent / pods
+                if best is None or cost < best[0]:
+                    best = (cost, mapping)
+                split *= 2
+    if best is None:
+        raise ValueError("no patch of one output position fits")
+    return best[1]
+
+
+def _simulate(free: NDArray[np.int64], block: int, ready: list[int], rounds: int, length: int) -> tuple[int, float]:
+    # What pods were idle before the first of it could start is nobody's loss.
+    blocks = np.maximum(free.reshape(-1, block).max(axis=1), min(ready)).tolist()
+    heapq.heapify(blocks)
+    finish = 0
+    for time in ready:
+        for _ in range(rounds):
+            start = max(blocks[0], time)
+            heapq.heapreplace(blocks, start + length)
+            finish = max(finish, start + length)
+    return finish, sum(blocks) / len(blocks)
+
+
+def _patch_ready(ready: NDArray[np.int64], patches: Patches) -> list[int]:
+    result = []
+    for row, height in patches.rows:
+        for column, width in patches.columns:
+            result.append(int(ready[row : row + height, column : column + width].max()))
+    return [time for _ in patches.images for time in result]

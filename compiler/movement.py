@@ -1,0 +1,294 @@
+"""From P banks to X banks: which outputs go where, when, and on which wires."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtl.config import ChipConfig, bits
+
+from .blocks import unit_source
+from .chip_program import Accumulated, Fill, Lowering, ParameterSet, Rect, Stored
+from .graph import Graph, Node, Operand
+from .jobbook import Jobbook
+from .layers import WorkloadError
+from .lowering import Region, Unit
+from .mapping import Patches
+from .program import Place
+from .storage import Storage
+from .timeline import Timeline, earliest
+
+Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+"""(origin, length) in images, rows and columns."""
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """Accumulators of a column tile for a box of positions, row by row from ``place`` on.
+
+    ``arrival``: the cycle in which the first finished word enters the bank; the others follow, one per cycle.
+    """
+
+    box: Box
+    place: Place
+    arrival: int
+
+
+@dataclass
+class Producer:
+    """A node that has been scheduled: what its P banks hold from when on."""
+
+    index: int
+    node: Node
+    lowering: Lowering
+    patches: Patches
+    fragments: dict[tuple[int, int], list[Fragment]] = field(default_factory=dict)
+    complete: int = 0
+    ready: NDArray[np.int64] = field(init=False)
+    """Per output row and column, when all its accumulators may be read."""
+
+    def __post_init__(self) -> None:
+        self.ready = np.zeros(self.node.output[1:3], np.int64)
+        self._edges = [[origin for origin, _ in axis] for axis in (self.patches.images, self.patches.rows, self.patches.columns)]
+
+    def add(self, patch: int, box: Box, tile: int, fragment: Fragment, ready: int) -> None:
+        self.fragments.setdefault((patch, tile), []).append(fragment)
+        _, (row, rows), (column, columns) = box
+        part = self.ready[row : row + rows, column : column + columns]
+        np.maximum(part, ready, out=part)
+        self.complete = max(self.complete, ready)
+
+    def overlapping(self, rect: Rect, tile: int) -> Iterator[tuple[Rect, Fragment]]:
+        """Fragments with accumulators of outputs in ``rect``, and the outputs that each has."""
+        ranges = []
+        for edges, (begin, end) in zip(self._edges, rect, strict=True):
+            ranges.append(range(bisect_right(edges, begin) - 1, bisect_right(edges, end - 1)))
+        rows, columns = len(self._edges[1]), len(self._edges[2])
+        axes = (self.patches.images, self.patches.rows, self.patches.columns)
+        for i in ranges[0]:
+            for r in ranges[1]:
+                for c in ranges[2]:
+                    for fragment in self.fragments[(i * rows + r) * columns + c, tile]:
+                        if self.node.window:
+                            origin = (axes[0][i], axes[1][r], axes[2][c])
+                        else:
+                            origin = fragment.box
+                        common = tuple(
+                            (max(o, begin), min(o + length, end)) for (o, length), (begin, end) in zip(origin, rect, strict=True)
+                        )
+                        if all(begin < end for begin, end in common):
+                            yield common, fragment  # type: ignore[misc]
+
+
+class Copies:
+    """Words of activations in X banks, and the jobs that send them there.
+
+    What was sent once is not sent again to the same block. A job takes its post-processor, the read port of its P bank, and on
+    one plane of the Y network every wire on its way, for as many cycles as it reads words; it starts as early as all are free.
+    """
+
+    def __init__(self, graph: Graph, config: ChipConfig, storage: Storage, book: Jobbook, tables: dict[str, int]):
+        assert config.post is not None and config.network is not None
+        self.graph, self.config, self.storage, self.book, self.tables = graph, config, storage, book, tables
+        self.producers: dict[str, Producer] = {}
+        self.places: dict[tuple, list[tuple[Place, int]]] = {}
+        self.fills: list[Fill] = []
+        self.parameters: list[ParameterSet] = []
+        self.stored: list[Stored] = []
+        self.p_ports = [Timeline() for _ in range(config.pods)]
+        self._sets: dict[tuple[int, int, int], int] = {}
+        self._set_count = [0] * config.pods
+        self._stages = bits(config.pods)
+        self._crossbar = config.network.kind == "crossbar"
+        count = (self._stages + 1) * config.pods
+        self._wires = [[Timeline() for _ in range(count)] for _ in range(config.memory.planes)]
+        # The write port of a bank is one for all planes.
+        for bank in range(config.pods):
+            for plane in self._wires[1:]:
+                plane[self._stages * config.pods + bank] = self._wires[0][self._stages * config.pods + bank]
+
+    def _key(self, operand: Operand, unit: Unit, region: Region) -> tuple:
+        source, channel = unit_source(self.graph, operand, int(unit.channel[0]))
+        layer = operand.layer
+        # Positions of the tensor itself: operands with other padding may share what they read.
+        return (source, channel // self.config.array.rows, _unpadded(operand, region), *self._padding(operand, region, layer))
+
+    @staticmethod
+    def _padding(operand: Operand, region: Region, layer) -> tuple:  # noqa: ANN001
+        rect = _unpadded(operand, region)
+        inside = rect[1][0] >= 0 and rect[1][1] <= layer.height and rect[2][0] >= 0 and rect[2][1] <= layer.width
+        return () if inside else (operand.pad_value,)
+
+    def banks_with(self, operand: Operand, unit: Unit, region: Region) -> list[int]:
+        """Banks that hold a unit over a region."""
+        return [place.bank for place, _ in self.places.get(self._key(operand, unit, region), ())]
+
+    def fetch(self, node: Node, operand: Operand, unit: Unit, region: Region, banks: range) -> tuple[Place, int]:
+        """Where in ``banks`` a unit over a region lies, and the first cycle in which its bank may read all of it."""
+        key = self._key(operand, unit, region)
+        known = self.places.setdefault(key, [])
+        for place, ready in known:
+            if place.bank in banks:
+                return place, ready
+        place = self.storage.place("x", banks, region.words, node)
+        source, block, rect = key[:3]
+        layer = operand.layer
+        if len(key) > 3:
+            self.fills.append(Fill(place, region.words, operand.pad_value))
+        valid = (rect[0], (max(rect[1][0], 0), min(rect[1][1], layer.height)), (max(rect[2][0], 0), min(rect[2][1], layer.width)))
+        ready = self._send(self.producers[source], block, rect, valid, place, region)
+        known.append((place, ready))
+        return place, ready
+
+    def _send(self, producer: Producer, block: int, rect: Rect, valid: Rect, place: Place, region: Region) -> int:
+        array, lanes = self.config.array, self.config.post_lanes
+        ready = 0
+        if any(begin >= end for begin, end in valid):
+            return ready
+        outputs = producer.node.output[3]
+        for slot in range(array.rows // lanes):
+            channel = block * array.rows + slot * lanes
+            if channel >= outputs:
+                break
+            tile, part = channel // array.cols, channel % array.cols // lanes
+            for common, fragment in producer.overlapping(valid, tile):
+                for image in range(*common[0]):
+                    offset = ((image - rect[0][0]) * region.height + common[1][0] - rect[1][0]) * region.width
+                    offset += common[2][0] - rect[2][0]
+                    target = Place(place.bank, place.base + offset)
+                    size = (common[1][1] - common[1][0], common[2][1] - common[2][0])
+                    corner = (image, common[1][0], common[2][0])
+                    ready = max(ready, self._job(producer, tile, fragment, corner, size, (part, slot), target, region.width))
+        return ready
+
+    def _job(
+        self,
+        producer: Producer,
+        tile: int,
+        fragment: Fragment,
+        corner: tuple[int, int, int],
+        size: tuple[int, int],
+        slices: tuple[int, int],
+        target: Place,
+        x_width: int,
+    ) -> int:
+        """One job for ``size`` (rows, columns) outputs from ``corner`` (image, row, column) on; returns when its last word may be read."""
+        config, bank = self.config, fragment.place.bank
+        window = producer.node.window
+        (image0, _), (row0, high), (column0, wide) = fragment.box
+        stride = window.stride if window else (1, 1)
+        kernel = window.kernel if window else (1, 1)
+        first = ((corner[0] - image0) * high + corner[1] * stride[0] - row0) * wide + corner[2] * stride[1] - column0
+        words = size[0] * size[1] * kernel[0] * kernel[1]
+        last = first + ((size[0] - 1) * stride[0] + kernel[0] - 1) * wide + (size[1] - 1) * stride[1] + kernel[1] - 1
+        # Read behind the words as they arrive: the last one is the one that is furthest ahead of its turn.
+        begin = fragment.arrival + 2 + (last if window else max(0, last - (words - 1)))
+        start, plane = self._reserve(bank, target.bank, begin, words)
+        self.book.post(
+            bank,
+            start,
+            node=producer.index,
+            size=size,
+            window=window,
+            p_base=fragment.place.base + first,
+            p_strides=(stride[0] * wide, stride[1]),
+            parameters=self._set(producer, tile, bank),
+            table=self.tables.get(producer.node.name),
+            slices=slices,
+            place=target,
+            plane=plane,
+            x_width=x_width,
+        )
+        return start + words + config.post_latency + config.network_latency
+
+    def _reserve(self, source: int, target: int, begin: int, words: int) -> tuple[int, int]:
+        path = self._path(source, target)
+        best: tuple[int, int] | None = None
+        for plane, wires in enumerate(self._wires):
+            lines = [self.p_ports[source], *(wires[index] for index in path)]
+            start = earliest(lines, begin, words)
+            if best is None or start < best[0]:
+                best = (start, plane)
+            if start == begin:
+                break
+        assert best is not None
+        start, plane = best
+        self.p_ports[source].add(start, words)
+        for index in path:
+            self._wires[plane][index].add(start, words)
+        return start, plane
+
+    def _path(self, source: int, target: int) -> Sequence[int]:
+        pods, stages = self.config.pods, self._stages
+        if self._crossbar:
+            return (stages * pods + target,)
+        # After stage s the low s + 1 bits are those of the target.
+        inner = (s * pods + (source >> s + 1 << s + 1 | target & (2 << s) - 1) for s in range(stages - 1))
+        return (*inner, stages * pods + target)
+
+    def _set(self, producer: Producer, tile: int, bank: int) -> int:
+        key = (producer.index, tile, bank)
+        index = self._sets.get(key)
+        if index is None:
+            assert self.config.post is not None
+            index = self._set_count[bank]
+            limit = self.config.post.parameter_sets
+            if index >= limit:
+                raise WorkloadError(
+                    f"{producer.node.name}: the post-processor of bank {bank} needs {index + 1} sets of parameters, "
+                    f"{index + 1 - limit} more than parameter_sets ({limit})"
+                )
+            self._set_count[bank] += 1
+            self._sets[key] = index
+            self.parameters.append(ParameterSet(producer.index, tile, bank, index))
+        return index
+
+    def store_outputs(self) -> None:
+        """Send what no node reads, the outputs of the graph, to the X bank beside its P bank, for the host."""
+        read = {source for node in self.graph.nodes for operand in node.operands for source in operand.sources}
+        lanes, cols = self.config.post_lanes, self.config.array.cols
+        for producer in self.producers.values():
+            if producer.node.name in read:
+                continue
+            for (patch, tile), fragments in producer.fragments.items():
+                for fragment in fragments:
+                    for box in self._output_boxes(producer, patch, fragment):
+                        (image, _), (row, rows), (column, columns) = box
+                        width = min(cols, producer.node.output[3] - tile * cols)
+                        for part in range(-(-width // lanes)):
+                            bank = fragment.place.bank
+                            place = self.storage.place("x", range(bank, bank + 1), rows * columns, producer.node)
+                            self._job(producer, tile, fragment, (image, row, column), (rows, columns), (part, 0), place, columns)
+                            rect = ((image, image + 1), (row, row + rows), (column, column + columns))
+                            self.stored.append(Stored(producer.index, tile, part, rect, place, 0))
+
+    def _output_boxes(self, producer: Producer, patch: int, fragment: Fragment) -> list[Box]:
+        """The outputs of a fragment, image by image."""
+        box = fragment.box
+        if producer.node.window:
+            rows, columns = len(producer.patches.rows), len(producer.patches.columns)
+            box = (box[0], producer.patches.rows[patch // columns % rows], producer.patches.columns[patch % columns])
+        (image, images), row, column = box
+        return [((i, 1), row, column) for i in range(image, image + images)]
+
+    def accumulated(self) -> Iterator[Accumulated]:
+        """All accumulators, in the order in which they were placed."""
+        for producer in self.producers.values():
+            for (_, tile), fragments in producer.fragments.items():
+                for fragment in fragments:
+                    rect = tuple((origin, origin + length) for origin, length in fragment.box)
+                    yield Accumulated(producer.index, tile, rect, fragment.place)  # type: ignore[arg-type]
+
+
+def _unpadded(operand: Operand, region: Region) -> Rect:
+    """A region in rows and columns of the tensor itself; it begins before 0 where there is padding."""
+    (top, _), (left, _) = operand.layer.padding
+    return (
+        (region.image, region.image + region.images),
+        (region.top - top, region.top - top + region.height),
+        (region.left - left, region.left - left + region.width),
+    )

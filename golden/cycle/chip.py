@@ -1,0 +1,103 @@
+"""Exact model of a chip that runs a program without an error: cycles of an epoch and all counters, from the jobs alone.
+
+Everything is planned, so nothing is simulated: a counter is a sum over jobs, and the epoch ends with its last word. Only what
+merges on a read network needs the words themselves: a bank reads once for all pods that ask for the same word in the same cycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+STORE, ACCUMULATE = 1, 2
+COUNTERS = (
+    "x_words",
+    "w_words",
+    "p_words",
+    "x_reads",
+    "x_writes",
+    "w_reads",
+    "p_stores",
+    "p_accumulates",
+    "post_words",
+    "waiting",
+)
+
+Jobs = Mapping[str, NDArray[np.int64]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChipGeometry:
+    """``write_latency``: cycles from a pod's request to its partial sums on its port. ``post_latency``: from the last read of a
+    window to its word on the Y port. ``epoch_overhead``: cycles of an epoch beyond the time of its last busy cycle."""
+
+    pods: int
+    write_latency: int
+    post_latency: int
+    epoch_overhead: int
+
+
+@dataclass(frozen=True)
+class ChipFigures:
+    """``cycles``: of the epoch, as the chip counts them. ``counters``: one value per node."""
+
+    cycles: int
+    counters: dict[str, NDArray[np.int64]]
+
+    @property
+    def merged_words(self) -> dict[str, int]:
+        """Words of the X and W networks that reached a pod without a read of their own."""
+        total = {name: int(values.sum()) for name, values in self.counters.items()}
+        return {"x": total["x_words"] - total["x_reads"], "w": total["w_words"] - total["w_reads"]}
+
+
+def chip_figures(loads: Jobs, streams: Jobs, posts: Jobs, geometry: ChipGeometry) -> ChipFigures:
+    """Cycles and counters of one epoch.
+
+    ``loads``, ``streams``: job fields and ``pod``; ``posts``: job fields and ``bank``. Times count from epoch time 0.
+    """
+    n = geometry.pods
+    words = streams["n0"] * streams["n1"] * streams["n2"]
+    emits = streams["emit"] != 0
+    read = posts["n0"] * posts["n1"] * posts["n2"] * posts["n3"]
+    sent = posts["n2"] * posts["n3"]
+
+    def total(where: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.bincount(where, weights=values, minlength=n).astype(np.int64)
+
+    counters = {
+        "x_words": total(streams["pod"], words),
+        "w_words": total(loads["pod"], loads["rows"]),
+        "p_words": total(streams["pod"], words * emits),
+        "x_reads": _reads(streams["x_bank"], streams["start"], words, n),
+        "x_writes": total(posts["x_bank"], sent),
+        "w_reads": _reads(loads["w_bank"], loads["start"], loads["rows"], n),
+        "p_stores": total(streams["p_bank"], words * (streams["emit"] == STORE)),
+        "p_accumulates": total(streams["p_bank"], words * (streams["emit"] == ACCUMULATE)),
+        "post_words": total(posts["bank"], sent),
+    }
+    end = streams["start"] + words
+    last = np.full(n, -2, np.int64)
+    np.maximum.at(last, streams["pod"], end - 1)
+    # ``run`` rises one cycle before time 0; from then to its last word, a pod streams or waits.
+    counters["waiting"] = last + 2 - counters["x_words"]
+
+    # A word that is not emitted is gone when it has been added to its accumulator.
+    busy = [end - 1 + geometry.write_latency - ~emits, posts["start"] + read - 1 + geometry.post_latency, loads["start"] + loads["rows"] - 1]
+    final = max((int(times.max()) for times in busy if len(times)), default=-1)
+    return ChipFigures(final + geometry.epoch_overhead, {name: counters[name] for name in COUNTERS})
+
+
+def _index(words: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1, ... for the words of each job."""
+    first = np.cumsum(words) - words
+    return np.arange(int(words.sum())) - np.repeat(first, words)
+
+
+def _reads(bank: NDArray[np.int64], start: NDArray[np.int64], words: NDArray[np.int64], banks: int) -> NDArray[np.int64]:
+    """Cycles in which each bank reads: one word at a time, whoever asks for it."""
+    cycle = np.repeat(start, words) + _index(words)
+    return np.bincount(np.unique(np.repeat(bank, words) + banks * cycle) % banks, minlength=banks).astype(np.int64)

@@ -1,0 +1,292 @@
+"""Networks on a chip: compiled, modelled, run in RTL, and held against the golden models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.chip import compile_graph
+from compiler.chip_image import (
+    accumulators,
+    needed_accumulators,
+    outputs,
+    parameter_image,
+    tables_of,
+    w_image,
+    x_image,
+)
+from compiler.chip_program import ChipProgram
+from compiler.graph import Graph
+from golden.cycle.chip import ChipFigures, ChipGeometry, chip_figures
+from rtl.config import ChipConfig
+from tb.chip_bench import ChipBench
+from tb.chip_task import EpochResult, Readback, SimpleEpoch
+from tb.simulate import SimulationError
+
+from .reference import Parameters, evaluate_node
+
+Progress = Callable[[str], None]
+
+
+def chip_geometry(config: ChipConfig) -> ChipGeometry:
+    """What the exact model of a chip needs of a configuration."""
+    return ChipGeometry(
+        pods=config.pods,
+        write_latency=config.write_latency,
+        post_latency=config.post_latency,
+        epoch_overhead=config.epoch_overhead,
+    )
+
+
+def compile_network(
+    graph: Graph,
+    config: ChipConfig,
+    parameters: Mapping[str, Parameters] | None = None,
+    *,
+    partition: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[ChipProgram, list[NDArray[np.int8]]]:
+    """The program of a network, and its activation tables."""
+    assert config.post is not None
+    chosen, tables = tables_of(parameters or {}, config.post.tables)
+
+    def show(done: int, count: int) -> None:
+        if progress:
+            progress(f"compiling {graph.name} ({done}/{count} nodes)")
+
+    return compile_graph(graph, config, tables=chosen, partition=partition, progress=show), tables
+
+
+def predict(program: ChipProgram) -> ChipFigures:
+    """Exact cycles and counters of a compiled program, without RTL."""
+    return chip_figures(program.loads, program.streams, program.posts, chip_geometry(program.config))
+
+
+def model_network(
+    graph: Graph, config: ChipConfig, *, partition: int | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Compile a network and predict what it takes: per layer and in total."""
+    began = time.perf_counter()
+    program, _ = compile_network(graph, config, partition=partition, progress=progress)
+    compiled = time.perf_counter()
+    figures = predict(program)
+    modelled = time.perf_counter()
+    report = {"config": config.name, "pods": config.pods, "layers": layer_rows(program), **total(program, figures)}
+    return report | {"wall_s": {"compile": compiled - began, "model": modelled - compiled}}
+
+
+def total(program: ChipProgram, figures: ChipFigures) -> dict[str, Any]:
+    """Figures of a whole program. ``busy``: share of the pods' time in which they stream; ``utilization``: of all multipliers."""
+    config, graph = program.config, program.graph
+    rate = graph.macs / figures.cycles
+    return {
+        "cycles": figures.cycles,
+        "macs": graph.macs,
+        "mac_per_cycle": rate,
+        "utilization": rate / (config.pods * config.array.multipliers),
+        "busy": float(figures.counters["x_words"].sum()) / (figures.cycles * config.pods),
+        "counters": {name: int(values.sum()) for name, values in figures.counters.items()},
+        "merged_words": figures.merged_words,
+        "jobs": {"loads": len(program.loads["pod"]), "streams": len(program.streams["pod"]), "posts": len(program.posts["bank"])},
+        "used": program.used,
+    }
+
+
+def layer_rows(program: ChipProgram) -> list[dict[str, Any]]:
+    """When each node streams, and how well: cycles from its first word requested to its last, both counted."""
+    streams, words = program.streams, program.words_streamed
+    order = np.argsort(program.node_of_stream, kind="stable")
+    edges = np.searchsorted(program.node_of_stream[order], np.arange(len(program.graph.nodes) + 1))
+    multipliers = program.config.array.multipliers
+    rows = []
+    for index, node in enumerate(program.graph.nodes):
+        jobs = order[edges[index] : edges[index + 1]]
+        first = int(streams["start"][jobs].min())
+        last = int((streams["start"][jobs] + words[jobs]).max()) - 1
+        layer = node.operands[0].layer
+        busy = int(words[jobs].sum())
+        rows.append(
+            {
+                "layer": node.name,
+                "M": layer.positions,
+                "K": sum(operand.layer.reduction for operand in node.operands),
+                "N": layer.outputs,
+                "first": first,
+                "last": last,
+                "cycles": last - first + 1,
+                "macs": node.macs,
+                "pods": len(np.unique(streams["pod"][jobs])),
+                "words": busy,
+                "utilization": node.macs / (busy * multipliers),
+            }
+        )
+    return rows
+
+
+@dataclass(frozen=True)
+class Job:
+    """A network to be run in RTL, with its constants and inputs; ``parameters`` by node, ``inputs`` by tensor."""
+
+    graph: Graph
+    parameters: Mapping[str, Parameters]
+    inputs: Mapping[str, NDArray[np.int8]]
+
+
+def run_networks(
+    jobs: Sequence[Job],
+    config: ChipConfig,
+    *,
+    host: str = "backdoor",
+    seed: int = 0,
+    partition: int | None = None,
+    waves: Path | None = None,
+    progress: Progress,
+) -> tuple[dict[str, Any], list[dict[str, NDArray[np.int8]]]]:
+    """Compile networks, run each as one epoch in RTL, and compare accumulators, outputs, cycles and counters; also the outputs.
+
+    ``host``: "backdoor" loads and reads banks in no simulated time, "port" word by word through the host port.
+    """
+    clock = time.perf_counter
+    began = clock()
+    compiled = [compile_network(job.graph, config, job.parameters, partition=partition, progress=progress) for job in jobs]
+    wall = {"compile": clock() - began}
+    began = clock()
+    figures = [predict(program) for program, _ in compiled]
+    epochs = [epoch_of(program, job, tables) for (program, tables), job in zip(compiled, jobs, strict=True)]
+    wall["model"] = clock() - began
+    progress("emitting Verilog")
+    bench = ChipBench.of(config, waves=waves is not None, progress=progress)
+    wall |= {"emit": bench.emit_seconds, "build": bench.build.seconds}
+    progress("simulating")
+    failure, results = None, []
+    try:
+        run = bench.run(
+            epochs,
+            limits=[predicted.cycles + 4096 for predicted in figures],
+            readback=[_regions(program) for program, _ in compiled],
+            host=host,
+            seed=seed,
+            waves=waves,
+            progress=progress,
+        )
+        results = run.epochs
+        wall |= run.wall_s
+    except SimulationError as error:
+        failure = str(error)
+    began = clock()
+    rows, found = [], []
+    for job, (program, _), predicted, result in zip(jobs, compiled, figures, results, strict=False):
+        progress(f"comparing {job.graph.name} with the golden model")
+        row, tensors = _verdict(job, program, predicted, result)
+        rows.append(row)
+        found.append(tensors)
+    wall["check"] = clock() - began
+    exact = failure is None and len(rows) == len(jobs) and all(row["verdict"] == "pass" for row in rows)
+    report: dict[str, Any] = {"config": config.name, "pods": config.pods, "seed": seed, "host": host}
+    report |= {"verdict": "pass" if exact else "fail", "failure": failure, "networks": rows}
+    if rows:
+        report |= {key: sum(row[key] for row in rows) for key in ("mismatches", "cycles", "predicted_cycles", "macs")}
+        report["utilization"] = report["macs"] / (report["cycles"] * config.pods * config.array.multipliers)
+        report["sim_cycles_per_s"] = run.simulated_cycles / wall["simulate"]
+    report["wall_s"] = wall
+    return report, found
+
+
+def epoch_of(program: ChipProgram, job: Job, tables: Sequence[NDArray[np.int8]]) -> SimpleEpoch:
+    """What the bench loads and runs."""
+    return SimpleEpoch(
+        loads=program.loads,
+        streams=program.streams,
+        posts=program.posts,
+        x_image=[(place.bank, place.base, words) for place, words in x_image(program, job.inputs)],
+        w_image=[(place.bank, place.base, words) for place, words in w_image(program, job.parameters)],
+        parameters=[
+            (bank, index, bias, multiplier.astype(np.int64), shift.astype(np.int64))
+            for bank, index, bias, multiplier, shift in parameter_image(program, job.parameters)
+        ],
+        tables=list(enumerate(tables)),
+    )
+
+
+def _regions(program: ChipProgram) -> list[Readback]:
+    """The words of all banks that hold results, from the first on."""
+    memory, regions = program.config.memory, []
+    for kind, items in (("P", program.accumulated), ("X", program.stored)):
+        used = np.zeros(memory.banks, np.int64)
+        for item in items:
+            size = int(np.prod([end - begin for begin, end in item.box]))
+            used[item.place.bank] = max(used[item.place.bank], item.place.base + size)
+        regions += [Readback(kind, bank, 0, int(words)) for bank, words in enumerate(used) if words]
+    return regions
+
+
+def _banks(program: ChipProgram, result: EpochResult, kind: str) -> NDArray[Any]:
+    config = program.config
+    words, lanes, dtype = {
+        "P": (config.memory.p_words, config.array.cols, np.int32),
+        "X": (config.memory.x_words, config.array.rows, np.int8),
+    }[kind]
+    banks = np.zeros((config.memory.banks, words, lanes), dtype)
+    for region, content in zip(_regions(program), result.readback, strict=True):
+        if region.kind == kind:
+            banks[region.bank, region.base : region.base + region.words] = content
+    return banks
+
+
+def _verdict(
+    job: Job, program: ChipProgram, predicted: ChipFigures, result: EpochResult
+) -> tuple[dict[str, Any], dict[str, NDArray[np.int8]]]:
+    graph, config = program.graph, program.config
+    sums = accumulators(program, _banks(program, result, "P"))
+    needed = needed_accumulators(program)
+    found = outputs(program, _banks(program, result, "X"))
+    tensors: dict[str, NDArray[np.int8]] = dict(job.inputs)
+    layers, first = layer_rows(program), None
+    mismatches = compared = 0
+    for node, row in zip(graph.nodes, layers, strict=True):
+        expected, tensors[node.name] = evaluate_node(node, job.parameters[node.name], tensors)
+        wrong = (expected != sums[node.name]) & needed[node.name][..., None]
+        row["mismatches"] = int(wrong.sum())
+        compared += int(needed[node.name].sum()) * node.output[3]
+        if row["mismatches"] and first is None:
+            first = _describe(f"accumulators of {node.name}", wrong, expected, sums[node.name])
+        if node.name in found:
+            output = found[node.name]
+            wrong = output != tensors[node.name]
+            row["mismatches"] += int(wrong.sum())
+            compared += wrong.size
+            if wrong.any() and first is None:
+                first = _describe(f"outputs of {node.name}", wrong, tensors[node.name], output)
+        mismatches += row["mismatches"]
+    counters = {name: int((values != result.counters[name]).sum()) for name, values in predicted.counters.items()}
+    differing = [name for name, count in counters.items() if count]
+    exact = not mismatches and not result.errors and not differing and result.cycles == predicted.cycles and result.finished
+    row = {
+        "network": graph.name,
+        "verdict": "pass" if exact else "fail",
+        "mismatches": mismatches,
+        "compared": compared,
+        **total(program, predicted),
+        "cycles": result.cycles,
+        "predicted_cycles": predicted.cycles,
+        "counters_differing": differing,
+        "errors": result.errors,
+        "finished": result.finished,
+        "layers": layers,
+    }
+    row["utilization"] = graph.macs / (result.cycles * config.pods * config.array.multipliers)
+    if first:
+        row["first_mismatch"] = first
+    return row, found
+
+
+def _describe(what: str, wrong: NDArray[np.bool_], expected: NDArray, got: NDArray) -> str:
+    at = tuple(np.argwhere(wrong)[0].tolist())
+    where = ", ".join(f"{axis} {i}" for axis, i in zip(("image", "row", "column", "channel"), at, strict=True))
+    return f"{what}, {where}: expected {expected[at]}, got {got[at]}"

@@ -1,0 +1,71 @@
+"""Transformer encoders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compiler.graph import Graph, Node, Operand, Shape
+from compiler.layers import Layer, WorkloadError, gemm
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """``layers`` encoders of ``hidden`` channels, which ``heads`` share; ``intermediate`` channels between the dense layers."""
+
+    layers: int
+    hidden: int
+    heads: int
+    intermediate: int
+
+
+# "tiny" is what SOSA's benchmark set calls by that name: the BERT-mini of arXiv 1908.08962, whose tiny is 2 encoders of 128.
+BERTS = {
+    "tiny": Sizes(4, 256, 4, 1024),
+    "medium": Sizes(8, 512, 8, 2048),
+    "base": Sizes(12, 768, 12, 3072),
+    "large": Sizes(24, 1024, 16, 4096),
+}
+
+
+def bert(layers: int, hidden: int, heads: int, intermediate: int, sequence: int, name: str = "bert") -> Graph:
+    """BERT with its two heads of pre-training: one GEMM per node, in the order and with the names of SOSA's rows.
+
+    The input is the embedded sequence. Weights are resident constants in this representation, while K^T and V, by which
+    attention multiplies, are data: the nodes of a head's QK and PV have weights of their sizes, and come ``after`` the nodes
+    that compute them, so that the order in time is right though the values are not. Softmax, layer norm and the residual
+    connections around them are no nodes yet: they are left out, as is the projection to the vocabulary (not in the rows either).
+    """
+    if heads < 1 or hidden % heads:
+        raise WorkloadError(f"{name}: {hidden} channels cannot be shared by {heads} heads")
+    width = hidden // heads
+    inputs: dict[str, Shape] = {"input": (1, 1, sequence, hidden)}
+    nodes: list[Node] = []
+
+    def add(node: str, source: str | tuple[str, ...], k: int, n: int, head: int | None = None, after: tuple[str, ...] = ()) -> str:
+        sources = (source,) if isinstance(source, str) else source
+        channels = None if head is None else (head * width, width)
+        nodes.append(Node(node, (Operand(sources, gemm(sequence, k, n, name=node), channels=channels),), after=after))
+        return node
+
+    x = "input"
+    for layer in range(1, layers + 1):
+        encoder = f"Encoder-{layer}-"
+        attention = f"{encoder}MultiHeadSelfAttention_"
+        k, q, v = (add(attention + letter, x, hidden, hidden) for letter in "KQV")
+        scores = [add(f"{attention}QK{h}", q, width, sequence, head=h, after=(k,)) for h in range(heads)]
+        values = [add(f"{attention}PV{h}", scores[h], sequence, width, after=(v,)) for h in range(heads)]
+        x = add(f"{attention}O", tuple(values), hidden, hidden)
+        x = add(f"{encoder}FeedForward1", x, hidden, intermediate)
+        x = add(f"{encoder}FeedForward2", x, intermediate, hidden)
+    add("MLM-Dense", x, hidden, hidden)
+    # Reads the first token only: a stride as long as the sequence leaves one position.
+    first = Layer(name="NSP-Dense", height=1, width=sequence, channels=hidden, outputs=hidden, stride=(1, sequence))
+    nodes.append(Node("NSP-Dense", (Operand((x,), first),)))
+    nodes.append(Node("NSP", (Operand(("NSP-Dense",), gemm(1, hidden, 2, name="NSP")),)))
+    return Graph(name, inputs, tuple(nodes))
+
+
+def bert_named(size: str, sequence: int = 100) -> Graph:
+    """``size``: a key of BERTS."""
+    sizes = BERTS[size]
+    return bert(sizes.layers, sizes.hidden, sizes.heads, sizes.intermediate, sequence, name=f"bert_{size}_{sequence}")

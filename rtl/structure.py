@@ -1,0 +1,153 @@
+"""Blocks that are nothing but instances and wires, written as Verilog without Amaranth's and Yosys' work on every single bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import ClockSignal, Const, Fragment, Instance, ResetSignal, Shape, Signal, Value
+from amaranth.hdl._ast import Assign, Concat, Operator, Slice
+from amaranth.lib import wiring
+
+from .blocks import Block
+
+# Bits of a signal (or of a constant, as text), from the least significant: (name or constant, first bit, last bit + 1).
+_Chunk = tuple[str, int, int]
+
+
+class Structural(Block):
+    """A block whose ``elaborate`` places blocks and assigns signals, slices and concatenations (in domain comb) to each other.
+
+    Beside these only additions are understood. Every signal must be driven completely; RuntimeError if one is not.
+    """
+
+    def structure(self) -> str:
+        """The Verilog module; must be called where the blocks it places are collected."""
+        return _Writer(self).text()
+
+
+class _Writer:
+    def __init__(self, block: Structural):
+        self.block = block
+        fragment = Fragment.get(block, None)
+        self.names: dict[int, str] = {}
+        self.widths: dict[str, int] = {"clk": 1, "rst": 1}
+        self.driven: dict[str, int] = {}
+        # Holds the signals, whose identities are the keys of `names`.
+        self.signals: list[Signal] = []
+        self.lines: list[str] = []
+        self.ports: list[str] = ["input wire clk", "input wire rst"]
+        for name, member in block.signature.members.items():
+            width = Shape.cast(member.shape).width
+            signal = getattr(block, name)
+            self._declare(Value.cast(signal), name)
+            out = member.flow is wiring.Out
+            self.driven[name] = 0 if out else width
+            self.ports.append(f"{'output' if out else 'input'} wire {_range(width)}{name}")
+        self.own = set(self.widths)
+        if set(fragment.statements) - {"comb"}:
+            raise RuntimeError(f"{block.module_name} is structural but has registers")
+        for statement in fragment.statements.get("comb", []):
+            if not isinstance(statement, Assign):
+                raise RuntimeError(f"{block.module_name} is structural but has {type(statement).__name__}")
+            self._assign(statement.lhs, statement.rhs)
+        for child, name, *_ in fragment.subfragments:
+            if not isinstance(child, Instance):
+                raise RuntimeError(f"{block.module_name} is structural but has a submodule {name} that is not placed")
+            self._instance(child, str(name))
+        for name, width in self.widths.items():
+            if name not in ("clk", "rst") and self.driven.get(name, 0) != width:
+                raise RuntimeError(f"{block.module_name}: {self.driven.get(name, 0)} of {width} bits of {name} are driven")
+
+    def text(self) -> str:
+        wires = [f"  wire {_range(width)}{name};" for name, width in self.widths.items() if name not in self.own]
+        head = f"module {self.block.module_name}(\n  " + ",\n  ".join(self.ports) + "\n);"
+        return "\n".join([head, *wires, *self.lines, "endmodule", ""])
+
+    def _declare(self, signal: Signal, name: str) -> str:
+        unique, copy = name, 0
+        while unique in self.widths:
+            copy += 1
+            unique = f"{name}_{copy}"
+        self.names[id(signal)] = unique
+        self.signals.append(signal)
+        self.widths[unique] = len(signal)
+        return unique
+
+    def _name(self, signal: Signal) -> str:
+        return self.names.get(id(signal)) or self._declare(signal, signal.name)
+
+    def _chunks(self, value: Value) -> list[_Chunk]:
+        if isinstance(value, Const):
+            return [(f"{len(value)}'d{value.value & (1 << len(value)) - 1}", 0, len(value))] if len(value) else []
+        if isinstance(value, Signal):
+            return [(self._name(value), 0, len(value))]
+        if isinstance(value, Concat):
+            return [chunk for part in value.parts for chunk in self._chunks(part)]
+        if isinstance(value, Slice):
+            return _cut(self._chunks(value.value), value.start, value.stop)
+        if isinstance(value, Operator) and value.operator == "+" and not any(op.shape().signed for op in value.operands):
+            name = self._declare(Signal(len(value), name="sum"), "sum")
+            self.driven[name] = len(value)
+            operands = " + ".join(self._expression(op) for op in value.operands)
+            self.lines.append(f"  assign {name} = {operands};")
+            return [(name, 0, len(value))]
+        raise RuntimeError(f"{self.block.module_name} is structural but has {value!r}")
+
+    def _expression(self, value: Value) -> str:
+        parts = [self._select(chunk) for chunk in reversed(_joined(self._chunks(value)))]
+        return parts[0] if len(parts) == 1 else "{" + ", ".join(parts) + "}"
+
+    def _select(self, chunk: _Chunk) -> str:
+        name, start, stop = chunk
+        if "'" in name:
+            width, number = name.split("'d")
+            return name if stop - start == int(width) else f"{stop - start}'d{int(number) >> start & (1 << (stop - start)) - 1}"
+        if stop - start == self.widths[name]:
+            return name
+        return f"{name}[{start}]" if stop - start == 1 else f"{name}[{stop - 1}:{start}]"
+
+    def _drive(self, value: Value) -> None:
+        for name, start, stop in self._chunks(value):
+            self.driven[name] = self.driven.get(name, 0) + stop - start
+
+    def _assign(self, lhs: Value, rhs: Value) -> None:
+        if len(lhs):
+            self._drive(lhs)
+            self.lines.append(f"  assign {self._expression(lhs)} = {self._expression(rhs)};")
+
+    def _instance(self, instance: Instance, name: str) -> None:
+        connections = []
+        for port, (value, kind) in instance.ports.items():
+            if isinstance(value, ClockSignal | ResetSignal):
+                text = "clk" if isinstance(value, ClockSignal) else "rst"
+            else:
+                text = self._expression(value)
+                if kind == "o":
+                    self._drive(value)
+            connections.append(f"    .{port}({text})")
+        self.lines.append(f"  {instance.type} {name} (\n" + ",\n".join(connections) + "\n  );")
+
+
+def _range(width: int) -> str:
+    return f"[{width - 1}:0] " if width > 1 else ""
+
+
+def _cut(chunks: list[_Chunk], start: int, stop: int) -> list[_Chunk]:
+    found, at = [], 0
+    for name, first, last in chunks:
+        low, high = max(start, at), min(stop, at + last - first)
+        if low < high:
+            found.append((name, first + low - at, first + high - at))
+        at += last - first
+    return found
+
+
+def _joined(chunks: list[_Chunk]) -> list[_Chunk]:
+    """Adjacent bits of one signal as one chunk."""
+    found: list[Any] = []
+    for name, start, stop in chunks:
+        if found and found[-1][0] == name and found[-1][2] == start and "'" not in name:
+            found[-1] = (name, found[-1][1], stop)
+        else:
+            found.append((name, start, stop))
+    return found

@@ -1,0 +1,118 @@
+"""What is run on a chip bench and what comes back. Free of Amaranth: the simulator imports it too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.program import Jobs
+from rtl.config import ChipConfig
+from rtl.layouts import (
+    HOST_BITS,
+    HostSelect,
+    Layout,
+    NetworkId,
+    load_job_layout,
+    network_error_layout,
+    post_job_layout,
+    stream_job_layout,
+)
+
+ACCESSES = 16384
+"""Host accesses that the harness plays back in one go."""
+
+Words = tuple[int, int, NDArray[np.int8]]
+Parameters = tuple[int, int, NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]
+
+
+class ChipEpoch(Protocol):
+    """Jobs of one epoch, and what the host loads before it.
+
+    ``loads``, ``streams``: every field of their job layouts plus "pod"; ``posts``: those of the post job layout plus "bank"; all
+    sorted by (pod or bank, start). ``x_image``, ``w_image``: (bank, base, int8 words (n, lanes)). ``parameters``: (bank, set,
+    bias (cols,), multiplier (cols,), shift (cols,)). ``tables``: (table, int8 (256,)), for all post-processors.
+    """
+
+    loads: Jobs
+    streams: Jobs
+    posts: Jobs
+    x_image: Sequence[Words]
+    w_image: Sequence[Words]
+    parameters: Sequence[Parameters]
+    tables: Sequence[tuple[int, NDArray[np.int8]]]
+
+
+@dataclass
+class SimpleEpoch:
+    """A `ChipEpoch` to be filled by hand; job tables may stay empty."""
+
+    loads: Jobs = field(default_factory=dict)
+    streams: Jobs = field(default_factory=dict)
+    posts: Jobs = field(default_factory=dict)
+    x_image: list[Words] = field(default_factory=list)
+    w_image: list[Words] = field(default_factory=list)
+    parameters: list[Parameters] = field(default_factory=list)
+    tables: list[tuple[int, NDArray[np.int8]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Readback:
+    """Words ``base`` to ``base + words`` of a bank to bring back after an epoch; ``kind``: X, W or P."""
+
+    kind: str
+    bank: int
+    base: int
+    words: int
+
+
+@dataclass
+class EpochResult:
+    """What the RTL did in one epoch.
+
+    ``cycles``: those with ``run`` high. ``counters``: by name of `rtl.layouts.Counter` in lower case, and "busy", the same as
+    "x_words"; one value per node. ``errors``: in words. ``readback``: int8 (words, lanes) of X and W banks, int32 of P banks, one
+    per `Readback`. ``finished``: ``busy`` fell within the limit.
+    """
+
+    cycles: int
+    counters: dict[str, NDArray[np.int64]]
+    errors: list[str]
+    readback: list[NDArray[Any]]
+    finished: bool
+
+
+@dataclass
+class ChipRun:
+    """``wall_s``: seconds by phase (start, load, simulate, read)."""
+
+    epochs: list[EpochResult] = field(default_factory=list)
+    simulated_cycles: int = 0
+    wall_s: dict[str, float] = field(default_factory=lambda: {"load": 0.0, "simulate": 0.0, "read": 0.0})
+
+
+def stores(config: ChipConfig) -> tuple[tuple[str, str, HostSelect, Layout], ...]:
+    """Table of an epoch, its column of nodes, host select and job layout of each program store."""
+    return (
+        ("loads", "pod", HostSelect.LOAD_STORE, load_job_layout(config)),
+        ("streams", "pod", HostSelect.STREAM_STORE, stream_job_layout(config)),
+        ("posts", "bank", HostSelect.POST_STORE, post_job_layout(config)),
+    )
+
+
+def beats(width: int) -> int:
+    """Accesses that a word of ``width`` bits takes."""
+    return -(-width // HOST_BITS)
+
+
+def describe_network_error(config: ChipConfig, word: int) -> str | None:
+    """A record of the networks, in words."""
+    layout = network_error_layout(config)
+    values = {f.name: word >> layout.offset(f.name) & (1 << f.width) - 1 for f in layout.fields}
+    if not values["valid"]:
+        return None
+    network = NetworkId(values["network"]).name
+    return f"network {network}, plane {values['plane']}: two words met at stage {values['stage']}, port {values['port']}"

@@ -1,0 +1,353 @@
+"""Runs epochs on a chip harness. Roles: host (loads, starts and reads), through backdoor arrays or the host port alone."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from pathlib import Path
+from typing import Any
+
+import cocotb
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.program import Jobs, pack_jobs
+from rtl.config import ChipConfig
+from rtl.layouts import (
+    BankError,
+    Control,
+    Counter,
+    HostSelect,
+    Layout,
+    NodeErrors,
+    PodError,
+    PostError,
+    host_widths,
+    post_parameters_layout,
+    store_layout,
+)
+from tb.chip_task import ACCESSES, ChipEpoch, ChipRun, EpochResult, Readback, beats, describe_network_error, stores
+from tb.sim.backdoor import array, scopes
+from tb.sim.clock import BurstClock, TimedClock
+
+HARNESS = "chip_harness"
+
+
+HOST_STORES = (HostSelect.LOAD_STORE, HostSelect.STREAM_STORE, HostSelect.POST_STORE)
+
+
+class Port:
+    """The host port: a table of accesses is played back, one per cycle."""
+
+    def __init__(self, dut: Any, clock: Any, config: ChipConfig, run: ChipRun):
+        self.dut, self.clock, self.config, self.run = dut, clock, config, run
+        row = array(HARNESS, "accesses", ACCESSES, 224)
+        self.rows = row.view(np.uint32)
+        self.results = array(HARNESS, "results", ACCESSES, 64).view(np.uint64)[:, 0]
+        self.count = array(HARNESS, "access_count", 1, 32).view(np.uint32)
+        self.status = array(HARNESS, "status", 3, 32).view(np.uint32)[:, 0]
+        self.widths = host_widths(config)
+        self.pending: list[NDArray[np.uint32]] = []
+
+    def write(self, select: HostSelect, unit: int, base: int, words: NDArray[np.uint8]) -> None:
+        """Queue writes of ``words`` (n, bytes) from ``base`` on."""
+        count, number = len(words), beats(self.widths[select][1])
+        padded = np.zeros((count, 8 * number), np.uint8)
+        padded[:, : words.shape[1]] = words
+        rows = np.zeros((count, number, 7), np.uint32)
+        rows[:, :, 0] = 1
+        rows[:, -1, 0] = 3
+        rows[:, :, 1] = np.arange(number)
+        rows[:, :, 2], rows[:, :, 3] = select, unit
+        rows[:, :, 4] = base + np.arange(count)[:, None]
+        rows[:, :, 5:] = padded.view(np.uint32).reshape(count, number, 2)
+        self.pending.append(rows.reshape(-1, 7))
+
+    async def flush(self) -> None:
+        """Play the queued writes back."""
+        if self.pending:
+            rows = np.concatenate(self.pending)
+            self.pending = []
+            for begin in range(0, len(rows), ACCESSES):
+                await self._play(rows[begin : begin + ACCESSES])
+
+    async def read(self, select: HostSelect, units: NDArray, addresses: NDArray) -> NDArray[np.uint8]:
+        """The words (n, bytes) at ``addresses`` of ``units``."""
+        number = beats(self.widths[select][1])
+        rows = np.zeros((len(addresses), number, 7), np.uint32)
+        rows[:, :, 1] = np.arange(number)
+        rows[:, :, 2] = select
+        rows[:, :, 3], rows[:, :, 4] = np.asarray(units)[:, None], np.asarray(addresses)[:, None]
+        flat = rows.reshape(-1, 7)
+        found = []
+        for begin in range(0, len(flat), ACCESSES):
+            part = flat[begin : begin + ACCESSES]
+            await self._play(part)
+            found.append(self.results[: len(part)].copy())
+        return np.concatenate(found).view(np.uint8).reshape(len(addresses), -1)
+
+    async def _play(self, rows: NDArray[np.uint32]) -> None:
+        self.rows[: len(rows)] = rows
+        self.count[0] = len(rows)
+        self.dut.go.value = 1
+        # The last access must have taken effect in its node.
+        await self.advance(len(rows) + self.config.host_read_latency + 2)
+        self.dut.go.value = 0
+        await self.advance(1)
+
+    async def advance(self, cycles: int) -> None:
+        await self.clock.advance(cycles)
+        self.run.simulated_cycles += cycles
+
+
+class Backdoor:
+    """The arrays of the nodes, wherever they stand in the hierarchy of the model."""
+
+    def __init__(self, config: ChipConfig):
+        self.config = config
+        memory, post = config.memory, config.post
+        assert post is not None
+        widths = host_widths(config)
+        depths = dict(zip(HOST_STORES, _depths(config), strict=True))
+        slot = 8 * config.post_lanes
+        self.x_slots = config.array.rows // config.post_lanes
+        self.places: dict[Any, tuple[str, str, int, int]] = {
+            HostSelect.W: ("w_memory.slot_0", "words", memory.w_words, widths[HostSelect.W][1]),
+            HostSelect.P: ("p_memory.memory", "words", memory.p_words, widths[HostSelect.P][1]),
+            HostSelect.TABLE: ("post_processor.table", "words", 256 * post.tables, 8),
+            HostSelect.COUNTERS: ("counters", "values", 1, 32 * len(Counter)),
+            **{
+                select: (f"{layout.name}_feeder.store", "words", depths[select], widths[select][1])
+                for _, _, select, layout in stores(config)
+            },
+            **{("x", i): (f"x_memory.slot_{i}", "words", memory.x_words, slot) for i in range(self.x_slots)},
+            **{
+                field.name: (f"post_processor.{field.name}", "words", post.parameter_sets, field.width * config.array.cols)
+                for field in post_parameters_layout().fields
+            },
+        }
+        # A block verilated on its own has its module's name as one more level.
+        self.level = ".node" if f"{HARNESS}.chip.node_0.node" in scopes() else ""
+        self.views: dict[tuple[Any, int], NDArray[np.uint8]] = {}
+
+    def view(self, which: Any, node: int) -> NDArray[np.uint8]:
+        """(words, bytes) of an array of a node, live."""
+        key = which, node
+        if key not in self.views:
+            place, name, words, width = self.places[which]
+            scope = f"{HARNESS}.chip.node_{node}{self.level}.{place}"
+            self.views[key] = array(scope, name, words, width)[:, : -(-width // 8)]
+        return self.views[key]
+
+
+class Host:
+    """Loads what an epoch needs and reads back what it left."""
+
+    def __init__(self, config: ChipConfig, port: Port, backdoor: Backdoor | None):
+        self.config, self.port, self.backdoor = config, port, backdoor
+        self.stores = {select: store_layout(layout) for _, _, select, layout in stores(config)}
+
+    async def load(self, epoch: ChipEpoch) -> None:
+        for select, image in ((HostSelect.X, epoch.x_image), (HostSelect.W, epoch.w_image)):
+            for bank, base, words in image:
+                self.write_words(select, bank, base, np.ascontiguousarray(words).view(np.uint8))
+        for bank, number, bias, multiplier, shift in epoch.parameters:
+            self.write_parameters(bank, number, {"bias": bias, "multiplier": multiplier, "shift": shift})
+        for number, table in epoch.tables:
+            for node in range(self.config.pods):
+                self.write_words(HostSelect.TABLE, node, 256 * number, np.asarray(table).view(np.uint8)[:, None])
+        for name, column, select, layout in stores(self.config):
+            self.write_jobs(select, layout, getattr(epoch, name), column)
+        self.port.write(HostSelect.CONTROL, 0, Control.REWIND, np.zeros((1, 1), np.uint8))
+        await self.port.flush()
+
+    def write_words(self, select: HostSelect, node: int, base: int, words: NDArray[np.uint8]) -> None:
+        if self.backdoor is None:
+            self.port.write(select, node, base, words)
+        elif select == HostSelect.X:
+            for i, part in enumerate(np.split(words, self.backdoor.x_slots, axis=1)):
+                self.backdoor.view(("x", i), node)[base : base + len(words)] = part
+        else:
+            self.backdoor.view(select, node)[base : base + len(words), : words.shape[1]] = words
+
+    def write_parameters(self, node: int, number: int, values: dict[str, NDArray]) -> None:
+        layout = post_parameters_layout()
+        if self.backdoor is None:
+            lanes = pack_jobs(layout, {name: np.asarray(value, np.int64) for name, value in values.items()})
+            bits = np.unpackbits(lanes, axis=1, bitorder="little")[:, : layout.width]
+            self.port.write(HostSelect.PARAMETERS, node, number, np.packbits(bits.reshape(1, -1), axis=1, bitorder="little"))
+            return
+        for field in layout.fields:
+            lanes = pack_jobs(Layout(field.name, (field,)), {field.name: np.asarray(values[field.name], np.int64)})
+            bits = np.unpackbits(lanes, axis=1, bitorder="little")[:, : field.width]
+            row = np.packbits(bits.reshape(-1), bitorder="little")
+            self.backdoor.view(field.name, node)[number] = row
+
+    def write_jobs(self, select: HostSelect, layout: Layout, jobs: Jobs, column: str) -> None:
+        """Every node's program store holds the jobs of this epoch from word 0 on, and at least the word that ends it."""
+        nodes = np.asarray(jobs.get(column, np.zeros(0, np.int64)))
+        order = np.arange(len(nodes))
+        counts = np.bincount(nodes, minlength=self.config.pods)
+        if (np.diff(nodes) < 0).any():
+            raise ValueError(f"{layout.name}: jobs are not sorted by {column}")
+        fields = {field.name: jobs[field.name] for field in layout.fields} if len(nodes) else {}
+        ends = np.cumsum(counts)
+        last = np.zeros(len(nodes), np.int64)
+        last[ends[counts > 0] - 1] = 1
+        whole = {**fields, "valid": np.ones(len(nodes), np.int64), "last": last}
+        words = pack_jobs(self.stores[select], whole) if len(order) else None
+        empty = {field.name: np.zeros(1, np.int64) for field in self.stores[select].fields} | {"last": np.ones(1, np.int64)}
+        nothing = pack_jobs(self.stores[select], empty)
+        depth = dict(zip(HOST_STORES, _depths(self.config), strict=True))[select]
+        for node in range(self.config.pods):
+            if counts[node] > depth:
+                raise ValueError(f"{layout.name}: {counts[node]} jobs of {column} {node} are more than its store of {depth}")
+            mine = nothing if words is None or not counts[node] else words[ends[node] - counts[node] : ends[node]]
+            self.write_words(select, node, 0, mine)
+
+    async def read_words(self, region: Readback) -> NDArray[Any]:
+        select = HostSelect[region.kind]
+        if self.backdoor is None:
+            at = region.base + np.arange(region.words)
+            raw = await self.port.read(select, np.full(region.words, region.bank), at)
+        elif select == HostSelect.X:
+            views = [self.backdoor.view(("x", i), region.bank) for i in range(self.backdoor.x_slots)]
+            raw = np.concatenate([view[region.base : region.base + region.words] for view in views], axis=1)
+        else:
+            raw = self.backdoor.view(select, region.bank)[region.base : region.base + region.words]
+        raw = raw[:, : -(-host_widths(self.config)[select][1] // 8)]
+        if select != HostSelect.P:
+            return np.ascontiguousarray(raw).view(np.int8)
+        return _sums(raw, self.config.array.cols, self.config.array.psum_width)
+
+    async def counters(self) -> dict[str, NDArray[np.int64]]:
+        pods, number = self.config.pods, len(Counter)
+        if self.backdoor is None:
+            units, addresses = np.divmod(np.arange(pods * number), number)
+            raw = await self.port.read(HostSelect.COUNTERS, units, addresses)
+            values = raw[:, :4].copy().view(np.uint32).reshape(pods, number)
+        else:
+            values = np.concatenate([self.backdoor.view(HostSelect.COUNTERS, i).copy().view(np.uint32) for i in range(pods)])
+        found = {counter.name.lower(): values[:, counter].astype(np.int64) for counter in Counter}
+        return found | {"busy": found["x_words"]}
+
+    async def control(self, word: Control) -> int:
+        raw = await self.port.read(HostSelect.CONTROL, np.zeros(1), np.array([word]))
+        return int(raw.view(np.uint64)[0, 0])
+
+    async def errors(self) -> list[str]:
+        pods, number = self.config.pods, len(NodeErrors)
+        units, addresses = np.divmod(np.arange(pods * number), number)
+        raw = await self.port.read(HostSelect.ERRORS, units, addresses)
+        values = raw.view(np.uint64).reshape(pods, number).astype(np.int64)
+        found = []
+        record = describe_network_error(self.config, await self.control(Control.NETWORK_ERROR))
+        if record:
+            found.append(record)
+        for node in np.flatnonzero(values[:, [NodeErrors.POD, NodeErrors.POST, NodeErrors.BANK]].any(axis=1)).tolist():
+            row = values[node]
+            if row[NodeErrors.POD]:
+                found.append(f"pod {node}, time {row[NodeErrors.POD_TIME]}: {_named(PodError, row[NodeErrors.POD])}")
+            if row[NodeErrors.POST]:
+                found.append(f"post-processor {node}, time {row[NodeErrors.POST_TIME]}: {_named(PostError, row[NodeErrors.POST])}")
+            if row[NodeErrors.BANK]:
+                found.append(f"bank {node}: {_named(BankError, row[NodeErrors.BANK])}")
+        return found
+
+
+def _named(kind: Any, bits: int) -> str:
+    return ", ".join(error.name.lower() for error in kind if int(bits) >> error & 1)
+
+
+def _depths(config: ChipConfig) -> tuple[int, int, int]:
+    assert config.program is not None
+    return config.program.load_jobs, config.program.stream_jobs, config.program.post_jobs
+
+
+def _sums(raw: NDArray[np.uint8], lanes: int, width: int) -> NDArray[np.int32]:
+    """int32 (words, lanes) of packed partial sums."""
+    bits = np.unpackbits(np.ascontiguousarray(raw), axis=1, bitorder="little")[:, : lanes * width].reshape(len(raw), lanes, width)
+    full = np.concatenate([bits, np.repeat(bits[:, :, -1:], 32 - width, axis=2)], axis=2)
+    return np.packbits(full, axis=2, bitorder="little").view(np.int32)[:, :, 0]
+
+
+class Session:
+    """A reset chip and its clock; runs epochs one after the other."""
+
+    def __init__(self, dut: Any, job: dict):
+        self.dut, self.job, self.config = dut, job, job["config"]
+        self.clock = TimedClock(dut) if job["waves"] else BurstClock(dut, HARNESS)
+        self.run = ChipRun()
+        self.port = Port(dut, self.clock, self.config, self.run)
+
+    async def begin(self) -> None:
+        self.dut.go.value = 0
+        self.dut.rst.value = 1
+        await self.port.advance(3)
+        self.dut.rst.value = 0
+        # Models of hierarchical blocks come into being with the first evaluation.
+        self.host = Host(self.config, self.port, None if self.job["host"] == "port" else Backdoor(self.config))
+
+    async def epoch(self, epoch: ChipEpoch, limit: int, readback: list[Readback]) -> None:
+        began = time.perf_counter()
+        await self.host.load(epoch)
+        self.run.wall_s["load"] += time.perf_counter() - began
+        began = time.perf_counter()
+        finished = await self.execute(limit)
+        self.run.wall_s["simulate"] += time.perf_counter() - began
+        began = time.perf_counter()
+        errors = []
+        if not finished:
+            errors.append(f"still busy after {int(self.port.status[2])} cycles")
+        if self.port.status[1]:
+            errors += await self.host.errors()
+        contents = [np.array(await self.host.read_words(region)) for region in readback]
+        counters = await self.host.counters()
+        cycles = await self.host.control(Control.CYCLES)
+        self.run.epochs.append(EpochResult(cycles, counters, errors, contents, finished))
+        self.run.wall_s["read"] += time.perf_counter() - began
+
+    async def execute(self, limit: int) -> bool:
+        """Start one epoch; until ``busy`` falls, or for about ``limit`` cycles. Where it falls is in the counter of cycles."""
+        self.port.write(HostSelect.CONTROL, 0, Control.START, np.ones((1, 1), np.uint8))
+        await self.port.flush()
+        lead = self.port.run.simulated_cycles
+        step = max(16, min(4096, limit // 64))
+        while self.port.status[0]:
+            if self.port.run.simulated_cycles - lead >= limit:
+                return False
+            await self.port.advance(step)
+        return True
+
+
+@cocotb.test()
+async def run_epochs(dut: Any) -> None:
+    job = _read_job()
+    session = Session(dut, job)
+    await session.begin()
+    for number, (epoch, limit) in enumerate(zip(job["epochs"], job["limits"], strict=True), start=1):
+        Path("progress").write_text(f"simulating epoch {number}/{len(job['epochs'])}")
+        await session.epoch(epoch, limit, job["readback"][number - 1])
+        if session.run.epochs[-1].errors:
+            break
+    _write_outcome(session.run)
+
+
+@cocotb.test()
+async def run_idle(dut: Any) -> None:
+    job = _read_job()
+    session = Session(dut, job)
+    await session.begin()
+    began = time.perf_counter()
+    await session.clock.advance(job["idle"])
+    _write_outcome(time.perf_counter() - began)
+
+
+def _read_job() -> dict:
+    with Path("job.pickle").open("rb") as handle:
+        return pickle.load(handle)
+
+
+def _write_outcome(outcome: Any) -> None:
+    with Path("outcome.pickle").open("wb") as handle:
+        pickle.dump(outcome, handle)
