@@ -28,6 +28,12 @@ class Operand:
     pad_value: int = 0
     channels: tuple[int, int] | None = None
 
+    @property
+    def is_diagonal(self) -> bool:
+        """Each output is one channel at the same position, times a weight: a residual, or what a pooling reads."""
+        layer = self.layer
+        return layer.groups == layer.channels == layer.outputs > 1 and layer.kernel == layer.stride == (1, 1)
+
     def __post_init__(self) -> None:
         if self.channels is None:
             return
@@ -93,8 +99,8 @@ class Node:
 
     @property
     def macs(self) -> int:
-        """Multiplications of the network; those of a pooling's identity are not counted."""
-        return 0 if self.identity else sum(operand.layer.macs for operand in self.operands)
+        """Multiplications of the network; those by the diagonal of a pooling or a residual are not counted."""
+        return 0 if self.identity else sum(operand.layer.macs for operand in self.operands if not operand.is_diagonal)
 
 
 @dataclass(frozen=True)
@@ -146,6 +152,15 @@ class Graph:
         if name in self.inputs:
             return self.inputs[name]
         return next(node.output for node in self.nodes if node.name == name)
+
+
+def single_nodes(graph: Graph) -> list[Graph]:
+    """Each node as a graph of its own, whose inputs the host provides."""
+    result = []
+    for node in graph.nodes:
+        sources = {source: graph.shape(source) for operand in node.operands for source in operand.sources}
+        result.append(Graph(node.name, sources, (replace(node, after=()),)))
+    return result
 
 
 def with_stored_pools(graph: Graph) -> Graph:

@@ -22,16 +22,23 @@ from compiler.chip_image import (
     x_image,
 )
 from compiler.chip_program import ChipProgram
-from compiler.graph import Graph
+from compiler.graph import Graph, single_nodes, with_stored_pools
+from compiler.layers import WorkloadError
 from golden.cycle.chip import ChipFigures, ChipGeometry, chip_figures
 from rtl.config import ChipConfig
 from tb.chip_bench import ChipBench
 from tb.chip_task import EpochResult, Readback, SimpleEpoch
 from tb.simulate import SimulationError
 
-from .reference import Parameters, evaluate_node
+from .digits import digits_graph, digits_parameters, test_images
+from .graphs import load_graph
+from .reference import Parameters, evaluate_node, identity_parameters, random_parameters
 
 Progress = Callable[[str], None]
+DIGIT_BATCH = 25
+"""Images of the digits that run in one epoch."""
+DIGIT_IMAGES = 100
+"""Held-out images of `podweave run digits`."""
 
 
 def chip_geometry(config: ChipConfig) -> ChipGeometry:
@@ -68,17 +75,74 @@ def predict(program: ChipProgram) -> ChipFigures:
     return chip_figures(program.loads, program.streams, program.posts, chip_geometry(program.config))
 
 
+def chip_graphs(workload: str, *, per_layer: bool = False) -> list[Graph]:
+    """The graph that a workload names, or one for each of its layers (or poolings)."""
+    network, _, layer = workload.partition("/")
+    if workload == "digits":
+        return _split(digits_graph(DIGIT_BATCH), per_layer)
+    if layer and not workload.endswith(".csv") and ":" not in workload:
+        found = [graph for graph in single_nodes(load_graph(network)) if graph.name == layer]
+        if not found:
+            raise WorkloadError(f"network {network} has no layer {layer!r}")
+        return found
+    return _split(load_graph(workload), per_layer)
+
+
+def _split(graph: Graph, per_layer: bool) -> list[Graph]:
+    return single_nodes(graph) if per_layer else [with_stored_pools(graph)]
+
+
+def chip_jobs(workload: str, seed: int, *, per_layer: bool = False) -> list[Job]:
+    """What a workload names, with data: those of the digits, else random constants and uniform int8 inputs."""
+    if workload == "digits" and not per_layer:
+        return digits_jobs(DIGIT_IMAGES)
+    rng = np.random.default_rng(seed)
+    jobs = []
+    for graph in chip_graphs(workload, per_layer=per_layer):
+        inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
+        jobs.append(Job(graph, random_parameters(graph, seed), inputs))
+    return jobs
+
+
+def digits_jobs(images: int) -> list[Job]:
+    """The digits network on the first held-out images, a batch per epoch; the last one is filled up with the first images."""
+    pixels, _ = test_images()
+    graph = with_stored_pools(digits_graph(DIGIT_BATCH))
+    parameters = digits_parameters()
+    parameters |= {node.name: identity_parameters(node) for node in graph.nodes if node.name not in parameters}
+    (name,) = graph.inputs
+    order = np.arange(-(-images // DIGIT_BATCH) * DIGIT_BATCH) % images
+    batches = order.reshape(-1, DIGIT_BATCH)
+    return [Job(graph, parameters, {name: pixels[batch]}) for batch in batches]
+
+
+def model_networks(
+    graphs: Sequence[Graph], config: ChipConfig, *, partition: int | None = None, progress: Progress | None = None
+) -> tuple[dict[str, Any], list[ChipProgram]]:
+    """Compile networks and predict what each takes, one epoch each."""
+    rows, programs = [], []
+    wall = {"compile": 0.0, "model": 0.0}
+    for graph in graphs:
+        began = time.perf_counter()
+        program, _ = compile_network(graph, config, partition=partition, progress=progress)
+        compiled = time.perf_counter()
+        figures = predict(program)
+        rows.append({"network": graph.name, **total(program, figures), "layers": layer_rows(program)})
+        wall["model"] += time.perf_counter() - compiled
+        wall["compile"] += compiled - began
+        programs.append(program)
+    report: dict[str, Any] = {"config": config.name, "pods": config.pods, "networks": rows}
+    report |= {key: sum(row[key] for row in rows) for key in ("cycles", "macs")}
+    report["utilization"] = report["macs"] / (report["cycles"] * config.pods * config.array.multipliers)
+    return report | {"wall_s": wall}, programs
+
+
 def model_network(
     graph: Graph, config: ChipConfig, *, partition: int | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Compile a network and predict what it takes: per layer and in total."""
-    began = time.perf_counter()
-    program, _ = compile_network(graph, config, partition=partition, progress=progress)
-    compiled = time.perf_counter()
-    figures = predict(program)
-    modelled = time.perf_counter()
-    report = {"config": config.name, "pods": config.pods, "layers": layer_rows(program), **total(program, figures)}
-    return report | {"wall_s": {"compile": compiled - began, "model": modelled - compiled}}
+    """The figures of one network: the only row of `model_networks`."""
+    report, _ = model_networks([graph], config, partition=partition, progress=progress)
+    return {"config": config.name, "pods": config.pods, **report["networks"][0], "wall_s": report["wall_s"]}
 
 
 def total(program: ChipProgram, figures: ChipFigures) -> dict[str, Any]:
@@ -147,14 +211,21 @@ def run_networks(
     partition: int | None = None,
     waves: Path | None = None,
     progress: Progress,
-) -> tuple[dict[str, Any], list[dict[str, NDArray[np.int8]]]]:
-    """Compile networks, run each as one epoch in RTL, and compare accumulators, outputs, cycles and counters; also the outputs.
+) -> tuple[dict[str, Any], list[dict[str, NDArray[np.int8]]], list[ChipProgram]]:
+    """Compile networks, run each as one epoch in RTL, and compare accumulators, outputs, cycles and counters.
+
+    Returns the report, the outputs that came out of the RTL, and the programs.
 
     ``host``: "backdoor" loads and reads banks in no simulated time, "port" word by word through the host port.
     """
     clock = time.perf_counter
     began = clock()
-    compiled = [compile_network(job.graph, config, job.parameters, partition=partition, progress=progress) for job in jobs]
+    programs: dict[int, tuple[ChipProgram, list[NDArray[np.int8]]]] = {}
+    for job in jobs:
+        # Batches of one network share its program.
+        if id(job.graph) not in programs:
+            programs[id(job.graph)] = compile_network(job.graph, config, job.parameters, partition=partition, progress=progress)
+    compiled = [programs[id(job.graph)] for job in jobs]
     wall = {"compile": clock() - began}
     began = clock()
     figures = [predict(program) for program, _ in compiled]
@@ -195,7 +266,7 @@ def run_networks(
         report["utilization"] = report["macs"] / (report["cycles"] * config.pods * config.array.multipliers)
         report["sim_cycles_per_s"] = run.simulated_cycles / wall["simulate"]
     report["wall_s"] = wall
-    return report, found
+    return report, found, [program for program, _ in compiled]
 
 
 def epoch_of(program: ChipProgram, job: Job, tables: Sequence[NDArray[np.int8]]) -> SimpleEpoch:

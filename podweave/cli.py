@@ -19,7 +19,7 @@ from tb.build import BuildError
 from tb.toolchain import ToolchainError
 
 from . import __version__
-from .reports import print_area, print_bench, print_model, print_presets, print_run
+from .reports import print_area, print_bench, print_chip_model, print_chip_run, print_model, print_presets, print_run
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
 errors = Console(stderr=True)
@@ -28,6 +28,11 @@ WORKLOAD_HELP = f"{GEMM_FORM}, {CONV_FORM}, a network (resnet50_224), NETWORK/LA
 Config = Annotated[str, typer.Option("--config", help="A preset, or a TOML file.")]
 Workload = Annotated[str, typer.Argument(help=WORKLOAD_HELP)]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the report as JSON; - for standard output.")]
+PerLayer = Annotated[bool, typer.Option("--per-layer", help="Chips: each layer alone, its inputs loaded by the host.")]
+Partition = Annotated[
+    int | None,
+    typer.Option(min=0, help="Chips: words a pod streams per weight tile (SOSA: the rows); 0: all that fit; chosen per layer by default."),
+]
 Plot = Annotated[Path | None, typer.Option("--plot", help="Draw the pod's activity over time (.svg, .png or .pdf).")]
 
 
@@ -94,10 +99,16 @@ def run(
     check: Annotated[str, typer.Option(help="result: results and cycles; lockstep: also every port in every cycle.")] = "result",
     seed: Annotated[int, typer.Option(help="Seed of the random operands and of the initial state.")] = 0,
     waves: Annotated[Path | None, typer.Option(help="Write a VCD waveform (slow; for short runs).")] = None,
+    per_layer: PerLayer = False,
+    partition: Partition = None,
+    host: Annotated[str, typer.Option(help="Chips: load banks by backdoor (bulk) or through the host port (port).")] = "backdoor",
     plot: Plot = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Compile a workload, run it in RTL, and compare results and cycles. Exit code 0 only if both are exact."""
+    """Compile a workload, run it in RTL, and compare results and cycles. Exit code 0 only if both are exact.
+
+    On one pod, layers run one after the other with data of their own; on a chip, a network runs as a whole.
+    """
     from .networks import load_workload
     from .runs import CHECKS, run_workload
 
@@ -107,7 +118,17 @@ def run(
         raise typer.BadParameter(f"{seed} is negative", param_hint="--seed")
     if waves and waves.suffix != ".vcd":
         raise typer.BadParameter(f"{waves} must end in .vcd", param_hint="--waves")
-    chosen, layers = load_config(config), load_workload(workload)
+    chosen = load_config(config)
+    if chosen.pods > 1:
+        if check != "result":
+            raise typer.BadParameter("lockstep is for one pod; a chip's results, cycles and counters are compared", param_hint="--check")
+        if host not in ("backdoor", "port"):
+            raise typer.BadParameter(f"{host!r} is not backdoor or port", param_hint="--host")
+        _make_folders(waves, plot, json_file)
+        _run_chip(workload, chosen, seed, waves and waves.resolve(), per_layer, partition, host, plot, json_file)
+        return
+    _refuse_chip_options(per_layer, partition)
+    layers = load_workload(workload)
     _check_plot(plot, layers)
     _make_folders(waves, plot, json_file)
     with Progress() as progress:
@@ -120,18 +141,87 @@ def run(
 
 
 @app.command()
-def model(workload: Workload, config: Config, plot: Plot = None, json_file: JsonFile = None) -> None:
+def model(
+    workload: Workload,
+    config: Config,
+    per_layer: PerLayer = False,
+    partition: Partition = None,
+    plot: Plot = None,
+    json_file: JsonFile = None,
+) -> None:
     """The cycles and utilisation of a workload from the exact model, without RTL."""
     from .networks import load_workload
     from .runs import model_workload
 
-    chosen, layers = load_config(config), load_workload(workload)
-    _check_plot(plot, layers)
+    chosen = load_config(config)
     _make_folders(plot, json_file)
+    if chosen.pods > 1:
+        _model_chip(workload, chosen, per_layer, partition, plot, json_file)
+        return
+    _refuse_chip_options(per_layer, partition)
+    layers = load_workload(workload)
+    _check_plot(plot, layers)
     with Progress() as progress:
         report = model_workload(layers, chosen, progress)
     _draw(plot, layers[0], chosen)
     _finish({"workload": workload, **report}, json_file, print_model)
+
+
+def _run_chip(
+    workload: str,
+    config: ChipConfig,
+    seed: int,
+    waves: Path | None,
+    per_layer: bool,
+    partition: int | None,
+    host: str,
+    plot: Path | None,
+    json_file: Path | None,
+) -> None:
+    from .chip_runs import chip_jobs, run_networks
+
+    with Progress() as progress:
+        jobs = chip_jobs(workload, seed, per_layer=per_layer)
+        _check_chip_plot(plot, len(jobs))
+        report, _, programs = run_networks(
+            jobs, config, host=host, seed=seed, partition=partition, waves=waves, progress=progress
+        )
+        if plot:
+            from .chip_activity import draw_chip
+
+            draw_chip(programs[0], plot)
+    _finish({"workload": workload, **report}, json_file, print_chip_run)
+    if report["verdict"] != "pass":
+        raise typer.Exit(1)
+
+
+def _model_chip(
+    workload: str, config: ChipConfig, per_layer: bool, partition: int | None, plot: Path | None, json_file: Path | None
+) -> None:
+    from .chip_runs import chip_graphs, model_networks
+
+    with Progress() as progress:
+        graphs = chip_graphs(workload, per_layer=per_layer)
+        _check_chip_plot(plot, len(graphs))
+        report, programs = model_networks(graphs, config, partition=partition, progress=progress)
+        if plot:
+            from .chip_activity import draw_chip
+
+            draw_chip(programs[0], plot)
+    _finish({"workload": workload, **report}, json_file, print_chip_model)
+
+
+def _check_chip_plot(plot: Path | None, graphs: int) -> None:
+    if plot and graphs > 1:
+        raise typer.BadParameter("a picture shows one epoch: leave out --per-layer, or name one layer", param_hint="--plot")
+    if plot and plot.suffix not in (".svg", ".png", ".pdf"):
+        raise typer.BadParameter(f"{plot} must end in .svg, .png or .pdf", param_hint="--plot")
+
+
+def _refuse_chip_options(per_layer: bool, partition: int | None) -> None:
+    for name, given in (("--per-layer", per_layer), ("--partition", partition is not None)):
+        if given:
+            raise typer.BadParameter("is for chips of several pods", param_hint=name)
 
 
 @app.command()

@@ -25,14 +25,15 @@ def print_presets(console: Console, report: dict[str, Any]) -> None:
         rows.append(
             [
                 name,
+                str(config["pods"]),
                 f"{array['rows']}x{array['cols']}",
                 f"{array['group_rows']}x{array['group_cols']}",
                 str(pod["accumulator_rows"]),
                 f"{memory['banks']} x {memory['x_words']}",
-                str(memory["latency"]),
+                str(memory.get("latency", "network")),
             ]
         )
-    columns = ["preset", "array", "group", "accumulators", "banks x words", "memory latency"]
+    columns = ["preset", "pods", "array", "group", "accumulators", "banks x words", "memory latency"]
     console.print(_table("", columns, rows))
 
 
@@ -131,3 +132,68 @@ def _figure(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.2f}" if value < 1000 else f"{value:,.0f}"
     return str(value)
+
+
+def _chip_table(report: dict[str, Any]) -> Table:
+    columns = ["layer", "MxKxN", "first", "last", "cycles", "pods", "lanes used", "wrong"]
+    rows = []
+    for network in report["networks"]:
+        for row in network["layers"]:
+            cells = [row["layer"], f"{row['M']}x{row['K']}x{row['N']}", f"{row['first']:,}", f"{row['last']:,}", f"{row['cycles']:,}"]
+            wrong = str(row["mismatches"]) if "mismatches" in row else "-"
+            rows.append([*cells, str(row["pods"]), f"{row['utilization']:.1%}", wrong])
+    return _table("", columns, rows)
+
+
+def _print_wall(console: Console, report: dict[str, Any]) -> None:
+    wall = ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in report["wall_s"].items())
+    console.print(f"wall seconds: {wall}", highlight=False)
+
+
+def print_chip_model(console: Console, report: dict[str, Any]) -> None:
+    console.print(_chip_table(report))
+    _print_chip_total(console, report)
+    _print_wall(console, report)
+
+
+def _print_chip_total(console: Console, report: dict[str, Any]) -> None:
+    busy = sum(row["busy"] * row["cycles"] for row in report["networks"]) / report["cycles"]
+    merged = {kind: sum(row["merged_words"][kind] for row in report["networks"]) for kind in ("x", "w")}
+    console.print(
+        f"{report['macs']:,} MAC in {report['cycles']:,} cycles on {report['pods']} pods: "
+        f"{report['macs'] / report['cycles']:,.1f} MAC/cycle, utilisation {report['utilization']:.2%}\n"
+        f"pods stream in {busy:.1%} of their cycles; words served by multicast: X {merged['x']:,}, W {merged['w']:,}",
+        highlight=False,
+    )
+
+
+def print_chip_run(console: Console, report: dict[str, Any]) -> None:
+    if report["networks"]:
+        console.print(_chip_table(report))
+    for row in report["networks"]:
+        for line in [row.get("first_mismatch"), *row["errors"]]:
+            if line:
+                console.print(f"  {row['network']}: {line}", style="red", highlight=False, markup=False)
+        if row["counters_differing"]:
+            names = ", ".join(row["counters_differing"])
+            console.print(f"  {row['network']}: counters other than predicted: {names}", style="red", highlight=False, markup=False)
+    if report["failure"]:
+        console.print(report["failure"], style="red", highlight=False, markup=False)
+    if report["networks"]:
+        difference = report["cycles"] - report["predicted_cycles"]
+        compared = sum(row["compared"] for row in report["networks"])
+        _print_chip_total(console, report)
+        console.print(
+            f"cycles: {report['cycles']:,} in RTL, {report['predicted_cycles']:,} predicted, difference {difference}\n"
+            f"{compared:,} accumulators and outputs compared, {report['mismatches']} wrong; "
+            f"counters of all nodes compared\nsimulation: {report['sim_cycles_per_s'] / 1e3:,.1f} k cycles/s",
+            highlight=False,
+        )
+    _print_wall(console, report)
+    passed = report["verdict"] == "pass"
+    meaning = "bit-exact, cycle-exact, counters exact" if passed else "NOT exact"
+    console.print(
+        f"verdict: {report['verdict']} ({meaning}; config {report['config']}, seed {report['seed']})",
+        style="green" if passed else "bold red",
+        highlight=False,
+    )
