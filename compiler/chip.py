@@ -79,8 +79,9 @@ class _Compiler:
         self.weights: dict[tuple[int, int, int, int, int], Place] = {}
         self.weight_tiles: list[WeightTile] = []
         self.host_units: list[HostUnit] = []
-        self.host_places: dict[tuple, Place] = {}
+        self.host_places: dict[tuple, list[Place]] = {}
         self.mappings: dict[tuple, set[tuple[Mapping, tuple[str, ...]]]] = {}
+        self.read = {source for node in graph.nodes for operand in node.operands for source in operand.sources}
         self.depth = config.pod.accumulator_rows
         self.to_bank = config.write_latency + config.network_latency
 
@@ -167,6 +168,7 @@ class _Compiler:
             shared=len(plan.shared),
             own=max(len(own) for own in plan.own),
             units=0 if plan.host else units,
+            held=units,
             ready=ready,
             windowed=window is not None,
             reads=max((self._reads(source) for operand in node.operands for source in operand.sources), default=1),
@@ -183,6 +185,7 @@ fresh=self._fresh(node),
                 free=self.free,
                 partition=self.partition,
                 latency=_TRANSIT,
+                room=(self.storage.room("x") - self._output_words(node), self.storage.room("w")),
             )
         except ValueError as error:
             raise WorkloadError(
@@ -196,6 +199,7 @@ fresh=self._fresh(node),
         producer = Producer(plan.index, node, plan.lowering, mapping.patches)
         rounds = range(0, work.tiles, mapping.side)
         blocks = np.arange(0, config.pods, mapping.block)
+        nearness = 1e6 if mapping.near else 0.25
         patches = [(i, r, c) for i in mapping.patches.images for r in mapping.patches.rows for c in mapping.patches.columns]
         for number, patch in enumerate(patches):
             (_, _), (row, rows), (column, columns) = patch
@@ -205,7 +209,7 @@ fresh=self._fresh(node),
                 free = self.free.reshape(-1, mapping.block).max(axis=1)
                 # Where the inputs already are, if that is not much later than elsewhere.
                 start = np.maximum(free, due)
-                block = int(np.argmin(start + self._distance(plan, mapping, patch, blocks) / 4))
+                block = int(np.argmin(start + nearness * self._distance(plan, mapping, patch, blocks)))
                 self._gang(plan, mapping, producer, number, patch, tiles, int(blocks[block]))
         self.copies.producers[node.name] = producer
 
@@ -221,6 +225,13 @@ fresh=self._fresh(node),
         total = sum(channels for _, channels in known)
         return lambda mapping: sum(channels for same, channels in known if mapping not in same) / total
 
+    def _output_words(self, node: Node) -> float:
+        """Words per X bank that a node's outputs will take, if they are the graph's."""
+        if node.name in self.read:
+            return 0.0
+        batch, height, width, outputs = node.output
+        return batch * height * width * -(-outputs // self.config.post_lanes) / self.config.pods
+
     def _reads(self, source: str) -> int:
         """Words of a P bank that are read for one word of a tensor."""
         window = None if source in self.graph.inputs else self.copies.producers[source].node.window
@@ -228,12 +239,17 @@ fresh=self._fresh(node),
 
     def _distance(self, plan: _Plan, mapping: Mapping, patch, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
         """Words that would have to be sent to each block before it can work on a patch."""
-        if plan.host or not plan.shared:
+        if not plan.shared:
             return np.zeros(len(blocks), np.int64)
-        operand, index = plan.shared[0]
-        step = plan.step(0, (operand, index))
-        region = self._region(plan, operand, step.unit, patch)
-        banks = self.copies.banks_with(plan.node.operands[operand], plan.lowering.operands[operand].units[step.unit], region)
+        number, index = plan.shared[0]
+        step, operand = plan.step(0, (number, index)), plan.node.operands[number]
+        region = self._region(plan, number, step.unit, patch)
+        unit = plan.lowering.operands[number].units[step.unit]
+        if all(source in self.graph.inputs for source in operand.sources):
+            key = (operand.sources, operand.channels, id(unit), region)
+            banks = [place.bank for place in self.host_places.get(key, ())]
+        else:
+            banks = self.copies.banks_with(operand, unit, region)
         distance = np.full(len(blocks), region.words, np.int64)
         for bank in banks:
             distance[bank // mapping.block] = 0
@@ -415,12 +431,12 @@ fresh=self._fresh(node),
         unit = plan.lowering.operands[operand_number].units[step.unit]
         region = self._region(plan, operand_number, step.unit, patch)
         if all(source in self.graph.inputs for source in operand.sources):
-            key = (operand.sources, operand.channels, id(unit), region)
-            for bank in banks:
-                if (*key, bank) in self.host_places:
-                    return region, self.host_places[(*key, bank)], 0
+            known = self.host_places.setdefault((operand.sources, operand.channels, id(unit), region), [])
+            for place in known:
+                if place.bank in banks:
+                    return region, place, 0
             place = self.storage.place("x", banks, region.words, plan.node)
-            self.host_places[(*key, place.bank)] = place
+            known.append(place)
             self.host_units.append(HostUnit(plan.index, operand_number, step.unit, region, place))
             return region, place, 0
         place, ready = self.copies.fetch(plan.node, operand, unit, region, banks)

@@ -18,6 +18,8 @@ from .tiling import pieces
 
 # Candidate sizes of a patch per axis, and of mappings that are simulated for one node.
 _MOST_PATCHES = 40
+# Of the words that are left on average: banks do not fill evenly.
+_FILL = 0.8
 # Cycles that sending one word of activations takes, all in all: post-processors and wires are never all busy.
 SEND = 1
 
@@ -46,11 +48,15 @@ class Patches:
 
 @dataclass(frozen=True)
 class Mapping:
-    """``side``: column tiles of a gang; ``split``: parts of K; both powers of two. ``patches``: of output positions."""
+    """``side``: column tiles of a gang; ``split``: parts of K; both powers of two. ``patches``: of output positions.
+
+    ``near``: all column tiles of a patch are the work of one block, one after the other, so that its inputs are there once.
+    """
 
     side: int
     split: int
     patches: Patches
+    near: bool = False
 
     @property
     def block(self) -> int:
@@ -72,6 +78,7 @@ class Work:
     own: int
     units: int
     ready: NDArray[np.int64]
+    held: int
     windowed: bool
     reads: int = 1
     fresh: Callable[[Mapping], float] = lambda _: 1.0
@@ -152,10 +159,11 @@ def choose(
     free: NDArray[np.int64],
     partition: int | None,
     latency: int,
+    room: tuple[float, float],
 ) -> Mapping:
     """The mapping with which the node ends first and takes the least of the pods' time, by a simulation of its gangs.
 
-    ``free``: when each pod is free. ``rows``: cycles that a weight load takes. ``latency``: cycles from the end of a gang's
+    ``room``: words left in an X and a W bank, on average. ``free``: when each pod is free. ``rows``: cycles that a weight load takes. ``latency``: cycles from the end of a gang's
     inputs to its start.
     """
     best: tuple[float, Mapping] | None = None
@@ -174,17 +182,27 @@ def choose(
                 slot = -(-patches.positions // split) if not work.windowed else words
                 per_part = -(-steps // split)
                 length = (per_part - 1) * max(words, rows) + max(words if work.windowed else slot * split, rows)
-                mapping = Mapping(side, split, patches)
-                fresh = work.fresh(mapping)
-                incoming = -(-work.units // split) * area * work.reads * fresh
                 rounds = -(-work.tiles // side)
-                finish, mean = _simulate(free, side * split, ready, rounds, max(length, int(incoming / side)))
-                # Gangs of one patch are in different blocks, and each needs its own copy, as far as there are blocks.
-                copies = min(rounds, max(1, pods // (side * split) // max(1, len(patches))))
-                sent = incoming * split * len(patches) * copies
-                cost = finish + mean + SEND * sent / pods
-                if best is None or cost < best[0]:
-                    best = (cost, mapping)
+                blocks = pods // (side * split)
+                for near in (False, True) if rounds > 1 and blocks > 1 else (False,):
+                    mapping = Mapping(side, split, patches, near)
+                    incoming = -(-work.units // split) * area * work.reads * work.fresh(mapping)
+                    span = max(length, int(incoming / side))
+                    if near:
+                        finish, mean = _simulate(free, side * split, ready, 1, span * rounds)
+                    else:
+                        finish, mean = _simulate(free, side * split, ready, rounds, span)
+                    copies = 1 if near else min(rounds, blocks)
+                    sent = incoming * split * len(patches) * copies
+                    # What the affinity of gangs to their inputs saves, if there are more patches than blocks.
+                    cost = finish + mean + SEND * sent / pods / (1 if near else max(1.0, min(copies, len(patches) / blocks)))
+                    # What would not fit is only taken if nothing does: the excess decides then.
+                    stored = -(-work.held // split) * area * split * len(patches) * copies / pods
+                    tiles = rounds if near else min(rounds, -(-len(patches) * rounds // blocks))
+                    for words, free_words in ((stored, room[0]), (per_part * rows * tiles, room[1])):
+                        cost += 1e6 * max(0.0, words - _FILL * free_words)
+                    if best is None or cost < best[0]:
+                        best = (cost, mapping)
                 split *= 2
     if best is None:
         raise ValueError("no patch of one output position fits")

@@ -35,6 +35,10 @@ class Storage:
         filled[bank] = base + words
         return Place(bank, base)
 
+    def room(self, kind: str) -> float:
+        """Words that are left in a bank, on average."""
+        return self.limits[kind] - float(np.mean(self.filled[kind]))
+
     def used(self) -> dict[str, int]:
         """Words of the fullest bank, and of all banks, of each kind."""
         most = {f"{kind}_words": int(np.max(filled)) for kind, filled in self.filled.items()}

@@ -195,7 +195,9 @@ def post_job_layout(config: ChipConfig) -> Layout:
     memory, array, post = config.memory, config.array, config.post
     assert post is not None
     lanes = config.post_lanes
-    p_steps = [Field(f"p_step{i}", step_width(memory.p_words), f"P address increment when loop {i} advances", True) for i in range(4)]
+    p_steps = [
+        Field(f"p_step{i}", step_width(memory.p_words), f"P address increment when loop {i} advances", True) for i in range(4)
+    ]
     x_steps = [Field(f"x_step{i}", step_width(memory.x_words), f"X address increment when loop {i} advances", True) for i in (2, 3)]
     return Layout(
         "post_job",
