@@ -192,17 +192,20 @@ def choose(
                         finish, mean = _simulate(free, side * split, ready, 1, span * rounds)
                     else:
                         finish, mean = _simulate(free, side * split, ready, rounds, span)
+                    # Other gangs of a patch mostly go where its inputs are, unless there are blocks with nothing to do.
+                    usual = 1 if near else min(rounds, max(1, blocks // len(patches)))
+                    cost = finish + mean + SEND * incoming * split * len(patches) * usual / pods
+                    # What may not fit is only taken if nothing does: the excess decides then.
                     copies = 1 if near else min(rounds, blocks)
-                    sent = incoming * split * len(patches) * copies
-                    # What the affinity of gangs to their inputs saves, if there are more patches than blocks.
-                    cost = finish + mean + SEND * sent / pods / (1 if near else max(1.0, min(copies, len(patches) / blocks)))
-                    # What would not fit is only taken if nothing does: the excess decides then.
                     stored = -(-work.held // split) * area * split * len(patches) * copies / pods
                     tiles = rounds if near else min(rounds, -(-len(patches) * rounds // blocks))
-                    for words, free_words in ((stored, room[0]), (per_part * rows * tiles, room[1])):
-                        cost += 1e6 * max(0.0, words - _FILL * free_words)
+                    for taken, left in ((stored, room[0]), (per_part * rows * tiles, room[1])):
+                        cost += 1e6 * max(0.0, taken - _FILL * left)
                     if best is None or cost < best[0]:
                         best = (cost, mapping)
+                    if cost < 1e6 + finish + mean:
+                        # It fits as it is: no need to keep the gangs of a patch together.
+                        break
                 split *= 2
     if best is None:
         raise ValueError("no patch of one output position fits")
