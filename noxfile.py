@@ -9,7 +9,7 @@ nox.options.sessions = ["lint", "types", "tests"]
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Classify 1,797 real digits in RTL: accuracy, verdict, cycles, picture."""
+    """Classify 500 held-out images of real digits on a chip in RTL: accuracy, verdict, cycles, picture."""
     session.install("-e", ".[demo]")
     session.run("python", "-m", "podweave.demo", *session.posargs)
 

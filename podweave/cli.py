@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -190,7 +191,8 @@ def _run_chip(
             from .chip_activity import draw_chip
 
             draw_chip(programs[0], plot)
-    _finish({"workload": workload, **report}, json_file, print_chip_run)
+    same = len({id(job.graph) for job in jobs}) == 1
+    _finish({"workload": workload, **report}, json_file, partial(print_chip_run, tables=1 if same else None))
     if report["verdict"] != "pass":
         raise typer.Exit(1)
 
@@ -257,6 +259,36 @@ def bench(
     with Progress() as progress:
         report = run_bench(name, repeat, progress)
     _finish(report, json_file, print_bench)
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="granularity, interconnect, partition, banks or throughput.")],
+    networks: Annotated[str | None, typer.Option(help="Names with commas between, or all; by default the study's own.")] = None,
+    pods: Annotated[int | None, typer.Option(help="Pods of the chip; of granularity, at most that many.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; by default one for each core.")] = None,
+    dask: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Compute on the cluster of this Dask scheduler.")] = None,
+    resume: Annotated[bool, typer.Option("--resume/--fresh", help="Take points that were computed before; or compute all.")] = True,
+    plot: Annotated[Path | None, typer.Option(help="Draw it (.svg, .png or .pdf); a folder gets study_NAME.svg.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """SOSA's sweeps by the exact model, beside the published values. An interrupted one goes on where it was."""
+    from .studies import STUDIES, run_study
+    from .study_tables import print_study
+
+    if name not in STUDIES:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(STUDIES)}", param_hint="NAME")
+    if plot and plot.is_dir():
+        plot = plot / f"study_{name}.svg"
+    _check_plot(plot, [])
+    _make_folders(plot, json_file)
+    with Progress() as progress:
+        report = run_study(name, networks=networks, pods=pods, jobs=jobs, cluster=dask, fresh=not resume, progress=progress)
+    if plot:
+        from .study_plots import draw_study
+
+        draw_study(report, plot)
+    _finish(report, json_file, print_study)
 
 
 def _check_plot(plot: Path | None, layers: list[Layer]) -> None:

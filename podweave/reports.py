@@ -134,10 +134,10 @@ def _figure(value: Any) -> str:
     return str(value)
 
 
-def _chip_table(report: dict[str, Any]) -> Table:
+def _chip_table(networks: list[dict[str, Any]]) -> Table:
     columns = ["layer", "MxKxN", "first", "last", "cycles", "pods", "lanes used", "wrong"]
     rows = []
-    for network in report["networks"]:
+    for network in networks:
         for row in network["layers"]:
             cells = [row["layer"], f"{row['M']}x{row['K']}x{row['N']}", f"{row['first']:,}", f"{row['last']:,}", f"{row['cycles']:,}"]
             wrong = str(row["mismatches"]) if "mismatches" in row else "-"
@@ -151,7 +151,7 @@ def _print_wall(console: Console, report: dict[str, Any]) -> None:
 
 
 def print_chip_model(console: Console, report: dict[str, Any]) -> None:
-    console.print(_chip_table(report))
+    console.print(_chip_table(report["networks"]))
     _print_chip_total(console, report)
     _print_wall(console, report)
 
@@ -167,9 +167,12 @@ def _print_chip_total(console: Console, report: dict[str, Any]) -> None:
     )
 
 
-def print_chip_run(console: Console, report: dict[str, Any]) -> None:
+def print_chip_run(console: Console, report: dict[str, Any], *, tables: int | None = None) -> None:
+    """``tables``: of how many epochs to show the layers; of all by default."""
     if report["networks"]:
-        console.print(_chip_table(report))
+        console.print(_chip_table(report["networks"][:tables]))
+        if tables is not None and len(report["networks"]) > tables:
+            console.print(f"{len(report['networks'])} epochs of the same program, with other data", highlight=False)
     for row in report["networks"]:
         for line in [row.get("first_mismatch"), *row["errors"]]:
             if line:
