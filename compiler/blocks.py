@@ -10,6 +10,7 @@ from rtl.config import ArrayConfig
 
 from .chip_program import Lowering
 from .graph import Graph, Node, Operand
+from .layers import WorkloadError
 from .lowering import ColumnTile, Lowered, Step, Unit, lower
 
 
@@ -36,6 +37,12 @@ def unit_source(graph: Graph, operand: Operand, first_channel: int) -> tuple[str
 
 def _lower_blocks(graph: Graph, operand: Operand, array: ArrayConfig) -> Lowered:
     layer = operand.layer
+    host = [source for source in operand.sources if source in graph.inputs]
+    if host and len(host) < len(operand.sources):
+        other = next(source for source in operand.sources if source not in graph.inputs)
+        raise WorkloadError(
+            f"{layer.name}: {host[0]}, which the host provides, is concatenated with {other}, which a node computes"
+        )
     units: list[Unit] = []
     for begin, end in _blocks(graph, operand, array.rows):
         channel = np.arange(begin, end)

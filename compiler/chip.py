@@ -8,7 +8,8 @@ banks of its own block (see `mapping`), and every word on the Y network has a re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping as MappingType
+from collections.abc import Callable, Iterator
+from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -86,13 +87,11 @@ class _Compiler:
         self.to_bank = config.write_latency + config.network_latency
 
     def run(self, progress: Progress | None) -> ChipProgram:
-        lowerings = []
-        for index, node in enumerate(self.graph.nodes):
-            lowering = self._lower(node)
-            lowerings.append(lowering)
-            self._schedule(self._plan(index, node, lowering))
+        lowerings = [self._lower(node) for node in self.graph.nodes]
+        for done, index in enumerate(self._order(), start=1):
+            self._schedule(self._plan(index, self.graph.nodes[index], lowerings[index]))
             if progress:
-                progress(index + 1, len(self.graph.nodes))
+                progress(done, len(self.graph.nodes))
         self.copies.store_outputs()
         return self.book.program(
             self.graph,
@@ -102,6 +101,22 @@ class _Compiler:
             copies=self.copies,
             used=self.storage.used(),
         )
+
+    def _order(self) -> Iterator[int]:
+        """Nodes in the order in which their inputs are complete: what waits for others must not stand before what need not."""
+        nodes = self.graph.nodes
+        needs = [
+            {source for operand in node.operands for source in operand.sources if source not in self.graph.inputs}
+            | {name for name in node.after if name not in self.graph.inputs}
+            for node in nodes
+        ]
+        left = list(range(len(nodes)))
+        while left:
+            complete = self.copies.producers
+            ready = [i for i in left if needs[i] <= complete.keys()]
+            index = min(ready, key=lambda i: max((complete[name].complete for name in needs[i]), default=0))
+            left.remove(index)
+            yield index
 
     def _lower(self, node: Node) -> Lowering:
         reduction = sum(operand.layer.reduction for operand in node.operands)

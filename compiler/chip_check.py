@@ -6,13 +6,13 @@ addresses, or where intervals on a wire overlap.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rtl.config import ChipConfig, bits
+from rtl.config import bits
 from rtl.layouts import Accumulate, Emit
 
 from .blocks import unit_source
@@ -76,9 +76,9 @@ class _Walk:
 
 @dataclass(frozen=True)
 class _Traffic:
-    """Words that jobs put into one network, one every ``period`` cycles from ``start`` on. ``job``: their numbers among all of a kind.
+    """Words that jobs put into one network, one every ``period`` cycles from ``start`` on.
 
-    ``walk``: what is read, for a read network, on which equal words may meet.
+    ``job``: their numbers among all of a kind. ``walk``: what is read, for a read network, on which equal words may meet.
     """
 
     name: str
@@ -105,8 +105,8 @@ class _Check:
         self._legal()
         self._addresses()
         self._engines()
-        self._weights()
         self._networks()
+        self._weights()
         self._partial_sums()
         self._activations()
         self._accumulators()
@@ -133,7 +133,7 @@ class _Check:
                     ),
                 )
 
-    def _refuse(self, wrong: NDArray[np.bool_], kind: str, what) -> None:  # noqa: ANN001
+    def _refuse(self, wrong: NDArray[np.bool_], kind: str, what: Callable[[int], str]) -> None:
         """``what(job)``: the rest of the message for the first job that is wrong."""
         if wrong.any():
             index = int(np.argmax(wrong))
@@ -145,7 +145,8 @@ class _Check:
 
     def _legal(self) -> None:
         config, memory, post = self.config, self.config.memory, self.config.post
-        assert post is not None and config.program is not None
+        assert post is not None
+        assert config.program is not None
         pods, lanes = config.pods, config.post_lanes
         for kind, unit in (("load", "pod"), ("stream", "pod"), ("post", "bank")):
             self._inside(kind, unit, 0, pods - 1)
@@ -170,9 +171,9 @@ class _Check:
         stores = (("load", "pod", "load_jobs"), ("stream", "pod", "stream_jobs"), ("post", "bank", "post_jobs"))
         for kind, unit, name in stores:
             jobs, limit = getattr(self.program, f"{kind}s"), getattr(config.program, name)
-            count = np.bincount(jobs[unit], minlength=pods)
-            if count.max() > limit:
-                raise ProgramError(f"{unit} {count.argmax()} has {count.max()} {kind} jobs, {count.max() - limit} more than {name}")
+            held = np.bincount(jobs[unit], minlength=pods)
+            if held.max() > limit:
+                raise ProgramError(f"{unit} {held.argmax()} has {held.max()} {kind} jobs, {held.max() - limit} more than {name}")
         self._parameter_sets()
 
     def _parameter_sets(self) -> None:
@@ -444,16 +445,7 @@ class _Check:
                 )
         early = stored > first
         if early.any():
-            for job, word in _chunks(np.flatnonzero(emits), self.streamed):
-                at = streams["p_bank"][job] * depth + self.p_walk.at(job, word)
-                time = streams["start"][job] + word + to_bank
-                wrong = early[at] & (time == first[at])
-                if wrong.any():
-                    k = int(np.argmax(wrong))
-                    where_text = f"P bank {at[k] // depth} address {at[k] % depth}"
-                    raise ProgramError(
-                        f"{self._job('stream', int(job[k]))}: adds to {where_text} in cycle {time[k]}, before anything is stored there"
-                    )
+            self._refuse_early(early, first, depth, to_bank)
         for job, word in _chunks(np.arange(len(posts["start"])), self.read):
             at = posts["bank"][job] * depth + self.read_walk.at(job, word)
             time = posts["start"][job] + word
@@ -461,8 +453,20 @@ class _Check:
             if wrong.any():
                 k = int(np.argmax(wrong))
                 arrives = "which is never written" if last[at[k]] < 0 else f"but a word for it arrives in cycle {last[at[k]]}"
-                where_text = f"P bank {at[k] // depth} address {at[k] % depth}"
-                raise ProgramError(f"{self._job('post', int(job[k]))}: reads {where_text} in cycle {time[k]}, {arrives}")
+                where = f"P bank {at[k] // depth} address {at[k] % depth}"
+                raise ProgramError(f"{self._job('post', int(job[k]))}: reads {where} in cycle {time[k]}, {arrives}")
+
+    def _refuse_early(self, early: NDArray[np.bool_], first: Ints, depth: int, to_bank: int) -> None:
+        """Name the first word that is added to an address of ``early``."""
+        streams = self.streams
+        for job, word in _chunks(np.flatnonzero(streams["emit"] != Emit.NONE), self.streamed):
+            at = streams["p_bank"][job] * depth + self.p_walk.at(job, word)
+            time = streams["start"][job] + word + to_bank
+            wrong = early[at] & (time == first[at])
+            if wrong.any():
+                k = int(np.argmax(wrong))
+                where = f"P bank {at[k] // depth} address {at[k] % depth}"
+                raise ProgramError(f"{self._job('stream', int(job[k]))}: adds to {where} in cycle {time[k]}, before it is stored")
 
     def _read_ports(self, to_bank: int) -> None:
         """A word to be added needs the read port of its bank when it arrives."""
@@ -520,6 +524,9 @@ class _Check:
                     raise ProgramError(f"{self._job('post', int(job[k]))}: writes {where} in cycle {time[k]}, {what}")
             np.maximum.at(arrival, at, time)
             there[at, slot] = True
+        # A fill also covers what is computed: a word of which some slot is sent is not padding.
+        sent_to = sender >= 0
+        there[sent_to] = writer[sent_to] >= 0
         known = np.concatenate([np.zeros((len(there), 1), np.int64), np.cumsum(there, axis=1)], axis=1)
         begin, end = self._needed_slots()
         for job, word in _chunks(np.arange(len(streams["start"])), self.streamed):
@@ -553,7 +560,8 @@ class _Check:
         uses = streams["accumulate"] != Accumulate.BYPASS
         # Pods do not share accumulators, and the words of one are sorted in less time than those of all.
         for pod in range(self.config.pods):
-            job, word = _expand(jobs := np.flatnonzero(uses & (streams["pod"] == pod)), self.streamed[jobs])
+            jobs = np.flatnonzero(uses & (streams["pod"] == pod))
+            job, word = _expand(jobs, self.streamed[jobs])
             row = streams["accumulator_base"][job] + word
             order = np.argsort(row, kind="stable")
             job, row = job[order], row[order]

@@ -141,10 +141,17 @@ class Jobbook:
                 raise WorkloadError(
                     f"the program has {count.max()} jobs for the store of unit {unit}, {count.max() - limit} more than {name} ({limit})"
                 )
-        limit = 2**self.config.pod.time_width - 2 * self.config.write_latency - 64
-        latest = max((int(jobs["start"].max()) for jobs in (loads, streams, posts) if len(jobs["start"])), default=0)
-        if latest > limit:
-            raise WorkloadError(f"the epoch would last {latest} cycles, {latest - limit} more than time_width allows ({limit})")
+        config = self.config
+        # When the last word of each kind of job has left the unit; a node is busy until then.
+        ends = (
+            loads["start"] + loads["rows"],
+            streams["start"] + streams["n0"] * streams["n1"] * streams["n2"] + config.write_latency,
+            posts["start"] + posts["n0"] * posts["n1"] * posts["n2"] * posts["n3"] + config.post_latency,
+        )
+        lasts = max(int(end.max(initial=0)) for end in ends) - 1 + config.epoch_overhead
+        limit = 2**config.pod.time_width - 1
+        if lasts > limit:
+            raise WorkloadError(f"the epoch would last {lasts} cycles, {lasts - limit} more than time_width allows ({limit})")
 
 
 def _table(rows: list[tuple[int, ...]], names: tuple[str, ...], unit: str) -> Jobs:

@@ -15,7 +15,7 @@ from .blocks import unit_source
 from .chip_program import Accumulated, Fill, Lowering, ParameterSet, Rect, Stored
 from .graph import Graph, Node, Operand
 from .jobbook import Jobbook
-from .layers import WorkloadError
+from .layers import Layer, WorkloadError
 from .lowering import Region, Unit
 from .mapping import Patches
 from .program import Place
@@ -92,7 +92,8 @@ class Copies:
     """
 
     def __init__(self, graph: Graph, config: ChipConfig, storage: Storage, book: Jobbook, tables: dict[str, int]):
-        assert config.post is not None and config.network is not None
+        assert config.post is not None
+        assert config.network is not None
         self.graph, self.config, self.storage, self.book, self.tables = graph, config, storage, book, tables
         self.producers: dict[str, Producer] = {}
         self.places: dict[tuple, list[tuple[Place, int]]] = {}
@@ -118,7 +119,7 @@ class Copies:
         return (source, channel // self.config.array.rows, _unpadded(operand, region), *self._padding(operand, region, layer))
 
     @staticmethod
-    def _padding(operand: Operand, region: Region, layer) -> tuple:  # noqa: ANN001
+    def _padding(operand: Operand, region: Region, layer: Layer) -> tuple:
         rect = _unpadded(operand, region)
         inside = rect[1][0] >= 0 and rect[1][1] <= layer.height and rect[2][0] >= 0 and rect[2][1] <= layer.width
         return () if inside else (operand.pad_value,)
@@ -176,12 +177,22 @@ class Copies:
         target: Place,
         x_width: int,
     ) -> int:
-        """One job for ``size`` (rows, columns) outputs from ``corner`` (image, row, column) on; returns when its last word may be read."""
+        """One job for ``size`` (rows, columns) outputs from ``corner`` (image, row, column) on.
+
+        Returns when its last word may be read.
+        """
         config, bank = self.config, fragment.place.bank
         window = producer.node.window
         (image0, _), (row0, high), (column0, wide) = fragment.box
         stride = window.stride if window else (1, 1)
         kernel = window.kernel if window else (1, 1)
+        assert config.post is not None
+        most = 2**config.post.window_width - 1
+        if max(kernel) > most:
+            raise WorkloadError(
+                f"{producer.node.name}: the window spans {max(kernel)} positions, {max(kernel) - most} more than window_width "
+                f"({config.post.window_width}) allows ({most})"
+            )
         first = ((corner[0] - image0) * high + corner[1] * stride[0] - row0) * wide + corner[2] * stride[1] - column0
         words = size[0] * size[1] * kernel[0] * kernel[1]
         last = first + ((size[0] - 1) * stride[0] + kernel[0] - 1) * wide + (size[1] - 1) * stride[1] + kernel[1] - 1

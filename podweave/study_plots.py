@@ -25,7 +25,7 @@ def draw_study(report: dict[str, Any], path: Path) -> None:
     palette = plt.get_cmap("tab10")
     for number, one in enumerate(series):
         values = np.array([np.nan if value is None else value for value in one["values"]], float)
-        label = f"{one['name']} ({'published' if one['published'] else 'ours'})"
+        label = one["name"] if one["published"] else f"{one['name']} (ours)"
         color = palette(number % 10)
         if len(series) > _MOST_BARS:
             axis.plot(places, values, "o--" if one["published"] else "o-", color=color, label=label)
