@@ -315,7 +315,9 @@ fresh=self._fresh(node),
 
         # Where each step of each pod finds its activations, and from when on.
         places: dict[tuple[int, int], list[tuple[tuple[int, int], Region, Place, int]]] = {}
-        earliest_start = 0
+        # Banks of idle pods of the block are in use as well.
+        idle = [pod for pod in range(base, base + mapping.block) if (pod - base) % side >= len(tiles)]
+        earliest_start = max((int(self.free[pod]) for pod in idle), default=0)
         for part in range(split):
             lane = range(base + part * side, base + part * side + side)
             common = [(ref, *self._activations(plan, ref, tiles[0], patch, lane)) for ref in parts[part]]
@@ -323,14 +325,20 @@ fresh=self._fresh(node),
                 pod = lane[j]
                 refs = list(common)
                 if part == own_part:
-                    refs += [(ref, *self._activations(plan, ref, tile, patch, range(pod, pod + 1))) for ref in plan.own[tile]]
+                    # Its own steps first: what all share ends in the same step, and pods read the same words at the same time.
+                    own = [(ref, *self._activations(plan, ref, tile, patch, range(pod, pod + 1))) for ref in plan.own[tile]]
+                    refs = own + refs
                 places[part, j] = refs
                 missing = steps - len(refs)
                 for q, (_, _, _, ready) in enumerate(refs):
                     earliest_start = max(earliest_start, ready - config.network_latency - (q + missing) * length)
-                if refs:
+                if not refs:
+                    earliest_start = max(earliest_start, int(self.free[pod]))
+                else:
                     offset = missing * length
-                    earliest_start = max(earliest_start, int(self.free[pod]) - offset, int(self.swapped[pod]) + rows - offset)
+                    earliest_start = max(earliest_start, int(self.swapped[pod]) + rows - offset)
+                    # Where every step emits, other parts write into its P bank while it still waits for its first step.
+                    earliest_start = max(earliest_start, int(self.free[pod]) - (offset if local or split == 1 else 0))
         for name in plan.node.after:
             if name not in self.graph.inputs:
                 earliest_start = max(earliest_start, self.copies.producers[name].complete)
@@ -372,11 +380,13 @@ fresh=self._fresh(node),
             for j in range(len(tiles))
         }
         touched: set[tuple[int, int]] = set()
+        swapped: set[tuple[int, int, int]] = set()
         for q in range(steps):
             start = begin + q * length
             emits = q == steps - 1 or not local
             for turn in range(split if emits or not in_order else 1):
-                time = start + turn * slot
+                # Turns of a step that emits are as long in all parts; else one segment follows the other.
+                time = start + (turn * slot if emits else row_of[turn])
                 for part in range(split):
                     for j, tile in enumerate(tiles):
                         refs = places[part, j]
@@ -386,15 +396,17 @@ fresh=self._fresh(node),
                         pod = base + part * side + j
                         reference, region, place, _ = refs[index]
                         step = plan.step(tile, reference)
-                        if turn == 0:
-                            lanes, weights = self._weights(plan, reference, tile, pod)
-                            book.load(pod, start - lanes, lanes, weights)
-                            self.swapped[pod] = start
                         whole = in_order and not emits
                         target = part ^ turn if emits else turn
                         segment = box if whole else segments[target]
                         if segment is None:
                             continue
+                        swap = (part, j, q) not in swapped
+                        if swap:
+                            swapped.add((part, j, q))
+                            lanes, weights = self._weights(plan, reference, tile, pod)
+                            book.load(pod, time - lanes, lanes, weights)
+                            self.swapped[pod] = time
                         accumulate, emit = 0, 0
                         if local and steps > 1 and len(refs) > 1:
                             accumulate = 1 if index == 0 else 2
@@ -408,7 +420,7 @@ fresh=self._fresh(node),
                         book.stream(
                             pod,
                             time,
-                            int(turn == 0),
+                            int(swap),
                             segment,
                             region,
                             plan.node.operands[reference[0]].layer,
@@ -433,10 +445,7 @@ fresh=self._fresh(node),
                 arrival = final + (split - 1) * slot + self.to_bank
                 fragment = Fragment(segments[part], p_places[part, j], arrival)
                 producer.add(number, patch, tiles[j], fragment, arrival + _size(segments[part]) + 1)
-        for part in range(split):
-            for j in range(len(tiles)):
-                if places[part, j]:
-                    self.free[base + part * side + j] = end
+        self.free[base : base + mapping.block] = end
 
     def _activations(self, plan: _Plan, reference: tuple[int, int], tile: int, patch, banks: range):  # noqa: ANN202, ANN001
         """(region, place, ready) of the words that a step streams, in one of ``banks``; has them sent there if they are not."""

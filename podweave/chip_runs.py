@@ -210,13 +210,15 @@ def run_networks(
     seed: int = 0,
     partition: int | None = None,
     waves: Path | None = None,
+    bench: ChipBench | None = None,
     progress: Progress,
 ) -> tuple[dict[str, Any], list[dict[str, NDArray[np.int8]]], list[ChipProgram]]:
     """Compile networks, run each as one epoch in RTL, and compare accumulators, outputs, cycles and counters.
 
     Returns the report, the outputs that came out of the RTL, and the programs.
 
-    ``host``: "backdoor" loads and reads banks in no simulated time, "port" word by word through the host port.
+    ``host``: "backdoor" loads and reads banks in no simulated time, "port" word by word through the host port. ``bench``: a
+    simulator of ``config`` that is there; else one is built for speed.
     """
     clock = time.perf_counter
     began = clock()
@@ -231,8 +233,9 @@ def run_networks(
     figures = [predict(program) for program, _ in compiled]
     epochs = [epoch_of(program, job, tables) for (program, tables), job in zip(compiled, jobs, strict=True)]
     wall["model"] = clock() - began
-    progress("emitting Verilog")
-    bench = ChipBench.of(config, waves=waves is not None, progress=progress)
+    if bench is None:
+        progress("emitting Verilog")
+        bench = ChipBench.of(config, waves=waves is not None, progress=progress)
     wall |= {"emit": bench.emit_seconds, "build": bench.build.seconds}
     progress("simulating")
     failure, results = None, []

@@ -20,7 +20,16 @@ from tb.build import BuildError
 from tb.toolchain import ToolchainError
 
 from . import __version__
-from .reports import print_area, print_bench, print_chip_model, print_chip_run, print_model, print_presets, print_run
+from .reports import (
+    print_area,
+    print_bench,
+    print_chip_model,
+    print_chip_run,
+    print_model,
+    print_network_table,
+    print_presets,
+    print_run,
+)
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
 errors = Console(stderr=True)
@@ -232,13 +241,24 @@ def area(
     block: Annotated[str | None, typer.Option(help="Only this block (module or kind) and what it holds.")] = None,
     liberty: Annotated[Path | None, typer.Option(help="Liberty file to map to; podweave's gate equivalents by default.")] = None,
     flow: Annotated[str, typer.Option(help=f"{'; '.join(f'{name}: {text}' for name, text in FLOWS.items())}.")] = DEFAULT_FLOW,
+    networks: Annotated[
+        bool, typer.Option("--networks", help="Networks as shares of pod area instead, for 16, 64 and 256 pods like these.")
+    ] = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Yosys area per block, and the ratio per multiplier to a bare registered MAC."""
+    """Yosys area per block, and the ratio per multiplier to a bare registered MAC; of chips, also per network."""
     from rtl.emit import emit
     from synth.area import area_report
+    from synth.network_table import network_table
 
     chosen = load_config(config)
+    if networks:
+        if block:
+            raise typer.BadParameter("is not for a table of networks", param_hint="--block")
+        with Progress() as progress:
+            table = network_table(chosen, liberty=liberty, flow=flow, progress=progress)
+        _finish({"config": chosen.name, **table}, json_file, print_network_table)
+        return
     with Progress() as progress:
         progress(f"emitting {chosen.name}")
         report = area_report(emit(chosen), block=block, liberty=liberty, flow=flow, progress=progress)

@@ -117,6 +117,40 @@ def print_area(console: Console, report: dict[str, Any]) -> None:
         )
     if report["pod_overhead"] is not None:
         console.print(f"pod around the array: {report['pod_overhead']:.1%} of the array, without SRAM", highlight=False)
+    if report["chip"]:
+        _print_chip_area(console, report["chip"])
+
+
+def _print_chip_area(console: Console, chip: dict[str, Any]) -> None:
+    rows = []
+    for name, kind in sorted(chip["kinds"].items(), key=lambda item: -item[1]["area"]):
+        sram = f"{kind['sram_bits_per_pod']:,}" if kind["sram_bits"] else ""
+        rows.append(
+            [name, str(kind["instances"]), f"{kind['area']:,.0f}", f"{kind['area_per_pod']:,.0f}", f"{kind['share']:.1%}", sram]
+        )
+    console.print(_table("\nby kind of block", ["kind", "count", "area", "per pod", "share", "SRAM bits per pod"], rows))
+    rows = [
+        [
+            name.upper(),
+            *(f"{row[key]:,.0f}" for key in ("area", "area_per_pod")),
+            f"{row['share_of_pod']:.1%}",
+            f"{row['share_of_chip']:.1%}",
+        ]
+        for name, row in chip["networks"].items()
+    ]
+    title = f"\nnetworks, all planes; one of the {chip['pods']} pods has {chip['pod_area']:,.0f}"
+    console.print(_table(title, ["network", "area", "per pod", "of a pod", "of the chip"], rows))
+
+
+def print_network_table(console: Console, report: dict[str, Any]) -> None:
+    rows = []
+    for row in report["rows"]:
+        shares = [f"{row['networks'][name]['share_of_pod']:.1%}" for name in ("x", "w", "p", "y", "all")]
+        sizes = [str(row[key]) for key in ("pods", "planes", "pipeline")]
+        rows.append([*sizes, f"{row['pod_area']:,.0f}", *shares, f"{row['share_of_pod_y_planes']:.1%}"])
+    columns = ["pods", "planes", "stages/register", "pod area", "X", "W", "P", "Y", "all", "planes for Y alone"]
+    title = f"networks as shares of pod area, without SRAM: {report['config']}, {report['library']}, flow {report['flow_name']}"
+    console.print(_table(title, columns, rows))
 
 
 def print_bench(console: Console, report: dict[str, Any]) -> None:
@@ -139,7 +173,13 @@ def _chip_table(networks: list[dict[str, Any]]) -> Table:
     rows = []
     for network in networks:
         for row in network["layers"]:
-            cells = [row["layer"], f"{row['M']}x{row['K']}x{row['N']}", f"{row['first']:,}", f"{row['last']:,}", f"{row['cycles']:,}"]
+            cells = [
+                row["layer"],
+                f"{row['M']}x{row['K']}x{row['N']}",
+                f"{row['first']:,}",
+                f"{row['last']:,}",
+                f"{row['cycles']:,}",
+            ]
             wrong = str(row["mismatches"]) if "mismatches" in row else "-"
             rows.append([*cells, str(row["pods"]), f"{row['utilization']:.1%}", wrong])
     return _table("", columns, rows)

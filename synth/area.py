@@ -1,4 +1,8 @@
-"""Area reports: every distinct block is synthesised once and multiplied up the hierarchy."""
+"""Area reports: every distinct block is synthesised once and multiplied up the hierarchy.
+
+Of a chip, the blocks of the networks are synthesised narrow (`synth.networks`), and the module of the chip itself is not: it is
+wires, but for one constant of a few bits added to the stage number of each network block, which is left out.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rtl.blocks import Block
+from rtl.config import ChipConfig
+
 from .blocks import BlockModule, Emitted, Hierarchy
 from .cells import Cells, synthesise
 from .errors import SynthesisError
 from .flows import DEFAULT_FLOW, flow_commands
-from .liberty import load_liberty
+from .liberty import Liberty, load_liberty
+from .networks import network_areas, network_blocks, network_shares, synthesise_network_block
 from .yosys import yosys_version
 
 Progress = Callable[[str], None]
 
 _BARE_MAC = Path(__file__).with_name("bare_mac.v")
+# Kinds that are nothing but wires between blocks.
+_WIRING_KINDS = frozenset({"chip"})
 
 
 def area_report(
@@ -53,6 +63,10 @@ def area_report(
         Area of one whole array, per multiplier, in bare MACs; None where the report holds no array.
     ``pod_overhead``
         (pod - array) / array; None where the report holds no pod.
+    ``chip``
+        None but for a whole chip. ``pods``; ``pod_area``: logic of one pod; ``kinds``: for each kind of block, all of it:
+        ``instances``, ``area``, ``share``, ``area_per_pod``, ``sram_bits``, ``sram_bits_per_pod``; ``networks``: for x, w, p, y and
+        all of them, what `network_shares` gives.
     ``library``, ``unit``, ``flow``, ``flow_name``
         Name of the library, unit of the areas, the Yosys commands and the name of the flow.
     """
@@ -61,7 +75,9 @@ def area_report(
     hierarchy = Hierarchy(emitted)
     roots = hierarchy.select(block)
     counts = hierarchy.count(roots)
-    logic = [name for name in counts if not hierarchy[name].sram_bits]
+    logic = [name for name in counts if not hierarchy[name].sram_bits and hierarchy[name].kind not in _WIRING_KINDS]
+    config = _chip_config(emitted)
+    wide = _network_modules(config)
 
     mac = BlockModule("bare_mac", "bare_mac", _BARE_MAC.read_text(), {}, 0)
     steps = [(mac, "\n"), *((hierarchy[name], hierarchy.boxes(name)) for name in logic)]
@@ -72,7 +88,10 @@ def area_report(
     for step, (module, boxes) in enumerate(steps, 1):
         if progress:
             progress(f"synthesising {module.name} ({step} of {len(steps)})")
-        found[module.name] = synthesise(module, boxes, flow=flow, liberty=cells)
+        if module.name in wide:
+            found[module.name] = synthesise_network_block(wide[module.name], flow=flow, liberty=cells)
+        else:
+            found[module.name] = synthesise(module, boxes, flow=flow, liberty=cells)
     bare_mac = found.pop(mac.name)
 
     whole = _with_children(hierarchy, counts, found)
@@ -94,6 +113,48 @@ def area_report(
         "sequential_area": round(sum(found[name].sequential_area * counts[name] for name in logic), 2),
         "sram_bits": sum(row["sram_bits"] for row in blocks.values()),
         "blocks": blocks,
+        "chip": _chip(config, blocks, found, whole[pod], total) if config and pod and block is None else None,
+    }
+
+
+def pod_area(emitted: Emitted, *, flow: str, liberty: Liberty) -> float:
+    """Area of all logic of an emitted design that has no networks, such as a pod; as its `area_report` would say."""
+    hierarchy = Hierarchy(emitted)
+    counts = hierarchy.count([hierarchy.top])
+    logic = [name for name in counts if not hierarchy[name].sram_bits]
+    return sum(counts[name] * synthesise(hierarchy[name], hierarchy.boxes(name), flow=flow, liberty=liberty).area for name in logic)
+
+
+def _chip_config(emitted: Emitted) -> ChipConfig | None:
+    """The configuration of a chip of several pods; None for anything else."""
+    content = emitted.sidecar.get("config", {})
+    return ChipConfig.from_dict(content) if content.get("pods", 1) > 1 else None
+
+
+def _network_modules(config: ChipConfig | None) -> dict[str, Block]:
+    if config is None:
+        return {}
+    return {found.block.module_name: found.block for blocks in network_blocks(config).values() for found in blocks}
+
+
+def _chip(
+    config: ChipConfig, blocks: dict[str, dict[str, Any]], found: dict[str, Cells], pod: float, total: float
+) -> dict[str, Any]:
+    kinds: dict[str, dict[str, Any]] = {}
+    for row in blocks.values():
+        if row["kind"] not in _WIRING_KINDS:
+            kind = kinds.setdefault(row["kind"], {"instances": 0, "area": 0.0, "sram_bits": 0})
+            for figure in kind:
+                kind[figure] += row[figure]
+    for kind in kinds.values():
+        kind |= {"share": kind["area"] / total if total else 0.0, "area_per_pod": round(kind["area"] / config.pods, 2)}
+        kind["sram_bits_per_pod"] = kind["sram_bits"] // config.pods
+    areas = network_areas(config, lambda block: found[block.module_name].area)
+    return {
+        "pods": config.pods,
+        "pod_area": round(pod, 2),
+        "kinds": kinds,
+        "networks": network_shares(areas, pods=config.pods, pod_area=pod, chip_area=total),
     }
 
 

@@ -56,9 +56,13 @@ def test_presets(cli: Cli) -> None:
     assert listed.code == 0
     assert listed.report == {"presets": {name: load_config(name).to_dict() for name in preset_names()}}
     table = cli("presets").out
-    assert [line.split()[:2] for line in table.splitlines() if line.startswith("pod")] == [
-        [name, "x".join([name.removeprefix("pod")] * 2)] for name in preset_names()
-    ]
+    expected = []
+    for name in preset_names():
+        config = load_config(name)
+        expected.append([name, str(config.pods), f"{config.array.rows}x{config.array.cols}"])
+    rows = [line.split() for line in table.splitlines() if re.match(r"(pod|chip)\d", line)]
+    assert [row[:3] for row in rows] == expected
+    assert {row[-1] for row in rows if row[0].startswith("chip")} == {"network"}
 
 
 def test_version(cli: Cli) -> None:
@@ -197,7 +201,7 @@ def test_lockstep_failure_names_the_place_and_reports_no_figure(cli: Cli, monkey
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["generate", "pod5", "-o", "{tmp}"], "podweave: unknown preset 'pod5'; presets are pod4, pod8, pod16, pod32"),
+        (["generate", "pod5", "-o", "{tmp}"], "podweave: unknown preset 'pod5'; presets are pod4, chip2x4, pod8, pod16, "),
         (["generate", "{tmp}/none.toml", "-o", "{tmp}"], "podweave: configuration file '{tmp}/none.toml' does not exist"),
         (["generate", "{tmp}/bad.toml", "-o", "{tmp}"], "podweave: {tmp}/bad.toml: rows must be between 1 and 256, got 0"),
         (["generate", "pod4", "-o", "{tmp}/bad.toml"], "podweave: [Errno 17] File exists: '{tmp}/bad.toml'"),

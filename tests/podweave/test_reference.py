@@ -170,5 +170,5 @@ def test_refusals() -> None:
         evaluate(graph, held, inputs | {"a": inputs["a"][:1]})
     block = held["block"]
     short = Parameters(block.weights[:1], block.bias, block.multiplier, block.shift)
-    with pytest.raises(WorkloadError, match=r"small: block takes weights of \[\(3, 3, 16, 16\), \(1, 1, 1, 16\)\], got"):
+    with pytest.raises(WorkloadError, match=r"^block takes weights of \[\(3, 3, 16, 16\), \(1, 1, 1, 16\)\], got"):
         evaluate(graph, held | {"block": short}, inputs)

@@ -9,10 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtl.config import PRESET_DIRECTORY, ArrayConfig, ChipConfig, ConfigError, MemoryConfig, PodConfig, load_config, preset_names
+from rtl.config import (
+    PRESET_DIRECTORY,
+    ArrayConfig,
+    ChipConfig,
+    ConfigError,
+    MemoryConfig,
+    NetworkConfig,
+    PodConfig,
+    PostConfig,
+    ProgramConfig,
+    bits,
+    load_config,
+    preset_names,
+)
 
 POD4 = load_config("pod4")
 SMALL = POD4.replace(name="small", rows=2, cols=2, group_rows=1, group_cols=1)
+CHIP = load_config("chip2x4")
+PRESETS = ["pod4", "chip2x4", "pod8", "pod16", "chip4x16", "pod32", "chip16x32", "chip256x32"]
 
 # Field: smallest and largest legal value, and what must change beside it for them to be legal in SMALL.
 RANGES: dict[str, tuple[int, int, dict[str, int]]] = {
@@ -34,6 +49,18 @@ RANGES: dict[str, tuple[int, int, dict[str, int]]] = {
     "latency": (1, 64, {}),
 }
 
+# Likewise for what only chips have.
+CHIP_RANGES: dict[str, tuple[int, int]] = {
+    "pipeline": (1, 8),
+    "parameter_sets": (1, 65536),
+    "tables": (1, 16),
+    "queue_depth": (2, 64),
+    "window_width": (2, 12),
+    "load_jobs": (4, 2**20),
+    "stream_jobs": (4, 2**20),
+    "post_jobs": (4, 2**20),
+}
+
 
 @st.composite
 def legal_configs(draw: st.DrawFn) -> ChipConfig:
@@ -44,6 +71,31 @@ def legal_configs(draw: st.DrawFn) -> ChipConfig:
     values["time_width"] = max(values["time_width"], 13)
     name = draw(st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True))
     return POD4.replace(name=name, **values)
+
+
+@st.composite
+def legal_chips(draw: st.DrawFn) -> ChipConfig:
+    single = draw(legal_configs())
+    pods = 2 ** draw(st.integers(1, 8))
+    rows = draw(st.integers(1, 64))
+    cols = rows * draw(st.integers(1, 256 // rows))
+    rows, cols = draw(st.permutations([rows, cols]))
+    config = ChipConfig(
+        name=single.name,
+        pods=pods,
+        pod=dataclasses.replace(single.pod, array=ArrayConfig(rows=rows, cols=cols, psum_width=single.array.psum_width)),
+        memory=dataclasses.replace(
+            single.memory, latency=None, banks=pods, planes=draw(st.sampled_from([1, 2, 4, 8])), w_words=max(rows, 300)
+        ),
+        network=NetworkConfig(),
+        post=PostConfig(),
+        program=ProgramConfig(),
+    )
+    config = config.replace(**{name: draw(st.integers(low, high)) for name, (low, high) in CHIP_RANGES.items()})
+    try:
+        return config.replace(kind=draw(st.sampled_from(["butterfly", "crossbar"])))
+    except ConfigError:
+        return config
 
 
 @pytest.mark.parametrize(("field", "value"), [(f, v) for f, (low, high, _) in RANGES.items() for v in (low - 1, high + 1)])
@@ -60,8 +112,11 @@ def test_end_of_range_is_legal(field: str, value: int) -> None:
     assert [getattr(owner, field) for owner in owners] == [value]
 
 
-@pytest.mark.parametrize("field", [*RANGES, "pods"])
-@pytest.mark.parametrize("value", [True, 4.0, "4", None])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    # A latency of None is one that is left out.
+    [(f, v) for f in (*RANGES, "pods") for v in (True, 4.0, "4", None) if (f, v) != ("latency", None)],
+)
 def test_what_is_not_an_integer_is_refused(field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"^{field} must be an integer, got {re.escape(repr(value))}$"):
         SMALL.replace(**{field: value})
@@ -74,7 +129,8 @@ def test_what_is_not_an_integer_is_refused(field: str, value: Any) -> None:
         ({"cols": 9, "group_cols": 2}, "cols (9) must be a multiple of group_cols (2)"),
         ({"pods": 0}, "pods must be between 1 and 256, got 0"),
         ({"pods": 257}, "pods must be between 1 and 256, got 257"),
-        ({"pods": 2}, "pods must be 1 until the butterfly network is there to connect more, got 2"),
+        ({"pods": 2}, "table [network] is missing: a chip of 2 pods needs it"),
+        ({"latency": None}, "memory latency is missing: one pod without a network needs it"),
         ({"rows": 8, "w_words": 7}, "w_words (7) must hold at least one weight tile of rows (8) words"),
         # Request to write: 20 + (2 + 2) + 1 cycles; 8 * (8 + 25) = 264.
         (
@@ -93,6 +149,119 @@ def test_illegal_combination_is_refused(changes: dict[str, Any], sentence: str) 
         SMALL.replace(**changes)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [(f, v) for f, (low, high) in CHIP_RANGES.items() for v in (low - 1, low, high, high + 1)]
+)
+def test_ranges_of_a_chip(field: str, value: int) -> None:
+    low, high = CHIP_RANGES[field]
+    if low <= value <= high:
+        config = CHIP.replace(**{field: value})
+        owners = [n for n in (config.network, config.post, config.program) if field in {f.name for f in dataclasses.fields(n)}]  # type: ignore[arg-type]
+        assert [getattr(owner, field) for owner in owners] == [value]
+    else:
+        with pytest.raises(ConfigError, match=f"^{field} must be between {low} and {high}, got {value}$"):
+            CHIP.replace(**{field: value})
+
+
+@pytest.mark.parametrize("field", CHIP_RANGES)
+@pytest.mark.parametrize("value", [True, 4.0, "4", None])
+def test_what_is_not_an_integer_is_refused_for_chips(field: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"^{field} must be an integer, got {re.escape(repr(value))}$"):
+        CHIP.replace(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        *(({"pods": pods}, f"pods must be a power of two, got {pods}") for pods in (3, 6, 255)),
+        ({"pods": 1}, "table [network] is only for chips of 2 or more pods, got pods = 1"),
+        ({"latency": 3}, "memory latency must be left out: the network of a chip gives it, got 3"),
+        ({"banks": 1}, "banks (1) must be as many as pods (2)"),
+        ({"pods": 4}, "banks (2) must be as many as pods (4)"),
+        *(({"planes": planes}, f"planes must be 1, 2, 4 or 8, got {planes}") for planes in (3, 5, 6, 7)),
+        *(
+            (
+                {"rows": rows, "cols": cols},
+                f"of rows ({rows}) and cols ({cols}) one must be a multiple of the other: outputs become activations",
+            )
+            for rows, cols in ((6, 4), (4, 6), (10, 4))
+        ),
+        ({"kind": "mesh"}, "network kind must be one of butterfly, crossbar, got 'mesh'"),
+        ({"kind": None}, "network kind must be one of butterfly, crossbar, got None"),
+        # 64 inputs of 32 sums of 32 bits, 1 bit of address, 6 of the bank, 4 more.
+        (
+            {"pods": 64, "banks": 64, "cols": 32, "kind": "crossbar", "p_words": 2},
+            "a crossbar may have 65536 bits of inputs; the one for partial sums has 66240",
+        ),
+        ({"rows": 16, "w_words": 15}, "w_words (15) must hold at least one weight tile of rows (16) words"),
+        # Request to write: 2 * 1 + 1 + (8 + 8) + 1 cycles; 8 * (16 + 20) = 288.
+        (
+            {"rows": 16, "cols": 16, "time_width": 8},
+            "time_width (8) is too small: an epoch of 2**time_width cycles must hold at least "
+            "8 weight loads with their latency (288 cycles)",
+        ),
+    ],
+)
+def test_illegal_chip_is_refused(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
+        CHIP.replace(**changes)
+
+
+def test_limits_of_chips_are_legal() -> None:
+    for rows, cols in ((12, 4), (4, 12), (2, 2), (4, 4)):
+        config = CHIP.replace(rows=rows, cols=cols)
+        assert config.post_lanes == min(rows, cols)
+    # 64 * (31 * 32 + 22 + 6 + 4) = 65536.
+    full = {"rows": 31, "cols": 31, "group_rows": 1, "group_cols": 1, "p_words": 2**22}
+    assert CHIP.replace(pods=64, banks=64, kind="crossbar", **full).network == NetworkConfig(kind="crossbar")
+    assert CHIP.replace(pods=256, banks=256, cols=256, p_words=2**22).pods == 256
+
+
+@pytest.mark.parametrize(("table", "kind"), [("network", NetworkConfig), ("post", PostConfig), ("program", ProgramConfig)])
+def test_tables_of_chips_are_for_chips(table: str, kind: type) -> None:
+    with pytest.raises(ConfigError, match=rf"^table \[{table}\] is missing: a chip of 2 pods needs it$"):
+        dataclasses.replace(CHIP, **{table: None})
+    with pytest.raises(ConfigError, match=rf"^table \[{table}\] is only for chips of 2 or more pods, got pods = 1$"):
+        dataclasses.replace(POD4, **{table: kind()})
+    assert getattr(POD4, table) is None
+    text = CHIP.to_toml()
+    start = text.index(f"[{table}]")
+    end = text.find("\n[", start)
+    without = text[:start] + (text[end:] if end >= 0 else "")
+    with pytest.raises(ConfigError, match=rf"^table \[{table}\] is missing: a chip of 2 pods needs it$"):
+        ChipConfig.from_toml(without)
+    # An empty table is one of defaults.
+    assert getattr(ChipConfig.from_toml(f"{without}\n[{table}]\n"), table) == kind()
+
+
+@pytest.mark.parametrize(
+    ("pods", "layers"),
+    [(2, (1,)), (4, (2,)), (8, (3,)), (16, (4,)), (32, (3, 2)), (64, (3, 3)), (128, (4, 3)), (256, (4, 4))],
+)
+def test_network_by_hand(pods: int, layers: tuple[int, ...]) -> None:
+    config = CHIP.replace(pods=pods, banks=pods)
+    assert config.network_layers == layers
+    assert config.network_latency == bits(pods) == sum(layers)
+    assert config.read_latency == 2 * bits(pods) + 1
+    # Layers have registers between them, whatever fits into one stretch.
+    assert config.replace(pipeline=8).network_latency == len(layers)
+    assert config.replace(kind="crossbar").network_latency == config.network_latency
+
+
+def test_derived_values_of_chips_by_hand() -> None:
+    small, large, largest = load_config("chip2x4"), load_config("chip16x32"), load_config("chip256x32")
+    # Four stages, a register after every second; 2 + 2 groups; one level of host registers for every factor of 16 nodes.
+    names = ("network_latency", "read_latency", "write_latency", "host_levels", "host_read_latency", "epoch_overhead", "post_lanes")
+    assert [getattr(small, name) for name in names] == [1, 3, 8, 1, 5, 8, 4]
+    assert [getattr(large, name) for name in names] == [2, 5, 10, 1, 5, 9, 32]
+    assert [getattr(largest, name) for name in names] == [4, 9, 14, 2, 7, 13, 32]
+    assert CHIP.replace(pods=32, banks=32, pipeline=2).network_latency == 3
+    assert CHIP.replace(pods=128, banks=128, pipeline=3).network_latency == 3
+    assert CHIP.replace(pods=32, banks=32).host_levels == 2
+    assert POD4.read_latency == POD4.memory.latency == 3
+    assert [bits(count) for count in (1, 2, 3, 4, 5, 256)] == [0, 1, 2, 2, 3, 8]
+
+
 def test_limits_of_combinations_are_legal() -> None:
     assert SMALL.replace(rows=8, w_words=8).memory.w_words == 8
     # 8 * (8 + 19 + 4 + 1) = 256.
@@ -101,7 +270,9 @@ def test_limits_of_combinations_are_legal() -> None:
 
 
 def test_configurations_are_frozen_and_keyword_only() -> None:
-    for node, field in ((POD4, "name"), (POD4.pod, "count_width"), (POD4.array, "rows"), (POD4.memory, "banks")):
+    nodes: list[tuple[Any, str]] = [(POD4, "name"), (POD4.pod, "count_width"), (POD4.array, "rows"), (POD4.memory, "banks")]
+    nodes += [(CHIP.network, "kind"), (CHIP.post, "tables"), (CHIP.program, "load_jobs")]
+    for node, field in nodes:
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(node, field, 1)
     with pytest.raises(TypeError, match="positional"):
@@ -121,6 +292,11 @@ def test_replace_reaches_every_level_and_leaves_the_original() -> None:
     assert (changed.memory.latency, changed.memory.p_words) == (2, 99)
     assert changed.replace(name="pod4", rows=4, accumulator_rows=16, latency=3, p_words=1024) == POD4
     assert POD4.to_dict() == before
+    chip = CHIP.replace(pods=4, banks=4, kind="crossbar", tables=7, queue_depth=5, post_jobs=9)
+    assert (chip.network, chip.post) == (NetworkConfig(kind="crossbar"), dataclasses.replace(CHIP.post, tables=7, queue_depth=5))
+    assert chip.program == dataclasses.replace(CHIP.program, post_jobs=9)
+    with pytest.raises(ConfigError, match=r"^unknown configuration fields: pipeline$"):
+        POD4.replace(pipeline=2)
     with pytest.raises(ConfigError, match=r"^unknown configuration fields: bogus, colls$"):
         POD4.replace(colls=4, rows=4, bogus=1)
 
@@ -146,12 +322,14 @@ def test_max_reduction_is_the_last_that_cannot_wrap(width: int) -> None:
 
 
 def test_presets() -> None:
-    assert preset_names() == ["pod4", "pod8", "pod16", "pod32"]
+    assert preset_names() == PRESETS
     assert {path.stem for path in PRESET_DIRECTORY.iterdir()} == set(preset_names())
     for name in preset_names():
         config = load_config(name)
-        size = int(name.removeprefix("pod"))
-        group = min(size, 16)
+        pods, size = map(int, re.fullmatch(r"(?:pod|chip(\d+)x)(\d+)", name).groups(1))  # type: ignore[union-attr]
+        assert (config.pods, config.memory.banks if pods > 1 else 1) == (pods, pods)
+        # The smallest chip shows what happens between groups.
+        group = 2 if name == "chip2x4" else min(size, 16)
         assert config.name == name
         assert (config.array.rows, config.array.cols) == (size, size)
         assert (config.array.group_rows, config.array.group_cols) == (group, group)
@@ -170,9 +348,19 @@ def test_any_legal_configuration_survives_toml_and_dict(config: ChipConfig) -> N
     content = config.to_dict()
     assert ChipConfig.from_dict(content) == config
     assert content == config.to_dict()
+    assert not {"network", "post", "program"} & content.keys()
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(legal_chips())
+def test_any_legal_chip_survives_toml_and_dict(config: ChipConfig) -> None:
+    assert ChipConfig.from_toml(config.to_toml()) == config
+    assert ChipConfig.from_dict(config.to_dict()) == config
+    assert "latency" not in config.to_dict()["memory"]
 
 
 PATHS = {(): "the top level", ("pod",): "table [pod]", ("pod", "array"): "table [pod.array]", ("memory",): "table [memory]"}
+PATHS |= {(name,): f"table [{name}]" for name in ("network", "post", "program")}
 
 
 def at(content: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
@@ -188,10 +376,13 @@ def at(content: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
         (("pod",), "accumulator_rows, load_queue_depth, stream_queue_depth, time_width, count_width"),
         (("pod", "array"), "rows, cols, group_rows, group_cols, psum_width"),
         (("memory",), "banks, planes, x_words, w_words, p_words, latency"),
+        (("network",), "kind, pipeline"),
+        (("post",), "parameter_sets, tables, queue_depth, window_width"),
+        (("program",), "load_jobs, stream_jobs, post_jobs"),
     ],
 )
 def test_unknown_key_is_refused_at_every_table(path: tuple[str, ...], allowed: str) -> None:
-    content = POD4.to_dict()
+    content = CHIP.to_dict()
     at(content, path)["colour"] = 3
     with pytest.raises(ConfigError, match=f"^unknown key 'colour' in {re.escape(PATHS[path])}; allowed: {allowed}$"):
         ChipConfig.from_dict(content)
@@ -217,9 +408,17 @@ def test_missing_key_is_refused(path: tuple[str, ...], key: str) -> None:
 
 def test_every_other_key_may_be_left_out() -> None:
     text = 'name = "least"\n[pod.array]\nrows = 2\ncols = 3\n[memory]\nx_words = 9\nw_words = 9\np_words = 9\n'
-    config = ChipConfig.from_toml(text)
+    with pytest.raises(ConfigError, match=r"^memory latency is missing: one pod without a network needs it$"):
+        ChipConfig.from_toml(text)
+    config = ChipConfig.from_toml(text + "latency = 3\n")
     assert (config.pods, config.array.group_rows, config.array.psum_width, config.memory.banks) == (1, 1, 32, 1)
     assert config.pod == PodConfig(array=ArrayConfig(rows=2, cols=3))
+
+
+@pytest.mark.parametrize("table", ["network", "post", "program"])
+def test_wrong_table_of_a_chip_is_refused(table: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^\[{table}\] must be a table, got 7$"):
+        ChipConfig.from_dict(CHIP.to_dict() | {table: 7})
 
 
 @pytest.mark.parametrize("path", [("pod",), ("pod", "array"), ("memory",)])
@@ -261,5 +460,5 @@ def test_load_config_names_the_file_that_it_refuses(tmp_path: Path, content: byt
 
 @pytest.mark.parametrize("name", ["pod5", "POD4", "", "pod4.tml", "../presets/pod4"])
 def test_unknown_preset_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"^unknown preset {name!r}; presets are pod4, pod8, pod16, pod32"):
+    with pytest.raises(ConfigError, match=f"^unknown preset {name!r}; presets are {', '.join(PRESETS)} "):
         load_config(name)

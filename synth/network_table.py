@@ -1,0 +1,70 @@
+"""The networks of chips of many sizes beside the area of their pods."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from rtl.blocks import Block
+from rtl.config import ChipConfig, ConfigError
+from rtl.emit import emit_block
+from rtl.pod import Pod
+
+from .area import Progress, pod_area
+from .flows import DEFAULT_FLOW
+from .liberty import load_liberty
+from .networks import network_areas, network_shares, synthesise_network_block
+from .yosys import yosys_version
+
+PODS, PLANES, PIPELINES = (16, 64, 256), (1, 2), (1, 2, 3)
+
+
+def network_table(
+    config: ChipConfig,
+    *,
+    pods: tuple[int, ...] = PODS,
+    planes: tuple[int, ...] = PLANES,
+    pipelines: tuple[int, ...] = PIPELINES,
+    liberty: Path | None = None,
+    flow: str = DEFAULT_FLOW,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Area of the networks as shares of pod area, for chips like ``config`` but for pods, planes and stages per register.
+
+    A pod is its logic without SRAM, made for the very chip. Returns, JSON-ready, ``library``, ``unit``, ``flow_name`` and ``rows``,
+    each with ``pods``, ``planes``, ``pipeline``, ``pod_area``, ``networks`` (see `network_shares`) and ``share_of_pod_y_planes``:
+    the share of all networks if only Y had so many planes, and X, W and P one.
+    """
+    if config.pods == 1:
+        raise ConfigError(f"a table of networks is for chips of several pods: {config.name} has one and no network")
+    cells = load_liberty(liberty)
+    if progress:
+        progress("starting Yosys (the first time on a machine takes a minute or two)")
+    yosys_version()
+    known: dict[str, float] = {}
+
+    def area(block: Block) -> float:
+        if block.module_name not in known:
+            known[block.module_name] = synthesise_network_block(block, flow=flow, liberty=cells).area
+        return known[block.module_name]
+
+    rows = []
+    for n, k, pipeline in product(pods, planes, pipelines):
+        if progress:
+            progress(f"synthesising {n} pods, {k} planes, {pipeline} stages per register")
+        chip = config.replace(pods=n, banks=n, planes=k, pipeline=pipeline)
+        pod = pod_area(emit_block(Pod(chip)), flow=flow, liberty=cells)
+        shares = network_shares(network_areas(chip, area), pods=n, pod_area=pod)
+        rest = sum(shares[name]["share_of_pod"] for name in ("x", "w", "p"))
+        rows.append(
+            {
+                "pods": n,
+                "planes": k,
+                "pipeline": pipeline,
+                "pod_area": round(pod, 2),
+                "networks": shares,
+                "share_of_pod_y_planes": rest / k + shares["y"]["share_of_pod"],
+            }
+        )
+    return {"library": cells.name, "unit": cells.unit, "flow_name": flow, "rows": rows}
