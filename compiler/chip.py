@@ -10,45 +10,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from collections.abc import Mapping as MappingType
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtl.config import ChipConfig
 
-from .blocks import lower_node, unit_source
-from .chip_program import ChipProgram, HostUnit, Lowering, WeightTile
+from .blocks import lower_node
+from .chip_program import ChipProgram, Lowering
+from .gang import Gangs, Plan
 from .graph import Graph, Node
 from .jobbook import Jobbook
 from .layers import WorkloadError
-from .lowering import Region
 from .mapping import Mapping, Work, choose
-from .movement import Copies, Fragment, Producer
-from .program import Place
+from .movement import Copies, Producer
 from .storage import Storage
+from .tiling import Box
 
 Progress = Callable[[int, int], None]
 _TRANSIT = 16
-
-
-@dataclass
-class _Plan:
-    """A node on its way through the compiler."""
-
-    index: int
-    node: Node
-    lowering: Lowering
-    host: bool
-    shared: list[tuple[int, int]]
-    """(operand, step) of the K steps whose activations all column tiles share."""
-    own: list[list[tuple[int, int]]]
-    """The other steps of each column tile."""
-    reach: list[dict[int, tuple[int, int]]] = field(default_factory=list)
-
-    def step(self, tile: int, reference: tuple[int, int]):  # noqa: ANN201
-        operand, index = reference
-        return self.lowering.operands[operand].tiles[tile].steps[index]
+"""About the cycles from words that may be read from P banks to a gang that streams them."""
+_USEFUL_DEPTH = 16
+"""Fewer accumulator rows are not worth cutting patches to: sums go to the P banks in every step."""
+_MOST_WORDS = 2048
+"""Words of the largest patch: a single one would keep a pod busy for too long."""
 
 
 def compile_graph(
@@ -73,31 +58,22 @@ class _Compiler:
         self.storage = Storage(config)
         self.book = Jobbook(config)
         self.copies = Copies(graph, config, self.storage, self.book, tables)
-        self.free = np.zeros(config.pods, np.int64)
-        """Per pod, the first cycle in which it may stream."""
-        self.swapped = np.zeros(config.pods, np.int64)
-        """Per pod, from when on weights for the next step may be requested."""
-        self.weights: dict[tuple[int, int, int, int, int], Place] = {}
-        self.weight_tiles: list[WeightTile] = []
-        self.host_units: list[HostUnit] = []
-        self.host_places: dict[tuple, list[Place]] = {}
+        self.gangs = Gangs(graph, config, self.storage, self.book, self.copies)
         self.mappings: dict[tuple, set[tuple[Mapping, tuple[str, ...]]]] = {}
         self.read = {source for node in graph.nodes for operand in node.operands for source in operand.sources}
-        self.depth = config.pod.accumulator_rows
-        self.to_bank = config.write_latency + config.network_latency
 
     def run(self, progress: Progress | None) -> ChipProgram:
         lowerings = [self._lower(node) for node in self.graph.nodes]
         for done, index in enumerate(self._order(), start=1):
-            self._schedule(self._plan(index, self.graph.nodes[index], lowerings[index]))
+            self._schedule(Plan.of(index, self.graph.nodes[index], lowerings[index], self.graph))
             if progress:
                 progress(done, len(self.graph.nodes))
         self.copies.store_outputs()
         return self.book.program(
             self.graph,
             tuple(lowerings),
-            host_units=tuple(self.host_units),
-            weights=tuple(self.weight_tiles),
+            host_units=tuple(self.gangs.host_units),
+            weights=tuple(self.gangs.weights),
             copies=self.copies,
             used=self.storage.used(),
         )
@@ -128,29 +104,7 @@ class _Compiler:
             )
         return lower_node(self.graph, node, self.config.array)
 
-    def _plan(self, index: int, node: Node, lowering: Lowering) -> _Plan:
-        shared: list[tuple[int, int]] = []
-        own: list[list[tuple[int, int]]] = [[] for _ in lowering.tiles]
-        reach: list[dict[int, tuple[int, int]]] = []
-        for number, lowered in enumerate(lowering.operands):
-            walks = [[(s.unit, s.dh, s.dw) for s in tile.steps] for tile in lowered.tiles]
-            if all(walk == walks[0] for walk in walks):
-                shared += [(number, i) for i in range(len(walks[0]))]
-            else:
-                for tile, walk in enumerate(walks):
-                    own[tile] += [(number, i) for i in range(len(walk))]
-            reaches: dict[int, tuple[int, int]] = {}
-            for tile in lowered.tiles:
-                for step in tile.steps:
-                    high, wide = reaches.get(step.unit, (0, 0))
-                    reaches[step.unit] = (max(high, step.dh), max(wide, step.dw))
-            reach.append(reaches)
-        host = all(source in self.graph.inputs for operand in node.operands for source in operand.sources)
-        return _Plan(index, node, lowering, host, shared, own, reach)
-
-    # One node.
-
-    def _schedule(self, plan: _Plan) -> None:
+    def _schedule(self, plan: Plan) -> None:
         node, config = plan.node, self.config
         batch, height, width, _ = node.output
         window = node.window
@@ -172,9 +126,10 @@ class _Compiler:
 
         steps = len(plan.shared) + max(len(steps) for steps in plan.own)
         limit = min(config.memory.p_words, 2**config.pod.count_width - 1)
-        if steps > 1 and self.depth >= 16:
-            limit = min(limit, self.depth)
-        limit = min(limit, 2048)
+        depth = config.pod.accumulator_rows
+        if steps > 1 and depth >= _USEFUL_DEPTH:
+            limit = min(limit, depth)
+        limit = min(limit, _MOST_WORDS)
         ready = self._ready(plan)
         units = len({(o, plan.step(0, (o, s)).unit) for o, s in plan.shared}) if plan.shared else 1
         work = Work(
@@ -187,7 +142,7 @@ class _Compiler:
             ready=ready,
             windowed=window is not None,
             reads=max((self._reads(source) for operand in node.operands for source in operand.sources), default=1),
-fresh=self._fresh(node),
+            fresh=self._fresh(node),
         )
         try:
             mapping = choose(
@@ -197,7 +152,7 @@ fresh=self._fresh(node),
                 limit=limit,
                 streamed=streamed,
                 arriving=arriving,
-                free=self.free,
+                free=self.gangs.free,
                 partition=self.partition,
                 latency=_TRANSIT,
                 room=(self.storage.room("x") - self._output_words(node), self.storage.room("w")),
@@ -221,11 +176,11 @@ fresh=self._fresh(node),
             due = int(ready[row : row + rows, column : column + columns].max()) + _TRANSIT
             for first in rounds:
                 tiles = range(first, min(first + mapping.side, work.tiles))
-                free = self.free.reshape(-1, mapping.block).max(axis=1)
+                free = self.gangs.free.reshape(-1, mapping.block).max(axis=1)
                 # Where the inputs already are, if that is not much later than elsewhere.
                 start = np.maximum(free, due)
                 block = int(np.argmin(start + nearness * self._distance(plan, mapping, patch, blocks)))
-                self._gang(plan, mapping, producer, number, patch, tiles, int(blocks[block]))
+                self.gangs.place(plan, mapping, producer, number, patch, tiles, int(blocks[block]))
         self.copies.producers[node.name] = producer
 
     def _fresh(self, node: Node) -> Callable[[Mapping], float]:
@@ -252,17 +207,16 @@ fresh=self._fresh(node),
         window = None if source in self.graph.inputs else self.copies.producers[source].node.window
         return window.kernel[0] * window.kernel[1] if window else 1
 
-    def _distance(self, plan: _Plan, mapping: Mapping, patch, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _distance(self, plan: Plan, mapping: Mapping, patch: Box, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
         """Words that would have to be sent to each block before it can work on a patch."""
         if not plan.shared:
             return np.zeros(len(blocks), np.int64)
         number, index = plan.shared[0]
         step, operand = plan.step(0, (number, index)), plan.node.operands[number]
-        region = self._region(plan, number, step.unit, patch)
+        region = plan.region(number, step.unit, patch)
         unit = plan.lowering.operands[number].units[step.unit]
         if all(source in self.graph.inputs for source in operand.sources):
-            key = (operand.sources, operand.channels, id(unit), region)
-            banks = [place.bank for place in self.host_places.get(key, ())]
+            banks = self.gangs.host_banks(plan, number, step.unit, region)
         else:
             banks = self.copies.banks_with(operand, unit, region)
         distance = np.full(len(blocks), region.words, np.int64)
@@ -270,7 +224,7 @@ fresh=self._fresh(node),
             distance[bank // mapping.block] = 0
         return distance
 
-    def _ready(self, plan: _Plan) -> NDArray[np.int64]:
+    def _ready(self, plan: Plan) -> NDArray[np.int64]:
         """Per output row and column of the node, the cycle at which its inputs may be read from P banks."""
         node = plan.node
         _, height, width, _ = node.accumulated
@@ -296,225 +250,3 @@ fresh=self._fresh(node),
             parts = [ready[i::sh, j::sw][:high, :wide] for i in range(kh) for j in range(kw)]
             ready = np.max(parts, axis=0)
         return ready
-
-    # One gang.
-
-    def _gang(self, plan: _Plan, mapping: Mapping, producer: Producer, number: int, patch, tiles: range, base: int) -> None:
-        config, side, split = self.config, mapping.side, mapping.split
-        box = self._streamed_box(plan.node, patch)
-        segments, in_order = _segments(box, split)
-        slot = max(_size(s) for s in segments if s)
-        words = _size(box)
-        parts = [plan.shared[len(plan.shared) * k // split : len(plan.shared) * (k + 1) // split] for k in range(split)]
-        own_part = min(range(split), key=lambda k: len(parts[k]))
-        counts = [len(parts[k]) + (max(len(plan.own[t]) for t in tiles) if k == own_part else 0) for k in range(split)]
-        steps = max(counts)
-        local = steps == 1 or self.depth >= (sum(_size(s) for s in segments if s))
-        rows = config.array.rows
-        length = max(words, rows) if local else max(slot * split, rows)
-
-        # Where each step of each pod finds its activations, and from when on.
-        places: dict[tuple[int, int], list[tuple[tuple[int, int], Region, Place, int]]] = {}
-        # Banks of idle pods of the block are in use as well.
-        idle = [pod for pod in range(base, base + mapping.block) if (pod - base) % side >= len(tiles)]
-        earliest_start = max((int(self.free[pod]) for pod in idle), default=0)
-        for part in range(split):
-            lane = range(base + part * side, base + part * side + side)
-            common = [(ref, *self._activations(plan, ref, tiles[0], patch, lane)) for ref in parts[part]]
-            for j, tile in enumerate(tiles):
-                pod = lane[j]
-                refs = list(common)
-                if part == own_part:
-                    # Its own steps first: what all share ends in the same step, and pods read the same words at the same time.
-                    own = [(ref, *self._activations(plan, ref, tile, patch, range(pod, pod + 1))) for ref in plan.own[tile]]
-                    refs = own + refs
-                places[part, j] = refs
-                missing = steps - len(refs)
-                for q, (_, _, _, ready) in enumerate(refs):
-                    earliest_start = max(earliest_start, ready - config.network_latency - (q + missing) * length)
-                if not refs:
-                    earliest_start = max(earliest_start, int(self.free[pod]))
-                else:
-                    offset = missing * length
-                    earliest_start = max(earliest_start, int(self.swapped[pod]) + rows - offset)
-                    # Where every step emits, other parts write into its P bank while it still waits for its first step.
-                    earliest_start = max(earliest_start, int(self.free[pod]) - (offset if local or split == 1 else 0))
-        for name in plan.node.after:
-            if name not in self.graph.inputs:
-                earliest_start = max(earliest_start, self.copies.producers[name].complete)
-        final = earliest_start + (steps - 1) * length
-        if split > 1 or not local:
-            final = self._clear_of_reads(base, side, split, tiles, segments, slot, steps, length, local, final)
-        begin = final - (steps - 1) * length
-        self._emit(plan, mapping, producer, number, patch, box, tiles, base, places, segments, in_order, slot, begin, length, local)
-
-    def _clear_of_reads(self, base, side, split, tiles, segments, slot, steps, length, local, final) -> int:  # noqa: ANN001
-        """A later start of the final step, if words that accumulate would need the read port of a P bank while it is taken."""
-        while True:
-            moved = final
-            for part in range(split):
-                if segments[part] is None:
-                    continue
-                for j in range(len(tiles)):
-                    line = self.copies.p_ports[base + part * side + j]
-                    first = final if local else final - (steps - 1) * length
-                    span = (final - first) + slot * split
-                    found = line.next_free(first + self.to_bank, span)
-                    moved = max(moved, final + found - first - self.to_bank)
-            if moved == final:
-                return final
-            final = moved
-
-    def _emit(  # noqa: ANN001, ANN202
-        self, plan, mapping, producer, number, patch, box, tiles, base, places, segments, in_order, slot, begin, length, local
-    ):
-        book, side, split = self.book, mapping.side, mapping.split
-        steps = max(len(refs) for refs in places.values())
-        final = begin + (steps - 1) * length
-        # Accumulators and P bank rows, segment by segment.
-        row_of = np.concatenate([[0], np.cumsum([_size(s) if s else 0 for s in segments])]).tolist()
-        p_places = {
-            (part, j): self.storage.place("p", range(base + part * side + j, base + part * side + j + 1), _size(segments[part]), plan.node)
-            for part in range(split)
-            if segments[part]
-            for j in range(len(tiles))
-        }
-        touched: set[tuple[int, int]] = set()
-        swapped: set[tuple[int, int, int]] = set()
-        for q in range(steps):
-            start = begin + q * length
-            emits = q == steps - 1 or not local
-            for turn in range(split if emits or not in_order else 1):
-                # Turns of a step that emits are as long in all parts; else one segment follows the other.
-                time = start + (turn * slot if emits else row_of[turn])
-                for part in range(split):
-                    for j, tile in enumerate(tiles):
-                        refs = places[part, j]
-                        index = len(refs) - steps + q
-                        if index < 0:
-                            continue
-                        pod = base + part * side + j
-                        reference, region, place, _ = refs[index]
-                        step = plan.step(tile, reference)
-                        whole = in_order and not emits
-                        target = part ^ turn if emits else turn
-                        segment = box if whole else segments[target]
-                        if segment is None:
-                            continue
-                        swap = (part, j, q) not in swapped
-                        if swap:
-                            swapped.add((part, j, q))
-                            lanes, weights = self._weights(plan, reference, tile, pod)
-                            book.load(pod, time - lanes, lanes, weights)
-                            self.swapped[pod] = time
-                        accumulate, emit = 0, 0
-                        if local and steps > 1 and len(refs) > 1:
-                            accumulate = 1 if index == 0 else 2
-                        if emits:
-                            # One pod at a time writes a segment: who comes first, stores.
-                            emit = 2 if (target, j) in touched else 1
-                            touched.add((target, j))
-                            where = p_places[target, j]
-                        else:
-                            where = Place(0, 0)
-                        book.stream(
-                            pod,
-                            time,
-                            int(swap),
-                            segment,
-                            region,
-                            plan.node.operands[reference[0]].layer,
-                            step,
-                            place,
-                            accumulate,
-                            row_of[0 if whole else target] if local and steps > 1 else 0,
-                            emit,
-                            where,
-                            plan.index,
-                        )
-        end = final + slot * split
-        # The first turn stores; the others need the read port.
-        for part in range(split):
-            if segments[part] is None:
-                continue
-            for j in range(len(tiles)):
-                line = self.copies.p_ports[base + part * side + j]
-                first = final if local else begin
-                if split > 1 or (not local and steps > 1):
-                    line.add(first + self.to_bank, end - first)
-                arrival = final + (split - 1) * slot + self.to_bank
-                fragment = Fragment(segments[part], p_places[part, j], arrival)
-                producer.add(number, patch, tiles[j], fragment, arrival + _size(segments[part]) + 1)
-        self.free[base : base + mapping.block] = end
-
-    def _activations(self, plan: _Plan, reference: tuple[int, int], tile: int, patch, banks: range):  # noqa: ANN202, ANN001
-        """(region, place, ready) of the words that a step streams, in one of ``banks``; has them sent there if they are not."""
-        operand_number = reference[0]
-        operand = plan.node.operands[operand_number]
-        step = plan.step(tile, reference)
-        unit = plan.lowering.operands[operand_number].units[step.unit]
-        region = self._region(plan, operand_number, step.unit, patch)
-        if all(source in self.graph.inputs for source in operand.sources):
-            known = self.host_places.setdefault((operand.sources, operand.channels, id(unit), region), [])
-            for place in known:
-                if place.bank in banks:
-                    return region, place, 0
-            place = self.storage.place("x", banks, region.words, plan.node)
-            known.append(place)
-            self.host_units.append(HostUnit(plan.index, operand_number, step.unit, region, place))
-            return region, place, 0
-        place, ready = self.copies.fetch(plan.node, operand, unit, region, banks)
-        return region, place, ready
-
-    def _weights(self, plan: _Plan, reference: tuple[int, int], tile: int, pod: int) -> tuple[int, Place]:
-        operand_number, index = reference
-        operand = plan.node.operands[operand_number]
-        step = plan.step(tile, reference)
-        from_host = all(source in self.graph.inputs for source in operand.sources)
-        lanes = plan.lowering.operands[operand_number].units[step.unit].lanes if from_host else self.config.array.rows
-        key = (plan.index, operand_number, tile, index, pod)
-        place = self.weights.get(key)
-        if place is None:
-            place = self.storage.place("w", range(pod, pod + 1), lanes, plan.node)
-            self.weights[key] = place
-            self.weight_tiles.append(WeightTile(plan.index, operand_number, tile, step, place))
-        return lanes, place
-
-    def _region(self, plan: _Plan, operand: int, unit: int, patch) -> Region:  # noqa: ANN001
-        """Padded input positions that a unit must hold for a patch."""
-        layer = plan.node.operands[operand].layer
-        (image, images), (row, rows), (column, columns) = self._streamed_box(plan.node, patch)
-        (sh, sw), (reach_h, reach_w) = layer.stride, plan.reach[operand][unit]
-        return Region(image, images, row * sh, (rows - 1) * sh + reach_h + 1, column * sw, (columns - 1) * sw + reach_w + 1)
-
-    @staticmethod
-    def _streamed_box(node: Node, patch):  # noqa: ANN001, ANN205
-        """The box of accumulator positions that a patch of outputs needs."""
-        if node.window is None:
-            return patch
-        (kh, kw), (sh, sw) = node.window.kernel, node.window.stride
-        images, (row, rows), (column, columns) = patch
-        return images, (row * sh, (rows - 1) * sh + kh), (column * sw, (columns - 1) * sw + kw)
-
-
-def _size(box) -> int:  # noqa: ANN001
-    return box[0][1] * box[1][1] * box[2][1]
-
-
-def _segments(box, split: int):  # noqa: ANN001, ANN202
-    """A box cut into up to ``split`` boxes, and whether one after the other they are the box in its own order."""
-    counts = [1, 1, 1]
-    left = split
-    for axis in range(3):
-        most = 1 << (box[axis][1].bit_length() - 1)
-        counts[axis] = min(left, most)
-        left //= counts[axis]
-    axes = []
-    for (origin, length), count in zip(box, counts, strict=True):
-        edges = [length * i // count for i in range(count + 1)]
-        axes.append([(origin + a, b - a) for a, b in zip(edges, edges[1:], strict=False)])
-    boxes: list = [(i, r, c) for i in axes[0] for r in axes[1] for c in axes[2]]
-    boxes += [None] * (split - len(boxes))
-    first_long = next((axis for axis in range(3) if box[axis][1] > 1), 2)
-    in_order = all(count == 1 for axis, count in enumerate(counts) if axis != first_long)
-    return boxes, in_order

@@ -182,9 +182,7 @@ def with_stored_pools(graph: Graph) -> Graph:
         batch, height, width, channels = node.output
         if node.window and node.window.kernel != (1, 1) and readers.get(node.name) and height * width > 1:
             name = f"{node.name}/stored"
-            layer = Layer(
-                name=name, batch=batch, height=height, width=width, channels=channels, outputs=channels, groups=channels
-            )
+            layer = Layer(name=name, batch=batch, height=height, width=width, channels=channels, outputs=channels, groups=channels)
             nodes.append(Node(name, (Operand((node.name,), layer),), identity=True))
             renamed[node.name] = name
     return Graph(graph.name, graph.inputs, tuple(nodes))

@@ -20,9 +20,14 @@ from .tiling import pieces
 _MOST_PATCHES = 40
 # Of the words that are left on average: banks do not fill evenly.
 _FILL = 0.8
-# Cycles that sending one word of activations takes, all in all: post-processors and wires are never all busy.
-SEND = 1
-EARLY = 0.5
+_SEND = 1
+"""Cycles that sending one word of activations costs: post-processors and wires are never all busy."""
+_EARLY = 0.5
+"""Weight of when gangs end on average: what reads the first patches may start before the last are done."""
+
+
+Words = Callable[[int, int, int], int]
+"""Words for a patch of so many images, rows and columns."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,10 @@ class Mapping:
 class Work:
     """What the choice of a mapping needs to know of a node.
 
-    ``shape``: images, rows, columns of its output. ``shared``, ``own``: K steps of a column tile whose activations all tiles share,
-    and that are its own. ``streamed(images, rows, columns)``: words that a pod streams per step for a patch of that size;
-    ``arriving``: words of one unit of activations for such a patch. ``ready``: per output row and column, when its inputs are there.
+    ``shape``: images, rows, columns of its output. ``tiles``: column tiles. ``shared``, ``own``: K steps of a column tile whose
+    activations all tiles share, and that are its own. ``units``: units of activations that are sent to it; ``held``: that it
+    keeps in X banks. ``ready``: per output row and column, when its inputs are there. ``windowed``: windows are reduced.
+    ``reads``: words of P banks per word sent. ``fresh``: the share of its inputs that a mapping does not find where it needs them.
     """
 
     shape: tuple[int, int, int]
@@ -85,15 +91,14 @@ class Work:
     fresh: Callable[[Mapping], float] = lambda _: 1.0
 
 
-def patch_sizes(
-    shape: tuple[int, int, int], limit: int, partition: int | None, streamed: _Streamed
-) -> Iterator[tuple[int, int, int]]:
+def patch_sizes(shape: tuple[int, int, int], limit: int, partition: int | None, streamed: Words) -> Iterator[tuple[int, int, int]]:
     """Sizes of patches worth trying: whole images, bands of rows, pieces of rows, all within ``limit`` streamed words.
 
     ``partition``: words to aim at instead of trying sizes; 0: as many as the limit allows.
     """
     images, rows, columns = shape
     sizes: set[tuple[int, int, int]] = set()
+    size: tuple[int, int, int]
     widths = sorted({-(-columns // n) for n in range(1, min(columns, 24) + 1)})
     heights = sorted({-(-rows // n) for n in range(1, min(rows, 48) + 1)})
     for width in widths:
@@ -101,12 +106,10 @@ def patch_sizes(
             if streamed(1, height, width) <= limit:
                 sizes.add((1, height, width))
     if images > 1 and streamed(1, rows, columns) <= limit:
-        for n in range(1, images + 1):
-            size = -(-images // n)
-            if streamed(size, rows, columns) <= limit:
-                sizes.add((size, rows, columns))
-                if n > 64:
-                    break
+        for n in range(1, min(images, _MOST_PATCHES) + 1):
+            together = -(-images // n)
+            if streamed(together, rows, columns) <= limit:
+                sizes.add((together, rows, columns))
     if not sizes:
         # Very wide or high: pieces of one row.
         width = columns
@@ -119,7 +122,8 @@ def patch_sizes(
         target = partition or limit
         fitting = [size for size in ordered if streamed(*size) <= target] or ordered
         most = max(streamed(*size) for size in fitting)
-        yield min((size for size in fitting if streamed(*size) > 0.8 * most), key=lambda size: (_waste(shape, size), -streamed(*size)))
+        large = [size for size in fitting if streamed(*size) > 0.8 * most]
+        yield min(large, key=lambda size: (_waste(shape, size), -streamed(*size)))
         return
     # One of each count of patches, the best shaped.
     seen: dict[int, tuple[int, int, int]] = {}
@@ -142,21 +146,14 @@ def _edge(size: tuple[int, int, int]) -> float:
     return (size[1] + 2) * (size[2] + 2) / (size[1] * size[2])
 
 
-class _Streamed:
-    """Words that a patch streams per step, and that one unit of activations of it has."""
-
-    def __call__(self, images: int, rows: int, columns: int) -> int:
-        raise NotImplementedError
-
-
 def choose(
     work: Work,
     *,
     pods: int,
     rows: int,
     limit: int,
-    streamed: _Streamed,
-    arriving: _Streamed,
+    streamed: Words,
+    arriving: Words,
     free: NDArray[np.int64],
     partition: int | None,
     latency: int,
@@ -164,8 +161,8 @@ def choose(
 ) -> Mapping:
     """The mapping with which the node ends first and takes the least of the pods' time, by a simulation of its gangs.
 
-    ``room``: words left in an X and a W bank, on average. ``free``: when each pod is free. ``rows``: cycles that a weight load takes. ``latency``: cycles from the end of a gang's
-    inputs to its start.
+    ``room``: words left in an X and a W bank, on average. ``free``: when each pod is free. ``rows``: cycles that a weight load
+    takes. ``latency``: cycles from the end of a gang's inputs to its start.
     """
     best: tuple[float, Mapping] | None = None
     steps = work.shared + work.own
@@ -195,7 +192,7 @@ def choose(
                         finish, mean = _simulate(free, side * split, ready, rounds, span)
                     # Other gangs of a patch mostly go where its inputs are, unless there are blocks with nothing to do.
                     usual = 1 if near else min(rounds, max(1, blocks // len(patches)))
-                    cost = finish + mean + SEND * incoming * split * len(patches) * usual / pods
+                    cost = finish + mean + _SEND * incoming * split * len(patches) * usual / pods
                     # What may not fit is only taken if nothing does: the excess decides then.
                     copies = 1 if near else min(rounds, blocks)
                     stored = -(-work.held // split) * area * split * len(patches) * copies / pods
@@ -226,7 +223,7 @@ def _simulate(free: NDArray[np.int64], block: int, ready: list[int], rounds: int
             finish = max(finish, start + length)
             total += start + length
     # What reads the first patches may start when they are done.
-    return finish, sum(blocks) / len(blocks) + EARLY * total / (len(ready) * rounds)
+    return finish, sum(blocks) / len(blocks) + _EARLY * total / (len(ready) * rounds)
 
 
 def _patch_ready(ready: NDArray[np.int64], patches: Patches) -> list[int]:

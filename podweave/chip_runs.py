@@ -27,7 +27,7 @@ from compiler.layers import WorkloadError
 from golden.cycle.chip import ChipFigures, ChipGeometry, chip_figures
 from rtl.config import ChipConfig
 from tb.chip_bench import ChipBench
-from tb.chip_task import EpochResult, Readback, SimpleEpoch
+from tb.chip_task import ChipEpoch, EpochResult, Readback, SimpleEpoch
 from tb.simulate import SimulationError
 
 from .digits import digits_graph, digits_parameters, test_images
@@ -231,7 +231,7 @@ def run_networks(
     wall = {"compile": clock() - began}
     began = clock()
     figures = [predict(program) for program, _ in compiled]
-    epochs = [epoch_of(program, job, tables) for (program, tables), job in zip(compiled, jobs, strict=True)]
+    epochs: list[ChipEpoch] = [epoch_of(program, job, tables) for (program, tables), job in zip(compiled, jobs, strict=True)]
     wall["model"] = clock() - began
     if bench is None:
         progress("emitting Verilog")

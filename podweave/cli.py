@@ -41,7 +41,9 @@ JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the re
 PerLayer = Annotated[bool, typer.Option("--per-layer", help="Chips: each layer alone, its inputs loaded by the host.")]
 Partition = Annotated[
     int | None,
-    typer.Option(min=0, help="Chips: words a pod streams per weight tile (SOSA: the rows); 0: all that fit; chosen per layer by default."),
+    typer.Option(
+        min=0, help="Chips: words a pod streams per weight tile (SOSA: the rows); 0: all that fit; chosen per layer by default."
+    ),
 ]
 Plot = Annotated[Path | None, typer.Option("--plot", help="Draw the pod's activity over time (.svg, .png or .pdf).")]
 
@@ -131,7 +133,9 @@ def run(
     chosen = load_config(config)
     if chosen.pods > 1:
         if check != "result":
-            raise typer.BadParameter("lockstep is for one pod; a chip's results, cycles and counters are compared", param_hint="--check")
+            raise typer.BadParameter(
+                "lockstep is for one pod; a chip's results, cycles and counters are compared", param_hint="--check"
+            )
         if host not in ("backdoor", "port"):
             raise typer.BadParameter(f"{host!r} is not backdoor or port", param_hint="--host")
         _make_folders(waves, plot, json_file)
@@ -193,9 +197,7 @@ def _run_chip(
     with Progress() as progress:
         jobs = chip_jobs(workload, seed, per_layer=per_layer)
         _check_chip_plot(plot, len(jobs))
-        report, _, programs = run_networks(
-            jobs, config, host=host, seed=seed, partition=partition, waves=waves, progress=progress
-        )
+        report, _, programs = run_networks(jobs, config, host=host, seed=seed, partition=partition, waves=waves, progress=progress)
         if plot:
             from .chip_activity import draw_chip
 

@@ -140,7 +140,7 @@ class Pod(Block):
 
     def _datapath(self, m: Module, load: dict[str, Any], stream: dict[str, Any]) -> Value:
         """Wires memory words through skew, array and accumulators to the write port; returns whether any is under way."""
-        array_config, memory = self.config.array, self.config.memory
+        array_config = self.config.array
         psum = array_config.psum_width
         array = place(m, "array", Array(array_config))
         accumulator = place(

@@ -1,13 +1,13 @@
 """Areas of the networks of a chip, from blocks that switch a few bits of each word.
 
-A butterfly of 16 ports of 1,038 bits has tens of thousands of multiplexers, which would take hours of abc; but all bits of a word go
-the same way. Its area is that of what finds the way plus, for each bit of the words, that of the same multiplexers and registers:
-a straight line over the width. So the block is emitted and synthesised with words of `NARROW` and of `WIDE` bits, and the line
-through the two areas gives that of its own width. Everything else keeps its size: ports, stages, registers, and the payload of reads,
-which switches compare. As nothing else depends on the width, networks share their narrow blocks: P and Y networks, and both layers of
-most networks, need only one pair.
+A butterfly of 16 ports of 1,038 bits has tens of thousands of multiplexers; but all bits of a word go the same way. Its area is
+that of what finds the way plus, for each bit of the words, that of the same multiplexers and registers: a straight line over the
+width. So the block is emitted and synthesised with words of `NARROW` and of `WIDE` bits, and the line through the two areas gives
+that of its own width. Everything else keeps its size: ports, stages, registers, and the payload of reads, which switches compare.
+Write blocks of equal ports and registers then share their narrow blocks, whatever their width: P and Y networks, first and second
+layer.
 
-Held against blocks synthesised as a whole in ``tests/synth/test_networks.py``, which says how well the line fits.
+``tests/synth/test_networks.py`` holds the line against blocks synthesised whole.
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from amaranth.hdl import Module
-
 from rtl.blocks import Block, collecting_placements
 from rtl.butterfly import ReadButterfly, WriteButterfly
 from rtl.config import ChipConfig
 from rtl.crossbar import ReadCrossbar, WriteCrossbar
 from rtl.emit import emit_block
 from rtl.layouts import bits_for_index
-from rtl.network import read_network, write_network
+from rtl.network import ReadNetwork, WriteNetwork
 from rtl.node import p_payload_parts, y_payload_parts
 
 from .blocks import Hierarchy
@@ -52,17 +50,17 @@ def network_blocks(config: ChipConfig) -> dict[str, list[NetworkBlock]]:
     shape |= {"pipeline": config.network.pipeline, "kind": config.network.kind}
     found = {}
     for name in NETWORKS:
-        m = Module()
-        # Only what is placed in it counts; Amaranth would warn of a module that goes nowhere.
-        m._MustUse__used = True
+        network: ReadNetwork | WriteNetwork
+        if name in ("x", "w"):
+            words, lanes = (memory.x_words, array.rows) if name == "x" else (memory.w_words, array.cols)
+            sizes = {"payload": bits_for_index(words), "data": 8 * lanes, "turnaround": config.bank_latency}
+            network = ReadNetwork(**sizes, **shape)
+        else:
+            network = WriteNetwork(payload=sum(p_payload_parts(config) if name == "p" else y_payload_parts(config)), **shape)
         with collecting_placements() as placed:
-            if name in ("x", "w"):
-                words, lanes = (memory.x_words, array.rows) if name == "x" else (memory.w_words, array.cols)
-                sizes = {"payload": bits_for_index(words), "data": 8 * lanes, "turnaround": config.bank_latency}
-                read_network(m, name, **sizes, **shape)
-            else:
-                parts = p_payload_parts(config) if name == "p" else y_payload_parts(config)
-                write_network(m, name, payload=sum(parts), **shape)
+            # Only what it places counts, which is why it may be too wide for a module. Amaranth would warn of what is not used.
+            network.elaborate(None)._MustUse__used = True
+        network._MustUse__used = True
         blocks = {block.module_name: block for block in placed}
         counts = Counter(block.module_name for block in placed)
         found[name] = [NetworkBlock(block, counts[module]) for module, block in blocks.items()]
@@ -77,16 +75,21 @@ def word_width(block: Block) -> int:
 
 def with_width(block: Block, bits: int) -> Block:
     """The same block for words of so many bits."""
+    made: Block
     if isinstance(block, ReadButterfly):
-        return ReadButterfly(
+        made = ReadButterfly(
             stages=block.stages, payload=block.payload, data=bits, pipeline=block.pipeline, turnaround=block.turnaround
         )
-    if isinstance(block, WriteButterfly):
-        return WriteButterfly(stages=block.stages, payload=bits, pipeline=block.pipeline)
-    if isinstance(block, ReadCrossbar):
-        return ReadCrossbar(ports=block.ports, payload=block.payload, data=bits, depth=block.depth, turnaround=block.turnaround)
-    assert isinstance(block, WriteCrossbar)
-    return WriteCrossbar(ports=block.ports, payload=bits, depth=block.depth)
+    elif isinstance(block, WriteButterfly):
+        made = WriteButterfly(stages=block.stages, payload=bits, pipeline=block.pipeline)
+    elif isinstance(block, ReadCrossbar):
+        made = ReadCrossbar(ports=block.ports, payload=block.payload, data=bits, depth=block.depth, turnaround=block.turnaround)
+    else:
+        assert isinstance(block, WriteCrossbar)
+        made = WriteCrossbar(ports=block.ports, payload=bits, depth=block.depth)
+    # Amaranth would warn of one that is never elaborated because its area is known.
+    made._MustUse__used = True
+    return made
 
 
 def on_the_line(block: Block, whole: Callable[[Block], Cells]) -> Cells:

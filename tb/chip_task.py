@@ -37,13 +37,20 @@ class ChipEpoch(Protocol):
     bias (cols,), multiplier (cols,), shift (cols,)). ``tables``: (table, int8 (256,)), for all post-processors.
     """
 
-    loads: Jobs
-    streams: Jobs
-    posts: Jobs
-    x_image: Sequence[Words]
-    w_image: Sequence[Words]
-    parameters: Sequence[Parameters]
-    tables: Sequence[tuple[int, NDArray[np.int8]]]
+    @property
+    def loads(self) -> Jobs: ...
+    @property
+    def streams(self) -> Jobs: ...
+    @property
+    def posts(self) -> Jobs: ...
+    @property
+    def x_image(self) -> Sequence[Words]: ...
+    @property
+    def w_image(self) -> Sequence[Words]: ...
+    @property
+    def parameters(self) -> Sequence[Parameters]: ...
+    @property
+    def tables(self) -> Sequence[tuple[int, NDArray[np.int8]]]: ...
 
 
 @dataclass
