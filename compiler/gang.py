@@ -97,8 +97,8 @@ class _Gang:
     """A block of pods, from ``base`` on, that computes ``tiles`` of one patch.
 
     ``segments``: the box in as many pieces as there are parts of K; each is summed up in the P bank of one part, and the parts
-    take turns of ``slot`` cycles at them. ``in_order``: one after the other, they are the box in its own order. ``local``: sums stay in
-    the pods until the last step; else every step emits. ``length``: cycles from step to step. ``sources``: by (part, tile).
+    take turns of ``slot`` cycles at them. ``in_order``: one after the other, they are the box in its own order. ``local``: sums
+    stay in the pods until the last step; else every step emits. ``length``: cycles from step to step. ``sources``: by (part, tile).
     """
 
     plan: Plan

@@ -54,7 +54,7 @@ class Jobbook:
         where: Place,
         node: int,
     ) -> None:
-        """Stream a box of output positions of a layer, reading ``region`` at ``place``; P words of the box lie at ``where`` in its order."""
+        """Stream a box of output positions of a layer, reading ``region`` at ``place``; its P words lie at ``where``, in order."""
         (image, n2), (top, n1), (left, n0) = box
         (sh, sw), counts = layer.stride, (n0, n1, n2)
         base = ((image - region.image) * region.height + top * sh - region.top + step.dh) * region.width
@@ -139,7 +139,8 @@ class Jobbook:
             if count.max() > limit:
                 unit = int(count.argmax())
                 raise WorkloadError(
-                    f"the program has {count.max()} jobs for the store of unit {unit}, {count.max() - limit} more than {name} ({limit})"
+                    f"the program has {count.max()} jobs for the store of unit {unit}, {count.max() - limit} more than {name} "
+                    f"({limit})"
                 )
         config = self.config
         # When the last word of each kind of job has left the unit; a node is busy until then.

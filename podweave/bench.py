@@ -20,11 +20,23 @@ from tb.pod_bench import PodBench
 from tb.pod_task import Task
 from tb.toolchain import find_toolchain
 
+from .chip_runs import chip_graphs, chip_jobs, compile_network, predict, run_networks
 from .runs import random_data
 
 Progress = Callable[[str], None]
 PRESETS = ("pod4", "pod16", "pod32")
 # A layer per preset that keeps the simulator busy for about a second.
+# Banks and stores in which whole networks with all their weights fit.
+AMPLE = {
+    "x_words": 16384,
+    "w_words": 65536,
+    "p_words": 8192,
+    "parameter_sets": 1024,
+    "load_jobs": 65536,
+    "stream_jobs": 65536,
+    "post_jobs": 65536,
+}
+ENCODER = "Encoder-1-"
 WORKLOADS = {"pod4": "gemm:1024x256x32", "pod16": "gemm:1024x1024x64", "pod32": "gemm:3136x576x256"}
 
 
@@ -107,13 +119,55 @@ def bench_simulation(repeat: int, progress: Progress) -> list[dict[str, Any]]:
     return rows
 
 
-BENCHES = {"emit": bench_emit, "build": bench_build, "simulation": bench_simulation}
+def bench_model(repeat: int, progress: Progress) -> list[dict[str, Any]]:
+    """Compiler and exact model of a chip: a whole network, from graph to program to cycles and counters."""
+    rows = []
+    for preset, network in (("chip4x16", "digits"), ("chip256x32", "bert_medium_100"), ("chip256x32", "resnet50_299")):
+        config = load_config(preset)
+        (graph,) = chip_graphs(network)
+        if network != "digits":
+            config = config.replace(**AMPLE)
+        began = time.perf_counter()
+        program, _ = compile_network(graph, config, progress=progress)
+        compiled = time.perf_counter() - began
+        seconds = []
+        for number in range(repeat):
+            progress(f"modelling {network} ({number + 1}/{repeat})")
+            began = time.perf_counter()
+            figures = predict(program)
+            seconds.append(time.perf_counter() - began)
+        row = {"preset": preset, "network": network, "cycles": figures.cycles}
+        rows.append(row | {"compile_s": compiled, "model_s": statistics.median(seconds)})
+    return rows
+
+
+def bench_chip(repeat: int, progress: Progress) -> list[dict[str, Any]]:
+    """The largest chip: 256 pods of 32x32 emitted, built, and running the GEMMs of one encoder layer of BERT medium in RTL."""
+    del repeat
+    config = load_config("chip256x32")
+    jobs = [job for job in chip_jobs("bert_medium_100", 0, per_layer=True) if job.graph.name.startswith(ENCODER)]
+    report, *_ = run_networks(jobs, config, progress=progress)
+    keys = ("verdict", "mismatches", "cycles", "predicted_cycles", "sim_cycles_per_s")
+    wall = report["wall_s"]
+    row = {"preset": config.name, "layers": len(jobs)} | {key: report[key] for key in keys}
+    return [row | {"emit_s": wall["emit"], "build_s": wall["build"], "simulate_s": wall["simulate"]}]
+
+
+BENCHES = {
+    "emit": bench_emit,
+    "build": bench_build,
+    "simulation": bench_simulation,
+    "model": bench_model,
+    "chip": bench_chip,
+}
+# Minutes, for the largest chip: only when asked for by name.
+_LONG = ("chip",)
 
 
 def run_bench(name: str, repeat: int, progress: Progress) -> dict[str, Any]:
     """The figures of one benchmark, or of all, with what they were measured on."""
     toolchain = find_toolchain()
-    chosen = BENCHES if name == "all" else {name: BENCHES[name]}
+    chosen = {key: bench for key, bench in BENCHES.items() if key not in _LONG} if name == "all" else {name: BENCHES[name]}
     return {
         "repeat": repeat,
         "machine": {

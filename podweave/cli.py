@@ -269,7 +269,7 @@ def area(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="emit, build, simulation or all.")],
+    name: Annotated[str, typer.Argument(help="emit, build, simulation, model, chip (minutes), or all but chip.")],
     repeat: Annotated[int, typer.Option(min=1, help="Runs of each measurement; the median is reported.")] = 3,
     json_file: JsonFile = None,
 ) -> None:

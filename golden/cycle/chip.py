@@ -57,7 +57,8 @@ class ChipFigures:
 def chip_figures(loads: Jobs, streams: Jobs, posts: Jobs, geometry: ChipGeometry) -> ChipFigures:
     """Cycles and counters of one epoch.
 
-    ``loads``, ``streams``: job fields and ``pod``; ``posts``: job fields and ``bank``. Times count from epoch time 0.
+    ``loads``, ``streams``: job fields and ``pod``; ``posts``: job fields and ``bank``. Times count from epoch time 0. There is at
+    least one job.
     """
     n = geometry.pods
     words = streams["n0"] * streams["n1"] * streams["n2"]
@@ -86,8 +87,12 @@ def chip_figures(loads: Jobs, streams: Jobs, posts: Jobs, geometry: ChipGeometry
     counters["waiting"] = last + 2 - counters["x_words"]
 
     # A word that is not emitted is gone when it has been added to its accumulator.
-    busy = [end - 1 + geometry.write_latency - ~emits, posts["start"] + read - 1 + geometry.post_latency, loads["start"] + loads["rows"] - 1]
-    final = max((int(times.max()) for times in busy if len(times)), default=-1)
+    busy = [
+        end - 1 + geometry.write_latency - ~emits,
+        posts["start"] + read - 1 + geometry.post_latency,
+        loads["start"] + loads["rows"] - 1,
+    ]
+    final = max(int(times.max()) for times in busy if len(times))
     return ChipFigures(final + geometry.epoch_overhead, {name: counters[name] for name in COUNTERS})
 
 
