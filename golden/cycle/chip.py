@@ -1,7 +1,7 @@
 """Exact model of a chip that runs a program without an error: cycles of an epoch and all counters, from the jobs alone.
 
-Everything is planned, so nothing is simulated: a counter is a sum over jobs, and the epoch ends with its last word. Only what
-merges on a read network needs the words themselves: a bank reads once for all pods that ask for the same word in the same cycle.
+Everything is planned, so nothing is simulated: a counter is a sum over jobs, and the epoch ends with its last word.
+A bank reads once for all pods that ask for the same word in the same cycle.
 """
 
 from __future__ import annotations
@@ -57,10 +57,12 @@ class ChipFigures:
 def chip_figures(loads: Jobs, streams: Jobs, posts: Jobs, geometry: ChipGeometry) -> ChipFigures:
     """Cycles and counters of one epoch.
 
-    ``loads``, ``streams``: job fields and ``pod``; ``posts``: job fields and ``bank``. Times count from epoch time 0. There is at
-    least one job.
+    ``loads``, ``streams``: job fields and ``pod``; ``posts``: job fields and ``bank``. Times count from epoch time 0.
+    Raises ValueError without any job: such an epoch has no last cycle to count from.
     """
     n = geometry.pods
+    if not any(len(jobs["start"]) for jobs in (loads, streams, posts)):
+        raise ValueError("an epoch needs at least one job")
     words = streams["n0"] * streams["n1"] * streams["n2"]
     emits = streams["emit"] != 0
     read = posts["n0"] * posts["n1"] * posts["n2"] * posts["n3"]
@@ -96,13 +98,21 @@ def chip_figures(loads: Jobs, streams: Jobs, posts: Jobs, geometry: ChipGeometry
     return ChipFigures(final + geometry.epoch_overhead, {name: counters[name] for name in COUNTERS})
 
 
-def _index(words: NDArray[np.int64]) -> NDArray[np.int64]:
-    """0, 1, ... for the words of each job."""
-    first = np.cumsum(words) - words
-    return np.arange(int(words.sum())) - np.repeat(first, words)
-
-
 def _reads(bank: NDArray[np.int64], start: NDArray[np.int64], words: NDArray[np.int64], banks: int) -> NDArray[np.int64]:
-    """Cycles in which each bank reads: one word at a time, whoever asks for it."""
-    cycle = np.repeat(start, words) + _index(words)
-    return np.bincount(np.unique(np.repeat(bank, words) + banks * cycle) % banks, minlength=banks).astype(np.int64)
+    """Cycles in which each bank reads: one word at a time, whoever asks for it, so those that any job covers.
+
+    By hand, bank 1 of 2 is asked in cycles 3, 4, 5 and 4, 5, 6, 7, and bank 0 in cycle 9:
+
+    >>> _reads(np.array([1, 0, 1]), np.array([3, 9, 4]), np.array([3, 1, 4]), 2)
+    array([1, 5])
+    """
+    if not len(start):
+        return np.zeros(banks, np.int64)
+    # Banks one after the other on one axis of time.
+    apart = int((start + words).max())
+    begin = start + bank * apart
+    order = np.argsort(begin, kind="stable")
+    begin, end = begin[order], (begin + words)[order]
+    covered = np.concatenate([[0], np.maximum.accumulate(end)[:-1]])
+    new = np.maximum(0, end - np.maximum(begin, covered))
+    return np.bincount(bank[order], weights=new, minlength=banks).astype(np.int64)

@@ -125,11 +125,15 @@ def one_at_a_time(jobs: Table, unit: str, words: Any) -> Table:
 def test_random_jobs(
     load_rows: list[tuple[int, ...]], stream_rows: list[tuple[int, ...]], post_rows: list[tuple[int, ...]]
 ) -> None:
-    """No jobs at all included; on the read networks, whoever asks a bank in the same cycle asks for the same word."""
+    """On the read networks, whoever asks a bank in the same cycle asks for the same word. An epoch without jobs is refused."""
     loads, streams, posts = table(LOADS, load_rows), table(STREAMS, stream_rows), table(POSTS, post_rows)
     loads = one_at_a_time(loads, "pod", loads["rows"])
     streams = one_at_a_time(streams, "pod", streams["n0"] * streams["n1"] * streams["n2"])
     posts = one_at_a_time(posts, "bank", posts["n0"] * posts["n1"] * posts["n2"] * posts["n3"])
+    if not (load_rows or stream_rows or post_rows):
+        with pytest.raises(ValueError, match="at least one job"):
+            chip_figures(loads, streams, posts, GEOMETRY)
+        return
     found, expected = chip_figures(loads, streams, posts, GEOMETRY), counted(loads, streams, posts, GEOMETRY)
     # What is added to an accumulator is gone one cycle before it would have been emitted.
     silent = streams["emit"] == 0
