@@ -7,7 +7,8 @@ that of its own width. Everything else keeps its size: ports, stages, registers,
 Write blocks of equal ports and registers then share their narrow blocks, whatever their width: P and Y networks, first and second
 layer.
 
-``tests/synth/test_networks.py`` holds the line against blocks synthesised whole.
+``tests/synth/test_networks.py`` holds the line against blocks synthesised whole: within 2% on small ones, where abc's choices weigh
+more; within 0.6% on blocks of 32x32 pods in their full width of 256 and 270 bits.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def network_blocks(config: ChipConfig) -> dict[str, list[NetworkBlock]]:
         network: ReadNetwork | WriteNetwork
         if name in ("x", "w"):
             words, lanes = (memory.x_words, array.rows) if name == "x" else (memory.w_words, array.cols)
-            sizes = {"payload": bits_for_index(words), "data": 8 * lanes, "turnaround": config.bank_latency}
+            sizes: dict[str, Any] = {"payload": bits_for_index(words), "data": 8 * lanes, "turnaround": config.bank_latency}
             network = ReadNetwork(**sizes, **shape)
         else:
             network = WriteNetwork(payload=sum(p_payload_parts(config) if name == "p" else y_payload_parts(config)), **shape)

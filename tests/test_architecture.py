@@ -18,7 +18,7 @@ ALLOWED = {
     "compiler": {"numpy", "rtl.config", "rtl.layouts"},
     "tb": {"cocotb", "cocotb_tools", "find_libpython", "numpy", "rtl", "golden", "compiler"},
     "synth": {"rtl"},
-    "podweave": {"rtl", "golden", "compiler", "tb", "synth", "numpy", "typer", "rich", "matplotlib", "sklearn"},
+    "podweave": {"rtl", "golden", "compiler", "tb", "synth", "numpy", "typer", "rich", "matplotlib", "sklearn", "distributed"},
 }
 
 

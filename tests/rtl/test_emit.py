@@ -18,7 +18,26 @@ from amaranth.lib.wiring import In, Out
 from rtl.blocks import Block, place
 from rtl.config import ChipConfig, load_config
 from rtl.emit import Emitted, emit, emit_block
-from rtl.layouts import Accumulate, Layout, PodError, load_job_layout, stream_job_layout
+from rtl.layouts import (
+    Accumulate,
+    BankError,
+    Control,
+    HostSelect,
+    Layout,
+    NetworkId,
+    NodeErrors,
+    PodError,
+    PostError,
+    Reduce,
+    host_widths,
+    load_job_layout,
+    network_error_layout,
+    post_job_layout,
+    post_parameters_layout,
+    store_layout,
+    stream_job_layout,
+)
+from rtl.layouts import Counter as CounterCode
 from rtl.layouts import Emit as EmitCode
 from tb.toolchain import find_toolchain
 
@@ -35,11 +54,18 @@ CONFIGS: dict[str, ChipConfig] = {
     # Fields that their limits fill to the end: rows of 3 in 2 bits.
     "full_fields": POD4.replace(rows=3, cols=1, group_rows=1, group_cols=1, banks=1, accumulator_rows=1, w_words=3, x_words=2),
 }
+CHIP = load_config("chip2x4")
+CHIPS: dict[str, ChipConfig] = {
+    "chip2x4": CHIP,
+    "crossbar": CHIP.replace(pods=4, banks=4, planes=2, cols=8, kind="crossbar", accumulator_rows=0, psum_width=21, tables=3),
+    # Networks of two layers, two levels of host registers.
+    "32 pods": CHIP.replace(pods=32, banks=32, rows=2, cols=1, group_rows=1, group_cols=1, pipeline=2, post_jobs=100),
+}
 
 
 @functools.cache
 def emitted(name: str) -> Emitted:
-    return emit(CONFIGS[name])
+    return emit((CONFIGS | CHIPS)[name])
 
 
 def bodies(verilog: str) -> dict[str, list[str]]:
@@ -80,6 +106,11 @@ def test_number_of_modules_does_not_depend_on_rows_and_columns() -> None:
         assert len(bodies(design.verilog)) == len(design.sidecar["modules"])
         counts.add(len(design.sidecar["modules"]))
     assert len(counts) == 1
+
+
+def test_number_of_modules_does_not_depend_on_the_number_of_pods() -> None:
+    sizes = {pods: len(emit(CHIP.replace(pods=pods, banks=pods)).sidecar["modules"]) for pods in (2, 4)}
+    assert sizes[2] == sizes[4]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -138,7 +169,52 @@ def test_sidecar_modules_and_instances_are_those_of_the_verilog(name: str) -> No
     assert sum(described["sram_bits"] for described in modules.values()) == bits
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", CHIPS)
+def test_sidecar_of_a_chip(name: str) -> None:
+    design, config = emitted(name), CHIPS[name]
+    sidecar, modules = design.sidecar, design.sidecar["modules"]
+    assert design.top == sidecar["top"] == "chip"
+    assert sidecar == json.loads(json.dumps(sidecar))
+    assert ChipConfig.from_dict(sidecar["config"]) == config
+    defined = bodies(design.verilog)
+    assert {module: len(texts) for module, texts in defined.items()} == dict.fromkeys(modules, 1)
+    stated = {port["name"]: (port["direction"], port["width"]) for port in sidecar["ports"]}
+    assert ports_of(defined["chip"][0]) == stated
+    assert stated["busy"] == stated["error"] == ("output", 1)
+    assert stated["host_read_data"] == ("output", 64)
+    for module, described in modules.items():
+        # An instance called table is escaped.
+        found = re.findall(r"^  (\w+) \\?\w+ +\($", defined[module][0], re.MULTILINE)
+        placed = Counter(kind for kind in found if kind in modules)
+        assert described["instances"] == dict(placed)
+    kinds = Counter(described["kind"] for described in modules.values())
+    assert kinds["node"] == kinds["pod"] == kinds["post_processor"] == kinds["chip_root"] == 1
+    (node,) = (module for module, described in modules.items() if described["kind"] == "node")
+    assert modules["chip"]["instances"][node] == config.pods
+    assert 'no_inline -module "pod"' not in design.control
+    assert f'no_inline -module "{node}"' in design.control
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_sidecar_of_a_chip_has_layouts_codes_and_latencies(name: str) -> None:
+    sidecar, config = emitted(name).sidecar, CHIPS[name]
+    jobs = [load_job_layout(config), stream_job_layout(config), post_job_layout(config)]
+    layouts = [*jobs, post_parameters_layout(), *map(store_layout, jobs), network_error_layout(config)]
+    described = [(layout["name"], layout["width"], [f["name"] for f in layout["fields"]]) for layout in sidecar["layouts"]]
+    assert described == [(layout.name, layout.width, [f.name for f in layout.fields]) for layout in layouts]
+    codes = (Accumulate, EmitCode, Reduce, HostSelect, CounterCode, NodeErrors, Control, NetworkId)
+    assert sidecar["codes"] == {kind.__name__: {c.name: c.value for c in kind} for kind in codes}
+    for key, errors in (("errors", PodError), ("post_errors", PostError), ("bank_errors", BankError)):
+        assert sidecar[key] == {error.name: error.value for error in errors}
+    assert sidecar["latency"]["network"] == config.network_latency
+    assert sidecar["latency"]["memory"] == 2 * config.network_latency + 1
+    assert sidecar["latency"]["request_to_write"] == config.write_latency
+    assert sidecar["latency"]["epoch_overhead"] == config.epoch_overhead
+    words = {select.name: widths for select, widths in host_widths(config).items()}
+    assert {name: (w["address_width"], w["data_width"]) for name, w in sidecar["host"]["words"].items()} == words
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, *CHIPS])
 def test_no_initial_values(name: str) -> None:
     verilog = emitted(name).verilog
     assert "initial" not in verilog
@@ -148,15 +224,17 @@ def test_no_initial_values(name: str) -> None:
 
 def lint(folder: Path) -> tuple[int, str]:
     toolchain = find_toolchain()
-    command = [str(toolchain.verilator), "--lint-only", "-Wall", "pod.vlt", "pod.v"]
+    (verilog,), (control,) = folder.glob("*.v"), folder.glob("*.vlt")
+    command = [str(toolchain.verilator), "--lint-only", "-Wall", "--top-module", verilog.stem, control.name, verilog.name]
     result = subprocess.run(command, cwd=folder, env=toolchain.environment(), capture_output=True, text=True)
     return result.returncode, result.stderr
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [*CONFIGS, *CHIPS])
 def test_verilator_finds_nothing_to_warn_of(tmp_path: Path, name: str) -> None:
     paths = emitted(name).write(tmp_path / "new" / "folder")
-    assert [path.name for path in paths] == ["pod.v", "pod.vlt", "pod.json"]
+    top = "chip" if name in CHIPS else "pod"
+    assert [path.name for path in paths] == [f"{top}.v", f"{top}.vlt", f"{top}.json"]
     assert json.loads(paths[2].read_text()) == emitted(name).sidecar
     assert lint(paths[0].parent) == (0, "")
 
