@@ -36,9 +36,9 @@ def execute(program: Program, activations: NDArray[np.int8], weights: NDArray[np
         for job in range(len(streams["start"])):
             if streams["swap"][job]:
                 rows = np.arange(loads["rows"][load])
-                addresses = loads["w_base"][load] + rows * loads["w_step"][load]
-                check_inside(addresses, memory.w_words, f"epoch {number}, load job {load}: W address")
-                shadow[rows] = w_banks[loads["w_bank"][load], addresses]
+                at = loads["w_base"][load] + rows * loads["w_step"][load]
+                check_inside(at, memory.w_words, f"epoch {number}, load job {load}: W address")
+                shadow[rows] = w_banks[loads["w_bank"][load], at]
                 active, load = shadow.copy(), load + 1
             x, p = addresses(streams, job, "x"), addresses(streams, job, "p")
             where = f"epoch {number}, stream job {job}"
