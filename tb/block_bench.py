@@ -69,7 +69,7 @@ class BlockBench:
             widths = [_row_bits(ports) for ports in (self.inputs, self.outputs)]
             task = {"cycles": cycles, "reset_at": reset_at, "depth": MAX_CYCLES, "widths": widths}
             (directory / "task.json").write_text(json.dumps(task))
-            plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed + 1}"]
+            plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % (2**31 - 1) + 1}"]
             simulate(self.build, "tb.sim.block_run", directory, seed=seed, plusargs=plusargs)
             trace = np.load(directory / "trace.npy")
         observed, offset = {}, 0

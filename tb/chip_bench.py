@@ -119,7 +119,7 @@ class ChipBench:
             directory = Path(name)
             with (directory / "job.pickle").open("wb") as handle:
                 pickle.dump(job | {"waves": waves is not None}, handle)
-            plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 + 1}"]
+            plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % (2**31 - 1) + 1}"]
             simulate(
                 self.build, "tb.sim.chip_run", directory, test=test, seed=seed, plusargs=plusargs, waves=waves, progress=progress
             )

@@ -113,7 +113,7 @@ class PodBench:
             directory = Path(name)
             with (directory / "job.pickle").open("wb") as handle:
                 pickle.dump(job, handle)
-            plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 + 1}"]
+            plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % (2**31 - 1) + 1}"]
             simulate(
                 self.build,
                 "tb.sim.pod_run",
