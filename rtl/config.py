@@ -236,6 +236,14 @@ class ChipConfig:
             raise ConfigError(
                 f"of rows ({array.rows}) and cols ({array.cols}) one must be a multiple of the other: outputs become activations"
             )
+        row = array.psum_width * array.cols
+        # The write ports of all planes and the host's; 64 for its control signals.
+        p_bank = memory.planes * (row + bits(memory.p_words) + 2) + row + 64
+        if p_bank > _MODULE_BITS:
+            raise ConfigError(
+                f"a P bank may have {_MODULE_BITS} bits of inputs; {memory.planes} planes of {array.cols} columns of "
+                f"psum_width {array.psum_width} make {p_bank}"
+            )
         widest = self.pods * (array.psum_width * array.cols + bits(memory.p_words) + bits(self.pods) + 4)
         assert self.network is not None
         if self.network.kind == "crossbar" and widest > _MODULE_BITS:

@@ -193,6 +193,11 @@ def test_what_is_not_an_integer_is_refused_for_chips(field: str, value: Any) -> 
             {"pods": 64, "banks": 64, "cols": 32, "kind": "crossbar", "p_words": 2},
             "a crossbar may have 65536 bits of inputs; the one for partial sums has 66240",
         ),
+        # 8 planes of 256 sums of 32 bits, 1 bit of address and 2 more; the same row for the host, 64 more.
+        (
+            {"rows": 64, "cols": 256, "planes": 8, "w_words": 64, "p_words": 2},
+            "a P bank may have 65536 bits of inputs; 8 planes of 256 columns of psum_width 32 make 73816",
+        ),
         ({"rows": 16, "w_words": 15}, "w_words (15) must hold at least one weight tile of rows (16) words"),
         # Request to write: 2 * 1 + 1 + (8 + 8) + 1 cycles; 8 * (16 + 20) = 288.
         (
