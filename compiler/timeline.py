@@ -10,7 +10,7 @@ class Timeline:
     """Busy intervals of one resource, [start, end) in cycles; adjacent ones are merged.
 
     >>> line = Timeline()
-    >>> line.add(4, 6); line.add(9, 2); line.next_free(2, 2), line.next_free(3, 2)
+    >>> line.add(4, 5); line.add(9, 2); line.next_free(2, 2), line.next_free(3, 2)
     (2, 11)
     """
 
