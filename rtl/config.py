@@ -1,8 +1,8 @@
 """Configuration of a chip: every size, and every rule that a legal chip obeys.
 
 The tree is ``ChipConfig`` -> ``PodConfig`` -> ``ArrayConfig``, and ``ChipConfig`` -> ``MemoryConfig``; a chip of several pods also
-has a ``NetworkConfig``, a ``PostConfig`` and a ``ProgramConfig``. All are frozen and keyword-only; an illegal value or
-combination raises `ConfigError` with a sentence that names the rule and the value.
+has a ``NetworkConfig``, a ``PostConfig`` and a ``ProgramConfig``, and one on AXI a ``DmaConfig``. All are frozen and
+keyword-only; an illegal value or combination raises `ConfigError` with a sentence that names the rule and the value.
 """
 
 from __future__ import annotations
@@ -183,6 +183,43 @@ class ProgramConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DmaConfig:
+    """The prefetch engines of a chip, one per AXI4 manager; each serves as many nodes, side by side.
+
+    ``data_width``, ``address_width``: bits. ``buffer_beats``: beats of read data for which there is room; to keep the bus busy, at
+    least latency x bandwidth. ``max_burst``: beats of a burst. ``outstanding``: read bursts under way. ``descriptors``: held per
+    ring. All but ``address_width`` are powers of two.
+    """
+
+    managers: int = 1
+    data_width: int = 128
+    address_width: int = 40
+    buffer_beats: int = 256
+    max_burst: int = 32
+    outstanding: int = 64
+    descriptors: int = 4
+
+    def __post_init__(self) -> None:
+        _check_range(self, "managers", 1, 16)
+        _check_range(self, "data_width", 64, 512)
+        _check_range(self, "address_width", 32, 64)
+        _check_range(self, "buffer_beats", 16, 4096)
+        _check_range(self, "max_burst", 1, 256)
+        _check_range(self, "outstanding", 2, 256)
+        _check_range(self, "descriptors", 2, 16)
+        for name in ("managers", "data_width", "buffer_beats", "max_burst", "outstanding", "descriptors"):
+            value = getattr(self, name)
+            if value & (value - 1):
+                raise ConfigError(f"{name} must be a power of two, got {value}")
+        # A descriptor is one burst; on the narrowest bus it takes 8 beats.
+        least = 2 * max(self.max_burst, 512 // self.data_width)
+        if self.buffer_beats < least:
+            raise ConfigError(
+                f"buffer_beats ({self.buffer_beats}) must be at least {least}: two bursts of data or descriptors"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChipConfig:
     """One pod on a fixed-latency memory (``pods`` 1), or a chip of 2 to 256 pods, as many banks of each kind, and networks."""
 
@@ -193,6 +230,7 @@ class ChipConfig:
     network: NetworkConfig | None = None
     post: PostConfig | None = None
     program: ProgramConfig | None = None
+    dma: DmaConfig | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier() or not self.name.isascii():
@@ -213,7 +251,7 @@ class ChipConfig:
             )
 
     def _check_single(self) -> None:
-        for table in ("network", "post", "program"):
+        for table in ("network", "post", "program", "dma"):
             if getattr(self, table) is not None:
                 raise ConfigError(f"table [{table}] is only for chips of 2 or more pods, got pods = 1")
         if self.memory.latency is None:
@@ -236,6 +274,8 @@ class ChipConfig:
             raise ConfigError(
                 f"of rows ({array.rows}) and cols ({array.cols}) one must be a multiple of the other: outputs become activations"
             )
+        if self.managers > self.pods:
+            raise ConfigError(f"managers ({self.managers}) must be at most as many as pods ({self.pods})")
         row = array.psum_width * array.cols
         # The write ports of all planes and the host's; 64 for its control signals.
         p_bank = memory.planes * (row + bits(memory.p_words) + 2) + row + 64
@@ -290,6 +330,20 @@ class ChipConfig:
         return 6
 
     @property
+    def managers(self) -> int:
+        """Load ports of a chip, and AXI4 managers if it has any."""
+        return self.dma.managers if self.dma else 1
+
+    @property
+    def nodes_per_manager(self) -> int:
+        return self.pods // self.managers
+
+    @property
+    def host_bits(self) -> int:
+        """Bits of a beat on a load port of a chip."""
+        return self.dma.data_width if self.dma else 64
+
+    @property
     def host_levels(self) -> int:
         """Registers between the ports of a chip and its nodes, in either direction: one for every factor of 16 nodes."""
         return -(-bits(self.pods) // 4)
@@ -314,7 +368,7 @@ class ChipConfig:
         array = _changed(self.pod.array, changes)
         pod = dataclasses.replace(_changed(self.pod, changes), array=array)
         memory = _changed(self.memory, changes)
-        tables = ("network", "post", "program")
+        tables = ("network", "post", "program", "dma")
         parts = {name: part and _changed(part, changes) for name in tables for part in (getattr(self, name),)}
         top: dict[str, Any] = {name: changes.pop(name) for name in ("name", "pods") if name in changes}
         if changes:
@@ -348,7 +402,7 @@ class ChipConfig:
         pod = _table(top.pop("pod", None), "pod")
         array = _build(ArrayConfig, _table(pod.pop("array", None), "pod.array"), "pod.array")
         memory = _build(MemoryConfig, _table(top.pop("memory", None), "memory"), "memory")
-        kinds: dict[str, type] = {"network": NetworkConfig, "post": PostConfig, "program": ProgramConfig}
+        kinds: dict[str, type] = {"network": NetworkConfig, "post": PostConfig, "program": ProgramConfig, "dma": DmaConfig}
         parts = {name: _build(kind, _table(top.pop(name), name), name) if name in top else None for name, kind in kinds.items()}
         return _build(cls, top, "", pod=_build(PodConfig, pod, "pod", array=array), memory=memory, **parts)
 

@@ -1,0 +1,131 @@
+"""Words between memory and the prefetch engines: descriptors, their codes, and how words of a chip lie in memory.
+
+Plain tables without hardware, for the compiler, the runtime and the test bench as much as for the RTL. Memory is little endian.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from .config import ChipConfig
+from .layouts import Field, HostSelect, Layout, host_widths
+
+DESCRIPTOR_BYTES = 64
+TAG_WIDTH = 16
+
+
+class DescriptorKind(enum.IntEnum):
+    NOP = 0
+    """Nothing but its flags."""
+    LOAD = 1
+    """Memory to chip."""
+    STORE = 2
+    """Chip to memory."""
+
+
+class DmaError(enum.IntEnum):
+    """Code of the first error of a prefetch engine since its start."""
+
+    NONE = 0
+    READ_SLVERR = 1
+    """The memory answered a read of data with SLVERR; the address is that of the burst."""
+    READ_DECERR = 2
+    """The memory answered a read of data with DECERR; the address is that of the burst."""
+    WRITE_SLVERR = 3
+    """The memory answered a write with SLVERR; the address is that of the burst."""
+    WRITE_DECERR = 4
+    """The memory answered a write with DECERR; the address is that of the burst."""
+    DESCRIPTOR_RESPONSE = 5
+    """The memory answered the read of a descriptor with an error; the address is its own, the tag that of the one before."""
+    UNKNOWN_KIND = 6
+    """A descriptor whose kind is none of `DescriptorKind`, or with a reserved bit set."""
+    ZERO_LENGTH = 7
+    """A load or store with a loop count of 0."""
+    BEYOND_MEMORY = 8
+    """A load or store that would reach beyond the memory, or a ring that does."""
+    MISALIGNED = 9
+    """A ring that does not begin at a multiple of 64 bytes."""
+    BAD_TARGET = 10
+    """A select that cannot be loaded (stored), or a node or word outside of the configuration."""
+    TAG_ORDER = 11
+    """A descriptor with a tag smaller than the one before it in its ring, or behind the last one of its tag."""
+    CANCELLED = 12
+    """Descriptors of this tag were cancelled before they began."""
+
+
+STORABLE = (HostSelect.X, HostSelect.W, HostSelect.P)
+"""What a store can read."""
+EPOCH_BANKS = (HostSelect.X, HostSelect.P)
+"""Banks that belong to pods and post-processors while an epoch is on."""
+
+
+def loadable(config: ChipConfig) -> tuple[HostSelect, ...]:
+    """What a load can write."""
+    return tuple(s for s in HostSelect if s not in (HostSelect.COUNTERS, HostSelect.ERRORS))
+
+
+def memory_stride(config: ChipConfig, select: HostSelect) -> int:
+    """Bytes from one word to the next in memory.
+
+    A word takes whole bytes, up to the next power of two if that is less than a beat of the bus, else whole beats: so every word
+    is delivered in pieces of one size, `piece_bytes`.
+    """
+    beat = config.host_bits // 8
+    size = -(-host_widths(config)[select][1] // 8)
+    if size >= beat:
+        return -(-size // beat) * beat
+    return 1 << (size - 1).bit_length()
+
+
+def piece_bytes(config: ChipConfig, select: HostSelect) -> int:
+    """Bytes of a word that are delivered at once."""
+    return min(memory_stride(config, select), config.host_bits // 8)
+
+
+def words_of(config: ChipConfig, select: HostSelect) -> int:
+    """Words that a select has in a node."""
+    memory, post, program = config.memory, config.post, config.program
+    assert post is not None
+    assert program is not None
+    return {
+        HostSelect.X: memory.x_words,
+        HostSelect.W: memory.w_words,
+        HostSelect.P: memory.p_words,
+        HostSelect.LOAD_STORE: program.load_jobs,
+        HostSelect.STREAM_STORE: program.stream_jobs,
+        HostSelect.POST_STORE: program.post_jobs,
+        HostSelect.PARAMETERS: post.parameter_sets,
+        HostSelect.TABLE: 256 * post.tables,
+    }[select]
+
+
+def descriptor_layout() -> Layout:
+    """A descriptor; reserved bits are 0. Loops as in a job: 0 is innermost, a step or stride is added when its loop advances."""
+    return Layout(
+        "descriptor",
+        (
+            Field("kind", 4, "DescriptorKind code"),
+            Field("select", 4, "HostSelect code: which words of the node"),
+            Field("last", 1, "1: the last descriptor of its tag in its ring"),
+            Field("broadcast", 1, "1: a load goes to all nodes of the manager, whatever unit says"),
+            Field("reserved0", 6, "0"),
+            Field("unit", 8, "node, counted from the first one of the manager"),
+            Field("reserved1", 8, "0"),
+            Field("tag", TAG_WIDTH, "epoch that needs it"),
+            Field("after", TAG_WIDTH, "epochs that must be done before it may begin"),
+            Field("address", 64, "first byte in memory of the first run"),
+            Field("n0", 24, "words of a run: they lie side by side in memory"),
+            Field("n1", 20, "trip count of loop 1, over runs"),
+            Field("n2", 20, "trip count of loop 2"),
+            Field("base", 24, "first word on the chip"),
+            Field("step0", 24, "word address increment inside a run", signed=True),
+            Field("reserved2", 16, "0"),
+            Field("step1", 24, "word address increment when loop 1 advances", signed=True),
+            Field("step2", 24, "word address increment when loop 2 advances", signed=True),
+            Field("reserved3", 16, "0"),
+            Field("stride1", 32, "bytes from the start of a run to that of the next when loop 1 advances", signed=True),
+            Field("stride2", 32, "bytes from the start of a run to that of the next when loop 2 advances", signed=True),
+            Field("reserved4", 64, "0"),
+            Field("reserved5", 64, "0"),
+        ),
+    )
