@@ -1,4 +1,4 @@
-"""The compiler for a chip: a graph of layers becomes one epoch of jobs for all pods and post-processors.
+"""The compiler for a chip: nodes of a graph become one epoch of jobs for all pods and post-processors.
 
 Nodes are scheduled one after the other, patch by patch: a gang of pods starts as soon as it is free and *its* inputs are there,
 not when the layer before is complete. Inputs are pulled: when a gang is placed, the post-processors that hold what it needs are
@@ -49,36 +49,75 @@ def compile_graph(
     ``tables``: activation table of each node that has one. ``partition``: words that a pod streams per weight tile (0: as many as
     fit); by default each node's is chosen. Raises `WorkloadError` for what does not fit, with the limit and the excess.
     """
-    return _Compiler(graph, config, dict(tables or {}), partition).run(progress)
+    epoch = Epoch(graph, config, dict(tables or {}), partition, lower(graph, config), Storage(config))
+    return epoch.run(tuple(range(len(graph.nodes))), progress)
 
 
-class _Compiler:
-    def __init__(self, graph: Graph, config: ChipConfig, tables: dict[str, int], partition: int | None):
-        self.graph, self.config, self.partition = graph, config, partition
-        self.storage = Storage(config)
-        self.book = Jobbook(config)
-        self.copies = Copies(graph, config, self.storage, self.book, tables)
+def lower(graph: Graph, config: ChipConfig) -> tuple[Lowering, ...]:
+    """All nodes as the arrays see them; raises `WorkloadError` for a reduction that would wrap."""
+    lowerings = []
+    for node in graph.nodes:
+        reduction = sum(operand.layer.reduction for operand in node.operands)
+        limit = config.array.max_reduction
+        if reduction > limit:
+            raise WorkloadError(
+                f"{node.name}: the reduction K is {reduction}, {reduction - limit} more than psum_width "
+                f"{config.array.psum_width} sums without wrapping ({limit})"
+            )
+        lowerings.append(lower_node(graph, node, config.array))
+    return tuple(lowerings)
+
+
+class Epoch:
+    """Nodes scheduled one after the other, from time 0 on, on top of what earlier epochs left.
+
+    ``storage``: words that are free, to be taken. ``carried``: nodes of earlier epochs, with what of them is still in P banks.
+    ``share``: how much of each program store the epoch may take. ``whole``: all nodes must fit, so mappings spare the banks;
+    else they are chosen as if the epoch had just begun, and what does not fit is for the next one.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        config: ChipConfig,
+        tables: dict[str, int],
+        partition: int | None,
+        lowerings: tuple[Lowering, ...],
+        storage: Storage,
+        carried: MappingType[str, Producer] | None = None,
+        share: float = 1.0,
+        whole: bool = True,
+    ):
+        self.graph, self.config, self.partition, self.lowerings = graph, config, partition, lowerings
+        self.storage, self.whole = storage, whole
+        self.book = Jobbook(config, share)
+        self.copies = Copies(graph, config, self.storage, self.book, tables, dict(carried or {}))
         self.gangs = Gangs(graph, config, self.storage, self.book, self.copies)
         self.mappings: dict[tuple, set[tuple[Mapping, tuple[str, ...]]]] = {}
         self.read = {source for node in graph.nodes for operand in node.operands for source in operand.sources}
+        self.carried = tuple(self.copies.accumulated([producer.index for producer in self.copies.producers.values()]))
+        self.scheduled: list[int] = []
 
-    def run(self, progress: Progress | None) -> ChipProgram:
-        lowerings = [self._lower(node) for node in self.graph.nodes]
-        for done, index in enumerate(self._order(), start=1):
-            self._schedule(Plan.of(index, self.graph.nodes[index], lowerings[index], self.graph))
+    def run(self, nodes: tuple[int, ...], progress: Progress | None = None) -> ChipProgram:
+        """Schedule the nodes with these indices; raises `EpochFullError` if they are too many."""
+        for index in self.order(nodes):
+            self._schedule(Plan.of(index, self.graph.nodes[index], self.lowerings[index], self.graph))
+            self.scheduled.append(index)
             if progress:
-                progress(done, len(self.graph.nodes))
-        self.copies.store_outputs()
+                progress(len(self.scheduled), len(nodes))
+        self.copies.store_outputs({self.graph.nodes[index].name for index in nodes})
         return self.book.program(
             self.graph,
-            tuple(lowerings),
+            self.lowerings,
             host_units=tuple(self.gangs.host_units),
             weights=tuple(self.gangs.weights),
             copies=self.copies,
             used=self.storage.used(),
+            nodes=tuple(self.scheduled),
+            carried=self.carried,
         )
 
-    def _order(self) -> Iterator[int]:
+    def order(self, candidates: tuple[int, ...]) -> Iterator[int]:
         """Nodes in the order in which their inputs are complete: what waits for others must not stand before what need not."""
         nodes = self.graph.nodes
         needs = [
@@ -86,23 +125,13 @@ class _Compiler:
             | {name for name in node.after if name not in self.graph.inputs}
             for node in nodes
         ]
-        left = list(range(len(nodes)))
+        left = list(candidates)
         while left:
             complete = self.copies.producers
             ready = [i for i in left if needs[i] <= complete.keys()]
             index = min(ready, key=lambda i: max((complete[name].complete for name in needs[i]), default=0))
             left.remove(index)
             yield index
-
-    def _lower(self, node: Node) -> Lowering:
-        reduction = sum(operand.layer.reduction for operand in node.operands)
-        limit = self.config.array.max_reduction
-        if reduction > limit:
-            raise WorkloadError(
-                f"{node.name}: the reduction K is {reduction}, {reduction - limit} more than psum_width "
-                f"{self.config.array.psum_width} sums without wrapping ({limit})"
-            )
-        return lower_node(self.graph, node, self.config.array)
 
     def _schedule(self, plan: Plan) -> None:
         node, config = plan.node, self.config
@@ -155,7 +184,7 @@ class _Compiler:
                 free=self.gangs.free,
                 partition=self.partition,
                 latency=_TRANSIT,
-                room=(self.storage.room("x") - self._output_words(node), self.storage.room("w")),
+                room=self._room(node),
             )
         except ValueError as error:
             raise WorkloadError(
@@ -194,6 +223,13 @@ class _Compiler:
                 known.append((same, self.graph.shape(source)[3]))
         total = sum(channels for _, channels in known)
         return lambda mapping: sum(channels for same, channels in known if mapping not in same) / total
+
+    def _room(self, node: Node) -> tuple[float, float]:
+        """Words left in an X and a W bank, on average."""
+        if self.whole:
+            return self.storage.room("x") - self._output_words(node), self.storage.room("w")
+        limits = self.storage.limits
+        return limits["x"] - self._output_words(node), float(limits["w"])
 
     def _output_words(self, node: Node) -> float:
         """Words per X bank that a node's outputs will take, if they are the graph's."""

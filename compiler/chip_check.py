@@ -16,13 +16,17 @@ from rtl.config import bits
 from rtl.layouts import Accumulate, Emit
 
 from .blocks import unit_source
-from .chip_program import ChipProgram, WeightTile, job_fields
+from .chip_program import ChipProgram, ConstantSet, WeightTile, job_fields
 from .executor import ProgramError
 from .program import Jobs, Place
+from .storage import zero_word
 
 Ints = NDArray[np.int64]
 
 _NEVER = np.iinfo(np.int64).max
+_BEFORE = -(1 << 40)
+# In the place of the node that a set of parameters is of.
+_CONSTANT = -2
 # Words that are looked at together: a few arrays of this size are in memory at a time.
 _CHUNK = 1 << 21
 
@@ -32,8 +36,9 @@ def check_chip(program: ChipProgram) -> None:
 
     Beyond what sets an error bit, words must be there when they are read: each address of a P bank holds one result per epoch,
     which is stored once, complete before it is read, and not written after; each slot of an X word is written once, and not on
-    top of what the host put there, except for fills; a pod adds only to accumulators of the same node that it has initialised and
-    whose sum it has not yet emitted.
+    top of what the host put there; a pod adds only to accumulators of the same node that it has initialised and
+    whose sum it has not yet emitted. Accumulators of earlier epochs may be read, and must not be written; the zero word only by
+    jobs with a constant set, which in turn read nothing else.
     """
     _Check(program).run()
 
@@ -184,9 +189,10 @@ class _Check:
             at = item.bank * post.parameter_sets + item.index
             if held[at] >= 0:
                 raise ProgramError(f"parameter set {item.index} of bank {item.bank} is loaded twice")
-            held[at] = item.node
+            held[at] = _CONSTANT if isinstance(item, ConstantSet) else item.node
         node = held[self.posts["bank"] * post.parameter_sets + self.posts["parameters"]]
-        wrong = node != self.program.node_of_post
+        self.pads = node == _CONSTANT
+        wrong = (node != self.program.node_of_post) & ~self.pads
         self._refuse(wrong, "post", lambda i: f"parameter set {self.posts['parameters'][i]} is not one of its node")
 
     def _addresses(self) -> None:
@@ -199,8 +205,8 @@ class _Check:
         walks = (
             ("load", "W address", self.w_walk, memory.w_words, loads["rows"] > 0),
             ("stream", "X address", self.x_walk, memory.x_words, emits | True),
-            ("stream", "P address", self.p_walk, memory.p_words, emits),
-            ("post", "P address", self.read_walk, memory.p_words, self.read > 0),
+            ("stream", "P address", self.p_walk, zero_word(self.config), emits),
+            ("post", "P address", self.read_walk, zero_word(self.config), ~self.pads),
             ("post", "X address", self.sent_walk, memory.x_words, self.read > 0),
         )
         for kind, what, walk, words, counts in walks:
@@ -213,6 +219,10 @@ class _Check:
                     f"{w} {lo[i] if lo[i] < 0 else hi[i]} is outside of 0 to {n - 1}"
                 ),
             )
+        low, high = self.read_walk.extremes()
+        zero = zero_word(self.config)
+        wrong = self.pads & ((low != zero) | (high != zero))
+        self._refuse(wrong, "post", lambda i: f"has a constant set, but reads P address {low[i]}, not the zero word ({zero})")
         rows = self.config.pod.accumulator_rows
         end = streams["accumulator_base"] + self.streamed
         wrong = (streams["accumulate"] != Accumulate.BYPASS) & (end > rows)
@@ -421,10 +431,16 @@ class _Check:
         streams, posts, config = self.streams, self.posts, self.config
         to_bank = config.write_latency + config.network_latency
         emits = streams["emit"] != Emit.NONE
-        depth = 1 + max(int(self.p_walk.extremes()[1][emits].max(initial=0)), int(self.read_walk.extremes()[1].max(initial=0)))
+        depth = self.config.memory.p_words
         self._read_ports(to_bank)
         first, stored = np.full(config.pods * depth, _NEVER), np.full(config.pods * depth, _NEVER)
         last = np.full(config.pods * depth, -1, np.int64)
+        there = self._carried(depth)
+        carried = np.zeros(config.pods * depth, bool)
+        carried[there] = True
+        stored[there] = first[there] = _BEFORE
+        last[there] = _BEFORE
+        last[np.arange(config.pods) * depth + zero_word(config)] = _BEFORE
         for job, word in _chunks(np.flatnonzero(emits), self.streamed):
             at = streams["p_bank"][job] * depth + self.p_walk.at(job, word)
             time = streams["start"][job] + word + to_bank
@@ -441,20 +457,41 @@ class _Check:
                 address = int(where[np.argmax(taken)])
                 raise ProgramError(
                     f"{self._job('stream', index)}: stores P bank {address // depth} address {address % depth}, "
-                    f"which is stored twice"
+                    f"{'which an earlier epoch left there' if carried[address] else 'which is stored twice'}"
                 )
+        self._refuse_carried(carried, depth)
         early = stored > first
         if early.any():
             self._refuse_early(early, first, depth, to_bank)
         for job, word in _chunks(np.arange(len(posts["start"])), self.read):
             at = posts["bank"][job] * depth + self.read_walk.at(job, word)
             time = posts["start"][job] + word
-            wrong = (last[at] < 0) | (time < last[at] + 2)
+            wrong = (last[at] == -1) | (time < last[at] + 2)
             if wrong.any():
                 k = int(np.argmax(wrong))
-                arrives = "which is never written" if last[at[k]] < 0 else f"but a word for it arrives in cycle {last[at[k]]}"
+                arrives = "which is never written" if last[at[k]] == -1 else f"but a word for it arrives in cycle {last[at[k]]}"
                 where = f"P bank {at[k] // depth} address {at[k] % depth}"
                 raise ProgramError(f"{self._job('post', int(job[k]))}: reads {where} in cycle {time[k]}, {arrives}")
+
+    def _carried(self, depth: int) -> Ints:
+        """Addresses of accumulators of earlier epochs."""
+        items = self.program.carried
+        words = np.array([np.prod([end - begin for begin, end in item.box]) for item in items], np.int64)
+        item, word = _expand(np.arange(len(items)), words)
+        places = np.array([item.place.bank * depth + item.place.base for item in items], np.int64)
+        return places[item] + word
+
+    def _refuse_carried(self, carried: NDArray[np.bool_], depth: int) -> None:
+        """Nothing is added to accumulators of earlier epochs."""
+        if not carried.any():
+            return
+        streams = self.streams
+        for job, word in _chunks(np.flatnonzero(streams["emit"] != Emit.NONE), self.streamed):
+            at = streams["p_bank"][job] * depth + self.p_walk.at(job, word)
+            if carried[at].any():
+                k = int(np.argmax(carried[at]))
+                where = f"P bank {at[k] // depth} address {at[k] % depth}"
+                raise ProgramError(f"{self._job('stream', int(job[k]))}: adds to {where}, which an earlier epoch left there")
 
     def _refuse_early(self, early: NDArray[np.bool_], first: Ints, depth: int, to_bank: int) -> None:
         """Name the first word that is added to an address of ``early``."""
@@ -492,11 +529,11 @@ class _Check:
         streams, posts, config, program = self.streams, self.posts, self.config, self.program
         depth, slots = config.memory.x_words, config.array.rows // config.post_lanes
         host = np.full(config.pods * depth, -1, np.int64)
-        units, fills = program.host_units, program.fills
-        words = np.array([*(u.region.words for u in units), *(f.words for f in fills)], np.int64)
-        self._host_words(host, [*(u.place for u in units), *(f.place for f in fills)], words, depth, "X")
-        there = np.repeat((host >= 0)[:, None], slots, axis=1)
-        by_host = (host >= 0) & (host < len(units))
+        units = program.host_units
+        words = np.array([u.region.words for u in units], np.int64)
+        self._host_words(host, [u.place for u in units], words, depth, "X")
+        by_host = host >= 0
+        there = np.repeat(by_host[:, None], slots, axis=1)
         sender = np.full(config.pods * depth, -1, np.int64)
         arrival = np.full(config.pods * depth, -1, np.int64)
         writer = np.full((config.pods * depth, slots), -1, np.int64)
@@ -524,9 +561,6 @@ class _Check:
                     raise ProgramError(f"{self._job('post', int(job[k]))}: writes {where} in cycle {time[k]}, {what}")
             np.maximum.at(arrival, at, time)
             there[at, slot] = True
-        # A fill also covers what is computed: a word of which some slot is sent is not padding.
-        sent_to = sender >= 0
-        there[sent_to] = writer[sent_to] >= 0
         known = np.concatenate([np.zeros((len(there), 1), np.int64), np.cumsum(there, axis=1)], axis=1)
         begin, end = self._needed_slots()
         for job, word in _chunks(np.arange(len(streams["start"])), self.streamed):

@@ -2,48 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rtl.config import ChipConfig
 from rtl.layouts import Accumulate, Emit, Reduce
 
 from .chip_image import Values, outputs, parameter_image, w_image, x_image
 from .chip_program import ChipProgram
 from .executor import ProgramError, addresses, check_inside
 from .program import Jobs
+from .storage import zero_word
 
 _GARBAGE = 0x5A
 
 
 class Machine:
-    """Banks of a chip while its program is executed; what was never written is garbage that shows."""
+    """Banks of a chip while programs are executed; what was never written is garbage that shows."""
 
-    def __init__(self, program: ChipProgram, inputs: Mapping[str, NDArray[np.int8]], parameters: Mapping[str, Values]):
-        config, memory = program.config, program.config.memory
+    def __init__(self, config: ChipConfig):
+        memory = config.memory
         assert config.post is not None
-        self.program, self.config = program, config
+        self.config = config
         rows, cols = config.array.rows, config.array.cols
         self.x = np.full((memory.banks, memory.x_words, rows), _GARBAGE, np.int8)
         self.w = np.full((memory.banks, memory.w_words, cols), _GARBAGE, np.int8)
         self.p = np.full((memory.banks, memory.p_words, cols), 0x5A5A5A5A, np.int32)
+        self.p[:, zero_word(config)] = 0
         self.sets = np.zeros((config.pods, config.post.parameter_sets, 3, cols), np.int64)
+        self.accumulators = np.full((config.pods, max(1, config.pod.accumulator_rows), cols), 0x5A5A5A5A, np.int32)
+        self.shadow = np.full((config.pods, rows, cols), _GARBAGE, np.int8)
+        self.active = self.shadow.copy()
+        self.tables: dict[int, NDArray[np.int8]] = {}
+
+    def load(self, program: ChipProgram, inputs: Mapping[str, NDArray[np.int8]], parameters: Mapping[str, Values]) -> None:
+        """What an epoch needs beside what the one before left in the P banks."""
+        self.x[...] = _GARBAGE
         for place, words in x_image(program, inputs):
             self.x[place.bank, place.base : place.base + len(words)] = words
         for place, words in w_image(program, parameters):
             self.w[place.bank, place.base : place.base + len(words)] = words
         for bank, index, *lanes in parameter_image(program, parameters):
             self.sets[bank, index] = lanes
-        self.accumulators = np.full((config.pods, max(1, config.pod.accumulator_rows), cols), 0x5A5A5A5A, np.int32)
-        self.shadow = np.full((config.pods, rows, cols), _GARBAGE, np.int8)
-        self.active = self.shadow.copy()
-        self.tables: dict[int, NDArray[np.int8]] = {}
 
-    def run(self, tables: list[NDArray[np.int8]]) -> None:
+    def run(self, program: ChipProgram, tables: list[NDArray[np.int8]]) -> None:
         """All jobs: a stream when it reads its X words, a post-processor job when it reads its P words."""
-        self.tables = dict(enumerate(tables))
-        loads, streams, posts = self.program.loads, self.program.streams, self.program.posts
+        self.program, self.tables = program, dict(enumerate(tables))
+        loads, streams, posts = program.loads, program.streams, program.posts
         load_of = _load_of_swap(loads, streams)
         times = np.concatenate([streams["start"] + self.config.network_latency, posts["start"]])
         kinds = np.concatenate([np.zeros(len(streams["start"]), int), np.ones(len(posts["start"]), int)])
@@ -105,15 +112,20 @@ class Machine:
 
 
 def execute_chip(
-    program: ChipProgram,
+    programs: ChipProgram | Sequence[ChipProgram],
     inputs: Mapping[str, NDArray[np.int8]],
     parameters: Mapping[str, Values],
     tables: list[NDArray[np.int8]],
 ) -> tuple[dict[str, NDArray[np.int8]], Machine]:
-    """The int8 outputs of a program, and the machine that it ran on."""
-    machine = Machine(program, inputs, parameters)
-    machine.run(tables)
-    return outputs(program, machine.x), machine
+    """The int8 outputs of a program, or of programs that are the epochs of one graph, and the machine that they ran on."""
+    epochs = [programs] if isinstance(programs, ChipProgram) else programs
+    machine = Machine(epochs[0].config)
+    found: dict[str, NDArray[np.int8]] = {}
+    for program in epochs:
+        machine.load(program, inputs, parameters)
+        machine.run(program, tables)
+        found |= outputs(program, machine.x)
+    return found, machine
 
 
 def _load_of_swap(loads: Jobs, streams: Jobs) -> NDArray[np.int64]:

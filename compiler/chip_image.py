@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .blocks import unit_source
-from .chip_program import ChipProgram
+from .chip_program import ChipProgram, ConstantSet
 from .layers import WorkloadError
 from .lowering import unit_words
 from .program import Place
@@ -47,10 +47,8 @@ def tables_of(parameters: Mapping[str, Values], limit: int) -> tuple[dict[str, i
 
 
 def x_image(program: ChipProgram, inputs: Mapping[str, NDArray[np.int8]]) -> Iterator[tuple[Place, NDArray[np.int8]]]:
-    """Words (n, rows) for the X banks: inputs of the graph, and the padding of what is computed."""
+    """Words (n, rows) for the X banks: inputs of the graph, with their padding."""
     rows = program.config.array.rows
-    for fill in program.fills:
-        yield fill.place, np.full((fill.words, rows), fill.value, np.int8)
     for item in program.host_units:
         operand = program.node(item.node).operands[item.operand]
         activations = np.concatenate([inputs[source] for source in operand.sources], axis=3)
@@ -84,6 +82,10 @@ def parameter_image(
     """(bank, set, bias, multiplier, shift) for the post-processors, ``cols`` lanes each."""
     cols = program.config.array.cols
     for item in program.parameters:
+        if isinstance(item, ConstantSet):
+            bias, one, zero = (np.full(cols, value, np.int32) for value in (item.value, 1, 0))
+            yield item.bank, item.index, bias, one, zero
+            continue
         values = parameters[program.node(item.node).name]
         outputs = program.lowerings[item.node].tiles[item.tile].outputs
         lanes = np.zeros((3, cols), np.int32)

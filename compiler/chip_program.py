@@ -30,15 +30,6 @@ class HostUnit:
 
 
 @dataclass(frozen=True)
-class Fill:
-    """``words`` words of ``value`` in every lane of an X bank: the padding around what post-processors write."""
-
-    place: Place
-    words: int
-    value: int
-
-
-@dataclass(frozen=True)
 class WeightTile:
     """A weight tile that the host puts into a W bank; ``step`` of ``tile`` of an operand."""
 
@@ -55,6 +46,15 @@ class ParameterSet:
 
     node: int
     tile: int
+    bank: int
+    index: int
+
+
+@dataclass(frozen=True)
+class ConstantSet:
+    """A set with which a post-processor makes ``value`` of a partial sum of 0: padding is written from the zero word."""
+
+    value: int
     bank: int
     index: int
 
@@ -94,7 +94,10 @@ class Lowering:
 
 @dataclass(frozen=True)
 class ChipProgram:
-    """A graph compiled for a chip, as one epoch.
+    """One epoch of a graph compiled for a chip: all of it, or some of its nodes.
+
+    ``nodes``: indices of those that it computes. ``carried``: accumulators of earlier epochs that are in the P banks when it
+    begins; before the first one, the last word of every P bank is 0.
 
     ``loads``, ``streams``: one array per field of the job layouts and ``pod``; ``posts``: likewise, and ``bank``; each sorted by
     pod (bank) and start. ``node_of_stream``, ``node_of_post``: index into ``graph.nodes``.
@@ -109,12 +112,13 @@ class ChipProgram:
     node_of_stream: NDArray[np.int64]
     node_of_post: NDArray[np.int64]
     host_units: tuple[HostUnit, ...]
-    fills: tuple[Fill, ...]
     weights: tuple[WeightTile, ...]
-    parameters: tuple[ParameterSet, ...]
+    parameters: tuple[ParameterSet | ConstantSet, ...]
     accumulated: tuple[Accumulated, ...]
     stored: tuple[Stored, ...]
     used: dict[str, int]
+    nodes: tuple[int, ...] = ()
+    carried: tuple[Accumulated, ...] = ()
 
     @property
     def words_streamed(self) -> NDArray[np.int64]:

@@ -9,11 +9,12 @@ import numpy as np
 from rtl.config import ChipConfig
 from rtl.layouts import Reduce
 
-from .chip_program import ChipProgram, HostUnit, Lowering, WeightTile
+from .chip_program import Accumulated, ChipProgram, HostUnit, Lowering, WeightTile
 from .graph import Graph, Window
-from .layers import Layer, WorkloadError
+from .layers import Layer
 from .lowering import Region, Step
 from .program import Jobs, Place
+from .storage import EpochFullError
 from .walk import increments
 
 if TYPE_CHECKING:
@@ -29,13 +30,29 @@ _POSTS = ("node", "bank", "start", "n0", "n1", "n2", "n3", *_POST_P, "reduce", "
 
 
 class Jobbook:
-    def __init__(self, config: ChipConfig):
+    """``share``: how much of each program store the epoch may take."""
+
+    def __init__(self, config: ChipConfig, share: float = 1.0):
+        program = config.program
+        assert program is not None
         self.config = config
+        depths = {"load_jobs": program.load_jobs, "stream_jobs": program.stream_jobs, "post_jobs": program.post_jobs}
+        self._depths = depths
+        self._limits = {name: max(2, int(depth * share)) for name, depth in depths.items()}
+        self._counts = {name: [0] * config.pods for name in depths}
         self.loads: list[tuple[int, ...]] = []
         self.streams: list[tuple[int, ...]] = []
         self.posts: list[tuple[int, ...]] = []
 
+    def _count(self, name: str, unit: int) -> None:
+        self._counts[name][unit] += 1
+        if self._counts[name][unit] > self._limits[name]:
+            limit, depth = self._limits[name], self._depths[name]
+            of = "" if limit == depth else f"an epoch's share of {limit} of "
+            raise EpochFullError(f"the program has more jobs for the store of unit {unit} than {of}{name} ({depth})")
+
     def load(self, pod: int, start: int, rows: int, place: Place) -> None:
+        self._count("load_jobs", pod)
         self.loads.append((pod, start, rows, place.bank, 0, place.base, 1))
 
     def stream(
@@ -55,6 +72,7 @@ class Jobbook:
         node: int,
     ) -> None:
         """Stream a box of output positions of a layer, reading ``region`` at ``place``; its P words lie at ``where``, in order."""
+        self._count("stream_jobs", pod)
         (image, n2), (top, n1), (left, n0) = box
         (sh, sw), counts = layer.stride, (n0, n1, n2)
         base = ((image - region.image) * region.height + top * sh - region.top + step.dh) * region.width
@@ -84,6 +102,7 @@ class Jobbook:
         x_width: int,
     ) -> None:
         """Post-process ``size`` (rows, columns) outputs; ``p_strides``: from row to row and column to column of the P words."""
+        self._count("post_jobs", bank)
         rows, columns = size
         kernel = window.kernel if window else (1, 1)
         counts = (kernel[1], kernel[0], columns, rows)
@@ -108,10 +127,12 @@ class Jobbook:
         weights: tuple[WeightTile, ...],
         copies: Copies,
         used: dict[str, int],
+        nodes: tuple[int, ...],
+        carried: tuple[Accumulated, ...],
     ) -> ChipProgram:
         loads, streams = _table(self.loads, _LOADS, "pod"), _table(self.streams, _STREAMS, "pod")
         posts = _table(self.posts, _POSTS, "bank")
-        self._check_stores(loads, streams, posts)
+        self._check_length(loads, streams, posts)
         return ChipProgram(
             self.config,
             graph,
@@ -122,26 +143,16 @@ class Jobbook:
             streams.pop("node"),
             posts.pop("node"),
             host_units,
-            tuple(copies.fills),
             weights,
             tuple(copies.parameters),
-            tuple(copies.accumulated()),
+            tuple(copies.accumulated(nodes)),
             tuple(copies.stored),
             used,
+            nodes,
+            carried,
         )
 
-    def _check_stores(self, loads: Jobs, streams: Jobs, posts: Jobs) -> None:
-        program = self.config.program
-        assert program is not None
-        limits = {"load_jobs": program.load_jobs, "stream_jobs": program.stream_jobs, "post_jobs": program.post_jobs}
-        for (name, limit), units in zip(limits.items(), (loads["pod"], streams["pod"], posts["bank"]), strict=True):
-            count = np.bincount(units, minlength=1)
-            if count.max() > limit:
-                unit = int(count.argmax())
-                raise WorkloadError(
-                    f"the program has {count.max()} jobs for the store of unit {unit}, {count.max() - limit} more than {name} "
-                    f"({limit})"
-                )
+    def _check_length(self, loads: Jobs, streams: Jobs, posts: Jobs) -> None:
         config = self.config
         # When the last word of each kind of job has left the unit; a node is busy until then.
         ends = (
@@ -152,7 +163,7 @@ class Jobbook:
         lasts = max(int(end.max(initial=0)) for end in ends) - 1 + config.epoch_overhead
         limit = 2**config.pod.time_width - 1
         if lasts > limit:
-            raise WorkloadError(f"the epoch would last {lasts} cycles, {lasts - limit} more than time_width allows ({limit})")
+            raise EpochFullError(f"the epoch would last {lasts} cycles, {lasts - limit} more than time_width allows ({limit})")
 
 
 def _table(rows: list[tuple[int, ...]], names: tuple[str, ...], unit: str) -> Jobs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,15 +12,18 @@ from numpy.typing import NDArray
 from rtl.config import ChipConfig, bits
 
 from .blocks import unit_source
-from .chip_program import Accumulated, Fill, Lowering, ParameterSet, Rect, Stored
+from .chip_program import Accumulated, ConstantSet, Lowering, ParameterSet, Rect, Stored
 from .graph import Graph, Node, Operand
 from .jobbook import Jobbook
 from .layers import Layer, WorkloadError
 from .lowering import Region, Unit
 from .mapping import Patches
 from .program import Place
-from .storage import Storage
+from .storage import Storage, zero_word
 from .timeline import Timeline, earliest
+
+_BEFORE = -(1 << 40)
+"""A cycle before any epoch."""
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """(origin, length) in images, rows and columns."""
@@ -50,6 +53,11 @@ class Producer:
     complete: int = 0
     ready: NDArray[np.int64] = field(init=False)
     """Per output row and column, when all its accumulators may be read."""
+
+    def carried(self) -> Producer:
+        """The same in a later epoch: all is there from the beginning."""
+        fragments = {key: [Fragment(f.box, f.place, _BEFORE) for f in of_patch] for key, of_patch in self.fragments.items()}
+        return Producer(self.index, self.node, self.lowering, self.patches, fragments)
 
     def __post_init__(self) -> None:
         self.ready = np.zeros(self.node.output[1:3], np.int64)
@@ -91,18 +99,24 @@ class Copies:
     one plane of the Y network every wire on its way, for as many cycles as it reads words; it starts as early as all are free.
     """
 
-    def __init__(self, graph: Graph, config: ChipConfig, storage: Storage, book: Jobbook, tables: dict[str, int]):
+    def __init__(
+        self,
+        graph: Graph,
+        config: ChipConfig,
+        storage: Storage,
+        book: Jobbook,
+        tables: dict[str, int],
+        carried: dict[str, Producer],
+    ):
         assert config.post is not None
         assert config.network is not None
         self.graph, self.config, self.storage, self.book, self.tables = graph, config, storage, book, tables
-        self.producers: dict[str, Producer] = {}
+        self.producers: dict[str, Producer] = dict(carried)
         self.places: dict[tuple, list[tuple[Place, int]]] = {}
-        self.fills: list[Fill] = []
-        self.parameters: list[ParameterSet] = []
+        self.parameters: list[ParameterSet | ConstantSet] = []
         self.stored: list[Stored] = []
         self.p_ports = [Timeline() for _ in range(config.pods)]
-        self._sets: dict[tuple[int, int, int], int] = {}
-        self._set_count = [0] * config.pods
+        self._sets: dict[tuple[str, int, int, int], int] = {}
         self._stages = bits(config.pods)
         self._crossbar = config.network.kind == "crossbar"
         count = (self._stages + 1) * config.pods
@@ -138,10 +152,10 @@ class Copies:
         place = self.storage.place("x", banks, region.words, node)
         source, block, rect = key[:3]
         layer = operand.layer
-        if len(key) > 3:
-            self.fills.append(Fill(place, region.words, operand.pad_value))
         valid = (rect[0], (max(rect[1][0], 0), min(rect[1][1], layer.height)), (max(rect[2][0], 0), min(rect[2][1], layer.width)))
         ready = self._send(self.producers[source], block, rect, valid, place, region)
+        if len(key) > 3:
+            ready = max(ready, self._pad(self.producers[source], block, rect, valid, place, operand.pad_value))
         known.append((place, ready))
         return place, ready
 
@@ -150,11 +164,7 @@ class Copies:
         ready = 0
         if any(begin >= end for begin, end in valid):
             return ready
-        outputs = producer.node.output[3]
-        for slot in range(array.rows // lanes):
-            channel = block * array.rows + slot * lanes
-            if channel >= outputs:
-                break
+        for slot, channel in self._slots(producer, block):
             tile, part = channel // array.cols, channel % array.cols // lanes
             for common, fragment in producer.overlapping(valid, tile):
                 for image in range(*common[0]):
@@ -165,6 +175,61 @@ class Copies:
                     corner = (image, common[1][0], common[2][0])
                     ready = max(ready, self._job(producer, tile, fragment, corner, size, (part, slot), target, region.width))
         return ready
+
+    def _slots(self, producer: Producer, block: int) -> Iterator[tuple[int, int]]:
+        """(slot, channel) of the slots of a word of activations into which something is sent."""
+        lanes = self.config.post_lanes
+        for slot in range(self.config.array.rows // lanes):
+            channel = block * self.config.array.rows + slot * lanes
+            if channel >= producer.node.output[3]:
+                break
+            yield slot, channel
+
+    def _pad(self, producer: Producer, block: int, rect: Rect, valid: Rect, place: Place, value: int) -> int:
+        """Have ``value`` written into the words of a region that are padding; returns when the last may be read."""
+        (image, end), (top, bottom), (left, right) = rect
+        high, wide = bottom - top, right - left
+        inner_high, inner_wide = (max(0, high_end - low) for low, high_end in valid[1:])
+        runs: list[tuple[int, int, int]] = []
+        # (offset, rows, columns) of boxes as wide as the region: those between two rows of what is sent are one box.
+        if not inner_high or not inner_wide:
+            runs.append((0, 1, high * wide))
+        else:
+            before = (valid[1][0] - top) * wide + valid[2][0] - left
+            between = wide - inner_wide
+            last = before + (inner_high - 1) * wide + inner_wide
+            runs += [(0, 1, before), (before + inner_wide, inner_high - 1, between), (last, 1, high * wide - last)]
+        ready = 0
+        most = 2**self.config.pod.count_width - 1
+        for number in range(end - image):
+            for offset, rows, columns in runs:
+                for slot, _ in self._slots(producer, block):
+                    for begin in range(0, columns if rows else 0, most):
+                        target = Place(place.bank, place.base + number * high * wide + offset + begin)
+                        size = (rows, min(most, columns - begin))
+                        ready = max(ready, self._pad_job(producer, slot, size, target, wide, value))
+        return ready
+
+    def _pad_job(self, producer: Producer, slot: int, size: tuple[int, int], target: Place, x_width: int, value: int) -> int:
+        # Of the block's post-processors the one beside the X bank: no wire but its own.
+        bank, words = target.bank, size[0] * size[1]
+        start, plane = self._reserve(bank, bank, 0, words)
+        self.book.post(
+            bank,
+            start,
+            node=producer.index,
+            size=size,
+            window=None,
+            p_base=zero_word(self.config),
+            p_strides=(0, 0),
+            parameters=self._constant(producer, value, bank),
+            table=None,
+            slices=(0, slot),
+            place=target,
+            plane=plane,
+            x_width=x_width,
+        )
+        return start + words + self.config.post_latency + self.config.network_latency
 
     def _job(
         self,
@@ -197,7 +262,7 @@ class Copies:
         words = size[0] * size[1] * kernel[0] * kernel[1]
         last = first + ((size[0] - 1) * stride[0] + kernel[0] - 1) * wide + (size[1] - 1) * stride[1] + kernel[1] - 1
         # Read behind the words as they arrive: the last one is the one that is furthest ahead of its turn.
-        begin = fragment.arrival + 2 + (last if window else max(0, last - (words - 1)))
+        begin = max(0, fragment.arrival + 2 + (last if window else max(0, last - (words - 1))))
         start, plane = self._reserve(bank, target.bank, begin, words)
         self.book.post(
             bank,
@@ -242,28 +307,25 @@ class Copies:
         return (*inner, stages * pods + target)
 
     def _set(self, producer: Producer, tile: int, bank: int) -> int:
-        key = (producer.index, tile, bank)
-        index = self._sets.get(key)
-        if index is None:
-            assert self.config.post is not None
-            index = self._set_count[bank]
-            limit = self.config.post.parameter_sets
-            if index >= limit:
-                raise WorkloadError(
-                    f"{producer.node.name}: the post-processor of bank {bank} needs {index + 1} sets of parameters, "
-                    f"{index + 1 - limit} more than parameter_sets ({limit})"
-                )
-            self._set_count[bank] += 1
-            self._sets[key] = index
-            self.parameters.append(ParameterSet(producer.index, tile, bank, index))
-        return index
+        key = ("node", producer.index, tile, bank)
+        if key not in self._sets:
+            self._sets[key] = self.storage.place("set", (bank,), 1, producer.node).base
+            self.parameters.append(ParameterSet(producer.index, tile, bank, self._sets[key]))
+        return self._sets[key]
 
-    def store_outputs(self) -> None:
-        """Send what no node reads, the outputs of the graph, to the X bank beside its P bank, for the host."""
+    def _constant(self, producer: Producer, value: int, bank: int) -> int:
+        key = ("constant", value, 0, bank)
+        if key not in self._sets:
+            self._sets[key] = self.storage.place("set", (bank,), 1, producer.node).base
+            self.parameters.append(ConstantSet(value, bank, self._sets[key]))
+        return self._sets[key]
+
+    def store_outputs(self, names: set[str]) -> None:
+        """Send what no node reads, the outputs of the graph, of nodes in ``names`` to the X bank beside its P bank."""
         read = {source for node in self.graph.nodes for operand in node.operands for source in operand.sources}
         lanes, cols = self.config.post_lanes, self.config.array.cols
         for producer in self.producers.values():
-            if producer.node.name in read:
+            if producer.node.name in read or producer.node.name not in names:
                 continue
             for (patch, tile), fragments in producer.fragments.items():
                 for fragment in fragments:
@@ -286,9 +348,11 @@ class Copies:
         (image, images), row, column = box
         return [((i, 1), row, column) for i in range(image, image + images)]
 
-    def accumulated(self) -> Iterator[Accumulated]:
-        """All accumulators, in the order in which they were placed."""
+    def accumulated(self, nodes: Collection[int]) -> Iterator[Accumulated]:
+        """All accumulators of some nodes, in the order in which they were placed."""
         for producer in self.producers.values():
+            if producer.index not in nodes:
+                continue
             for (_, tile), fragments in producer.fragments.items():
                 for fragment in fragments:
                     rect = tuple((origin, origin + length) for origin, length in fragment.box)

@@ -1,7 +1,9 @@
-"""Words of the banks: who has how many."""
+"""Words of the banks, and sets of parameters: who has how many."""
 
 from __future__ import annotations
 
+import copy
+from bisect import insort
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,28 +14,105 @@ from .graph import Node
 from .layers import WorkloadError
 from .program import Place
 
+KINDS = {"x": "X bank", "w": "W bank", "p": "P bank", "set": "post-processor"}
+_LIMITS = {"x": "x_words", "w": "w_words", "p": "p_words", "set": "parameter_sets"}
+
+
+class EpochFullError(WorkloadError):
+    """What does not fit into an epoch any more; it may fit into the next one."""
+
+
+def zero_word(config: ChipConfig) -> int:
+    """The word of every P bank that is 0: padding is post-processed from it."""
+    return config.memory.p_words - 1
+
 
 class Storage:
-    """Bump allocation: within an epoch, nothing that was placed is overwritten by something else."""
+    """Within an epoch, nothing that was placed is overwritten by something else. Between epochs,
+
+    - X banks are empty;
+    - W banks and parameter sets are rings: an epoch goes on where the one before ended, so that the next one's words can be
+      loaded while this one's are in use, as long as both fit;
+    - P banks keep what later epochs read; `release` gives the rest back.
+    """
 
     def __init__(self, config: ChipConfig):
-        memory = config.memory
-        self.limits = {"x": memory.x_words, "w": memory.w_words, "p": memory.p_words}
-        self.filled = {kind: [0] * memory.banks for kind in self.limits}
+        memory, post = config.memory, config.post
+        assert post is not None
+        self.depths = {"x": memory.x_words, "w": memory.w_words, "p": zero_word(config), "set": post.parameter_sets}
+        self.limits = dict(self.depths)
+        self.filled = {kind: [0] * memory.banks for kind in self.depths}
+        self.starts = {kind: [0] * memory.banks for kind in ("w", "set")}
+        """Where the epoch began in the rings."""
+        self._free = [[(0, self.depths["p"])] for _ in range(memory.banks)]
+
+    def limited(self, share: float) -> Storage:
+        """A copy for an epoch that may take that much of the W banks and parameter sets."""
+        copied = copy.deepcopy(self)
+        for kind in self.starts:
+            copied.limits[kind] = max(1, int(self.depths[kind] * share))
+        return copied
+
+    def next_epoch(self) -> Storage:
+        """What the epoch after this one finds."""
+        after = copy.deepcopy(self)
+        for kind, starts in after.starts.items():
+            filled = zip(starts, self.filled[kind], strict=True)
+            after.starts[kind] = [(start + used) % self.depths[kind] for start, used in filled]
+        for kind in ("x", "w", "set"):
+            after.filled[kind] = [0] * len(self.filled[kind])
+        return after
 
     def place(self, kind: str, banks: Sequence[int], words: int, node: Node) -> Place:
-        """``words`` words in the emptiest of ``banks``; raises `WorkloadError` if they do not fit."""
+        """``words`` words in the emptiest of ``banks``; raises `EpochFullError` if they do not fit."""
         filled = self.filled[kind]
         bank = banks[0] if len(banks) == 1 else min(banks, key=filled.__getitem__)
+        if kind == "p":
+            return Place(bank, self._take(bank, words, node))
         base = filled[bank]
+        if kind in self.starts:
+            # Words of one piece do not go around the end of the bank.
+            start, depth = self.starts[kind][bank], self.depths[kind]
+            if (start + base) % depth + words > depth:
+                base += depth - (start + base) % depth
         if base + words > self.limits[kind]:
-            excess = base + words - self.limits[kind]
-            raise WorkloadError(
-                f"{node.name}: {kind.upper()} bank {bank} is full: {words} words more are {excess} more than {kind}_words "
-                f"({self.limits[kind]})"
-            )
+            self._refuse(kind, bank, words, base + words - self.limits[kind], node)
         filled[bank] = base + words
+        if kind in self.starts:
+            base = (self.starts[kind][bank] + base) % self.depths[kind]
         return Place(bank, base)
+
+    def _take(self, bank: int, words: int, node: Node) -> int:
+        free = self._free[bank]
+        for i, (begin, end) in enumerate(free):
+            if end - begin >= words:
+                free[i : i + 1] = [(begin + words, end)] if end - begin > words else []
+                self.filled["p"][bank] += words
+                return begin
+        largest = max((end - begin for begin, end in free), default=0)
+        self._refuse("p", bank, words, words - largest, node)
+        raise AssertionError
+
+    def release(self, place: Place, words: int) -> None:
+        """Give words of a P bank back."""
+        free = self._free[place.bank]
+        insort(free, (place.base, place.base + words))
+        merged: list[tuple[int, int]] = []
+        for begin, end in free:
+            if merged and merged[-1][1] == begin:
+                merged[-1] = (merged[-1][0], end)
+            else:
+                merged.append((begin, end))
+        self._free[place.bank] = merged
+        self.filled["p"][place.bank] -= words
+
+    def _refuse(self, kind: str, bank: int, words: int, excess: int, node: Node) -> None:
+        limit = self.limits[kind]
+        of = "" if limit == self.depths[kind] else f" an epoch's share of {limit} of"
+        raise EpochFullError(
+            f"{node.name}: {KINDS[kind]} {bank} is full: {words} words more are {excess} more than{of} {_LIMITS[kind]} "
+            f"({self.depths[kind]})"
+        )
 
     def room(self, kind: str) -> float:
         """Words that are left in a bank, on average."""
@@ -41,5 +120,5 @@ class Storage:
 
     def used(self) -> dict[str, int]:
         """Words of the fullest bank, and of all banks, of each kind."""
-        most = {f"{kind}_words": int(np.max(filled)) for kind, filled in self.filled.items()}
-        return most | {f"{kind}_words_total": int(np.sum(filled)) for kind, filled in self.filled.items()}
+        most = {f"{kind}_words": int(np.max(self.filled[kind])) for kind in ("x", "w", "p")}
+        return most | {f"{kind}_words_total": int(np.sum(self.filled[kind])) for kind in ("x", "w", "p")}

@@ -1,0 +1,103 @@
+"""A graph cut into epochs: what one computes, the next one finds in the P banks; weights stream through the W banks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rtl.config import ChipConfig
+
+from .chip import Epoch, Progress, lower
+from .chip_program import ChipProgram
+from .graph import Graph
+from .movement import Producer
+from .storage import EpochFullError, Storage
+from .tiling import positions
+
+SHARE = 0.5
+"""Of the W banks, parameter sets and program stores: the next epoch's words are loaded into the other half."""
+
+
+def compile_epochs(
+    graph: Graph,
+    config: ChipConfig,
+    *,
+    tables: Mapping[str, int] | None = None,
+    partition: int | None = None,
+    share: float = SHARE,
+    progress: Progress | None = None,
+) -> tuple[ChipProgram, ...]:
+    """The programs of a graph on a chip, one per epoch, each with as many nodes as fit.
+
+    ``share``: how much of W banks, parameter sets and program stores an epoch may take. One node that needs more by itself gets
+    all of them, and its words can only be loaded when the epoch before is done with the space. For the rest see `compile_graph`.
+    Raises `WorkloadError` for a node that does not fit even so, with the limit and the excess.
+    """
+    return _Cutter(graph, config, dict(tables or {}), partition, share, progress).run()
+
+
+class _Cutter:
+    def __init__(
+        self,
+        graph: Graph,
+        config: ChipConfig,
+        tables: dict[str, int],
+        partition: int | None,
+        share: float,
+        progress: Progress | None,
+    ):
+        self.graph, self.config, self.tables, self.partition, self.share = graph, config, tables, partition, share
+        self.progress = progress
+        self.lowerings = lower(graph, config)
+        self.storage = Storage(config)
+        self.carried: dict[str, Producer] = {}
+        self.left = tuple(range(len(graph.nodes)))
+
+    def run(self) -> tuple[ChipProgram, ...]:
+        programs = []
+        while self.left:
+            epoch, program = self._longest()
+            programs.append(program)
+            self.left = tuple(index for index in self.left if index not in program.nodes)
+            self.storage = epoch.storage.next_epoch()
+            self.carried = self._kept(epoch)
+        return tuple(programs)
+
+    def _longest(self) -> tuple[Epoch, ChipProgram]:
+        """The epoch with the most nodes that fit."""
+        nodes = self.left
+        while True:
+            epoch = self._begin(self.share)
+            try:
+                return epoch, epoch.run(nodes, self._show)
+            except EpochFullError:
+                # All may have been scheduled, and only the outputs of the graph not fit.
+                nodes = tuple(epoch.scheduled[: len(nodes) - 1])
+                if not nodes:
+                    break
+        epoch = self._begin(1.0, whole=True)
+        return epoch, epoch.run((next(epoch.order(self.left)),), self._show)
+
+    def _begin(self, share: float, whole: bool = False) -> Epoch:
+        storage = self.storage.limited(share)
+        return Epoch(
+            self.graph, self.config, self.tables, self.partition, self.lowerings, storage, self.carried, share, whole=whole
+        )
+
+    def _show(self, done: int, _: int) -> None:
+        if self.progress:
+            total = len(self.graph.nodes)
+            self.progress(total - len(self.left) + done, total)
+
+    def _kept(self, epoch: Epoch) -> dict[str, Producer]:
+        """Producers for the next epoch; what no node that is left reads gives its words back."""
+        nodes = (self.graph.nodes[index] for index in self.left)
+        read = {source for node in nodes for operand in node.operands for source in operand.sources}
+        kept = {}
+        for name, producer in epoch.copies.producers.items():
+            after = kept[name] = producer.carried()
+            if name not in read:
+                for fragments in after.fragments.values():
+                    for fragment in fragments:
+                        self.storage.release(fragment.place, positions(fragment.box))
+                after.fragments.clear()
+        return kept
