@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +46,13 @@ def tables_of(parameters: Mapping[str, Values], limit: int) -> tuple[dict[str, i
     return chosen, tables
 
 
-def x_image(program: ChipProgram, inputs: Mapping[str, NDArray[np.int8]]) -> Iterator[tuple[Place, NDArray[np.int8]]]:
-    """Words (n, rows) for the X banks: inputs of the graph, with their padding."""
+def x_image(
+    program: ChipProgram, inputs: Mapping[str, NDArray[Any]], pad_value: int | None = None
+) -> Iterator[tuple[Place, NDArray[Any]]]:
+    """Words (n, rows) for the X banks: inputs of the graph, with their padding.
+
+    ``inputs``: int8 activations, or numbers of activations, of any type. ``pad_value``: instead of that of each operand.
+    """
     rows = program.config.array.rows
     for item in program.host_units:
         operand = program.node(item.node).operands[item.operand]
@@ -56,8 +61,8 @@ def x_image(program: ChipProgram, inputs: Mapping[str, NDArray[np.int8]]) -> Ite
             first, count = operand.channels
             activations = activations[..., first : first + count]
         unit = program.lowerings[item.node].operands[item.operand].units[item.unit]
-        words = unit_words(operand.layer, unit, activations, item.region, rows, operand.pad_value)
-        yield item.place, words
+        pad = operand.pad_value if pad_value is None else pad_value
+        yield item.place, unit_words(operand.layer, unit, activations, item.region, rows, pad)
 
 
 def w_image(program: ChipProgram, parameters: Mapping[str, Values]) -> Iterator[tuple[Place, NDArray[np.int8]]]:
@@ -108,13 +113,13 @@ def accumulators(program: ChipProgram, p_banks: NDArray[np.int32]) -> dict[str, 
     return result
 
 
-def outputs(program: ChipProgram, x_banks: NDArray[np.int8]) -> dict[str, NDArray[np.int8]]:
-    """The int8 outputs (B, H, W, C) that no node reads, from X banks (banks, words, rows)."""
+def outputs(program: ChipProgram, x_banks: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """The outputs (B, H, W, C) that no node reads, from X banks (banks, words, rows) of int8, or of numbers of any type."""
     lanes, cols = program.config.post_lanes, program.config.array.cols
-    result: dict[str, NDArray[np.int8]] = {}
+    result: dict[str, NDArray[Any]] = {}
     for item in program.stored:
         node = program.node(item.node)
-        tensor = result.setdefault(node.name, np.zeros(node.output, np.int8))
+        tensor = result.setdefault(node.name, np.zeros(node.output, x_banks.dtype))
         (i, i_end), (r, r_end), (c, c_end) = item.box
         size = (i_end - i) * (r_end - r) * (c_end - c)
         channel = item.tile * cols + item.slice * lanes

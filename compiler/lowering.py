@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,12 +131,13 @@ def _best_packing(layer: Layer, array: ArrayConfig) -> tuple[int, tuple[int, int
     return choice
 
 
-def unit_words(
-    layer: Layer, unit: Unit, activations: NDArray[np.int8], box: Region, rows: int, pad_value: int = 0
-) -> NDArray[np.int8]:
-    """The (words, rows) that a unit holds over an input region, ``pad_value`` where the padding is, zero in unused lanes."""
+def unit_words(layer: Layer, unit: Unit, activations: NDArray[Any], box: Region, rows: int, pad_value: int = 0) -> NDArray[Any]:
+    """The (words, rows) that a unit holds over an input region, ``pad_value`` where the padding is, zero in unused lanes.
+
+    ``activations``: int8, or numbers of activations, of any type; the words are of the same.
+    """
     images = activations[box.image : box.image + box.images]
-    words = np.zeros((box.images, box.height, box.width, rows), np.int8)
+    words = np.zeros((box.images, box.height, box.width, rows), activations.dtype)
     words[..., : unit.lanes] = pad_value
     for dh, dw in sorted(set(zip(unit.dh.tolist(), unit.dw.tolist(), strict=True))):
         lanes = np.flatnonzero((unit.dh == dh) & (unit.dw == dw))
