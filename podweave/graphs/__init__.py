@@ -11,7 +11,7 @@ from podweave.networks import load_workload, network_names
 
 from .cnn import DENSENETS, RESNETS, densenet, densenet121, inception_v3, resnet, resnet50
 from .inference import chain
-from .transformer import BERTS, bert, bert_named
+from .transformer import BERTS, bert, bert_named, feed_forward
 
 __all__ = [
     "GRAPH_FORMS",
@@ -20,12 +20,14 @@ __all__ = [
     "chain",
     "densenet",
     "densenet121",
+    "feed_forward",
     "inception_v3",
     "load_graph",
     "resnet",
     "resnet50",
 ]
 
+_FEED_FORWARD = re.compile(r"ffn_([0-9]{1,6})_([0-9]{1,6})(?:_([0-9]{1,6}))?")
 _NETWORK = re.compile(r"(resnet|densenet|inception|bert_)([0-9]+|[a-z]+|)_([0-9]{1,6})")
 
 GRAPH_FORMS = (
@@ -33,10 +35,13 @@ GRAPH_FORMS = (
     *(f"densenet{depth}_SIZE" for depth in DENSENETS),
     "inception_SIZE",
     *(f"bert_{size}_TOKENS" for size in BERTS),
+    "ffn_HIDDEN_INTERMEDIATE[_TOKENS]",
 )
 
 
 def _topology(name: str) -> Graph | None:
+    if match := _FEED_FORWARD.fullmatch(name):
+        return feed_forward(int(match[1]), int(match[2]), int(match[3] or 1))
     match = _NETWORK.fullmatch(name)
     if not match:
         return None

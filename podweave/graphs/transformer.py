@@ -69,3 +69,14 @@ def bert_named(size: str, sequence: int = 100) -> Graph:
     """``size``: a key of BERTS."""
     sizes = BERTS[size]
     return bert(sizes.layers, sizes.hidden, sizes.heads, sizes.intermediate, sequence, name=f"bert_{size}_{sequence}")
+
+
+def feed_forward(hidden: int, intermediate: int, tokens: int = 1) -> Graph:
+    """The two dense layers of a transformer: with one token, what decoding does; every weight is used once."""
+    name = f"ffn_{hidden}_{intermediate}_{tokens}"
+    for what, size in (("hidden", hidden), ("intermediate", intermediate), ("tokens", tokens)):
+        if size < 1:
+            raise WorkloadError(f"{name}: {what} must be at least 1, got {size}")
+    up = Node("up", (Operand(("input",), gemm(tokens, hidden, intermediate, name="up")),))
+    down = Node("down", (Operand(("up",), gemm(tokens, intermediate, hidden, name="down")),))
+    return Graph(name, {"input": (1, 1, tokens, hidden)}, (up, down))

@@ -1,0 +1,241 @@
+"""An accelerator as software sees it: registers and memory, nothing else. A simulator drives it like an FPGA would be driven."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.memory_image import MemoryImage, TensorMap
+from rtl.config import ChipConfig
+from rtl.dma_layouts import DmaError
+from rtl.layouts import BankError, Counter, NetworkId, NodeErrors, PodError, PostError
+from rtl.registers import IDENTITY, ErrorSource, NodeWords, Refusal, RegisterMap, config_hash, counters
+
+_INTERRUPTS = ("DONE", "ERROR", "EPOCH", "REFUSED")
+FOREVER = 1 << 62
+
+
+class DeviceError(RuntimeError):
+    """The device refused something, or a run ended with an error; the message names it."""
+
+
+class Bus(Protocol):
+    """The way to an accelerator: its AXI4-Lite port, the memory of its AXI4 managers, and its interrupt line."""
+
+    def read32(self, offset: int) -> int: ...
+    def write32(self, offset: int, value: int) -> None: ...
+    def read_memory(self, address: int, size: int) -> NDArray[np.uint8]: ...
+    def write_memory(self, address: int, data: NDArray[np.uint8]) -> None: ...
+    def wait_interrupt(self, max_cycles: int, progress: Callable[[int], None] | None = None) -> bool:
+        """Whether the interrupt is raised within ``max_cycles`` cycles; ``progress`` may be told of cycles that have passed."""
+
+
+@dataclass(frozen=True)
+class RunCounters:
+    """``device``: the performance counters by name. ``nodes``: those of the nodes by name, one value per node."""
+
+    device: dict[str, int]
+    nodes: dict[str, NDArray[np.int64]]
+
+
+class Device:
+    """One accelerator on a bus.
+
+    >>> device = Device(bus, config)                # doctest: +SKIP
+    >>> device.load(image)                          # doctest: +SKIP
+    >>> device.write_input("image", pixels)         # doctest: +SKIP
+    >>> device.run()                                # doctest: +SKIP
+    >>> logits = device.read_output("logits")       # doctest: +SKIP
+    """
+
+    def __init__(self, bus: Bus, config: ChipConfig):
+        """Raises `DeviceError` if there is no accelerator of this configuration on the bus."""
+        self.bus, self.config, self.registers = bus, config, RegisterMap(config)
+        self.image: MemoryImage | None = None
+        identity = self.read("ID")
+        if identity != IDENTITY:
+            raise DeviceError(f"no accelerator on this bus: ID reads {identity:#010x}, expected {IDENTITY:#010x}")
+        found = self.read("CONFIG_HASH")
+        if found != config_hash(config):
+            chip = self.registers.unpack("CHIP", self.read("CHIP"))
+            raise DeviceError(
+                f"the accelerator is of another configuration than {config.name}: it has {chip['PODS']} pods, "
+                f"{chip['MANAGERS']} managers, and hash {found:#010x}, expected {config_hash(config):#010x}"
+            )
+
+    def read(self, name: str, manager: int | None = None) -> int:
+        """The value of a register, of one word or two."""
+        offset = self.registers.offset(name, manager)
+        value = self.bus.read32(offset)
+        if self.registers[name].words == 2:
+            value |= self.bus.read32(offset + 4) << 32
+        return value
+
+    def fields(self, name: str, manager: int | None = None) -> dict[str, int]:
+        return self.registers.unpack(name, self.read(name, manager))
+
+    def write(self, name: str, manager: int | None = None, **fields: int) -> None:
+        """Write a register: all its fields, those that are not named as 0."""
+        offset, value = self.registers.offset(name, manager), self.registers.pack(name, **fields)
+        for word in range(self.registers[name].words):
+            self.bus.write32(offset + 4 * word, value >> 32 * word & 0xFFFFFFFF)
+
+    def load(self, image: MemoryImage) -> None:
+        """Put a program into memory, and tell the device where; raises `DeviceError` if it is for another configuration."""
+        if image.config != self.config:
+            raise DeviceError(f"the image is for {image.config.name}, the device is a {self.config.name} of another configuration")
+        self.image = image
+        for address, content in image.content:
+            self.bus.write_memory(address, content)
+        self.write("EPOCHS", VALUE=image.epochs)
+        self.write("MEMORY_BYTES", VALUE=image.memory_bytes)
+        for manager in range(self.config.managers):
+            for name, rings in (("DEMAND", image.demand), ("PREFETCH", image.prefetch)):
+                self.write(f"{name}_BASE", manager, VALUE=rings[manager].base)
+                self.write(f"{name}_SIZE", manager, VALUE=len(rings[manager]))
+                self.write(f"{name}_TAIL", manager, VALUE=len(rings[manager]))
+
+    def write_input(self, name: str, tensor: NDArray[np.int8]) -> None:
+        """Put an input of the graph, int8 (B, H, W, C), wherever it is needed in memory."""
+        where = self._tensor(name, "input")
+        if tensor.shape != where.shape or tensor.dtype != np.int8:
+            raise DeviceError(f"input {name} is int8 {where.shape}, got {tensor.dtype} {tensor.shape}")
+        values = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
+        for begin, mine in self._regions(where):
+            at = where.addresses[mine] - begin
+            region = self.bus.read_memory(begin, int(at.max()) + 1).copy()
+            region[at] = values[where.elements[mine]]
+            self.bus.write_memory(begin, region)
+
+    def read_output(self, name: str) -> NDArray[np.int8]:
+        """An output of the graph, int8 (B, H, W, C), after a run."""
+        where = self._tensor(name, "output")
+        values = np.zeros(int(np.prod(where.shape)), np.uint8)
+        for begin, mine in self._regions(where):
+            at = where.addresses[mine] - begin
+            values[where.elements[mine]] = self.bus.read_memory(begin, int(at.max()) + 1)[at]
+        return values.view(np.int8).reshape(where.shape)
+
+    def start(self, *, prefetch: bool = True, cap: int = 0) -> None:
+        """Start a run of the loaded program and return at once.
+
+        ``prefetch``: whether words may be loaded before their epoch is the next one; ``cap``: at most so many words per manager at
+        a time, 0 for no limit. Raises `DeviceError` if the device refuses, with the reason.
+        """
+        if self.image is None:
+            raise DeviceError("no program is loaded")
+        self.write("OPTIONS", PREFETCH=int(prefetch))
+        self.write("CAP", VALUE=cap)
+        self.write("IRQ_PENDING", **dict.fromkeys(_INTERRUPTS, 1))
+        self.write("IRQ_ENABLE", DONE=1)
+        self.write("CONTROL", START=1)
+        status = self.fields("STATUS")
+        if status["REFUSED"]:
+            raise DeviceError(f"the device refused to start: {_sentence(Refusal(status['REASON']))}")
+
+    def wait(self, max_cycles: int = FOREVER, progress: Callable[[int], None] | None = None) -> None:
+        """Wait for the end of the run; raises `DeviceError` if it failed, was aborted, or lasts longer than ``max_cycles``."""
+        if not self.bus.wait_interrupt(max_cycles, progress):
+            raise DeviceError(f"no interrupt within {max_cycles} cycles: {self.fields('EPOCHS_DONE')['VALUE']} epochs are done")
+        self.write("IRQ_PENDING", DONE=1)
+        status = self.fields("STATUS")
+        if status["ERROR"]:
+            raise DeviceError("; ".join(self.errors()))
+        if status["ABORTED"]:
+            raise DeviceError("the run was aborted")
+
+    def run(
+        self,
+        *,
+        prefetch: bool = True,
+        cap: int = 0,
+        max_cycles: int = FOREVER,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """`start` and `wait`."""
+        self.start(prefetch=prefetch, cap=cap)
+        self.wait(max_cycles, progress)
+
+    def abort(self) -> None:
+        """End the run; `wait` then raises `DeviceError`."""
+        self.write("CONTROL", ABORT=1)
+
+    def reset(self) -> None:
+        """Bring chip and engines into their initial state; registers and memory keep what they hold."""
+        self.write("CONTROL", SOFT_RESET=1)
+        status = self.fields("STATUS")
+        if status["REFUSED"]:
+            raise DeviceError(f"the device refused to reset: {_sentence(Refusal(status['REASON']))}")
+
+    def counters(self) -> RunCounters:
+        """The counters of the last run."""
+        device = {name: self.read(name) for name, *_ in counters()}
+        nodes = {
+            counter.name.lower(): np.array(
+                [self._node_word(node, NodeWords.COUNTERS, counter) for node in range(self.config.pods)], np.int64
+            )
+            for counter in Counter
+        }
+        return RunCounters(device, nodes)
+
+    def errors(self) -> list[str]:
+        """What went wrong since the last start, in words."""
+        found = []
+        for manager in range(self.config.managers):
+            error = self.fields("ERROR", manager)
+            if error["CODE"]:
+                ring = ("demand", "prefetch")[error["RING"]]
+                address = self.read("ERROR_ADDRESS", manager)
+                found.append(
+                    f"prefetch engine {manager}: {_sentence(DmaError(error['CODE']))} "
+                    f"(tag {error['TAG']} of the {ring} ring, address {address:#x})"
+                )
+        record = self.fields("NETWORK_ERROR")
+        if record["VALID"]:
+            network = NetworkId(record["NETWORK"]).name
+            found.append(
+                f"network {network}, plane {record['PLANE']}: two words met at stage {record['STAGE']}, port {record['PORT']}"
+            )
+        if self.fields("CHIP_ERROR")["ANY"]:
+            for node in range(self.config.pods):
+                words = {word: self._node_word(node, NodeWords.ERRORS, word) for word in NodeErrors}
+                for word, time, kind, what in (
+                    (NodeErrors.POD, NodeErrors.POD_TIME, PodError, "pod"),
+                    (NodeErrors.POST, NodeErrors.POST_TIME, PostError, "post-processor"),
+                ):
+                    if words[word]:
+                        found.append(f"{what} {node}, time {words[time]}: {_named(kind, words[word])}")
+                if words[NodeErrors.BANK]:
+                    found.append(f"bank {node}: {_named(BankError, words[NodeErrors.BANK])}")
+        source = self.fields("ERROR_SOURCE")["SOURCE"]
+        return found or ([f"error of source {ErrorSource(source).name.lower()}"] if source else [])
+
+    def _node_word(self, node: int, words: NodeWords, index: int) -> int:
+        self.write("NODE_SELECT", NODE=node, WORDS=int(words), INDEX=int(index))
+        return self.read("NODE_DATA")
+
+    def _tensor(self, name: str, what: str) -> TensorMap:
+        if self.image is None:
+            raise DeviceError("no program is loaded")
+        maps = self.image.inputs if what == "input" else self.image.outputs
+        if name not in maps:
+            raise DeviceError(f"the network has no {what} {name!r}; it has {', '.join(maps)}")
+        return maps[name]
+
+    def _regions(self, where: TensorMap) -> list[tuple[int, NDArray[np.int64]]]:
+        """First byte and elements of a tensor in each channel."""
+        assert self.image is not None
+        channel = where.addresses // self.image.channel_bytes
+        return [(int(where.addresses[mine].min()), mine) for m in np.unique(channel) for mine in (np.flatnonzero(channel == m),)]
+
+
+def _named(kind: type, bits: int) -> str:
+    return ", ".join(error.name.lower() for error in kind if bits >> error & 1)  # type: ignore[attr-defined]
+
+
+def _sentence(code: DmaError | Refusal) -> str:
+    return code.name.lower().replace("_", " ")
