@@ -24,6 +24,7 @@ from compiler.chip_image import (
 from compiler.chip_program import ChipProgram
 from compiler.graph import Graph, single_nodes, with_stored_pools
 from compiler.layers import WorkloadError
+from compiler.storage import zero_word
 from golden.cycle.chip import ChipFigures, ChipGeometry, chip_figures
 from rtl.config import ChipConfig
 from tb.chip_bench import ChipBench
@@ -280,6 +281,7 @@ def epoch_of(program: ChipProgram, job: Job, tables: Sequence[NDArray[np.int8]])
         posts=program.posts,
         x_image=[(place.bank, place.base, words) for place, words in x_image(program, job.inputs)],
         w_image=[(place.bank, place.base, words) for place, words in w_image(program, job.parameters)],
+        zero_words=[zero_word(program.config)],
         parameters=[
             (bank, index, bias, multiplier.astype(np.int64), shift.astype(np.int64))
             for bank, index, bias, multiplier, shift in parameter_image(program, job.parameters)

@@ -23,10 +23,8 @@ from .blocks import Block, collecting_placements
 from .chip import Chip
 from .config import ChipConfig
 from .layouts import (
-    HOST_BITS,
     Accumulate,
     BankError,
-    Control,
     Counter,
     Emit,
     HostSelect,
@@ -123,14 +121,14 @@ def _describe_chip(config: ChipConfig, sidecar: dict[str, Any]) -> None:
     jobs = [load_job_layout(config), stream_job_layout(config), post_job_layout(config)]
     others = [post_parameters_layout(), *map(store_layout, jobs), network_error_layout(config)]
     sidecar["layouts"] += [_describe_layout(layout) for layout in (jobs[2], *others)]
-    codes = (Reduce, HostSelect, Counter, NodeErrors, Control, NetworkId)
+    codes = (Reduce, HostSelect, Counter, NodeErrors, NetworkId)
     sidecar["codes"] |= {code.__name__: {e.name: e.value for e in code} for code in codes}
     sidecar["post_errors"] = {error.name: error.value for error in PostError}
     sidecar["bank_errors"] = {error.name: error.value for error in BankError}
     words = {
         select.name: {"address_width": address, "data_width": width} for select, (address, width) in host_widths(config).items()
     }
-    sidecar["host"] = {"beat_width": HOST_BITS, "words": words}
+    sidecar["host"] = {"ports": config.managers, "beat_width": config.host_bits, "words": words}
     sidecar["latency"] |= {
         "network": config.network_latency,
         "bank": config.bank_latency,

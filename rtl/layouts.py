@@ -247,12 +247,8 @@ def store_layout(layout: Layout) -> Layout:
     )
 
 
-HOST_BITS = 64
-"""Bits of a beat on the host port of a chip."""
-
-
 class HostSelect(enum.IntEnum):
-    """What a host access of a chip is about. All but CONTROL are of the node that ``host_unit`` names."""
+    """What a host access is about, in the node that ``host_unit`` names."""
 
     X = 0
     """The X bank, by word."""
@@ -274,8 +270,6 @@ class HostSelect(enum.IntEnum):
     """Read only, by `Counter`."""
     ERRORS = 9
     """Read only, by `NodeErrors`."""
-    CONTROL = 10
-    """The sequencer and the record of the networks, by `Control`."""
 
 
 class Counter(enum.IntEnum):
@@ -318,25 +312,6 @@ class NodeErrors(enum.IntEnum):
     """Bits of `BankError`."""
 
 
-class Control(enum.IntEnum):
-    """Words of the sequencer."""
-
-    START = 0
-    """Write: clear the counters and run as many epochs. Ignored while the chip is busy."""
-    REWIND = 1
-    """Write: the next epoch begins at word 0 of all program stores. Only while the chip is not busy."""
-    STATUS = 2
-    """Read: bit 0 busy, bit 1 error."""
-    CYCLES = 3
-    """Read: cycles of the last epoch: those in which ``run`` was high."""
-    TOTAL_CYCLES = 4
-    """Read: cycles of all epochs since the last start."""
-    EPOCHS = 5
-    """Read: epochs finished since the last start."""
-    NETWORK_ERROR = 6
-    """Read: the first conflict in a network, a word of `network_error_layout`; 0 if there was none."""
-
-
 class NetworkId(enum.IntEnum):
     X = 0
     W = 1
@@ -377,7 +352,6 @@ def host_widths(config: ChipConfig) -> dict[HostSelect, tuple[int, int]]:
         HostSelect.TABLE: (bits_for_index(256 * post.tables), 8),
         HostSelect.COUNTERS: (bits_for_index(len(Counter)), 32),
         HostSelect.ERRORS: (bits_for_index(len(NodeErrors)), max(config.pod.time_width, len(PodError))),
-        HostSelect.CONTROL: (bits_for_index(len(Control)), max(32, network_error_layout(config).width)),
     }
 
 
@@ -386,4 +360,4 @@ def host_address_width(config: ChipConfig) -> int:
 
 
 def host_beat_width(config: ChipConfig) -> int:
-    return bits_for_index(max(-(-data // HOST_BITS) for _, data in host_widths(config).values()))
+    return bits_for_index(max(-(-data // config.host_bits) for _, data in host_widths(config).values()))

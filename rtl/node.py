@@ -13,19 +13,17 @@ from .config import ChipConfig
 from .counters import Counters
 from .feeder import Feeder
 from .layouts import (
-    HOST_BITS,
     BankError,
     Counter,
     HostSelect,
     NodeErrors,
     bits_for_index,
-    host_address_width,
-    host_beat_width,
     host_widths,
     load_job_layout,
     post_job_layout,
     stream_job_layout,
 )
+from .load_tree import access_members
 from .p_bank import PBank
 from .pod import Pod
 from .post_processor import PostProcessor
@@ -46,7 +44,7 @@ class Node(Block):
     post-processor. ``bank_x_valid``, ``bank_x_address``, ``bank_x_data``, and ``bank_w_*``: requests to the X and W bank; one word
     for all planes, one cycle later. ``bank_p_valid``, ``bank_p_payload``: writes into the P bank. ``bank_y_valid``,
     ``bank_y_payload``: writes into the X bank.
-    ``host_*``: as on the port of a `Chip`, for this node. ``host_read_data``: 3 cycles after a read; 0 in all other cycles.
+    ``host_*``: as on a load port of a `Chip`, for this node. ``host_read_data``: 3 cycles after a read; 0 in all other cycles.
     """
 
     kind = "node"
@@ -90,13 +88,8 @@ class Node(Block):
                 **write_port("p", sum(p_payload_parts(config))),
                 **write_port("y", sum(y_payload_parts(config))),
                 "host_valid": In(1),
-                "host_write": In(1),
-                "host_commit": In(1),
-                "host_select": In(bits_for_index(len(HostSelect))),
-                "host_address": In(host_address_width(config)),
-                "host_beat": In(host_beat_width(config)),
-                "host_data": In(HOST_BITS),
-                "host_read_data": Out(HOST_BITS),
+                **{name: In(width) for name, width in access_members(config).items()},
+                "host_read_data": Out(config.host_bits),
             }
         )
 
@@ -156,9 +149,9 @@ class Node(Block):
         self._beat = register(m, self.host_beat, name="host_beat_held")
         self._reading = register(m, self.host_valid & ~self.host_write, name="host_reading", reset_less=False)
         self._committed = register(m, self.host_valid & self.host_write & self.host_commit, name="host_committed", reset_less=False)
-        beats = []
-        for i, low in enumerate(range(0, word, HOST_BITS)):
-            beat = Signal(min(HOST_BITS, word - low), name=f"host_beat_{i}", reset_less=True)
+        width, beats = self.config.host_bits, []
+        for i, low in enumerate(range(0, word, width)):
+            beat = Signal(min(width, word - low), name=f"host_beat_{i}", reset_less=True)
             with m.If(self.host_valid & self.host_write & (self.host_beat == i)):
                 m.d.sync += beat.eq(self.host_data)
             beats.append(beat)
@@ -286,12 +279,13 @@ class Node(Block):
             HostSelect.COUNTERS: register(m, counters["value"], name="counter_word"),
             HostSelect.ERRORS: register(m, error, name="error_word_held"),
         }
-        beat = Signal(HOST_BITS, name="host_beat_read")
+        width = self.config.host_bits
+        beat = Signal(width, name="host_beat_read")
         with m.Switch(Cat(number, select)):
             for source, value in sources.items():
-                for i, low in enumerate(range(0, widths[source], HOST_BITS)):
+                for i, low in enumerate(range(0, widths[source], width)):
                     with m.Case(source << len(number) | i):
-                        m.d.comb += beat.eq(value[low : min(low + HOST_BITS, widths[source])])
+                        m.d.comb += beat.eq(value[low : min(low + width, widths[source])])
         m.d.comb += self.host_read_data.eq(register(m, Mux(reads, beat, 0), name="host_read_word", reset_less=False))
 
 

@@ -23,8 +23,11 @@ class Sequencer(Block):
     start. ``fill``, ``run``: to the nodes. ``node_busy``, ``error``: whether any node is, or has; there may be registers between
     here and the nodes, up to `FILL_CYCLES` - 2 there and back. An error ends the epoch as if no node were busy, and drops all
     that follow.
-    ``busy``: there are epochs to run. ``cycles``: cycles with ``run`` of this epoch, or of the last; ``total_cycles``: since the
-    last start; ``done``: epochs finished since the last start.
+    ``hold``: the next epoch waits. An epoch is due from the cycle of its start on, or from the last one of the epoch before; its
+    ``fill`` comes in the cycle after the first of these with ``hold`` low. While it waits ``busy`` is low, a start puts its
+    epochs in place of all that wait, and an error drops them.
+    ``busy``: an epoch is on, from its ``fill`` to the last cycle with ``run``. ``cycles``: cycles with ``run`` of this epoch, or
+    of the last; ``total_cycles``: since the last start; ``done``: epochs finished since the last start.
     """
 
     kind = "sequencer"
@@ -36,6 +39,7 @@ class Sequencer(Block):
             {
                 "start": In(1),
                 "epochs": In(32),
+                "hold": In(1),
                 "clear": Out(1),
                 "fill": Out(1),
                 "run": Out(1),
@@ -52,6 +56,7 @@ class Sequencer(Block):
         m = Module()
         left = Signal(32)
         begin, filling, running, draining = (Signal(name=name) for name in ("begin", "filling", "running", "draining"))
+        waiting, due = Signal(), Signal()
         wait = Signal(range(max(FILL_CYCLES, self.drain)))
         accepted, ends, again = Signal(), Signal(), Signal()
         m.d.comb += [
@@ -63,7 +68,8 @@ class Sequencer(Block):
             ends.eq(draining & (wait == 0)),
             again.eq(ends & (left != 1) & ~self.error),
         ]
-        m.d.sync += begin.eq(accepted | again)
+        m.d.comb += due.eq(accepted | again | (waiting & ~self.error))
+        m.d.sync += [begin.eq(due & ~self.hold), waiting.eq(due & self.hold)]
         with m.If(accepted):
             m.d.sync += left.eq(self.epochs)
         with m.If(begin):

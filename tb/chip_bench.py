@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rtl.config import ChipConfig
-from rtl.layouts import HostSelect, bits_for_index, host_address_width, host_beat_width
+from rtl.layouts import HostSelect, bits_for_index, host_address_width, host_beat_width, network_error_layout
 
 from .build import HARNESS_DIRECTORY, Build, build
 from .chip_task import ACCESSES, ChipEpoch, ChipRun, Readback
@@ -58,13 +58,16 @@ class ChipBench:
                 "chip_harness.sv": (HARNESS_DIRECTORY / "sv" / "chip_harness.sv").read_text(),
             },
             top="chip_harness",
-            public_inputs=["clk", "rst", "go"],
+            public_inputs=["clk", "rst", "go", "start", "rewind"],
             control=control + "".join(f'public_flat_rw -module "{name}" -var "{var}"\n' for name, var in _public(modules)),
             parameters={
+                "MANAGERS": config.managers,
+                "DATA_BITS": config.host_bits,
                 "SELECT_BITS": bits_for_index(len(HostSelect)),
-                "UNIT_BITS": bits_for_index(config.pods),
+                "UNIT_BITS": bits_for_index(config.nodes_per_manager),
                 "ADDRESS_BITS": host_address_width(config),
                 "BEAT_BITS": host_beat_width(config),
+                "NETWORK_ERROR_BITS": network_error_layout(config).width,
                 "READ_LATENCY": config.host_read_latency,
                 "ACCESSES": ACCESSES,
             },
@@ -90,7 +93,7 @@ class ChipBench:
         """Load and run epochs one after the other; stops after one with errors.
 
         ``limits``: cycles after which an epoch that is still busy is given up, one per epoch. ``readback``: what to bring back
-        after each. ``host``: "backdoor" loads and reads in bulk, in no simulated time; "port" word by word through the host port.
+        after each. ``host``: "backdoor" loads and reads in bulk, in no simulated time; "port" word by word through the load ports.
         """
         if host not in ("backdoor", "port"):
             raise ValueError(f"host must be backdoor or port, got {host!r}")

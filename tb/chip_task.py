@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from compiler.program import Jobs
 from rtl.config import ChipConfig
 from rtl.layouts import (
-    HOST_BITS,
     HostSelect,
     Layout,
     NetworkId,
@@ -33,7 +32,8 @@ class ChipEpoch(Protocol):
     """Jobs of one epoch, and what the host loads before it.
 
     ``loads``, ``streams``: every field of their job layouts plus "pod"; ``posts``: those of the post job layout plus "bank"; all
-    sorted by (pod or bank, start). ``x_image``, ``w_image``: (bank, base, int8 words (n, lanes)). ``parameters``: (bank, set,
+    sorted by (pod or bank, start). ``x_image``, ``w_image``: (bank, base, int8 words (n, lanes)). ``zero_words``: words of the P
+    banks, at that address, that are to be 0. ``parameters``: (bank, set,
     bias (cols,), multiplier (cols,), shift (cols,)). ``tables``: (table, int8 (256,)), for all post-processors.
     """
 
@@ -47,6 +47,8 @@ class ChipEpoch(Protocol):
     def x_image(self) -> Sequence[Words]: ...
     @property
     def w_image(self) -> Sequence[Words]: ...
+    @property
+    def zero_words(self) -> Sequence[int]: ...
     @property
     def parameters(self) -> Sequence[Parameters]: ...
     @property
@@ -62,6 +64,7 @@ class SimpleEpoch:
     posts: Jobs = field(default_factory=dict)
     x_image: list[Words] = field(default_factory=list)
     w_image: list[Words] = field(default_factory=list)
+    zero_words: list[int] = field(default_factory=list)
     parameters: list[Parameters] = field(default_factory=list)
     tables: list[tuple[int, NDArray[np.int8]]] = field(default_factory=list)
 
@@ -110,9 +113,9 @@ def stores(config: ChipConfig) -> tuple[tuple[str, str, HostSelect, Layout], ...
     )
 
 
-def beats(width: int) -> int:
+def beats(config: ChipConfig, width: int) -> int:
     """Accesses that a word of ``width`` bits takes."""
-    return -(-width // HOST_BITS)
+    return -(-width // config.host_bits)
 
 
 def describe_network_error(config: ChipConfig, word: int) -> str | None:

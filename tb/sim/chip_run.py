@@ -1,4 +1,4 @@
-"""Runs epochs on a chip harness. Roles: host (loads, starts and reads), through backdoor arrays or the host port alone."""
+"""Runs epochs on a chip harness. Roles: host (loads, starts and reads), through backdoor arrays or the load ports alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from compiler.program import Jobs, pack_jobs
 from rtl.config import ChipConfig
 from rtl.layouts import (
     BankError,
-    Control,
     Counter,
     HostSelect,
     Layout,
@@ -36,32 +35,44 @@ HARNESS = "chip_harness"
 HOST_STORES = (HostSelect.LOAD_STORE, HostSelect.STREAM_STORE, HostSelect.POST_STORE)
 
 
+# 32-bit words of an access beside its data, in the order of the harness.
+FLAGS, BEAT, SELECT, MANAGER, UNIT, ADDRESS, DATA = range(7)
+WRITE, COMMIT, BROADCAST = 1, 2, 4
+
+
 class Port:
-    """The host port: a table of accesses is played back, one per cycle."""
+    """The load ports: a table of accesses is played back, one per cycle."""
 
     def __init__(self, dut: Any, clock: Any, config: ChipConfig, run: ChipRun):
         self.dut, self.clock, self.config, self.run = dut, clock, config, run
-        row = array(HARNESS, "accesses", ACCESSES, 224)
-        self.rows = row.view(np.uint32)
-        self.results = array(HARNESS, "results", ACCESSES, 64).view(np.uint64)[:, 0]
+        self.row = DATA + config.host_bits // 32
+        self.rows = array(HARNESS, "accesses", ACCESSES, 32 * self.row).view(np.uint32)
+        self.results = array(HARNESS, "results", ACCESSES, config.host_bits)
         self.count = array(HARNESS, "access_count", 1, 32).view(np.uint32)
-        self.status = array(HARNESS, "status", 3, 32).view(np.uint32)[:, 0]
+        self.status = array(HARNESS, "status", 4, 32).view(np.uint32)[:, 0]
         self.widths = host_widths(config)
         self.pending: list[NDArray[np.uint32]] = []
 
-    def write(self, select: HostSelect, unit: int, base: int, words: NDArray[np.uint8]) -> None:
-        """Queue writes of ``words`` (n, bytes) from ``base`` on."""
-        count, number = len(words), beats(self.widths[select][1])
-        padded = np.zeros((count, 8 * number), np.uint8)
+    def write(self, select: HostSelect, unit: int | None, base: int, words: NDArray[np.uint8]) -> None:
+        """Queue writes of ``words`` (n, bytes) from ``base`` on, into one node or, with ``unit`` None, into all of them."""
+        count, number, bits = len(words), beats(self.config, self.widths[select][1]), self.config.host_bits
+        padded = np.zeros((count, number * bits // 8), np.uint8)
         padded[:, : words.shape[1]] = words
-        rows = np.zeros((count, number, 7), np.uint32)
-        rows[:, :, 0] = 1
-        rows[:, -1, 0] = 3
-        rows[:, :, 1] = np.arange(number)
-        rows[:, :, 2], rows[:, :, 3] = select, unit
-        rows[:, :, 4] = base + np.arange(count)[:, None]
-        rows[:, :, 5:] = padded.view(np.uint32).reshape(count, number, 2)
-        self.pending.append(rows.reshape(-1, 7))
+        rows = np.zeros((count, number, self.row), np.uint32)
+        rows[:, :, FLAGS] = WRITE
+        rows[:, -1, FLAGS] |= COMMIT
+        rows[:, :, BEAT] = np.arange(number)
+        rows[:, :, SELECT] = select
+        rows[:, :, ADDRESS] = base + np.arange(count)[:, None]
+        rows[:, :, DATA:] = padded.view(np.uint32).reshape(count, number, bits // 32)
+        if unit is not None:
+            rows[:, :, MANAGER], rows[:, :, UNIT] = divmod(unit, self.config.nodes_per_manager)
+            self.pending.append(rows.reshape(-1, self.row))
+            return
+        rows[:, :, FLAGS] |= BROADCAST
+        for manager in range(self.config.managers):
+            rows[:, :, MANAGER] = manager
+            self.pending.append(rows.reshape(-1, self.row).copy())
 
     async def flush(self) -> None:
         """Play the queued writes back."""
@@ -73,18 +84,20 @@ class Port:
 
     async def read(self, select: HostSelect, units: NDArray, addresses: NDArray) -> NDArray[np.uint8]:
         """The words (n, bytes) at ``addresses`` of ``units``."""
-        number = beats(self.widths[select][1])
-        rows = np.zeros((len(addresses), number, 7), np.uint32)
-        rows[:, :, 1] = np.arange(number)
-        rows[:, :, 2] = select
-        rows[:, :, 3], rows[:, :, 4] = np.asarray(units)[:, None], np.asarray(addresses)[:, None]
-        flat = rows.reshape(-1, 7)
+        number = beats(self.config, self.widths[select][1])
+        rows = np.zeros((len(addresses), number, self.row), np.uint32)
+        managers, within = np.divmod(np.asarray(units), self.config.nodes_per_manager)
+        rows[:, :, BEAT] = np.arange(number)
+        rows[:, :, SELECT] = select
+        rows[:, :, MANAGER], rows[:, :, UNIT] = managers[:, None], within[:, None]
+        rows[:, :, ADDRESS] = np.asarray(addresses)[:, None]
+        flat = rows.reshape(-1, self.row)
         found = []
         for begin in range(0, len(flat), ACCESSES):
             part = flat[begin : begin + ACCESSES]
             await self._play(part)
             found.append(self.results[: len(part)].copy())
-        return np.concatenate(found).view(np.uint8).reshape(len(addresses), -1)
+        return np.concatenate(found).reshape(len(addresses), -1)
 
     async def _play(self, rows: NDArray[np.uint32]) -> None:
         self.rows[: len(rows)] = rows
@@ -93,6 +106,13 @@ class Port:
         # The last access must have taken effect in its node.
         await self.advance(len(rows) + self.config.host_read_latency + 2)
         self.dut.go.value = 0
+        await self.advance(1)
+
+    async def pulse(self, command: Any) -> None:
+        """One cycle of ``start`` or ``rewind``."""
+        command.value = 1
+        await self.advance(1)
+        command.value = 0
         await self.advance(1)
 
     async def advance(self, cycles: int) -> None:
@@ -151,19 +171,25 @@ class Host:
         for select, image in ((HostSelect.X, epoch.x_image), (HostSelect.W, epoch.w_image)):
             for bank, base, words in image:
                 self.write_words(select, bank, base, np.ascontiguousarray(words).view(np.uint8))
+        zero = np.zeros((1, -(-host_widths(self.config)[HostSelect.P][1] // 8)), np.uint8)
+        for address in epoch.zero_words:
+            self.write_words(HostSelect.P, None, address, zero)
         for bank, number, bias, multiplier, shift in epoch.parameters:
             self.write_parameters(bank, number, {"bias": bias, "multiplier": multiplier, "shift": shift})
         for number, table in epoch.tables:
-            for node in range(self.config.pods):
-                self.write_words(HostSelect.TABLE, node, 256 * number, np.asarray(table).view(np.uint8)[:, None])
+            self.write_words(HostSelect.TABLE, None, 256 * number, np.asarray(table).view(np.uint8)[:, None])
         for name, column, select, layout in stores(self.config):
             self.write_jobs(select, layout, getattr(epoch, name), column)
-        self.port.write(HostSelect.CONTROL, 0, Control.REWIND, np.zeros((1, 1), np.uint8))
         await self.port.flush()
+        await self.port.pulse(self.port.dut.rewind)
 
-    def write_words(self, select: HostSelect, node: int, base: int, words: NDArray[np.uint8]) -> None:
+    def write_words(self, select: HostSelect, node: int | None, base: int, words: NDArray[np.uint8]) -> None:
+        """Into one node or, with ``node`` None, into all of them."""
         if self.backdoor is None:
             self.port.write(select, node, base, words)
+        elif node is None:
+            for each in range(self.config.pods):
+                self.write_words(select, each, base, words)
         elif select == HostSelect.X:
             for i, part in enumerate(np.split(words, self.backdoor.x_slots, axis=1)):
                 self.backdoor.view(("x", i), node)[base : base + len(words)] = part
@@ -231,17 +257,13 @@ class Host:
         found = {counter.name.lower(): values[:, counter].astype(np.int64) for counter in Counter}
         return found | {"busy": found["x_words"]}
 
-    async def control(self, word: Control) -> int:
-        raw = await self.port.read(HostSelect.CONTROL, np.zeros(1), np.array([word]))
-        return int(raw.view(np.uint64)[0, 0])
-
     async def errors(self) -> list[str]:
         pods, number = self.config.pods, len(NodeErrors)
         units, addresses = np.divmod(np.arange(pods * number), number)
         raw = await self.port.read(HostSelect.ERRORS, units, addresses)
-        values = raw.view(np.uint64).reshape(pods, number).astype(np.int64)
+        values = raw[:, :8].copy().view(np.uint64).reshape(pods, number).astype(np.int64)
         found = []
-        record = describe_network_error(self.config, await self.control(Control.NETWORK_ERROR))
+        record = describe_network_error(self.config, int(self.port.status[3]))
         if record:
             found.append(record)
         for node in np.flatnonzero(values[:, [NodeErrors.POD, NodeErrors.POST, NodeErrors.BANK]].any(axis=1)).tolist():
@@ -281,7 +303,8 @@ class Session:
         self.port = Port(dut, self.clock, self.config, self.run)
 
     async def begin(self) -> None:
-        self.dut.go.value = 0
+        for name in ("go", "start", "rewind"):
+            getattr(self.dut, name).value = 0
         self.dut.rst.value = 1
         await self.port.advance(3)
         self.dut.rst.value = 0
@@ -303,14 +326,12 @@ class Session:
             errors += await self.host.errors()
         contents = [np.array(await self.host.read_words(region)) for region in readback]
         counters = await self.host.counters()
-        cycles = await self.host.control(Control.CYCLES)
-        self.run.epochs.append(EpochResult(cycles, counters, errors, contents, finished))
+        self.run.epochs.append(EpochResult(int(self.port.status[2]), counters, errors, contents, finished))
         self.run.wall_s["read"] += time.perf_counter() - began
 
     async def execute(self, limit: int) -> bool:
         """Start one epoch; until ``busy`` falls, or for about ``limit`` cycles. Where it falls is in the counter of cycles."""
-        self.port.write(HostSelect.CONTROL, 0, Control.START, np.ones((1, 1), np.uint8))
-        await self.port.flush()
+        await self.port.pulse(self.dut.start)
         lead = self.port.run.simulated_cycles
         step = max(16, min(4096, limit // 64))
         while self.port.status[0]:

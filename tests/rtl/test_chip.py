@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from golden.post import post_process
-from rtl.config import ChipConfig, load_config
+from rtl.config import ChipConfig, DmaConfig, load_config
 from rtl.layouts import Accumulate, Emit
 from rtl.sequencer import FILL_CYCLES, Sequencer
 from tb.block_bench import BlockBench
@@ -26,6 +26,8 @@ CONFIGS: dict[str, ChipConfig] = {
     "4x(8x4), 2 planes, crossbar": CHIP2.replace(pods=4, banks=4, planes=2, rows=8, kind="crossbar", accumulator_rows=0),
     # Networks of two layers, and two levels of registers for the host.
     "32x(1x1)": CHIP2.replace(pods=32, banks=32, rows=1, cols=1, group_rows=1, group_cols=1, pipeline=2, w_words=32),
+    "4x(4x4), 2 managers": dataclasses.replace(CHIP2.replace(pods=4, banks=4), dma=DmaConfig(managers=2, data_width=64)),
+    "2x4, 256 bits": dataclasses.replace(CHIP2, dma=DmaConfig(data_width=256)),
 }
 WORDS = 24
 
@@ -279,3 +281,43 @@ def test_sequencer_stops_at_an_error_and_ignores_no_epochs() -> None:
     assert spans(observed["run"]) == [(3 + FILL_CYCLES, 20 + DRAIN)]
     assert spans(observed["busy"]) == [(3, 20 + DRAIN)]
     assert spans(observed["clear"]) == [(2, 2)]
+
+
+def test_sequencer_holds_the_next_epoch() -> None:
+    released, second_released = 9, 60
+    first_run = released + 1 + FILL_CYCLES
+    first_end = 30 + DRAIN + 1
+    observed = sequence(
+        100,
+        start={2: 1, 3: 0},
+        epochs={0: 2},
+        hold={0: 1, released: 0, first_run: 1, second_released: 0, second_released + 1: 1},
+        node_busy={released + 2: 1, 31: 0},
+    )
+    second_end = second_released + 1 + FILL_CYCLES + DRAIN
+    assert spans(observed["clear"]) == [(2, 2)]
+    assert spans(observed["fill"]) == [(released + 1, released + 1), (second_released + 1, second_released + 1)]
+    assert spans(observed["busy"]) == [(released + 1, first_end), (second_released + 1, second_end)]
+    assert spans(observed["run"]) == [(first_run, first_end), (second_released + 1 + FILL_CYCLES, second_end)]
+    assert observed["done"][first_end] == 0
+    assert observed["done"][first_end + 1] == 1
+    assert observed["done"][-1] == 2
+
+
+def test_hold_that_falls_with_the_start_or_the_end_costs_no_cycle() -> None:
+    first_end = 3 + FILL_CYCLES + DRAIN
+    inputs = {"start": {2: 1, 3: 0}, "epochs": {0: 2}}
+    held = sequence(60, hold={0: 1, 2: 0, 3: 1, first_end: 0}, **inputs)
+    free = sequence(60, **inputs)
+    assert spans(free["fill"]) == [(3, 3), (first_end + 1, first_end + 1)]
+    for name, values in free.items():
+        np.testing.assert_array_equal(held[name], values, err_msg=name)
+
+
+def test_start_while_an_epoch_waits_replaces_it_and_an_error_drops_it() -> None:
+    replaced = sequence(80, start={2: 1, 3: 0, 10: 1, 11: 0}, epochs={0: 5, 10: 1}, hold={0: 1, 20: 0})
+    assert spans(replaced["clear"]) == [(2, 2), (10, 10)]
+    assert spans(replaced["fill"]) == [(21, 21)]
+    assert replaced["done"][-1] == 1
+    dropped = sequence(80, start={2: 1, 3: 0}, epochs={0: 5}, hold={0: 1, 20: 0}, error={10: 1, 11: 0})
+    assert not dropped["busy"].any()

@@ -1,5 +1,6 @@
 """rtl.emit: the same bytes for the same configuration, one module per distinct block, a sidecar that tells the truth."""
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -16,12 +17,11 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import In, Out
 
 from rtl.blocks import Block, place
-from rtl.config import ChipConfig, load_config
+from rtl.config import ChipConfig, DmaConfig, load_config
 from rtl.emit import Emitted, emit, emit_block
 from rtl.layouts import (
     Accumulate,
     BankError,
-    Control,
     HostSelect,
     Layout,
     NetworkId,
@@ -60,6 +60,7 @@ CHIPS: dict[str, ChipConfig] = {
     "crossbar": CHIP.replace(pods=4, banks=4, planes=2, cols=8, kind="crossbar", accumulator_rows=0, psum_width=21, tables=3),
     # Networks of two layers, two levels of host registers.
     "32 pods": CHIP.replace(pods=32, banks=32, rows=2, cols=1, group_rows=1, group_cols=1, pipeline=2, post_jobs=100),
+    "4 managers": dataclasses.replace(CHIP.replace(pods=4, banks=4), dma=DmaConfig(managers=4, data_width=128)),
 }
 
 
@@ -181,16 +182,19 @@ def test_sidecar_of_a_chip(name: str) -> None:
     stated = {port["name"]: (port["direction"], port["width"]) for port in sidecar["ports"]}
     assert ports_of(defined["chip"][0]) == stated
     assert stated["busy"] == stated["error"] == ("output", 1)
-    assert stated["host_read_data"] == ("output", 64)
+    bits = config.dma.data_width if config.dma else 64
+    assert stated["host_read_data"] == ("output", config.managers * bits)
+    assert stated["host_valid"] == ("input", config.managers)
     for module, described in modules.items():
         # An instance called table is escaped.
         found = re.findall(r"^  (\w+) \\?\w+ +\($", defined[module][0], re.MULTILINE)
         placed = Counter(kind for kind in found if kind in modules)
         assert described["instances"] == dict(placed)
     kinds = Counter(described["kind"] for described in modules.values())
-    assert kinds["node"] == kinds["pod"] == kinds["post_processor"] == kinds["chip_root"] == 1
+    assert kinds["node"] == kinds["pod"] == kinds["post_processor"] == kinds["chip_root"] == kinds["load_tree"] == 1
     (node,) = (module for module, described in modules.items() if described["kind"] == "node")
     assert modules["chip"]["instances"][node] == config.pods
+    assert modules["chip"]["instances"]["load_tree"] == config.managers
     assert 'no_inline -module "pod"' not in design.control
     assert f'no_inline -module "{node}"' in design.control
 
@@ -202,7 +206,7 @@ def test_sidecar_of_a_chip_has_layouts_codes_and_latencies(name: str) -> None:
     layouts = [*jobs, post_parameters_layout(), *map(store_layout, jobs), network_error_layout(config)]
     described = [(layout["name"], layout["width"], [f["name"] for f in layout["fields"]]) for layout in sidecar["layouts"]]
     assert described == [(layout.name, layout.width, [f.name for f in layout.fields]) for layout in layouts]
-    codes = (Accumulate, EmitCode, Reduce, HostSelect, CounterCode, NodeErrors, Control, NetworkId)
+    codes = (Accumulate, EmitCode, Reduce, HostSelect, CounterCode, NodeErrors, NetworkId)
     assert sidecar["codes"] == {kind.__name__: {c.name: c.value for c in kind} for kind in codes}
     for key, errors in (("errors", PodError), ("post_errors", PostError), ("bank_errors", BankError)):
         assert sidecar[key] == {error.name: error.value for error in errors}
@@ -210,6 +214,7 @@ def test_sidecar_of_a_chip_has_layouts_codes_and_latencies(name: str) -> None:
     assert sidecar["latency"]["memory"] == 2 * config.network_latency + 1
     assert sidecar["latency"]["request_to_write"] == config.write_latency
     assert sidecar["latency"]["epoch_overhead"] == config.epoch_overhead
+    assert (sidecar["host"]["ports"], sidecar["host"]["beat_width"]) == (config.managers, config.host_bits)
     words = {select.name: widths for select, widths in host_widths(config).items()}
     assert {name: (w["address_width"], w["data_width"]) for name, w in sidecar["host"]["words"].items()} == words
 
