@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtl.config import ChipConfig
+from rtl.dma_layouts import memory_stride
+from rtl.layouts import HostSelect
 
 from .blocks import lower_node
 from .chip_program import ChipProgram, Lowering
@@ -24,7 +26,7 @@ from .jobbook import Jobbook
 from .layers import WorkloadError
 from .mapping import Mapping, Work, choose
 from .movement import Copies, Producer
-from .storage import Storage
+from .storage import Storage, zero_word
 from .tiling import Box
 
 Progress = Callable[[int, int], None]
@@ -90,7 +92,7 @@ class Epoch:
     ):
         self.graph, self.config, self.partition, self.lowerings = graph, config, partition, lowerings
         self.storage, self.whole = storage, whole
-        self.book = Jobbook(config, share)
+        self.book = Jobbook(config, share, whole)
         self.copies = Copies(graph, config, self.storage, self.book, tables, dict(carried or {}))
         self.gangs = Gangs(graph, config, self.storage, self.book, self.copies)
         self.mappings: dict[tuple, set[tuple[Mapping, tuple[str, ...]]]] = {}
@@ -154,7 +156,7 @@ class Epoch:
             return images * high * wide
 
         steps = len(plan.shared) + max(len(steps) for steps in plan.own)
-        limit = min(config.memory.p_words, 2**config.pod.count_width - 1)
+        limit = min(zero_word(config), 2**config.pod.count_width - 1)
         depth = config.pod.accumulator_rows
         if steps > 1 and depth >= _USEFUL_DEPTH:
             limit = min(limit, depth)
@@ -172,6 +174,7 @@ class Epoch:
             windowed=window is not None,
             reads=max((self._reads(source) for operand in node.operands for source in operand.sources), default=1),
             fresh=self._fresh(node),
+            **self._memory_costs(),
         )
         try:
             mapping = choose(
@@ -223,6 +226,15 @@ class Epoch:
                 known.append((same, self.graph.shape(source)[3]))
         total = sum(channels for _, channels in known)
         return lambda mapping: sum(channels for same, channels in known if mapping not in same) / total
+
+    def _memory_costs(self) -> dict[str, float]:
+        config = self.config
+        if self.whole or config.dma is None:
+            return {}
+        width = config.managers * config.host_bits // 8
+        job = memory_stride(config, HostSelect.STREAM_STORE) + memory_stride(config, HostSelect.LOAD_STORE)
+        tile = config.array.rows * memory_stride(config, HostSelect.W)
+        return {"job_cost": job / width, "tile_cost": tile / width}
 
     def _room(self, node: Node) -> tuple[float, float]:
         """Words left in an X and a W bank, on average."""

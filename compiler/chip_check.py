@@ -186,8 +186,10 @@ class _Check:
         assert post is not None
         held = np.full(self.config.pods * post.parameter_sets, -1, np.int64)
         for item in self.program.parameters:
+            if not (0 <= item.bank < self.config.pods and 0 <= item.index < post.parameter_sets):
+                raise ProgramError(f"there is no parameter set {item.index} of bank {item.bank}")
             at = item.bank * post.parameter_sets + item.index
-            if held[at] >= 0:
+            if held[at] != -1:
                 raise ProgramError(f"parameter set {item.index} of bank {item.bank} is loaded twice")
             held[at] = _CONSTANT if isinstance(item, ConstantSet) else item.node
         node = held[self.posts["bank"] * post.parameter_sets + self.posts["parameters"]]
@@ -478,6 +480,11 @@ class _Check:
         items = self.program.carried
         words = np.array([np.prod([end - begin for begin, end in item.box]) for item in items], np.int64)
         item, word = _expand(np.arange(len(items)), words)
+        for place, count in zip((item.place for item in items), words, strict=True):
+            if not (0 <= place.bank < self.config.pods and 0 <= place.base <= zero_word(self.config) - count):
+                raise ProgramError(
+                    f"P bank {place.bank}: words {place.base} to {place.base + count - 1} of an earlier epoch are outside"
+                )
         places = np.array([item.place.bank * depth + item.place.base for item in items], np.int64)
         return places[item] + word
 

@@ -32,6 +32,8 @@ def compile_epochs(
     all of them, and its words can only be loaded when the epoch before is done with the space. For the rest see `compile_graph`.
     Raises `WorkloadError` for a node that does not fit even so, with the limit and the excess.
     """
+    if not 0 < share <= 1:
+        raise ValueError(f"share must be more than 0 and at most 1, got {share}")
     return _Cutter(graph, config, dict(tables or {}), partition, share, progress).run()
 
 
@@ -74,8 +76,20 @@ class _Cutter:
                 nodes = tuple(epoch.scheduled[: len(nodes) - 1])
                 if not nodes:
                     break
+        return self._alone()
+
+    def _alone(self) -> tuple[Epoch, ChipProgram]:
+        """An epoch of one node, which may take all; if that is not enough, with mappings that spare the banks."""
+        for whole in (False, True):
+            epoch = self._begin(1.0, whole)
+            alone = (next(epoch.order(self.left)),)
+            try:
+                return epoch, epoch.run(alone, self._show)
+            except EpochFullError:
+                continue
+        self.storage = self.storage.restarted()
         epoch = self._begin(1.0, whole=True)
-        return epoch, epoch.run((next(epoch.order(self.left)),), self._show)
+        return epoch, epoch.run(alone, self._show)
 
     def _begin(self, share: float, whole: bool = False) -> Epoch:
         storage = self.storage.limited(share)

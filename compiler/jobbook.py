@@ -30,12 +30,12 @@ _POSTS = ("node", "bank", "start", "n0", "n1", "n2", "n3", *_POST_P, "reduce", "
 
 
 class Jobbook:
-    """``share``: how much of each program store the epoch may take."""
+    """``share``: how much of each program store the epoch may take. ``whole``: jobs beyond it are refused when all are known."""
 
-    def __init__(self, config: ChipConfig, share: float = 1.0):
+    def __init__(self, config: ChipConfig, share: float = 1.0, whole: bool = True):
         program = config.program
         assert program is not None
-        self.config = config
+        self.config, self.whole = config, whole
         depths = {"load_jobs": program.load_jobs, "stream_jobs": program.stream_jobs, "post_jobs": program.post_jobs}
         self._depths = depths
         self._limits = {name: max(2, int(depth * share)) for name, depth in depths.items()}
@@ -46,10 +46,16 @@ class Jobbook:
 
     def _count(self, name: str, unit: int) -> None:
         self._counts[name][unit] += 1
-        if self._counts[name][unit] > self._limits[name]:
-            limit, depth = self._limits[name], self._depths[name]
+        if not self.whole:
+            self._check_store(name, unit)
+
+    def _check_store(self, name: str, unit: int) -> None:
+        count, limit, depth = self._counts[name][unit], self._limits[name], self._depths[name]
+        if count > limit:
             of = "" if limit == depth else f"an epoch's share of {limit} of "
-            raise EpochFullError(f"the program has more jobs for the store of unit {unit} than {of}{name} ({depth})")
+            raise EpochFullError(
+                f"the program has {count} jobs for the store of unit {unit}, {count - limit} more than {of}{name} ({depth})"
+            )
 
     def load(self, pod: int, start: int, rows: int, place: Place) -> None:
         self._count("load_jobs", pod)
@@ -130,6 +136,8 @@ class Jobbook:
         nodes: tuple[int, ...],
         carried: tuple[Accumulated, ...],
     ) -> ChipProgram:
+        for name, counts in self._counts.items():
+            self._check_store(name, int(np.argmax(counts)))
         loads, streams = _table(self.loads, _LOADS, "pod"), _table(self.streams, _STREAMS, "pod")
         posts = _table(self.posts, _POSTS, "bank")
         self._check_length(loads, streams, posts)

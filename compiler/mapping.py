@@ -77,6 +77,7 @@ class Work:
     activations all tiles share, and that are its own. ``units``: units of activations that are sent to it; ``held``: that it
     keeps in X banks. ``ready``: per output row and column, when its inputs are there. ``windowed``: windows are reduced.
     ``reads``: words of P banks per word sent. ``fresh``: the share of its inputs that a mapping does not find where it needs them.
+    ``job_cost``, ``tile_cost``: cycles in which the memory brings a stream with its load, and a weight tile; 0 if they are there.
     """
 
     shape: tuple[int, int, int]
@@ -89,6 +90,8 @@ class Work:
     windowed: bool
     reads: int = 1
     fresh: Callable[[Mapping], float] = lambda _: 1.0
+    job_cost: float = 0.0
+    tile_cost: float = 0.0
 
 
 def patch_sizes(shape: tuple[int, int, int], limit: int, partition: int | None, streamed: Words) -> Iterator[tuple[int, int, int]]:
@@ -195,13 +198,17 @@ def choose(
                     cost = finish + mean + _SEND * incoming * split * len(patches) * usual / pods
                     # What may not fit is only taken if nothing does: the excess decides then.
                     copies = 1 if near else min(rounds, blocks)
+                    jobs = len(patches) * work.tiles * (steps + split * (split - 1))
+                    holders = min(len(patches), blocks) if near or rounds == 1 else max(1, min(len(patches), blocks // rounds))
+                    cost += work.job_cost * jobs + work.tile_cost * work.tiles * steps * holders
                     stored = -(-work.held // split) * area * split * len(patches) * copies / pods
                     tiles = rounds if near else min(rounds, -(-len(patches) * rounds // blocks))
-                    for taken, left in ((stored, room[0]), (per_part * rows * tiles, room[1])):
-                        cost += 1e6 * max(0.0, taken - _FILL * left)
+                    wanted = ((stored, room[0]), (per_part * rows * tiles, room[1]))
+                    excess = sum(max(0.0, taken - _FILL * left) for taken, left in wanted)
+                    cost += 1e6 * excess
                     if best is None or cost < best[0]:
                         best = (cost, mapping)
-                    if cost < 1e6 + finish + mean:
+                    if not excess:
                         # It fits as it is: no need to keep the gangs of a patch together.
                         break
                 split *= 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -204,9 +205,9 @@ class Copies:
         for number in range(end - image):
             for offset, rows, columns in runs:
                 for slot, _ in self._slots(producer, block):
-                    for begin in range(0, columns if rows else 0, most):
-                        target = Place(place.bank, place.base + number * high * wide + offset + begin)
-                        size = (rows, min(most, columns - begin))
+                    for down, right_of in itertools.product(range(0, rows, most), range(0, columns, most)):
+                        target = Place(place.bank, place.base + (number * high + down) * wide + offset + right_of)
+                        size = (min(most, rows - down), min(most, columns - right_of))
                         ready = max(ready, self._pad_job(producer, slot, size, target, wide, value))
         return ready
 

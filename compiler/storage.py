@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from bisect import insort
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,8 +13,8 @@ from .graph import Node
 from .layers import WorkloadError
 from .program import Place
 
-KINDS = {"x": "X bank", "w": "W bank", "p": "P bank", "set": "post-processor"}
-_LIMITS = {"x": "x_words", "w": "w_words", "p": "p_words", "set": "parameter_sets"}
+_BANKS = {"x": "X bank", "w": "W bank", "set": "post-processor"}
+_LIMITS = {"x": "x_words", "w": "w_words", "set": "parameter_sets"}
 
 
 class EpochFullError(WorkloadError):
@@ -53,6 +52,13 @@ class Storage:
             copied.limits[kind] = max(1, int(self.depths[kind] * share))
         return copied
 
+    def restarted(self) -> Storage:
+        """A copy whose rings begin at word 0: no words are skipped before the end of a bank but those that no piece fits into."""
+        copied = copy.deepcopy(self)
+        for starts in copied.starts.values():
+            starts[:] = [0] * len(starts)
+        return copied
+
     def next_epoch(self) -> Storage:
         """What the epoch after this one finds."""
         after = copy.deepcopy(self)
@@ -74,7 +80,7 @@ class Storage:
             # Words of one piece do not go around the end of the bank.
             start, depth = self.starts[kind][bank], self.depths[kind]
             if (start + base) % depth + words > depth:
-                base += depth - (start + base) % depth
+                base += -(start + base) % depth
         if base + words > self.limits[kind]:
             self._refuse(kind, bank, words, base + words - self.limits[kind], node)
         filled[bank] = base + words
@@ -90,15 +96,18 @@ class Storage:
                 self.filled["p"][bank] += words
                 return begin
         largest = max((end - begin for begin, end in free), default=0)
-        self._refuse("p", bank, words, words - largest, node)
-        raise AssertionError
+        raise EpochFullError(
+            f"{node.name}: P bank {bank} is full: {words} words more are {words - largest} more than are free in one piece "
+            f"({largest} of p_words {self.depths['p'] + 1})"
+        )
 
     def release(self, place: Place, words: int) -> None:
-        """Give words of a P bank back."""
-        free = self._free[place.bank]
-        insort(free, (place.base, place.base + words))
+        """Give words of a P bank back; raises ValueError if one of them is free."""
+        free = sorted([*self._free[place.bank], (place.base, place.base + words)])
         merged: list[tuple[int, int]] = []
         for begin, end in free:
+            if merged and merged[-1][1] > begin:
+                raise ValueError(f"P bank {place.bank}: words {place.base} to {place.base + words - 1} are not all taken")
             if merged and merged[-1][1] == begin:
                 merged[-1] = (merged[-1][0], end)
             else:
@@ -107,11 +116,11 @@ class Storage:
         self.filled["p"][place.bank] -= words
 
     def _refuse(self, kind: str, bank: int, words: int, excess: int, node: Node) -> None:
-        limit = self.limits[kind]
+        limit, what = self.limits[kind], "sets" if kind == "set" else "words"
         of = "" if limit == self.depths[kind] else f" an epoch's share of {limit} of"
         raise EpochFullError(
-            f"{node.name}: {KINDS[kind]} {bank} is full: {words} words more are {excess} more than{of} {_LIMITS[kind]} "
-            f"({self.depths[kind]})"
+            f"{node.name}: {_BANKS[kind]} {bank} is full: {words} {what} more are {excess} more than{of} "
+            f"{_LIMITS[kind]} ({self.depths[kind]})"
         )
 
     def room(self, kind: str) -> float:
