@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,8 +22,6 @@ from . import __version__
 from .reports import (
     print_area,
     print_bench,
-    print_chip_model,
-    print_chip_run,
     print_model,
     print_network_table,
     print_presets,
@@ -45,7 +42,19 @@ Partition = Annotated[
         min=0, help="Chips: words a pod streams per weight tile (SOSA: the rows); 0: all that fit; chosen per layer by default."
     ),
 ]
-Plot = Annotated[Path | None, typer.Option("--plot", help="Draw the pod's activity over time (.svg, .png or .pdf).")]
+Host = Annotated[
+    str | None,
+    typer.Option(
+        help="Chips: axi, all from memory by prefetch engines; backdoor, banks loaded in no time; port, through load ports. "
+        "By default axi for whole networks."
+    ),
+]
+Prefetch = Annotated[
+    bool, typer.Option("--prefetch/--no-prefetch", help="axi: load words while earlier epochs run, or when their epoch is next.")
+]
+Cap = Annotated[int, typer.Option(min=0, help="axi: words that a manager may have prefetched at a time; 0: no limit.")]
+Memory = Annotated[str | None, typer.Option(help="axi: NAME=NUMBER,... of the memory model, as latency=200,beat_sixteenths=32.")]
+Plot = Annotated[Path | None, typer.Option("--plot", help="Draw the activity over time (.svg, .png or .pdf).")]
 
 
 class Progress:
@@ -113,7 +122,10 @@ def run(
     waves: Annotated[Path | None, typer.Option(help="Write a VCD waveform (slow; for short runs).")] = None,
     per_layer: PerLayer = False,
     partition: Partition = None,
-    host: Annotated[str, typer.Option(help="Chips: load banks by backdoor (bulk) or through the host port (port).")] = "backdoor",
+    host: Host = None,
+    prefetch: Prefetch = True,
+    cap: Cap = 0,
+    memory: Memory = None,
     plot: Plot = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -121,6 +133,7 @@ def run(
 
     On one pod, layers run one after the other with data of their own; on a chip, a network runs as a whole.
     """
+    from .chip_commands import ChipOptions, run_chip
     from .networks import load_workload
     from .runs import CHECKS, run_workload
 
@@ -136,12 +149,15 @@ def run(
             raise typer.BadParameter(
                 "lockstep is for one pod; a chip's results, cycles and counters are compared", param_hint="--check"
             )
-        if host not in ("backdoor", "port"):
-            raise typer.BadParameter(f"{host!r} is not backdoor or port", param_hint="--host")
         _make_folders(waves, plot, json_file)
-        _run_chip(workload, chosen, seed, waves and waves.resolve(), per_layer, partition, host, plot, json_file)
+        options = ChipOptions.of(chosen, per_layer, partition, host, prefetch, cap, memory, plot)
+        with Progress() as progress:
+            report, show = run_chip(workload, chosen, options, seed=seed, waves=waves and waves.resolve(), progress=progress)
+        _finish({"workload": workload, **report}, json_file, show)
+        if report["verdict"] != "pass":
+            raise typer.Exit(1)
         return
-    _refuse_chip_options(per_layer, partition)
+    _refuse_chip_options(per_layer, partition, host, memory)
     layers = load_workload(workload)
     _check_plot(plot, layers)
     _make_folders(waves, plot, json_file)
@@ -160,19 +176,27 @@ def model(
     config: Config,
     per_layer: PerLayer = False,
     partition: Partition = None,
+    host: Host = None,
+    prefetch: Prefetch = True,
+    cap: Cap = 0,
+    memory: Memory = None,
     plot: Plot = None,
     json_file: JsonFile = None,
 ) -> None:
     """The cycles and utilisation of a workload from the exact model, without RTL."""
+    from .chip_commands import ChipOptions, model_chip
     from .networks import load_workload
     from .runs import model_workload
 
     chosen = load_config(config)
     _make_folders(plot, json_file)
     if chosen.pods > 1:
-        _model_chip(workload, chosen, per_layer, partition, plot, json_file)
+        options = ChipOptions.of(chosen, per_layer, partition, host, prefetch, cap, memory, plot)
+        with Progress() as progress:
+            report, show = model_chip(workload, chosen, options, progress=progress)
+        _finish({"workload": workload, **report}, json_file, show)
         return
-    _refuse_chip_options(per_layer, partition)
+    _refuse_chip_options(per_layer, partition, host, memory)
     layers = load_workload(workload)
     _check_plot(plot, layers)
     with Progress() as progress:
@@ -181,58 +205,9 @@ def model(
     _finish({"workload": workload, **report}, json_file, print_model)
 
 
-def _run_chip(
-    workload: str,
-    config: ChipConfig,
-    seed: int,
-    waves: Path | None,
-    per_layer: bool,
-    partition: int | None,
-    host: str,
-    plot: Path | None,
-    json_file: Path | None,
-) -> None:
-    from .chip_runs import chip_jobs, run_networks
-
-    with Progress() as progress:
-        jobs = chip_jobs(workload, seed, per_layer=per_layer)
-        _check_chip_plot(plot, len(jobs))
-        report, _, programs = run_networks(jobs, config, host=host, seed=seed, partition=partition, waves=waves, progress=progress)
-        if plot:
-            from .chip_activity import draw_chip
-
-            draw_chip(programs[0], plot)
-    same = len({id(job.graph) for job in jobs}) == 1
-    _finish({"workload": workload, **report}, json_file, partial(print_chip_run, tables=1 if same else None))
-    if report["verdict"] != "pass":
-        raise typer.Exit(1)
-
-
-def _model_chip(
-    workload: str, config: ChipConfig, per_layer: bool, partition: int | None, plot: Path | None, json_file: Path | None
-) -> None:
-    from .chip_runs import chip_graphs, model_networks
-
-    with Progress() as progress:
-        graphs = chip_graphs(workload, per_layer=per_layer)
-        _check_chip_plot(plot, len(graphs))
-        report, programs = model_networks(graphs, config, partition=partition, progress=progress)
-        if plot:
-            from .chip_activity import draw_chip
-
-            draw_chip(programs[0], plot)
-    _finish({"workload": workload, **report}, json_file, print_chip_model)
-
-
-def _check_chip_plot(plot: Path | None, graphs: int) -> None:
-    if plot and graphs > 1:
-        raise typer.BadParameter("a picture shows one epoch: leave out --per-layer, or name one layer", param_hint="--plot")
-    if plot and plot.suffix not in (".svg", ".png", ".pdf"):
-        raise typer.BadParameter(f"{plot} must end in .svg, .png or .pdf", param_hint="--plot")
-
-
-def _refuse_chip_options(per_layer: bool, partition: int | None) -> None:
-    for name, given in (("--per-layer", per_layer), ("--partition", partition is not None)):
+def _refuse_chip_options(per_layer: bool, partition: int | None, host: str | None, memory: str | None) -> None:
+    given_options = {"--per-layer": per_layer, "--partition": partition is not None, "--host": host, "--memory": memory}
+    for name, given in given_options.items():
         if given:
             raise typer.BadParameter("is for chips of several pods", param_hint=name)
 

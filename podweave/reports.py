@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 
-def _table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold")
@@ -34,7 +34,7 @@ def print_presets(console: Console, report: dict[str, Any]) -> None:
             ]
         )
     columns = ["preset", "pods", "array", "group", "accumulators", "banks x words", "memory latency"]
-    console.print(_table("", columns, rows))
+    console.print(table("", columns, rows))
 
 
 def _layer_row(row: dict[str, Any], *, measured: bool) -> list[str]:
@@ -51,7 +51,7 @@ def print_run(console: Console, report: dict[str, Any]) -> None:
     if report["layers"]:
         columns = ["layer", "MxKxN", "epochs", "predicted", "RTL cycles", "MAC/cycle", "used"]
         rows = [_layer_row(row, measured=True) for row in report["layers"]]
-        console.print(_table("", [*columns, "wrong", "verdict"], rows))
+        console.print(table("", [*columns, "wrong", "verdict"], rows))
         for row in report["layers"]:
             for line in [row.get("first_mismatch"), *row["errors"]]:
                 if line:
@@ -84,7 +84,7 @@ def print_run(console: Console, report: dict[str, Any]) -> None:
 
 def print_model(console: Console, report: dict[str, Any]) -> None:
     columns = ["layer", "MxKxN", "epochs", "cycles", "MAC/cycle", "used"]
-    console.print(_table("", columns, [_layer_row(row, measured=False) for row in report["layers"]]))
+    console.print(table("", columns, [_layer_row(row, measured=False) for row in report["layers"]]))
     console.print(
         f"total: {report['cycles']:,} cycles, {report['macs']:,} MAC, {report['mac_per_cycle']:.2f} MAC/cycle, "
         f"utilisation {report['utilization']:.2%} (config {report['config']}, {report['wall_s']['model']:.2f} s)",
@@ -107,7 +107,7 @@ def print_area(console: Console, report: dict[str, Any]) -> None:
             ]
         )
     columns = ["block", "count", "area each", "area", "share", "registers", "SRAM bits"]
-    console.print(_table(f"{report['config']}, {report['library']} ({report['unit']}), flow {report['flow_name']}", columns, rows))
+    console.print(table(f"{report['config']}, {report['library']} ({report['unit']}), flow {report['flow_name']}", columns, rows))
     console.print(f"SRAM, not in the area: {report['sram_bits']:,} bits", highlight=False)
     if report["array_area_per_mac_vs_bare_mac"] is not None:
         console.print(
@@ -128,7 +128,7 @@ def _print_chip_area(console: Console, chip: dict[str, Any]) -> None:
         rows.append(
             [name, str(kind["instances"]), f"{kind['area']:,.0f}", f"{kind['area_per_pod']:,.0f}", f"{kind['share']:.1%}", sram]
         )
-    console.print(_table("\nby kind of block", ["kind", "count", "area", "per pod", "share", "SRAM bits per pod"], rows))
+    console.print(table("\nby kind of block", ["kind", "count", "area", "per pod", "share", "SRAM bits per pod"], rows))
     rows = [
         [
             name.upper(),
@@ -139,7 +139,7 @@ def _print_chip_area(console: Console, chip: dict[str, Any]) -> None:
         for name, row in chip["networks"].items()
     ]
     title = f"\nnetworks, all planes; one of the {chip['pods']} pods has {chip['pod_area']:,.0f}"
-    console.print(_table(title, ["network", "area", "per pod", "of a pod", "of the chip"], rows))
+    console.print(table(title, ["network", "area", "per pod", "of a pod", "of the chip"], rows))
 
 
 def print_network_table(console: Console, report: dict[str, Any]) -> None:
@@ -149,7 +149,7 @@ def print_network_table(console: Console, report: dict[str, Any]) -> None:
         sizes = [str(row[key]) for key in ("pods", "planes", "pipeline")]
         rows.append([*sizes, f"{row['pod_area']:,.0f}", *shares, f"{row['share_of_pod_y_planes']:.1%}"])
     columns = ["pods", "planes", "stages", "pod area", "X", "W", "P", "Y", "all", "Y alone"]
-    console.print(_table(f"{report['config']}, {report['library']} ({report['unit']}), flow {report['flow_name']}", columns, rows))
+    console.print(table(f"{report['config']}, {report['library']} ({report['unit']}), flow {report['flow_name']}", columns, rows))
     console.print(
         "networks as shares of pod area, without SRAM; stages: of switches between registers; "
         "Y alone: all four, if only Y had more than one plane",
@@ -162,7 +162,7 @@ def print_bench(console: Console, report: dict[str, Any]) -> None:
         # One row per figure, one column per preset.
         figures = [key for key in rows[0] if key != "preset"]
         cells = [[figure, *(_figure(row[figure]) for row in rows)] for figure in figures]
-        console.print(_table(f"{name} (medians of {report['repeat']})", ["", *(row["preset"] for row in rows)], cells))
+        console.print(table(f"{name} (medians of {report['repeat']})", ["", *(row["preset"] for row in rows)], cells))
         console.print()
 
 
@@ -186,10 +186,10 @@ def _chip_table(networks: list[dict[str, Any]]) -> Table:
             ]
             wrong = str(row["mismatches"]) if "mismatches" in row else "-"
             rows.append([*cells, str(row["pods"]), f"{row['utilization']:.1%}", wrong])
-    return _table("", columns, rows)
+    return table("", columns, rows)
 
 
-def _print_wall(console: Console, report: dict[str, Any]) -> None:
+def print_wall(console: Console, report: dict[str, Any]) -> None:
     wall = ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in report["wall_s"].items())
     console.print(f"wall seconds: {wall}", highlight=False)
 
@@ -197,7 +197,7 @@ def _print_wall(console: Console, report: dict[str, Any]) -> None:
 def print_chip_model(console: Console, report: dict[str, Any]) -> None:
     console.print(_chip_table(report["networks"]))
     _print_chip_total(console, report)
-    _print_wall(console, report)
+    print_wall(console, report)
 
 
 def _print_chip_total(console: Console, report: dict[str, Any]) -> None:
@@ -236,7 +236,7 @@ def print_chip_run(console: Console, report: dict[str, Any], *, tables: int | No
             f"counters of all nodes compared\nsimulation: {report['sim_cycles_per_s'] / 1e3:,.1f} k cycles/s",
             highlight=False,
         )
-    _print_wall(console, report)
+    print_wall(console, report)
     passed = report["verdict"] == "pass"
     meaning = "bit-exact, cycle-exact, counters exact" if passed else "NOT exact"
     console.print(

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from .published import Table, load_published
-from .reports import _table
+from .reports import table as text_table
 from .study_points import Figures, Point
 
 Cell = str | float | int | None
@@ -112,7 +112,7 @@ def print_study(console: Console, report: dict[str, Any]) -> None:
     console.print(report["title"], highlight=False)
     for one in report["tables"]:
         console.print(f"\n{one['title']}", highlight=False)
-        made = _table("", one["columns"], [[_text(cell) for cell in row] for row in one["rows"]])
+        made = text_table("", one["columns"], [[_text(cell) for cell in row] for row in one["rows"]])
         # A line that is too long for the terminal is wrapped by it: no column may be folded or dropped, least of all in a file.
         wanted = console.measure(made, options=console.options.update(width=1000)).maximum
         console.print(made, width=max(console.width, wanted), crop=False)

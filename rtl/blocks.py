@@ -42,8 +42,11 @@ class Block(wiring.Component):
         return None
 
 
-def place(m: Module, name: str, block: Block) -> dict[str, Any]:
-    """Instantiate ``block`` in ``m`` as submodule ``name``; returns its ports by name, to be driven or read."""
+def place(m: Module, name: str, block: Block, *, reset: Value | None = None) -> dict[str, Any]:
+    """Instantiate ``block`` in ``m`` as submodule ``name``; returns its ports by name, to be driven or read.
+
+    ``reset``: its reset, in place of that of ``m``, which it should include.
+    """
     placements = _placements.get()
     if placements is None:
         raise RuntimeError(f"{block.module_name} was placed outside of emission: convert the design with rtl.emit")
@@ -51,7 +54,7 @@ def place(m: Module, name: str, block: Block) -> dict[str, Any]:
     # Only the first placement of a block is ever elaborated; Amaranth would warn of all the others.
     block._MustUse__used = True
     ports: dict[str, Any] = {}
-    arguments: dict[str, Value] = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
+    arguments: dict[str, Value] = {"i_clk": ClockSignal(), "i_rst": ResetSignal() if reset is None else reset}
     for port, member in block.signature.members.items():
         ports[port] = Signal(member.shape, name=f"{name}__{port}")
         prefix = "o" if member.flow is wiring.Out else "i"

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,31 +19,12 @@ from amaranth.back import rtlil
 from amaranth.hdl import Shape
 from amaranth.lib import wiring
 
+from .accelerator import Accelerator
 from .blocks import Block, collecting_placements
 from .chip import Chip
 from .config import ChipConfig
-from .layouts import (
-    Accumulate,
-    BankError,
-    Counter,
-    Emit,
-    HostSelect,
-    Layout,
-    NetworkId,
-    NodeErrors,
-    PodError,
-    PostError,
-    Reduce,
-    host_widths,
-    load_job_layout,
-    network_error_layout,
-    post_job_layout,
-    post_parameters_layout,
-    store_layout,
-    stream_job_layout,
-)
 from .pod import Pod
-from .sequencer import FILL_CYCLES
+from .sidecar import describe
 from .structure import Structural
 
 _PORT = re.compile(r"^  wire(?: width (\d+))? (input|output) (\d+) +(?:signed +)?\\(\w+)$", re.MULTILINE)
@@ -95,48 +76,25 @@ class Emitted:
         return [directory / name for name in contents]
 
 
-def emit(config: ChipConfig) -> Emitted:
-    """Emit the hardware of a configuration, a pod or a chip; the same configuration always gives the same bytes."""
-    emitted = emit_block(Pod(config) if config.pods == 1 else Chip(config))
-    sidecar = {
-        "generator": "podweave",
-        "config": config.to_dict(),
-        "latency": {
-            "memory": config.read_latency,
-            "array": config.array.latency,
-            "request_to_write": config.write_latency,
-        },
-        "layouts": [_describe_layout(load_job_layout(config)), _describe_layout(stream_job_layout(config))],
-        "codes": {code.__name__: {e.name: e.value for e in code} for code in (Accumulate, Emit)},
-        "errors": {error.name: error.value for error in PodError},
-        **emitted.sidecar,
-    }
-    if config.pods > 1:
-        _describe_chip(config, sidecar)
-    return Emitted(emitted.top, emitted.verilog, emitted.control, sidecar)
+TOPS: dict[str, Callable[[ChipConfig], Block]] = {"pod": Pod, "chip": Chip, "accelerator": Accelerator}
 
 
-def _describe_chip(config: ChipConfig, sidecar: dict[str, Any]) -> None:
-    """What a chip has beside its pods. Modules of which the top has several instances are what to compile separately."""
-    jobs = [load_job_layout(config), stream_job_layout(config), post_job_layout(config)]
-    others = [post_parameters_layout(), *map(store_layout, jobs), network_error_layout(config)]
-    sidecar["layouts"] += [_describe_layout(layout) for layout in (jobs[2], *others)]
-    codes = (Reduce, HostSelect, Counter, NodeErrors, NetworkId)
-    sidecar["codes"] |= {code.__name__: {e.name: e.value for e in code} for code in codes}
-    sidecar["post_errors"] = {error.name: error.value for error in PostError}
-    sidecar["bank_errors"] = {error.name: error.value for error in BankError}
-    words = {
-        select.name: {"address_width": address, "data_width": width} for select, (address, width) in host_widths(config).items()
-    }
-    sidecar["host"] = {"ports": config.managers, "beat_width": config.host_bits, "words": words}
-    sidecar["latency"] |= {
-        "network": config.network_latency,
-        "bank": config.bank_latency,
-        "post": config.post_latency,
-        "host_read": config.host_read_latency,
-        "fill": FILL_CYCLES,
-        "epoch_overhead": config.epoch_overhead,
-    }
+def default_top(config: ChipConfig) -> str:
+    """What a configuration is for: one pod, a chip, or, with prefetch engines, an accelerator."""
+    return "pod" if config.pods == 1 else "accelerator" if config.dma else "chip"
+
+
+def emit(config: ChipConfig, *, top: str | None = None) -> Emitted:
+    """Emit the hardware of a configuration: its `default_top`, or ``top``, the chip of an accelerator.
+
+    The same configuration always gives the same bytes.
+    """
+    top = top or default_top(config)
+    legal = {"pod"} if config.pods == 1 else {"chip", default_top(config)}
+    if top not in legal:
+        raise ValueError(f"{config.name} has no {top}: it can be emitted as {' or '.join(sorted(legal))}")
+    emitted = emit_block(TOPS[top](config))
+    return Emitted(emitted.top, emitted.verilog, emitted.control, {**describe(config, top), **emitted.sidecar})
 
 
 def emit_block(top: Block) -> Emitted:
@@ -242,10 +200,3 @@ def _describe_ports(block: Block) -> list[dict[str, Any]]:
         direction = "output" if member.flow is wiring.Out else "input"
         ports.append({"name": name, "direction": direction, "width": Shape.cast(member.shape).width})
     return ports
-
-
-def _describe_layout(layout: Layout) -> dict[str, Any]:
-    fields = [
-        {"name": f.name, "offset": layout.offset(f.name), "width": f.width, "signed": f.signed, "doc": f.doc} for f in layout.fields
-    ]
-    return {"name": layout.name, "width": layout.width, "fields": fields}

@@ -1,7 +1,8 @@
 """Area reports: every distinct block is synthesised once and multiplied up the hierarchy.
 
-Of a chip, the blocks of the networks are synthesised narrow (`synth.networks`), and the module of the chip itself is not: it is
-wires, but for one constant of a few bits added to the stage number of each network block, which is left out.
+Of a chip, the blocks of the networks are synthesised narrow (`synth.networks`), and the modules of the chip, its control and its
+accelerator are not: they are wires, but for one constant of a few bits added to the stage number of each network block, which is
+left out.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Progress = Callable[[str], None]
 
 _BARE_MAC = Path(__file__).with_name("bare_mac.v")
 # Kinds that are nothing but wires between blocks.
-_WIRING_KINDS = frozenset({"chip"})
+_WIRING_KINDS = frozenset({"chip", "control", "accelerator"})
 
 
 def area_report(

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +24,22 @@ MAX_CYCLES = 4096
 
 
 @dataclass(frozen=True)
+class SimulatedMemory:
+    """For channels of HBM in a bench. ``path``: the file that is their memory; ``tables``: by instance name, `HbmTiming.table`."""
+
+    path: Path
+    tables: Mapping[str, NDArray[np.uint32]]
+
+
+@dataclass(frozen=True)
 class BlockBench:
-    """A built block, ready to be driven. ``inputs``, ``outputs``: its ports in trace order."""
+    """A built block, ready to be driven. ``inputs``, ``outputs``: its ports in trace order. ``depth``: most cycles of a run."""
 
     name: str
     build: Build
     inputs: list[Port]
     outputs: list[Port]
+    depth: int = MAX_CYCLES
 
     @classmethod
     def of(cls, block: Block, lanes: Mapping[str, tuple[int, int, bool]], *, random_initial_state: bool = False) -> BlockBench:
@@ -43,31 +53,63 @@ class BlockBench:
             if width * max(1, count) != port["width"]:
                 raise ValueError(f"port {port['name']} has {port['width']} bits, not {count} lanes of {width}")
             ports[port["direction"]].append(Port(port["name"], width, count, signed))
+        return cls.of_sources(
+            emitted.top,
+            {"design.v": emitted.verilog},
+            ports["input"],
+            ports["output"],
+            control=emitted.control,
+            random_initial_state=random_initial_state,
+        )
+
+    @classmethod
+    def of_sources(
+        cls,
+        top: str,
+        sources: Mapping[str, str],
+        inputs: list[Port],
+        outputs: list[Port],
+        *,
+        control: str = "",
+        random_initial_state: bool = False,
+        depth: int = MAX_CYCLES,
+    ) -> BlockBench:
+        """Build module ``top`` of ``sources`` (file name -> text), which has these ports beside ``clk`` and ``rst``."""
         made = build(
-            {"design.v": emitted.verilog, "harness.sv": _harness(emitted.top, ports["input"], ports["output"])},
+            {**sources, "harness.sv": _harness(top, inputs, outputs, depth)},
             top="block_harness",
             public_inputs=["clk", "rst"],
-            control=emitted.control,
+            control=control,
             optimize="build",
             random_initial_state=random_initial_state,
         )
-        return cls(emitted.top, made, ports["input"], ports["output"])
+        return cls(top, made, inputs, outputs, depth)
 
-    def run(self, stimulus: Mapping[str, NDArray], *, seed: int = 0, reset_at: int | None = None) -> dict[str, NDArray[np.int64]]:
+    def run(
+        self,
+        stimulus: Mapping[str, NDArray],
+        *,
+        seed: int = 0,
+        reset_at: int | None = None,
+        memory: SimulatedMemory | None = None,
+    ) -> dict[str, NDArray[np.int64]]:
         """Drive ``stimulus`` (port -> values per cycle) after a reset; returns the outputs in each cycle.
 
         With ``reset_at``, the block runs that many cycles first, is reset, and starts over. ``seed`` chooses the initial state of
         a bench built with a random one.
         """
         cycles = len(next(iter(stimulus.values())))
-        if cycles > MAX_CYCLES:
-            raise ValueError(f"a block bench holds {MAX_CYCLES} cycles, got {cycles}")
+        if cycles > self.depth:
+            raise ValueError(f"this block bench holds {self.depth} cycles, got {cycles}")
         rows = np.concatenate([port.pack(stimulus[port.name]) for port in self.inputs], axis=1)
         with tempfile.TemporaryDirectory(prefix="podweave-block-") as name:
             directory = Path(name)
             np.save(directory / "stimulus.npy", rows)
             widths = [_row_bits(ports) for ports in (self.inputs, self.outputs)]
-            task = {"cycles": cycles, "reset_at": reset_at, "depth": MAX_CYCLES, "widths": widths}
+            task: dict[str, Any] = {"cycles": cycles, "reset_at": reset_at, "depth": self.depth, "widths": widths}
+            if memory:
+                task["memory"] = str(memory.path.resolve())
+                task["tables"] = {f"block_harness.{name}": table.tolist() for name, table in memory.tables.items()}
             (directory / "task.json").write_text(json.dumps(task))
             plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % (2**31 - 1) + 1}"]
             simulate(self.build, "tb.sim.block_run", directory, seed=seed, plusargs=plusargs)
@@ -94,7 +136,7 @@ def _row_bits(ports: list[Port]) -> int:
     return max(96, 32 * ((8 * sum(port.bytes for port in ports) + 31) // 32))
 
 
-def _harness(top: str, inputs: list[Port], outputs: list[Port]) -> str:
+def _harness(top: str, inputs: list[Port], outputs: list[Port], depth: int) -> str:
     connections, wires, traced, offset = [], [], [], 0
     for port in inputs:
         connections.append(f".{port.name}(now[{offset} +: {port.bits}])")
@@ -108,8 +150,8 @@ def _harness(top: str, inputs: list[Port], outputs: list[Port]) -> str:
     newline = "\n"
     return f"""\
 module block_harness(input logic clk, input logic rst);
-  logic [{stimulus_bits - 1}:0] stimulus [0:{MAX_CYCLES - 1}] /*verilator public_flat_rw*/;
-  logic [{trace_bits - 1}:0] trace [0:{MAX_CYCLES - 1}] /*verilator public_flat_rw*/;
+  logic [{stimulus_bits - 1}:0] stimulus [0:{depth - 1}] /*verilator public_flat_rw*/;
+  logic [{trace_bits - 1}:0] trace [0:{depth - 1}] /*verilator public_flat_rw*/;
   logic [31:0] cycle;
   wire [{stimulus_bits - 1}:0] now = stimulus[cycle];
 {newline.join(wires)}

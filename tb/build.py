@@ -70,7 +70,7 @@ def build(
 
     ``hierarchical``: modules that are verilated once each, as libraries, and not once per instance: builds faster where large
     modules repeat, runs slower. Only ``public_inputs`` of the top module are visible to cocotb; arrays are reached through
-    ``tb/cpp/backdoor.cpp``.
+    ``tb/cpp/backdoor.cpp``, which like all of ``tb/cpp`` is part of every simulator.
     """
     toolchain = find_toolchain()
     public = [f'public_flat_rw -module "{top}" -var "{name}"' for name in public_inputs]
@@ -79,7 +79,7 @@ def build(
         "control.vlt": "`verilator_config\n" + "\n".join(public) + "\n",
         **({"design.vlt": control} if control else {}),
         **sources,
-        "backdoor.cpp": (HARNESS_DIRECTORY / "cpp" / "backdoor.cpp").read_text(),
+        **{path.name: path.read_text() for path in sorted((HARNESS_DIRECTORY / "cpp").glob("*.cpp"))},
     }
     flags = [
         *("--cc", "--exe", "--vpi", "--assert", "--top-module", top, "--prefix", "Vtop", "-o", top),
@@ -136,7 +136,7 @@ def _compile(
     # Verilator reads its control files before the sources that they are about.
     ordered = sorted((name for name in files if not name.endswith(".cpp")), key=lambda name: not name.endswith(".vlt"))
     verilate = [str(toolchain.verilator), *flags, "--Mdir", "obj", "-LDFLAGS", link, str(main)]
-    verilate += [str(directory / "backdoor.cpp"), *ordered]
+    verilate += [*(str(directory / name) for name in files if name.endswith(".cpp")), *ordered]
     _run(verilate, directory, toolchain)
     objects = cache_directory() / "objects"
     launcher = f"{sys.executable} -S -E {HARNESS_DIRECTORY / 'objcache.py'} {objects}"

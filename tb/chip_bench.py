@@ -46,12 +46,8 @@ class ChipBench:
         emitted Verilog: how a test plants a fault.
         """
         began = time.perf_counter()
-        verilog, control, sidecar = emitted_design(config)
+        verilog, control, sidecar = emitted_design(config, top="chip")
         seconds = time.perf_counter() - began
-        modules = sidecar["modules"]
-        if hierarchical is None:
-            hierarchical = config.pods * config.array.multipliers >= HIERARCHICAL_FROM
-        repeated = [name for name, count in modules[sidecar["top"]]["instances"].items() if count > 1]
         made = build(
             {
                 "design.v": alter(verilog) if alter else verilog,
@@ -59,7 +55,7 @@ class ChipBench:
             },
             top="chip_harness",
             public_inputs=["clk", "rst", "go", "start", "rewind"],
-            control=control + "".join(f'public_flat_rw -module "{name}" -var "{var}"\n' for name, var in _public(modules)),
+            control=control + public_arrays(sidecar),
             parameters={
                 "MANAGERS": config.managers,
                 "DATA_BITS": config.host_bits,
@@ -74,7 +70,7 @@ class ChipBench:
             optimize=optimize,
             random_initial_state=random_initial_state,
             waves=waves,
-            hierarchical=repeated if hierarchical else (),
+            hierarchical=hierarchical_blocks(config, sidecar, hierarchical),
             progress=progress,
         )
         return cls(config, made, seconds)
@@ -130,7 +126,18 @@ class ChipBench:
                 return pickle.load(handle)
 
 
-def _public(modules: dict[str, Any]) -> list[tuple[str, str]]:
-    """(module, variable) of the arrays that the host reaches past its port."""
+def hierarchical_blocks(config: ChipConfig, sidecar: dict[str, Any], hierarchical: bool | None) -> list[str]:
+    """Modules of a chip to verilate on their own; none if ``hierarchical`` is False, or None for a small chip."""
+    if hierarchical is None:
+        hierarchical = config.pods * config.array.multipliers >= HIERARCHICAL_FROM
+    instances = sidecar["modules"]["chip"]["instances"]
+    return [name for name, count in instances.items() if count > 1] if hierarchical else []
+
+
+def public_arrays(sidecar: dict[str, Any]) -> str:
+    """Lines of a control file for the arrays that a bench reaches past the ports."""
     variables = {"sram": "words", "lookup_table": "words", "counters": "values"}
-    return [(name, variables[module["kind"]]) for name, module in modules.items() if module["kind"] in variables]
+    kinds = {name: module["kind"] for name, module in sidecar["modules"].items()}
+    return "".join(
+        f'public_flat_rw -module "{name}" -var "{variables[kind]}"\n' for name, kind in kinds.items() if kind in variables
+    )

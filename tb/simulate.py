@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cocotb_tools.config
@@ -16,6 +16,7 @@ import find_libpython
 from .build import Build
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+_RESULTS, _LOG = "results.xml", "simulation.log"
 
 
 class SimulationError(RuntimeError):
@@ -40,7 +41,29 @@ def simulate(
     Raises `SimulationError` unless every test passed. A missing results file is a failure: a simulator without a root handle
     ends with exit code 0.
     """
-    results = directory / "results.xml"
+    process = start_simulator(build, module, directory, test=test, seed=seed, plusargs=plusargs, waves=waves)
+    try:
+        _wait(process, directory / "progress", progress)
+    except BaseException:
+        process.kill()
+        raise
+    check_verdict(module, directory)
+
+
+def start_simulator(
+    build: Build,
+    module: str,
+    directory: Path,
+    *,
+    test: str | None = None,
+    seed: int = 0,
+    plusargs: list[str] | None = None,
+    waves: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+) -> subprocess.Popen:
+    """The process of `simulate`, which only starts here; with more ``environment``, and open files ``pass_fds``, if asked for."""
+    results = directory / _RESULTS
     results.unlink(missing_ok=True)
     env = dict(os.environ)
     libpython = find_libpython.find_libpython()
@@ -63,32 +86,36 @@ def simulate(
         # One simulation per core: NumPy inside must not start threads of its own.
         "OPENBLAS_NUM_THREADS": env.get("OPENBLAS_NUM_THREADS", "1"),
     }
+    env |= environment or {}
     if test:
         env["COCOTB_TEST_FILTER"] = rf"\.{test}$"
     command = [str(build.directory / build.top), *(plusargs or [])]
     if waves:
         command += ["--trace", "--trace-file", str(waves)]
     logging.getLogger(__name__).debug("running %s", command)
-    log = directory / "simulation.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(command, cwd=directory, env=env, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            _wait(process, directory / "progress", progress)
-        except BaseException:
-            process.kill()
-            raise
-    text = log.read_text(errors="replace")
+    with (directory / _LOG).open("w") as output:
+        return subprocess.Popen(command, cwd=directory, env=env, stdout=output, stderr=subprocess.STDOUT, pass_fds=pass_fds)
+
+
+def check_verdict(module: str, directory: Path) -> None:
+    """Raise `SimulationError` unless every test that ran in ``directory`` passed."""
+    results = directory / _RESULTS
     if not results.exists():
-        raise SimulationError(f"the simulation ended without a verdict:\n{_tail(text)}")
+        raise SimulationError(f"the simulation ended without a verdict:\n{log_tail(directory)}")
     cases = ElementTree.parse(results).getroot().iter("testcase")
     outcomes = list(cases)
     if not outcomes:
-        raise SimulationError(f"no test ran in {module}:\n{_tail(text)}")
+        raise SimulationError(f"no test ran in {module}:\n{log_tail(directory)}")
     for case in outcomes:
         failure = case.find("failure") if case.find("failure") is not None else case.find("error")
         if failure is not None:
             message = (failure.get("error_msg") or failure.get("message") or failure.text or "").strip()
-            raise SimulationError(message or _tail(text))
+            raise SimulationError(message or log_tail(directory))
+
+
+def log_tail(directory: Path, lines: int = 40) -> str:
+    """The end of what the simulator in ``directory`` has printed."""
+    return "\n".join((directory / _LOG).read_text(errors="replace").splitlines()[-lines:])
 
 
 def _wait(process: subprocess.Popen, file: Path, progress: Callable[[str], None] | None) -> None:
@@ -102,7 +129,3 @@ def _wait(process: subprocess.Popen, file: Path, progress: Callable[[str], None]
             if progress and text and text != shown:
                 progress(text)
                 shown = text
-
-
-def _tail(text: str, lines: int = 40) -> str:
-    return "\n".join(text.splitlines()[-lines:])

@@ -28,12 +28,13 @@ __all__ = [
 ]
 
 _FEED_FORWARD = re.compile(r"ffn_([0-9]{1,6})_([0-9]{1,6})(?:_([0-9]{1,6}))?")
-_NETWORK = re.compile(r"(resnet|densenet|inception|bert_)([0-9]+|[a-z]+|)_([0-9]{1,6})")
+_NETWORK = re.compile(r"(resnet|densenet|inception|bert_)([0-9]+|[a-z]+|)(?:_([0-9]{1,6}))?")
+_USUAL_SIZE = {"resnet": 224, "densenet": 224, "inception": 299}
 
 GRAPH_FORMS = (
-    *(f"resnet{depth}_SIZE" for depth in RESNETS),
-    *(f"densenet{depth}_SIZE" for depth in DENSENETS),
-    "inception_SIZE",
+    *(f"resnet{depth}[_SIZE]" for depth in RESNETS),
+    *(f"densenet{depth}[_SIZE]" for depth in DENSENETS),
+    "inception[_SIZE]",
     *(f"bert_{size}_TOKENS" for size in BERTS),
     "ffn_HIDDEN_INTERMEDIATE[_TOKENS]",
 )
@@ -45,7 +46,10 @@ def _topology(name: str) -> Graph | None:
     match = _NETWORK.fullmatch(name)
     if not match:
         return None
-    family, variant, size = match[1], match[2], int(match[3])
+    family, variant = match[1], match[2]
+    if match[3] is None and family not in _USUAL_SIZE:
+        return None
+    size = int(match[3] or _USUAL_SIZE[family])
     if family == "inception" and not variant:
         return inception_v3(size)
     if family == "bert_" and variant in BERTS:

@@ -5,6 +5,7 @@
 #include "verilated.h"
 #include "verilated_syms.h"
 
+#include <cstdint>
 #include <cstring>
 #include <string>
 
@@ -15,19 +16,27 @@ extern "C" void* podweave_variable(const char* scope_name, const char* variable_
     return variable ? variable->datap() : nullptr;
 }
 
-// Each cycle is a rising and a falling edge of clk, which must be low before. Simulated time stands still meanwhile.
-extern "C" int podweave_cycles(const char* scope_name, unsigned long long cycles) {
+// Each cycle is a rising and a falling edge of clk, which must be low before. Simulated time stands still meanwhile. Stops early
+// when the public one-bit variable, if one is named, is 1; returns the cycles run, -1 if the model ended or there is no such name.
+extern "C" long long podweave_cycles(const char* scope_name, unsigned long long cycles, const char* variable_name) {
     const VerilatedScope* const scope = Verilated::threadContextp()->scopeFind(scope_name);
     if (!scope) return -1;
+    const std::uint8_t* until = nullptr;
+    if (variable_name) {
+        const VerilatedVar* const variable = scope->varFind(variable_name);
+        if (!variable) return -1;
+        until = static_cast<const std::uint8_t*>(variable->datap());
+    }
     Vtop* const model = static_cast<Vtop__Syms*>(scope->symsp())->__Vm_modelp;
-    for (unsigned long long cycle = 0; cycle < cycles; ++cycle) {
+    unsigned long long cycle = 0;
+    for (; cycle < cycles && !(until && *until); ++cycle) {
         model->clk = 1;
         model->eval();
         model->clk = 0;
         model->eval();
         if (Verilated::threadContextp()->gotFinish()) return -1;
     }
-    return 0;
+    return static_cast<long long>(cycle);
 }
 
 // The names of all scopes, each ended by a newline, into a buffer of the given size; returns the size they need.

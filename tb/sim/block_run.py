@@ -11,6 +11,7 @@ import numpy as np
 
 from tb.sim.backdoor import array
 from tb.sim.clock import BurstClock
+from tb.sim.memory import configure_channel, open_memory
 
 
 @cocotb.test()
@@ -21,6 +22,11 @@ async def run_block(dut: Any) -> None:
     trace = array("block_harness", "trace", task["depth"], task["widths"][1])
     stimulus[:] = 0
     stimulus[: len(rows), : rows.shape[1]] = rows
+
+    if "memory" in task:
+        open_memory(Path(task["memory"]))
+        for scope, table in task["tables"].items():
+            configure_channel(scope, np.array(table, np.uint32))
 
     clock = BurstClock(dut, "block_harness")
 

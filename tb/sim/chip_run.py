@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from compiler.program import Jobs, pack_jobs
 from rtl.config import ChipConfig
+from rtl.dma_layouts import words_of
 from rtl.layouts import (
     BankError,
     Counter,
@@ -26,13 +27,11 @@ from rtl.layouts import (
     store_layout,
 )
 from tb.chip_task import ACCESSES, ChipEpoch, ChipRun, EpochResult, Readback, beats, describe_network_error, stores
-from tb.sim.backdoor import array, scopes
-from tb.sim.clock import BurstClock, TimedClock
+from tb.sim.backdoor import array
+from tb.sim.clock import clock_of
+from tb.sim.nodes import NodeArrays, bank_words
 
 HARNESS = "chip_harness"
-
-
-HOST_STORES = (HostSelect.LOAD_STORE, HostSelect.STREAM_STORE, HostSelect.POST_STORE)
 
 
 # 32-bit words of an access beside its data, in the order of the harness.
@@ -120,51 +119,11 @@ class Port:
         self.run.simulated_cycles += cycles
 
 
-class Backdoor:
-    """The arrays of the nodes, wherever they stand in the hierarchy of the model."""
-
-    def __init__(self, config: ChipConfig):
-        self.config = config
-        memory, post = config.memory, config.post
-        assert post is not None
-        widths = host_widths(config)
-        depths = dict(zip(HOST_STORES, _depths(config), strict=True))
-        slot = 8 * config.post_lanes
-        self.x_slots = config.array.rows // config.post_lanes
-        self.places: dict[Any, tuple[str, str, int, int]] = {
-            HostSelect.W: ("w_memory.slot_0", "words", memory.w_words, widths[HostSelect.W][1]),
-            HostSelect.P: ("p_memory.memory", "words", memory.p_words, widths[HostSelect.P][1]),
-            HostSelect.TABLE: ("post_processor.table", "words", 256 * post.tables, 8),
-            HostSelect.COUNTERS: ("counters", "values", 1, 32 * len(Counter)),
-            **{
-                select: (f"{layout.name}_feeder.store", "words", depths[select], widths[select][1])
-                for _, _, select, layout in stores(config)
-            },
-            **{("x", i): (f"x_memory.slot_{i}", "words", memory.x_words, slot) for i in range(self.x_slots)},
-            **{
-                field.name: (f"post_processor.{field.name}", "words", post.parameter_sets, field.width * config.array.cols)
-                for field in post_parameters_layout().fields
-            },
-        }
-        # A block verilated on its own has its module's name as one more level.
-        self.level = ".node" if f"{HARNESS}.chip.node_0.node" in scopes() else ""
-        self.views: dict[tuple[Any, int], NDArray[np.uint8]] = {}
-
-    def view(self, which: Any, node: int) -> NDArray[np.uint8]:
-        """(words, bytes) of an array of a node, live."""
-        key = which, node
-        if key not in self.views:
-            place, name, words, width = self.places[which]
-            scope = f"{HARNESS}.chip.node_{node}{self.level}.{place}"
-            self.views[key] = array(scope, name, words, width)[:, : -(-width // 8)]
-        return self.views[key]
-
-
 class Host:
     """Loads what an epoch needs and reads back what it left."""
 
-    def __init__(self, config: ChipConfig, port: Port, backdoor: Backdoor | None):
-        self.config, self.port, self.backdoor = config, port, backdoor
+    def __init__(self, config: ChipConfig, port: Port, nodes: NodeArrays | None):
+        self.config, self.port, self.nodes = config, port, nodes
         self.stores = {select: store_layout(layout) for _, _, select, layout in stores(config)}
 
     async def load(self, epoch: ChipEpoch) -> None:
@@ -185,20 +144,15 @@ class Host:
 
     def write_words(self, select: HostSelect, node: int | None, base: int, words: NDArray[np.uint8]) -> None:
         """Into one node or, with ``node`` None, into all of them."""
-        if self.backdoor is None:
+        if self.nodes is None:
             self.port.write(select, node, base, words)
-        elif node is None:
-            for each in range(self.config.pods):
-                self.write_words(select, each, base, words)
-        elif select == HostSelect.X:
-            for i, part in enumerate(np.split(words, self.backdoor.x_slots, axis=1)):
-                self.backdoor.view(("x", i), node)[base : base + len(words)] = part
-        else:
-            self.backdoor.view(select, node)[base : base + len(words), : words.shape[1]] = words
+            return
+        for each in range(self.config.pods) if node is None else (node,):
+            self.nodes.write(select, each, base, words)
 
     def write_parameters(self, node: int, number: int, values: dict[str, NDArray]) -> None:
         layout = post_parameters_layout()
-        if self.backdoor is None:
+        if self.nodes is None:
             lanes = pack_jobs(layout, {name: np.asarray(value, np.int64) for name, value in values.items()})
             bits = np.unpackbits(lanes, axis=1, bitorder="little")[:, : layout.width]
             self.port.write(HostSelect.PARAMETERS, node, number, np.packbits(bits.reshape(1, -1), axis=1, bitorder="little"))
@@ -207,7 +161,7 @@ class Host:
             lanes = pack_jobs(Layout(field.name, (field,)), {field.name: np.asarray(values[field.name], np.int64)})
             bits = np.unpackbits(lanes, axis=1, bitorder="little")[:, : field.width]
             row = np.packbits(bits.reshape(-1), bitorder="little")
-            self.backdoor.view(field.name, node)[number] = row
+            self.nodes.view(field.name, node)[number] = row
 
     def write_jobs(self, select: HostSelect, layout: Layout, jobs: Jobs, column: str) -> None:
         """Every node's program store holds the jobs of this epoch from word 0 on, and at least the word that ends it."""
@@ -224,7 +178,7 @@ class Host:
         words = pack_jobs(self.stores[select], whole) if len(order) else None
         empty = {field.name: np.zeros(1, np.int64) for field in self.stores[select].fields} | {"last": np.ones(1, np.int64)}
         nothing = pack_jobs(self.stores[select], empty)
-        depth = dict(zip(HOST_STORES, _depths(self.config), strict=True))[select]
+        depth = words_of(self.config, select)
         for node in range(self.config.pods):
             if counts[node] > depth:
                 raise ValueError(f"{layout.name}: {counts[node]} jobs of {column} {node} are more than its store of {depth}")
@@ -232,28 +186,19 @@ class Host:
             self.write_words(select, node, 0, mine)
 
     async def read_words(self, region: Readback) -> NDArray[Any]:
-        select = HostSelect[region.kind]
-        if self.backdoor is None:
-            at = region.base + np.arange(region.words)
-            raw = await self.port.read(select, np.full(region.words, region.bank), at)
-        elif select == HostSelect.X:
-            views = [self.backdoor.view(("x", i), region.bank) for i in range(self.backdoor.x_slots)]
-            raw = np.concatenate([view[region.base : region.base + region.words] for view in views], axis=1)
-        else:
-            raw = self.backdoor.view(select, region.bank)[region.base : region.base + region.words]
-        raw = raw[:, : -(-host_widths(self.config)[select][1] // 8)]
-        if select != HostSelect.P:
-            return np.ascontiguousarray(raw).view(np.int8)
-        return _sums(raw, self.config.array.cols, self.config.array.psum_width)
+        if self.nodes is not None:
+            return self.nodes.read(region)
+        select, at = HostSelect[region.kind], region.base + np.arange(region.words)
+        return bank_words(self.config, select, await self.port.read(select, np.full(region.words, region.bank), at))
 
     async def counters(self) -> dict[str, NDArray[np.int64]]:
         pods, number = self.config.pods, len(Counter)
-        if self.backdoor is None:
+        if self.nodes is None:
             units, addresses = np.divmod(np.arange(pods * number), number)
             raw = await self.port.read(HostSelect.COUNTERS, units, addresses)
             values = raw[:, :4].copy().view(np.uint32).reshape(pods, number)
         else:
-            values = np.concatenate([self.backdoor.view(HostSelect.COUNTERS, i).copy().view(np.uint32) for i in range(pods)])
+            values = np.concatenate([self.nodes.view(HostSelect.COUNTERS, i).copy().view(np.uint32) for i in range(pods)])
         found = {counter.name.lower(): values[:, counter].astype(np.int64) for counter in Counter}
         return found | {"busy": found["x_words"]}
 
@@ -281,24 +226,12 @@ def _named(kind: Any, bits: int) -> str:
     return ", ".join(error.name.lower() for error in kind if int(bits) >> error & 1)
 
 
-def _depths(config: ChipConfig) -> tuple[int, int, int]:
-    assert config.program is not None
-    return config.program.load_jobs, config.program.stream_jobs, config.program.post_jobs
-
-
-def _sums(raw: NDArray[np.uint8], lanes: int, width: int) -> NDArray[np.int32]:
-    """int32 (words, lanes) of packed partial sums."""
-    bits = np.unpackbits(np.ascontiguousarray(raw), axis=1, bitorder="little")[:, : lanes * width].reshape(len(raw), lanes, width)
-    full = np.concatenate([bits, np.repeat(bits[:, :, -1:], 32 - width, axis=2)], axis=2)
-    return np.packbits(full, axis=2, bitorder="little").view(np.int32)[:, :, 0]
-
-
 class Session:
     """A reset chip and its clock; runs epochs one after the other."""
 
     def __init__(self, dut: Any, job: dict):
         self.dut, self.job, self.config = dut, job, job["config"]
-        self.clock = TimedClock(dut) if job["waves"] else BurstClock(dut, HARNESS)
+        self.clock = clock_of(dut, HARNESS, timed=job["waves"])
         self.run = ChipRun()
         self.port = Port(dut, self.clock, self.config, self.run)
 
@@ -309,7 +242,7 @@ class Session:
         await self.port.advance(3)
         self.dut.rst.value = 0
         # Models of hierarchical blocks come into being with the first evaluation.
-        self.host = Host(self.config, self.port, None if self.job["host"] == "port" else Backdoor(self.config))
+        self.host = Host(self.config, self.port, None if self.job["host"] == "port" else NodeArrays(self.config, f"{HARNESS}.chip"))
 
     async def epoch(self, epoch: ChipEpoch, limit: int, readback: list[Readback]) -> None:
         began = time.perf_counter()

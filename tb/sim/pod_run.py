@@ -18,7 +18,7 @@ from tb.expected import LEAD, expected_ports, trace_ports
 from tb.lockstep import LockstepError, first_mismatch
 from tb.pod_task import TRACE_CYCLES, PodRun, Task, geometry_of
 from tb.sim.backdoor import array
-from tb.sim.clock import BurstClock, TimedClock
+from tb.sim.clock import clock_of
 
 COUNTERS = ("first_request", "last_write", "x_words", "w_words", "p_words", "cycles", "errors", "error_time", "busy")
 
@@ -112,7 +112,7 @@ class Session:
 
     def __init__(self, dut: Any, job: dict):
         self.dut, self.job = dut, job
-        self.clock = TimedClock(dut) if job["waves"] else BurstClock(dut, "pod_harness")
+        self.clock = clock_of(dut, "pod_harness", timed=job["waves"])
 
     async def begin(self) -> None:
         self.dut.go.value = 0

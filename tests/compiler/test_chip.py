@@ -212,7 +212,7 @@ def equal(left: ChipProgram, right: ChipProgram) -> bool:
     """Whether two programs have the same jobs and the same places."""
     kinds = ("loads", "streams", "posts")
     jobs = all(np.array_equal(getattr(left, k)[f], getattr(right, k)[f]) for k in kinds for f in getattr(left, k))
-    lists = ("host_units", "fills", "parameters", "accumulated", "stored", "used")
+    lists = ("host_units", "parameters", "accumulated", "stored", "used", "nodes", "carried")
     places = [w.place for w in left.weights] == [w.place for w in right.weights]
     return jobs and places and all(getattr(left, name) == getattr(right, name) for name in lists)
 
@@ -313,14 +313,18 @@ STORE = r"the program has (\d+) jobs for the store of unit \d+, (\d+) more than"
     [
         (chain((1, 8, 8, 4), 4), {"x_words": 8}, r"n0: X bank \d is full: (\d+) words more are (\d+) more than x_words \(8\)"),
         (chain((1, 4, 4, 40), 40), {"w_words": 16}, r"n0: W bank \d is full: 4 words more are 4 more than w_words \(16\)"),
-        (chain((1, 16, 16, 4), 16), {"p_words": 16}, r"n0: P bank \d is full: (\d+) words more are (\d+) more than p_words \(16\)"),
+        (
+            chain((1, 16, 16, 4), 16),
+            {"p_words": 16},
+            r"n0: P bank \d is full: (\d+) words more are (\d+) more than are free in one piece \(\d+ of p_words 16\)",
+        ),
         (chain((1, 8, 8, 16), 16, 16), {"load_jobs": 4}, rf"{STORE} load_jobs \(4\)"),
         (chain((1, 8, 8, 16), 16, 16), {"stream_jobs": 4}, rf"{STORE} stream_jobs \(4\)"),
         (chain((1, 8, 8, 20), 20, 20, **SAME), {"post_jobs": 4}, rf"{STORE} post_jobs \(4\)"),
         (
             chain((1, 8, 8, 4), 4, 4, 4, 4),
             {"parameter_sets": 2},
-            r"n\d: the post-processor of bank \d needs 3 sets of parameters, 1 more than parameter_sets \(2\)",
+            r"n\d: post-processor \d is full: 1 sets more are 1 more than parameter_sets \(2\)",
         ),
         (
             chain((1, 1, 1, 9), 1),

@@ -18,6 +18,7 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.blocks import Block, place
 from rtl.config import ChipConfig, DmaConfig, load_config
+from rtl.dma_layouts import DescriptorKind, DmaError, descriptor_layout, loadable, memory_stride
 from rtl.emit import Emitted, emit, emit_block
 from rtl.layouts import (
     Accumulate,
@@ -39,6 +40,8 @@ from rtl.layouts import (
 )
 from rtl.layouts import Counter as CounterCode
 from rtl.layouts import Emit as EmitCode
+from rtl.register_types import ErrorSource, NodeWords, Refusal, Ring
+from rtl.registers import RegisterMap
 from tb.toolchain import find_toolchain
 
 POD4 = load_config("pod4")
@@ -61,12 +64,22 @@ CHIPS: dict[str, ChipConfig] = {
     # Networks of two layers, two levels of host registers.
     "32 pods": CHIP.replace(pods=32, banks=32, rows=2, cols=1, group_rows=1, group_cols=1, pipeline=2, post_jobs=100),
     "4 managers": dataclasses.replace(CHIP.replace(pods=4, banks=4), dma=DmaConfig(managers=4, data_width=128)),
+    "no managers": dataclasses.replace(CHIP, dma=None),
+}
+DMA_CHIP = CHIP.replace(pods=4, banks=4)
+ACCELERATORS: dict[str, ChipConfig] = {
+    "accelerator": CHIP,
+    "4 managers of 512 bits": dataclasses.replace(DMA_CHIP, dma=DmaConfig(managers=4, data_width=512, address_width=64)),
+    "32 bits of address": dataclasses.replace(
+        DMA_CHIP,
+        dma=DmaConfig(managers=2, data_width=256, address_width=32, buffer_beats=16, max_burst=1, outstanding=2, descriptors=2),
+    ),
 }
 
 
 @functools.cache
 def emitted(name: str) -> Emitted:
-    return emit((CONFIGS | CHIPS)[name])
+    return emit((CONFIGS | CHIPS | ACCELERATORS)[name], top="chip" if name in CHIPS else None)
 
 
 def bodies(verilog: str) -> dict[str, list[str]]:
@@ -110,7 +123,7 @@ def test_number_of_modules_does_not_depend_on_rows_and_columns() -> None:
 
 
 def test_number_of_modules_does_not_depend_on_the_number_of_pods() -> None:
-    sizes = {pods: len(emit(CHIP.replace(pods=pods, banks=pods)).sidecar["modules"]) for pods in (2, 4)}
+    sizes = {pods: len(emit(CHIP.replace(pods=pods, banks=pods), top="chip").sidecar["modules"]) for pods in (2, 4)}
     assert sizes[2] == sizes[4]
 
 
@@ -219,7 +232,58 @@ def test_sidecar_of_a_chip_has_layouts_codes_and_latencies(name: str) -> None:
     assert {name: (w["address_width"], w["data_width"]) for name, w in sidecar["host"]["words"].items()} == words
 
 
-@pytest.mark.parametrize("name", [*CONFIGS, *CHIPS])
+@pytest.mark.parametrize("name", ACCELERATORS)
+def test_sidecar_of_an_accelerator(name: str) -> None:
+    design, config = emitted(name), ACCELERATORS[name]
+    sidecar, dma = design.sidecar, config.dma
+    assert dma is not None
+    assert design.top == sidecar["top"] == "accelerator"
+    assert sidecar == json.loads(json.dumps(sidecar))
+    defined = bodies(design.verilog)
+    assert {module: len(texts) for module, texts in defined.items()} == dict.fromkeys(sidecar["modules"], 1)
+    stated = {port["name"]: (port["direction"], port["width"]) for port in sidecar["ports"]}
+    assert ports_of(defined["accelerator"][0]) == stated
+    instances = sidecar["modules"]["accelerator"]["instances"]
+    assert instances == {"chip": 1, "control": 1, "prefetch_engine": dma.managers}
+    assert ('no_inline -module "prefetch_engine"' in design.control) == (dma.managers > 1)
+
+    axi = sidecar["axi"]
+    assert stated[f"{axi['subordinate']['prefix']}wdata"] == ("input", axi["subordinate"]["data_width"])
+    assert stated[f"{axi['subordinate']['prefix']}araddr"] == ("input", axi["subordinate"]["address_width"])
+    assert len(axi["managers"]) == dma.managers
+    for manager in axi["managers"]:
+        prefix = manager["prefix"]
+        assert stated[f"{prefix}araddr"] == ("output", manager["address_width"]) == ("output", dma.address_width)
+        assert stated[f"{prefix}rdata"] == ("input", manager["data_width"]) == ("input", dma.data_width)
+        assert stated[f"{prefix}wstrb"] == ("output", dma.data_width // 8)
+        assert stated[f"{prefix}bid"] == ("input", manager["id_width"])
+    assert [node for manager in axi["managers"] for node in range(manager["nodes"][0], manager["nodes"][1] + 1)] == [
+        *range(config.pods)
+    ]
+
+    descriptor = sidecar["layouts"][-1]
+    assert (descriptor["name"], descriptor["width"]) == ("descriptor", 512)
+    assert [f["name"] for f in descriptor["fields"]] == [f.name for f in descriptor_layout().fields]
+    for kind in (DescriptorKind, DmaError, Refusal, ErrorSource, NodeWords, Ring):
+        assert sidecar["codes"][kind.__name__] == {code.name: code.value for code in kind}
+    assert sidecar["memory_strides"] == {s.name: memory_stride(config, s) for s in loadable(config)}
+    registers = {register["name"]: register for register in sidecar["registers"]["list"]}
+    assert registers.keys() == RegisterMap(config).registers.keys()
+    for name_, register in RegisterMap(config).registers.items():
+        described = registers[name_]
+        assert (described["offset"], described["words"], described["managers"]) == (
+            register.offset,
+            register.words,
+            register.managers,
+        )
+        assert [(f["name"], f["low"], f["width"]) for f in described["fields"]] == [
+            (f.name, f.low, f.width) for f in register.fields
+        ]
+        assert {f["codes"] for f in described["fields"]} <= {None, *sidecar["codes"]}
+    assert registers["STATUS"]["fields"][5]["codes"] == "Refusal"
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, *CHIPS, *ACCELERATORS])
 def test_no_initial_values(name: str) -> None:
     verilog = emitted(name).verilog
     assert "initial" not in verilog
@@ -235,10 +299,10 @@ def lint(folder: Path) -> tuple[int, str]:
     return result.returncode, result.stderr
 
 
-@pytest.mark.parametrize("name", [*CONFIGS, *CHIPS])
+@pytest.mark.parametrize("name", [*CONFIGS, *CHIPS, *ACCELERATORS])
 def test_verilator_finds_nothing_to_warn_of(tmp_path: Path, name: str) -> None:
     paths = emitted(name).write(tmp_path / "new" / "folder")
-    top = "chip" if name in CHIPS else "pod"
+    top = "chip" if name in CHIPS else "accelerator" if name in ACCELERATORS else "pod"
     assert [path.name for path in paths] == [f"{top}.v", f"{top}.vlt", f"{top}.json"]
     assert json.loads(paths[2].read_text()) == emitted(name).sidecar
     assert lint(paths[0].parent) == (0, "")

@@ -129,11 +129,11 @@ def pretended(module: BlockModule, boxes: str, *, flow: str, liberty: object) ->
     return Cells(area, area / 2, int(area) // 3)
 
 
-@pytest.fixture(scope="module")
-def small_chip() -> tuple[ChipConfig, Emitted]:
+@pytest.fixture(scope="module", params=["chip", "accelerator"])
+def small_chip(request: pytest.FixtureRequest) -> tuple[ChipConfig, Emitted]:
     # X deeper than W: no two networks share a block.
     config = _chip(planes=2, x_words=512)
-    return config, emit(config)
+    return config, emit(config, top=request.param)
 
 
 @pytest.fixture
@@ -145,16 +145,19 @@ def chip(small_chip: tuple[ChipConfig, Emitted], monkeypatch: pytest.MonkeyPatch
 
 
 def test_report_of_a_chip_adds_up(chip: tuple[ChipConfig, Emitted, dict[str, Any]]) -> None:
-    config, _, report = chip
+    config, emitted, report = chip
     blocks, parts = report["blocks"], report["chip"]
-    assert blocks["chip"]["area"] == 0
-    assert blocks["chip"]["area_with_children"] == pytest.approx(report["total_area"], abs=0.1)
+    wiring = {"chip", "control", "accelerator"} & blocks.keys()
+    assert emitted.top in wiring
+    assert all(blocks[name]["area"] == 0 for name in wiring)
+    assert blocks[emitted.top]["area_with_children"] == pytest.approx(report["total_area"], abs=0.1)
+    assert ("prefetch_engine" in parts["kinds"]) == (emitted.top == "accelerator")
     assert sum(block["area"] for block in blocks.values()) == pytest.approx(report["total_area"], abs=0.1)
     assert sum(block["share"] for block in blocks.values()) == pytest.approx(1)
 
     assert parts["pods"] == config.pods == blocks["pod"]["instances"] == 2
     assert parts["pod_area"] == blocks["pod"]["area_with_children"]
-    assert {block["kind"] for block in blocks.values()} == {*parts["kinds"], "chip"}
+    assert {block["kind"] for block in blocks.values()} == {*parts["kinds"], *wiring}
     for figure, total in (("area", report["total_area"]), ("sram_bits", report["sram_bits"]), ("share", 1)):
         assert sum(kind[figure] for kind in parts["kinds"].values()) == pytest.approx(total, abs=0.1)
     for kind in parts["kinds"].values():

@@ -1,0 +1,151 @@
+"""What a prefetch engine is told, and what it refuses: descriptors, sizes, and the order of tags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+NOP, LOAD, STORE = 0, 1, 2
+DEMAND, PREFETCH = 0, 1
+DESCRIPTOR_BYTES = 64
+PAGE = 4096
+
+# Codes of errors.
+READ_ERROR = {2: 1, 3: 2}
+WRITE_ERROR = {2: 3, 3: 4}
+DESCRIPTOR_RESPONSE, UNKNOWN_KIND, ZERO_LENGTH, BEYOND_MEMORY, MISALIGNED, BAD_TARGET, TAG_ORDER, CANCELLED = range(5, 13)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descriptor:
+    """A run of ``n0`` words lies side by side in memory from ``address`` on; ``n1`` by ``n2`` of them are moved, as loops say.
+
+    When loop 1 or 2 advances, the run begins ``stride<i>`` bytes after the one before; words on the chip are ``step0`` apart in a
+    run, and ``step<i>`` from the last one of a run to the first one of the next. ``reserved``: any bit that must be 0.
+    """
+
+    kind: int = NOP
+    select: int = 0
+    last: int = 0
+    broadcast: int = 0
+    unit: int = 0
+    tag: int = 0
+    after: int = 0
+    address: int = 0
+    n0: int = 0
+    n1: int = 0
+    n2: int = 0
+    base: int = 0
+    step0: int = 0
+    step1: int = 0
+    step2: int = 0
+    stride1: int = 0
+    stride2: int = 0
+    reserved: int = 0
+
+    @cached_property
+    def words(self) -> int:
+        return self.n0 * self.n1 * self.n2
+
+    def run_starts(self) -> NDArray[np.int64]:
+        """Address of every run: (n1 * n2,)."""
+        return self._walk(self.address, self.stride1, self.stride2, (self.n1 - 1) * self.stride1)
+
+    def _walk(self, first: int, inner: int, outer: int, row: int) -> NDArray[np.int64]:
+        i, j = np.arange(self.n1, dtype=np.int64), np.arange(self.n2, dtype=np.int64)
+        return (first + j[:, None] * (row + outer) + i * inner).reshape(-1)
+
+    def word_addresses(self) -> NDArray[np.int64]:
+        """Address on the chip of every word: (n0 * n1 * n2,)."""
+        run = (self.n0 - 1) * self.step0
+        starts = self._walk(self.base, run + self.step1, run + self.step2, (self.n1 - 1) * (run + self.step1))
+        return (starts[:, None] + np.arange(self.n0, dtype=np.int64) * self.step0).reshape(-1)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a select reaches: ``words`` in a node, ``stride`` bytes from word to word in memory, in ``pieces`` on the load port."""
+
+    words: int
+    stride: int
+    pieces: int
+
+    @property
+    def piece_bytes(self) -> int:
+        return self.stride // self.pieces
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineGeometry:
+    """Sizes of an engine. ``nodes``: it serves; ``host_levels``, ``read_latency``: cycles, of the chip that it feeds.
+
+    ``targets``: by select, what can be loaded; ``storable``: selects that can also be stored; ``epoch_banks``: selects that may
+    only be reached while no epoch is on.
+    """
+
+    beat_bytes: int
+    address_width: int
+    buffer_beats: int
+    max_burst: int
+    outstanding: int
+    descriptors: int
+    nodes: int
+    host_levels: int
+    read_latency: int
+    targets: Mapping[int, Target]
+    storable: tuple[int, ...]
+    epoch_banks: tuple[int, ...]
+
+    @property
+    def burst_limit(self) -> int:
+        """Beats."""
+        return min(self.max_burst, PAGE // self.beat_bytes)
+
+
+class DescriptorCheck:
+    """Codes of descriptors, in the order in which they were fetched; remembers for each ring what came before."""
+
+    def __init__(self, geometry: EngineGeometry):
+        self.geometry = geometry
+        self.previous: list[tuple[int, bool] | None] = [None, None]
+
+    def previous_tag(self, ring: int) -> int:
+        before = self.previous[ring]
+        return before[0] if before else 0
+
+    def check(self, ring: int, descriptor: Descriptor, memory_bytes: int, *, unreadable: bool = False) -> int:
+        """The smallest code that applies; 0 for a legal descriptor."""
+        code = DESCRIPTOR_RESPONSE if unreadable else self._own(descriptor, memory_bytes)
+        before = self.previous[ring]
+        if not code and before and (descriptor.tag < before[0] or (descriptor.tag == before[0] and before[1])):
+            code = TAG_ORDER
+        if code not in (DESCRIPTOR_RESPONSE, UNKNOWN_KIND, TAG_ORDER):
+            self.previous[ring] = descriptor.tag, bool(descriptor.last)
+        return code
+
+    def _own(self, d: Descriptor, memory_bytes: int) -> int:
+        if d.reserved or d.kind > STORE:
+            return UNKNOWN_KIND
+        if d.kind == NOP:
+            return 0
+        if 0 in (d.n0, d.n1, d.n2):
+            return ZERO_LENGTH
+        target = self.geometry.targets.get(d.select, Target(0, 1, 1))
+        spread = ((d.n1 - 1) * d.stride1, (d.n2 - 1) * ((d.n1 - 1) * d.stride1 + d.stride2))
+        low, high = _reach(d.address, spread)
+        if d.address >> self.geometry.address_width or low < 0 or high + d.n0 * target.stride > memory_bytes:
+            return BEYOND_MEMORY
+        run = (d.n0 - 1) * d.step0
+        row = (d.n1 - 1) * (run + d.step1)
+        low, high = _reach(d.base, (run, row, (d.n2 - 1) * (row + run + d.step2)))
+        if low < 0 or high >= target.words or (d.kind == STORE and (d.select not in self.geometry.storable or d.broadcast)):
+            return BAD_TARGET
+        return BAD_TARGET if not d.broadcast and d.unit >= self.geometry.nodes else 0
+
+
+def _reach(base: int, spread: tuple[int, ...]) -> tuple[int, int]:
+    return base + sum(min(0, part) for part in spread), base + sum(max(0, part) for part in spread)

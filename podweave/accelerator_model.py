@@ -1,0 +1,142 @@
+"""The exact model of runs over AXI, for what the compiler made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.memory_image import MemoryImage, Ring
+from golden.cycle.accelerator import EngineProgram, predict_run
+from golden.cycle.hbm import HbmChannel
+from golden.cycle.prefetch_words import Descriptor, EngineGeometry, Target
+from rtl.config import ChipConfig
+from rtl.dma_layouts import (
+    DESCRIPTOR_BYTES,
+    EPOCH_BANKS,
+    STORABLE,
+    DescriptorKind,
+    loadable,
+    memory_stride,
+    piece_bytes,
+    words_of,
+)
+from rtl.layouts import HostSelect
+from rtl.sequencer import FILL_CYCLES
+from tb.hbm import HbmTiming
+
+if TYPE_CHECKING:
+    from .accelerator_runs import Compiled
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """``cycles``: from start to done. ``counters``: of the device by name; ``nodes``: by name, one value per node.
+
+    ``hbm_cycles``: that the beats of the busiest manager take at the memory's bandwidth. ``timeline``: per epoch, its nodes, the
+    cycle in which loading for it begins (when that for the epoch before is complete) and ends, its first and last cycle, its own
+    cycles, cycles waited for words after the epoch before, and bytes loaded.
+    """
+
+    cycles: int
+    hbm_cycles: int
+    counters: dict[str, int]
+    nodes: dict[str, NDArray[np.int64]]
+    timeline: list[dict[str, Any]]
+
+
+def engine_geometry(config: ChipConfig) -> EngineGeometry:
+    """What the exact model of a prefetch engine needs of a configuration."""
+    assert config.dma is not None
+    targets = {}
+    for select in loadable(config):
+        stride = memory_stride(config, select)
+        targets[int(select)] = Target(words_of(config, select), stride, stride // piece_bytes(config, select))
+    return EngineGeometry(
+        beat_bytes=config.host_bits // 8,
+        address_width=config.dma.address_width,
+        buffer_beats=config.dma.buffer_beats,
+        max_burst=config.dma.max_burst,
+        outstanding=config.dma.outstanding,
+        descriptors=config.dma.descriptors,
+        nodes=config.nodes_per_manager,
+        host_levels=config.host_levels,
+        read_latency=config.host_read_latency,
+        targets=targets,
+        storable=tuple(int(select) for select in STORABLE),
+        epoch_banks=tuple(int(select) for select in EPOCH_BANKS),
+    )
+
+
+def predict_accelerator(compiled: Compiled, timing: HbmTiming, *, prefetch: bool = True, cap: int = 0) -> Prediction:
+    """Cycles and counters of a run, without RTL."""
+    image, config = compiled.image, compiled.image.config
+    beat = config.host_bits // 8
+    programs = []
+    for m in range(config.managers):
+        channel = HbmChannel(timing.of_channel(m), beat_bytes=beat, base=m * image.channel_bytes, end=(m + 1) * image.channel_bytes)
+        rings = tuple(_descriptors(ring) for ring in (image.demand[m], image.prefetch[m]))
+        programs.append(EngineProgram(rings, (image.demand[m].base, image.prefetch[m].base), channel))  # type: ignore[arg-type]
+    cycles = [figures.cycles for figures in compiled.figures]
+    run = predict_run(
+        engine_geometry(config),
+        programs,
+        cycles,
+        fill_cycles=FILL_CYCLES,
+        memory_bytes=image.memory_bytes,
+        prefetch=prefetch,
+        cap=cap,
+    )
+    names = compiled.figures[0].counters
+    nodes = {name: np.sum([figures.counters[name] for figures in compiled.figures], axis=0) for name in names}
+    timeline, before, ended = [], 0, 0
+    loaded = _bytes_by_tag(image)
+    for number, (times, program, own) in enumerate(zip(run.epochs, compiled.programs, cycles, strict=True)):
+        timeline.append(
+            {
+                "nodes": [program.node(index).name for index in program.nodes],
+                "load_begins": before,
+                "loaded": times.loaded,
+                "begins": times.begins,
+                "ends": times.ends,
+                "cycles": own,
+                "waits": times.begins - ended - 1,
+                "bytes": int(loaded[number]),
+            }
+        )
+        before, ended = times.loaded, times.ends
+    beats = max(_beats(image, m) for m in range(config.managers))
+    return Prediction(run.cycles, beats * timing.beat_sixteenths // 16, run.counters, nodes, timeline)
+
+
+def _descriptors(ring: Ring) -> list[Descriptor]:
+    names = [name for name in ring.fields if not name.startswith("reserved")]
+    columns = [ring.fields[name].tolist() for name in names]
+    return [Descriptor(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+
+
+def _moved(image: MemoryImage) -> Iterator[tuple[int, Ring, NDArray[np.int64]]]:
+    """Manager, ring, and the bytes that each of its descriptors moves, with its own."""
+    strides = {int(select): memory_stride(image.config, select) for select in HostSelect if select <= HostSelect.TABLE}
+    for rings in (image.demand, image.prefetch):
+        for m, ring in enumerate(rings):
+            fields = ring.fields
+            words = fields["n0"] * fields["n1"] * fields["n2"]
+            stride = np.array([strides[select] for select in fields["select"].tolist()], np.int64)
+            yield m, ring, words * stride * (fields["kind"] != DescriptorKind.NOP) + DESCRIPTOR_BYTES
+
+
+def _bytes_by_tag(image: MemoryImage) -> NDArray[np.int64]:
+    total = np.zeros(image.epochs + 1, np.int64)
+    for _, ring, moved in _moved(image):
+        np.add.at(total, ring.fields["tag"], moved)
+    return total
+
+
+def _beats(image: MemoryImage, manager: int) -> int:
+    """Beats of a manager's data bus; what the compiler placed begins at a beat."""
+    beat = image.config.host_bits // 8
+    return int(sum((-(-moved // beat)).sum() for m, _, moved in _moved(image) if m == manager))

@@ -1,0 +1,249 @@
+"""Networks on an accelerator: compiled, predicted, run in RTL through a `Device` with all they need in memory, and compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.chip_image import tables_of
+from compiler.chip_program import ChipProgram
+from compiler.epochs import compile_epochs
+from compiler.graph import Graph
+from compiler.memory_image import MemoryImage, memory_image
+from compiler.split import SplitGraph, split_outputs
+from golden.cycle.chip import ChipFigures
+from rtl.config import ChipConfig
+from tb.accelerator_bench import AcceleratorBench
+from tb.hbm import HbmTiming
+from tb.simulate import SimulationError
+
+from .accelerator_model import Prediction, predict_accelerator
+from .chip_runs import Job, predict
+from .device import Device, DeviceError
+from .reference import Parameters, evaluate, random_parameters
+
+Progress = Callable[[str], None]
+SHARE = 0.25
+"""Of the W banks that an epoch may take: words for three more can be on their way."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A network as an accelerator runs it. ``figures``: of each epoch."""
+
+    graph: Graph
+    split: SplitGraph
+    programs: tuple[ChipProgram, ...]
+    figures: tuple[ChipFigures, ...]
+    image: MemoryImage
+
+    @property
+    def compute_cycles(self) -> int:
+        return sum(figures.cycles for figures in self.figures)
+
+
+def compile_for_device(
+    graph: Graph,
+    config: ChipConfig,
+    parameters: Mapping[str, Parameters],
+    *,
+    share: float = SHARE,
+    partition: int | None = None,
+    progress: Progress | None = None,
+) -> Compiled:
+    """The epochs of a network and the memory that they run from."""
+    assert config.post is not None
+    split = split_outputs(graph, config, share)
+    values = split.parameters(parameters)
+    chosen, tables = tables_of(values, config.post.tables)
+
+    def show(done: int, count: int) -> None:
+        if progress:
+            progress(f"compiling {graph.name} ({done}/{count} nodes)")
+
+    programs = compile_epochs(split.graph, config, tables=chosen, partition=partition, share=share, progress=show)
+    image = memory_image(programs, values, tables)
+    return Compiled(graph, split, programs, tuple(predict(program) for program in programs), image)
+
+
+def run_on_device(
+    jobs: Sequence[Job],
+    config: ChipConfig,
+    *,
+    timing: HbmTiming | None = None,
+    prefetch: bool = True,
+    cap: int = 0,
+    share: float = SHARE,
+    partition: int | None = None,
+    seed: int = 0,
+    waves: Path | None = None,
+    bench: AcceleratorBench | None = None,
+    progress: Progress,
+) -> tuple[dict[str, Any], list[dict[str, NDArray[np.int8]]], list[Compiled]]:
+    """Run networks one after the other, and compare outputs, cycles and all counters with golden model and prediction.
+
+    ``timing``: of the memory. ``prefetch``, ``cap``: as `Device.start` takes them. ``bench``: a simulator of ``config`` that is
+    there; else one is built for speed. Returns the report, the outputs that came out of memory, and what was compiled.
+    """
+    clock, timing = time.perf_counter, timing or HbmTiming()
+    began = clock()
+    known: dict[int, Compiled] = {}
+    for job in jobs:
+        # Batches of one network share its program.
+        if id(job.graph) not in known:
+            known[id(job.graph)] = compile_for_device(
+                job.graph, config, job.parameters, share=share, partition=partition, progress=progress
+            )
+    compiled = [known[id(job.graph)] for job in jobs]
+    wall = {"compile": clock() - began}
+    began = clock()
+    progress("predicting cycles")
+    predictions = {key: predict_accelerator(each, timing, prefetch=prefetch, cap=cap) for key, each in known.items()}
+    wall["model"] = clock() - began
+    if bench is None:
+        progress("emitting Verilog")
+        bench = AcceleratorBench.of(config, waves=waves is not None, progress=progress)
+    wall |= {"emit": bench.emit_seconds, "build": bench.build.seconds}
+    began = clock()
+    failure, rows, found, simulated = None, [], [], 0
+    channel_bytes = max(each.image.channel_bytes for each in compiled)
+    try:
+        with bench.session(timing=timing, seed=seed, channel_bytes=channel_bytes, waves=waves) as bus:
+            device, loaded = Device(bus, config), None
+            for number, (job, each) in enumerate(zip(jobs, compiled, strict=True), start=1):
+                if loaded is not each:
+                    device.load(each.image)
+                    loaded = each
+                prediction = predictions[id(job.graph)]
+                row, outputs = _run(
+                    device, job, each, prediction, prefetch, cap, _progress(progress, number, len(jobs), prediction)
+                )
+                rows.append(row)
+                found.append(outputs)
+                if row["verdict"] != "pass":
+                    break
+            simulated = bus.cycles
+    except (SimulationError, DeviceError) as error:
+        failure = str(error)
+    wall["simulate"] = clock() - began
+    exact = failure is None and len(rows) == len(jobs) and all(row["verdict"] == "pass" for row in rows)
+    report: dict[str, Any] = {"config": config.name, "pods": config.pods, "seed": seed, "host": "axi"}
+    report |= {"prefetch": prefetch, "cap": cap, "memory": dataclasses.asdict(timing)}
+    report |= {"verdict": "pass" if exact else "fail", "failure": failure, "networks": rows}
+    if rows:
+        report |= {key: sum(row[key] for row in rows) for key in ("mismatches", "cycles", "predicted_cycles", "macs")}
+        report["utilization"] = report["macs"] / (report["cycles"] * config.pods * config.array.multipliers)
+        report["sim_cycles_per_s"] = simulated / wall["simulate"]
+    return report | {"wall_s": wall}, found, compiled
+
+
+def _progress(progress: Progress, number: int, count: int, prediction: Prediction) -> Callable[[int], None]:
+    which = f" {number}/{count}" if count > 1 else ""
+    return lambda cycles: progress(f"simulating run{which}: {min(1.0, cycles / prediction.cycles):.0%}")
+
+
+def _run(
+    device: Device,
+    job: Job,
+    compiled: Compiled,
+    prediction: Prediction,
+    prefetch: bool,
+    cap: int,
+    progress: Callable[[int], None],
+) -> tuple[dict[str, Any], dict[str, NDArray[np.int8]]]:
+    for name, tensor in job.inputs.items():
+        device.write_input(name, tensor)
+    device.run(prefetch=prefetch, cap=cap, max_cycles=2 * prediction.cycles + 100_000, progress=progress)
+    outputs = compiled.split.join({name: device.read_output(name) for name in compiled.image.outputs})
+    counters = device.counters()
+    expected = evaluate(job.graph, job.parameters, job.inputs)
+    mismatches = sum(int((tensor != expected[name]).sum()) for name, tensor in outputs.items())
+    differing = [name for name, value in prediction.counters.items() if counters.device[name] != value]
+    for name, values in prediction.nodes.items():
+        if (values != counters.nodes[name]).any():
+            differing.append(f"{name} of {int((values != counters.nodes[name]).sum())} nodes")
+    cycles = counters.device["CYCLES"]
+    exact = not mismatches and not differing and cycles == prediction.cycles
+    row: dict[str, Any] = {
+        "network": job.graph.name,
+        "verdict": "pass" if exact else "fail",
+        "mismatches": mismatches,
+        "compared": sum(tensor.size for tensor in outputs.values()),
+        **device_figures(compiled, prediction),
+        "cycles": cycles,
+        "predicted_cycles": prediction.cycles,
+        "counters_differing": differing,
+        "counters": counters.device,
+        "timeline": prediction.timeline,
+    }
+    row["mac_per_cycle"] = job.graph.macs / cycles
+    row["utilization"] = row["mac_per_cycle"] / (device.config.pods * device.config.array.multipliers)
+    return row, outputs
+
+
+def device_figures(compiled: Compiled, prediction: Prediction) -> dict[str, Any]:
+    """Predicted figures of a network. ``hbm_cycles``: the beats of the busiest manager at full rate; ``overlap``: the cycles of the
+    run relative to the larger of that and of those of all epochs; ``hbm_used``: share of all data-bus cycles with a beat."""
+    config = compiled.image.config
+    beats = sum(prediction.counters[f"{kind}_BEATS"] for kind in ("DESCRIPTOR", "DEMAND", "PREFETCH", "WRITE"))
+    bound = max(compiled.compute_cycles, prediction.hbm_cycles)
+    return {
+        "epochs": len(compiled.programs),
+        "macs": compiled.graph.macs,
+        "compute_cycles": compiled.compute_cycles,
+        "hbm_cycles": prediction.hbm_cycles,
+        "bytes_loaded": compiled.image.loaded_bytes,
+        "overlap": prediction.cycles / bound,
+        "hbm_used": beats / (prediction.cycles * config.managers),
+        "prefetch_hits": prediction.counters["PREFETCH_HITS"],
+        "prefetch_late": prediction.counters["PREFETCH_LATE"],
+        "busy": sum(float(figures.counters["x_words"].sum()) for figures in compiled.figures) / (prediction.cycles * config.pods),
+    }
+
+
+def model_on_device(
+    graphs: Sequence[Graph],
+    config: ChipConfig,
+    *,
+    timing: HbmTiming | None = None,
+    prefetch: bool = True,
+    cap: int = 0,
+    partition: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[dict[str, Any], list[Compiled]]:
+    """Compile networks and predict what a run of each takes, without RTL."""
+    timing, rows, found = timing or HbmTiming(), [], []
+    wall = {"compile": 0.0, "model": 0.0}
+    for graph in graphs:
+        began = time.perf_counter()
+        # Values do not change cycles.
+        compiled = compile_for_device(graph, config, random_parameters(graph, 0), partition=partition, progress=progress)
+        made = time.perf_counter()
+        if progress:
+            progress(f"predicting {graph.name}")
+        prediction = predict_accelerator(compiled, timing, prefetch=prefetch, cap=cap)
+        rate = graph.macs / prediction.cycles
+        rows.append(
+            {
+                "network": graph.name,
+                "cycles": prediction.cycles,
+                **device_figures(compiled, prediction),
+                "mac_per_cycle": rate,
+                "utilization": rate / (config.pods * config.array.multipliers),
+                "counters": prediction.counters,
+                "timeline": prediction.timeline,
+            }
+        )
+        wall["compile"] += made - began
+        wall["model"] += time.perf_counter() - made
+        found.append(compiled)
+    report: dict[str, Any] = {"config": config.name, "pods": config.pods, "host": "axi", "prefetch": prefetch, "cap": cap}
+    report |= {"memory": dataclasses.asdict(timing), "networks": rows}
+    return report | {key: sum(row[key] for row in rows) for key in ("cycles", "macs")} | {"wall_s": wall}, found

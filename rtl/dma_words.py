@@ -1,0 +1,150 @@
+"""Words that pass between the parts of a prefetch engine, and the sizes that they derive from a configuration."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from .config import ChipConfig, DmaConfig, bits
+from .dma_layouts import TAG_WIDTH, DmaError, descriptor_layout, loadable, memory_stride, piece_bytes, words_of
+from .layouts import Field, HostSelect, Layout, bits_for_index, host_address_width
+
+CODE_WIDTH = 4
+WORDS_WIDTH = 33
+"""Bits of a count of words that stops at 2**32: more than any cap."""
+COMPLETE_EXTRA = 2
+"""Cycles beyond ``host_levels`` from the last piece of a tag on the load port until the tag is complete."""
+
+
+class ReadClass(enum.IntEnum):
+    """What a read burst is for."""
+
+    DESCRIPTOR = 0
+    DEMAND = 1
+    PREFETCH = 2
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a load can write: ``words`` in a node, ``stride`` bytes each in memory, delivered in ``pieces`` of ``piece_bytes``."""
+
+    words: int
+    stride: int
+    pieces: int
+    piece_bytes: int
+
+
+def dma_of(config: ChipConfig) -> DmaConfig:
+    assert config.dma is not None
+    return config.dma
+
+
+def targets(config: ChipConfig) -> dict[HostSelect, Target]:
+    found = {}
+    for select in loadable(config):
+        stride, piece = memory_stride(config, select), piece_bytes(config, select)
+        found[select] = Target(words_of(config, select), stride, stride // piece, piece)
+    return found
+
+
+def beat_bits(config: ChipConfig) -> int:
+    """Bits that number the bytes of a beat."""
+    return bits(dma_of(config).data_width // 8)
+
+
+def run_bytes_width(config: ChipConfig) -> int:
+    """Bits of the bytes of a run that fits into memory."""
+    return dma_of(config).address_width + 1
+
+
+def _descriptor_fields(*names: str) -> list[Field]:
+    fields = {field.name: field for field in descriptor_layout().fields}
+    return [fields[name] for name in names]
+
+
+def fetched_layout(config: ChipConfig) -> Layout:
+    """A descriptor as it came from memory, with where it was and how that went."""
+    fields = [field for field in descriptor_layout().fields if not field.name.startswith("reserved")]
+    return Layout(
+        "fetched_descriptor",
+        (
+            *fields,
+            Field("reserved", 1, "a reserved bit is set"),
+            Field("failed", 1, "the memory answered with an error"),
+            Field("ring", 1, "0: demand, 1: prefetch"),
+            Field("where", dma_of(config).address_width, "byte address of the descriptor"),
+        ),
+    )
+
+
+def held_layout(config: ChipConfig) -> Layout:
+    """A checked descriptor. Beside ``tag`` and ``where``, fields are only meaningful without an error."""
+    address, word = dma_of(config).address_width, host_address_width(config)
+    return Layout(
+        "held_descriptor",
+        (
+            Field("error", CODE_WIDTH, "DmaError code; 0: legal"),
+            *_descriptor_fields("kind", "select", "last", "broadcast"),
+            Field("unit", bits_for_index(config.nodes_per_manager), "node of the manager"),
+            *_descriptor_fields("tag", "after"),
+            Field("address", address, "first byte in memory of the first run"),
+            *_descriptor_fields("n0", "n1", "n2"),
+            Field("base", word, "first word on the chip"),
+            *(Field(f"step{i}", word, "as in the descriptor, modulo 2**width") for i in range(3)),
+            *_descriptor_fields("stride1", "stride2"),
+            Field("words", WORDS_WIDTH, "words of all runs, at most 2**32"),
+            Field("run_bytes", run_bytes_width(config), "bytes of a run"),
+            Field("where", address, "byte address of the descriptor"),
+        ),
+    )
+
+
+def walk_layout(config: ChipConfig) -> Layout:
+    """What the burst issuer walks over: the runs of a descriptor in memory."""
+    held = {field.name: field for field in held_layout(config).fields}
+    names = ("address", "run_bytes", "n1", "n2", "stride1", "stride2", "tag")
+    store = (Field("store", 1, "1: write bursts"), Field("ring", 1, "0: demand, 1: prefetch"))
+    return Layout("run_walk", (*(held[name] for name in names), *store))
+
+
+def item_layout(config: ChipConfig) -> Layout:
+    """What the realigner walks over: the words of a descriptor on the chip, and where in a beat its runs begin."""
+    held = {field.name: field for field in held_layout(config).fields}
+    names = ("kind", "select", "broadcast", "unit", "n0", "n1", "n2", "base", "step0", "step1", "step2")
+    byte = beat_bits(config)
+    return Layout(
+        "delivery_item",
+        (
+            *(held[name] for name in names),
+            Field("offset", byte, "byte of a beat at which the first run begins"),
+            *(Field(f"stride{i}", byte, "bytes from run to run, modulo those of a beat") for i in (1, 2)),
+            Field("ring", 1, "0: demand, 1: prefetch"),
+            Field("counts", 1, "its end completes a tag"),
+        ),
+    )
+
+
+def burst_layout(config: ChipConfig) -> Layout:
+    """A read burst under way."""
+    return Layout(
+        "read_burst",
+        (
+            Field("read_class", 2, "ReadClass code"),
+            Field("ring", 1, "0: demand, 1: prefetch"),
+            Field("tag", TAG_WIDTH, "of its descriptor"),
+            Field("address", dma_of(config).address_width, "byte address of its first beat"),
+        ),
+    )
+
+
+def fault_layout(config: ChipConfig) -> Layout:
+    """An error, as it is reported."""
+    return Layout(
+        "fault",
+        (
+            Field("code", CODE_WIDTH, f"DmaError code, up to {max(DmaError)}"),
+            Field("ring", 1, "0: demand, 1: prefetch"),
+            Field("tag", TAG_WIDTH, "tag"),
+            Field("address", dma_of(config).address_width, "byte address of the burst or descriptor"),
+        ),
+    )

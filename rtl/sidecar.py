@@ -1,0 +1,127 @@
+"""What an emitted design says of itself beside its ports and modules: configuration, layouts, codes, latencies, registers."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+from .accelerator import manager_prefix
+from .config import ChipConfig
+from .dma_layouts import DescriptorKind, DmaError, descriptor_layout, loadable, memory_stride
+from .layouts import (
+    Accumulate,
+    BankError,
+    Counter,
+    Emit,
+    HostSelect,
+    Layout,
+    NetworkId,
+    NodeErrors,
+    PodError,
+    PostError,
+    Reduce,
+    host_widths,
+    load_job_layout,
+    network_error_layout,
+    post_job_layout,
+    post_parameters_layout,
+    store_layout,
+    stream_job_layout,
+)
+from .register_list import register_list
+from .register_types import ADDRESS_WIDTH, MANAGER_PITCH, WORD_WIDTH, ErrorSource, NodeWords, Refusal, Register, Ring
+from .sequencer import FILL_CYCLES
+
+
+def describe(config: ChipConfig, top: str) -> dict[str, Any]:
+    """JSON-ready facts of a configuration that is emitted as a pod, a chip or an accelerator."""
+    sidecar: dict[str, Any] = {
+        "generator": "podweave",
+        "config": config.to_dict(),
+        "latency": {
+            "memory": config.read_latency,
+            "array": config.array.latency,
+            "request_to_write": config.write_latency,
+        },
+        "layouts": [_layout(load_job_layout(config)), _layout(stream_job_layout(config))],
+        "codes": _codes(Accumulate, Emit),
+        "errors": {error.name: error.value for error in PodError},
+    }
+    if top != "pod":
+        _add_chip(config, sidecar)
+    if top == "accelerator":
+        _add_accelerator(config, sidecar)
+    return sidecar
+
+
+def _add_chip(config: ChipConfig, sidecar: dict[str, Any]) -> None:
+    """What a chip has beside its pods."""
+    jobs = [load_job_layout(config), stream_job_layout(config), post_job_layout(config)]
+    others = [post_parameters_layout(), *map(store_layout, jobs), network_error_layout(config)]
+    sidecar["layouts"] += [_layout(layout) for layout in (jobs[2], *others)]
+    sidecar["codes"] |= _codes(Reduce, HostSelect, Counter, NodeErrors, NetworkId)
+    sidecar["post_errors"] = {error.name: error.value for error in PostError}
+    sidecar["bank_errors"] = {error.name: error.value for error in BankError}
+    words = {
+        select.name: {"address_width": address, "data_width": width} for select, (address, width) in host_widths(config).items()
+    }
+    sidecar["host"] = {"ports": config.managers, "beat_width": config.host_bits, "words": words}
+    sidecar["latency"] |= {
+        "network": config.network_latency,
+        "bank": config.bank_latency,
+        "post": config.post_latency,
+        "host_read": config.host_read_latency,
+        "fill": FILL_CYCLES,
+        "epoch_overhead": config.epoch_overhead,
+    }
+
+
+def _add_accelerator(config: ChipConfig, sidecar: dict[str, Any]) -> None:
+    """Its AXI ports, registers, and words in memory."""
+    dma, nodes = config.dma, config.nodes_per_manager
+    assert dma is not None
+    sidecar["layouts"].append(_layout(descriptor_layout()))
+    sidecar["codes"] |= _codes(DescriptorKind, DmaError, Refusal, ErrorSource, NodeWords, Ring)
+    sidecar["memory_strides"] = {select.name: memory_stride(config, select) for select in loadable(config)}
+    sidecar["axi"] = {
+        "subordinate": {"prefix": "s_axil_", "address_width": ADDRESS_WIDTH, "data_width": WORD_WIDTH},
+        "managers": [
+            {
+                "prefix": manager_prefix(i),
+                "address_width": dma.address_width,
+                "data_width": dma.data_width,
+                "id_width": 1,
+                "nodes": [i * nodes, (i + 1) * nodes - 1],
+            }
+            for i in range(dma.managers)
+        ],
+    }
+    sidecar["registers"] = {"manager_pitch": MANAGER_PITCH, "list": [_register(register) for register in register_list(config)]}
+
+
+def _register(register: Register) -> dict[str, Any]:
+    fields = [
+        {"name": f.name, "low": f.low, "width": f.width, "reset": f.value, "codes": f.codes and f.codes.__name__, "doc": f.doc}
+        for f in register.fields
+    ]
+    return {
+        "name": register.name,
+        "offset": register.offset,
+        "words": register.words,
+        "managers": register.managers,
+        "access": register.access.value,
+        "locked": register.locked,
+        "doc": register.doc,
+        "fields": fields,
+    }
+
+
+def _codes(*kinds: type[enum.IntEnum]) -> dict[str, dict[str, int]]:
+    return {kind.__name__: {code.name: code.value for code in kind} for kind in kinds}
+
+
+def _layout(layout: Layout) -> dict[str, Any]:
+    fields = [
+        {"name": f.name, "offset": layout.offset(f.name), "width": f.width, "signed": f.signed, "doc": f.doc} for f in layout.fields
+    ]
+    return {"name": layout.name, "width": layout.width, "fields": fields}

@@ -1,0 +1,334 @@
+"""Random programs for prefetch engines: descriptors that are legal by construction, and scripts of everything that gates them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.program import pack_jobs
+from golden.cycle.hbm import ErrorRange, HbmChannel
+from golden.cycle.ports import PortTrace
+from golden.cycle.prefetch import EngineModel, Inputs
+from golden.cycle.prefetch_ports import ChipWords, EnginePorts
+from golden.cycle.prefetch_words import LOAD, NOP, STORE, Descriptor, EngineGeometry, Target
+from rtl.config import ArrayConfig, ChipConfig, DmaConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from rtl.dma_layouts import DESCRIPTOR_BYTES, EPOCH_BANKS, STORABLE, descriptor_layout, loadable, memory_stride, words_of
+
+from .hbm import HbmTiming
+
+MEMORY_BYTES = 1 << 17
+RING_BASES = (0x1000, 0x2000)
+"""Rings lie in the first 16 KiB of memory; stores go behind them, into the second half of it."""
+DATA_BEGIN, STORE_BEGIN = 0x4000, 1 << 16
+
+
+def engine_config(*, rows: int = 4, cols: int = 4, pods: int = 4, managers: int = 2, **dma: int) -> ChipConfig:
+    """A chip whose engines serve small nodes."""
+    return ChipConfig(
+        name="engine",
+        pods=pods,
+        pod=PodConfig(array=ArrayConfig(rows=rows, cols=cols)),
+        memory=MemoryConfig(banks=pods, planes=1, x_words=64, w_words=max(64, rows), p_words=40),
+        network=NetworkConfig(),
+        post=PostConfig(parameter_sets=5, tables=2),
+        program=ProgramConfig(load_jobs=16, stream_jobs=16, post_jobs=16),
+        dma=DmaConfig(managers=managers, **dma),
+    )
+
+
+def engine_geometry(config: ChipConfig) -> EngineGeometry:
+    """What the cycle model of an engine needs to know of a configuration."""
+    dma = config.dma
+    assert dma is not None
+    beat = dma.data_width // 8
+    targets = {}
+    for select in loadable(config):
+        stride = memory_stride(config, select)
+        targets[int(select)] = Target(words_of(config, select), stride, max(1, stride // beat))
+    return EngineGeometry(
+        beat_bytes=beat,
+        address_width=dma.address_width,
+        buffer_beats=dma.buffer_beats,
+        max_burst=dma.max_burst,
+        outstanding=dma.outstanding,
+        descriptors=dma.descriptors,
+        nodes=config.nodes_per_manager,
+        host_levels=config.host_levels,
+        read_latency=config.host_read_latency,
+        targets=targets,
+        epoch_banks=tuple(int(s) for s in EPOCH_BANKS),
+        storable=tuple(int(s) for s in STORABLE),
+    )
+
+
+def pack_descriptors(descriptors: list[Descriptor]) -> NDArray[np.uint8]:
+    """(n, 64) bytes."""
+    fields = [field.name for field in descriptor_layout().fields]
+    columns = {
+        name: np.array([getattr(d, name, d.reserved if name == "reserved0" else 0) for d in descriptors], np.int64)
+        for name in fields
+    }
+    return pack_jobs(descriptor_layout(), columns)
+
+
+Script = list[tuple[int, dict[str, Any]]]
+"""(cycle, changes of `Inputs` from that cycle on), in order of time."""
+LEAD = 8
+"""Cycle of ``start``, plus one: cycle 0 of a script."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """``rings``: descriptors of the demand and the prefetch ring; ``sizes``: of the rings; ``memory``: what they find."""
+
+    rings: tuple[list[Descriptor], list[Descriptor]]
+    sizes: tuple[int, int]
+    memory: NDArray[np.uint8]
+
+
+def _fitting(rng: np.random.Generator, counts: list[int], words: int) -> tuple[int, list[int]] | None:
+    """A base and steps on which loops stay inside ``words``; None if that did not come about."""
+    steps = [int(rng.choice([1, 1, 1, -1, 2, 0])), int(rng.integers(-4, 9)), int(rng.integers(-8, 17))]
+    if rng.random() < 0.5:
+        # As loops of a tensor: rows side by side.
+        steps[1] = steps[2] = steps[0]
+    inner = (counts[0] - 1) * steps[0]
+    middle = (counts[1] - 1) * (inner + steps[1])
+    outer = (counts[2] - 1) * (middle + inner + steps[2])
+    low, high = (sum(pick(0, part) for part in (inner, middle, outer)) for pick in (min, max))
+    if high - low >= words:
+        return None
+    return int(rng.integers(-low, words - high)), steps
+
+
+def random_transfer(rng: np.random.Generator, geometry: EngineGeometry, *, kind: int, size: int) -> Descriptor:
+    """A load or store of up to ``size`` bytes."""
+    selects = list(geometry.storable) if kind == STORE else list(geometry.targets)
+    while True:
+        select = int(rng.choice(selects))
+        target = geometry.targets[select]
+        most = max(1, size // target.stride)
+        shape = rng.choice(4)
+        counts = [
+            [int(rng.integers(1, min(most, target.words) + 1)), 1, 1],
+            [1, int(rng.integers(1, min(most, 24) + 1)), int(rng.integers(1, 3))],
+            [int(rng.integers(1, min(most, 8) + 1)), int(rng.integers(1, 5)), int(rng.integers(1, 4))],
+            [int(rng.integers(1, 3)), int(rng.integers(1, 7)), int(rng.integers(1, 3))],
+        ][shape]
+        found = _fitting(rng, counts, target.words)
+        if found is None or np.prod(counts) * target.stride > 2 * size:
+            continue
+        run = counts[0] * target.stride
+        strides = [int(rng.integers(-2 * run, 3 * run + 1)) for _ in range(2)]
+        if rng.random() < 0.5:
+            strides = [run, run]
+        middle = (counts[1] - 1) * strides[0]
+        outer = (counts[2] - 1) * (middle + strides[1])
+        low = min(0, middle) + min(0, outer)
+        high = max(0, middle) + max(0, outer) + run
+        begin, end = (STORE_BEGIN, MEMORY_BYTES) if kind == STORE else (DATA_BEGIN, MEMORY_BYTES)
+        if high - low > end - begin:
+            continue
+        address = int(rng.integers(begin - low, end - high + 1))
+        align = int(rng.choice([1, 1, geometry.beat_bytes, 64, 4096]))
+        aligned = address - address % align
+        if aligned + low >= begin:
+            address = aligned
+        return Descriptor(
+            kind=kind,
+            select=select,
+            broadcast=int(kind == LOAD and rng.random() < 0.2),
+            unit=int(rng.integers(0, geometry.nodes)),
+            address=address,
+            n0=counts[0],
+            n1=counts[1],
+            n2=counts[2],
+            base=found[0],
+            step0=found[1][0],
+            step1=found[1][1],
+            step2=found[1][2],
+            stride1=strides[0],
+            stride2=strides[1],
+        )
+
+
+def random_program(
+    rng: np.random.Generator, geometry: EngineGeometry, *, epochs: int, per_tag: int, size: int = 600, stores: float = 0.15
+) -> Program:
+    """Up to ``per_tag`` descriptors of each ring and tag, of up to ``size`` bytes; a share of ``stores`` among the demand ones."""
+    rings: tuple[list[Descriptor], list[Descriptor]] = ([], [])
+    for ring, descriptors in enumerate(rings):
+        for tag in range(epochs + 1):
+            count = int(rng.integers(1, per_tag + 1))
+            for i in range(count):
+                choice = rng.random()
+                kind = NOP if choice < 0.15 else STORE if choice < 0.15 + stores and ring == 0 else LOAD
+                made = Descriptor() if kind == NOP else random_transfer(rng, geometry, kind=kind, size=size)
+                after = int(rng.choice([0, 0, tag, max(0, tag - 1)]))
+                descriptors.append(dataclasses.replace(made, tag=tag, last=int(i == count - 1), after=after))
+    sizes = tuple(int(rng.choice([len(d), len(d) + 1, 61])) for d in rings)
+    memory = rng.integers(0, 256, MEMORY_BYTES, np.uint8)
+    _put_rings(memory, rings)
+    return Program(rings, (sizes[0], sizes[1]), memory)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run of an engine: ``cycles`` in all; the script counts from `LEAD` on."""
+
+    config: ChipConfig
+    program: Program
+    inputs: Inputs
+    script: Script
+    timing: HbmTiming
+    cycles: int
+    errors: tuple[ErrorRange, ...] = ()
+
+    def model(self, *, trace: bool = True) -> EngineModel:
+        """Run the cycle model to the end of the case."""
+        geometry = engine_geometry(self.config)
+        channel = HbmChannel(self.timing, beat_bytes=geometry.beat_bytes, end=MEMORY_BYTES, errors=self.errors)
+        model = EngineModel(geometry, channel, self.program.rings, self.program.sizes, self.inputs, trace=trace)
+        for cycle, changes in self.script:
+            model.run_until(cycle)
+            model.change(**changes)
+        model.run_until(self.cycles - LEAD)
+        return model
+
+    def expected(self, model: EngineModel, chip: ChipWords) -> tuple[dict[str, PortTrace], NDArray[np.uint8]]:
+        """All ports, and the memory afterwards."""
+        memory = self.program.memory.copy()
+        ports = EnginePorts(model, cycles=self.cycles, lead=LEAD, memory=memory, chip=chip)
+        return ports.ports(), memory
+
+    def table(self) -> NDArray[np.uint32]:
+        return self.timing.table(base=0, end=MEMORY_BYTES, errors=self.errors)
+
+    def stimulus(self) -> dict[str, NDArray]:
+        """Inputs of a `PrefetchLockstep` in every cycle."""
+        columns: dict[str, NDArray] = {}
+
+        def fill(begin: int, inputs: Inputs) -> None:
+            values: dict[str, int] = {"enable": inputs.enable, "cap": inputs.cap, "memory_bytes": inputs.memory_bytes}
+            values |= {"epochs_done": inputs.epochs_done, "gap": inputs.gap, "stop": inputs.stop}
+            for ring, name in enumerate(("demand", "prefetch")):
+                values |= {f"{name}_base": inputs.base[ring], f"{name}_tail": inputs.tail[ring]}
+                values[f"{name}_size"] = self.program.sizes[ring]
+            for name, value in values.items():
+                columns.setdefault(name, np.zeros(self.cycles, np.int64))[begin:] = value
+
+        for name in ("cancel_valid", "cancel_tag", "start"):
+            columns[name] = np.zeros(self.cycles, np.int64)
+        columns["start"][LEAD - 1] = 1
+        inputs = self.inputs
+        fill(0, inputs)
+        for cycle, changes in self.script:
+            inputs = dataclasses.replace(inputs, **changes)
+            fill(LEAD + cycle, inputs)
+            if changes.get("cancel") is not None:
+                columns["cancel_valid"][LEAD + cycle], columns["cancel_tag"][LEAD + cycle] = 1, changes["cancel"]
+        return columns
+
+
+TIMINGS = (
+    HbmTiming(latency=12, row_bytes=256, banks=2, row_miss=4, refresh_interval=300, refresh_cycles=12, queue=6),
+    HbmTiming(),
+    HbmTiming(latency=2, row_miss=0, refresh_interval=0, refresh_cycles=0, queue=2),
+    HbmTiming(latency=30, beat_sixteenths=41, jitter=9, queue=20, row_bytes=512),
+    HbmTiming(latency=7, beat_sixteenths=23, row_miss=15, jitter=40, queue=1, seed=77),
+)
+
+
+def random_case(rng: np.random.Generator, config: ChipConfig, *, faults: bool, cycles: int = 6000, **shape: Any) -> Case:
+    """A random program under random gates; with ``faults``, some of all that can go wrong."""
+    geometry = engine_geometry(config)
+    shape = {"epochs": int(rng.integers(1, 5)), "per_tag": int(rng.integers(1, 6)), **shape}
+    program = random_program(rng, geometry, **shape)
+    if faults and rng.random() < 0.7:
+        program = with_bad_descriptors(rng, geometry, program, count=int(rng.integers(1, 4)))
+    lengths = [len(ring) for ring in program.rings]
+    published = [int(rng.integers(0, n + 1)) if rng.random() < 0.4 else n for n in lengths]
+    inputs = Inputs(
+        base=RING_BASES,
+        memory_bytes=MEMORY_BYTES,
+        tail=(published[0], published[1]),
+        enable=bool(rng.random() < 0.8),
+        cap=int(rng.choice([0, 0, 10, 60, 200])),
+    )
+    if faults and rng.random() < 0.1:
+        inputs = dataclasses.replace(inputs, base=(RING_BASES[0] + 4 * int(rng.integers(0, 2)), RING_BASES[1] + 32))
+    if faults and rng.random() < 0.1:
+        inputs = dataclasses.replace(inputs, memory_bytes=RING_BASES[1] + 64 * int(rng.integers(0, 4)))
+    changes: dict[int, dict[str, Any]] = {}
+
+    def change(cycle: int, **values: Any) -> None:
+        changes.setdefault(cycle, {}).update(values)
+
+    span, begin = cycles // (2 * shape["epochs"]), 0
+    for epoch in range(shape["epochs"]):
+        begin += int(rng.integers(1, span))
+        change(begin, gap=False)
+        begin += int(rng.integers(1, span // 2))
+        change(begin, gap=True, epochs_done=epoch + 1)
+    tail = list(published)
+    for cycle in sorted(rng.integers(1, cycles // 2, 12).tolist()):
+        ring = int(rng.integers(0, 2))
+        tail[ring] = min(lengths[ring], tail[ring] + int(rng.integers(0, 8)))
+        change(cycle, tail=(tail[0], tail[1]))
+    change(cycles // 2 + 1, tail=(lengths[0], lengths[1]))
+    if rng.random() < 0.3:
+        for cycle in rng.integers(1, cycles, 4).tolist():
+            change(cycle, enable=bool(rng.random() < 0.5))
+            change(cycle + 9, cap=int(rng.choice([0, 20, 100])))
+    if faults and rng.random() < 0.3:
+        for cycle in rng.integers(1, cycles // 2, 2).tolist():
+            change(cycle, cancel=int(rng.integers(0, shape["epochs"] + 1)))
+    if faults and rng.random() < 0.3:
+        change(int(rng.integers(1, cycles // 2)), stop=True)
+    errors = []
+    if faults and rng.random() < 0.5:
+        for _ in range(int(rng.integers(1, 4))):
+            at = int(rng.choice([rng.integers(RING_BASES[0], RING_BASES[0] + 1024), rng.integers(DATA_BEGIN, MEMORY_BYTES)]))
+            errors.append(ErrorRange(at, at + int(rng.choice([1, 500, 8000])), int(rng.choice([2, 3]))))
+    script = [(cycle, changes[cycle]) for cycle in sorted(changes)]
+    return Case(config, program, inputs, script, TIMINGS[int(rng.integers(0, len(TIMINGS)))], cycles, tuple(errors))
+
+
+def with_bad_descriptors(rng: np.random.Generator, geometry: EngineGeometry, program: Program, *, count: int) -> Program:
+    """The same with ``count`` descriptors that are illegal, or nearly so."""
+    rings = ([*program.rings[0]], [*program.rings[1]])
+    transfer = random_transfer(rng, geometry, kind=int(rng.choice([LOAD, STORE])), size=300)
+    words = geometry.targets[transfer.select].words
+    for _ in range(count):
+        ring = rings[int(rng.integers(0, 2))]
+        at = int(rng.integers(0, len(ring)))
+        old = dataclasses.replace(transfer, tag=ring[at].tag, last=ring[at].last, after=ring[at].after)
+        bad: list[dict[str, int]] = [
+            {"kind": int(rng.integers(3, 16))},
+            {"reserved": 1 << int(rng.integers(0, 6))},
+            {rng.choice(["n0", "n1", "n2"]): 0},
+            {"address": MEMORY_BYTES - int(rng.integers(0, 40))},
+            {"address": 1 << int(rng.integers(33, 63))},
+            {"stride1": -(1 << 31), "n1": int(rng.integers(1, 3))},
+            {"stride2": (1 << 31) - 1, "n2": 1 << 19, "n1": 1},
+            {"select": int(rng.integers(0, 16))},
+            {"base": words - int(rng.integers(0, 3)), "step0": 1},
+            {"step1": -(1 << 23), "n1": int(rng.integers(1, 3))},
+            {"step0": 1 << 22, "n0": 1 << int(rng.integers(0, 2))},
+            {"unit": int(rng.integers(geometry.nodes - 1, geometry.nodes + 2)), "broadcast": int(rng.integers(0, 2))},
+            {"tag": int(rng.integers(0, 3))},
+            {"last": 1},
+        ]
+        ring[at] = dataclasses.replace(old, **bad[int(rng.integers(0, len(bad)))])
+    memory = program.memory.copy()
+    _put_rings(memory, rings)
+    return Program(rings, program.sizes, memory)
+
+
+def _put_rings(memory: NDArray[np.uint8], rings: tuple[list[Descriptor], list[Descriptor]]) -> None:
+    for base, descriptors in zip(RING_BASES, rings, strict=True):
+        memory[base : base + DESCRIPTOR_BYTES * len(descriptors)] = pack_descriptors(descriptors).reshape(-1)

@@ -1,0 +1,149 @@
+"""What a prefetch engine must do for a descriptor, from the description of descriptors alone: accesses, bytes, bursts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtl.config import ChipConfig
+from rtl.dma_layouts import DESCRIPTOR_BYTES, DescriptorKind, descriptor_layout, memory_stride, piece_bytes
+from rtl.layouts import HostSelect
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descriptor:
+    """Fields of `descriptor_layout`; ``reserved0`` is there to be set by who tests that."""
+
+    kind: int = DescriptorKind.LOAD
+    select: int = HostSelect.W
+    last: int = 0
+    broadcast: int = 0
+    unit: int = 0
+    tag: int = 0
+    after: int = 0
+    address: int = 0
+    n0: int = 1
+    n1: int = 1
+    n2: int = 1
+    base: int = 0
+    step0: int = 1
+    step1: int = 0
+    step2: int = 0
+    stride1: int = 0
+    stride2: int = 0
+    reserved0: int = 0
+
+    def pack(self) -> bytes:
+        word, layout = 0, descriptor_layout()
+        values = dataclasses.asdict(self)
+        for field in layout.fields:
+            value = int(values.get(field.name, 0))
+            low = -(1 << (field.width - 1)) if field.signed else 0
+            if not low <= value < low + (1 << field.width):
+                raise ValueError(f"{field.name} has {field.width} bits, got {value}")
+            word |= (value & (1 << field.width) - 1) << layout.offset(field.name)
+        return word.to_bytes(DESCRIPTOR_BYTES, "little")
+
+    @property
+    def words(self) -> int:
+        return 0 if self.kind == DescriptorKind.NOP else self.n0 * self.n1 * self.n2
+
+    def run_addresses(self) -> NDArray[np.int64]:
+        """First byte of each run, in order: (n2 * n1,)."""
+        outer = (self.n1 - 1) * self.stride1 + self.stride2
+        return (self.address + np.arange(self.n2)[:, None] * outer + np.arange(self.n1) * self.stride1).reshape(-1)
+
+    def word_addresses(self) -> NDArray[np.int64]:
+        """Words on the chip, in order: (n2 * n1, n0)."""
+        inner = (self.n0 - 1) * self.step0
+        middle = inner + self.step1
+        outer = (self.n1 - 1) * middle + inner + self.step2
+        runs = (self.base + np.arange(self.n2)[:, None] * outer + np.arange(self.n1) * middle).reshape(-1)
+        return runs[:, None] + np.arange(self.n0) * self.step0
+
+
+def byte_indices(config: ChipConfig, descriptor: Descriptor) -> NDArray[np.int64]:
+    """Addresses of the bytes of a descriptor, in the order of the load port: (pieces, bytes of a piece)."""
+    select = HostSelect(descriptor.select)
+    run = descriptor.n0 * memory_stride(config, select)
+    return (descriptor.run_addresses()[:, None] + np.arange(run)).reshape(-1, piece_bytes(config, select))
+
+
+def access_dtype(config: ChipConfig) -> np.dtype:
+    fields = [(name, "<i8") for name in ("write", "commit", "select", "unit", "broadcast", "address", "beat")]
+    return np.dtype([*fields, ("data", "u1", (config.host_bits // 8,))])
+
+
+def accesses(config: ChipConfig, descriptor: Descriptor, memory: NDArray[np.uint8]) -> NDArray:
+    """Accesses on the load port in order, as `access_dtype`; of a broadcast without the unit, of a read without the data."""
+    if descriptor.kind == DescriptorKind.NOP:
+        return np.zeros(0, access_dtype(config))
+    indices = byte_indices(config, descriptor)
+    pieces = memory_stride(config, HostSelect(descriptor.select)) // indices.shape[1]
+    found = np.zeros(len(indices), access_dtype(config))
+    found["write"] = descriptor.kind == DescriptorKind.LOAD
+    found["beat"] = np.arange(len(indices)) % pieces
+    found["commit"] = found["write"] & (found["beat"] == pieces - 1)
+    found["select"] = descriptor.select
+    found["unit"] = 0 if descriptor.broadcast else descriptor.unit
+    found["broadcast"] = descriptor.broadcast
+    found["address"] = descriptor.word_addresses().reshape(-1).repeat(pieces)
+    if descriptor.kind == DescriptorKind.LOAD:
+        found["data"][:, : indices.shape[1]] = memory[indices]
+    return found
+
+
+def beats_left(config: ChipConfig, loads: Sequence[Descriptor]) -> NDArray[np.int64]:
+    """How many beats can have left the buffer when 0, 1, ... of the accesses of ``loads`` are on the load port.
+
+    A beat leaves with the first piece that ends in it, but the first one of a run before its first piece if that needs a second.
+    """
+    beat = config.host_bits // 8
+    left, total = [np.zeros(1, np.int64)], 0
+    for descriptor in loads:
+        indices = byte_indices(config, descriptor)
+        per_run = len(indices) // (descriptor.n1 * descriptor.n2)
+        first, last = indices[:, 0].reshape(-1, per_run), indices[:, -1].reshape(-1, per_run)
+        inside = last // beat - first[:, :1] // beat + 1
+        before = np.cumsum(inside[:, -1]) - inside[:, -1]
+        early = np.zeros(inside.shape, np.int64)
+        early[:, 0] = first[:, 0] // beat != last[:, 0] // beat
+        left[-1][-1] += early[0, 0]
+        next_early = np.append(early.reshape(-1)[1:], 0)
+        left.append(total + (before[:, None] + inside).reshape(-1) + next_early)
+        total += int(inside[:, -1].sum())
+    return np.concatenate(left)
+
+
+def bus_beats(config: ChipConfig, descriptor: Descriptor) -> int:
+    """Beats on the bus."""
+    if descriptor.kind == DescriptorKind.NOP:
+        return 0
+    beat = config.host_bits // 8
+    run = descriptor.n0 * memory_stride(config, HostSelect(descriptor.select))
+    starts = descriptor.run_addresses()
+    return int((((starts % beat) + run + beat - 1) // beat).sum())
+
+
+def content(found: NDArray, lanes: int) -> NDArray[np.uint8]:
+    """What the harness answers to the reads in ``found``: (reads, 8 * lanes) bytes."""
+    fields = {name: found[name].astype(np.uint64)[:, None] for name in ("select", "unit", "address", "beat")}
+    x = fields["select"] << np.uint64(60) | fields["unit"] << np.uint64(52) | fields["address"] << np.uint64(20)
+    x = x | fields["beat"] << np.uint64(8) | np.arange(lanes, dtype=np.uint64)
+    x = x * np.uint64(0x9E3779B97F4A7C15)
+    x = x ^ (x >> np.uint64(29))
+    x = x * np.uint64(0xBF58476D1CE4E5B9)
+    return np.ascontiguousarray(x).view(np.uint8).reshape(len(found), 8 * lanes)
+
+
+def store(config: ChipConfig, descriptor: Descriptor, memory: NDArray[np.uint8]) -> None:
+    """What a store leaves in memory, where the load port answers with `content`."""
+    indices = byte_indices(config, descriptor)
+    words = content(accesses(config, descriptor, memory), config.host_bits // 64)
+    # Row by row: where runs overlap, the later one stays.
+    for row, data in zip(indices, words, strict=True):
+        memory[row] = data[: indices.shape[1]]

@@ -1,0 +1,239 @@
+"""Rings of descriptors for tests of a prefetch engine, and the verdict on what it made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtl.config import ArrayConfig, ChipConfig, DmaConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from rtl.dma_layouts import DESCRIPTOR_BYTES, EPOCH_BANKS, STORABLE, DescriptorKind, loadable, memory_stride, words_of
+
+from .axi_checker import Limits, check_buffer, check_protocol
+from .prefetch_bench import MEMORY_BYTES, PrefetchBench, Recording, Scenario, start_phases
+from .prefetch_expected import Descriptor, accesses, beats_left, store
+
+RING_BYTES = 1 << 14
+"""The rings are at 0 and at this."""
+SOURCE, SINK = 1 << 16, 1 << 19
+"""What loads read begins here, and what stores write there."""
+
+
+def engine_config(width: int, rows: int = 4, cols: int = 4, **dma: int) -> ChipConfig:
+    """4 nodes of 2 managers; banks large enough for 1 MiB."""
+    settings = {"managers": 2, "data_width": width, "buffer_beats": 32, "max_burst": 8, "outstanding": 8, "descriptors": 4}
+    return ChipConfig(
+        name="engine",
+        pods=4,
+        pod=PodConfig(array=ArrayConfig(rows=rows, cols=cols)),
+        memory=MemoryConfig(banks=4, x_words=500, w_words=1 << 15, p_words=300),
+        network=NetworkConfig(),
+        post=PostConfig(),
+        program=ProgramConfig(load_jobs=300, stream_jobs=400, post_jobs=500),
+        dma=DmaConfig(**{**settings, **dma}),
+    )
+
+
+ENGINES = {
+    64: engine_config(64, buffer_beats=16, max_burst=4, outstanding=4),
+    128: engine_config(128, rows=8, cols=4, buffer_beats=16, max_burst=8, descriptors=2),
+    256: engine_config(256, rows=16, cols=16, buffer_beats=64, max_burst=16, outstanding=2),
+    512: engine_config(512, rows=32, cols=64, buffer_beats=128, max_burst=64, outstanding=64, descriptors=8),
+}
+"""Of every width, with limits that are often met."""
+
+
+@dataclass(frozen=True)
+class Rings:
+    demand: Sequence[Descriptor]
+    prefetch: Sequence[Descriptor]
+    memory: NDArray[np.uint8] = field(repr=False)
+
+    def scenario(
+        self, *, cycles: int = 20000, stalls: float = 0.0, settings: dict[str, int] | None = None, **inputs: int
+    ) -> Scenario:
+        """All published at the start; with epochs to come as tags tell if ``settings`` say nothing of them."""
+        epochs = max((d.tag for d in (*self.demand, *self.prefetch)), default=0)
+        return Scenario(
+            memory=self.memory,
+            phases=start_phases(self.demand, self.prefetch, (0, RING_BYTES), cycles, **inputs),
+            settings={"epochs": epochs, "epoch_cycles": 40, **(settings or {})},
+            stalls=stalls,
+        )
+
+
+def rings(
+    demand: Sequence[Descriptor], prefetch: Sequence[Descriptor], *, seed: int = 0, memory_bytes: int = MEMORY_BYTES
+) -> Rings:
+    """Memory of random bytes that holds both rings."""
+    memory = np.random.default_rng(seed).integers(0, 256, memory_bytes, dtype=np.uint8)
+    for base, ring in ((0, demand), (RING_BYTES, prefetch)):
+        packed = np.frombuffer(b"".join(descriptor.pack() for descriptor in ring), np.uint8)
+        assert len(packed) <= RING_BYTES
+        memory[base : base + len(packed)] = packed
+    return Rings(demand, prefetch, memory)
+
+
+def _one_of(rng: np.random.Generator, *values: Any) -> int:
+    return int(values[int(rng.integers(len(values)))])
+
+
+def random_descriptor(rng: np.random.Generator, config: ChipConfig, kind: DescriptorKind, area: tuple[int, int]) -> Descriptor:
+    """Anything legal that stays inside ``area`` [begin, end) in memory."""
+    choices = STORABLE if kind == DescriptorKind.STORE else loadable(config)
+    select = choices[int(rng.integers(len(choices)))]
+    n0 = _one_of(rng, 1, 2, rng.integers(1, 9), rng.integers(1, 60))
+    n1, n2 = (_one_of(rng, 1, 1, rng.integers(1, 6)) for _ in range(2))
+    words = words_of(config, select)
+    most = max(1, (words - 1) // (3 * max(n0, n1, n2)))
+    steps = [_one_of(rng, 1, 1, 0, -1, rng.integers(-most, most + 1)) for _ in range(3)]
+    run = n0 * memory_stride(config, select)
+    strides = [_one_of(rng, run, 0, -run, rng.integers(-3000, 3000), 64 * rng.integers(-20, 20)) for _ in range(2)]
+    broadcast = int(kind == DescriptorKind.LOAD and rng.random() < 0.2)
+    unit = int(rng.integers(0, 256 if broadcast else config.nodes_per_manager))
+    found = Descriptor(
+        kind=kind,
+        select=select,
+        broadcast=broadcast,
+        unit=unit,
+        n0=n0,
+        n1=n1,
+        n2=n2,
+        **{f"step{i}": step for i, step in enumerate(steps)},
+        **{f"stride{i + 1}": stride for i, stride in enumerate(strides)},
+    )
+    on_chip, in_memory = found.word_addresses(), found.run_addresses()
+    if np.ptp(on_chip) >= words or np.ptp(in_memory) + run > area[1] - area[0]:
+        return random_descriptor(rng, config, kind, area)
+    # Often at an end of what there is, and of a page.
+    spare = words - 1 - int(np.ptp(on_chip))
+    base = _one_of(rng, 0, spare, rng.integers(0, spare + 1)) - int(on_chip.min())
+    low, high = area[0], area[1] - int(np.ptp(in_memory)) - run
+    somewhere = int(rng.integers(low, high + 1))
+    address = _one_of(rng, low, high, somewhere, max(low, somewhere & ~4095))
+    return replace(found, base=base, address=address - int(in_memory.min()))
+
+
+def random_rings(rng: np.random.Generator, config: ChipConfig, *, tags: int = 3, most: int = 5) -> Rings:
+    """Both rings for tags 0 to ``tags``, with up to ``most`` descriptors each; loads and stores of any kind."""
+    made: list[list[Descriptor]] = []
+    kinds = [DescriptorKind.LOAD] * 6 + [DescriptorKind.STORE, DescriptorKind.NOP]
+    for ring in range(2):
+        found: list[Descriptor] = []
+        # Stores of one ring do not write what those of the other do: their order is not given.
+        sink = (SINK + (ring << 14), SINK + (ring + 1 << 14) - 1)
+        for tag in range(tags + 1):
+            count = int(rng.integers(1, most + 1))
+            for i in range(count):
+                kind = DescriptorKind(_one_of(rng, *kinds))
+                area = sink if kind == DescriptorKind.STORE else (SOURCE, SOURCE + (1 << 15) + 5)
+                one = Descriptor(kind=kind) if kind == DescriptorKind.NOP else random_descriptor(rng, config, kind, area)
+                after = int(rng.integers(0, tag + 1)) if rng.random() < 0.2 else 0
+                found.append(replace(one, tag=tag, after=after, last=int(i == count - 1)))
+        made.append(found)
+    return rings(*made, seed=int(rng.integers(1 << 30)), memory_bytes=SINK + (1 << 16))
+
+
+class PrefetchMismatchError(AssertionError):
+    """The engine did something else than its descriptors say."""
+
+
+def matched(config: ChipConfig, found: Rings, recording: Recording) -> list[Descriptor]:
+    """Descriptors with accesses, in the order of service; raises `PrefetchMismatchError` unless all accesses are theirs."""
+    seen = recording.accesses
+    left = [[d for d in ring if d.kind != DescriptorKind.NOP] for ring in (found.demand, found.prefetch)]
+    served: list[Descriptor] = []
+    at = 0
+    memory = found.memory.copy()
+    while any(left):
+        for ring in left:
+            if ring and _same(accesses(config, ring[0], memory), seen, at):
+                at += len(accesses(config, ring[0], memory))
+                if ring[0].kind == DescriptorKind.STORE:
+                    store(config, ring[0], memory)
+                served.append(ring.pop(0))
+                break
+        else:
+            raise PrefetchMismatchError(
+                f"access {at} of {len(seen)} begins neither of the next descriptors {[r[0] for r in left if r]}"
+            )
+    if at != len(seen):
+        raise PrefetchMismatchError(f"{len(seen) - at} accesses more than there should be")
+    if not np.array_equal(memory, recording.memory):
+        where = int(np.argmax(memory != recording.memory))
+        raise PrefetchMismatchError(f"byte {where:#x} of memory is {recording.memory[where]}, expected {memory[where]}")
+    return served
+
+
+def _same(expected: NDArray, seen: NDArray, at: int) -> bool:
+    part = seen[at : at + len(expected)]
+    if len(part) != len(expected):
+        return False
+    for name in ("write", "commit", "select", "broadcast", "address", "beat"):
+        if not np.array_equal(part[f"host_{name}"], expected[name]):
+            return False
+    unit_matters = expected["broadcast"] == 0
+    if not np.array_equal(part["host_unit"][unit_matters], expected["unit"][unit_matters]):
+        return False
+    writes = expected["write"] == 1
+    return np.array_equal(part["host_data"][writes], expected["data"][writes])
+
+
+def limits(config: ChipConfig) -> Limits:
+    dma = config.dma
+    assert dma is not None
+    beat = config.host_bits // 8
+    return Limits(beat, max(dma.max_burst, DESCRIPTOR_BYTES // beat), dma.outstanding, (0, MEMORY_BYTES))
+
+
+def check_run(config: ChipConfig, found: Rings, recording: Recording) -> list[Descriptor]:
+    """All of a run without errors: accesses, memory, protocol, buffer, counts; returns descriptors in the order of service."""
+    rows = recording.rows
+    assert config.dma is not None
+    last = rows[-1]
+    if last["error"] or not last["quiet"]:
+        raise PrefetchMismatchError(f"error {last['error']} at {last['error_address']:#x}, quiet {last['quiet']}")
+    tags = [max((d.tag for d in ring), default=-1) + 1 for ring in (found.demand, found.prefetch)]
+    if [last["demand_complete"], last["prefetch_complete"]] != tags:
+        raise PrefetchMismatchError(f"completed {last['demand_complete']} and {last['prefetch_complete']} tags, expected {tags}")
+    check_protocol(rows, limits(config))
+    if (recording.accesses["gap"][np.isin(recording.accesses["host_select"], EPOCH_BANKS)] == 0).any():
+        raise PrefetchMismatchError("an X or P bank was reached while an epoch is on")
+    served = matched(config, found, recording)
+    left = beats_left(config, [d for d in served if d.kind == DescriptorKind.LOAD])
+    check_buffer(rows, config.dma.buffer_beats, left, [(base, base + RING_BYTES) for base in (0, RING_BYTES)])
+    _check_completion(config, found, recording, served)
+    return served
+
+
+def _check_completion(config: ChipConfig, found: Rings, recording: Recording, served: Sequence[Descriptor]) -> None:
+    """No tag is complete before all of it was long enough ago. Row 0 is that of the start."""
+    lengths = [len(accesses(config, d, found.memory)) for d in served]
+    cycles = np.flatnonzero(recording.rows["host_valid"])[np.cumsum(lengths, dtype=int) - 1]
+    for ring, name in ((found.demand, "demand"), (found.prefetch, "prefetch")):
+        counts = recording.rows[f"{name}_complete"]
+        for descriptor, cycle in zip(served, cycles, strict=True):
+            if any(descriptor is one for one in ring) and (counts[1 : cycle + config.host_levels + 2] > descriptor.tag).any():
+                raise PrefetchMismatchError(f"tag {descriptor.tag} of the {name} ring was complete too early")
+
+
+def run_rings(
+    bench: PrefetchBench, cases: Sequence[tuple[Rings, Scenario]], *, seed: int = 0, outside: bool = False
+) -> list[Recording]:
+    """Run and check each of ``cases``."""
+    recordings = bench.run([scenario for _, scenario in cases], seed=seed, outside=outside)
+    for number, ((found, _), recording) in enumerate(zip(cases, recordings, strict=True)):
+        try:
+            check_run(bench.config, found, recording)
+        except AssertionError as error:
+            raise PrefetchMismatchError(f"scenario {number}, seed {seed}: {error}") from error
+    return recordings
+
+
+def random_settings(rng: np.random.Generator) -> dict[str, int]:
+    """Of a memory between very fast and very slow."""
+    chances = {name: _one_of(rng, 0, 60, 180) for name in ("stall_ar", "stall_r", "stall_aw", "stall_w", "stall_b")}
+    return {**chances, "latency": _one_of(rng, 1, 3, 20), "aw_after_w": int(rng.integers(0, 2))}

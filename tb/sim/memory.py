@@ -1,0 +1,31 @@
+"""Simulated HBM from inside of the simulation: its file, and the tables of its channels."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tb.hbm import SETTINGS
+from tb.sim.backdoor import array
+
+
+def open_memory(path: Path) -> int:
+    """Make the bytes of ``path`` the memory of all channels, byte 0 at address 0; returns how many they are.
+
+    They are shared: who maps the file (`numpy.memmap`) sees what the simulation writes, and the other way round, at once.
+    """
+    opened = ctypes.CDLL(None).podweave_memory
+    opened.restype = ctypes.c_longlong
+    opened.argtypes = [ctypes.c_char_p]
+    size: int = opened(str(path).encode())
+    if size < 0:
+        raise OSError(f"{path} cannot be mapped as memory: it must exist, be writable and not be empty")
+    return size
+
+
+def configure_channel(scope: str, table: NDArray[np.uint32]) -> None:
+    """Give the `hbm_channel` in ``scope`` its table (`HbmTiming.table`), while it is in reset or idle."""
+    array(scope, "settings", SETTINGS, 32).view(np.uint32)[:, 0] = table

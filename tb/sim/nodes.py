@@ -1,0 +1,85 @@
+"""The memories of the nodes of a running chip, past its ports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtl.config import ChipConfig
+from rtl.dma_layouts import words_of
+from rtl.layouts import Counter, HostSelect, host_widths, post_parameters_layout
+from tb.chip_task import Readback, stores
+from tb.sim.backdoor import array, scopes
+
+
+class NodeArrays:
+    """The arrays of the nodes, wherever they stand in the hierarchy of the model. ``chip``: scope of the chip.
+
+    An array has the name of a `HostSelect` (W, P, TABLE, COUNTERS and the program stores), of a field of parameters, or
+    ("x", i), slot i of the words of activations.
+    """
+
+    def __init__(self, config: ChipConfig, chip: str):
+        self.config, self.chip = config, chip
+        memory, post = config.memory, config.post
+        assert post is not None
+        widths = host_widths(config)
+        slot = 8 * config.post_lanes
+        self.x_slots = config.array.rows // config.post_lanes
+        self.places: dict[Any, tuple[str, str, int, int]] = {
+            HostSelect.W: ("w_memory.slot_0", "words", memory.w_words, widths[HostSelect.W][1]),
+            HostSelect.P: ("p_memory.memory", "words", memory.p_words, widths[HostSelect.P][1]),
+            HostSelect.TABLE: ("post_processor.table", "words", 256 * post.tables, 8),
+            HostSelect.COUNTERS: ("counters", "values", 1, 32 * len(Counter)),
+            **{
+                select: (f"{layout.name}_feeder.store", "words", words_of(config, select), widths[select][1])
+                for _, _, select, layout in stores(config)
+            },
+            **{("x", i): (f"x_memory.slot_{i}", "words", memory.x_words, slot) for i in range(self.x_slots)},
+            **{
+                field.name: (f"post_processor.{field.name}", "words", post.parameter_sets, field.width * config.array.cols)
+                for field in post_parameters_layout().fields
+            },
+        }
+        # A block verilated on its own has its module's name as one more level.
+        self.level = ".node" if f"{chip}.node_0.node" in scopes() else ""
+        self.views: dict[tuple[Any, int], NDArray[np.uint8]] = {}
+
+    def view(self, which: Any, node: int) -> NDArray[np.uint8]:
+        """(words, bytes) of an array of a node, live."""
+        key = which, node
+        if key not in self.views:
+            place, name, words, width = self.places[which]
+            scope = f"{self.chip}.node_{node}{self.level}.{place}"
+            self.views[key] = array(scope, name, words, width)[:, : -(-width // 8)]
+        return self.views[key]
+
+    def write(self, select: HostSelect, node: int, base: int, words: NDArray[np.uint8]) -> None:
+        """Words (n, bytes) of one array, or of activations."""
+        if select == HostSelect.X:
+            for i, part in enumerate(np.split(words, self.x_slots, axis=1)):
+                self.view(("x", i), node)[base : base + len(words)] = part
+        else:
+            self.view(select, node)[base : base + len(words), : words.shape[1]] = words
+
+    def read(self, region: Readback) -> NDArray[Any]:
+        """Words of a bank, as `bank_words` gives them."""
+        select, wanted = HostSelect[region.kind], slice(region.base, region.base + region.words)
+        if select == HostSelect.X:
+            raw = np.concatenate([self.view(("x", i), region.bank)[wanted] for i in range(self.x_slots)], axis=1)
+        else:
+            raw = self.view(select, region.bank)[wanted]
+        return bank_words(self.config, select, raw)
+
+
+def bank_words(config: ChipConfig, select: HostSelect, raw: NDArray[np.uint8]) -> NDArray[Any]:
+    """Words (n, bytes) of an X or W bank as int8 (n, lanes), of a P bank as int32 (n, cols)."""
+    raw = np.ascontiguousarray(raw[:, : -(-host_widths(config)[select][1] // 8)])
+    if select != HostSelect.P:
+        return raw.view(np.int8)
+    lanes, width = config.array.cols, config.array.psum_width
+    bits = np.unpackbits(raw, axis=1, bitorder="little")[:, : lanes * width].reshape(len(raw), lanes, width)
+    full = np.concatenate([bits, np.repeat(bits[:, :, -1:], 32 - width, axis=2)], axis=2)
+    return np.packbits(full, axis=2, bitorder="little").view(np.int32)[:, :, 0]

@@ -1,0 +1,156 @@
+"""Prefetch engines on channels of HBM in lockstep with their cycle model: every port, every cycle, whatever goes wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from golden.cycle.hbm import HbmChannel
+from golden.cycle.ports import PortTrace
+from golden.cycle.prefetch import EngineModel
+from tb.lockstep import LockstepError
+from tb.prefetch_cases import (
+    MEMORY_BYTES,
+    RING_BASES,
+    Case,
+    Program,
+    engine_config,
+    engine_geometry,
+    pack_descriptors,
+    random_case,
+)
+from tb.prefetch_lockstep import PrefetchLockstep, chip_data
+
+CONFIGS: dict[str, dict[str, int]] = {
+    "64_smallest": {"data_width": 64, "max_burst": 2, "buffer_beats": 16, "outstanding": 2, "descriptors": 2},
+    "128": {"data_width": 128, "max_burst": 4, "buffer_beats": 32, "outstanding": 8},
+}
+CAMPAIGN: dict[str, dict[str, int]] = {
+    "512_wide_words": {"data_width": 512, "max_burst": 4, "buffer_beats": 32, "outstanding": 8, "rows": 16, "cols": 32},
+    "256_one_manager": {"data_width": 256, "max_burst": 64, "buffer_beats": 128, "outstanding": 4, "descriptors": 8, "managers": 1},
+    "128_one_node": {"data_width": 128, "max_burst": 8, "buffer_beats": 16, "outstanding": 64, "descriptors": 16, "managers": 4},
+    "64_long_bursts": {"data_width": 64, "max_burst": 256, "buffer_beats": 512, "outstanding": 32, "rows": 32, "pods": 32},
+    "512_single_beats": {"data_width": 512, "max_burst": 1, "buffer_beats": 16, "outstanding": 16, "descriptors": 2, "cols": 16},
+}
+
+
+@functools.cache
+def lockstep_of(name: str) -> PrefetchLockstep:
+    return PrefetchLockstep.of(engine_config(address_width=34, **(CONFIGS | CAMPAIGN)[name]))
+
+
+def case_of(name: str, seed: int, *, faults: bool, **shape: Any) -> Case:
+    return random_case(np.random.default_rng([seed, faults]), lockstep_of(name).config, faults=faults, **shape)
+
+
+def expected(case: Case, model: EngineModel) -> tuple[dict[str, PortTrace], NDArray[np.uint8]]:
+    return case.expected(model, functools.partial(chip_data, case.config.host_bits))
+
+
+def check(name: str, case: Case, seed: int) -> EngineModel:
+    """Run a case in RTL and in the model; returns the model."""
+    lockstep, model = lockstep_of(name), case.model()
+    traces, memory = expected(case, model)
+    observed, after = lockstep.run(case.stimulus(), case.program.memory, case.table(), seed=seed)
+    assert lockstep.bench.check(traces, observed) > 20 * case.cycles
+    np.testing.assert_array_equal(after, memory)
+    return model
+
+
+@functools.cache
+def rich_seed(name: str) -> int:
+    """Of a case in which everything waits for everything at some time, and words go both ways."""
+    for seed in range(1000):
+        events = case_of(name, seed, faults=False, epochs=3, per_tag=6).model(trace=False).events
+        if all(events.stalls.values()) and events.write_beats and len(events.complete[1]) == 4:
+            return seed
+    raise AssertionError("there is no such case")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_lockstep(name: str) -> None:
+    for seed in (rich_seed(name), 0, 1, 2):
+        check(name, case_of(name, seed, faults=False, epochs=3, per_tag=6), seed)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_lockstep_with_faults(name: str) -> None:
+    errors = []
+    for seed in range(10):
+        model = check(name, case_of(name, seed, faults=True, cycles=3000), seed)
+        errors.append(model.error.code if model.error else 0)
+    assert len(set(errors)) > 4, errors
+
+
+def test_rings_wrap_around() -> None:
+    """Descriptors behind the end of a ring come from its begin: as often as the tail says, the same ones."""
+    name = "64_smallest"
+    case = case_of(name, 1, faults=False, epochs=1, per_tag=2)
+    again = [dataclasses.replace(d, tag=0, after=0, last=0) for d in case.program.rings[0] if d.kind < 2] * 20
+    size = len(again) // 20
+    memory = case.program.memory.copy()
+    memory[RING_BASES[0] : RING_BASES[0] + 64 * size] = pack_descriptors(again[:size]).reshape(-1)
+    program = Program((again, []), (size, 1), memory)
+    inputs = dataclasses.replace(case.inputs, tail=(3 * size + 1, 0), gap=True, enable=True)
+    script = [(900, {"tail": (7 * size + 1, 0)})]
+    case = dataclasses.replace(case, program=program, inputs=inputs, script=script, cycles=4000)
+    model = check(name, case, 0)
+    assert model._index[0] == 7 * size + 1
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("name", CONFIGS | CAMPAIGN)
+def test_campaign(name: str) -> None:
+    for seed in range(1000, 1060):
+        rng = np.random.default_rng(seed)
+        size, cycles = int(rng.choice([300, 2000, 6000])), int(rng.choice([5000, 12000]))
+        check(name, case_of(name, seed, faults=seed % 2 == 1, size=size, cycles=cycles), seed)
+
+
+@functools.cache
+def observed_case() -> tuple[Case, dict[str, NDArray[np.int64]], dict[str, PortTrace]]:
+    name = "64_smallest"
+    case = case_of(name, rich_seed(name), faults=False, epochs=3, per_tag=6)
+    return case, lockstep_of(name).run(case.stimulus(), case.program.memory, case.table())[0], expected(case, case.model())[0]
+
+
+WRONG: dict[str, dict[str, int]] = {
+    "buffer": {"buffer_beats": 17},
+    "outstanding": {"outstanding": 3},
+    "burst": {"max_burst": 4},
+    "held descriptors": {"descriptors": 3},
+    "completion": {"host_levels": 2},
+    "reads": {"read_latency": 8},
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_model_of_another_engine_is_refused(what: str) -> None:
+    """One size is not what it is: no smaller difference of behaviour is possible."""
+    case, observed, _ = observed_case()
+    geometry = dataclasses.replace(engine_geometry(case.config), **WRONG[what])
+    channel = HbmChannel(case.timing, beat_bytes=geometry.beat_bytes, end=MEMORY_BYTES)
+    model = EngineModel(geometry, channel, case.program.rings, case.program.sizes, case.inputs, trace=True)
+    for cycle, changes in case.script:
+        model.run_until(cycle)
+        model.change(**changes)
+    model.run_until(case.cycles)
+    with pytest.raises(LockstepError):
+        lockstep_of("64_smallest").bench.check(expected(case, model)[0], observed)
+
+
+def test_checker_sees_one_flipped_bit_of_every_port() -> None:
+    _, observed, traces = observed_case()
+    bench = lockstep_of("64_smallest").bench
+    assert sorted(traces) == sorted(port.name for port in bench.outputs)
+    for port in traces:
+        values, known = observed[port].copy(), traces[port].known
+        cycle = int(np.flatnonzero(known.reshape(len(known), -1).all(axis=1))[-1])
+        values[(cycle, -1) if values.ndim == 2 else cycle] ^= 1
+        with pytest.raises(LockstepError, match=f"at cycle {cycle}, port {port}"):
+            bench.check(traces, {**observed, port: values})
