@@ -114,6 +114,24 @@ def generate(
 
 
 @app.command()
+def ip(
+    config: Annotated[str, typer.Argument(help="A preset, or a TOML file, with a table [dma].")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the IP.")],
+) -> None:
+    """Write an accelerator as an IP block: Verilog, FuseSoC core, C header, registers, ports and constraints."""
+    from .ip import write_ip
+
+    chosen = load_config(config)
+    if chosen.dma is None:
+        raise ConfigError(f"an IP block needs prefetch engines: {chosen.name} has no table [dma]")
+    with Progress() as progress:
+        progress(f"emitting {chosen.name}")
+        paths = write_ip(chosen, output)
+    for path in paths:
+        print(path)
+
+
+@app.command()
 def run(
     workload: Workload,
     config: Config,
@@ -260,7 +278,7 @@ def bench(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="granularity, interconnect, partition, banks or throughput.")],
+    name: Annotated[str, typer.Argument(help="granularity, interconnect, partition, banks, throughput or prefetch.")],
     networks: Annotated[str | None, typer.Option(help="Names with commas between, or all; by default the study's own.")] = None,
     pods: Annotated[int | None, typer.Option(help="Pods of the chip; of granularity, at most that many.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; by default one for each core.")] = None,
@@ -269,12 +287,12 @@ def study(
     plot: Annotated[Path | None, typer.Option(help="Draw it (.svg, .png or .pdf); a folder gets study_NAME.svg.")] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """SOSA's sweeps by the exact model, beside the published values. An interrupted one goes on where it was."""
-    from .studies import STUDIES, run_study
+    """Sweeps by the exact model, SOSA's beside the published values. An interrupted one goes on where it was."""
+    from .studies import STUDY_NAMES, run_study
     from .study_tables import print_study
 
-    if name not in STUDIES:
-        raise typer.BadParameter(f"{name!r} is not one of {', '.join(STUDIES)}", param_hint="NAME")
+    if name not in STUDY_NAMES:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(STUDY_NAMES)}", param_hint="NAME")
     if plot and plot.is_dir():
         plot = plot / f"study_{name}.svg"
     _check_plot(plot, [])

@@ -1,4 +1,4 @@
-"""The main job: a small CNN classifies held-out images of real digits on a chip in RTL."""
+"""The main job: a small CNN classifies held-out images of real digits on an accelerator in RTL, all of it over AXI."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from rich.console import Console
 from rtl.config import load_config
 from tb.toolchain import ToolchainError
 
-from .chip_runs import digits_jobs, run_networks
+from .accelerator_runs import run_on_device
+from .chip_runs import digits_jobs
 from .digits import float_logits, test_images
 from .reference import evaluate
-from .reports import print_chip_run
+from .reports_device import print_device_run
 
 CONFIG = "chip4x16"
 IMAGES = 500
@@ -31,7 +32,7 @@ def run_demo(images: int, seed: int, picture: Path | None, progress: Any) -> dic
     pixels, labels = pixels[:images], labels[:images]
     jobs = digits_jobs(images)
     config = load_config(CONFIG)
-    report, outputs, programs = run_networks(jobs, config, seed=seed, progress=progress)
+    report, outputs, compiled = run_on_device(jobs, config, seed=seed, progress=progress)
     output = jobs[0].graph.nodes[-1].name
 
     def classes(logits: np.ndarray) -> np.ndarray:
@@ -48,14 +49,13 @@ def run_demo(images: int, seed: int, picture: Path | None, progress: Any) -> dic
     if not same:
         report["verdict"] = "fail"
     if picture:
-        draw_chip(programs[0], picture, title=f"{len(jobs[0].inputs[next(iter(jobs[0].inputs))])} digits on {CONFIG}")
+        draw_chip(compiled[0].programs[0], picture, title=f"{len(jobs[0].inputs[next(iter(jobs[0].inputs))])} digits on {CONFIG}")
     return report | {"images": len(labels), "accuracy": accuracy, "classes_as_golden": same}
 
 
 def print_demo(console: Console, report: dict[str, Any], picture: Path | None) -> None:
     """The report of one batch, the totals, and the three accuracies side by side."""
-    # All batches run the same program; one table says it all.
-    print_chip_run(console, report | {"networks": report["networks"]}, tables=1)
+    print_device_run(console, report)
     accuracy = {name: "-" if value is None else f"{value:.2%}" for name, value in report["accuracy"].items()}
     console.print(
         f"digits, {report['images']} held-out images: accuracy {accuracy['float']} in floating point, "

@@ -103,8 +103,8 @@ def general_page() -> str:
     """The page of the documentation: widths as in a chip of 4 pods, without the values of one configuration."""
     page = register_page(replace(load_config("chip4x16"), dma=DmaConfig()), values=False)
     note = (
-        "Bits of addresses and of NETWORK_ERROR are those of 4 pods and 40 bits of address; `podweave ip` writes this page, and a C\n"
-        "header, for a configuration."
+        "Bits of addresses and of NETWORK_ERROR are those of 4 pods and 40 bits of address; `podweave ip` writes this page, and a\n"
+        "C header, for a configuration."
     )
     return page.replace("# Registers\n", f"# Registers\n\n{note}\n", 1)
 

@@ -1,4 +1,4 @@
-"""SOSA's sweeps by the exact model, beside the published figures: the studies by name, and how one is run."""
+"""Sweeps by the exact model, SOSA's beside the published figures, and of prefetching: by name, and how one is run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from . import study_sweeps as sweeps
 from .published import load_published
 from .study_models import MOST_PODS
 from .study_points import Point, Progress, study_config, study_graph, sweep
+from .study_prefetch import NETWORKS as PREFETCH_NETWORKS
+from .study_prefetch import prefetch_study
 from .study_sweeps import Outcome
 from .study_tables import SHARED, Results
 
@@ -39,10 +41,14 @@ STUDIES = {
     "throughput": Study("throughput of the chip", 256, SHARED, SHARED, sweeps.throughput_points, sweeps.throughput),
 }
 
+STUDY_NAMES = (*STUDIES, "prefetch")
+
 
 def chosen_networks(study: str, text: str | None) -> tuple[str, ...]:
     """Networks by the text of --networks: names with commas between, ``all``, or None; raises `WorkloadError` for unknown ones."""
     if text is None or text == "all":
+        if study not in STUDIES:
+            return PREFETCH_NETWORKS
         return STUDIES[study].all if text else STUDIES[study].networks
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
@@ -66,7 +72,12 @@ def run_study(
 
     ``pods``: of the chip; of `granularity` the most that a chip may have. Raises `ConfigError` if no chip has so many.
     """
-    study, chosen = STUDIES[name], chosen_networks(name, networks)
+    chosen = chosen_networks(name, networks)
+    if name == "prefetch":
+        if pods is not None:
+            raise WorkloadError("study prefetch is of one chip, chip16x32: leave out --pods")
+        return prefetch_study(chosen, progress=progress)
+    study = STUDIES[name]
     pods = study.pods if pods is None else pods
     study_config({"pods": pods})
     points = study.points(chosen, pods)

@@ -125,4 +125,4 @@ def print_study(console: Console, report: dict[str, Any]) -> None:
         sentence = point["figures"]["refused"]
         console.print(f"refused: {point['network']}, {point['series']}: {sentence}", highlight=False, soft_wrap=True)
     count, seconds = len(report["points"]), report["wall_s"]["sweep"]
-    console.print(f"\npoints: {count}, in {seconds:.1f} s. SOSA: {report['source']}", highlight=False, soft_wrap=True)
+    console.print(f"\npoints: {count}, in {seconds:.1f} s. Source: {report['source']}", highlight=False, soft_wrap=True)

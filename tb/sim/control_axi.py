@@ -283,3 +283,7 @@ async def nodes_are_read_between_loads(dut: Any) -> None:
             assert not int(dut.s_axil_rvalid.value)
             dut.engine_host_valid.value = 0
             assert await reading == manager | node % each << 8 | (8 + what) << 16 | index << 24
+    for wrong in (accelerator.task["nodes"], 255, 10 << 16, 1 << 8 | 5 << 16):
+        await accelerator.write("NODE_SELECT", wrong)
+        answer = await accelerator.bus.read(accelerator.task["registers"]["NODE_DATA"]["offset"], 4)
+        assert answer.resp == AxiResp.SLVERR

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import re
@@ -24,7 +25,9 @@ from compiler.executor import ProgramError
 from compiler.graph import Graph, Node, Operand, Window
 from compiler.layers import WorkloadError
 from compiler.movement import Producer
-from compiler.storage import zero_word
+from compiler.program import Place
+from compiler.storage import Storage, zero_word
+from compiler.tiling import positions
 from golden.cycle.chip import ChipGeometry, chip_figures
 from podweave.reference import evaluate, random_parameters
 from rtl.config import ChipConfig
@@ -127,7 +130,7 @@ def ring_words(program: ChipProgram) -> dict[str, set[tuple[int, int]]]:
 
 def fullest(program: ChipProgram) -> dict[str, int]:
     """Words and jobs of the bank or store that has the most of each kind."""
-    places = {kind: np.array([bank for bank, _ in words]) for kind, words in ring_words(program).items()}
+    places = {kind: np.array([bank for bank, _ in words], np.int64) for kind, words in ring_words(program).items()}
     places |= {"load": program.loads["pod"], "stream": program.streams["pod"], "post": program.posts["bank"]}
     return {kind: int(np.bincount(banks, minlength=1).max()) for kind, banks in places.items()}
 
@@ -206,17 +209,18 @@ def test_random_graphs_campaign(case: Case) -> None:
 
 # What cuts a graph.
 
-W_CHAIN = chain((1, 4, 4, 4), *[4] * 10)
-"""Ten layers of one weight tile of four words."""
+W_CHAIN = chain((1, 8, 8, 4), *[4] * 10)
+"""Ten layers of one weight tile of four words, over positions for both of two pods."""
 
 
 def test_cut_by_hand() -> None:
     """Both pods hold each weight tile: 16 of 32 words are four layers, and every second epoch begins in the middle of the bank."""
-    programs = run_case(Case(W_CHAIN, chip(2, 4, 4, w_words=32), partition=8))
+    programs = run_case(Case(W_CHAIN, chip(2, 4, 4, w_words=32), partition=32))
     assert [program.nodes for program in programs] == [(0, 1, 2, 3), (4, 5, 6, 7), (8, 9)]
-    bases = [sorted({item.place.base for item in program.weights}) for program in programs]
-    assert bases == [[0, 4, 8, 12], [16, 20, 24, 28], [0, 4]]
-    whole = run_case(Case(W_CHAIN, chip(2, 4, 4, w_words=32), share=1.0, partition=8))
+    for bank in (0, 1):
+        bases = [[item.place.base for item in program.weights if item.place.bank == bank] for program in programs]
+        assert bases == [[0, 4, 8, 12], [16, 20, 24, 28], [0, 4]]
+    whole = run_case(Case(W_CHAIN, chip(2, 4, 4, w_words=32), share=1.0, partition=32))
     assert [len(program.nodes) for program in whole] == [8, 2]
 
 
@@ -226,9 +230,9 @@ def test_cut_by_hand() -> None:
         (W_CHAIN, {"w_words": 16}, 5),
         (W_CHAIN, {"parameter_sets": 6}, 3),
         (chain((1, 8, 8, 4), *[4] * 6), {"x_words": 100}, 3),
-        (chain((1, 8, 8, 4), *[4] * 6), {"p_words": 140}, 3),
-        (chain((1, 6, 6, 8), *[8] * 6), {"load_jobs": 16}, 3),
-        (chain((1, 6, 6, 8), *[8] * 6), {"stream_jobs": 16}, 3),
+        (W_CHAIN, {"p_words": 140}, 3),
+        (chain((1, 6, 6, 8), *[8] * 6), {"load_jobs": 40}, 3),
+        (chain((1, 6, 6, 8), *[8] * 6), {"stream_jobs": 60}, 3),
         (chain((1, 6, 6, 8), *[8] * 6, **SAME), {"post_jobs": 64}, 3),
         (chain((1, 16, 16, 4), *[4] * 6), {"time_width": 9}, 3),
     ],
@@ -326,17 +330,17 @@ LARGE = chain((1, 4, 4, 4), 8, 40, 40)
             {"p_words": 97},
             r"n2: P bank \d is full: (\d+) words more are (\d+) more than are free in one piece \(\d+ of p_words 97\)",
         ),
-        (LARGE, {"load_jobs": 49}, r"the program has 50 jobs for the store of unit \d, 1 more than load_jobs \(49\)"),
-        (LARGE, {"stream_jobs": 40}, r"the program has 50 jobs for the store of unit \d, 10 more than stream_jobs \(40\)"),
+        (LARGE, {"load_jobs": 49}, r"the program has (\d+) jobs for the store of unit \d, (\d+) more than load_jobs \((49)\)"),
+        (LARGE, {"stream_jobs": 40}, r"the program has (\d+) jobs for the store of unit \d, (\d+) more than stream_jobs \((40)\)"),
         (
             chain((1, 8, 8, 4), 8, 40, **SAME),
             {"post_jobs": 4},
-            r"the program has (\d+) jobs for the store of unit \d, (\d+) more than post_jobs \(4\)",
+            r"the program has (\d+) jobs for the store of unit \d, (\d+) more than post_jobs \((4)\)",
         ),
         (
             chain((1, 32, 32, 4), 4, 4),
             {"time_width": 9},
-            r"the epoch would last (\d+) cycles, (\d+) more than time_width allows \(511\)",
+            r"the epoch would last (\d+) cycles, (\d+) more than time_width allows \((511)\)",
         ),
         (
             chain((1, 2, 2, 3), 3, 9, 2),
@@ -349,7 +353,11 @@ LARGE = chain((1, 4, 4, 4), 8, 40, 40)
 def test_what_cannot_fit_is_refused(graph: Graph, changes: dict[str, int], sentence: str) -> None:
     with pytest.raises(WorkloadError) as caught:
         compile_epochs(graph, chip(2, 4, 4).replace(**changes))
-    assert re.fullmatch(sentence, str(caught.value)), str(caught.value)
+    found = re.fullmatch(sentence, str(caught.value))
+    assert found, str(caught.value)
+    if len(found.groups()) == 3:
+        count, excess, limit = map(int, found.groups())
+        assert count - excess == limit
 
 
 @pytest.mark.parametrize("share", [0.0, -0.5, 1.01])
@@ -407,8 +415,8 @@ def test_outputs_of_early_epochs() -> None:
     programs = run_case(Case(graph, chip(2, 4, 4, w_words=32)))
     assert len(programs) >= 3
     sent = [{graph.nodes[item.node].name for item in program.stored} for program in programs]
-    assert sum(len(found) for found in sent) == 7
-    assert set().union(*sent) == {*(f"out{number}" for number in range(6)), "n5"} - read_names(graph)
+    assert sum(len(found) for found in sent) == 6
+    assert set().union(*sent) == {f"out{number}" for number in range(6)}
     assert sent[0]
     for epoch, program in enumerate(programs):
         assert all(not graph.nodes[item.node].name.startswith("out") for item in program.carried)
@@ -468,8 +476,12 @@ def test_pooled_and_concatenated_across_epochs() -> None:
         ),
     )
     graph = Graph("net", {"in": shape}, nodes)
-    for config in (chip(2, 4, 4, w_words=160), chip(4, 8, 4, 0, w_words=240, kind="crossbar"), chip(4, 4, 8, w_words=90, planes=2)):
-        assert len(run_case(Case(graph, config))) > 2
+    for config in (
+        chip(2, 4, 4, w_words=400),
+        chip(4, 8, 4, 0, w_words=400, kind="crossbar"),
+        chip(4, 4, 8, w_words=300, planes=2),
+    ):
+        assert len(run_case(Case(graph, config))) > 1
 
 
 def test_progress() -> None:
@@ -486,21 +498,26 @@ def test_progress() -> None:
 
 
 def test_words_given_back_too_early_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a later epoch reads is free: it is not among what it finds, or something else is stored there."""
-    graph, config = residual_at_the_end(8), chip(2, 4, 4, p_words=100)
-    original = compiler.epochs._Cutter._kept
+    """What a later epoch reads is free, and something else is stored there."""
+    case = Case(residual_at_the_end(8), chip(2, 4, 4, p_words=100))
+    kept, release = compiler.epochs._Cutter._kept, Storage.release
 
     def careless(self: compiler.epochs._Cutter, epoch: Epoch) -> dict[str, Producer]:
-        kept = original(self, epoch)
-        for fragments in kept["n0"].fragments.values():
-            for fragment in fragments:
-                self.storage.release(fragment.place, fragment.box[0][1] * fragment.box[1][1] * fragment.box[2][1])
-        monkeypatch.setattr(compiler.epochs._Cutter, "_kept", original)
-        return kept
+        result = kept(self, epoch)
+        for fragment in itertools.chain.from_iterable(result["n0"].fragments.values()):
+            self.storage.release(fragment.place, positions(fragment.box))
+        return result
+
+    def lenient(self: Storage, place: Place, words: int) -> None:
+        with contextlib.suppress(ValueError):
+            release(self, place, words)
 
     monkeypatch.setattr(compiler.epochs._Cutter, "_kept", careless)
+    with pytest.raises(ValueError, match=r"^P bank \d: words \d+ to \d+ are not all taken$"):
+        run_case(case)
+    monkeypatch.setattr(Storage, "release", lenient)
     with pytest.raises(ProgramError, match=r"which an earlier epoch left there$"):
-        run_case(Case(graph, config))
+        run_case(case)
 
 
 def test_words_that_are_not_given_back_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
