@@ -27,10 +27,10 @@ _SWEEP = ((64, 16), (64, 64), (128, 64), (128, 128), (256, 32), (256, 64), (256,
 
 
 def bench_dma(config: ChipConfig, progress: Progress) -> dict[str, Any]:
-    """Shares of data bus cycles at each width; by size of buffer and bursts under way; and for the words of ``config``, if it has engines.
+    """Shares of data bus cycles: at each width; by buffer and bursts under way; and for the words of ``config``, if it has engines.
 
-    ``share``: of the cycles from the first to the last beat of data; ``share_of_all``: of those from the start, with the fetch of the
-    descriptors and the latency, to the completion of the tag. Every run is checked for words, bytes and protocol.
+    ``share``: of the cycles from the first to the last beat of data; ``share_of_all``: of those from the start, with the fetch of
+    the descriptors and the latency, to the completion of the tag. Every run is checked for words, bytes and protocol.
     """
     result: dict[str, Any] = {"latency": LATENCY, "beats": BEATS, **_ENOUGH, "widths": [], "sweep": [], "words": []}
     for width in WIDTHS:
@@ -42,7 +42,9 @@ def bench_dma(config: ChipConfig, progress: Progress) -> dict[str, Any]:
         progress(f"measuring with {buffer_beats} beats and {outstanding} bursts")
         sizes = {"buffer_beats": buffer_beats, "outstanding": outstanding, "max_burst": min(64, buffer_beats // 2)}
         bench = PrefetchBench.of(engine_config(512, rows=4, cols=_COLUMNS, **sizes))
-        loads = [(name, descriptors) for name, descriptors in _transfers(512, BEATS) if descriptors[0].kind == DescriptorKind.LOAD]
+        loads = [
+            (name, descriptors) for name, descriptors in _transfers(512, BEATS // 4) if descriptors[0].kind == DescriptorKind.LOAD
+        ]
         result["sweep"] += [{"data_width": 512, **sizes, **row} for row in _measured(bench, loads)]
     if config.dma:
         progress(f"building the engine of {config.name}")

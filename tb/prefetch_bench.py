@@ -49,7 +49,7 @@ _AXI = (
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """Set ``inputs``, then go on for ``cycles``; with ``until_quiet``, only until it is quiet 3 times, 64 cycles apart."""
+    """Set ``inputs``, then go on for ``cycles``; with ``until_quiet``, only until it stays quiet."""
 
     inputs: Mapping[str, int] = field(default_factory=dict)
     cycles: int = 1
@@ -120,7 +120,7 @@ class PrefetchBench:
         made = build(
             {"design.v": emitted.verilog, "harness.sv": harness},
             top="prefetch_harness",
-            public_inputs=["clk", "rst", "internal", "quiet", *INPUTS, *_AXI],
+            public_inputs=["clk", "rst", "internal", "settled", *INPUTS, *_AXI],
             control=emitted.control,
             parameters=parameters,
             optimize=optimize,

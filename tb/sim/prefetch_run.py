@@ -15,7 +15,7 @@ from tb.sim.backdoor import array
 from tb.sim.clock import BurstClock
 
 SCOPE = "prefetch_harness"
-_POLL, _POLLS = 64, 3
+_POLL = 64
 
 Advance = Callable[[int], Awaitable[None]]
 
@@ -49,14 +49,12 @@ async def run_phases(dut: Any, phases: list[dict[str, Any]], advance: Advance) -
         for name, value in phase["inputs"].items():
             getattr(dut, name).value = value
         dut.rst.value = int(phase["reset"])
-        left, quiet = phase["cycles"], 0
+        left = phase["cycles"]
         while left:
             step = min(left, _POLL) if phase["until_quiet"] else left
             await advance(step)
             left -= step
-            # It may be quiet during an epoch, and have more to do afterwards.
-            quiet = quiet + 1 if dut.quiet.value == 1 else 0
-            if phase["until_quiet"] and quiet == _POLLS:
+            if phase["until_quiet"] and dut.settled.value == 1:
                 break
 
 

@@ -26,6 +26,7 @@ module prefetch_harness #(
   input logic cancel_valid,
   input logic [15:0] cancel_tag,
   output logic quiet,
+  output logic settled,  // quiet for more cycles than an epoch has
   output logic [15:0] demand_complete, prefetch_complete,
   output logic [0:0] m_axi_awid, m_axi_arid,
   output logic [ADDRESS-1:0] m_axi_awaddr, m_axi_araddr,
@@ -73,6 +74,10 @@ module prefetch_harness #(
       epoch <= 1;
       epoch_left <= settings[EPOCH_CYCLES];
     end
+
+  logic [31:0] quiet_cycles;
+  assign settled = quiet_cycles > 50 + settings[EPOCH_CYCLES];
+  always_ff @(posedge clk) quiet_cycles <= rst || start || !quiet ? 0 : quiet_cycles + 1;
 
   function automatic logic [31:0] following(input logic [31:0] x);
     logic [31:0] y;
