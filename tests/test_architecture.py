@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ALLOWED = {
     "rtl": {"amaranth"},
     "golden": {"numpy"},
-    "compiler": {"numpy", "rtl.config", "rtl.layouts"},
-    "tb": {"cocotb", "cocotb_tools", "find_libpython", "numpy", "rtl", "golden", "compiler"},
+    "compiler": {"numpy", "rtl.config", "rtl.layouts", "rtl.dma_layouts"},
+    "tb": {"cocotb", "cocotb_tools", "cocotbext", "find_libpython", "numpy", "rtl", "golden", "compiler"},
     "synth": {"rtl"},
     "podweave": {"rtl", "golden", "compiler", "tb", "synth", "numpy", "typer", "rich", "matplotlib", "sklearn", "distributed"},
 }
@@ -163,4 +163,4 @@ def test_simulator_side_loads_no_hardware_library(names: list[str], amaranth_fre
     heavy = {name for name in loaded if name.split(".")[0] == "amaranth" or name == "rtl.emit"}
     assert (not heavy) == amaranth_free
     if amaranth_free:
-        assert {name for name in loaded if name.split(".")[0] == "rtl"} <= {"rtl", "rtl.config", "rtl.layouts"}
+        assert {name for name in loaded if name.split(".")[0] == "rtl"} <= {"rtl", "rtl.config", "rtl.layouts", "rtl.dma_layouts"}
