@@ -73,6 +73,17 @@ def compile_for_device(
     return Compiled(graph, split, programs, tuple(predict(program) for program in programs), image)
 
 
+def in_channels(compiled: Compiled, parameters: Mapping[str, Parameters], channel_bytes: int) -> Compiled:
+    """The same network in a memory with channels of another size; ``parameters``: those that it was compiled with."""
+    image = compiled.image
+    if image.channel_bytes == channel_bytes:
+        return compiled
+    assert image.config.post is not None
+    values = compiled.split.parameters(parameters)
+    _, tables = tables_of(values, image.config.post.tables)
+    return dataclasses.replace(compiled, image=memory_image(compiled.programs, values, tables, channel_bytes=channel_bytes))
+
+
 def run_on_device(
     jobs: Sequence[Job],
     config: ChipConfig,
@@ -94,14 +105,18 @@ def run_on_device(
     """
     clock, timing = time.perf_counter, timing or HbmTiming()
     began = clock()
-    known: dict[int, Compiled] = {}
-    for job in jobs:
-        # Batches of one network share its program.
-        if id(job.graph) not in known:
-            known[id(job.graph)] = compile_for_device(
+    # Batches of one network share its program, and all networks one memory.
+    keys = [(id(job.graph), id(job.parameters)) for job in jobs]
+    alone: dict[tuple[int, int], Compiled] = {}
+    for key, job in zip(keys, jobs, strict=True):
+        if key not in alone:
+            alone[key] = compile_for_device(
                 job.graph, config, job.parameters, share=share, partition=partition, progress=progress
             )
-    compiled = [known[id(job.graph)] for job in jobs]
+    channel_bytes = max(each.image.channel_bytes for each in alone.values())
+    values = {key: job.parameters for key, job in zip(keys, jobs, strict=True)}
+    known = {key: in_channels(each, values[key], channel_bytes) for key, each in alone.items()}
+    compiled = [known[key] for key in keys]
     wall = {"compile": clock() - began}
     began = clock()
     progress("predicting cycles")
@@ -113,15 +128,14 @@ def run_on_device(
     wall |= {"emit": bench.emit_seconds, "build": bench.build.seconds}
     began = clock()
     failure, rows, found, simulated = None, [], [], 0
-    channel_bytes = max(each.image.channel_bytes for each in compiled)
     try:
         with bench.session(timing=timing, seed=seed, channel_bytes=channel_bytes, waves=waves) as bus:
             device, loaded = Device(bus, config), None
-            for number, (job, each) in enumerate(zip(jobs, compiled, strict=True), start=1):
+            for number, (job, key) in enumerate(zip(jobs, keys, strict=True), start=1):
+                each, prediction = known[key], predictions[key]
                 if loaded is not each:
                     device.load(each.image)
                     loaded = each
-                prediction = predictions[id(job.graph)]
                 row, outputs = _run(
                     device, job, each, prediction, prefetch, cap, _progress(progress, number, len(jobs), prediction)
                 )

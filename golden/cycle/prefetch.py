@@ -357,6 +357,8 @@ class EngineModel:
         if burst and burst.item.descriptor.kind == LOAD:
             needed = self._claimed + burst.beats - self.geometry.buffer_beats
             popped = self.delivery.pop_time(needed - 1) if needed > 0 else -1
+            if popped is not None and self.stopped_at is not None and popped >= self.stopped_at:
+                popped = None
             full = popped is None or popped >= t
             if full and popped is not None:
                 wake = min(wake, popped + 1)

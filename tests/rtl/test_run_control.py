@@ -16,8 +16,8 @@ from rtl.config import DmaConfig, load_config
 from rtl.layouts import Counter, HostSelect, NodeErrors
 from rtl.register_types import MAX_EPOCHS, ErrorSource, Refusal
 from rtl.run_control import QUIET_CYCLES, RESET_CYCLES
-from tb.control_bench import ControlBench
 from tb.lockstep import LockstepError
+from tests.rtl.control_bench import ControlBench
 
 Stimulus = dict[str, NDArray]
 CHIP = load_config("chip2x4").replace(pods=4, banks=4)

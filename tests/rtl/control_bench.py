@@ -19,9 +19,8 @@ from rtl.node_window import NodeWindow
 from rtl.performance import Performance
 from rtl.run_control import RunControl
 from rtl.structure import Structural
-
-from .block_bench import BlockBench
-from .lockstep import LockstepError, Port, compared, first_mismatch
+from tb.block_bench import BlockBench
+from tb.lockstep import LockstepError, Port, compared, first_mismatch
 
 # Names of ports that have one lane per manager.
 _OF_MANAGERS = {
