@@ -105,18 +105,8 @@ def run_on_device(
     """
     clock, timing = time.perf_counter, timing or HbmTiming()
     began = clock()
-    # Batches of one network share its program, and all networks one memory.
-    keys = [(id(job.graph), id(job.parameters)) for job in jobs]
-    alone: dict[tuple[int, int], Compiled] = {}
-    for key, job in zip(keys, jobs, strict=True):
-        if key not in alone:
-            alone[key] = compile_for_device(
-                job.graph, config, job.parameters, share=share, partition=partition, progress=progress
-            )
-    channel_bytes = max(each.image.channel_bytes for each in alone.values())
-    values = {key: job.parameters for key, job in zip(keys, jobs, strict=True)}
-    known = {key: in_channels(each, values[key], channel_bytes) for key, each in alone.items()}
-    compiled = [known[key] for key in keys]
+    known = _compiled_in_one_memory(jobs, config, share, partition, progress)
+    compiled = [known[_key(job)] for job in jobs]
     wall = {"compile": clock() - began}
     began = clock()
     progress("predicting cycles")
@@ -128,14 +118,15 @@ def run_on_device(
     wall |= {"emit": bench.emit_seconds, "build": bench.build.seconds}
     began = clock()
     failure, rows, found, simulated = None, [], [], 0
+    channel_bytes = compiled[0].image.channel_bytes
     try:
         with bench.session(timing=timing, seed=seed, channel_bytes=channel_bytes, waves=waves) as bus:
             device, loaded = Device(bus, config), None
-            for number, (job, key) in enumerate(zip(jobs, keys, strict=True), start=1):
-                each, prediction = known[key], predictions[key]
+            for number, (job, each) in enumerate(zip(jobs, compiled, strict=True), start=1):
                 if loaded is not each:
                     device.load(each.image)
                     loaded = each
+                prediction = predictions[_key(job)]
                 row, outputs = _run(
                     device, job, each, prediction, prefetch, cap, _progress(progress, number, len(jobs), prediction)
                 )
@@ -156,6 +147,24 @@ def run_on_device(
         report["utilization"] = report["macs"] / (report["cycles"] * config.pods * config.array.multipliers)
         report["sim_cycles_per_s"] = simulated / wall["simulate"]
     return report | {"wall_s": wall}, found, compiled
+
+
+def _key(job: Job) -> tuple[int, int]:
+    """Batches of one network share its program."""
+    return id(job.graph), id(job.parameters)
+
+
+def _compiled_in_one_memory(
+    jobs: Sequence[Job], config: ChipConfig, share: float, partition: int | None, progress: Progress
+) -> dict[tuple[int, int], Compiled]:
+    """What jobs run, by `_key`, with channels of one size: those of the memory do not move from run to run."""
+    different = {_key(job): job for job in jobs}
+    known = {
+        key: compile_for_device(job.graph, config, job.parameters, share=share, partition=partition, progress=progress)
+        for key, job in different.items()
+    }
+    most = max(each.image.channel_bytes for each in known.values())
+    return {key: in_channels(each, different[key].parameters, most) for key, each in known.items()}
 
 
 def _progress(progress: Progress, number: int, count: int, prediction: Prediction) -> Callable[[int], None]:

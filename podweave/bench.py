@@ -20,6 +20,7 @@ from tb.pod_bench import PodBench
 from tb.pod_task import Task
 from tb.toolchain import find_toolchain
 
+from .bench_dma import bench_dma
 from .chip_runs import chip_graphs, chip_jobs, compile_network, predict, run_networks
 from .runs import random_data
 
@@ -153,15 +154,21 @@ def bench_chip(repeat: int, progress: Progress) -> list[dict[str, Any]]:
     return [row | {"emit_s": wall["emit"], "build_s": wall["build"], "simulate_s": wall["simulate"]}]
 
 
-BENCHES = {
+def bench_bus(repeat: int, progress: Progress) -> dict[str, Any]:
+    """How much of a data bus a prefetch engine uses: cycles, so one run is enough."""
+    return bench_dma(load_config("chip16x32"), progress)
+
+
+BENCHES: dict[str, Callable[[int, Progress], Any]] = {
     "emit": bench_emit,
     "build": bench_build,
     "simulation": bench_simulation,
     "model": bench_model,
     "chip": bench_chip,
+    "dma": bench_bus,
 }
-# Minutes, for the largest chip: only when asked for by name.
-_LONG = ("chip",)
+# Minutes: only when asked for by name.
+_LONG = ("chip", "dma")
 
 
 def run_bench(name: str, repeat: int, progress: Progress) -> dict[str, Any]:

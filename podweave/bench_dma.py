@@ -23,7 +23,7 @@ _COLUMNS = 64
 """Of the chip, so that a word of W has the 64 bytes of the shortest runs."""
 _ENOUGH = {"buffer_beats": 256, "outstanding": 128, "max_burst": 64}
 # Beats of buffer and bursts under way, on the widest bus: there, runs of 64 bytes are bursts of one beat.
-_SWEEP = ((64, 16), (64, 64), (128, 64), (128, 128), (256, 32), (256, 64), (256, 128), (512, 256))
+_SWEEP = ((64, 32), (128, 64), (128, 128), (256, 64), (256, 128), (512, 256))
 
 
 def bench_dma(config: ChipConfig, progress: Progress) -> dict[str, Any]:
@@ -32,29 +32,46 @@ def bench_dma(config: ChipConfig, progress: Progress) -> dict[str, Any]:
     ``share``: of the cycles from the first to the last beat of data; ``share_of_all``: of those from the start, with the fetch of
     the descriptors and the latency, to the completion of the tag. Every run is checked for words, bytes and protocol.
     """
-    result: dict[str, Any] = {"latency": LATENCY, "beats": BEATS, **_ENOUGH, "widths": [], "sweep": [], "words": []}
+    return {
+        "latency": LATENCY,
+        **_ENOUGH,
+        "widths": _by_width(progress),
+        "sweep": _by_size(progress),
+        "words": _by_words(config, progress) if config.dma else [],
+    }
+
+
+def _by_width(progress: Progress) -> list[dict[str, Any]]:
+    rows = []
     for width in WIDTHS:
         progress(f"building an engine of {width} bits")
         bench = PrefetchBench.of(engine_config(width, rows=4, cols=_COLUMNS, **_ENOUGH))
         progress(f"measuring {width} bits")
-        result["widths"] += [{"data_width": width, **row} for row in _measured(bench, list(_transfers(width, BEATS)))]
+        rows += [{"data_width": width, **row} for row in _measured(bench, list(_transfers(width, BEATS)))]
+    return rows
+
+
+def _by_size(progress: Progress) -> list[dict[str, Any]]:
+    rows = []
+    loads = [(name, descriptors) for name, descriptors in _transfers(512, BEATS // 4) if descriptors[0].kind == DescriptorKind.LOAD]
     for buffer_beats, outstanding in _SWEEP:
-        progress(f"measuring with {buffer_beats} beats and {outstanding} bursts")
+        progress(f"measuring {buffer_beats} beats of buffer and {outstanding} bursts")
         sizes = {"buffer_beats": buffer_beats, "outstanding": outstanding, "max_burst": min(64, buffer_beats // 2)}
         bench = PrefetchBench.of(engine_config(512, rows=4, cols=_COLUMNS, **sizes))
-        loads = [
-            (name, descriptors) for name, descriptors in _transfers(512, BEATS // 4) if descriptors[0].kind == DescriptorKind.LOAD
-        ]
-        result["sweep"] += [{"data_width": 512, **sizes, **row} for row in _measured(bench, loads)]
-    if config.dma:
-        progress(f"building the engine of {config.name}")
-        bench = PrefetchBench.of(config)
-        progress(f"measuring the words of {config.name}")
-        for row in _measured(bench, list(_words(config))):
-            select = HostSelect[row["transfer"].split()[-1]]
-            ideal = piece_bytes(config, select) / (config.host_bits // 8)
-            result["words"].append({"config": config.name, "data_width": config.host_bits, **row, "ideal": ideal})
-    return result
+        rows += [{"data_width": 512, **sizes, **row} for row in _measured(bench, loads)]
+    return rows
+
+
+def _by_words(config: ChipConfig, progress: Progress) -> list[dict[str, Any]]:
+    progress(f"building the engine of {config.name}")
+    bench = PrefetchBench.of(config)
+    progress(f"measuring the words of {config.name}")
+    rows = []
+    for row in _measured(bench, list(_words(config))):
+        # One piece per cycle: where that is less than a beat, the load port is what limits.
+        piece = piece_bytes(config, HostSelect[row["transfer"].split()[-1]])
+        rows.append({"config": config.name, "data_width": config.host_bits, **row, "limit": piece / (config.host_bits // 8)})
+    return rows
 
 
 def _transfers(width: int, beats: int) -> Iterator[tuple[str, list[Descriptor]]]:

@@ -262,11 +262,11 @@ def area(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="emit, build, simulation, model, chip (minutes), or all but chip.")],
+    name: Annotated[str, typer.Argument(help="emit, build, simulation, model, or all of them; chip or dma (minutes).")],
     repeat: Annotated[int, typer.Option(min=1, help="Runs of each measurement; the median is reported.")] = 3,
     json_file: JsonFile = None,
 ) -> None:
-    """Measure the speed of emission, build and simulation on stated presets."""
+    """Measure the speed of emission, build and simulation on stated presets, or the use of a data bus."""
     from .bench import BENCHES, run_bench
 
     if name != "all" and name not in BENCHES:

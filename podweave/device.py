@@ -85,9 +85,14 @@ class Device:
             self.bus.write32(offset + 4 * word, value >> 32 * word & 0xFFFFFFFF)
 
     def load(self, image: MemoryImage) -> None:
-        """Put a program into memory, and tell the device where; raises `DeviceError` if it is for another configuration."""
+        """Put a program into memory, and tell the device where. Inputs are written after it: it overwrites their places.
+
+        Raises `DeviceError` if it is for another configuration, or if a run is on, whose memory it would overwrite.
+        """
         if image.config != self.config:
             raise DeviceError(f"the image is for {image.config.name}, the device is a {self.config.name} of another configuration")
+        if self.fields("STATUS")["BUSY"]:
+            raise DeviceError("no program can be loaded while a run is on")
         self.image = image
         for address, content in image.content:
             self.bus.write_memory(address, content)

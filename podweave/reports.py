@@ -159,11 +159,28 @@ def print_network_table(console: Console, report: dict[str, Any]) -> None:
 
 def print_bench(console: Console, report: dict[str, Any]) -> None:
     for name, rows in report["benches"].items():
+        if isinstance(rows, dict):
+            _print_tables(console, name, rows)
+            continue
         # One row per figure, one column per preset.
         figures = [key for key in rows[0] if key != "preset"]
         cells = [[figure, *(_figure(row[figure]) for row in rows)] for figure in figures]
         console.print(table(f"{name} (medians of {report['repeat']})", ["", *(row["preset"] for row in rows)], cells))
         console.print()
+
+
+def _print_tables(console: Console, name: str, report: dict[str, Any]) -> None:
+    """A benchmark with tables of its own, each a list of rows."""
+    single = {key: value for key, value in report.items() if not isinstance(value, list)}
+    console.print(f"{name}: {', '.join(f'{key} {value}' for key, value in single.items())}", highlight=False)
+    for key, rows in report.items():
+        if isinstance(rows, list) and rows:
+            columns = list(rows[0])
+            console.print(table(key, columns, [[_share(column, row[column]) for column in columns] for row in rows]))
+
+
+def _share(column: str, value: Any) -> str:
+    return f"{value:.1%}" if column.startswith("share") else _figure(value)
 
 
 def _figure(value: Any) -> str:

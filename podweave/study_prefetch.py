@@ -18,8 +18,8 @@ from .study_points import Progress
 from .study_tables import chart, table
 
 CONFIG = "chip16x32"
-NETWORKS = ("ffn_2048_8192", "bert_medium_100", "resnet50_224", "bert_medium_400")
-SIXTEENTHS = (16, 24, 32, 48, 64, 128)
+NETWORKS = ("ffn_7168_2048", "bert_medium_100", "resnet50_224", "ffn_1024_4096_512")
+SIXTEENTHS = (16, 24, 32, 64, 128)
 """Sixteenths of a cycle from beat to beat: the bandwidth of the memory, from that of the buses down to an eighth."""
 _COLUMNS = (
     "network",
