@@ -177,6 +177,7 @@ def _run(
     job: Job,
     compiled: Compiled,
     prediction: Prediction,
+    timing: HbmTiming,
     prefetch: bool,
     cap: int,
     progress: Callable[[int], None],
@@ -199,7 +200,7 @@ def _run(
         "verdict": "pass" if exact else "fail",
         "mismatches": mismatches,
         "compared": sum(tensor.size for tensor in outputs.values()),
-        **device_figures(compiled, prediction),
+        **device_figures(compiled, prediction, timing),
         "cycles": cycles,
         "predicted_cycles": prediction.cycles,
         "counters_differing": differing,
@@ -211,9 +212,13 @@ def _run(
     return row, outputs
 
 
-def device_figures(compiled: Compiled, prediction: Prediction) -> dict[str, Any]:
-    """Predicted figures of a network. ``hbm_cycles``: the beats of the busiest manager at full rate; ``overlap``: the cycles of the
-    run relative to the larger of that and of those of all epochs; ``hbm_used``: share of all data-bus cycles with a beat."""
+def device_figures(compiled: Compiled, prediction: Prediction, timing: HbmTiming) -> dict[str, Any]:
+    """Predicted figures of a network.
+
+    ``hbm_cycles``: that the beats of the busiest manager take at the memory's rate. ``overlap``: the cycles of the run relative to
+    the larger of that and of those of all epochs. ``hbm_used``: share of all data-bus cycles with a beat; ``hbm_used_available``:
+    of those beats that the memory could have sent, at its rate and outside of refreshes.
+    """
     config = compiled.image.config
     beats = sum(prediction.counters[f"{kind}_BEATS"] for kind in ("DESCRIPTOR", "DEMAND", "PREFETCH", "WRITE"))
     bound = max(compiled.compute_cycles, prediction.hbm_cycles)
@@ -225,6 +230,7 @@ def device_figures(compiled: Compiled, prediction: Prediction) -> dict[str, Any]
         "bytes_loaded": compiled.image.loaded_bytes,
         "overlap": prediction.cycles / bound,
         "hbm_used": beats / (prediction.cycles * config.managers),
+        "hbm_used_available": beats / (prediction.cycles * config.managers * timing.available),
         "prefetch_hits": prediction.counters["PREFETCH_HITS"],
         "prefetch_late": prediction.counters["PREFETCH_LATE"],
         "busy": sum(float(figures.counters["x_words"].sum()) for figures in compiled.figures) / (prediction.cycles * config.pods),
@@ -257,7 +263,7 @@ def model_on_device(
             {
                 "network": graph.name,
                 "cycles": prediction.cycles,
-                **device_figures(compiled, prediction),
+                **device_figures(compiled, prediction, timing),
                 "mac_per_cycle": rate,
                 "utilization": rate / (config.pods * config.array.multipliers),
                 "counters": prediction.counters,

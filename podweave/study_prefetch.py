@@ -56,7 +56,7 @@ def prefetch_study(
             figures = {}
             for way in (True, False):
                 prediction = predict_accelerator(compiled, timing, prefetch=way)
-                figures[way] = {"cycles": prediction.cycles, **device_figures(compiled, prediction)}
+                figures[way] = {"cycles": prediction.cycles, **device_figures(compiled, prediction, timing)}
                 points.append(
                     {"network": network, "series": "on" if way else "off", "changes": {"beat_sixteenths": sixteenths}}
                     | {"figures": figures[way]}
@@ -65,11 +65,12 @@ def prefetch_study(
             speedup = off["cycles"] / on["cycles"]
             speedups[network] = [*speedups.get(network, ()), speedup]
             cycles = (on["cycles"], off["cycles"], speedup, on["compute_cycles"], on["hbm_cycles"])
-            rows.append([network, full * 16 / sixteenths, *cycles, on["overlap"], off["overlap"], on["hbm_used"]])
+            rows.append([network, full * 16 / sixteenths, *cycles, on["overlap"], off["overlap"], on["hbm_used_available"]])
     notes = [
         f"{config.name}: {config.dma.managers} managers of {config.dma.data_width} bits; latency {HbmTiming().latency} cycles, "
         "rows, banks and refresh as the memory model has them by default",
         "epochs: the sum of their own cycles; memory: the beats of the busiest manager at that bandwidth, without refresh",
+        "memory used, with prefetch on: beats, of those that the memory could have sent outside of refreshes",
     ]
     widths = [f"{full * 16 / sixteenths:.0f}" for sixteenths in SIXTEENTHS]
     return {

@@ -63,6 +63,12 @@ class HbmTiming:
                 f"refresh_interval ({self.refresh_interval}) must be 0 or more than refresh_cycles ({self.refresh_cycles})"
             )
 
+    @property
+    def available(self) -> float:
+        """Beats per cycle that a channel can send over a long time: its rate, outside of refreshes."""
+        refreshing = self.refresh_cycles / self.refresh_interval if self.refresh_interval else 0.0
+        return (1 - refreshing) * 16 / self.beat_sixteenths
+
     def of_channel(self, channel: int) -> HbmTiming:
         """The same with a seed of its own."""
         return dataclasses.replace(self, seed=(self.seed + 0x9E3779B9 * channel) % (1 << 32) or 1)
