@@ -75,7 +75,8 @@ class Epoch:
 
     ``storage``: words that are free, to be taken. ``carried``: nodes of earlier epochs, with what of them is still in P banks.
     ``share``: how much of each program store the epoch may take. ``whole``: all nodes must fit, so mappings spare the banks;
-    else they are chosen as if the epoch had just begun, and what does not fit is for the next one.
+    else they are chosen as if the epoch had just begun, and what does not fit is for the next one. ``before``: the epoch whose
+    inputs are still in the X banks.
     """
 
     def __init__(
@@ -89,13 +90,17 @@ class Epoch:
         carried: MappingType[str, Producer] | None = None,
         share: float = 1.0,
         whole: bool = True,
+        before: Epoch | None = None,
     ):
         self.graph, self.config, self.partition, self.lowerings = graph, config, partition, lowerings
         self.storage, self.whole = storage, whole
         self.book = Jobbook(config, share, whole)
         self.copies = Copies(graph, config, self.storage, self.book, tables, dict(carried or {}))
-        self.gangs = Gangs(graph, config, self.storage, self.book, self.copies)
+        self.gangs: Gangs = Gangs(graph, config, self.storage, self.book, self.copies, before.gangs.resident if before else None)
+        self.resident = tuple(item for items in self.gangs.resident.values() for item in items)
         self.mappings: dict[tuple, set[tuple[Mapping, tuple[str, ...]]]] = {}
+        if before:
+            self.mappings |= {key: set(known) for key, known in before.mappings.items() if key[0] in graph.inputs}
         self.read = {source for node in graph.nodes for operand in node.operands for source in operand.sources}
         self.carried = tuple(self.copies.accumulated([producer.index for producer in self.copies.producers.values()]))
         self.scheduled: list[int] = []
@@ -117,6 +122,7 @@ class Epoch:
             used=self.storage.used(),
             nodes=tuple(self.scheduled),
             carried=self.carried,
+            resident=self.resident,
         )
 
     def order(self, candidates: tuple[int, ...]) -> Iterator[int]:
@@ -174,7 +180,7 @@ class Epoch:
             windowed=window is not None,
             reads=max((self._reads(source) for operand in node.operands for source in operand.sources), default=1),
             fresh=self._fresh(node),
-            **self._memory_costs(),
+            **self._memory_costs(plan),
         )
         try:
             mapping = choose(
@@ -227,14 +233,15 @@ class Epoch:
         total = sum(channels for _, channels in known)
         return lambda mapping: sum(channels for same, channels in known if mapping not in same) / total
 
-    def _memory_costs(self) -> dict[str, float]:
+    def _memory_costs(self, plan: Plan) -> dict[str, float]:
         config = self.config
         if self.whole or config.dma is None:
             return {}
         width = config.managers * config.host_bits // 8
         job = memory_stride(config, HostSelect.STREAM_STORE) + memory_stride(config, HostSelect.LOAD_STORE)
         tile = config.array.rows * memory_stride(config, HostSelect.W)
-        return {"job_cost": job / width, "tile_cost": tile / width}
+        word = memory_stride(config, HostSelect.X) if plan.host else 0
+        return {"job_cost": job / width, "tile_cost": tile / width, "input_cost": word / width}
 
     def _room(self, node: Node) -> tuple[float, float]:
         """Words left in an X and a W bank, on average."""

@@ -536,7 +536,7 @@ class _Check:
         streams, posts, config, program = self.streams, self.posts, self.config, self.program
         depth, slots = config.memory.x_words, config.array.rows // config.post_lanes
         host = np.full(config.pods * depth, -1, np.int64)
-        units = program.host_units
+        units = (*program.host_units, *program.resident)
         words = np.array([u.region.words for u in units], np.int64)
         self._host_words(host, [u.place for u in units], words, depth, "X")
         by_host = host >= 0

@@ -39,7 +39,10 @@ class Machine:
 
     def load(self, program: ChipProgram, inputs: Mapping[str, NDArray[np.int8]], parameters: Mapping[str, Values]) -> None:
         """What an epoch needs beside what the one before left in the P banks."""
-        self.x[...] = _GARBAGE
+        before, self.x = self.x, np.full_like(self.x, _GARBAGE)
+        for item in program.resident:
+            there = slice(item.place.base, item.place.base + item.region.words)
+            self.x[item.place.bank, there] = before[item.place.bank, there]
         for place, words in x_image(program, inputs):
             self.x[place.bank, place.base : place.base + len(words)] = words
         for place, words in w_image(program, parameters):

@@ -97,7 +97,7 @@ class ChipProgram:
     """One epoch of a graph compiled for a chip: all of it, or some of its nodes.
 
     ``nodes``: indices of those that it computes. ``carried``: accumulators of earlier epochs that are in the P banks when it
-    begins; before the first one, the last word of every P bank is 0.
+    begins; before the first one, the last word of every P bank is 0. ``resident``: inputs that an earlier epoch left in X banks.
 
     ``loads``, ``streams``: one array per field of the job layouts and ``pod``; ``posts``: likewise, and ``bank``; each sorted by
     pod (bank) and start. ``node_of_stream``, ``node_of_post``: index into ``graph.nodes``.
@@ -119,6 +119,7 @@ class ChipProgram:
     used: dict[str, int]
     nodes: tuple[int, ...] = ()
     carried: tuple[Accumulated, ...] = ()
+    resident: tuple[HostUnit, ...] = ()
 
     @property
     def words_streamed(self) -> NDArray[np.int64]:

@@ -53,6 +53,8 @@ class _Cutter:
         self.storage = Storage(config)
         self.carried: dict[str, Producer] = {}
         self.left = tuple(range(len(graph.nodes)))
+        self.before: Epoch | None = None
+        """The last epoch, if inputs that it left in X banks are read again."""
 
     def run(self) -> tuple[ChipProgram, ...]:
         programs = []
@@ -60,7 +62,8 @@ class _Cutter:
             epoch, program = self._longest()
             programs.append(program)
             self.left = tuple(index for index in self.left if index not in program.nodes)
-            self.storage = epoch.storage.next_epoch()
+            self.before = epoch if self._inputs_again(epoch) else None
+            self.storage = epoch.storage.next_epoch(inputs=self.before is not None)
             self.carried = self._kept(epoch)
         return tuple(programs)
 
@@ -87,6 +90,7 @@ class _Cutter:
                 return epoch, epoch.run(alone, self._show)
             except EpochFullError:
                 continue
+        self.before = None
         self.storage = self.storage.restarted()
         epoch = self._begin(1.0, whole=True)
         return epoch, epoch.run(alone, self._show)
@@ -94,13 +98,19 @@ class _Cutter:
     def _begin(self, share: float, whole: bool = False) -> Epoch:
         storage = self.storage.limited(share)
         return Epoch(
-            self.graph, self.config, self.tables, self.partition, self.lowerings, storage, self.carried, share, whole=whole
+            self.graph, self.config, self.tables, self.partition, self.lowerings, storage, self.carried, share, whole, self.before
         )
 
     def _show(self, done: int, _: int) -> None:
         if self.progress:
             total = len(self.graph.nodes)
             self.progress(total - len(self.left) + done, total)
+
+    def _inputs_again(self, epoch: Epoch) -> bool:
+        """Whether nodes that are left read what is in the X banks."""
+        there = {source for sources, *_ in epoch.gangs.resident for source in sources}
+        nodes = (self.graph.nodes[index] for index in self.left)
+        return any(source in there for node in nodes for operand in node.operands for source in operand.sources)
 
     def _kept(self, epoch: Epoch) -> dict[str, Producer]:
         """Producers for the next epoch; what no node that is left reads gives its words back."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -147,7 +148,15 @@ class _Gang:
 class Gangs:
     """All that gangs have been given: time of pods, words of W and X banks, jobs."""
 
-    def __init__(self, graph: Graph, config: ChipConfig, storage: Storage, book: Jobbook, copies: Copies):
+    def __init__(
+        self,
+        graph: Graph,
+        config: ChipConfig,
+        storage: Storage,
+        book: Jobbook,
+        copies: Copies,
+        resident: MappingType[tuple, tuple[HostUnit, ...]] | None = None,
+    ):
         self.graph, self.config, self.storage, self.book, self.copies = graph, config, storage, book, copies
         self.free: NDArray[np.int64] = np.zeros(config.pods, np.int64)
         """Per pod, the first cycle in which it may stream."""
@@ -156,7 +165,8 @@ class Gangs:
         self.weights: list[WeightTile] = []
         self.host_units: list[HostUnit] = []
         self._weight_places: dict[tuple[int, int, int, int, int], Place] = {}
-        self._host_places: dict[tuple, list[Place]] = {}
+        self.resident = dict(resident or {})
+        """Inputs that are in X banks, by what they are."""
         self._to_bank = config.write_latency + config.network_latency
 
     def place(self, plan: Plan, mapping: Mapping, producer: Producer, number: int, patch: Box, tiles: range, base: int) -> None:
@@ -181,7 +191,7 @@ class Gangs:
 
     def host_banks(self, plan: Plan, operand: int, unit: int, region: Region) -> list[int]:
         """Banks into which the host puts a unit over a region."""
-        return [place.bank for place in self._host_places.get(self._host_key(plan, operand, unit, region), ())]
+        return [item.place.bank for item in self.resident.get(self._host_key(plan, operand, unit, region), ())]
 
     def _plan_steps(self, gang: _Gang, patch: Box) -> None:
         plan, mapping, tiles = gang.plan, gang.mapping, gang.tiles
@@ -301,17 +311,23 @@ class Gangs:
         if not all(source in self.graph.inputs for source in operand.sources):
             unit = plan.lowering.operands[number].units[unit_number]
             return _Source(reference, region, *self.copies.fetch(plan.node, operand, unit, region, banks))
-        known = self._host_places.setdefault(self._host_key(plan, number, unit_number, region), [])
-        for place in known:
-            if place.bank in banks:
-                return _Source(reference, region, place, 0)
-        known.append(self.storage.place("x", banks, region.words, plan.node))
-        self.host_units.append(HostUnit(plan.index, number, unit_number, region, known[-1]))
-        return _Source(reference, region, known[-1], 0)
+        key = self._host_key(plan, number, unit_number, region)
+        known = self.resident.get(key, ())
+        for item in known:
+            if item.place.bank in banks:
+                return _Source(reference, region, item.place, 0)
+        place = self.storage.place("input", banks, region.words, plan.node)
+        self.host_units.append(HostUnit(plan.index, number, unit_number, region, place))
+        self.resident[key] = (*known, self.host_units[-1])
+        return _Source(reference, region, place, 0)
 
     @staticmethod
-    def _host_key(plan: Plan, operand: int, unit: int, region: Region) -> tuple:
-        return plan.index, operand, unit, region
+    def _host_key(plan: Plan, number: int, unit_number: int, region: Region) -> tuple:
+        """All that the words of a unit over a region depend on: nodes that read the same share them."""
+        operand, unit = plan.node.operands[number], plan.lowering.operands[number].units[unit_number]
+        layer, packing = operand.layer, (unit.channel.tobytes(), unit.dh.tobytes(), unit.dw.tobytes())
+        what = (operand.sources, operand.channels, operand.pad_value, layer.height, layer.width, layer.padding)
+        return (*what, packing, region)
 
     def _weights(self, plan: Plan, reference: Reference, tile: int, pod: int) -> tuple[int, Place]:
         """Rows of a weight tile and where they lie in the W bank of the pod."""

@@ -135,6 +135,7 @@ class Jobbook:
         used: dict[str, int],
         nodes: tuple[int, ...],
         carried: tuple[Accumulated, ...],
+        resident: tuple[HostUnit, ...],
     ) -> ChipProgram:
         for name, counts in self._counts.items():
             self._check_store(name, int(np.argmax(counts)))
@@ -158,6 +159,7 @@ class Jobbook:
             used,
             nodes,
             carried,
+            resident,
         )
 
     def _check_length(self, loads: Jobs, streams: Jobs, posts: Jobs) -> None:

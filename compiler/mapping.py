@@ -77,7 +77,8 @@ class Work:
     activations all tiles share, and that are its own. ``units``: units of activations that are sent to it; ``held``: that it
     keeps in X banks. ``ready``: per output row and column, when its inputs are there. ``windowed``: windows are reduced.
     ``reads``: words of P banks per word sent. ``fresh``: the share of its inputs that a mapping does not find where it needs them.
-    ``job_cost``, ``tile_cost``: cycles in which the memory brings a stream with its load, and a weight tile; 0 if they are there.
+    ``job_cost``, ``tile_cost``, ``input_cost``: cycles in which the memory brings a stream with its load, a weight tile, and a word
+    of activations; 0 for what does not come from there.
     """
 
     shape: tuple[int, int, int]
@@ -92,6 +93,7 @@ class Work:
     fresh: Callable[[Mapping], float] = lambda _: 1.0
     job_cost: float = 0.0
     tile_cost: float = 0.0
+    input_cost: float = 0.0
 
 
 def patch_sizes(shape: tuple[int, int, int], limit: int, partition: int | None, streamed: Words) -> Iterator[tuple[int, int, int]]:
@@ -202,6 +204,7 @@ def choose(
                     holders = min(len(patches), blocks) if near or rounds == 1 else max(1, min(len(patches), blocks // rounds))
                     cost += work.job_cost * jobs + work.tile_cost * work.tiles * steps * holders
                     stored = -(-work.held // split) * area * split * len(patches) * copies / pods
+                    cost += work.input_cost * stored * pods * work.fresh(mapping)
                     tiles = rounds if near else min(rounds, -(-len(patches) * rounds // blocks))
                     wanted = ((stored, room[0]), (per_part * rows * tiles, room[1]))
                     excess = sum(max(0.0, taken - _FILL * left) for taken, left in wanted)

@@ -29,7 +29,7 @@ def zero_word(config: ChipConfig) -> int:
 class Storage:
     """Within an epoch, nothing that was placed is overwritten by something else. Between epochs,
 
-    - X banks are empty;
+    - X banks are empty but for inputs of the graph, which lie at their end, if they are kept;
     - W banks and parameter sets are rings: an epoch goes on where the one before ended, so that the next one's words can be
       loaded while this one's are in use, as long as both fit;
     - P banks keep what later epochs read; `release` gives the rest back.
@@ -40,7 +40,7 @@ class Storage:
         assert post is not None
         self.depths = {"x": memory.x_words, "w": memory.w_words, "p": zero_word(config), "set": post.parameter_sets}
         self.limits = dict(self.depths)
-        self.filled = {kind: [0] * memory.banks for kind in self.depths}
+        self.filled = {kind: [0] * memory.banks for kind in (*self.depths, "input")}
         self.starts = {kind: [0] * memory.banks for kind in ("w", "set")}
         """Where the epoch began in the rings."""
         self._free = [[(0, self.depths["p"])] for _ in range(memory.banks)]
@@ -53,15 +53,18 @@ class Storage:
         return copied
 
     def restarted(self) -> Storage:
-        """A copy whose rings begin at word 0: no words are skipped before the end of a bank but those that no piece fits into."""
+        """A copy without inputs, whose rings begin at word 0: words are skipped only where no piece fits."""
         copied = copy.deepcopy(self)
         for starts in copied.starts.values():
             starts[:] = [0] * len(starts)
+        copied.filled["input"] = [0] * len(copied.filled["input"])
         return copied
 
-    def next_epoch(self) -> Storage:
-        """What the epoch after this one finds."""
+    def next_epoch(self, *, inputs: bool = False) -> Storage:
+        """What the epoch after this one finds, with or without the inputs that are there."""
         after = copy.deepcopy(self)
+        if not inputs:
+            after.filled["input"] = [0] * len(after.filled["input"])
         for kind, starts in after.starts.items():
             filled = zip(starts, self.filled[kind], strict=True)
             after.starts[kind] = [(start + used) % self.depths[kind] for start, used in filled]
@@ -71,10 +74,15 @@ class Storage:
 
     def place(self, kind: str, banks: Sequence[int], words: int, node: Node) -> Place:
         """``words`` words in the emptiest of ``banks``; raises `EpochFullError` if they do not fit."""
-        filled = self.filled[kind]
+        filled = self._filled("x" if kind == "input" else kind)
         bank = banks[0] if len(banks) == 1 else min(banks, key=filled.__getitem__)
         if kind == "p":
             return Place(bank, self._take(bank, words, node))
+        if kind in ("x", "input"):
+            if filled[bank] + words > self.limits["x"]:
+                self._refuse("x", bank, words, filled[bank] + words - self.limits["x"], node)
+            self.filled[kind][bank] += words
+            return Place(bank, self.filled["x"][bank] - words if kind == "x" else self.depths["x"] - self.filled["input"][bank])
         base = filled[bank]
         if kind in self.starts:
             # Words of one piece do not go around the end of the bank.
@@ -125,9 +133,14 @@ class Storage:
 
     def room(self, kind: str) -> float:
         """Words that are left in a bank, on average."""
-        return self.limits[kind] - float(np.mean(self.filled[kind]))
+        return self.limits[kind] - float(np.mean(self._filled(kind)))
+
+    def _filled(self, kind: str) -> list[int]:
+        if kind != "x":
+            return self.filled[kind]
+        return [a + b for a, b in zip(self.filled["x"], self.filled["input"], strict=True)]
 
     def used(self) -> dict[str, int]:
         """Words of the fullest bank, and of all banks, of each kind."""
-        most = {f"{kind}_words": int(np.max(self.filled[kind])) for kind in ("x", "w", "p")}
-        return most | {f"{kind}_words_total": int(np.sum(self.filled[kind])) for kind in ("x", "w", "p")}
+        most = {f"{kind}_words": int(np.max(self._filled(kind))) for kind in ("x", "w", "p")}
+        return most | {f"{kind}_words_total": int(np.sum(self._filled(kind))) for kind in ("x", "w", "p")}

@@ -37,8 +37,8 @@ class Prediction:
     """``cycles``: from start to done. ``counters``: of the device by name; ``nodes``: by name, one value per node.
 
     ``hbm_cycles``: that the beats of the busiest manager take at the memory's bandwidth. ``timeline``: per epoch, its nodes, the
-    cycle in which loading for it begins (when that for the epoch before is complete) and ends, its first and last cycle, its own
-    cycles, cycles waited for words after the epoch before, and bytes loaded.
+    cycle in which loading for it may begin (when that for the epoch before is complete; without prefetch, when that epoch is
+    over too) and ends, its first and last cycle, its own cycles, cycles waited for words after the epoch before, and bytes loaded.
     """
 
     cycles: int
@@ -98,7 +98,7 @@ def predict_accelerator(compiled: Compiled, timing: HbmTiming, *, prefetch: bool
         timeline.append(
             {
                 "nodes": [program.node(index).name for index in program.nodes],
-                "load_begins": before,
+                "load_begins": before if prefetch else max(before, ended),
                 "loaded": times.loaded,
                 "begins": times.begins,
                 "ends": times.ends,
@@ -119,24 +119,26 @@ def _descriptors(ring: Ring) -> list[Descriptor]:
 
 
 def _moved(image: MemoryImage) -> Iterator[tuple[int, Ring, NDArray[np.int64]]]:
-    """Manager, ring, and the bytes that each of its descriptors moves, with its own."""
+    """Manager, ring, and the bytes that each of its descriptors moves."""
     strides = {int(select): memory_stride(image.config, select) for select in HostSelect if select <= HostSelect.TABLE}
     for rings in (image.demand, image.prefetch):
         for m, ring in enumerate(rings):
             fields = ring.fields
             words = fields["n0"] * fields["n1"] * fields["n2"]
             stride = np.array([strides[select] for select in fields["select"].tolist()], np.int64)
-            yield m, ring, words * stride * (fields["kind"] != DescriptorKind.NOP) + DESCRIPTOR_BYTES
+            yield m, ring, words * stride * (fields["kind"] != DescriptorKind.NOP)
 
 
 def _bytes_by_tag(image: MemoryImage) -> NDArray[np.int64]:
+    """Bytes that are loaded, descriptors included."""
     total = np.zeros(image.epochs + 1, np.int64)
     for _, ring, moved in _moved(image):
-        np.add.at(total, ring.fields["tag"], moved)
+        loads = ring.fields["kind"] == DescriptorKind.LOAD
+        np.add.at(total, ring.fields["tag"], moved * loads + DESCRIPTOR_BYTES)
     return total
 
 
 def _beats(image: MemoryImage, manager: int) -> int:
     """Beats of a manager's data bus; what the compiler placed begins at a beat."""
     beat = image.config.host_bits // 8
-    return int(sum((-(-moved // beat)).sum() for m, _, moved in _moved(image) if m == manager))
+    return int(sum((-(-moved // beat) + DESCRIPTOR_BYTES // beat).sum() for m, _, moved in _moved(image) if m == manager))

@@ -127,9 +127,8 @@ def run_on_device(
                     device.load(each.image)
                     loaded = each
                 prediction = predictions[_key(job)]
-                row, outputs = _run(
-                    device, job, each, prediction, prefetch, cap, _progress(progress, number, len(jobs), prediction)
-                )
+                show = _progress(progress, number, len(jobs), prediction)
+                row, outputs = _run(device, job, each, prediction, timing, prefetch, cap, show)
                 rows.append(row)
                 found.append(outputs)
                 if row["verdict"] != "pass":

@@ -77,7 +77,7 @@ def memory_timing(text: str | None) -> HbmTiming:
     changes: dict[str, Any] = {}
     for part in text.split(",") if text else []:
         name, _, value = part.partition("=")
-        if name not in names or not value.isdigit():
+        if name not in names or not value.isdecimal():
             raise typer.BadParameter(f"{part!r} is not NAME=NUMBER with a name of {', '.join(names)}", param_hint="--memory")
         changes[name] = int(value)
     try:

@@ -30,6 +30,7 @@ from .reports import (
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
 errors = Console(stderr=True)
+_PIPED_WIDTH = 200
 
 WORKLOAD_HELP = f"{GEMM_FORM}, {CONV_FORM}, a network (resnet50_224), NETWORK/LAYER, or a CSV file of layer,M,K,N"
 Config = Annotated[str, typer.Option("--config", help="A preset, or a TOML file.")]
@@ -52,7 +53,9 @@ Host = Annotated[
 Prefetch = Annotated[
     bool, typer.Option("--prefetch/--no-prefetch", help="axi: load words while earlier epochs run, or when their epoch is next.")
 ]
-Cap = Annotated[int, typer.Option(min=0, help="axi: words that a manager may have prefetched at a time; 0: no limit.")]
+Cap = Annotated[
+    int, typer.Option(min=0, max=2**32 - 1, help="axi: words that a manager may have prefetched at a time; 0: no limit.")
+]
 Memory = Annotated[str | None, typer.Option(help="axi: NAME=NUMBER,... of the memory model, as latency=200,beat_sixteenths=32.")]
 Plot = Annotated[Path | None, typer.Option("--plot", help="Draw the activity over time (.svg, .png or .pdf).")]
 
@@ -85,7 +88,8 @@ def _finish(report: dict[str, Any], target: Path | None, show: Any) -> None:
     if target == Path("-"):
         sys.stdout.write(json.dumps(report, indent=1) + "\n")
         return
-    show(Console(markup=False), report)
+    # Where nobody's screen ends, no column is folded.
+    show(Console(markup=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH), report)
     if target:
         target.write_text(json.dumps(report, indent=1) + "\n")
 
@@ -175,7 +179,7 @@ def run(
         if report["verdict"] != "pass":
             raise typer.Exit(1)
         return
-    _refuse_chip_options(per_layer, partition, host, memory)
+    _refuse_chip_options(per_layer, partition, host, prefetch, cap, memory)
     layers = load_workload(workload)
     _check_plot(plot, layers)
     _make_folders(waves, plot, json_file)
@@ -214,7 +218,7 @@ def model(
             report, show = model_chip(workload, chosen, options, progress=progress)
         _finish({"workload": workload, **report}, json_file, show)
         return
-    _refuse_chip_options(per_layer, partition, host, memory)
+    _refuse_chip_options(per_layer, partition, host, prefetch, cap, memory)
     layers = load_workload(workload)
     _check_plot(plot, layers)
     with Progress() as progress:
@@ -223,8 +227,11 @@ def model(
     _finish({"workload": workload, **report}, json_file, print_model)
 
 
-def _refuse_chip_options(per_layer: bool, partition: int | None, host: str | None, memory: str | None) -> None:
-    given_options = {"--per-layer": per_layer, "--partition": partition is not None, "--host": host, "--memory": memory}
+def _refuse_chip_options(
+    per_layer: bool, partition: int | None, host: str | None, prefetch: bool, cap: int, memory: str | None
+) -> None:
+    given_options = {"--per-layer": per_layer, "--partition": partition is not None, "--host": host}
+    given_options |= {"--no-prefetch": not prefetch, "--cap": cap > 0, "--memory": memory}
     for name, given in given_options.items():
         if given:
             raise typer.BadParameter("is for chips of several pods", param_hint=name)

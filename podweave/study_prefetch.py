@@ -31,7 +31,7 @@ _COLUMNS = (
     "memory",
     "on/bound",
     "off/bound",
-    "buses busy",
+    "memory used",
 )
 
 

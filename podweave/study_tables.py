@@ -114,8 +114,8 @@ def print_study(console: Console, report: dict[str, Any]) -> None:
         console.print(f"\n{one['title']}", highlight=False)
         made = text_table("", one["columns"], [[_text(cell) for cell in row] for row in one["rows"]])
         # A line that is too long for the terminal is wrapped by it: no column may be folded or dropped, least of all in a file.
-        wanted = console.measure(made, options=console.options.update(width=1000)).maximum
-        console.print(made, width=max(console.width, wanted), crop=False)
+        made.width = console.measure(made, options=console.options.update(width=1000)).maximum
+        console.print(made, crop=False)
         for note in one["notes"]:
             console.print(f"  {note}", highlight=False, soft_wrap=True)
     refused = [point for point in report["points"] if "refused" in point["figures"]]

@@ -57,7 +57,8 @@ class AcceleratorBench:
             {"design.v": alter(verilog) if alter else verilog, "manager_ports.sv": _manager_ports(sidecar), **sources},
             top=_HARNESS,
             public_inputs=["clk", "rst", "go"],
-            control=control + public_arrays(sidecar),
+            # One class for all channels, as for all blocks of the design that repeat.
+            control=control + public_arrays(sidecar) + 'no_inline -module "hbm_channel"\n',
             parameters={
                 "MANAGERS": config.managers,
                 "DATA_BITS": config.dma.data_width,

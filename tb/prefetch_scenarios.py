@@ -206,6 +206,7 @@ def check_run(config: ChipConfig, found: Rings, recording: Recording) -> list[De
     left = beats_left(config, [d for d in served if d.kind == DescriptorKind.LOAD])
     check_buffer(rows, config.dma.buffer_beats, left, [(base, base + RING_BYTES) for base in (0, RING_BYTES)])
     _check_completion(config, found, recording, served)
+    _check_quiet(rows)
     return served
 
 
@@ -218,6 +219,22 @@ def _check_completion(config: ChipConfig, found: Rings, recording: Recording, se
         for descriptor, cycle in zip(served, cycles, strict=True):
             if any(descriptor is one for one in ring) and (counts[1 : cycle + config.host_levels + 2] > descriptor.tag).any():
                 raise PrefetchMismatchError(f"tag {descriptor.tag} of the {name} ring was complete too early")
+
+
+def _check_quiet(rows: NDArray) -> None:
+    """Once it is quiet, nothing happens before an input changes."""
+    changed = (np.diff(rows["epochs_done"], prepend=0) != 0) | (np.diff(rows["gap"], prepend=0) != 0) | (rows["start"] == 1)
+    stretch = np.cumsum(changed)
+    busy = np.any([rows[name] == 1 for name in ("arvalid", "rvalid", "awvalid", "wvalid", "bvalid", "host_valid")], axis=0)
+    for name in ("demand_complete", "prefetch_complete", "error"):
+        busy |= np.diff(rows[name], prepend=rows[name][:1]) != 0
+    # Quiet tells of the cycle before.
+    quiet = (rows["quiet"] == 1) & np.concatenate([[False], stretch[1:] == stretch[:-1]])
+    first = np.full(int(stretch[-1]) + 1, len(rows))
+    np.minimum.at(first, stretch[quiet], np.flatnonzero(quiet))
+    late = busy & (np.arange(len(rows)) > first[stretch])
+    if late.any():
+        raise PrefetchMismatchError(f"cycle {int(np.argmax(late))}: something happens although it was quiet")
 
 
 def run_rings(

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .hbm import HbmChannel
-from .prefetch import CLASSES, STALLS, EngineModel, Inputs
-from .prefetch_words import Descriptor, EngineGeometry
+from .prefetch import CLASSES, STALLS, EngineModel, Events
+from .prefetch_words import Descriptor, EngineGeometry, Inputs
 
 ENGINE_START = 2
 """The engines start in the cycle after the acceptance of the start; they count from the cycle after that."""
@@ -38,11 +38,15 @@ class EpochTimes:
 
 @dataclass
 class RunFigures:
-    """``cycles``: of the run, from the cycle after the acceptance of the start on. ``counters``: by name of the registers."""
+    """``cycles``: of the run, from the cycle after the acceptance of the start on. ``counters``: by name of the registers.
+
+    ``engines``: what each engine did, in its own cycles.
+    """
 
     cycles: int
     epochs: list[EpochTimes] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
+    engines: list[Events] = field(default_factory=list)
 
 
 def predict_run(
@@ -97,6 +101,7 @@ def predict_run(
         counters[f"STALL_{name.upper()}"] = sum(engine.events.stalls[name] for engine in engines)
     counters["PREFETCH_UNUSED"] = 0
     figures.counters = counters
+    figures.engines = [engine.events for engine in engines]
     return figures
 
 

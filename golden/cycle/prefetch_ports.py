@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .hbm import Piece
 from .ports import PortTrace, held
 from .prefetch import STALLS, EngineModel
 from .prefetch_delivery import Burst, Item
@@ -25,9 +26,9 @@ class EnginePorts:
     """
 
     def __init__(self, model: EngineModel, *, cycles: int, lead: int, memory: NDArray[np.uint8], chip: ChipWords):
-        assert model.log is not None
+        assert model.agenda.log is not None
         self.model, self.cycles, self.lead, self.memory, self.chip = model, cycles, lead, memory, chip
-        self.log: dict[str, list[Any]] = model.log
+        self.log: dict[str, list[Any]] = model.agenda.log
         self.beat = model.geometry.beat_bytes
         self.stopped = model.stopped_at + lead if model.stopped_at is not None else 1 << 62
         self._move()
@@ -37,7 +38,9 @@ class EnginePorts:
         self.r: list[tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64], int]] = []
         self.host: list[dict[str, NDArray[np.int64]]] = []
         self.w: list[dict[str, NDArray[np.int64]]] = []
-        order: list[tuple[int, int, Any]] = [(entry[1], 0, entry) for entry in self.log.get("ar", [])]
+        order: list[tuple[int, int, Any]] = [
+            (accepted, 0, entry) for (_, accepted, *_), entry in zip(self.log.get("ar", []), self.log.get("r", []), strict=True)
+        ]
         order += [(store.item.begin, 1, store) for (store,) in self.log.get("stores", [])]
         order += [(item.begin, 2, item) for (item,) in self.log.get("items", []) if item.descriptor.kind == LOAD]
         for _, what, entry in sorted(order, key=lambda each: each[:2]):
@@ -48,7 +51,7 @@ class EnginePorts:
             else:
                 self._load(entry)
 
-    def _read(self, begin: int, accepted: int, address: int, beats: int, what: Any, pieces: Any) -> None:
+    def _read(self, address: int, beats: int, what: Any, pieces: list[Piece]) -> None:
         channel = self.model.channel
         times = np.array([channel.beat_cycle(pieces, i) for i in range(beats)], np.int64)
         data = self.memory[address : address + beats * self.beat].reshape(beats, self.beat).copy()
@@ -155,21 +158,24 @@ class EnginePorts:
 
     def _address(self, name: str) -> dict[str, PortTrace]:
         entries = self.log.get(name, [])
-        bursts = [(e[0], e[1], e[2], e[3]) if name == "ar" else (e[0], e[1], e[2].address, e[2].beats) for e in entries]
-        waiting = self.model.waiting(name)
-        if waiting:
-            bursts.append((waiting[0], self.cycles, waiting[1], waiting[2]))
-        begin = np.array([b[0] for b in bursts], np.int64) + self.lead
-        end = np.array([b[1] for b in bursts], np.int64) + self.lead
-        columns = {"addr": np.array([b[2] for b in bursts], np.int64), "len": np.array([b[3] - 1 for b in bursts], np.int64)}
-        traces = self._held(begin, columns)
+        bursts = [entry[:4] for entry in entries]
+        issuer = self.model.issuer
+        if name == "ar" and issuer.ar:
+            begin, address, beats, _ = issuer.ar
+            bursts.append((begin, self.cycles, address, beats))
+        if name == "aw" and issuer.aw:
+            begin, burst = issuer.aw
+            bursts.append((begin, self.cycles, burst.address, burst.beats))
+        shown, end, addresses, beats_of = (np.array([b[i] for b in bursts], np.int64) for i in range(4))
+        shown, end = shown + self.lead, end + self.lead
+        traces = self._held(shown, {"addr": addresses, "len": beats_of - 1})
         # A channel is ready while the queue of its memory has room.
         channel = self.model.channel
         accepted = end[: len(entries)]
         left = self._left(name, accepted)
         ready = self._level(accepted, left) < channel.timing.queue
         return {
-            f"m_axi_{name}valid": self._during(begin, end),
+            f"m_axi_{name}valid": self._during(shown, end),
             f"m_axi_{name}ready": certain(ready),
             **{f"m_axi_{name}{field}": trace for field, trace in traces.items()},
         }

@@ -43,8 +43,8 @@ class StoreModel:
         """Beats of bursts that were issued."""
         self.accepted: list[int] = []
         """Cycle in which W accepts each beat."""
-        # Bursts whose beats are not all known to be accepted: beats, first cycle in which they may be popped.
-        self.issued: deque[tuple[int, int]] = deque()
+        # Bursts whose beats are not all known to be accepted, and the first cycles in which they may be popped.
+        self.issued: deque[tuple[int, Burst]] = deque()
         self.addressed: deque[int] = deque()
         self.all_bursts: list[Burst] = []
         self._push()
@@ -76,31 +76,31 @@ class StoreModel:
     def issue(self, cycle: int, burst: Burst) -> None:
         self.claimed += burst.beats
         self.all_bursts.append(burst)
-        self.issued.append((burst.beats, cycle + 2))
+        self.issued.append((cycle + 2, burst))
         if len(self.issued) == 1:
             self._pop_first()
 
     def _pop_first(self) -> None:
         """The first beat of a burst leaves the buffer when W is free, whether its address was accepted or not."""
         after = self.accepted[-1] if self.accepted else 0
-        self.pop_times.append(max(self.issued[0][1], after))
+        self.pop_times.append(max(self.issued[0][0], after))
         self._push()
 
     def address_accepted(self, cycle: int) -> None:
         self.addressed.append(cycle)
 
-    def send(self) -> int | None:
-        """The cycle in which W accepts the last beat of the next burst, once its address is; to be called until None."""
+    def send(self) -> tuple[int, Burst] | None:
+        """The next burst, once its address is accepted, and the cycle in which W accepts its last beat; to be called until None."""
         if not self.issued or not self.addressed:
             return None
-        beats, _ = self.issued.popleft()
+        _, burst = self.issued.popleft()
         first = max(self.pop_times[-1] + 1, self.addressed.popleft() + 1)
-        self.accepted += range(first, first + beats)
-        self.pop_times += range(first, first + beats - 1)
+        self.accepted += range(first, first + burst.beats)
+        self.pop_times += range(first, first + burst.beats - 1)
         self._push()
         if self.issued:
             self._pop_first()
-        return first + beats - 1
+        return first + burst.beats - 1, burst
 
     def ends_before(self, cycle: int) -> list[int]:
         """Last cycles in which something is on its way from or to the load port, if no step is made from ``cycle`` on."""

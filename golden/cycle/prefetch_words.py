@@ -106,6 +106,22 @@ class EngineGeometry:
         return min(self.max_burst, PAGE // self.beat_bytes)
 
 
+@dataclass
+class Inputs:
+    """Of an engine, from some cycle on. ``base``, ``tail``: of the demand and the prefetch ring."""
+
+    base: tuple[int, int]
+    memory_bytes: int
+    tail: tuple[int, int] = (0, 0)
+    enable: bool = True
+    cap: int = 0
+    epochs_done: int = 0
+    gap: bool = True
+    stop: bool = False
+    cancel: int | None = None
+    """Tag that is cancelled in this one cycle."""
+
+
 class DescriptorCheck:
     """Codes of descriptors, in the order in which they were fetched; remembers for each ring what came before."""
 

@@ -346,6 +346,27 @@ def test_what_does_not_fit_is_refused(graph: Graph, changes: dict[str, int], sen
     assert re.fullmatch(sentence, str(caught.value)), str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "unit"), [("load", "loads", "pod"), ("stream", "streams", "pod"), ("post", "posts", "bank")]
+)
+def test_stores_may_be_full(name: str, kind: str, unit: str) -> None:
+    """As many jobs as there are in the fullest store are enough, and one less is one too few."""
+    graph = chain((1, 8, 8, 16), 16, 16, **SAME)
+    most = int(np.bincount(getattr(compile_graph(graph, chip(2, 4, 4)), kind)[unit]).max())
+    compile_graph(graph, chip(2, 4, 4, **{f"{name}_jobs": most}))
+    sentence = rf"^the program has {most} jobs for the store of unit \d, 1 more than {name}_jobs \({most - 1}\)$"
+    with pytest.raises(WorkloadError, match=sentence):
+        compile_graph(graph, chip(2, 4, 4, **{f"{name}_jobs": most - 1}))
+
+
+def test_patches_leave_the_zero_word_alone() -> None:
+    """128 positions are one word more than banks of 128 words hold beside it: there are two patches, not one."""
+    graph = chain((1, 8, 16, 4), 4)
+    for p_words, patches in ((129, 1), (128, 2)):
+        program = run_case(Case(graph, chip(2, 4, 4, p_words=p_words), 0, 5))
+        assert len(program.accumulated) == patches
+
+
 def test_window_beyond_its_field_is_refused() -> None:
     first = Node("first", (Operand(("in",), conv("first", (1, 66, 2, 3), 3)),))
     pool = Node(

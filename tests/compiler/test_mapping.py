@@ -132,3 +132,21 @@ def test_many_positions_are_spread_and_few_split_k() -> None:
 def test_the_same_mapping_every_time() -> None:
     node = work((2, 9, 7))
     assert chosen(node, 8) == chosen(node, 8)
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 16), (4, 7, 7), (1, 1, 64)])
+def test_time_of_the_memory(shape: tuple[int, int, int]) -> None:
+    """If the memory takes long for jobs, there are fewer; if it takes long for weight tiles, fewer pods hold each of them."""
+
+    def jobs(mapping: Mapping) -> int:
+        """Streams: each part of K emits its last step to all parts in turn."""
+        return len(mapping.patches) * 4 * (18 + mapping.split * (mapping.split - 1))
+
+    node = work(shape)
+    usual = chosen(node, 16)
+    assert chosen(dataclasses.replace(node, job_cost=0.0, tile_cost=0.0), 16) == usual
+    slow = chosen(dataclasses.replace(node, job_cost=1000.0), 16)
+    assert jobs(slow) < jobs(usual)
+    assert len(slow.patches) == min(len(Patches.of(shape, size)) for size in patch_sizes(shape, 256, None, streamed))  # type: ignore[arg-type]
+    heavy = chosen(dataclasses.replace(node, tile_cost=1000.0), 16)
+    assert len(heavy.patches) < len(usual.patches) or heavy.near or heavy.block > usual.block

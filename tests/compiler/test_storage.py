@@ -259,10 +259,29 @@ def test_copies_are_of_their_own() -> None:
         for kind in ("x", "w", "p", "set"):
             other.place(kind, (0,), 3, NODE)
         other.release(kept, 4)
-        assert storage.filled == {"x": [0, 0], "w": [0, 0], "p": [4, 0], "set": [0, 0]}
+        assert [storage.filled[kind] for kind in ("x", "w", "p", "set")] == [[0, 0], [0, 0], [4, 0], [0, 0]]
         assert storage.starts == {"w": [0, 0], "set": [0, 0]}
     assert storage.place("p", (0,), 12, NODE).base == 4
     assert storage.limits["w"] == 24
+
+
+def test_inputs_lie_at_the_end_of_x_banks() -> None:
+    """They take words from the other end, and stay there for the next epoch if it is to find them."""
+    storage = Storage(chip())
+    assert [storage.place("input", (0,), words, NODE).base for words in (4, 3)] == [16, 13]
+    assert [storage.place("x", (0,), words, NODE).base for words in (5, 6)] == [0, 5]
+    for kind in ("x", "input"):
+        assert message(storage, kind, (0,), 3) == "n: X bank 0 is full: 3 words more are 1 more than x_words (20)"
+    # The emptiest bank is the one that has the fewest of both.
+    assert storage.place("x", (0, 1), 1, NODE).bank == 1
+    assert storage.used()["x_words"] == 18
+    assert storage.used()["x_words_total"] == 19
+    assert storage.room("x") == 20 - 19 / 2
+    kept, gone = storage.next_epoch(inputs=True), storage.next_epoch()
+    assert [after.place("x", (0,), 13, NODE).base for after in (kept, gone)] == [0, 0]
+    assert message(kept, "x", (0,), 1) == "n: X bank 0 is full: 1 words more are 1 more than x_words (20)"
+    assert gone.place("input", (0,), 7, NODE).base == 13
+    assert kept.restarted().place("input", (0,), 7, NODE).base == 13
 
 
 def test_epochs_keep_p_banks_only() -> None:
@@ -270,6 +289,6 @@ def test_epochs_keep_p_banks_only() -> None:
     for kind in ("x", "w", "p", "set"):
         storage.place(kind, (0,), 5, NODE)
     after = storage.next_epoch()
-    assert after.filled == {"x": [0, 0], "w": [0, 0], "p": [5, 0], "set": [0, 0]}
+    assert [after.filled[kind] for kind in ("x", "w", "p", "set")] == [[0, 0], [0, 0], [5, 0], [0, 0]]
     assert after.starts == {"w": [5, 0], "set": [5, 0]}
     assert [after.place(kind, (0,), 1, NODE).base for kind in ("x", "w", "p", "set")] == [0, 5, 5, 5]

@@ -5,8 +5,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +13,13 @@ import pytest
 
 import podweave.runs
 from golden.timing import Span
-from podweave.cli import main
 from rtl.config import load_config, preset_names
 from tb.pod_bench import PodBench
+from tests.podweave.command_line import Cli, assert_refused
 
 ROOT = Path(__file__).resolve().parents[2]
 GEMM = "gemm:5x6x7"
 POD4 = load_config("pod4")
-
-
-@dataclass
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def report(self) -> dict[str, Any]:
-        return json.loads(self.out)
-
-
-Cli = Callable[..., Outcome]
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """The command line in this process."""
-
-    def call(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["podweave", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Outcome(int(ended.value.code or 0), *capsys.readouterr())
-
-    return call
 
 
 def test_presets(cli: Cli) -> None:
@@ -223,16 +194,7 @@ def test_lockstep_failure_names_the_place_and_reports_no_figure(cli: Cli, monkey
 )
 def test_refusals_are_one_sentence_and_exit_code_2(cli: Cli, tmp_path: Path, arguments: list[str], sentence: str) -> None:
     (tmp_path / "bad.toml").write_text(POD4.to_toml().replace("\nrows = 4", "\nrows = 0"))
-    refused = cli(*(argument.format(tmp=tmp_path) for argument in arguments))
-    expected = sentence.format(tmp=tmp_path)
-    assert refused.code == 2
-    assert refused.out == ""
-    assert "Traceback" not in refused.err
-    assert expected in refused.err
-    if expected.startswith("podweave: "):
-        # Behind what was told of the progress.
-        *_, last = refused.err.splitlines()
-        assert last.startswith(expected)
+    assert_refused(cli(*(argument.format(tmp=tmp_path) for argument in arguments)), sentence.format(tmp=tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from compiler.graph import Graph, Node, Operand, Window
 from compiler.layers import Layer, WorkloadError, gemm, parse_workload
-from podweave.graphs import bert, chain, densenet121, inception_v3, load_graph, resnet50
+from podweave.graphs import GRAPH_FORMS, bert, chain, densenet121, feed_forward, inception_v3, load_graph, resnet50
 from podweave.graphs.inference import KERNELS
 from podweave.networks import load_workload
 
@@ -353,21 +353,55 @@ def test_graphs_by_name(tmp_path: Path) -> None:
     assert load_graph("bert_base_10").shape("MLM-Dense") == (1, 1, 10, 768)
 
 
+@pytest.mark.parametrize(("name", "tokens"), [("ffn_24_40", 1), ("ffn_24_40_1", 1), ("ffn_24_40_7", 7)])
+def test_feed_forward(name: str, tokens: int) -> None:
+    graph = load_graph(name)
+    assert graph == feed_forward(24, 40, tokens)
+    assert (graph.name, graph.inputs) == (f"ffn_24_40_{tokens}", {"input": (1, 1, tokens, 24)})
+    assert rows(graph) == [("up", tokens, 24, 40), ("down", tokens, 40, 24)]
+    assert (reads(graph, "up"), reads(graph, "down")) == ([("input",)], [("up",)])
+    assert graph.shape("down") == graph.inputs["input"]
+    assert graph.macs == 2 * 24 * 40 * tokens
+
+
+@pytest.mark.parametrize("form", GRAPH_FORMS)
+def test_every_form_that_is_offered_is_a_network(form: str) -> None:
+    sizes = {"HIDDEN": "6", "INTERMEDIATE": "10", "TOKENS": "5", "SIZE": "299"}
+    whole = re.sub("|".join(sizes), lambda match: sizes[match[0]], form)
+    short, sized = re.sub(r"\[.*\]", "", whole), re.sub(r"[][]", "", whole)
+    graph = load_graph(sized)
+    assert graph.name == sized
+    if form.startswith("bert"):
+        assert graph.inputs["input"][2] == 5
+    if form.startswith(("resnet", "densenet", "inception")):
+        # Without a size, that for which the network was published.
+        usual = 299 if form.startswith("inception") else 224
+        assert load_graph(short) == load_graph(f"{short}_{usual}")
+        assert graph.inputs["input"][1:3] == (299, 299)
+        assert load_graph(short).inputs["input"][1:3] == (usual, usual)
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("resnet51_224", "network 'resnet51_224' is none of resnet50_SIZE, resnet101_SIZE"),
+        ("resnet51_224", "network 'resnet51_224' is none of resnet50[_SIZE], resnet101[_SIZE]"),
         ("densenet50_224", "network 'densenet50_224' is none of"),
         ("bert_huge_100", "network 'bert_huge_100' is none of"),
         ("bert_50_100", "network 'bert_50_100' is none of"),
         ("inception3_299", "network 'inception3_299' is none of"),
-        ("resnet50", "network 'resnet50' is none of"),
+        ("resnet", "network 'resnet' is none of"),
+        ("bert_tiny", "network 'bert_tiny' is none of"),
+        ("ffn_64", "network 'ffn_64' is none of"),
+        ("ffn_1_2_3_4", "network 'ffn_1_2_3_4' is none of"),
         ("", "network '' is none of"),
         ("missing.csv", "workload file 'missing.csv' does not exist"),
         ("resnet50_224/conv9", "network resnet50_224 has no layer 'conv9'"),
         ("resnet50_0", "conv1_conv: height must be at least 1, got 0"),
         ("inception_20", "pool2: the window spans 3 in height, but there are 1 positions"),
         ("bert_tiny_0", "Encoder-1-MultiHeadSelfAttention_K: M must be at least 1, got 0"),
+        ("ffn_0_8", "ffn_0_8_1: hidden must be at least 1, got 0"),
+        ("ffn_8_0_4", "ffn_8_0_4: intermediate must be at least 1, got 0"),
+        ("ffn_8_8_0", "ffn_8_8_0: tokens must be at least 1, got 0"),
     ],
 )
 def test_graphs_that_do_not_exist(name: str, sentence: str) -> None:

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from compiler.program import pack_jobs
 from golden.cycle.hbm import SLVERR, ErrorRange
 from golden.post import post_process
-from rtl.accelerator import Accelerator
 from rtl.config import ChipConfig, DmaConfig, load_config
 from rtl.dma_layouts import DescriptorKind, DmaError, memory_stride, words_of
-from rtl.emit import Emitted, emit, emit_block
+from rtl.emit import emit
 from rtl.layouts import (
     Counter,
     HostSelect,
@@ -35,6 +34,7 @@ from rtl.register_types import ErrorSource, NodeWords, Refusal, Ring
 from rtl.run_control import RESET_CYCLES
 from tb.accelerator_bench import AcceleratorBench
 from tb.chip_task import Readback
+from tb.emission import emitted_design
 from tb.hbm import HbmTiming
 from tests.rtl.accelerator_driver import DONE, Driver
 from tests.rtl.test_chip import WORDS, Exchange
@@ -396,14 +396,9 @@ def test_error_of_a_node_is_read_through_the_load_port() -> None:
         assert_clean_run(driver, 7)
 
 
-@functools.cache
-def emitted(name: str) -> Emitted:
-    return emit(CONFIGS[name])
-
-
 def test_chip_and_engines_are_reset_together() -> None:
-    design = emitted(FAST)
-    _, _, text = design.verilog.partition("\nmodule accelerator(")
+    verilog, *_ = emitted_design(CONFIGS[FAST])
+    _, _, text = verilog.partition("\nmodule accelerator(")
     instances: dict[str, str] = {}
     for part in text.partition("endmodule")[0].split("\n  );"):
         name = next((word for word in ("control control", "chip chip", "engine_0", "engine_1") if f" {word} (" in part), None)
@@ -429,8 +424,8 @@ def test_configurations_without_dma_have_no_accelerator() -> None:
 
 
 def test_ports() -> None:
-    design = emit_block(Accelerator(CONFIGS[FAST]))
-    ports = {port["name"]: (port["direction"], port["width"]) for port in design.sidecar["ports"]}
+    *_, sidecar = emitted_design(CONFIGS[FAST])
+    ports = {port["name"]: (port["direction"], port["width"]) for port in sidecar["ports"]}
     assert ports["irq"] == ("output", 1)
     assert ports["s_axil_awaddr"] == ("input", 12)
     for manager in (0, 1):

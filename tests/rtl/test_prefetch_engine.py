@@ -10,20 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rtl.config import ChipConfig
 from rtl.dma_layouts import DescriptorKind, memory_stride
 from rtl.emit import emit_block
 from rtl.layouts import HostSelect
 from rtl.prefetch_engine import PrefetchEngine
-from tb.axi_checker import ProtocolError, check_buffer, check_protocol
-from tb.prefetch_bench import MEMORY_BYTES, Phase, PrefetchBench, Recording
-from tb.prefetch_expected import Descriptor, beats_left, bus_beats
+from tb.axi_checker import check_protocol
+from tb.prefetch_bench import Phase, PrefetchBench, Recording
+from tb.prefetch_expected import Descriptor, bus_beats
 from tb.prefetch_scenarios import (
     ENGINES,
-    RING_BYTES,
     SINK,
     SOURCE,
-    PrefetchMismatchError,
     Rings,
     check_run,
     limits,
@@ -107,24 +104,21 @@ def test_one_mebibyte_from_an_odd_address() -> None:
 
 
 @pytest.mark.parametrize("width", ENGINES)
-def test_single_bytes_at_every_offset(width: int) -> None:
-    beat = width // 8
+def test_single_bytes_and_stores_at_every_offset(width: int) -> None:
+    """Bytes of a table across the end of a page; stores that write their bytes and no other, whatever the write channels do."""
+    config, beat = ENGINES[width], width // 8
     table = [Descriptor(select=HostSelect.TABLE, address=SOURCE + 4096 - beat + i, base=i, n0=1 + i % 3) for i in range(2 * beat)]
-    run(width, rings([*table, LAST], [LAST]))
-
-
-@pytest.mark.parametrize("width", ENGINES)
-def test_stores_write_their_bytes_and_no_other(width: int) -> None:
-    config, stores, address = ENGINES[width], [], SINK
+    stores, address = [], SINK
     for i, select in enumerate((HostSelect.X, HostSelect.W, HostSelect.P) * 8):
         address = (address + 5000) // 4096 * 4096 - 3 * i
-        found = Descriptor(
-            kind=STORE, select=select, address=address, n0=1 + i % 5, n1=1 + i % 2, base=40, step1=7, stride1=-2 * i - 300
-        )
-        stores.append(replace(found, address=address))
+        shape = {"n0": 1 + i % 5, "n1": 1 + i % 2, "base": 40, "step1": 7, "stride1": -2 * i - 300}
+        stores.append(Descriptor(kind=STORE, select=select, address=address, **shape))
         address += 5 * memory_stride(config, select)
+    bytes_found, stores_found = rings([*table, LAST], [LAST]), rings([*stores, LAST], [LAST])
+    cases = [(bytes_found, bytes_found.scenario())]
     for settings in ({"aw_after_w": 1}, {"stall_w": 128, "stall_aw": 128, "stall_b": 128}):
-        run(width, rings([*stores, LAST], [LAST]), settings=settings)
+        cases.append((stores_found, stores_found.scenario(settings=settings)))
+    run_rings(bench_of(width), cases)
 
 
 def test_expectation_walks_as_the_layout_says() -> None:
@@ -188,14 +182,13 @@ def test_timing() -> None:
 
 def test_no_gap_between_runs_bursts_and_descriptors() -> None:
     """From a memory that never stalls: one burst per cycle, and a beat and a piece in each cycle, at most 3 lost per descriptor."""
-    beat = 64
-    runs = [Descriptor(address=SOURCE, n0=1, n1=20, stride1=5 * beat, step1=1, base=40 * i) for i in range(6)]
-    long = [Descriptor(address=SOURCE + i * 9000 // beat * beat, n0=300, base=400 * i) for i in range(6)]
-    recording = run(512, rings([*runs, LAST], []), settings={"latency": 30})
-    requests = cycles_of(recording, "arvalid")[-6 * 20 :]
+    runs = [Descriptor(address=SOURCE, n0=1, n1=20, stride1=320, step1=1, base=40 * i) for i in range(6)]
+    long = [Descriptor(address=SOURCE + i * 8960, n0=300, base=400 * i) for i in range(6)]
+    cases = [(found, found.scenario(settings={"latency": 30})) for found in (rings([*d, LAST], []) for d in (runs, long))]
+    recordings = run_rings(bench_of(512), cases)
+    requests = cycles_of(recordings[0], "arvalid")[-6 * 20 :]
     assert requests[-1] - requests[0] <= 6 * 20 + 5 * 3
-    for descriptors in (runs, long):
-        recording = run(512, rings([*descriptors, LAST], []), settings={"latency": 30})
+    for descriptors, recording in zip((runs, long), recordings, strict=True):
         beats, total = cycles_of(recording, "rvalid"), sum(bus_beats(ENGINES[512], d) for d in descriptors)
         data = beats[-total:]
         assert data[-1] - data[0] <= total + 5 * 3 + 7
@@ -204,73 +197,52 @@ def test_no_gap_between_runs_bursts_and_descriptors() -> None:
 
 
 def test_demand_goes_first_and_loads_overlap() -> None:
-    found = rings(
-        [Descriptor(address=SOURCE + 5000 * i, n0=64, base=100 * i, last=i == 3) for i in range(4)],
-        [Descriptor(address=SOURCE + 5000 * i, n0=64, base=100 * i, last=i == 3, tag=0, unit=1) for i in range(4)],
+    both = rings(
+        *(
+            [Descriptor(address=SOURCE + 5000 * i, n0=64, base=100 * i, last=i == 3, unit=ring) for i in range(4)]
+            for ring in range(2)
+        )
     )
-    bench = bench_of(256)
-    (recording,) = bench.run([found.scenario(settings={"latency": 60})])
-    served = check_run(ENGINES[256], found, recording)
-    # The prefetch ring only gets what the demand ring leaves: its first is taken while the second one of demand is being fetched.
-    assert [d.unit for d in served].index(1) <= 4
-    assert sum(d.unit for d in served[:4]) <= 1
-    short = [Descriptor(address=SOURCE + 4096 * i, n0=8, base=100 * i, last=i == 3) for i in range(4)]
-    requests = cycles_of(run(512, rings(short, [LAST]), settings={"latency": 60}), "arvalid")[-4:]
+    short = rings([Descriptor(address=SOURCE + 4096 * i, n0=4, base=100 * i, last=i == 3) for i in range(4)], [LAST])
+    cases = [(found, found.scenario(settings={"latency": 60})) for found in (both, short)]
+    first, second = run_rings(bench_of(512), cases)
+    # The prefetch ring only gets what the demand ring leaves: its first one is taken while those of demand are being fetched.
+    served = [d.unit for d in matched(ENGINES[512], both, first)]
+    assert served.index(1) <= 4
+    assert sum(served[:4]) <= 1
+    # All four are asked for before the first one has come.
+    requests = cycles_of(second, "arvalid")[-4:]
     assert requests[-1] < requests[0] + 60
 
 
-def gated(prefetch: list[Descriptor], phases: list[Phase], **options: int) -> Recording:
-    """Runs a prefetch ring through ``phases`` after the start, with an empty demand ring; nothing is checked."""
-    found = rings([], prefetch)
-    scenario = found.scenario(settings={"epochs": 0}, **options)
-    (recording,) = bench_of(128).run(
-        [replace(scenario, phases=[scenario.phases[0], Phase(inputs={"start": 0}, cycles=120), *phases])]
-    )
-    check_protocol(recording.rows, limits(ENGINES[128]))
-    return recording
-
-
-def words_by(recording: Recording) -> list[int]:
-    """Words on the load port until the end of each phase: here, cycles 121, 241 and so on."""
-    cycles = cycles_of(recording, "host_commit")
-    return [int((cycles < end).sum()) for end in range(121, len(recording.rows) + 1, 120)]
-
-
 PREFETCHED = [Descriptor(address=SOURCE, n0=10, base=20 * i, tag=i, last=1) for i in range(4)]
+IN_X = Descriptor(select=HostSelect.X, address=SOURCE, n0=10, tag=1, last=1)
+# What the prefetch ring holds, inputs at the start, changes of them every 120 cycles, words on the load port until then, stalls.
+# Tag 0 is that of the next epoch and never waits. With a cap of 20 there is room for tags 1 and 2 until epoch 0 is done.
+WAITS: dict[str, tuple[list[Descriptor], dict[str, int], list[dict[str, int]], list[int], set[str]]] = {
+    "nothing": (PREFETCHED, {}, [], [40], set()),
+    "enable": (PREFETCHED, {"enable": 0}, [{"epochs_given": 1}, {"enable": 1}], [10, 20, 40], {"gate"}),
+    "cap": (PREFETCHED, {"cap": 20}, [{"epochs_given": 1}, {"cap": 1000}], [30, 40, 40], {"cap"}),
+    "cap_of_less": (PREFETCHED, {"cap": 9}, [{"epochs_given": 1}, {"cap": 0}], [10, 20, 40], {"cap"}),
+    "gap": ([IN_X], {}, [{"gap_given": 0, "epochs_given": 1}, {"gap_given": 1}], [0, 0, 10], {"gate", "gap"}),
+    "after": ([replace(PREFETCHED[0], after=2)], {}, [{"epochs_given": 1}, {"epochs_given": 2}], [0, 0, 10], {"gate"}),
+}
 
 
-@pytest.mark.parametrize(
-    ("options", "steps", "words", "stall"),
-    [
-        ({}, [], [40], None),
-        ({"enable": 0}, [{"epochs_given": 1}, {"enable": 1}], [10, 20, 40], "gate"),
-        ({"cap": 20}, [{"epochs_given": 1}, {"cap": 1000}], [30, 40, 40], "cap"),
-        ({"cap": 9}, [{"epochs_given": 1}, {"cap": 0}], [10, 20, 40], "cap"),
-    ],
-)
-def test_prefetch_waits(options: dict[str, int], steps: list[dict[str, int]], words: list[int], stall: str | None) -> None:
-    """Tag 0 is that of the next epoch and never waits. With a cap of 20 there is room for tags 1 and 2 until epoch 0 is done."""
-    recording = gated(PREFETCHED, [Phase(inputs=step, cycles=120) for step in steps], **options)
-    assert words_by(recording) == words
-    stalls = [name for name in ("gate", "cap", "gap") if recording.rows[f"stall_{name}"].any()]
-    assert stalls == ([stall] if stall else [])
-    assert recording.rows["quiet"][-1] == 1
-    most = {None: 30, "gate": 20, "cap": max(options.get("cap", 0), 20)}[stall]
-    assert recording.rows["unconsumed"].max() == most
-
-
-def test_banks_of_the_epoch_wait_for_the_gap() -> None:
-    one = [Descriptor(select=HostSelect.X, address=SOURCE, n0=10, tag=1, last=1)]
-    phases = [Phase(inputs={"gap_given": 0, "epochs_given": 1}, cycles=120), Phase(inputs={"gap_given": 1}, cycles=120)]
-    recording = gated(one, phases)
-    assert words_by(recording) == [0, 0, 10]
-    assert recording.rows["stall_gate"].any()
-    assert recording.rows["stall_gap"].any()
-
-
-def test_after_is_waited_for() -> None:
-    recording = gated([replace(PREFETCHED[0], after=2)], [Phase(inputs={"epochs_given": e}, cycles=120) for e in (1, 2)])
-    assert words_by(recording) == [0, 0, 10]
+def test_what_a_descriptor_waits_for() -> None:
+    scenarios = []
+    for ring, inputs, steps, *_ in WAITS.values():
+        scenario = rings([], ring).scenario(settings={"epochs": 0}, **inputs)
+        phases = [scenario.phases[0], Phase(inputs={"start": 0}, cycles=120), *(Phase(inputs=step, cycles=120) for step in steps)]
+        scenarios.append(replace(scenario, phases=phases))
+    for (name, (*_, words, stalls)), recording in zip(WAITS.items(), bench_of(128).run(scenarios), strict=True):
+        check_protocol(recording.rows, limits(ENGINES[128]))
+        cycles = cycles_of(recording, "host_commit")
+        assert [int((cycles < end).sum()) for end in range(121, len(recording.rows) + 1, 120)] == words, name
+        assert {cause for cause in ("gate", "cap", "gap") if recording.rows[f"stall_{cause}"].any()} == stalls, name
+        assert recording.rows["quiet"][-1] == 1
+        most = {"nothing": 30, "enable": 20, "cap": 20, "cap_of_less": 20}.get(name, 0)
+        assert recording.rows["unconsumed"].max() == most, name
 
 
 def test_ring_wraps_and_follows_its_tail() -> None:
@@ -317,93 +289,3 @@ def test_lint(tmp_path: Path) -> None:
     result = subprocess.run(command, cwd=tmp_path, env=toolchain.environment(), capture_output=True, text=True)
     assert "%" not in result.stderr, result.stderr
     assert result.returncode == 0
-
-
-@functools.cache
-def good_run() -> tuple[Rings, Recording]:
-    demand = [
-        Descriptor(kind=STORE if i % 2 else LOAD, select=HostSelect.P, address=(SINK if i % 2 else SOURCE) + 999 * i, n0=20, base=i)
-        for i in range(8)
-    ]
-    found = rings([*demand, LAST], [Descriptor(address=SOURCE + 4094, n0=50, base=7, last=1)])
-    return found, run(128, found, settings={"stall_ar": 128, "stall_aw": 128, "stall_w": 128})
-
-
-def waiting(rows: np.ndarray, channel: str) -> int:
-    """A cycle in which a channel waits for the second time: its payload must be that of the cycle before."""
-    held = (rows[f"{channel}valid"] == 1) & (rows[f"{channel}ready"] == 0)
-    return int(np.flatnonzero(held[:-1] & held[1:])[0]) + 1
-
-
-def taken(rows: np.ndarray, channel: str) -> int:
-    """A cycle in which a channel transfers what it did not show before."""
-    valid, ready = rows[f"{channel}valid"] == 1, rows[f"{channel}ready"] == 1
-    return int(np.flatnonzero((valid & ready)[1:] & ~(valid & ~ready)[:-1])[3]) + 1
-
-
-@pytest.mark.parametrize(
-    ("rule", "channel", "field", "where", "value"),
-    [
-        ("valid fell", "ar", "valid", waiting, 0),
-        ("valid fell", "w", "valid", waiting, 0),
-        ("addr changed", "ar", "addr", waiting, 64),
-        ("addr changed", "aw", "addr", waiting, 64),
-        ("len changed", "aw", "len", waiting, 200),
-        ("data changed", "w", "data", waiting, 77),
-        ("strb changed", "w", "strb", waiting, 77),
-        ("crosses 4 KiB", "ar", "addr", taken, 0x8FF0),
-        ("too long", "ar", "len", taken, 8),
-        ("not that of a beat", "aw", "addr", taken, SINK + 1),
-        ("not that of the bus", "ar", "size", taken, 2),
-        ("not INCR", "aw", "burst", taken, 2),
-        ("leaves the memory", "ar", "addr", taken, MEMORY_BYTES),
-        ("wlast is not", "w", "last", taken, None),
-        ("more bursts under way", "r", "last", None, 0),
-        ("rready is low", "r", "ready", taken, 0),
-        ("bready is low", "b", "ready", taken, 0),
-    ],
-)
-def test_checker_sees_a_planted_fault(rule: str, channel: str, field: str, where: object, value: int | None) -> None:
-    _, recording = good_run()
-    rows = recording.rows.copy()
-    name = f"{channel}{field}"
-    at = where(rows, channel) if callable(where) else slice(None)
-    if name == "araddr" and value == 0x8FF0:
-        rows["arlen"][at] = 7
-    rows[name][at] = 1 - rows[name][at] if value is None else value
-    with pytest.raises(ProtocolError, match=rule):
-        check_protocol(rows, limits(ENGINES[128]))
-
-
-def test_buffer_checker_sees_one_beat_too_many() -> None:
-    found, recording = good_run()
-    config: ChipConfig = ENGINES[128]
-    left = beats_left(config, [d for d in matched(config, found, recording) if d.kind == LOAD])
-    areas = [(base, base + RING_BYTES) for base in (0, RING_BYTES)]
-    check_buffer(recording.rows, 16, left, areas)
-    with pytest.raises(ProtocolError, match="more beats"):
-        check_buffer(recording.rows, 15, left, areas)
-
-
-@pytest.mark.parametrize(
-    "field", ["write", "commit", "select", "address", "beat", "data", "missing", "more", "memory", "gap", "count"]
-)
-def test_verdict_sees_one_wrong_access(field: str) -> None:
-    found, recording = good_run()
-    rows, memory = recording.rows.copy(), recording.memory.copy()
-    writes = np.flatnonzero((rows["host_valid"] == 1) & (rows["host_write"] == 1) & (rows["host_broadcast"] == 0))
-    at = int(writes[len(writes) // 2])
-    if field == "missing":
-        rows["host_valid"][at] = 0
-    elif field == "more":
-        rows["host_valid"][-1] = 1
-    elif field == "memory":
-        memory[SINK] ^= 1
-    elif field == "gap":
-        rows["gap"] = 0
-    elif field == "count":
-        rows["demand_complete"][at + 1 :] = rows["demand_complete"][-1]
-    else:
-        rows[f"host_{field}"][at] ^= 1
-    with pytest.raises((PrefetchMismatchError, ProtocolError)):
-        check_run(ENGINES[128], found, Recording(rows, memory))

@@ -233,25 +233,21 @@ def test_descriptor_behind_the_last_of_its_tag() -> None:
     assert whole(128, found, recording.rows, found.demand) == [True, False, True]
 
 
-@pytest.mark.parametrize(
-    ("inputs", "code", "address"),
-    [
-        ({"prefetch_base": RING_BYTES + 32}, DmaError.MISALIGNED, RING_BYTES + 32),
-        ({"prefetch_base": MEMORY_BYTES - 128}, DmaError.BEYOND_MEMORY, MEMORY_BYTES),
-        ({"memory_bytes": RING_BYTES + 191}, DmaError.BEYOND_MEMORY, RING_BYTES + 128),
-    ],
-)
-def test_bad_ring(inputs: dict[str, int], code: DmaError, address: int) -> None:
+def test_bad_ring() -> None:
     """What is in the ring before its end is done; the other ring is not concerned."""
     prefetch = [Descriptor(kind=NOP, tag=i, last=1) for i in range(5)]
     found = rings([Descriptor(kind=NOP, tag=i, last=1) for i in range(5)], prefetch)
-    packed = np.frombuffer(b"".join(d.pack() for d in prefetch[:2]), np.uint8)
-    found.memory[MEMORY_BYTES - 128 :] = packed
-    (recording,) = bench_of(128).run([found.scenario(settings={"epochs": 0}, epochs_given=4, **inputs)])
-    before = 0 if code == DmaError.MISALIGNED else 2
-    assert error_of(recording.rows) == (code, 1, max(0, before - 1), address)
-    assert (recording.rows["demand_complete"][-1], recording.rows["prefetch_complete"][-1]) == (5, before)
-    check_protocol(recording.rows, limits(ENGINES[128]))
+    found.memory[MEMORY_BYTES - 128 :] = np.frombuffer(b"".join(d.pack() for d in prefetch[:2]), np.uint8)
+    cases: list[tuple[dict[str, int], DmaError, int, int]] = [
+        ({"prefetch_base": RING_BYTES + 32}, DmaError.MISALIGNED, RING_BYTES + 32, 0),
+        ({"prefetch_base": MEMORY_BYTES - 128}, DmaError.BEYOND_MEMORY, MEMORY_BYTES, 2),
+        ({"memory_bytes": RING_BYTES + 191}, DmaError.BEYOND_MEMORY, RING_BYTES + 128, 2),
+    ]
+    scenarios = [found.scenario(settings={"epochs": 0}, epochs_given=4, **inputs) for inputs, *_ in cases]
+    for (_, code, address, before), recording in zip(cases, bench_of(128).run(scenarios), strict=True):
+        assert error_of(recording.rows) == (code, 1, max(0, before - 1), address)
+        assert (recording.rows["demand_complete"][-1], recording.rows["prefetch_complete"][-1]) == (5, before)
+        check_protocol(recording.rows, limits(ENGINES[128]))
 
 
 def test_cancel() -> None:

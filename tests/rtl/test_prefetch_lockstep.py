@@ -28,9 +28,9 @@ from tb.prefetch_lockstep import PrefetchLockstep, chip_data
 
 CONFIGS: dict[str, dict[str, int]] = {
     "64_small": {"data_width": 64, "max_burst": 8, "buffer_beats": 16, "outstanding": 4, "descriptors": 2},
-    "128": {"data_width": 128, "max_burst": 4, "buffer_beats": 32, "outstanding": 8},
 }
 CAMPAIGN: dict[str, dict[str, int]] = {
+    "128": {"data_width": 128, "max_burst": 4, "buffer_beats": 32, "outstanding": 8},
     "512_wide_words": {"data_width": 512, "max_burst": 4, "buffer_beats": 32, "outstanding": 8, "rows": 16, "cols": 32},
     "256_one_manager": {"data_width": 256, "max_burst": 64, "buffer_beats": 128, "outstanding": 4, "descriptors": 8, "managers": 1},
     "128_one_node": {"data_width": 128, "max_burst": 8, "buffer_beats": 16, "outstanding": 64, "descriptors": 16, "managers": 4},
@@ -113,7 +113,7 @@ def test_rings_wrap_around() -> None:
     script = [(900, {"tail": (7 * size + 1, 0)})]
     case = dataclasses.replace(case, program=program, inputs=inputs, script=script, cycles=4000)
     model = check(name, case, 0)
-    assert model._index[0] == 7 * size + 1
+    assert model.reader.index[0] == 7 * size + 1
 
 
 @pytest.mark.campaign
@@ -130,6 +130,22 @@ def observed_case() -> tuple[Case, dict[str, NDArray[np.int64]], dict[str, PortT
     name = "64_small"
     case = plain_case(name, telling_seeds(name)[0])
     return case, lockstep_of(name).run(case.stimulus(), case.program.memory, case.table())[0], expected(case, case.model())[0]
+
+
+@pytest.mark.campaign
+def test_a_planted_fault_is_seen() -> None:
+    """An engine that wants one more credit than a burst has beats does all that it should, only later."""
+
+    def plant(verilog: str) -> str:
+        assert verilog.count("fits = credits >= burst_beats;") == 1
+        return verilog.replace("fits = credits >= burst_beats;", "fits = credits > burst_beats;")
+
+    case, _, traces = observed_case()
+    faulty = PrefetchLockstep.of(case.config, alter=plant)
+    observed, after = faulty.run(case.stimulus(), case.program.memory, case.table())
+    np.testing.assert_array_equal(after, expected(case, case.model())[1])
+    with pytest.raises(LockstepError, match="differs from its cycle model"):
+        faulty.bench.check(traces, observed)
 
 
 WRONG: dict[str, dict[str, int]] = {
