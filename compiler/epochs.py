@@ -24,17 +24,19 @@ def compile_epochs(
     tables: Mapping[str, int] | None = None,
     partition: int | None = None,
     share: float = SHARE,
+    first: float = 1.0,
     progress: Progress | None = None,
 ) -> tuple[ChipProgram, ...]:
     """The programs of a graph on a chip, one per epoch, each with as many nodes as fit.
 
     ``share``: how much of W banks, parameter sets and program stores an epoch may take. One node that needs more by itself gets
     all of them, and its words can only be loaded when the epoch before is done with the space. For the rest see `compile_graph`.
+    ``first``: of that share, what the first epoch may take, whose loads nothing hides.
     Raises `WorkloadError` for a node that does not fit even so, with the limit and the excess.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share must be more than 0 and at most 1, got {share}")
-    return _Cutter(graph, config, dict(tables or {}), partition, share, progress).run()
+    return _Cutter(graph, config, dict(tables or {}), partition, share, first, progress).run()
 
 
 class _Cutter:
@@ -45,8 +47,10 @@ class _Cutter:
         tables: dict[str, int],
         partition: int | None,
         share: float,
+        first: float,
         progress: Progress | None,
     ):
+        self.first = first
         self.graph, self.config, self.tables, self.partition, self.share = graph, config, tables, partition, share
         self.progress = progress
         self.lowerings = lower(graph, config)
@@ -69,16 +73,16 @@ class _Cutter:
 
     def _longest(self) -> tuple[Epoch, ChipProgram]:
         """The epoch with the most nodes that fit."""
-        nodes = self.left
-        while True:
-            epoch = self._begin(self.share)
-            try:
-                return epoch, epoch.run(nodes, self._show)
-            except EpochFullError:
-                # All may have been scheduled, and only the outputs of the graph not fit.
-                nodes = tuple(epoch.scheduled[: len(nodes) - 1])
-                if not nodes:
-                    break
+        begins = len(self.left) == len(self.graph.nodes)
+        for share in (self.share * self.first, self.share) if begins else (self.share,):
+            nodes = self.left
+            while nodes:
+                epoch = self._begin(share)
+                try:
+                    return epoch, epoch.run(nodes, self._show)
+                except EpochFullError:
+                    # All may have been scheduled, and only the outputs of the graph not fit.
+                    nodes = tuple(epoch.scheduled[: len(nodes) - 1])
         return self._alone()
 
     def _alone(self) -> tuple[Epoch, ChipProgram]:

@@ -41,11 +41,12 @@ class SplitGraph:
         return whole
 
 
-def split_outputs(graph: Graph, config: ChipConfig, share: float) -> SplitGraph:
+def split_outputs(graph: Graph, config: ChipConfig, share: float, first: float = 1.0) -> SplitGraph:
     """Split nodes whose weights, spread over all W banks, take more than ``share`` of them.
 
-    Parts have whole column tiles, and one for each pod if one epoch can hold as many. A node of which some reader takes channels,
-    with groups that are not a diagonal, or with a diagonal operand of several sources, stays whole.
+    Of nodes that read inputs of the graph, ``first`` of that. Parts have whole column tiles, and one for each pod if one epoch
+    can hold as many. A node of which some reader takes channels, with groups that are not a diagonal, or with a diagonal operand
+    of several sources, stays whole.
     """
     array, memory = config.array, config.memory
     banks = memory.w_words * memory.banks
@@ -58,7 +59,9 @@ def split_outputs(graph: Graph, config: ChipConfig, share: float) -> SplitGraph:
         reduction = sum(o.layer.reduction for o in node.operands)
         words = tiles * -(-reduction // array.rows) * array.rows
         # One pod works on a column tile at a time: with fewer tiles, others would idle, and so would their managers.
-        count = min(-(-words // int(share * banks)), max(1, tiles // config.pods))
+        begins = all(source in graph.inputs for operand in node.operands for source in operand.sources)
+        room = share * (first if begins else 1) * banks
+        count = min(-(-words // int(room)), max(1, tiles // config.pods))
         count = min(tiles, max(count, -(-words // banks)))
         node = replace(node, operands=tuple(replace(o, sources=_renamed(o.sources, parts)) for o in node.operands))
         node = replace(node, after=_renamed(node.after, parts))

@@ -32,6 +32,8 @@ from .reference import Parameters, evaluate, random_parameters
 Progress = Callable[[str], None]
 SHARE = 0.25
 """Of the W banks that an epoch may take: words for three more can be on their way."""
+FIRST_SHARE = 0.25
+"""Of that share, what the first epoch may take: nothing hides its loads."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def compile_for_device(
 ) -> Compiled:
     """The epochs of a network and the memory that they run from."""
     assert config.post is not None
-    split = split_outputs(graph, config, share)
+    split = split_outputs(graph, config, share, FIRST_SHARE)
     values = split.parameters(parameters)
     chosen, tables = tables_of(values, config.post.tables)
 
@@ -68,7 +70,9 @@ def compile_for_device(
         if progress:
             progress(f"compiling {graph.name} ({done}/{count} nodes)")
 
-    programs = compile_epochs(split.graph, config, tables=chosen, partition=partition, share=share, progress=show)
+    programs = compile_epochs(
+        split.graph, config, tables=chosen, partition=partition, share=share, first=FIRST_SHARE, progress=show
+    )
     image = memory_image(programs, values, tables)
     return Compiled(graph, split, programs, tuple(predict(program) for program in programs), image)
 

@@ -214,9 +214,7 @@ class DmaConfig:
         # A descriptor is one burst; on the narrowest bus it takes 8 beats.
         least = 2 * max(self.max_burst, 512 // self.data_width)
         if self.buffer_beats < least:
-            raise ConfigError(
-                f"buffer_beats ({self.buffer_beats}) must be at least {least}: two bursts of data or descriptors"
-            )
+            raise ConfigError(f"buffer_beats ({self.buffer_beats}) must be at least {least}: two bursts of data or descriptors")
 
 
 @dataclass(frozen=True, kw_only=True)

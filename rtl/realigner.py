@@ -150,7 +150,13 @@ class Realigner(Block):
             # A piece has a power of two of bytes: byte i belongs to it if it has more than i.
             inside = piece_bits >= i.bit_length()
             piece.append(Mux(inside, shifted.word_select(i, 8), 0))
-        port = {"valid": (delivers & ~failing) | reads, "write": delivers, "commit": delivers & commit, "data": Cat(piece), **shared}
+        port = {
+            "valid": (delivers & ~failing) | reads,
+            "write": delivers,
+            "commit": delivers & commit,
+            "data": Cat(piece),
+            **shared,
+        }
         for name, value in port.items():
             signal = getattr(self, f"host_{name}")
             m.d.comb += signal.eq(register(m, value, name=f"port_{name}", reset_less=name != "valid"))

@@ -50,13 +50,14 @@ def require_resident(programs: tuple[ChipProgram, ...]) -> None:
 
 
 def test_nodes_share_what_the_host_loads() -> None:
-    """Of one epoch: once for all nodes, unless they read other words."""
-    program = compile_graph(readers(5), chip(2, 4, 4))
+    """Of one epoch: once for each bank that reads it, whoever does, unless they read other words."""
+    program = compile_graph(readers(5), chip(2, 4, 4), partition=0)
     check_chip(program)
-    assert {item.node for item in program.host_units} == {0}
-    assert words_of(program.host_units) <= 2 * 36
+    assert len(program.host_units) == len({item.place.bank for item in program.host_units})
+    assert all(item.region.words == 36 for item in program.host_units)
     other = Graph("other", {"in": SHAPE}, (reader("a"), reader("b", **SAME), reader("c", padding=((1, 0), (0, 0))), reader("d")))
-    assert {item.node for item in compile_graph(other, chip(2, 4, 4)).host_units} == {0, 1, 2}
+    loaded = compile_graph(other, chip(2, 4, 4), partition=0).host_units
+    assert {"a", "b", "c"} <= {other.nodes[item.node].name for item in loaded}
 
 
 def test_inputs_stay_in_x_banks() -> None:
@@ -91,20 +92,25 @@ def test_two_inputs_and_nodes_between() -> None:
         assert any(program.resident for program in programs)
 
 
-def test_inputs_make_room_for_what_does_not_fit_beside_them() -> None:
-    """The last node takes more of the X banks than the inputs leave."""
-    nodes = (*(reader(f"n{i}") for i in range(6)), reader("deep", "n0", 3, padding=((6, 6), (6, 6))), reader("last"))
-    graph = Graph("room", {"in": SHAPE}, nodes)
-    programs = run_case(Case(graph, chip(2, 4, 4, w_words=80, x_words=250)))
+@pytest.mark.parametrize(("x_words", "stay"), [(340, False), (400, True)])
+def test_inputs_make_room_for_what_does_not_fit_beside_them(x_words: int, stay: bool) -> None:
+    """A node that takes more of the X banks than the inputs leave, or just as much."""
+    deep = reader("deep", "n0", 3, padding=((6, 6), (6, 6)))
+    last = dataclasses.replace(reader("last"), after=("deep",))
+    graph = Graph("room", {"in": SHAPE}, (*(reader(f"n{i}") for i in range(4)), deep, last))
+    programs = run_case(Case(graph, chip(2, 4, 4, w_words=40, x_words=x_words)))
     require_resident(programs)
-    assert any(program.host_units for program in programs[1:]) or any(not program.resident for program in programs[1:])
+    assert [program.nodes for program in programs] == [(0, 1, 2, 3), (4,), (5,)]
+    assert [bool(program.resident) for program in programs] == [False, stay, stay]
+    assert [bool(program.host_units) for program in programs] == [True, False, not stay]
 
 
 def test_nothing_is_sent_over_inputs_that_stay() -> None:
     """Planted: a word of activations on top of what an earlier epoch left in the X banks."""
     nodes = (*(reader(f"n{i}") for i in range(6)), reader("b", "n0", **SAME), reader("c"))
-    programs = compile_epochs(Graph("g", {"in": SHAPE}, nodes), chip(2, 4, 4, w_words=80))
-    legal = next(program for program in programs if program.resident and len(program.posts["start"]))
+    programs = compile_epochs(Graph("g", {"in": SHAPE}, nodes), chip(2, 4, 4, w_words=24))
+    legal = programs[1]
+    assert legal.resident
     check_chip(legal)
     place = legal.resident[0].place
     job = int(np.flatnonzero(~pads(legal) & (legal.posts["x_bank"] == place.bank))[-1])
