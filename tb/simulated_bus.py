@@ -72,7 +72,7 @@ class SimulatedBus:
         self.write_many([(offset, value)])
 
     def write_many(self, writes: Sequence[tuple[int, int]]) -> None:
-        """(offset, value) of registers, in order; raises `BusError` for the first that is refused; those behind it may be written."""
+        """(offset, value) of registers, in order; raises `BusError` for the first refused; those behind it may be written."""
         for begin in range(0, len(writes), ACCESSES):
             self._play([_access(offset, value) for offset, value in writes[begin : begin + ACCESSES]])
 
