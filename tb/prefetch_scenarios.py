@@ -123,13 +123,13 @@ def random_rings(rng: np.random.Generator, config: ChipConfig, *, tags: int = 3,
     kinds = [DescriptorKind.LOAD] * 6 + [DescriptorKind.STORE, DescriptorKind.NOP]
     for ring in range(2):
         found: list[Descriptor] = []
-        # Stores of one ring do not write what those of the other do: their order is not given.
-        sink = (SINK + (ring << 14), SINK + (ring + 1 << 14) - 1)
+        # Stores of one ring do not write what those of the other do: their order is not given. Loads differ in their data.
+        source, sink = ((base + (ring << 15), base + (ring + 1 << 15) - 1) for base in (SOURCE, SINK))
         for tag in range(tags + 1):
             count = int(rng.integers(1, most + 1))
             for i in range(count):
                 kind = DescriptorKind(_one_of(rng, *kinds))
-                area = sink if kind == DescriptorKind.STORE else (SOURCE, SOURCE + (1 << 15) + 5)
+                area = sink if kind == DescriptorKind.STORE else source
                 one = Descriptor(kind=kind) if kind == DescriptorKind.NOP else random_descriptor(rng, config, kind, area)
                 after = int(rng.integers(0, tag + 1)) if rng.random() < 0.2 else 0
                 found.append(replace(one, tag=tag, after=after, last=int(i == count - 1)))
@@ -142,30 +142,47 @@ class PrefetchMismatchError(AssertionError):
 
 
 def matched(config: ChipConfig, found: Rings, recording: Recording) -> list[Descriptor]:
-    """Descriptors with accesses, in the order of service; raises `PrefetchMismatchError` unless all accesses are theirs."""
+    """Descriptors with accesses, in the order of service; raises `PrefetchMismatchError` unless all accesses are theirs.
+
+    Loads must not read what stores of the same scenario write.
+    """
     seen = recording.accesses
-    left = [[d for d in ring if d.kind != DescriptorKind.NOP] for ring in (found.demand, found.prefetch)]
-    served: list[Descriptor] = []
-    at = 0
+    served = _interleaved(config, found, seen)
     memory = found.memory.copy()
-    while any(left):
-        for ring in left:
-            if ring and _same(accesses(config, ring[0], memory), seen, at):
-                at += len(accesses(config, ring[0], memory))
-                if ring[0].kind == DescriptorKind.STORE:
-                    store(config, ring[0], memory)
-                served.append(ring.pop(0))
-                break
-        else:
-            raise PrefetchMismatchError(
-                f"access {at} of {len(seen)} begins neither of the next descriptors {[r[0] for r in left if r]}"
-            )
-    if at != len(seen):
-        raise PrefetchMismatchError(f"{len(seen) - at} accesses more than there should be")
+    for descriptor in served:
+        if descriptor.kind == DescriptorKind.STORE:
+            store(config, descriptor, memory)
     if not np.array_equal(memory, recording.memory):
         where = int(np.argmax(memory != recording.memory))
         raise PrefetchMismatchError(f"byte {where:#x} of memory is {recording.memory[where]}, expected {memory[where]}")
     return served
+
+
+def _interleaved(config: ChipConfig, found: Rings, seen: NDArray) -> list[Descriptor]:
+    """The order of both rings that makes these accesses: descriptor by descriptor, whole. Where two would do, all are tried."""
+    moving = [[d for d in ring if d.kind != DescriptorKind.NOP] for ring in (found.demand, found.prefetch)]
+    expected = [[accesses(config, d, found.memory) for d in ring] for ring in moving]
+    # For how many of each ring may have been served, the rings in the order of service.
+    ways: dict[tuple[int, int], list[int]] = {(0, 0): []}
+    reached = 0
+    for _ in range(len(moving[0]) + len(moving[1])):
+        following: dict[tuple[int, int], list[int]] = {}
+        for counts, order in ways.items():
+            at = sum(len(one) for ring, count in zip(expected, counts, strict=True) for one in ring[:count])
+            reached = max(reached, at)
+            for ring in range(2):
+                if counts[ring] < len(moving[ring]) and _same(expected[ring][counts[ring]], seen, at):
+                    after = (counts[0] + (ring == 0), counts[1] + (ring == 1))
+                    following.setdefault(after, [*order, ring])
+        if not following:
+            raise PrefetchMismatchError(f"access {reached} of {len(seen)} begins neither of the next descriptors")
+        ways = following
+    total = sum(len(one) for ring in expected for one in ring)
+    if total != len(seen):
+        raise PrefetchMismatchError(f"{len(seen) - total} accesses more than there should be")
+    (order,) = ways.values()
+    left = [iter(ring) for ring in moving]
+    return [next(left[ring]) for ring in order]
 
 
 def _same(expected: NDArray, seen: NDArray, at: int) -> bool:

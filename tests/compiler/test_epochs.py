@@ -222,6 +222,15 @@ def test_cut_by_hand() -> None:
     assert [len(program.nodes) for program in whole] == [8, 2]
 
 
+def test_the_first_epoch_may_be_smaller() -> None:
+    """A quarter of 16 words is one layer; where not even one fits, it is as large as the others."""
+    for first, nodes in ((0.25, [1, 4, 4, 1]), (0.5, [2, 4, 4]), (0.2, [4, 4, 2]), (1.0, [4, 4, 2])):
+        programs = compile_epochs(W_CHAIN, chip(2, 4, 4, w_words=32), partition=32, first=first)
+        assert [len(program.nodes) for program in programs] == nodes
+        for program in programs:
+            check_chip(program)
+
+
 @pytest.mark.parametrize(
     ("graph", "changes", "epochs"),
     [
