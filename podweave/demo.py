@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from rtl.config import load_config
+from tb.hbm import HbmTiming
 from tb.toolchain import ToolchainError
 
 from .accelerator_runs import run_on_device
@@ -26,7 +27,7 @@ IMAGES = 500
 
 def run_demo(images: int, seed: int, picture: Path | None, progress: Any) -> dict[str, Any]:
     """Classify the first held-out images in RTL; accuracy in floating point, in the golden model and in RTL, and the verdict."""
-    from .chip_activity import draw_chip
+    from .accelerator_activity import draw_accelerator
 
     pixels, labels = test_images()
     pixels, labels = pixels[:images], labels[:images]
@@ -49,7 +50,7 @@ def run_demo(images: int, seed: int, picture: Path | None, progress: Any) -> dic
     if not same:
         report["verdict"] = "fail"
     if picture:
-        draw_chip(compiled[0].programs[0], picture, title=f"{len(jobs[0].inputs[next(iter(jobs[0].inputs))])} digits on {CONFIG}")
+        draw_accelerator(compiled[0], HbmTiming(), picture)
     return report | {"images": len(labels), "accuracy": accuracy, "classes_as_golden": same}
 
 
@@ -64,14 +65,14 @@ def print_demo(console: Console, report: dict[str, Any], picture: Path | None) -
         soft_wrap=True,
     )
     if picture:
-        console.print(f"what each pod did in each cycle: {picture}", highlight=False, soft_wrap=True)
+        console.print(f"when memory and pods were busy, with prefetch and without: {picture}", highlight=False, soft_wrap=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m podweave.demo", description=__doc__)
     parser.add_argument("--images", type=int, default=IMAGES, help="held-out images to classify, 1 to 500")
     parser.add_argument("--seed", type=int, default=0, help="seed of the initial state of the registers")
-    parser.add_argument("--picture", type=Path, default=Path("digits.png"), help="where to draw the pods' activity")
+    parser.add_argument("--picture", type=Path, default=Path("digits.png"), help="where to draw when memory and pods were busy")
     parser.add_argument("--json", type=Path, help="also write the report as JSON")
     arguments = parser.parse_args()
     if not 1 <= arguments.images <= IMAGES:
