@@ -18,7 +18,7 @@ from .study_points import Progress
 from .study_tables import chart, table
 
 CONFIG = "chip16x32"
-NETWORKS = ("ffn_7168_2048", "bert_medium_100", "resnet50_224", "ffn_1024_8192_512")
+NETWORKS = ("ffn_7168_2048", "bert_medium_100", "resnet50_224", "ffn_1024_6144_512")
 SIXTEENTHS = (16, 24, 32, 64, 128)
 """Sixteenths of a cycle from beat to beat: the bandwidth of the memory, from that of the buses down to an eighth."""
 _COLUMNS = (
