@@ -1,5 +1,7 @@
 """What a person does with this repository, one session each: `nox -l` lists them."""
 
+from pathlib import Path
+
 import nox
 
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -39,8 +41,11 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Static types."""
-    session.install("-e", ".[dev]")
-    session.run("mypy")
+    # mypy does not follow the mapping of an editable installation, and takes the folders for packages of their own.
+    session.install(".[dev]")
+    settings = Path("pyproject.toml").resolve()
+    session.chdir(session.create_tmp())
+    session.run("mypy", "--config-file", str(settings), "-p", "podweave")
 
 
 @nox.session

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from rtl.config import ArrayConfig
+from podweave.rtl.config import ArrayConfig
 
 from .chip_program import Lowering
 from .graph import Graph, Node, Operand

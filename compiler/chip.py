@@ -14,9 +14,9 @@ from collections.abc import Mapping as MappingType
 import numpy as np
 from numpy.typing import NDArray
 
-from rtl.config import ChipConfig
-from rtl.dma_layouts import memory_stride
-from rtl.layouts import HostSelect
+from podweave.rtl.config import ChipConfig
+from podweave.rtl.dma_layouts import memory_stride
+from podweave.rtl.layouts import HostSelect
 
 from .blocks import lower_node
 from .chip_program import ChipProgram, Lowering

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rtl.config import ChipConfig
-from rtl.layouts import Field, load_job_layout, post_job_layout, stream_job_layout
+from podweave.rtl.config import ChipConfig
+from podweave.rtl.layouts import Field, load_job_layout, post_job_layout, stream_job_layout
 
 from .graph import Graph, Node
 from .lowering import ColumnTile, Lowered, Region, Step

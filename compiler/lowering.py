@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtl.config import ArrayConfig
+from podweave.rtl.config import ArrayConfig
 
 from .layers import Layer
 

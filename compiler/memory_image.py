@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rtl.config import ChipConfig
-from rtl.dma_layouts import DESCRIPTOR_BYTES, DescriptorKind, descriptor_layout, memory_stride, words_of
-from rtl.layouts import (
+from podweave.rtl.config import ChipConfig
+from podweave.rtl.dma_layouts import DESCRIPTOR_BYTES, DescriptorKind, descriptor_layout, memory_stride, words_of
+from podweave.rtl.layouts import (
     HostSelect,
     Layout,
     load_job_layout,

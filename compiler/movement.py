@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rtl.config import ChipConfig, bits
+from podweave.rtl.config import ChipConfig, bits
 
 from .blocks import unit_source
 from .chip_program import Accumulated, ConstantSet, Lowering, ParameterSet, Rect, Stored

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rtl.config import ChipConfig
-from rtl.layouts import Layout, load_job_layout, stream_job_layout
+from podweave.rtl.config import ChipConfig
+from podweave.rtl.layouts import Layout, load_job_layout, stream_job_layout
 
 from .lowering import ColumnTile, Lowered, Region, Step, unit_words
 

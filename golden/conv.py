@@ -7,7 +7,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from golden.gemm import exact_product, require_int8, require_reduction
+from .gemm import exact_product, require_int8, require_reduction
 
 Pair: TypeAlias = int | tuple[int, int]
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.conv import conv2d
-from golden.pool import Kind, Padding, pad, reduce_windows, require_int32
-from golden.post import post_process
-from golden.requant import Integers
+from .conv import conv2d
+from .pool import Kind, Padding, pad, reduce_windows, require_int32
+from .post import post_process
+from .requant import Integers
 
 
 class Operand(NamedTuple):

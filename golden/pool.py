@@ -6,8 +6,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from golden.conv import output_size
-from golden.gemm import require_int8
+from .conv import output_size
+from .gemm import require_int8
 
 Kind: TypeAlias = Literal["max", "sum"]
 Padding: TypeAlias = tuple[tuple[int, int], tuple[int, int]]

@@ -6,8 +6,8 @@ from math import erf
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.gemm import require_int8
-from golden.requant import Integers, scale_to_int8
+from .gemm import require_int8
+from .requant import Integers, scale_to_int8
 
 
 def post_process(

@@ -1,3 +1,3 @@
-from podweave.cli import main
+from .cli import main
 
 main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tb.hbm import HbmTiming
+from podweave.tb.hbm import HbmTiming
 
 from .accelerator_model import predict_accelerator
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.memory_image import MemoryImage, Ring
-from golden.cycle.accelerator import EngineProgram, predict_run
-from golden.cycle.hbm import HbmChannel
-from golden.cycle.prefetch_words import Descriptor, EngineGeometry, Target
-from rtl.config import ChipConfig
-from rtl.dma_layouts import (
+from podweave.compiler.memory_image import MemoryImage, Ring
+from podweave.golden.cycle.accelerator import EngineProgram, predict_run
+from podweave.golden.cycle.hbm import HbmChannel
+from podweave.golden.cycle.prefetch_words import Descriptor, EngineGeometry, Target
+from podweave.rtl.config import ChipConfig
+from podweave.rtl.dma_layouts import (
     DESCRIPTOR_BYTES,
     EPOCH_BANKS,
     STORABLE,
@@ -24,9 +24,9 @@ from rtl.dma_layouts import (
     piece_bytes,
     words_of,
 )
-from rtl.layouts import HostSelect
-from rtl.sequencer import FILL_CYCLES
-from tb.hbm import HbmTiming
+from podweave.rtl.layouts import HostSelect
+from podweave.rtl.sequencer import FILL_CYCLES
+from podweave.tb.hbm import HbmTiming
 
 if TYPE_CHECKING:
     from .accelerator_runs import Compiled

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.chip_image import tables_of
-from compiler.chip_program import ChipProgram
-from compiler.epochs import compile_epochs
-from compiler.graph import Graph
-from compiler.memory_image import MemoryImage, memory_image
-from compiler.split import SplitGraph, split_outputs
-from golden.cycle.chip import ChipFigures
-from rtl.config import ChipConfig
-from tb.accelerator_bench import AcceleratorBench
-from tb.hbm import HbmTiming
-from tb.simulate import SimulationError
+from podweave.compiler.chip_image import tables_of
+from podweave.compiler.chip_program import ChipProgram
+from podweave.compiler.epochs import compile_epochs
+from podweave.compiler.graph import Graph
+from podweave.compiler.memory_image import MemoryImage, memory_image
+from podweave.compiler.split import SplitGraph, split_outputs
+from podweave.golden.cycle.chip import ChipFigures
+from podweave.rtl.config import ChipConfig
+from podweave.tb.accelerator_bench import AcceleratorBench
+from podweave.tb.hbm import HbmTiming
+from podweave.tb.simulate import SimulationError
 
 from .accelerator_model import Prediction, predict_accelerator
 from .chip_runs import Job, predict

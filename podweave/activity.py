@@ -13,9 +13,9 @@ import itertools
 import matplotlib.pyplot as plt
 import numpy as np
 
-from compiler.program import Epoch, Program
-from rtl.layouts import Emit
-from tb.pod_task import predicted_spans
+from podweave.compiler.program import Epoch, Program
+from podweave.rtl.layouts import Emit
+from podweave.tb.pod_task import predicted_spans
 
 # More bars than this are a solid block: draw the busy stretches instead.
 _MAX_BARS = 2000

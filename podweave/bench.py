@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from compiler.compile import compile_layer
-from compiler.layers import parse_workload
-from rtl.config import load_config
-from rtl.emit import emit
-from tb.pod_bench import PodBench
-from tb.pod_task import Task
-from tb.toolchain import find_toolchain
+from podweave.compiler.compile import compile_layer
+from podweave.compiler.layers import parse_workload
+from podweave.rtl.config import load_config
+from podweave.rtl.emit import emit
+from podweave.tb.pod_bench import PodBench
+from podweave.tb.pod_task import Task
+from podweave.tb.toolchain import find_toolchain
 
 from .bench_dma import bench_dma
 from .chip_runs import chip_graphs, chip_jobs, compile_network, predict, run_networks

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from rtl.config import ChipConfig
-from rtl.dma_layouts import STORABLE, DescriptorKind, loadable, memory_stride, piece_bytes, words_of
-from rtl.layouts import HostSelect
-from tb.prefetch_bench import PrefetchBench
-from tb.prefetch_expected import Descriptor, bus_beats
-from tb.prefetch_scenarios import SINK, SOURCE, engine_config, rings, run_rings
+from podweave.rtl.config import ChipConfig
+from podweave.rtl.dma_layouts import STORABLE, DescriptorKind, loadable, memory_stride, piece_bytes, words_of
+from podweave.rtl.layouts import HostSelect
+from podweave.tb.prefetch_bench import PrefetchBench
+from podweave.tb.prefetch_expected import Descriptor, bus_beats
+from podweave.tb.prefetch_scenarios import SINK, SOURCE, engine_config, rings, run_rings
 
 Progress = Callable[[str], None]
 LATENCY = 100

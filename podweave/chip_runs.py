@@ -11,25 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.chip import compile_graph
-from compiler.chip_image import (
-    accumulators,
-    needed_accumulators,
-    outputs,
-    parameter_image,
-    tables_of,
-    w_image,
-    x_image,
-)
-from compiler.chip_program import ChipProgram
-from compiler.graph import Graph, single_nodes, with_stored_pools
-from compiler.layers import WorkloadError
-from compiler.storage import zero_word
-from golden.cycle.chip import ChipFigures, ChipGeometry, chip_figures
-from rtl.config import ChipConfig
-from tb.chip_bench import ChipBench
-from tb.chip_task import ChipEpoch, EpochResult, Readback, SimpleEpoch
-from tb.simulate import SimulationError
+from podweave.compiler.chip import compile_graph
+from podweave.compiler.chip_image import accumulators, needed_accumulators, outputs, parameter_image, tables_of, w_image, x_image
+from podweave.compiler.chip_program import ChipProgram
+from podweave.compiler.graph import Graph, single_nodes, with_stored_pools
+from podweave.compiler.layers import WorkloadError
+from podweave.compiler.storage import zero_word
+from podweave.golden.cycle.chip import ChipFigures, ChipGeometry, chip_figures
+from podweave.rtl.config import ChipConfig
+from podweave.tb.chip_bench import ChipBench
+from podweave.tb.chip_task import ChipEpoch, EpochResult, Readback, SimpleEpoch
+from podweave.tb.simulate import SimulationError
 
 from .digits import digits_graph, digits_parameters, test_images
 from .graphs import load_graph

@@ -11,22 +11,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from compiler.layers import CONV_FORM, GEMM_FORM, Layer, WorkloadError
-from rtl.config import ChipConfig, ConfigError, load_config, preset_names
-from synth.errors import SynthesisError
-from synth.flows import DEFAULT_FLOW, FLOWS
-from tb.build import BuildError
-from tb.toolchain import ToolchainError
+from podweave import __version__
+from podweave.compiler.layers import CONV_FORM, GEMM_FORM, Layer, WorkloadError
+from podweave.rtl.config import ChipConfig, ConfigError, load_config, preset_names
+from podweave.synth.errors import SynthesisError
+from podweave.synth.flows import DEFAULT_FLOW, FLOWS
+from podweave.tb.build import BuildError
+from podweave.tb.toolchain import ToolchainError
 
-from . import __version__
-from .reports import (
-    print_area,
-    print_bench,
-    print_model,
-    print_network_table,
-    print_presets,
-    print_run,
-)
+from .reports import print_area, print_bench, print_model, print_network_table, print_presets, print_run
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
 errors = Console(stderr=True)
@@ -107,7 +100,7 @@ def generate(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the Verilog, .vlt and JSON files.")],
 ) -> None:
     """Emit Verilog, a Verilator control file and a JSON description of ports and layouts."""
-    from rtl.emit import emit
+    from podweave.rtl.emit import emit
 
     chosen = load_config(config)
     with Progress() as progress:
@@ -249,9 +242,9 @@ def area(
     json_file: JsonFile = None,
 ) -> None:
     """Yosys area per block, and the ratio per multiplier to a bare registered MAC; of chips, also per network."""
-    from rtl.emit import emit
-    from synth.area import area_report
-    from synth.network_table import network_table
+    from podweave.rtl.emit import emit
+    from podweave.synth.area import area_report
+    from podweave.synth.network_table import network_table
 
     chosen = load_config(config)
     if networks:
@@ -329,7 +322,7 @@ def _make_folders(*files: Path | None) -> None:
 
 def _draw(plot: Path | None, layer: Layer, config: ChipConfig) -> None:
     if plot:
-        from compiler.compile import compile_layer
+        from podweave.compiler.compile import compile_layer
 
         from .activity import draw_activity
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from rtl.config import load_config
-from tb.hbm import HbmTiming
-from tb.toolchain import ToolchainError
+from podweave.rtl.config import load_config
+from podweave.tb.hbm import HbmTiming
+from podweave.tb.toolchain import ToolchainError
 
 from .accelerator_runs import run_on_device
 from .chip_runs import digits_jobs

@@ -9,11 +9,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.memory_image import MemoryImage, TensorMap
-from rtl.config import ChipConfig
-from rtl.dma_layouts import DmaError
-from rtl.layouts import BankError, Counter, NetworkId, NodeErrors, PodError, PostError
-from rtl.registers import IDENTITY, ErrorSource, NodeWords, Refusal, RegisterMap, config_hash, counters
+from podweave.compiler.memory_image import MemoryImage, TensorMap
+from podweave.rtl.config import ChipConfig
+from podweave.rtl.dma_layouts import DmaError
+from podweave.rtl.layouts import BankError, Counter, NetworkId, NodeErrors, PodError, PostError
+from podweave.rtl.registers import IDENTITY, ErrorSource, NodeWords, Refusal, RegisterMap, config_hash, counters
 
 _INTERRUPTS = ("DONE", "ERROR", "EPOCH", "REFUSED")
 FOREVER = 1 << 62

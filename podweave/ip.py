@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rtl.config import ChipConfig
-from rtl.emit import Emitted, emit
-from synth.blocks import Hierarchy
+from podweave import __version__
+from podweave.rtl.config import ChipConfig
+from podweave.rtl.emit import Emitted, emit
+from podweave.synth.blocks import Hierarchy
 
-from . import __version__
 from .register_docs import c_header, register_page
 
 _CHANNELS = {

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.graph import Graph, Node
-from compiler.graph import Operand as GraphOperand
-from compiler.layers import Layer, WorkloadError
-from golden.network import Operand, accumulate
-from golden.pool import reduce_windows
-from golden.post import activation_table, post_process, relu
-from golden.requant import quantize_scale
+from podweave.compiler.graph import Graph, Node
+from podweave.compiler.graph import Operand as GraphOperand
+from podweave.compiler.layers import Layer, WorkloadError
+from podweave.golden.network import Operand, accumulate
+from podweave.golden.pool import reduce_windows
+from podweave.golden.post import activation_table, post_process, relu
+from podweave.golden.requant import quantize_scale
 
 # Root mean square of uniform int8, and that at which `random_parameters` holds the outputs: with ReLU it is that of the
 # positive half of a distribution 1.4 times as wide, so that few of them saturate and many values are taken.

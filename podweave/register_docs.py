@@ -6,11 +6,11 @@ import enum
 from collections.abc import Iterator
 from dataclasses import replace
 
-from rtl.config import ChipConfig, DmaConfig, load_config
-from rtl.dma_layouts import DescriptorKind, DmaError
-from rtl.layouts import BankError, Counter, HostSelect, NetworkId, NodeErrors, PodError, PostError
-from rtl.register_types import MANAGER_BASE, MANAGER_PITCH
-from rtl.registers import Access, ErrorSource, NodeWords, Refusal, Register, RegisterField, RegisterMap, Ring
+from podweave.rtl.config import ChipConfig, DmaConfig, load_config
+from podweave.rtl.dma_layouts import DescriptorKind, DmaError
+from podweave.rtl.layouts import BankError, Counter, HostSelect, NetworkId, NodeErrors, PodError, PostError
+from podweave.rtl.register_types import MANAGER_BASE, MANAGER_PITCH
+from podweave.rtl.registers import Access, ErrorSource, NodeWords, Refusal, Register, RegisterField, RegisterMap, Ring
 
 _ENUMERATIONS: dict[str, type[enum.IntEnum]] = {
     "refusal": Refusal,

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.compile import compile_layer
-from compiler.layers import Layer
-from compiler.program import Program
-from golden.conv import conv2d
-from rtl.config import ChipConfig
-from tb.pod_bench import PodBench
-from tb.pod_task import PodRun, Task, predicted_spans
-from tb.simulate import SimulationError
+from podweave.compiler.compile import compile_layer
+from podweave.compiler.layers import Layer
+from podweave.compiler.program import Program
+from podweave.golden.conv import conv2d
+from podweave.rtl.config import ChipConfig
+from podweave.tb.pod_bench import PodBench
+from podweave.tb.pod_task import PodRun, Task, predicted_spans
+from podweave.tb.simulate import SimulationError
 
 Progress = Callable[[str], None]
 CHECKS = ("lockstep", "result")

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from compiler.layers import WorkloadError
+from podweave import study_sweeps as sweeps
+from podweave.compiler.layers import WorkloadError
 
-from . import study_sweeps as sweeps
 from .published import load_published
 from .study_models import MOST_PODS
 from .study_points import Point, Progress, study_config, study_graph, sweep

@@ -18,15 +18,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import compiler
-import golden
-import rtl
-from compiler.graph import Graph, with_stored_pools
-from compiler.layers import WorkloadError
-from rtl.config import ArrayConfig, ChipConfig, ConfigError, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
-from tb.build import cache_directory
-from tb.sources import sources_hash
-from tb.toolchain import ToolchainError
+from podweave import compiler, golden, rtl
+from podweave.compiler.graph import Graph, with_stored_pools
+from podweave.compiler.layers import WorkloadError
+from podweave.rtl.config import (
+    ArrayConfig,
+    ChipConfig,
+    ConfigError,
+    MemoryConfig,
+    NetworkConfig,
+    PodConfig,
+    PostConfig,
+    ProgramConfig,
+)
+from podweave.tb.build import cache_directory
+from podweave.tb.sources import sources_hash
+from podweave.tb.toolchain import ToolchainError
 
 from .chip_runs import model_network
 from .graphs import load_graph

@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from compiler.graph import with_stored_pools
-from rtl.config import ChipConfig, load_config
-from tb.hbm import HbmTiming
+from podweave.compiler.graph import with_stored_pools
+from podweave.rtl.config import ChipConfig, load_config
+from podweave.tb.hbm import HbmTiming
 
 from .accelerator_model import predict_accelerator
 from .accelerator_runs import compile_for_device, device_figures

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.post import activation_table, relu
-from golden.requant import quantize_scale
+from podweave.golden.post import activation_table, relu
+from podweave.golden.requant import quantize_scale
 
 from .digits import (
     CLASSES,

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rtl.blocks import Block
-from rtl.config import ChipConfig
+from podweave.rtl.blocks import Block
+from podweave.rtl.config import ChipConfig
 
 from .blocks import BlockModule, Emitted, Hierarchy
 from .cells import Cells, synthesise

@@ -6,10 +6,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from rtl.blocks import Block
-from rtl.config import ChipConfig, ConfigError
-from rtl.emit import emit_block
-from rtl.pod import Pod
+from podweave.rtl.blocks import Block
+from podweave.rtl.config import ChipConfig, ConfigError
+from podweave.rtl.emit import emit_block
+from podweave.rtl.pod import Pod
 
 from .area import Progress, pod_area
 from .flows import DEFAULT_FLOW

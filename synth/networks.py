@@ -18,14 +18,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rtl.blocks import Block, collecting_placements
-from rtl.butterfly import ReadButterfly, WriteButterfly
-from rtl.config import ChipConfig
-from rtl.crossbar import ReadCrossbar, WriteCrossbar
-from rtl.emit import emit_block
-from rtl.layouts import bits_for_index
-from rtl.network import ReadNetwork, WriteNetwork
-from rtl.node import p_payload_parts, y_payload_parts
+from podweave.rtl.blocks import Block, collecting_placements
+from podweave.rtl.butterfly import ReadButterfly, WriteButterfly
+from podweave.rtl.config import ChipConfig
+from podweave.rtl.crossbar import ReadCrossbar, WriteCrossbar
+from podweave.rtl.emit import emit_block
+from podweave.rtl.layouts import bits_for_index
+from podweave.rtl.network import ReadNetwork, WriteNetwork
+from podweave.rtl.node import p_payload_parts, y_payload_parts
 
 from .blocks import Hierarchy
 from .cells import Cells, synthesise

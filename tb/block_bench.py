@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.cycle.ports import PortTrace
-from rtl.blocks import Block
-from rtl.emit import emit_block
+from podweave.golden.cycle.ports import PortTrace
+from podweave.rtl.blocks import Block
+from podweave.rtl.emit import emit_block
 
 from .build import Build, build
 from .lockstep import LockstepError, Port, compared, first_mismatch
@@ -112,7 +112,7 @@ class BlockBench:
                 task["tables"] = {f"block_harness.{name}": table.tolist() for name, table in memory.tables.items()}
             (directory / "task.json").write_text(json.dumps(task))
             plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % (2**31 - 1) + 1}"]
-            simulate(self.build, "tb.sim.block_run", directory, seed=seed, plusargs=plusargs)
+            simulate(self.build, "podweave.tb.sim.block_run", directory, seed=seed, plusargs=plusargs)
             trace = np.load(directory / "trace.npy")
         observed, offset = {}, 0
         for port in self.outputs:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rtl.config import ChipConfig
-from rtl.layouts import HostSelect, bits_for_index, host_address_width, host_beat_width, network_error_layout
+from podweave.rtl.config import ChipConfig
+from podweave.rtl.layouts import HostSelect, bits_for_index, host_address_width, host_beat_width, network_error_layout
 
 from .build import HARNESS_DIRECTORY, Build, build
 from .chip_task import ACCESSES, ChipEpoch, ChipRun, Readback
@@ -120,7 +120,14 @@ class ChipBench:
                 pickle.dump(job | {"waves": waves is not None}, handle)
             plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % (2**31 - 1) + 1}"]
             simulate(
-                self.build, "tb.sim.chip_run", directory, test=test, seed=seed, plusargs=plusargs, waves=waves, progress=progress
+                self.build,
+                "podweave.tb.sim.chip_run",
+                directory,
+                test=test,
+                seed=seed,
+                plusargs=plusargs,
+                waves=waves,
+                progress=progress,
             )
             with (directory / "outcome.pickle").open("rb") as handle:
                 return pickle.load(handle)

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.program import Jobs
-from rtl.config import ChipConfig
-from rtl.layouts import (
+from podweave.compiler.program import Jobs
+from podweave.rtl.config import ChipConfig
+from podweave.rtl.layouts import (
     HostSelect,
     Layout,
     NetworkId,

@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import rtl
-from rtl.config import ChipConfig
+from podweave import rtl
+from podweave.rtl.config import ChipConfig
 
 from .build import cache_directory
 from .sources import sources_hash
@@ -40,7 +40,7 @@ def emitted_design(config: ChipConfig, *, top: str | None = None) -> tuple[str, 
         verilog, control, sidecar = json.loads(stored.read_text())
         return verilog, control, sidecar
     # Amaranth takes a third of a second to import.
-    from rtl.emit import emit
+    from podweave.rtl.emit import emit
 
     emitted = emit(config, top=top)
     stored.parent.mkdir(parents=True, exist_ok=True)

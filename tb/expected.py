@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.program import Epoch, Jobs
-from golden.cycle.pod import PodModel
-from golden.cycle.pod_control import PodGeometry, Pushes
-from golden.cycle.ports import PortTrace
+from podweave.compiler.program import Epoch, Jobs
+from podweave.golden.cycle.pod import PodModel
+from podweave.golden.cycle.pod_control import PodGeometry, Pushes
+from podweave.golden.cycle.ports import PortTrace
 
 from .lockstep import Port
 

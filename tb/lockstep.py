@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.cycle.ports import PortTrace
+from podweave.golden.cycle.ports import PortTrace
 
 
 @dataclass(frozen=True)

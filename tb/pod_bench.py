@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rtl.config import ChipConfig
-from rtl.layouts import Layout, PodError, bits_for_index, load_job_layout, stream_job_layout
+from podweave.rtl.config import ChipConfig
+from podweave.rtl.layouts import Layout, PodError, bits_for_index, load_job_layout, stream_job_layout
 
 from .build import HARNESS_DIRECTORY, Build, build
 from .emission import emitted_verilog
@@ -116,7 +116,7 @@ class PodBench:
             plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % (2**31 - 1) + 1}"]
             simulate(
                 self.build,
-                "tb.sim.pod_run",
+                "podweave.tb.sim.pod_run",
                 directory,
                 test=test,
                 seed=seed,

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.program import Program
-from golden.cycle.pod_control import PodGeometry
-from golden.timing import Span, pod_span
-from rtl.config import ChipConfig
-from rtl.layouts import Emit
+from podweave.compiler.program import Program
+from podweave.golden.cycle.pod_control import PodGeometry
+from podweave.golden.timing import Span, pod_span
+from podweave.rtl.config import ChipConfig
+from podweave.rtl.layouts import Emit
 
 TRACE_CYCLES = 16384
 """Cycles that the trace of the harness holds."""

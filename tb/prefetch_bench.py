@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtl.config import ChipConfig
-from rtl.emit import emit_block
-from rtl.prefetch_engine import PrefetchEngine
+from podweave.rtl.config import ChipConfig
+from podweave.rtl.emit import emit_block
+from podweave.rtl.prefetch_engine import PrefetchEngine
 
 from .build import HARNESS_DIRECTORY, Build, build
 from .prefetch_expected import Descriptor
@@ -149,7 +149,7 @@ class PrefetchBench:
             depths = [ROWS, MEMORY_BYTES // (self.config.host_bits // 8)]
             task = {"scenarios": tasks, "widths": widths, "depths": depths, "inputs": INPUTS}
             (directory / "task.json").write_text(json.dumps(task))
-            module = "tb.sim.prefetch_axi" if outside else "tb.sim.prefetch_run"
+            module = "podweave.tb.sim.prefetch_axi" if outside else "podweave.tb.sim.prefetch_run"
             plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % (2**31 - 1) + 1}"]
             simulate(self.build, module, directory, seed=seed, plusargs=plusargs)
             return [self._recording(directory, i, len(scenario.memory)) for i, scenario in enumerate(scenarios)]

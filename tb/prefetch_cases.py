@@ -9,14 +9,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.program import pack_jobs
-from golden.cycle.hbm import ErrorRange, HbmChannel
-from golden.cycle.ports import PortTrace
-from golden.cycle.prefetch import EngineModel, Inputs
-from golden.cycle.prefetch_ports import ChipWords, EnginePorts
-from golden.cycle.prefetch_words import LOAD, NOP, STORE, Descriptor, EngineGeometry, Target
-from rtl.config import ArrayConfig, ChipConfig, DmaConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
-from rtl.dma_layouts import DESCRIPTOR_BYTES, EPOCH_BANKS, STORABLE, descriptor_layout, loadable, memory_stride, words_of
+from podweave.compiler.program import pack_jobs
+from podweave.golden.cycle.hbm import ErrorRange, HbmChannel
+from podweave.golden.cycle.ports import PortTrace
+from podweave.golden.cycle.prefetch import EngineModel, Inputs
+from podweave.golden.cycle.prefetch_ports import ChipWords, EnginePorts
+from podweave.golden.cycle.prefetch_words import LOAD, NOP, STORE, Descriptor, EngineGeometry, Target
+from podweave.rtl.config import (
+    ArrayConfig,
+    ChipConfig,
+    DmaConfig,
+    MemoryConfig,
+    NetworkConfig,
+    PodConfig,
+    PostConfig,
+    ProgramConfig,
+)
+from podweave.rtl.dma_layouts import DESCRIPTOR_BYTES, EPOCH_BANKS, STORABLE, descriptor_layout, loadable, memory_stride, words_of
 
 from .hbm import HbmTiming
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rtl.config import ChipConfig
-from rtl.emit import emit_block
-from rtl.prefetch_engine import PrefetchEngine
+from podweave.rtl.config import ChipConfig
+from podweave.rtl.emit import emit_block
+from podweave.rtl.prefetch_engine import PrefetchEngine
 
 from .block_bench import BlockBench, SimulatedMemory
 from .build import HARNESS_DIRECTORY

@@ -9,8 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtl.config import ArrayConfig, ChipConfig, DmaConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
-from rtl.dma_layouts import DESCRIPTOR_BYTES, EPOCH_BANKS, STORABLE, DescriptorKind, loadable, memory_stride, words_of
+from podweave.rtl.config import (
+    ArrayConfig,
+    ChipConfig,
+    DmaConfig,
+    MemoryConfig,
+    NetworkConfig,
+    PodConfig,
+    PostConfig,
+    ProgramConfig,
+)
+from podweave.rtl.dma_layouts import DESCRIPTOR_BYTES, EPOCH_BANKS, STORABLE, DescriptorKind, loadable, memory_stride, words_of
 
 from .axi_checker import Limits, check_buffer, check_protocol
 from .prefetch_bench import MEMORY_BYTES, PrefetchBench, Recording, Scenario, start_phases

@@ -15,7 +15,6 @@ import find_libpython
 
 from .build import Build
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 _RESULTS, _LOG = "results.xml", "simulation.log"
 
 
@@ -71,7 +70,6 @@ def start_simulator(
         raise SimulationError("libpython was not found: this Python has no shared library for the simulator to load")
     env |= {
         "PATH": env.get("PATH", "") + os.pathsep + str(cocotb_tools.config.libs_dir),
-        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]),
         "PYGPI_PYTHON_BIN": sys.executable,
         "GPI_USERS": f"{libpython};{cocotb_tools.config.pygpi_entry_point()}",
         "COCOTB_TOPLEVEL": build.top,

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.cycle.hbm import ErrorRange
-from rtl.config import ChipConfig
+from podweave.golden.cycle.hbm import ErrorRange
+from podweave.rtl.config import ChipConfig
 
 from .accelerator_task import ACCESSES, Reply
 from .chip_task import Readback
@@ -27,7 +27,7 @@ _BURST_SECONDS = 0.5
 _CLOSING_SECONDS = 20
 _WRITE = 1 << 63
 _RESPONSES = {1: "EXOKAY", 2: "SLVERR", 3: "DECERR"}
-SERVER = "tb.sim.accelerator_run"
+SERVER = "podweave.tb.sim.accelerator_run"
 _VIOLATIONS = (
     "AR changed while it waited",
     "AW changed while it waited",

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.cycle.pod_control import PodGeometry, Pushes
-from rtl.array import Array
-from rtl.array_group import ArrayGroup
-from rtl.blocks import Block
-from rtl.config import ArrayConfig, ChipConfig
-from rtl.layouts import Accumulate, Emit, Layout
-from rtl.pod import Pod
+from podweave.golden.cycle.pod_control import PodGeometry, Pushes
+from podweave.rtl.array import Array
+from podweave.rtl.array_group import ArrayGroup
+from podweave.rtl.blocks import Block
+from podweave.rtl.config import ArrayConfig, ChipConfig
+from podweave.rtl.layouts import Accumulate, Emit, Layout
+from podweave.rtl.pod import Pod
 
 from .block_bench import BlockBench
 

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from compiler.graph import Graph, Node, Operand, Window
-from compiler.layers import Layer
-from golden.post import activation_table, relu
-from podweave.reference import Parameters, identity_parameters
+from podweave.compiler.graph import Graph, Node, Operand, Window
+from podweave.compiler.layers import Layer
+from podweave.golden.post import activation_table, relu
+
+from ..reference import Parameters, identity_parameters
 
 WEIGHTS = Path(__file__).with_name("weights.npz")
 TEST_IMAGES = 500

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from compiler.graph import Graph
-from compiler.layers import CONV_FORM, GEMM_FORM, WorkloadError
-from podweave.networks import load_workload, network_names
+from podweave.compiler.graph import Graph
+from podweave.compiler.layers import CONV_FORM, GEMM_FORM, WorkloadError
 
+from ..networks import load_workload, network_names
 from .cnn import DENSENETS, RESNETS, densenet, densenet121, inception_v3, resnet, resnet50
 from .inference import chain
 from .transformer import BERTS, bert, bert_named, feed_forward

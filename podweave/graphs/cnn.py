@@ -6,7 +6,7 @@ the requantisation of the node that they follow.
 
 from __future__ import annotations
 
-from compiler.graph import Graph
+from podweave.compiler.graph import Graph
 
 from .builder import Builder, Sources
 

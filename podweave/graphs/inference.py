@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from math import isqrt
 
-from compiler.graph import Graph, Node, Operand, Shape, Window
-from compiler.layers import Layer, WorkloadError, gemm
+from podweave.compiler.graph import Graph, Node, Operand, Shape, Window
+from podweave.compiler.layers import Layer, WorkloadError, gemm
 
 from .builder import MAX_PAD, diagonal
 

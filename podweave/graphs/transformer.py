@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compiler.graph import Graph, Node, Operand, Shape
-from compiler.layers import Layer, WorkloadError, gemm
+from podweave.compiler.graph import Graph, Node, Operand, Shape
+from podweave.compiler.layers import Layer, WorkloadError, gemm
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ import cocotb
 import numpy as np
 from numpy.typing import NDArray
 
-from rtl.config import ChipConfig
-from tb.accelerator_task import ACCESSES, CHANNEL, Reply
-from tb.chip_task import Readback
-from tb.sim.backdoor import array
-from tb.sim.clock import clock_of
-from tb.sim.memory import configure_channel, open_memory
-from tb.sim.nodes import NodeArrays
+from podweave.rtl.config import ChipConfig
+
+from ..accelerator_task import ACCESSES, CHANNEL, Reply
+from ..chip_task import Readback
+from .backdoor import array
+from .clock import clock_of
+from .memory import configure_channel, open_memory
+from .nodes import NodeArrays
 
 HARNESS = "accelerator_harness"
 RESET_CYCLES = 3

@@ -9,9 +9,9 @@ from typing import Any
 import cocotb
 import numpy as np
 
-from tb.sim.backdoor import array
-from tb.sim.clock import BurstClock
-from tb.sim.memory import configure_channel, open_memory
+from .backdoor import array
+from .clock import BurstClock
+from .memory import configure_channel, open_memory
 
 
 @cocotb.test()

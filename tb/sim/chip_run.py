@@ -11,10 +11,10 @@ import cocotb
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.program import Jobs, pack_jobs
-from rtl.config import ChipConfig
-from rtl.dma_layouts import words_of
-from rtl.layouts import (
+from podweave.compiler.program import Jobs, pack_jobs
+from podweave.rtl.config import ChipConfig
+from podweave.rtl.dma_layouts import words_of
+from podweave.rtl.layouts import (
     BankError,
     Counter,
     HostSelect,
@@ -26,10 +26,11 @@ from rtl.layouts import (
     post_parameters_layout,
     store_layout,
 )
-from tb.chip_task import ACCESSES, ChipEpoch, ChipRun, EpochResult, Readback, beats, describe_network_error, stores
-from tb.sim.backdoor import array
-from tb.sim.clock import clock_of
-from tb.sim.nodes import NodeArrays, bank_words
+
+from ..chip_task import ACCESSES, ChipEpoch, ChipRun, EpochResult, Readback, beats, describe_network_error, stores
+from .backdoor import array
+from .clock import clock_of
+from .nodes import NodeArrays, bank_words
 
 HARNESS = "chip_harness"
 

@@ -8,7 +8,7 @@ from typing import Any
 from cocotb.clock import Clock
 from cocotb.triggers import Timer
 
-from tb.sim.backdoor import array
+from .backdoor import array
 
 PERIOD = 2
 _BURST = 1 << 16

@@ -8,7 +8,7 @@ import cocotb
 from cocotb.triggers import FallingEdge, RisingEdge
 from cocotbext.axi.axil_channels import AxiLiteARTransaction, AxiLiteAWTransaction, AxiLiteWTransaction
 
-from tb.sim.csr_registers import OKAY, SLVERR, Registers
+from .csr_registers import OKAY, SLVERR, Registers
 
 limited_test = cocotb.test(timeout_time=500, timeout_unit="us")
 

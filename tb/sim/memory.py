@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tb.hbm import SETTINGS
-from tb.sim.backdoor import array
+from ..hbm import SETTINGS
+from .backdoor import array
 
 
 def open_memory(path: Path) -> int:

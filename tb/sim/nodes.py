@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtl.config import ChipConfig
-from rtl.dma_layouts import words_of
-from rtl.layouts import Counter, HostSelect, host_widths, post_parameters_layout
-from tb.chip_task import Readback, stores
-from tb.sim.backdoor import array, scopes
+from podweave.rtl.config import ChipConfig
+from podweave.rtl.dma_layouts import words_of
+from podweave.rtl.layouts import Counter, HostSelect, host_widths, post_parameters_layout
+
+from ..chip_task import Readback, stores
+from .backdoor import array, scopes
 
 
 class NodeArrays:

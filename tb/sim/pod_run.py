@@ -10,15 +10,16 @@ from typing import Any
 import cocotb
 import numpy as np
 
-from compiler.program import Epoch, Program, job_layouts, pack_jobs
-from golden.cycle.ports import PortTrace
-from golden.timing import Span
-from rtl.layouts import PodError
-from tb.expected import LEAD, expected_ports, trace_ports
-from tb.lockstep import LockstepError, first_mismatch
-from tb.pod_task import TRACE_CYCLES, PodRun, Task, geometry_of
-from tb.sim.backdoor import array
-from tb.sim.clock import clock_of
+from podweave.compiler.program import Epoch, Program, job_layouts, pack_jobs
+from podweave.golden.cycle.ports import PortTrace
+from podweave.golden.timing import Span
+from podweave.rtl.layouts import PodError
+
+from ..expected import LEAD, expected_ports, trace_ports
+from ..lockstep import LockstepError, first_mismatch
+from ..pod_task import TRACE_CYCLES, PodRun, Task, geometry_of
+from .backdoor import array
+from .clock import clock_of
 
 COUNTERS = ("first_request", "last_write", "x_words", "w_words", "p_words", "cycles", "errors", "error_time", "busy")
 

@@ -14,7 +14,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
 from cocotbext.axi import AxiBus, AxiRamRead, AxiRamWrite, AxiResp
 
-from tb.sim.prefetch_run import Harness, clear_inputs, run_phases
+from .prefetch_run import Harness, clear_inputs, run_phases
 
 
 class _Faults:

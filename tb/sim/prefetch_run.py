@@ -11,8 +11,8 @@ import cocotb
 import numpy as np
 from numpy.typing import NDArray
 
-from tb.sim.backdoor import array
-from tb.sim.clock import BurstClock
+from .backdoor import array
+from .clock import BurstClock
 
 SCOPE = "prefetch_harness"
 _POLL = 64

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from compiler.chip import compile_graph
-from compiler.chip_check import check_chip
-from compiler.chip_executor import execute_chip
-from compiler.chip_image import accumulators, needed_accumulators, tables_of
-from compiler.chip_program import ChipProgram
-from compiler.graph import Graph, Node, Operand, Window, with_stored_pools
-from compiler.layers import Layer, WorkloadError, gemm
-from golden.network import Operand as GoldenOperand
-from golden.network import accumulate
+from podweave.compiler.chip import compile_graph
+from podweave.compiler.chip_check import check_chip
+from podweave.compiler.chip_executor import execute_chip
+from podweave.compiler.chip_image import accumulators, needed_accumulators, tables_of
+from podweave.compiler.chip_program import ChipProgram
+from podweave.compiler.graph import Graph, Node, Operand, Window, with_stored_pools
+from podweave.compiler.layers import Layer, WorkloadError, gemm
+from podweave.golden.network import Operand as GoldenOperand
+from podweave.golden.network import accumulate
 from podweave.reference import evaluate, operand_input, random_parameters
-from rtl.config import ArrayConfig, ChipConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.rtl.config import ArrayConfig, ChipConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 
 
 def chip(pods: int, rows: int, cols: int, accumulator_rows: int = 64, **changes: Any) -> ChipConfig:

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from compiler.chip import compile_graph
-from compiler.chip_check import check_chip
-from compiler.chip_executor import execute_chip
-from compiler.chip_program import ChipProgram
-from compiler.executor import ProgramError
-from compiler.graph import Graph, Node, Operand, Window
-from compiler.layers import Layer
-from compiler.storage import zero_word
+from podweave.compiler.chip import compile_graph
+from podweave.compiler.chip_check import check_chip
+from podweave.compiler.chip_executor import execute_chip
+from podweave.compiler.chip_program import ChipProgram
+from podweave.compiler.executor import ProgramError
+from podweave.compiler.graph import Graph, Node, Operand, Window
+from podweave.compiler.layers import Layer
+from podweave.compiler.storage import zero_word
 from podweave.reference import random_parameters
-from rtl.config import ArrayConfig, ChipConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.rtl.config import ArrayConfig, ChipConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 
 UNITS = {"loads": "pod", "streams": "pod", "posts": "bank"}
 

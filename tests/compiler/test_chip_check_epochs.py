@@ -9,11 +9,11 @@ import re
 import numpy as np
 import pytest
 
-from compiler.chip import Epoch, lower
-from compiler.chip_check import check_chip
-from compiler.chip_program import Accumulated, ChipProgram, ConstantSet
-from compiler.program import Place
-from compiler.storage import Storage, zero_word
+from podweave.compiler.chip import Epoch, lower
+from podweave.compiler.chip_check import check_chip
+from podweave.compiler.chip_program import Accumulated, ChipProgram, ConstantSet
+from podweave.compiler.program import Place
+from podweave.compiler.storage import Storage, zero_word
 from tests.compiler.test_chip_check import PROGRAMS, changed, config, graph, message, pads, program, refused, without
 
 ZERO = 999

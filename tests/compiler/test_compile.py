@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from compiler.compile import _Compiler, compile_layer
-from compiler.executor import check_times, execute
-from compiler.layers import Layer, WorkloadError, gemm, parse_workload
-from compiler.lowering import lower
-from compiler.program import Epoch, Program, job_layouts, pack_jobs
-from golden.conv import conv2d
-from rtl.config import ChipConfig, load_config
-from rtl.layouts import Accumulate, Emit
-from tb.pod_task import predicted_spans
+from podweave.compiler.compile import _Compiler, compile_layer
+from podweave.compiler.executor import check_times, execute
+from podweave.compiler.layers import Layer, WorkloadError, gemm, parse_workload
+from podweave.compiler.lowering import lower
+from podweave.compiler.program import Epoch, Program, job_layouts, pack_jobs
+from podweave.golden.conv import conv2d
+from podweave.rtl.config import ChipConfig, load_config
+from podweave.rtl.layouts import Accumulate, Emit
+from podweave.tb.pod_task import predicted_spans
 
 POD4 = load_config("pod4")
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))

@@ -13,18 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from compiler.chip import compile_graph
-from compiler.chip_check import check_chip
-from compiler.chip_executor import Machine
-from compiler.chip_image import accumulators, needed_accumulators, outputs, tables_of
-from compiler.chip_program import Accumulated, ChipProgram
-from compiler.epochs import compile_epochs
-from compiler.graph import Graph
-from compiler.layers import WorkloadError
-from compiler.storage import zero_word
-from golden.cycle.chip import ChipGeometry, chip_figures
+from podweave.compiler.chip import compile_graph
+from podweave.compiler.chip_check import check_chip
+from podweave.compiler.chip_executor import Machine
+from podweave.compiler.chip_image import accumulators, needed_accumulators, outputs, tables_of
+from podweave.compiler.chip_program import Accumulated, ChipProgram
+from podweave.compiler.epochs import compile_epochs
+from podweave.compiler.graph import Graph
+from podweave.compiler.layers import WorkloadError
+from podweave.compiler.storage import zero_word
+from podweave.golden.cycle.chip import ChipGeometry, chip_figures
 from podweave.reference import evaluate, random_parameters
-from rtl.config import ChipConfig, DmaConfig
+from podweave.rtl.config import ChipConfig, DmaConfig
 from tests.compiler.test_chip import HEALTH, SAME, chain, chip, equal, golden_accumulators, graphs
 
 GARBAGE = 0x5A5A5A5A

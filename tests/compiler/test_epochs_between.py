@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-import compiler.epochs
-from compiler.chip import Epoch, compile_graph
-from compiler.chip_executor import Machine, execute_chip
-from compiler.chip_image import outputs, tables_of
-from compiler.epochs import compile_epochs
-from compiler.executor import ProgramError
-from compiler.graph import Graph, Node, Operand, Window
-from compiler.layers import WorkloadError
-from compiler.movement import Producer
-from compiler.program import Place
-from compiler.storage import Storage
-from compiler.tiling import positions
+from podweave.compiler import epochs as epochs_module
+from podweave.compiler.chip import Epoch, compile_graph
+from podweave.compiler.chip_executor import Machine, execute_chip
+from podweave.compiler.chip_image import outputs, tables_of
+from podweave.compiler.epochs import compile_epochs
+from podweave.compiler.executor import ProgramError
+from podweave.compiler.graph import Graph, Node, Operand, Window
+from podweave.compiler.layers import WorkloadError
+from podweave.compiler.movement import Producer
+from podweave.compiler.program import Place
+from podweave.compiler.storage import Storage
+from podweave.compiler.tiling import positions
 from podweave.reference import evaluate, random_parameters
 from tests.compiler.test_chip import SAME, chain, chip, conv
 from tests.compiler.test_epochs import W_CHAIN, Case, bury, names, run_case, words_of
@@ -148,9 +148,9 @@ def test_pooled_and_concatenated_across_epochs() -> None:
 def test_words_given_back_too_early_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a later epoch reads is free, and something else is stored there."""
     case = Case(residual_at_the_end(8), chip(2, 4, 4, p_words=100))
-    kept, release = compiler.epochs._Cutter._kept, Storage.release
+    kept, release = epochs_module._Cutter._kept, Storage.release
 
-    def careless(self: compiler.epochs._Cutter, epoch: Epoch) -> dict[str, Producer]:
+    def careless(self: epochs_module._Cutter, epoch: Epoch) -> dict[str, Producer]:
         result = kept(self, epoch)
         for fragment in itertools.chain.from_iterable(result["n0"].fragments.values()):
             self.storage.release(fragment.place, positions(fragment.box))
@@ -160,7 +160,7 @@ def test_words_given_back_too_early_are_seen(monkeypatch: pytest.MonkeyPatch) ->
         with contextlib.suppress(ValueError):
             release(self, place, words)
 
-    monkeypatch.setattr(compiler.epochs._Cutter, "_kept", careless)
+    monkeypatch.setattr(epochs_module._Cutter, "_kept", careless)
     with pytest.raises(ValueError, match=r"^P bank \d: words \d+ to \d+ are not all taken$"):
         run_case(case)
     monkeypatch.setattr(Storage, "release", lenient)
@@ -169,15 +169,15 @@ def test_words_given_back_too_early_are_seen(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_words_that_are_not_given_back_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = compiler.epochs._Cutter._kept
+    original = epochs_module._Cutter._kept
 
-    def careful(self: compiler.epochs._Cutter, epoch: Epoch) -> dict[str, Producer]:
+    def careful(self: epochs_module._Cutter, epoch: Epoch) -> dict[str, Producer]:
         left, self.left = self.left, tuple(range(len(self.graph.nodes)))
         kept = original(self, epoch)
         self.left = left
         return kept
 
-    monkeypatch.setattr(compiler.epochs._Cutter, "_kept", careful)
+    monkeypatch.setattr(epochs_module._Cutter, "_kept", careful)
     with pytest.raises(AssertionError):
         run_case(Case(W_CHAIN, chip(2, 4, 4, w_words=32)))
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from compiler.chip import compile_graph
-from compiler.chip_check import check_chip
-from compiler.chip_executor import Machine
-from compiler.chip_image import outputs, tables_of
-from compiler.chip_program import ChipProgram, HostUnit
-from compiler.epochs import compile_epochs
-from compiler.graph import Graph, Node, Operand
+from podweave.compiler.chip import compile_graph
+from podweave.compiler.chip_check import check_chip
+from podweave.compiler.chip_executor import Machine
+from podweave.compiler.chip_image import outputs, tables_of
+from podweave.compiler.chip_program import ChipProgram, HostUnit
+from podweave.compiler.epochs import compile_epochs
+from podweave.compiler.graph import Graph, Node, Operand
 from podweave.reference import evaluate, random_parameters
 from tests.compiler.test_chip import SAME, chip, conv
 from tests.compiler.test_chip_check import changed, pads, refused

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from compiler.compile import compile_layer
-from compiler.executor import ProgramError, execute
-from compiler.layers import Layer, gemm, parse_workload
-from compiler.program import Program
-from golden.conv import conv2d
-from golden.timing import Span, gemm_cycles, pod_span
+from podweave.compiler.compile import compile_layer
+from podweave.compiler.executor import ProgramError, execute
+from podweave.compiler.layers import Layer, gemm, parse_workload
+from podweave.compiler.program import Program
+from podweave.golden.conv import conv2d
+from podweave.golden.timing import Span, gemm_cycles, pod_span
 from podweave.networks import load_workload
-from rtl.config import load_config
-from rtl.layouts import Accumulate, Emit
-from tb.pod_task import predicted_spans
+from podweave.rtl.config import load_config
+from podweave.rtl.layouts import Accumulate, Emit
+from podweave.tb.pod_task import predicted_spans
 
 POD4 = load_config("pod4")
 # Two K steps for each of two column tiles, accumulated in the pod or in the P banks; and one with all loops in use.

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from compiler.graph import Graph, Node, Operand, Window, with_stored_pools
-from compiler.layers import Layer, WorkloadError
+from podweave.compiler.graph import Graph, Node, Operand, Window, with_stored_pools
+from podweave.compiler.layers import Layer, WorkloadError
 from podweave.reference import evaluate, identity_parameters, random_parameters
 
 SHAPE = (2, 6, 5, 4)

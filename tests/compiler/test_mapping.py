@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compiler.mapping import Mapping, Patches, Work, choose, patch_sizes
+from podweave.compiler.mapping import Mapping, Patches, Work, choose, patch_sizes
 
 SIZES = st.tuples(st.integers(1, 4), st.integers(1, 20), st.integers(1, 20))
 

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compiler.chip_executor import Machine
-from compiler.chip_image import tables_of
-from compiler.epochs import compile_epochs
-from compiler.graph import Graph, Node, Operand, Window
-from compiler.layers import Layer, WorkloadError
-from compiler.memory_image import MemoryImage, memory_image
+from podweave.compiler.chip_executor import Machine
+from podweave.compiler.chip_image import tables_of
+from podweave.compiler.epochs import compile_epochs
+from podweave.compiler.graph import Graph, Node, Operand, Window
+from podweave.compiler.layers import Layer, WorkloadError
+from podweave.compiler.memory_image import MemoryImage, memory_image
 from podweave.reference import evaluate, random_parameters
-from rtl.config import ChipConfig, DmaConfig, load_config
-from rtl.dma_layouts import DescriptorKind, descriptor_layout, memory_stride, words_of
-from rtl.layouts import (
+from podweave.rtl.config import ChipConfig, DmaConfig, load_config
+from podweave.rtl.dma_layouts import DescriptorKind, descriptor_layout, memory_stride, words_of
+from podweave.rtl.layouts import (
     HostSelect,
     Layout,
     load_job_layout,
@@ -219,7 +219,7 @@ def test_words_are_loaded_while_an_epoch_runs() -> None:
 
 
 def test_descriptor_that_may_begin_too_early_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    import compiler.memory_image as module
+    from podweave.compiler import memory_image as module
 
     config = config_of(2, 64, w_words=300, p_words=512)
     original = module._Builder._add

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compiler.chip_image import parameter_image
-from compiler.chip_program import ChipProgram, ConstantSet
-from compiler.graph import Graph, Node, Operand, Window
-from compiler.storage import zero_word
+from podweave.compiler.chip_image import parameter_image
+from podweave.compiler.chip_program import ChipProgram, ConstantSet
+from podweave.compiler.graph import Graph, Node, Operand, Window
+from podweave.compiler.storage import zero_word
 from podweave.reference import evaluate, random_parameters
-from rtl.config import ChipConfig
+from podweave.rtl.config import ChipConfig
 from tests.compiler.test_chip import HEALTH, Case, chip, conv, run_case
 
 Pairs = tuple[tuple[int, int], tuple[int, int]]

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from compiler.compile import compile_layer
-from compiler.layers import gemm, parse_workload
-from compiler.program import Jobs, Place, Readout, job_layouts, pack_jobs
-from rtl.config import load_config
-from rtl.layouts import Field, Layout
+from podweave.compiler.compile import compile_layer
+from podweave.compiler.layers import gemm, parse_workload
+from podweave.compiler.program import Jobs, Place, Readout, job_layouts, pack_jobs
+from podweave.rtl.config import load_config
+from podweave.rtl.layouts import Field, Layout
 
 POD4 = load_config("pod4")
 LAYOUTS = job_layouts(POD4)

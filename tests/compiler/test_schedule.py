@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from compiler.schedule import start_times
+from podweave.compiler.schedule import start_times
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from compiler.chip_executor import execute_chip
-from compiler.chip_image import tables_of
-from compiler.epochs import compile_epochs
-from compiler.graph import Graph, Node, Operand, Window
-from compiler.layers import WorkloadError
-from compiler.split import SplitGraph, split_outputs
+from podweave.compiler.chip_executor import execute_chip
+from podweave.compiler.chip_image import tables_of
+from podweave.compiler.epochs import compile_epochs
+from podweave.compiler.graph import Graph, Node, Operand, Window
+from podweave.compiler.layers import WorkloadError
+from podweave.compiler.split import SplitGraph, split_outputs
 from podweave.reference import evaluate, random_parameters
-from rtl.config import ChipConfig
+from podweave.rtl.config import ChipConfig
 from tests.compiler.test_chip import HEALTH, SAME, chain, chip, conv, graphs
 
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from compiler.graph import Node, Operand
-from compiler.layers import Layer, WorkloadError
-from compiler.program import Place
-from compiler.storage import EpochFullError, Storage, zero_word
-from rtl.config import ArrayConfig, ChipConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.compiler.graph import Node, Operand
+from podweave.compiler.layers import Layer, WorkloadError
+from podweave.compiler.program import Place
+from podweave.compiler.storage import EpochFullError, Storage, zero_word
+from podweave.rtl.config import ArrayConfig, ChipConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 
 NODE = Node("n", (Operand(("in",), Layer(name="n", height=1, width=1, channels=1, outputs=1)),))
 RINGS = ("w", "set")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compiler.tiling import Box, Partition, cut, largest, pieces, positions
+from podweave.compiler.tiling import Box, Partition, cut, largest, pieces, positions
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compiler.timeline import Timeline, earliest
+from podweave.compiler.timeline import Timeline, earliest
 
 SPAN = 400
 INTERVALS = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), max_size=14)

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compiler.walk import increments
+from podweave.compiler.walk import increments
 
 LOOPS = st.lists(st.tuples(st.integers(1, 4), st.integers(-20, 20)), min_size=1, max_size=4)
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from golden.conv import conv2d, output_size
-from golden.gemm import MAX_REDUCTION, gemm
+from podweave.golden.conv import conv2d, output_size
+from podweave.golden.gemm import MAX_REDUCTION, gemm
 
 CONV_INTEGER = """<ir_version: 8, opset_import: ["": 13]>
 conv (uint8[N,C,H,W] x, uint8[O,I,KH,KW] w, uint8 x_zero, uint8 w_zero) => (int32[N,O,OH,OW] y)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from golden.cycle.accelerator import EngineProgram, RunFigures, predict_run
-from golden.cycle.hbm import HbmChannel
-from golden.cycle.prefetch_words import LOAD, Descriptor, EngineGeometry, Target
-from tb.hbm import HbmTiming
+from podweave.golden.cycle.accelerator import EngineProgram, RunFigures, predict_run
+from podweave.golden.cycle.hbm import HbmChannel
+from podweave.golden.cycle.prefetch_words import LOAD, Descriptor, EngineGeometry, Target
+from podweave.tb.hbm import HbmTiming
 
 PLAIN = HbmTiming(latency=10, row_miss=0, refresh_interval=0, refresh_cycles=0, queue=200)
 GEOMETRY = EngineGeometry(

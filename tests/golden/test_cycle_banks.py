@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from golden.cycle.banks import p_bank, read_bank, written_bank
+from podweave.golden.cycle.banks import p_bank, read_bank, written_bank
 
 
 def row(*values: int) -> np.ndarray:

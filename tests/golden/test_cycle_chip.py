@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compiler.chip import compile_graph
-from compiler.graph import Graph, Node, Operand, Window
-from compiler.layers import Layer
-from golden.cycle.chip import COUNTERS, ChipFigures, ChipGeometry, chip_figures
 from podweave.chip_runs import chip_geometry
-from rtl.config import ArrayConfig, ChipConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.compiler.chip import compile_graph
+from podweave.compiler.graph import Graph, Node, Operand, Window
+from podweave.compiler.layers import Layer
+from podweave.golden.cycle.chip import COUNTERS, ChipFigures, ChipGeometry, chip_figures
+from podweave.rtl.config import ArrayConfig, ChipConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 
 GEOMETRY = ChipGeometry(pods=4, write_latency=9, post_latency=6, epoch_overhead=11)
 LOADS = ("pod", "start", "rows", "w_bank")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from golden.cycle.hbm import DECERR, OKAY, SLVERR, ErrorRange, HbmChannel, Piece
+from podweave.golden.cycle.hbm import DECERR, OKAY, SLVERR, ErrorRange, HbmChannel, Piece
 
 PLAIN = {
     "latency": 10,

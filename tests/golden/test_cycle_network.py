@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from golden.cycle.network import NetworkGeometry, read_network, write_network
+from podweave.golden.cycle.network import NetworkGeometry, read_network, write_network
 
 EIGHT = NetworkGeometry(layers=(2, 1), pipeline=1, turnaround=2)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from golden.cycle.pod_control import ERRORS, PodGeometry, Pushes, Service, epoch_time, hand_over, serve
+from podweave.golden.cycle.pod_control import ERRORS, PodGeometry, Pushes, Service, epoch_time, hand_over, serve
 
 
 def bits(text: str) -> NDArray[np.bool_]:

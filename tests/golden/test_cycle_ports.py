@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from golden.cycle.ports import PortTrace, delay, held, wrap
+from podweave.golden.cycle.ports import PortTrace, delay, held, wrap
 
 
 @pytest.mark.parametrize(

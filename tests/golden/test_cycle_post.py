@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from golden.cycle.pod_control import Pushes
-from golden.cycle.post import HostWrites, Parameters, PostGeometry, PostModel, requantize_wide
-from golden.requant import requantize
+from podweave.golden.cycle.pod_control import Pushes
+from podweave.golden.cycle.post import HostWrites, Parameters, PostGeometry, PostModel, requantize_wide
+from podweave.golden.requant import requantize
 
 GEOMETRY = PostGeometry(
     rows=2,

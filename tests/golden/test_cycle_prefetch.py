@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from golden.cycle.hbm import HbmChannel, Piece
-from golden.cycle.prefetch import EngineModel, Inputs
-from golden.cycle.prefetch_delivery import Burst, Delivery, Item
-from golden.cycle.prefetch_store import StoreModel, store_steps
-from golden.cycle.prefetch_words import LOAD, NOP, STORE, Descriptor, DescriptorCheck, EngineGeometry, Target
-from tb.hbm import HbmTiming
-from tb.prefetch_cases import LEAD, engine_config, random_case
+from podweave.golden.cycle.hbm import HbmChannel, Piece
+from podweave.golden.cycle.prefetch import EngineModel, Inputs
+from podweave.golden.cycle.prefetch_delivery import Burst, Delivery, Item
+from podweave.golden.cycle.prefetch_store import StoreModel, store_steps
+from podweave.golden.cycle.prefetch_words import LOAD, NOP, STORE, Descriptor, DescriptorCheck, EngineGeometry, Target
+from podweave.tb.hbm import HbmTiming
+from podweave.tb.prefetch_cases import LEAD, engine_config, random_case
 
 PLAIN = HbmTiming(latency=10, row_miss=0, refresh_interval=0, refresh_cycles=0, queue=200)
 WORDS4, WORDS64, BYTES = 1, 2, 7

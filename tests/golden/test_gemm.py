@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from golden.gemm import MAX_REDUCTION, exact_product, gemm
+from podweave.golden.gemm import MAX_REDUCTION, exact_product, gemm
 
 MATMUL_INTEGER = """<ir_version: 8, opset_import: ["": 13]>
 gemm (uint8[M,K] x, uint8[K,N] w, uint8 x_zero, uint8 w_zero) => (int32[M,N] y)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from golden.conv import conv2d, output_size
-from golden.network import Operand, Window, accumulate, linear_node
-from golden.post import activation_table, gelu, post_process, relu
-from golden.requant import quantize_scale, requantize
+from podweave.golden.conv import conv2d, output_size
+from podweave.golden.network import Operand, Window, accumulate, linear_node
+from podweave.golden.post import activation_table, gelu, post_process, relu
+from podweave.golden.requant import quantize_scale, requantize
 
 INT32 = np.iinfo(np.int32)
 

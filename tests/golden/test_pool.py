@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from golden.conv import conv2d
-from golden.pool import Kind, pad, reduce_windows, require_int32
+from podweave.golden.conv import conv2d
+from podweave.golden.pool import Kind, pad, reduce_windows, require_int32
 
 MAX_POOL = "pool ({type}[N,C,H,W] x) => ({type}[N,C,OH,OW] y) {{ y = MaxPool<{attributes}>(x) }}"
 AVERAGE_POOL = "pool ({type}[N,C,H,W] x) => ({type}[N,C,OH,OW] y) {{ y = AveragePool<count_include_pad=1, {attributes}>(x) }}"

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from golden.conv import conv2d
-from golden.gemm import gemm
-from golden.requant import MAX_MULTIPLIER, MAX_SHIFT, quantize_scale, requantize
+from podweave.golden.conv import conv2d
+from podweave.golden.gemm import gemm
+from podweave.golden.requant import MAX_MULTIPLIER, MAX_SHIFT, quantize_scale, requantize
 
 Int8s: TypeAlias = NDArray[np.int8]
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1

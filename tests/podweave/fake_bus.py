@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.memory_image import MemoryImage, Ring, TensorMap
-from rtl.register_types import MANAGER_PITCH, Access, NodeWords
-from rtl.registers import RegisterMap
+from podweave.compiler.memory_image import MemoryImage, Ring, TensorMap
+from podweave.rtl.register_types import MANAGER_PITCH, Access, NodeWords
+from podweave.rtl.registers import RegisterMap
 from tests.podweave.random_networks import CONFIG
 
 CHANNEL = 4096

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from compiler.graph import Graph, Node, Window
 from podweave.chip_runs import Job
+from podweave.compiler.graph import Graph, Node, Window
 from podweave.reference import random_parameters
-from tb.accelerator_bench import AcceleratorBench
+from podweave.tb.accelerator_bench import AcceleratorBench
 from tests.compiler.test_memory_image import conv
 from tests.rtl.test_accelerator import CONFIGS, FAST, bench
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from compiler.layers import WorkloadError
 from podweave import accelerator_model
 from podweave.accelerator_model import Prediction, predict_accelerator
 from podweave.accelerator_runs import Compiled, compile_for_device, model_on_device, run_on_device
 from podweave.chip_runs import Job
+from podweave.compiler.layers import WorkloadError
 from podweave.reference import evaluate, random_parameters
-from rtl.layouts import Counter
-from rtl.registers import counters
-from tb.hbm import HbmTiming
+from podweave.rtl.layouts import Counter
+from podweave.rtl.registers import counters
+from podweave.tb.hbm import HbmTiming
 from tests.podweave.random_networks import CONFIG, random_graph, random_job, small_bench
 
 PLAIN = HbmTiming(latency=2, row_miss=0, refresh_interval=0)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import podweave.runs
-from golden.timing import Span
-from rtl.config import load_config, preset_names
-from tb.pod_bench import PodBench
+from podweave.golden.timing import Span
+from podweave.rtl.config import load_config, preset_names
+from podweave.tb.pod_bench import PodBench
 from tests.podweave.command_line import Cli, assert_refused
 
 ROOT = Path(__file__).resolve().parents[2]

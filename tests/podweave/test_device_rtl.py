@@ -10,18 +10,18 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from compiler.memory_image import Ring
-from golden.cycle.hbm import DECERR, SLVERR, ErrorRange
 from podweave.accelerator_model import Prediction, predict_accelerator
 from podweave.accelerator_runs import Compiled, compile_for_device
 from podweave.chip_runs import Job
+from podweave.compiler.memory_image import Ring
 from podweave.device import Device, DeviceError
+from podweave.golden.cycle.hbm import DECERR, SLVERR, ErrorRange
 from podweave.reference import evaluate
-from rtl.dma_layouts import DescriptorKind, memory_stride
-from rtl.layouts import HostSelect
-from rtl.run_control import RESET_CYCLES
-from tb.hbm import HbmTiming
-from tb.simulated_bus import SimulatedBus
+from podweave.rtl.dma_layouts import DescriptorKind, memory_stride
+from podweave.rtl.layouts import HostSelect
+from podweave.rtl.run_control import RESET_CYCLES
+from podweave.tb.hbm import HbmTiming
+from podweave.tb.simulated_bus import SimulatedBus
 from tests.podweave.random_networks import CONFIG, random_job, small_bench
 
 TIMING = HbmTiming(latency=30, row_miss=7, jitter=3, refresh_interval=700, refresh_cycles=60)

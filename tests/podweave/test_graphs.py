@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compiler.graph import Graph, Node, Operand, Window
-from compiler.layers import Layer, WorkloadError, gemm, parse_workload
+from podweave.compiler.graph import Graph, Node, Operand, Window
+from podweave.compiler.layers import Layer, WorkloadError, gemm, parse_workload
 from podweave.graphs import GRAPH_FORMS, bert, chain, densenet121, feed_forward, inception_v3, load_graph, resnet50
 from podweave.graphs.inference import KERNELS
 from podweave.networks import load_workload

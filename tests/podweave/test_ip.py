@@ -16,9 +16,9 @@ import pytest
 
 from podweave.ip import write_ip
 from podweave.register_docs import c_header, general_page, register_page
-from rtl.config import DmaConfig, load_config
-from rtl.registers import MANAGER_PITCH, RegisterMap
-from tb.toolchain import find_toolchain
+from podweave.rtl.config import DmaConfig, load_config
+from podweave.rtl.registers import MANAGER_PITCH, RegisterMap
+from podweave.tb.toolchain import find_toolchain
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = replace(load_config("chip2x4"), dma=DmaConfig(managers=2, data_width=64))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from compiler.layers import Layer, WorkloadError, gemm, parse_workload
+from podweave.compiler.layers import Layer, WorkloadError, gemm, parse_workload
 from podweave.networks import load_workload, network_names, read_layers
 
 

@@ -7,7 +7,7 @@ from statistics import harmonic_mean
 import pytest
 
 import podweave.published as published_module
-from compiler.layers import WorkloadError
+from podweave.compiler.layers import WorkloadError
 from podweave.graphs import load_graph
 from podweave.published import load_published, published_names
 

@@ -8,12 +8,12 @@ import pytest
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from compiler.graph import Graph, Node, Operand, Window
-from compiler.layers import Layer, WorkloadError, gemm
-from golden.conv import conv2d
-from golden.pool import pad, reduce_windows
-from golden.post import post_process
-from golden.requant import quantize_scale
+from podweave.compiler.graph import Graph, Node, Operand, Window
+from podweave.compiler.layers import Layer, WorkloadError, gemm
+from podweave.golden.conv import conv2d
+from podweave.golden.pool import pad, reduce_windows
+from podweave.golden.post import post_process
+from podweave.golden.requant import quantize_scale
 from podweave.reference import Parameters, evaluate, identity_parameters, identity_weights, random_parameters
 
 SAME = ((1, 1), (1, 1))

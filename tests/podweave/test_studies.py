@@ -12,19 +12,19 @@ from rich.console import Console
 
 import podweave.studies as studies_module
 import podweave.study_points as points_module
-from compiler.graph import with_stored_pools
-from compiler.layers import WorkloadError
 from podweave.chip_runs import model_network
 from podweave.cli import main
+from podweave.compiler.graph import with_stored_pools
+from podweave.compiler.layers import WorkloadError
 from podweave.graphs import load_graph
 from podweave.networks import load_workload
+from podweave.rtl.config import ConfigError
 from podweave.studies import STUDIES, run_study
 from podweave.study_models import gemms, layered_cycles, macs, packed_cycles, pods_within, power, tera_ops
 from podweave.study_plots import draw_study
 from podweave.study_points import Figures, Point, point_key, run_point, store_directory, study_config, study_graph, sweep
 from podweave.study_tables import SHARED, gmean, hmean, print_study, sosa_tops
-from rtl.config import ConfigError
-from tb.toolchain import ToolchainError
+from podweave.tb.toolchain import ToolchainError
 
 GEMM = "gemm:40x24x16"
 SMALL = (("pods", 4), ("rows", 8))

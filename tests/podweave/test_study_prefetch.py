@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from compiler.layers import WorkloadError
 from podweave.accelerator_runs import compile_for_device, model_on_device
+from podweave.compiler.layers import WorkloadError
 from podweave.graphs import load_graph
 from podweave.reference import random_parameters
 from podweave.studies import STUDY_NAMES, chosen_networks, run_study
 from podweave.study_plots import draw_study
 from podweave.study_prefetch import NETWORKS, SIXTEENTHS, prefetch_study
 from podweave.study_tables import print_study
-from tb.hbm import HbmTiming
+from podweave.tb.hbm import HbmTiming
 from tests.podweave.command_line import Cli, assert_refused
 from tests.podweave.random_networks import CONFIG
 

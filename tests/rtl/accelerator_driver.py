@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.program import pack_jobs
-from rtl.config import ChipConfig
-from rtl.dma_layouts import DESCRIPTOR_BYTES, DescriptorKind, descriptor_layout, memory_stride
-from rtl.layouts import HostSelect
-from rtl.register_types import NodeWords
-from rtl.registers import RegisterMap
-from tb.simulated_bus import SimulatedBus
+from podweave.compiler.program import pack_jobs
+from podweave.rtl.config import ChipConfig
+from podweave.rtl.dma_layouts import DESCRIPTOR_BYTES, DescriptorKind, descriptor_layout, memory_stride
+from podweave.rtl.layouts import HostSelect
+from podweave.rtl.register_types import NodeWords
+from podweave.rtl.registers import RegisterMap
+from podweave.tb.simulated_bus import SimulatedBus
 
 RINGS = ("DEMAND", "PREFETCH")
 

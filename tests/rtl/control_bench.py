@@ -12,15 +12,15 @@ from amaranth.hdl import Module
 from amaranth.lib.wiring import Out
 from numpy.typing import NDArray
 
-from golden.cycle.ports import PortTrace
-from rtl.blocks import Block, place
-from rtl.config import ChipConfig
-from rtl.node_window import NodeWindow
-from rtl.performance import Performance
-from rtl.run_control import RunControl
-from rtl.structure import Structural
-from tb.block_bench import BlockBench
-from tb.lockstep import LockstepError, Port, compared, first_mismatch
+from podweave.golden.cycle.ports import PortTrace
+from podweave.rtl.blocks import Block, place
+from podweave.rtl.config import ChipConfig
+from podweave.rtl.node_window import NodeWindow
+from podweave.rtl.performance import Performance
+from podweave.rtl.run_control import RunControl
+from podweave.rtl.structure import Structural
+from podweave.tb.block_bench import BlockBench
+from podweave.tb.lockstep import LockstepError, Port, compared, first_mismatch
 
 # Names of ports that have one lane per manager.
 _OF_MANAGERS = {

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from compiler.program import pack_jobs
-from golden.cycle.hbm import SLVERR, ErrorRange
-from golden.post import post_process
-from rtl.config import ChipConfig, DmaConfig, load_config
-from rtl.dma_layouts import DescriptorKind, DmaError, memory_stride, words_of
-from rtl.emit import emit
-from rtl.layouts import (
+from podweave.compiler.program import pack_jobs
+from podweave.golden.cycle.hbm import SLVERR, ErrorRange
+from podweave.golden.post import post_process
+from podweave.rtl.config import ChipConfig, DmaConfig, load_config
+from podweave.rtl.dma_layouts import DescriptorKind, DmaError, memory_stride, words_of
+from podweave.rtl.emit import emit
+from podweave.rtl.layouts import (
     Counter,
     HostSelect,
     NodeErrors,
@@ -30,12 +30,12 @@ from rtl.layouts import (
     store_layout,
     stream_job_layout,
 )
-from rtl.register_types import ErrorSource, NodeWords, Refusal, Ring
-from rtl.run_control import RESET_CYCLES
-from tb.accelerator_bench import AcceleratorBench
-from tb.chip_task import Readback
-from tb.emission import emitted_design
-from tb.hbm import HbmTiming
+from podweave.rtl.register_types import ErrorSource, NodeWords, Refusal, Ring
+from podweave.rtl.run_control import RESET_CYCLES
+from podweave.tb.accelerator_bench import AcceleratorBench
+from podweave.tb.chip_task import Readback
+from podweave.tb.emission import emitted_design
+from podweave.tb.hbm import HbmTiming
 from tests.rtl.accelerator_driver import DONE, Driver
 from tests.rtl.test_chip import WORDS, Exchange
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from golden.cycle import array as model
-from rtl.config import ArrayConfig
-from tb.lockstep import LockstepError
-from tb.stimulus import array_bench, array_stimulus, group_bench, group_stimulus
+from podweave.golden.cycle import array as model
+from podweave.rtl.config import ArrayConfig
+from podweave.tb.lockstep import LockstepError
+from podweave.tb.stimulus import array_bench, array_stimulus, group_bench, group_stimulus
 
 GROUPS = [(1, 1), (2, 4), (4, 4), (4, 2), (1, 8), (3, 5), (8, 8), (16, 16)]
 ARRAYS = [(1, 1), (2, 2), (4, 4), (8, 8), (16, 16), (32, 32), (4, 8), (16, 8), (8, 32)]

@@ -9,13 +9,13 @@ import re
 import numpy as np
 import pytest
 
-from golden.post import post_process
-from rtl.config import ChipConfig, DmaConfig, load_config
-from rtl.layouts import Accumulate, Emit
-from rtl.sequencer import FILL_CYCLES, Sequencer
-from tb.block_bench import BlockBench
-from tb.chip_bench import ChipBench
-from tb.chip_task import ChipRun, Readback, SimpleEpoch
+from podweave.golden.post import post_process
+from podweave.rtl.config import ChipConfig, DmaConfig, load_config
+from podweave.rtl.layouts import Accumulate, Emit
+from podweave.rtl.sequencer import FILL_CYCLES, Sequencer
+from podweave.tb.block_bench import BlockBench
+from podweave.tb.chip_bench import ChipBench
+from podweave.tb.chip_task import ChipRun, Readback, SimpleEpoch
 
 CHIP2 = load_config("chip2x4")
 CONFIGS: dict[str, ChipConfig] = {

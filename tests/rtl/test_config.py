@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtl.config import (
+from podweave.rtl.config import (
     PRESET_DIRECTORY,
     ArrayConfig,
     ChipConfig,

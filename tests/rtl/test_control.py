@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from amaranth.lib.wiring import In
 
-from rtl.config import DmaConfig, load_config
-from rtl.control import Control, control_members
-from rtl.emit import emit_block
-from rtl.load_tree import load_port_members
-from rtl.registers import MANAGER_PITCH, RegisterMap
-from tb.build import Build, build
-from tb.simulate import SimulationError, simulate
+from podweave.rtl.config import DmaConfig, load_config
+from podweave.rtl.control import Control, control_members
+from podweave.rtl.emit import emit_block
+from podweave.rtl.load_tree import load_port_members
+from podweave.rtl.registers import MANAGER_PITCH, RegisterMap
+from podweave.tb.build import Build, build
+from podweave.tb.simulate import SimulationError, simulate
 
 CHIP = load_config("chip2x4").replace(pods=4, banks=4)
 CONFIGS = {
@@ -59,7 +59,9 @@ def simulated(key: str, test: str, directory: Path, **changes: object) -> None:
         "registers": {r.name: {"offset": r.offset, "words": r.words} for r in RegisterMap(config).registers.values()},
     }
     (directory / "task.json").write_text(json.dumps(task | changes))
-    simulate(built(key), "tb.sim.control_axi", directory, test=test, plusargs=["+verilator+rand+reset+2", "+verilator+seed+3"])
+    simulate(
+        built(key), "podweave.tb.sim.control_axi", directory, test=test, plusargs=["+verilator+rand+reset+2", "+verilator+seed+3"]
+    )
 
 
 @pytest.mark.parametrize("test", TESTS)

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from amaranth.lib.wiring import In
 
-from rtl.config import DmaConfig, load_config
-from rtl.csr import Csr
-from rtl.emit import emit_block
-from rtl.registers import MANAGER_PITCH, Access, RegisterMap
-from tb.build import Build, build
-from tb.simulate import SimulationError, simulate
+from podweave.rtl.config import DmaConfig, load_config
+from podweave.rtl.csr import Csr
+from podweave.rtl.emit import emit_block
+from podweave.rtl.registers import MANAGER_PITCH, Access, RegisterMap
+from podweave.tb.build import Build, build
+from podweave.tb.simulate import SimulationError, simulate
 
 CONFIG = replace(load_config("chip2x4"), dma=DmaConfig(managers=2, address_width=40))
 
@@ -85,7 +85,7 @@ def simulated(test: str, directory: Path, *, seed: int = 0, steps: int = 250, wo
     }
     (directory / "task.json").write_text(json.dumps(task))
     plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed + 1}"]
-    simulate(made, "tb.sim.csr_axi", directory, test=test, seed=seed, plusargs=plusargs)
+    simulate(made, "podweave.tb.sim.csr_axi", directory, test=test, seed=seed, plusargs=plusargs)
 
 
 TESTS = (

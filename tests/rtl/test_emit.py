@@ -16,11 +16,11 @@ import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import In, Out
 
-from rtl.blocks import Block, place
-from rtl.config import ChipConfig, DmaConfig, load_config
-from rtl.dma_layouts import DescriptorKind, DmaError, descriptor_layout, loadable, memory_stride
-from rtl.emit import Emitted, emit, emit_block
-from rtl.layouts import (
+from podweave.rtl.blocks import Block, place
+from podweave.rtl.config import ChipConfig, DmaConfig, load_config
+from podweave.rtl.dma_layouts import DescriptorKind, DmaError, descriptor_layout, loadable, memory_stride
+from podweave.rtl.emit import Emitted, emit, emit_block
+from podweave.rtl.layouts import (
     Accumulate,
     BankError,
     HostSelect,
@@ -38,11 +38,11 @@ from rtl.layouts import (
     store_layout,
     stream_job_layout,
 )
-from rtl.layouts import Counter as CounterCode
-from rtl.layouts import Emit as EmitCode
-from rtl.register_types import ErrorSource, NodeWords, Refusal, Ring
-from rtl.registers import RegisterMap
-from tb.toolchain import find_toolchain
+from podweave.rtl.layouts import Counter as CounterCode
+from podweave.rtl.layouts import Emit as EmitCode
+from podweave.rtl.register_types import ErrorSource, NodeWords, Refusal, Ring
+from podweave.rtl.registers import RegisterMap
+from podweave.tb.toolchain import find_toolchain
 
 POD4 = load_config("pod4")
 CONFIGS: dict[str, ChipConfig] = {

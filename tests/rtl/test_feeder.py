@@ -7,9 +7,9 @@ import functools
 import numpy as np
 import pytest
 
-from rtl.feeder import Feeder
-from rtl.layouts import Field, Layout
-from tb.block_bench import BlockBench
+from podweave.rtl.feeder import Feeder
+from podweave.rtl.layouts import Field, Layout
+from podweave.tb.block_bench import BlockBench
 
 JOB = Layout("test_job", (Field("payload", 12, ""),))
 VALID, LAST = 1 << 12, 1 << 13

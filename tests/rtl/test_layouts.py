@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import golden.cycle.pod
-from golden.cycle.pod_control import ERRORS
-from rtl.config import ChipConfig, load_config
-from rtl.layouts import (
+from podweave.golden.cycle import pod as pod_model
+from podweave.golden.cycle.pod_control import ERRORS
+from podweave.rtl.config import ChipConfig, load_config
+from podweave.rtl.layouts import (
     Accumulate,
     Emit,
     Field,
@@ -155,7 +155,7 @@ def test_codes_are_stable() -> None:
 
 def test_cycle_model_has_the_same_codes_and_errors() -> None:
     # The two are written apart and may not import each other: only a test can hold them together.
-    model = golden.cycle.pod
+    model = pod_model
     assert [getattr(model, code.name) for code in Accumulate] == [code.value for code in Accumulate]
     assert [getattr(model, code.name) for code in Emit] == [code.value for code in Emit]
     assert list(ERRORS) == [error.name.lower() for error in sorted(PodError)]

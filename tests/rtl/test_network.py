@@ -13,17 +13,17 @@ from amaranth.hdl import Module
 from amaranth.lib.wiring import Out
 from numpy.typing import NDArray
 
-from golden.cycle.network import NetworkGeometry, read_network, write_network
-from golden.cycle.ports import PortTrace
-from rtl.blocks import Block
-from rtl.butterfly import ReadButterfly, WriteButterfly
-from rtl.crossbar import ReadCrossbar, WriteCrossbar
-from rtl.emit import emit_block
-from rtl.network import ReadNetwork, WriteNetwork, network_depth
-from rtl.network import read_network as place_read_network
-from rtl.network import write_network as place_write_network
-from tb.block_bench import BlockBench
-from tb.lockstep import LockstepError
+from podweave.golden.cycle.network import NetworkGeometry, read_network, write_network
+from podweave.golden.cycle.ports import PortTrace
+from podweave.rtl.blocks import Block
+from podweave.rtl.butterfly import ReadButterfly, WriteButterfly
+from podweave.rtl.crossbar import ReadCrossbar, WriteCrossbar
+from podweave.rtl.emit import emit_block
+from podweave.rtl.network import ReadNetwork, WriteNetwork, network_depth
+from podweave.rtl.network import read_network as place_read_network
+from podweave.rtl.network import write_network as place_write_network
+from podweave.tb.block_bench import BlockBench
+from podweave.tb.lockstep import LockstepError
 
 Stimulus = dict[str, NDArray]
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from golden.cycle import banks as model
-from golden.cycle.ports import PortTrace
-from rtl.config import ArrayConfig, ChipConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
-from rtl.layouts import bits_for_index
-from rtl.p_bank import PBank
-from tb.block_bench import BlockBench
-from tb.lockstep import LockstepError
+from podweave.golden.cycle import banks as model
+from podweave.golden.cycle.ports import PortTrace
+from podweave.rtl.config import ArrayConfig, ChipConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.rtl.layouts import bits_for_index
+from podweave.rtl.p_bank import PBank
+from podweave.tb.block_bench import BlockBench
+from podweave.tb.lockstep import LockstepError
 
 CYCLES = 1500
 Stimulus = dict[str, NDArray]

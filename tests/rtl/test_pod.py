@@ -7,14 +7,14 @@ import functools
 import numpy as np
 import pytest
 
-from compiler.program import job_layouts
-from golden.cycle.pod import PodModel
-from rtl.config import ChipConfig, load_config
-from rtl.layouts import Emit, PodError
-from tb.block_bench import BlockBench
-from tb.lockstep import LockstepError
-from tb.pod_task import geometry_of
-from tb.stimulus import PodStimulus, corrupt, pod_bench, pod_stimulus
+from podweave.compiler.program import job_layouts
+from podweave.golden.cycle.pod import PodModel
+from podweave.rtl.config import ChipConfig, load_config
+from podweave.rtl.layouts import Emit, PodError
+from podweave.tb.block_bench import BlockBench
+from podweave.tb.lockstep import LockstepError
+from podweave.tb.pod_task import geometry_of
+from podweave.tb.stimulus import PodStimulus, corrupt, pod_bench, pod_stimulus
 
 CYCLES = 1600
 SMALL = load_config("pod4").replace(x_words=96, w_words=50, p_words=75, banks=3, planes=2)

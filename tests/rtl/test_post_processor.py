@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from golden.cycle.pod_control import Pushes
-from golden.cycle.ports import PortTrace
-from golden.cycle.post import ERRORS, HostWrites, Parameters, PostGeometry, PostModel
-from golden.requant import requantize
-from rtl.config import ArrayConfig, ChipConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
-from rtl.layouts import PostError, Reduce, post_job_layout, post_parameters_layout
-from rtl.post_processor import PostProcessor
-from tb.block_bench import BlockBench
-from tb.lockstep import LockstepError
+from podweave.golden.cycle.pod_control import Pushes
+from podweave.golden.cycle.ports import PortTrace
+from podweave.golden.cycle.post import ERRORS, HostWrites, Parameters, PostGeometry, PostModel
+from podweave.golden.requant import requantize
+from podweave.rtl.config import ArrayConfig, ChipConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.rtl.layouts import PostError, Reduce, post_job_layout, post_parameters_layout
+from podweave.rtl.post_processor import PostProcessor
+from podweave.tb.block_bench import BlockBench
+from podweave.tb.lockstep import LockstepError
 
 CYCLES = 2000
 # The host writes all tables before the first epoch.

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rtl.dma_layouts import DescriptorKind, memory_stride
-from rtl.emit import emit_block
-from rtl.layouts import HostSelect
-from rtl.prefetch_engine import PrefetchEngine
-from tb.axi_checker import check_protocol
-from tb.prefetch_bench import Phase, PrefetchBench, Recording
-from tb.prefetch_expected import Descriptor, bus_beats
-from tb.prefetch_scenarios import (
+from podweave.rtl.dma_layouts import DescriptorKind, memory_stride
+from podweave.rtl.emit import emit_block
+from podweave.rtl.layouts import HostSelect
+from podweave.rtl.prefetch_engine import PrefetchEngine
+from podweave.tb.axi_checker import check_protocol
+from podweave.tb.prefetch_bench import Phase, PrefetchBench, Recording
+from podweave.tb.prefetch_expected import Descriptor, bus_beats
+from podweave.tb.prefetch_scenarios import (
     ENGINES,
     SINK,
     SOURCE,
@@ -30,7 +30,7 @@ from tb.prefetch_scenarios import (
     rings,
     run_rings,
 )
-from tb.toolchain import find_toolchain
+from podweave.tb.toolchain import find_toolchain
 
 LOAD, STORE, NOP = DescriptorKind.LOAD, DescriptorKind.STORE, DescriptorKind.NOP
 LAST = Descriptor(kind=NOP, last=1)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rtl.dma_layouts import DESCRIPTOR_BYTES, DescriptorKind, DmaError, memory_stride
-from rtl.layouts import HostSelect
-from tb.axi_checker import check_protocol
-from tb.prefetch_bench import MEMORY_BYTES, Phase, PrefetchBench, Recording, Scenario
-from tb.prefetch_expected import Descriptor, accesses, byte_indices
-from tb.prefetch_scenarios import ENGINES, RING_BYTES, SINK, SOURCE, Rings, check_run, limits, random_rings, rings
+from podweave.rtl.dma_layouts import DESCRIPTOR_BYTES, DescriptorKind, DmaError, memory_stride
+from podweave.rtl.layouts import HostSelect
+from podweave.tb.axi_checker import check_protocol
+from podweave.tb.prefetch_bench import MEMORY_BYTES, Phase, PrefetchBench, Recording, Scenario
+from podweave.tb.prefetch_expected import Descriptor, accesses, byte_indices
+from podweave.tb.prefetch_scenarios import ENGINES, RING_BYTES, SINK, SOURCE, Rings, check_run, limits, random_rings, rings
 
 LOAD, STORE, NOP = DescriptorKind.LOAD, DescriptorKind.STORE, DescriptorKind.NOP
 SLVERR, DECERR = 2, 3

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from golden.cycle.hbm import HbmChannel
-from golden.cycle.ports import PortTrace
-from golden.cycle.prefetch import STALLS, EngineModel
-from tb.lockstep import LockstepError
-from tb.prefetch_cases import (
+from podweave.golden.cycle.hbm import HbmChannel
+from podweave.golden.cycle.ports import PortTrace
+from podweave.golden.cycle.prefetch import STALLS, EngineModel
+from podweave.tb.lockstep import LockstepError
+from podweave.tb.prefetch_cases import (
     MEMORY_BYTES,
     RING_BASES,
     Case,
@@ -24,7 +24,7 @@ from tb.prefetch_cases import (
     pack_descriptors,
     random_case,
 )
-from tb.prefetch_lockstep import PrefetchLockstep, chip_data
+from podweave.tb.prefetch_lockstep import PrefetchLockstep, chip_data
 
 CONFIGS: dict[str, dict[str, int]] = {
     "64_small": {"data_width": 64, "max_burst": 8, "buffer_beats": 16, "outstanding": 4, "descriptors": 2},

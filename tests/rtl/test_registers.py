@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from rtl.config import ChipConfig, DmaConfig, load_config
-from rtl.dma_layouts import DmaError
-from rtl.register_types import ADDRESS_WIDTH, MANAGER_BASE, MANAGER_PITCH
-from rtl.registers import Access, ErrorSource, NodeWords, Refusal, Register, RegisterMap, Ring, counters
+from podweave.rtl.config import ChipConfig, DmaConfig, load_config
+from podweave.rtl.dma_layouts import DmaError
+from podweave.rtl.register_types import ADDRESS_WIDTH, MANAGER_BASE, MANAGER_PITCH
+from podweave.rtl.registers import Access, ErrorSource, NodeWords, Refusal, Register, RegisterMap, Ring, counters
 
 SMALL = replace(load_config("chip2x4"), dma=DmaConfig(managers=2, address_width=32))
 LARGE = replace(load_config("chip256x32"), dma=DmaConfig(managers=16, address_width=64, data_width=512))

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import golden.cycle.control as model
-from golden.cycle.ports import PortTrace
-from rtl.config import DmaConfig, load_config
-from rtl.layouts import Counter, HostSelect, NodeErrors
-from rtl.register_types import MAX_EPOCHS, ErrorSource, Refusal
-from rtl.run_control import QUIET_CYCLES, RESET_CYCLES
-from tb.lockstep import LockstepError
+from podweave.golden.cycle import control as model
+from podweave.golden.cycle.ports import PortTrace
+from podweave.rtl.config import DmaConfig, load_config
+from podweave.rtl.layouts import Counter, HostSelect, NodeErrors
+from podweave.rtl.register_types import MAX_EPOCHS, ErrorSource, Refusal
+from podweave.rtl.run_control import QUIET_CYCLES, RESET_CYCLES
+from podweave.tb.lockstep import LockstepError
 from tests.rtl.control_bench import ControlBench
 
 Stimulus = dict[str, NDArray]

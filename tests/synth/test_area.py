@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from synth import cells, flows, yosys
-from synth.area import area_report
-from synth.errors import SynthesisError
-from synth.liberty import OWN_LIBRARY, evaluate, load_liberty
-from synth.yosys import run_yosys
+from podweave.synth import cells, flows, yosys
+from podweave.synth.area import area_report
+from podweave.synth.errors import SynthesisError
+from podweave.synth.liberty import OWN_LIBRARY, evaluate, load_liberty
+from podweave.synth.yosys import run_yosys
 
 NAND2, AND2, INV, MUX2, DFF, ICG = 1.0, 1.33, 0.67, 2.33, 5.67, 4.33
 
@@ -288,8 +288,8 @@ def test_errors_of_yosys_are_readable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.campaign
 def test_array_of_16x16_groups_beats_bare_macs() -> None:
-    from rtl.config import load_config
-    from rtl.emit import emit
+    from podweave.rtl.config import load_config
+    from podweave.rtl.emit import emit
 
     report = area_report(emit(load_config("pod32")))
     assert report["array_area_per_mac_vs_bare_mac"] <= 0.70

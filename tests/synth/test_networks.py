@@ -9,19 +9,18 @@ from typing import Any
 
 import pytest
 
-import synth.area
-import synth.networks
-from rtl.blocks import Block
-from rtl.butterfly import ReadButterfly, WriteButterfly
-from rtl.config import ChipConfig, ConfigError, load_config
-from rtl.crossbar import ReadCrossbar, WriteCrossbar
-from rtl.emit import Emitted, emit, emit_block
-from synth.area import area_report
-from synth.blocks import BlockModule, Hierarchy
-from synth.cells import Cells, synthesise
-from synth.liberty import load_liberty
-from synth.network_table import network_table
-from synth.networks import (
+from podweave.rtl.blocks import Block
+from podweave.rtl.butterfly import ReadButterfly, WriteButterfly
+from podweave.rtl.config import ChipConfig, ConfigError, load_config
+from podweave.rtl.crossbar import ReadCrossbar, WriteCrossbar
+from podweave.rtl.emit import Emitted, emit, emit_block
+from podweave.synth import area, networks
+from podweave.synth.area import area_report
+from podweave.synth.blocks import BlockModule, Hierarchy
+from podweave.synth.cells import Cells, synthesise
+from podweave.synth.liberty import load_liberty
+from podweave.synth.network_table import network_table
+from podweave.synth.networks import (
     NARROW,
     NETWORKS,
     WIDE,
@@ -138,8 +137,8 @@ def small_chip(request: pytest.FixtureRequest) -> tuple[ChipConfig, Emitted]:
 
 @pytest.fixture
 def chip(small_chip: tuple[ChipConfig, Emitted], monkeypatch: pytest.MonkeyPatch) -> tuple[ChipConfig, Emitted, dict[str, Any]]:
-    monkeypatch.setattr(synth.area, "synthesise", pretended)
-    monkeypatch.setattr(synth.networks, "synthesise", pretended)
+    monkeypatch.setattr(area, "synthesise", pretended)
+    monkeypatch.setattr(networks, "synthesise", pretended)
     config, emitted = small_chip
     return config, emitted, area_report(emitted)
 

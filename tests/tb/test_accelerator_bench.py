@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rtl.dma_layouts import DescriptorKind
-from rtl.layouts import HostSelect
-from rtl.register_types import NodeWords
-from rtl.registers import IDENTITY
-from tb.accelerator_bench import AcceleratorBench
-from tb.accelerator_task import ACCESSES
-from tb.chip_task import Readback
-from tb.hbm import HbmTiming
-from tb.simulate import SimulationError
-from tb.simulated_bus import BusError, SimulatedBus
+from podweave.rtl.dma_layouts import DescriptorKind
+from podweave.rtl.layouts import HostSelect
+from podweave.rtl.register_types import NodeWords
+from podweave.rtl.registers import IDENTITY
+from podweave.tb.accelerator_bench import AcceleratorBench
+from podweave.tb.accelerator_task import ACCESSES
+from podweave.tb.chip_task import Readback
+from podweave.tb.hbm import HbmTiming
+from podweave.tb.simulate import SimulationError
+from podweave.tb.simulated_bus import BusError, SimulatedBus
 from tests.rtl.accelerator_driver import DONE, Driver
 from tests.rtl.test_accelerator import CHANNEL, CHIP2, CONFIGS, FAST, TIMING, assert_clean_run, bench, driven, small_load
 

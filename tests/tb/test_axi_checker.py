@@ -7,12 +7,12 @@ import functools
 import numpy as np
 import pytest
 
-from rtl.dma_layouts import DescriptorKind
-from rtl.layouts import HostSelect
-from tb.axi_checker import ProtocolError, check_buffer, check_protocol
-from tb.prefetch_bench import MEMORY_BYTES, PrefetchBench, Recording
-from tb.prefetch_expected import Descriptor, beats_left
-from tb.prefetch_scenarios import (
+from podweave.rtl.dma_layouts import DescriptorKind
+from podweave.rtl.layouts import HostSelect
+from podweave.tb.axi_checker import ProtocolError, check_buffer, check_protocol
+from podweave.tb.prefetch_bench import MEMORY_BYTES, PrefetchBench, Recording
+from podweave.tb.prefetch_expected import Descriptor, beats_left
+from podweave.tb.prefetch_scenarios import (
     ENGINES,
     RING_BYTES,
     SINK,

@@ -14,16 +14,16 @@ from hypothesis import HealthCheck, Phase, given, settings
 from numpy.typing import NDArray
 
 import podweave.chip_runs
-from compiler.chip_check import check_chip
-from compiler.chip_program import ChipProgram
-from compiler.executor import ProgramError
-from compiler.graph import Graph, Node, Operand, Window
-from compiler.layers import Layer, WorkloadError, gemm
-from golden.cycle.chip import ChipFigures
 from podweave.chip_runs import Job, compile_network, epoch_of, predict, run_networks
+from podweave.compiler.chip_check import check_chip
+from podweave.compiler.chip_program import ChipProgram
+from podweave.compiler.executor import ProgramError
+from podweave.compiler.graph import Graph, Node, Operand, Window
+from podweave.compiler.layers import Layer, WorkloadError, gemm
+from podweave.golden.cycle.chip import ChipFigures
 from podweave.reference import Parameters, random_parameters
-from rtl.config import ArrayConfig, ChipConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
-from tb.chip_bench import ChipBench
+from podweave.rtl.config import ArrayConfig, ChipConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.tb.chip_bench import ChipBench
 from tests.compiler.test_chip import graphs
 from tests.rtl.test_chip import CONFIGS as BLOCK_CONFIGS
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from golden.cycle.hbm import DECERR, OKAY, SLVERR, ErrorRange, HbmChannel
-from golden.cycle.hbm_ports import Burst, ChannelModel
-from tb.block_bench import BlockBench, SimulatedMemory
-from tb.build import HARNESS_DIRECTORY
-from tb.hbm import HbmTiming
-from tb.lockstep import LockstepError, Port
+from podweave.golden.cycle.hbm import DECERR, OKAY, SLVERR, ErrorRange, HbmChannel
+from podweave.golden.cycle.hbm_ports import Burst, ChannelModel
+from podweave.tb.block_bench import BlockBench, SimulatedMemory
+from podweave.tb.build import HARNESS_DIRECTORY
+from podweave.tb.hbm import HbmTiming
+from podweave.tb.lockstep import LockstepError, Port
 
 CYCLES = 3000
 BASE, END = 1 << 16, 3 << 16

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from golden.cycle.ports import PortTrace
-from tb.lockstep import LockstepError, Mismatch, Port, compared, first_mismatch
+from podweave.golden.cycle.ports import PortTrace
+from podweave.tb.lockstep import LockstepError, Mismatch, Port, compared, first_mismatch
 
 
 @st.composite

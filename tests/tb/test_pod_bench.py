@@ -7,13 +7,13 @@ import functools
 import numpy as np
 import pytest
 
-from compiler.compile import compile_layer
-from compiler.layers import Layer, parse_workload
-from golden.conv import conv2d
-from rtl.config import ChipConfig, load_config
-from tb.pod_bench import PodBench
-from tb.pod_task import PodRun, Task, predicted_spans
-from tb.simulate import SimulationError
+from podweave.compiler.compile import compile_layer
+from podweave.compiler.layers import Layer, parse_workload
+from podweave.golden.conv import conv2d
+from podweave.rtl.config import ChipConfig, load_config
+from podweave.tb.pod_bench import PodBench
+from podweave.tb.pod_task import PodRun, Task, predicted_spans
+from podweave.tb.simulate import SimulationError
 
 POD4 = load_config("pod4")
 CONFIGS = {

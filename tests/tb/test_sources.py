@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from podweave import study_points
-from rtl.config import load_config
-from tb import emission
-from tb.sources import sources_hash
+from podweave.rtl.config import load_config
+from podweave.tb import emission
+from podweave.tb.sources import sources_hash
 
 
 def copied(folders: tuple[Path, ...], into: Path) -> tuple[Path, ...]:
