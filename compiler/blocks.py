@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from podweave.rtl.config import ArrayConfig
+from podweave.spec.config_parts import ArrayConfig
 
 from .chip_program import Lowering
 from .graph import Graph, Node, Operand

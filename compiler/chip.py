@@ -14,9 +14,9 @@ from collections.abc import Mapping as MappingType
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.rtl.config import ChipConfig
-from podweave.rtl.dma_layouts import memory_stride
-from podweave.rtl.layouts import HostSelect
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import memory_stride
+from podweave.spec.load_port import HostSelect
 
 from .blocks import lower_node
 from .chip_program import ChipProgram, Lowering

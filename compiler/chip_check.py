@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.rtl.config import bits
-from podweave.rtl.layouts import Accumulate, Emit
+from podweave.spec.config_parts import bits
+from podweave.spec.jobs import Accumulate, Emit
 
 from .blocks import unit_source
 from .chip_program import ChipProgram, ConstantSet, WeightTile, job_fields

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.rtl.config import ChipConfig
-from podweave.rtl.layouts import Accumulate, Emit, Reduce
+from podweave.spec.config import ChipConfig
+from podweave.spec.jobs import Accumulate, Emit, Reduce
 
 from .chip_image import Values, outputs, parameter_image, w_image, x_image
 from .chip_program import ChipProgram

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.rtl.config import ChipConfig
-from podweave.rtl.layouts import Field, load_job_layout, post_job_layout, stream_job_layout
+from podweave.spec.config import ChipConfig
+from podweave.spec.jobs import load_job_layout, post_job_layout, stream_job_layout
+from podweave.spec.layout import Field
 
 from .graph import Graph, Node
 from .lowering import ColumnTile, Lowered, Region, Step

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from podweave.rtl.config import ChipConfig
-from podweave.rtl.layouts import Accumulate, Emit
+from podweave.spec.config import ChipConfig
+from podweave.spec.jobs import Accumulate, Emit
 
 from .layers import Layer, WorkloadError
 from .lowering import ColumnTile, Lowered, Region, Step, lower

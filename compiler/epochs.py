@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from podweave.rtl.config import ChipConfig
+from podweave.spec.config import ChipConfig
 
 from .chip import Epoch, Progress, lower
 from .chip_program import ChipProgram

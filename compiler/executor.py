@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.rtl.layouts import Accumulate, Emit
+from podweave.spec.jobs import Accumulate, Emit
 
 from .program import Epoch, Jobs, Program
 

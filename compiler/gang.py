@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.rtl.config import ChipConfig
-from podweave.rtl.layouts import Accumulate, Emit
+from podweave.spec.config import ChipConfig
+from podweave.spec.jobs import Accumulate, Emit
 
 from .chip_program import HostUnit, Lowering, WeightTile
 from .graph import Graph, Node

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from podweave.rtl.config import ChipConfig
-from podweave.rtl.layouts import Reduce
+from podweave.spec.config import ChipConfig
+from podweave.spec.jobs import Reduce
 
 from .chip_program import Accumulated, ChipProgram, HostUnit, Lowering, WeightTile
 from .graph import Graph, Window

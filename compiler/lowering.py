@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.rtl.config import ArrayConfig
+from podweave.spec.config_parts import ArrayConfig
 
 from .layers import Layer
 

@@ -12,17 +12,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.rtl.config import ChipConfig
-from podweave.rtl.dma_layouts import DESCRIPTOR_BYTES, DescriptorKind, descriptor_layout, memory_stride, words_of
-from podweave.rtl.layouts import (
-    HostSelect,
-    Layout,
-    load_job_layout,
-    post_job_layout,
-    post_parameters_layout,
-    store_layout,
-    stream_job_layout,
-)
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, descriptor_layout, memory_stride, words_of
+from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters_layout, store_layout, stream_job_layout
+from podweave.spec.layout import Layout
+from podweave.spec.load_port import HostSelect
 
 from .chip_image import Values, outputs, parameter_image, w_image, x_image
 from .chip_program import ChipProgram

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.rtl.config import ChipConfig, bits
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import bits
 
 from .blocks import unit_source
 from .chip_program import Accumulated, ConstantSet, Lowering, ParameterSet, Rect, Stored

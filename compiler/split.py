@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.rtl.config import ChipConfig
+from podweave.spec.config import ChipConfig
 
 from .graph import Graph, Node, Operand
 from .tiling import pieces

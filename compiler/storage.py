@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from podweave.rtl.config import ChipConfig
+from podweave.spec.config import ChipConfig
 
 from .graph import Node
 from .layers import WorkloadError

@@ -13,8 +13,9 @@ from podweave.compiler.memory_image import MemoryImage, Ring
 from podweave.golden.cycle.accelerator import EngineProgram, predict_run
 from podweave.golden.cycle.hbm import HbmChannel
 from podweave.golden.cycle.prefetch_words import Descriptor, EngineGeometry, Target
-from podweave.rtl.config import ChipConfig
-from podweave.rtl.dma_layouts import (
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import FILL_CYCLES
+from podweave.spec.descriptors import (
     DESCRIPTOR_BYTES,
     EPOCH_BANKS,
     STORABLE,
@@ -24,8 +25,7 @@ from podweave.rtl.dma_layouts import (
     piece_bytes,
     words_of,
 )
-from podweave.rtl.layouts import HostSelect
-from podweave.rtl.sequencer import FILL_CYCLES
+from podweave.spec.load_port import HostSelect
 from podweave.tb.hbm import HbmTiming
 
 if TYPE_CHECKING:

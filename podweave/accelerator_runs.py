@@ -19,7 +19,7 @@ from podweave.compiler.graph import Graph
 from podweave.compiler.memory_image import MemoryImage, memory_image
 from podweave.compiler.split import SplitGraph, split_outputs
 from podweave.golden.cycle.chip import ChipFigures
-from podweave.rtl.config import ChipConfig
+from podweave.spec.config import ChipConfig
 from podweave.tb.accelerator_bench import AcceleratorBench
 from podweave.tb.hbm import HbmTiming
 from podweave.tb.simulate import SimulationError

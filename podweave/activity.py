@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from podweave.compiler.program import Epoch, Program
-from podweave.rtl.layouts import Emit
+from podweave.spec.jobs import Emit
 from podweave.tb.pod_task import predicted_spans
 
 # More bars than this are a solid block: draw the busy stretches instead.

@@ -14,8 +14,8 @@ from typing import Any
 
 from podweave.compiler.compile import compile_layer
 from podweave.compiler.layers import parse_workload
-from podweave.rtl.config import load_config
 from podweave.rtl.emit import emit
+from podweave.spec.presets import load_config
 from podweave.tb.pod_bench import PodBench
 from podweave.tb.pod_task import Task
 from podweave.tb.toolchain import find_toolchain

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from podweave.rtl.config import ChipConfig
-from podweave.rtl.dma_layouts import STORABLE, DescriptorKind, loadable, memory_stride, piece_bytes, words_of
-from podweave.rtl.layouts import HostSelect
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import STORABLE, DescriptorKind, loadable, memory_stride, piece_bytes, words_of
+from podweave.spec.load_port import HostSelect
 from podweave.tb.prefetch_bench import PrefetchBench
 from podweave.tb.prefetch_expected import Descriptor, bus_beats
 from podweave.tb.prefetch_scenarios import SINK, SOURCE, engine_config, rings, run_rings

@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from podweave.rtl.config import ChipConfig
+from podweave.spec.config import ChipConfig
 from podweave.tb.hbm import HbmTiming
 
 from .reports import print_chip_model, print_chip_run

@@ -18,7 +18,7 @@ from podweave.compiler.graph import Graph, single_nodes, with_stored_pools
 from podweave.compiler.layers import WorkloadError
 from podweave.compiler.storage import zero_word
 from podweave.golden.cycle.chip import ChipFigures, ChipGeometry, chip_figures
-from podweave.rtl.config import ChipConfig
+from podweave.spec.config import ChipConfig
 from podweave.tb.chip_bench import ChipBench
 from podweave.tb.chip_task import ChipEpoch, EpochResult, Readback, SimpleEpoch
 from podweave.tb.simulate import SimulationError

@@ -13,7 +13,9 @@ from rich.console import Console
 
 from podweave import __version__
 from podweave.compiler.layers import CONV_FORM, GEMM_FORM, Layer, WorkloadError
-from podweave.rtl.config import ChipConfig, ConfigError, load_config, preset_names
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ConfigError
+from podweave.spec.presets import load_config, preset_names
 from podweave.synth.errors import SynthesisError
 from podweave.synth.flows import DEFAULT_FLOW, FLOWS
 from podweave.tb.build import BuildError

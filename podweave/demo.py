@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from podweave.rtl.config import load_config
+from podweave.spec.presets import load_config
 from podweave.tb.hbm import HbmTiming
 from podweave.tb.toolchain import ToolchainError
 

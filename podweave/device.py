@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.compiler.memory_image import MemoryImage, TensorMap
-from podweave.rtl.config import ChipConfig
-from podweave.rtl.dma_layouts import DmaError
-from podweave.rtl.layouts import BankError, Counter, NetworkId, NodeErrors, PodError, PostError
-from podweave.rtl.registers import IDENTITY, ErrorSource, NodeWords, Refusal, RegisterMap, config_hash, counters
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import DmaError
+from podweave.spec.errors import BankError, NetworkId, NodeErrors, PodError, PostError
+from podweave.spec.load_port import Counter
+from podweave.spec.register_map import IDENTITY, ErrorSource, NodeWords, Refusal, RegisterMap, config_hash, counters
 
 _INTERRUPTS = ("DONE", "ERROR", "EPOCH", "REFUSED")
 FOREVER = 1 << 62

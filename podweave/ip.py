@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from podweave import __version__
-from podweave.rtl.config import ChipConfig
 from podweave.rtl.emit import Emitted, emit
+from podweave.spec.config import ChipConfig
 from podweave.synth.blocks import Hierarchy
 
 from .register_docs import c_header, register_page

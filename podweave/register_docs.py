@@ -6,11 +6,14 @@ import enum
 from collections.abc import Iterator
 from dataclasses import replace
 
-from podweave.rtl.config import ChipConfig, DmaConfig, load_config
-from podweave.rtl.dma_layouts import DescriptorKind, DmaError
-from podweave.rtl.layouts import BankError, Counter, HostSelect, NetworkId, NodeErrors, PodError, PostError
-from podweave.rtl.register_types import MANAGER_BASE, MANAGER_PITCH
-from podweave.rtl.registers import Access, ErrorSource, NodeWords, Refusal, Register, RegisterField, RegisterMap, Ring
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import DmaConfig
+from podweave.spec.descriptors import DescriptorKind, DmaError
+from podweave.spec.errors import BankError, NetworkId, NodeErrors, PodError, PostError
+from podweave.spec.load_port import Counter, HostSelect
+from podweave.spec.presets import load_config
+from podweave.spec.register_map import Access, ErrorSource, NodeWords, Refusal, Register, RegisterField, RegisterMap, Ring
+from podweave.spec.register_types import MANAGER_BASE, MANAGER_PITCH
 
 _ENUMERATIONS: dict[str, type[enum.IntEnum]] = {
     "refusal": Refusal,

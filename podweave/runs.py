@@ -15,7 +15,7 @@ from podweave.compiler.compile import compile_layer
 from podweave.compiler.layers import Layer
 from podweave.compiler.program import Program
 from podweave.golden.conv import conv2d
-from podweave.rtl.config import ChipConfig
+from podweave.spec.config import ChipConfig
 from podweave.tb.pod_bench import PodBench
 from podweave.tb.pod_task import PodRun, Task, predicted_spans
 from podweave.tb.simulate import SimulationError

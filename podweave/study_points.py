@@ -21,16 +21,8 @@ from typing import Any
 from podweave import compiler, golden, rtl
 from podweave.compiler.graph import Graph, with_stored_pools
 from podweave.compiler.layers import WorkloadError
-from podweave.rtl.config import (
-    ArrayConfig,
-    ChipConfig,
-    ConfigError,
-    MemoryConfig,
-    NetworkConfig,
-    PodConfig,
-    PostConfig,
-    ProgramConfig,
-)
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ArrayConfig, ConfigError, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 from podweave.tb.build import cache_directory
 from podweave.tb.sources import sources_hash
 from podweave.tb.toolchain import ToolchainError

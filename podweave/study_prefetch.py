@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from podweave.compiler.graph import with_stored_pools
-from podweave.rtl.config import ChipConfig, load_config
+from podweave.spec.config import ChipConfig
+from podweave.spec.presets import load_config
 from podweave.tb.hbm import HbmTiming
 
 from .accelerator_model import predict_accelerator

@@ -7,9 +7,10 @@ from typing import Any
 from amaranth.hdl import Cat, Module
 from amaranth.lib.wiring import Out
 
+from podweave.spec.config import ChipConfig
+
 from .blocks import place
 from .chip import Chip
-from .config import ChipConfig
 from .control import CHIP_INPUTS, CHIP_OUTPUTS, Control
 from .csr import axil_members
 from .load_tree import load_port_members

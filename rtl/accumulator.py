@@ -5,8 +5,10 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.jobs import Accumulate
+from podweave.spec.layout import bits_for_index
+
 from .blocks import Block, place
-from .layouts import Accumulate, bits_for_index
 from .sram import Sram
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config_parts import ArrayConfig
+
 from .array_group import ArrayGroup
 from .blocks import Block, place
-from .config import ArrayConfig
 
 
 class ArrayRow(Block):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Signal, signed
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config_parts import ArrayConfig
+
 from .blocks import Block, place
-from .config import ArrayConfig
 
 
 class GroupColumn(Block):

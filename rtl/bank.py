@@ -8,9 +8,10 @@ from typing import Any
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.layout import bits_for_index
+
 from .blocks import Block, place
-from .config import ChipConfig
-from .layouts import bits_for_index
 from .sram import Sram
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 
-from .layouts import Layout
+from podweave.spec.layout import Layout
 
 _placements: ContextVar[list[Block] | None] = ContextVar("placements", default=None)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import bits
+from podweave.spec.descriptors import DESCRIPTOR_BYTES
+
 from .blocks import Block, struct
-from .config import ChipConfig, bits
-from .dma_layouts import DESCRIPTOR_BYTES
 from .dma_words import ReadClass, beat_bits, burst_layout, dma_of, run_bytes_width, walk_layout
 
 PAGE_BYTES = 4096

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.layout import bits_for_index
+
 from .blocks import Block, delay_line, register
 from .conflicts import record_conflicts
-from .layouts import bits_for_index
 
 
 def butterfly_depth(stages: int, pipeline: int) -> int:

@@ -7,11 +7,13 @@ from typing import Any
 from amaranth.hdl import Cat, Const, Module
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.errors import NetworkId
+from podweave.spec.layout import bits_for_index
+
 from .blocks import place
 from .chip_root import COMMANDS, ChipRoot, root_members
-from .config import ChipConfig
 from .fanout import FANOUT
-from .layouts import NetworkId, bits_for_index
 from .load_tree import LoadTree, access_members, load_port_members
 from .network import WritePorts, read_network, write_network
 from .node import Node, p_payload_parts, y_payload_parts

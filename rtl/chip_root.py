@@ -7,12 +7,13 @@ from typing import Any
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.errors import network_error_layout
+
 from .bank import split
 from .blocks import Block, place, struct
-from .config import ChipConfig
 from .conflicts import NetworkError, record_errors
 from .fanout import FANOUT, fan_out, gather
-from .layouts import network_error_layout
 from .sequencer import Sequencer
 
 COMMANDS = ("run", "fill", "rewind", "clear")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 
-from .layouts import bits_for_index
+from podweave.spec.layout import bits_for_index
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,18 @@ from typing import Any
 from amaranth.hdl import Cat, Const, Module, Value
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import TAG_WIDTH
+from podweave.spec.errors import network_error_layout
+from podweave.spec.register_list import counters
+
 from .bank import split
 from .blocks import place
-from .config import ChipConfig
 from .csr import Csr, axil_members
-from .dma_layouts import TAG_WIDTH
-from .layouts import network_error_layout
 from .load_tree import load_port_members
 from .node_window import WORD_WIDTH, NodeWindow, window_members
 from .performance import STALLS, Performance
 from .prefetch_count import UNCONSUMED_WIDTH
-from .register_list import counters
 from .run_control import RINGS, RunControl
 from .structure import Structural
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.load_port import Counter
+
 from .blocks import Block
-from .layouts import Counter
 
 COUNTER_WIDTH = 32
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.layout import bits_for_index
+
 from .blocks import Block
-from .layouts import bits_for_index
 
 _TEMPLATE = """\
 // Crossbar of {ports} x {ports}, {depth} cycles in each direction.

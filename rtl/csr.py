@@ -8,11 +8,12 @@ from typing import Any
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.register_list import register_list
+from podweave.spec.register_types import ADDRESS_WIDTH, MANAGER_PITCH, Access, Register, RegisterField
+from podweave.spec.register_types import WORD_WIDTH as DATA_WIDTH
+
 from .blocks import Block
-from .config import ChipConfig
-from .register_list import register_list
-from .register_types import ADDRESS_WIDTH, MANAGER_PITCH, Access, Register, RegisterField
-from .register_types import WORD_WIDTH as DATA_WIDTH
 
 OKAY, SLVERR = 0, 2
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from amaranth.hdl import Module, Mux, ResetInserter, Signal, Value, signed
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import STORABLE, TAG_WIDTH, DescriptorKind, DmaError
+
 from .blocks import Block, struct
-from .config import ChipConfig
-from .dma_layouts import STORABLE, TAG_WIDTH, DescriptorKind, DmaError
 from .dma_words import CODE_WIDTH, WORDS_WIDTH, dma_of, fetched_layout, held_layout, run_bytes_width, targets
 
 CHECK_CYCLES = 12

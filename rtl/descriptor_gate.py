@@ -6,10 +6,11 @@ from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import EPOCH_BANKS, TAG_WIDTH, DescriptorKind, DmaError
+
 from .blocks import Block, place, struct
-from .config import ChipConfig
 from .descriptor_reader import DEMAND, PREFETCH
-from .dma_layouts import EPOCH_BANKS, TAG_WIDTH, DescriptorKind, DmaError
 from .dma_words import CODE_WIDTH, beat_bits, dma_of, fault_layout, held_layout, item_layout, walk_layout
 from .prefetch_count import UNCONSUMED_WIDTH, PrefetchCount
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from amaranth.hdl import Array, Cat, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, TAG_WIDTH, DmaError, descriptor_layout
+
 from .bank import split
 from .blocks import Block, place, struct
-from .config import ChipConfig
 from .descriptor_check import DescriptorCheck
-from .dma_layouts import DESCRIPTOR_BYTES, TAG_WIDTH, DmaError, descriptor_layout
 from .dma_words import CODE_WIDTH, dma_of, fetched_layout, held_layout
 from .word_queue import WordQueue
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from .config import ChipConfig, DmaConfig, bits
-from .dma_layouts import TAG_WIDTH, DmaError, descriptor_layout, loadable, memory_stride, piece_bytes, words_of
-from .layouts import Field, HostSelect, Layout, bits_for_index, host_address_width
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import DmaConfig, bits
+from podweave.spec.descriptors import TAG_WIDTH, DmaError, descriptor_layout, loadable, memory_stride, piece_bytes, words_of
+from podweave.spec.layout import Field, Layout, bits_for_index
+from podweave.spec.load_port import HostSelect, host_address_width
 
 CODE_WIDTH = 4
 WORDS_WIDTH = 33

@@ -19,10 +19,11 @@ from amaranth.back import rtlil
 from amaranth.hdl import Shape
 from amaranth.lib import wiring
 
+from podweave.spec.config import ChipConfig
+
 from .accelerator import Accelerator
 from .blocks import Block, collecting_placements
 from .chip import Chip
-from .config import ChipConfig
 from .pod import Pod
 from .sidecar import describe
 from .structure import Structural

@@ -5,8 +5,10 @@ from __future__ import annotations
 from amaranth.hdl import Module, Signal, Value
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.jobs import store_layout
+from podweave.spec.layout import Layout, bits_for_index
+
 from .blocks import Block, place, struct
-from .layouts import Layout, bits_for_index, store_layout
 from .sram import Sram
 
 

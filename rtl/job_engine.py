@@ -7,9 +7,10 @@ from typing import Any
 from amaranth.hdl import Module, Signal, Value
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.layout import Layout
+
 from .blocks import Block, struct
-from .config import ChipConfig
-from .layouts import Layout
 
 
 class TimedEngine(Block):

@@ -6,8 +6,9 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.layout import Layout
+
 from .blocks import Block, struct
-from .layouts import Layout
 
 
 class JobQueue(Block):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from amaranth.hdl import Module, Signal, signed
 from amaranth.lib.wiring import In, Out
 
-from .config import ChipConfig
+from podweave.spec.config import ChipConfig
+from podweave.spec.jobs import load_job_layout
+
 from .job_engine import JobEngine
-from .layouts import load_job_layout
 
 
 class LoadEngine(JobEngine):

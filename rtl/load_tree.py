@@ -5,11 +5,13 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.layout import bits_for_index
+from podweave.spec.load_port import HostSelect, host_address_width, host_beat_width
+
 from .bank import split
 from .blocks import Block, register
-from .config import ChipConfig
 from .fanout import FANOUT, fan_out, gather
-from .layouts import HostSelect, bits_for_index, host_address_width, host_beat_width
 
 
 def access_members(config: ChipConfig) -> dict[str, int]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.layout import bits_for_index
+
 from .blocks import Block
-from .layouts import bits_for_index
 
 _TEMPLATE = """\
 // {lanes} read ports and one write port. All act at the rising edge; read_data keeps its value while read_enable is low. A read of

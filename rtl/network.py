@@ -14,12 +14,13 @@ from typing import Any
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config_parts import NETWORK_KINDS
+from podweave.spec.layout import bits_for_index
+
 from .blocks import Block, place
 from .butterfly import ReadButterfly, WriteButterfly, butterfly_depth
-from .config import NETWORK_KINDS
 from .conflicts import NetworkError, record_errors
 from .crossbar import ReadCrossbar, WriteCrossbar
-from .layouts import bits_for_index
 
 
 @dataclass(frozen=True)

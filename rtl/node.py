@@ -7,22 +7,16 @@ from typing import Any
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.errors import BankError, NodeErrors
+from podweave.spec.jobs import load_job_layout, post_job_layout, stream_job_layout
+from podweave.spec.layout import bits_for_index
+from podweave.spec.load_port import Counter, HostSelect, host_widths
+
 from .bank import ReadBank, split
 from .blocks import Block, delay_line, place, register
-from .config import ChipConfig
 from .counters import Counters
 from .feeder import Feeder
-from .layouts import (
-    BankError,
-    Counter,
-    HostSelect,
-    NodeErrors,
-    bits_for_index,
-    host_widths,
-    load_job_layout,
-    post_job_layout,
-    stream_job_layout,
-)
 from .load_tree import access_members
 from .p_bank import PBank
 from .pod import Pod

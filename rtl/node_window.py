@@ -5,12 +5,14 @@ from __future__ import annotations
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.errors import NodeErrors
+from podweave.spec.load_port import Counter, HostSelect
+from podweave.spec.register_types import WORD_WIDTH, NodeWords
+
 from .bank import split
 from .blocks import Block
-from .config import ChipConfig
-from .layouts import Counter, HostSelect, NodeErrors
 from .load_tree import load_port_members
-from .register_types import WORD_WIDTH, NodeWords
 
 NODE_WIDTH = 8
 

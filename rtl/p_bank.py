@@ -5,10 +5,11 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.layout import bits_for_index
+
 from .bank import lowest, several, split
 from .blocks import Block, place, register
-from .config import ChipConfig
-from .layouts import bits_for_index
 from .sram import Sram
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.register_list import counters
+
 from .bank import split
 from .blocks import Block
-from .config import ChipConfig
 from .prefetch_count import UNCONSUMED_WIDTH
-from .register_list import counters
 
 RUN_EVENTS = ("busy", "running", "wait_prefetch", "wait_demand", "wait_store", "begins", "prefetch_hit", "wasted")
 STALLS = ("gate", "cap", "gap", "buffer", "bus")

@@ -6,11 +6,13 @@ from amaranth.hdl import Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import bits
+from podweave.spec.descriptors import DescriptorKind
+from podweave.spec.load_port import host_address_width, host_beat_width
+
 from .blocks import Block, struct
-from .config import ChipConfig, bits
-from .dma_layouts import DescriptorKind
 from .dma_words import beat_bits, item_layout, targets
-from .layouts import host_address_width, host_beat_width
 
 
 class PieceWalker(Block):

@@ -7,12 +7,15 @@ from typing import Any
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.errors import PodError
+from podweave.spec.jobs import Emit, load_job_layout, stream_job_layout
+from podweave.spec.layout import bits_for_index
+
 from .accumulator import Accumulator
 from .array import Array
 from .blocks import Block, delay_line, place, register
-from .config import ChipConfig
 from .job_queue import JobQueue
-from .layouts import Emit, PodError, bits_for_index, load_job_layout, stream_job_layout
 from .load_engine import LoadEngine
 from .stream_engine import StreamEngine
 

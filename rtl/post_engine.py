@@ -6,10 +6,12 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.jobs import post_job_layout
+from podweave.spec.layout import bits_for_index
+
 from .blocks import struct
-from .config import ChipConfig
 from .job_engine import TimedEngine
-from .layouts import bits_for_index, post_job_layout
 
 
 def output_layout(config: ChipConfig) -> data.StructLayout:

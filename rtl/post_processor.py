@@ -5,10 +5,13 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.errors import PostError
+from podweave.spec.jobs import Reduce, post_job_layout, post_parameters_layout
+from podweave.spec.layout import bits_for_index
+
 from .blocks import Block, delay_line, place, register
-from .config import ChipConfig
 from .job_queue import JobQueue
-from .layouts import PostError, Reduce, bits_for_index, post_job_layout, post_parameters_layout
 from .lookup_table import LookupTable
 from .post_engine import PostEngine
 from .requantizer import Requantizer

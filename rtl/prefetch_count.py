@@ -5,10 +5,11 @@ from __future__ import annotations
 from amaranth.hdl import Array, Module, Mux, ResetInserter, Signal
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.descriptors import TAG_WIDTH
+from podweave.spec.layout import bits_for_index
+
 from .blocks import Block
-from .dma_layouts import TAG_WIDTH
 from .dma_words import WORDS_WIDTH
-from .layouts import bits_for_index
 
 PREFETCH_TAGS = 16
 """Tags beyond the epoch that is next whose words are counted: a descriptor of one more waits."""

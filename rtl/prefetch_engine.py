@@ -64,12 +64,13 @@ from typing import Any
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import RINGS, TAG_WIDTH
+
 from .blocks import Block, delay_line, place, struct
 from .burst_issuer import BurstIssuer
-from .config import ChipConfig
 from .descriptor_gate import DescriptorGate
 from .descriptor_reader import DescriptorReader
-from .dma_layouts import TAG_WIDTH
 from .dma_words import CODE_WIDTH, COMPLETE_EXTRA, ReadClass, beat_bits, dma_of, fault_layout
 from .load_tree import load_port_members
 from .prefetch_count import UNCONSUMED_WIDTH
@@ -77,7 +78,6 @@ from .read_tracker import ReadTracker
 from .realigner import Realigner
 from .store_path import StorePath
 
-RINGS = ("demand", "prefetch")
 _INCREMENTING = 1
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import DmaError
+
 from .blocks import Block, place, register, struct
-from .config import ChipConfig
-from .dma_layouts import DmaError
 from .dma_words import ReadClass, burst_layout, dma_of, fault_layout
 from .word_queue import WordQueue
 

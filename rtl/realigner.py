@@ -5,10 +5,11 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.layout import bits_for_index
+
 from .blocks import Block, delay_line, place, register
-from .config import ChipConfig
 from .dma_words import beat_bits, dma_of, item_layout
-from .layouts import bits_for_index
 from .load_tree import load_port_members
 from .piece_walker import PieceWalker
 from .sram import Sram

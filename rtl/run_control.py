@@ -8,12 +8,13 @@ from typing import Any
 from amaranth.hdl import Cat, Module, Mux, ResetSignal, Signal, Value
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, TAG_WIDTH
+from podweave.spec.errors import network_error_layout
+from podweave.spec.register_types import MAX_EPOCHS, ErrorSource, Refusal
+
 from .bank import split
 from .blocks import Block
-from .config import ChipConfig
-from .dma_layouts import DESCRIPTOR_BYTES, TAG_WIDTH
-from .layouts import network_error_layout
-from .register_types import MAX_EPOCHS, ErrorSource, Refusal
 
 RESET_CYCLES = 4
 """Cycles of ``core_reset``."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import In, Out
 
-from .blocks import Block
+from podweave.spec.config_parts import FILL_CYCLES
 
-FILL_CYCLES = 8
-"""Cycles from the pulse that begins an epoch to the first cycle of ``run``: in them, jobs arrive at the head of their queues."""
+from .blocks import Block
 
 
 class Sequencer(Block):

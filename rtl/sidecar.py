@@ -5,32 +5,26 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-from .accelerator import manager_prefix
-from .config import ChipConfig
-from .dma_layouts import DescriptorKind, DmaError, descriptor_layout, loadable, memory_stride
-from .layouts import (
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import FILL_CYCLES
+from podweave.spec.descriptors import DescriptorKind, DmaError, descriptor_layout, loadable, memory_stride
+from podweave.spec.errors import BankError, NetworkId, NodeErrors, PodError, PostError, network_error_layout
+from podweave.spec.jobs import (
     Accumulate,
-    BankError,
-    Counter,
     Emit,
-    HostSelect,
-    Layout,
-    NetworkId,
-    NodeErrors,
-    PodError,
-    PostError,
     Reduce,
-    host_widths,
     load_job_layout,
-    network_error_layout,
     post_job_layout,
     post_parameters_layout,
     store_layout,
     stream_job_layout,
 )
-from .register_list import register_list
-from .register_types import ADDRESS_WIDTH, MANAGER_PITCH, WORD_WIDTH, ErrorSource, NodeWords, Refusal, Register, Ring
-from .sequencer import FILL_CYCLES
+from podweave.spec.layout import Layout
+from podweave.spec.load_port import Counter, HostSelect, host_widths
+from podweave.spec.register_list import register_list
+from podweave.spec.register_types import ADDRESS_WIDTH, MANAGER_PITCH, WORD_WIDTH, ErrorSource, NodeWords, Refusal, Register, Ring
+
+from .accelerator import manager_prefix
 
 
 def describe(config: ChipConfig, top: str) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import TAG_WIDTH, DmaError
+
 from .blocks import Block, place, register, struct
-from .config import ChipConfig
-from .dma_layouts import TAG_WIDTH, DmaError
 from .dma_words import dma_of, fault_layout
 from .word_queue import WordQueue
 

@@ -6,10 +6,12 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.config import ChipConfig
+from podweave.spec.jobs import Accumulate, Emit, stream_job_layout
+from podweave.spec.layout import bits_for_index
+
 from .blocks import struct
-from .config import ChipConfig
 from .job_engine import JobEngine
-from .layouts import Accumulate, Emit, bits_for_index, stream_job_layout
 
 
 def word_layout(config: ChipConfig) -> data.StructLayout:

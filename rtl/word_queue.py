@@ -5,8 +5,9 @@ from __future__ import annotations
 from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib.wiring import In, Out
 
+from podweave.spec.layout import bits_for_index
+
 from .blocks import Block, place
-from .layouts import bits_for_index
 from .sram import Sram
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from podweave.rtl.blocks import Block
-from podweave.rtl.config import ChipConfig
+from podweave.spec.config import ChipConfig
 
 from .blocks import BlockModule, Emitted, Hierarchy
 from .cells import Cells, synthesise

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from podweave.rtl.blocks import Block
-from podweave.rtl.config import ChipConfig, ConfigError
 from podweave.rtl.emit import emit_block
 from podweave.rtl.pod import Pod
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ConfigError
 
 from .area import Progress, pod_area
 from .flows import DEFAULT_FLOW

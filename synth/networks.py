@@ -20,12 +20,12 @@ from typing import Any
 
 from podweave.rtl.blocks import Block, collecting_placements
 from podweave.rtl.butterfly import ReadButterfly, WriteButterfly
-from podweave.rtl.config import ChipConfig
 from podweave.rtl.crossbar import ReadCrossbar, WriteCrossbar
 from podweave.rtl.emit import emit_block
-from podweave.rtl.layouts import bits_for_index
 from podweave.rtl.network import ReadNetwork, WriteNetwork
 from podweave.rtl.node import p_payload_parts, y_payload_parts
+from podweave.spec.config import ChipConfig
+from podweave.spec.layout import bits_for_index
 
 from .blocks import Hierarchy
 from .cells import Cells, synthesise

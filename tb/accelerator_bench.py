@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from podweave.rtl.config import ChipConfig
+from podweave.spec.config import ChipConfig
 
 from .accelerator_task import ACCESSES, CHANNEL
 from .build import HARNESS_DIRECTORY, Build, build

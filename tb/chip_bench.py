@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from podweave.rtl.config import ChipConfig
-from podweave.rtl.layouts import HostSelect, bits_for_index, host_address_width, host_beat_width, network_error_layout
+from podweave.spec.config import ChipConfig
+from podweave.spec.errors import network_error_layout
+from podweave.spec.layout import bits_for_index
+from podweave.spec.load_port import HostSelect, host_address_width, host_beat_width
 
 from .build import HARNESS_DIRECTORY, Build, build
 from .chip_task import ACCESSES, ChipEpoch, ChipRun, Readback

@@ -10,16 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.compiler.program import Jobs
-from podweave.rtl.config import ChipConfig
-from podweave.rtl.layouts import (
-    HostSelect,
-    Layout,
-    NetworkId,
-    load_job_layout,
-    network_error_layout,
-    post_job_layout,
-    stream_job_layout,
-)
+from podweave.spec.config import ChipConfig
+from podweave.spec.errors import NetworkId, network_error_layout
+from podweave.spec.jobs import load_job_layout, post_job_layout, stream_job_layout
+from podweave.spec.layout import Layout
+from podweave.spec.load_port import HostSelect
 
 ACCESSES = 16384
 """Host accesses that the harness plays back in one go."""

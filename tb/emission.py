@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from podweave import rtl
-from podweave.rtl.config import ChipConfig
+from podweave.spec.config import ChipConfig
 
 from .build import cache_directory
 from .sources import sources_hash

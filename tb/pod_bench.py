@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from podweave.rtl.config import ChipConfig
-from podweave.rtl.layouts import Layout, PodError, bits_for_index, load_job_layout, stream_job_layout
+from podweave.spec.config import ChipConfig
+from podweave.spec.errors import PodError
+from podweave.spec.jobs import load_job_layout, stream_job_layout
+from podweave.spec.layout import Layout, bits_for_index
 
 from .build import HARNESS_DIRECTORY, Build, build
 from .emission import emitted_verilog

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from podweave.compiler.program import Program
 from podweave.golden.cycle.pod_control import PodGeometry
 from podweave.golden.timing import Span, pod_span
-from podweave.rtl.config import ChipConfig
-from podweave.rtl.layouts import Emit
+from podweave.spec.config import ChipConfig
+from podweave.spec.jobs import Emit
 
 TRACE_CYCLES = 16384
 """Cycles that the trace of the harness holds."""

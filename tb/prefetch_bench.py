@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.rtl.config import ChipConfig
 from podweave.rtl.emit import emit_block
 from podweave.rtl.prefetch_engine import PrefetchEngine
+from podweave.spec.config import ChipConfig
 
 from .build import HARNESS_DIRECTORY, Build, build
 from .prefetch_expected import Descriptor

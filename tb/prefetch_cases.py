@@ -15,17 +15,9 @@ from podweave.golden.cycle.ports import PortTrace
 from podweave.golden.cycle.prefetch import EngineModel, Inputs
 from podweave.golden.cycle.prefetch_ports import ChipWords, EnginePorts
 from podweave.golden.cycle.prefetch_words import LOAD, NOP, STORE, Descriptor, EngineGeometry, Target
-from podweave.rtl.config import (
-    ArrayConfig,
-    ChipConfig,
-    DmaConfig,
-    MemoryConfig,
-    NetworkConfig,
-    PodConfig,
-    PostConfig,
-    ProgramConfig,
-)
-from podweave.rtl.dma_layouts import DESCRIPTOR_BYTES, EPOCH_BANKS, STORABLE, descriptor_layout, loadable, memory_stride, words_of
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ArrayConfig, DmaConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, EPOCH_BANKS, STORABLE, descriptor_layout, loadable, memory_stride, words_of
 
 from .hbm import HbmTiming
 

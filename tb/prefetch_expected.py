@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.rtl.config import ChipConfig
-from podweave.rtl.dma_layouts import DESCRIPTOR_BYTES, DescriptorKind, descriptor_layout, memory_stride, piece_bytes
-from podweave.rtl.layouts import HostSelect
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, descriptor_layout, memory_stride, piece_bytes
+from podweave.spec.load_port import HostSelect
 
 
 @dataclass(frozen=True, kw_only=True)

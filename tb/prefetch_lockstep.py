@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.rtl.config import ChipConfig
 from podweave.rtl.emit import emit_block
 from podweave.rtl.prefetch_engine import PrefetchEngine
+from podweave.spec.config import ChipConfig
 
 from .block_bench import BlockBench, SimulatedMemory
 from .build import HARNESS_DIRECTORY

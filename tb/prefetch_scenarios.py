@@ -9,17 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.rtl.config import (
-    ArrayConfig,
-    ChipConfig,
-    DmaConfig,
-    MemoryConfig,
-    NetworkConfig,
-    PodConfig,
-    PostConfig,
-    ProgramConfig,
-)
-from podweave.rtl.dma_layouts import DESCRIPTOR_BYTES, EPOCH_BANKS, STORABLE, DescriptorKind, loadable, memory_stride, words_of
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ArrayConfig, DmaConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, EPOCH_BANKS, STORABLE, DescriptorKind, loadable, memory_stride, words_of
 
 from .axi_checker import Limits, check_buffer, check_protocol
 from .prefetch_bench import MEMORY_BYTES, PrefetchBench, Recording, Scenario, start_phases

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.golden.cycle.hbm import ErrorRange
-from podweave.rtl.config import ChipConfig
+from podweave.spec.config import ChipConfig
 
 from .accelerator_task import ACCESSES, Reply
 from .chip_task import Readback

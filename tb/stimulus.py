@@ -11,9 +11,11 @@ from podweave.golden.cycle.pod_control import PodGeometry, Pushes
 from podweave.rtl.array import Array
 from podweave.rtl.array_group import ArrayGroup
 from podweave.rtl.blocks import Block
-from podweave.rtl.config import ArrayConfig, ChipConfig
-from podweave.rtl.layouts import Accumulate, Emit, Layout
 from podweave.rtl.pod import Pod
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ArrayConfig
+from podweave.spec.jobs import Accumulate, Emit
+from podweave.spec.layout import Layout
 
 from .block_bench import BlockBench
 

@@ -12,7 +12,7 @@ import cocotb
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.rtl.config import ChipConfig
+from podweave.spec.config import ChipConfig
 
 from ..accelerator_task import ACCESSES, CHANNEL, Reply
 from ..chip_task import Readback

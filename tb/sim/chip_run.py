@@ -12,20 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.compiler.program import Jobs, pack_jobs
-from podweave.rtl.config import ChipConfig
-from podweave.rtl.dma_layouts import words_of
-from podweave.rtl.layouts import (
-    BankError,
-    Counter,
-    HostSelect,
-    Layout,
-    NodeErrors,
-    PodError,
-    PostError,
-    host_widths,
-    post_parameters_layout,
-    store_layout,
-)
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import words_of
+from podweave.spec.errors import BankError, NodeErrors, PodError, PostError
+from podweave.spec.jobs import post_parameters_layout, store_layout
+from podweave.spec.layout import Layout
+from podweave.spec.load_port import Counter, HostSelect, host_widths
 
 from ..chip_task import ACCESSES, ChipEpoch, ChipRun, EpochResult, Readback, beats, describe_network_error, stores
 from .backdoor import array

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.rtl.config import ChipConfig
-from podweave.rtl.dma_layouts import words_of
-from podweave.rtl.layouts import Counter, HostSelect, host_widths, post_parameters_layout
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import words_of
+from podweave.spec.jobs import post_parameters_layout
+from podweave.spec.load_port import Counter, HostSelect, host_widths
 
 from ..chip_task import Readback, stores
 from .backdoor import array, scopes

@@ -13,7 +13,7 @@ import numpy as np
 from podweave.compiler.program import Epoch, Program, job_layouts, pack_jobs
 from podweave.golden.cycle.ports import PortTrace
 from podweave.golden.timing import Span
-from podweave.rtl.layouts import PodError
+from podweave.spec.errors import PodError
 
 from ..expected import LEAD, expected_ports, trace_ports
 from ..lockstep import LockstepError, first_mismatch

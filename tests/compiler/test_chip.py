@@ -23,7 +23,8 @@ from podweave.compiler.layers import Layer, WorkloadError, gemm
 from podweave.golden.network import Operand as GoldenOperand
 from podweave.golden.network import accumulate
 from podweave.reference import evaluate, operand_input, random_parameters
-from podweave.rtl.config import ArrayConfig, ChipConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 
 
 def chip(pods: int, rows: int, cols: int, accumulator_rows: int = 64, **changes: Any) -> ChipConfig:

@@ -21,7 +21,8 @@ from podweave.compiler.graph import Graph, Node, Operand, Window
 from podweave.compiler.layers import Layer
 from podweave.compiler.storage import zero_word
 from podweave.reference import random_parameters
-from podweave.rtl.config import ArrayConfig, ChipConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 
 UNITS = {"loads": "pod", "streams": "pod", "posts": "bank"}
 

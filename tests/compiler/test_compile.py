@@ -17,8 +17,9 @@ from podweave.compiler.layers import Layer, WorkloadError, gemm, parse_workload
 from podweave.compiler.lowering import lower
 from podweave.compiler.program import Epoch, Program, job_layouts, pack_jobs
 from podweave.golden.conv import conv2d
-from podweave.rtl.config import ChipConfig, load_config
-from podweave.rtl.layouts import Accumulate, Emit
+from podweave.spec.config import ChipConfig
+from podweave.spec.jobs import Accumulate, Emit
+from podweave.spec.presets import load_config
 from podweave.tb.pod_task import predicted_spans
 
 POD4 = load_config("pod4")

@@ -24,7 +24,8 @@ from podweave.compiler.layers import WorkloadError
 from podweave.compiler.storage import zero_word
 from podweave.golden.cycle.chip import ChipGeometry, chip_figures
 from podweave.reference import evaluate, random_parameters
-from podweave.rtl.config import ChipConfig, DmaConfig
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import DmaConfig
 from tests.compiler.test_chip import HEALTH, SAME, chain, chip, equal, golden_accumulators, graphs
 
 GARBAGE = 0x5A5A5A5A

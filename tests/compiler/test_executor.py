@@ -18,8 +18,8 @@ from podweave.compiler.program import Program
 from podweave.golden.conv import conv2d
 from podweave.golden.timing import Span, gemm_cycles, pod_span
 from podweave.networks import load_workload
-from podweave.rtl.config import load_config
-from podweave.rtl.layouts import Accumulate, Emit
+from podweave.spec.jobs import Accumulate, Emit
+from podweave.spec.presets import load_config
 from podweave.tb.pod_task import predicted_spans
 
 POD4 = load_config("pod4")

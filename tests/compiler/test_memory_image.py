@@ -15,17 +15,13 @@ from podweave.compiler.graph import Graph, Node, Operand, Window
 from podweave.compiler.layers import Layer, WorkloadError
 from podweave.compiler.memory_image import MemoryImage, memory_image
 from podweave.reference import evaluate, random_parameters
-from podweave.rtl.config import ChipConfig, DmaConfig, load_config
-from podweave.rtl.dma_layouts import DescriptorKind, descriptor_layout, memory_stride, words_of
-from podweave.rtl.layouts import (
-    HostSelect,
-    Layout,
-    load_job_layout,
-    post_job_layout,
-    post_parameters_layout,
-    store_layout,
-    stream_job_layout,
-)
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import DmaConfig
+from podweave.spec.descriptors import DescriptorKind, descriptor_layout, memory_stride, words_of
+from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters_layout, store_layout, stream_job_layout
+from podweave.spec.layout import Layout
+from podweave.spec.load_port import HostSelect
+from podweave.spec.presets import load_config
 
 STORES = {
     HostSelect.LOAD_STORE: load_job_layout,

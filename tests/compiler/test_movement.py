@@ -15,7 +15,7 @@ from podweave.compiler.chip_program import ChipProgram, ConstantSet
 from podweave.compiler.graph import Graph, Node, Operand, Window
 from podweave.compiler.storage import zero_word
 from podweave.reference import evaluate, random_parameters
-from podweave.rtl.config import ChipConfig
+from podweave.spec.config import ChipConfig
 from tests.compiler.test_chip import HEALTH, Case, chip, conv, run_case
 
 Pairs = tuple[tuple[int, int], tuple[int, int]]

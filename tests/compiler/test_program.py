@@ -11,8 +11,8 @@ from numpy.testing import assert_array_equal
 from podweave.compiler.compile import compile_layer
 from podweave.compiler.layers import gemm, parse_workload
 from podweave.compiler.program import Jobs, Place, Readout, job_layouts, pack_jobs
-from podweave.rtl.config import load_config
-from podweave.rtl.layouts import Field, Layout
+from podweave.spec.layout import Field, Layout
+from podweave.spec.presets import load_config
 
 POD4 = load_config("pod4")
 LAYOUTS = job_layouts(POD4)

@@ -17,7 +17,7 @@ from podweave.compiler.graph import Graph, Node, Operand, Window
 from podweave.compiler.layers import WorkloadError
 from podweave.compiler.split import SplitGraph, split_outputs
 from podweave.reference import evaluate, random_parameters
-from podweave.rtl.config import ChipConfig
+from podweave.spec.config import ChipConfig
 from tests.compiler.test_chip import HEALTH, SAME, chain, chip, conv, graphs
 
 

@@ -15,7 +15,8 @@ from podweave.compiler.graph import Node, Operand
 from podweave.compiler.layers import Layer, WorkloadError
 from podweave.compiler.program import Place
 from podweave.compiler.storage import EpochFullError, Storage, zero_word
-from podweave.rtl.config import ArrayConfig, ChipConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 
 NODE = Node("n", (Operand(("in",), Layer(name="n", height=1, width=1, channels=1, outputs=1)),))
 RINGS = ("w", "set")

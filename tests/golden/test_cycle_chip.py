@@ -14,7 +14,8 @@ from podweave.compiler.chip import compile_graph
 from podweave.compiler.graph import Graph, Node, Operand, Window
 from podweave.compiler.layers import Layer
 from podweave.golden.cycle.chip import COUNTERS, ChipFigures, ChipGeometry, chip_figures
-from podweave.rtl.config import ArrayConfig, ChipConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 
 GEOMETRY = ChipGeometry(pods=4, write_latency=9, post_latency=6, epoch_overhead=11)
 LOADS = ("pod", "start", "rows", "w_bank")

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.compiler.memory_image import MemoryImage, Ring, TensorMap
-from podweave.rtl.register_types import MANAGER_PITCH, Access, NodeWords
-from podweave.rtl.registers import RegisterMap
+from podweave.spec.register_map import RegisterMap
+from podweave.spec.register_types import MANAGER_PITCH, Access, NodeWords
 from tests.podweave.random_networks import CONFIG
 
 CHANNEL = 4096

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 import podweave.accelerator_runs
 from podweave.accelerator_model import Prediction
 from podweave.accelerator_runs import Compiled
-from podweave.rtl.dma_layouts import DescriptorKind
-from podweave.rtl.layouts import HostSelect
+from podweave.spec.descriptors import DescriptorKind
+from podweave.spec.load_port import HostSelect
 from tests.podweave.random_networks import random_job
 from tests.podweave.test_accelerator_runs import PLAIN, run
 

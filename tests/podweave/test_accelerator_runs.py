@@ -16,8 +16,8 @@ from podweave.accelerator_runs import Compiled, compile_for_device, model_on_dev
 from podweave.chip_runs import Job
 from podweave.compiler.layers import WorkloadError
 from podweave.reference import evaluate, random_parameters
-from podweave.rtl.layouts import Counter
-from podweave.rtl.registers import counters
+from podweave.spec.load_port import Counter
+from podweave.spec.register_map import counters
 from podweave.tb.hbm import HbmTiming
 from tests.podweave.random_networks import CONFIG, random_graph, random_job, small_bench
 

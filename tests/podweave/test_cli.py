@@ -13,7 +13,7 @@ import pytest
 
 import podweave.runs
 from podweave.golden.timing import Span
-from podweave.rtl.config import load_config, preset_names
+from podweave.spec.presets import load_config, preset_names
 from podweave.tb.pod_bench import PodBench
 from tests.podweave.command_line import Cli, assert_refused
 

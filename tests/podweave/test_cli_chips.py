@@ -12,7 +12,7 @@ import pytest
 
 import podweave.accelerator_runs
 from podweave.chip_commands import memory_timing
-from podweave.rtl.config import load_config
+from podweave.spec.presets import load_config
 from podweave.tb.accelerator_bench import AcceleratorBench
 from podweave.tb.hbm import HbmTiming
 from tests.podweave.command_line import Cli, assert_refused

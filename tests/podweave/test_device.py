@@ -9,9 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from podweave.device import Device, DeviceError
-from podweave.rtl.dma_layouts import DmaError
-from podweave.rtl.layouts import BankError, Counter, NetworkId, NodeErrors, PodError, PostError
-from podweave.rtl.registers import ErrorSource, NodeWords, Refusal, counters
+from podweave.spec.descriptors import DmaError
+from podweave.spec.errors import BankError, NetworkId, NodeErrors, PodError, PostError
+from podweave.spec.load_port import Counter
+from podweave.spec.register_map import ErrorSource, NodeWords, Refusal, counters
 from tests.podweave.fake_bus import CHANNEL, Effect, FakeBus, small_image
 from tests.podweave.random_networks import CONFIG
 

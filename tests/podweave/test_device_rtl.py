@@ -17,9 +17,9 @@ from podweave.compiler.memory_image import Ring
 from podweave.device import Device, DeviceError
 from podweave.golden.cycle.hbm import DECERR, SLVERR, ErrorRange
 from podweave.reference import evaluate
-from podweave.rtl.dma_layouts import DescriptorKind, memory_stride
-from podweave.rtl.layouts import HostSelect
 from podweave.rtl.run_control import RESET_CYCLES
+from podweave.spec.descriptors import DescriptorKind, memory_stride
+from podweave.spec.load_port import HostSelect
 from podweave.tb.hbm import HbmTiming
 from podweave.tb.simulated_bus import SimulatedBus
 from tests.podweave.random_networks import CONFIG, random_job, small_bench

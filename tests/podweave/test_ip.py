@@ -16,8 +16,9 @@ import pytest
 
 from podweave.ip import write_ip
 from podweave.register_docs import c_header, general_page, register_page
-from podweave.rtl.config import DmaConfig, load_config
-from podweave.rtl.registers import MANAGER_PITCH, RegisterMap
+from podweave.spec.config_parts import DmaConfig
+from podweave.spec.presets import load_config
+from podweave.spec.register_map import MANAGER_PITCH, RegisterMap
 from podweave.tb.toolchain import find_toolchain
 
 ROOT = Path(__file__).resolve().parents[2]

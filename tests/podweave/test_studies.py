@@ -18,7 +18,7 @@ from podweave.compiler.graph import with_stored_pools
 from podweave.compiler.layers import WorkloadError
 from podweave.graphs import load_graph
 from podweave.networks import load_workload
-from podweave.rtl.config import ConfigError
+from podweave.spec.config_parts import ConfigError
 from podweave.studies import STUDIES, run_study
 from podweave.study_models import gemms, layered_cycles, macs, packed_cycles, pods_within, power, tera_ops
 from podweave.study_plots import draw_study

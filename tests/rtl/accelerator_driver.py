@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.compiler.program import pack_jobs
-from podweave.rtl.config import ChipConfig
-from podweave.rtl.dma_layouts import DESCRIPTOR_BYTES, DescriptorKind, descriptor_layout, memory_stride
-from podweave.rtl.layouts import HostSelect
-from podweave.rtl.register_types import NodeWords
-from podweave.rtl.registers import RegisterMap
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, descriptor_layout, memory_stride
+from podweave.spec.load_port import HostSelect
+from podweave.spec.register_map import RegisterMap
+from podweave.spec.register_types import NodeWords
 from podweave.tb.simulated_bus import SimulatedBus
 
 RINGS = ("DEMAND", "PREFETCH")

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from podweave.golden.cycle.ports import PortTrace
 from podweave.rtl.blocks import Block, place
-from podweave.rtl.config import ChipConfig
 from podweave.rtl.node_window import NodeWindow
 from podweave.rtl.performance import Performance
 from podweave.rtl.run_control import RunControl
 from podweave.rtl.structure import Structural
+from podweave.spec.config import ChipConfig
 from podweave.tb.block_bench import BlockBench
 from podweave.tb.lockstep import LockstepError, Port, compared, first_mismatch
 

@@ -15,23 +15,16 @@ from numpy.typing import NDArray
 from podweave.compiler.program import pack_jobs
 from podweave.golden.cycle.hbm import SLVERR, ErrorRange
 from podweave.golden.post import post_process
-from podweave.rtl.config import ChipConfig, DmaConfig, load_config
-from podweave.rtl.dma_layouts import DescriptorKind, DmaError, memory_stride, words_of
 from podweave.rtl.emit import emit
-from podweave.rtl.layouts import (
-    Counter,
-    HostSelect,
-    NodeErrors,
-    PodError,
-    host_widths,
-    load_job_layout,
-    post_job_layout,
-    post_parameters_layout,
-    store_layout,
-    stream_job_layout,
-)
-from podweave.rtl.register_types import ErrorSource, NodeWords, Refusal, Ring
 from podweave.rtl.run_control import RESET_CYCLES
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import DmaConfig
+from podweave.spec.descriptors import DescriptorKind, DmaError, memory_stride, words_of
+from podweave.spec.errors import NodeErrors, PodError
+from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters_layout, store_layout, stream_job_layout
+from podweave.spec.load_port import Counter, HostSelect, host_widths
+from podweave.spec.presets import load_config
+from podweave.spec.register_types import ErrorSource, NodeWords, Refusal, Ring
 from podweave.tb.accelerator_bench import AcceleratorBench
 from podweave.tb.chip_task import Readback
 from podweave.tb.emission import emitted_design

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from podweave.golden.cycle import array as model
-from podweave.rtl.config import ArrayConfig
+from podweave.spec.config_parts import ArrayConfig
 from podweave.tb.lockstep import LockstepError
 from podweave.tb.stimulus import array_bench, array_stimulus, group_bench, group_stimulus
 

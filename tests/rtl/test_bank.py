@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from podweave.golden.cycle import banks as model
 from podweave.golden.cycle.ports import PortTrace
 from podweave.rtl.bank import ReadBank
-from podweave.rtl.config import ArrayConfig, ChipConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
-from podweave.rtl.layouts import bits_for_index
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.spec.layout import bits_for_index
 from podweave.tb.block_bench import BlockBench
 from podweave.tb.lockstep import LockstepError
 

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from podweave.golden.post import post_process
-from podweave.rtl.config import ChipConfig, DmaConfig, load_config
-from podweave.rtl.layouts import Accumulate, Emit
-from podweave.rtl.sequencer import FILL_CYCLES, Sequencer
+from podweave.rtl.sequencer import Sequencer
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import FILL_CYCLES, DmaConfig
+from podweave.spec.jobs import Accumulate, Emit
+from podweave.spec.presets import load_config
 from podweave.tb.block_bench import BlockBench
 from podweave.tb.chip_bench import ChipBench
 from podweave.tb.chip_task import ChipRun, Readback, SimpleEpoch

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from amaranth.lib.wiring import In
 
-from podweave.rtl.config import DmaConfig, load_config
 from podweave.rtl.control import Control, control_members
 from podweave.rtl.emit import emit_block
 from podweave.rtl.load_tree import load_port_members
-from podweave.rtl.registers import MANAGER_PITCH, RegisterMap
+from podweave.spec.config_parts import DmaConfig
+from podweave.spec.presets import load_config
+from podweave.spec.register_map import MANAGER_PITCH, RegisterMap
 from podweave.tb.build import Build, build
 from podweave.tb.simulate import SimulationError, simulate
 

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from amaranth.lib.wiring import In
 
-from podweave.rtl.config import DmaConfig, load_config
 from podweave.rtl.csr import Csr
 from podweave.rtl.emit import emit_block
-from podweave.rtl.registers import MANAGER_PITCH, Access, RegisterMap
+from podweave.spec.config_parts import DmaConfig
+from podweave.spec.presets import load_config
+from podweave.spec.register_map import MANAGER_PITCH, Access, RegisterMap
 from podweave.tb.build import Build, build
 from podweave.tb.simulate import SimulationError, simulate
 

@@ -17,31 +17,27 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import In, Out
 
 from podweave.rtl.blocks import Block, place
-from podweave.rtl.config import ChipConfig, DmaConfig, load_config
-from podweave.rtl.dma_layouts import DescriptorKind, DmaError, descriptor_layout, loadable, memory_stride
 from podweave.rtl.emit import Emitted, emit, emit_block
-from podweave.rtl.layouts import (
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import DmaConfig
+from podweave.spec.descriptors import DescriptorKind, DmaError, descriptor_layout, loadable, memory_stride
+from podweave.spec.errors import BankError, NetworkId, NodeErrors, PodError, PostError, network_error_layout
+from podweave.spec.jobs import (
     Accumulate,
-    BankError,
-    HostSelect,
-    Layout,
-    NetworkId,
-    NodeErrors,
-    PodError,
-    PostError,
     Reduce,
-    host_widths,
     load_job_layout,
-    network_error_layout,
     post_job_layout,
     post_parameters_layout,
     store_layout,
     stream_job_layout,
 )
-from podweave.rtl.layouts import Counter as CounterCode
-from podweave.rtl.layouts import Emit as EmitCode
-from podweave.rtl.register_types import ErrorSource, NodeWords, Refusal, Ring
-from podweave.rtl.registers import RegisterMap
+from podweave.spec.jobs import Emit as EmitCode
+from podweave.spec.layout import Layout
+from podweave.spec.load_port import Counter as CounterCode
+from podweave.spec.load_port import HostSelect, host_widths
+from podweave.spec.presets import load_config
+from podweave.spec.register_map import RegisterMap
+from podweave.spec.register_types import ErrorSource, NodeWords, Refusal, Ring
 from podweave.tb.toolchain import find_toolchain
 
 POD4 = load_config("pod4")

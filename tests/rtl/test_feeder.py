@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from podweave.rtl.feeder import Feeder
-from podweave.rtl.layouts import Field, Layout
+from podweave.spec.layout import Field, Layout
 from podweave.tb.block_bench import BlockBench
 
 JOB = Layout("test_job", (Field("payload", 12, ""),))

@@ -9,8 +9,10 @@ import pytest
 
 from podweave.compiler.program import job_layouts
 from podweave.golden.cycle.pod import PodModel
-from podweave.rtl.config import ChipConfig, load_config
-from podweave.rtl.layouts import Emit, PodError
+from podweave.spec.config import ChipConfig
+from podweave.spec.errors import PodError
+from podweave.spec.jobs import Emit
+from podweave.spec.presets import load_config
 from podweave.tb.block_bench import BlockBench
 from podweave.tb.lockstep import LockstepError
 from podweave.tb.pod_task import geometry_of

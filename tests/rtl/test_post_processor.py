@@ -14,9 +14,11 @@ from podweave.golden.cycle.pod_control import Pushes
 from podweave.golden.cycle.ports import PortTrace
 from podweave.golden.cycle.post import ERRORS, HostWrites, Parameters, PostGeometry, PostModel
 from podweave.golden.requant import requantize
-from podweave.rtl.config import ArrayConfig, ChipConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
-from podweave.rtl.layouts import PostError, Reduce, post_job_layout, post_parameters_layout
 from podweave.rtl.post_processor import PostProcessor
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.spec.errors import PostError
+from podweave.spec.jobs import Reduce, post_job_layout, post_parameters_layout
 from podweave.tb.block_bench import BlockBench
 from podweave.tb.lockstep import LockstepError
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from podweave.rtl.dma_layouts import DescriptorKind, memory_stride
 from podweave.rtl.emit import emit_block
-from podweave.rtl.layouts import HostSelect
 from podweave.rtl.prefetch_engine import PrefetchEngine
+from podweave.spec.descriptors import DescriptorKind, memory_stride
+from podweave.spec.load_port import HostSelect
 from podweave.tb.axi_checker import check_protocol
 from podweave.tb.prefetch_bench import Phase, PrefetchBench, Recording
 from podweave.tb.prefetch_expected import Descriptor, bus_beats

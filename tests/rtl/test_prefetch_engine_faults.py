@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from podweave.rtl.dma_layouts import DESCRIPTOR_BYTES, DescriptorKind, DmaError, memory_stride
-from podweave.rtl.layouts import HostSelect
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, DmaError, memory_stride
+from podweave.spec.load_port import HostSelect
 from podweave.tb.axi_checker import check_protocol
 from podweave.tb.prefetch_bench import MEMORY_BYTES, Phase, PrefetchBench, Recording, Scenario
 from podweave.tb.prefetch_expected import Descriptor, accesses, byte_indices

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from podweave.golden.cycle import control as model
 from podweave.golden.cycle.ports import PortTrace
-from podweave.rtl.config import DmaConfig, load_config
-from podweave.rtl.layouts import Counter, HostSelect, NodeErrors
-from podweave.rtl.register_types import MAX_EPOCHS, ErrorSource, Refusal
 from podweave.rtl.run_control import QUIET_CYCLES, RESET_CYCLES
+from podweave.spec.config_parts import DmaConfig
+from podweave.spec.errors import NodeErrors
+from podweave.spec.load_port import Counter, HostSelect
+from podweave.spec.presets import load_config
+from podweave.spec.register_types import MAX_EPOCHS, ErrorSource, Refusal
 from podweave.tb.lockstep import LockstepError
 from tests.rtl.control_bench import ControlBench
 

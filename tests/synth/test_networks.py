@@ -11,9 +11,11 @@ import pytest
 
 from podweave.rtl.blocks import Block
 from podweave.rtl.butterfly import ReadButterfly, WriteButterfly
-from podweave.rtl.config import ChipConfig, ConfigError, load_config
 from podweave.rtl.crossbar import ReadCrossbar, WriteCrossbar
 from podweave.rtl.emit import Emitted, emit, emit_block
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ConfigError
+from podweave.spec.presets import load_config
 from podweave.synth import area, networks
 from podweave.synth.area import area_report
 from podweave.synth.blocks import BlockModule, Hierarchy

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from podweave.rtl.dma_layouts import DescriptorKind
-from podweave.rtl.layouts import HostSelect
-from podweave.rtl.register_types import NodeWords
-from podweave.rtl.registers import IDENTITY
+from podweave.spec.descriptors import DescriptorKind
+from podweave.spec.load_port import HostSelect
+from podweave.spec.register_map import IDENTITY
+from podweave.spec.register_types import NodeWords
 from podweave.tb.accelerator_bench import AcceleratorBench
 from podweave.tb.accelerator_task import ACCESSES
 from podweave.tb.chip_task import Readback

@@ -7,8 +7,8 @@ import functools
 import numpy as np
 import pytest
 
-from podweave.rtl.dma_layouts import DescriptorKind
-from podweave.rtl.layouts import HostSelect
+from podweave.spec.descriptors import DescriptorKind
+from podweave.spec.load_port import HostSelect
 from podweave.tb.axi_checker import ProtocolError, check_buffer, check_protocol
 from podweave.tb.prefetch_bench import MEMORY_BYTES, PrefetchBench, Recording
 from podweave.tb.prefetch_expected import Descriptor, beats_left

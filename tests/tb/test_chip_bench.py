@@ -22,7 +22,8 @@ from podweave.compiler.graph import Graph, Node, Operand, Window
 from podweave.compiler.layers import Layer, WorkloadError, gemm
 from podweave.golden.cycle.chip import ChipFigures
 from podweave.reference import Parameters, random_parameters
-from podweave.rtl.config import ArrayConfig, ChipConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 from podweave.tb.chip_bench import ChipBench
 from tests.compiler.test_chip import graphs
 from tests.rtl.test_chip import CONFIGS as BLOCK_CONFIGS

@@ -10,7 +10,8 @@ import pytest
 from podweave.compiler.compile import compile_layer
 from podweave.compiler.layers import Layer, parse_workload
 from podweave.golden.conv import conv2d
-from podweave.rtl.config import ChipConfig, load_config
+from podweave.spec.config import ChipConfig
+from podweave.spec.presets import load_config
 from podweave.tb.pod_bench import PodBench
 from podweave.tb.pod_task import PodRun, Task, predicted_spans
 from podweave.tb.simulate import SimulationError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from podweave.networks import load_workload
-from podweave.rtl.config import load_config
 from podweave.runs import run_workload
+from podweave.spec.presets import load_config
 
 # The largest (by MACs, and by cycles), the longest K, a short K, the fewest positions.
 CHOSEN = ("conv1_conv", "conv2_block1_2_conv", "conv5_block1_2_conv", "conv2_block1_1_conv", "predictions")

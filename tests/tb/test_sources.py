@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from podweave import study_points
-from podweave.rtl.config import load_config
+from podweave.spec.presets import load_config
 from podweave.tb import emission
 from podweave.tb.sources import sources_hash
 

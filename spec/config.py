@@ -10,211 +10,22 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-PRESET_DIRECTORY = Path(__file__).with_name("presets")
-
-
-class ConfigError(ValueError):
-    """A configuration breaks a rule; the message names the rule and the offending value."""
-
-
-def _check_range(owner: object, name: str, low: int, high: int) -> None:
-    value = getattr(owner, name)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(f"{name} must be an integer, got {value!r}")
-    if not low <= value <= high:
-        raise ConfigError(f"{name} must be between {low} and {high}, got {value}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArrayConfig:
-    """Geometry and number formats of one weight-stationary array of int8 multipliers.
-
-    Activations are broadcast over the columns of a group and products of the rows of a group are summed in one adder
-    tree; registers stand only between groups. ``1 x 1`` groups are the classic systolic array.
-    """
-
-    rows: int
-    cols: int
-    group_rows: int = 1
-    group_cols: int = 1
-    psum_width: int = 32
-
-    def __post_init__(self) -> None:
-        _check_range(self, "rows", 1, 256)
-        _check_range(self, "cols", 1, 256)
-        _check_range(self, "group_rows", 1, 64)
-        _check_range(self, "group_cols", 1, 64)
-        _check_range(self, "psum_width", 17, 32)
-        if self.rows % self.group_rows:
-            raise ConfigError(f"rows ({self.rows}) must be a multiple of group_rows ({self.group_rows})")
-        if self.cols % self.group_cols:
-            raise ConfigError(f"cols ({self.cols}) must be a multiple of group_cols ({self.group_cols})")
-
-    @property
-    def row_groups(self) -> int:
-        return self.rows // self.group_rows
-
-    @property
-    def col_groups(self) -> int:
-        return self.cols // self.group_cols
-
-    @property
-    def multipliers(self) -> int:
-        return self.rows * self.cols
-
-    @property
-    def latency(self) -> int:
-        """Cycles from a row of activations at the skew inputs to its row of partial sums at the deskewed outputs."""
-        return self.row_groups + self.col_groups
-
-    @property
-    def max_reduction(self) -> int:
-        """Largest K of a GEMM for which no partial sum can wrap, whatever the int8 operands."""
-        return min(2**16, (2 ** (self.psum_width - 1) - 1) // 2**14)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PodConfig:
-    """One pod: an array, its local accumulators and its two job queues.
-
-    ``accumulator_rows``: depth of the local accumulator memory in rows of ``cols`` partial sums; 0 leaves it out.
-    ``load_queue_depth``, ``stream_queue_depth``: jobs. ``time_width``: bits of a start time, so an epoch lasts fewer than
-    ``2**time_width`` cycles. ``count_width``: bits of each loop count of a stream job.
-    """
-
-    array: ArrayConfig
-    accumulator_rows: int = 0
-    load_queue_depth: int = 4
-    stream_queue_depth: int = 4
-    time_width: int = 24
-    count_width: int = 16
-
-    def __post_init__(self) -> None:
-        _check_range(self, "accumulator_rows", 0, 65536)
-        _check_range(self, "load_queue_depth", 2, 64)
-        _check_range(self, "stream_queue_depth", 2, 64)
-        _check_range(self, "time_width", 8, 32)
-        _check_range(self, "count_width", 4, 24)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemoryConfig:
-    """The fixed-latency memory that a pod sees: ``banks`` of each kind (X, W, P) over ``planes`` copies of the network.
-
-    ``x_words``, ``w_words``, ``p_words``: words of one bank; a word is one row of ``rows`` activations, ``cols`` weights or
-    ``cols`` partial sums. ``latency``: cycles from a read request on a pod's port to the word on its data input; None where a
-    network stands between pods and banks, which gives it (`ChipConfig.read_latency`).
-    """
-
-    banks: int = 1
-    planes: int = 1
-    x_words: int
-    w_words: int
-    p_words: int
-    latency: int | None = None
-
-    def __post_init__(self) -> None:
-        _check_range(self, "banks", 1, 256)
-        _check_range(self, "planes", 1, 8)
-        for name in ("x_words", "w_words", "p_words"):
-            _check_range(self, name, 2, 2**22)
-        if self.latency is not None:
-            _check_range(self, "latency", 1, 64)
-
-
-NETWORK_KINDS = ("butterfly", "crossbar")
-# Amaranth refuses a module with more bits of inputs, or outputs: a crossbar is one module.
-_MODULE_BITS = 65536
-# A butterfly of up to 2**4 ports is one block; a larger one is two layers of such blocks.
-_BLOCK_STAGES = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
-    """The four networks (X and W read, P and Y write) of a chip.
-
-    ``kind``: butterfly, or a crossbar of the same latency, on which every program for the butterfly also runs.
-    ``pipeline``: stages of 2 x 2 switches between registers.
-    """
-
-    kind: str = "butterfly"
-    pipeline: int = 1
-
-    def __post_init__(self) -> None:
-        if self.kind not in NETWORK_KINDS:
-            raise ConfigError(f"network kind must be one of {', '.join(NETWORK_KINDS)}, got {self.kind!r}")
-        _check_range(self, "pipeline", 1, 8)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PostConfig:
-    """The post-processor of each P bank.
-
-    ``parameter_sets``: sets of bias, multiplier and shift per lane. ``tables``: activation tables of 256 entries.
-    ``queue_depth``: jobs. ``window_width``: bits of each count of the two reduction loops.
-    """
-
-    parameter_sets: int = 64
-    tables: int = 2
-    queue_depth: int = 4
-    window_width: int = 6
-
-    def __post_init__(self) -> None:
-        _check_range(self, "parameter_sets", 1, 65536)
-        _check_range(self, "tables", 1, 16)
-        _check_range(self, "queue_depth", 2, 64)
-        _check_range(self, "window_width", 2, 12)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProgramConfig:
-    """Program stores, in jobs: loads and streams of each pod, jobs of each post-processor."""
-
-    load_jobs: int = 1024
-    stream_jobs: int = 1024
-    post_jobs: int = 1024
-
-    def __post_init__(self) -> None:
-        for name in ("load_jobs", "stream_jobs", "post_jobs"):
-            _check_range(self, name, 4, 2**20)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DmaConfig:
-    """The prefetch engines of a chip, one per AXI4 manager; each serves as many nodes, side by side.
-
-    ``data_width``, ``address_width``: bits. ``buffer_beats``: beats of read data for which there is room; to keep the bus busy, at
-    least latency x bandwidth. ``max_burst``: beats of a burst. ``outstanding``: read bursts under way. ``descriptors``: held per
-    ring. All but ``address_width`` are powers of two.
-    """
-
-    managers: int = 1
-    data_width: int = 128
-    address_width: int = 40
-    buffer_beats: int = 256
-    max_burst: int = 32
-    outstanding: int = 64
-    descriptors: int = 4
-
-    def __post_init__(self) -> None:
-        _check_range(self, "managers", 1, 16)
-        _check_range(self, "data_width", 64, 512)
-        _check_range(self, "address_width", 32, 64)
-        _check_range(self, "buffer_beats", 16, 4096)
-        _check_range(self, "max_burst", 1, 256)
-        _check_range(self, "outstanding", 2, 256)
-        _check_range(self, "descriptors", 2, 16)
-        for name in ("managers", "data_width", "buffer_beats", "max_burst", "outstanding", "descriptors"):
-            value = getattr(self, name)
-            if value & (value - 1):
-                raise ConfigError(f"{name} must be a power of two, got {value}")
-        # A descriptor is one burst; on the narrowest bus it takes 8 beats.
-        least = 2 * max(self.max_burst, 512 // self.data_width)
-        if self.buffer_beats < least:
-            raise ConfigError(f"buffer_beats ({self.buffer_beats}) must be at least {least}: two bursts of data or descriptors")
+from .config_parts import (
+    _BLOCK_STAGES,
+    _MODULE_BITS,
+    ArrayConfig,
+    ConfigError,
+    DmaConfig,
+    MemoryConfig,
+    NetworkConfig,
+    PodConfig,
+    PostConfig,
+    ProgramConfig,
+    _check_range,
+    bits,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -413,11 +224,6 @@ class ChipConfig:
         return cls.from_dict(content)
 
 
-def bits(count: int) -> int:
-    """Bits that number ``count`` things from 0; 0 for one thing."""
-    return (count - 1).bit_length()
-
-
 def _without_none(content: dict[str, Any]) -> dict[str, Any]:
     return {k: _without_none(v) if isinstance(v, dict) else v for k, v in content.items() if v is not None}
 
@@ -445,31 +251,3 @@ def _build(kind: type, content: dict[str, Any], path: str, **children: object) -
     if missing:
         raise ConfigError(f"key {missing[0]!r} is missing in {where}")
     return kind(**content, **children)
-
-
-def preset_names() -> list[str]:
-    """Names of the configurations that come with the generator, smallest first."""
-    found = [path.stem for path in PRESET_DIRECTORY.glob("*.toml")]
-    return sorted(found, key=lambda name: (_preset(name).pods * _preset(name).array.multipliers, name))
-
-
-def _preset(name: str) -> ChipConfig:
-    return ChipConfig.from_toml((PRESET_DIRECTORY / f"{name}.toml").read_text())
-
-
-def load_config(name_or_path: str | Path) -> ChipConfig:
-    """The configuration named: a preset, or the path of a TOML file."""
-    path = Path(name_or_path)
-    if path.suffix == ".toml":
-        if not path.is_file():
-            raise ConfigError(f"configuration file {str(path)!r} does not exist")
-        try:
-            return ChipConfig.from_toml(path.read_text(encoding="utf-8"))
-        except (ConfigError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: {error}") from error
-    if str(name_or_path) not in preset_names():
-        raise ConfigError(
-            f"unknown preset {str(name_or_path)!r}; presets are {', '.join(preset_names())} "
-            "(a path that ends in .toml names a file)"
-        )
-    return _preset(str(name_or_path))

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from podweave.rtl.config import ChipConfig, DmaConfig, load_config
-from podweave.rtl.dma_layouts import DmaError
-from podweave.rtl.register_types import ADDRESS_WIDTH, MANAGER_BASE, MANAGER_PITCH
-from podweave.rtl.registers import Access, ErrorSource, NodeWords, Refusal, Register, RegisterMap, Ring, counters
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import DmaConfig
+from podweave.spec.descriptors import DmaError
+from podweave.spec.presets import load_config
+from podweave.spec.register_map import Access, ErrorSource, NodeWords, Refusal, Register, RegisterMap, Ring, counters
+from podweave.spec.register_types import ADDRESS_WIDTH, MANAGER_BASE, MANAGER_PITCH
 
 SMALL = replace(load_config("chip2x4"), dma=DmaConfig(managers=2, address_width=32))
 LARGE = replace(load_config("chip256x32"), dma=DmaConfig(managers=16, address_width=64, data_width=512))

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from podweave.rtl.config import (
-    PRESET_DIRECTORY,
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import (
     ArrayConfig,
-    ChipConfig,
     ConfigError,
     MemoryConfig,
     NetworkConfig,
@@ -20,9 +19,8 @@ from podweave.rtl.config import (
     PostConfig,
     ProgramConfig,
     bits,
-    load_config,
-    preset_names,
 )
+from podweave.spec.presets import PRESET_DIRECTORY, load_config, preset_names
 
 POD4 = load_config("pod4")
 SMALL = POD4.replace(name="small", rows=2, cols=2, group_rows=1, group_cols=1)

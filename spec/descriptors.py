@@ -8,7 +8,10 @@ from __future__ import annotations
 import enum
 
 from .config import ChipConfig
-from .layouts import Field, HostSelect, Layout, host_widths
+from .layout import Field, Layout
+from .load_port import HostSelect, host_widths
+
+RINGS = ("demand", "prefetch")
 
 DESCRIPTOR_BYTES = 64
 TAG_WIDTH = 16

@@ -6,8 +6,8 @@ import enum
 import zlib
 
 from .config import ChipConfig
-from .dma_layouts import TAG_WIDTH, DmaError
-from .layouts import NetworkId, network_error_layout
+from .descriptors import TAG_WIDTH, DmaError
+from .errors import NetworkId, network_error_layout
 from .register_types import (
     COUNTER_WIDTH,
     MANAGER_BASE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from .dma_layouts import TAG_WIDTH
+from .descriptors import TAG_WIDTH
 
 WORD_WIDTH = 32
 ADDRESS_WIDTH = 12

@@ -6,18 +6,11 @@ from hypothesis import strategies as st
 
 from podweave.golden.cycle import pod as pod_model
 from podweave.golden.cycle.pod_control import ERRORS
-from podweave.rtl.config import ChipConfig, load_config
-from podweave.rtl.layouts import (
-    Accumulate,
-    Emit,
-    Field,
-    Layout,
-    PodError,
-    bits_for_index,
-    load_job_layout,
-    step_width,
-    stream_job_layout,
-)
+from podweave.spec.config import ChipConfig
+from podweave.spec.errors import PodError
+from podweave.spec.jobs import Accumulate, Emit, load_job_layout, stream_job_layout
+from podweave.spec.layout import Field, Layout, bits_for_index, step_width
+from podweave.spec.presets import load_config
 
 POD4 = load_config("pod4")
 

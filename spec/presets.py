@@ -1,0 +1,38 @@
+"""TODO spec/presets.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .config import ChipConfig
+from .config_parts import ConfigError
+
+PRESET_DIRECTORY = Path(__file__).with_name("presets")
+
+
+def preset_names() -> list[str]:
+    """Names of the configurations that come with the generator, smallest first."""
+    found = [path.stem for path in PRESET_DIRECTORY.glob("*.toml")]
+    return sorted(found, key=lambda name: (_preset(name).pods * _preset(name).array.multipliers, name))
+
+
+def _preset(name: str) -> ChipConfig:
+    return ChipConfig.from_toml((PRESET_DIRECTORY / f"{name}.toml").read_text())
+
+
+def load_config(name_or_path: str | Path) -> ChipConfig:
+    """The configuration named: a preset, or the path of a TOML file."""
+    path = Path(name_or_path)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise ConfigError(f"configuration file {str(path)!r} does not exist")
+        try:
+            return ChipConfig.from_toml(path.read_text(encoding="utf-8"))
+        except (ConfigError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: {error}") from error
+    if str(name_or_path) not in preset_names():
+        raise ConfigError(
+            f"unknown preset {str(name_or_path)!r}; presets are {', '.join(preset_names())} "
+            "(a path that ends in .toml names a file)"
+        )
+    return _preset(str(name_or_path))
