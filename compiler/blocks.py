@@ -6,11 +6,11 @@ import itertools
 
 import numpy as np
 
+from podweave.ir.graph import Graph, Node, Operand
+from podweave.ir.layers import WorkloadError
 from podweave.spec.config_parts import ArrayConfig
 
 from .chip_program import Lowering
-from .graph import Graph, Node, Operand
-from .layers import WorkloadError
 from .lowering import ColumnTile, Lowered, Step, Unit, lower
 
 

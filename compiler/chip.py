@@ -14,6 +14,8 @@ from collections.abc import Mapping as MappingType
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.ir.graph import Graph, Node
+from podweave.ir.layers import WorkloadError
 from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import memory_stride
 from podweave.spec.load_port import HostSelect
@@ -21,9 +23,7 @@ from podweave.spec.load_port import HostSelect
 from .blocks import lower_node
 from .chip_program import ChipProgram, Lowering
 from .gang import Gangs, Plan
-from .graph import Graph, Node
 from .jobbook import Jobbook
-from .layers import WorkloadError
 from .mapping import Mapping, Work, choose
 from .movement import Copies, Producer
 from .storage import Storage, zero_word

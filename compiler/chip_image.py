@@ -8,9 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.ir.layers import WorkloadError
+
 from .blocks import unit_source
 from .chip_program import ChipProgram, ConstantSet
-from .layers import WorkloadError
 from .lowering import unit_words
 from .program import Place
 

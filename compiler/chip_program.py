@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.ir.graph import Graph, Node
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import load_job_layout, post_job_layout, stream_job_layout
 from podweave.spec.layout import Field
 
-from .graph import Graph, Node
 from .lowering import ColumnTile, Lowered, Region, Step
 from .program import Jobs, Place
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from podweave.ir.layers import Layer, WorkloadError
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Accumulate, Emit
 
-from .layers import Layer, WorkloadError
 from .lowering import ColumnTile, Lowered, Region, Step, lower
 from .program import Epoch, Place, Program, Readout
 from .schedule import start_times

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from podweave.ir.graph import Graph
 from podweave.spec.config import ChipConfig
 
 from .chip import Epoch, Progress, lower
 from .chip_program import ChipProgram
-from .graph import Graph
 from .movement import Producer
 from .storage import EpochFullError, Storage
 from .tiling import positions

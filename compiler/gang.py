@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.ir.graph import Graph, Node
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Accumulate, Emit
 
 from .chip_program import HostUnit, Lowering, WeightTile
-from .graph import Graph, Node
 from .jobbook import Jobbook
 from .lowering import Region, Step
 from .mapping import Mapping

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from podweave.ir.graph import Graph, Window
+from podweave.ir.layers import Layer
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Reduce
 
 from .chip_program import Accumulated, ChipProgram, HostUnit, Lowering, WeightTile
-from .graph import Graph, Window
-from .layers import Layer
 from .lowering import Region, Step
 from .program import Jobs, Place
 from .storage import EpochFullError

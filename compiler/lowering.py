@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.ir.layers import Layer
 from podweave.spec.config_parts import ArrayConfig
-
-from .layers import Layer
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.ir.layers import WorkloadError
 from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, descriptor_layout, memory_stride, words_of
 from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters_layout, store_layout, stream_job_layout
@@ -20,7 +21,6 @@ from podweave.spec.load_port import HostSelect
 
 from .chip_image import Values, outputs, parameter_image, w_image, x_image
 from .chip_program import ChipProgram
-from .layers import WorkloadError
 from .program import Jobs, pack_jobs
 from .storage import zero_word
 

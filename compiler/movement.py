@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.ir.graph import Graph, Node, Operand
+from podweave.ir.layers import Layer, WorkloadError
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import bits
 
 from .blocks import unit_source
 from .chip_program import Accumulated, ConstantSet, Lowering, ParameterSet, Rect, Stored
-from .graph import Graph, Node, Operand
 from .jobbook import Jobbook
-from .layers import Layer, WorkloadError
 from .lowering import Region, Unit
 from .mapping import Patches
 from .program import Place

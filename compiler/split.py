@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.ir.graph import Graph, Node, Operand
 from podweave.spec.config import ChipConfig
 
-from .graph import Graph, Node, Operand
 from .tiling import pieces
 
 T = TypeVar("T")

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from podweave.ir.graph import Node
+from podweave.ir.layers import WorkloadError
 from podweave.spec.config import ChipConfig
 
-from .graph import Node
-from .layers import WorkloadError
 from .program import Place
 
 _BANKS = {"x": "X bank", "w": "W bank", "set": "post-processor"}

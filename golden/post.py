@@ -1,8 +1,5 @@
 """Post-processing of accumulators: bias, requantisation to int8, and an activation function as a table of 256 entries."""
 
-from collections.abc import Callable
-from math import erf
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -67,63 +64,3 @@ def post_process(
     if table.size != 256:
         raise ValueError(f"table must have 256 entries, got {table.size}")
     return table[narrow.view(np.uint8)]
-
-
-def activation_table(
-    function: Callable[[NDArray[np.float64]], NDArray[np.float64]], input_scale: float = 1.0, output_scale: float = 1.0
-) -> NDArray[np.int8]:
-    """Tabulate a real function for `post_process`.
-
-    Parameters
-    ----------
-    function : callable
-        From an array of float64 to one of the same shape: `relu`, `gelu`, `hard_swish`, or any other.
-    input_scale, output_scale : float
-        What 1 stands for before and after the function; positive and finite.
-
-    Returns
-    -------
-    ndarray of int8, shape (256,)
-        Entry ``v & 0xff`` is ``saturate(round(function(v * input_scale) / output_scale))``, a half away from zero.
-
-    Raises
-    ------
-    ValueError
-        If a scale is not positive and finite, or the function is not finite at one of the 256 points or changes their
-        shape.
-
-    Examples
-    --------
-    By hand: entries 0, 1, 127 are those of 0, 1, 127, entry 128 that of -128, entry 255 that of -1.
-
-    >>> activation_table(np.negative)[[0, 1, 127, 128, 255]]
-    array([   0,   -1, -127,  127,    1], dtype=int8)
-    """
-    for name, scale in (("input_scale", input_scale), ("output_scale", output_scale)):
-        if not (np.isfinite(scale) and scale > 0):
-            raise ValueError(f"{name} must be positive and finite, got {scale}")
-    points = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.float64) * input_scale
-    real = np.asarray(function(points), dtype=np.float64)
-    if real.shape != points.shape or not np.isfinite(real).all():
-        raise ValueError(f"the function must give 256 finite numbers, got {np.isfinite(real).sum()} in shape {real.shape}")
-    # The fraction is exact in floating point; adding one half first would not be, just below a tie.
-    magnitude = np.abs(real / output_scale)
-    whole = np.floor(magnitude)
-    rounded = np.copysign(whole + (magnitude - whole >= 0.5), real)
-    saturated: NDArray[np.int8] = np.clip(rounded, -128, 127).astype(np.int8)
-    return saturated
-
-
-def relu(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The larger of x and 0."""
-    return np.maximum(x, 0.0)
-
-
-def gelu(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """x times the standard normal distribution function at x, by the error function (no approximation by tanh)."""
-    return 0.5 * x * (1.0 + np.vectorize(erf, otypes=[np.float64])(x / np.sqrt(2.0)))
-
-
-def hard_swish(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """x times (x + 3) / 6, the factor clipped to [0, 1]."""
-    return x * np.clip((x + 3.0) / 6.0, 0.0, 1.0)

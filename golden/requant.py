@@ -1,19 +1,13 @@
 """Requantisation of int32 accumulators to int8 by an integer multiplier and a right shift."""
 
-from typing import TypeAlias, overload
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.ir.quantise import _MAX_TOTAL, MAX_MULTIPLIER, MAX_SHIFT, _refuse
+
 Integers: TypeAlias = int | np.integer | NDArray[np.integer]
-
-MAX_MULTIPLIER = (1 << 31) - 1
-"""Largest multiplier: the largest int32."""
-
-MAX_SHIFT = 62
-"""Largest right shift: multipliers keep 31 significant bits for every scale from 2**-32 up."""
-
-_MAX_TOTAL = 1 << 32
 
 
 def requantize(acc: NDArray[np.int32], multiplier: Integers, shift: Integers) -> NDArray[np.int8]:
@@ -111,67 +105,6 @@ def scale_to_int8(total: NDArray[np.int64], multiplier: Integers, shift: Integer
     return saturated
 
 
-@overload
-def quantize_scale(scale: float | np.floating) -> tuple[int, int]: ...
-
-
-@overload
-def quantize_scale(scale: NDArray[np.floating]) -> tuple[NDArray[np.int32], NDArray[np.int32]]: ...
-
-
-def quantize_scale(
-    scale: float | np.floating | NDArray[np.floating],
-) -> tuple[int, int] | tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Find the multiplier and shift whose ratio ``multiplier / 2**shift`` is closest to a real scale.
-
-    Parameters
-    ----------
-    scale : float, or ndarray of floats, shape (C,)
-        From 2**-63 (exclusive) up to 2**31 - 0.5 (exclusive).
-
-    Returns
-    -------
-    multiplier : int, or ndarray of int32, shape (C,)
-        In [2**30, 2**31), which gives a relative error of at most 2**-31; smaller only where the scale is
-        below 2**-32 and the shift therefore already 62.
-    shift : int, or ndarray of int32, shape (C,)
-        In [0, 62].
-
-    Raises
-    ------
-    TypeError
-        If ``scale`` does not hold real numbers.
-    ValueError
-        If a scale is not positive and finite, or is too large or too small to be represented.
-
-    Examples
-    --------
-    By hand: 0.375 = 0.75 * 2**-1, and 0.75 * 2**31 = 1610612736, so the shift is 31 + 1.
-
-    >>> quantize_scale(0.375)
-    (1610612736, 32)
-    """
-    given = np.asarray(scale)
-    if not np.issubdtype(given.dtype, np.floating) and not np.issubdtype(given.dtype, np.integer):
-        raise TypeError(f"scale must be real, got {given.dtype}")
-    real = given.astype(np.float64)
-    _refuse(real, ~(np.isfinite(real) & (real > 0)), "scale must be positive and finite")
-
-    # Both steps are exact: frexp and ldexp only move the exponent. rint is the one rounding.
-    _, exponent = np.frexp(real)
-    shift = np.minimum(31 - exponent, MAX_SHIFT)
-    multiplier = np.rint(np.ldexp(real, shift)).astype(np.int64)
-    carried = multiplier > MAX_MULTIPLIER
-    multiplier = np.where(carried, multiplier >> 1, multiplier)
-    shift = np.where(carried, shift - 1, shift)
-
-    _refuse(real, shift < 0, "scale must be below 2**31 - 0.5, to round to at most the largest multiplier")
-    _refuse(real, multiplier == 0, "scale must be above 2**-63, to round to at least 1 / 2**62")
-    if given.ndim == 0:
-        return int(multiplier), int(shift)
-    return multiplier.astype(np.int32), shift.astype(np.int32)
-
-
 def _per_channel(name: str, value: Integers, largest: int, channels: int) -> NDArray[np.int64]:
     array = np.asarray(value)
     if not np.issubdtype(array.dtype, np.integer):
@@ -180,8 +113,3 @@ def _per_channel(name: str, value: Integers, largest: int, channels: int) -> NDA
         raise ValueError(f"{name} must have shape () or (C,) = ({channels},), got shape {array.shape}")
     _refuse(array, (array < 0) | (array > largest), f"{name} must be in [0, {largest}]")
     return array.astype(np.int64)
-
-
-def _refuse(values: NDArray[np.number], illegal: NDArray[np.bool_], rule: str) -> None:
-    if illegal.any():
-        raise ValueError(f"{rule}, got {values[illegal][0]}")

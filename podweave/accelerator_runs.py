@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from podweave.compiler.chip_image import tables_of
 from podweave.compiler.chip_program import ChipProgram
 from podweave.compiler.epochs import compile_epochs
-from podweave.compiler.graph import Graph
 from podweave.compiler.memory_image import MemoryImage, memory_image
 from podweave.compiler.split import SplitGraph, split_outputs
 from podweave.golden.cycle.chip import ChipFigures
+from podweave.golden.graph import evaluate
+from podweave.ir.constants import Parameters
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.graph import Graph
 from podweave.spec.config import ChipConfig
 from podweave.tb.accelerator_bench import AcceleratorBench
 from podweave.tb.hbm import HbmTiming
@@ -27,7 +30,6 @@ from podweave.tb.simulate import SimulationError
 from .accelerator_model import Prediction, predict_accelerator
 from .chip_runs import Job, predict
 from .device import Device, DeviceError
-from .reference import Parameters, evaluate, random_parameters
 
 Progress = Callable[[str], None]
 SHARE = 0.25

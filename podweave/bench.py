@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from podweave.compiler.compile import compile_layer
-from podweave.compiler.layers import parse_workload
+from podweave.ir.layers import parse_workload
 from podweave.rtl.emit import emit
 from podweave.spec.presets import load_config
 from podweave.tb.pod_bench import PodBench

@@ -14,18 +14,21 @@ from numpy.typing import NDArray
 from podweave.compiler.chip import compile_graph
 from podweave.compiler.chip_image import accumulators, needed_accumulators, outputs, parameter_image, tables_of, w_image, x_image
 from podweave.compiler.chip_program import ChipProgram
-from podweave.compiler.graph import Graph, single_nodes, with_stored_pools
-from podweave.compiler.layers import WorkloadError
 from podweave.compiler.storage import zero_word
 from podweave.golden.cycle.chip import ChipFigures, ChipGeometry, chip_figures
+from podweave.golden.graph import evaluate_node
+from podweave.ir.constants import Parameters, identity_parameters
+from podweave.ir.frontends import load_graph
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.graph import Graph
+from podweave.ir.layers import WorkloadError
+from podweave.ir.rewrites import single_nodes, with_stored_pools
 from podweave.spec.config import ChipConfig
 from podweave.tb.chip_bench import ChipBench
 from podweave.tb.chip_task import ChipEpoch, EpochResult, Readback, SimpleEpoch
 from podweave.tb.simulate import SimulationError
 
 from .digits import digits_graph, digits_parameters, test_images
-from .graphs import load_graph
-from .reference import Parameters, evaluate_node, identity_parameters, random_parameters
 
 Progress = Callable[[str], None]
 DIGIT_BATCH = 25

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from podweave import __version__
-from podweave.compiler.layers import CONV_FORM, GEMM_FORM, Layer, WorkloadError
+from podweave.ir.layers import CONV_FORM, GEMM_FORM, Layer, WorkloadError
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ConfigError
 from podweave.spec.presets import load_config, preset_names
@@ -150,8 +150,9 @@ def run(
 
     On one pod, layers run one after the other with data of their own; on a chip, a network runs as a whole.
     """
+    from podweave.ir.frontends.gemm_tables import load_workload
+
     from .chip_commands import ChipOptions, run_chip
-    from .networks import load_workload
     from .runs import CHECKS, run_workload
 
     if check not in CHECKS:
@@ -201,8 +202,9 @@ def model(
     json_file: JsonFile = None,
 ) -> None:
     """The cycles and utilisation of a workload from the exact model, without RTL."""
+    from podweave.ir.frontends.gemm_tables import load_workload
+
     from .chip_commands import ChipOptions, model_chip
-    from .networks import load_workload
     from .runs import model_workload
 
     chosen = load_config(config)

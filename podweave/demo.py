@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from podweave.golden.graph import evaluate
 from podweave.spec.presets import load_config
 from podweave.tb.hbm import HbmTiming
 from podweave.tb.toolchain import ToolchainError
@@ -18,7 +19,6 @@ from podweave.tb.toolchain import ToolchainError
 from .accelerator_runs import run_on_device
 from .chip_runs import digits_jobs
 from .digits import float_logits, test_images
-from .reference import evaluate
 from .reports_device import print_device_run
 
 CONFIG = "chip4x16"

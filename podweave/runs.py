@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.compiler.compile import compile_layer
-from podweave.compiler.layers import Layer
 from podweave.compiler.program import Program
 from podweave.golden.conv import conv2d
+from podweave.ir.layers import Layer
 from podweave.spec.config import ChipConfig
 from podweave.tb.pod_bench import PodBench
 from podweave.tb.pod_task import PodRun, Task, predicted_spans

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from podweave import study_sweeps as sweeps
-from podweave.compiler.layers import WorkloadError
+from podweave.ir.layers import WorkloadError
 
 from .published import load_published
 from .study_models import MOST_PODS

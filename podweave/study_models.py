@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from podweave.compiler.graph import Graph
-from podweave.compiler.layers import Layer
+from podweave.ir.graph import Graph
+from podweave.ir.layers import Layer
 
 FREQUENCY = 1e9
 POWER_BUDGET = 400.0

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from podweave import compiler, golden, rtl
-from podweave.compiler.graph import Graph, with_stored_pools
-from podweave.compiler.layers import WorkloadError
+from podweave.ir.frontends import load_graph
+from podweave.ir.graph import Graph
+from podweave.ir.layers import WorkloadError
+from podweave.ir.rewrites import with_stored_pools
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, ConfigError, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 from podweave.tb.build import cache_directory
@@ -28,7 +30,6 @@ from podweave.tb.sources import sources_hash
 from podweave.tb.toolchain import ToolchainError
 
 from .chip_runs import model_network
-from .graphs import load_graph
 from .study_models import MOST_PODS, gemms, macs, packed_cycles, tera_ops
 
 Progress = Callable[[str], None]

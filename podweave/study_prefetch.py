@@ -6,15 +6,15 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from podweave.compiler.graph import with_stored_pools
+from podweave.ir.frontends import load_graph
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.rewrites import with_stored_pools
 from podweave.spec.config import ChipConfig
 from podweave.spec.presets import load_config
 from podweave.tb.hbm import HbmTiming
 
 from .accelerator_model import predict_accelerator
 from .accelerator_runs import compile_for_device, device_figures
-from .graphs import load_graph
-from .reference import random_parameters
 from .study_points import Progress
 from .study_tables import chart, table
 

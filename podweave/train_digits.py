@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.golden.post import activation_table, relu
-from podweave.golden.requant import quantize_scale
+from podweave.golden.graph import evaluate
+from podweave.ir.constants import Parameters, identity_parameters
+from podweave.ir.quantise import activation_table, quantize_scale, relu
 
 from .digits import (
     CLASSES,
@@ -31,7 +32,6 @@ from .digits import (
     training_images,
     window_blocks,
 )
-from .reference import Parameters, evaluate, identity_parameters
 
 VALIDATION_IMAGES = 200
 EPOCHS = 60

@@ -16,11 +16,10 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from podweave.compiler.graph import Graph, Node, Operand, Window
-from podweave.compiler.layers import Layer
-from podweave.golden.post import activation_table, relu
-
-from ..reference import Parameters, identity_parameters
+from podweave.ir.constants import Parameters, identity_parameters
+from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.layers import Layer
+from podweave.ir.quantise import activation_table, relu
 
 WEIGHTS = Path(__file__).with_name("weights.npz")
 TEST_IMAGES = 500

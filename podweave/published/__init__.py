@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from podweave.compiler.layers import WorkloadError
+from podweave.ir.layers import WorkloadError
 
 _DIRECTORY = Path(__file__).parent
 

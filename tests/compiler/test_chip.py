@@ -18,11 +18,13 @@ from podweave.compiler.chip_check import check_chip
 from podweave.compiler.chip_executor import execute_chip
 from podweave.compiler.chip_image import accumulators, needed_accumulators, tables_of
 from podweave.compiler.chip_program import ChipProgram
-from podweave.compiler.graph import Graph, Node, Operand, Window, with_stored_pools
-from podweave.compiler.layers import Layer, WorkloadError, gemm
+from podweave.golden.graph import evaluate, operand_input
 from podweave.golden.network import Operand as GoldenOperand
 from podweave.golden.network import accumulate
-from podweave.reference import evaluate, operand_input, random_parameters
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.layers import Layer, WorkloadError, gemm
+from podweave.ir.rewrites import with_stored_pools
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 

@@ -17,10 +17,10 @@ from podweave.compiler.chip_check import check_chip
 from podweave.compiler.chip_executor import execute_chip
 from podweave.compiler.chip_program import ChipProgram
 from podweave.compiler.executor import ProgramError
-from podweave.compiler.graph import Graph, Node, Operand, Window
-from podweave.compiler.layers import Layer
 from podweave.compiler.storage import zero_word
-from podweave.reference import random_parameters
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.layers import Layer
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 

@@ -19,11 +19,12 @@ from podweave.compiler.chip_executor import Machine
 from podweave.compiler.chip_image import accumulators, needed_accumulators, outputs, tables_of
 from podweave.compiler.chip_program import Accumulated, ChipProgram
 from podweave.compiler.epochs import compile_epochs
-from podweave.compiler.graph import Graph
-from podweave.compiler.layers import WorkloadError
 from podweave.compiler.storage import zero_word
 from podweave.golden.cycle.chip import ChipGeometry, chip_figures
-from podweave.reference import evaluate, random_parameters
+from podweave.golden.graph import evaluate
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.graph import Graph
+from podweave.ir.layers import WorkloadError
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import DmaConfig
 from tests.compiler.test_chip import HEALTH, SAME, chain, chip, equal, golden_accumulators, graphs

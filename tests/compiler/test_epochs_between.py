@@ -16,13 +16,14 @@ from podweave.compiler.chip_executor import Machine, execute_chip
 from podweave.compiler.chip_image import outputs, tables_of
 from podweave.compiler.epochs import compile_epochs
 from podweave.compiler.executor import ProgramError
-from podweave.compiler.graph import Graph, Node, Operand, Window
-from podweave.compiler.layers import WorkloadError
 from podweave.compiler.movement import Producer
 from podweave.compiler.program import Place
 from podweave.compiler.storage import Storage
 from podweave.compiler.tiling import positions
-from podweave.reference import evaluate, random_parameters
+from podweave.golden.graph import evaluate
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.layers import WorkloadError
 from tests.compiler.test_chip import SAME, chain, chip, conv
 from tests.compiler.test_epochs import W_CHAIN, Case, bury, names, run_case, words_of
 

@@ -15,8 +15,9 @@ from podweave.compiler.chip_executor import Machine
 from podweave.compiler.chip_image import outputs, tables_of
 from podweave.compiler.chip_program import ChipProgram, HostUnit
 from podweave.compiler.epochs import compile_epochs
-from podweave.compiler.graph import Graph, Node, Operand
-from podweave.reference import evaluate, random_parameters
+from podweave.golden.graph import evaluate
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.graph import Graph, Node, Operand
 from tests.compiler.test_chip import SAME, chip, conv
 from tests.compiler.test_chip_check import changed, pads, refused
 from tests.compiler.test_epochs import Case, run_case

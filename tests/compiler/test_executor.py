@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from podweave.compiler.compile import compile_layer
 from podweave.compiler.executor import ProgramError, execute
-from podweave.compiler.layers import Layer, gemm, parse_workload
 from podweave.compiler.program import Program
 from podweave.golden.conv import conv2d
 from podweave.golden.timing import Span, gemm_cycles, pod_span
-from podweave.networks import load_workload
+from podweave.ir.frontends.gemm_tables import load_workload
+from podweave.ir.layers import Layer, gemm, parse_workload
 from podweave.spec.jobs import Accumulate, Emit
 from podweave.spec.presets import load_config
 from podweave.tb.pod_task import predicted_spans

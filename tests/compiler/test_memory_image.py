@@ -11,10 +11,11 @@ import pytest
 from podweave.compiler.chip_executor import Machine
 from podweave.compiler.chip_image import tables_of
 from podweave.compiler.epochs import compile_epochs
-from podweave.compiler.graph import Graph, Node, Operand, Window
-from podweave.compiler.layers import Layer, WorkloadError
 from podweave.compiler.memory_image import MemoryImage, memory_image
-from podweave.reference import evaluate, random_parameters
+from podweave.golden.graph import evaluate
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.layers import Layer, WorkloadError
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import DmaConfig
 from podweave.spec.descriptors import DescriptorKind, descriptor_layout, memory_stride, words_of

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from podweave.compiler.chip_image import parameter_image
 from podweave.compiler.chip_program import ChipProgram, ConstantSet
-from podweave.compiler.graph import Graph, Node, Operand, Window
 from podweave.compiler.storage import zero_word
-from podweave.reference import evaluate, random_parameters
+from podweave.golden.graph import evaluate
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.graph import Graph, Node, Operand, Window
 from podweave.spec.config import ChipConfig
 from tests.compiler.test_chip import HEALTH, Case, chip, conv, run_case
 

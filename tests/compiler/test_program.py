@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from podweave.compiler.compile import compile_layer
-from podweave.compiler.layers import gemm, parse_workload
 from podweave.compiler.program import Jobs, Place, Readout, job_layouts, pack_jobs
+from podweave.ir.layers import gemm, parse_workload
 from podweave.spec.layout import Field, Layout
 from podweave.spec.presets import load_config
 

@@ -13,10 +13,11 @@ from numpy.testing import assert_array_equal
 from podweave.compiler.chip_executor import execute_chip
 from podweave.compiler.chip_image import tables_of
 from podweave.compiler.epochs import compile_epochs
-from podweave.compiler.graph import Graph, Node, Operand, Window
-from podweave.compiler.layers import WorkloadError
 from podweave.compiler.split import SplitGraph, split_outputs
-from podweave.reference import evaluate, random_parameters
+from podweave.golden.graph import evaluate
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.layers import WorkloadError
 from podweave.spec.config import ChipConfig
 from tests.compiler.test_chip import HEALTH, SAME, chain, chip, conv, graphs
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from podweave.compiler.graph import Node, Operand
-from podweave.compiler.layers import Layer, WorkloadError
 from podweave.compiler.program import Place
 from podweave.compiler.storage import EpochFullError, Storage, zero_word
+from podweave.ir.graph import Node, Operand
+from podweave.ir.layers import Layer, WorkloadError
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 

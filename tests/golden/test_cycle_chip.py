@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from podweave.chip_runs import chip_geometry
 from podweave.compiler.chip import compile_graph
-from podweave.compiler.graph import Graph, Node, Operand, Window
-from podweave.compiler.layers import Layer
 from podweave.golden.cycle.chip import COUNTERS, ChipFigures, ChipGeometry, chip_figures
+from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.layers import Layer
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 

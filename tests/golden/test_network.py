@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from podweave.golden.conv import conv2d, output_size
 from podweave.golden.network import Operand, Window, accumulate, linear_node
-from podweave.golden.post import activation_table, gelu, post_process, relu
-from podweave.golden.requant import quantize_scale, requantize
+from podweave.golden.post import post_process
+from podweave.golden.requant import requantize
+from podweave.ir.quantise import activation_table, gelu, quantize_scale, relu
 
 INT32 = np.iinfo(np.int32)
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from podweave.golden.post import activation_table, gelu, hard_swish, post_process, relu
-from podweave.golden.requant import MAX_MULTIPLIER, MAX_SHIFT, quantize_scale, requantize, scale_to_int8
+from podweave.golden.post import post_process
+from podweave.golden.requant import requantize, scale_to_int8
+from podweave.ir.quantise import MAX_MULTIPLIER, MAX_SHIFT, activation_table, gelu, hard_swish, quantize_scale, relu
 
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 int32s = st.integers(INT32_MIN, INT32_MAX) | st.sampled_from([INT32_MIN, -1, 0, 1, INT32_MAX])

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from podweave.golden.conv import conv2d
 from podweave.golden.gemm import gemm
-from podweave.golden.requant import MAX_MULTIPLIER, MAX_SHIFT, quantize_scale, requantize
+from podweave.golden.requant import requantize
+from podweave.ir.quantise import MAX_MULTIPLIER, MAX_SHIFT, quantize_scale
 
 Int8s: TypeAlias = NDArray[np.int8]
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from podweave.chip_runs import Job
-from podweave.compiler.graph import Graph, Node, Window
-from podweave.reference import random_parameters
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.graph import Graph, Node, Window
 from podweave.tb.accelerator_bench import AcceleratorBench
 from tests.compiler.test_memory_image import conv
 from tests.rtl.test_accelerator import CONFIGS, FAST, bench

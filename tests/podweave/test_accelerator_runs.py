@@ -14,8 +14,9 @@ from podweave import accelerator_model
 from podweave.accelerator_model import Prediction, predict_accelerator
 from podweave.accelerator_runs import Compiled, compile_for_device, model_on_device, run_on_device
 from podweave.chip_runs import Job
-from podweave.compiler.layers import WorkloadError
-from podweave.reference import evaluate, random_parameters
+from podweave.golden.graph import evaluate
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.layers import WorkloadError
 from podweave.spec.load_port import Counter
 from podweave.spec.register_map import counters
 from podweave.tb.hbm import HbmTiming

@@ -8,7 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from podweave import digits, train_digits
-from podweave.reference import Parameters, evaluate
+from podweave.golden.graph import evaluate
+from podweave.ir.constants import Parameters
 
 Ints = NDArray[np.int8]
 

@@ -7,8 +7,8 @@ from statistics import harmonic_mean
 import pytest
 
 import podweave.published as published_module
-from podweave.compiler.layers import WorkloadError
-from podweave.graphs import load_graph
+from podweave.ir.frontends import load_graph
+from podweave.ir.layers import WorkloadError
 from podweave.published import load_published, published_names
 
 TABLES = load_published().tables

@@ -14,10 +14,10 @@ import podweave.studies as studies_module
 import podweave.study_points as points_module
 from podweave.chip_runs import model_network
 from podweave.cli import main
-from podweave.compiler.graph import with_stored_pools
-from podweave.compiler.layers import WorkloadError
-from podweave.graphs import load_graph
-from podweave.networks import load_workload
+from podweave.ir.frontends import load_graph
+from podweave.ir.frontends.gemm_tables import load_workload
+from podweave.ir.layers import WorkloadError
+from podweave.ir.rewrites import with_stored_pools
 from podweave.spec.config_parts import ConfigError
 from podweave.studies import STUDIES, run_study
 from podweave.study_models import gemms, layered_cycles, macs, packed_cycles, pods_within, power, tera_ops

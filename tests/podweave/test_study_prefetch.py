@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from podweave.accelerator_runs import compile_for_device, model_on_device
-from podweave.compiler.layers import WorkloadError
-from podweave.graphs import load_graph
-from podweave.reference import random_parameters
+from podweave.ir.frontends import load_graph
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.layers import WorkloadError
 from podweave.studies import STUDY_NAMES, chosen_networks, run_study
 from podweave.study_plots import draw_study
 from podweave.study_prefetch import NETWORKS, SIXTEENTHS, prefetch_study

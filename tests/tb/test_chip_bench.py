@@ -18,10 +18,11 @@ from podweave.chip_runs import Job, compile_network, epoch_of, predict, run_netw
 from podweave.compiler.chip_check import check_chip
 from podweave.compiler.chip_program import ChipProgram
 from podweave.compiler.executor import ProgramError
-from podweave.compiler.graph import Graph, Node, Operand, Window
-from podweave.compiler.layers import Layer, WorkloadError, gemm
 from podweave.golden.cycle.chip import ChipFigures
-from podweave.reference import Parameters, random_parameters
+from podweave.ir.constants import Parameters
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.layers import Layer, WorkloadError, gemm
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 from podweave.tb.chip_bench import ChipBench

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from podweave.compiler.compile import compile_layer
-from podweave.compiler.layers import Layer, parse_workload
 from podweave.golden.conv import conv2d
+from podweave.ir.layers import Layer, parse_workload
 from podweave.spec.config import ChipConfig
 from podweave.spec.presets import load_config
 from podweave.tb.pod_bench import PodBench

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from podweave.compiler.layers import CONV_FORM, GEMM_FORM, Layer, WorkloadError, gemm, parse_workload
 from podweave.golden.conv import output_size
+from podweave.ir.layers import CONV_FORM, GEMM_FORM, Layer, WorkloadError, gemm, parse_workload
 
 CONV = "conv:8x9x4x6,kernel=3x3"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from podweave.compiler.graph import Graph, Node, Operand, Shape, Window
-from podweave.compiler.layers import Layer, gemm
+from ..graph import Graph, Node, Operand, Shape, Window
+from ..layers import Layer, gemm
 
 # The tensors whose channels, one after the other, a layer reads.
 Sources = tuple[str, ...]

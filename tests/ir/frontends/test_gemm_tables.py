@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from podweave.compiler.layers import Layer, WorkloadError, gemm, parse_workload
-from podweave.networks import load_workload, network_names, read_layers
+from podweave.ir.frontends.gemm_tables import load_workload, network_names, read_layers
+from podweave.ir.layers import Layer, WorkloadError, gemm, parse_workload
 
 
 def dimensions(layer: Layer) -> tuple[str, int, int, int]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from math import isqrt
 
-from podweave.compiler.graph import Graph, Node, Operand, Shape, Window
-from podweave.compiler.layers import Layer, WorkloadError, gemm
-
+from ..graph import Graph, Node, Operand, Shape, Window
+from ..layers import Layer, WorkloadError, gemm
 from .builder import MAX_PAD, diagonal
 
 KERNELS = (1, 3, 5, 7, 11)

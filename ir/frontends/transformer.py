@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from podweave.compiler.graph import Graph, Node, Operand, Shape
-from podweave.compiler.layers import Layer, WorkloadError, gemm
+from ..graph import Graph, Node, Operand, Shape
+from ..layers import Layer, WorkloadError, gemm
 
 
 @dataclass(frozen=True)

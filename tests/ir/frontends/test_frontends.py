@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from podweave.compiler.graph import Graph, Node, Operand, Window
-from podweave.compiler.layers import Layer, WorkloadError, gemm, parse_workload
-from podweave.graphs import GRAPH_FORMS, bert, chain, densenet121, feed_forward, inception_v3, load_graph, resnet50
-from podweave.graphs.inference import KERNELS
-from podweave.networks import load_workload
+from podweave.ir.frontends import GRAPH_FORMS, bert, chain, densenet121, feed_forward, inception_v3, load_graph, resnet50
+from podweave.ir.frontends.gemm_tables import load_workload
+from podweave.ir.frontends.guessed_chain import KERNELS
+from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.layers import Layer, WorkloadError, gemm, parse_workload
 
 Row = tuple[str, int, int, int]
 

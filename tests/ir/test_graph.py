@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from podweave.compiler.graph import Graph, Node, Operand, Window, with_stored_pools
-from podweave.compiler.layers import Layer, WorkloadError
-from podweave.reference import evaluate, identity_parameters, random_parameters
+from podweave.golden.graph import evaluate
+from podweave.ir.constants import identity_parameters
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.layers import Layer, WorkloadError
+from podweave.ir.rewrites import with_stored_pools
 
 SHAPE = (2, 6, 5, 4)
 

@@ -8,13 +8,15 @@ import pytest
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from podweave.compiler.graph import Graph, Node, Operand, Window
-from podweave.compiler.layers import Layer, WorkloadError, gemm
 from podweave.golden.conv import conv2d
+from podweave.golden.graph import evaluate
 from podweave.golden.pool import pad, reduce_windows
 from podweave.golden.post import post_process
-from podweave.golden.requant import quantize_scale
-from podweave.reference import Parameters, evaluate, identity_parameters, identity_weights, random_parameters
+from podweave.ir.constants import Parameters, identity_parameters, identity_weights
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.layers import Layer, WorkloadError, gemm
+from podweave.ir.quantise import quantize_scale
 
 SAME = ((1, 1), (1, 1))
 

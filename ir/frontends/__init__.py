@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from podweave.compiler.graph import Graph
-from podweave.compiler.layers import CONV_FORM, GEMM_FORM, WorkloadError
-
-from ..networks import load_workload, network_names
+from ..graph import Graph
+from ..layers import CONV_FORM, GEMM_FORM, WorkloadError
 from .cnn import DENSENETS, RESNETS, densenet, densenet121, inception_v3, resnet, resnet50
-from .inference import chain
+from .gemm_tables import load_workload, network_names
+from .guessed_chain import chain
 from .transformer import BERTS, bert, bert_named, feed_forward
 
 __all__ = [

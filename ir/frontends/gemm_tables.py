@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from podweave.compiler.layers import CONV_FORM, GEMM_FORM, Layer, WorkloadError, gemm, parse_workload
+from ..layers import CONV_FORM, GEMM_FORM, Layer, WorkloadError, gemm, parse_workload
 
 DIRECTORY = Path(__file__).with_name("workloads")
 _COLUMNS = ["layer", "M", "K", "N"]

@@ -6,8 +6,7 @@ the requantisation of the node that they follow.
 
 from __future__ import annotations
 
-from podweave.compiler.graph import Graph
-
+from ..graph import Graph
 from .builder import Builder, Sources
 
 CLASSES = 1000

@@ -1,0 +1,73 @@
+"""Graphs in exact integers: parameters of their nodes, and evaluation by the golden models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podweave.ir.constants import Parameters
+from podweave.ir.graph import Graph, Node
+from podweave.ir.graph import Operand as GraphOperand
+from podweave.ir.layers import WorkloadError
+
+from .network import Operand, accumulate
+from .pool import reduce_windows
+from .post import post_process
+
+
+def operand_input(operand: GraphOperand, tensors: Mapping[str, NDArray[np.int8]]) -> NDArray[np.int8]:
+    """What an operand reads: its sources one after the other along the channels, or some channels of its only source."""
+    whole = np.concatenate([tensors[source] for source in operand.sources], axis=3)
+    if operand.channels is None:
+        return whole
+    first, count = operand.channels
+    return whole[..., first : first + count]
+
+
+def evaluate(
+    graph: Graph, parameters: Mapping[str, Parameters], inputs: Mapping[str, NDArray[np.int8]]
+) -> dict[str, NDArray[np.int8]]:
+    """Every tensor of a graph by its name, the inputs first, then the outputs of the nodes in their order."""
+    _require_names(f"{graph.name}: inputs", set(graph.inputs), set(inputs))
+    _require_names(f"{graph.name}: parameters", {node.name for node in graph.nodes}, set(parameters))
+    tensors: dict[str, NDArray[np.int8]] = {}
+    for name, shape in graph.inputs.items():
+        if inputs[name].shape != shape or inputs[name].dtype != np.int8:
+            raise WorkloadError(f"{graph.name}: {name} must be int8 {shape}, got {inputs[name].dtype} {inputs[name].shape}")
+        tensors[name] = inputs[name]
+    for node in graph.nodes:
+        _, tensors[node.name] = evaluate_node(node, parameters[node.name], tensors)
+    return tensors
+
+
+def evaluate_node(
+    node: Node, held: Parameters, tensors: Mapping[str, NDArray[np.int8]]
+) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+    """Accumulators (before any reduction) and output of a node that reads ``tensors``."""
+    shapes = [weights.shape for weights in held.weights]
+    expected = [operand.layer.weight_shape for operand in node.operands]
+    if shapes != expected:
+        raise WorkloadError(f"{node.name} takes weights of {expected}, got {shapes}")
+    operands = [
+        Operand(
+            x=operand_input(operand, tensors),
+            w=weights,
+            stride=operand.layer.stride,
+            padding=operand.layer.padding,
+            dilation=operand.layer.dilation,
+            groups=operand.layer.groups,
+            pad_value=operand.pad_value,
+        )
+        for operand, weights in zip(node.operands, held.weights, strict=True)
+    ]
+    acc = reduced = accumulate(operands)
+    if node.window:
+        reduced = reduce_windows(acc, node.window.reduce, node.window.kernel, node.window.stride)
+    return acc, post_process(reduced, held.bias, held.multiplier, held.shift, held.table)
+
+
+def _require_names(what: str, expected: set[str], got: set[str]) -> None:
+    if expected != got:
+        raise WorkloadError(f"{what} must be those of {sorted(expected)}, got {sorted(got)}")

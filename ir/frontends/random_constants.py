@@ -1,0 +1,57 @@
+"""TODO ir/frontends/random_constants.py."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..constants import Parameters, identity_parameters
+from ..graph import Graph
+from ..quantise import activation_table, quantize_scale, relu
+
+# Root mean square of uniform int8, and that at which `random_parameters` holds the outputs: with ReLU it is that of the
+# positive half of a distribution 1.4 times as wide, so that few of them saturate and many values are taken.
+_UNIFORM_RMS = 74.0
+_TARGET_RMS = 40.0
+
+
+def random_parameters(graph: Graph, seed: int = 0) -> dict[str, Parameters]:
+    """Parameters with which every tensor of a graph spreads over int8, if its inputs are uniform.
+
+    Weights are uniform, biases a few steps of the output, scales differ from channel to channel. Nodes of an even index have
+    a ReLU, others no table; those with ``identity`` are as `identity_parameters` has them.
+    """
+    rng = np.random.default_rng(seed)
+    rms = dict.fromkeys(graph.inputs, _UNIFORM_RMS)
+    found: dict[str, Parameters] = {}
+    for index, node in enumerate(graph.nodes):
+        # Of independent terms the squares add up; channels of a concatenation count by their share.
+        square = 0.0
+        for operand in node.operands:
+            counts = np.array([graph.shape(source)[3] for source in operand.sources])
+            mean_square = np.average(np.square([rms[source] for source in operand.sources]), weights=counts)
+            weight_rms = 1.0 if node.identity else _UNIFORM_RMS
+            square += operand.layer.reduction * mean_square * weight_rms**2
+        spread = float(np.sqrt(square))
+        positions = float(np.prod(node.window.kernel)) if node.window else 1.0
+        summed = node.window is not None and node.window.reduce == "sum"
+        if node.identity:
+            found[node.name] = identity_parameters(node)
+            # The positions of a channel resemble each other behind a ReLU, so that a mean keeps most of the size. The maximum
+            # is a fit to that of 4 and of 9 Gaussians behind a ReLU.
+            rms[node.name] = 0.7 * spread if summed else min(spread * np.sqrt(1 + 1.7 * np.log(positions)), 127.0)
+            continue
+        with_relu = index % 2 == 0
+        target = _TARGET_RMS * (np.sqrt(2) if with_relu else 1)
+        spread *= np.sqrt(positions) if summed else 1
+        outputs = node.output[3]
+        scale = target / spread * rng.uniform(0.7, 1.3, outputs)
+        multiplier, shift = quantize_scale(scale)
+        found[node.name] = Parameters(
+            weights=tuple(rng.integers(-128, 128, operand.layer.weight_shape, dtype=np.int8) for operand in node.operands),
+            bias=np.rint(rng.uniform(-8, 8, outputs) / scale).astype(np.int32),
+            multiplier=multiplier,
+            shift=shift,
+            table=activation_table(relu) if with_relu else None,
+        )
+        rms[node.name] = _TARGET_RMS
+    return found

@@ -1,0 +1,142 @@
+"""TODO ir/quantise.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import erf
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_MULTIPLIER = (1 << 31) - 1
+"""Largest multiplier: the largest int32."""
+MAX_SHIFT = 62
+"""Largest right shift: multipliers keep 31 significant bits for every scale from 2**-32 up."""
+_MAX_TOTAL = 1 << 32
+
+
+def activation_table(
+    function: Callable[[NDArray[np.float64]], NDArray[np.float64]], input_scale: float = 1.0, output_scale: float = 1.0
+) -> NDArray[np.int8]:
+    """Tabulate a real function for `post_process`.
+
+    Parameters
+    ----------
+    function : callable
+        From an array of float64 to one of the same shape: `relu`, `gelu`, `hard_swish`, or any other.
+    input_scale, output_scale : float
+        What 1 stands for before and after the function; positive and finite.
+
+    Returns
+    -------
+    ndarray of int8, shape (256,)
+        Entry ``v & 0xff`` is ``saturate(round(function(v * input_scale) / output_scale))``, a half away from zero.
+
+    Raises
+    ------
+    ValueError
+        If a scale is not positive and finite, or the function is not finite at one of the 256 points or changes their
+        shape.
+
+    Examples
+    --------
+    By hand: entries 0, 1, 127 are those of 0, 1, 127, entry 128 that of -128, entry 255 that of -1.
+
+    >>> activation_table(np.negative)[[0, 1, 127, 128, 255]]
+    array([   0,   -1, -127,  127,    1], dtype=int8)
+    """
+    for name, scale in (("input_scale", input_scale), ("output_scale", output_scale)):
+        if not (np.isfinite(scale) and scale > 0):
+            raise ValueError(f"{name} must be positive and finite, got {scale}")
+    points = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.float64) * input_scale
+    real = np.asarray(function(points), dtype=np.float64)
+    if real.shape != points.shape or not np.isfinite(real).all():
+        raise ValueError(f"the function must give 256 finite numbers, got {np.isfinite(real).sum()} in shape {real.shape}")
+    # The fraction is exact in floating point; adding one half first would not be, just below a tie.
+    magnitude = np.abs(real / output_scale)
+    whole = np.floor(magnitude)
+    rounded = np.copysign(whole + (magnitude - whole >= 0.5), real)
+    saturated: NDArray[np.int8] = np.clip(rounded, -128, 127).astype(np.int8)
+    return saturated
+
+
+def relu(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The larger of x and 0."""
+    return np.maximum(x, 0.0)
+
+
+def gelu(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """x times the standard normal distribution function at x, by the error function (no approximation by tanh)."""
+    return 0.5 * x * (1.0 + np.vectorize(erf, otypes=[np.float64])(x / np.sqrt(2.0)))
+
+
+def hard_swish(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """x times (x + 3) / 6, the factor clipped to [0, 1]."""
+    return x * np.clip((x + 3.0) / 6.0, 0.0, 1.0)
+
+
+@overload
+def quantize_scale(scale: float | np.floating) -> tuple[int, int]: ...
+
+
+@overload
+def quantize_scale(scale: NDArray[np.floating]) -> tuple[NDArray[np.int32], NDArray[np.int32]]: ...
+
+
+def quantize_scale(
+    scale: float | np.floating | NDArray[np.floating],
+) -> tuple[int, int] | tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Find the multiplier and shift whose ratio ``multiplier / 2**shift`` is closest to a real scale.
+
+    Parameters
+    ----------
+    scale : float, or ndarray of floats, shape (C,)
+        From 2**-63 (exclusive) up to 2**31 - 0.5 (exclusive).
+
+    Returns
+    -------
+    multiplier : int, or ndarray of int32, shape (C,)
+        In [2**30, 2**31), which gives a relative error of at most 2**-31; smaller only where the scale is
+        below 2**-32 and the shift therefore already 62.
+    shift : int, or ndarray of int32, shape (C,)
+        In [0, 62].
+
+    Raises
+    ------
+    TypeError
+        If ``scale`` does not hold real numbers.
+    ValueError
+        If a scale is not positive and finite, or is too large or too small to be represented.
+
+    Examples
+    --------
+    By hand: 0.375 = 0.75 * 2**-1, and 0.75 * 2**31 = 1610612736, so the shift is 31 + 1.
+
+    >>> quantize_scale(0.375)
+    (1610612736, 32)
+    """
+    given = np.asarray(scale)
+    if not np.issubdtype(given.dtype, np.floating) and not np.issubdtype(given.dtype, np.integer):
+        raise TypeError(f"scale must be real, got {given.dtype}")
+    real = given.astype(np.float64)
+    _refuse(real, ~(np.isfinite(real) & (real > 0)), "scale must be positive and finite")
+
+    # Both steps are exact: frexp and ldexp only move the exponent. rint is the one rounding.
+    _, exponent = np.frexp(real)
+    shift = np.minimum(31 - exponent, MAX_SHIFT)
+    multiplier = np.rint(np.ldexp(real, shift)).astype(np.int64)
+    carried = multiplier > MAX_MULTIPLIER
+    multiplier = np.where(carried, multiplier >> 1, multiplier)
+    shift = np.where(carried, shift - 1, shift)
+
+    _refuse(real, shift < 0, "scale must be below 2**31 - 0.5, to round to at most the largest multiplier")
+    _refuse(real, multiplier == 0, "scale must be above 2**-63, to round to at least 1 / 2**62")
+    if given.ndim == 0:
+        return int(multiplier), int(shift)
+    return multiplier.astype(np.int32), shift.astype(np.int32)
+
+
+def _refuse(values: NDArray[np.number], illegal: NDArray[np.bool_], rule: str) -> None:
+    if illegal.any():
+        raise ValueError(f"{rule}, got {values[illegal][0]}")
