@@ -12,9 +12,9 @@ from podweave.ir.graph import Graph, Node
 from podweave.ir.graph import Operand as GraphOperand
 from podweave.ir.layers import WorkloadError
 
-from .network import Operand, accumulate
-from .pool import reduce_windows
-from .post import post_process
+from .layers.node import Operand, accumulate
+from .layers.pool import reduce_windows
+from .layers.post import post_process
 
 
 def operand_input(operand: GraphOperand, tensors: Mapping[str, NDArray[np.int8]]) -> NDArray[np.int8]:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.compiler.memory_image import MemoryImage, Ring
-from podweave.golden.cycle.accelerator import EngineProgram, predict_run
-from podweave.golden.cycle.hbm import HbmChannel
-from podweave.golden.cycle.prefetch_words import Descriptor, EngineGeometry, Target
+from podweave.golden.cycle.accelerator.run import EngineProgram, predict_run
+from podweave.golden.cycle.memory.hbm import HbmChannel
+from podweave.golden.cycle.prefetch.words import Descriptor, EngineGeometry, Target
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import FILL_CYCLES
 from podweave.spec.descriptors import (

@@ -17,7 +17,7 @@ from podweave.compiler.chip_program import ChipProgram
 from podweave.compiler.epochs import compile_epochs
 from podweave.compiler.memory_image import MemoryImage, memory_image
 from podweave.compiler.split import SplitGraph, split_outputs
-from podweave.golden.cycle.chip import ChipFigures
+from podweave.golden.cycle.chip.chip import ChipFigures
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Parameters
 from podweave.ir.frontends.random_constants import random_parameters

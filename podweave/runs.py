@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from podweave.compiler.compile import compile_layer
 from podweave.compiler.program import Program
-from podweave.golden.conv import conv2d
+from podweave.golden.layers.conv import conv2d
 from podweave.ir.layers import Layer
 from podweave.spec.config import ChipConfig
 from podweave.tb.pod_bench import PodBench

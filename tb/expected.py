@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.compiler.program import Epoch, Jobs
-from podweave.golden.cycle.pod import PodModel
-from podweave.golden.cycle.pod_control import PodGeometry, Pushes
+from podweave.golden.cycle.pod.jobs import PodGeometry, Pushes
+from podweave.golden.cycle.pod.pod import PodModel
 from podweave.golden.cycle.ports import PortTrace
 
 from .lockstep import Port

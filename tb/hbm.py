@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.golden.cycle.hbm import DECERR, SLVERR, ErrorRange
+from podweave.golden.cycle.memory.hbm import DECERR, SLVERR, ErrorRange
 
 SETTINGS = 36
 """Words of 32 bits of the table of a channel."""

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.compiler.program import Program
-from podweave.golden.cycle.pod_control import PodGeometry
-from podweave.golden.timing import Span, pod_span
+from podweave.golden.cycle.pod.jobs import PodGeometry
+from podweave.golden.cycle.pod.span import Span, pod_span
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Emit
 

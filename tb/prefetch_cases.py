@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.compiler.program import pack_jobs
-from podweave.golden.cycle.hbm import ErrorRange, HbmChannel
+from podweave.golden.cycle.memory.hbm import ErrorRange, HbmChannel
 from podweave.golden.cycle.ports import PortTrace
-from podweave.golden.cycle.prefetch import EngineModel, Inputs
-from podweave.golden.cycle.prefetch_ports import ChipWords, EnginePorts
-from podweave.golden.cycle.prefetch_words import LOAD, NOP, STORE, Descriptor, EngineGeometry, Target
+from podweave.golden.cycle.prefetch.engine import EngineModel, Inputs
+from podweave.golden.cycle.prefetch.ports import ChipWords, EnginePorts
+from podweave.golden.cycle.prefetch.words import LOAD, NOP, STORE, Descriptor, EngineGeometry, Target
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, DmaConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, EPOCH_BANKS, STORABLE, descriptor_layout, loadable, memory_stride, words_of

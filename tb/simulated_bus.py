@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.golden.cycle.hbm import ErrorRange
+from podweave.golden.cycle.memory.hbm import ErrorRange
 from podweave.spec.config import ChipConfig
 
 from .accelerator_task import ACCESSES, Reply

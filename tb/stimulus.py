@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.golden.cycle.pod_control import PodGeometry, Pushes
+from podweave.golden.cycle.pod.jobs import PodGeometry, Pushes
 from podweave.rtl.array import Array
 from podweave.rtl.array_group import ArrayGroup
 from podweave.rtl.blocks import Block

@@ -11,8 +11,8 @@ import cocotb
 import numpy as np
 
 from podweave.compiler.program import Epoch, Program, job_layouts, pack_jobs
+from podweave.golden.cycle.pod.span import Span
 from podweave.golden.cycle.ports import PortTrace
-from podweave.golden.timing import Span
 from podweave.spec.errors import PodError
 
 from ..expected import LEAD, expected_ports, trace_ports

@@ -19,8 +19,8 @@ from podweave.compiler.chip_executor import execute_chip
 from podweave.compiler.chip_image import accumulators, needed_accumulators, tables_of
 from podweave.compiler.chip_program import ChipProgram
 from podweave.golden.graph import evaluate, operand_input
-from podweave.golden.network import Operand as GoldenOperand
-from podweave.golden.network import accumulate
+from podweave.golden.layers.node import Operand as GoldenOperand
+from podweave.golden.layers.node import accumulate
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Operand, Window
 from podweave.ir.layers import Layer, WorkloadError, gemm

@@ -15,7 +15,7 @@ from podweave.compiler.compile import _Compiler, compile_layer
 from podweave.compiler.executor import check_times, execute
 from podweave.compiler.lowering import lower
 from podweave.compiler.program import Epoch, Program, job_layouts, pack_jobs
-from podweave.golden.conv import conv2d
+from podweave.golden.layers.conv import conv2d
 from podweave.ir.layers import Layer, WorkloadError, gemm, parse_workload
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Accumulate, Emit

@@ -20,7 +20,7 @@ from podweave.compiler.chip_image import accumulators, needed_accumulators, outp
 from podweave.compiler.chip_program import Accumulated, ChipProgram
 from podweave.compiler.epochs import compile_epochs
 from podweave.compiler.storage import zero_word
-from podweave.golden.cycle.chip import ChipGeometry, chip_figures
+from podweave.golden.cycle.chip.chip import ChipGeometry, chip_figures
 from podweave.golden.graph import evaluate
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph

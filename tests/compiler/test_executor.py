@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from podweave.compiler.compile import compile_layer
 from podweave.compiler.executor import ProgramError, execute
 from podweave.compiler.program import Program
-from podweave.golden.conv import conv2d
-from podweave.golden.timing import Span, gemm_cycles, pod_span
+from podweave.golden.cycle.pod.span import Span, gemm_cycles, pod_span
+from podweave.golden.layers.conv import conv2d
 from podweave.ir.frontends.gemm_tables import load_workload
 from podweave.ir.layers import Layer, gemm, parse_workload
 from podweave.spec.jobs import Accumulate, Emit

@@ -8,10 +8,10 @@ import pytest
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from podweave.golden.conv import conv2d
 from podweave.golden.graph import evaluate
-from podweave.golden.pool import pad, reduce_windows
-from podweave.golden.post import post_process
+from podweave.golden.layers.conv import conv2d
+from podweave.golden.layers.pool import pad, reduce_windows
+from podweave.golden.layers.post import post_process
 from podweave.ir.constants import Parameters, identity_parameters, identity_weights
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Operand, Window

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from podweave.golden.conv import output_size
+from podweave.golden.layers.conv import output_size
 from podweave.ir.layers import CONV_FORM, GEMM_FORM, Layer, WorkloadError, gemm, parse_workload
 
 CONV = "conv:8x9x4x6,kernel=3x3"

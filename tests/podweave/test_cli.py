@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import podweave.runs
-from podweave.golden.timing import Span
+from podweave.golden.cycle.pod.span import Span
 from podweave.spec.presets import load_config, preset_names
 from podweave.tb.pod_bench import PodBench
 from tests.podweave.command_line import Cli, assert_refused

@@ -15,7 +15,7 @@ from podweave.accelerator_runs import Compiled, compile_for_device
 from podweave.chip_runs import Job
 from podweave.compiler.memory_image import Ring
 from podweave.device import Device, DeviceError
-from podweave.golden.cycle.hbm import DECERR, SLVERR, ErrorRange
+from podweave.golden.cycle.memory.hbm import DECERR, SLVERR, ErrorRange
 from podweave.golden.graph import evaluate
 from podweave.rtl.run_control import RESET_CYCLES
 from podweave.spec.descriptors import DescriptorKind, memory_stride

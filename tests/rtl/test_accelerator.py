@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from podweave.compiler.program import pack_jobs
-from podweave.golden.cycle.hbm import SLVERR, ErrorRange
-from podweave.golden.post import post_process
+from podweave.golden.cycle.memory.hbm import SLVERR, ErrorRange
+from podweave.golden.layers.post import post_process
 from podweave.rtl.emit import emit
 from podweave.rtl.run_control import RESET_CYCLES
 from podweave.spec.config import ChipConfig

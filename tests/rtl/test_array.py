@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from podweave.golden.cycle import array as model
+from podweave.golden.cycle.pod import array as model
 from podweave.spec.config_parts import ArrayConfig
 from podweave.tb.lockstep import LockstepError
 from podweave.tb.stimulus import array_bench, array_stimulus, group_bench, group_stimulus

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from podweave.golden.cycle import banks as model
+from podweave.golden.cycle.chip import banks as model
 from podweave.golden.cycle.ports import PortTrace
 from podweave.rtl.bank import ReadBank
 from podweave.spec.config import ChipConfig

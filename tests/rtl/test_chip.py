@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-from podweave.golden.post import post_process
+from podweave.golden.layers.post import post_process
 from podweave.rtl.sequencer import Sequencer
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import FILL_CYCLES, DmaConfig

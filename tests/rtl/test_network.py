@@ -13,7 +13,7 @@ from amaranth.hdl import Module
 from amaranth.lib.wiring import Out
 from numpy.typing import NDArray
 
-from podweave.golden.cycle.network import NetworkGeometry, read_network, write_network
+from podweave.golden.cycle.chip.network import NetworkGeometry, read_network, write_network
 from podweave.golden.cycle.ports import PortTrace
 from podweave.rtl.blocks import Block
 from podweave.rtl.butterfly import ReadButterfly, WriteButterfly

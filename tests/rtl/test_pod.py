@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from podweave.compiler.program import job_layouts
-from podweave.golden.cycle.pod import PodModel
+from podweave.golden.cycle.pod.pod import PodModel
 from podweave.spec.config import ChipConfig
 from podweave.spec.errors import PodError
 from podweave.spec.jobs import Emit

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from podweave.golden.cycle.pod_control import Pushes
+from podweave.golden.cycle.chip.post import ERRORS, HostWrites, Parameters, PostGeometry, PostModel
+from podweave.golden.cycle.pod.jobs import Pushes
 from podweave.golden.cycle.ports import PortTrace
-from podweave.golden.cycle.post import ERRORS, HostWrites, Parameters, PostGeometry, PostModel
-from podweave.golden.requant import requantize
+from podweave.golden.layers.requant import requantize
 from podweave.rtl.post_processor import PostProcessor
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from podweave.golden.cycle.hbm import HbmChannel
+from podweave.golden.cycle.memory.hbm import HbmChannel
 from podweave.golden.cycle.ports import PortTrace
-from podweave.golden.cycle.prefetch import STALLS, EngineModel
+from podweave.golden.cycle.prefetch.engine import STALLS, EngineModel
 from podweave.tb.lockstep import LockstepError
 from podweave.tb.prefetch_cases import (
     MEMORY_BYTES,

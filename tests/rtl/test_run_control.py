@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from podweave.golden.cycle import control as model
+from podweave.golden.cycle.accelerator import control as model
 from podweave.golden.cycle.ports import PortTrace
 from podweave.rtl.run_control import QUIET_CYCLES, RESET_CYCLES
 from podweave.spec.config_parts import DmaConfig

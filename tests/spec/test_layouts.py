@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from podweave.golden.cycle import pod as pod_model
-from podweave.golden.cycle.pod_control import ERRORS
+from podweave.golden.cycle.pod import pod as pod_model
+from podweave.golden.cycle.pod.jobs import ERRORS
 from podweave.spec.config import ChipConfig
 from podweave.spec.errors import PodError
 from podweave.spec.jobs import Accumulate, Emit, load_job_layout, stream_job_layout

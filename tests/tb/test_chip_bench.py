@@ -18,7 +18,7 @@ from podweave.chip_runs import Job, compile_network, epoch_of, predict, run_netw
 from podweave.compiler.chip_check import check_chip
 from podweave.compiler.chip_program import ChipProgram
 from podweave.compiler.executor import ProgramError
-from podweave.golden.cycle.chip import ChipFigures
+from podweave.golden.cycle.chip.chip import ChipFigures
 from podweave.ir.constants import Parameters
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Operand, Window

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from podweave.golden.cycle.hbm import DECERR, OKAY, SLVERR, ErrorRange, HbmChannel
-from podweave.golden.cycle.hbm_ports import Burst, ChannelModel
+from podweave.golden.cycle.memory.hbm import DECERR, OKAY, SLVERR, ErrorRange, HbmChannel
+from podweave.golden.cycle.memory.hbm_ports import Burst, ChannelModel
 from podweave.tb.block_bench import BlockBench, SimulatedMemory
 from podweave.tb.build import HARNESS_DIRECTORY
 from podweave.tb.hbm import HbmTiming

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from podweave.compiler.compile import compile_layer
-from podweave.golden.conv import conv2d
+from podweave.golden.layers.conv import conv2d
 from podweave.ir.layers import Layer, parse_workload
 from podweave.spec.config import ChipConfig
 from podweave.spec.presets import load_config

@@ -1,0 +1,119 @@
+"""Exact cycles and counters of a run of an accelerator: prefetch engines on channels of memory, and epochs that wait for them.
+
+Cycle 0 is the one in which run control accepts the start; an engine's own cycle 0 is `ENGINE_START` later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..memory.hbm import HbmChannel
+from ..prefetch.engine import CLASSES, STALLS, EngineModel, Events
+from ..prefetch.words import Descriptor, EngineGeometry, Inputs
+
+ENGINE_START = 2
+"""The engines start in the cycle after the acceptance of the start; they count from the cycle after that."""
+_FIRST_GAP = 3
+_QUIET_CYCLES = 4
+
+
+@dataclass(frozen=True)
+class EngineProgram:
+    """What software tells one engine: descriptors of its demand and its prefetch ring, and where the rings begin."""
+
+    rings: tuple[Sequence[Descriptor], Sequence[Descriptor]]
+    base: tuple[int, int]
+    channel: HbmChannel
+
+
+@dataclass
+class EpochTimes:
+    """``loaded``: the first cycle in which all tags of the epoch are complete. ``begins``, ``ends``: first and last cycle of it."""
+
+    loaded: int
+    begins: int
+    ends: int
+
+
+@dataclass
+class RunFigures:
+    """``cycles``: of the run, from the cycle after the acceptance of the start on. ``counters``: by name of the registers.
+
+    ``engines``: what each engine did, in its own cycles.
+    """
+
+    cycles: int
+    epochs: list[EpochTimes] = field(default_factory=list)
+    counters: dict[str, int] = field(default_factory=dict)
+    engines: list[Events] = field(default_factory=list)
+
+
+def predict_run(
+    geometry: EngineGeometry,
+    programs: Sequence[EngineProgram],
+    epoch_cycles: Sequence[int],
+    *,
+    fill_cycles: int,
+    memory_bytes: int,
+    prefetch: bool = True,
+    cap: int = 0,
+) -> RunFigures:
+    """A run without errors. ``epoch_cycles``: of each epoch, as its counter has them; ``fill_cycles``: that come before them."""
+    engines = []
+    for program in programs:
+        inputs = Inputs(
+            base=program.base,
+            memory_bytes=memory_bytes,
+            tail=(len(program.rings[0]), len(program.rings[1])),
+            enable=prefetch,
+            cap=cap,
+        )
+        sizes = [len(ring) for ring in program.rings]
+        engines.append(EngineModel(geometry, program.channel, program.rings, sizes, inputs))
+    figures = RunFigures(0)
+    counters = dict.fromkeys(("RUN_CYCLES", "WAIT_PREFETCH", "WAIT_DEMAND", "WAIT_STORE", "PREFETCH_HITS", "PREFETCH_LATE"), 0)
+    gap = _FIRST_GAP
+    for number, cycles in enumerate([*epoch_cycles, None]):
+        demand, prefetched = _completions(engines, number)
+        # What is complete in a cycle is known in the next, and acted on in that.
+        ready = max(gap, demand + 1, prefetched + 1)
+        late = max(gap, prefetched + 1)
+        if cycles is None:
+            counters["WAIT_STORE"] += ready - gap
+            break
+        counters["WAIT_PREFETCH"] += late - gap
+        counters["WAIT_DEMAND"] += ready - late
+        counters["PREFETCH_HITS" if number and prefetched < gap else "PREFETCH_LATE"] += 1
+        over = ready + 1 + fill_cycles + cycles
+        figures.epochs.append(EpochTimes(max(demand, prefetched), ready + 1, over - 1))
+        counters["RUN_CYCLES"] += over - ready
+        _change(engines, ready + 1, gap=False)
+        gap = over + 1
+        _change(engines, gap, gap=True, epochs_done=number + 1)
+    quiet = max(engine.run_until_quiet() for engine in engines) + ENGINE_START
+    figures.cycles = max(ready + 1, quiet) + _QUIET_CYCLES - 1
+    counters["CYCLES"] = figures.cycles
+    for name in CLASSES:
+        counters[f"{name.upper()}_BEATS"] = sum(engine.events.read_beats[name] for engine in engines)
+    counters["WRITE_BEATS"] = sum(engine.events.write_beats for engine in engines)
+    for name in STALLS:
+        counters[f"STALL_{name.upper()}"] = sum(engine.events.stalls[name] for engine in engines)
+    counters["PREFETCH_UNUSED"] = 0
+    figures.counters = counters
+    figures.engines = [engine.events for engine in engines]
+    return figures
+
+
+def _completions(engines: Sequence[EngineModel], number: int) -> tuple[int, int]:
+    """The first cycles in which all demand rings, and all prefetch rings, have completed tag ``number``."""
+    for engine in engines:
+        engine.run_until_complete(number + 1)
+    demand, prefetch = (max(engine.events.complete[ring][number] for engine in engines) for ring in (0, 1))
+    return demand + ENGINE_START, prefetch + ENGINE_START
+
+
+def _change(engines: Sequence[EngineModel], cycle: int, **inputs: bool | int) -> None:
+    for engine in engines:
+        engine.run_until(cycle - ENGINE_START)
+        engine.change(**inputs)
