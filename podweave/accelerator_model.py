@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.compiler.memory_image import MemoryImage, Ring
+from podweave.compiler.memory.image import MemoryImage, Ring
 from podweave.golden.cycle.accelerator.run import EngineProgram, predict_run
 from podweave.golden.cycle.memory.hbm import HbmChannel
 from podweave.golden.cycle.prefetch.words import Descriptor, EngineGeometry, Target

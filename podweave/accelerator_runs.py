@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.compiler.chip_image import tables_of
-from podweave.compiler.chip_program import ChipProgram
-from podweave.compiler.epochs import compile_epochs
-from podweave.compiler.memory_image import MemoryImage, memory_image
-from podweave.compiler.split import SplitGraph, split_outputs
+from podweave.compiler.chip.bank_image import tables_of
+from podweave.compiler.chip.epoch_cutter import compile_epochs
+from podweave.compiler.chip.epoch_program import ChipProgram
+from podweave.compiler.chip.split_outputs import SplitGraph, split_outputs
+from podweave.compiler.memory.image import MemoryImage, memory_image
 from podweave.golden.cycle.chip.chip import ChipFigures
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Parameters

@@ -13,7 +13,7 @@ import itertools
 import matplotlib.pyplot as plt
 import numpy as np
 
-from podweave.compiler.program import Epoch, Program
+from podweave.compiler.pod.program import Epoch, Program
 from podweave.spec.jobs import Emit
 from podweave.tb.pod_task import predicted_spans
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from podweave.compiler.compile import compile_layer
+from podweave.compiler.pod.layer_compiler import compile_layer
 from podweave.ir.layers import parse_workload
 from podweave.rtl.emit import emit
 from podweave.spec.presets import load_config

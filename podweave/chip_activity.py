@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from podweave.compiler.chip_program import ChipProgram
+from podweave.compiler.chip.epoch_program import ChipProgram
 
 from .chip_runs import predict
 

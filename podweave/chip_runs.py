@@ -11,10 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.compiler.chip import compile_graph
-from podweave.compiler.chip_image import accumulators, needed_accumulators, outputs, parameter_image, tables_of, w_image, x_image
-from podweave.compiler.chip_program import ChipProgram
-from podweave.compiler.storage import zero_word
+from podweave.compiler.chip.bank_image import (
+    accumulators,
+    needed_accumulators,
+    outputs,
+    parameter_image,
+    tables_of,
+    w_image,
+    x_image,
+)
+from podweave.compiler.chip.bank_words import zero_word
+from podweave.compiler.chip.epoch_program import ChipProgram
+from podweave.compiler.chip.epoch_scheduler import compile_graph
 from podweave.golden.cycle.chip.chip import ChipFigures, ChipGeometry, chip_figures
 from podweave.golden.graph import evaluate_node
 from podweave.ir.constants import Parameters, identity_parameters

@@ -326,7 +326,7 @@ def _make_folders(*files: Path | None) -> None:
 
 def _draw(plot: Path | None, layer: Layer, config: ChipConfig) -> None:
     if plot:
-        from podweave.compiler.compile import compile_layer
+        from podweave.compiler.pod.layer_compiler import compile_layer
 
         from .activity import draw_activity
 

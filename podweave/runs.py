@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.compiler.compile import compile_layer
-from podweave.compiler.program import Program
+from podweave.compiler.pod.layer_compiler import compile_layer
+from podweave.compiler.pod.program import Program
 from podweave.golden.layers.conv import conv2d
 from podweave.ir.layers import Layer
 from podweave.spec.config import ChipConfig

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.compiler.program import Jobs
+from podweave.compiler.jobs import Jobs
 from podweave.spec.config import ChipConfig
 from podweave.spec.errors import NetworkId, network_error_layout
 from podweave.spec.jobs import load_job_layout, post_job_layout, stream_job_layout

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.compiler.program import Epoch, Jobs
+from podweave.compiler.jobs import Jobs
+from podweave.compiler.pod.program import Epoch
 from podweave.golden.cycle.pod.jobs import PodGeometry, Pushes
 from podweave.golden.cycle.pod.pod import PodModel
 from podweave.golden.cycle.ports import PortTrace

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.compiler.program import Program
+from podweave.compiler.pod.program import Program
 from podweave.golden.cycle.pod.jobs import PodGeometry
 from podweave.golden.cycle.pod.span import Span, pod_span
 from podweave.spec.config import ChipConfig

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.compiler.program import pack_jobs
+from podweave.compiler.jobs import pack_jobs
 from podweave.golden.cycle.memory.hbm import ErrorRange, HbmChannel
 from podweave.golden.cycle.ports import PortTrace
 from podweave.golden.cycle.prefetch.engine import EngineModel, Inputs

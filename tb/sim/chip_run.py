@@ -11,7 +11,7 @@ import cocotb
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.compiler.program import Jobs, pack_jobs
+from podweave.compiler.jobs import Jobs, pack_jobs
 from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import words_of
 from podweave.spec.errors import BankError, NodeErrors, PodError, PostError

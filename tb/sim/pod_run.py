@@ -10,7 +10,8 @@ from typing import Any
 import cocotb
 import numpy as np
 
-from podweave.compiler.program import Epoch, Program, job_layouts, pack_jobs
+from podweave.compiler.jobs import job_layouts, pack_jobs
+from podweave.compiler.pod.program import Epoch, Program
 from podweave.golden.cycle.pod.span import Span
 from podweave.golden.cycle.ports import PortTrace
 from podweave.spec.errors import PodError

@@ -8,7 +8,7 @@ from podweave.chip_runs import Job
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Window
 from podweave.tb.accelerator_bench import AcceleratorBench
-from tests.compiler.test_memory_image import conv
+from tests.compiler.memory.test_image import conv
 from tests.rtl.test_accelerator import CONFIGS, FAST, bench
 
 CONFIG = CONFIGS[FAST]

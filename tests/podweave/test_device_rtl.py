@@ -13,7 +13,7 @@ import pytest
 from podweave.accelerator_model import Prediction, predict_accelerator
 from podweave.accelerator_runs import Compiled, compile_for_device
 from podweave.chip_runs import Job
-from podweave.compiler.memory_image import Ring
+from podweave.compiler.memory.image import Ring
 from podweave.device import Device, DeviceError
 from podweave.golden.cycle.memory.hbm import DECERR, SLVERR, ErrorRange
 from podweave.golden.graph import evaluate

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.compiler.program import pack_jobs
+from podweave.compiler.jobs import pack_jobs
 from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, descriptor_layout, memory_stride
 from podweave.spec.load_port import HostSelect

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from podweave.compiler.program import pack_jobs
+from podweave.compiler.jobs import pack_jobs
 from podweave.golden.cycle.memory.hbm import SLVERR, ErrorRange
 from podweave.golden.layers.post import post_process
 from podweave.rtl.emit import emit

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import pytest
 
-from podweave.compiler.program import job_layouts
+from podweave.compiler.jobs import job_layouts
 from podweave.golden.cycle.pod.pod import PodModel
 from podweave.spec.config import ChipConfig
 from podweave.spec.errors import PodError

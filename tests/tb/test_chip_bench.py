@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 import podweave.chip_runs
 from podweave.chip_runs import Job, compile_network, epoch_of, predict, run_networks
-from podweave.compiler.chip_check import check_chip
-from podweave.compiler.chip_program import ChipProgram
-from podweave.compiler.executor import ProgramError
+from podweave.compiler.chip.check.program import check_chip
+from podweave.compiler.chip.epoch_program import ChipProgram
+from podweave.compiler.pod.executor import ProgramError
 from podweave.golden.cycle.chip.chip import ChipFigures
 from podweave.ir.constants import Parameters
 from podweave.ir.frontends.random_constants import random_parameters
@@ -26,7 +26,7 @@ from podweave.ir.layers import Layer, WorkloadError, gemm
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 from podweave.tb.chip_bench import ChipBench
-from tests.compiler.test_chip import graphs
+from tests.compiler.chip.test_epoch_scheduler import graphs
 from tests.rtl.test_chip import CONFIGS as BLOCK_CONFIGS
 
 BASE = ChipConfig(

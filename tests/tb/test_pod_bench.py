@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import pytest
 
-from podweave.compiler.compile import compile_layer
+from podweave.compiler.pod.layer_compiler import compile_layer
 from podweave.golden.layers.conv import conv2d
 from podweave.ir.layers import Layer, parse_workload
 from podweave.spec.config import ChipConfig

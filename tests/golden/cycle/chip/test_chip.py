@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podweave.chip_runs import chip_geometry
-from podweave.compiler.chip import compile_graph
+from podweave.compiler.chip.epoch_scheduler import compile_graph
 from podweave.golden.cycle.chip.chip import COUNTERS, ChipFigures, ChipGeometry, chip_figures
 from podweave.ir.graph import Graph, Node, Operand, Window
 from podweave.ir.layers import Layer

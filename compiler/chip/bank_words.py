@@ -1,0 +1,146 @@
+"""Words of the banks, and sets of parameters: who has how many."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+
+from podweave.ir.graph import Node
+from podweave.ir.layers import WorkloadError
+from podweave.spec.config import ChipConfig
+
+from ..jobs import Place
+
+_BANKS = {"x": "X bank", "w": "W bank", "set": "post-processor"}
+_LIMITS = {"x": "x_words", "w": "w_words", "set": "parameter_sets"}
+
+
+class EpochFullError(WorkloadError):
+    """What does not fit into an epoch any more; it may fit into the next one."""
+
+
+def zero_word(config: ChipConfig) -> int:
+    """The word of every P bank that is 0: padding is post-processed from it."""
+    return config.memory.p_words - 1
+
+
+class Storage:
+    """Within an epoch, nothing that was placed is overwritten by something else. Between epochs,
+
+    - X banks are empty but for inputs of the graph, which lie at their end, if they are kept;
+    - W banks and parameter sets are rings: an epoch goes on where the one before ended, so that the next one's words can be
+      loaded while this one's are in use, as long as both fit;
+    - P banks keep what later epochs read; `release` gives the rest back.
+    """
+
+    def __init__(self, config: ChipConfig):
+        memory, post = config.memory, config.post
+        assert post is not None
+        self.depths = {"x": memory.x_words, "w": memory.w_words, "p": zero_word(config), "set": post.parameter_sets}
+        self.limits = dict(self.depths)
+        self.filled = {kind: [0] * memory.banks for kind in (*self.depths, "input")}
+        self.starts = {kind: [0] * memory.banks for kind in ("w", "set")}
+        """Where the epoch began in the rings."""
+        self._free = [[(0, self.depths["p"])] for _ in range(memory.banks)]
+
+    def limited(self, share: float) -> Storage:
+        """A copy for an epoch that may take that much of the W banks and parameter sets."""
+        copied = copy.deepcopy(self)
+        for kind in self.starts:
+            copied.limits[kind] = max(1, int(self.depths[kind] * share))
+        return copied
+
+    def restarted(self) -> Storage:
+        """A copy without inputs, whose rings begin at word 0: words are skipped only where no piece fits."""
+        copied = copy.deepcopy(self)
+        for starts in copied.starts.values():
+            starts[:] = [0] * len(starts)
+        copied.filled["input"] = [0] * len(copied.filled["input"])
+        return copied
+
+    def next_epoch(self, *, inputs: bool = False) -> Storage:
+        """What the epoch after this one finds, with or without the inputs that are there."""
+        after = copy.deepcopy(self)
+        if not inputs:
+            after.filled["input"] = [0] * len(after.filled["input"])
+        for kind, starts in after.starts.items():
+            filled = zip(starts, self.filled[kind], strict=True)
+            after.starts[kind] = [(start + used) % self.depths[kind] for start, used in filled]
+        for kind in ("x", "w", "set"):
+            after.filled[kind] = [0] * len(self.filled[kind])
+        return after
+
+    def place(self, kind: str, banks: Sequence[int], words: int, node: Node) -> Place:
+        """``words`` words in the emptiest of ``banks``; raises `EpochFullError` if they do not fit."""
+        filled = self._filled("x" if kind == "input" else kind)
+        bank = banks[0] if len(banks) == 1 else min(banks, key=filled.__getitem__)
+        if kind == "p":
+            return Place(bank, self._take(bank, words, node))
+        if kind in ("x", "input"):
+            if filled[bank] + words > self.limits["x"]:
+                self._refuse("x", bank, words, filled[bank] + words - self.limits["x"], node)
+            self.filled[kind][bank] += words
+            return Place(bank, self.filled["x"][bank] - words if kind == "x" else self.depths["x"] - self.filled["input"][bank])
+        base = filled[bank]
+        if kind in self.starts:
+            # Words of one piece do not go around the end of the bank.
+            start, depth = self.starts[kind][bank], self.depths[kind]
+            if (start + base) % depth + words > depth:
+                base += -(start + base) % depth
+        if base + words > self.limits[kind]:
+            self._refuse(kind, bank, words, base + words - self.limits[kind], node)
+        filled[bank] = base + words
+        if kind in self.starts:
+            base = (self.starts[kind][bank] + base) % self.depths[kind]
+        return Place(bank, base)
+
+    def _take(self, bank: int, words: int, node: Node) -> int:
+        free = self._free[bank]
+        for i, (begin, end) in enumerate(free):
+            if end - begin >= words:
+                free[i : i + 1] = [(begin + words, end)] if end - begin > words else []
+                self.filled["p"][bank] += words
+                return begin
+        largest = max((end - begin for begin, end in free), default=0)
+        raise EpochFullError(
+            f"{node.name}: P bank {bank} is full: {words} words more are {words - largest} more than are free in one piece "
+            f"({largest} of p_words {self.depths['p'] + 1})"
+        )
+
+    def release(self, place: Place, words: int) -> None:
+        """Give words of a P bank back; raises ValueError if one of them is free."""
+        free = sorted([*self._free[place.bank], (place.base, place.base + words)])
+        merged: list[tuple[int, int]] = []
+        for begin, end in free:
+            if merged and merged[-1][1] > begin:
+                raise ValueError(f"P bank {place.bank}: words {place.base} to {place.base + words - 1} are not all taken")
+            if merged and merged[-1][1] == begin:
+                merged[-1] = (merged[-1][0], end)
+            else:
+                merged.append((begin, end))
+        self._free[place.bank] = merged
+        self.filled["p"][place.bank] -= words
+
+    def _refuse(self, kind: str, bank: int, words: int, excess: int, node: Node) -> None:
+        limit, what = self.limits[kind], "sets" if kind == "set" else "words"
+        of = "" if limit == self.depths[kind] else f" an epoch's share of {limit} of"
+        raise EpochFullError(
+            f"{node.name}: {_BANKS[kind]} {bank} is full: {words} {what} more are {excess} more than{of} "
+            f"{_LIMITS[kind]} ({self.depths[kind]})"
+        )
+
+    def room(self, kind: str) -> float:
+        """Words that are left in a bank, on average."""
+        return self.limits[kind] - float(np.mean(self._filled(kind)))
+
+    def _filled(self, kind: str) -> list[int]:
+        if kind != "x":
+            return self.filled[kind]
+        return [a + b for a, b in zip(self.filled["x"], self.filled["input"], strict=True)]
+
+    def used(self) -> dict[str, int]:
+        """Words of the fullest bank, and of all banks, of each kind."""
+        most = {f"{kind}_words": int(np.max(self._filled(kind))) for kind in ("x", "w", "p")}
+        return most | {f"{kind}_words_total": int(np.sum(self._filled(kind))) for kind in ("x", "w", "p")}

@@ -1,0 +1,298 @@
+"""From P banks to X banks: which outputs go where, when, and on which wires."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+
+from podweave.ir.graph import Graph, Node, Operand
+from podweave.ir.layers import Layer, WorkloadError
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import bits
+
+from ..jobs import Place
+from ..lower.boxes import Box, Rect
+from ..lower.layer import Region, Unit
+from ..lower.node import unit_source
+from .bank_words import Storage, zero_word
+from .epoch_program import Accumulated, ConstantSet, ParameterSet, Stored
+from .job_tables import Jobbook
+from .producers import Fragment, Producer
+from .reservations import Timeline, earliest
+
+
+class Copies:
+    """Words of activations in X banks, and the jobs that send them there.
+
+    What was sent once is not sent again to the same block. A job takes its post-processor, the read port of its P bank, and on
+    one plane of the Y network every wire on its way, for as many cycles as it reads words; it starts as early as all are free.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        config: ChipConfig,
+        storage: Storage,
+        book: Jobbook,
+        tables: dict[str, int],
+        carried: dict[str, Producer],
+    ):
+        assert config.post is not None
+        assert config.network is not None
+        self.graph, self.config, self.storage, self.book, self.tables = graph, config, storage, book, tables
+        self.producers: dict[str, Producer] = dict(carried)
+        self.places: dict[tuple, list[tuple[Place, int]]] = {}
+        self.parameters: list[ParameterSet | ConstantSet] = []
+        self.stored: list[Stored] = []
+        self.p_ports = [Timeline() for _ in range(config.pods)]
+        self._sets: dict[tuple[str, int, int, int], int] = {}
+        self._stages = bits(config.pods)
+        self._crossbar = config.network.kind == "crossbar"
+        count = (self._stages + 1) * config.pods
+        self._wires = [[Timeline() for _ in range(count)] for _ in range(config.memory.planes)]
+        # The write port of a bank is one for all planes.
+        for bank in range(config.pods):
+            for plane in self._wires[1:]:
+                plane[self._stages * config.pods + bank] = self._wires[0][self._stages * config.pods + bank]
+
+    def _key(self, operand: Operand, unit: Unit, region: Region) -> tuple:
+        source, channel = unit_source(self.graph, operand, int(unit.channel[0]))
+        layer = operand.layer
+        # Positions of the tensor itself: operands with other padding may share what they read.
+        return (source, channel // self.config.array.rows, _unpadded(operand, region), *self._padding(operand, region, layer))
+
+    @staticmethod
+    def _padding(operand: Operand, region: Region, layer: Layer) -> tuple:
+        rect = _unpadded(operand, region)
+        inside = rect[1][0] >= 0 and rect[1][1] <= layer.height and rect[2][0] >= 0 and rect[2][1] <= layer.width
+        return () if inside else (operand.pad_value,)
+
+    def banks_with(self, operand: Operand, unit: Unit, region: Region) -> list[int]:
+        """Banks that hold a unit over a region."""
+        return [place.bank for place, _ in self.places.get(self._key(operand, unit, region), ())]
+
+    def fetch(self, node: Node, operand: Operand, unit: Unit, region: Region, banks: range) -> tuple[Place, int]:
+        """Where in ``banks`` a unit over a region lies, and the first cycle in which its bank may read all of it."""
+        key = self._key(operand, unit, region)
+        known = self.places.setdefault(key, [])
+        for place, ready in known:
+            if place.bank in banks:
+                return place, ready
+        place = self.storage.place("x", banks, region.words, node)
+        source, block, rect = key[:3]
+        layer = operand.layer
+        valid = (rect[0], (max(rect[1][0], 0), min(rect[1][1], layer.height)), (max(rect[2][0], 0), min(rect[2][1], layer.width)))
+        ready = self._send(self.producers[source], block, rect, valid, place, region)
+        if len(key) > 3:
+            ready = max(ready, self._pad(self.producers[source], block, rect, valid, place, operand.pad_value))
+        known.append((place, ready))
+        return place, ready
+
+    def _send(self, producer: Producer, block: int, rect: Rect, valid: Rect, place: Place, region: Region) -> int:
+        array, lanes = self.config.array, self.config.post_lanes
+        ready = 0
+        if any(begin >= end for begin, end in valid):
+            return ready
+        for slot, channel in self._slots(producer, block):
+            tile, part = channel // array.cols, channel % array.cols // lanes
+            for common, fragment in producer.overlapping(valid, tile):
+                for image in range(*common[0]):
+                    offset = ((image - rect[0][0]) * region.height + common[1][0] - rect[1][0]) * region.width
+                    offset += common[2][0] - rect[2][0]
+                    target = Place(place.bank, place.base + offset)
+                    size = (common[1][1] - common[1][0], common[2][1] - common[2][0])
+                    corner = (image, common[1][0], common[2][0])
+                    ready = max(ready, self._job(producer, tile, fragment, corner, size, (part, slot), target, region.width))
+        return ready
+
+    def _slots(self, producer: Producer, block: int) -> Iterator[tuple[int, int]]:
+        """(slot, channel) of the slots of a word of activations into which something is sent."""
+        lanes = self.config.post_lanes
+        for slot in range(self.config.array.rows // lanes):
+            channel = block * self.config.array.rows + slot * lanes
+            if channel >= producer.node.output[3]:
+                break
+            yield slot, channel
+
+    def _pad(self, producer: Producer, block: int, rect: Rect, valid: Rect, place: Place, value: int) -> int:
+        """Have ``value`` written into the words of a region that are padding; returns when the last may be read."""
+        (image, end), (top, bottom), (left, right) = rect
+        high, wide = bottom - top, right - left
+        inner_high, inner_wide = (max(0, high_end - low) for low, high_end in valid[1:])
+        runs: list[tuple[int, int, int]] = []
+        # (offset, rows, columns) of boxes as wide as the region: those between two rows of what is sent are one box.
+        if not inner_high or not inner_wide:
+            runs.append((0, 1, high * wide))
+        else:
+            before = (valid[1][0] - top) * wide + valid[2][0] - left
+            between = wide - inner_wide
+            last = before + (inner_high - 1) * wide + inner_wide
+            runs += [(0, 1, before), (before + inner_wide, inner_high - 1, between), (last, 1, high * wide - last)]
+        ready = 0
+        most = 2**self.config.pod.count_width - 1
+        for number in range(end - image):
+            for offset, rows, columns in runs:
+                for slot, _ in self._slots(producer, block):
+                    for down, right_of in itertools.product(range(0, rows, most), range(0, columns, most)):
+                        target = Place(place.bank, place.base + (number * high + down) * wide + offset + right_of)
+                        size = (min(most, rows - down), min(most, columns - right_of))
+                        ready = max(ready, self._pad_job(producer, slot, size, target, wide, value))
+        return ready
+
+    def _pad_job(self, producer: Producer, slot: int, size: tuple[int, int], target: Place, x_width: int, value: int) -> int:
+        # Of the block's post-processors the one beside the X bank: no wire but its own.
+        bank, words = target.bank, size[0] * size[1]
+        start, plane = self._reserve(bank, bank, 0, words)
+        self.book.post(
+            bank,
+            start,
+            node=producer.index,
+            size=size,
+            window=None,
+            p_base=zero_word(self.config),
+            p_strides=(0, 0),
+            parameters=self._constant(producer, value, bank),
+            table=None,
+            slices=(0, slot),
+            place=target,
+            plane=plane,
+            x_width=x_width,
+        )
+        return start + words + self.config.post_latency + self.config.network_latency
+
+    def _job(
+        self,
+        producer: Producer,
+        tile: int,
+        fragment: Fragment,
+        corner: tuple[int, int, int],
+        size: tuple[int, int],
+        slices: tuple[int, int],
+        target: Place,
+        x_width: int,
+    ) -> int:
+        """One job for ``size`` (rows, columns) outputs from ``corner`` (image, row, column) on.
+
+        Returns when its last word may be read.
+        """
+        config, bank = self.config, fragment.place.bank
+        window = producer.node.window
+        (image0, _), (row0, high), (column0, wide) = fragment.box
+        stride = window.stride if window else (1, 1)
+        kernel = window.kernel if window else (1, 1)
+        assert config.post is not None
+        most = 2**config.post.window_width - 1
+        if max(kernel) > most:
+            raise WorkloadError(
+                f"{producer.node.name}: the window spans {max(kernel)} positions, {max(kernel) - most} more than window_width "
+                f"({config.post.window_width}) allows ({most})"
+            )
+        first = ((corner[0] - image0) * high + corner[1] * stride[0] - row0) * wide + corner[2] * stride[1] - column0
+        words = size[0] * size[1] * kernel[0] * kernel[1]
+        last = first + ((size[0] - 1) * stride[0] + kernel[0] - 1) * wide + (size[1] - 1) * stride[1] + kernel[1] - 1
+        # Read behind the words as they arrive: the last one is the one that is furthest ahead of its turn.
+        begin = max(0, fragment.arrival + 2 + (last if window else max(0, last - (words - 1))))
+        start, plane = self._reserve(bank, target.bank, begin, words)
+        self.book.post(
+            bank,
+            start,
+            node=producer.index,
+            size=size,
+            window=window,
+            p_base=fragment.place.base + first,
+            p_strides=(stride[0] * wide, stride[1]),
+            parameters=self._set(producer, tile, bank),
+            table=self.tables.get(producer.node.name),
+            slices=slices,
+            place=target,
+            plane=plane,
+            x_width=x_width,
+        )
+        return start + words + config.post_latency + config.network_latency
+
+    def _reserve(self, source: int, target: int, begin: int, words: int) -> tuple[int, int]:
+        path = self._path(source, target)
+        best: tuple[int, int] | None = None
+        for plane, wires in enumerate(self._wires):
+            lines = [self.p_ports[source], *(wires[index] for index in path)]
+            start = earliest(lines, begin, words)
+            if best is None or start < best[0]:
+                best = (start, plane)
+            if start == begin:
+                break
+        assert best is not None
+        start, plane = best
+        self.p_ports[source].add(start, words)
+        for index in path:
+            self._wires[plane][index].add(start, words)
+        return start, plane
+
+    def _path(self, source: int, target: int) -> Sequence[int]:
+        pods, stages = self.config.pods, self._stages
+        if self._crossbar:
+            return (stages * pods + target,)
+        # After stage s the low s + 1 bits are those of the target.
+        inner = (s * pods + (source >> s + 1 << s + 1 | target & (2 << s) - 1) for s in range(stages - 1))
+        return (*inner, stages * pods + target)
+
+    def _set(self, producer: Producer, tile: int, bank: int) -> int:
+        key = ("node", producer.index, tile, bank)
+        if key not in self._sets:
+            self._sets[key] = self.storage.place("set", (bank,), 1, producer.node).base
+            self.parameters.append(ParameterSet(producer.index, tile, bank, self._sets[key]))
+        return self._sets[key]
+
+    def _constant(self, producer: Producer, value: int, bank: int) -> int:
+        key = ("constant", value, 0, bank)
+        if key not in self._sets:
+            self._sets[key] = self.storage.place("set", (bank,), 1, producer.node).base
+            self.parameters.append(ConstantSet(value, bank, self._sets[key]))
+        return self._sets[key]
+
+    def store_outputs(self, names: set[str]) -> None:
+        """Send what no node reads, the outputs of the graph, of nodes in ``names`` to the X bank beside its P bank."""
+        read = {source for node in self.graph.nodes for operand in node.operands for source in operand.sources}
+        lanes, cols = self.config.post_lanes, self.config.array.cols
+        for producer in self.producers.values():
+            if producer.node.name in read or producer.node.name not in names:
+                continue
+            for (patch, tile), fragments in producer.fragments.items():
+                for fragment in fragments:
+                    for box in self._output_boxes(producer, patch, fragment):
+                        (image, _), (row, rows), (column, columns) = box
+                        width = min(cols, producer.node.output[3] - tile * cols)
+                        for part in range(-(-width // lanes)):
+                            bank = fragment.place.bank
+                            place = self.storage.place("x", range(bank, bank + 1), rows * columns, producer.node)
+                            self._job(producer, tile, fragment, (image, row, column), (rows, columns), (part, 0), place, columns)
+                            rect = ((image, image + 1), (row, row + rows), (column, column + columns))
+                            self.stored.append(Stored(producer.index, tile, part, rect, place, 0))
+
+    def _output_boxes(self, producer: Producer, patch: int, fragment: Fragment) -> list[Box]:
+        """The outputs of a fragment, image by image."""
+        box = fragment.box
+        if producer.node.window:
+            rows, columns = len(producer.patches.rows), len(producer.patches.columns)
+            box = (box[0], producer.patches.rows[patch // columns % rows], producer.patches.columns[patch % columns])
+        (image, images), row, column = box
+        return [((i, 1), row, column) for i in range(image, image + images)]
+
+    def accumulated(self, nodes: Collection[int]) -> Iterator[Accumulated]:
+        """All accumulators of some nodes, in the order in which they were placed."""
+        for producer in self.producers.values():
+            if producer.index not in nodes:
+                continue
+            for (_, tile), fragments in producer.fragments.items():
+                for fragment in fragments:
+                    rect = tuple((origin, origin + length) for origin, length in fragment.box)
+                    yield Accumulated(producer.index, tile, rect, fragment.place)  # type: ignore[arg-type]
+
+
+def _unpadded(operand: Operand, region: Region) -> Rect:
+    """A region in rows and columns of the tensor itself; it begins before 0 where there is padding."""
+    (top, _), (left, _) = operand.layer.padding
+    return (
+        (region.image, region.image + region.images),
+        (region.top - top, region.top - top + region.height),
+        (region.left - left, region.left - left + region.width),
+    )

@@ -1,0 +1,133 @@
+"""Programs of a chip: jobs of every pod and post-processor, what the host loads before, and where results lie after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podweave.ir.graph import Graph, Node
+from podweave.spec.config import ChipConfig
+from podweave.spec.jobs import load_job_layout, post_job_layout, stream_job_layout
+from podweave.spec.layout import Field
+
+from ..jobs import Jobs, Place
+from ..lower.boxes import Rect
+from ..lower.layer import Region, Step
+from ..lower.node import Lowering
+
+
+@dataclass(frozen=True)
+class HostUnit:
+    """Words of a tensor that the host puts into an X bank: a unit of an operand over a region of padded input."""
+
+    node: int
+    operand: int
+    unit: int
+    region: Region
+    place: Place
+
+
+@dataclass(frozen=True)
+class WeightTile:
+    """A weight tile that the host puts into a W bank; ``step`` of ``tile`` of an operand."""
+
+    node: int
+    operand: int
+    tile: int
+    step: Step
+    place: Place
+
+
+@dataclass(frozen=True)
+class ParameterSet:
+    """Bias, multiplier and shift of a column tile, in a set of the post-processor of ``bank``."""
+
+    node: int
+    tile: int
+    bank: int
+    index: int
+
+
+@dataclass(frozen=True)
+class ConstantSet:
+    """A set with which a post-processor makes ``value`` of a partial sum of 0: padding is written from the zero word."""
+
+    value: int
+    bank: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Accumulated:
+    """Where the accumulators of a column tile lie in a P bank, for a box of positions (before any reduction)."""
+
+    node: int
+    tile: int
+    box: Rect
+    place: Place
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where an int8 output lies in an X bank: one lane slot of a tile, for a box of output positions, row by row."""
+
+    node: int
+    tile: int
+    slice: int
+    box: Rect
+    place: Place
+    slot: int
+
+
+@dataclass(frozen=True)
+class ChipProgram:
+    """One epoch of a graph compiled for a chip: all of it, or some of its nodes.
+
+    ``nodes``: indices of those that it computes. ``carried``: accumulators of earlier epochs that are in the P banks when it
+    begins; before the first one, the last word of every P bank is 0. ``resident``: inputs that an earlier epoch left in X banks.
+
+    ``loads``, ``streams``: one array per field of the job layouts and ``pod``; ``posts``: likewise, and ``bank``; each sorted by
+    pod (bank) and start. ``node_of_stream``, ``node_of_post``: index into ``graph.nodes``.
+    """
+
+    config: ChipConfig
+    graph: Graph
+    lowerings: tuple[Lowering, ...]
+    loads: Jobs
+    streams: Jobs
+    posts: Jobs
+    node_of_stream: NDArray[np.int64]
+    node_of_post: NDArray[np.int64]
+    host_units: tuple[HostUnit, ...]
+    weights: tuple[WeightTile, ...]
+    parameters: tuple[ParameterSet | ConstantSet, ...]
+    accumulated: tuple[Accumulated, ...]
+    stored: tuple[Stored, ...]
+    used: dict[str, int]
+    nodes: tuple[int, ...] = ()
+    carried: tuple[Accumulated, ...] = ()
+    resident: tuple[HostUnit, ...] = ()
+
+    @property
+    def words_streamed(self) -> NDArray[np.int64]:
+        """Words of each stream job."""
+        return self.streams["n0"] * self.streams["n1"] * self.streams["n2"]
+
+    @property
+    def words_read(self) -> NDArray[np.int64]:
+        """Words of the P bank that each post-processor job reads."""
+        jobs = self.posts
+        return jobs["n0"] * jobs["n1"] * jobs["n2"] * jobs["n3"]
+
+    def node(self, index: int) -> Node:
+        return self.graph.nodes[index]
+
+
+def job_fields(config: ChipConfig) -> dict[str, tuple[Field, ...]]:
+    return {
+        "loads": load_job_layout(config).fields,
+        "streams": stream_job_layout(config).fields,
+        "posts": post_job_layout(config).fields,
+    }

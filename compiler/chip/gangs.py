@@ -1,0 +1,363 @@
+"""Gangs: pods that work on one patch of a node at the same time, what they read, and the jobs that tell them so."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from collections.abc import Mapping as MappingType
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podweave.ir.graph import Graph, Node
+from podweave.spec.config import ChipConfig
+from podweave.spec.jobs import Accumulate, Emit
+
+from ..jobs import Place
+from ..lower.boxes import Box, positions
+from ..lower.layer import Region, Step
+from ..lower.node import Lowering
+from .bank_words import Storage
+from .copies import Copies
+from .epoch_program import HostUnit, WeightTile
+from .job_tables import Jobbook
+from .mapping import Mapping
+from .producers import Fragment, Producer
+
+Reference = tuple[int, int]
+"""(operand, step) of a node: a K step of any of its column tiles."""
+
+
+@dataclass
+class Plan:
+    """A node on its way through the compiler.
+
+    ``shared``: the K steps whose activations all column tiles share. ``own``: the other steps of each column tile. ``reach``: per
+    operand and unit, how far beyond the first its steps read, in rows and columns. ``host``: all it reads comes from the host.
+    """
+
+    index: int
+    node: Node
+    lowering: Lowering
+    host: bool
+    shared: list[Reference]
+    own: list[list[Reference]]
+    reach: list[dict[int, tuple[int, int]]]
+
+    @classmethod
+    def of(cls, index: int, node: Node, lowering: Lowering, graph: Graph) -> Plan:
+        shared: list[Reference] = []
+        own: list[list[Reference]] = [[] for _ in lowering.tiles]
+        reach: list[dict[int, tuple[int, int]]] = []
+        for number, lowered in enumerate(lowering.operands):
+            walks = [[(s.unit, s.dh, s.dw) for s in tile.steps] for tile in lowered.tiles]
+            if all(walk == walks[0] for walk in walks):
+                shared += [(number, i) for i in range(len(walks[0]))]
+            else:
+                for steps, walk in zip(own, walks, strict=True):
+                    steps += [(number, i) for i in range(len(walk))]
+            reaches: dict[int, tuple[int, int]] = {}
+            for unit, dh, dw in itertools.chain.from_iterable(walks):
+                high, wide = reaches.get(unit, (0, 0))
+                reaches[unit] = (max(high, dh), max(wide, dw))
+            reach.append(reaches)
+        host = all(source in graph.inputs for operand in node.operands for source in operand.sources)
+        return cls(index, node, lowering, host, shared, own, reach)
+
+    def step(self, tile: int, reference: Reference) -> Step:
+        operand, index = reference
+        return self.lowering.operands[operand].tiles[tile].steps[index]
+
+    def streamed(self, patch: Box) -> Box:
+        """The box of accumulators that a patch of outputs needs."""
+        if self.node.window is None:
+            return patch
+        (kh, kw), (sh, sw) = self.node.window.kernel, self.node.window.stride
+        images, (row, rows), (column, columns) = patch
+        return images, (row * sh, (rows - 1) * sh + kh), (column * sw, (columns - 1) * sw + kw)
+
+    def region(self, operand: int, unit: int, patch: Box) -> Region:
+        """Padded input positions that a unit must hold for a patch."""
+        layer = self.node.operands[operand].layer
+        (image, images), (row, rows), (column, columns) = self.streamed(patch)
+        (sh, sw), (high, wide) = layer.stride, self.reach[operand][unit]
+        return Region(image, images, row * sh, (rows - 1) * sh + high + 1, column * sw, (columns - 1) * sw + wide + 1)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a K step finds its activations, and the first cycle in which its bank may read them."""
+
+    reference: Reference
+    region: Region
+    place: Place
+    ready: int
+
+
+@dataclass
+class _Gang:
+    """A block of pods, from ``base`` on, that computes ``tiles`` of one patch.
+
+    ``segments``: the box in as many pieces as there are parts of K; each is summed up in the P bank of one part, and the parts
+    take turns of ``slot`` cycles at them. ``in_order``: one after the other, they are the box in its own order. ``local``: sums
+    stay in the pods until the last step; else every step emits. ``length``: cycles from step to step. ``sources``: by (part, tile).
+    """
+
+    plan: Plan
+    mapping: Mapping
+    tiles: range
+    base: int
+    box: Box
+    segments: list[Box | None]
+    in_order: bool
+    sources: dict[tuple[int, int], list[_Source]] = field(default_factory=dict)
+    steps: int = 0
+    local: bool = True
+    length: int = 0
+    begin: int = 0
+
+    @property
+    def slot(self) -> int:
+        return max(positions(segment) for segment in self.segments if segment)
+
+    @property
+    def turns(self) -> int:
+        """Cycles of a step that emits."""
+        return self.slot * self.mapping.split
+
+    @property
+    def final(self) -> int:
+        """When the last step begins."""
+        return self.begin + (self.steps - 1) * self.length
+
+    @property
+    def emission(self) -> int:
+        """When the first step that emits begins."""
+        return self.final if self.local else self.begin
+
+    def pod(self, part: int, j: int) -> int:
+        return self.base + part * self.mapping.side + j
+
+    def homes(self) -> Iterable[tuple[int, int, Box]]:
+        """(part, tile, segment) of every P bank that sums up a segment."""
+        for part, segment in enumerate(self.segments):
+            if segment:
+                for j in range(len(self.tiles)):
+                    yield part, j, segment
+
+
+class Gangs:
+    """All that gangs have been given: time of pods, words of W and X banks, jobs."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        config: ChipConfig,
+        storage: Storage,
+        book: Jobbook,
+        copies: Copies,
+        resident: MappingType[tuple, tuple[HostUnit, ...]] | None = None,
+    ):
+        self.graph, self.config, self.storage, self.book, self.copies = graph, config, storage, book, copies
+        self.free: NDArray[np.int64] = np.zeros(config.pods, np.int64)
+        """Per pod, the first cycle in which it may stream."""
+        self._swapped = np.zeros(config.pods, np.int64)
+        """Per pod, from when on weights for the next step may be requested."""
+        self.weights: list[WeightTile] = []
+        self.host_units: list[HostUnit] = []
+        self._weight_places: dict[tuple[int, int, int, int, int], Place] = {}
+        self.resident = dict(resident or {})
+        """Inputs that are in X banks, by what they are."""
+        self._to_bank = config.write_latency + config.network_latency
+
+    def place(self, plan: Plan, mapping: Mapping, producer: Producer, number: int, patch: Box, tiles: range, base: int) -> None:
+        """Let the block from pod ``base`` on compute ``tiles`` of the patch with that number, as early as it can."""
+        box = plan.streamed(patch)
+        segments, in_order = _segments(box, mapping.split)
+        gang = _Gang(plan, mapping, tiles, base, box, segments, in_order)
+        self._plan_steps(gang, patch)
+        gang.begin = self._earliest(gang)
+        if mapping.split > 1 or not gang.local:
+            gang.begin += self._delay_by_reads(gang)
+        homes = self._emit(gang)
+        end = gang.final + gang.turns
+        for part, j, segment in gang.homes():
+            # The first turn stores; others need the read port.
+            if mapping.split > 1 or (not gang.local and gang.steps > 1):
+                self.copies.p_ports[gang.pod(part, j)].add(gang.emission + self._to_bank, end - gang.emission)
+            arrival = gang.final + (mapping.split - 1) * gang.slot + self._to_bank
+            fragment = Fragment(segment, homes[part, j], arrival)
+            producer.add(number, patch, tiles[j], fragment, arrival + positions(segment) + 1)
+        self.free[base : base + mapping.block] = end
+
+    def host_banks(self, plan: Plan, operand: int, unit: int, region: Region) -> list[int]:
+        """Banks into which the host puts a unit over a region."""
+        return [item.place.bank for item in self.resident.get(self._host_key(plan, operand, unit, region), ())]
+
+    def _plan_steps(self, gang: _Gang, patch: Box) -> None:
+        plan, mapping, tiles = gang.plan, gang.mapping, gang.tiles
+        side, split, shared = mapping.side, mapping.split, plan.shared
+        parts = [shared[len(shared) * k // split : len(shared) * (k + 1) // split] for k in range(split)]
+        own_part = min(range(split), key=lambda k: len(parts[k]))
+        for part in range(split):
+            lane = range(gang.pod(part, 0), gang.pod(part, 0) + side)
+            common = [self._source(plan, reference, tiles[0], patch, lane) for reference in parts[part]]
+            for j, tile in enumerate(tiles):
+                own: list[_Source] = []
+                if part == own_part:
+                    own = [self._source(plan, ref, tile, patch, lane[j : j + 1]) for ref in plan.own[tile]]
+                # Its own steps first: what all share ends in the same step, and pods read the same words at the same time.
+                gang.sources[part, j] = own + common
+        gang.steps = max(len(sources) for sources in gang.sources.values())
+        words, rows = positions(gang.box), self.config.array.rows
+        gang.local = gang.steps == 1 or self.config.pod.accumulator_rows >= words
+        gang.length = max(words if gang.local else gang.turns, rows)
+
+    def _earliest(self, gang: _Gang) -> int:
+        """The first cycle in which the first step may begin: pods are free, weights can be loaded, activations are there."""
+        config, mapping = self.config, gang.mapping
+        # Banks of pods without a tile are in use as well.
+        block = range(gang.base, gang.base + mapping.block)
+        idle = [pod for pod in block if (pod - gang.base) % mapping.side >= len(gang.tiles)]
+        begin = max((int(self.free[pod]) for pod in idle), default=0)
+        for (part, j), sources in gang.sources.items():
+            pod, missing = gang.pod(part, j), gang.steps - len(sources)
+            for q, source in enumerate(sources, start=missing):
+                begin = max(begin, source.ready - config.network_latency - q * gang.length)
+            waits = missing * gang.length if sources else 0
+            if sources:
+                begin = max(begin, int(self._swapped[pod]) + config.array.rows - waits)
+            # Where every step emits, other parts write into its P bank while it still waits for its first step.
+            begin = max(begin, int(self.free[pod]) - (waits if gang.local or mapping.split == 1 else 0))
+        for name in gang.plan.node.after:
+            if name not in self.graph.inputs:
+                begin = max(begin, self.copies.producers[name].complete)
+        return begin
+
+    def _delay_by_reads(self, gang: _Gang) -> int:
+        """Cycles by which it must be later, because words that accumulate need the read port of a P bank while it is taken."""
+        first = gang.emission + self._to_bank
+        span = gang.final + gang.turns - gang.emission
+        lines = [self.copies.p_ports[gang.pod(part, j)] for part, j, _ in gang.homes()]
+        time = first
+        while True:
+            moved = max(line.next_free(time, span) for line in lines)
+            if moved == time:
+                return time - first
+            time = moved
+
+    def _emit(self, gang: _Gang) -> dict[tuple[int, int], Place]:
+        """Write the jobs down; returns where each segment of each tile lies in the P banks."""
+        plan, split, steps = gang.plan, gang.mapping.split, gang.steps
+        homes = {
+            (part, j): self.storage.place("p", (gang.pod(part, j),), positions(segment), plan.node)
+            for part, j, segment in gang.homes()
+        }
+        # Accumulator rows of the segments, one after the other.
+        row_of = np.concatenate([[0], np.cumsum([positions(s) if s else 0 for s in gang.segments])]).tolist()
+        touched: set[tuple[int, int]] = set()
+        swapped: set[tuple[int, int, int]] = set()
+        sums = gang.local and steps > 1
+        for q in range(steps):
+            emits = q == steps - 1 or not gang.local
+            whole = gang.in_order and not emits
+            for turn in range(1 if whole else split):
+                # Turns of a step that emits are as long in all parts; else one segment follows the other.
+                time = gang.begin + q * gang.length + (turn * gang.slot if emits else row_of[turn])
+                for (part, j), sources in gang.sources.items():
+                    index = q - (steps - len(sources))
+                    target = part ^ turn if emits else turn
+                    segment = gang.box if whole else gang.segments[target]
+                    if index < 0 or segment is None:
+                        continue
+                    pod, tile, source = gang.pod(part, j), gang.tiles[j], sources[index]
+                    step = plan.step(tile, source.reference)
+                    swap = (part, j, q) not in swapped
+                    if swap:
+                        swapped.add((part, j, q))
+                        lanes, weights = self._weights(plan, source.reference, tile, pod)
+                        self.book.load(pod, time - lanes, lanes, weights)
+                        self._swapped[pod] = time
+                    accumulate = Accumulate.BYPASS
+                    if sums and len(sources) > 1:
+                        accumulate = Accumulate.ADD if index else Accumulate.INIT
+                    emit, where = Emit.NONE, Place(0, 0)
+                    if emits:
+                        # One pod at a time writes a segment: who comes first, stores.
+                        emit = Emit.ACCUMULATE if (target, j) in touched else Emit.STORE
+                        touched.add((target, j))
+                        where = homes[target, j]
+                    self.book.stream(
+                        pod,
+                        time,
+                        int(swap),
+                        segment,
+                        source.region,
+                        plan.node.operands[source.reference[0]].layer,
+                        step,
+                        source.place,
+                        int(accumulate),
+                        row_of[target] if sums and not whole else 0,
+                        int(emit),
+                        where,
+                        plan.index,
+                    )
+        return homes
+
+    def _source(self, plan: Plan, reference: Reference, tile: int, patch: Box, banks: range) -> _Source:
+        """The activations that a step streams, in one of ``banks``; has them sent there if they are not."""
+        number = reference[0]
+        operand, unit_number = plan.node.operands[number], plan.step(tile, reference).unit
+        region = plan.region(number, unit_number, patch)
+        if not all(source in self.graph.inputs for source in operand.sources):
+            unit = plan.lowering.operands[number].units[unit_number]
+            return _Source(reference, region, *self.copies.fetch(plan.node, operand, unit, region, banks))
+        key = self._host_key(plan, number, unit_number, region)
+        known = self.resident.get(key, ())
+        for item in known:
+            if item.place.bank in banks:
+                return _Source(reference, region, item.place, 0)
+        place = self.storage.place("input", banks, region.words, plan.node)
+        self.host_units.append(HostUnit(plan.index, number, unit_number, region, place))
+        self.resident[key] = (*known, self.host_units[-1])
+        return _Source(reference, region, place, 0)
+
+    @staticmethod
+    def _host_key(plan: Plan, number: int, unit_number: int, region: Region) -> tuple:
+        """All that the words of a unit over a region depend on: nodes that read the same share them."""
+        operand, unit = plan.node.operands[number], plan.lowering.operands[number].units[unit_number]
+        layer, packing = operand.layer, (unit.channel.tobytes(), unit.dh.tobytes(), unit.dw.tobytes())
+        what = (operand.sources, operand.channels, operand.pad_value, layer.height, layer.width, layer.padding)
+        return (*what, packing, region)
+
+    def _weights(self, plan: Plan, reference: Reference, tile: int, pod: int) -> tuple[int, Place]:
+        """Rows of a weight tile and where they lie in the W bank of the pod."""
+        number, index = reference
+        operand, step = plan.node.operands[number], plan.step(tile, reference)
+        from_host = all(source in self.graph.inputs for source in operand.sources)
+        # A word that a post-processor wrote has something in all its lanes; the host leaves unused ones zero.
+        lanes = plan.lowering.operands[number].units[step.unit].lanes if from_host else self.config.array.rows
+        key = (plan.index, number, tile, index, pod)
+        place = self._weight_places.get(key)
+        if place is None:
+            place = self.storage.place("w", (pod,), lanes, plan.node)
+            self._weight_places[key] = place
+            self.weights.append(WeightTile(plan.index, number, tile, step, place))
+        return lanes, place
+
+
+def _segments(box: Box, split: int) -> tuple[list[Box | None], bool]:
+    """A box cut into up to ``split`` boxes, and whether one after the other they are the box in its own order."""
+    counts, left = [], split
+    for _, length in box:
+        counts.append(min(left, 1 << (length.bit_length() - 1)))
+        left //= counts[-1]
+    axes = []
+    for (origin, length), count in zip(box, counts, strict=True):
+        edges = [length * i // count for i in range(count + 1)]
+        axes.append([(origin + a, b - a) for a, b in itertools.pairwise(edges)])
+    boxes: list[Box | None] = [(i, r, c) for i in axes[0] for r in axes[1] for c in axes[2]]
+    first_long = next((axis for axis, (_, length) in enumerate(box) if length > 1), 2)
+    in_order = all(count == 1 for axis, count in enumerate(counts) if axis != first_long)
+    return boxes + [None] * (split - len(boxes)), in_order

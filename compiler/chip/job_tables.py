@@ -1,0 +1,183 @@
+"""All jobs of a program, as they are written down."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from podweave.ir.graph import Graph, Window
+from podweave.ir.layers import Layer
+from podweave.spec.config import ChipConfig
+from podweave.spec.jobs import Reduce
+
+from ..jobs import Jobs, Place
+from ..lower.address_walk import increments
+from ..lower.layer import Region, Step
+from ..lower.node import Lowering
+from .bank_words import EpochFullError
+from .epoch_program import Accumulated, ChipProgram, HostUnit, WeightTile
+
+if TYPE_CHECKING:
+    from .copies import Copies
+
+_LOADS = ("pod", "start", "rows", "w_bank", "w_plane", "w_base", "w_step")
+_X = ("x_bank", "x_plane", "x_base", "x_step0", "x_step1", "x_step2")
+_P = ("emit", "p_bank", "p_plane", "p_base", "p_step0", "p_step1", "p_step2")
+_STREAMS = ("node", "pod", "start", "swap", "n0", "n1", "n2", *_X, "accumulate", "accumulator_base", *_P)
+_POST_P = ("p_base", "p_step0", "p_step1", "p_step2", "p_step3")
+_POST_X = ("slice", "slot", "x_bank", "x_plane", "x_base", "x_step2", "x_step3")
+_POSTS = ("node", "bank", "start", "n0", "n1", "n2", "n3", *_POST_P, "reduce", "parameters", "activate", "table", *_POST_X)
+
+
+class Jobbook:
+    """``share``: how much of each program store the epoch may take. ``whole``: jobs beyond it are refused when all are known."""
+
+    def __init__(self, config: ChipConfig, share: float = 1.0, whole: bool = True):
+        program = config.program
+        assert program is not None
+        self.config, self.whole = config, whole
+        depths = {"load_jobs": program.load_jobs, "stream_jobs": program.stream_jobs, "post_jobs": program.post_jobs}
+        self._depths = depths
+        self._limits = {name: max(2, int(depth * share)) for name, depth in depths.items()}
+        self._counts = {name: [0] * config.pods for name in depths}
+        self.loads: list[tuple[int, ...]] = []
+        self.streams: list[tuple[int, ...]] = []
+        self.posts: list[tuple[int, ...]] = []
+
+    def _count(self, name: str, unit: int) -> None:
+        self._counts[name][unit] += 1
+        if not self.whole:
+            self._check_store(name, unit)
+
+    def _check_store(self, name: str, unit: int) -> None:
+        count, limit, depth = self._counts[name][unit], self._limits[name], self._depths[name]
+        if count > limit:
+            of = "" if limit == depth else f"an epoch's share of {limit} of "
+            raise EpochFullError(
+                f"the program has {count} jobs for the store of unit {unit}, {count - limit} more than {of}{name} ({depth})"
+            )
+
+    def load(self, pod: int, start: int, rows: int, place: Place) -> None:
+        self._count("load_jobs", pod)
+        self.loads.append((pod, start, rows, place.bank, 0, place.base, 1))
+
+    def stream(
+        self,
+        pod: int,
+        start: int,
+        swap: int,
+        box: Any,
+        region: Region,
+        layer: Layer,
+        step: Step,
+        place: Place,
+        accumulate: int,
+        row: int,
+        emit: int,
+        where: Place,
+        node: int,
+    ) -> None:
+        """Stream a box of output positions of a layer, reading ``region`` at ``place``; its P words lie at ``where``, in order."""
+        self._count("stream_jobs", pod)
+        (image, n2), (top, n1), (left, n0) = box
+        (sh, sw), counts = layer.stride, (n0, n1, n2)
+        base = ((image - region.image) * region.height + top * sh - region.top + step.dh) * region.width
+        base += left * sw - region.left + step.dw
+        x = increments(counts, (sw, sh * region.width, region.height * region.width))
+        # One run of words: the P address only ever advances by one.
+        walk = (emit, where.bank, 0, where.base, 1, 1, 1)
+        self.streams.append(
+            (node, pod, start, swap, n0, n1, n2, place.bank, 0, place.base + base, x[0], x[1], x[2], accumulate, row, *walk)
+        )
+
+    def post(
+        self,
+        bank: int,
+        start: int,
+        *,
+        node: int,
+        size: tuple[int, int],
+        window: Window | None,
+        p_base: int,
+        p_strides: tuple[int, int],
+        parameters: int,
+        table: int | None,
+        slices: tuple[int, int],
+        place: Place,
+        plane: int,
+        x_width: int,
+    ) -> None:
+        """Post-process ``size`` (rows, columns) outputs; ``p_strides``: from row to row and column to column of the P words."""
+        self._count("post_jobs", bank)
+        rows, columns = size
+        kernel = window.kernel if window else (1, 1)
+        counts = (kernel[1], kernel[0], columns, rows)
+        # The words of a window are as far apart as those of a patch: one from column to column.
+        wide = p_strides[0] // window.stride[0] if window else 0
+        p = increments(counts, (1, wide, p_strides[1], p_strides[0]))
+        x = increments((columns, rows), (1, x_width))
+        reduce = Reduce.SUM if window and window.reduce == "sum" else Reduce.MAX
+        self.posts.append(
+            (
+                *(node, bank, start, *counts, p_base, *p, int(reduce), parameters, int(table is not None), table or 0),
+                *(*slices, place.bank, plane, place.base, *x),
+            )
+        )
+
+    def program(
+        self,
+        graph: Graph,
+        lowerings: tuple[Lowering, ...],
+        *,
+        host_units: tuple[HostUnit, ...],
+        weights: tuple[WeightTile, ...],
+        copies: Copies,
+        used: dict[str, int],
+        nodes: tuple[int, ...],
+        carried: tuple[Accumulated, ...],
+        resident: tuple[HostUnit, ...],
+    ) -> ChipProgram:
+        for name, counts in self._counts.items():
+            self._check_store(name, int(np.argmax(counts)))
+        loads, streams = _table(self.loads, _LOADS, "pod"), _table(self.streams, _STREAMS, "pod")
+        posts = _table(self.posts, _POSTS, "bank")
+        self._check_length(loads, streams, posts)
+        return ChipProgram(
+            self.config,
+            graph,
+            lowerings,
+            loads,
+            streams,
+            posts,
+            streams.pop("node"),
+            posts.pop("node"),
+            host_units,
+            weights,
+            tuple(copies.parameters),
+            tuple(copies.accumulated(nodes)),
+            tuple(copies.stored),
+            used,
+            nodes,
+            carried,
+            resident,
+        )
+
+    def _check_length(self, loads: Jobs, streams: Jobs, posts: Jobs) -> None:
+        config = self.config
+        # When the last word of each kind of job has left the unit; a node is busy until then.
+        ends = (
+            loads["start"] + loads["rows"],
+            streams["start"] + streams["n0"] * streams["n1"] * streams["n2"] + config.write_latency,
+            posts["start"] + posts["n0"] * posts["n1"] * posts["n2"] * posts["n3"] + config.post_latency,
+        )
+        lasts = max(int(end.max(initial=0)) for end in ends) - 1 + config.epoch_overhead
+        limit = 2**config.pod.time_width - 1
+        if lasts > limit:
+            raise EpochFullError(f"the epoch would last {lasts} cycles, {lasts - limit} more than time_width allows ({limit})")
+
+
+def _table(rows: list[tuple[int, ...]], names: tuple[str, ...], unit: str) -> Jobs:
+    array = np.array(rows, np.int64).reshape(len(rows), len(names))
+    order = np.lexsort((array[:, names.index("start")], array[:, names.index(unit)]))
+    return {name: array[order, i] for i, name in enumerate(names)}

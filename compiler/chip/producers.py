@@ -1,0 +1,83 @@
+"""TODO compiler/chip/producers.py."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podweave.ir.graph import Node
+
+from ..jobs import Place
+from ..lower.boxes import Box, Rect
+from ..lower.node import Lowering
+from .patches import Patches
+
+_BEFORE = -(1 << 40)
+"""A cycle before any epoch."""
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """Accumulators of a column tile for a box of positions, row by row from ``place`` on.
+
+    ``arrival``: the cycle in which the first finished word enters the bank; the others follow, one per cycle.
+    """
+
+    box: Box
+    place: Place
+    arrival: int
+
+
+@dataclass
+class Producer:
+    """A node that has been scheduled: what its P banks hold from when on."""
+
+    index: int
+    node: Node
+    lowering: Lowering
+    patches: Patches
+    fragments: dict[tuple[int, int], list[Fragment]] = field(default_factory=dict)
+    complete: int = 0
+    ready: NDArray[np.int64] = field(init=False)
+    """Per output row and column, when all its accumulators may be read."""
+
+    def carried(self) -> Producer:
+        """The same in a later epoch: all is there from the beginning."""
+        fragments = {key: [Fragment(f.box, f.place, _BEFORE) for f in of_patch] for key, of_patch in self.fragments.items()}
+        return Producer(self.index, self.node, self.lowering, self.patches, fragments)
+
+    def __post_init__(self) -> None:
+        self.ready = np.zeros(self.node.output[1:3], np.int64)
+        self._edges = [[origin for origin, _ in axis] for axis in (self.patches.images, self.patches.rows, self.patches.columns)]
+
+    def add(self, patch: int, box: Box, tile: int, fragment: Fragment, ready: int) -> None:
+        self.fragments.setdefault((patch, tile), []).append(fragment)
+        _, (row, rows), (column, columns) = box
+        part = self.ready[row : row + rows, column : column + columns]
+        np.maximum(part, ready, out=part)
+        self.complete = max(self.complete, ready)
+
+    def overlapping(self, rect: Rect, tile: int) -> Iterator[tuple[Rect, Fragment]]:
+        """Fragments with accumulators of outputs in ``rect``, and the outputs that each has."""
+        ranges = []
+        for edges, (begin, end) in zip(self._edges, rect, strict=True):
+            ranges.append(range(bisect_right(edges, begin) - 1, bisect_right(edges, end - 1)))
+        rows, columns = len(self._edges[1]), len(self._edges[2])
+        axes = (self.patches.images, self.patches.rows, self.patches.columns)
+        for i in ranges[0]:
+            for r in ranges[1]:
+                for c in ranges[2]:
+                    for fragment in self.fragments[(i * rows + r) * columns + c, tile]:
+                        if self.node.window:
+                            origin = (axes[0][i], axes[1][r], axes[2][c])
+                        else:
+                            origin = fragment.box
+                        common = tuple(
+                            (max(o, begin), min(o + length, end)) for (o, length), (begin, end) in zip(origin, rect, strict=True)
+                        )
+                        if all(begin < end for begin, end in common):
+                            yield common, fragment  # type: ignore[misc]

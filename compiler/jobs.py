@@ -1,0 +1,42 @@
+"""TODO compiler/jobs.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podweave.spec.config import ChipConfig
+from podweave.spec.jobs import load_job_layout, stream_job_layout
+from podweave.spec.layout import Layout
+
+Jobs = dict[str, NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Words at ``base`` of ``bank``."""
+
+    bank: int
+    base: int
+
+
+def pack_jobs(layout: Layout, jobs: Jobs) -> NDArray[np.uint8]:
+    """(jobs, bytes) of packed words, least significant byte first; refuses a value that its field cannot hold."""
+    count = len(jobs[layout.fields[0].name])
+    bits = np.zeros((count, layout.width), np.uint8)
+    for field in layout.fields:
+        values = jobs[field.name]
+        low = -(1 << (field.width - 1)) if field.signed else 0
+        high = (1 << (field.width - field.signed)) - 1
+        wrong = np.flatnonzero((values < low) | (values > high))
+        if len(wrong):
+            raise ValueError(f"{layout.name} {wrong[0]}: {field.name} is {values[wrong[0]]}, but its field holds {low} to {high}")
+        offset = layout.offset(field.name)
+        bits[:, offset : offset + field.width] = (values[:, None] >> np.arange(field.width)) & 1
+    return np.packbits(bits, axis=1, bitorder="little")
+
+
+def job_layouts(config: ChipConfig) -> tuple[Layout, Layout]:
+    return load_job_layout(config), stream_job_layout(config)

@@ -1,0 +1,399 @@
+"""What lies in memory before a run: descriptors of the prefetch engines, weights, programs, parameters, and room for data.
+
+Every manager has a channel of the memory, and in it two rings of descriptors. An epoch's words may be loaded as soon as the last
+epoch that used their place is done (`after`). What X and P banks need is in the demand ring, all else in the prefetch ring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podweave.ir.layers import WorkloadError
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, descriptor_layout, memory_stride, words_of
+from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters_layout, store_layout, stream_job_layout
+from podweave.spec.layout import Layout
+from podweave.spec.load_port import HostSelect
+
+from ..chip.bank_image import Values, outputs, parameter_image, w_image, x_image
+from ..chip.bank_words import zero_word
+from ..chip.epoch_program import ChipProgram
+from ..jobs import Jobs, pack_jobs
+
+_ALIGNMENT = 64
+_CHUNK_BYTES = 16384
+"""Of one descriptor: a demand waits for as long, and a place is free again that much earlier."""
+_STORES = (
+    ("loads", "pod", HostSelect.LOAD_STORE, load_job_layout),
+    ("streams", "pod", HostSelect.STREAM_STORE, stream_job_layout),
+    ("posts", "bank", HostSelect.POST_STORE, post_job_layout),
+)
+
+
+@dataclass(frozen=True)
+class Ring:
+    """Descriptors from byte ``base`` on; ``fields``: one value per descriptor for each field of `descriptor_layout`."""
+
+    base: int
+    fields: Jobs
+
+    def __len__(self) -> int:
+        return len(self.fields["kind"])
+
+
+@dataclass(frozen=True)
+class TensorMap:
+    """Where a tensor of the graph lies in memory: byte ``addresses[i]`` is element ``elements[i]``, counted in C order.
+
+    An input may lie in several places, an output lies in one.
+    """
+
+    shape: tuple[int, ...]
+    addresses: NDArray[np.int64]
+    elements: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class MemoryImage:
+    """``content``: (first byte, bytes) of what must be written once; the rest of the memory may hold anything.
+
+    Channel m begins at m * ``channel_bytes``. ``demand``, ``prefetch``: the rings of each manager.
+    """
+
+    config: ChipConfig
+    epochs: int
+    channel_bytes: int
+    content: tuple[tuple[int, NDArray[np.uint8]], ...]
+    demand: tuple[Ring, ...]
+    prefetch: tuple[Ring, ...]
+    inputs: dict[str, TensorMap]
+    outputs: dict[str, TensorMap]
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.channel_bytes * self.config.managers
+
+    @property
+    def loaded_bytes(self) -> int:
+        """Bytes that are loaded in a run, descriptors included."""
+        total = 0
+        for ring in (*self.demand, *self.prefetch):
+            total += DESCRIPTOR_BYTES * len(ring)
+            for select in np.unique(ring.fields["select"]).tolist():
+                loads = (ring.fields["select"] == select) & (ring.fields["kind"] == DescriptorKind.LOAD)
+                words = ring.fields["n0"] * ring.fields["n1"] * ring.fields["n2"]
+                total += int(words[loads].sum()) * memory_stride(self.config, HostSelect(select))
+        return total
+
+
+def memory_image(
+    programs: Sequence[ChipProgram],
+    parameters: Mapping[str, Values],
+    tables: Sequence[NDArray[np.int8]],
+    *,
+    channel_bytes: int | None = None,
+) -> MemoryImage:
+    """The memory for a graph whose epochs are ``programs``, in order.
+
+    ``channel_bytes``: size of each manager's channel; by default the next power of two. Raises `WorkloadError` if a channel is
+    too small, with the excess.
+    """
+    return _Builder(programs, parameters, tables).build(channel_bytes)
+
+
+@dataclass
+class _Channel:
+    """Memory of one manager: pieces one behind the other; addresses count from its beginning."""
+
+    size: int = 0
+    pieces: list[tuple[int, NDArray[np.uint8]]] = field(default_factory=list)
+    demand: list[dict[str, int]] = field(default_factory=list)
+    prefetch: list[dict[str, int]] = field(default_factory=list)
+
+    def reserve(self, count: int) -> int:
+        address = self.size
+        self.size += -(-count // _ALIGNMENT) * _ALIGNMENT
+        return address
+
+    def append(self, content: NDArray[np.uint8]) -> int:
+        address = self.reserve(content.size)
+        self.pieces.append((address, content.reshape(-1)))
+        return address
+
+
+class _Builder:
+    def __init__(self, programs: Sequence[ChipProgram], parameters: Mapping[str, Values], tables: Sequence[NDArray[np.int8]]):
+        self.programs, self.parameters, self.tables = programs, parameters, tables
+        self.config = programs[0].config
+        self.graph = programs[0].graph
+        self.channels = [_Channel() for _ in range(self.config.managers)]
+        self.stride = {select: memory_stride(self.config, select) for select in HostSelect if select <= HostSelect.TABLE}
+        self.depth = {select: words_of(self.config, select) for select in self.stride}
+        # Per word of each node, how many epochs must be done before it may be written.
+        self.free = {select: np.zeros((self.config.pods, depth), np.int64) for select, depth in self.depth.items()}
+        self.store_at = {select: np.zeros(self.config.pods, np.int64) for _, _, select, _ in _STORES}
+        # Inputs and outputs: (channel, address in it, bytes) with the numbers of their elements, 0 for none.
+        self.input_words: list[tuple[int, int, NDArray[np.int64]]] = []
+        self.output_maps: dict[str, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
+        self.offsets, at = {}, 1
+        for name, shape in self.graph.inputs.items():
+            self.offsets[name] = at
+            at += int(np.prod(shape))
+
+    def build(self, channel_bytes: int | None) -> MemoryImage:
+        for epoch, program in enumerate(self.programs):
+            self._epoch(epoch, program)
+        self._end_tag(len(self.programs))
+        rings = [self._rings(channel) for channel in self.channels]
+        most = max(channel.size for channel in self.channels)
+        if channel_bytes is None:
+            channel_bytes = max(4096, 1 << (most - 1).bit_length())
+        if most > channel_bytes:
+            raise WorkloadError(f"the network needs {most} bytes of a memory channel, {most - channel_bytes} more than it has")
+        self._relocate(rings, channel_bytes)
+        content = []
+        for m, channel in enumerate(self.channels):
+            content += [(m * channel_bytes + at, piece) for at, piece in channel.pieces]
+            for base, fields in rings[m]:
+                content.append((m * channel_bytes + base, self._packed(fields)))
+        demand, prefetch = (tuple(Ring(m * channel_bytes + pair[i][0], pair[i][1]) for m, pair in enumerate(rings)) for i in (0, 1))
+        return MemoryImage(
+            self.config,
+            len(self.programs),
+            channel_bytes,
+            tuple(content),
+            demand,
+            prefetch,
+            self._input_maps(channel_bytes),
+            self._joined_outputs(channel_bytes),
+        )
+
+    def _epoch(self, epoch: int, program: ChipProgram) -> None:
+        if epoch == 0:
+            self._first()
+        self._inputs(epoch, program)
+        self._stores(epoch, program)
+        self._parameters(epoch, program)
+        self._weights(epoch, program)
+        self._end_tag(epoch)
+        self._outputs(epoch, program)
+
+    def _first(self) -> None:
+        """What all epochs use."""
+        for channel in self.channels:
+            zeros = np.zeros(self.stride[HostSelect.P], np.uint8)
+            self._add(channel.demand, 0, HostSelect.P, 0, zero_word(self.config), 1, channel.append(zeros), broadcast=1)
+            for number, table in enumerate(self.tables):
+                address = channel.append(np.asarray(table, np.int8).view(np.uint8))
+                self._add(channel.prefetch, 0, HostSelect.TABLE, 0, 256 * number, 256, address, broadcast=1)
+
+    def _inputs(self, epoch: int, program: ChipProgram) -> None:
+        numbers = {
+            name: offset + np.arange(np.prod(self.graph.inputs[name])).reshape(self.graph.inputs[name])
+            for name, offset in self.offsets.items()
+        }
+        places = {True: list(x_image(program, numbers, pad_value=0)), False: []}
+        if not places[True]:
+            return
+        zeros = {name: np.zeros(shape, np.int8) for name, shape in self.graph.inputs.items()}
+        constant = [words for _, words in x_image(program, zeros)]
+        stride = self.stride[HostSelect.X]
+        for node, base, (values, sources) in _runs(
+            (place.bank, place.base, np.stack([words.astype(np.int64), number]))
+            for (place, number), words in zip(places[True], constant, strict=True)
+        ):
+            content = np.zeros((values.shape[0], stride), np.uint8)
+            content[:, : values.shape[1]] = values.astype(np.int8).view(np.uint8)
+            channel, unit = divmod(node, self.config.nodes_per_manager)
+            address = self.channels[channel].append(content)
+            self._add(self.channels[channel].demand, epoch, HostSelect.X, unit, base, len(content), address, after=epoch)
+            numbered = np.zeros((values.shape[0], stride), np.int64)
+            numbered[:, : sources.shape[1]] = sources
+            self.input_words.append((channel, address, numbered))
+
+    def _stores(self, epoch: int, program: ChipProgram) -> None:
+        """Jobs behind those of the epoch before, and around the end of the store."""
+        for name, column, select, layout_of in _STORES:
+            jobs: Jobs = getattr(program, name)
+            layout = layout_of(self.config)
+            nodes, at = jobs[column], self.store_at[select]
+            counts = np.bincount(nodes, minlength=self.config.pods)
+            ends = np.cumsum(counts)
+            words = packed_store(layout, jobs, nodes, self.stride[select])
+            nothing = packed_store(layout, {}, np.zeros(0, np.int64), self.stride[select])
+            for node in range(self.config.pods):
+                mine = words[ends[node] - counts[node] : ends[node]] if counts[node] else nothing
+                depth = self.depth[select]
+                first = min(len(mine), depth - int(at[node]))
+                for base, part in ((int(at[node]), mine[:first]), (0, mine[first:])):
+                    if len(part):
+                        self._load(epoch, select, node, base, part)
+                at[node] = (at[node] + len(mine)) % depth
+
+    def _parameters(self, epoch: int, program: ChipProgram) -> None:
+        items = list(parameter_image(program, self.parameters))
+        if not items:
+            return
+        fields = {
+            field.name: np.concatenate([np.asarray(item[2 + i], np.int64) for item in items])
+            for i, field in enumerate(post_parameters_layout().fields)
+        }
+        layout, cols = post_parameters_layout(), self.config.array.cols
+        lanes = np.unpackbits(pack_jobs(layout, fields), axis=1, bitorder="little")[:, : layout.width]
+        packed = np.packbits(lanes.reshape(len(items), cols * layout.width), axis=1, bitorder="little")
+        words = self._strided(HostSelect.PARAMETERS, packed)
+        for node, base, part in _runs((bank, index, words[i : i + 1]) for i, (bank, index, *_) in enumerate(items)):
+            self._load(epoch, HostSelect.PARAMETERS, node, base, part)
+
+    def _weights(self, epoch: int, program: ChipProgram) -> None:
+        for node, base, words in _runs((place.bank, place.base, tile) for place, tile in w_image(program, self.parameters)):
+            self._load(epoch, HostSelect.W, node, base, self._strided(HostSelect.W, np.ascontiguousarray(words).view(np.uint8)))
+
+    def _outputs(self, epoch: int, program: ChipProgram) -> None:
+        """Stores of what no node reads, before the next epoch begins."""
+        if not program.stored:
+            return
+        memory, rows = self.config.memory, self.config.array.rows
+        stride = self.stride[HostSelect.X]
+        where = np.full((memory.banks, memory.x_words), -1, np.int64)
+        owner = np.zeros((memory.banks, memory.x_words), np.int64)
+        used = (
+            (item.place.bank, item.place.base, np.zeros((int(np.prod([e - b for b, e in item.box])), 1))) for item in program.stored
+        )
+        for node, base, words in _runs(used):
+            channel, unit = divmod(node, self.config.nodes_per_manager)
+            address = self.channels[channel].reserve(len(words) * stride)
+            ring = self.channels[channel].demand
+            self._add(ring, epoch + 1, HostSelect.X, unit, base, len(words), address, after=epoch + 1, kind=DescriptorKind.STORE)
+            where[node, base : base + len(words)] = address + stride * np.arange(len(words))
+            owner[node, base : base + len(words)] = channel
+        # The number of a byte: its address in its channel, and the channel in the bits above.
+        numbers = (where + (owner << 48))[..., None] + np.arange(rows)
+        for name, addresses in outputs(program, numbers).items():
+            known = addresses != 0
+            elements = np.flatnonzero(known)
+            self.output_maps.setdefault(name, []).append((addresses.reshape(-1)[elements], elements))
+
+    def _load(self, epoch: int, select: HostSelect, node: int, base: int, words: NDArray[np.uint8]) -> None:
+        """Descriptors for the words (n, stride) of a node, in pieces that may begin as soon as their place is free."""
+        channel, unit = divmod(node, self.config.nodes_per_manager)
+        free = self.free[select][node]
+        chunk = max(1, _CHUNK_BYTES // words.shape[1])
+        for begin in range(0, len(words), chunk):
+            part = words[begin : begin + chunk]
+            place = free[base + begin : base + begin + len(part)]
+            address = self.channels[channel].append(part)
+            ring = self.channels[channel].prefetch
+            self._add(ring, epoch, select, unit, base + begin, len(part), address, after=int(place.max()))
+            place[:] = epoch + 1
+
+    def _add(
+        self,
+        ring: list[dict[str, int]],
+        tag: int,
+        select: HostSelect,
+        unit: int,
+        base: int,
+        words: int,
+        address: int,
+        *,
+        after: int = 0,
+        broadcast: int = 0,
+        kind: DescriptorKind = DescriptorKind.LOAD,
+    ) -> None:
+        ring.append(
+            {"kind": int(kind), "select": int(select), "unit": unit, "tag": tag, "after": after, "address": address}
+            | {"n0": words, "n1": 1, "n2": 1, "base": base, "step0": 1, "broadcast": broadcast}
+        )
+
+    def _end_tag(self, tag: int) -> None:
+        """Mark the last descriptors of a tag; what may begin first comes first."""
+        for channel in self.channels:
+            for ring in (channel.demand, channel.prefetch):
+                begin = next((i for i, descriptor in enumerate(ring) if descriptor["tag"] == tag), len(ring))
+                ring[begin:] = sorted(ring[begin:], key=lambda descriptor: descriptor["after"])
+                if begin == len(ring):
+                    ring.append({"kind": int(DescriptorKind.NOP), "tag": tag})
+                ring[-1]["last"] = 1
+
+    def _strided(self, select: HostSelect, words: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Words (n, bytes) as far apart as in memory."""
+        result = np.zeros((len(words), self.stride[select]), np.uint8)
+        result[:, : words.shape[1]] = words
+        return result
+
+    def _rings(self, channel: _Channel) -> list[tuple[int, Jobs]]:
+        found = []
+        for ring in (channel.demand, channel.prefetch):
+            fields = {
+                f.name: np.array([descriptor.get(f.name, 0) for descriptor in ring], np.int64) for f in descriptor_layout().fields
+            }
+            found.append((channel.reserve(DESCRIPTOR_BYTES * len(ring)), fields))
+        return found
+
+    @staticmethod
+    def _relocate(rings: list[list[tuple[int, Jobs]]], channel_bytes: int) -> None:
+        for m, pair in enumerate(rings):
+            for _, fields in pair:
+                fields["address"] += np.where(fields["kind"] == DescriptorKind.NOP, 0, m * channel_bytes)
+
+    @staticmethod
+    def _packed(fields: Jobs) -> NDArray[np.uint8]:
+        return pack_jobs(descriptor_layout(), fields).reshape(-1)
+
+    def _input_maps(self, channel_bytes: int) -> dict[str, TensorMap]:
+        addresses, numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for channel, address, words in self.input_words:
+            flat = words.reshape(-1)
+            known = np.flatnonzero(flat)
+            addresses.append(channel * channel_bytes + address + known)
+            numbers.append(flat[known])
+        where, which = np.concatenate(addresses), np.concatenate(numbers)
+        maps = {}
+        for name, offset in self.offsets.items():
+            shape = self.graph.inputs[name]
+            mine = (which >= offset) & (which < offset + int(np.prod(shape)))
+            maps[name] = TensorMap(shape, where[mine], which[mine] - offset)
+        return maps
+
+    def _joined_outputs(self, channel_bytes: int) -> dict[str, TensorMap]:
+        maps = {}
+        for name, parts in self.output_maps.items():
+            numbers = np.concatenate([part[0] for part in parts])
+            elements = np.concatenate([part[1] for part in parts])
+            where = (numbers >> 48) * channel_bytes + (numbers & (1 << 48) - 1)
+            maps[name] = TensorMap(self.graph.shape(name), where, elements)
+        return maps
+
+
+def packed_store(layout: Layout, jobs: Jobs, nodes: NDArray[np.int64], stride: int) -> NDArray[np.uint8]:
+    """Words (jobs, stride) of a program store; the last of each node ends its epoch. Without jobs, the word that only does that."""
+    whole = store_layout(layout)
+    if not len(nodes):
+        fields = {f.name: np.zeros(1, np.int64) for f in whole.fields} | {"last": np.ones(1, np.int64)}
+    else:
+        last = np.append(nodes[1:] != nodes[:-1], True).astype(np.int64)
+        fields = {f.name: jobs[f.name] for f in layout.fields} | {"valid": np.ones(len(nodes), np.int64), "last": last}
+    packed = pack_jobs(whole, fields)
+    result = np.zeros((len(packed), stride), np.uint8)
+    result[:, : packed.shape[1]] = packed
+    return result
+
+
+def _runs(pieces: Iterator[tuple[int, int, NDArray]]) -> Iterator[tuple[int, int, NDArray]]:
+    """(node, first word, words) of pieces that follow each other, joined; words are the last axis but one."""
+    ordered = sorted(pieces, key=lambda piece: piece[:2])
+    start = 0
+    for i in range(1, len(ordered) + 1):
+        if i < len(ordered):
+            node, base, words = ordered[i - 1]
+            if ordered[i][:2] == (node, base + words.shape[-2]):
+                continue
+        if start < i:
+            node, base, _ = ordered[start]
+            yield node, base, np.concatenate([words for *_, words in ordered[start:i]], axis=-2)
+        start = i

@@ -1,0 +1,408 @@
+"""compiler.chip: random graphs on random chips obey every rule of the hardware and compute what the golden models compute."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
+
+from podweave.compiler.chip.bank_image import accumulators, needed_accumulators, tables_of
+from podweave.compiler.chip.check.program import check_chip
+from podweave.compiler.chip.epoch_program import ChipProgram
+from podweave.compiler.chip.epoch_scheduler import compile_graph
+from podweave.compiler.chip.executor import execute_chip
+from podweave.golden.graph import evaluate, operand_input
+from podweave.golden.layers.node import Operand as GoldenOperand
+from podweave.golden.layers.node import accumulate
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.layers import Layer, WorkloadError, gemm
+from podweave.ir.rewrites import with_stored_pools
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+
+
+def chip(pods: int, rows: int, cols: int, accumulator_rows: int = 64, **changes: Any) -> ChipConfig:
+    """A chip with room for every graph of these tests."""
+    config = ChipConfig(
+        name="chip",
+        pods=pods,
+        pod=PodConfig(array=ArrayConfig(rows=rows, cols=cols), accumulator_rows=accumulator_rows),
+        memory=MemoryConfig(banks=pods, x_words=16384, w_words=16384, p_words=16384),
+        network=NetworkConfig(),
+        post=PostConfig(parameter_sets=256, tables=2),
+        program=ProgramConfig(load_jobs=2**16, stream_jobs=2**16, post_jobs=2**16),
+    )
+    return config.replace(**changes)
+
+
+def conv(name: str, shape: tuple[int, int, int, int], outputs: int, kernel: int = 1, **options: Any) -> Layer:
+    batch, height, width, channels = shape
+    return Layer(
+        name=name, batch=batch, height=height, width=width, channels=channels, outputs=outputs, kernel=(kernel, kernel), **options
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    graph: Graph
+    config: ChipConfig
+    partition: int | None
+    seed: int
+
+
+def pairs(low: int, high: int) -> st.SearchStrategy[tuple[int, int]]:
+    return st.tuples(st.integers(low, high), st.integers(low, high))
+
+
+PADDING = st.tuples(pairs(0, 2), pairs(0, 2))
+
+
+@st.composite
+def layers(draw: st.DrawFn, name: str, shape: tuple[int, int, int, int]) -> Layer:
+    """A convolution of a tensor: of any kind, grouped and depthwise ones included."""
+    batch, height, width, channels = shape
+    padding = draw(st.one_of(st.just(((0, 0), (0, 0))), st.just(((1, 1), (1, 1))), PADDING))
+    dilation, sizes = draw(st.sampled_from([(1, 1), (1, 1), (2, 1), (2, 2)])), []
+    for size, (before, after), step in zip((height, width), padding, dilation, strict=True):
+        sizes.append(draw(st.integers(1, min(3, (size + before + after - 1) // step + 1))))
+    groups = draw(st.sampled_from([1, 1, *(g for g in range(1, channels + 1) if channels % g == 0)]))
+    return Layer(
+        name=name,
+        batch=batch,
+        height=height,
+        width=width,
+        channels=channels,
+        outputs=groups * draw(st.integers(1, max(1, 14 // groups))),
+        kernel=(sizes[0], sizes[1]),
+        stride=draw(st.sampled_from([(1, 1), (1, 1), (2, 2), (1, 2), (3, 1)])),
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+    )
+
+
+@st.composite
+def windows(draw: st.DrawFn, size: tuple[int, int], reduce: str) -> Window:
+    kernel = tuple(draw(st.integers(1, min(3, length))) for length in size)
+    return Window(reduce, (kernel[0], kernel[1]), draw(pairs(1, 3)))  # type: ignore[arg-type]
+
+
+@st.composite
+def nodes(draw: st.DrawFn, name: str, shapes: dict[str, tuple[int, int, int, int]], computed: list[str]) -> Node:
+    """A node that reads some of ``shapes``: tensors of the host or ``computed`` ones, not both in one concatenation."""
+    source = draw(st.sampled_from(sorted(shapes)))
+    shape = shapes[source]
+    kind = draw(st.sampled_from(["conv", "conv", "pool", "mean", "residual", "concatenation", "slice", "fused"]))
+    if kind in ("pool", "mean"):
+        padding = draw(PADDING)
+        channels = shape[3]
+        layer = dataclasses.replace(conv(name, shape, channels), groups=channels, padding=padding)
+        operand = Operand((source,), layer, -128 if kind == "pool" else 0)
+        window = draw(windows(layer.output_size, "max" if kind == "pool" else "sum"))
+        return Node(name, (operand,), window, identity=True)
+    if kind == "concatenation":
+        like = [other for other in sorted(shapes) if shapes[other][:3] == shape[:3] and (other in computed) == (source in computed)]
+        sources = tuple(draw(st.lists(st.sampled_from(like), min_size=2, max_size=3)))
+        total = sum(shapes[other][3] for other in sources)
+        return Node(name, (Operand(sources, draw(layers(name, (*shape[:3], total)))),))
+    if kind == "slice":
+        first = draw(st.integers(0, shape[3] - 1))
+        count = draw(st.integers(1, shape[3] - first))
+        return Node(name, (Operand((source,), draw(layers(name, (*shape[:3], count))), channels=(first, count)),))
+    if kind == "residual":
+        # A 3x3 convolution with padding, and a 1x1 one that gives as many positions: dense or a diagonal.
+        stride = draw(st.sampled_from([(1, 1), (2, 2)]))
+        outputs = draw(st.sampled_from([shape[3], draw(st.integers(1, 14))]))
+        groups = shape[3] if outputs == shape[3] and draw(st.booleans()) else 1
+        main = conv(name, shape, outputs, 3, padding=((1, 1), (1, 1)), stride=stride)
+        size = (shape[0], *main.output_size)
+        others = [other for other in sorted(shapes) if shapes[other][:3] == size]
+        if others and draw(st.booleans()):
+            other = draw(st.sampled_from(others))
+            second = Operand((other,), conv(f"{name}/side", shapes[other], outputs))
+        else:
+            second = Operand((source,), conv(f"{name}/side", shape, outputs, stride=stride, groups=groups))
+        operands = (Operand((source,), main), second)
+        return Node(name, operands if draw(st.booleans()) else operands[::-1])
+    layer = draw(layers(name, shape))
+    window = draw(windows(layer.output_size, draw(st.sampled_from(["max", "sum"])))) if kind == "fused" else None
+    after = tuple(draw(st.lists(st.sampled_from(sorted(shapes)), max_size=1)))
+    return Node(name, (Operand((source,), layer),), window, after=after)
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    batch = draw(st.sampled_from([1, 1, 2, 3]))
+    shapes = {"in": (batch, *draw(pairs(1, 8)), draw(st.integers(1, 10)))}
+    if draw(st.integers(0, 3)) == 0:
+        shapes["in2"] = (*shapes["in"][:3], draw(st.integers(1, 6)))
+    inputs, found, computed = dict(shapes), [], []
+    for number in range(draw(st.integers(1, 5))):
+        node = draw(nodes(f"n{number}", shapes, computed))
+        found.append(node)
+        computed.append(node.name)
+        shapes[node.name] = node.output
+    graph = Graph("random", inputs, tuple(found))
+    return with_stored_pools(graph) if draw(st.booleans()) else graph
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    rows, cols = draw(st.sampled_from([(4, 4), (4, 4), (8, 4), (4, 8), (4, 1), (1, 2)]))
+    config = chip(
+        draw(st.sampled_from([2, 4, 8, 16])),
+        rows,
+        cols,
+        draw(st.sampled_from([0, 8, 24, 256])),
+        planes=draw(st.sampled_from([1, 2])),
+        kind=draw(st.sampled_from(["butterfly", "butterfly", "crossbar"])),
+        pipeline=draw(st.integers(1, 3)),
+    )
+    return Case(draw(graphs()), config, draw(st.sampled_from([None, None, 8, 0])), draw(st.integers(0, 99)))
+
+
+def golden_accumulators(graph: Graph, parameters: Any, tensors: dict[str, NDArray[np.int8]]) -> dict[str, NDArray[np.int32]]:
+    found = {}
+    for node in graph.nodes:
+        operands = [
+            GoldenOperand(
+                operand_input(operand, tensors),
+                weights,
+                operand.layer.stride,
+                operand.layer.padding,
+                operand.layer.dilation,
+                operand.layer.groups,
+                operand.pad_value,
+            )
+            for operand, weights in zip(node.operands, parameters[node.name].weights, strict=True)
+        ]
+        found[node.name] = accumulate(operands)
+    return found
+
+
+def run_case(case: Case) -> ChipProgram:
+    """Compile, check, execute, compare."""
+    graph, config = case.graph, case.config
+    assert config.post is not None
+    parameters = random_parameters(graph, case.seed)
+    chosen, tables = tables_of(parameters, config.post.tables)
+    rng = np.random.default_rng(case.seed)
+    inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
+    program = compile_graph(graph, config, tables=chosen, partition=case.partition)
+    check_chip(program)
+    outputs, machine = execute_chip(program, inputs, parameters, tables)
+    expected = evaluate(graph, parameters, inputs)
+    read = {source for node in graph.nodes for operand in node.operands for source in operand.sources}
+    assert outputs.keys() == {node.name for node in graph.nodes} - read
+    for name, value in outputs.items():
+        assert_array_equal(value, expected[name], err_msg=name, strict=True)
+    found, needed = accumulators(program, machine.p), needed_accumulators(program)
+    for name, value in golden_accumulators(graph, parameters, expected).items():
+        assert needed[name].any()
+        assert_array_equal(found[name][needed[name]], value[needed[name]], err_msg=name)
+    return program
+
+
+def equal(left: ChipProgram, right: ChipProgram) -> bool:
+    """Whether two programs have the same jobs and the same places."""
+    kinds = ("loads", "streams", "posts")
+    jobs = all(np.array_equal(getattr(left, k)[f], getattr(right, k)[f]) for k in kinds for f in getattr(left, k))
+    lists = ("host_units", "parameters", "accumulated", "stored", "used", "nodes", "carried")
+    places = [w.place for w in left.weights] == [w.place for w in right.weights]
+    return jobs and places and all(getattr(left, name) == getattr(right, name) for name in lists)
+
+
+HEALTH = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+
+
+@settings(derandomize=True, deadline=None, max_examples=120, suppress_health_check=HEALTH)
+@given(cases())
+def test_random_graphs(case: Case) -> None:
+    run_case(case)
+
+
+@pytest.mark.campaign
+@settings(deadline=None, max_examples=3000, suppress_health_check=HEALTH, print_blob=True)
+@given(cases())
+def test_random_graphs_campaign(case: Case) -> None:
+    run_case(case)
+
+
+@settings(derandomize=True, deadline=None, max_examples=10, suppress_health_check=HEALTH)
+@given(cases())
+def test_compiling_twice_gives_the_same_program(case: Case) -> None:
+    first, second = (compile_graph(case.graph, case.config, partition=case.partition) for _ in range(2))
+    assert equal(first, second)
+
+
+@settings(derandomize=True, deadline=None, max_examples=15, suppress_health_check=HEALTH)
+@given(cases())
+def test_what_is_legal_on_the_butterfly_is_legal_on_the_crossbar(case: Case) -> None:
+    program = compile_graph(case.graph, case.config.replace(kind="butterfly"), partition=case.partition)
+    check_chip(program)
+    check_chip(dataclasses.replace(program, config=case.config.replace(kind="crossbar")))
+
+
+def chain(shape: tuple[int, int, int, int], *outputs: int, kernel: int = 1, **options: Any) -> Graph:
+    """Layers one after the other."""
+    inputs, found, source = {"in": shape}, [], "in"
+    for number, count in enumerate(outputs):
+        node = Node(f"n{number}", (Operand((source,), conv(f"n{number}", shape, count, kernel, **options)),))
+        found.append(node)
+        source, shape = node.name, node.output
+    return Graph("chain", inputs, tuple(found))
+
+
+SAME = {"kernel": 3, "padding": ((1, 1), (1, 1))}
+
+
+def side_steps() -> Graph:
+    """A residual over 20 channels as a diagonal: column tiles have steps of their own, and not all as many."""
+    shape = (1, 8, 8, 20)
+    main, side = conv("main", shape, 20, 3, padding=((1, 1), (1, 1))), conv("side", shape, 20, groups=20)
+    first = Node("first", (Operand(("in",), conv("first", shape, 20)),))
+    return Graph("side", {"in": shape}, (first, Node("sum", (Operand(("first",), main), Operand(("first",), side)))))
+
+
+@pytest.mark.parametrize("pods", [2, 4, 8, 16])
+@pytest.mark.parametrize(("rows", "cols"), [(4, 4), (8, 4), (4, 8), (16, 16)])
+@pytest.mark.parametrize("accumulator_rows", [0, 32])
+def test_residual_with_steps_of_its_own(pods: int, rows: int, cols: int, accumulator_rows: int) -> None:
+    run_case(Case(side_steps(), chip(pods, rows, cols, accumulator_rows, planes=2), None, 1))
+
+
+@pytest.mark.parametrize("partition", [None, 8, 0])
+@pytest.mark.parametrize("shape", [(1, 3, 3, 40), (5, 2, 2, 40), (1, 7, 3, 40), (1, 1, 13, 33)])
+def test_k_split_over_uneven_boxes(shape: tuple[int, int, int, int], partition: int | None) -> None:
+    """Few positions and long sums: segments of unequal size, and fewer of them than parts of K."""
+    for accumulator_rows in (0, 64):
+        run_case(Case(chain(shape, 40, 9, 6), chip(16, 4, 4, accumulator_rows), partition, 2))
+
+
+def test_gemms() -> None:
+    """A GEMM is an image of height 1."""
+    first, second = gemm(37, 30, 22, name="a"), gemm(37, 22, 17, name="b")
+    graph = Graph(
+        "gemms", {"in": first.input_shape}, (Node("a", (Operand(("in",), first),)), Node("b", (Operand(("a",), second),)))
+    )
+    for pods in (2, 8):
+        run_case(Case(graph, chip(pods, 8, 8), None, 3))
+
+
+def test_progress_is_told_after_every_node() -> None:
+    told: list[tuple[int, int]] = []
+    compile_graph(chain((1, 4, 4, 3), 5, 6), chip(2, 4, 4), progress=lambda done, count: told.append((done, count)))
+    assert told == [(1, 2), (2, 2)]
+
+
+def test_a_layer_spreads_over_pods() -> None:
+    program = compile_graph(chain((1, 16, 16, 8), 8, 8, **SAME), chip(16, 4, 4))
+    assert len(np.unique(program.streams["pod"])) >= 8
+
+
+STORE = r"the program has (\d+) jobs for the store of unit \d+, (\d+) more than"
+
+
+@pytest.mark.parametrize(
+    ("graph", "changes", "sentence"),
+    [
+        (chain((1, 8, 8, 4), 4), {"x_words": 8}, r"n0: X bank \d is full: (\d+) words more are (\d+) more than x_words \(8\)"),
+        (chain((1, 4, 4, 40), 40), {"w_words": 16}, r"n0: W bank \d is full: 4 words more are 4 more than w_words \(16\)"),
+        (
+            chain((1, 16, 16, 4), 16),
+            {"p_words": 16},
+            r"n0: P bank \d is full: (\d+) words more are (\d+) more than are free in one piece \(\d+ of p_words 16\)",
+        ),
+        (chain((1, 8, 8, 16), 16, 16), {"load_jobs": 4}, rf"{STORE} load_jobs \(4\)"),
+        (chain((1, 8, 8, 16), 16, 16), {"stream_jobs": 4}, rf"{STORE} stream_jobs \(4\)"),
+        (chain((1, 8, 8, 20), 20, 20, **SAME), {"post_jobs": 4}, rf"{STORE} post_jobs \(4\)"),
+        (
+            chain((1, 8, 8, 4), 4, 4, 4, 4),
+            {"parameter_sets": 2},
+            r"n\d: post-processor \d is full: 1 sets more are 1 more than parameter_sets \(2\)",
+        ),
+        (
+            chain((1, 1, 1, 9), 1),
+            {"psum_width": 17},
+            r"n0: the reduction K is 9, 6 more than psum_width 17 sums without wrapping \(3\)",
+        ),
+        (
+            chain((1, 64, 64, 4), 4),
+            {"time_width": 9},
+            r"the epoch would last (\d+) cycles, (\d+) more than time_width allows \(\d+\)",
+        ),
+    ],
+    ids=["x_bank", "w_bank", "p_bank", "load_store", "stream_store", "post_store", "parameter_sets", "reduction", "time"],
+)
+def test_what_does_not_fit_is_refused(graph: Graph, changes: dict[str, int], sentence: str) -> None:
+    config = chip(2, 4, 4).replace(**changes)
+    with pytest.raises(WorkloadError) as caught:
+        compile_graph(graph, config)
+    assert re.fullmatch(sentence, str(caught.value)), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "unit"), [("load", "loads", "pod"), ("stream", "streams", "pod"), ("post", "posts", "bank")]
+)
+def test_stores_may_be_full(name: str, kind: str, unit: str) -> None:
+    """As many jobs as there are in the fullest store are enough, and one less is one too few."""
+    graph = chain((1, 8, 8, 16), 16, 16, **SAME)
+    most = int(np.bincount(getattr(compile_graph(graph, chip(2, 4, 4)), kind)[unit]).max())
+    compile_graph(graph, chip(2, 4, 4, **{f"{name}_jobs": most}))
+    sentence = rf"^the program has {most} jobs for the store of unit \d, 1 more than {name}_jobs \({most - 1}\)$"
+    with pytest.raises(WorkloadError, match=sentence):
+        compile_graph(graph, chip(2, 4, 4, **{f"{name}_jobs": most - 1}))
+
+
+def test_patches_leave_the_zero_word_alone() -> None:
+    """128 positions are one word more than banks of 128 words hold beside it: there are two patches, not one."""
+    graph = chain((1, 8, 16, 4), 4)
+    for p_words, patches in ((129, 1), (128, 2)):
+        program = run_case(Case(graph, chip(2, 4, 4, p_words=p_words), 0, 5))
+        assert len(program.accumulated) == patches
+
+
+def test_window_beyond_its_field_is_refused() -> None:
+    first = Node("first", (Operand(("in",), conv("first", (1, 66, 2, 3), 3)),))
+    pool = Node(
+        "pool", (Operand(("first",), conv("pool", (1, 66, 2, 3), 3, groups=3)),), Window("max", (65, 1), (1, 1)), identity=True
+    )
+    graph = Graph("tall", {"in": (1, 66, 2, 3)}, (first, pool))
+    sentence = r"^pool: the window spans 65 positions, 2 more than window_width \(6\) allows \(63\)$"
+    with pytest.raises(WorkloadError, match=sentence):
+        compile_graph(graph, chip(2, 4, 4))
+    run_case(Case(graph, chip(2, 4, 4, window_width=7), None, 4))
+
+
+def test_mixed_concatenation_is_refused() -> None:
+    shape = (1, 2, 2, 3)
+    first = Node("first", (Operand(("in",), conv("first", shape, 5)),))
+    second = Node("second", (Operand(("in", "first"), conv("both", (1, 2, 2, 8), 4)),))
+    sentence = "^both: in, which the host provides, is concatenated with first, which a node computes$"
+    with pytest.raises(WorkloadError, match=sentence):
+        compile_graph(Graph("mixed", {"in": shape}, (first, second)), chip(2, 4, 4))
+
+
+def test_too_many_tables_are_refused() -> None:
+    graph = chain((1, 2, 2, 3), 3, 3, 3)
+    parameters = random_parameters(graph)
+    tables = {f"n{i}": np.arange(-128, 128, dtype=np.int8) + np.int8(i) for i in range(3)}
+    parameters = {name: dataclasses.replace(value, table=tables[name]) for name, value in parameters.items()}
+    with pytest.raises(WorkloadError, match=r"^the network has 3 activation tables, 1 more than tables \(2\)$"):
+        tables_of(parameters, 2)
+
+
+def test_reduction_is_that_of_all_operands_together() -> None:
+    """psum_width 17 holds sums over 3 products; 2 and 2 are 4."""
+    shape = (1, 2, 2, 2)
+    node = Node("sum", (Operand(("in",), conv("a", shape, 3)), Operand(("in",), conv("b", shape, 3))))
+    with pytest.raises(WorkloadError, match=r"^sum: the reduction K is 4, 1 more than psum_width 17 sums without wrapping \(3\)$"):
+        compile_graph(Graph("g", {"in": shape}, (node,)), chip(2, 4, 4, psum_width=17))

@@ -1,0 +1,160 @@
+"""compiler.split: a network whose large nodes are split computes the same, and fits where it did not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from podweave.compiler.chip.bank_image import tables_of
+from podweave.compiler.chip.epoch_cutter import compile_epochs
+from podweave.compiler.chip.executor import execute_chip
+from podweave.compiler.chip.split_outputs import SplitGraph, split_outputs
+from podweave.golden.graph import evaluate
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.layers import WorkloadError
+from podweave.spec.config import ChipConfig
+from tests.compiler.chip.test_epoch_scheduler import HEALTH, SAME, chain, chip, conv, graphs
+
+
+def require_same(graph: Graph, config: ChipConfig, share: float, seed: int = 0) -> SplitGraph:
+    """Every tensor is that of the graph as it was, joined from its parts."""
+    split = split_outputs(graph, config, share)
+    parameters = random_parameters(graph, seed)
+    rng = np.random.default_rng(seed)
+    inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
+    expected = evaluate(graph, parameters, inputs)
+    found = split.join(evaluate(split.graph, split.parameters(parameters), inputs))
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert_array_equal(found[name], value, err_msg=name, strict=True)
+    for node in graph.nodes:
+        parts = split.parts.get(node.name, ())
+        assert len(parts) != 1
+        if parts:
+            # One behind the other, in whole column tiles.
+            assert [begin for _, begin, _ in parts] == [0, *(end for *_, end in parts[:-1])]
+            assert parts[-1][2] == node.output[3]
+            assert all(begin % config.array.cols == 0 for _, begin, _ in parts)
+    return split
+
+
+def test_random_graphs() -> None:
+    """Many of them have something to split."""
+    split = []
+
+    @settings(derandomize=True, deadline=None, max_examples=100, suppress_health_check=HEALTH)
+    @given(
+        graphs(), st.sampled_from([(4, 4), (8, 4), (4, 8), (1, 2)]), st.sampled_from([8, 16, 40]), st.sampled_from([0.3, 0.5, 1.0])
+    )
+    def run(graph: Graph, array: tuple[int, int], w_words: int, share: float) -> None:
+        split.append(bool(require_same(graph, chip(2, *array, w_words=w_words), share).parts))
+
+    run()
+    assert sum(split) > len(split) // 5
+
+
+def parts_of(graph: Graph, pods: int, w_words: int, share: float = 0.5) -> dict[str, list[int]]:
+    """Where the parts of each node end."""
+    split = require_same(graph, chip(pods, 4, 4, w_words=w_words), share)
+    return {name: [end for *_, end in parts] for name, parts in split.parts.items()}
+
+
+LARGE = chain((1, 2, 2, 4), 8, 40, 40)
+"""The last layer has 10 column tiles of 40 words."""
+
+
+def test_by_hand() -> None:
+    # Half of 240 words are 3 column tiles; the layer before has 10 of 8 words.
+    assert parts_of(LARGE, 2, 120) == {"n2": [8, 20, 28, 40]}
+    assert parts_of(LARGE, 2, 120, 1.0) == {"n2": [20, 40]}
+    assert parts_of(LARGE, 2, 399) == {"n2": [20, 40]}
+    assert parts_of(LARGE, 2, 400) == {}
+    # Ten tiles are no work for more than ten pods: there are only as many parts as all banks together cannot hold.
+    assert parts_of(LARGE, 16, 26) == {}
+    assert parts_of(LARGE, 16, 24) == {"n2": [20, 40]}
+    # A column tile stays whole, even if it does not fit.
+    assert parts_of(LARGE, 2, 4) == {"n1": [*range(4, 44, 4)], "n2": [*range(4, 44, 4)]}
+
+
+def test_names_of_parts_are_read_in_their_place() -> None:
+    """By what concatenates, adds, pools or comes after."""
+    shape = (1, 3, 3, 40)
+    diagonal = dataclasses.replace(conv("diagonal", shape, 40), groups=40)
+    nodes = (
+        Node("a", (Operand(("in",), conv("a", shape, 40)),)),
+        Node("b", (Operand(("a", "in2"), conv("b", (1, 3, 3, 44), 5)),)),
+        Node("c", (Operand(("in",), conv("c", shape, 40)), Operand(("in",), diagonal)), after=("a", "in")),
+        Node("d", (Operand(("c",), conv("d", shape, 40, **SAME)),)),
+        Node("pool", (Operand(("d",), diagonal),), Window("max", (2, 2), (1, 1)), identity=True),
+    )
+    graph = Graph("g", {"in": shape, "in2": (1, 3, 3, 4)}, nodes)
+    split = require_same(graph, chip(2, 4, 4, w_words=150), 0.5)
+    assert {"a", "c", "d"} <= split.parts.keys()
+    names = {node.name: node for node in split.graph.nodes}
+    first = tuple(part for part, *_ in split.parts["a"])
+    assert names["b"].operands[0].sources == (*first, "in2")
+    assert all(names[part].after == (*first, "in") for part, *_ in split.parts["c"])
+    # What takes each channel from one of several tensors stays whole.
+    assert names["pool"].operands[0].sources == tuple(part for part, *_ in split.parts["d"])
+
+
+def test_what_is_not_split() -> None:
+    """Groups, and tensors of which somebody takes channels."""
+    shape = (1, 3, 3, 40)
+    grouped = conv("grouped", shape, 40, 3, groups=2)
+    slice_of = Operand(("a",), conv("slice", (1, 3, 3, 7), 3), channels=(5, 7))
+    nodes = (
+        Node("a", (Operand(("in",), conv("a", shape, 40)),)),
+        Node("grouped", (Operand(("a",), grouped),)),
+        Node("slice", (slice_of,)),
+    )
+    assert not require_same(Graph("g", {"in": shape}, nodes), chip(2, 4, 4, w_words=8), 0.5).parts
+
+
+def test_diagonals_of_some_channels_are_cut_like_the_rest() -> None:
+    shape = (1, 3, 3, 60)
+    diagonal = dataclasses.replace(conv("diagonal", (1, 3, 3, 40), 40), groups=40)
+    operands = (Operand(("in",), conv("sum", shape, 40)), Operand(("in",), diagonal, channels=(13, 40)))
+    graph = Graph("g", {"in": shape}, (Node("sum", operands),))
+    split = require_same(graph, chip(2, 4, 4, w_words=200), 0.5)
+    assert [node.operands[1].channels for node in split.graph.nodes] == [
+        (13 + begin, end - begin) for _, begin, end in split.parts["sum"]
+    ]
+    assert len(split.graph.nodes) > 2
+    # Of several sources, no part of the diagonal has one of its own.
+    two = Graph("g", {"a": (1, 3, 3, 30), "b": (1, 3, 3, 10)}, (Node("sum", (Operand(("a", "b"), diagonal),)),))
+    assert not require_same(two, chip(2, 4, 4, w_words=8), 0.5).parts
+
+
+def test_join_leaves_what_is_not_there() -> None:
+    split = require_same(LARGE, chip(2, 4, 4, w_words=120), 0.5)
+    (first, *_), value = split.parts["n2"], np.zeros((1, 2, 2, 8), np.int8)
+    assert split.join({first[0]: value, "other": value}).keys() == {first[0], "other"}
+    # Tensors are as they were but for parts, and no part is left beside its whole.
+    parts = {part: np.full((1, 2, 2, end - begin), begin, np.int8) for part, begin, end in split.parts["n2"]}
+    joined = split.join({"other": value} | dict(reversed(parts.items())))
+    assert joined.keys() == {"other", "n2"}
+    assert joined["n2"][0, 0, 0].tolist() == [begin for _, begin, end in split.parts["n2"] for _ in range(begin, end)]
+
+
+def test_parts_run_where_the_node_does_not_fit() -> None:
+    """In epochs, through W banks that hold a fraction of a layer."""
+    config = chip(2, 4, 4, w_words=120)
+    with pytest.raises(WorkloadError, match=r"^n2: W bank \d is full: "):
+        compile_epochs(LARGE, config)
+    split = require_same(LARGE, config, 0.5)
+    whole = random_parameters(LARGE, 3)
+    parameters = split.parameters(whole)
+    chosen, tables = tables_of(parameters, 2)
+    programs = compile_epochs(split.graph, config, tables=chosen)
+    assert len(programs) > 2
+    inputs = {"in": np.random.default_rng(3).integers(-128, 128, (1, 2, 2, 4), dtype=np.int8)}
+    found = split.join(execute_chip(programs, inputs, parameters, tables)[0])
+    assert found.keys() == {"n2"}
+    assert_array_equal(found["n2"], evaluate(LARGE, whole, inputs)["n2"], strict=True)

@@ -1,0 +1,239 @@
+"""The memory image, executed: descriptors move bytes, jobs are decoded from the program stores, outputs are the golden ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from podweave.compiler.chip.bank_image import tables_of
+from podweave.compiler.chip.epoch_cutter import compile_epochs
+from podweave.compiler.chip.executor import Machine
+from podweave.compiler.memory.image import MemoryImage, memory_image
+from podweave.golden.graph import evaluate
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.layers import Layer, WorkloadError
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import DmaConfig
+from podweave.spec.descriptors import DescriptorKind, descriptor_layout, memory_stride, words_of
+from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters_layout, store_layout, stream_job_layout
+from podweave.spec.layout import Layout
+from podweave.spec.load_port import HostSelect
+from podweave.spec.presets import load_config
+
+STORES = {
+    HostSelect.LOAD_STORE: load_job_layout,
+    HostSelect.STREAM_STORE: stream_job_layout,
+    HostSelect.POST_STORE: post_job_layout,
+}
+
+
+def config_of(managers: int = 2, width: int = 64, **changes: int) -> ChipConfig:
+    base = load_config("chip4x16").replace(rows=4, cols=4, group_rows=2, group_cols=2)
+    sizes = {"x_words": 512, "w_words": 512, "p_words": 1024, "accumulator_rows": 16, "tables": 4}
+    return dataclasses.replace(base.replace(**(sizes | changes)), dma=DmaConfig(managers=managers, data_width=width, max_burst=8))
+
+
+def conv(name: str, sources: tuple[str, ...], size: int, channels: int, outputs: int, kernel: int = 1, **more: Any) -> Operand:
+    pad = more.pop("pad_value", 0)
+    padding = ((kernel // 2, kernel // 2),) * 2
+    layer = Layer(
+        name=name, height=size, width=size, channels=channels, outputs=outputs, kernel=(kernel, kernel), padding=padding, **more
+    )
+    return Operand(sources, layer, pad)
+
+
+def network() -> Graph:
+    nodes = [
+        Node("a", (conv("a", ("image",), 8, 3, 12, 3),)),
+        Node("b", (conv("b", ("a",), 8, 12, 12, 3),)),
+        Node("c", (conv("c", ("b",), 8, 12, 12), conv("r", ("a",), 8, 12, 12, groups=12))),
+        Node("side", (conv("side", ("b",), 8, 12, 5),)),
+        Node("pool", (conv("pool", ("c",), 8, 12, 12, 1, groups=12),), Window("max", (2, 2), (2, 2)), identity=True),
+        Node("d", (conv("d", ("pool",), 4, 12, 20, 3), conv("s", ("small",), 4, 4, 20))),
+        Node("e", (conv("e", ("d",), 4, 20, 7),)),
+    ]
+    return Graph("net", {"image": (1, 8, 8, 3), "small": (1, 4, 4, 4)}, tuple(nodes))
+
+
+class Chip:
+    """Bytes of everything that a descriptor can reach, by node and select; what was never written is garbage that shows."""
+
+    def __init__(self, image: MemoryImage, memory: np.ndarray):
+        self.image, self.memory, self.config = image, memory, image.config
+        config = self.config
+        self.words = {
+            select: np.full((config.pods, words_of(config, select), memory_stride(config, select)), 0xA5, np.uint8)
+            for select in HostSelect
+            if select <= HostSelect.TABLE
+        }
+        self.machine = Machine(config)
+        self.machine.p[...] = 0x5A5A5A5A
+        self.at = {select: np.zeros(config.pods, np.int64) for select in STORES}
+        self.progress = [[0, 0] for _ in range(config.managers)]
+
+    def descriptors(self, tag: int, done: int, eager: bool) -> None:
+        """All that may be executed before epoch ``tag``; ``eager``: also what is for later ones, as early as it may begin."""
+        for m in range(self.config.managers):
+            for which, ring in enumerate((self.image.demand[m], self.image.prefetch[m])):
+                words = [memory_descriptor(self.memory, ring.base + 64 * i) for i in range(len(ring))]
+                while self.progress[m][which] < len(words):
+                    d = words[self.progress[m][which]]
+                    bank = HostSelect(d["select"]) in (HostSelect.X, HostSelect.P) and d["kind"] != DescriptorKind.NOP
+                    if d["after"] > done or (d["tag"] > tag and (not eager or bank)):
+                        break
+                    self.execute(m, d)
+                    self.progress[m][which] += 1
+
+    def execute(self, manager: int, d: dict[str, int]) -> None:
+        if d["kind"] == DescriptorKind.NOP:
+            return
+        assert (d["n1"], d["n2"], d["step0"]) == (1, 1, 1)
+        per = self.config.nodes_per_manager
+        nodes = [manager * per + u for u in (range(per) if d["broadcast"] else [d["unit"]])]
+        select, stride = HostSelect(d["select"]), memory_stride(self.config, HostSelect(d["select"]))
+        for node in nodes:
+            target = self.words[select][node, d["base"] : d["base"] + d["n0"]]
+            data = self.memory[d["address"] : d["address"] + d["n0"] * stride].reshape(d["n0"], stride)
+            assert target.shape == data.shape
+            if d["kind"] == DescriptorKind.STORE:
+                data[...] = target
+            else:
+                target[...] = data
+
+    def epoch(self) -> None:
+        config, machine = self.config, self.machine
+        rows, cols = config.array.rows, config.array.cols
+        machine.x[...] = self.words[HostSelect.X][..., :rows].view(np.int8)
+        machine.w[...] = self.words[HostSelect.W][..., :cols].view(np.int8)
+        first = machine.p[:, -1, 0] == 0x5A5A5A5A
+        machine.p[first, -1] = np.ascontiguousarray(self.words[HostSelect.P][first, -1, : 4 * cols]).view(np.int32)
+        raw = np.unpackbits(self.words[HostSelect.PARAMETERS], axis=2, bitorder="little")
+        layout = post_parameters_layout()
+        lanes = raw[..., : cols * layout.width].reshape(*raw.shape[:2], cols, layout.width)
+        for i, f in enumerate(layout.fields):
+            machine.sets[:, :, i] = unpack(lanes, layout, f.name)
+        tables = [self.words[HostSelect.TABLE][0, 256 * i : 256 * i + 256, 0].view(np.int8) for i in range(config.post.tables)]
+        jobs = {select: self.jobs(select, layout_of(config)) for select, layout_of in STORES.items()}
+
+        class Program:
+            loads, streams, posts = (
+                table | {"pod" if select != HostSelect.POST_STORE else "bank": nodes} for select, (table, nodes) in jobs.items()
+            )
+
+        machine.run(Program, tables)  # type: ignore[arg-type]
+        self.words[HostSelect.X][..., :rows] = machine.x.view(np.uint8)
+
+    def jobs(self, select: HostSelect, layout: Layout) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The jobs of all nodes up to the words that end the epoch."""
+        whole, found, nodes = store_layout(layout), [], []
+        for node in range(self.config.pods):
+            words = self.words[select][node]
+            while True:
+                at = self.at[select][node]
+                self.at[select][node] = (at + 1) % len(words)
+                bits = np.unpackbits(words[at], bitorder="little")
+                word = {f.name: int(unpack(bits, whole, f.name)) for f in whole.fields}
+                if word["valid"]:
+                    found.append(word)
+                    nodes.append(node)
+                if word["last"]:
+                    break
+        return {f.name: np.array([job[f.name] for job in found], np.int64) for f in layout.fields}, np.array(nodes)
+
+
+def unpack(bits: np.ndarray, layout: Layout, name: str) -> np.ndarray:
+    f = next(f for f in layout.fields if f.name == name)
+    offset = layout.offset(name)
+    # No value here needs bit 63.
+    weights = np.array([1 << i for i in range(min(f.width, 63))], np.int64)
+    if f.signed:
+        weights[-1] *= -1
+    return bits[..., offset : offset + len(weights)].astype(np.int64) @ weights
+
+
+def memory_descriptor(memory: np.ndarray, address: int) -> dict[str, int]:
+    bits = np.unpackbits(memory[address : address + 64], bitorder="little")
+    return {f.name: int(unpack(bits, descriptor_layout(), f.name)) for f in descriptor_layout().fields}
+
+
+def run(config: ChipConfig, graph: Graph, *, eager: bool, share: float = 0.5, seed: int = 0) -> tuple[MemoryImage, dict, dict]:
+    assert config.post is not None
+    parameters = random_parameters(graph, seed)
+    chosen, tables = tables_of(parameters, config.post.tables)
+    programs = compile_epochs(graph, config, tables=chosen, share=share)
+    image = memory_image(programs, parameters, tables)
+    rng = np.random.default_rng(seed)
+    inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
+    memory = rng.integers(0, 256, image.memory_bytes, dtype=np.uint8)
+    for at, content in image.content:
+        memory[at : at + len(content)] = content
+    for name, tensor in inputs.items():
+        where = image.inputs[name]
+        memory[where.addresses] = tensor.reshape(-1).view(np.uint8)[where.elements]
+    chip = Chip(image, memory)
+    for epoch in range(image.epochs):
+        chip.descriptors(epoch, epoch, eager)
+        chip.epoch()
+    chip.descriptors(image.epochs, image.epochs, eager)
+    assert all(chip.progress[m] == [len(image.demand[m]), len(image.prefetch[m])] for m in range(config.managers)), (
+        "descriptors that never may begin"
+    )
+    found = {}
+    for name, where in image.outputs.items():
+        tensor = np.zeros(int(np.prod(where.shape)), np.uint8)
+        assert len(np.unique(where.elements)) == len(where.elements) == tensor.size
+        tensor[where.elements] = memory[where.addresses]
+        found[name] = tensor.view(np.int8).reshape(where.shape)
+    return image, found, evaluate(graph, parameters, inputs)
+
+
+@pytest.mark.parametrize(
+    ("managers", "width", "changes", "eager"),
+    [
+        (1, 64, {}, False),
+        (2, 64, {"w_words": 320, "p_words": 512}, True),
+        (4, 256, {"w_words": 300, "x_words": 400, "post_jobs": 160}, True),
+        (1, 512, {"rows": 4, "cols": 8, "x_words": 256, "parameter_sets": 16}, False),
+        (2, 128, {"rows": 8, "cols": 4, "stream_jobs": 160, "load_jobs": 128}, True),
+    ],
+)
+def test_network_runs_from_its_image(managers: int, width: int, changes: dict[str, int], eager: bool) -> None:
+    image, found, expected = run(config_of(managers, width, **changes), network(), eager=eager)
+    assert set(found) == {"side", "e"}
+    for name, tensor in found.items():
+        np.testing.assert_array_equal(tensor, expected[name], err_msg=name)
+    assert image.epochs > 1 or not changes
+
+
+def test_words_are_loaded_while_an_epoch_runs() -> None:
+    image, *_ = run(config_of(2, 64, w_words=320, p_words=512), network(), eager=True)
+    early = [ring.fields["after"] < ring.fields["tag"] for ring in image.prefetch]
+    assert all(flags.any() for flags in early)
+
+
+def test_descriptor_that_may_begin_too_early_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    from podweave.compiler.memory import image as module
+
+    config = config_of(2, 64, w_words=300, p_words=512)
+    original = module._Builder._add
+
+    def careless(self: Any, *arguments: Any, after: int = 0, **more: Any) -> None:
+        original(self, *arguments, after=0 if more.get("kind") is None and arguments[2] == HostSelect.W else after, **more)
+
+    monkeypatch.setattr(module._Builder, "_add", careless)
+    _, found, expected = run(config, network(), eager=True)
+    assert any((found[name] != expected[name]).any() for name in found)
+
+
+def test_small_channel_is_refused() -> None:
+    config = config_of()
+    graph = network()
+    parameters = random_parameters(graph, 0)
+    chosen, tables = tables_of(parameters, config.post.tables)
+    programs = compile_epochs(graph, config, tables=chosen)
+    with pytest.raises(WorkloadError, match=r"needs \d+ bytes of a memory channel, \d+ more than it has"):
+        memory_image(programs, parameters, tables, channel_bytes=4096)
