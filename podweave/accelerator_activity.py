@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from podweave.tb.hbm import HbmTiming
-
-from .accelerator_model import predict_accelerator
+from podweave.predict.accelerator import predict_accelerator
+from podweave.predict.memory_timing import HbmTiming
 
 _COLORS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
 

@@ -22,13 +22,14 @@ from podweave.golden.graph import evaluate
 from podweave.ir.constants import Parameters
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
+from podweave.predict.accelerator import Prediction, predict_accelerator
+from podweave.predict.chip import predict
+from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 from podweave.tb.accelerator_bench import AcceleratorBench
-from podweave.tb.hbm import HbmTiming
 from podweave.tb.simulate import SimulationError
 
-from .accelerator_model import Prediction, predict_accelerator
-from .chip_runs import Job, predict
+from .chip_runs import Job
 from .device import Device, DeviceError
 
 Progress = Callable[[str], None]

@@ -14,8 +14,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from podweave.compiler.pod.program import Epoch, Program
+from podweave.predict.pod import predicted_spans
 from podweave.spec.jobs import Emit
-from podweave.tb.pod_task import predicted_spans
 
 # More bars than this are a solid block: draw the busy stretches instead.
 _MAX_BARS = 2000

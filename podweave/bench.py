@@ -14,6 +14,7 @@ from typing import Any
 
 from podweave.compiler.pod.layer_compiler import compile_layer
 from podweave.ir.layers import parse_workload
+from podweave.predict.chip import predict
 from podweave.rtl.emit import emit
 from podweave.spec.presets import load_config
 from podweave.tb.pod_bench import PodBench
@@ -21,7 +22,7 @@ from podweave.tb.pod_task import Task
 from podweave.tb.toolchain import find_toolchain
 
 from .bench_dma import bench_dma
-from .chip_runs import chip_graphs, chip_jobs, compile_network, predict, run_networks
+from .chip_runs import chip_graphs, chip_jobs, compile_network, run_networks
 from .runs import random_data
 
 Progress = Callable[[str], None]

@@ -14,8 +14,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from podweave.compiler.chip.epoch_program import ChipProgram
-
-from .chip_runs import predict
+from podweave.predict.chip import predict
 
 _COLUMNS = 2400
 """Time is drawn in at most this many steps."""

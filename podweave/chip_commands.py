@@ -12,8 +12,8 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
-from podweave.tb.hbm import HbmTiming
 
 from .reports import print_chip_model, print_chip_run
 from .reports_device import print_device_model, print_device_run

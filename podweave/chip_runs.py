@@ -23,7 +23,7 @@ from podweave.compiler.chip.bank_image import (
 from podweave.compiler.chip.bank_words import zero_word
 from podweave.compiler.chip.epoch_program import ChipProgram
 from podweave.compiler.chip.epoch_scheduler import compile_graph
-from podweave.golden.cycle.chip.chip import ChipFigures, ChipGeometry, chip_figures
+from podweave.golden.cycle.chip.chip import ChipFigures
 from podweave.golden.graph import evaluate_node
 from podweave.ir.constants import Parameters, identity_parameters
 from podweave.ir.frontends import load_graph
@@ -31,6 +31,7 @@ from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
 from podweave.ir.rewrites import single_nodes, with_stored_pools
+from podweave.predict.chip import predict
 from podweave.spec.config import ChipConfig
 from podweave.tb.chip_bench import ChipBench
 from podweave.tb.chip_task import ChipEpoch, EpochResult, Readback, SimpleEpoch
@@ -43,16 +44,6 @@ DIGIT_BATCH = 25
 """Images of the digits that run in one epoch."""
 DIGIT_IMAGES = 100
 """Held-out images of `podweave run digits`."""
-
-
-def chip_geometry(config: ChipConfig) -> ChipGeometry:
-    """What the exact model of a chip needs of a configuration."""
-    return ChipGeometry(
-        pods=config.pods,
-        write_latency=config.write_latency,
-        post_latency=config.post_latency,
-        epoch_overhead=config.epoch_overhead,
-    )
 
 
 def compile_network(
@@ -72,11 +63,6 @@ def compile_network(
             progress(f"compiling {graph.name} ({done}/{count} nodes)")
 
     return compile_graph(graph, config, tables=chosen, partition=partition, progress=show), tables
-
-
-def predict(program: ChipProgram) -> ChipFigures:
-    """Exact cycles and counters of a compiled program, without RTL."""
-    return chip_figures(program.loads, program.streams, program.posts, chip_geometry(program.config))
 
 
 def chip_graphs(workload: str, *, per_layer: bool = False) -> list[Graph]:

@@ -12,8 +12,8 @@ import numpy as np
 from rich.console import Console
 
 from podweave.golden.graph import evaluate
+from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.presets import load_config
-from podweave.tb.hbm import HbmTiming
 from podweave.tb.toolchain import ToolchainError
 
 from .accelerator_runs import run_on_device

@@ -15,9 +15,10 @@ from podweave.compiler.pod.layer_compiler import compile_layer
 from podweave.compiler.pod.program import Program
 from podweave.golden.layers.conv import conv2d
 from podweave.ir.layers import Layer
+from podweave.predict.pod import predicted_spans
 from podweave.spec.config import ChipConfig
 from podweave.tb.pod_bench import PodBench
-from podweave.tb.pod_task import PodRun, Task, predicted_spans
+from podweave.tb.pod_task import PodRun, Task
 from podweave.tb.simulate import SimulationError
 
 Progress = Callable[[str], None]

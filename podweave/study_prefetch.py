@@ -9,11 +9,11 @@ from typing import Any
 from podweave.ir.frontends import load_graph
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.rewrites import with_stored_pools
+from podweave.predict.accelerator import predict_accelerator
+from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 from podweave.spec.presets import load_config
-from podweave.tb.hbm import HbmTiming
 
-from .accelerator_model import predict_accelerator
 from .accelerator_runs import compile_for_device, device_figures
 from .study_points import Progress
 from .study_tables import chart, table

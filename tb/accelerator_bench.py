@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 
 from .accelerator_task import ACCESSES, CHANNEL
 from .build import HARNESS_DIRECTORY, Build, build
 from .chip_bench import hierarchical_blocks, public_arrays
 from .emission import emitted_design
-from .hbm import HbmTiming
 from .simulate import start_simulator
 from .simulated_bus import SERVER, SimulatedBus
 

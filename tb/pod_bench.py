@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from podweave.predict.pod import predicted_spans
 from podweave.spec.config import ChipConfig
 from podweave.spec.errors import PodError
 from podweave.spec.jobs import load_job_layout, stream_job_layout
@@ -17,7 +18,7 @@ from podweave.spec.layout import Layout, bits_for_index
 
 from .build import HARNESS_DIRECTORY, Build, build
 from .emission import emitted_verilog
-from .pod_task import TRACE_CYCLES, PodRun, Task, predicted_spans
+from .pod_task import TRACE_CYCLES, PodRun, Task
 from .simulate import simulate
 
 JOB_CAPACITIES = (1024, 16384, 262144)

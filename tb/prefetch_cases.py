@@ -15,11 +15,10 @@ from podweave.golden.cycle.ports import PortTrace
 from podweave.golden.cycle.prefetch.engine import EngineModel, Inputs
 from podweave.golden.cycle.prefetch.ports import ChipWords, EnginePorts
 from podweave.golden.cycle.prefetch.words import LOAD, NOP, STORE, Descriptor, EngineGeometry, Target
+from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, DmaConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, EPOCH_BANKS, STORABLE, descriptor_layout, loadable, memory_stride, words_of
-
-from .hbm import HbmTiming
 
 MEMORY_BYTES = 1 << 17
 RING_BASES = (0x1000, 0x2000)

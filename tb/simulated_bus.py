@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.golden.cycle.memory.hbm import ErrorRange
+from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 
 from .accelerator_task import ACCESSES, Reply
 from .chip_task import Readback
-from .hbm import HbmTiming
 from .simulate import SimulationError, check_verdict, log_tail
 
 ANSWER_CYCLES = 1_000_000

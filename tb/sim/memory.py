@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..hbm import SETTINGS
+from podweave.predict.memory_timing import SETTINGS
+
 from .backdoor import array
 
 

@@ -14,11 +14,12 @@ from podweave.compiler.jobs import job_layouts, pack_jobs
 from podweave.compiler.pod.program import Epoch, Program
 from podweave.golden.cycle.pod.span import Span
 from podweave.golden.cycle.ports import PortTrace
+from podweave.predict.pod import geometry_of
 from podweave.spec.errors import PodError
 
 from ..expected import LEAD, expected_ports, trace_ports
 from ..lockstep import LockstepError, first_mismatch
-from ..pod_task import TRACE_CYCLES, PodRun, Task, geometry_of
+from ..pod_task import TRACE_CYCLES, PodRun, Task
 from .backdoor import array
 from .clock import clock_of
 

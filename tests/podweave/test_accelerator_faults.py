@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 import podweave.accelerator_runs
-from podweave.accelerator_model import Prediction
 from podweave.accelerator_runs import Compiled
+from podweave.predict.accelerator import Prediction
 from podweave.spec.descriptors import DescriptorKind
 from podweave.spec.load_port import HostSelect
 from tests.podweave.random_networks import random_job

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from podweave import accelerator_model
-from podweave.accelerator_model import Prediction, predict_accelerator
 from podweave.accelerator_runs import Compiled, compile_for_device, model_on_device, run_on_device
 from podweave.chip_runs import Job
 from podweave.golden.graph import evaluate
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.layers import WorkloadError
+from podweave.predict import accelerator as accelerator_model
+from podweave.predict.accelerator import Prediction, predict_accelerator
+from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.load_port import Counter
 from podweave.spec.register_map import counters
-from podweave.tb.hbm import HbmTiming
 from tests.podweave.random_networks import CONFIG, random_graph, random_job, small_bench
 
 PLAIN = HbmTiming(latency=2, row_miss=0, refresh_interval=0)

@@ -10,17 +10,17 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from podweave.accelerator_model import Prediction, predict_accelerator
 from podweave.accelerator_runs import Compiled, compile_for_device
 from podweave.chip_runs import Job
 from podweave.compiler.memory.image import Ring
 from podweave.device import Device, DeviceError
 from podweave.golden.cycle.memory.hbm import DECERR, SLVERR, ErrorRange
 from podweave.golden.graph import evaluate
+from podweave.predict.accelerator import Prediction, predict_accelerator
+from podweave.predict.memory_timing import HbmTiming
 from podweave.rtl.run_control import RESET_CYCLES
 from podweave.spec.descriptors import DescriptorKind, memory_stride
 from podweave.spec.load_port import HostSelect
-from podweave.tb.hbm import HbmTiming
 from podweave.tb.simulated_bus import SimulatedBus
 from tests.podweave.random_networks import CONFIG, random_job, small_bench
 

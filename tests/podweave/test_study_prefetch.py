@@ -13,11 +13,11 @@ from podweave.accelerator_runs import compile_for_device, model_on_device
 from podweave.ir.frontends import load_graph
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.layers import WorkloadError
+from podweave.predict.memory_timing import HbmTiming
 from podweave.studies import STUDY_NAMES, chosen_networks, run_study
 from podweave.study_plots import draw_study
 from podweave.study_prefetch import NETWORKS, SIXTEENTHS, prefetch_study
 from podweave.study_tables import print_study
-from podweave.tb.hbm import HbmTiming
 from tests.podweave.command_line import Cli, assert_refused
 from tests.podweave.random_networks import CONFIG
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from podweave.compiler.jobs import pack_jobs
 from podweave.golden.cycle.memory.hbm import SLVERR, ErrorRange
 from podweave.golden.layers.post import post_process
+from podweave.predict.memory_timing import HbmTiming
 from podweave.rtl.emit import emit
 from podweave.rtl.run_control import RESET_CYCLES
 from podweave.spec.config import ChipConfig
@@ -28,7 +29,6 @@ from podweave.spec.register_types import ErrorSource, NodeWords, Refusal, Ring
 from podweave.tb.accelerator_bench import AcceleratorBench
 from podweave.tb.chip_task import Readback
 from podweave.tb.emission import emitted_design
-from podweave.tb.hbm import HbmTiming
 from tests.rtl.accelerator_driver import DONE, Driver
 from tests.rtl.test_chip import WORDS, Exchange
 

@@ -9,13 +9,13 @@ import pytest
 
 from podweave.compiler.jobs import job_layouts
 from podweave.golden.cycle.pod.pod import PodModel
+from podweave.predict.pod import geometry_of
 from podweave.spec.config import ChipConfig
 from podweave.spec.errors import PodError
 from podweave.spec.jobs import Emit
 from podweave.spec.presets import load_config
 from podweave.tb.block_bench import BlockBench
 from podweave.tb.lockstep import LockstepError
-from podweave.tb.pod_task import geometry_of
 from podweave.tb.stimulus import PodStimulus, corrupt, pod_bench, pod_stimulus
 
 CYCLES = 1600

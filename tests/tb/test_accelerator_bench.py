@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.descriptors import DescriptorKind
 from podweave.spec.load_port import HostSelect
 from podweave.spec.register_map import IDENTITY
@@ -18,7 +19,6 @@ from podweave.spec.register_types import NodeWords
 from podweave.tb.accelerator_bench import AcceleratorBench
 from podweave.tb.accelerator_task import ACCESSES
 from podweave.tb.chip_task import Readback
-from podweave.tb.hbm import HbmTiming
 from podweave.tb.simulate import SimulationError
 from podweave.tb.simulated_bus import BusError, SimulatedBus
 from tests.rtl.accelerator_driver import DONE, Driver

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from numpy.typing import NDArray
 
 import podweave.chip_runs
-from podweave.chip_runs import Job, compile_network, epoch_of, predict, run_networks
+from podweave.chip_runs import Job, compile_network, epoch_of, run_networks
 from podweave.compiler.chip.check.program import check_chip
 from podweave.compiler.chip.epoch_program import ChipProgram
 from podweave.compiler.pod.executor import ProgramError
@@ -23,6 +23,7 @@ from podweave.ir.constants import Parameters
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Operand, Window
 from podweave.ir.layers import Layer, WorkloadError, gemm
+from podweave.predict.chip import predict
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 from podweave.tb.chip_bench import ChipBench

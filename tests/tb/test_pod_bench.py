@@ -10,10 +10,11 @@ import pytest
 from podweave.compiler.pod.layer_compiler import compile_layer
 from podweave.golden.layers.conv import conv2d
 from podweave.ir.layers import Layer, parse_workload
+from podweave.predict.pod import predicted_spans
 from podweave.spec.config import ChipConfig
 from podweave.spec.presets import load_config
 from podweave.tb.pod_bench import PodBench
-from podweave.tb.pod_task import PodRun, Task, predicted_spans
+from podweave.tb.pod_task import PodRun, Task
 from podweave.tb.simulate import SimulationError
 
 POD4 = load_config("pod4")

@@ -18,9 +18,9 @@ from podweave.golden.cycle.pod.span import Span, gemm_cycles, pod_span
 from podweave.golden.layers.conv import conv2d
 from podweave.ir.frontends.gemm_tables import load_workload
 from podweave.ir.layers import Layer, gemm, parse_workload
+from podweave.predict.pod import predicted_spans
 from podweave.spec.jobs import Accumulate, Emit
 from podweave.spec.presets import load_config
-from podweave.tb.pod_task import predicted_spans
 
 POD4 = load_config("pod4")
 # Two K steps for each of two column tiles, accumulated in the pod or in the P banks; and one with all loops in use.

@@ -18,10 +18,10 @@ from podweave.compiler.pod.layer_compiler import _Compiler, compile_layer
 from podweave.compiler.pod.program import Epoch, Program
 from podweave.golden.layers.conv import conv2d
 from podweave.ir.layers import Layer, WorkloadError, gemm, parse_workload
+from podweave.predict.pod import predicted_spans
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Accumulate, Emit
 from podweave.spec.presets import load_config
-from podweave.tb.pod_task import predicted_spans
 
 POD4 = load_config("pod4")
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))

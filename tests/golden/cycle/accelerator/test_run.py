@@ -9,7 +9,7 @@ import pytest
 from podweave.golden.cycle.accelerator.run import EngineProgram, RunFigures, predict_run
 from podweave.golden.cycle.memory.hbm import HbmChannel
 from podweave.golden.cycle.prefetch.words import LOAD, Descriptor, EngineGeometry, Target
-from podweave.tb.hbm import HbmTiming
+from podweave.predict.memory_timing import HbmTiming
 
 PLAIN = HbmTiming(latency=10, row_miss=0, refresh_interval=0, refresh_cycles=0, queue=200)
 GEOMETRY = EngineGeometry(

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from podweave.chip_runs import chip_geometry
 from podweave.compiler.chip.epoch_scheduler import compile_graph
 from podweave.golden.cycle.chip.chip import COUNTERS, ChipFigures, ChipGeometry, chip_figures
 from podweave.ir.graph import Graph, Node, Operand, Window
 from podweave.ir.layers import Layer
+from podweave.predict.chip import chip_geometry
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 

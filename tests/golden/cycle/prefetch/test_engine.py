@@ -13,7 +13,7 @@ from podweave.golden.cycle.prefetch.delivery import Burst, Delivery, Item
 from podweave.golden.cycle.prefetch.engine import EngineModel, Inputs
 from podweave.golden.cycle.prefetch.store import StoreModel, store_steps
 from podweave.golden.cycle.prefetch.words import LOAD, NOP, STORE, Descriptor, DescriptorCheck, EngineGeometry, Target
-from podweave.tb.hbm import HbmTiming
+from podweave.predict.memory_timing import HbmTiming
 from podweave.tb.prefetch_cases import LEAD, engine_config, random_case
 
 PLAIN = HbmTiming(latency=10, row_miss=0, refresh_interval=0, refresh_cycles=0, queue=200)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from podweave.golden.cycle.memory.hbm import DECERR, OKAY, SLVERR, ErrorRange, HbmChannel
 from podweave.golden.cycle.memory.hbm_ports import Burst, ChannelModel
+from podweave.predict.memory_timing import HbmTiming
 from podweave.tb.block_bench import BlockBench, SimulatedMemory
 from podweave.tb.build import HARNESS_DIRECTORY
-from podweave.tb.hbm import HbmTiming
 from podweave.tb.lockstep import LockstepError, Port
 
 CYCLES = 3000

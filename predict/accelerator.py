@@ -12,24 +12,20 @@ from numpy.typing import NDArray
 from podweave.compiler.memory.image import MemoryImage, Ring
 from podweave.golden.cycle.accelerator.run import EngineProgram, predict_run
 from podweave.golden.cycle.memory.hbm import HbmChannel
-from podweave.golden.cycle.prefetch.words import Descriptor, EngineGeometry, Target
-from podweave.spec.config import ChipConfig
+from podweave.golden.cycle.prefetch.words import Descriptor
 from podweave.spec.config_parts import FILL_CYCLES
 from podweave.spec.descriptors import (
     DESCRIPTOR_BYTES,
-    EPOCH_BANKS,
-    STORABLE,
     DescriptorKind,
-    loadable,
     memory_stride,
-    piece_bytes,
-    words_of,
 )
 from podweave.spec.load_port import HostSelect
-from podweave.tb.hbm import HbmTiming
+
+from .engine_geometry import engine_geometry
+from .memory_timing import HbmTiming
 
 if TYPE_CHECKING:
-    from .accelerator_runs import Compiled
+    from podweave.accelerator_runs import Compiled
 
 
 @dataclass(frozen=True)
@@ -46,29 +42,6 @@ class Prediction:
     counters: dict[str, int]
     nodes: dict[str, NDArray[np.int64]]
     timeline: list[dict[str, Any]]
-
-
-def engine_geometry(config: ChipConfig) -> EngineGeometry:
-    """What the exact model of a prefetch engine needs of a configuration."""
-    assert config.dma is not None
-    targets = {}
-    for select in loadable(config):
-        stride = memory_stride(config, select)
-        targets[int(select)] = Target(words_of(config, select), stride, stride // piece_bytes(config, select))
-    return EngineGeometry(
-        beat_bytes=config.host_bits // 8,
-        address_width=config.dma.address_width,
-        buffer_beats=config.dma.buffer_beats,
-        max_burst=config.dma.max_burst,
-        outstanding=config.dma.outstanding,
-        descriptors=config.dma.descriptors,
-        nodes=config.nodes_per_manager,
-        host_levels=config.host_levels,
-        read_latency=config.host_read_latency,
-        targets=targets,
-        storable=tuple(int(select) for select in STORABLE),
-        epoch_banks=tuple(int(select) for select in EPOCH_BANKS),
-    )
 
 
 def predict_accelerator(compiled: Compiled, timing: HbmTiming, *, prefetch: bool = True, cap: int = 0) -> Prediction:

@@ -1,0 +1,30 @@
+"""TODO predict/engine_geometry.py."""
+
+from __future__ import annotations
+
+from podweave.golden.cycle.prefetch.words import EngineGeometry, Target
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import EPOCH_BANKS, STORABLE, loadable, memory_stride, piece_bytes, words_of
+
+
+def engine_geometry(config: ChipConfig) -> EngineGeometry:
+    """What the exact model of a prefetch engine needs of a configuration."""
+    assert config.dma is not None
+    targets = {}
+    for select in loadable(config):
+        stride = memory_stride(config, select)
+        targets[int(select)] = Target(words_of(config, select), stride, stride // piece_bytes(config, select))
+    return EngineGeometry(
+        beat_bytes=config.host_bits // 8,
+        address_width=config.dma.address_width,
+        buffer_beats=config.dma.buffer_beats,
+        max_burst=config.dma.max_burst,
+        outstanding=config.dma.outstanding,
+        descriptors=config.dma.descriptors,
+        nodes=config.nodes_per_manager,
+        host_levels=config.host_levels,
+        read_latency=config.host_read_latency,
+        targets=targets,
+        storable=tuple(int(select) for select in STORABLE),
+        epoch_banks=tuple(int(select) for select in EPOCH_BANKS),
+    )
