@@ -15,7 +15,7 @@ from typing import Any
 from podweave.compiler.pod.layer_compiler import compile_layer
 from podweave.ir.layers import parse_workload
 from podweave.predict.chip import predict
-from podweave.rtl.emit import emit
+from podweave.rtl.accelerator.emit import emit
 from podweave.spec.presets import load_config
 from podweave.tb.pod_bench import PodBench
 from podweave.tb.pod_task import Task

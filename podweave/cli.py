@@ -102,7 +102,7 @@ def generate(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the Verilog, .vlt and JSON files.")],
 ) -> None:
     """Emit Verilog, a Verilator control file and a JSON description of ports and layouts."""
-    from podweave.rtl.emit import emit
+    from podweave.rtl.accelerator.emit import emit
 
     chosen = load_config(config)
     with Progress() as progress:
@@ -246,7 +246,7 @@ def area(
     json_file: JsonFile = None,
 ) -> None:
     """Yosys area per block, and the ratio per multiplier to a bare registered MAC; of chips, also per network."""
-    from podweave.rtl.emit import emit
+    from podweave.rtl.accelerator.emit import emit
     from podweave.synth.area import area_report
     from podweave.synth.network_table import network_table
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from podweave import __version__
-from podweave.rtl.emit import Emitted, emit
+from podweave.rtl.accelerator.emit import Emitted, emit
 from podweave.spec.config import ChipConfig
 from podweave.synth.blocks import Hierarchy
 

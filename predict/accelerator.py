@@ -14,11 +14,7 @@ from podweave.golden.cycle.accelerator.run import EngineProgram, predict_run
 from podweave.golden.cycle.memory.hbm import HbmChannel
 from podweave.golden.cycle.prefetch.words import Descriptor
 from podweave.spec.config_parts import FILL_CYCLES
-from podweave.spec.descriptors import (
-    DESCRIPTOR_BYTES,
-    DescriptorKind,
-    memory_stride,
-)
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, memory_stride
 from podweave.spec.load_port import HostSelect
 
 from .engine_geometry import engine_geometry

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from podweave.rtl.blocks import Block
+from podweave.rtl.parts.blocks import Block
 from podweave.spec.config import ChipConfig
 
 from .blocks import BlockModule, Emitted, Hierarchy

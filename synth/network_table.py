@@ -6,9 +6,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from podweave.rtl.blocks import Block
-from podweave.rtl.emit import emit_block
-from podweave.rtl.pod import Pod
+from podweave.rtl.accelerator.emit import emit_block
+from podweave.rtl.parts.blocks import Block
+from podweave.rtl.pod.pod import Pod
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ConfigError
 

@@ -18,12 +18,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from podweave.rtl.blocks import Block, collecting_placements
-from podweave.rtl.butterfly import ReadButterfly, WriteButterfly
-from podweave.rtl.crossbar import ReadCrossbar, WriteCrossbar
-from podweave.rtl.emit import emit_block
-from podweave.rtl.network import ReadNetwork, WriteNetwork
-from podweave.rtl.node import p_payload_parts, y_payload_parts
+from podweave.rtl.accelerator.emit import emit_block
+from podweave.rtl.network.butterfly import ReadButterfly, WriteButterfly
+from podweave.rtl.network.crossbar import ReadCrossbar, WriteCrossbar
+from podweave.rtl.network.network import ReadNetwork, WriteNetwork
+from podweave.rtl.node.node import p_payload_parts, y_payload_parts
+from podweave.rtl.parts.blocks import Block, collecting_placements
 from podweave.spec.config import ChipConfig
 from podweave.spec.layout import bits_for_index
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.golden.cycle.ports import PortTrace
-from podweave.rtl.blocks import Block
-from podweave.rtl.emit import emit_block
+from podweave.rtl.accelerator.emit import emit_block
+from podweave.rtl.parts.blocks import Block
 
 from .build import Build, build
 from .lockstep import LockstepError, Port, compared, first_mismatch

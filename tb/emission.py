@@ -40,7 +40,7 @@ def emitted_design(config: ChipConfig, *, top: str | None = None) -> tuple[str, 
         verilog, control, sidecar = json.loads(stored.read_text())
         return verilog, control, sidecar
     # Amaranth takes a third of a second to import.
-    from podweave.rtl.emit import emit
+    from podweave.rtl.accelerator.emit import emit
 
     emitted = emit(config, top=top)
     stored.parent.mkdir(parents=True, exist_ok=True)

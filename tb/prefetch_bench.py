@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.rtl.emit import emit_block
-from podweave.rtl.prefetch_engine import PrefetchEngine
+from podweave.rtl.accelerator.emit import emit_block
+from podweave.rtl.prefetch.prefetch_engine import PrefetchEngine
 from podweave.spec.config import ChipConfig
 
 from .build import HARNESS_DIRECTORY, Build, build

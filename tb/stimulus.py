@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.golden.cycle.pod.jobs import PodGeometry, Pushes
-from podweave.rtl.array import Array
-from podweave.rtl.array_group import ArrayGroup
-from podweave.rtl.blocks import Block
-from podweave.rtl.pod import Pod
+from podweave.rtl.parts.blocks import Block
+from podweave.rtl.pod.array import Array
+from podweave.rtl.pod.array_group import ArrayGroup
+from podweave.rtl.pod.pod import Pod
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig
 from podweave.spec.jobs import Accumulate, Emit

@@ -9,7 +9,7 @@ from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Window
 from podweave.tb.accelerator_bench import AcceleratorBench
 from tests.compiler.memory.test_image import conv
-from tests.rtl.test_accelerator import CONFIGS, FAST, bench
+from tests.rtl.accelerator.test_accelerator import CONFIGS, FAST, bench
 
 CONFIG = CONFIGS[FAST]
 

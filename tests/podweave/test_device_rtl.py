@@ -18,7 +18,7 @@ from podweave.golden.cycle.memory.hbm import DECERR, SLVERR, ErrorRange
 from podweave.golden.graph import evaluate
 from podweave.predict.accelerator import Prediction, predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
-from podweave.rtl.run_control import RESET_CYCLES
+from podweave.rtl.control.run_control import RESET_CYCLES
 from podweave.spec.descriptors import DescriptorKind, memory_stride
 from podweave.spec.load_port import HostSelect
 from podweave.tb.simulated_bus import SimulatedBus

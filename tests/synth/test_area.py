@@ -288,7 +288,7 @@ def test_errors_of_yosys_are_readable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.campaign
 def test_array_of_16x16_groups_beats_bare_macs() -> None:
-    from podweave.rtl.emit import emit
+    from podweave.rtl.accelerator.emit import emit
     from podweave.spec.presets import load_config
 
     report = area_report(emit(load_config("pod32")))

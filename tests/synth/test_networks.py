@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from podweave.rtl.blocks import Block
-from podweave.rtl.butterfly import ReadButterfly, WriteButterfly
-from podweave.rtl.crossbar import ReadCrossbar, WriteCrossbar
-from podweave.rtl.emit import Emitted, emit, emit_block
+from podweave.rtl.accelerator.emit import Emitted, emit, emit_block
+from podweave.rtl.network.butterfly import ReadButterfly, WriteButterfly
+from podweave.rtl.network.crossbar import ReadCrossbar, WriteCrossbar
+from podweave.rtl.parts.blocks import Block
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ConfigError
 from podweave.spec.presets import load_config

@@ -21,8 +21,18 @@ from podweave.tb.accelerator_task import ACCESSES
 from podweave.tb.chip_task import Readback
 from podweave.tb.simulate import SimulationError
 from podweave.tb.simulated_bus import BusError, SimulatedBus
-from tests.rtl.accelerator_driver import DONE, Driver
-from tests.rtl.test_accelerator import CHANNEL, CHIP2, CONFIGS, FAST, TIMING, assert_clean_run, bench, driven, small_load
+from tests.rtl.accelerator.accelerator_driver import DONE, Driver
+from tests.rtl.accelerator.test_accelerator import (
+    CHANNEL,
+    CHIP2,
+    CONFIGS,
+    FAST,
+    TIMING,
+    assert_clean_run,
+    bench,
+    driven,
+    small_load,
+)
 
 CONFIG = CONFIGS[FAST]
 

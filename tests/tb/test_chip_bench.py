@@ -28,7 +28,7 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 from podweave.tb.chip_bench import ChipBench
 from tests.compiler.chip.test_epoch_scheduler import graphs
-from tests.rtl.test_chip import CONFIGS as BLOCK_CONFIGS
+from tests.rtl.chip.test_chip import CONFIGS as BLOCK_CONFIGS
 
 BASE = ChipConfig(
     name="chip",

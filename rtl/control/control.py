@@ -1,0 +1,169 @@
+"""Control: registers, run control, performance counters and node window as one block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Value
+from amaranth.lib.wiring import In, Out
+
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import TAG_WIDTH
+from podweave.spec.errors import network_error_layout
+from podweave.spec.register_list import counters
+
+from ..parts.blocks import place
+from ..parts.load_port import load_port_members
+from ..parts.planes import split
+from ..parts.wired_block import Structural
+from ..prefetch.prefetch_count import UNCONSUMED_WIDTH
+from .csr import Csr, axil_members
+from .node_window import WORD_WIDTH, NodeWindow, window_members
+from .run_control import RINGS, RunControl
+from .run_counters import STALLS, Performance
+
+CHIP_INPUTS = ("start", "epochs", "rewind", "hold")
+CHIP_OUTPUTS = ("busy", "error", "cycles", "total_cycles", "network_error")
+
+
+def control_members(config: ChipConfig) -> dict[str, Any]:
+    assert config.dma is not None
+    managers, address = config.managers, config.dma.address_width
+    load_port = {name: managers * width for name, width in load_port_members(config).items()}
+    to_engines = {
+        **dict.fromkeys(("start", "stop", "enable", "gap"), 1),
+        "cap": 32,
+        "memory_bytes": address + 1,
+        "epochs_done": TAG_WIDTH,
+        **{f"{ring}_base": managers * address for ring in RINGS},
+        **{f"{ring}_{what}": managers * 32 for ring in RINGS for what in ("size", "tail")},
+        "cancel_valid": managers,
+        "cancel_tag": TAG_WIDTH,
+    }
+    from_engines = {
+        **{f"{ring}_complete": TAG_WIDTH for ring in RINGS},
+        **{"quiet": 1, "error": 4, "error_tag": TAG_WIDTH, "error_address": address, "error_ring": 1},
+        **{"read_beat": 1, "read_class": 2, "write_beat": 1, **{f"stall_{stall}": 1 for stall in STALLS}},
+        "unconsumed": UNCONSUMED_WIDTH,
+    }
+    return {
+        **axil_members(),
+        "irq": Out(1),
+        "core_reset": Out(1),
+        **{f"chip_{name}": Out(32 if name == "epochs" else 1) for name in CHIP_INPUTS},
+        **dict.fromkeys(("chip_busy", "chip_error"), In(1)),
+        **dict.fromkeys(("chip_cycles", "chip_total_cycles"), In(32)),
+        "chip_network_error": In(network_error_layout(config).width),
+        **{f"engine_{name}": Out(width) for name, width in to_engines.items()},
+        **{f"engine_{name}": In(managers * width) for name, width in from_engines.items()},
+        **{f"engine_{name}": In(width) for name, width in load_port.items()},
+        **{name: Out(width) for name, width in load_port.items()},
+        "host_read_data": In(managers * config.host_bits),
+    }
+
+
+class Control(Structural):
+    """Everything of an accelerator that is neither chip nor engine: `Csr`, `RunControl`, `Performance` and `NodeWindow`.
+
+    A write of START takes effect in cycle t of the `Csr`; cycle t of the `RunControl` is the next one.
+
+    Members
+    -------
+    ``s_axil_*``, ``irq``: of the `Csr`. ``core_reset``: the reset of chip and engines, in place of ``rst``, which it includes.
+    ``chip_*``: to and from the members of a `Chip` without this prefix. ``host_*``: its load ports.
+    ``engine_*``: to and from the engines; ``start``, ``stop``, ``enable``, ``gap``, ``cap``, ``memory_bytes``, ``epochs_done`` and
+    ``cancel_tag`` once for all, all others for each manager side by side, manager 0 least significant. ``engine_host_*``: the load
+    ports of the engines, which pass through in the same cycle; they take what they read from ``host_read_data`` of the chip.
+    """
+
+    kind = "control"
+
+    def __init__(self, config: ChipConfig):
+        assert config.dma is not None
+        self.config = config
+        super().__init__(control_members(config))
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        csr, run = place(m, "csr", Csr(self.config)), place(m, "run_control", RunControl(self.config))
+        performance = place(m, "performance", Performance(self.config))
+        window = place(m, "node_window", NodeWindow(self.config))
+        for name, member in axil_members().items():
+            m.d.comb += getattr(self, name).eq(csr[name]) if member.flow is Out else csr[name].eq(getattr(self, name))
+        m.d.comb += [self.irq.eq(csr["irq"]), self.core_reset.eq(run["core_reset"])]
+        self._status(m, csr, run, performance)
+        self._run(m, csr, run)
+        self._engines(m, csr, run)
+        self._counters(m, run, performance)
+        self._window(m, csr, window)
+        return m
+
+    def _status(self, m: Module, csr: Any, run: Any, performance: Any) -> None:
+        layout = network_error_layout(self.config)
+        status: dict[str, Value] = {
+            **{f"status_{name}": run[name] for name in ("busy", "done", "aborted", "refused", "reason")},
+            "status_error": run["failed"],
+            **{f"irq_pending_{name}": run[f"event_{name}"] for name in ("done", "error", "epoch", "refused")},
+            "error_source_source": run["error_source"],
+            "error_source_manager": run["error_manager"],
+            "chip_error_any": self.chip_error,
+            "chip_error_network": self.chip_network_error[0],
+            **{
+                f"network_error_{f.name}": self.chip_network_error[layout.offset(f.name) : layout.offset(f.name) + f.width]
+                for f in layout.fields
+            },
+            "epochs_done": run["epochs_done"],
+            "epoch_cycles": self.chip_cycles,
+            "total_cycles": self.chip_total_cycles,
+            **{name.lower(): performance[f"count_{name.lower()}"] for name, *_ in counters()},
+            **{f"complete_{ring}": getattr(self, f"engine_{ring}_complete") for ring in RINGS},
+            "error_code": self.engine_error,
+            **{name: getattr(self, f"engine_{name}") for name in ("error_ring", "error_tag", "error_address")},
+        }
+        m.d.comb += [csr[name].eq(value) for name, value in status.items()]
+
+    def _run(self, m: Module, csr: Any, run: Any) -> None:
+        m.d.comb += [run[name].eq(csr[f"control_{name}"]) for name in ("start", "abort", "soft_reset", "clear")]
+        settings = ("epochs", "cancel_valid", "cancel_manager", "cancel_tag")
+        m.d.comb += [run[name].eq(csr[name]) for name in (*settings, *(f"{r}_{w}" for r in RINGS for w in ("base", "size")))]
+        m.d.comb += [run[f"{ring}_complete"].eq(getattr(self, f"engine_{ring}_complete")) for ring in RINGS]
+        m.d.comb += [run["quiet"].eq(self.engine_quiet), run["engine_error"].eq(self.engine_error)]
+        m.d.comb += [getattr(self, f"chip_{name}").eq(run[f"chip_{name}"]) for name in CHIP_INPUTS]
+        m.d.comb += [run[f"chip_{name}"].eq(getattr(self, f"chip_{name}")) for name in ("busy", "error", "network_error")]
+
+    def _engines(self, m: Module, csr: Any, run: Any) -> None:
+        memory_bytes = csr["memory_bytes"]
+        values: dict[str, Value] = {
+            "start": run["engine_start"],
+            "stop": run["engine_stop"],
+            "gap": run["gap"],
+            "epochs_done": run["epochs_done"],
+            "cancel_valid": run["engine_cancel"],
+            "cancel_tag": run["engine_cancel_tag"],
+            "enable": csr["options_prefetch"],
+            "cap": csr["cap"],
+            # An address space of 64 bits ends one byte before what a register can say.
+            "memory_bytes": Cat(memory_bytes, Const(0, len(self.engine_memory_bytes) - len(memory_bytes))),
+            **{f"{ring}_{what}": csr[f"{ring}_{what}"] for ring in RINGS for what in ("base", "size", "tail")},
+        }
+        m.d.comb += [getattr(self, f"engine_{name}").eq(value) for name, value in values.items()]
+
+    def _counters(self, m: Module, run: Any, performance: Any) -> None:
+        run_events = ("busy", "running", "wait_prefetch", "wait_demand", "wait_store", "begins", "prefetch_hit", "wasted")
+        events = ("read_beat", "read_class", "write_beat", *(f"stall_{stall}" for stall in STALLS), "unconsumed")
+        m.d.comb += performance["clear"].eq(run["counters_clear"])
+        m.d.comb += [performance[name].eq(run[name]) for name in run_events]
+        m.d.comb += [performance[name].eq(getattr(self, f"engine_{name}")) for name in events]
+
+    def _window(self, m: Module, csr: Any, window: Any) -> None:
+        m.d.comb += [
+            window["read"].eq(csr["node_data_read"]),
+            *(window[name].eq(csr[f"node_select_{name}"]) for name in ("node", "words", "index")),
+            csr["node_data_done"].eq(window["done"]),
+            csr["node_data_error"].eq(window["error"]),
+            csr["node_data"].eq(window["data"]),
+            window["read_data"].eq(Cat(word[:WORD_WIDTH] for word in split(self.host_read_data, self.config.managers))),
+            self.host_data.eq(self.engine_host_data),
+        ]
+        for name in window_members(self.config):
+            m.d.comb += [getattr(self, name).eq(window[name]), window[f"engine_{name}"].eq(getattr(self, f"engine_{name}"))]

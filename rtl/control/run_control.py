@@ -1,0 +1,251 @@
+"""Run control: lets the epochs of a run begin when their data are there, and ends runs, whatever happens."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, ResetSignal, Signal, Value
+from amaranth.lib.wiring import In, Out
+
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, TAG_WIDTH
+from podweave.spec.errors import network_error_layout
+from podweave.spec.register_types import MAX_EPOCHS, ErrorSource, Refusal
+
+from ..parts.blocks import Block
+from ..parts.planes import split
+
+RESET_CYCLES = 4
+"""Cycles of ``core_reset``."""
+QUIET_CYCLES = 4
+"""Cycles in a row in which all engines must be quiet for a run to be over."""
+RINGS = ("demand", "prefetch")
+
+
+class State(enum.IntEnum):
+    IDLE = 0
+    RESET = 1
+    """Chip and engines are reset."""
+    PREPARE = 2
+    """The engines start; the chip rewinds its program stores."""
+    LAUNCH = 3
+    """The chip starts; its first epoch is held."""
+    GAP = 4
+    """No epoch is on: the next one, or the end, waits for its tags."""
+    EPOCH = 5
+    END = 6
+    """No epoch is on and none will be: the engines come to rest."""
+
+
+class RunControl(Block):
+    """One run after the other: each of ``epochs`` epochs, epoch e when all tags up to e of all rings are complete.
+
+    *Start.* A ``start`` in cycle t is accepted in IDLE with at most `MAX_EPOCHS` epochs, and rings at multiples of 64 bytes for
+    at least one descriptor. Let p be t + 1, or t + 1 + `RESET_CYCLES` if there was an error or abort since the last reset, or
+    ``chip_busy``, ``chip_error`` or ``soft_reset`` is high in t. From t + 1 on ``busy`` is high and ``epochs_done`` is 0;
+
+    - t + 1 to p - 1 are RESET: ``core_reset`` is high;
+    - p is PREPARE: ``engine_start`` and ``chip_rewind`` are high;
+    - p + 1 is LAUNCH: ``chip_start`` is high, with ``chip_epochs``, which holds still until the next accepted start;
+    - p + 2 is GAP, with *next* = 0.
+
+    *Epochs.* The rings are ready in cycle c of GAP if all ``demand_complete``, or all ``prefetch_complete``, of cycle c - 1
+    were greater than next. In the first cycle c with both ready, and ``failed`` and ``aborted`` low, an epoch begins:
+    ``chip_hold`` is low in c, and only in such cycles; from c + 1 on it is EPOCH and next is one more. If next is ``epochs``
+    already, it is END from c + 1 on instead. EPOCH lasts up to and including the first cycle u with ``chip_busy`` low; from u +
+    1 on it is GAP, and ``epochs_done`` is one more unless ``chip_error`` is high in u.
+
+    *End.* With ``failed`` or ``aborted`` high in a cycle of GAP it is END in the next. END lasts until all of ``quiet`` were
+    high in `QUIET_CYCLES` cycles of it in a row, the last of which is d; from d + 1 on it is IDLE, with ``busy`` low and
+    ``done`` high. ``failed`` rises in f + 1 if an ``engine_error`` is not 0, or ``chip_error`` is high, in a cycle f of GAP,
+    EPOCH or END. ``aborted`` and ``engine_stop`` rise in a + 1 with an ``abort`` in a cycle a of the run, t + 1 to d.
+
+    *Other commands.* A ``soft_reset`` in cycle t of IDLE makes RESET of t + 1 to t + `RESET_CYCLES`, with ``busy``, and then it
+    is IDLE. It, ``clear`` in IDLE and an accepted start in t make ``done``, ``failed``, ``aborted``, ``refused``, ``reason``,
+    ``error_source`` and ``error_manager`` 0 from t + 1 on. If one of these three commands does not find IDLE in t, or ``start``
+    another `Refusal` (the smallest one), it does nothing, but ``refused`` is high from t + 1 on, with its ``reason``.
+
+    Members
+    -------
+    Ports of engines are side by side, manager 0 least significant. ``start``, ``abort``, ``soft_reset``, ``clear``: commands,
+    pulses. ``epochs``, ``demand_base``, ``prefetch_base``, ``demand_size``, ``prefetch_size``: of the run, read in the cycle of
+    its start. ``cancel_valid``, ``cancel_manager``, ``cancel_tag``: in GAP, EPOCH and END, ``engine_cancel`` of that manager is
+    high in the next cycle. ``engine_cancel_tag`` is ``cancel_tag`` of the cycle before. ``engine_stop``: high in IDLE and
+    RESET, and with ``aborted``. ``gap``: not EPOCH. ``quiet`` may lag by up to 3 cycles. ``chip_*``: of the `Chip`.
+    ``core_reset``: reset of chip and engines; it includes our own, and beside that comes only in RESET, when all engines have
+    been quiet since the run before. ``error_source``, ``error_manager``: of the first error; of several in one cycle, that of
+    the lowest manager, else of the networks. Pulses: ``event_done`` (d), ``event_error`` (the first f), ``event_epoch`` (u, if
+    ``epochs_done`` grows), ``event_refused`` (t). For the counters: ``counters_clear`` (an accepted start, or ``clear`` in
+    IDLE, in t); ``running``: EPOCH; ``begins``: ``chip_hold`` is low; with it ``prefetch_hit``, if prefetch rings were ready in
+    the first cycle of this GAP and an EPOCH was before it; ``wait_prefetch``, ``wait_demand``, ``wait_store``: cycles of GAP
+    with ``failed`` and ``aborted`` low in which not all rings are ready: with next < ``epochs``, prefetch rings or only demand
+    rings; with next = ``epochs``; ``wasted``: d, with ``failed`` or ``aborted``.
+    """
+
+    kind = "run_control"
+
+    def __init__(self, config: ChipConfig):
+        assert config.dma is not None
+        self.managers, self.address_width = config.dma.managers, config.dma.address_width
+        per_manager = {
+            **{f"{ring}_base": In(self.managers * self.address_width) for ring in RINGS},
+            **{f"{ring}_size": In(self.managers * 32) for ring in RINGS},
+            **{f"{ring}_complete": In(self.managers * TAG_WIDTH) for ring in RINGS},
+            "quiet": In(self.managers),
+            "engine_error": In(self.managers * 4),
+            "engine_cancel": Out(self.managers),
+        }
+        super().__init__(
+            {
+                **dict.fromkeys(("start", "abort", "soft_reset", "clear"), In(1)),
+                "epochs": In(32),
+                "cancel_valid": In(1),
+                "cancel_manager": In(4),
+                "cancel_tag": In(TAG_WIDTH),
+                **per_manager,
+                "engine_cancel_tag": Out(TAG_WIDTH),
+                "engine_start": Out(1),
+                "engine_stop": Out(1),
+                "epochs_done": Out(TAG_WIDTH),
+                "gap": Out(1),
+                **dict.fromkeys(("chip_start", "chip_rewind", "chip_hold"), Out(1)),
+                "chip_epochs": Out(32),
+                **dict.fromkeys(("chip_busy", "chip_error"), In(1)),
+                "chip_network_error": In(network_error_layout(config).width),
+                "core_reset": Out(1),
+                **dict.fromkeys(("busy", "done", "failed", "aborted", "refused"), Out(1)),
+                "reason": Out(3),
+                "error_source": Out(2),
+                "error_manager": Out(4),
+                **dict.fromkeys(("event_done", "event_error", "event_epoch", "event_refused"), Out(1)),
+                **dict.fromkeys(("counters_clear", "running", "begins", "prefetch_hit", "wasted"), Out(1)),
+                **dict.fromkeys(("wait_prefetch", "wait_demand", "wait_store"), Out(1)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        state = Signal(State)
+        count = Signal(range(max(RESET_CYCLES, QUIET_CYCLES)))
+        dirty, launching, accepted, needs_reset = (Signal(name=n) for n in ("dirty", "launching", "accepted", "needs_reset"))
+        following, ready, last = Signal(TAG_WIDTH, name="next"), Signal(), Signal()
+        stopping, active, in_run = Signal(), Signal(), Signal()
+        m.d.comb += [
+            self.busy.eq(state != State.IDLE),
+            self.running.eq(state == State.EPOCH),
+            self.gap.eq(~self.running),
+            self.core_reset.eq((state == State.RESET) | ResetSignal()),
+            self.engine_start.eq(state == State.PREPARE),
+            self.chip_rewind.eq(state == State.PREPARE),
+            self.chip_start.eq(state == State.LAUNCH),
+            stopping.eq(self.failed | self.aborted),
+            active.eq((state == State.GAP) | (state == State.EPOCH) | (state == State.END)),
+            in_run.eq((state != State.IDLE) & ((state != State.RESET) | launching)),
+            self.engine_stop.eq((state == State.IDLE) | (state == State.RESET) | self.aborted),
+            needs_reset.eq(dirty | stopping | self.chip_busy | self.chip_error | self.soft_reset),
+            last.eq(following == self.chip_epochs),
+            self.begins.eq((state == State.GAP) & ready & ~last & ~stopping),
+            self.chip_hold.eq(~self.begins),
+            self.event_epoch.eq(self.running & ~self.chip_busy & ~self.chip_error),
+            self.event_done.eq((state == State.END) & self.quiet.all() & (count == QUIET_CYCLES - 1)),
+            self.wasted.eq(self.event_done & stopping),
+        ]
+        with m.If(stopping):
+            m.d.sync += dirty.eq(1)
+        with m.Switch(state):
+            with m.Case(State.IDLE):
+                m.d.sync += [count.eq(RESET_CYCLES - 1), launching.eq(accepted)]
+                with m.If(accepted):
+                    m.d.sync += [self.chip_epochs.eq(self.epochs), following.eq(0), self.epochs_done.eq(0)]
+                    m.d.sync += state.eq(Mux(needs_reset, State.RESET, State.PREPARE))
+                with m.Elif(self.soft_reset):
+                    m.d.sync += state.eq(State.RESET)
+            with m.Case(State.RESET):
+                m.d.sync += [count.eq(count - 1), dirty.eq(0)]
+                with m.If(count == 0):
+                    m.d.sync += state.eq(Mux(launching, State.PREPARE, State.IDLE))
+            with m.Case(State.PREPARE):
+                m.d.sync += state.eq(State.LAUNCH)
+            with m.Case(State.LAUNCH):
+                m.d.sync += state.eq(State.GAP)
+            with m.Case(State.GAP):
+                m.d.sync += count.eq(0)
+                with m.If(stopping | (ready & last)):
+                    m.d.sync += state.eq(State.END)
+                with m.Elif(ready):
+                    m.d.sync += [state.eq(State.EPOCH), following.eq(following + 1)]
+            with m.Case(State.EPOCH):
+                m.d.sync += self.epochs_done.eq(self.epochs_done + self.event_epoch)
+                with m.If(~self.chip_busy):
+                    m.d.sync += state.eq(State.GAP)
+            with m.Case(State.END):
+                m.d.sync += count.eq(Mux(self.quiet.all(), count + 1, 0))
+                with m.If(self.event_done):
+                    m.d.sync += state.eq(State.IDLE)
+        self._readiness(m, state, following, ready, last, stopping)
+        self._commands(m, state, accepted)
+        self._failures(m, active)
+        with m.If(self.abort & in_run):
+            m.d.sync += self.aborted.eq(1)
+        for manager in range(self.managers):
+            named = self.cancel_valid & (self.cancel_manager == manager)
+            m.d.sync += self.engine_cancel[manager].eq(named & active)
+        m.d.sync += self.engine_cancel_tag.eq(self.cancel_tag)
+        return m
+
+    def _readiness(self, m: Module, state: Signal, following: Signal, ready: Signal, last: Signal, stopping: Signal) -> None:
+        """Which rings have the tags that come next; what is waited for."""
+        complete: dict[str, Any] = {}
+        for ring in RINGS:
+            counts = split(getattr(self, f"{ring}_complete"), self.managers)
+            complete[ring] = Signal(name=f"{ring}_ready")
+            m.d.sync += complete[ring].eq(Cat(count > following for count in counts).all())
+        first, early, was_early, waits = (Signal(name=name) for name in ("after_epoch", "early", "was_early", "waits"))
+        m.d.sync += [first.eq(self.running & ~self.chip_busy), was_early.eq(early & (state == State.GAP))]
+        m.d.comb += [
+            ready.eq(complete["demand"] & complete["prefetch"]),
+            early.eq(was_early | (first & complete["prefetch"])),
+            self.prefetch_hit.eq(self.begins & early),
+            waits.eq((state == State.GAP) & ~ready & ~stopping),
+            self.wait_store.eq(waits & last),
+            self.wait_prefetch.eq(waits & ~last & ~complete["prefetch"]),
+            self.wait_demand.eq(waits & ~last & complete["prefetch"]),
+        ]
+
+    def _commands(self, m: Module, state: Signal, accepted: Signal) -> None:
+        idle, refusal = state == State.IDLE, Signal(Refusal)
+        bases = [base for ring in RINGS for base in split(getattr(self, f"{ring}_base"), self.managers)]
+        sizes = [size for ring in RINGS for size in split(getattr(self, f"{ring}_size"), self.managers)]
+        within = (DESCRIPTOR_BYTES - 1).bit_length()
+        with m.If(~idle):
+            m.d.comb += refusal.eq(Refusal.BUSY)
+        with m.Elif(self.epochs > MAX_EPOCHS):
+            m.d.comb += refusal.eq(Refusal.EPOCHS)
+        with m.Elif(Cat(base[:within] for base in bases).any()):
+            m.d.comb += refusal.eq(Refusal.RING_BASE)
+        with m.Elif(Cat(size == 0 for size in sizes).any()):
+            m.d.comb += refusal.eq(Refusal.RING_SIZE)
+        m.d.comb += [
+            accepted.eq(self.start & (refusal == Refusal.NONE)),
+            self.counters_clear.eq(accepted | (self.clear & idle)),
+            self.event_refused.eq((self.start & (refusal != Refusal.NONE)) | ((self.soft_reset | self.clear) & ~idle)),
+        ]
+        with m.If(accepted | ((self.soft_reset | self.clear) & idle)):
+            m.d.sync += [getattr(self, name).eq(0) for name in ("done", "failed", "aborted", "refused", "reason")]
+            m.d.sync += [self.error_source.eq(ErrorSource.NONE), self.error_manager.eq(0)]
+        with m.If(self.event_refused):
+            m.d.sync += [self.refused.eq(1), self.reason.eq(refusal)]
+        with m.If(self.event_done):
+            m.d.sync += self.done.eq(1)
+
+    def _failures(self, m: Module, active: Signal) -> None:
+        """The first error of a run."""
+        codes: list[Value] = split(self.engine_error, self.managers)
+        m.d.comb += self.event_error.eq(active & ~self.failed & (self.engine_error.any() | self.chip_error))
+        with m.If(self.event_error):
+            m.d.sync += self.failed.eq(1)
+            m.d.sync += self.error_source.eq(Mux(self.chip_network_error[0], ErrorSource.NETWORK, ErrorSource.NODE))
+            for manager in reversed(range(self.managers)):
+                with m.If(codes[manager].any()):
+                    m.d.sync += [self.error_source.eq(ErrorSource.ENGINE), self.error_manager.eq(manager)]

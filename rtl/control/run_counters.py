@@ -1,0 +1,92 @@
+"""Performance counters of a run."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib.wiring import In, Out
+
+from podweave.spec.config import ChipConfig
+from podweave.spec.register_list import counters
+
+from ..parts.blocks import Block
+from ..parts.planes import split
+from ..prefetch.prefetch_count import UNCONSUMED_WIDTH
+
+RUN_EVENTS = ("busy", "running", "wait_prefetch", "wait_demand", "wait_store", "begins", "prefetch_hit", "wasted")
+STALLS = ("gate", "cap", "gap", "buffer", "bus")
+BEAT_CLASSES = ("descriptor", "demand", "prefetch")
+
+
+class Performance(Block):
+    """The counters of `register_list.counters`: what happens in cycle t is counted from t + 2 on.
+
+    Members
+    -------
+    ``clear``: in cycle t: all counters are 0 from t + 1 on; what happened up to t does not count.
+    ``busy``, ``running``, ``wait_*``, ``begins``, ``prefetch_hit``, ``wasted``: of the `RunControl`.
+    Of the engines, side by side, manager 0 least significant: ``read_beat``, ``read_class``, ``write_beat``, ``stall_*``: events of
+    one cycle; ``unconsumed``: words of begun prefetch descriptors with a tag greater than ``epochs_done``.
+    ``count_*``: the counters. PREFETCH_UNUSED is set by ``wasted`` in cycle t, from t + 1 on: to the sum of ``unconsumed``, modulo
+    2^32, in the last cycle with ``running`` since the last ``clear``; if there is none, in t.
+    """
+
+    kind = "performance"
+
+    def __init__(self, config: ChipConfig):
+        assert config.dma is not None
+        self.managers = config.dma.managers
+        n = self.managers
+        super().__init__(
+            {
+                "clear": In(1),
+                **dict.fromkeys(RUN_EVENTS, In(1)),
+                "read_beat": In(n),
+                "read_class": In(2 * n),
+                "write_beat": In(n),
+                **{f"stall_{stall}": In(n) for stall in STALLS},
+                "unconsumed": In(UNCONSUMED_WIDTH * n),
+                **{f"count_{name.lower()}": Out(width) for name, width, _ in counters()},
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        events: dict[str, Value] = {
+            "cycles": self.busy,
+            "run_cycles": self.running,
+            **{name: getattr(self, name) for name in ("wait_prefetch", "wait_demand", "wait_store")},
+            **{f"{name}_beats": beats for name, beats in zip(BEAT_CLASSES, self._read_beats(), strict=True)},
+            "write_beats": self.write_beat,
+            "hbm_busy": self.read_beat | self.write_beat,
+            **{f"stall_{stall}": getattr(self, f"stall_{stall}") for stall in STALLS},
+            "prefetch_hits": self.begins & self.prefetch_hit,
+            "prefetch_late": self.begins & ~self.prefetch_hit,
+        }
+        for name, happens in events.items():
+            # The sum over managers is ready one cycle before it is added.
+            step = Signal(range(len(happens) + 1), name=f"{name}_step")
+            total = getattr(self, f"count_{name}")
+            m.d.sync += [
+                step.eq(Mux(self.clear, 0, _sum(list(happens)))),
+                total.eq(Mux(self.clear, 0, total + step)),
+            ]
+        ahead, last, ran = Signal(32, name="ahead"), Signal(32, name="last_ahead"), Signal(name="ran")
+        m.d.comb += ahead.eq(_sum(split(self.unconsumed, self.managers)))
+        with m.If(self.wasted):
+            m.d.sync += self.count_prefetch_unused.eq(Mux(ran, last, ahead))
+        with m.If(self.running):
+            m.d.sync += [last.eq(ahead), ran.eq(1)]
+        with m.If(self.clear):
+            m.d.sync += [ran.eq(0), self.count_prefetch_unused.eq(0)]
+        return m
+
+    def _read_beats(self) -> list[Value]:
+        classes = split(self.read_class, self.managers)
+        return [Cat(beat & (name == code) for beat, name in zip(self.read_beat, classes, strict=True)) for code in range(3)]
+
+
+def _sum(values: list[Value]) -> Value:
+    total = values[0]
+    for value in values[1:]:
+        total = total + value
+    return total

@@ -1,0 +1,80 @@
+"""Feeder: a program store that pushes the jobs of one epoch after the other into a job queue."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal, Value
+from amaranth.lib.wiring import In, Out
+
+from podweave.spec.jobs import store_layout
+from podweave.spec.layout import Layout, bits_for_index
+
+from ..parts.blocks import Block, place, struct
+from ..parts.sram import Sram
+
+
+class Feeder(Block):
+    """``depth`` words of `store_layout`; pushes the jobs of an epoch, in order, up to one per cycle.
+
+    An epoch is the words from where the epoch before ended, up to and including one with ``last``; words without ``valid`` push
+    nothing. With ``fill`` in cycle t its first word is pushed in cycle t + 2 at the earliest.
+
+    Members
+    -------
+    ``fill``: an epoch begins (only with ``done``). ``done``: the last word of the epoch was pushed or passed over in an earlier
+    cycle. ``rewind``: the next epoch begins at word 0 (only with ``done``).
+    ``job_valid``, ``job``: a push, only in cycles with ``job_ready``.
+    ``host_write``, ``host_address``, ``host_data``: writes a word. A word that is read in the same cycle is undefined.
+    """
+
+    def __init__(self, layout: Layout, depth: int):
+        self.kind = f"{layout.name}_feeder"
+        self.variant = f"{depth}x{layout.width}"
+        self.layout, self.depth = layout, depth
+        self.word_layout = store_layout(layout)
+        super().__init__(
+            {
+                "fill": In(1),
+                "rewind": In(1),
+                "done": Out(1),
+                "job_valid": Out(1),
+                "job": Out(layout.width),
+                "job_ready": In(1),
+                "host_write": In(1),
+                "host_address": In(bits_for_index(depth)),
+                "host_data": In(self.word_layout.width),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        store = place(m, "store", Sram(self.depth, self.word_layout.width))
+        word = Signal(struct(self.word_layout))
+        running, present, taken, fetch = (Signal(name=name) for name in ("running", "present", "taken", "fetch"))
+        address = Signal(range(self.depth))
+        m.d.comb += [
+            Value.cast(word).eq(store["read_data"]),
+            self.job.eq(store["read_data"]),
+            self.job_valid.eq(present & word.valid & self.job_ready),
+            taken.eq(present & (self.job_ready | ~word.valid)),
+            # The word that may be the last of the epoch decides whether there is a next one in the cycle in which it goes.
+            fetch.eq(running & (~present | (taken & ~word.last))),
+            self.done.eq(~running),
+            store["read_enable"].eq(fetch),
+            store["read_address"].eq(address),
+            store["write_enable"].eq(self.host_write),
+            store["write_address"].eq(self.host_address),
+            store["write_data"].eq(self.host_data),
+        ]
+        m.d.sync += present.eq(fetch | (present & ~taken))
+        with m.If(fetch):
+            m.d.sync += address.eq(address + 1)
+            if self.depth & (self.depth - 1):
+                with m.If(address == self.depth - 1):
+                    m.d.sync += address.eq(0)
+        with m.If(self.fill):
+            m.d.sync += running.eq(1)
+        with m.Elif(taken & word.last):
+            m.d.sync += running.eq(0)
+        with m.If(self.rewind):
+            m.d.sync += address.eq(0)
+        return m

@@ -1,0 +1,303 @@
+"""Node: everything of one index of a chip; between nodes there are only networks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib.wiring import In, Out
+
+from podweave.spec.config import ChipConfig
+from podweave.spec.errors import BankError, NodeErrors
+from podweave.spec.jobs import load_job_layout, post_job_layout, stream_job_layout
+from podweave.spec.layout import bits_for_index
+from podweave.spec.load_port import Counter, HostSelect, host_widths
+
+from ..parts.blocks import Block, delay_line, place, register
+from ..parts.load_port import access_members
+from ..parts.planes import split
+from ..pod.pod import Pod
+from ..post.post_processor import PostProcessor
+from .feeder import Feeder
+from .node_counters import Counters
+from .p_bank import PBank
+from .read_bank import ReadBank
+
+
+class Node(Block):
+    """A pod, the three banks and the post-processor of one index, their program stores, counters and errors.
+
+    Ports of the ``planes`` planes of a network lie side by side, plane 0 least significant. A request or write has one bit of
+    ``valid`` per plane, and bank and payload once, for the plane that it names.
+
+    Members
+    -------
+    ``run``, ``fill``, ``rewind``: to pod, post-processor and feeders. ``clear``: counters to 0.
+    ``busy``: pod or post-processor are busy or a feeder is not done. ``error``: any error register is not 0.
+    ``x_valid``, ``x_bank``, ``x_address``, ``x_data``, and ``w_*``: read requests of the pod. ``p_valid``, ``p_bank``,
+    ``p_payload`` (`p_payload_parts`): writes of the pod. ``y_valid``, ``y_bank``, ``y_payload`` (`y_payload_parts`): writes of the
+    post-processor. ``bank_x_valid``, ``bank_x_address``, ``bank_x_data``, and ``bank_w_*``: requests to the X and W bank; one word
+    for all planes, one cycle later. ``bank_p_valid``, ``bank_p_payload``: writes into the P bank. ``bank_y_valid``,
+    ``bank_y_payload``: writes into the X bank.
+    ``host_*``: as on a load port of a `Chip`, for this node. ``host_read_data``: 3 cycles after a read; 0 in all other cycles.
+    """
+
+    kind = "node"
+
+    def __init__(self, config: ChipConfig):
+        self.config = config
+        memory, array = config.memory, config.array
+        planes, bank = memory.planes, bits_for_index(memory.banks)
+
+        def read_port(name: str, words: int, lanes: int) -> dict[str, Any]:
+            address = bits_for_index(words)
+            return {
+                f"{name}_valid": Out(planes),
+                f"{name}_bank": Out(bank),
+                f"{name}_address": Out(address),
+                f"{name}_data": In(planes * 8 * lanes),
+                f"bank_{name}_valid": In(planes),
+                f"bank_{name}_address": In(planes * address),
+                f"bank_{name}_data": Out(8 * lanes),
+            }
+
+        def write_port(name: str, payload: int) -> dict[str, Any]:
+            return {
+                f"{name}_valid": Out(planes),
+                f"{name}_bank": Out(bank),
+                f"{name}_payload": Out(payload),
+                f"bank_{name}_valid": In(planes),
+                f"bank_{name}_payload": In(planes * payload),
+            }
+
+        super().__init__(
+            {
+                "run": In(1),
+                "fill": In(1),
+                "rewind": In(1),
+                "clear": In(1),
+                "busy": Out(1),
+                "error": Out(1),
+                **read_port("x", memory.x_words, array.rows),
+                **read_port("w", memory.w_words, array.cols),
+                **write_port("p", sum(p_payload_parts(config))),
+                **write_port("y", sum(y_payload_parts(config))),
+                "host_valid": In(1),
+                **{name: In(width) for name, width in access_members(config).items()},
+                "host_read_data": Out(config.host_bits),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        config, program = self.config, self.config.program
+        assert program is not None
+        m = Module()
+        self._host_accesses(m)
+        pod = place(m, "pod", Pod(config))
+        post = place(m, "post_processor", PostProcessor(config))
+        x_bank, w_bank = place(m, "x_memory", ReadBank(config, "x")), place(m, "w_memory", ReadBank(config, "w"))
+        p_bank = place(m, "p_memory", PBank(config))
+        m.d.comb += [pod["run"].eq(self.run), post["run"].eq(self.run)]
+
+        done = []
+        for select, layout, depth, taker, prefix in (
+            (HostSelect.LOAD_STORE, load_job_layout(config), program.load_jobs, pod, "load_"),
+            (HostSelect.STREAM_STORE, stream_job_layout(config), program.stream_jobs, pod, "stream_"),
+            (HostSelect.POST_STORE, post_job_layout(config), program.post_jobs, post, "job_"),
+        ):
+            feeder = place(m, f"{layout.name}_feeder", Feeder(layout, depth))
+            m.d.comb += [
+                feeder["fill"].eq(self.fill),
+                feeder["rewind"].eq(self.rewind),
+                taker[f"{prefix}valid"].eq(feeder["job_valid"]),
+                taker["job" if taker is post else f"{prefix}job"].eq(feeder["job"]),
+                feeder["job_ready"].eq(taker[f"{prefix}ready"]),
+                *self._host_port(feeder, select),
+            ]
+            done.append(feeder["done"])
+        m.d.comb += self.busy.eq(pod["busy"] | post["busy"] | ~Cat(done).all())
+
+        self._reads(m, "x", pod, x_bank)
+        self._reads(m, "w", pod, w_bank)
+        self._writes(m, pod, post, x_bank, p_bank)
+        counters = self._counters(m, pod, post, x_bank, w_bank, p_bank)
+        errors = self._errors(m, pod, post, x_bank, w_bank, p_bank)
+        m.d.comb += [
+            *self._host_port(x_bank, HostSelect.X),
+            *self._host_port(w_bank, HostSelect.W),
+            *self._host_port(p_bank, HostSelect.P),
+            post["parameter_write"].eq(self._host_writes(HostSelect.PARAMETERS)),
+            post["parameter_address"].eq(self._address),
+            post["parameter_data"].eq(self._written),
+            post["table_write"].eq(self._host_writes(HostSelect.TABLE)),
+            post["table_address"].eq(self._address),
+            post["table_data"].eq(self._written),
+        ]
+        self._host_reads(m, x_bank, w_bank, p_bank, counters, errors)
+        return m
+
+    def _host_accesses(self, m: Module) -> None:
+        """An access takes effect one cycle after it is on the port, when all the beats of its word are here."""
+        word = max(width for _, width in host_widths(self.config).values())
+        self._select = register(m, self.host_select, name="host_select_held")
+        self._address = register(m, self.host_address, name="host_address_held")
+        self._beat = register(m, self.host_beat, name="host_beat_held")
+        self._reading = register(m, self.host_valid & ~self.host_write, name="host_reading", reset_less=False)
+        self._committed = register(m, self.host_valid & self.host_write & self.host_commit, name="host_committed", reset_less=False)
+        width, beats = self.config.host_bits, []
+        for i, low in enumerate(range(0, word, width)):
+            beat = Signal(min(width, word - low), name=f"host_beat_{i}", reset_less=True)
+            with m.If(self.host_valid & self.host_write & (self.host_beat == i)):
+                m.d.sync += beat.eq(self.host_data)
+            beats.append(beat)
+        self._written = Signal(word, name="host_written")
+        m.d.comb += self._written.eq(Cat(beats))
+
+    def _host_writes(self, select: HostSelect) -> Value:
+        return self._committed & (self._select == select)
+
+    def _host_port(self, block: dict[str, Any], select: HostSelect) -> list[Any]:
+        return [
+            block["host_write"].eq(self._host_writes(select)),
+            block["host_address"].eq(self._address),
+            block["host_data"].eq(self._written),
+        ]
+
+    def _reads(self, m: Module, name: str, pod: dict[str, Any], bank: dict[str, Any]) -> None:
+        """A request goes to the plane it names; its word is taken from there when it is due."""
+        planes = self.config.memory.planes
+        valid, plane = pod[f"{name}_request_valid"], pod[f"{name}_request_plane"]
+        words = split(getattr(self, f"{name}_data"), planes)
+        word = words[0]
+        if planes > 1:
+            due = delay_line(m, plane, self.config.read_latency, name=f"{name}_plane")[-1]
+            for i in range(1, planes):
+                word = Mux(due == i, words[i], word)
+        select = HostSelect[name.upper()]
+        m.d.comb += [
+            getattr(self, f"{name}_valid").eq(Cat(valid & (plane == i) for i in range(planes))),
+            getattr(self, f"{name}_bank").eq(pod[f"{name}_request_bank"]),
+            getattr(self, f"{name}_address").eq(pod[f"{name}_request_address"]),
+            pod[f"{name}_data"].eq(word),
+            bank["read_valid"].eq(getattr(self, f"bank_{name}_valid")),
+            bank["read_address"].eq(getattr(self, f"bank_{name}_address")),
+            bank["host_read"].eq(self._reading & (self._select == select)),
+            getattr(self, f"bank_{name}_data").eq(bank["data"]),
+        ]
+
+    def _writes(self, m: Module, pod: dict[str, Any], post: dict[str, Any], x_bank: dict[str, Any], p_bank: dict[str, Any]) -> None:
+        planes = self.config.memory.planes
+        arriving_p = [_parts(payload, p_payload_parts(self.config)) for payload in split(self.bank_p_payload, planes)]
+        arriving_y = [_parts(payload, y_payload_parts(self.config)) for payload in split(self.bank_y_payload, planes)]
+        m.d.comb += [
+            self.p_valid.eq(Cat(pod["p_valid"] & (pod["p_plane"] == i) for i in range(planes))),
+            self.p_bank.eq(pod["p_bank"]),
+            self.p_payload.eq(Cat(pod["p_data"], pod["p_address"], pod["p_accumulate"])),
+            self.y_valid.eq(Cat(post["y_valid"] & (post["y_plane"] == i) for i in range(planes))),
+            self.y_bank.eq(post["y_bank"]),
+            self.y_payload.eq(Cat(post["y_data"], post["y_address"], post["y_slot"])),
+            p_bank["write_valid"].eq(self.bank_p_valid),
+            p_bank["write_data"].eq(Cat(parts[0] for parts in arriving_p)),
+            p_bank["write_address"].eq(Cat(parts[1] for parts in arriving_p)),
+            p_bank["write_accumulate"].eq(Cat(parts[2] for parts in arriving_p)),
+            x_bank["write_valid"].eq(self.bank_y_valid),
+            x_bank["write_data"].eq(Cat(parts[0] for parts in arriving_y)),
+            x_bank["write_address"].eq(Cat(parts[1] for parts in arriving_y)),
+            x_bank["write_slot"].eq(Cat(parts[2] for parts in arriving_y)),
+        ]
+        host_reads_p = self._reading & (self._select == HostSelect.P)
+        m.d.comb += [
+            p_bank["read_enable"].eq(post["p_read_enable"] | host_reads_p),
+            p_bank["read_address"].eq(Mux(post["p_read_enable"], post["p_read_address"], self._address)),
+            post["p_data"].eq(p_bank["read_data"]),
+        ]
+
+    def _counters(self, m: Module, pod: Any, post: Any, x_bank: Any, w_bank: Any, p_bank: Any) -> dict[str, Any]:
+        counters = place(m, "counters", Counters())
+        events = {
+            Counter.X_WORDS: pod["x_request_valid"],
+            Counter.W_WORDS: pod["w_request_valid"],
+            Counter.P_WORDS: pod["p_valid"],
+            Counter.X_READS: x_bank["reads"],
+            Counter.X_WRITES: x_bank["writes"],
+            Counter.W_READS: w_bank["reads"],
+            Counter.P_STORES: p_bank["stores"],
+            Counter.P_ACCUMULATES: p_bank["accumulates"],
+            Counter.POST_WORDS: post["y_valid"],
+        }
+        m.d.comb += [
+            counters["clear"].eq(self.clear),
+            counters["run"].eq(self.run),
+            counters["select"].eq(self._address),
+            *(counters[counter.name.lower()].eq(event) for counter, event in events.items()),
+        ]
+        return counters
+
+    def _errors(self, m: Module, pod: Any, post: Any, x_bank: Any, w_bank: Any, p_bank: Any) -> dict[NodeErrors, Value]:
+        events = {
+            BankError.X_HAZARD: x_bank["hazard"],
+            BankError.X_CONFLICT: x_bank["conflict"],
+            BankError.W_CONFLICT: w_bank["conflict"],
+            BankError.P_CONFLICT: p_bank["conflict"],
+            BankError.P_BUSY: p_bank["busy_conflict"] & post["p_read_enable"],
+            # The host reads whenever it likes.
+            BankError.P_HAZARD: p_bank["hazard"] & post["p_read_enable"],
+        }
+        assert set(events) == set(BankError)
+        banks = Signal(len(BankError), name="bank_errors")
+        m.d.sync += banks.eq(banks | Cat(events[error] for error in BankError))
+        m.d.comb += self.error.eq(pod["errors"].any() | post["errors"].any() | banks.any())
+        return {
+            NodeErrors.POD: pod["errors"],
+            NodeErrors.POD_TIME: pod["error_time"],
+            NodeErrors.POST: post["errors"],
+            NodeErrors.POST_TIME: post["error_time"],
+            NodeErrors.BANK: banks,
+        }
+
+    def _host_reads(self, m: Module, x_bank: Any, w_bank: Any, p_bank: Any, counters: Any, errors: dict[NodeErrors, Value]) -> None:
+        """What stands in a register goes into another one for a cycle, so that all reads take as long as those of a bank."""
+        readable = (HostSelect.X, HostSelect.W, HostSelect.P, HostSelect.COUNTERS, HostSelect.ERRORS)
+        widths = {select: host_widths(self.config)[select][1] for select in readable}
+        error = Signal(widths[HostSelect.ERRORS], name="error_word")
+        with m.Switch(self._address):
+            for which, value in errors.items():
+                with m.Case(which):
+                    m.d.comb += error.eq(value)
+        reads = register(m, self._reading, name="host_reads", reset_less=False)
+        select = register(m, self._select, name="host_selected")
+        number = register(m, self._beat, name="host_beat_number")
+        sources = {
+            HostSelect.X: x_bank["data"],
+            HostSelect.W: w_bank["data"],
+            HostSelect.P: p_bank["read_data"],
+            HostSelect.COUNTERS: register(m, counters["value"], name="counter_word"),
+            HostSelect.ERRORS: register(m, error, name="error_word_held"),
+        }
+        width = self.config.host_bits
+        beat = Signal(width, name="host_beat_read")
+        with m.Switch(Cat(number, select)):
+            for source, value in sources.items():
+                for i, low in enumerate(range(0, widths[source], width)):
+                    with m.Case(source << len(number) | i):
+                        m.d.comb += beat.eq(value[low : min(low + width, widths[source])])
+        m.d.comb += self.host_read_data.eq(register(m, Mux(reads, beat, 0), name="host_read_word", reset_less=False))
+
+
+def p_payload_parts(config: ChipConfig) -> tuple[int, int, int]:
+    """Bits of partial sums, address, and accumulate (1) or store (0) in a word of the P network, from the least significant."""
+    return config.array.psum_width * config.array.cols, bits_for_index(config.memory.p_words), 1
+
+
+def y_payload_parts(config: ChipConfig) -> tuple[int, int, int]:
+    """Bits of outputs, address and slot in a word of the Y network, from the least significant."""
+    slots = config.array.rows // config.post_lanes
+    return 8 * config.post_lanes, bits_for_index(config.memory.x_words), bits_for_index(slots)
+
+
+def _parts(word: Value, widths: tuple[int, ...]) -> list[Value]:
+    found, at = [], 0
+    for width in widths:
+        found.append(word[at : at + width])
+        at += width
+    return found

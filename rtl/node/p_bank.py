@@ -1,0 +1,113 @@
+"""Bank of partial sums: a memory that stores or adds what is written into it."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib.wiring import In, Out
+
+from podweave.spec.config import ChipConfig
+from podweave.spec.layout import bits_for_index
+
+from ..parts.blocks import Block, place, register
+from ..parts.planes import lowest, several, split
+from ..parts.sram import Sram
+
+
+class PBank(Block):
+    """One bank of rows of ``cols`` partial sums: one word stored or accumulated per cycle, and one read.
+
+    Ports of the k = ``planes`` planes of the network lie side by side, plane 0 least significant; the lowest valid plane is served.
+    A word that arrives in cycle t is written into the SRAM in cycle t + 1; the same row may arrive again in cycle t + 1.
+
+    Members
+    -------
+    ``write_valid``, ``write_accumulate``, ``write_address``, ``write_data``: words to store, or to add to what their row holds,
+    modulo ``2**psum_width`` per lane.
+    ``read_enable``, ``read_address``: a read, of the post-processor or the host. ``read_data``: the row one cycle later, without a
+    word that arrived in the cycle of the read. Undefined in all other cycles, and after a ``busy_conflict`` or ``hazard``.
+    ``host_write``, ``host_address``, ``host_data``: stores a row, as if it came from a plane; gives way to the network in the same
+    cycle. It may be read two cycles later.
+    ``stores``, ``accumulates``: in this cycle the network stores (adds) a word.
+    ``conflict``: in this cycle two planes write.
+    ``busy_conflict``: in this cycle there is a read and a word to be added, which needs the read port.
+    ``hazard``: in this cycle the row that is read is written into the SRAM: it arrived in the cycle before.
+    """
+
+    kind = "p_bank"
+
+    def __init__(self, config: ChipConfig):
+        self.lanes, self.width = config.array.cols, config.array.psum_width
+        self.depth, self.planes = config.memory.p_words, config.memory.planes
+        self.variant = f"{self.depth}x{self.lanes}x{self.width}_planes{self.planes}"
+        self.address_width = bits_for_index(self.depth)
+        word = self.lanes * self.width
+        super().__init__(
+            {
+                "write_valid": In(self.planes),
+                "write_accumulate": In(self.planes),
+                "write_address": In(self.planes * self.address_width),
+                "write_data": In(self.planes * word),
+                "read_enable": In(1),
+                "read_address": In(self.address_width),
+                "read_data": Out(word),
+                "host_write": In(1),
+                "host_address": In(self.address_width),
+                "host_data": In(word),
+                "stores": Out(1),
+                "accumulates": Out(1),
+                "conflict": Out(1),
+                "busy_conflict": Out(1),
+                "hazard": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        word = self.lanes * self.width
+        memory = place(m, "memory", Sram(self.depth, word))
+
+        network, arrives, adds = (Signal(name=name) for name in ("network", "arrives", "adds"))
+        address = Signal(self.address_width, name="arriving_address")
+        data = Signal(word, name="arriving_data")
+        m.d.comb += [
+            network.eq(self.write_valid.any()),
+            arrives.eq(network | self.host_write),
+            adds.eq(network & lowest(self.write_valid, split(self.write_accumulate, self.planes))),
+            address.eq(Mux(network, lowest(self.write_valid, split(self.write_address, self.planes)), self.host_address)),
+            data.eq(Mux(network, lowest(self.write_valid, split(self.write_data, self.planes)), self.host_data)),
+            self.stores.eq(network & ~adds),
+            self.accumulates.eq(adds),
+            self.conflict.eq(several(self.write_valid)),
+            memory["read_enable"].eq(adds | self.read_enable),
+            memory["read_address"].eq(Mux(adds, address, self.read_address)),
+            self.read_data.eq(memory["read_data"]),
+        ]
+
+        writes = register(m, arrives, name="writes", reset_less=False)
+        held_adds, forward = Signal(reset_less=True), Signal(reset_less=True)
+        held_address = Signal(self.address_width, reset_less=True)
+        held_data, forwarded = Signal(word, reset_less=True), Signal(word, reset_less=True)
+        total = Signal(word)
+        again = Signal()
+        m.d.comb += again.eq(writes & adds & (held_address == address))
+        with m.If(arrives):
+            m.d.sync += [held_adds.eq(adds), held_address.eq(address), held_data.eq(data), forward.eq(again)]
+        # The row written in this cycle is read too early from the memory by a word that arrives now.
+        with m.If(again):
+            m.d.sync += forwarded.eq(total)
+        old = Signal(word)
+        sums = []
+        m.d.comb += old.eq(Mux(held_adds, Mux(forward, forwarded, memory["read_data"]), 0))
+        for lane in range(self.lanes):
+            lane_total = Signal(self.width, name=f"total_{lane}")
+            m.d.comb += lane_total.eq(held_data.word_select(lane, self.width) + old.word_select(lane, self.width))
+            sums.append(lane_total)
+        m.d.comb += [
+            total.eq(Cat(*sums)),
+            memory["write_enable"].eq(writes),
+            memory["write_address"].eq(held_address),
+            memory["write_data"].eq(total),
+            self.busy_conflict.eq(self.read_enable & adds),
+            self.hazard.eq(self.read_enable & writes & (held_address == self.read_address)),
+        ]
+        return m

@@ -1,0 +1,26 @@
+"""TODO rtl/parts/planes.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from amaranth.hdl import Mux, Value
+
+
+def lowest(valid: Value, words: Sequence[Value]) -> Value:
+    """The word of the lowest valid plane; with none valid, that of the highest."""
+    chosen = words[-1]
+    for plane in reversed(range(len(words) - 1)):
+        chosen = Mux(valid[plane], words[plane], chosen)
+    return chosen
+
+
+def several(valid: Value) -> Value:
+    """Whether more than one plane is valid."""
+    return (valid & (valid - 1)[: len(valid)]).any()
+
+
+def split(words: Value, planes: int) -> list[Value]:
+    """The words of all planes."""
+    width = len(words) // planes
+    return [words[i * width : (i + 1) * width] for i in range(planes)]

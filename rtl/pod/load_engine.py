@@ -1,0 +1,90 @@
+"""Load engine: fetches the rows of a weight tile at the time its job says."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal, signed
+from amaranth.lib.wiring import In, Out
+
+from podweave.spec.config import ChipConfig
+from podweave.spec.jobs import load_job_layout
+
+from ..parts.job_engine import JobEngine
+
+
+class LoadEngine(JobEngine):
+    """Issues one W request per cycle, for ``rows`` cycles from the start time of a job.
+
+    Members beside those of `JobEngine`
+    -----------------------------------
+    ``request_first``: this cycle is that of weight row 0, requested or not.
+    ``swapping``: a stream job that swaps begins in the next cycle. ``weights_ready``: the weights it would swap in are complete
+    by then.
+    ``out_of_range``, ``overwrites``: errors, in the cycle they happen.
+    """
+
+    kind = "load_engine"
+
+    def __init__(self, config: ChipConfig):
+        super().__init__(
+            config,
+            load_job_layout(config),
+            "w",
+            {
+                "swapping": In(1),
+                "request_first": Out(1),
+                "weights_ready": Out(1),
+                "out_of_range": Out(1),
+                "overwrites": Out(1),
+            },
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        config, head = self.config, self.head
+        m = Module()
+
+        remaining = Signal(range(config.array.rows + 1))
+        # One guard bit for the sign and one for overflow: a single step from an address in range stays representable.
+        address = Signal(signed(len(head.w_base) + 2), reset_less=True)
+        step = Signal(head.w_step.shape(), reset_less=True)
+        bank = Signal.like(head.w_bank, reset_less=True)
+        plane = Signal.like(head.w_plane, reset_less=True)
+        active, last, in_range = (Signal(name=n) for n in ("active", "last", "in_range"))
+        m.d.comb += [
+            active.eq(remaining != 0),
+            last.eq(remaining == 1),
+            in_range.eq((address >= 0) & (address < config.memory.w_words)),
+            self.request_valid.eq(active & in_range),
+            self.request_address.eq(address),
+            self.request_bank.eq(bank),
+            self.request_plane.eq(plane),
+            self.out_of_range.eq(active & ~in_range),
+            self.busy.eq(active),
+        ]
+
+        # `fresh`: the shadow weights are complete and not yet swapped in.
+        fresh = Signal()
+        m.d.comb += self.weights_ready.eq(fresh | last)
+        m.d.sync += fresh.eq(self.weights_ready & ~self.swapping)
+
+        legal = (
+            (head.rows != 0)
+            & (head.rows <= config.array.rows)
+            & (head.w_bank < config.memory.banks)
+            & (head.w_plane < config.memory.planes)
+        )
+        begin = self.start(m, free=~active | last, legal=legal)
+        m.d.comb += self.overwrites.eq(begin & self.weights_ready & ~self.swapping)
+        m.d.sync += self.request_first.eq(begin)
+        with m.If(begin):
+            m.d.sync += [
+                remaining.eq(head.rows),
+                address.eq(head.w_base),
+                step.eq(head.w_step),
+                bank.eq(head.w_bank),
+                plane.eq(head.w_plane),
+            ]
+        with m.Elif(active):
+            m.d.sync += remaining.eq(remaining - 1)
+            with m.If(~last):
+                m.d.sync += address.eq(address + step)
+        return m

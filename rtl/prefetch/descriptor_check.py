@@ -1,0 +1,219 @@
+"""Descriptor check: refuses a descriptor whole, before anything of it reaches the bus or the chip."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, ResetInserter, Signal, Value, signed
+from amaranth.lib.wiring import In, Out
+
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import STORABLE, TAG_WIDTH, DescriptorKind, DmaError
+
+from ..parts.blocks import Block, struct
+from .engine_words import CODE_WIDTH, WORDS_WIDTH, dma_of, fetched_layout, held_layout, run_bytes_width, targets
+
+CHECK_CYCLES = 12
+_WORD_BITS = 24
+"""Bits of a word address in a descriptor; words are fewer by far."""
+
+
+class DescriptorCheck(Block):
+    """Computes the first and last byte in memory and word on the chip that a descriptor touches, with one multiplier.
+
+    Every product is itself the distance between two runs or words that the descriptor visits, so one that is too large to be kept
+    proves that the descriptor leaves the memory or the node. The smallest `DmaError` code that applies is reported. The order of
+    tags is that of the ring since ``clear``, in which descriptors with DESCRIPTOR_RESPONSE, UNKNOWN_KIND and TAG_ORDER do not
+    count.
+
+    A descriptor at the head in cycle t (the first in which it is there, or t - 1 that of the ``pop`` before) is popped and pushed
+    in cycle t + `CHECK_CYCLES` - 1; ``memory_bytes`` is sampled in the cycle before that.
+
+    Members
+    -------
+    ``head_valid``, ``head`` (`fetched_layout`), ``pop``: descriptors in the order of their arrival. ``push`` (a bit per ring),
+    ``push_word`` (`held_layout`): the descriptor, checked. One that could not be read has the tag of the one before in its ring.
+    ``memory_bytes``: first byte beyond the memory. ``previous_tag``: for each ring, the tag of the one before, 0 if there was none.
+    """
+
+    kind = "descriptor_check"
+
+    def __init__(self, config: ChipConfig):
+        self.config = config
+        super().__init__(
+            {
+                "clear": In(1),
+                "head_valid": In(1),
+                "head": In(fetched_layout(config).width),
+                "pop": Out(1),
+                "push": Out(2),
+                "push_word": Out(held_layout(config).width),
+                "memory_bytes": In(dma_of(config).address_width + 1),
+                "previous_tag": Out(2 * TAG_WIDTH),
+            }
+        )
+
+    def elaborate(self, platform: object) -> object:
+        config = self.config
+        m = Module()
+        word = Signal(struct(fetched_layout(config)))
+        cycle = Signal(range(CHECK_CYCLES))
+        finished = Signal()
+        m.d.comb += [
+            Value.cast(word).eq(self.head),
+            finished.eq(cycle == CHECK_CYCLES - 1),
+            self.pop.eq(finished),
+        ]
+        with m.If(self.head_valid):
+            m.d.sync += cycle.eq(Mux(finished, 0, cycle + 1))
+
+        found = targets(config)
+        self._stride, self._words = Signal(range(max(t.stride for t in found.values()) + 1)), Signal(_WORD_BITS + 1)
+        with m.Switch(word.select):
+            for select, target in found.items():
+                with m.Case(select):
+                    m.d.comb += [self._stride.eq(target.stride), self._words.eq(target.words)]
+        self._multiply(m, word, cycle)
+        beyond, outside = self._extremes(m, word, cycle)
+        code = self._code(m, word, cycle, beyond, outside)
+
+        result = Signal(struct(held_layout(config)))
+        failed_tag = Signal(TAG_WIDTH)
+        with m.Switch(word.ring):
+            for ring in range(2):
+                with m.Case(ring):
+                    m.d.comb += failed_tag.eq(self.previous_tag.word_select(ring, TAG_WIDTH))
+        for field in held_layout(config).fields:
+            if field.name not in ("error", "tag", "words", "run_bytes"):
+                m.d.comb += result[field.name].eq(word[field.name])
+        m.d.comb += [
+            result.error.eq(code),
+            result.tag.eq(Mux(word.failed, failed_tag, word.tag)),
+            result.words.eq(self._total),
+            result.run_bytes.eq(self._run_bytes),
+            self.push_word.eq(result),
+            self.push.eq(Mux(finished, Mux(word.ring, 2, 1), 0)),
+        ]
+        return ResetInserter(self.clear)(m)
+
+    def _multiply(self, m: Module, word, cycle: Signal) -> None:
+        """Operands of cycle k give ``product`` in cycle k + 2; what is kept of it is there in cycle k + 3."""
+        address = dma_of(self.config).address_width
+        count = Signal(24, reset_less=True)
+        factor = Signal(signed(address + 2), reset_less=True)
+        self._product = product = Signal(signed(24 + address + 2), reset_less=True)
+        self._memory1 = Signal(signed(address + 1), reset_less=True)
+        self._chip0, self._chip1 = (Signal(signed(_WORD_BITS + 1), name=f"chip_{i}", reset_less=True) for i in range(2))
+        runs = Signal(WORDS_WIDTH, reset_less=True)
+        self._total = Signal(WORDS_WIDTH, reset_less=True)
+        self._run_bytes = Signal(run_bytes_width(self.config), reset_less=True)
+        m.d.sync += product.eq(count * factor)
+        operands = (
+            (word.n1 - 1, word.stride1),
+            (word.n0 - 1, word.step0),
+            (word.n1, word.n2),
+            (word.n2 - 1, self._memory1 + word.stride2),
+            (word.n1 - 1, self._chip0 + word.step1),
+            (word.n0, runs),
+            (word.n0, self._stride),
+            (word.n2 - 1, self._chip1 + self._chip0 + word.step2),
+        )
+        limit = 1 << (WORDS_WIDTH - 1)
+        results = {
+            2: [self._memory1.eq(product)],
+            3: [self._chip0.eq(product)],
+            4: [runs.eq(Mux(product >= 2 * limit, 2 * limit - 1, product))],
+            6: [self._chip1.eq(product)],
+            7: [self._total.eq(Mux(product >= limit, limit, product))],
+            8: [self._run_bytes.eq(product)],
+        }
+        with m.Switch(cycle):
+            for k in range(CHECK_CYCLES):
+                with m.Case(k):
+                    if k < len(operands):
+                        m.d.sync += [count.eq(operands[k][0]), factor.eq(operands[k][1])]
+                    m.d.sync += results.get(k, [])
+
+    def _extremes(self, m: Module, word, cycle: Signal) -> tuple[Signal, Signal]:
+        """Whether the descriptor leaves the memory, and the node; valid from cycle 10 on."""
+        address, product = dma_of(self.config).address_width, self._product
+        low, high = (Signal(signed(address + 4), name=f"memory_{name}", reset_less=True) for name in ("low", "high"))
+        chip_low, chip_high = (Signal(signed(_WORD_BITS + 4), name=f"chip_{name}", reset_less=True) for name in ("low", "high"))
+        beyond, outside = (Signal(name=name, reset_less=True) for name in ("beyond", "outside"))
+        fits_memory, fits_node = Signal(), Signal()
+        m.d.comb += [
+            fits_memory.eq(product == product[: address + 1].as_signed()),
+            fits_node.eq(product == product[: _WORD_BITS + 1].as_signed()),
+        ]
+
+        def spread(bottom: Signal, top: Signal, base: Value, distance: Value) -> list:
+            return [
+                bottom.eq(base + Mux(distance < 0, distance, 0)),
+                top.eq((base if base is not bottom else top) + _positive(distance)),
+            ]
+
+        memory2, chip2 = product[: address + 1].as_signed(), product[: _WORD_BITS + 1].as_signed()
+        steps = {
+            0: [beyond.eq(word.address[address:].any()), outside.eq(0)],
+            2: [beyond.eq(beyond | ~fits_memory)],
+            3: [outside.eq(outside | ~fits_node), *spread(low, high, word.address[:address], self._memory1)],
+            4: [*spread(chip_low, chip_high, word.base, self._chip0)],
+            5: [beyond.eq(beyond | ~fits_memory), *spread(low, high, low, memory2)],
+            6: [outside.eq(outside | ~fits_node)],
+            7: [*spread(chip_low, chip_high, chip_low, self._chip1)],
+            8: [beyond.eq(beyond | product[address + 1 :].any()), high.eq(high + product[: address + 1])],
+            9: [outside.eq(outside | ~fits_node), *spread(chip_low, chip_high, chip_low, chip2)],
+        }
+        with m.Switch(cycle):
+            for k, statements in steps.items():
+                with m.Case(k):
+                    m.d.sync += statements
+        leaves_memory, leaves_node = Signal(), Signal()
+        m.d.comb += [
+            leaves_memory.eq(beyond | (low < 0) | (high > self.memory_bytes)),
+            leaves_node.eq(outside | (chip_low < 0) | (chip_high >= self._words)),
+        ]
+        return leaves_memory, leaves_node
+
+    def _code(self, m: Module, word, cycle: Signal, beyond: Signal, outside: Signal) -> Signal:
+        """The error that is reported, valid in the last cycle."""
+        code = Signal(CODE_WIDTH, reset_less=True)
+        seen, ended, order = Signal(2), Signal(2), Signal()
+        for ring in range(2):
+            tag = Signal(TAG_WIDTH, name=f"previous_tag_{ring}")
+            m.d.comb += self.previous_tag.word_select(ring, TAG_WIDTH).eq(tag)
+            with m.If(word.ring == ring):
+                m.d.comb += order.eq(seen[ring] & ((word.tag < tag) | ((word.tag == tag) & ended[ring])))
+                ignored = (code == DmaError.DESCRIPTOR_RESPONSE) | (code == DmaError.UNKNOWN_KIND) | (code == DmaError.TAG_ORDER)
+                with m.If((cycle == CHECK_CYCLES - 1) & ~ignored):
+                    m.d.sync += [seen[ring].eq(1), ended[ring].eq(word.last), tag.eq(word.tag)]
+        moves, stores = Signal(), Signal()
+        m.d.comb += [
+            moves.eq(word.kind != DescriptorKind.NOP),
+            stores.eq(word.kind == DescriptorKind.STORE),
+        ]
+        storable = Signal()
+        with m.Switch(word.select), m.Case(*STORABLE):
+            m.d.comb += storable.eq(1)
+        # A select that is no target has no words, so nothing of it fits.
+        bad_target = (
+            outside | (stores & (~storable | word.broadcast)) | (~word.broadcast & (word.unit >= self.config.nodes_per_manager))
+        )
+        with m.If(cycle == CHECK_CYCLES - 2):
+            with m.If(word.failed):
+                m.d.sync += code.eq(DmaError.DESCRIPTOR_RESPONSE)
+            with m.Elif(word.reserved | (word.kind > max(DescriptorKind))):
+                m.d.sync += code.eq(DmaError.UNKNOWN_KIND)
+            with m.Elif(moves & ((word.n0 == 0) | (word.n1 == 0) | (word.n2 == 0))):
+                m.d.sync += code.eq(DmaError.ZERO_LENGTH)
+            with m.Elif(moves & beyond):
+                m.d.sync += code.eq(DmaError.BEYOND_MEMORY)
+            with m.Elif(moves & bad_target):
+                m.d.sync += code.eq(DmaError.BAD_TARGET)
+            with m.Elif(order):
+                m.d.sync += code.eq(DmaError.TAG_ORDER)
+            with m.Else():
+                m.d.sync += code.eq(DmaError.NONE)
+        return code
+
+
+def _positive(value: Value) -> Value:
+    return Mux(value > 0, value, 0)

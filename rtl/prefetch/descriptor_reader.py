@@ -1,0 +1,187 @@
+"""Descriptor reader: fetches the two rings of a prefetch engine ahead, checks what comes, and holds it in order."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Cat, Module, Mux, ResetInserter, Signal, Value
+from amaranth.lib.wiring import In, Out
+
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, TAG_WIDTH, DmaError, descriptor_layout
+
+from ..parts.blocks import Block, place, struct
+from ..parts.planes import split
+from ..parts.word_queue import WordQueue
+from .descriptor_check import DescriptorCheck
+from .engine_words import CODE_WIDTH, dma_of, fetched_layout, held_layout
+
+DEMAND, PREFETCH = 0, 1
+
+
+class DescriptorReader(Block):
+    """Holds up to ``descriptors`` of each ring, from the decision to fetch one until it is popped.
+
+    What is of both rings lies side by side, demand least significant. Descriptor i of a ring is fetched when i < tail and there is
+    room; the demand ring goes first. One decided on in cycle t is requested from cycle t + 1 on, and the next one decided on in the
+    cycle after that of its ``granted`` at the earliest. Its last beat in cycle x (``beat_valid``) brings it before the
+    `DescriptorCheck` in cycle x + 3 if that is free; what is pushed there in cycle p is at the head of its ring in cycle p + 2.
+
+    A ring that is misaligned, or a descriptor of it that would lie beyond the memory, ends the fetching of the ring: ``broken``
+    rises when all descriptors before are popped.
+
+    Members
+    -------
+    ``clear``: forget everything; the rings begin at index 0 at the bases of this cycle. ``enable``: fetching may begin.
+    ``base``, ``size``, ``tail``: of the rings, as in a `PrefetchEngine`. ``memory_bytes``: first byte beyond the memory.
+    ``request_valid``, ``request_ring``, ``request_address``: a burst of 64 bytes that is wanted; ``granted``: it is issued.
+    ``beat_valid``, ``beat_data``, ``beat_failed``, ``beat_last``, ``beat_ring``, ``beat_address``: beats of these bursts; ring and
+    address are those of the burst.
+    ``head_valid``, ``head`` (`held_layout`), ``pop``: of each ring. ``broken``, ``broken_code``, ``broken_address``,
+    ``previous_tag``: why and where a ring ended, and the tag of the last descriptor before.
+    ``waiting``: descriptors may be fetched or are on their way to a head; else nothing happens here before an input changes.
+    ``held``: for each ring, it has descriptors that are not popped.
+    """
+
+    kind = "descriptor_reader"
+
+    def __init__(self, config: ChipConfig):
+        self.config = config
+        dma = dma_of(config)
+        self.address = dma.address_width
+        super().__init__(
+            {
+                "clear": In(1),
+                "enable": In(1),
+                "base": In(2 * self.address),
+                "size": In(2 * 32),
+                "tail": In(2 * 32),
+                "memory_bytes": In(self.address + 1),
+                "request_valid": Out(1),
+                "request_ring": Out(1),
+                "request_address": Out(self.address),
+                "granted": In(1),
+                "beat_valid": In(1),
+                "beat_data": In(dma.data_width),
+                "beat_failed": In(1),
+                "beat_last": In(1),
+                "beat_ring": In(1),
+                "beat_address": In(self.address),
+                "head_valid": Out(2),
+                "head": Out(2 * held_layout(config).width),
+                "pop": In(2),
+                "broken": Out(2),
+                "broken_code": Out(2 * CODE_WIDTH),
+                "broken_address": Out(2 * self.address),
+                "previous_tag": Out(2 * TAG_WIDTH),
+                "waiting": Out(1),
+                "held": Out(2),
+            }
+        )
+
+    def elaborate(self, platform: object) -> object:
+        config, depth = self.config, dma_of(self.config).descriptors
+        m = Module()
+        check = place(m, "check", DescriptorCheck(config))
+        arrived = place(m, "arrived", WordQueue(2 * depth, fetched_layout(config).width))
+        rings = [place(m, name, WordQueue(depth, held_layout(config).width)) for name in ("demand", "prefetch")]
+        chosen, fetched = self._fetch(m, depth)
+        self._assemble(m, arrived)
+        unchecked = Signal(range(2 * depth + 1))
+        m.d.sync += unchecked.eq(unchecked + fetched - check["pop"])
+        m.d.comb += [
+            *(queue["clear"].eq(self.clear) for queue in (arrived, check, *rings)),
+            check["head_valid"].eq(arrived["head_valid"]),
+            check["head"].eq(arrived["head"]),
+            arrived["pop"].eq(check["pop"]),
+            check["memory_bytes"].eq(self.memory_bytes),
+            self.previous_tag.eq(check["previous_tag"]),
+            self.head_valid.eq(Cat(ring["head_valid"] for ring in rings)),
+            self.head.eq(Cat(ring["head"] for ring in rings)),
+            self.waiting.eq(chosen | self.request_valid | (unchecked != 0)),
+        ]
+        for i, ring in enumerate(rings):
+            m.d.comb += [
+                ring["push"].eq(check["push"][i]),
+                ring["push_word"].eq(check["push_word"]),
+                ring["pop"].eq(self.pop[i]),
+            ]
+        return ResetInserter(self.clear)(m)
+
+    def _fetch(self, m: Module, depth: int) -> tuple[Value, Value]:
+        """Decides what to fetch next; returns whether it looks at a ring in this cycle, and whether it fetches."""
+        wants, ends, addresses = [], [], []
+        chosen, fetches = Signal(2), Signal(2)
+        for ring, name in enumerate(("demand", "prefetch")):
+            base, size, tail = (split(port, 2)[ring] for port in (self.base, self.size, self.tail))
+            address = Signal(self.address, name=f"{name}_address", reset_less=True)
+            index, position = (Signal(32, name=f"{name}_{what}") for what in ("index", "position"))
+            held = Signal(range(depth + 1), name=f"{name}_held")
+            ended = Signal(name=f"{name}_ended")
+            code = Signal(CODE_WIDTH, name=f"{name}_code", reset_less=True)
+            want, misaligned, beyond, wraps = (Signal(name=f"{name}_{w}") for w in ("want", "misaligned", "beyond", "wraps"))
+            m.d.comb += [
+                want.eq(self.enable & ~ended & (index != tail) & (held != depth)),
+                misaligned.eq(address[: (DESCRIPTOR_BYTES - 1).bit_length()].any()),
+                beyond.eq(address + DESCRIPTOR_BYTES > self.memory_bytes),
+                wraps.eq(position + 1 == size),
+                self.held[ring].eq(held != 0),
+                self.broken[ring].eq(ended & (held == 0)),
+                self.broken_code.word_select(ring, CODE_WIDTH).eq(code),
+                self.broken_address.word_select(ring, self.address).eq(address),
+            ]
+            m.d.sync += held.eq(held + fetches[ring] - (self.pop[ring] & (held != 0)))
+            with m.If(self.clear):
+                m.d.sync += address.eq(base)
+            with m.Elif(fetches[ring]):
+                m.d.sync += [
+                    index.eq(index + 1),
+                    position.eq(Mux(wraps, 0, position + 1)),
+                    address.eq(Mux(wraps, base, address + DESCRIPTOR_BYTES)),
+                ]
+            with m.Elif(chosen[ring]):
+                m.d.sync += [ended.eq(1), code.eq(Mux(misaligned, DmaError.MISALIGNED, DmaError.BEYOND_MEMORY))]
+            wants.append(want)
+            ends.append(misaligned | beyond)
+            addresses.append(address)
+        m.d.comb += [
+            chosen[DEMAND].eq(~self.request_valid & wants[DEMAND]),
+            chosen[PREFETCH].eq(~self.request_valid & wants[PREFETCH] & ~wants[DEMAND]),
+            *(fetches[ring].eq(chosen[ring] & ~ends[ring]) for ring in range(2)),
+        ]
+        with m.If(fetches.any()):
+            m.d.sync += self.request_valid.eq(1)
+        with m.Elif(self.granted):
+            m.d.sync += self.request_valid.eq(0)
+        ring, address = Signal(reset_less=True), Signal(self.address, reset_less=True)
+        with m.If(~self.request_valid):
+            m.d.sync += [ring.eq(chosen[PREFETCH]), address.eq(Array(addresses)[chosen[PREFETCH]])]
+        m.d.comb += [self.request_ring.eq(ring), self.request_address.eq(address)]
+        return chosen.any(), fetches.any()
+
+    def _assemble(self, m: Module, arrived: dict[str, Value]) -> None:
+        """Beats into a descriptor: pushed in the cycle after its last beat."""
+        layout, beat = descriptor_layout(), dma_of(self.config).data_width
+        whole = Signal(layout.width, name="descriptor", reset_less=True)
+        failed, ring = Signal(), Signal(reset_less=True)
+        address = Signal(self.address, name="descriptor_address", reset_less=True)
+        complete, more = Signal(name="descriptor_complete"), Signal()
+        with m.If(self.beat_valid):
+            m.d.sync += [
+                whole.eq(Cat(whole, self.beat_data)[beat:]),
+                failed.eq((failed & more) | self.beat_failed),
+                more.eq(~self.beat_last),
+                ring.eq(self.beat_ring),
+                address.eq(self.beat_address),
+            ]
+        m.d.sync += complete.eq(self.beat_valid & self.beat_last)
+        source, word = Signal(struct(layout), name="source"), Signal(struct(fetched_layout(self.config)), name="fetched")
+        reserved = [source[field.name].any() for field in layout.fields if field.name.startswith("reserved")]
+        m.d.comb += [
+            Value.cast(source).eq(whole),
+            *(word[field.name].eq(source[field.name]) for field in layout.fields if not field.name.startswith("reserved")),
+            word.reserved.eq(Cat(reserved).any()),
+            word.failed.eq(failed),
+            word.ring.eq(ring),
+            word.where.eq(address),
+            arrived["push_word"].eq(word),
+            arrived["push"].eq(complete),
+        ]

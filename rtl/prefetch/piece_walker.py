@@ -1,0 +1,147 @@
+"""Piece walker: walks over the words of a descriptor on the chip, piece by piece, and over the beats that they lie in."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, ResetInserter, Signal, Value
+from amaranth.lib import data
+from amaranth.lib.wiring import In, Out
+
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import bits
+from podweave.spec.descriptors import DescriptorKind
+from podweave.spec.load_port import host_address_width, host_beat_width
+
+from ..parts.blocks import Block, struct
+from .engine_words import beat_bits, item_layout, targets
+
+
+class PieceWalker(Block):
+    """Makes up to one step per cycle; an item that is loaded in cycle t makes its first one in cycle t + 1 at the earliest.
+
+    An item is loaded in the first cycle in which it is at the head and there is none here or the one here makes its last step.
+    Piece j of a run covers bytes offset + j * piece_bytes and following of the beats of the run. A step is made in the first
+    cycle in which it may be.
+
+    LOAD: a step pops a beat if its piece ends in another beat than the piece before, and delivers the piece. If the first piece of
+    a run reaches into the second beat, a step before pops the first one and delivers nothing. Popping needs ``available``.
+    STORE: a step reads a piece, and pushes a beat if the piece reaches the end of the beat or is the last one of its run. If
+    that last piece reaches into one more beat, a step after it reads nothing and pushes that. Pushing needs ``credit``.
+    NOP: one step, that does neither.
+
+    Members
+    -------
+    ``clear``; ``stopped``: no step is made and nothing loaded. ``item_valid``, ``item`` (`item_layout`), ``item_pop``: the next
+    item. ``available``, ``credit``. Of the step of this cycle: ``step``: there is one; ``pops``, ``delivers``, ``reads``,
+    ``pushes``: what it does; ``first``, ``last``: it is the first (last) of its item; ``offset``: byte in the beat where the
+    piece begins; ``straddles``: it ends in the next beat; ``commit``: it is the last piece of its word; ``select``,
+    ``broadcast``, ``unit``, ``address``, ``beat``: as on the load port; ``ring``, ``counts``: of the item.
+    ``piece_bits``: logarithm of the bytes of a piece, of the last item loaded, from the cycle after that on. ``active``: there is
+    an item.
+    """
+
+    kind = "piece_walker"
+
+    def __init__(self, config: ChipConfig):
+        self.config = config
+        item = {field.name: field.width for field in item_layout(config).fields}
+        flags = ("step", "pops", "delivers", "reads", "pushes", "first", "last", "straddles", "commit")
+        super().__init__(
+            {
+                "clear": In(1),
+                "stopped": In(1),
+                "item_valid": In(1),
+                "item": In(item_layout(config).width),
+                "item_pop": Out(1),
+                "available": In(1),
+                "credit": In(1),
+                **{name: Out(1) for name in flags},
+                "offset": Out(beat_bits(config)),
+                **{name: Out(item[name]) for name in ("select", "broadcast", "unit", "ring", "counts")},
+                "address": Out(host_address_width(config)),
+                "beat": Out(host_beat_width(config)),
+                "piece_bits": Out(bits(beat_bits(config) + 1)),
+                "active": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> object:
+        m = Module()
+        byte = beat_bits(self.config)
+        incoming, item = (
+            Signal(struct(item_layout(self.config)), name=n, reset_less=n == "item_held") for n in ("incoming", "item_held")
+        )
+        loads, stores = Signal(), Signal()
+        m.d.comb += [
+            Value.cast(incoming).eq(self.item),
+            self.item_pop.eq(self.item_valid & ~self.stopped & (~self.active | self.last)),
+            loads.eq(self.active & (item.kind == DescriptorKind.LOAD)),
+            stores.eq(self.active & (item.kind == DescriptorKind.STORE)),
+        ]
+        last_piece = Signal(len(self.beat), reset_less=True)
+        piece_bits = Signal(len(self.piece_bits), reset_less=True)
+        fresh, primed, flushing, starting = (Signal(name=n, reset_less=True) for n in ("fresh", "primed", "flushing", "starting"))
+        left0, left1, left2 = (Signal(len(item[f"n{i}"]), name=f"left_{i}", reset_less=True) for i in range(3))
+        offset, run_offset = (Signal(byte, name=name, reset_less=True) for name in ("piece_offset", "run_offset"))
+        address, beat = Signal(len(self.address), reset_less=True), Signal(len(self.beat), reset_less=True)
+
+        end = Signal(byte + 1)
+        end0, end1, end2, word_end, run_end, primes, piece_ends = (
+            Signal(name=n) for n in ("end_0", "end_1", "end_2", "word_end", "run_end", "primes", "piece_ends")
+        )
+        m.d.comb += [
+            end.eq(offset + (1 << piece_bits)),
+            self.straddles.eq(end > 1 << byte),
+            *(flag.eq(left == 1) for flag, left in ((end0, left0), (end1, left1), (end2, left2))),
+            word_end.eq(beat == last_piece),
+            run_end.eq(word_end & end0),
+            primes.eq(fresh & self.straddles & ~primed),
+            self.delivers.eq(loads & ~primes),
+            self.pops.eq(loads & (fresh | (offset == 0) | self.straddles)),
+            self.reads.eq(stores & ~flushing),
+            self.pushes.eq(stores & (flushing | end[byte] | run_end)),
+            self.step.eq(self.active & ~self.stopped & (~self.pops | self.available) & (~self.pushes | self.credit)),
+            piece_ends.eq(Mux(stores, flushing | ~(run_end & self.straddles), ~primes)),
+            self.first.eq(starting),
+            self.last.eq(self.step & ((~loads & ~stores) | (piece_ends & run_end & end1 & end2))),
+            self.commit.eq(word_end),
+            self.offset.eq(offset),
+            self.address.eq(address),
+            self.beat.eq(beat),
+            self.piece_bits.eq(piece_bits),
+            *(getattr(self, name).eq(item[name]) for name in ("select", "broadcast", "unit", "ring", "counts")),
+        ]
+        with m.If(self.item_pop):
+            m.d.sync += [
+                self.active.eq(1),
+                item.eq(incoming),
+                *(left.eq(incoming[f"n{i}"]) for i, left in enumerate((left0, left1, left2))),
+                offset.eq(incoming.offset),
+                run_offset.eq(incoming.offset),
+                address.eq(incoming.base),
+                *(flag.eq(value) for flag, value in ((fresh, 1), (primed, 0), (flushing, 0), (starting, 1), (beat, 0))),
+            ]
+            self._sizes(m, incoming, last_piece, piece_bits)
+        with m.Elif(self.step):
+            m.d.sync += [starting.eq(0), self.active.eq(~self.last)]
+            with m.If(~piece_ends):
+                m.d.sync += [primed.eq(1), flushing.eq(1)]
+            with m.Else():
+                m.d.sync += [fresh.eq(run_end), primed.eq(0), flushing.eq(0), offset.eq(end), beat.eq(Mux(word_end, 0, beat + 1))]
+                with m.If(word_end):
+                    step = Mux(end0, Mux(end1, item.step2, item.step1), item.step0)
+                    m.d.sync += [address.eq(address + step), left0.eq(Mux(end0, item.n0, left0 - 1))]
+                with m.If(run_end):
+                    next_offset = (run_offset + Mux(end1, item.stride2, item.stride1))[:byte]
+                    m.d.sync += [
+                        offset.eq(next_offset),
+                        run_offset.eq(next_offset),
+                        left1.eq(Mux(end1, item.n1, left1 - 1)),
+                        left2.eq(left2 - end1),
+                    ]
+        return ResetInserter(self.clear)(m)
+
+    def _sizes(self, m: Module, incoming: data.View, last_piece: Signal, piece_bits: Signal) -> None:
+        with m.Switch(incoming.select):
+            for select, target in targets(self.config).items():
+                with m.Case(select):
+                    m.d.sync += [last_piece.eq(target.pieces - 1), piece_bits.eq(bits(target.piece_bytes))]

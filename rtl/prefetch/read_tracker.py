@@ -1,0 +1,85 @@
+"""Read tracker: knows of every beat that comes from memory which burst it belongs to."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.lib.wiring import In, Out
+
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import DmaError
+
+from ..parts.blocks import Block, place, register, struct
+from ..parts.word_queue import WordQueue
+from .engine_words import ReadClass, burst_layout, dma_of, fault_layout
+
+
+class ReadTracker(Block):
+    """One register between the read data channel, which is always ready, and the rest: a beat of cycle r is here in cycle r + 1.
+
+    Bursts are answered in the order of their issue. Everything below is about the beat that is here.
+
+    Members
+    -------
+    ``clear``. ``issued``, ``burst`` (`burst_layout`): a burst is issued. ``m_axi_r*`` without id.
+    ``beat_valid``, ``beat_data``, ``beat_last``: a beat. ``beat_class`` (`ReadClass`), ``beat_ring``, ``beat_address``: of its
+    burst. ``beat_failed``: its response is an error. ``ended``: it is the last one of its burst.
+    ``fault_valid``, ``fault`` (`fault_layout`): it is a beat of data with an error.
+    """
+
+    kind = "read_tracker"
+
+    def __init__(self, config: ChipConfig):
+        self.config = config
+        dma = dma_of(config)
+        super().__init__(
+            {
+                "clear": In(1),
+                "issued": In(1),
+                "burst": In(burst_layout(config).width),
+                "m_axi_rdata": In(dma.data_width),
+                "m_axi_rresp": In(2),
+                "m_axi_rlast": In(1),
+                "m_axi_rvalid": In(1),
+                "m_axi_rready": Out(1),
+                "beat_valid": Out(1),
+                "beat_data": Out(dma.data_width),
+                "beat_last": Out(1),
+                "beat_failed": Out(1),
+                "beat_class": Out(2),
+                "beat_ring": Out(1),
+                "beat_address": Out(dma.address_width),
+                "ended": Out(1),
+                "fault_valid": Out(1),
+                "fault": Out(fault_layout(config).width),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bursts = place(m, "bursts", WordQueue(dma_of(self.config).outstanding, burst_layout(self.config).width))
+        burst, fault = Signal(struct(burst_layout(self.config))), Signal(struct(fault_layout(self.config)))
+        response = register(m, self.m_axi_rresp, name="response")
+        valid = register(m, self.m_axi_rvalid, name="valid", reset_less=False)
+        m.d.comb += [
+            bursts["clear"].eq(self.clear),
+            bursts["push"].eq(self.issued),
+            bursts["push_word"].eq(self.burst),
+            bursts["pop"].eq(self.ended),
+            Value.cast(burst).eq(bursts["head"]),
+            self.m_axi_rready.eq(1),
+            self.beat_valid.eq(valid & bursts["head_valid"]),
+            self.beat_data.eq(register(m, self.m_axi_rdata, name="data")),
+            self.beat_last.eq(register(m, self.m_axi_rlast, name="last")),
+            self.beat_failed.eq(response[1]),
+            self.beat_class.eq(burst.read_class),
+            self.beat_ring.eq(burst.ring),
+            self.beat_address.eq(burst.address),
+            self.ended.eq(self.beat_valid & self.beat_last),
+            self.fault_valid.eq(self.beat_valid & self.beat_failed & (burst.read_class != ReadClass.DESCRIPTOR)),
+            fault.code.eq(Mux(response[0], DmaError.READ_DECERR, DmaError.READ_SLVERR)),
+            fault.ring.eq(burst.ring),
+            fault.tag.eq(burst.tag),
+            fault.address.eq(burst.address),
+            self.fault.eq(fault),
+        ]
+        return m

@@ -1,0 +1,103 @@
+"""Store path: the write data and write response channels."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib.wiring import In, Out
+
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import TAG_WIDTH, DmaError
+
+from ..parts.blocks import Block, place, register, struct
+from ..parts.word_queue import WordQueue
+from .engine_words import dma_of, fault_layout
+
+
+class StorePath(Block):
+    """Sends the beats of write bursts, all of which are in the buffer when their burst is issued, and takes the responses.
+
+    Beats go in order, without a gap while ``wready`` is high: those of a burst issued in cycle t from cycle t + 3 on at the
+    earliest, whether its address was accepted or not. The response channel is always ready; a response of cycle r is here in cycle
+    r + 1, and ends its burst (``ended``).
+
+    Members
+    -------
+    ``clear``. ``issued``, ``address``, ``length`` (beats - 1): a burst is issued.
+    ``pop``: take a beat from the buffer; ``data``, ``strobe``: it, from the next cycle until the one after the next pop.
+    ``ended``: a response; ``fault_valid``, ``fault`` (`fault_layout`): it is an error, of the store ``ring``, ``tag``.
+    ``beat``: a beat was accepted in the cycle before. ``m_axi_w*``, ``m_axi_b*`` without id.
+    """
+
+    kind = "store_path"
+
+    def __init__(self, config: ChipConfig):
+        self.config = config
+        dma = dma_of(config)
+        super().__init__(
+            {
+                "clear": In(1),
+                "issued": In(1),
+                "address": In(dma.address_width),
+                "length": In(8),
+                "pop": Out(1),
+                "data": In(dma.data_width),
+                "strobe": In(dma.data_width // 8),
+                "ring": In(1),
+                "tag": In(TAG_WIDTH),
+                "ended": Out(1),
+                "fault_valid": Out(1),
+                "fault": Out(fault_layout(config).width),
+                "beat": Out(1),
+                "m_axi_wdata": Out(dma.data_width),
+                "m_axi_wstrb": Out(dma.data_width // 8),
+                "m_axi_wlast": Out(1),
+                "m_axi_wvalid": Out(1),
+                "m_axi_wready": In(1),
+                "m_axi_bresp": In(2),
+                "m_axi_bvalid": In(1),
+                "m_axi_bready": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        dma = dma_of(self.config)
+        m = Module()
+        lengths = place(m, "lengths", WordQueue(dma.outstanding, 8))
+        addresses = place(m, "addresses", WordQueue(dma.outstanding, dma.address_width))
+        sent = Signal(8)
+        last = Signal()
+        m.d.comb += [
+            lengths["clear"].eq(self.clear),
+            lengths["push"].eq(self.issued),
+            lengths["push_word"].eq(self.length),
+            self.pop.eq(lengths["head_valid"] & (~self.m_axi_wvalid | self.m_axi_wready)),
+            last.eq(sent == lengths["head"]),
+            lengths["pop"].eq(self.pop & last),
+            self.m_axi_wdata.eq(self.data),
+            self.m_axi_wstrb.eq(self.strobe),
+        ]
+        with m.If(self.pop):
+            m.d.sync += [sent.eq(Mux(last, 0, sent + 1)), self.m_axi_wlast.eq(last)]
+        m.d.sync += [
+            self.m_axi_wvalid.eq(self.pop | (self.m_axi_wvalid & ~self.m_axi_wready)),
+            self.beat.eq(self.m_axi_wvalid & self.m_axi_wready),
+        ]
+
+        response = register(m, self.m_axi_bresp, name="response")
+        answered = register(m, self.m_axi_bvalid, name="answered", reset_less=False)
+        fault = Signal(struct(fault_layout(self.config)))
+        m.d.comb += [
+            addresses["clear"].eq(self.clear),
+            addresses["push"].eq(self.issued),
+            addresses["push_word"].eq(self.address),
+            addresses["pop"].eq(self.ended),
+            self.m_axi_bready.eq(1),
+            self.ended.eq(answered & addresses["head_valid"]),
+            self.fault_valid.eq(self.ended & response[1]),
+            fault.code.eq(Mux(response[0], DmaError.WRITE_DECERR, DmaError.WRITE_SLVERR)),
+            fault.ring.eq(self.ring),
+            fault.tag.eq(self.tag),
+            fault.address.eq(addresses["head"]),
+            self.fault.eq(fault),
+        ]
+        return m

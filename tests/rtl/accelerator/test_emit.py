@@ -1,0 +1,380 @@
+"""rtl.emit: the same bytes for the same configuration, one module per distinct block, a sidecar that tells the truth."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from amaranth.hdl import Module, Signal
+from amaranth.lib.wiring import In, Out
+
+from podweave.rtl.accelerator.emit import Emitted, emit, emit_block
+from podweave.rtl.parts.blocks import Block, place
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import DmaConfig
+from podweave.spec.descriptors import DescriptorKind, DmaError, descriptor_layout, loadable, memory_stride
+from podweave.spec.errors import BankError, NetworkId, NodeErrors, PodError, PostError, network_error_layout
+from podweave.spec.jobs import (
+    Accumulate,
+    Reduce,
+    load_job_layout,
+    post_job_layout,
+    post_parameters_layout,
+    store_layout,
+    stream_job_layout,
+)
+from podweave.spec.jobs import Emit as EmitCode
+from podweave.spec.layout import Layout
+from podweave.spec.load_port import Counter as CounterCode
+from podweave.spec.load_port import HostSelect, host_widths
+from podweave.spec.presets import load_config
+from podweave.spec.register_map import RegisterMap
+from podweave.spec.register_types import ErrorSource, NodeWords, Refusal, Ring
+from podweave.tb.toolchain import find_toolchain
+
+POD4 = load_config("pod4")
+CONFIGS: dict[str, ChipConfig] = {
+    "pod4": POD4,
+    "pod32": load_config("pod32"),
+    "no_accumulators": POD4.replace(accumulator_rows=0),
+    "odd": POD4.replace(
+        **{"rows": 6, "cols": 10, "group_rows": 3, "group_cols": 5, "psum_width": 27, "accumulator_rows": 13},
+        **{"banks": 3, "planes": 3, "x_words": 100, "w_words": 77, "p_words": 33, "latency": 1},
+        **{"load_queue_depth": 3, "stream_queue_depth": 5},
+    ),
+    # Fields that their limits fill to the end: rows of 3 in 2 bits.
+    "full_fields": POD4.replace(rows=3, cols=1, group_rows=1, group_cols=1, banks=1, accumulator_rows=1, w_words=3, x_words=2),
+}
+CHIP = load_config("chip2x4")
+CHIPS: dict[str, ChipConfig] = {
+    "chip2x4": CHIP,
+    "crossbar": CHIP.replace(pods=4, banks=4, planes=2, cols=8, kind="crossbar", accumulator_rows=0, psum_width=21, tables=3),
+    # Networks of two layers, two levels of host registers.
+    "32 pods": CHIP.replace(pods=32, banks=32, rows=2, cols=1, group_rows=1, group_cols=1, pipeline=2, post_jobs=100),
+    "4 managers": dataclasses.replace(CHIP.replace(pods=4, banks=4), dma=DmaConfig(managers=4, data_width=128)),
+    "no managers": dataclasses.replace(CHIP, dma=None),
+}
+DMA_CHIP = CHIP.replace(pods=4, banks=4)
+ACCELERATORS: dict[str, ChipConfig] = {
+    "accelerator": CHIP,
+    "4 managers of 512 bits": dataclasses.replace(DMA_CHIP, dma=DmaConfig(managers=4, data_width=512, address_width=64)),
+    "32 bits of address": dataclasses.replace(
+        DMA_CHIP,
+        dma=DmaConfig(managers=2, data_width=256, address_width=32, buffer_beats=16, max_burst=1, outstanding=2, descriptors=2),
+    ),
+}
+
+
+@functools.cache
+def emitted(name: str) -> Emitted:
+    return emit((CONFIGS | CHIPS | ACCELERATORS)[name], top="chip" if name in CHIPS else None)
+
+
+def bodies(verilog: str) -> dict[str, list[str]]:
+    """Text of each definition of each module."""
+    found: dict[str, list[str]] = {}
+    for name, text in re.findall(r"^module (\S+?) ?\((.*?)^endmodule", verilog, re.MULTILINE | re.DOTALL):
+        found.setdefault(name, []).append(text)
+    return found
+
+
+def ports_of(body: str) -> dict[str, tuple[str, int]]:
+    lines = re.findall(r"^ *(input|output)(?: wire| reg)?(?: signed)?(?: \[(\d+):0\])? (\w+)[;,]?$", body, re.MULTILINE)
+    return {name: (direction, int(high or 0) + 1) for direction, high, name in lines}
+
+
+def digest(design: Emitted) -> str:
+    text = design.verilog + design.control + json.dumps(design.sidecar)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_same_configuration_gives_the_same_bytes_in_any_process() -> None:
+    code = (
+        "from rtl.config import load_config; from rtl.emit import emit; import hashlib, json; d = emit(load_config('pod4'));"
+        "print(hashlib.sha256((d.verilog + d.control + json.dumps(d.sidecar)).encode()).hexdigest())"
+    )
+    seed = "1" if os.environ.get("PYTHONHASHSEED") == "4242" else "4242"
+    env = os.environ | {"PYTHONHASHSEED": seed}
+    root = Path(__file__).resolve().parents[2]
+    other = subprocess.run([sys.executable, "-c", code], cwd=root, env=env, capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == digest(emitted("pod4")) == digest(emit(POD4))
+    assert digest(emitted("odd")) != digest(emitted("pod4"))
+
+
+def test_number_of_modules_does_not_depend_on_rows_and_columns() -> None:
+    counts = set()
+    for rows, cols in ((2, 2), (4, 10), (16, 8)):
+        design = emit(POD4.replace(rows=rows, cols=cols, group_rows=2, group_cols=2))
+        assert len(bodies(design.verilog)) == len(design.sidecar["modules"])
+        counts.add(len(design.sidecar["modules"]))
+    assert len(counts) == 1
+
+
+def test_number_of_modules_does_not_depend_on_the_number_of_pods() -> None:
+    sizes = {pods: len(emit(CHIP.replace(pods=pods, banks=pods), top="chip").sidecar["modules"]) for pods in (2, 4)}
+    assert sizes[2] == sizes[4]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_sidecar_ports_are_those_of_the_verilog(name: str) -> None:
+    design, config = emitted(name), CONFIGS[name]
+    (body,) = bodies(design.verilog)["pod"]
+    stated = {port["name"]: (port["direction"], port["width"]) for port in design.sidecar["ports"]}
+    assert design.top == design.sidecar["top"] == "pod"
+    assert len(stated) == len(design.sidecar["ports"])
+    assert ports_of(body) == stated
+    # A few by hand, so that the two cannot be wrong together.
+    assert stated["clk"] == stated["rst"] == ("input", 1)
+    assert stated["x_data"] == ("input", 8 * config.array.rows)
+    assert stated["w_data"] == ("input", 8 * config.array.cols)
+    assert stated["p_data"] == ("output", config.array.psum_width * config.array.cols)
+    assert stated["errors"] == ("output", 13)
+    assert stated["error_time"] == ("output", config.pod.time_width)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_sidecar_layouts_codes_and_latencies(name: str) -> None:
+    sidecar, config = emitted(name).sidecar, CONFIGS[name]
+    assert set(sidecar) == {"generator", "config", "latency", "layouts", "codes", "errors", "top", "ports", "modules"}
+    assert sidecar == json.loads(json.dumps(sidecar))
+    assert ChipConfig.from_dict(sidecar["config"]) == config
+    widths = {port["name"]: port["width"] for port in sidecar["ports"]}
+    layouts: list[Layout] = [load_job_layout(config), stream_job_layout(config)]
+    for described, layout in zip(sidecar["layouts"], layouts, strict=True):
+        assert (described["name"], described["width"]) == (layout.name, layout.width)
+        assert widths[described["name"]] == described["width"]
+        fields = [(f["name"], f["offset"], f["width"], f["signed"], f["doc"]) for f in described["fields"]]
+        assert fields == [(f.name, layout.offset(f.name), f.width, f.signed, f.doc) for f in layout.fields]
+    assert sidecar["codes"] == {kind.__name__: {c.name: c.value for c in kind} for kind in (Accumulate, EmitCode)}
+    assert sidecar["errors"] == {error.name: error.value for error in PodError}
+    memory, groups = config.memory.latency, config.array.row_groups + config.array.col_groups
+    assert sidecar["latency"] == {"memory": memory, "array": groups, "request_to_write": memory + groups + 1}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_sidecar_modules_and_instances_are_those_of_the_verilog(name: str) -> None:
+    design, config = emitted(name), CONFIGS[name]
+    defined, modules = bodies(design.verilog), design.sidecar["modules"]
+    assert {module: len(texts) for module, texts in defined.items()} == dict.fromkeys(modules, 1)
+    for module, described in modules.items():
+        (body,) = defined[module]
+        placed = Counter(kind for kind in re.findall(r"^  (\w+) \w+ \($", body, re.MULTILINE) if kind in modules)
+        assert described["instances"] == dict(placed)
+    kinds: dict[str, list[str]] = {}
+    for module, described in modules.items():
+        kinds.setdefault(described["kind"], []).append(module)
+    (row,), (group,), (array,) = kinds["array_row"], kinds["array_group"], kinds["array"]
+    assert modules[array]["instances"] == {row: config.array.row_groups}
+    assert modules[row]["instances"] == {group: config.array.col_groups}
+    assert modules[group]["instances"] == {kinds["group_column"][0]: config.array.group_cols}
+    bits = config.pod.accumulator_rows * config.array.psum_width * config.array.cols
+    assert sum(described["sram_bits"] for described in modules.values()) == bits
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_sidecar_of_a_chip(name: str) -> None:
+    design, config = emitted(name), CHIPS[name]
+    sidecar, modules = design.sidecar, design.sidecar["modules"]
+    assert design.top == sidecar["top"] == "chip"
+    assert sidecar == json.loads(json.dumps(sidecar))
+    assert ChipConfig.from_dict(sidecar["config"]) == config
+    defined = bodies(design.verilog)
+    assert {module: len(texts) for module, texts in defined.items()} == dict.fromkeys(modules, 1)
+    stated = {port["name"]: (port["direction"], port["width"]) for port in sidecar["ports"]}
+    assert ports_of(defined["chip"][0]) == stated
+    assert stated["busy"] == stated["error"] == ("output", 1)
+    bits = config.dma.data_width if config.dma else 64
+    assert stated["host_read_data"] == ("output", config.managers * bits)
+    assert stated["host_valid"] == ("input", config.managers)
+    for module, described in modules.items():
+        # An instance called table is escaped.
+        found = re.findall(r"^  (\w+) \\?\w+ +\($", defined[module][0], re.MULTILINE)
+        placed = Counter(kind for kind in found if kind in modules)
+        assert described["instances"] == dict(placed)
+    kinds = Counter(described["kind"] for described in modules.values())
+    assert kinds["node"] == kinds["pod"] == kinds["post_processor"] == kinds["chip_root"] == kinds["load_tree"] == 1
+    (node,) = (module for module, described in modules.items() if described["kind"] == "node")
+    assert modules["chip"]["instances"][node] == config.pods
+    assert modules["chip"]["instances"]["load_tree"] == config.managers
+    assert 'no_inline -module "pod"' not in design.control
+    assert f'no_inline -module "{node}"' in design.control
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_sidecar_of_a_chip_has_layouts_codes_and_latencies(name: str) -> None:
+    sidecar, config = emitted(name).sidecar, CHIPS[name]
+    jobs = [load_job_layout(config), stream_job_layout(config), post_job_layout(config)]
+    layouts = [*jobs, post_parameters_layout(), *map(store_layout, jobs), network_error_layout(config)]
+    described = [(layout["name"], layout["width"], [f["name"] for f in layout["fields"]]) for layout in sidecar["layouts"]]
+    assert described == [(layout.name, layout.width, [f.name for f in layout.fields]) for layout in layouts]
+    codes = (Accumulate, EmitCode, Reduce, HostSelect, CounterCode, NodeErrors, NetworkId)
+    assert sidecar["codes"] == {kind.__name__: {c.name: c.value for c in kind} for kind in codes}
+    for key, errors in (("errors", PodError), ("post_errors", PostError), ("bank_errors", BankError)):
+        assert sidecar[key] == {error.name: error.value for error in errors}
+    assert sidecar["latency"]["network"] == config.network_latency
+    assert sidecar["latency"]["memory"] == 2 * config.network_latency + 1
+    assert sidecar["latency"]["request_to_write"] == config.write_latency
+    assert sidecar["latency"]["epoch_overhead"] == config.epoch_overhead
+    assert (sidecar["host"]["ports"], sidecar["host"]["beat_width"]) == (config.managers, config.host_bits)
+    words = {select.name: widths for select, widths in host_widths(config).items()}
+    assert {name: (w["address_width"], w["data_width"]) for name, w in sidecar["host"]["words"].items()} == words
+
+
+@pytest.mark.parametrize("name", ACCELERATORS)
+def test_sidecar_of_an_accelerator(name: str) -> None:
+    design, config = emitted(name), ACCELERATORS[name]
+    sidecar, dma = design.sidecar, config.dma
+    assert dma is not None
+    assert design.top == sidecar["top"] == "accelerator"
+    assert sidecar == json.loads(json.dumps(sidecar))
+    defined = bodies(design.verilog)
+    assert {module: len(texts) for module, texts in defined.items()} == dict.fromkeys(sidecar["modules"], 1)
+    stated = {port["name"]: (port["direction"], port["width"]) for port in sidecar["ports"]}
+    assert ports_of(defined["accelerator"][0]) == stated
+    instances = sidecar["modules"]["accelerator"]["instances"]
+    assert instances == {"chip": 1, "control": 1, "prefetch_engine": dma.managers}
+    assert ('no_inline -module "prefetch_engine"' in design.control) == (dma.managers > 1)
+
+    axi = sidecar["axi"]
+    assert stated[f"{axi['subordinate']['prefix']}wdata"] == ("input", axi["subordinate"]["data_width"])
+    assert stated[f"{axi['subordinate']['prefix']}araddr"] == ("input", axi["subordinate"]["address_width"])
+    assert len(axi["managers"]) == dma.managers
+    for manager in axi["managers"]:
+        prefix = manager["prefix"]
+        assert stated[f"{prefix}araddr"] == ("output", manager["address_width"]) == ("output", dma.address_width)
+        assert stated[f"{prefix}rdata"] == ("input", manager["data_width"]) == ("input", dma.data_width)
+        assert stated[f"{prefix}wstrb"] == ("output", dma.data_width // 8)
+        assert stated[f"{prefix}bid"] == ("input", manager["id_width"])
+    assert [node for manager in axi["managers"] for node in range(manager["nodes"][0], manager["nodes"][1] + 1)] == [
+        *range(config.pods)
+    ]
+
+    descriptor = sidecar["layouts"][-1]
+    assert (descriptor["name"], descriptor["width"]) == ("descriptor", 512)
+    assert [f["name"] for f in descriptor["fields"]] == [f.name for f in descriptor_layout().fields]
+    for kind in (DescriptorKind, DmaError, Refusal, ErrorSource, NodeWords, Ring):
+        assert sidecar["codes"][kind.__name__] == {code.name: code.value for code in kind}
+    assert sidecar["memory_strides"] == {s.name: memory_stride(config, s) for s in loadable(config)}
+    registers = {register["name"]: register for register in sidecar["registers"]["list"]}
+    assert registers.keys() == RegisterMap(config).registers.keys()
+    for name_, register in RegisterMap(config).registers.items():
+        described = registers[name_]
+        assert (described["offset"], described["words"], described["managers"]) == (
+            register.offset,
+            register.words,
+            register.managers,
+        )
+        assert [(f["name"], f["low"], f["width"]) for f in described["fields"]] == [
+            (f.name, f.low, f.width) for f in register.fields
+        ]
+        assert {f["codes"] for f in described["fields"]} <= {None, *sidecar["codes"]}
+    assert registers["STATUS"]["fields"][5]["codes"] == "Refusal"
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, *CHIPS, *ACCELERATORS])
+def test_no_initial_values(name: str) -> None:
+    verilog = emitted(name).verilog
+    assert "initial" not in verilog
+    assert re.search(r"^ *(?:output )?reg\b[^;]*=", verilog, re.MULTILINE) is None
+    assert "Generated by" not in verilog
+
+
+def lint(folder: Path) -> tuple[int, str]:
+    toolchain = find_toolchain()
+    (verilog,), (control,) = folder.glob("*.v"), folder.glob("*.vlt")
+    command = [str(toolchain.verilator), "--lint-only", "-Wall", "--top-module", verilog.stem, control.name, verilog.name]
+    result = subprocess.run(command, cwd=folder, env=toolchain.environment(), capture_output=True, text=True)
+    return result.returncode, result.stderr
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, *CHIPS, *ACCELERATORS])
+def test_verilator_finds_nothing_to_warn_of(tmp_path: Path, name: str) -> None:
+    paths = emitted(name).write(tmp_path / "new" / "folder")
+    top = "chip" if name in CHIPS else "accelerator" if name in ACCELERATORS else "pod"
+    assert [path.name for path in paths] == [f"{top}.v", f"{top}.vlt", f"{top}.json"]
+    assert json.loads(paths[2].read_text()) == emitted(name).sidecar
+    assert lint(paths[0].parent) == (0, "")
+
+
+def test_verilator_finds_a_planted_fault(tmp_path: Path) -> None:
+    verilog, *_ = emitted("pod4").write(tmp_path)
+    text = verilog.read_text()
+    assert ".next_code(" in text
+    verilog.write_text(re.sub(r"^ *\.next_code\(.*\n", "", text, flags=re.MULTILINE))
+    code, warnings = lint(tmp_path)
+    assert code != 0
+    assert "PINMISSING" in warnings
+
+
+class Echo(Block):
+    """``o`` is ``i``; a parameter makes its boundary lie."""
+
+    kind = "echo"
+
+    def __init__(self, lie: str = "") -> None:
+        self.lie = lie
+        super().__init__({"i": In(8), "unused": In(3), "o": Out(8)})
+        if lie == "width":
+            self.o = Signal(4)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.d.comb += self.o.eq(self.i)
+        if self.lie == "domain":
+            toggle = Signal()
+            m.d.fast += toggle.eq(~toggle)
+            m.d.comb += self.o[0].eq(toggle)
+        return m
+
+
+class Pair(Block):
+    kind = "pair"
+
+    def __init__(self) -> None:
+        super().__init__({"i": In(8), "o": Out(8)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        first, second = place(m, "first", Echo()), place(m, "second", Echo())
+        m.d.comb += [first["i"].eq(self.i), second["i"].eq(first["o"]), self.o.eq(second["o"])]
+        return m
+
+
+def test_block_keeps_the_inputs_that_nothing_reads() -> None:
+    design = emit_block(Pair())
+    boundary = {"clk": ("input", 1), "rst": ("input", 1), "i": ("input", 8), "unused": ("input", 3), "o": ("output", 8)}
+    assert ports_of(bodies(design.verilog)["echo"][0]) == boundary
+    assert design.sidecar["modules"]["pair"]["instances"] == {"echo": 2}
+    assert 'no_inline -module "echo"' in design.control
+    assert 'no_inline -module "pair"' not in design.control
+
+
+@pytest.mark.parametrize(
+    ("lie", "sentence"),
+    [
+        ("width", r"^echo: emitted port o \(4, 'output'\) is not in its signature$"),
+        ("domain", r"^echo: emitted port fast_clk \(1, 'input'\) is not in its signature$"),
+    ],
+)
+def test_boundary_that_lies_is_refused(lie: str, sentence: str) -> None:
+    with pytest.raises(RuntimeError, match=sentence):
+        emit_block(Echo(lie))
+
+
+def test_place_outside_of_emission_is_refused() -> None:
+    block, m = Echo(), Module()
+    # Neither will ever be elaborated, of which Amaranth would warn.
+    block._MustUse__used = m._MustUse__used = True
+    with pytest.raises(RuntimeError, match=r"^echo was placed outside of emission: convert the design with rtl\.emit$"):
+        place(m, "echo", block)
+    emit_block(Pair())
+    with pytest.raises(RuntimeError, match="placed outside of emission"):
+        place(m, "echo", block)

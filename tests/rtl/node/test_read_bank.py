@@ -1,0 +1,200 @@
+"""Banks of activations and weights in lockstep with their cycle models: every output port, every cycle."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from podweave.golden.cycle.chip import banks as model
+from podweave.golden.cycle.ports import PortTrace
+from podweave.rtl.node.read_bank import ReadBank
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.spec.layout import bits_for_index
+from podweave.tb.block_bench import BlockBench
+from podweave.tb.lockstep import LockstepError
+
+CYCLES = 1500
+Stimulus = dict[str, NDArray]
+
+
+def chip(rows: int, cols: int, planes: int, words: int) -> ChipConfig:
+    return ChipConfig(
+        name="banks",
+        pods=4,
+        pod=PodConfig(array=ArrayConfig(rows=rows, cols=cols)),
+        memory=MemoryConfig(banks=4, planes=planes, x_words=words, w_words=max(words, rows), p_words=words),
+        network=NetworkConfig(),
+        post=PostConfig(),
+        program=ProgramConfig(),
+    )
+
+
+CONFIGS = {
+    "x_4x4_planes1": ("x", chip(4, 4, 1, 13)),
+    "x_8x4_planes2": ("x", chip(8, 4, 2, 16)),
+    "x_4x8_planes4": ("x", chip(4, 8, 4, 13)),
+    "x_3x1_planes4": ("x", chip(3, 1, 4, 2)),
+    "w_4x8_planes1": ("w", chip(4, 8, 1, 10)),
+    "w_4x4_planes4": ("w", chip(4, 4, 4, 10)),
+}
+
+
+def sizes(key: str) -> tuple[int, int, int, int]:
+    """Words, lanes of a word, slots and planes."""
+    kind, config = CONFIGS[key]
+    memory, array = config.memory, config.array
+    if kind == "w":
+        return memory.w_words, array.cols, 1, memory.planes
+    return memory.x_words, array.rows, array.rows // config.post_lanes, memory.planes
+
+
+@functools.cache
+def bench_of(key: str) -> BlockBench:
+    kind, config = CONFIGS[key]
+    words, lanes, slots, planes = sizes(key)
+    shapes = {
+        "read_valid": (1, planes, False),
+        "read_address": (bits_for_index(words), planes, False),
+        "data": (8, lanes, True),
+        "host_data": (8, lanes, True),
+    }
+    if kind == "x":
+        shapes |= {
+            "write_valid": (1, planes, False),
+            "write_slot": (bits_for_index(slots), planes, False),
+            "write_address": (bits_for_index(words), planes, False),
+            "write_data": (8, planes * (lanes // slots), True),
+        }
+    return BlockBench.of(ReadBank(config, kind), shapes, random_initial_state=True)
+
+
+def random_stimulus(rng: np.random.Generator, key: str, cycles: int = CYCLES) -> Stimulus:
+    """Anything at all, from idle to all planes at once; addresses are few, so that they often meet."""
+    words, lanes, slots, planes = sizes(key)
+    rate = rng.choice([0.1, 0.4, 0.9], (2, cycles // 100 + 1)).repeat(100, axis=1)[:, :cycles, None]
+    few = rng.choice([2, words], (cycles, 1))
+    stimulus: Stimulus = {
+        "read_valid": rng.random((cycles, planes)) < rate[0],
+        "read_address": rng.integers(0, few, (cycles, planes)),
+        "host_read": rng.random(cycles) < 0.1,
+        "host_write": rng.random(cycles) < 0.2,
+        "host_address": rng.integers(0, words, cycles),
+        "host_data": rng.integers(-128, 128, (cycles, lanes)),
+    }
+    # In half of the cycles all planes that ask want the same word.
+    same = rng.random(cycles) < 0.5
+    stimulus["read_address"][same] = stimulus["read_address"][same, :1]
+    if CONFIGS[key][0] == "x":
+        stimulus |= {
+            "write_valid": rng.random((cycles, planes)) < rate[1],
+            "write_slot": rng.integers(0, 1 << bits_for_index(slots), (cycles, planes))
+            if slots > 1
+            else np.zeros((cycles, planes), int),
+            "write_address": rng.integers(0, few, (cycles, planes)),
+            "write_data": rng.integers(-128, 128, (cycles, planes * (lanes // slots))),
+        }
+    return stimulus
+
+
+def expected(key: str, stimulus: Stimulus) -> dict[str, PortTrace]:
+    words, _, slots, _ = sizes(key)
+    if CONFIGS[key][0] == "w":
+        return model.read_bank(words=words, **stimulus)
+    return model.written_bank(words=words, slots=slots, **stimulus)
+
+
+@pytest.mark.parametrize("key", CONFIGS)
+def test_lockstep(key: str) -> None:
+    bench, seen = bench_of(key), set()
+    for seed in range(2):
+        stimulus = random_stimulus(np.random.default_rng([seed, len(key)]), key)
+        traces = expected(key, stimulus)
+        compared = bench.check(traces, bench.run(stimulus, seed=seed))
+        assert compared > CYCLES * sizes(key)[1] // 2
+        seen |= {name for name, trace in traces.items() if name != "data" and trace.value.any()}
+    possible = {"reads", "conflict", *(("writes", "hazard") if key[0] == "x" else ())}
+    assert seen == possible - ({"conflict"} if key == "w_4x8_planes1" or (key[0] == "x" and sizes(key)[3] == 1) else set())
+
+
+def idle(key: str, cycles: int) -> Stimulus:
+    return {name: np.zeros_like(values) for name, values in random_stimulus(np.random.default_rng(0), key, cycles).items()}
+
+
+def test_slots_are_written_separately_and_read_one_cycle_later() -> None:
+    """The contract itself, without the model: 8 lanes in 2 slots, written by two planes, read by the other two."""
+    key = "x_8x4_planes2"
+    stimulus = idle(key, 20)
+    stimulus["host_write"][1], stimulus["host_address"][1], stimulus["host_data"][1] = 1, 5, range(10, 18)
+    for cycle, plane, slot, first in ((3, 0, 1, 20), (4, 1, 0, 30)):
+        stimulus["write_valid"][cycle, plane] = 1
+        stimulus["write_slot"][cycle, plane] = slot
+        stimulus["write_address"][cycle, plane] = 5
+        stimulus["write_data"][cycle, 4 * plane : 4 * plane + 4] = range(first, first + 4)
+    for cycle in (2, 4, 5):
+        stimulus["read_valid"][cycle, cycle % 2] = 1
+        stimulus["read_address"][cycle] = 5
+    stimulus["host_read"][9], stimulus["host_address"][9] = 1, 5
+    observed = bench_of(key).run(stimulus)
+    assert observed["data"][3].tolist() == [10, 11, 12, 13, 14, 15, 16, 17]
+    assert observed["data"][5, 4:].tolist() == [20, 21, 22, 23]
+    for cycle in (6, 9, 10, 19):
+        assert observed["data"][cycle].tolist() == [30, 31, 32, 33, 20, 21, 22, 23]
+    assert np.flatnonzero(observed["reads"]).tolist() == [2, 4, 5]
+    assert np.flatnonzero(observed["writes"]).tolist() == [3, 4]
+    assert np.flatnonzero(observed["hazard"]).tolist() == [4]
+    assert not observed["conflict"].any()
+
+
+def test_conflicts() -> None:
+    """Planes may read the same word together; another word, or a second write, is a conflict, and the lowest plane is served."""
+    key = "x_4x8_planes4"
+    stimulus = idle(key, 20)
+    for cycle in range(4):
+        stimulus["host_write"][cycle], stimulus["host_address"][cycle], stimulus["host_data"][cycle] = 1, cycle, cycle
+    stimulus["read_valid"][6:9] = [[0, 1, 0, 1], [0, 1, 0, 1], [1, 0, 0, 0]]
+    stimulus["read_address"][6:9] = [[0, 2, 3, 2], [0, 1, 3, 2], [3, 2, 1, 0]]
+    stimulus["write_valid"][10:12] = [[0, 0, 1, 1], [0, 0, 0, 1]]
+    stimulus["write_data"][10, 8:] = [50, 50, 50, 50, 60, 60, 60, 60]
+    stimulus["read_valid"][12, 2] = 1
+    stimulus["write_address"][11] = 1
+    observed = bench_of(key).run(stimulus)
+    assert observed["data"][[7, 8, 9, 13], 0].tolist() == [2, 1, 3, 50]
+    assert np.flatnonzero(observed["conflict"]).tolist() == [7, 10]
+    assert not observed["hazard"].any()
+
+
+def test_reset_in_mid_run_changes_nothing() -> None:
+    key = "x_8x4_planes2"
+    stimulus = random_stimulus(np.random.default_rng(5), key)
+    for seed, cycle in enumerate((1, 333)):
+        bench_of(key).check(expected(key, stimulus), bench_of(key).run(stimulus, seed=seed, reset_at=cycle))
+
+
+OUTPUTS = {"x_8x4_planes2": ("data", "reads", "writes", "conflict", "hazard"), "w_4x4_planes4": ("data", "reads", "conflict")}
+
+
+@functools.cache
+def run_of(key: str) -> tuple[dict, dict]:
+    stimulus = random_stimulus(np.random.default_rng(21), key)
+    return bench_of(key).run(stimulus), expected(key, stimulus)
+
+
+@pytest.mark.parametrize("key", OUTPUTS)
+def test_every_output_is_checked(key: str) -> None:
+    assert sorted(OUTPUTS[key]) == sorted(port.name for port in bench_of(key).outputs)
+
+
+@pytest.mark.parametrize(("key", "port"), [(key, port) for key, ports in OUTPUTS.items() for port in ports])
+def test_checker_sees_one_flipped_bit_of_every_port(key: str, port: str) -> None:
+    observed, traces = run_of(key)
+    values, known = observed[port].copy(), traces[port].known
+    cycle = int(np.flatnonzero(known.reshape(CYCLES, -1).all(axis=1) & (np.arange(CYCLES) > 1000))[0])
+    at = (cycle, values.shape[1] - 1) if values.ndim == 2 else (cycle,)
+    values[at] ^= 1
+    lane = f" lane {at[1]}" if len(at) == 2 else ""
+    with pytest.raises(LockstepError, match=rf"at cycle {cycle}, port {port}{lane}: expected"):
+        bench_of(key).check(traces, {**observed, port: values})
