@@ -26,8 +26,8 @@ from podweave.predict.accelerator import Prediction, predict_accelerator
 from podweave.predict.chip import predict
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
-from podweave.tb.accelerator_bench import AcceleratorBench
-from podweave.tb.simulate import SimulationError
+from podweave.tb.benches.accelerator_bench import AcceleratorBench
+from podweave.tb.build.simulate import SimulationError
 
 from .chip_runs import Job
 from .device import Device, DeviceError

@@ -17,9 +17,9 @@ from podweave.ir.layers import parse_workload
 from podweave.predict.chip import predict
 from podweave.rtl.accelerator.emit import emit
 from podweave.spec.presets import load_config
-from podweave.tb.pod_bench import PodBench
-from podweave.tb.pod_task import Task
-from podweave.tb.toolchain import find_toolchain
+from podweave.tb.benches.pod_bench import PodBench
+from podweave.tb.benches.pod_task import Task
+from podweave.tb.build.toolchain import find_toolchain
 
 from .bench_dma import bench_dma
 from .chip_runs import chip_graphs, chip_jobs, compile_network, run_networks

@@ -10,9 +10,9 @@ import numpy as np
 from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import STORABLE, DescriptorKind, loadable, memory_stride, piece_bytes, words_of
 from podweave.spec.load_port import HostSelect
-from podweave.tb.prefetch_bench import PrefetchBench
-from podweave.tb.prefetch_expected import Descriptor, bus_beats
-from podweave.tb.prefetch_scenarios import SINK, SOURCE, engine_config, rings, run_rings
+from podweave.tb.benches.prefetch_bench import PrefetchBench
+from podweave.tb.cases.prefetch_scenarios import SINK, SOURCE, engine_config, rings, run_rings
+from podweave.tb.lockstep.prefetch_expected import Descriptor, bus_beats
 
 Progress = Callable[[str], None]
 LATENCY = 100

@@ -33,9 +33,9 @@ from podweave.ir.layers import WorkloadError
 from podweave.ir.rewrites import single_nodes, with_stored_pools
 from podweave.predict.chip import predict
 from podweave.spec.config import ChipConfig
-from podweave.tb.chip_bench import ChipBench
-from podweave.tb.chip_task import ChipEpoch, EpochResult, Readback, SimpleEpoch
-from podweave.tb.simulate import SimulationError
+from podweave.tb.benches.chip_bench import ChipBench
+from podweave.tb.benches.chip_task import ChipEpoch, EpochResult, Readback, SimpleEpoch
+from podweave.tb.build.simulate import SimulationError
 
 from .digits import digits_graph, digits_parameters, test_images
 

@@ -18,8 +18,8 @@ from podweave.spec.config_parts import ConfigError
 from podweave.spec.presets import load_config, preset_names
 from podweave.synth.errors import SynthesisError
 from podweave.synth.flows import DEFAULT_FLOW, FLOWS
-from podweave.tb.build import BuildError
-from podweave.tb.toolchain import ToolchainError
+from podweave.tb.build.toolchain import ToolchainError
+from podweave.tb.build.verilate import BuildError
 
 from .reports import print_area, print_bench, print_model, print_network_table, print_presets, print_run
 

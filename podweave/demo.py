@@ -14,7 +14,7 @@ from rich.console import Console
 from podweave.golden.graph import evaluate
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.presets import load_config
-from podweave.tb.toolchain import ToolchainError
+from podweave.tb.build.toolchain import ToolchainError
 
 from .accelerator_runs import run_on_device
 from .chip_runs import digits_jobs

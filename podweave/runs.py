@@ -17,9 +17,9 @@ from podweave.golden.layers.conv import conv2d
 from podweave.ir.layers import Layer
 from podweave.predict.pod import predicted_spans
 from podweave.spec.config import ChipConfig
-from podweave.tb.pod_bench import PodBench
-from podweave.tb.pod_task import PodRun, Task
-from podweave.tb.simulate import SimulationError
+from podweave.tb.benches.pod_bench import PodBench
+from podweave.tb.benches.pod_task import PodRun, Task
+from podweave.tb.build.simulate import SimulationError
 
 Progress = Callable[[str], None]
 CHECKS = ("lockstep", "result")

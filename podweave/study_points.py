@@ -25,9 +25,9 @@ from podweave.ir.layers import WorkloadError
 from podweave.ir.rewrites import with_stored_pools
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, ConfigError, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
-from podweave.tb.build import cache_directory
-from podweave.tb.sources import sources_hash
-from podweave.tb.toolchain import ToolchainError
+from podweave.tb.build.sources import sources_hash
+from podweave.tb.build.toolchain import ToolchainError
+from podweave.tb.build.verilate import cache_directory
 
 from .chip_runs import model_network
 from .study_models import MOST_PODS, gemms, macs, packed_cycles, tera_ops

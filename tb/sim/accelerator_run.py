@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from podweave.spec.config import ChipConfig
 
-from ..accelerator_task import ACCESSES, CHANNEL, Reply
-from ..chip_task import Readback
+from ..benches.accelerator_task import ACCESSES, CHANNEL, Reply
+from ..benches.chip_task import Readback
 from .backdoor import array
 from .clock import clock_of
 from .memory import configure_channel, open_memory

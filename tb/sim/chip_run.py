@@ -19,7 +19,7 @@ from podweave.spec.jobs import post_parameters_layout, store_layout
 from podweave.spec.layout import Layout
 from podweave.spec.load_port import Counter, HostSelect, host_widths
 
-from ..chip_task import ACCESSES, ChipEpoch, ChipRun, EpochResult, Readback, beats, describe_network_error, stores
+from ..benches.chip_task import ACCESSES, ChipEpoch, ChipRun, EpochResult, Readback, beats, describe_network_error, stores
 from .backdoor import array
 from .clock import clock_of
 from .nodes import NodeArrays, bank_words

@@ -12,7 +12,7 @@ from podweave.spec.descriptors import words_of
 from podweave.spec.jobs import post_parameters_layout
 from podweave.spec.load_port import Counter, HostSelect, host_widths
 
-from ..chip_task import Readback, stores
+from ..benches.chip_task import Readback, stores
 from .backdoor import array, scopes
 
 

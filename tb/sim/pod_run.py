@@ -17,9 +17,9 @@ from podweave.golden.cycle.ports import PortTrace
 from podweave.predict.pod import geometry_of
 from podweave.spec.errors import PodError
 
-from ..expected import LEAD, expected_ports, trace_ports
-from ..lockstep import LockstepError, first_mismatch
-from ..pod_task import TRACE_CYCLES, PodRun, Task
+from ..benches.pod_expected import LEAD, expected_ports, trace_ports
+from ..benches.pod_task import TRACE_CYCLES, PodRun, Task
+from ..lockstep.ports import LockstepError, first_mismatch
 from .backdoor import array
 from .clock import clock_of
 

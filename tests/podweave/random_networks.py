@@ -7,7 +7,7 @@ import numpy as np
 from podweave.chip_runs import Job
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Window
-from podweave.tb.accelerator_bench import AcceleratorBench
+from podweave.tb.benches.accelerator_bench import AcceleratorBench
 from tests.compiler.memory.test_image import conv
 from tests.rtl.accelerator.test_accelerator import CONFIGS, FAST, bench
 

@@ -14,7 +14,7 @@ import pytest
 import podweave.runs
 from podweave.golden.cycle.pod.span import Span
 from podweave.spec.presets import load_config, preset_names
-from podweave.tb.pod_bench import PodBench
+from podweave.tb.benches.pod_bench import PodBench
 from tests.podweave.command_line import Cli, assert_refused
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ import podweave.accelerator_runs
 from podweave.chip_commands import memory_timing
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.presets import load_config
-from podweave.tb.accelerator_bench import AcceleratorBench
+from podweave.tb.benches.accelerator_bench import AcceleratorBench
 from tests.podweave.command_line import Cli, assert_refused
 from tests.podweave.random_networks import CONFIG, small_bench
 

@@ -21,7 +21,7 @@ from podweave.predict.memory_timing import HbmTiming
 from podweave.rtl.control.run_control import RESET_CYCLES
 from podweave.spec.descriptors import DescriptorKind, memory_stride
 from podweave.spec.load_port import HostSelect
-from podweave.tb.simulated_bus import SimulatedBus
+from podweave.tb.benches.simulated_bus import SimulatedBus
 from tests.podweave.random_networks import CONFIG, random_job, small_bench
 
 TIMING = HbmTiming(latency=30, row_miss=7, jitter=3, refresh_interval=700, refresh_cycles=60)

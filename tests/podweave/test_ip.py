@@ -19,7 +19,7 @@ from podweave.register_docs import c_header, general_page, register_page
 from podweave.spec.config_parts import DmaConfig
 from podweave.spec.presets import load_config
 from podweave.spec.register_map import MANAGER_PITCH, RegisterMap
-from podweave.tb.toolchain import find_toolchain
+from podweave.tb.build.toolchain import find_toolchain
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = replace(load_config("chip2x4"), dma=DmaConfig(managers=2, data_width=64))

@@ -24,7 +24,7 @@ from podweave.study_models import gemms, layered_cycles, macs, packed_cycles, po
 from podweave.study_plots import draw_study
 from podweave.study_points import Figures, Point, point_key, run_point, store_directory, study_config, study_graph, sweep
 from podweave.study_tables import SHARED, gmean, hmean, print_study, sosa_tops
-from podweave.tb.toolchain import ToolchainError
+from podweave.tb.build.toolchain import ToolchainError
 
 GEMM = "gemm:40x24x16"
 SMALL = (("pods", 4), ("rows", 8))

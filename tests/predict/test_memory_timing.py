@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from podweave.golden.cycle.memory.hbm import DECERR, OKAY, SLVERR, ErrorRange, HbmChannel
 from podweave.golden.cycle.memory.hbm_ports import Burst, ChannelModel
 from podweave.predict.memory_timing import HbmTiming
-from podweave.tb.block_bench import BlockBench, SimulatedMemory
-from podweave.tb.build import HARNESS_DIRECTORY
-from podweave.tb.lockstep import LockstepError, Port
+from podweave.tb.benches.block_bench import BlockBench, SimulatedMemory
+from podweave.tb.build.verilate import HARNESS_DIRECTORY
+from podweave.tb.lockstep.ports import LockstepError, Port
 
 CYCLES = 3000
 BASE, END = 1 << 16, 3 << 16

@@ -13,7 +13,7 @@ from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, descript
 from podweave.spec.load_port import HostSelect
 from podweave.spec.register_map import RegisterMap
 from podweave.spec.register_types import NodeWords
-from podweave.tb.simulated_bus import SimulatedBus
+from podweave.tb.benches.simulated_bus import SimulatedBus
 
 RINGS = ("DEMAND", "PREFETCH")
 

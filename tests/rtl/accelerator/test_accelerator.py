@@ -26,9 +26,9 @@ from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters
 from podweave.spec.load_port import Counter, HostSelect, host_widths
 from podweave.spec.presets import load_config
 from podweave.spec.register_types import ErrorSource, NodeWords, Refusal, Ring
-from podweave.tb.accelerator_bench import AcceleratorBench
-from podweave.tb.chip_task import Readback
-from podweave.tb.emission import emitted_design
+from podweave.tb.benches.accelerator_bench import AcceleratorBench
+from podweave.tb.benches.chip_task import Readback
+from podweave.tb.build.emission import emitted_design
 from tests.rtl.accelerator.accelerator_driver import DONE, Driver
 from tests.rtl.chip.test_chip import WORDS, Exchange
 

@@ -38,7 +38,7 @@ from podweave.spec.load_port import HostSelect, host_widths
 from podweave.spec.presets import load_config
 from podweave.spec.register_map import RegisterMap
 from podweave.spec.register_types import ErrorSource, NodeWords, Refusal, Ring
-from podweave.tb.toolchain import find_toolchain
+from podweave.tb.build.toolchain import find_toolchain
 
 POD4 = load_config("pod4")
 CONFIGS: dict[str, ChipConfig] = {

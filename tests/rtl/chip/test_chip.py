@@ -15,9 +15,9 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import FILL_CYCLES, DmaConfig
 from podweave.spec.jobs import Accumulate, Emit
 from podweave.spec.presets import load_config
-from podweave.tb.block_bench import BlockBench
-from podweave.tb.chip_bench import ChipBench
-from podweave.tb.chip_task import ChipRun, Readback, SimpleEpoch
+from podweave.tb.benches.block_bench import BlockBench
+from podweave.tb.benches.chip_bench import ChipBench
+from podweave.tb.benches.chip_task import ChipRun, Readback, SimpleEpoch
 
 CHIP2 = load_config("chip2x4")
 CONFIGS: dict[str, ChipConfig] = {

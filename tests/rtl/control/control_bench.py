@@ -19,8 +19,8 @@ from podweave.rtl.control.run_counters import Performance
 from podweave.rtl.parts.blocks import Block, place
 from podweave.rtl.parts.wired_block import Structural
 from podweave.spec.config import ChipConfig
-from podweave.tb.block_bench import BlockBench
-from podweave.tb.lockstep import LockstepError, Port, compared, first_mismatch
+from podweave.tb.benches.block_bench import BlockBench
+from podweave.tb.lockstep.ports import LockstepError, Port, compared, first_mismatch
 
 # Names of ports that have one lane per manager.
 _OF_MANAGERS = {

@@ -16,8 +16,8 @@ from podweave.rtl.parts.load_port import load_port_members
 from podweave.spec.config_parts import DmaConfig
 from podweave.spec.presets import load_config
 from podweave.spec.register_map import MANAGER_PITCH, RegisterMap
-from podweave.tb.build import Build, build
-from podweave.tb.simulate import SimulationError, simulate
+from podweave.tb.build.simulate import SimulationError, simulate
+from podweave.tb.build.verilate import Build, build
 
 CHIP = load_config("chip2x4").replace(pods=4, banks=4)
 CONFIGS = {

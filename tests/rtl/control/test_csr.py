@@ -17,8 +17,8 @@ from podweave.rtl.control.csr import Csr
 from podweave.spec.config_parts import DmaConfig
 from podweave.spec.presets import load_config
 from podweave.spec.register_map import MANAGER_PITCH, Access, RegisterMap
-from podweave.tb.build import Build, build
-from podweave.tb.simulate import SimulationError, simulate
+from podweave.tb.build.simulate import SimulationError, simulate
+from podweave.tb.build.verilate import Build, build
 
 CONFIG = replace(load_config("chip2x4"), dma=DmaConfig(managers=2, address_width=40))
 

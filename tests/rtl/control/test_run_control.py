@@ -18,7 +18,7 @@ from podweave.spec.errors import NodeErrors
 from podweave.spec.load_port import Counter, HostSelect
 from podweave.spec.presets import load_config
 from podweave.spec.register_types import MAX_EPOCHS, ErrorSource, Refusal
-from podweave.tb.lockstep import LockstepError
+from podweave.tb.lockstep.ports import LockstepError
 from tests.rtl.control.control_bench import ControlBench
 
 Stimulus = dict[str, NDArray]

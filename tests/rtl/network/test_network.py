@@ -22,8 +22,8 @@ from podweave.rtl.network.network import ReadNetwork, WriteNetwork, network_dept
 from podweave.rtl.network.network import read_network as place_read_network
 from podweave.rtl.network.network import write_network as place_write_network
 from podweave.rtl.parts.blocks import Block
-from podweave.tb.block_bench import BlockBench
-from podweave.tb.lockstep import LockstepError
+from podweave.tb.benches.block_bench import BlockBench
+from podweave.tb.lockstep.ports import LockstepError
 
 Stimulus = dict[str, NDArray]
 

@@ -9,7 +9,7 @@ import pytest
 
 from podweave.rtl.node.feeder import Feeder
 from podweave.spec.layout import Field, Layout
-from podweave.tb.block_bench import BlockBench
+from podweave.tb.benches.block_bench import BlockBench
 
 JOB = Layout("test_job", (Field("payload", 12, ""),))
 VALID, LAST = 1 << 12, 1 << 13

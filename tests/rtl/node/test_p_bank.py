@@ -14,8 +14,8 @@ from podweave.rtl.node.p_bank import PBank
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 from podweave.spec.layout import bits_for_index
-from podweave.tb.block_bench import BlockBench
-from podweave.tb.lockstep import LockstepError
+from podweave.tb.benches.block_bench import BlockBench
+from podweave.tb.lockstep.ports import LockstepError
 
 CYCLES = 1500
 Stimulus = dict[str, NDArray]

@@ -7,8 +7,8 @@ import pytest
 
 from podweave.golden.cycle.pod import array as model
 from podweave.spec.config_parts import ArrayConfig
-from podweave.tb.lockstep import LockstepError
-from podweave.tb.stimulus import array_bench, array_stimulus, group_bench, group_stimulus
+from podweave.tb.cases.pod_stimulus import array_bench, array_stimulus, group_bench, group_stimulus
+from podweave.tb.lockstep.ports import LockstepError
 
 GROUPS = [(1, 1), (2, 4), (4, 4), (4, 2), (1, 8), (3, 5), (8, 8), (16, 16)]
 ARRAYS = [(1, 1), (2, 2), (4, 4), (8, 8), (16, 16), (32, 32), (4, 8), (16, 8), (8, 32)]

@@ -14,9 +14,9 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.errors import PodError
 from podweave.spec.jobs import Emit
 from podweave.spec.presets import load_config
-from podweave.tb.block_bench import BlockBench
-from podweave.tb.lockstep import LockstepError
-from podweave.tb.stimulus import PodStimulus, corrupt, pod_bench, pod_stimulus
+from podweave.tb.benches.block_bench import BlockBench
+from podweave.tb.cases.pod_stimulus import PodStimulus, corrupt, pod_bench, pod_stimulus
+from podweave.tb.lockstep.ports import LockstepError
 
 CYCLES = 1600
 SMALL = load_config("pod4").replace(x_words=96, w_words=50, p_words=75, banks=3, planes=2)

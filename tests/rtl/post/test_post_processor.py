@@ -19,8 +19,8 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 from podweave.spec.errors import PostError
 from podweave.spec.jobs import Reduce, post_job_layout, post_parameters_layout
-from podweave.tb.block_bench import BlockBench
-from podweave.tb.lockstep import LockstepError
+from podweave.tb.benches.block_bench import BlockBench
+from podweave.tb.lockstep.ports import LockstepError
 
 CYCLES = 2000
 # The host writes all tables before the first epoch.

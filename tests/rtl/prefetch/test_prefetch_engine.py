@@ -14,10 +14,9 @@ from podweave.rtl.accelerator.emit import emit_block
 from podweave.rtl.prefetch.prefetch_engine import PrefetchEngine
 from podweave.spec.descriptors import DescriptorKind, memory_stride
 from podweave.spec.load_port import HostSelect
-from podweave.tb.axi_checker import check_protocol
-from podweave.tb.prefetch_bench import Phase, PrefetchBench, Recording
-from podweave.tb.prefetch_expected import Descriptor, bus_beats
-from podweave.tb.prefetch_scenarios import (
+from podweave.tb.benches.prefetch_bench import Phase, PrefetchBench, Recording
+from podweave.tb.build.toolchain import find_toolchain
+from podweave.tb.cases.prefetch_scenarios import (
     ENGINES,
     SINK,
     SOURCE,
@@ -30,7 +29,8 @@ from podweave.tb.prefetch_scenarios import (
     rings,
     run_rings,
 )
-from podweave.tb.toolchain import find_toolchain
+from podweave.tb.lockstep.axi_checker import check_protocol
+from podweave.tb.lockstep.prefetch_expected import Descriptor, bus_beats
 
 LOAD, STORE, NOP = DescriptorKind.LOAD, DescriptorKind.STORE, DescriptorKind.NOP
 LAST = Descriptor(kind=NOP, last=1)

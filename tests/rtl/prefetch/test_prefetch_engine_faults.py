@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, DmaError, memory_stride
 from podweave.spec.load_port import HostSelect
-from podweave.tb.axi_checker import check_protocol
-from podweave.tb.prefetch_bench import MEMORY_BYTES, Phase, PrefetchBench, Recording, Scenario
-from podweave.tb.prefetch_expected import Descriptor, accesses, byte_indices
-from podweave.tb.prefetch_scenarios import ENGINES, RING_BYTES, SINK, SOURCE, Rings, check_run, limits, random_rings, rings
+from podweave.tb.benches.prefetch_bench import MEMORY_BYTES, Phase, PrefetchBench, Recording, Scenario
+from podweave.tb.cases.prefetch_scenarios import ENGINES, RING_BYTES, SINK, SOURCE, Rings, check_run, limits, random_rings, rings
+from podweave.tb.lockstep.axi_checker import check_protocol
+from podweave.tb.lockstep.prefetch_expected import Descriptor, accesses, byte_indices
 
 LOAD, STORE, NOP = DescriptorKind.LOAD, DescriptorKind.STORE, DescriptorKind.NOP
 SLVERR, DECERR = 2, 3

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from podweave.golden.cycle.memory.hbm import HbmChannel
 from podweave.golden.cycle.ports import PortTrace
 from podweave.golden.cycle.prefetch.engine import STALLS, EngineModel
-from podweave.tb.lockstep import LockstepError
-from podweave.tb.prefetch_cases import (
+from podweave.tb.cases.prefetch_cases import (
     MEMORY_BYTES,
     RING_BASES,
     Case,
@@ -24,7 +23,8 @@ from podweave.tb.prefetch_cases import (
     pack_descriptors,
     random_case,
 )
-from podweave.tb.prefetch_lockstep import PrefetchLockstep, chip_data
+from podweave.tb.cases.prefetch_lockstep import PrefetchLockstep, chip_data
+from podweave.tb.lockstep.ports import LockstepError
 
 CONFIGS: dict[str, dict[str, int]] = {
     "64_small": {"data_width": 64, "max_burst": 8, "buffer_beats": 16, "outstanding": 4, "descriptors": 2},

@@ -14,7 +14,7 @@ from podweave.golden.cycle.prefetch.engine import EngineModel, Inputs
 from podweave.golden.cycle.prefetch.store import StoreModel, store_steps
 from podweave.golden.cycle.prefetch.words import LOAD, NOP, STORE, Descriptor, DescriptorCheck, EngineGeometry, Target
 from podweave.predict.memory_timing import HbmTiming
-from podweave.tb.prefetch_cases import LEAD, engine_config, random_case
+from podweave.tb.cases.prefetch_cases import LEAD, engine_config, random_case
 
 PLAIN = HbmTiming(latency=10, row_miss=0, refresh_interval=0, refresh_cycles=0, queue=200)
 WORDS4, WORDS64, BYTES = 1, 2, 7

@@ -16,9 +16,9 @@ from podweave.golden.cycle.ports import PortTrace
 from podweave.rtl.accelerator.emit import emit_block
 from podweave.rtl.parts.blocks import Block
 
-from .build import Build, build
-from .lockstep import LockstepError, Port, compared, first_mismatch
-from .simulate import simulate
+from ..build.simulate import simulate
+from ..build.verilate import Build, build
+from ..lockstep.ports import LockstepError, Port, compared, first_mismatch
 
 MAX_CYCLES = 4096
 

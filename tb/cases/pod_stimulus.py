@@ -17,7 +17,7 @@ from podweave.spec.config_parts import ArrayConfig
 from podweave.spec.jobs import Accumulate, Emit
 from podweave.spec.layout import Layout
 
-from .block_bench import BlockBench
+from ..benches.block_bench import BlockBench
 
 Stimulus = dict[str, NDArray]
 Jobs = list[dict[str, int]]

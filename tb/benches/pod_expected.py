@@ -11,7 +11,7 @@ from podweave.golden.cycle.pod.jobs import PodGeometry, Pushes
 from podweave.golden.cycle.pod.pod import PodModel
 from podweave.golden.cycle.ports import PortTrace
 
-from .lockstep import Port
+from ..lockstep.ports import Port
 
 LEAD = 4
 """Cycles from the first push to the rise of ``run``; as in the harness."""

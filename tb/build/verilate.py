@@ -19,7 +19,7 @@ import cocotb_tools.config
 
 from .toolchain import Toolchain, ToolchainError, find_toolchain
 
-HARNESS_DIRECTORY = Path(__file__).parent
+HARNESS_DIRECTORY = Path(__file__).parents[1]
 # Optimisation of the model's own code: for long runs, and for many small builds.
 _OPTIMIZATION = {"speed": "-O3", "build": "-O1"}
 # Verilator's runtime is not on the way of a clock edge, and takes longer to optimise than a pod.

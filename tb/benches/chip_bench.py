@@ -15,10 +15,10 @@ from podweave.spec.errors import network_error_layout
 from podweave.spec.layout import bits_for_index
 from podweave.spec.load_port import HostSelect, host_address_width, host_beat_width
 
-from .build import HARNESS_DIRECTORY, Build, build
+from ..build.emission import emitted_design
+from ..build.simulate import simulate
+from ..build.verilate import HARNESS_DIRECTORY, Build, build
 from .chip_task import ACCESSES, ChipEpoch, ChipRun, Readback
-from .emission import emitted_design
-from .simulate import simulate
 
 HIERARCHICAL_FROM = 2048
 """Multipliers of a chip from which its repeated blocks are verilated on their own: below, one model builds faster."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import cocotb_tools.config
 import find_libpython
 
-from .build import Build
+from .verilate import Build
 
 _RESULTS, _LOG = "results.xml", "simulation.log"
 

@@ -8,8 +8,8 @@ import pytest
 
 from podweave import study_points
 from podweave.spec.presets import load_config
-from podweave.tb import emission
-from podweave.tb.sources import sources_hash
+from podweave.tb.build import emission
+from podweave.tb.build.sources import sources_hash
 
 
 def copied(folders: tuple[Path, ...], into: Path) -> tuple[Path, ...]:

@@ -16,10 +16,10 @@ from podweave.spec.errors import PodError
 from podweave.spec.jobs import load_job_layout, stream_job_layout
 from podweave.spec.layout import Layout, bits_for_index
 
-from .build import HARNESS_DIRECTORY, Build, build
-from .emission import emitted_verilog
+from ..build.emission import emitted_verilog
+from ..build.simulate import simulate
+from ..build.verilate import HARNESS_DIRECTORY, Build, build
 from .pod_task import TRACE_CYCLES, PodRun, Task
-from .simulate import simulate
 
 JOB_CAPACITIES = (1024, 16384, 262144)
 

@@ -26,7 +26,7 @@ from podweave.ir.layers import Layer, WorkloadError, gemm
 from podweave.predict.chip import predict
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
-from podweave.tb.chip_bench import ChipBench
+from podweave.tb.benches.chip_bench import ChipBench
 from tests.compiler.chip.test_epoch_scheduler import graphs
 from tests.rtl.chip.test_chip import CONFIGS as BLOCK_CONFIGS
 

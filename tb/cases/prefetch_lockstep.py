@@ -14,9 +14,9 @@ from podweave.rtl.accelerator.emit import emit_block
 from podweave.rtl.prefetch.prefetch_engine import PrefetchEngine
 from podweave.spec.config import ChipConfig
 
-from .block_bench import BlockBench, SimulatedMemory
-from .build import HARNESS_DIRECTORY
-from .lockstep import Port
+from ..benches.block_bench import BlockBench, SimulatedMemory
+from ..build.verilate import HARNESS_DIRECTORY
+from ..lockstep.ports import Port
 
 DEPTH = 16384
 """Most cycles of a run."""

@@ -16,11 +16,11 @@ from podweave.spec.descriptors import DescriptorKind
 from podweave.spec.load_port import HostSelect
 from podweave.spec.register_map import IDENTITY
 from podweave.spec.register_types import NodeWords
-from podweave.tb.accelerator_bench import AcceleratorBench
-from podweave.tb.accelerator_task import ACCESSES
-from podweave.tb.chip_task import Readback
-from podweave.tb.simulate import SimulationError
-from podweave.tb.simulated_bus import BusError, SimulatedBus
+from podweave.tb.benches.accelerator_bench import AcceleratorBench
+from podweave.tb.benches.accelerator_task import ACCESSES
+from podweave.tb.benches.chip_task import Readback
+from podweave.tb.benches.simulated_bus import BusError, SimulatedBus
+from podweave.tb.build.simulate import SimulationError
 from tests.rtl.accelerator.accelerator_driver import DONE, Driver
 from tests.rtl.accelerator.test_accelerator import (
     CHANNEL,

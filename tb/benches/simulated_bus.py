@@ -16,9 +16,9 @@ from podweave.golden.cycle.memory.hbm import ErrorRange
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 
+from ..build.simulate import SimulationError, check_verdict, log_tail
 from .accelerator_task import ACCESSES, Reply
 from .chip_task import Readback
-from .simulate import SimulationError, check_verdict, log_tail
 
 ANSWER_CYCLES = 1_000_000
 """Cycles after which a register access is given up: the chip may be using a load port that NODE_DATA waits for."""

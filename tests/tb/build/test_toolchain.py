@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from podweave.tb.toolchain import ToolchainError, find_toolchain
+from podweave.tb.build.toolchain import ToolchainError, find_toolchain
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from typing import Any
 from podweave import rtl
 from podweave.spec.config import ChipConfig
 
-from .build import cache_directory
+from .verilate import cache_directory
 from .sources import sources_hash
 
 GENERATOR = (Path(rtl.__file__).parent,)

@@ -13,9 +13,9 @@ from podweave.ir.layers import Layer, parse_workload
 from podweave.predict.pod import predicted_spans
 from podweave.spec.config import ChipConfig
 from podweave.spec.presets import load_config
-from podweave.tb.pod_bench import PodBench
-from podweave.tb.pod_task import PodRun, Task
-from podweave.tb.simulate import SimulationError
+from podweave.tb.benches.pod_bench import PodBench
+from podweave.tb.benches.pod_task import PodRun, Task
+from podweave.tb.build.simulate import SimulationError
 
 POD4 = load_config("pod4")
 CONFIGS = {

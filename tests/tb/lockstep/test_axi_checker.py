@@ -9,10 +9,8 @@ import pytest
 
 from podweave.spec.descriptors import DescriptorKind
 from podweave.spec.load_port import HostSelect
-from podweave.tb.axi_checker import ProtocolError, check_buffer, check_protocol
-from podweave.tb.prefetch_bench import MEMORY_BYTES, PrefetchBench, Recording
-from podweave.tb.prefetch_expected import Descriptor, beats_left
-from podweave.tb.prefetch_scenarios import (
+from podweave.tb.benches.prefetch_bench import MEMORY_BYTES, PrefetchBench, Recording
+from podweave.tb.cases.prefetch_scenarios import (
     ENGINES,
     RING_BYTES,
     SINK,
@@ -25,6 +23,8 @@ from podweave.tb.prefetch_scenarios import (
     rings,
     run_rings,
 )
+from podweave.tb.lockstep.axi_checker import ProtocolError, check_buffer, check_protocol
+from podweave.tb.lockstep.prefetch_expected import Descriptor, beats_left
 
 LOAD, STORE, NOP = DescriptorKind.LOAD, DescriptorKind.STORE, DescriptorKind.NOP
 CONFIG = ENGINES[128]

@@ -17,11 +17,11 @@ import numpy as np
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 
+from ..build.emission import emitted_design
+from ..build.simulate import start_simulator
+from ..build.verilate import HARNESS_DIRECTORY, Build, build
 from .accelerator_task import ACCESSES, CHANNEL
-from .build import HARNESS_DIRECTORY, Build, build
 from .chip_bench import hierarchical_blocks, public_arrays
-from .emission import emitted_design
-from .simulate import start_simulator
 from .simulated_bus import SERVER, SimulatedBus
 
 _HARNESS = "accelerator_harness"

@@ -17,9 +17,9 @@ from podweave.rtl.accelerator.emit import emit_block
 from podweave.rtl.prefetch.prefetch_engine import PrefetchEngine
 from podweave.spec.config import ChipConfig
 
-from .build import HARNESS_DIRECTORY, Build, build
-from .prefetch_expected import Descriptor
-from .simulate import simulate
+from ..build.simulate import simulate
+from ..build.verilate import HARNESS_DIRECTORY, Build, build
+from ..lockstep.prefetch_expected import Descriptor
 
 ROWS = 1 << 15
 MEMORY_BYTES = 1 << 21

@@ -13,9 +13,9 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, DmaConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, EPOCH_BANKS, STORABLE, DescriptorKind, loadable, memory_stride, words_of
 
-from .axi_checker import Limits, check_buffer, check_protocol
-from .prefetch_bench import MEMORY_BYTES, PrefetchBench, Recording, Scenario, start_phases
-from .prefetch_expected import Descriptor, accesses, beats_left, store
+from ..benches.prefetch_bench import MEMORY_BYTES, PrefetchBench, Recording, Scenario, start_phases
+from ..lockstep.axi_checker import Limits, check_buffer, check_protocol
+from ..lockstep.prefetch_expected import Descriptor, accesses, beats_left, store
 
 RING_BYTES = 1 << 14
 """The rings are at 0 and at this."""

@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from podweave.golden.cycle.ports import PortTrace
-from podweave.tb.lockstep import LockstepError, Mismatch, Port, compared, first_mismatch
+from podweave.tb.lockstep.ports import LockstepError, Mismatch, Port, compared, first_mismatch
 
 
 @st.composite
