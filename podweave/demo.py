@@ -16,10 +16,10 @@ from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.presets import load_config
 from podweave.tb.build.toolchain import ToolchainError
 
-from .accelerator_runs import run_on_device
-from .chip_runs import digits_jobs
 from .digits import float_logits, test_images
-from .reports_device import print_device_run
+from .reports.accelerator import print_device_run
+from .runs.accelerator import run_on_device
+from .runs.jobs import digits_jobs
 
 CONFIG = "chip4x16"
 IMAGES = 500
@@ -27,7 +27,7 @@ IMAGES = 500
 
 def run_demo(images: int, seed: int, picture: Path | None, progress: Any) -> dict[str, Any]:
     """Classify the first held-out images in RTL; accuracy in floating point, in the golden model and in RTL, and the verdict."""
-    from .accelerator_activity import draw_accelerator
+    from .pictures.accelerator import draw_accelerator
 
     pixels, labels = test_images()
     pixels, labels = pixels[:images], labels[:images]

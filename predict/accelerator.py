@@ -21,7 +21,7 @@ from .engine_geometry import engine_geometry
 from .memory_timing import HbmTiming
 
 if TYPE_CHECKING:
-    from podweave.accelerator_runs import Compiled
+    from podweave.runs.accelerator import Compiled
 
 
 @dataclass(frozen=True)

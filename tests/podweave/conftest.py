@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from podweave.cli import main
+from podweave.cli.app import main
 from tests.podweave.command_line import Cli, Outcome
 
 

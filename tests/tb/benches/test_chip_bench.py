@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from numpy.typing import NDArray
 
 import podweave.chip_runs
-from podweave.chip_runs import Job, compile_network, epoch_of, run_networks
 from podweave.compiler.chip.check.program import check_chip
 from podweave.compiler.chip.epoch_program import ChipProgram
 from podweave.compiler.pod.executor import ProgramError
@@ -24,6 +23,8 @@ from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Operand, Window
 from podweave.ir.layers import Layer, WorkloadError, gemm
 from podweave.predict.chip import predict
+from podweave.runs.chip import compile_network, epoch_of, run_networks
+from podweave.runs.jobs import Job
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 from podweave.tb.benches.chip_bench import ChipBench

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from podweave.ir.frontends.gemm_tables import load_workload
-from podweave.runs import run_workload
+from podweave.runs.pod import run_workload
 from podweave.spec.presets import load_config
 
 # The largest (by MACs, and by cycles), the longest K, a short K, the fewest positions.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from podweave import study_points
+from podweave.studies import points as study_points
 from podweave.spec.presets import load_config
 from podweave.tb.build import emission
 from podweave.tb.build.sources import sources_hash

@@ -1,0 +1,190 @@
+"""Benchmarks: speed of emission, build and simulation, as figures that a later run can be compared with."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+from podweave.compiler.pod.layer_compiler import compile_layer
+from podweave.ir.layers import parse_workload
+from podweave.predict.chip import predict
+from podweave.rtl.accelerator.emit import emit
+from podweave.spec.presets import load_config
+from podweave.tb.benches.pod_bench import PodBench
+from podweave.tb.benches.pod_task import Task
+from podweave.tb.build.toolchain import find_toolchain
+
+from ..runs.chip import compile_network, run_networks
+from ..runs.jobs import chip_graphs, chip_jobs
+from ..runs.pod import random_data
+from .bus import bench_dma
+
+Progress = Callable[[str], None]
+PRESETS = ("pod4", "pod16", "pod32")
+# A layer per preset that keeps the simulator busy for about a second.
+# Banks and stores in which whole networks with all their weights fit.
+AMPLE = {
+    "x_words": 16384,
+    "w_words": 65536,
+    "p_words": 8192,
+    "parameter_sets": 1024,
+    "load_jobs": 65536,
+    "stream_jobs": 65536,
+    "post_jobs": 65536,
+}
+ENCODER = "Encoder-1-"
+WORKLOADS = {"pod4": "gemm:1024x256x32", "pod16": "gemm:1024x1024x64", "pod32": "gemm:3136x576x256"}
+
+
+def bench_emit(repeat: int, progress: Progress) -> list[dict[str, Any]]:
+    """Configuration to Verilog text."""
+    rows = []
+    for preset in PRESETS:
+        progress(f"emitting {preset}")
+        config = load_config(preset)
+        seconds: list[float] = []
+        for _ in range(repeat):
+            began = time.perf_counter()
+            emitted = emit(config)
+            seconds.append(time.perf_counter() - began)
+        rows.append({"preset": preset, "emit_s": statistics.median(seconds), "modules": len(emitted.sidecar["modules"])})
+    return rows
+
+
+def bench_build(repeat: int, progress: Progress) -> list[dict[str, Any]]:
+    """A simulator from nothing (no object of any earlier build), and until an unchanged design has simulated a layer."""
+    rows = []
+    for preset in PRESETS:
+        cold: list[float] = []
+        warm: list[float] = []
+        for number in range(repeat):
+            progress(f"building {preset} from nothing ({number + 1}/{repeat})")
+            with tempfile.TemporaryDirectory(prefix="podweave-bench-") as cache:
+                env = {**os.environ, "PODWEAVE_CACHE": cache}
+                command = [sys.executable, "-m", "podweave", "run", "gemm:8x8x8", "--config", preset]
+                times = []
+                for _ in range(2):
+                    began = time.perf_counter()
+                    subprocess.run(command, env=env, check=True, capture_output=True)
+                    times.append(time.perf_counter() - began)
+                cold.append(times[0])
+                warm.append(times[1])
+        rows.append(
+            {
+                "preset": preset,
+                "run_from_nothing_s": statistics.median(cold),
+                "run_unchanged_s": statistics.median(warm),
+            }
+        )
+    return rows
+
+
+def bench_simulation(repeat: int, progress: Progress) -> list[dict[str, Any]]:
+    """One simulator, one core: free-running, with the result check, and in lockstep of all outputs."""
+    rows = []
+    for preset in PRESETS:
+        config, layer = load_config(preset), parse_workload(WORKLOADS[preset])
+        program = compile_layer(layer, config)
+        (operands,) = random_data([layer], seed=0)
+        jobs = max(len(epoch.streams["start"]) for epoch in program.epochs)
+        progress(f"building {preset}")
+        bench = PodBench.of(config, jobs=jobs)
+        task = Task(program, *operands)
+        free, result, mmac, lockstep = [], [], [], []
+        for number in range(repeat):
+            progress(f"simulating {layer.name} on {preset} ({number + 1}/{repeat})")
+            free.append(bench.idle_cycles_per_s(200_000))
+            (run,) = bench.run([task])
+            # Loading the banks and reading the results belong to the check.
+            seconds = run.wall_s["load"] + run.wall_s["simulate"]
+            result.append(run.simulated_cycles / seconds)
+            mmac.append(layer.macs / seconds / 1e6)
+            (run,) = bench.run([task], lockstep=True)
+            seconds = run.wall_s["load"] + run.wall_s["simulate"] + run.wall_s["check"]
+            lockstep.append(run.simulated_cycles / seconds)
+        rows.append(
+            {
+                "preset": preset,
+                "workload": layer.name,
+                "free_cycles_per_s": statistics.median(free),
+                "result_cycles_per_s": statistics.median(result),
+                "result_mmac_per_s": statistics.median(mmac),
+                "lockstep_cycles_per_s": statistics.median(lockstep),
+            }
+        )
+    return rows
+
+
+def bench_model(repeat: int, progress: Progress) -> list[dict[str, Any]]:
+    """Compiler and exact model of a chip: a whole network, from graph to program to cycles and counters."""
+    rows = []
+    for preset, network in (("chip4x16", "digits"), ("chip256x32", "bert_medium_100"), ("chip256x32", "resnet50_299")):
+        config = load_config(preset)
+        (graph,) = chip_graphs(network)
+        if network != "digits":
+            config = config.replace(**AMPLE)
+        began = time.perf_counter()
+        program, _ = compile_network(graph, config, progress=progress)
+        compiled = time.perf_counter() - began
+        seconds = []
+        for number in range(repeat):
+            progress(f"modelling {network} ({number + 1}/{repeat})")
+            began = time.perf_counter()
+            figures = predict(program)
+            seconds.append(time.perf_counter() - began)
+        row = {"preset": preset, "network": network, "cycles": figures.cycles}
+        rows.append(row | {"compile_s": compiled, "model_s": statistics.median(seconds)})
+    return rows
+
+
+def bench_chip(repeat: int, progress: Progress) -> list[dict[str, Any]]:
+    """The largest chip: 256 pods of 32x32 emitted, built, and running the GEMMs of one encoder layer of BERT medium in RTL."""
+    del repeat
+    config = load_config("chip256x32")
+    jobs = [job for job in chip_jobs("bert_medium_100", 0, per_layer=True) if job.graph.name.startswith(ENCODER)]
+    report, *_ = run_networks(jobs, config, progress=progress)
+    keys = ("verdict", "mismatches", "cycles", "predicted_cycles", "sim_cycles_per_s")
+    wall = report["wall_s"]
+    row = {"preset": config.name, "layers": len(jobs)} | {key: report[key] for key in keys}
+    return [row | {"emit_s": wall["emit"], "build_s": wall["build"], "simulate_s": wall["simulate"]}]
+
+
+def bench_bus(repeat: int, progress: Progress) -> dict[str, Any]:
+    """How much of a data bus a prefetch engine uses: cycles, so one run is enough."""
+    return bench_dma(load_config("chip16x32"), progress)
+
+
+BENCHES: dict[str, Callable[[int, Progress], Any]] = {
+    "emit": bench_emit,
+    "build": bench_build,
+    "simulation": bench_simulation,
+    "model": bench_model,
+    "chip": bench_chip,
+    "dma": bench_bus,
+}
+# Minutes: only when asked for by name.
+_LONG = ("chip", "dma")
+
+
+def run_bench(name: str, repeat: int, progress: Progress) -> dict[str, Any]:
+    """The figures of one benchmark, or of all, with what they were measured on."""
+    toolchain = find_toolchain()
+    chosen = {key: bench for key, bench in BENCHES.items() if key not in _LONG} if name == "all" else {name: BENCHES[name]}
+    return {
+        "repeat": repeat,
+        "machine": {
+            "cores": os.cpu_count(),
+            "processor": platform.machine(),
+            "python": platform.python_version(),
+            "verilator": toolchain.version,
+            "compiler": toolchain.compiler,
+        },
+        "benches": {key: bench(repeat, progress) for key, bench in chosen.items()},
+    }

@@ -1,0 +1,356 @@
+"""The command line: thin commands over the functions that do the work."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from podweave import __version__
+from podweave.ir.layers import CONV_FORM, GEMM_FORM, Layer, WorkloadError
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ConfigError
+from podweave.spec.presets import load_config, preset_names
+from podweave.synth.errors import SynthesisError
+from podweave.synth.flows import DEFAULT_FLOW, FLOWS
+from podweave.tb.build.toolchain import ToolchainError
+from podweave.tb.build.verilate import BuildError
+
+from ..reports.area import print_area, print_network_table
+from ..reports.tables import print_bench, print_model, print_presets, print_run
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
+errors = Console(stderr=True)
+_PIPED_WIDTH = 200
+
+WORKLOAD_HELP = f"{GEMM_FORM}, {CONV_FORM}, a network (resnet50_224), NETWORK/LAYER, or a CSV file of layer,M,K,N"
+Config = Annotated[str, typer.Option("--config", help="A preset, or a TOML file.")]
+Workload = Annotated[str, typer.Argument(help=WORKLOAD_HELP)]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the report as JSON; - for standard output.")]
+PerLayer = Annotated[bool, typer.Option("--per-layer", help="Chips: each layer alone, its inputs loaded by the host.")]
+Partition = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Chips: words a pod streams per weight tile (SOSA: the rows); 0: all that fit; chosen per layer by default."
+    ),
+]
+Host = Annotated[
+    str | None,
+    typer.Option(
+        help="Chips: axi, all from memory by prefetch engines; backdoor, banks loaded in no time; port, through load ports. "
+        "By default axi for whole networks."
+    ),
+]
+Prefetch = Annotated[
+    bool, typer.Option("--prefetch/--no-prefetch", help="axi: load words while earlier epochs run, or when their epoch is next.")
+]
+Cap = Annotated[
+    int, typer.Option(min=0, max=2**32 - 1, help="axi: words that a manager may have prefetched at a time; 0: no limit.")
+]
+Memory = Annotated[str | None, typer.Option(help="axi: NAME=NUMBER,... of the memory model, as latency=200,beat_sixteenths=32.")]
+Plot = Annotated[Path | None, typer.Option("--plot", help="Draw the activity over time (.svg, .png or .pdf).")]
+
+
+class Progress:
+    """One status line on a terminal; elsewhere, a line for each step that comes more than a second after the last."""
+
+    def __init__(self) -> None:
+        self._status = errors.status("") if errors.is_terminal else None
+        self._shown = 0.0
+
+    def __call__(self, text: str) -> None:
+        if self._status:
+            self._status.update(text)
+        elif time.monotonic() - self._shown > 1:
+            errors.print(text, highlight=False, markup=False)
+            self._shown = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status:
+            self._status.stop()
+
+
+def _finish(report: dict[str, Any], target: Path | None, show: Any) -> None:
+    if target == Path("-"):
+        sys.stdout.write(json.dumps(report, indent=1) + "\n")
+        return
+    # Where nobody's screen ends, no column is folded.
+    show(Console(markup=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH), report)
+    if target:
+        target.write_text(json.dumps(report, indent=1) + "\n")
+
+
+@app.command()
+def presets(json_file: JsonFile = None) -> None:
+    """List the configurations that come with podweave."""
+    report = {"presets": {name: load_config(name).to_dict() for name in preset_names()}}
+    _finish(report, json_file, print_presets)
+
+
+@app.command()
+def generate(
+    config: Annotated[str, typer.Argument(help="A preset, or a TOML file.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the Verilog, .vlt and JSON files.")],
+) -> None:
+    """Emit Verilog, a Verilator control file and a JSON description of ports and layouts."""
+    from podweave.rtl.accelerator.emit import emit
+
+    chosen = load_config(config)
+    with Progress() as progress:
+        progress(f"emitting {chosen.name}")
+        emitted = emit(chosen)
+    for path in emitted.write(output):
+        print(path)
+
+
+@app.command()
+def ip(
+    config: Annotated[str, typer.Argument(help="A preset, or a TOML file, with a table [dma].")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the IP.")],
+) -> None:
+    """Write an accelerator as an IP block: Verilog, FuseSoC core, C header, registers, ports and constraints."""
+    from ..ip.write import write_ip
+
+    chosen = load_config(config)
+    if chosen.dma is None:
+        raise ConfigError(f"an IP block needs prefetch engines: {chosen.name} has no table [dma]")
+    with Progress() as progress:
+        progress(f"emitting {chosen.name}")
+        paths = write_ip(chosen, output)
+    for path in paths:
+        print(path)
+
+
+@app.command()
+def run(
+    workload: Workload,
+    config: Config,
+    check: Annotated[str, typer.Option(help="result: results and cycles; lockstep: also every port in every cycle.")] = "result",
+    seed: Annotated[int, typer.Option(help="Seed of the random operands and of the initial state.")] = 0,
+    waves: Annotated[Path | None, typer.Option(help="Write a VCD waveform (slow; for short runs).")] = None,
+    per_layer: PerLayer = False,
+    partition: Partition = None,
+    host: Host = None,
+    prefetch: Prefetch = True,
+    cap: Cap = 0,
+    memory: Memory = None,
+    plot: Plot = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Compile a workload, run it in RTL, and compare results and cycles. Exit code 0 only if both are exact.
+
+    On one pod, layers run one after the other with data of their own; on a chip, a network runs as a whole.
+    """
+    from podweave.ir.frontends.gemm_tables import load_workload
+
+    from ..runs.pod import CHECKS, run_workload
+    from .chip_commands import ChipOptions, run_chip
+
+    if check not in CHECKS:
+        raise typer.BadParameter(f"{check!r} is not one of {', '.join(CHECKS)}", param_hint="--check")
+    if seed < 0:
+        raise typer.BadParameter(f"{seed} is negative", param_hint="--seed")
+    if waves and waves.suffix != ".vcd":
+        raise typer.BadParameter(f"{waves} must end in .vcd", param_hint="--waves")
+    chosen = load_config(config)
+    if chosen.pods > 1:
+        if check != "result":
+            raise typer.BadParameter(
+                "lockstep is for one pod; a chip's results, cycles and counters are compared", param_hint="--check"
+            )
+        _make_folders(waves, plot, json_file)
+        options = ChipOptions.of(chosen, per_layer, partition, host, prefetch, cap, memory, plot)
+        with Progress() as progress:
+            report, show = run_chip(workload, chosen, options, seed=seed, waves=waves and waves.resolve(), progress=progress)
+        _finish({"workload": workload, **report}, json_file, show)
+        if report["verdict"] != "pass":
+            raise typer.Exit(1)
+        return
+    _refuse_chip_options(per_layer, partition, host, prefetch, cap, memory)
+    layers = load_workload(workload)
+    _check_plot(plot, layers)
+    _make_folders(waves, plot, json_file)
+    with Progress() as progress:
+        report, _ = run_workload(layers, chosen, check=check, seed=seed, waves=waves and waves.resolve(), progress=progress)
+    report = {"workload": workload, **report}
+    _draw(plot, layers[0], chosen)
+    _finish(report, json_file, print_run)
+    if report["verdict"] != "pass":
+        raise typer.Exit(1)
+
+
+@app.command()
+def model(
+    workload: Workload,
+    config: Config,
+    per_layer: PerLayer = False,
+    partition: Partition = None,
+    host: Host = None,
+    prefetch: Prefetch = True,
+    cap: Cap = 0,
+    memory: Memory = None,
+    plot: Plot = None,
+    json_file: JsonFile = None,
+) -> None:
+    """The cycles and utilisation of a workload from the exact model, without RTL."""
+    from podweave.ir.frontends.gemm_tables import load_workload
+
+    from ..runs.pod import model_workload
+    from .chip_commands import ChipOptions, model_chip
+
+    chosen = load_config(config)
+    _make_folders(plot, json_file)
+    if chosen.pods > 1:
+        options = ChipOptions.of(chosen, per_layer, partition, host, prefetch, cap, memory, plot)
+        with Progress() as progress:
+            report, show = model_chip(workload, chosen, options, progress=progress)
+        _finish({"workload": workload, **report}, json_file, show)
+        return
+    _refuse_chip_options(per_layer, partition, host, prefetch, cap, memory)
+    layers = load_workload(workload)
+    _check_plot(plot, layers)
+    with Progress() as progress:
+        report = model_workload(layers, chosen, progress)
+    _draw(plot, layers[0], chosen)
+    _finish({"workload": workload, **report}, json_file, print_model)
+
+
+def _refuse_chip_options(
+    per_layer: bool, partition: int | None, host: str | None, prefetch: bool, cap: int, memory: str | None
+) -> None:
+    given_options = {"--per-layer": per_layer, "--partition": partition is not None, "--host": host}
+    given_options |= {"--no-prefetch": not prefetch, "--cap": cap > 0, "--memory": memory}
+    for name, given in given_options.items():
+        if given:
+            raise typer.BadParameter("is for chips of several pods", param_hint=name)
+
+
+@app.command()
+def area(
+    config: Annotated[str, typer.Argument(help="A preset, or a TOML file.")],
+    block: Annotated[str | None, typer.Option(help="Only this block (module or kind) and what it holds.")] = None,
+    liberty: Annotated[Path | None, typer.Option(help="Liberty file to map to; podweave's gate equivalents by default.")] = None,
+    flow: Annotated[str, typer.Option(help=f"{'; '.join(f'{name}: {text}' for name, text in FLOWS.items())}.")] = DEFAULT_FLOW,
+    networks: Annotated[
+        bool, typer.Option("--networks", help="Networks as shares of pod area instead, for 16, 64 and 256 pods like these.")
+    ] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Yosys area per block, and the ratio per multiplier to a bare registered MAC; of chips, also per network."""
+    from podweave.rtl.accelerator.emit import emit
+    from podweave.synth.area import area_report
+    from podweave.synth.network_table import network_table
+
+    chosen = load_config(config)
+    if networks:
+        if block:
+            raise typer.BadParameter("is not for a table of networks", param_hint="--block")
+        with Progress() as progress:
+            table = network_table(chosen, liberty=liberty, flow=flow, progress=progress)
+        _finish({"config": chosen.name, **table}, json_file, print_network_table)
+        return
+    with Progress() as progress:
+        progress(f"emitting {chosen.name}")
+        report = area_report(emit(chosen), block=block, liberty=liberty, flow=flow, progress=progress)
+    _finish({"config": chosen.name, **report}, json_file, print_area)
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="emit, build, simulation, model, or all of them; chip or dma (minutes).")],
+    repeat: Annotated[int, typer.Option(min=1, help="Runs of each measurement; the median is reported.")] = 3,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure the speed of emission, build and simulation on stated presets, or the use of a data bus."""
+    from ..bench.speed import BENCHES, run_bench
+
+    if name != "all" and name not in BENCHES:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join([*BENCHES, 'all'])}", param_hint="NAME")
+    with Progress() as progress:
+        report = run_bench(name, repeat, progress)
+    _finish(report, json_file, print_bench)
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="granularity, interconnect, partition, banks, throughput or prefetch.")],
+    networks: Annotated[str | None, typer.Option(help="Names with commas between, or all; by default the study's own.")] = None,
+    pods: Annotated[int | None, typer.Option(help="Pods of the chip; of granularity, at most that many.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; by default one for each core.")] = None,
+    dask: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Compute on the cluster of this Dask scheduler.")] = None,
+    resume: Annotated[bool, typer.Option("--resume/--fresh", help="Take points that were computed before; or compute all.")] = True,
+    plot: Annotated[Path | None, typer.Option(help="Draw it (.svg, .png or .pdf); a folder gets study_NAME.svg.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Sweeps by the exact model, SOSA's beside the published values. An interrupted one goes on where it was."""
+    from ..studies.run import STUDY_NAMES, run_study
+    from ..studies.tables import print_study
+
+    if name not in STUDY_NAMES:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(STUDY_NAMES)}", param_hint="NAME")
+    if plot and plot.is_dir():
+        plot = plot / f"study_{name}.svg"
+    _check_plot(plot, [])
+    _make_folders(plot, json_file)
+    with Progress() as progress:
+        report = run_study(name, networks=networks, pods=pods, jobs=jobs, cluster=dask, fresh=not resume, progress=progress)
+    if plot:
+        from ..pictures.studies import draw_study
+
+        draw_study(report, plot)
+    _finish(report, json_file, print_study)
+
+
+def _check_plot(plot: Path | None, layers: list[Layer]) -> None:
+    if plot and len(layers) > 1:
+        raise typer.BadParameter(f"a picture shows one layer, not {len(layers)}: name it as NETWORK/LAYER", param_hint="--plot")
+    if plot and plot.suffix not in (".svg", ".png", ".pdf"):
+        raise typer.BadParameter(f"{plot} must end in .svg, .png or .pdf", param_hint="--plot")
+
+
+def _make_folders(*files: Path | None) -> None:
+    """Of what a command will write, before the work: a simulator that cannot open its waveform says nothing."""
+    for file in files:
+        if file and file != Path("-"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _draw(plot: Path | None, layer: Layer, config: ChipConfig) -> None:
+    if plot:
+        from podweave.compiler.pod.layer_compiler import compile_layer
+
+        from ..pictures.pod import draw_activity
+
+        draw_activity(compile_layer(layer, config), plot, title=f"{layer.name} on {config.name}")
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(f"podweave {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """podweave: generate, run, verify and measure scale-out systolic accelerators."""
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is one sentence, not a traceback."""
+    try:
+        app()
+    except (ConfigError, WorkloadError, ToolchainError, BuildError, SynthesisError, OSError) as error:
+        errors.print(f"podweave: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(2)

@@ -1,0 +1,158 @@
+"""What `podweave run` and `podweave model` do with chips: which way, with what options, and how it is shown."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from podweave.predict.memory_timing import HbmTiming
+from podweave.spec.config import ChipConfig
+
+from ..reports.accelerator import print_device_model, print_device_run
+from ..reports.chip import print_chip_model, print_chip_run
+
+HOSTS = ("axi", "backdoor", "port")
+Progress = Callable[[str], None]
+Show = Callable[[Console, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class ChipOptions:
+    """``host``: how a chip gets what it needs: over AXI, in no time, or through its load ports."""
+
+    per_layer: bool
+    partition: int | None
+    host: str
+    prefetch: bool
+    cap: int
+    timing: HbmTiming
+    plot: Path | None
+
+    @classmethod
+    def of(
+        cls,
+        config: ChipConfig,
+        per_layer: bool,
+        partition: int | None,
+        host: str | None,
+        prefetch: bool,
+        cap: int,
+        memory: str | None,
+        plot: Path | None,
+    ) -> ChipOptions:
+        """From what was typed; raises `typer.BadParameter`."""
+        if host is None:
+            host = "axi" if config.dma and not per_layer else "backdoor"
+        if host not in HOSTS:
+            raise typer.BadParameter(f"{host!r} is not one of {', '.join(HOSTS)}", param_hint="--host")
+        if host == "axi" and not config.dma:
+            raise typer.BadParameter(
+                f"axi needs a chip with prefetch engines; {config.name} has no table [dma]", param_hint="--host"
+            )
+        if host == "axi" and per_layer:
+            raise typer.BadParameter("axi runs whole networks: leave out --per-layer, or name one layer", param_hint="--host")
+        if host != "axi":
+            for name, given in (("--memory", memory), ("--cap", cap), ("--no-prefetch", not prefetch)):
+                if given:
+                    raise typer.BadParameter(f"is for runs over AXI, not {host}", param_hint=name)
+        if plot and plot.suffix not in (".svg", ".png", ".pdf"):
+            raise typer.BadParameter(f"{plot} must end in .svg, .png or .pdf", param_hint="--plot")
+        return cls(per_layer, partition, host, prefetch, cap, memory_timing(memory), plot)
+
+    def check_plot(self, graphs: int) -> None:
+        if self.plot and graphs > 1:
+            raise typer.BadParameter("a picture shows one network: leave out --per-layer, or name one layer", param_hint="--plot")
+
+
+def memory_timing(text: str | None) -> HbmTiming:
+    """The memory that ``NAME=NUMBER,...`` describes."""
+    names = [field.name for field in dataclasses.fields(HbmTiming)]
+    changes: dict[str, Any] = {}
+    for part in text.split(",") if text else []:
+        name, _, value = part.partition("=")
+        if name not in names or not value.isdecimal():
+            raise typer.BadParameter(f"{part!r} is not NAME=NUMBER with a name of {', '.join(names)}", param_hint="--memory")
+        changes[name] = int(value)
+    try:
+        return HbmTiming(**changes)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--memory") from error
+
+
+def run_chip(
+    workload: str, config: ChipConfig, options: ChipOptions, *, seed: int, waves: Path | None, progress: Progress
+) -> tuple[dict[str, Any], Show]:
+    """Run in RTL; the report, and how to show it."""
+    from ..runs.accelerator import run_on_device
+    from ..runs.chip import run_networks
+    from ..runs.jobs import chip_jobs
+
+    jobs = chip_jobs(workload, seed, per_layer=options.per_layer)
+    graphs = len({id(job.graph) for job in jobs})
+    if options.host == "axi":
+        options.check_plot(graphs)
+        report, _, compiled = run_on_device(
+            jobs,
+            config,
+            timing=options.timing,
+            prefetch=options.prefetch,
+            cap=options.cap,
+            partition=options.partition,
+            seed=seed,
+            waves=waves,
+            progress=progress,
+        )
+        _draw_device(compiled[0], options)
+        return report, print_device_run
+    options.check_plot(len(jobs))
+    report, _, programs = run_networks(
+        jobs, config, host=options.host, seed=seed, partition=options.partition, waves=waves, progress=progress
+    )
+    _draw_chip(programs[0], options)
+    return report, partial(print_chip_run, tables=1 if graphs == 1 else None)
+
+
+def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progress: Progress) -> tuple[dict[str, Any], Show]:
+    """Predict without RTL; the report, and how to show it."""
+    from ..runs.accelerator import model_on_device
+    from ..runs.chip import model_networks
+    from ..runs.jobs import chip_graphs
+
+    graphs = chip_graphs(workload, per_layer=options.per_layer)
+    options.check_plot(len(graphs))
+    if options.host == "axi":
+        report, compiled = model_on_device(
+            graphs,
+            config,
+            timing=options.timing,
+            prefetch=options.prefetch,
+            cap=options.cap,
+            partition=options.partition,
+            progress=progress,
+        )
+        _draw_device(compiled[0], options)
+        return report, print_device_model
+    report, programs = model_networks(graphs, config, partition=options.partition, progress=progress)
+    _draw_chip(programs[0], options)
+    return report, print_chip_model
+
+
+def _draw_chip(program: Any, options: ChipOptions) -> None:
+    if options.plot:
+        from ..pictures.chip import draw_chip
+
+        draw_chip(program, options.plot)
+
+
+def _draw_device(compiled: Any, options: ChipOptions) -> None:
+    if options.plot:
+        from ..pictures.accelerator import draw_accelerator
+
+        draw_accelerator(compiled, options.timing, options.plot, prefetch=options.prefetch, cap=options.cap)

@@ -1,0 +1,249 @@
+"""An IP directory: everything that somebody needs who puts a configuration into a larger design."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+from podweave import __version__
+from podweave.rtl.accelerator.emit import Emitted, emit
+from podweave.spec.config import ChipConfig
+from podweave.synth.blocks import Hierarchy
+
+from .register_pages import c_header, register_page
+
+_CHANNELS = {
+    "aw": "write address",
+    "w": "write data",
+    "b": "write response",
+    "ar": "read address",
+    "r": "read data",
+}
+_AXI_SIGNALS = {
+    "valid": "valid",
+    "ready": "ready",
+    "addr": "byte address",
+    "prot": "protection: ignored",
+    "data": "data, byte 0 least significant",
+    "strb": "one bit per byte of data",
+    "resp": "0 OKAY, 2 SLVERR, 3 DECERR",
+    "last": "last beat of the burst",
+    "len": "beats of the burst less 1",
+    "size": "bytes of a beat as a power of two: always those of the bus",
+    "burst": "always 1 (INCR)",
+    "id": "always 0",
+}
+_PORTS = {
+    "clk": "the one clock; everything is at its rising edge",
+    "rst": "synchronous reset, high for at least 2 cycles",
+    "irq": "interrupt, a level: an enabled event is pending",
+}
+_AXI_PORT = re.compile(r"(?P<bus>s_axil|m\d+_axi)_(?P<channel>aw|w|b|ar|r)(?P<signal>[a-z]+)")
+
+
+def write_ip(config: ChipConfig, directory: Path) -> list[Path]:
+    """Write an IP directory; returns the paths of its files. The same configuration always gives the same bytes.
+
+    ``TOP.v``, ``TOP.vlt``, ``TOP.json``
+        Verilog, waivers for Verilator and a JSON description, as of `rtl.emit`.
+    ``podweave_NAME.core``
+        CAPI2 core for FuseSoC: targets ``default``, ``lint`` (Verilator) and ``synth`` (with the ``.sdc``).
+    ``ports.md``, ``constraints.md``, ``podweave_NAME.sdc``
+        Ports; clock, reset, memories to replace and rules of the buses; the same for synthesis, as far as that is a constraint.
+    ``registers.md``, ``podweave_NAME.h``
+        Registers for people and for C. Only of accelerators: a chip or pod without AXI4 managers has none.
+    """
+    emitted = emit(config)
+    name = f"podweave_{config.name}"
+    accelerator = any(port["name"].startswith("s_axil_") for port in emitted.sidecar["ports"])
+    contents = {
+        f"{name}.core": _core(config, emitted, name, accelerator),
+        "ports.md": _ports_page(config, emitted),
+        "constraints.md": _constraints_page(config, emitted, name, accelerator),
+        f"{name}.sdc": _sdc(config, emitted),
+    }
+    if accelerator:
+        contents |= {"registers.md": register_page(config), f"{name}.h": c_header(config)}
+    written = emitted.write(directory)
+    for file, content in contents.items():
+        (directory / file).write_text(content)
+        written.append(directory / file)
+    return written
+
+
+def _core(config: ChipConfig, emitted: Emitted, name: str, accelerator: bool) -> str:
+    top = emitted.top
+    # Without its metadata, a package says that its version is not known.
+    match = re.match(r"\d+(\.\d+)+", __version__)
+    version = match[0] if match else "0.0.0"
+    text = f"""\
+CAPI=2:
+name: "podweave:ip:{config.name}:{version}"
+description: "podweave {config.name}: {config.pods} pod{"s" * (config.pods > 1)} of {config.array.rows} x {config.array.cols}"
+
+filesets:
+  rtl:
+    files:
+      - "{top}.v"
+    file_type: "verilogSource-2005"
+  waivers:
+    files:
+      - "{top}.vlt"
+    file_type: "vlt"
+  constraints:
+    files:
+      - "{name}.sdc"
+    file_type: "SDC"
+"""
+    if accelerator:
+        text += f"""\
+  driver:
+    files:
+      - "{name}.h"
+    file_type: "user"
+"""
+    return f"""\
+{text}
+targets:
+  default: &default
+    filesets:
+      - "rtl"
+    toplevel: "{top}"
+  lint:
+    <<: *default
+    description: "Lint with Verilator; its waivers come first."
+    filesets:
+      - "waivers"
+      - "rtl"
+    flow: "lint"
+    flow_options:
+      tool: "verilator"
+      verilator_options:
+        - "-Wall"
+  synth:
+    <<: *default
+    description: "Sources and constraints, for the synthesis tool of your choice."
+    filesets:
+      - "rtl"
+      - "constraints"
+"""
+
+
+def _what(port: str) -> str:
+    match = _AXI_PORT.fullmatch(port)
+    if not match:
+        return _PORTS.get(port, "")
+    return f"{_CHANNELS[match['channel']]}: {_AXI_SIGNALS[match['signal']]}"
+
+
+def _ports_page(config: ChipConfig, emitted: Emitted) -> str:
+    ports = emitted.sidecar["ports"]
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for port in ports:
+        match = _AXI_PORT.fullmatch(port["name"])
+        groups.setdefault(match["bus"] if match else "", []).append(port)
+    lines = [f"# Ports of `{emitted.top}` ({config.name})", ""]
+    lines += ["All are synchronous to `clk`.", ""]
+    for bus, members in groups.items():
+        if bus:
+            lines += ["", f"## {_bus_title(config, bus)}", ""]
+        lines += ["| name | direction | width | |", "|---|---|---|---|"]
+        lines += [f"| {port['name']} | {port['direction']} | {port['width']} | {_what(port['name'])} |" for port in members]
+    return "\n".join([*lines, ""])
+
+
+def _bus_title(config: ChipConfig, bus: str) -> str:
+    if bus == "s_axil":
+        return "`s_axil_*`: registers, an AXI4-Lite subordinate"
+    manager = int(bus[1:].split("_")[0])
+    first = manager * config.nodes_per_manager
+    return f"`{bus}_*`: AXI4 manager {manager}, for nodes {first} to {first + config.nodes_per_manager - 1}"
+
+
+def _memories(emitted: Emitted) -> list[tuple[str, str, int, int]]:
+    """Module, kind, instances and bits of each memory, the largest total first."""
+    hierarchy = Hierarchy(emitted)
+    counts = hierarchy.count([emitted.top])
+    found = [(name, hierarchy[name].kind, count, hierarchy[name].sram_bits) for name, count in counts.items()]
+    return sorted((memory for memory in found if memory[3]), key=lambda memory: (-memory[2] * memory[3], memory[0]))
+
+
+_GENERAL = """\
+# Putting {config} into a design
+
+## Clock and reset
+
+- One clock, `clk`, rising edge. No generated or gated clocks, no latches, no asynchronous logic, no false or multicycle paths.
+- `rst` is synchronous and high for at least 2 cycles. Data paths have no reset: before the first word of an array, a bank or a
+  buffer has been written it holds anything, and nothing depends on it.
+- Every port is synchronous to `clk`; {name}.sdc has the period, and the share of it that is spent outside. Where a bus has another
+  clock, put a converter in front.
+
+## Memories to replace by macros
+
+Each is a module of its own, to be replaced by one with the same ports and the behaviour that the comment above it states: one cycle
+from a read to its data; a read of a word in the cycle in which it is written may return anything. None needs initial values.
+
+| module | kind | instances | bits each |
+|---|---|---|---|
+{memories}
+
+Names of modules are not unique across configurations: for two of them in one design, prefix the names of one.
+"""
+
+_BUSES = """
+## AXI4 managers
+
+- {managers} of {data_width} bits of data and {address_width} of address. Bursts are INCR, of whole beats, aligned, of up to
+  {max_burst} beats, and cross no multiple of 4 KiB. Writes have byte strobes: nothing beside what a descriptor names is written.
+- One ID, 0, per manager: responses come in order. Up to {outstanding} reads are under way, or writes. No data are read while
+  writes of the manager wait for their responses; descriptors may be. There is no order between managers.
+- `rready` is always 1: room for the data is reserved before a read is issued. No `valid` waits for its `ready`.
+- An error response ends the run with a named error, when all transfers under way have ended. Nothing hangs on it.
+- There are no lock, cache, prot, qos, region or user signals: tie those of the interconnect to constants. Software and
+  accelerator see the same bytes between runs only if caches on the way are coherent, or flushed.
+
+## AXI4-Lite subordinate
+
+- 32 bits of data, 12 bits of address. Address and data of a write come in any order; reads and writes are independent, one of each
+  at a time. A read of NODE_DATA waits for a free cycle of a load port.
+
+## Order of resets
+
+- `rst` drops transfers that are under way: reset interconnect and memory with it, or wait until STATUS.BUSY is 0.
+- SOFT_RESET, and a START after an error, reset chip and engines from inside, and only when no transfer is under way: nothing
+  outside needs to know.
+- After `rst` all `valid` outputs and `irq` are 0. Software sets MEMORY_BYTES and the rings before the first START.
+"""
+
+
+def _constraints_page(config: ChipConfig, emitted: Emitted, name: str, accelerator: bool) -> str:
+    memories = "\n".join(f"| {module} | {kind} | {count} | {bits} |" for module, kind, count, bits in _memories(emitted))
+    page = _GENERAL.format(config=config.name, name=name, memories=memories)
+    if accelerator:
+        assert config.dma is not None
+        page += _BUSES.format(**dataclasses.asdict(config.dma))
+    return page
+
+
+def _sdc(config: ChipConfig, emitted: Emitted) -> str:
+    ports: dict[str, list[str]] = {"input": [], "output": []}
+    for port in emitted.sidecar["ports"]:
+        if port["name"] != "clk":
+            ports[port["direction"]].append(f"{port['name']}[*]" if port["width"] > 1 else port["name"])
+    inputs, outputs = ("\n  ".join(ports[direction]) for direction in ("input", "output"))
+    return f"""\
+# podweave {config.name}: one clock, everything synchronous to it. Set `period` (in the time unit of the library) and `outside`
+# (share of a cycle that a signal spends outside, on its way in or out) before reading this file, or change them here.
+if {{![info exists period]}} {{ set period 2.0 }}
+if {{![info exists outside]}} {{ set outside 0.3 }}
+create_clock -name clk -period $period [get_ports clk]
+set_input_delay [expr {{$outside * $period}}] -clock clk [get_ports {{
+  {inputs}
+}}]
+set_output_delay [expr {{$outside * $period}}] -clock clk [get_ports {{
+  {outputs}
+}}]
+"""

@@ -1,0 +1,75 @@
+"""Reports of runs over AXI, printed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from .tables import print_wall, table
+
+
+def print_device_run(console: Console, report: dict[str, Any]) -> None:
+    """Epochs of the first network, figures of all, and the verdict."""
+    _print_networks(console, report)
+    for row in report["networks"]:
+        if row["counters_differing"]:
+            names = ", ".join(row["counters_differing"])
+            console.print(f"  {row['network']}: counters other than predicted: {names}", style="red", highlight=False, markup=False)
+    if report["failure"]:
+        console.print(report["failure"], style="red", highlight=False, markup=False)
+    if report["networks"]:
+        difference = report["cycles"] - report["predicted_cycles"]
+        compared = sum(row["compared"] for row in report["networks"])
+        console.print(
+            f"cycles from start to interrupt: {report['cycles']:,} in RTL, {report['predicted_cycles']:,} predicted, difference "
+            f"{difference}\n{compared:,} outputs compared, {report['mismatches']} wrong; counters of engines and nodes compared\n"
+            f"simulation: {report['sim_cycles_per_s'] / 1e3:,.1f} k cycles/s",
+            highlight=False,
+            soft_wrap=True,
+        )
+    print_wall(console, report)
+    passed = report["verdict"] == "pass"
+    meaning = "bit-exact, cycle-exact, counters exact" if passed else "NOT exact"
+    console.print(
+        f"verdict: {report['verdict']} ({meaning}; config {report['config']}, seed {report['seed']}, over AXI)",
+        style="green" if passed else "bold red",
+        highlight=False,
+    )
+
+
+def print_device_model(console: Console, report: dict[str, Any]) -> None:
+    _print_networks(console, report)
+    print_wall(console, report)
+
+
+def _print_networks(console: Console, report: dict[str, Any]) -> None:
+    if not report["networks"]:
+        return
+    console.print(_epoch_table(report["networks"][0]))
+    different = {row["network"]: row for row in report["networks"]}
+    if len(report["networks"]) > len(different):
+        console.print(f"{len(report['networks'])} runs of the same program, with other data", highlight=False)
+    way = f"prefetch {'on' if report['prefetch'] else 'off'}"
+    for row in different.values():
+        console.print(
+            f"{row['network']}: {row['macs']:,} MAC in {row['cycles']:,} cycles on {report['pods']} pods, utilisation "
+            f"{row['utilization']:.2%}; {row['epochs']} epochs\n"
+            f"epochs take {row['compute_cycles']:,} cycles, the beats of the busiest manager {row['hbm_cycles']:,}; together "
+            f"{row['overlap']:.3f} of the longer\n"
+            f"{row['bytes_loaded']:,} bytes loaded; data buses busy in {row['hbm_used']:.1%} of the cycles, "
+            f"{row['hbm_used_available']:.1%} of what the memory can send; {way}: "
+            f"{row['prefetch_hits']} epochs found their words, {row['prefetch_late']} waited",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _epoch_table(row: dict[str, Any]) -> Any:
+    columns = ["epoch", "nodes", "loaded", "begins", "ends", "cycles", "waits", "KiB"]
+    rows = []
+    for number, epoch in enumerate(row["timeline"]):
+        names = epoch["nodes"][0] if len(epoch["nodes"]) == 1 else f"{epoch['nodes'][0]} .. {epoch['nodes'][-1]}"
+        cells = [f"{epoch[key]:,}" for key in ("loaded", "begins", "ends", "cycles", "waits")]
+        rows.append([str(number), names, *cells, f"{epoch['bytes'] / 1024:,.0f}"])
+    return table("", columns, rows)

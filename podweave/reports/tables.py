@@ -1,0 +1,129 @@
+"""Reports for people: tables of what the JSON holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def print_presets(console: Console, report: dict[str, Any]) -> None:
+    rows = []
+    for name, config in report["presets"].items():
+        pod, memory = config["pod"], config["memory"]
+        array = pod["array"]
+        rows.append(
+            [
+                name,
+                str(config["pods"]),
+                f"{array['rows']}x{array['cols']}",
+                f"{array['group_rows']}x{array['group_cols']}",
+                str(pod["accumulator_rows"]),
+                f"{memory['banks']} x {memory['x_words']}",
+                str(memory.get("latency", "network")),
+            ]
+        )
+    columns = ["preset", "pods", "array", "group", "accumulators", "banks x words", "memory latency"]
+    console.print(table("", columns, rows))
+
+
+def _layer_row(row: dict[str, Any], *, measured: bool) -> list[str]:
+    cells = [row["layer"], f"{row['M']}x{row['K']}x{row['N']}", str(row["epochs"]), f"{row['predicted_cycles']:,}"]
+    if measured:
+        cells += [f"{row['cycles']:,}"]
+    cells += [f"{row['mac_per_cycle']:.1f}", f"{row['utilization']:.1%}"]
+    if measured:
+        cells += [str(row["mismatches"]), row["verdict"]]
+    return cells
+
+
+def print_run(console: Console, report: dict[str, Any]) -> None:
+    if report["layers"]:
+        columns = ["layer", "MxKxN", "epochs", "predicted", "RTL cycles", "MAC/cycle", "used"]
+        rows = [_layer_row(row, measured=True) for row in report["layers"]]
+        console.print(table("", [*columns, "wrong", "verdict"], rows))
+        for row in report["layers"]:
+            for line in [row.get("first_mismatch"), *row["errors"]]:
+                if line:
+                    console.print(f"  {row['layer']}: {line}", style="red", highlight=False, markup=False)
+    if report["failure"]:
+        console.print(report["failure"], style="red", highlight=False, markup=False)
+    wall = ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in report["wall_s"].items())
+    if report["cycles"] is not None:
+        difference = report["cycles"] - report["predicted_cycles"]
+        console.print(
+            f"cycles: {report['cycles']:,} in RTL, {report['predicted_cycles']:,} predicted, difference {difference}\n"
+            f"{report['macs']:,} MAC, {report['mac_per_cycle']:.2f} MAC/cycle, utilisation {report['utilization']:.2%}\n"
+            f"simulation: {report['sim_cycles_per_s'] / 1e3:,.0f} k cycles/s, {report['sim_mmac_per_s']:,.0f} MMAC/s",
+            highlight=False,
+        )
+        if report["check"] == "lockstep":
+            console.print(
+                f"lockstep: {report['compared_port_values']:,} port values held against the cycle model",
+                highlight=False,
+            )
+    console.print(f"wall seconds: {wall}", highlight=False)
+    passed = report["verdict"] == "pass"
+    meaning = "bit-exact and cycle-exact" if passed else "NOT exact"
+    console.print(
+        f"verdict: {report['verdict']} ({meaning}; config {report['config']}, check {report['check']}, seed {report['seed']})",
+        style="green" if passed else "bold red",
+        highlight=False,
+    )
+
+
+def print_model(console: Console, report: dict[str, Any]) -> None:
+    columns = ["layer", "MxKxN", "epochs", "cycles", "MAC/cycle", "used"]
+    console.print(table("", columns, [_layer_row(row, measured=False) for row in report["layers"]]))
+    console.print(
+        f"total: {report['cycles']:,} cycles, {report['macs']:,} MAC, {report['mac_per_cycle']:.2f} MAC/cycle, "
+        f"utilisation {report['utilization']:.2%} (config {report['config']}, {report['wall_s']['model']:.2f} s)",
+        highlight=False,
+    )
+
+
+def print_bench(console: Console, report: dict[str, Any]) -> None:
+    for name, rows in report["benches"].items():
+        if isinstance(rows, dict):
+            _print_tables(console, name, rows)
+            continue
+        # One row per figure, one column per preset.
+        figures = [key for key in rows[0] if key != "preset"]
+        cells = [[figure, *(_figure(row[figure]) for row in rows)] for figure in figures]
+        console.print(table(f"{name} (medians of {report['repeat']})", ["", *(row["preset"] for row in rows)], cells))
+        console.print()
+
+
+def _print_tables(console: Console, name: str, report: dict[str, Any]) -> None:
+    """A benchmark with tables of its own, each a list of rows."""
+    single = {key: value for key, value in report.items() if not isinstance(value, list)}
+    console.print(f"{name}: {', '.join(f'{key} {value}' for key, value in single.items())}", highlight=False)
+    for key, rows in report.items():
+        if isinstance(rows, list) and rows:
+            columns = list(rows[0])
+            console.print(table(key, columns, [[_share(column, row[column]) for column in columns] for row in rows]))
+
+
+def _share(column: str, value: Any) -> str:
+    return f"{value:.1%}" if column.startswith("share") else _figure(value)
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.2f}" if value < 1000 else f"{value:,.0f}"
+    return str(value)
+
+
+def print_wall(console: Console, report: dict[str, Any]) -> None:
+    wall = ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in report["wall_s"].items())
+    console.print(f"wall seconds: {wall}", highlight=False)

@@ -1,0 +1,87 @@
+"""TODO podweave/runs/figures.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from podweave.compiler.chip.epoch_program import ChipProgram
+from podweave.golden.cycle.chip.chip import ChipFigures
+from podweave.predict.accelerator import Prediction
+from podweave.predict.memory_timing import HbmTiming
+
+from .accelerator import Compiled
+
+
+def device_figures(compiled: Compiled, prediction: Prediction, timing: HbmTiming) -> dict[str, Any]:
+    """Predicted figures of a network.
+
+    ``hbm_cycles``: that the beats of the busiest manager take at the memory's rate. ``overlap``: the cycles of the run relative to
+    the larger of that and of those of all epochs. ``hbm_used``: share of all data-bus cycles with a beat; ``hbm_used_available``:
+    of those beats that the memory could have sent, at its rate and outside of refreshes.
+    """
+    config = compiled.image.config
+    beats = sum(prediction.counters[f"{kind}_BEATS"] for kind in ("DESCRIPTOR", "DEMAND", "PREFETCH", "WRITE"))
+    bound = max(compiled.compute_cycles, prediction.hbm_cycles)
+    return {
+        "epochs": len(compiled.programs),
+        "macs": compiled.graph.macs,
+        "compute_cycles": compiled.compute_cycles,
+        "hbm_cycles": prediction.hbm_cycles,
+        "bytes_loaded": compiled.image.loaded_bytes,
+        "overlap": prediction.cycles / bound,
+        "hbm_used": beats / (prediction.cycles * config.managers),
+        "hbm_used_available": beats / (prediction.cycles * config.managers * timing.available),
+        "prefetch_hits": prediction.counters["PREFETCH_HITS"],
+        "prefetch_late": prediction.counters["PREFETCH_LATE"],
+        "busy": sum(float(figures.counters["x_words"].sum()) for figures in compiled.figures) / (prediction.cycles * config.pods),
+    }
+
+
+def total(program: ChipProgram, figures: ChipFigures) -> dict[str, Any]:
+    """Figures of a whole program. ``busy``: share of the pods' time in which they stream; ``utilization``: of all multipliers."""
+    config, graph = program.config, program.graph
+    rate = graph.macs / figures.cycles
+    return {
+        "cycles": figures.cycles,
+        "macs": graph.macs,
+        "mac_per_cycle": rate,
+        "utilization": rate / (config.pods * config.array.multipliers),
+        "busy": float(figures.counters["x_words"].sum()) / (figures.cycles * config.pods),
+        "counters": {name: int(values.sum()) for name, values in figures.counters.items()},
+        "merged_words": figures.merged_words,
+        "jobs": {"loads": len(program.loads["pod"]), "streams": len(program.streams["pod"]), "posts": len(program.posts["bank"])},
+        "used": program.used,
+    }
+
+
+def layer_rows(program: ChipProgram) -> list[dict[str, Any]]:
+    """When each node streams, and how well: cycles from its first word requested to its last, both counted."""
+    streams, words = program.streams, program.words_streamed
+    order = np.argsort(program.node_of_stream, kind="stable")
+    edges = np.searchsorted(program.node_of_stream[order], np.arange(len(program.graph.nodes) + 1))
+    multipliers = program.config.array.multipliers
+    rows = []
+    for index, node in enumerate(program.graph.nodes):
+        jobs = order[edges[index] : edges[index + 1]]
+        first = int(streams["start"][jobs].min())
+        last = int((streams["start"][jobs] + words[jobs]).max()) - 1
+        layer = node.operands[0].layer
+        busy = int(words[jobs].sum())
+        rows.append(
+            {
+                "layer": node.name,
+                "M": layer.positions,
+                "K": sum(operand.layer.reduction for operand in node.operands),
+                "N": layer.outputs,
+                "first": first,
+                "last": last,
+                "cycles": last - first + 1,
+                "macs": node.macs,
+                "pods": len(np.unique(streams["pod"][jobs])),
+                "words": busy,
+                "utilization": node.macs / (busy * multipliers),
+            }
+        )
+    return rows

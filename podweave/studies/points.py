@@ -1,0 +1,276 @@
+"""Points of a study: one network on one chip by the exact model, computed on all cores or on a cluster, kept by content."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from podweave import compiler, golden, rtl
+from podweave.ir.frontends import load_graph
+from podweave.ir.graph import Graph
+from podweave.ir.layers import WorkloadError
+from podweave.ir.rewrites import with_stored_pools
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ArrayConfig, ConfigError, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.tb.build.sources import sources_hash
+from podweave.tb.build.toolchain import ToolchainError
+from podweave.tb.build.verilate import cache_directory
+
+from ..runs.chip import model_network
+from .counts import MOST_PODS, gemms, macs, packed_cycles, tera_ops
+
+Progress = Callable[[str], None]
+Figures = dict[str, Any]
+Changes = Mapping[str, int | str]
+Computed = Generator[tuple[str, Figures], None, None]
+
+_HERE = Path(__file__).parent
+COMPUTING = (*(Path(str(package.__file__)).parent for package in (rtl, golden, compiler)), _HERE)
+"""Folders whose content decides figures."""
+# What shows figures does not change them: a new colour of a plot must not throw away hours of compiling.
+SHOWING = tuple(_HERE / f"{name}.py" for name in ("cli", "reports", "studies", "study_plots", "study_sweeps", "study_tables"))
+
+
+@dataclass(frozen=True)
+class Point:
+    """``series``: where in the sweep it stands, as tables name it. ``changes``: fields of `study_config`'s chip that differ.
+
+    ``partition``: that of `compiler.chip.compile_graph`. ``study`` and ``series`` do not change its figures: studies share points.
+    """
+
+    study: str
+    network: str
+    series: str
+    changes: tuple[tuple[str, int | str], ...] = ()
+    partition: int | None = None
+
+
+def study_config(changes: Changes) -> ChipConfig:
+    """SOSA's chip with fields changed: 256 pods of 32x32 in 16x16 groups on two planes, and stores too large to be felt.
+
+    Stores grow as pods become fewer or arrays smaller, so that a network that fits one chip of a sweep fits the others.
+    """
+    fields = dict(changes)
+    kind = fields.pop("kind", "butterfly")
+    pods, rows = int(fields.pop("pods", 256)), int(fields.pop("rows", 32))
+    cols = int(fields.pop("cols", rows))
+    if not 2 <= pods <= MOST_PODS:
+        raise ConfigError(f"pods of a study must be between 2 and {MOST_PODS}, got {pods}")
+    more = MOST_PODS // pods * max(1, 32 // max(1, min(rows, cols)))
+    jobs = min(2**20, 65536 * more)
+    array = ArrayConfig(rows=rows, cols=cols, group_rows=min(rows, 16), group_cols=min(cols, 16), psum_width=32)
+    config = ChipConfig(
+        name="study",
+        pods=pods,
+        pod=PodConfig(array=array, accumulator_rows=128),
+        memory=MemoryConfig(
+            banks=pods,
+            planes=2,
+            x_words=min(2**22, 16384 * more),
+            w_words=min(2**22, 65536 * more),
+            p_words=min(2**22, 8192 * more),
+        ),
+        network=NetworkConfig(kind="butterfly", pipeline=2),
+        post=PostConfig(parameter_sets=min(65536, 1024 * more)),
+        program=ProgramConfig(load_jobs=jobs, stream_jobs=jobs, post_jobs=jobs),
+    ).replace(**fields)
+    return _crossbar(config) if kind == "crossbar" else config
+
+
+def is_model_only(config: ChipConfig) -> bool:
+    """Whether the generator would refuse the chip: it breaks the rule on how wide a crossbar in one module may be."""
+    try:
+        config.replace()
+    except ConfigError:
+        return True
+    return False
+
+
+def _crossbar(config: ChipConfig) -> ChipConfig:
+    # The rule on a crossbar's width is one of Verilog emission (bits of one module). The exact model emits nothing, and SOSA's
+    # comparison is of 128 and 256 ports: everything else was checked with the butterfly, and figures say `model_only`.
+    assert config.network is not None
+    changed = copy.copy(config)
+    object.__setattr__(changed, "network", NetworkConfig(kind="crossbar", pipeline=config.network.pipeline))
+    return changed
+
+
+@functools.lru_cache(maxsize=64)
+def study_graph(network: str) -> Graph:
+    """A network as studies compile it; raises `WorkloadError` for a name that none has."""
+    return with_stored_pools(load_graph(network))
+
+
+def run_point(point: Point) -> Figures:
+    """What the exact model says of a point, or ``{"refused": sentence}`` if the chip is illegal or the network does not fit.
+
+    ``tops`` and ``utilization`` count the MACs of the network's GEMMs only. ``busy``: share of pod cycles in which a word of
+    activations streams, those of poolings and residual additions among them. ``tile_share``: what the bound of perfectly packed
+    tiles is of the cycles.
+    """
+    graph = study_graph(point.network)
+    try:
+        config = study_config(dict(point.changes))
+        report = model_network(graph, config, partition=point.partition)
+    except (ConfigError, WorkloadError) as error:
+        return {"refused": str(error)}
+    sizes = gemms(graph)
+    cycles, count = report["cycles"], macs(sizes)
+    array = min(config.array.rows, config.array.cols)
+    return {
+        "pods": config.pods,
+        "cycles": cycles,
+        "macs": count,
+        "tops": tera_ops(count, cycles),
+        "busy": report["busy"],
+        "utilization": count / (cycles * config.pods * config.array.multipliers),
+        "tile_share": packed_cycles(sizes, config.pods, array) / cycles,
+        "used": report["used"],
+        "jobs": report["jobs"],
+        "model_only": is_model_only(config),
+        "compile_s": report["wall_s"]["compile"],
+        "model_s": report["wall_s"]["model"],
+    }
+
+
+@functools.cache
+def sources_version() -> str:
+    """A hash of all sources that can change a figure."""
+    return sources_hash(COMPUTING, without=SHOWING)
+
+
+def point_key(point: Point) -> str:
+    """Points of equal key have equal figures."""
+    # The graph itself, not its name: a CSV file may change under its name.
+    identity = (sorted(point.changes), point.partition, repr(study_graph(point.network)), sources_version())
+    return hashlib.sha256(repr(identity).encode()).hexdigest()[:24]
+
+
+def store_directory() -> Path:
+    return cache_directory() / "studies"
+
+
+def stored_figures(key: str) -> Figures | None:
+    file = store_directory() / f"{key}.json"
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def store_figures(key: str, figures: Figures) -> None:
+    directory = store_directory()
+    directory.mkdir(parents=True, exist_ok=True)
+    # Only whole files may appear: a sweep may be interrupted, and another may run beside it.
+    handle, partial = tempfile.mkstemp(dir=directory)
+    with os.fdopen(handle, "w") as file:
+        json.dump(figures, file)
+    os.replace(partial, directory / f"{key}.json")
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def sweep(
+    points: Sequence[Point],
+    *,
+    jobs: int | None = None,
+    cluster: str | None = None,
+    fresh: bool = False,
+    progress: Progress | None = None,
+) -> list[Figures]:
+    """Figures of each point, in order; each is stored as it comes, and taken from the store unless ``fresh``.
+
+    ``jobs``: processes (all cores by default). ``cluster``: address of a Dask scheduler that runs the points instead.
+    """
+    keys = [point_key(point) for point in points]
+    wanted = dict(zip(keys, points, strict=True))
+    results: dict[str, Figures] = {}
+    for key in wanted:
+        known = None if fresh else stored_figures(key)
+        if known is not None:
+            results[key] = known
+    # The longest first, so that the last to end is a short one.
+    order = sorted((key for key in wanted if key not in results), key=lambda key: -macs(gemms(study_graph(wanted[key].network))))
+    todo = {key: wanted[key] for key in order}
+    taken, began = len(results), time.monotonic()
+
+    def tell() -> None:
+        if progress:
+            note = f" ({taken} from the store)" if taken else ""
+            progress(f"{len(results)}/{len(wanted)} points done{note}, {time.monotonic() - began:.0f} s")
+
+    tell()
+    # Closed here, not whenever it is collected: an interrupt must cancel what has not begun.
+    with contextlib.closing(_run(todo, jobs or cores(), cluster)) as done:
+        for key, figures in done:
+            store_figures(key, figures)
+            results[key] = figures
+            tell()
+    return [results[key] for key in keys]
+
+
+def _run(todo: Mapping[str, Point], jobs: int, cluster: str | None) -> Computed:
+    if not todo:
+        return
+    if cluster:
+        yield from _on_cluster(todo, cluster)
+    elif min(jobs, len(todo)) == 1:
+        for key, point in todo.items():
+            yield key, run_point(point)
+    else:
+        yield from _on_cores(todo, jobs)
+
+
+def _on_cores(todo: Mapping[str, Point], jobs: int) -> Computed:
+    # Spawned: the terminal's status line is a thread, and a fork may copy its locks while they are held.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context) as pool:
+        futures = {pool.submit(run_elsewhere, point): key for key, point in todo.items()}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], _of_same_sources(*future.result())
+        except BrokenProcessPool as error:
+            raise ChildProcessError(
+                "a process of the sweep was killed, most likely for lack of memory: run again with fewer --jobs "
+                "(points that are done are kept)"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def run_elsewhere(point: Point) -> tuple[str, Figures]:
+    """A point, and the version of the sources that this process has."""
+    return sources_version(), run_point(point)
+
+
+def _of_same_sources(version: str, figures: Figures) -> Figures:
+    # Figures are kept under the version of this process: those of other sources would stay wrong for ever.
+    if version != sources_version():
+        raise ToolchainError(
+            "a process of the sweep has other sources of podweave than this one: they changed since it began, or the cluster has "
+            "another version"
+        )
+    return figures
+
+
+def _on_cluster(todo: Mapping[str, Point], address: str) -> Computed:
+    try:
+        import distributed
+    except ImportError as error:
+        raise ToolchainError("--dask needs dask.distributed: pip install podweave[dask]") from error
+    with distributed.Client(address) as client:
+        futures = {client.submit(run_elsewhere, point, pure=False): key for key, point in todo.items()}
+        for future in distributed.as_completed(futures):
+            yield futures[future], _of_same_sources(*future.result())

@@ -1,0 +1,102 @@
+"""Sweeps by the exact model, SOSA's beside the published figures, and of prefetching: by name, and how one is run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from podweave.ir.layers import WorkloadError
+
+from . import sweeps
+from .counts import MOST_PODS
+from .points import Point, Progress, study_config, study_graph, sweep
+from .prefetch import NETWORKS as PREFETCH_NETWORKS
+from .prefetch import prefetch_study
+from .published import load_published
+from .sweeps import Outcome
+from .tables import SHARED, Results
+
+
+@dataclass(frozen=True)
+class Study:
+    """``networks``: those of a run without --networks; ``all``: those of ``--networks all``."""
+
+    title: str
+    pods: int
+    networks: tuple[str, ...]
+    all: tuple[str, ...]
+    points: Callable[[Sequence[str], int], list[Point]]
+    outcome: Callable[[Results], Outcome]
+
+
+_BENCHMARKS = (*SHARED, "resnet50_224", "bert_tiny_100")
+_PAIR = ("resnet50_299", "bert_medium_100")
+STUDIES = {
+    "granularity": Study("size of the array at 400 W", MOST_PODS, _PAIR, SHARED, sweeps.granularity_points, sweeps.granularity),
+    "interconnect": Study("interconnect", 128, _BENCHMARKS, _BENCHMARKS, sweeps.interconnect_points, sweeps.interconnect),
+    "partition": Study("size to which M is cut", 256, SHARED, SHARED, sweeps.partition_points, sweeps.partition),
+    "banks": Study("size of the banks", 256, _PAIR, SHARED, sweeps.banks_points, sweeps.banks),
+    "throughput": Study("throughput of the chip", 256, SHARED, SHARED, sweeps.throughput_points, sweeps.throughput),
+}
+
+STUDY_NAMES = (*STUDIES, "prefetch")
+
+
+def chosen_networks(study: str, text: str | None) -> tuple[str, ...]:
+    """Networks by the text of --networks: names with commas between, ``all``, or None; raises `WorkloadError` for unknown ones."""
+    if text is None or text == "all":
+        if study not in STUDIES:
+            return PREFETCH_NETWORKS
+        return STUDIES[study].all if text else STUDIES[study].networks
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise WorkloadError(f"--networks {text!r} names no network")
+    for name in names:
+        study_graph(name)
+    return names
+
+
+def run_study(
+    name: str,
+    *,
+    networks: str | None = None,
+    pods: int | None = None,
+    jobs: int | None = None,
+    cluster: str | None = None,
+    fresh: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """The report of a study: every point's figures, tables beside the published values, and what a plot shows.
+
+    ``pods``: of the chip; of `granularity` the most that a chip may have. Raises `ConfigError` if no chip has so many.
+    """
+    chosen = chosen_networks(name, networks)
+    if name == "prefetch":
+        if pods is not None:
+            raise WorkloadError("study prefetch is of one chip, chip16x32: leave out --pods")
+        return prefetch_study(chosen, progress=progress)
+    study = STUDIES[name]
+    pods = study.pods if pods is None else pods
+    study_config({"pods": pods})
+    points = study.points(chosen, pods)
+    began = time.perf_counter()
+    figures = sweep(
+        points, jobs=jobs, cluster=cluster, fresh=fresh, progress=progress and (lambda text: progress(f"study {name}: {text}"))
+    )
+    seconds = time.perf_counter() - began
+    tables, drawn = study.outcome(Results.of(chosen, pods, points, figures))
+    return {
+        "study": name,
+        "title": f"study {name}: {study.title}",
+        "source": load_published("sosa").source,
+        "networks": list(chosen),
+        "pods": pods,
+        "points": [
+            asdict(point) | {"changes": dict(point.changes), "figures": one} for point, one in zip(points, figures, strict=True)
+        ],
+        "tables": tables,
+        "chart": drawn,
+        "wall_s": {"sweep": seconds},
+    }

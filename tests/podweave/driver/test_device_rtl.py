@@ -1,0 +1,194 @@
+"""A device in RTL: what goes wrong ends its run with a sentence, and the next run is as if nothing had been."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from podweave.compiler.memory.image import Ring
+from podweave.driver.device import Device, DeviceError
+from podweave.golden.cycle.memory.hbm import DECERR, SLVERR, ErrorRange
+from podweave.golden.graph import evaluate
+from podweave.predict.accelerator import Prediction, predict_accelerator
+from podweave.predict.memory_timing import HbmTiming
+from podweave.rtl.control.run_control import RESET_CYCLES
+from podweave.runs.accelerator import Compiled, compile_for_device
+from podweave.runs.jobs import Job
+from podweave.spec.descriptors import DescriptorKind, memory_stride
+from podweave.spec.load_port import HostSelect
+from podweave.tb.benches.simulated_bus import SimulatedBus
+from tests.podweave.runs.random_networks import CONFIG, random_job, small_bench
+
+TIMING = HbmTiming(latency=30, row_miss=7, jitter=3, refresh_interval=700, refresh_cycles=60)
+
+
+@functools.cache
+def network() -> tuple[Job, Compiled]:
+    """Six epochs, a node that is split, a residual, a pooling, two outputs."""
+    job = random_job(21)
+    return job, compile_for_device(job.graph, CONFIG, job.parameters)
+
+
+@functools.cache
+def prediction() -> Prediction:
+    return predict_accelerator(network()[1], TIMING)
+
+
+def cycles() -> int:
+    return prediction().cycles
+
+
+def ended(cycle: int) -> int:
+    """Epochs that have ended by then."""
+    return sum(epoch["ends"] < cycle for epoch in prediction().timeline)
+
+
+@contextmanager
+def running(seed: int = 0) -> Iterator[tuple[SimulatedBus, Device]]:
+    """A device with the network and its inputs."""
+    with small_bench().session(timing=TIMING, seed=seed, channel_bytes=network()[1].image.channel_bytes) as bus:
+        device = Device(bus, CONFIG)
+        load(device)
+        yield bus, device
+
+
+def load(device: Device) -> None:
+    job, compiled = network()
+    device.load(compiled.image)
+    for name, tensor in job.inputs.items():
+        device.write_input(name, tensor)
+
+
+def assert_clean(device: Device, *, resets: bool) -> None:
+    """A run with right outputs, in the cycles that it takes; ``resets``: after a run that did not end well."""
+    job, compiled = network()
+    device.run(max_cycles=2 * cycles())
+    found = compiled.split.join({name: device.read_output(name) for name in compiled.image.outputs})
+    expected = evaluate(job.graph, job.parameters, job.inputs)
+    assert len(found) == 2
+    for name, tensor in found.items():
+        np.testing.assert_array_equal(tensor, expected[name], err_msg=name)
+    assert device.errors() == []
+    assert device.read("CYCLES") == cycles() + RESET_CYCLES * resets
+
+
+def forget_outputs(bus: SimulatedBus) -> None:
+    """So that what is read afterwards was written afterwards."""
+    for where in network()[1].image.outputs.values():
+        bus.memory[where.addresses] ^= 0x55
+
+
+def words_of(rings: tuple[Ring, ...], kind: DescriptorKind, select: HostSelect, least: int) -> tuple[int, int, int, int]:
+    """Manager, the last one that has any, tag, first byte and bytes of a descriptor with a tag from ``least`` on."""
+    for manager, ring in reversed(list(enumerate(rings))):
+        fields = ring.fields
+        chosen = (fields["kind"] == kind) & (fields["select"] == select) & (fields["tag"] >= least)
+        for i in np.flatnonzero(chosen)[:1].tolist():
+            return manager, int(fields["tag"][i]), int(fields["address"][i]), int(fields["n0"][i]) * memory_stride(CONFIG, select)
+    raise AssertionError("there is no such descriptor")
+
+
+@pytest.mark.parametrize(
+    ("ring", "least", "kind", "select", "response", "what"),
+    [
+        ("prefetch", 0, DescriptorKind.LOAD, HostSelect.W, SLVERR, "read slverr"),
+        ("prefetch", 2, DescriptorKind.LOAD, HostSelect.STREAM_STORE, DECERR, "read decerr"),
+        ("demand", 1, DescriptorKind.LOAD, HostSelect.X, DECERR, "read decerr"),
+        ("demand", 1, DescriptorKind.STORE, HostSelect.X, SLVERR, "write slverr"),
+    ],
+)
+def test_error_of_the_memory_ends_its_run_only(
+    ring: str, least: int, kind: DescriptorKind, select: HostSelect, response: int, what: str
+) -> None:
+    image = network()[1].image
+    rings = {"demand": image.demand, "prefetch": image.prefetch}[ring]
+    manager, tag, address, size = words_of(rings, kind, select, least)
+    wrong = address + size // 2
+    with running() as (bus, device):
+        bus.inject([ErrorRange(wrong, wrong + 1, response)])
+        with pytest.raises(DeviceError) as caught:
+            device.run(max_cycles=2 * cycles())
+        sentence, _, told = str(caught.value).removesuffix(")").rpartition("0x")
+        assert sentence == f"prefetch engine {manager}: {what} (tag {tag} of the {ring} ring, address "
+        # That of the burst.
+        assert address <= int(told, 16) <= wrong
+        assert wrong - int(told, 16) < CONFIG.dma.max_burst * CONFIG.host_bits // 8
+        assert device.errors() == [str(caught.value)]
+        assert device.read("EPOCHS_DONE") <= tag
+        bus.inject([])
+        forget_outputs(bus)
+        assert_clean(device, resets=True)
+        forget_outputs(bus)
+        assert_clean(device, resets=False)
+
+
+def test_descriptor_that_cannot_be_read() -> None:
+    ring = network()[1].image.prefetch[0]
+    with running() as (bus, device):
+        bus.inject([ErrorRange(ring.base + 64 * 2, ring.base + 64 * 2 + 1, SLVERR)])
+        with pytest.raises(DeviceError, match=rf"^prefetch engine 0: descriptor response .*, address {ring.base + 128:#x}\)$"):
+            device.run(max_cycles=2 * cycles())
+        bus.inject([])
+        assert_clean(device, resets=True)
+
+
+def test_abort_at_any_time() -> None:
+    with running(seed=1) as (bus, device):
+        assert_clean(device, resets=False)
+        for share in (0.01, 0.2, 0.45, 0.7, 0.95):
+            device.start()
+            bus.advance(after := int(share * cycles()))
+            with pytest.raises(DeviceError, match=r"^the device refused to start: busy$"):
+                device.start()
+            device.abort()
+            with pytest.raises(DeviceError, match=r"^the run was aborted$"):
+                device.wait(2 * cycles())
+            # An epoch that is on comes to its end.
+            assert ended(after) <= device.read("EPOCHS_DONE") <= ended(after) + 1
+            assert device.errors() == []
+            forget_outputs(bus)
+            assert_clean(device, resets=True)
+
+
+def test_reset_in_mid_run() -> None:
+    with running(seed=2) as (bus, device):
+        for share in (0.1, 0.5, 0.8):
+            device.start()
+            bus.advance(int(share * cycles()))
+            with pytest.raises(DeviceError, match=r"^the device refused to reset: busy$"):
+                device.reset()
+            with pytest.raises(DeviceError, match=r"^no program can be loaded while a run is on$"):
+                device.load(network()[1].image)
+            bus.reset()
+            # Registers are as at the beginning; memory is as it was.
+            with pytest.raises(DeviceError, match=r"^the device refused to start: ring size$"):
+                device.start()
+            forget_outputs(bus)
+            load(device)
+            assert_clean(device, resets=False)
+        device.reset()
+        assert device.fields("STATUS") == dict.fromkeys(device.fields("STATUS"), 0)
+        forget_outputs(bus)
+        assert_clean(device, resets=False)
+
+
+def test_run_that_takes_too_long_can_be_waited_for() -> None:
+    with running(seed=3) as (_, device):
+        with pytest.raises(DeviceError, match=r"^no interrupt within 1000 cycles: \d epochs are done$"):
+            device.run(max_cycles=1000)
+        device.wait()
+        assert_clean(device, resets=False)
+
+
+def test_image_for_another_accelerator_is_refused_by_the_hash() -> None:
+    with small_bench().session(channel_bytes=4096) as bus:
+        other = dataclasses.replace(CONFIG, dma=dataclasses.replace(CONFIG.dma, buffer_beats=64))
+        with pytest.raises(
+            DeviceError, match=r"^the accelerator is of another configuration than chip2x4: it has 4 pods, 2 managers"
+        ):
+            Device(bus, other)

@@ -1,0 +1,92 @@
+"""Random networks of a few nodes for the accelerator that most tests run: two managers, four pods of 4 x 4, 256 words per bank."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.graph import Graph, Node, Window
+from podweave.runs.jobs import Job
+from podweave.tb.benches.accelerator_bench import AcceleratorBench
+from tests.compiler.memory.test_image import conv
+from tests.rtl.accelerator.test_accelerator import CONFIGS, FAST, bench
+
+CONFIG = CONFIGS[FAST]
+
+
+def small_bench() -> AcceleratorBench:
+    """The simulator of `CONFIG` that the tests of the accelerator build, or have built."""
+    return bench(FAST)
+
+
+class _Graph:
+    """A graph that grows; ``live``: tensors that were made, as (name, height and width, channels)."""
+
+    def __init__(self, seed: int):
+        self.rng = np.random.default_rng(seed)
+        self.seed = seed
+        self.size = 2 * int(self.rng.integers(2, 5))
+        self.batch = int(self.rng.integers(1, 3)) if self.size == 4 else 1
+        self.inputs: dict[str, tuple[int, int, int, int]] = {}
+        self.nodes: list[Node] = []
+        self.live = [self.input("image", self.size)]
+
+    def channels(self) -> int:
+        return int(self.rng.integers(1, 13))
+
+    def input(self, name: str, size: int) -> tuple[str, int, int]:
+        self.inputs[name] = (self.batch, size, size, self.channels())
+        return name, size, self.inputs[name][3]
+
+    def another(self, size: int, *names: str) -> tuple[str, int, int] | None:
+        """A tensor of that size but those ``names``."""
+        found = [tensor for tensor in self.live if tensor[1] == size and tensor[0] not in names]
+        return found[int(self.rng.integers(len(found)))] if found else None
+
+    def grow(self) -> None:
+        """One node more, that reads one of the last tensors and perhaps another."""
+        kind, batch = str(self.rng.choice(["1x1", "3x3", "residual", "pool", "wide", "concatenation", "input"])), self.batch
+        recent = self.live[-3:]
+        source, size, count = recent[int(self.rng.integers(len(recent)))]
+        name, outputs = f"{kind}_{len(self.nodes)}", self.channels()
+        if kind == "pool" and size > 2 and count > 1:
+            window = Window("max" if self.rng.integers(2) else "sum", (2, 2), (2, 2))
+            operand = conv(name, (source,), size, count, count, groups=count, batch=batch)
+            self.add(Node(name, (operand,), window, identity=True))
+            return
+        operands = [conv(name, (source,), size, count, outputs, 3 if kind == "3x3" else 1, batch=batch)]
+        if kind == "residual" and (other := self.another(size)) and other[2] > 1:
+            outputs = other[2]
+            operands = [
+                conv(name, (source,), size, count, outputs, batch=batch),
+                conv(f"{name}.other", (other[0],), size, outputs, outputs, groups=outputs, batch=batch),
+            ]
+        # Inputs and tensors cannot stand side by side.
+        if kind == "concatenation" and source != "image" and (other := self.another(size, source, "image")):
+            operands = [conv(name, (source, other[0]), size, count + other[2], outputs, batch=batch)]
+        if kind == "input":
+            fed = self.input(f"fed_{len(self.nodes)}", size)
+            operands.append(conv(f"{name}.fed", (fed[0],), size, fed[2], outputs, batch=batch))
+        if kind == "wide" and size == 4:
+            # Two column tiles for each pod: in small W banks, a node that is split.
+            operands = [conv(name, (source,), size, count, 32, 3 if count > 3 else 1, batch=batch)]
+        self.add(Node(name, tuple(operands)))
+
+    def add(self, node: Node) -> None:
+        self.nodes.append(node)
+        self.live.append((node.name, node.output[1], node.output[3]))
+
+
+def random_graph(seed: int) -> Graph:
+    """Three to seven nodes; what no node reads is an output."""
+    growing = _Graph(seed)
+    for _ in range(int(growing.rng.integers(3, 8))):
+        growing.grow()
+    return Graph(f"random {seed}", growing.inputs, tuple(growing.nodes))
+
+
+def random_job(seed: int) -> Job:
+    """A random graph with random parameters and inputs."""
+    graph, rng = random_graph(seed), np.random.default_rng(seed)
+    inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
+    return Job(graph, random_parameters(graph, seed), inputs)
