@@ -1,4 +1,4 @@
-"""TODO compiler/jobs.py."""
+"""Jobs as tables, one array per field, and where words lie."""
 
 from __future__ import annotations
 

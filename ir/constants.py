@@ -1,4 +1,4 @@
-"""TODO ir/constants.py."""
+"""What the nodes of a graph hold beside their layers: weights, biases, scales, tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO ir/quantise.py."""
+"""From real numbers to those of a post-processor: multipliers and shifts, tables of activation functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO ir/rewrites.py."""
+"""Graphs made of graphs."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""TODO predict."""
+"""Exact cycles and counters of what the compiler made, without RTL."""

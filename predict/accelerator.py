@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.compiler.compile_network import Compiled
 from podweave.compiler.memory.image import MemoryImage, Ring
 from podweave.golden.cycle.accelerator.run import EngineProgram, predict_run
 from podweave.golden.cycle.memory.hbm import HbmChannel
@@ -17,11 +18,9 @@ from podweave.spec.config_parts import FILL_CYCLES
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, memory_stride
 from podweave.spec.load_port import HostSelect
 
+from .chip import predict
 from .engine_geometry import engine_geometry
 from .memory_timing import HbmTiming
-
-if TYPE_CHECKING:
-    from podweave.runs.accelerator import Compiled
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,11 @@ class Prediction:
     nodes: dict[str, NDArray[np.int64]]
     timeline: list[dict[str, Any]]
 
+    @property
+    def compute_cycles(self) -> int:
+        """Those of all epochs."""
+        return sum(epoch["cycles"] for epoch in self.timeline)
+
 
 def predict_accelerator(compiled: Compiled, timing: HbmTiming, *, prefetch: bool = True, cap: int = 0) -> Prediction:
     """Cycles and counters of a run, without RTL."""
@@ -49,7 +53,8 @@ def predict_accelerator(compiled: Compiled, timing: HbmTiming, *, prefetch: bool
         channel = HbmChannel(timing.of_channel(m), beat_bytes=beat, base=m * image.channel_bytes, end=(m + 1) * image.channel_bytes)
         rings = tuple(_descriptors(ring) for ring in (image.demand[m], image.prefetch[m]))
         programs.append(EngineProgram(rings, (image.demand[m].base, image.prefetch[m].base), channel))  # type: ignore[arg-type]
-    cycles = [figures.cycles for figures in compiled.figures]
+    epochs = tuple(predict(program) for program in compiled.programs)
+    cycles = [figures.cycles for figures in epochs]
     run = predict_run(
         engine_geometry(config),
         programs,
@@ -59,8 +64,7 @@ def predict_accelerator(compiled: Compiled, timing: HbmTiming, *, prefetch: bool
         prefetch=prefetch,
         cap=cap,
     )
-    names = compiled.figures[0].counters
-    nodes = {name: np.sum([figures.counters[name] for figures in compiled.figures], axis=0) for name in names}
+    nodes = {name: np.sum([figures.counters[name] for figures in epochs], axis=0) for name in epochs[0].counters}
     timeline, before, ended = [], 0, 0
     loaded = _bytes_by_tag(image)
     for number, (times, program, own) in enumerate(zip(run.epochs, compiled.programs, cycles, strict=True)):

@@ -1,4 +1,4 @@
-"""TODO predict/chip.py."""
+"""Exact cycles and counters of an epoch of a chip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO predict/engine_geometry.py."""
+"""What the exact model of a prefetch engine needs of a configuration."""
 
 from __future__ import annotations
 

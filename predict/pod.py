@@ -1,4 +1,4 @@
-"""TODO predict/pod.py."""
+"""Exact cycles of programs of one pod."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO spec/config_parts.py."""
+"""Parts of a configuration: fields, and the rules that each obeys by itself."""
 
 from __future__ import annotations
 

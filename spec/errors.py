@@ -1,4 +1,4 @@
-"""TODO spec/errors.py."""
+"""Bits of the sticky error registers of pods, post-processors and banks, and what a network reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO spec/jobs.py."""
+"""Jobs of pods and post-processors: their words and codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO spec/load_port.py."""
+"""What is reached through the load ports of a chip: kinds of words, their widths, and counters."""
 
 from __future__ import annotations
 

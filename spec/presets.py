@@ -1,4 +1,4 @@
-"""TODO spec/presets.py."""
+"""Configurations that come with podweave, and those of users: TOML files."""
 
 from __future__ import annotations
 

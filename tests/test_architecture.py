@@ -13,17 +13,102 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "podweave"
 
 # What the modules of a room may import beside their own room and the standard library; a name allows what is below it.
-ALLOWED = {
-    "rtl": {"amaranth"},
-    "golden": {"numpy"},
-    "compiler": {"numpy", "podweave.rtl.config", "podweave.rtl.layouts", "podweave.rtl.dma_layouts"},
-    "tb": {
-        *("cocotb", "cocotb_tools", "cocotbext", "find_libpython", "numpy"),
-        *("podweave.rtl", "podweave.golden", "podweave.compiler"),
-    },
-    "synth": {"podweave.rtl"},
-    "podweave": {"podweave", "numpy", "typer", "rich", "matplotlib", "sklearn", "distributed"},
+_BELOW = {
+    "spec": [],
+    "ir": [],
+    "rtl": ["spec"],
+    "golden": ["ir"],
+    "compiler": ["ir", "spec"],
+    "predict": ["spec", "compiler", "golden"],
+    "synth": ["rtl", "spec"],
+    "tb": ["spec", "ir", "rtl", "golden", "compiler", "predict", "synth"],
+    "podweave": ["spec", "ir", "rtl", "golden", "compiler", "predict", "synth", "tb"],
 }
+_LIBRARIES = {
+    "spec": [],
+    "ir": ["numpy"],
+    "rtl": ["amaranth"],
+    "golden": ["numpy"],
+    "compiler": ["numpy"],
+    "predict": ["numpy"],
+    "synth": [],
+    "tb": ["cocotb", "cocotb_tools", "cocotbext", "find_libpython", "numpy"],
+    "podweave": ["numpy", "typer", "rich", "matplotlib", "sklearn", "distributed"],
+}
+ALLOWED = {room: {*_LIBRARIES[room], *(f"podweave.{below}" for below in _BELOW[room])} for room in _BELOW}
+
+# The same inside of each room: what a folder, or a module that stands in a room itself, may import of its own room.
+INSIDE = {
+    "spec/config_parts": [],
+    "spec/config": ["spec/config_parts"],
+    "spec/presets": ["spec/config", "spec/config_parts"],
+    "spec/layout": [],
+    "spec/errors": ["spec/config", "spec/layout"],
+    "spec/jobs": ["spec/config", "spec/layout"],
+    "spec/load_port": ["spec/config", "spec/layout", "spec/jobs", "spec/errors"],
+    "spec/descriptors": ["spec/config", "spec/layout", "spec/jobs", "spec/load_port"],
+    "spec/register_types": ["spec/descriptors"],
+    "spec/register_list": ["spec/config", "spec/descriptors", "spec/errors", "spec/load_port", "spec/register_types"],
+    "spec/register_map": ["spec/config", "spec/layout", "spec/register_types", "spec/register_list"],
+    "ir/layers": [],
+    "ir/graph": ["ir/layers"],
+    "ir/quantise": [],
+    "ir/constants": ["ir/graph", "ir/layers", "ir/quantise"],
+    "ir/rewrites": ["ir/graph", "ir/layers"],
+    "ir/frontends": ["ir/graph", "ir/layers", "ir/constants", "ir/quantise"],
+    "ir/frontends/workloads": [],
+    "rtl/parts": [],
+    "rtl/pod": ["rtl/parts"],
+    "rtl/post": ["rtl/parts"],
+    "rtl/network": ["rtl/parts"],
+    "rtl/node": ["rtl/parts", "rtl/pod", "rtl/post"],
+    "rtl/chip": ["rtl/parts", "rtl/network", "rtl/node"],
+    "rtl/prefetch": ["rtl/parts"],
+    "rtl/control": ["rtl/parts", "rtl/prefetch"],
+    "rtl/accelerator": ["rtl/parts", "rtl/pod", "rtl/chip", "rtl/prefetch", "rtl/control"],
+    "golden/layers": [],
+    "golden/graph": ["golden/layers"],
+    "golden/cycle": [],
+    "golden/cycle/pod": ["golden/cycle"],
+    "golden/cycle/chip": ["golden/cycle", "golden/cycle/pod"],
+    "golden/cycle/memory": ["golden/cycle"],
+    "golden/cycle/prefetch": ["golden/cycle", "golden/cycle/memory"],
+    "golden/cycle/accelerator": ["golden/cycle", "golden/cycle/memory", "golden/cycle/prefetch"],
+    "compiler/jobs": [],
+    "compiler/lower": [],
+    "compiler/pod": ["compiler/jobs", "compiler/lower"],
+    "compiler/chip": ["compiler/jobs", "compiler/lower", "compiler/pod"],
+    "compiler/chip/check": ["compiler/jobs", "compiler/lower", "compiler/chip", "compiler/pod"],
+    "compiler/memory": ["compiler/jobs", "compiler/chip"],
+    "compiler/compile_network": [f"compiler/{place}" for place in ("jobs", "lower", "pod", "chip", "chip/check", "memory")],
+    "predict/memory_timing": [],
+    "predict/engine_geometry": [],
+    "predict/pod": [],
+    "predict/chip": [],
+    "predict/accelerator": ["predict/memory_timing", "predict/engine_geometry", "predict/chip"],
+    "synth/*": ["synth/*"],
+    "tb/build": [],
+    "tb/lockstep": [],
+    "tb/benches": ["tb/build", "tb/lockstep"],
+    "tb/cases": ["tb/build", "tb/benches", "tb/lockstep"],
+    "tb/sim": ["tb/benches", "tb/lockstep"],
+    "podweave/digits": [],
+    "podweave/driver": [],
+    "podweave/ip": ["podweave/__init__"],
+    "podweave/runs": ["podweave/digits", "podweave/driver"],
+    "podweave/reports": [],
+    "podweave/pictures": [],
+    "podweave/bench": ["podweave/runs"],
+    "podweave/studies": ["podweave/runs", "podweave/reports", "podweave/studies/published"],
+    "podweave/studies/published": [],
+    "podweave/cli": [
+        *("podweave/__init__", "podweave/bench", "podweave/ip", "podweave/pictures", "podweave/reports", "podweave/runs"),
+        "podweave/studies",
+    ],
+    "podweave/demo": ["podweave/digits", "podweave/pictures", "podweave/reports", "podweave/runs"],
+    "podweave/__main__": ["podweave/cli"],
+}
+MOST_LINES = 400
 
 
 def modules(root: Path) -> Iterator[Path]:
@@ -75,6 +160,94 @@ def test_imports_obey_the_table() -> None:
     assert violations(ROOT) == []
 
 
+def import_graph(root: Path) -> dict[Path, list[tuple[int, Path]]]:
+    """Which module of ours imports which, with the lines; paths are relative to the root."""
+    files = {module_name(file.relative_to(root)): file.relative_to(root) for file in modules(root)}
+    graph: dict[Path, list[tuple[int, Path]]] = {}
+    for path in files.values():
+        graph[path] = []
+        for line, name in imported_names((root / path).read_text(), path):
+            # A name, or what it is an attribute of.
+            while name and name not in files:
+                name = name.rpartition(".")[0]
+            if name and name != PACKAGE and files[name] != path:
+                graph[path].append((line, files[name]))
+    return graph
+
+
+def place_in_room(path: Path) -> str:
+    """A folder below a room, or a module that stands in a room itself; all of a room without folders is one."""
+    folder = path.parent.as_posix()
+    if len(path.parts) > 2:
+        return folder
+    return f"{folder}/*" if f"{folder}/*" in INSIDE else f"{folder}/{path.stem}"
+
+
+def violations_inside(root: Path) -> list[str]:
+    found = []
+    for path, imports in import_graph(root).items():
+        here = place_in_room(path)
+        for line, other in imports:
+            there = place_in_room(other)
+            # Packages that only have a docstring are no place.
+            empty = other.name == "__init__.py" and len(ast.parse((root / other).read_text()).body) < 2
+            if other.parts[0] == path.parts[0] and here != there and there not in INSIDE.get(here, []) and not empty:
+                found.append(f"{path}:{line} imports {other}")
+    return found
+
+
+def circles(root: Path) -> list[list[Path]]:
+    """Modules that import each other, directly or over others."""
+    graph = {path: {other for _, other in imports} for path, imports in import_graph(root).items()}
+    while graph:
+        free = [path for path, imports in graph.items() if not imports & graph.keys()]
+        if not free:
+            break
+        for path in free:
+            del graph[path]
+    # What only imports a circle is not in one.
+    while unused := [path for path in graph if not any(path in others for others in graph.values())]:
+        for path in unused:
+            del graph[path]
+    return [sorted(graph)] if graph else []
+
+
+def test_imports_inside_of_rooms_obey_the_table() -> None:
+    assert violations_inside(ROOT) == []
+    assert INSIDE.keys() >= {place_in_room(path) for path, imports in import_graph(ROOT).items() if imports}
+
+
+def test_places_are_in_an_order() -> None:
+    left = dict(INSIDE)
+    while left:
+        free = [place for place, below in left.items() if not set(below) - {place} & left.keys()]
+        assert free, f"in a circle: {sorted(left)}"
+        left = {place: below for place, below in left.items() if place not in free}
+
+
+def test_no_module_imports_itself_over_others() -> None:
+    assert circles(ROOT) == []
+
+
+def test_a_planted_circle_and_a_planted_import_inside_of_a_room_are_found(tmp_path: Path) -> None:
+    for path, source in {
+        "rtl/parts/a.py": "from ..pod.b import value",
+        "rtl/pod/b.py": "from ..parts.c import value",
+        "rtl/parts/c.py": "def late():\n    from . import a",
+        "rtl/pod/d.py": "from ..parts import c",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(source)
+    assert violations_inside(tmp_path) == ["rtl/parts/a.py:1 imports rtl/pod/b.py"]
+    assert circles(tmp_path) == [[Path("rtl/parts/a.py"), Path("rtl/parts/c.py"), Path("rtl/pod/b.py")]]
+
+
+def test_no_file_is_too_long() -> None:
+    files = [*modules(ROOT), *(ROOT / "tests").rglob("*.py")]
+    lengths = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in files}
+    assert {file: lines for file, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
 def test_every_folder_is_packaged_and_in_the_table() -> None:
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folders = {module_name(file.relative_to(ROOT).parent / "__init__.py") for file in modules(ROOT)}
@@ -86,7 +259,11 @@ def test_every_folder_is_packaged_and_in_the_table() -> None:
     ("path", "source", "name"),
     [
         ("rtl/bad.py", "import numpy", "numpy"),
-        ("rtl/bad.py", "def f():\n    import podweave.golden.gemm as g", "podweave.golden.gemm"),
+        ("spec/bad.py", "import numpy", "numpy"),
+        ("spec/bad.py", "from podweave.ir.layers import Layer", "podweave.ir.layers.Layer"),
+        ("predict/bad.py", "from podweave.tb.build.verilate import build", "podweave.tb.build.verilate.build"),
+        ("predict/bad.py", "from amaranth import Module", "amaranth.Module"),
+        ("rtl/bad.py", "def f():\n    import podweave.golden.layers.gemm as g", "podweave.golden.layers.gemm"),
         (
             "golden/cycle/bad.py",
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from podweave.rtl import pod",
@@ -98,12 +275,12 @@ def test_every_folder_is_packaged_and_in_the_table() -> None:
         ("golden/bad.py", "name = 'rtl'\n__import__(name + '.config')", "a_computed_name"),
         ("golden/bad.py", "from golden.gemm import gemm", "golden.gemm.gemm"),
         ("compiler/bad.py", "import podweave", "podweave"),
-        ("compiler/bad.py", "from podweave.rtl import emit", "podweave.rtl.emit"),
-        ("compiler/bad.py", "from podweave.rtl.emit import emit", "podweave.rtl.emit.emit"),
-        ("compiler/bad.py", "from podweave.golden.conv import conv2d", "podweave.golden.conv.conv2d"),
+        ("compiler/bad.py", "from podweave import rtl", "podweave.rtl"),
+        ("compiler/bad.py", "from podweave.rtl.accelerator.emit import emit", "podweave.rtl.accelerator.emit.emit"),
+        ("compiler/bad.py", "from podweave.golden.layers.conv import conv2d", "podweave.golden.layers.conv.conv2d"),
         ("tb/sim/bad.py", "try:\n    import amaranth\nexcept ImportError:\n    pass", "amaranth"),
         ("tb/bad.py", "from podweave import cli", "podweave.cli"),
-        ("synth/bad.py", "from podweave.compiler.compile import compile_layer", "podweave.compiler.compile.compile_layer"),
+        ("synth/bad.py", "from podweave.compiler.jobs import Place", "podweave.compiler.jobs.Place"),
         ("podweave/bad.py", "import tests.rtl", "tests.rtl"),
         ("podweave/bad.py", "import scipy", "scipy"),
     ],
@@ -121,8 +298,11 @@ def test_planted_violation_is_found(tmp_path: Path, path: str, source: str, name
     [
         ("rtl/good.py", "import os.path\nfrom . import blocks\nfrom .config import ChipConfig\nfrom amaranth.hdl import Module"),
         ("golden/cycle/good.py", "import numpy as np\nfrom ..gemm import gemm\nfrom .ports import wrap"),
-        ("compiler/good.py", "from podweave.rtl import config\nfrom podweave.rtl.layouts import Emit\nimport podweave.rtl.layouts"),
-        ("tb/sim/good.py", "import cocotb\nfrom cocotb.clock import Clock\nfrom ..lockstep import Port\nimport podweave.rtl.pod"),
+        ("compiler/good.py", "from podweave.spec import config\nfrom podweave.ir.layers import Layer\nimport podweave.spec.layout"),
+        (
+            "tb/sim/good.py",
+            "import cocotb\nfrom cocotb.clock import Clock\nfrom ..lockstep.ports import Port\nfrom podweave.rtl import pod",
+        ),
         ("podweave/good.py", "from podweave import synth\nfrom podweave.tb import build\nfrom rich.console import Console"),
     ],
 )
@@ -150,9 +330,9 @@ sys.meta_path.insert(0, Refuse())
 @pytest.mark.parametrize(
     ("statement", "error"),
     [
-        ("from podweave.rtl.config import load_config; load_config('pod4')", None),
-        ("import podweave.rtl.layouts", None),
-        ("import podweave.rtl.blocks", "amaranth is blocked"),
+        ("from podweave.spec.presets import load_config; load_config('pod4')", None),
+        ("import podweave.spec.layout, podweave.spec.register_map", None),
+        ("import podweave.rtl.parts.blocks", "amaranth is blocked"),
     ],
 )
 def test_configuration_and_layouts_need_no_hardware_library(statement: str, error: str | None) -> None:
@@ -165,7 +345,7 @@ def test_configuration_and_layouts_need_no_hardware_library(statement: str, erro
     ("names", "amaranth_free"),
     [
         (sorted(f"podweave.tb.sim.{path.stem}" for path in (ROOT / "tb" / "sim").glob("*.py") if path.stem != "__init__"), True),
-        (["podweave.rtl.emit"], False),
+        (["podweave.rtl.accelerator.emit"], False),
     ],
 )
 def test_simulator_side_loads_no_hardware_library(names: list[str], amaranth_free: bool) -> None:
@@ -174,8 +354,5 @@ def test_simulator_side_loads_no_hardware_library(names: list[str], amaranth_fre
     result = in_new_process(code)
     assert result.returncode == 0, result.stderr
     loaded = set(result.stdout.split())
-    heavy = {name for name in loaded if name.split(".")[0] == "amaranth" or name == "podweave.rtl.emit"}
+    heavy = {name for name in loaded if name.split(".")[0] == "amaranth" or name.startswith("podweave.rtl")}
     assert (not heavy) == amaranth_free
-    if amaranth_free:
-        hardware = {f"podweave.rtl{name}" for name in ("", ".config", ".layouts", ".dma_layouts")}
-        assert {name for name in loaded if name.startswith("podweave.rtl")} <= hardware

@@ -1,1 +1,1 @@
-"""TODO compiler/chip."""
+"""Graphs on a chip: mapping, scheduling, epochs."""

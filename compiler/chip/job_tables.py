@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,10 +16,7 @@ from ..lower.address_walk import increments
 from ..lower.layer import Region, Step
 from ..lower.node import Lowering
 from .bank_words import EpochFullError
-from .epoch_program import Accumulated, ChipProgram, HostUnit, WeightTile
-
-if TYPE_CHECKING:
-    from .copies import Copies
+from .epoch_program import Accumulated, ChipProgram, ConstantSet, HostUnit, ParameterSet, Stored, WeightTile
 
 _LOADS = ("pod", "start", "rows", "w_bank", "w_plane", "w_base", "w_step")
 _X = ("x_bank", "x_plane", "x_base", "x_step0", "x_step1", "x_step2")
@@ -132,7 +129,9 @@ class Jobbook:
         *,
         host_units: tuple[HostUnit, ...],
         weights: tuple[WeightTile, ...],
-        copies: Copies,
+        parameters: tuple[ParameterSet | ConstantSet, ...],
+        accumulated: tuple[Accumulated, ...],
+        stored: tuple[Stored, ...],
         used: dict[str, int],
         nodes: tuple[int, ...],
         carried: tuple[Accumulated, ...],
@@ -154,9 +153,9 @@ class Jobbook:
             posts.pop("node"),
             host_units,
             weights,
-            tuple(copies.parameters),
-            tuple(copies.accumulated(nodes)),
-            tuple(copies.stored),
+            parameters,
+            accumulated,
+            stored,
             used,
             nodes,
             carried,

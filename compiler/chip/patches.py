@@ -1,4 +1,4 @@
-"""TODO compiler/chip/patches.py."""
+"""Patches: boxes of output positions that a gang works on at a time."""
 
 from __future__ import annotations
 

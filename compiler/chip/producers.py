@@ -1,4 +1,4 @@
-"""TODO compiler/chip/producers.py."""
+"""Nodes that have been scheduled: what their P banks hold, and from when on."""
 
 from __future__ import annotations
 

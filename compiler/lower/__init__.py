@@ -1,1 +1,1 @@
-"""TODO compiler/lower."""
+"""Operations as arrays see them: steps over K, column tiles, units of activations."""

@@ -1,1 +1,1 @@
-"""TODO compiler/memory."""
+"""What lies in memory before a run."""

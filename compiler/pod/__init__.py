@@ -1,1 +1,1 @@
-"""TODO compiler/pod."""
+"""Layers on one pod."""

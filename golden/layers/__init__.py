@@ -1,1 +1,1 @@
-"""TODO golden/layers."""
+"""Layers in exact integers: whole, never tiled."""

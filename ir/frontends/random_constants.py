@@ -1,4 +1,4 @@
-"""TODO ir/frontends/random_constants.py."""
+"""Constants of networks of which only the layers are known: random, and scaled so that tensors spread over int8."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""TODO podweave/bench."""
+"""Speed of the tools, and use of the bus."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from podweave.compiler.compile_network import compile_network
 from podweave.compiler.pod.layer_compiler import compile_layer
 from podweave.ir.layers import parse_workload
 from podweave.predict.chip import predict
@@ -21,7 +22,7 @@ from podweave.tb.benches.pod_bench import PodBench
 from podweave.tb.benches.pod_task import Task
 from podweave.tb.build.toolchain import find_toolchain
 
-from ..runs.chip import compile_network, run_networks
+from ..runs.chip import run_networks
 from ..runs.jobs import chip_graphs, chip_jobs
 from ..runs.pod import random_data
 from .bus import bench_dma

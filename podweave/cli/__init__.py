@@ -1,1 +1,1 @@
-"""TODO podweave/cli."""
+"""The command line."""

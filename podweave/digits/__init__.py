@@ -1,6 +1,6 @@
 """A small CNN for scikit-learn's 8 x 8 digits: its graph, its int8 parameters, its float form, and the images held out.
 
-``weights.npz`` is what `podweave.train_digits` writes. Of each layer with weights it has ``NAME.float`` float16 and
+``weights.npz`` is what `podweave.digits.train` writes. Of each layer with weights it has ``NAME.float`` float16 and
 ``NAME.float_bias`` float32, as trained, and ``NAME.weights0``, ``NAME.weights1`` (of a residual), ``NAME.bias``,
 ``NAME.multiplier`` and ``NAME.shift``, quantised; of the average pool only the last two.
 """

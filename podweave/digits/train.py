@@ -1,4 +1,4 @@
-"""Trains and quantises the network of `podweave.digits` and writes its weights: python -m podweave.train_digits.
+"""Trains and quantises the network of `podweave.digits` and writes its weights: python -m podweave.digits.train.
 
 In NumPy: the network is small enough for it, and the result depends on nothing but the seed and the BLAS. The weights in the
 repository were written with OPENBLAS_NUM_THREADS=1, which is faster too: the order of sums depends on the threads.

@@ -1,1 +1,1 @@
-"""TODO podweave/driver."""
+"""An accelerator by its registers and memory."""

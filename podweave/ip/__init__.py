@@ -1,1 +1,1 @@
-"""TODO podweave/ip."""
+"""An accelerator as an IP block."""

@@ -1,1 +1,1 @@
-"""TODO podweave/pictures."""
+"""Pictures of what ran when, and of studies."""

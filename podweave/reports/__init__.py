@@ -1,1 +1,1 @@
-"""TODO podweave/reports."""
+"""Reports as tables on a terminal."""

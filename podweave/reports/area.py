@@ -1,4 +1,4 @@
-"""TODO podweave/reports/area.py."""
+"""Reports of area."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO podweave/reports/chip.py."""
+"""Reports of runs and models of a chip."""
 
 from __future__ import annotations
 

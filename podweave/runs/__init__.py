@@ -1,1 +1,1 @@
-"""TODO podweave/runs."""
+"""Workloads in RTL and by the exact model, and their verdicts."""

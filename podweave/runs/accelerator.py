@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.compiler.chip.bank_image import tables_of
-from podweave.compiler.chip.epoch_cutter import compile_epochs
-from podweave.compiler.chip.epoch_program import ChipProgram
-from podweave.compiler.chip.split_outputs import SplitGraph, split_outputs
-from podweave.compiler.memory.image import MemoryImage, memory_image
-from podweave.golden.cycle.chip.chip import ChipFigures
+from podweave.compiler.compile_network import SHARE, Compiled, compile_for_device, in_channels
 from podweave.golden.graph import evaluate
-from podweave.ir.constants import Parameters
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
 from podweave.predict.accelerator import Prediction, predict_accelerator
-from podweave.predict.chip import predict
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 from podweave.tb.benches.accelerator_bench import AcceleratorBench
@@ -34,62 +26,6 @@ from .figures import device_figures
 from .jobs import Job
 
 Progress = Callable[[str], None]
-SHARE = 0.25
-"""Of the W banks that an epoch may take: words for three more can be on their way."""
-FIRST_SHARE = 0.25
-"""Of that share, what the first epoch may take: nothing hides its loads."""
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """A network as an accelerator runs it. ``figures``: of each epoch."""
-
-    graph: Graph
-    split: SplitGraph
-    programs: tuple[ChipProgram, ...]
-    figures: tuple[ChipFigures, ...]
-    image: MemoryImage
-
-    @property
-    def compute_cycles(self) -> int:
-        return sum(figures.cycles for figures in self.figures)
-
-
-def compile_for_device(
-    graph: Graph,
-    config: ChipConfig,
-    parameters: Mapping[str, Parameters],
-    *,
-    share: float = SHARE,
-    partition: int | None = None,
-    progress: Progress | None = None,
-) -> Compiled:
-    """The epochs of a network and the memory that they run from."""
-    assert config.post is not None
-    split = split_outputs(graph, config, share, FIRST_SHARE)
-    values = split.parameters(parameters)
-    chosen, tables = tables_of(values, config.post.tables)
-
-    def show(done: int, count: int) -> None:
-        if progress:
-            progress(f"compiling {graph.name} ({done}/{count} nodes)")
-
-    programs = compile_epochs(
-        split.graph, config, tables=chosen, partition=partition, share=share, first=FIRST_SHARE, progress=show
-    )
-    image = memory_image(programs, values, tables)
-    return Compiled(graph, split, programs, tuple(predict(program) for program in programs), image)
-
-
-def in_channels(compiled: Compiled, parameters: Mapping[str, Parameters], channel_bytes: int) -> Compiled:
-    """The same network in a memory with channels of another size; ``parameters``: those that it was compiled with."""
-    image = compiled.image
-    if image.channel_bytes == channel_bytes:
-        return compiled
-    assert image.config.post is not None
-    values = compiled.split.parameters(parameters)
-    _, tables = tables_of(values, image.config.post.tables)
-    return dataclasses.replace(compiled, image=memory_image(compiled.programs, values, tables, channel_bytes=channel_bytes))
 
 
 def run_on_device(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,14 @@ from podweave.compiler.chip.bank_image import (
     needed_accumulators,
     outputs,
     parameter_image,
-    tables_of,
     w_image,
     x_image,
 )
 from podweave.compiler.chip.bank_words import zero_word
 from podweave.compiler.chip.epoch_program import ChipProgram
-from podweave.compiler.chip.epoch_scheduler import compile_graph
+from podweave.compiler.compile_network import compile_network
 from podweave.golden.cycle.chip.chip import ChipFigures
 from podweave.golden.graph import evaluate_node
-from podweave.ir.constants import Parameters
 from podweave.ir.graph import Graph
 from podweave.predict.chip import predict
 from podweave.spec.config import ChipConfig
@@ -36,25 +34,6 @@ from .figures import layer_rows, total
 from .jobs import Job
 
 Progress = Callable[[str], None]
-
-
-def compile_network(
-    graph: Graph,
-    config: ChipConfig,
-    parameters: Mapping[str, Parameters] | None = None,
-    *,
-    partition: int | None = None,
-    progress: Progress | None = None,
-) -> tuple[ChipProgram, list[NDArray[np.int8]]]:
-    """The program of a network, and its activation tables."""
-    assert config.post is not None
-    chosen, tables = tables_of(parameters or {}, config.post.tables)
-
-    def show(done: int, count: int) -> None:
-        if progress:
-            progress(f"compiling {graph.name} ({done}/{count} nodes)")
-
-    return compile_graph(graph, config, tables=chosen, partition=partition, progress=show), tables
 
 
 def model_networks(

@@ -1,4 +1,4 @@
-"""TODO podweave/runs/figures.py."""
+"""Figures of a network, as reports have them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from podweave.compiler.chip.epoch_program import ChipProgram
+from podweave.compiler.compile_network import Compiled
 from podweave.golden.cycle.chip.chip import ChipFigures
 from podweave.predict.accelerator import Prediction
 from podweave.predict.memory_timing import HbmTiming
-
-from .accelerator import Compiled
 
 
 def device_figures(compiled: Compiled, prediction: Prediction, timing: HbmTiming) -> dict[str, Any]:
@@ -23,11 +22,11 @@ def device_figures(compiled: Compiled, prediction: Prediction, timing: HbmTiming
     """
     config = compiled.image.config
     beats = sum(prediction.counters[f"{kind}_BEATS"] for kind in ("DESCRIPTOR", "DEMAND", "PREFETCH", "WRITE"))
-    bound = max(compiled.compute_cycles, prediction.hbm_cycles)
+    bound = max(prediction.compute_cycles, prediction.hbm_cycles)
     return {
         "epochs": len(compiled.programs),
         "macs": compiled.graph.macs,
-        "compute_cycles": compiled.compute_cycles,
+        "compute_cycles": prediction.compute_cycles,
         "hbm_cycles": prediction.hbm_cycles,
         "bytes_loaded": compiled.image.loaded_bytes,
         "overlap": prediction.cycles / bound,
@@ -35,7 +34,7 @@ def device_figures(compiled: Compiled, prediction: Prediction, timing: HbmTiming
         "hbm_used_available": beats / (prediction.cycles * config.managers * timing.available),
         "prefetch_hits": prediction.counters["PREFETCH_HITS"],
         "prefetch_late": prediction.counters["PREFETCH_LATE"],
-        "busy": sum(float(figures.counters["x_words"].sum()) for figures in compiled.figures) / (prediction.cycles * config.pods),
+        "busy": float(prediction.nodes["x_words"].sum()) / (prediction.cycles * config.pods),
     }
 
 

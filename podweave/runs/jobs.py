@@ -1,4 +1,4 @@
-"""TODO podweave/runs/jobs.py."""
+"""What is run: networks with their constants and inputs."""
 
 from __future__ import annotations
 

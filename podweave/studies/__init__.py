@@ -1,1 +1,1 @@
-"""TODO podweave/studies."""
+"""Sweeps by the exact model."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from podweave import compiler, golden, rtl
+from podweave import compiler, golden, ir, predict, spec, studies
 from podweave.ir.frontends import load_graph
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
@@ -37,11 +37,10 @@ Figures = dict[str, Any]
 Changes = Mapping[str, int | str]
 Computed = Generator[tuple[str, Figures], None, None]
 
-_HERE = Path(__file__).parent
-COMPUTING = (*(Path(str(package.__file__)).parent for package in (rtl, golden, compiler)), _HERE)
+COMPUTING = tuple(Path(str(room.__file__)).parent for room in (spec, ir, golden, compiler, predict, studies))
 """Folders whose content decides figures."""
 # What shows figures does not change them: a new colour of a plot must not throw away hours of compiling.
-SHOWING = tuple(_HERE / f"{name}.py" for name in ("cli", "reports", "studies", "study_plots", "study_sweeps", "study_tables"))
+SHOWING = tuple(Path(__file__).with_name(f"{name}.py") for name in ("run", "sweeps", "tables"))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from podweave.compiler.compile_network import compile_for_device
 from podweave.ir.frontends import load_graph
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.rewrites import with_stored_pools
@@ -14,7 +15,6 @@ from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 from podweave.spec.presets import load_config
 
-from ..runs.accelerator import compile_for_device
 from ..runs.figures import device_figures
 from .points import Progress
 from .tables import chart, table

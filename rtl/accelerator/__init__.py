@@ -1,1 +1,1 @@
-"""TODO rtl/accelerator."""
+"""An accelerator on AXI, and the emission of Verilog."""

@@ -1,1 +1,1 @@
-"""TODO rtl/chip."""
+"""A chip: nodes, networks and sequencer."""

@@ -1,1 +1,1 @@
-"""TODO rtl/control."""
+"""Registers, run control and counters of an accelerator."""

@@ -1,1 +1,1 @@
-"""TODO rtl/network."""
+"""Networks between pods and banks: butterflies and crossbars."""

@@ -1,1 +1,1 @@
-"""TODO rtl/parts."""
+"""What blocks of every room are put together from."""

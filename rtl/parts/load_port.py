@@ -1,4 +1,4 @@
-"""TODO rtl/parts/load_port.py."""
+"""Members of a load port."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO rtl/parts/planes.py."""
+"""Words that arrive on several planes at once."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""TODO rtl/pod."""
+"""A pod: array, accumulators, engines of its jobs."""

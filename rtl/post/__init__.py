@@ -1,1 +1,1 @@
-"""TODO rtl/post."""
+"""The post-processor of a P bank."""

@@ -1,1 +1,1 @@
-"""TODO rtl/prefetch."""
+"""The prefetch engine of an AXI manager."""

@@ -1,1 +1,1 @@
-"""TODO tb/benches."""
+"""Test benches: what goes into a simulation and what comes out."""

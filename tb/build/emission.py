@@ -10,13 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from podweave import rtl
+from podweave import rtl, spec
 from podweave.spec.config import ChipConfig
 
 from .verilate import cache_directory
 from .sources import sources_hash
 
-GENERATOR = (Path(rtl.__file__).parent,)
+GENERATOR = tuple(Path(str(room.__file__)).parent for room in (spec, rtl))
 """Folders whose content decides what is emitted."""
 
 

@@ -139,7 +139,7 @@ def _compile(
     verilate += [*(str(directory / name) for name in files if name.endswith(".cpp")), *ordered]
     _run(verilate, directory, toolchain)
     objects = cache_directory() / "objects"
-    launcher = f"{sys.executable} -S -E {HARNESS_DIRECTORY / 'objcache.py'} {objects}"
+    launcher = f"{sys.executable} -S -E {Path(__file__).with_name('objcache.py')} {objects}"
     jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     command = ["make", "-s", f"-j{jobs}", "-C", "obj", "-f", "Vtop.mk", f"VM_TRACE={int(waves)}", f"OBJCACHE={launcher}"]
     if not hierarchical:

@@ -1,1 +1,1 @@
-"""TODO tb/cases."""
+"""Stimulus: random and directed."""

@@ -1,1 +1,1 @@
-"""TODO tb/lockstep."""
+"""Port values of a simulation against what is expected of them, cycle by cycle."""

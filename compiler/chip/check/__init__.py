@@ -1,1 +1,1 @@
-"""TODO compiler/chip/check."""
+"""Programs of a chip against the rules of its hardware."""

@@ -1,1 +1,1 @@
-"""TODO golden/cycle/accelerator."""
+"""Cycle models of an accelerator: its control, and runs from start to interrupt."""

@@ -1,1 +1,1 @@
-"""TODO golden/cycle/chip."""
+"""Cycle models of a chip: banks, networks, post-processors, and exact counts of whole programs."""

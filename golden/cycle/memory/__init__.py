@@ -1,1 +1,1 @@
-"""TODO golden/cycle/memory."""
+"""A memory on AXI as the prefetch engines see it."""

@@ -1,1 +1,1 @@
-"""TODO golden/cycle/pod."""
+"""Cycle models of a pod."""

@@ -1,1 +1,1 @@
-"""TODO golden/cycle/prefetch."""
+"""Cycle models of the prefetch engine."""

@@ -17,7 +17,7 @@ from podweave.spec.presets import load_config, preset_names
 from podweave.tb.benches.pod_bench import PodBench
 from tests.podweave.command_line import Cli, assert_refused
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 GEMM = "gemm:5x6x7"
 POD4 = load_config("pod4")
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-import podweave.accelerator_runs
 from podweave.cli.chip_commands import memory_timing
 from podweave.predict.memory_timing import HbmTiming
+from podweave.runs import accelerator as accelerator_runs
 from podweave.spec.presets import load_config
 from podweave.tb.benches.accelerator_bench import AcceleratorBench
 from tests.podweave.command_line import Cli, assert_refused
@@ -42,7 +42,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         assert not options
         return bench
 
-    monkeypatch.setattr(podweave.accelerator_runs.AcceleratorBench, "of", built)
+    monkeypatch.setattr(accelerator_runs.AcceleratorBench, "of", built)
     path = tmp_path / "small.toml"
     path.write_text(CONFIG.to_toml())
     return path
@@ -154,8 +154,8 @@ def test_run_that_is_not_exact_fails(
         "cycles": ("predict_accelerator", cycles),
         "ring": ("compile_for_device", ring),
     }[what]
-    right = getattr(podweave.accelerator_runs, name)
-    monkeypatch.setattr(podweave.accelerator_runs, name, lambda *arguments, **options: change(right(*arguments, **options)))
+    right = getattr(accelerator_runs, name)
+    monkeypatch.setattr(accelerator_runs, name, lambda *arguments, **options: change(right(*arguments, **options)))
     done = cli("run", chain, "--config", small)
     assert done.code == 1
     assert told in done.out

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+from podweave.compiler.compile_network import Compiled, compile_for_device
 from podweave.compiler.memory.image import Ring
 from podweave.driver.device import Device, DeviceError
 from podweave.golden.cycle.memory.hbm import DECERR, SLVERR, ErrorRange
@@ -17,7 +18,6 @@ from podweave.golden.graph import evaluate
 from podweave.predict.accelerator import Prediction, predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
 from podweave.rtl.control.run_control import RESET_CYCLES
-from podweave.runs.accelerator import Compiled, compile_for_device
 from podweave.runs.jobs import Job
 from podweave.spec.descriptors import DescriptorKind, memory_stride
 from podweave.spec.load_port import HostSelect

@@ -21,7 +21,7 @@ from podweave.spec.presets import load_config
 from podweave.spec.register_map import MANAGER_PITCH, RegisterMap
 from podweave.tb.build.toolchain import find_toolchain
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CONFIG = replace(load_config("chip2x4"), dma=DmaConfig(managers=2, data_width=64))
 POD = load_config("pod4")
 NAME = "podweave_chip2x4"

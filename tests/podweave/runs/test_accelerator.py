@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from podweave.compiler.compile_network import Compiled, compile_for_device
 from podweave.golden.graph import evaluate
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.layers import WorkloadError
 from podweave.predict import accelerator as accelerator_model
 from podweave.predict.accelerator import Prediction, predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
-from podweave.runs.accelerator import Compiled, compile_for_device, model_on_device, run_on_device
+from podweave.runs.accelerator import model_on_device, run_on_device
 from podweave.runs.jobs import Job
 from podweave.spec.load_port import Counter
 from podweave.spec.register_map import counters

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import podweave.accelerator_runs
+from podweave.compiler.compile_network import Compiled
 from podweave.predict.accelerator import Prediction
-from podweave.runs.accelerator import Compiled
+from podweave.runs import accelerator as accelerator_runs
 from podweave.spec.descriptors import DescriptorKind
 from podweave.spec.load_port import HostSelect
 from tests.podweave.runs.random_networks import random_job
@@ -23,8 +23,8 @@ def faulty(
     monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[Any], Any]
 ) -> tuple[dict[str, Any], list[dict[str, NDArray[np.int8]]]]:
     """The report of a run with one function of the module replaced by one whose result is changed."""
-    right = getattr(podweave.accelerator_runs, name)
-    monkeypatch.setattr(podweave.accelerator_runs, name, lambda *arguments, **options: change(right(*arguments, **options)))
+    right = getattr(accelerator_runs, name)
+    monkeypatch.setattr(accelerator_runs, name, lambda *arguments, **options: change(right(*arguments, **options)))
     report, found, _ = run(random_job(3), timing=PLAIN)
     assert report["verdict"] == "fail"
     return report, found
@@ -122,9 +122,9 @@ def test_wrong_result_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_run_after_a_wrong_one_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = podweave.accelerator_runs.evaluate
+    right = accelerator_runs.evaluate
     monkeypatch.setattr(
-        podweave.accelerator_runs,
+        accelerator_runs,
         "evaluate",
         lambda *arguments: {name: tensor ^ 1 for name, tensor in right(*arguments).items()},
     )

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from podweave.compiler.compile_network import compile_for_device
 from podweave.ir.frontends import load_graph
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.layers import WorkloadError
 from podweave.pictures.studies import draw_study
 from podweave.predict.memory_timing import HbmTiming
-from podweave.runs.accelerator import compile_for_device, model_on_device
+from podweave.runs.accelerator import model_on_device
 from podweave.studies.prefetch import NETWORKS, SIXTEENTHS, prefetch_study
 from podweave.studies.run import STUDY_NAMES, chosen_networks, run_study
 from podweave.studies.tables import print_study

@@ -6,9 +6,9 @@ from statistics import harmonic_mean
 
 import pytest
 
-import podweave.published as published_module
 from podweave.ir.frontends import load_graph
 from podweave.ir.layers import WorkloadError
+from podweave.studies import published as published_module
 from podweave.studies.published import load_published, published_names
 
 TABLES = load_published().tables

@@ -98,12 +98,13 @@ def digest(design: Emitted) -> str:
 
 def test_same_configuration_gives_the_same_bytes_in_any_process() -> None:
     code = (
-        "from rtl.config import load_config; from rtl.emit import emit; import hashlib, json; d = emit(load_config('pod4'));"
+        "from podweave.spec.presets import load_config; from podweave.rtl.accelerator.emit import emit; import hashlib, json;"
+        "d = emit(load_config('pod4'));"
         "print(hashlib.sha256((d.verilog + d.control + json.dumps(d.sidecar)).encode()).hexdigest())"
     )
     seed = "1" if os.environ.get("PYTHONHASHSEED") == "4242" else "4242"
     env = os.environ | {"PYTHONHASHSEED": seed}
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     other = subprocess.run([sys.executable, "-c", code], cwd=root, env=env, capture_output=True, text=True, check=True)
     assert other.stdout.strip() == digest(emitted("pod4")) == digest(emit(POD4))
     assert digest(emitted("odd")) != digest(emitted("pod4"))

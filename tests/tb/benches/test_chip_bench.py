@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from numpy.typing import NDArray
 
-import podweave.chip_runs
 from podweave.compiler.chip.check.program import check_chip
 from podweave.compiler.chip.epoch_program import ChipProgram
+from podweave.compiler.compile_network import compile_network
 from podweave.compiler.pod.executor import ProgramError
 from podweave.golden.cycle.chip.chip import ChipFigures
 from podweave.ir.constants import Parameters
@@ -23,7 +23,8 @@ from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Operand, Window
 from podweave.ir.layers import Layer, WorkloadError, gemm
 from podweave.predict.chip import predict
-from podweave.runs.chip import compile_network, epoch_of, run_networks
+from podweave.runs import chip as chip_runs
+from podweave.runs.chip import epoch_of, run_networks
 from podweave.runs.jobs import Job
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
@@ -385,8 +386,8 @@ def test_illegal_programs_are_refused_by_the_hardware(table: str, field: str, ch
 
 def exact_but(monkeypatch: pytest.MonkeyPatch, name: str, wrong: Callable[..., Any]) -> dict[str, Any]:
     """The row of the only network of a report; of all that is expected, only what ``name`` gives is ``wrong``."""
-    right = getattr(podweave.chip_runs, name)
-    monkeypatch.setattr(podweave.chip_runs, name, lambda *arguments: wrong(right(*arguments), *arguments))
+    right = getattr(chip_runs, name)
+    monkeypatch.setattr(chip_runs, name, lambda *arguments: wrong(right(*arguments), *arguments))
     report = run("2x(2x1)", [job_of(small_network())])
     assert report["verdict"] == "fail"
     (row,) = report["networks"]
