@@ -1,93 +1,245 @@
-"""The front door: a network and a configuration become programs, and for a chip on AXI the memory that they run from."""
+"""The front door: a network and a configuration become programs and, where engines load them, the memory that they run from.
+
+`compile_network` is the only way in: the passes stand there, top to bottom, and each ends in a check.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from podweave.ir.constants import Parameters
+from podweave.ir.constants import Constants, Parameters
 from podweave.ir.graph import Graph
+from podweave.ir.layers import WorkloadError
+from podweave.ir.rewrites import with_constants, with_stored_pools, without_unused
+from podweave.ir.verify import verify, verify_constants
 from podweave.spec.config import ChipConfig
 
-from .chip.bank_image import tables_of
+from .chip.check.program import check_chip
 from .chip.epoch_cutter import compile_epochs
 from .chip.epoch_program import ChipProgram
 from .chip.epoch_scheduler import compile_graph
+from .chip.policy import BankPolicy
 from .chip.split_outputs import SplitGraph, split_outputs
 from .memory.image import MemoryImage, memory_image
+from .pod.layer_compiler import compile_layer
+from .pod.program import Program
 
 Progress = Callable[[str], None]
-SHARE = 0.25
-"""Of the W banks that an epoch may take: words for three more can be on their way."""
-FIRST_SHARE = 0.25
-"""Of that share, what the first epoch may take: nothing hides its loads."""
+CheckRules = Literal["auto", "always", "never"]
+CHECK_SHARE = 0.1
+"""Of the time that a compilation takes, what checking its programs may cost by default."""
+_CHECK_WORDS_PER_SECOND = 4e6
+"""Words of jobs that the checker looks at in a second, on a slow machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileOptions:
+    """How a network is compiled.
+
+    Parameters
+    ----------
+    from_memory : bool
+        Cut into epochs that prefetch engines load from memory; else one epoch, whose words are there when it starts.
+    partition : int, optional
+        Words that a pod streams per weight tile (0: as many as fit); by default each node's is chosen.
+    policy : BankPolicy
+        What an epoch from memory may take.
+    channel_bytes : int, optional
+        Size of each manager's channel of the memory; by default the next power of two that holds the network.
+    check : {"auto", "always", "never"}
+        Hold the programs against the rules of the hardware: by default where it costs less than a tenth of the compilation.
+    """
+
+    from_memory: bool = False
+    partition: int | None = None
+    policy: BankPolicy = field(default_factory=BankPolicy)
+    channel_bytes: int | None = None
+    check: CheckRules = "auto"
 
 
 @dataclass(frozen=True)
-class Compiled:
-    """A network as an accelerator runs it."""
+class CompiledNetwork:
+    """A network as a configuration runs it.
+
+    Members
+    -------
+    graph : Graph
+        As it was asked for.
+    split : SplitGraph
+        As it runs: rewritten, and nodes in parts.
+    constants : Constants or None
+        Of the nodes as they run.
+    programs : tuple
+        One per epoch of a chip, in order.
+    layers : tuple
+        On one pod: programs of the layers, which run one after the other.
+    image : MemoryImage or None
+        What lies in memory before a run from memory.
+    checked : bool
+        Whether the programs were held against the rules of the hardware.
+    seconds : dict
+        What each pass took.
+    """
 
     graph: Graph
+    config: ChipConfig
     split: SplitGraph
-    programs: tuple[ChipProgram, ...]
-    image: MemoryImage
-
-
-def compile_for_device(
-    graph: Graph,
-    config: ChipConfig,
-    parameters: Mapping[str, Parameters],
-    *,
-    share: float = SHARE,
-    partition: int | None = None,
-    progress: Progress | None = None,
-) -> Compiled:
-    """The epochs of a network and the memory that they run from."""
-    assert config.post is not None
-    split = split_outputs(graph, config, share, FIRST_SHARE)
-    values = split.parameters(parameters)
-    chosen, tables = tables_of(values, config.post.tables)
-
-    def show(done: int, count: int) -> None:
-        if progress:
-            progress(f"compiling {graph.name} ({done}/{count} nodes)")
-
-    programs = compile_epochs(
-        split.graph, config, tables=chosen, partition=partition, share=share, first=FIRST_SHARE, progress=show
-    )
-    image = memory_image(programs, values, tables)
-    return Compiled(graph, split, programs, image)
-
-
-def in_channels(compiled: Compiled, parameters: Mapping[str, Parameters], channel_bytes: int) -> Compiled:
-    """The same network in a memory with channels of another size; ``parameters``: those that it was compiled with."""
-    image = compiled.image
-    if image.channel_bytes == channel_bytes:
-        return compiled
-    assert image.config.post is not None
-    values = compiled.split.parameters(parameters)
-    _, tables = tables_of(values, image.config.post.tables)
-    return dataclasses.replace(compiled, image=memory_image(compiled.programs, values, tables, channel_bytes=channel_bytes))
+    constants: Constants | None = None
+    programs: tuple[ChipProgram, ...] = ()
+    layers: tuple[Program, ...] = ()
+    image: MemoryImage | None = None
+    checked: bool = False
+    seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
 
 def compile_network(
     graph: Graph,
     config: ChipConfig,
-    parameters: Mapping[str, Parameters] | None = None,
+    constants: Mapping[str, Parameters] | None = None,
+    options: CompileOptions | None = None,
     *,
-    partition: int | None = None,
     progress: Progress | None = None,
-) -> tuple[ChipProgram, list[NDArray[np.int8]]]:
-    """The program of a network, and its activation tables."""
-    assert config.post is not None
-    chosen, tables = tables_of(parameters or {}, config.post.tables)
+) -> CompiledNetwork:
+    """The programs of a network on a configuration.
+
+    ``constants``: of every node; a network that runs from memory needs them. Raises `WorkloadError` for a graph or constants that
+    break a rule, and for what does not fit, with the limit and the excess.
+    """
+    job = _Job(config, options or CompileOptions(), progress or (lambda _: None))
+    network = CompiledNetwork(graph, config, SplitGraph(graph, {}), None if constants is None else Constants(constants))
+    for name, run in PASSES:
+        began = time.perf_counter()
+        network = run(network, job)
+        network.seconds[name] = time.perf_counter() - began
+    return network
+
+
+def in_channels(network: CompiledNetwork, channel_bytes: int) -> CompiledNetwork:
+    """The same network in a memory with channels of another size, in bytes."""
+    assert network.image is not None
+    assert network.constants is not None
+    if network.image.channel_bytes == channel_bytes:
+        return network
+    return replace(network, image=memory_image(network.programs, network.constants, channel_bytes=channel_bytes))
+
+
+@dataclass(frozen=True)
+class _Job:
+    config: ChipConfig
+    options: CompileOptions
+    progress: Progress
+
+    @property
+    def is_pod(self) -> bool:
+        return self.config.pods == 1
+
+
+Pass = Callable[[CompiledNetwork, _Job], CompiledNetwork]
+
+
+def _verify(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
+    verify(network.graph)
+    if network.constants is not None:
+        verify_constants(network.graph, network.constants)
+    elif job.options.from_memory:
+        raise ValueError("a network that runs from memory needs its constants")
+    return network
+
+
+def _rewritten(network: CompiledNetwork, graph: Graph) -> CompiledNetwork:
+    constants = network.constants
+    if constants is not None and graph is not network.split.graph:
+        constants = with_constants(graph, constants)
+    return replace(network, split=SplitGraph(verify(graph), {}), constants=constants)
+
+
+def _drop_unused(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
+    return _rewritten(network, without_unused(network.split.graph))
+
+
+def _store_pools(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
+    return network if job.is_pod else _rewritten(network, with_stored_pools(network.split.graph))
+
+
+def _split_outputs(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
+    if not job.options.from_memory:
+        return network
+    split = split_outputs(network.split.graph, job.config, job.options.policy)
+    verify(split.graph)
+    assert network.constants is not None
+    return replace(network, split=split, constants=split.constants(network.constants))
+
+
+def _number_tables(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
+    if network.constants is not None and job.config.post is not None:
+        count, limit = len(network.constants.tables), job.config.post.tables
+        if count > limit:
+            raise WorkloadError(f"the network has {count} activation tables, {count - limit} more than tables ({limit})")
+    return network
+
+
+def _pack_layers(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
+    """On one pod: every node by itself."""
+    if not job.is_pod:
+        return network
+    programs = []
+    for number, node in enumerate(network.graph.nodes, start=1):
+        job.progress(f"compiling {node.name} ({number}/{len(network.graph.nodes)})")
+        if node.window or len(node.operands) > 1:
+            raise WorkloadError(f"{node.name}: one pod multiplies and sums; it has no post-processor that pools or adds operands")
+        programs.append(compile_layer(node.operands[0].layer, job.config))
+    return replace(network, layers=tuple(programs))
+
+
+def _schedule(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
+    if job.is_pod:
+        return network
+    graph, constants, partition = network.split.graph, network.constants, job.options.partition
+    tables = constants.table_of if constants is not None else {}
 
     def show(done: int, count: int) -> None:
-        if progress:
-            progress(f"compiling {graph.name} ({done}/{count} nodes)")
+        job.progress(f"compiling {graph.name} ({done}/{count} nodes)")
 
-    return compile_graph(graph, config, tables=chosen, partition=partition, progress=show), tables
+    if job.options.from_memory:
+        programs = compile_epochs(graph, job.config, job.options.policy, tables=tables, partition=partition, progress=show)
+    else:
+        programs = (compile_graph(graph, job.config, tables=tables, partition=partition, progress=show),)
+    return replace(network, programs=programs)
+
+
+def _check_rules(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
+    """Raises `ProgramError` for a program that breaks a rule of the hardware: a fault of the compiler, not of the network."""
+    if job.options.check == "never" or not network.programs:
+        return network
+    words = sum(int(program.words_streamed.sum() + program.words_read.sum()) for program in network.programs)
+    if job.options.check == "auto" and words / _CHECK_WORDS_PER_SECOND > CHECK_SHARE * sum(network.seconds.values()):
+        return network
+    for number, program in enumerate(network.programs, start=1):
+        job.progress(f"checking {network.graph.name} ({number}/{len(network.programs)} epochs)")
+        check_chip(program)
+    return replace(network, checked=True)
+
+
+def _place_in_memory(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
+    if not job.options.from_memory:
+        return network
+    assert network.constants is not None
+    image = memory_image(network.programs, network.constants, channel_bytes=job.options.channel_bytes)
+    return replace(network, image=image)
+
+
+PASSES: tuple[tuple[str, Pass], ...] = (
+    ("verify", _verify),
+    ("drop unused", _drop_unused),
+    ("store pools", _store_pools),
+    ("split outputs", _split_outputs),
+    ("number tables", _number_tables),
+    ("pack layers", _pack_layers),
+    ("schedule", _schedule),
+    ("check rules", _check_rules),
+    ("place in memory", _place_in_memory),
+)
+"""All that happens to a network, in this order. What is not for a configuration or its options leaves the network as it is."""

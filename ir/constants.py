@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +28,56 @@ class Parameters:
     multiplier: NDArray[np.int32]
     shift: NDArray[np.int32]
     table: NDArray[np.int8] | None = None
+
+    def outputs(self, begin: int, end: int) -> Parameters:
+        """Those of the outputs [begin, end)."""
+        per_channel = {
+            name: value[begin:end] if value.ndim else value
+            for name, value in (("bias", self.bias), ("multiplier", self.multiplier), ("shift", self.shift))
+        }
+        return replace(self, weights=tuple(weights[..., begin:end] for weights in self.weights), **per_channel)
+
+
+class Constants(Mapping[str, Parameters]):
+    """What all nodes of a graph hold, by their names; it does not change.
+
+    Members
+    -------
+    tables : tuple of ndarray of int8, shape (256,)
+        Activation tables, each once, in the order in which nodes first use them.
+    table_of : dict
+        For each node that has a table, which of ``tables`` it is.
+    """
+
+    def __init__(self, parameters: Mapping[str, Parameters]):
+        self._of = dict(parameters)
+        tables: dict[bytes, int] = {}
+        self.table_of: dict[str, int] = {}
+        for name, held in self._of.items():
+            if held.table is not None:
+                self.table_of[name] = tables.setdefault(held.table.astype(np.int8).tobytes(), len(tables))
+        self.tables = tuple(np.frombuffer(table, np.int8) for table in tables)
+
+    def __getitem__(self, name: str) -> Parameters:
+        return self._of[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._of)
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of every value: networks of equal graphs and digests are the same network."""
+        total = hashlib.sha256()
+        for name in sorted(self._of):
+            held = self._of[name]
+            arrays = (*held.weights, held.bias, held.multiplier, held.shift, *(() if held.table is None else (held.table,)))
+            total.update(f"{name} {[(array.dtype.str, array.shape) for array in arrays]}\n".encode())
+            for array in arrays:
+                total.update(np.ascontiguousarray(array).data)
+        return total.hexdigest()
 
 
 def identity_weights(layer: Layer) -> NDArray[np.int8]:

@@ -21,20 +21,24 @@ class Operand:
 
     ``pad_value``: what stands in the padding of ``layer`` (-128 for a max-pool, else 0).
     ``channels``: (first, count) of the channels that are read of a single source, as a head of attention does; else all.
+    ``residual``: it is added with one scale per channel, which nobody trained: no multiplications of the network.
     """
 
     sources: tuple[str, ...]
     layer: Layer
     pad_value: int = 0
     channels: tuple[int, int] | None = None
+    residual: bool = False
 
     @property
     def is_diagonal(self) -> bool:
-        """Each output is one channel at the same position, times a weight: a residual, or what a pooling reads."""
+        """Each output is one channel at the same position, times a weight."""
         layer = self.layer
         return layer.groups == layer.channels == layer.outputs > 1 and layer.kernel == layer.stride == (1, 1)
 
     def __post_init__(self) -> None:
+        if self.residual and not self.is_diagonal and self.layer.outputs > 1:
+            raise WorkloadError(f"{self.layer.name}: a residual multiplies each channel by one weight, 1x1, stride 1")
         if self.channels is None:
             return
         if len(self.sources) != 1:
@@ -84,6 +88,11 @@ class Node:
                     raise WorkloadError(f"{self.name}: the window spans {kernel} in {axis}, but there are {size} positions")
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """The tensors that it reads, once for every time that it does."""
+        return tuple(source for operand in self.operands for source in operand.sources)
+
+    @property
     def accumulated(self) -> Shape:
         """Shape of the accumulators, before the reduction."""
         layer = self.operands[0].layer
@@ -99,49 +108,37 @@ class Node:
 
     @property
     def macs(self) -> int:
-        """Multiplications of the network; those by the diagonal of a pooling or a residual are not counted."""
-        return 0 if self.identity else sum(operand.layer.macs for operand in self.operands if not operand.is_diagonal)
+        """Multiplications of the network; those of a pooling or a residual are not counted."""
+        return 0 if self.identity else sum(operand.layer.macs for operand in self.operands if not operand.residual)
 
 
 @dataclass(frozen=True)
 class Graph:
-    """``inputs``: tensors that the host provides. ``nodes``: in an order in which each reads only earlier tensors."""
+    """The structure of a network; `podweave.ir.constants` has what its nodes multiply by, `podweave.ir.verify` its rules.
+
+    Parameters
+    ----------
+    inputs : dict
+        Tensors that come from outside, by name.
+    nodes : tuple
+        In an order in which each reads only earlier tensors.
+    outputs : tuple of str, optional
+        Tensors that leave: each computed by a node, and read by others or not. By default those that no node reads.
+    """
 
     name: str
     inputs: dict[str, Shape]
     nodes: tuple[Node, ...]
+    outputs: tuple[str, ...] = None  # type: ignore[assignment]  # Always a tuple once it is made.
 
     def __post_init__(self) -> None:
-        shapes = dict(self.inputs)
-        for node in self.nodes:
-            if node.name in shapes:
-                raise WorkloadError(f"{self.name}: two tensors are named {node.name}")
-            for operand in node.operands:
-                layer, total = operand.layer, 0
-                for source in operand.sources:
-                    if source not in shapes:
-                        raise WorkloadError(f"{self.name}: {node.name} reads {source}, which no earlier node gives")
-                    batch, height, width, channels = shapes[source]
-                    if operand.channels:
-                        first, count = operand.channels
-                        if first + count > channels:
-                            raise WorkloadError(
-                                f"{self.name}: {node.name} reads channels {first} to {first + count - 1} of {source}, "
-                                f"which has {channels}"
-                            )
-                        channels = count
-                    total += channels
-                    if (batch, height, width) != (layer.batch, layer.height, layer.width):
-                        raise WorkloadError(
-                            f"{self.name}: {node.name} expects images of {(layer.batch, layer.height, layer.width)}, "
-                            f"but {source} is {(batch, height, width)}"
-                        )
-                if total != layer.channels:
-                    raise WorkloadError(f"{self.name}: {node.name} expects {layer.channels} channels, its sources have {total}")
-            for name in node.after:
-                if name not in shapes:
-                    raise WorkloadError(f"{self.name}: {node.name} comes after {name}, which no earlier node gives")
-            shapes[node.name] = node.output
+        if self.outputs is None:
+            object.__setattr__(self, "outputs", tuple(node.name for node in self.nodes if node.name not in self.read))
+
+    @property
+    def read(self) -> set[str]:
+        """Tensors that some node reads."""
+        return {source for node in self.nodes for source in node.sources}
 
     @property
     def macs(self) -> int:

@@ -3,48 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.ir.layers import WorkloadError
+from podweave.ir.constants import Parameters
 
 from ..jobs import Place
 from ..lower.layer import unit_words
-from ..lower.node import unit_source
 from .epoch_program import ChipProgram, ConstantSet
-
-
-class Values(Protocol):
-    """The constants of a node: int8 weights per operand, and what its post-processing takes per channel."""
-
-    @property
-    def weights(self) -> tuple[NDArray[np.int8], ...]: ...
-    @property
-    def bias(self) -> NDArray[np.int32]: ...
-    @property
-    def multiplier(self) -> NDArray[np.int32]: ...
-    @property
-    def shift(self) -> NDArray[np.int32]: ...
-    @property
-    def table(self) -> NDArray[np.int8] | None: ...
-
-
-def tables_of(parameters: Mapping[str, Values], limit: int) -> tuple[dict[str, int], list[NDArray[np.int8]]]:
-    """Which activation table each node uses, and the tables; equal ones are one. At most ``limit``."""
-    tables: list[NDArray[np.int8]] = []
-    chosen: dict[str, int] = {}
-    for name, values in parameters.items():
-        if values.table is None:
-            continue
-        same = [i for i, table in enumerate(tables) if np.array_equal(table, values.table)]
-        if not same:
-            tables.append(values.table)
-        chosen[name] = same[0] if same else len(tables) - 1
-    if len(tables) > limit:
-        raise WorkloadError(f"the network has {len(tables)} activation tables, {len(tables) - limit} more than tables ({limit})")
-    return chosen, tables
 
 
 def x_image(
@@ -55,9 +23,14 @@ def x_image(
     ``inputs``: int8 activations, or numbers of activations, of any type. ``pad_value``: instead of that of each operand.
     """
     rows = program.config.array.rows
-    for item in program.host_units:
+    for item in program.external_units:
         operand = program.node(item.node).operands[item.operand]
-        activations = np.concatenate([inputs[source] for source in operand.sources], axis=3)
+        # Of a concatenation with what nodes compute, units of inputs read inputs alone.
+        tensors = [
+            inputs[source] if source in inputs else np.zeros(program.graph.shape(source), _dtype(inputs))
+            for source in operand.sources
+        ]
+        activations = np.concatenate(tensors, axis=3)
         if operand.channels:
             first, count = operand.channels
             activations = activations[..., first : first + count]
@@ -66,24 +39,21 @@ def x_image(
         yield item.place, unit_words(operand.layer, unit, activations, item.region, rows, pad)
 
 
-def w_image(program: ChipProgram, parameters: Mapping[str, Values]) -> Iterator[tuple[Place, NDArray[np.int8]]]:
+def w_image(program: ChipProgram, parameters: Mapping[str, Parameters]) -> Iterator[tuple[Place, NDArray[np.int8]]]:
     """Words (n, cols) for the W banks."""
-    array, graph = program.config.array, program.graph
+    cols = program.config.array.cols
     for item in program.weights:
-        node = program.node(item.node)
-        operand, lowered = node.operands[item.operand], program.lowerings[item.node].operands[item.operand]
-        words = lowered.weight_tile(parameters[node.name].weights[item.operand], lowered.tiles[item.tile], item.step, array.cols)
-        if not all(source in graph.inputs for source in operand.sources):
-            # A word holds a whole block of channels of its tensor, wherever in it the operand's begin.
-            _, channel = unit_source(graph, operand, int(lowered.units[item.step.unit].channel[0]))
-            block = np.zeros((array.rows, array.cols), np.int8)
-            block[channel % array.rows : channel % array.rows + len(words)] = words
-            words = block
-        yield item.place, words
+        lowered = program.lowerings[item.node].operands[item.operand]
+        weights = parameters[program.node(item.node).name].weights[item.operand]
+        yield item.place, lowered.weight_tile(weights, lowered.tiles[item.tile], item.step, cols)
+
+
+def _dtype(tensors: Mapping[str, NDArray[Any]]) -> np.dtype:
+    return next(iter(tensors.values())).dtype
 
 
 def parameter_image(
-    program: ChipProgram, parameters: Mapping[str, Values]
+    program: ChipProgram, parameters: Mapping[str, Parameters]
 ) -> Iterator[tuple[int, int, NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]]:
     """(bank, set, bias, multiplier, shift) for the post-processors, ``cols`` lanes each."""
     cols = program.config.array.cols
@@ -115,7 +85,7 @@ def accumulators(program: ChipProgram, p_banks: NDArray[np.int32]) -> dict[str, 
 
 
 def outputs(program: ChipProgram, x_banks: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """The outputs (B, H, W, C) that no node reads, from X banks (banks, words, rows) of int8, or of numbers of any type."""
+    """The outputs (B, H, W, C) of the graph, from X banks (banks, words, rows) of int8, or of numbers of any type."""
     lanes, cols = program.config.post_lanes, program.config.array.cols
     result: dict[str, NDArray[Any]] = {}
     for item in program.stored:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from podweave.ir.graph import Graph, Node, Operand
+from podweave.ir.graph import Node, Operand
 from podweave.ir.layers import Layer, WorkloadError
-from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import bits
 
 from ..jobs import Place
 from ..lower.boxes import Box, Rect
 from ..lower.layer import Region, Unit
-from ..lower.node import unit_source
-from .bank_words import Storage, zero_word
-from .epoch_program import Accumulated, ConstantSet, ParameterSet, Stored
-from .job_tables import Jobbook
+from .bank_words import zero_word
+from .epoch_program import ConstantSet, ParameterSet, Stored
 from .producers import Fragment, Producer
-from .reservations import Timeline, earliest
+from .reservations import earliest
+from .state import SchedulerState
 
 
 class Copies:
@@ -28,38 +26,16 @@ class Copies:
     one plane of the Y network every wire on its way, for as many cycles as it reads words; it starts as early as all are free.
     """
 
-    def __init__(
-        self,
-        graph: Graph,
-        config: ChipConfig,
-        storage: Storage,
-        book: Jobbook,
-        tables: dict[str, int],
-        carried: dict[str, Producer],
-    ):
-        assert config.post is not None
-        assert config.network is not None
-        self.graph, self.config, self.storage, self.book, self.tables = graph, config, storage, book, tables
-        self.producers: dict[str, Producer] = dict(carried)
-        self.places: dict[tuple, list[tuple[Place, int]]] = {}
-        self.parameters: list[ParameterSet | ConstantSet] = []
-        self.stored: list[Stored] = []
-        self.p_ports = [Timeline() for _ in range(config.pods)]
-        self._sets: dict[tuple[str, int, int, int], int] = {}
-        self._stages = bits(config.pods)
-        self._crossbar = config.network.kind == "crossbar"
-        count = (self._stages + 1) * config.pods
-        self._wires = [[Timeline() for _ in range(count)] for _ in range(config.memory.planes)]
-        # The write port of a bank is one for all planes.
-        for bank in range(config.pods):
-            for plane in self._wires[1:]:
-                plane[self._stages * config.pods + bank] = self._wires[0][self._stages * config.pods + bank]
+    def __init__(self, state: SchedulerState):
+        assert state.config.network is not None
+        self.state, self.config = state, state.config
+        self._stages = bits(self.config.pods)
+        self._crossbar = state.config.network.kind == "crossbar"
 
     def _key(self, operand: Operand, unit: Unit, region: Region) -> tuple:
-        source, channel = unit_source(self.graph, operand, int(unit.channel[0]))
-        layer = operand.layer
         # Positions of the tensor itself: operands with other padding may share what they read.
-        return (source, channel // self.config.array.rows, _unpadded(operand, region), *self._padding(operand, region, layer))
+        block = unit.source_channel // self.config.array.rows
+        return (unit.source, block, _unpadded(operand, region), *self._padding(operand, region, operand.layer))
 
     @staticmethod
     def _padding(operand: Operand, region: Region, layer: Layer) -> tuple:
@@ -69,22 +45,22 @@ class Copies:
 
     def banks_with(self, operand: Operand, unit: Unit, region: Region) -> list[int]:
         """Banks that hold a unit over a region."""
-        return [place.bank for place, _ in self.places.get(self._key(operand, unit, region), ())]
+        return [place.bank for place, _ in self.state.places.get(self._key(operand, unit, region), ())]
 
     def fetch(self, node: Node, operand: Operand, unit: Unit, region: Region, banks: range) -> tuple[Place, int]:
         """Where in ``banks`` a unit over a region lies, and the first cycle in which its bank may read all of it."""
         key = self._key(operand, unit, region)
-        known = self.places.setdefault(key, [])
+        known = self.state.places.setdefault(key, [])
         for place, ready in known:
             if place.bank in banks:
                 return place, ready
-        place = self.storage.place("x", banks, region.words, node)
+        place = self.state.storage.place("x", banks, region.words, node)
         source, block, rect = key[:3]
         layer = operand.layer
         valid = (rect[0], (max(rect[1][0], 0), min(rect[1][1], layer.height)), (max(rect[2][0], 0), min(rect[2][1], layer.width)))
-        ready = self._send(self.producers[source], block, rect, valid, place, region)
+        ready = self._send(self.state.producers[source], block, rect, valid, place, region)
         if len(key) > 3:
-            ready = max(ready, self._pad(self.producers[source], block, rect, valid, place, operand.pad_value))
+            ready = max(ready, self._pad(self.state.producers[source], block, rect, valid, place, operand.pad_value))
         known.append((place, ready))
         return place, ready
 
@@ -143,7 +119,7 @@ class Copies:
         # Of the block's post-processors the one beside the X bank: no wire but its own.
         bank, words = target.bank, size[0] * size[1]
         start, plane = self._reserve(bank, bank, 0, words)
-        self.book.post(
+        self.state.book.post(
             bank,
             start,
             node=producer.index,
@@ -193,7 +169,7 @@ class Copies:
         # Read behind the words as they arrive: the last one is the one that is furthest ahead of its turn.
         begin = max(0, fragment.arrival + 2 + (last if window else max(0, last - (words - 1))))
         start, plane = self._reserve(bank, target.bank, begin, words)
-        self.book.post(
+        self.state.book.post(
             bank,
             start,
             node=producer.index,
@@ -202,7 +178,7 @@ class Copies:
             p_base=fragment.place.base + first,
             p_strides=(stride[0] * wide, stride[1]),
             parameters=self._set(producer, tile, bank),
-            table=self.tables.get(producer.node.name),
+            table=self.state.tables.get(producer.node.name),
             slices=slices,
             place=target,
             plane=plane,
@@ -213,8 +189,8 @@ class Copies:
     def _reserve(self, source: int, target: int, begin: int, words: int) -> tuple[int, int]:
         path = self._path(source, target)
         best: tuple[int, int] | None = None
-        for plane, wires in enumerate(self._wires):
-            lines = [self.p_ports[source], *(wires[index] for index in path)]
+        for plane, wires in enumerate(self.state.wires):
+            lines = [self.state.p_ports[source], *(wires[index] for index in path)]
             start = earliest(lines, begin, words)
             if best is None or start < best[0]:
                 best = (start, plane)
@@ -222,9 +198,9 @@ class Copies:
                 break
         assert best is not None
         start, plane = best
-        self.p_ports[source].add(start, words)
+        self.state.p_ports[source].add(start, words)
         for index in path:
-            self._wires[plane][index].add(start, words)
+            self.state.wires[plane][index].add(start, words)
         return start, plane
 
     def _path(self, source: int, target: int) -> Sequence[int]:
@@ -237,24 +213,24 @@ class Copies:
 
     def _set(self, producer: Producer, tile: int, bank: int) -> int:
         key = ("node", producer.index, tile, bank)
-        if key not in self._sets:
-            self._sets[key] = self.storage.place("set", (bank,), 1, producer.node).base
-            self.parameters.append(ParameterSet(producer.index, tile, bank, self._sets[key]))
-        return self._sets[key]
+        if key not in self.state.sets:
+            self.state.sets[key] = self.state.storage.place("set", (bank,), 1, producer.node).base
+            self.state.parameters.append(ParameterSet(producer.index, tile, bank, self.state.sets[key]))
+        return self.state.sets[key]
 
     def _constant(self, producer: Producer, value: int, bank: int) -> int:
         key = ("constant", value, 0, bank)
-        if key not in self._sets:
-            self._sets[key] = self.storage.place("set", (bank,), 1, producer.node).base
-            self.parameters.append(ConstantSet(value, bank, self._sets[key]))
-        return self._sets[key]
+        if key not in self.state.sets:
+            self.state.sets[key] = self.state.storage.place("set", (bank,), 1, producer.node).base
+            self.state.parameters.append(ConstantSet(value, bank, self.state.sets[key]))
+        return self.state.sets[key]
 
-    def store_outputs(self, names: set[str]) -> None:
-        """Send what no node reads, the outputs of the graph, of nodes in ``names`` to the X bank beside its P bank."""
-        read = {source for node in self.graph.nodes for operand in node.operands for source in operand.sources}
-        lanes, cols = self.config.post_lanes, self.config.array.cols
-        for producer in self.producers.values():
-            if producer.node.name in read or producer.node.name not in names:
+    def store_outputs(self) -> None:
+        """Send outputs of the graph that were computed in this epoch to the X bank beside their P bank."""
+        state, lanes, cols = self.state, self.config.post_lanes, self.config.array.cols
+        scheduled = {state.graph.nodes[index].name for index in state.scheduled}
+        for producer in state.producers.values():
+            if producer.node.name not in state.graph.outputs or producer.node.name not in scheduled:
                 continue
             for (patch, tile), fragments in producer.fragments.items():
                 for fragment in fragments:
@@ -263,10 +239,10 @@ class Copies:
                         width = min(cols, producer.node.output[3] - tile * cols)
                         for part in range(-(-width // lanes)):
                             bank = fragment.place.bank
-                            place = self.storage.place("x", range(bank, bank + 1), rows * columns, producer.node)
+                            place = state.storage.place("x", range(bank, bank + 1), rows * columns, producer.node)
                             self._job(producer, tile, fragment, (image, row, column), (rows, columns), (part, 0), place, columns)
                             rect = ((image, image + 1), (row, row + rows), (column, column + columns))
-                            self.stored.append(Stored(producer.index, tile, part, rect, place, 0))
+                            state.stored.append(Stored(producer.index, tile, part, rect, place, 0))
 
     def _output_boxes(self, producer: Producer, patch: int, fragment: Fragment) -> list[Box]:
         """The outputs of a fragment, image by image."""
@@ -276,16 +252,6 @@ class Copies:
             box = (box[0], producer.patches.rows[patch // columns % rows], producer.patches.columns[patch % columns])
         (image, images), row, column = box
         return [((i, 1), row, column) for i in range(image, image + images)]
-
-    def accumulated(self, nodes: Collection[int]) -> Iterator[Accumulated]:
-        """All accumulators of some nodes, in the order in which they were placed."""
-        for producer in self.producers.values():
-            if producer.index not in nodes:
-                continue
-            for (_, tile), fragments in producer.fragments.items():
-                for fragment in fragments:
-                    rect = tuple((origin, origin + length) for origin, length in fragment.box)
-                    yield Accumulated(producer.index, tile, rect, fragment.place)  # type: ignore[arg-type]
 
 
 def _unpadded(operand: Operand, region: Region) -> Rect:

@@ -1,4 +1,4 @@
-"""Programs of a chip: jobs of every pod and post-processor, what the host loads before, and where results lie after."""
+"""Programs of a chip: jobs of every pod and post-processor, what is loaded before, and where results lie after."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ..lower.node import Lowering
 
 
 @dataclass(frozen=True)
-class HostUnit:
-    """Words of a tensor that the host puts into an X bank: a unit of an operand over a region of padded input."""
+class ExternalUnit:
+    """Words of an input that are loaded into an X bank: a unit of an operand over a region of padded input."""
 
     node: int
     operand: int
@@ -31,7 +31,7 @@ class HostUnit:
 
 @dataclass(frozen=True)
 class WeightTile:
-    """A weight tile that the host puts into a W bank; ``step`` of ``tile`` of an operand."""
+    """A weight tile that is loaded into a W bank; ``step`` of ``tile`` of an operand."""
 
     node: int
     operand: int
@@ -100,7 +100,7 @@ class ChipProgram:
     posts: Jobs
     node_of_stream: NDArray[np.int64]
     node_of_post: NDArray[np.int64]
-    host_units: tuple[HostUnit, ...]
+    external_units: tuple[ExternalUnit, ...]
     weights: tuple[WeightTile, ...]
     parameters: tuple[ParameterSet | ConstantSet, ...]
     accumulated: tuple[Accumulated, ...]
@@ -108,7 +108,7 @@ class ChipProgram:
     used: dict[str, int]
     nodes: tuple[int, ...] = ()
     carried: tuple[Accumulated, ...] = ()
-    resident: tuple[HostUnit, ...] = ()
+    resident: tuple[ExternalUnit, ...] = ()
 
     @property
     def words_streamed(self) -> NDArray[np.int64]:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.ir.constants import Constants, Parameters
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Accumulate, Emit, Reduce
 
 from ..jobs import Jobs
 from ..pod.executor import ProgramError, addresses, check_inside
-from .bank_image import Values, outputs, parameter_image, w_image, x_image
+from .bank_image import outputs, parameter_image, w_image, x_image
 from .bank_words import zero_word
 from .epoch_program import ChipProgram
 
@@ -37,7 +38,7 @@ class Machine:
         self.active = self.shadow.copy()
         self.tables: dict[int, NDArray[np.int8]] = {}
 
-    def load(self, program: ChipProgram, inputs: Mapping[str, NDArray[np.int8]], parameters: Mapping[str, Values]) -> None:
+    def load(self, program: ChipProgram, inputs: Mapping[str, NDArray[np.int8]], parameters: Mapping[str, Parameters]) -> None:
         """What an epoch needs beside what the one before left in the P banks."""
         before, self.x = self.x, np.full_like(self.x, _GARBAGE)
         for item in program.resident:
@@ -50,7 +51,7 @@ class Machine:
         for bank, index, *lanes in parameter_image(program, parameters):
             self.sets[bank, index] = lanes
 
-    def run(self, program: ChipProgram, tables: list[NDArray[np.int8]]) -> None:
+    def run(self, program: ChipProgram, tables: Sequence[NDArray[np.int8]]) -> None:
         """All jobs: a stream when it reads its X words, a post-processor job when it reads its P words."""
         self.program, self.tables = program, dict(enumerate(tables))
         loads, streams, posts = program.loads, program.streams, program.posts
@@ -117,16 +118,15 @@ class Machine:
 def execute_chip(
     programs: ChipProgram | Sequence[ChipProgram],
     inputs: Mapping[str, NDArray[np.int8]],
-    parameters: Mapping[str, Values],
-    tables: list[NDArray[np.int8]],
+    constants: Constants,
 ) -> tuple[dict[str, NDArray[np.int8]], Machine]:
     """The int8 outputs of a program, or of programs that are the epochs of one graph, and the machine that they ran on."""
     epochs = [programs] if isinstance(programs, ChipProgram) else programs
     machine = Machine(epochs[0].config)
     found: dict[str, NDArray[np.int8]] = {}
     for program in epochs:
-        machine.load(program, inputs, parameters)
-        machine.run(program, tables)
+        machine.load(program, inputs, constants)
+        machine.run(program, constants.tables)
         found |= outputs(program, machine.x)
     return found, machine
 

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from podweave.ir.graph import Graph, Node
-from podweave.spec.config import ChipConfig
+from podweave.ir.graph import Node
 from podweave.spec.jobs import Accumulate, Emit
 
 from ..jobs import Place
 from ..lower.boxes import Box, positions
-from ..lower.layer import Region, Step
+from ..lower.layer import Region, Step, Unit
 from ..lower.node import Lowering
-from .bank_words import Storage
 from .copies import Copies
-from .epoch_program import HostUnit, WeightTile
-from .job_tables import Jobbook
+from .epoch_program import ExternalUnit, WeightTile
 from .mapping import Mapping
 from .producers import Fragment, Producer
+from .state import SchedulerState
 
 Reference = tuple[int, int]
 """(operand, step) of a node: a K step of any of its column tiles."""
@@ -34,19 +30,18 @@ class Plan:
     """A node on its way through the compiler.
 
     ``shared``: the K steps whose activations all column tiles share. ``own``: the other steps of each column tile. ``reach``: per
-    operand and unit, how far beyond the first its steps read, in rows and columns. ``host``: all it reads comes from the host.
+    operand and unit, how far beyond the first its steps read, in rows and columns.
     """
 
     index: int
     node: Node
     lowering: Lowering
-    host: bool
     shared: list[Reference]
     own: list[list[Reference]]
     reach: list[dict[int, tuple[int, int]]]
 
     @classmethod
-    def of(cls, index: int, node: Node, lowering: Lowering, graph: Graph) -> Plan:
+    def of(cls, index: int, node: Node, lowering: Lowering) -> Plan:
         shared: list[Reference] = []
         own: list[list[Reference]] = [[] for _ in lowering.tiles]
         reach: list[dict[int, tuple[int, int]]] = []
@@ -62,8 +57,13 @@ class Plan:
                 high, wide = reaches.get(unit, (0, 0))
                 reaches[unit] = (max(high, dh), max(wide, dw))
             reach.append(reaches)
-        host = all(source in graph.inputs for operand in node.operands for source in operand.sources)
-        return cls(index, node, lowering, host, shared, own, reach)
+        return cls(index, node, lowering, shared, own, reach)
+
+    @property
+    def shared_units(self) -> list[Unit]:
+        """Units that the shared steps read, each once."""
+        numbers = dict.fromkeys((operand, self.step(0, (operand, index)).unit) for operand, index in self.shared)
+        return [self.lowering.operands[operand].units[unit] for operand, unit in numbers]
 
     def step(self, tile: int, reference: Reference) -> Step:
         operand, index = reference
@@ -148,28 +148,11 @@ class _Gang:
 
 
 class Gangs:
-    """All that gangs have been given: time of pods, words of W and X banks, jobs."""
+    """Gives gangs what they need: time of pods, words of W and X banks, jobs."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        config: ChipConfig,
-        storage: Storage,
-        book: Jobbook,
-        copies: Copies,
-        resident: MappingType[tuple, tuple[HostUnit, ...]] | None = None,
-    ):
-        self.graph, self.config, self.storage, self.book, self.copies = graph, config, storage, book, copies
-        self.free: NDArray[np.int64] = np.zeros(config.pods, np.int64)
-        """Per pod, the first cycle in which it may stream."""
-        self._swapped = np.zeros(config.pods, np.int64)
-        """Per pod, from when on weights for the next step may be requested."""
-        self.weights: list[WeightTile] = []
-        self.host_units: list[HostUnit] = []
-        self._weight_places: dict[tuple[int, int, int, int, int], Place] = {}
-        self.resident = dict(resident or {})
-        """Inputs that are in X banks, by what they are."""
-        self._to_bank = config.write_latency + config.network_latency
+    def __init__(self, state: SchedulerState, copies: Copies):
+        self.state, self.config, self.copies = state, state.config, copies
+        self._to_bank = self.config.write_latency + self.config.network_latency
 
     def place(self, plan: Plan, mapping: Mapping, producer: Producer, number: int, patch: Box, tiles: range, base: int) -> None:
         """Let the block from pod ``base`` on compute ``tiles`` of the patch with that number, as early as it can."""
@@ -185,15 +168,15 @@ class Gangs:
         for part, j, segment in gang.homes():
             # The first turn stores; others need the read port.
             if mapping.split > 1 or (not gang.local and gang.steps > 1):
-                self.copies.p_ports[gang.pod(part, j)].add(gang.emission + self._to_bank, end - gang.emission)
+                self.state.p_ports[gang.pod(part, j)].add(gang.emission + self._to_bank, end - gang.emission)
             arrival = gang.final + (mapping.split - 1) * gang.slot + self._to_bank
             fragment = Fragment(segment, homes[part, j], arrival)
             producer.add(number, patch, tiles[j], fragment, arrival + positions(segment) + 1)
-        self.free[base : base + mapping.block] = end
+        self.state.free[base : base + mapping.block] = end
 
-    def host_banks(self, plan: Plan, operand: int, unit: int, region: Region) -> list[int]:
-        """Banks into which the host puts a unit over a region."""
-        return [item.place.bank for item in self.resident.get(self._host_key(plan, operand, unit, region), ())]
+    def external_banks(self, plan: Plan, operand: int, unit: int, region: Region) -> list[int]:
+        """Banks into which a unit of an input over a region is loaded."""
+        return [item.place.bank for item in self.state.resident.get(self._external_key(plan, operand, unit, region), ())]
 
     def _plan_steps(self, gang: _Gang, patch: Box) -> None:
         plan, mapping, tiles = gang.plan, gang.mapping, gang.tiles
@@ -220,26 +203,26 @@ class Gangs:
         # Banks of pods without a tile are in use as well.
         block = range(gang.base, gang.base + mapping.block)
         idle = [pod for pod in block if (pod - gang.base) % mapping.side >= len(gang.tiles)]
-        begin = max((int(self.free[pod]) for pod in idle), default=0)
+        begin = max((int(self.state.free[pod]) for pod in idle), default=0)
         for (part, j), sources in gang.sources.items():
             pod, missing = gang.pod(part, j), gang.steps - len(sources)
             for q, source in enumerate(sources, start=missing):
                 begin = max(begin, source.ready - config.network_latency - q * gang.length)
             waits = missing * gang.length if sources else 0
             if sources:
-                begin = max(begin, int(self._swapped[pod]) + config.array.rows - waits)
+                begin = max(begin, int(self.state.swapped[pod]) + config.array.rows - waits)
             # Where every step emits, other parts write into its P bank while it still waits for its first step.
-            begin = max(begin, int(self.free[pod]) - (waits if gang.local or mapping.split == 1 else 0))
+            begin = max(begin, int(self.state.free[pod]) - (waits if gang.local or mapping.split == 1 else 0))
         for name in gang.plan.node.after:
-            if name not in self.graph.inputs:
-                begin = max(begin, self.copies.producers[name].complete)
+            if name in gang.plan.lowering.needs:
+                begin = max(begin, self.state.producers[name].complete)
         return begin
 
     def _delay_by_reads(self, gang: _Gang) -> int:
         """Cycles by which it must be later, because words that accumulate need the read port of a P bank while it is taken."""
         first = gang.emission + self._to_bank
         span = gang.final + gang.turns - gang.emission
-        lines = [self.copies.p_ports[gang.pod(part, j)] for part, j, _ in gang.homes()]
+        lines = [self.state.p_ports[gang.pod(part, j)] for part, j, _ in gang.homes()]
         time = first
         while True:
             moved = max(line.next_free(time, span) for line in lines)
@@ -251,7 +234,7 @@ class Gangs:
         """Write the jobs down; returns where each segment of each tile lies in the P banks."""
         plan, split, steps = gang.plan, gang.mapping.split, gang.steps
         homes = {
-            (part, j): self.storage.place("p", (gang.pod(part, j),), positions(segment), plan.node)
+            (part, j): self.state.storage.place("p", (gang.pod(part, j),), positions(segment), plan.node)
             for part, j, segment in gang.homes()
         }
         # Accumulator rows of the segments, one after the other.
@@ -277,8 +260,8 @@ class Gangs:
                     if swap:
                         swapped.add((part, j, q))
                         lanes, weights = self._weights(plan, source.reference, tile, pod)
-                        self.book.load(pod, time - lanes, lanes, weights)
-                        self._swapped[pod] = time
+                        self.state.book.load(pod, time - lanes, lanes, weights)
+                        self.state.swapped[pod] = time
                     accumulate = Accumulate.BYPASS
                     if sums and len(sources) > 1:
                         accumulate = Accumulate.ADD if index else Accumulate.INIT
@@ -288,7 +271,7 @@ class Gangs:
                         emit = Emit.ACCUMULATE if (target, j) in touched else Emit.STORE
                         touched.add((target, j))
                         where = homes[target, j]
-                    self.book.stream(
+                    self.state.book.stream(
                         pod,
                         time,
                         int(swap),
@@ -310,21 +293,21 @@ class Gangs:
         number = reference[0]
         operand, unit_number = plan.node.operands[number], plan.step(tile, reference).unit
         region = plan.region(number, unit_number, patch)
-        if not all(source in self.graph.inputs for source in operand.sources):
-            unit = plan.lowering.operands[number].units[unit_number]
+        unit = plan.lowering.operands[number].units[unit_number]
+        if unit.is_computed:
             return _Source(reference, region, *self.copies.fetch(plan.node, operand, unit, region, banks))
-        key = self._host_key(plan, number, unit_number, region)
-        known = self.resident.get(key, ())
+        key = self._external_key(plan, number, unit_number, region)
+        known = self.state.resident.get(key, ())
         for item in known:
             if item.place.bank in banks:
                 return _Source(reference, region, item.place, 0)
-        place = self.storage.place("input", banks, region.words, plan.node)
-        self.host_units.append(HostUnit(plan.index, number, unit_number, region, place))
-        self.resident[key] = (*known, self.host_units[-1])
+        place = self.state.storage.place("input", banks, region.words, plan.node)
+        self.state.external_units.append(ExternalUnit(plan.index, number, unit_number, region, place))
+        self.state.resident[key] = (*known, self.state.external_units[-1])
         return _Source(reference, region, place, 0)
 
     @staticmethod
-    def _host_key(plan: Plan, number: int, unit_number: int, region: Region) -> tuple:
+    def _external_key(plan: Plan, number: int, unit_number: int, region: Region) -> tuple:
         """All that the words of a unit over a region depend on: nodes that read the same share them."""
         operand, unit = plan.node.operands[number], plan.lowering.operands[number].units[unit_number]
         layer, packing = operand.layer, (unit.channel.tobytes(), unit.dh.tobytes(), unit.dw.tobytes())
@@ -334,16 +317,14 @@ class Gangs:
     def _weights(self, plan: Plan, reference: Reference, tile: int, pod: int) -> tuple[int, Place]:
         """Rows of a weight tile and where they lie in the W bank of the pod."""
         number, index = reference
-        operand, step = plan.node.operands[number], plan.step(tile, reference)
-        from_host = all(source in self.graph.inputs for source in operand.sources)
-        # A word that a post-processor wrote has something in all its lanes; the host leaves unused ones zero.
-        lanes = plan.lowering.operands[number].units[step.unit].lanes if from_host else self.config.array.rows
+        step = plan.step(tile, reference)
+        lanes = plan.lowering.operands[number].units[step.unit].weight_rows
         key = (plan.index, number, tile, index, pod)
-        place = self._weight_places.get(key)
+        place = self.state.weight_places.get(key)
         if place is None:
-            place = self.storage.place("w", (pod,), lanes, plan.node)
-            self._weight_places[key] = place
-            self.weights.append(WeightTile(plan.index, number, tile, step, place))
+            place = self.state.storage.place("w", (pod,), lanes, plan.node)
+            self.state.weight_places[key] = place
+            self.state.weights.append(WeightTile(plan.index, number, tile, step, place))
         return lanes, place
 
 

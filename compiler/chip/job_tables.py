@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from podweave.ir.graph import Graph, Window
+from podweave.ir.graph import Window
 from podweave.ir.layers import Layer
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Reduce
@@ -14,9 +14,8 @@ from podweave.spec.jobs import Reduce
 from ..jobs import Jobs, Place
 from ..lower.address_walk import increments
 from ..lower.layer import Region, Step
-from ..lower.node import Lowering
 from .bank_words import EpochFullError
-from .epoch_program import Accumulated, ChipProgram, ConstantSet, HostUnit, ParameterSet, Stored, WeightTile
+from .policy import BankPolicy
 
 _LOADS = ("pod", "start", "rows", "w_bank", "w_plane", "w_base", "w_step")
 _X = ("x_bank", "x_plane", "x_base", "x_step0", "x_step1", "x_step2")
@@ -28,15 +27,15 @@ _POSTS = ("node", "bank", "start", "n0", "n1", "n2", "n3", *_POST_P, "reduce", "
 
 
 class Jobbook:
-    """``share``: how much of each program store the epoch may take. ``whole``: jobs beyond it are refused when all are known."""
+    """``policy``: how much of each program store they may take; if all must fit, jobs beyond it are refused when all are known."""
 
-    def __init__(self, config: ChipConfig, share: float = 1.0, whole: bool = True):
+    def __init__(self, config: ChipConfig, policy: BankPolicy):
         program = config.program
         assert program is not None
-        self.config, self.whole = config, whole
+        self.config, self.policy = config, policy
         depths = {"load_jobs": program.load_jobs, "stream_jobs": program.stream_jobs, "post_jobs": program.post_jobs}
         self._depths = depths
-        self._limits = {name: max(2, int(depth * share)) for name, depth in depths.items()}
+        self._limits = {name: max(2, int(depth * policy.bank_share)) for name, depth in depths.items()}
         self._counts = {name: [0] * config.pods for name in depths}
         self.loads: list[tuple[int, ...]] = []
         self.streams: list[tuple[int, ...]] = []
@@ -44,7 +43,7 @@ class Jobbook:
 
     def _count(self, name: str, unit: int) -> None:
         self._counts[name][unit] += 1
-        if not self.whole:
+        if not self.policy.must_fit:
             self._check_store(name, unit)
 
     def _check_store(self, name: str, unit: int) -> None:
@@ -122,45 +121,14 @@ class Jobbook:
             )
         )
 
-    def program(
-        self,
-        graph: Graph,
-        lowerings: tuple[Lowering, ...],
-        *,
-        host_units: tuple[HostUnit, ...],
-        weights: tuple[WeightTile, ...],
-        parameters: tuple[ParameterSet | ConstantSet, ...],
-        accumulated: tuple[Accumulated, ...],
-        stored: tuple[Stored, ...],
-        used: dict[str, int],
-        nodes: tuple[int, ...],
-        carried: tuple[Accumulated, ...],
-        resident: tuple[HostUnit, ...],
-    ) -> ChipProgram:
+    def tables(self) -> tuple[Jobs, Jobs, Jobs]:
+        """Loads, streams and posts, each sorted by unit and start; raises `EpochFullError` for what no store holds."""
         for name, counts in self._counts.items():
             self._check_store(name, int(np.argmax(counts)))
         loads, streams = _table(self.loads, _LOADS, "pod"), _table(self.streams, _STREAMS, "pod")
         posts = _table(self.posts, _POSTS, "bank")
         self._check_length(loads, streams, posts)
-        return ChipProgram(
-            self.config,
-            graph,
-            lowerings,
-            loads,
-            streams,
-            posts,
-            streams.pop("node"),
-            posts.pop("node"),
-            host_units,
-            weights,
-            parameters,
-            accumulated,
-            stored,
-            used,
-            nodes,
-            carried,
-            resident,
-        )
+        return loads, streams, posts
 
     def _check_length(self, loads: Jobs, streams: Jobs, posts: Jobs) -> None:
         config = self.config

@@ -14,6 +14,7 @@ from podweave.ir.graph import Node
 from ..jobs import Place
 from ..lower.boxes import Box, Rect
 from ..lower.node import Lowering
+from .epoch_program import Accumulated
 from .patches import Patches
 
 _BEFORE = -(1 << 40)
@@ -60,6 +61,13 @@ class Producer:
         part = self.ready[row : row + rows, column : column + columns]
         np.maximum(part, ready, out=part)
         self.complete = max(self.complete, ready)
+
+    def accumulated(self) -> Iterator[Accumulated]:
+        """Where its accumulators lie, in the order in which they were placed."""
+        for (_, tile), fragments in self.fragments.items():
+            for fragment in fragments:
+                rect = tuple((origin, origin + length) for origin, length in fragment.box)
+                yield Accumulated(self.index, tile, rect, fragment.place)  # type: ignore[arg-type]
 
     def overlapping(self, rect: Rect, tile: int) -> Iterator[tuple[Rect, Fragment]]:
         """Fragments with accumulators of outputs in ``rect``, and the outputs that each has."""

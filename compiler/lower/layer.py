@@ -8,6 +8,7 @@ put several taps into one word (7x7 over 3 channels needs 7 steps of 21 lanes in
 
 from __future__ import annotations
 
+import enum
 import itertools
 from dataclasses import dataclass
 from typing import Any
@@ -19,17 +20,40 @@ from podweave.ir.layers import Layer
 from podweave.spec.config_parts import ArrayConfig
 
 
+class Origin(enum.Enum):
+    """Where words of activations come from; whoever writes them decides what is in lanes that a unit does not use."""
+
+    EXTERNAL = enum.auto()
+    """Inputs of the graph, packed outside as the unit wants them: unused lanes are zero, and need no weights."""
+    COMPUTED = enum.auto()
+    """Written by post-processors, a whole block of channels of one tensor: unused lanes hold other channels, times zero."""
+
+
 @dataclass(frozen=True)
 class Unit:
-    """What the lanes of a word hold, relative to its position: pixel offset and channel, one entry per used lane."""
+    """What the lanes of a word hold, relative to its position: pixel offset and channel, one entry per used lane.
+
+    ``origin``: decided here, once, for all that follows. ``source``, ``source_channel``: of a unit of one tensor, that tensor and
+    which of its channels the first one is; else "" and 0. ``first_lane``: the lane of the word with the first channel.
+    ``weight_rows``: rows of a weight tile that must be loaded: all lanes of the word that may hold something.
+    """
 
     dh: NDArray[np.int64]
     dw: NDArray[np.int64]
     channel: NDArray[np.int64]
+    weight_rows: int
+    origin: Origin = Origin.EXTERNAL
+    source: str = ""
+    source_channel: int = 0
+    first_lane: int = 0
 
     @property
     def lanes(self) -> int:
         return len(self.channel)
+
+    @property
+    def is_computed(self) -> bool:
+        return self.origin is Origin.COMPUTED
 
 
 @dataclass(frozen=True)
@@ -58,14 +82,15 @@ class Lowered:
     tiles: tuple[ColumnTile, ...]
 
     def weight_tile(self, weights: NDArray[np.int8], tile: ColumnTile, step: Step, cols: int) -> NDArray[np.int8]:
-        """The (lanes, cols) words to load; weights (KH, KW, C / groups, O)."""
+        """The (weight_rows, cols) words to load; weights (KH, KW, C / groups, O)."""
         layer, unit = self.layer, self.units[step.unit]
         per_group, per_group_out = layer.channels // layer.groups, layer.outputs // layer.groups
         inside = (step.kh < layer.kernel[0]) & (step.kw < layer.kernel[1])
         rows = weights[np.where(inside, step.kh, 0), np.where(inside, step.kw, 0), unit.channel % per_group][:, tile.outputs]
         same_group = (unit.channel // per_group)[:, None] == (tile.outputs // per_group_out)[None, :]
-        words = np.zeros((unit.lanes, cols), np.int8)
-        words[:, : len(tile.outputs)] = np.where(same_group & inside[:, None], rows, 0)
+        words = np.zeros((unit.weight_rows, cols), np.int8)
+        used = slice(unit.first_lane, unit.first_lane + unit.lanes)
+        words[used, : len(tile.outputs)] = np.where(same_group & inside[:, None], rows, 0)
         return words
 
 
@@ -101,7 +126,7 @@ def lower(layer: Layer, array: ArrayConfig) -> Lowered:
         for begin in range(0, len(channels), slice_size):
             part = channels[begin : begin + slice_size]
             jh, jw, channel = (axis.ravel() for axis in np.meshgrid(np.arange(taps[0]), np.arange(taps[1]), part, indexing="ij"))
-            units.append(Unit(jh * layer.dilation[0], jw * layer.dilation[1], channel))
+            units.append(Unit(jh * layer.dilation[0], jw * layer.dilation[1], channel, len(channel)))
             for kh, kw in itertools.product(*tap_grid):
                 step_list.append(Step(len(units) - 1, kh * layer.dilation[0], kw * layer.dilation[1], kh + jh, kw + jw))
         steps = tuple(step_list)

@@ -6,12 +6,13 @@ epoch that used their place is done (`after`). What X and P banks need is in the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.ir.constants import Constants
 from podweave.ir.layers import WorkloadError
 from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, descriptor_layout, memory_stride, words_of
@@ -19,7 +20,7 @@ from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters
 from podweave.spec.layout import Layout
 from podweave.spec.load_port import HostSelect
 
-from ..chip.bank_image import Values, outputs, parameter_image, w_image, x_image
+from ..chip.bank_image import outputs, parameter_image, w_image, x_image
 from ..chip.bank_words import zero_word
 from ..chip.epoch_program import ChipProgram
 from ..jobs import Jobs, pack_jobs
@@ -92,8 +93,7 @@ class MemoryImage:
 
 def memory_image(
     programs: Sequence[ChipProgram],
-    parameters: Mapping[str, Values],
-    tables: Sequence[NDArray[np.int8]],
+    constants: Constants,
     *,
     channel_bytes: int | None = None,
 ) -> MemoryImage:
@@ -102,7 +102,7 @@ def memory_image(
     ``channel_bytes``: size of each manager's channel; by default the next power of two. Raises `WorkloadError` if a channel is
     too small, with the excess.
     """
-    return _Builder(programs, parameters, tables).build(channel_bytes)
+    return _Builder(programs, constants).build(channel_bytes)
 
 
 @dataclass
@@ -126,8 +126,8 @@ class _Channel:
 
 
 class _Builder:
-    def __init__(self, programs: Sequence[ChipProgram], parameters: Mapping[str, Values], tables: Sequence[NDArray[np.int8]]):
-        self.programs, self.parameters, self.tables = programs, parameters, tables
+    def __init__(self, programs: Sequence[ChipProgram], constants: Constants):
+        self.programs, self.constants = programs, constants
         self.config = programs[0].config
         self.graph = programs[0].graph
         self.channels = [_Channel() for _ in range(self.config.managers)]
@@ -187,7 +187,7 @@ class _Builder:
         for channel in self.channels:
             zeros = np.zeros(self.stride[HostSelect.P], np.uint8)
             self._add(channel.demand, 0, HostSelect.P, 0, zero_word(self.config), 1, channel.append(zeros), broadcast=1)
-            for number, table in enumerate(self.tables):
+            for number, table in enumerate(self.constants.tables):
                 address = channel.append(np.asarray(table, np.int8).view(np.uint8))
                 self._add(channel.prefetch, 0, HostSelect.TABLE, 0, 256 * number, 256, address, broadcast=1)
 
@@ -235,7 +235,7 @@ class _Builder:
                 at[node] = (at[node] + len(mine)) % depth
 
     def _parameters(self, epoch: int, program: ChipProgram) -> None:
-        items = list(parameter_image(program, self.parameters))
+        items = list(parameter_image(program, self.constants))
         if not items:
             return
         fields = {
@@ -250,7 +250,7 @@ class _Builder:
             self._load(epoch, HostSelect.PARAMETERS, node, base, part)
 
     def _weights(self, epoch: int, program: ChipProgram) -> None:
-        for node, base, words in _runs((place.bank, place.base, tile) for place, tile in w_image(program, self.parameters)):
+        for node, base, words in _runs((place.bank, place.base, tile) for place, tile in w_image(program, self.constants)):
             self._load(epoch, HostSelect.W, node, base, self._strided(HostSelect.W, np.ascontiguousarray(words).view(np.uint8)))
 
     def _outputs(self, epoch: int, program: ChipProgram) -> None:

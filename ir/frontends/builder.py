@@ -74,7 +74,7 @@ class Builder:
         )
         operands = [Operand(sources, layer)]
         if residual:
-            operands.append(Operand(residual, diagonal(f"{name}_residual", self._shape(residual))))
+            operands.append(Operand(residual, diagonal(f"{name}_residual", self._shape(residual)), residual=True))
         return self._add(Node(name, tuple(operands)))
 
     def pool(

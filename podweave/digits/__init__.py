@@ -59,7 +59,7 @@ def digits_graph(batch: int) -> Graph:
             kernel=(3, 3),
             padding=((1, 1), (1, 1)),
         )
-        skip = () if residual is None else (Operand((residual,), diagonal(f"{name}_residual", size, outputs)),)
+        skip = () if residual is None else (Operand((residual,), diagonal(f"{name}_residual", size, outputs), residual=True),)
         return Node(name, (Operand((source,), layer), *skip))
 
     def diagonal(name: str, size: int, channels: int) -> Layer:

@@ -1,8 +1,9 @@
-"""compiler.graph: shapes by hand, refusals with their numbers, and pools that are stored once."""
+"""ir.graph, ir.verify and ir.rewrites: shapes by hand, refusals with their numbers, and pools that are stored once."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from podweave.golden.graph import evaluate
-from podweave.ir.constants import identity_parameters
+from podweave.ir.constants import Constants, Parameters
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Operand, Window
 from podweave.ir.layers import Layer, WorkloadError
-from podweave.ir.rewrites import with_stored_pools
+from podweave.ir.rewrites import with_constants, with_stored_pools, without_unused
+from podweave.ir.verify import verify, verify_constants
 
 SHAPE = (2, 6, 5, 4)
 
@@ -24,8 +26,8 @@ def layer(name: str, outputs: int = 4, shape: tuple[int, int, int, int] = SHAPE,
     return Layer(name=name, batch=batch, height=height, width=width, channels=channels, outputs=outputs, **options)
 
 
-def node(name: str, source: str = "in", outputs: int = 4, **options: Any) -> Node:
-    return Node(name, (Operand((source,), layer(name, outputs)),), **options)
+def node(name: str, source: str = "in", outputs: int = 4, shape: tuple[int, int, int, int] = SHAPE, **options: Any) -> Node:
+    return Node(name, (Operand((source,), layer(name, outputs, shape)),), **options)
 
 
 def test_shapes_by_hand() -> None:
@@ -39,12 +41,101 @@ def test_shapes_by_hand() -> None:
 
 
 def test_macs_are_those_of_the_network() -> None:
-    """2 * 30 positions of 4 channels into 4 outputs; two operands count twice, a diagonal (of a residual or a pool) not at all."""
-    two = Node("b", (Operand(("a",), layer("b")), Operand(("in",), layer("side")), Operand(("in",), layer("more", groups=4))))
+    """2 * 30 positions of 4 channels into 4 outputs; two operands count twice, a residual or a pool not at all."""
+    residual = Operand(("in",), layer("more", groups=4), residual=True)
+    two = Node("b", (Operand(("a",), layer("b")), Operand(("in",), layer("side")), residual))
     ones = Node("c", (Operand(("b",), layer("c", groups=4)),), identity=True)
     graph = Graph("g", {"in": SHAPE}, (node("a"), two, ones))
     assert [n.macs for n in graph.nodes] == [960, 960 + 960, 0]
     assert graph.macs == 3 * 960
+
+
+def test_a_trained_depthwise_layer_of_one_tap_counts() -> None:
+    """2 * 30 positions of 4 channels, each times its own weight."""
+    depthwise = Node("a", (Operand(("in",), layer("a", groups=4)),))
+    assert depthwise.macs == 240
+    with pytest.raises(WorkloadError, match=r"^a: a residual multiplies each channel by one weight, 1x1, stride 1$"):
+        Operand(("in",), layer("a", groups=2), residual=True)
+
+
+def test_outputs_are_those_that_nothing_reads_or_as_given() -> None:
+    nodes = (node("a"), node("b", "a"), node("c", "a"))
+    assert Graph("g", {"in": SHAPE}, nodes).outputs == ("b", "c")
+    assert Graph("g", {"in": SHAPE}, nodes, ("a", "c")).outputs == ("a", "c")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "sentence"),
+    [
+        ((), "g: a graph needs at least one output"),
+        (("in",), "g: output in is an input, which nothing computes"),
+        (("x",), "g: output x is no tensor of the graph; there are in, a"),
+        (("a", "a"), "g: output a is named more than once"),
+    ],
+)
+def test_outputs_are_refused(outputs: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(WorkloadError) as caught:
+        verify(Graph("g", {"in": SHAPE}, (node("a"),), outputs))
+    assert str(caught.value) == sentence
+
+
+def test_empty_graphs_and_inputs_are_refused() -> None:
+    with pytest.raises(WorkloadError, match=r"^g: a graph needs at least one node$"):
+        verify(Graph("g", {"in": SHAPE}, ()))
+    with pytest.raises(WorkloadError, match=r"^g: input in must have four sizes \(batch, height, width, channels\), got \(6, 5\)$"):
+        verify(Graph("g", {"in": (6, 5)}, (node("a"),)))  # type: ignore[dict-item]
+
+
+def test_what_no_output_needs_is_dropped() -> None:
+    late = node("d", "a", after=("b", "c"))
+    graph = Graph("g", {"in": SHAPE}, (node("a"), node("b", "a"), node("c", "b"), late), ("d", "b"))
+    kept = without_unused(graph)
+    assert [(n.name, n.after) for n in kept.nodes] == [("a", ()), ("b", ()), ("d", ("b",))]
+    assert without_unused(kept) is kept
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda c: c.pop("b"), "g: constants must be those of its nodes; there are none for b"),
+        (lambda c: c.update(x=c["a"]), "g: constants must be those of its nodes; there are some for x, which is no node"),
+        (
+            lambda c: c.update(a=dataclasses.replace(c["a"], weights=(np.zeros((1, 1, 4, 3), np.int8),))),
+            "g: a takes weights of [(1, 1, 4, 4)], got [(1, 1, 4, 3)]",
+        ),
+        (lambda c: c.update(a=dataclasses.replace(c["a"], bias=np.int32(3))), "g: a takes a bias of (4,), got ()"),
+        (
+            lambda c: c.update(a=dataclasses.replace(c["a"], shift=np.zeros(3, np.int32))),
+            "g: a takes a shift of (4,), got (3,)",
+        ),
+        (
+            lambda c: c.update(a=dataclasses.replace(c["a"], table=np.zeros(255, np.int8))),
+            "g: a takes a table of (256,), got (255,)",
+        ),
+    ],
+)
+def test_constants_are_refused(change: Callable[[dict[str, Parameters]], object], sentence: str) -> None:
+    graph = Graph("g", {"in": SHAPE}, (node("a"), node("b", "a")))
+    constants = random_parameters(graph)
+    verify_constants(graph, constants)
+    change(constants)
+    with pytest.raises(WorkloadError) as caught:
+        verify_constants(graph, constants)
+    assert str(caught.value) == sentence
+
+
+def test_constants_know_their_tables_and_whether_they_are_the_same() -> None:
+    graph = Graph("g", {"in": SHAPE}, tuple(node(name) for name in "abcd"))
+    parameters = random_parameters(graph)
+    other = dataclasses.replace(parameters["c"], table=np.arange(256).astype(np.int8))
+    constants = Constants(parameters | {"b": other})
+    assert constants.table_of == {"a": 0, "b": 1, "c": 0}
+    assert_array_equal(constants.tables, [parameters["a"].table, other.table])
+    assert constants.digest == Constants(dict(constants)).digest
+    for field in ("bias", "multiplier", "shift", "table"):
+        changed = getattr(other, field).copy()
+        changed[1] += 1
+        assert Constants({**constants, "b": dataclasses.replace(other, **{field: changed})}).digest != constants.digest
 
 
 @pytest.mark.parametrize(
@@ -104,7 +195,7 @@ def test_a_window_fits(kernel: tuple[int, int], axis: str, have: int) -> None:
 )
 def test_graphs_are_refused(nodes: list[Node], sentence: str) -> None:
     with pytest.raises(WorkloadError) as caught:
-        Graph("g", {"in": SHAPE}, tuple(nodes))
+        verify(Graph("g", {"in": SHAPE}, tuple(nodes)))
     assert str(caught.value) == sentence
 
 
@@ -113,8 +204,8 @@ def test_channels_of_a_source() -> None:
     assert Graph("g", {"in": SHAPE}, (part,)).shape("a") == SHAPE
 
 
-def pooled(kernel: tuple[int, int], name: str = "pool") -> Node:
-    return Node(name, (Operand(("in",), layer(name, groups=4)),), Window("max", kernel, (1, 1)), identity=True)
+def pooled(kernel: tuple[int, int], name: str = "pool", stride: tuple[int, int] = (1, 1)) -> Node:
+    return Node(name, (Operand(("in",), layer(name, groups=4)),), Window("max", kernel, stride), identity=True)
 
 
 def test_pools_are_stored_where_they_are_read() -> None:
@@ -129,8 +220,7 @@ def test_pools_are_stored_where_they_are_read() -> None:
     parameters = random_parameters(graph)
     inputs = {"in": np.random.default_rng(0).integers(-128, 128, SHAPE, dtype=np.int8)}
     expected = evaluate(graph, parameters, inputs)
-    more = {**parameters, "pool/stored": identity_parameters(stored.nodes[1])}
-    found = evaluate(stored, more, inputs)
+    found = evaluate(stored, with_constants(stored, parameters), inputs)
     assert_array_equal(found["pool/stored"], expected["pool"])
     assert_array_equal(found["a"], expected["a"])
 
@@ -138,8 +228,9 @@ def test_pools_are_stored_where_they_are_read() -> None:
 @pytest.mark.parametrize(
     "nodes",
     [
-        # Nobody reads it; its windows are single positions; there is one window.
+        # Nobody reads it; one reads it, and it does not overlap; its windows are single positions; there is one window.
         (pooled((2, 2)),),
+        (pooled((2, 2), stride=(2, 2)), node("a", "pool", shape=(2, 3, 2, 4))),
         (pooled((1, 1)), node("a", "pool")),
         (pooled((6, 5)), Node("a", (Operand(("pool",), layer("a", shape=(2, 1, 1, 4))),))),
         (node("a"), node("b", "a")),
@@ -155,3 +246,18 @@ def test_nodes_after_a_stored_pool_stay_after_it() -> None:
     late = dataclasses.replace(node("b"), after=("pool",))
     stored = with_stored_pools(Graph("g", {"in": SHAPE}, (pooled((2, 2)), reader, late)))
     assert stored.nodes[-1].after == ("pool",)
+
+
+def test_a_pool_without_overlap_that_two_read_is_stored() -> None:
+    readers = tuple(node(name, "pool", shape=(2, 3, 2, 4)) for name in "ab")
+    stored = with_stored_pools(Graph("g", {"in": SHAPE}, (pooled((2, 2), stride=(2, 2)), *readers)))
+    assert [n.name for n in stored.nodes] == ["pool", "pool/stored", "a", "b"]
+
+
+def test_names_of_copies_are_none_of_the_users() -> None:
+    reader = Node("pool/stored", (Operand(("pool",), layer("a", shape=(2, 5, 4, 4))),))
+    graph = Graph("g", {"in": SHAPE}, (pooled((2, 2)), reader), ("pool", "pool/stored"))
+    stored = verify(with_stored_pools(graph))
+    assert [n.name for n in stored.nodes] == ["pool", "pool/stored'", "pool/stored"]
+    assert stored.nodes[2].operands[0].sources == ("pool/stored'",)
+    assert stored.outputs == graph.outputs

@@ -16,7 +16,6 @@ from podweave.spec.config_parts import bits
 from podweave.spec.jobs import Accumulate, Emit
 
 from ...jobs import Jobs, Place
-from ...lower.node import unit_source
 from ...pod.executor import ProgramError
 from ..bank_words import zero_word
 from ..epoch_program import ChipProgram, ConstantSet, WeightTile, job_fields
@@ -536,7 +535,7 @@ class _Check:
         streams, posts, config, program = self.streams, self.posts, self.config, self.program
         depth, slots = config.memory.x_words, config.array.rows // config.post_lanes
         host = np.full(config.pods * depth, -1, np.int64)
-        units = (*program.host_units, *program.resident)
+        units = (*program.external_units, *program.resident)
         words = np.array([u.region.words for u in units], np.int64)
         self._host_words(host, [u.place for u in units], words, depth, "X")
         by_host = host >= 0
@@ -653,27 +652,19 @@ def _overlapping(line: Ints, start: Ints, end: Ints) -> Ints:
     return order[np.bincount(cluster)[cluster] > 1]
 
 
-def _from_host(program: ChipProgram, item: WeightTile) -> bool:
-    return all(source in program.graph.inputs for source in program.node(item.node).operands[item.operand].sources)
-
-
 def _tile_words(program: ChipProgram, item: WeightTile) -> int:
-    if not _from_host(program, item):
-        return program.config.array.rows
-    return program.lowerings[item.node].operands[item.operand].units[item.step.unit].lanes
+    return program.lowerings[item.node].operands[item.operand].units[item.step.unit].weight_rows
 
 
 def _tile_lanes(program: ChipProgram, item: WeightTile) -> tuple[int, int]:
     """The lanes [begin, end) of activations that a weight tile does not ignore."""
     lowered = program.lowerings[item.node].operands[item.operand]
     unit = lowered.units[item.step.unit]
-    if _from_host(program, item):
+    if not unit.is_computed:
         return 0, unit.lanes
-    operand = program.node(item.node).operands[item.operand]
-    layer, outputs = operand.layer, lowered.tiles[item.tile].outputs
+    layer, outputs = lowered.layer, lowered.tiles[item.tile].outputs
     in_group, out_group = layer.channels // layer.groups, layer.outputs // layer.groups
     first, last = outputs[0] // out_group * in_group, (outputs[-1] // out_group + 1) * in_group
     first, last = max(int(first), int(unit.channel[0])), min(int(last), int(unit.channel[-1]) + 1)
-    _, channel = unit_source(program.graph, operand, first)
-    begin = channel % program.config.array.rows
+    begin = unit.first_lane + first - int(unit.channel[0])
     return begin, begin + last - first

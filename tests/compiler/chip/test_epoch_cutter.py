@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from podweave.compiler.chip.bank_image import accumulators, needed_accumulators, outputs, tables_of
+from podweave.compiler.chip.bank_image import accumulators, needed_accumulators, outputs
 from podweave.compiler.chip.bank_words import zero_word
 from podweave.compiler.chip.check.program import check_chip
 from podweave.compiler.chip.epoch_cutter import compile_epochs
@@ -22,11 +22,13 @@ from podweave.compiler.chip.epoch_scheduler import compile_graph
 from podweave.compiler.chip.executor import Machine
 from podweave.golden.cycle.chip.chip import ChipGeometry, chip_figures
 from podweave.golden.graph import evaluate
+from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import DmaConfig
+from tests.compiler.chip.policies import HALF, policy
 from tests.compiler.chip.test_epoch_scheduler import HEALTH, SAME, chain, chip, equal, golden_accumulators, graphs
 
 GARBAGE = 0x5A5A5A5A
@@ -54,10 +56,10 @@ def run_case(case: Case) -> tuple[ChipProgram, ...]:
     graph, config = case.graph, case.config
     assert config.post is not None
     parameters = random_parameters(graph, case.seed)
-    chosen, tables = tables_of(parameters, config.post.tables)
+    constants = Constants(parameters)
     rng = np.random.default_rng(case.seed)
     inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
-    programs = compile_epochs(graph, config, tables=chosen, share=case.share, partition=case.partition)
+    programs = compile_epochs(graph, config, policy(case.share), tables=constants.table_of, partition=case.partition)
     assert sorted(index for program in programs for index in program.nodes) == list(range(len(graph.nodes)))
     expected = evaluate(graph, parameters, inputs)
     sums = golden_accumulators(graph, parameters, expected)
@@ -68,9 +70,9 @@ def run_case(case: Case) -> tuple[ChipProgram, ...]:
         require_carried(graph, programs, epoch)
         bury(machine, program)
         machine.load(program, inputs, parameters)
-        machine.run(program, tables)
+        machine.run(program, constants.tables)
         here = outputs(program, machine.x)
-        assert here.keys() == set(names(graph, program)) - read_names(graph)
+        assert here.keys() == set(names(graph, program)) & set(graph.outputs)
         found |= here
         held, needed = accumulators(program, machine.p), needed_accumulators(program)
         for name in names(graph, program):
@@ -227,7 +229,7 @@ def test_cut_by_hand() -> None:
 def test_the_first_epoch_may_be_smaller() -> None:
     """A quarter of 16 words is one layer; where not even one fits, it is as large as the others."""
     for first, nodes in ((0.25, [1, 4, 4, 1]), (0.5, [2, 4, 4]), (0.2, [4, 4, 2]), (1.0, [4, 4, 2])):
-        programs = compile_epochs(W_CHAIN, chip(2, 4, 4, w_words=32), partition=32, first=first)
+        programs = compile_epochs(W_CHAIN, chip(2, 4, 4, w_words=32), policy(0.5, first), partition=32)
         assert [len(program.nodes) for program in programs] == nodes
         for program in programs:
             check_chip(program)
@@ -258,14 +260,14 @@ def test_whatever_is_full_ends_the_epoch(graph: Graph, changes: dict[str, int], 
 def test_one_epoch_is_the_program_of_the_graph(pods: int) -> None:
     """Where there is room, nothing is chosen in another way than for a graph as a whole."""
     for graph in (W_CHAIN, chain((1, 6, 6, 8), 12, 7, **SAME)):
-        programs = compile_epochs(graph, chip(pods, 4, 4))
+        programs = compile_epochs(graph, chip(pods, 4, 4), HALF)
         assert len(programs) == 1
         assert equal(programs[0], compile_graph(graph, chip(pods, 4, 4)))
 
 
 def test_the_same_epochs_every_time() -> None:
     case = Case(chain((1, 6, 6, 8), 12, 12, 12, 12, **SAME), chip(4, 4, 4, w_words=300))
-    first, second = (compile_epochs(case.graph, case.config) for _ in range(2))
+    first, second = (compile_epochs(case.graph, case.config, HALF) for _ in range(2))
     assert len(first) > 1
     assert all(equal(left, right) for left, right in zip(first, second, strict=True))
 
@@ -361,7 +363,7 @@ LARGE = chain((1, 4, 4, 4), 8, 40, 40)
 )
 def test_what_cannot_fit_is_refused(graph: Graph, changes: dict[str, int], sentence: str) -> None:
     with pytest.raises(WorkloadError) as caught:
-        compile_epochs(graph, chip(2, 4, 4).replace(**changes))
+        compile_epochs(graph, chip(2, 4, 4).replace(**changes), HALF)
     found = re.fullmatch(sentence, str(caught.value))
     assert found, str(caught.value)
     if len(found.groups()) == 3:
@@ -371,14 +373,16 @@ def test_what_cannot_fit_is_refused(graph: Graph, changes: dict[str, int], sente
 
 @pytest.mark.parametrize("share", [0.0, -0.5, 1.01])
 def test_share_is_a_share(share: float) -> None:
-    with pytest.raises(ValueError, match=rf"^share must be more than 0 and at most 1, got {share}$"):
-        compile_epochs(W_CHAIN, chip(2, 4, 4), share=share)
+    with pytest.raises(ValueError, match=rf"^bank_share must be more than 0 and at most 1, got {share}$"):
+        policy(share)
+    with pytest.raises(ValueError, match=rf"^first_epoch_share must be more than 0 and at most 1, got {share}$"):
+        policy(0.5, share)
 
 
 def test_progress() -> None:
     """Nodes of earlier epochs and of this attempt, of all; a last time when all are done."""
     told: list[tuple[int, int]] = []
-    programs = compile_epochs(W_CHAIN, chip(2, 4, 4, w_words=32), progress=lambda done, count: told.append((done, count)))
+    programs = compile_epochs(W_CHAIN, chip(2, 4, 4, w_words=32), HALF, progress=lambda done, count: told.append((done, count)))
     assert len(programs) > 1
     assert {count for _, count in told} == {10}
     assert {done for done, _ in told} == set(range(1, 11))

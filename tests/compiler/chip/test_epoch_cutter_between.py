@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from podweave.compiler.chip import epoch_cutter as epochs_module
-from podweave.compiler.chip.bank_image import outputs, tables_of
+from podweave.compiler.chip.bank_image import outputs
 from podweave.compiler.chip.bank_words import Storage
 from podweave.compiler.chip.epoch_cutter import compile_epochs
 from podweave.compiler.chip.epoch_scheduler import Epoch, compile_graph
@@ -21,9 +21,11 @@ from podweave.compiler.jobs import Place
 from podweave.compiler.lower.boxes import positions
 from podweave.compiler.pod.executor import ProgramError
 from podweave.golden.graph import evaluate
+from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Operand, Window
 from podweave.ir.layers import WorkloadError
+from tests.compiler.chip.policies import HALF
 from tests.compiler.chip.test_epoch_cutter import W_CHAIN, Case, bury, names, run_case, words_of
 from tests.compiler.chip.test_epoch_scheduler import SAME, chain, chip, conv
 
@@ -81,9 +83,9 @@ def test_outputs_of_early_epochs() -> None:
         assert all(not graph.nodes[item.node].name.startswith("out") for item in program.carried)
         assert sent[epoch] <= set(names(graph, program))
     parameters = random_parameters(graph)
-    chosen, tables = tables_of(parameters, 2)
+    constants = Constants(parameters)
     inputs = {"in": np.ones(shape, np.int8)}
-    found, _ = execute_chip(compile_epochs(graph, chip(2, 4, 4, w_words=32), tables=chosen), inputs, parameters, tables)
+    found, _ = execute_chip(compile_epochs(graph, chip(2, 4, 4, w_words=32), HALF, tables=constants.table_of), inputs, constants)
     expected = evaluate(graph, parameters, inputs)
     assert found.keys() == set().union(*sent)
     for name, value in found.items():
@@ -187,16 +189,16 @@ def test_garbage_in_dead_words_is_seen() -> None:
     """A program that is not told of what it reads gets garbage, and the result is another one."""
     graph, config = W_CHAIN, chip(2, 4, 4, w_words=32)
     parameters = random_parameters(graph)
-    chosen, tables = tables_of(parameters, 2)
+    constants = Constants(parameters)
     inputs = {"in": np.random.default_rng(0).integers(-128, 128, graph.inputs["in"], dtype=np.int8)}
-    programs = compile_epochs(graph, config, tables=chosen)
+    programs = compile_epochs(graph, config, HALF, tables=constants.table_of)
     found = []
     for forgotten in (False, True):
         machine = Machine(config)
         for epoch, program in enumerate(programs):
             bury(machine, dataclasses.replace(program, carried=()) if forgotten and epoch == 1 else program)
             machine.load(program, inputs, parameters)
-            machine.run(program, tables)
+            machine.run(program, constants.tables)
         found.append(outputs(programs[-1], machine.x)["n9"])
     assert_array_equal(found[0], evaluate(graph, parameters, inputs)["n9"])
     assert (found[0] != found[1]).any()

@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from podweave.compiler.chip.bank_image import outputs, tables_of
+from podweave.compiler.chip.bank_image import outputs
 from podweave.compiler.chip.check.program import check_chip
 from podweave.compiler.chip.epoch_cutter import compile_epochs
-from podweave.compiler.chip.epoch_program import ChipProgram, HostUnit
+from podweave.compiler.chip.epoch_program import ChipProgram, ExternalUnit
 from podweave.compiler.chip.epoch_scheduler import compile_graph
 from podweave.compiler.chip.executor import Machine
 from podweave.golden.graph import evaluate
+from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Operand
 from tests.compiler.chip.check.test_program import changed, pads, refused
+from tests.compiler.chip.policies import HALF
 from tests.compiler.chip.test_epoch_cutter import Case, run_case
 from tests.compiler.chip.test_epoch_scheduler import SAME, chip, conv
 
@@ -34,11 +36,11 @@ def readers(count: int) -> Graph:
     return Graph("readers", {"in": SHAPE}, tuple(reader(f"n{i}") for i in range(count)))
 
 
-def words_of(items: tuple[HostUnit, ...]) -> int:
+def words_of(items: tuple[ExternalUnit, ...]) -> int:
     return sum(item.region.words for item in items)
 
 
-def spans(items: tuple[HostUnit, ...]) -> set[tuple[int, int]]:
+def spans(items: tuple[ExternalUnit, ...]) -> set[tuple[int, int]]:
     return {(item.place.bank, item.place.base + word) for item in items for word in range(item.region.words)}
 
 
@@ -46,29 +48,29 @@ def require_resident(programs: tuple[ChipProgram, ...]) -> None:
     """What an epoch finds in X banks is what the one before had in them; nothing is loaded over it."""
     assert not programs[0].resident
     for before, program in itertools.pairwise(programs):
-        assert set(program.resident) <= {*before.resident, *before.host_units}
-        assert spans(program.resident).isdisjoint(spans(program.host_units))
+        assert set(program.resident) <= {*before.resident, *before.external_units}
+        assert spans(program.resident).isdisjoint(spans(program.external_units))
 
 
 def test_nodes_share_what_the_host_loads() -> None:
     """Of one epoch: once for each bank that reads it, whoever does, unless they read other words."""
     program = compile_graph(readers(5), chip(2, 4, 4), partition=0)
     check_chip(program)
-    assert len(program.host_units) == len({item.place.bank for item in program.host_units})
-    assert all(item.region.words == 36 for item in program.host_units)
+    assert len(program.external_units) == len({item.place.bank for item in program.external_units})
+    assert all(item.region.words == 36 for item in program.external_units)
     other = Graph("other", {"in": SHAPE}, (reader("a"), reader("b", **SAME), reader("c", padding=((1, 0), (0, 0))), reader("d")))
-    loaded = compile_graph(other, chip(2, 4, 4), partition=0).host_units
+    loaded = compile_graph(other, chip(2, 4, 4), partition=0).external_units
     assert {"a", "b", "c"} <= {other.nodes[item.node].name for item in loaded}
 
 
 def test_inputs_stay_in_x_banks() -> None:
     """Each epoch has as much of a layer as before, and loads nothing."""
-    programs = run_case(Case(readers(9), chip(2, 4, 4, w_words=24)))
+    programs = run_case(Case(readers(9), chip(2, 4, 4, w_words=24), HALF))
     require_resident(programs)
     assert len(programs) >= 3
-    assert words_of(programs[0].host_units) > 0
-    assert not any(program.host_units for program in programs[1:])
-    assert all(set(program.resident) == set(programs[0].host_units) for program in programs[1:])
+    assert words_of(programs[0].external_units) > 0
+    assert not any(program.external_units for program in programs[1:])
+    assert all(set(program.resident) == set(programs[0].external_units) for program in programs[1:])
 
 
 def test_two_inputs_and_nodes_between() -> None:
@@ -103,13 +105,13 @@ def test_inputs_make_room_for_what_does_not_fit_beside_them(x_words: int, stay: 
     require_resident(programs)
     assert [program.nodes for program in programs] == [(0, 1, 2, 3), (4,), (5,)]
     assert [bool(program.resident) for program in programs] == [False, stay, stay]
-    assert [bool(program.host_units) for program in programs] == [True, False, not stay]
+    assert [bool(program.external_units) for program in programs] == [True, False, not stay]
 
 
 def test_nothing_is_sent_over_inputs_that_stay() -> None:
     """Planted: a word of activations on top of what an earlier epoch left in the X banks."""
     nodes = (*(reader(f"n{i}") for i in range(6)), reader("b", "n0", **SAME), reader("c"))
-    programs = compile_epochs(Graph("g", {"in": SHAPE}, nodes), chip(2, 4, 4, w_words=24))
+    programs = compile_epochs(Graph("g", {"in": SHAPE}, nodes), chip(2, 4, 4, w_words=24), HALF)
     legal = programs[1]
     assert legal.resident
     check_chip(legal)
@@ -117,7 +119,7 @@ def test_nothing_is_sent_over_inputs_that_stay() -> None:
     job = int(np.flatnonzero(~pads(legal) & (legal.posts["x_bank"] == place.bank))[-1])
     refused(changed(legal, "posts", job, x_base=place.base, n2=1, n3=1), r"on top of what the host loaded$")
     refused(
-        dataclasses.replace(legal, host_units=(*legal.host_units, legal.resident[0])),
+        dataclasses.replace(legal, external_units=(*legal.external_units, legal.resident[0])),
         r"^X bank \d address \d+ is loaded twice by the host$",
     )
     without = dataclasses.replace(legal, resident=())
@@ -129,12 +131,12 @@ def test_x_banks_that_are_not_kept_are_seen(forgotten: bool) -> None:
     """The machine keeps what a program says is there, and nothing else."""
     graph, config = readers(6), chip(2, 4, 4, w_words=16)
     parameters = random_parameters(graph)
-    chosen, tables = tables_of(parameters, 2)
+    constants = Constants(parameters)
     inputs = {"in": np.random.default_rng(1).integers(-128, 128, SHAPE, dtype=np.int8)}
     expected, machine, wrong = evaluate(graph, parameters, inputs), Machine(config), 0
-    for program in compile_epochs(graph, config, tables=chosen):
+    for program in compile_epochs(graph, config, HALF, tables=constants.table_of):
         machine.load(dataclasses.replace(program, resident=()) if forgotten else program, inputs, parameters)
-        machine.run(program, tables)
+        machine.run(program, constants.tables)
         for name, value in outputs(program, machine.x).items():
             if forgotten:
                 wrong += bool((value != expected[name]).any())

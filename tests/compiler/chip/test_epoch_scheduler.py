@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from podweave.compiler.chip.bank_image import accumulators, needed_accumulators, tables_of
+from podweave.compiler.chip.bank_image import accumulators, needed_accumulators
 from podweave.compiler.chip.check.program import check_chip
 from podweave.compiler.chip.epoch_program import ChipProgram
 from podweave.compiler.chip.epoch_scheduler import compile_graph
@@ -21,6 +21,7 @@ from podweave.compiler.chip.executor import execute_chip
 from podweave.golden.graph import evaluate, operand_input
 from podweave.golden.layers.node import Operand as GoldenOperand
 from podweave.golden.layers.node import accumulate
+from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Operand, Window
 from podweave.ir.layers import Layer, WorkloadError, gemm
@@ -96,8 +97,8 @@ def windows(draw: st.DrawFn, size: tuple[int, int], reduce: str) -> Window:
 
 
 @st.composite
-def nodes(draw: st.DrawFn, name: str, shapes: dict[str, tuple[int, int, int, int]], computed: list[str]) -> Node:
-    """A node that reads some of ``shapes``: tensors of the host or ``computed`` ones, not both in one concatenation."""
+def nodes(draw: st.DrawFn, name: str, shapes: dict[str, tuple[int, int, int, int]]) -> Node:
+    """A node that reads some of ``shapes``."""
     source = draw(st.sampled_from(sorted(shapes)))
     shape = shapes[source]
     kind = draw(st.sampled_from(["conv", "conv", "pool", "mean", "residual", "concatenation", "slice", "fused"]))
@@ -109,7 +110,7 @@ def nodes(draw: st.DrawFn, name: str, shapes: dict[str, tuple[int, int, int, int
         window = draw(windows(layer.output_size, "max" if kind == "pool" else "sum"))
         return Node(name, (operand,), window, identity=True)
     if kind == "concatenation":
-        like = [other for other in sorted(shapes) if shapes[other][:3] == shape[:3] and (other in computed) == (source in computed)]
+        like = [other for other in sorted(shapes) if shapes[other][:3] == shape[:3]]
         sources = tuple(draw(st.lists(st.sampled_from(like), min_size=2, max_size=3)))
         total = sum(shapes[other][3] for other in sources)
         return Node(name, (Operand(sources, draw(layers(name, (*shape[:3], total)))),))
@@ -144,13 +145,16 @@ def graphs(draw: st.DrawFn) -> Graph:
     shapes = {"in": (batch, *draw(pairs(1, 8)), draw(st.integers(1, 10)))}
     if draw(st.integers(0, 3)) == 0:
         shapes["in2"] = (*shapes["in"][:3], draw(st.integers(1, 6)))
-    inputs, found, computed = dict(shapes), [], []
+    inputs, found = dict(shapes), []
     for number in range(draw(st.integers(1, 5))):
-        node = draw(nodes(f"n{number}", shapes, computed))
+        node = draw(nodes(f"n{number}", shapes))
         found.append(node)
-        computed.append(node.name)
         shapes[node.name] = node.output
     graph = Graph("random", inputs, tuple(found))
+    if draw(st.integers(0, 2)) == 0:
+        # Others leave as well, read or not.
+        more = draw(st.lists(st.sampled_from([node.name for node in found]), unique=True, max_size=2))
+        graph = dataclasses.replace(graph, outputs=tuple(dict.fromkeys((*more, *graph.outputs))))
     return with_stored_pools(graph) if draw(st.booleans()) else graph
 
 
@@ -193,15 +197,14 @@ def run_case(case: Case) -> ChipProgram:
     graph, config = case.graph, case.config
     assert config.post is not None
     parameters = random_parameters(graph, case.seed)
-    chosen, tables = tables_of(parameters, config.post.tables)
+    constants = Constants(parameters)
     rng = np.random.default_rng(case.seed)
     inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
-    program = compile_graph(graph, config, tables=chosen, partition=case.partition)
+    program = compile_graph(graph, config, tables=constants.table_of, partition=case.partition)
     check_chip(program)
-    outputs, machine = execute_chip(program, inputs, parameters, tables)
+    outputs, machine = execute_chip(program, inputs, constants)
     expected = evaluate(graph, parameters, inputs)
-    read = {source for node in graph.nodes for operand in node.operands for source in operand.sources}
-    assert outputs.keys() == {node.name for node in graph.nodes} - read
+    assert outputs.keys() == set(graph.outputs)
     for name, value in outputs.items():
         assert_array_equal(value, expected[name], err_msg=name, strict=True)
     found, needed = accumulators(program, machine.p), needed_accumulators(program)
@@ -215,7 +218,7 @@ def equal(left: ChipProgram, right: ChipProgram) -> bool:
     """Whether two programs have the same jobs and the same places."""
     kinds = ("loads", "streams", "posts")
     jobs = all(np.array_equal(getattr(left, k)[f], getattr(right, k)[f]) for k in kinds for f in getattr(left, k))
-    lists = ("host_units", "parameters", "accumulated", "stored", "used", "nodes", "carried")
+    lists = ("external_units", "parameters", "accumulated", "stored", "used", "nodes", "carried")
     places = [w.place for w in left.weights] == [w.place for w in right.weights]
     return jobs and places and all(getattr(left, name) == getattr(right, name) for name in lists)
 
@@ -382,22 +385,31 @@ def test_window_beyond_its_field_is_refused() -> None:
     run_case(Case(graph, chip(2, 4, 4, window_width=7), None, 4))
 
 
-def test_mixed_concatenation_is_refused() -> None:
-    shape = (1, 2, 2, 3)
-    first = Node("first", (Operand(("in",), conv("first", shape, 5)),))
-    second = Node("second", (Operand(("in", "first"), conv("both", (1, 2, 2, 8), 4)),))
-    sentence = "^both: in, which the host provides, is concatenated with first, which a node computes$"
-    with pytest.raises(WorkloadError, match=sentence):
-        compile_graph(Graph("mixed", {"in": shape}, (first, second)), chip(2, 4, 4))
+@pytest.mark.parametrize("order", [("in", "first"), ("first", "in"), ("in", "first", "other", "first")])
+@pytest.mark.parametrize("channels", [3, 4, 9])
+def test_inputs_beside_computed_tensors_in_a_concatenation(order: tuple[str, ...], channels: int) -> None:
+    """Of any widths: words hold channels of one tensor, and each is sent or loaded as its tensor wants it."""
+    inputs = {"in": (1, 5, 4, channels), "other": (1, 5, 4, 2)}
+    first = Node("first", (Operand(("in",), conv("first", inputs["in"], 5)),))
+    width = sum({**{name: shape[3] for name, shape in inputs.items()}, "first": 5}[name] for name in order)
+    both = Operand(order, conv("both", (1, 5, 4, width), 6, 3, padding=((1, 1), (1, 1))))
+    run_case(Case(Graph("mixed", inputs, (first, Node("second", (both,)))), chip(4, 4, 4), None, 0))
 
 
-def test_too_many_tables_are_refused() -> None:
-    graph = chain((1, 2, 2, 3), 3, 3, 3)
-    parameters = random_parameters(graph)
-    tables = {f"n{i}": np.arange(-128, 128, dtype=np.int8) + np.int8(i) for i in range(3)}
-    parameters = {name: dataclasses.replace(value, table=tables[name]) for name, value in parameters.items()}
-    with pytest.raises(WorkloadError, match=r"^the network has 3 activation tables, 1 more than tables \(2\)$"):
-        tables_of(parameters, 2)
+def test_outputs_that_are_read_too() -> None:
+    """a -> b with outputs (a, b), and (a) alone: what is asked for comes out, whoever reads it."""
+    nodes = chain((1, 4, 4, 3), 5, 6).nodes
+    for outputs in (("n0", "n1"), ("n1", "n0"), ("n0",)):
+        graph = Graph("both", {"in": (1, 4, 4, 3)}, nodes, outputs)
+        constants = Constants(random_parameters(graph))
+        program = compile_graph(graph, chip(2, 4, 4), tables=constants.table_of)
+        check_chip(program)
+        inputs = {"in": np.random.default_rng(0).integers(-128, 128, (1, 4, 4, 3), dtype=np.int8)}
+        found, _ = execute_chip(program, inputs, constants)
+        expected = evaluate(graph, constants, inputs)
+        assert found.keys() == set(outputs)
+        for name in outputs:
+            assert_array_equal(found[name], expected[name])
 
 
 def test_reduction_is_that_of_all_operands_together() -> None:

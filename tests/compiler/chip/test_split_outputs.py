@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from podweave.compiler.chip.bank_image import tables_of
 from podweave.compiler.chip.epoch_cutter import compile_epochs
 from podweave.compiler.chip.executor import execute_chip
 from podweave.compiler.chip.split_outputs import SplitGraph, split_outputs
@@ -19,17 +18,18 @@ from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Operand, Window
 from podweave.ir.layers import WorkloadError
 from podweave.spec.config import ChipConfig
+from tests.compiler.chip.policies import HALF, policy
 from tests.compiler.chip.test_epoch_scheduler import HEALTH, SAME, chain, chip, conv, graphs
 
 
 def require_same(graph: Graph, config: ChipConfig, share: float, seed: int = 0) -> SplitGraph:
     """Every tensor is that of the graph as it was, joined from its parts."""
-    split = split_outputs(graph, config, share)
+    split = split_outputs(graph, config, policy(share))
     parameters = random_parameters(graph, seed)
     rng = np.random.default_rng(seed)
     inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
     expected = evaluate(graph, parameters, inputs)
-    found = split.join(evaluate(split.graph, split.parameters(parameters), inputs))
+    found = split.join(evaluate(split.graph, split.constants(parameters), inputs))
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert_array_equal(found[name], value, err_msg=name, strict=True)
@@ -147,14 +147,31 @@ def test_parts_run_where_the_node_does_not_fit() -> None:
     """In epochs, through W banks that hold a fraction of a layer."""
     config = chip(2, 4, 4, w_words=120)
     with pytest.raises(WorkloadError, match=r"^n2: W bank \d is full: "):
-        compile_epochs(LARGE, config)
+        compile_epochs(LARGE, config, HALF)
     split = require_same(LARGE, config, 0.5)
     whole = random_parameters(LARGE, 3)
-    parameters = split.parameters(whole)
-    chosen, tables = tables_of(parameters, 2)
-    programs = compile_epochs(split.graph, config, tables=chosen)
+    parameters = split.constants(whole)
+    programs = compile_epochs(split.graph, config, HALF, tables=parameters.table_of)
     assert len(programs) > 2
     inputs = {"in": np.random.default_rng(3).integers(-128, 128, (1, 2, 2, 4), dtype=np.int8)}
-    found = split.join(execute_chip(programs, inputs, parameters, tables)[0])
+    found = split.join(execute_chip(programs, inputs, parameters)[0])
     assert found.keys() == {"n2"}
     assert_array_equal(found["n2"], evaluate(LARGE, whole, inputs)["n2"], strict=True)
+
+
+def test_every_node_that_reads_inputs_has_the_first_epochs_share() -> None:
+    """Of three like nodes, each is split into as many parts, whatever was split before it."""
+    nodes = tuple(Node(name, (Operand(("in",), conv(name, (1, 2, 2, 4), 32)),)) for name in "kqv")
+    graph = Graph("g", {"in": (1, 2, 2, 4)}, nodes)
+    split = split_outputs(graph, chip(2, 4, 4, w_words=64), policy(0.5, 0.25))
+    assert [len(split.parts[name]) for name in "kqv"] == [2, 2, 2]
+
+
+def test_names_of_parts_are_none_of_the_users() -> None:
+    """``q/16`` is a node of the user's, and an output that was split comes out whole."""
+    conv_of = {name: conv(name, (1, 2, 2, 4), outputs) for name, outputs in (("q", 32), ("q/16", 4))}
+    nodes = tuple(Node(name, (Operand(("in",), layer),)) for name, layer in conv_of.items())
+    graph = Graph("g", {"in": (1, 2, 2, 4)}, nodes)
+    split = require_same(graph, chip(2, 4, 4, w_words=32), 0.25)
+    assert [name for name, *_ in split.parts["q"]] == ["q/0", "q/16'"]
+    assert split.graph.outputs == ("q/0", "q/16'", "q/16")

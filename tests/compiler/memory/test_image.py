@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from podweave.compiler.chip.bank_image import tables_of
 from podweave.compiler.chip.epoch_cutter import compile_epochs
 from podweave.compiler.chip.executor import Machine
+from podweave.compiler.chip.policy import BankPolicy
 from podweave.compiler.memory.image import MemoryImage, memory_image
 from podweave.golden.graph import evaluate
+from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Operand, Window
 from podweave.ir.layers import Layer, WorkloadError
@@ -23,6 +24,7 @@ from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters
 from podweave.spec.layout import Layout
 from podweave.spec.load_port import HostSelect
 from podweave.spec.presets import load_config
+from tests.compiler.chip.policies import HALF
 
 STORES = {
     HostSelect.LOAD_STORE: load_job_layout,
@@ -163,9 +165,9 @@ def memory_descriptor(memory: np.ndarray, address: int) -> dict[str, int]:
 def run(config: ChipConfig, graph: Graph, *, eager: bool, share: float = 0.5, seed: int = 0) -> tuple[MemoryImage, dict, dict]:
     assert config.post is not None
     parameters = random_parameters(graph, seed)
-    chosen, tables = tables_of(parameters, config.post.tables)
-    programs = compile_epochs(graph, config, tables=chosen, share=share)
-    image = memory_image(programs, parameters, tables)
+    constants = Constants(parameters)
+    programs = compile_epochs(graph, config, BankPolicy(bank_share=share, first_epoch_share=1.0), tables=constants.table_of)
+    image = memory_image(programs, constants)
     rng = np.random.default_rng(seed)
     inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
     memory = rng.integers(0, 256, image.memory_bytes, dtype=np.uint8)
@@ -233,7 +235,7 @@ def test_small_channel_is_refused() -> None:
     config = config_of()
     graph = network()
     parameters = random_parameters(graph, 0)
-    chosen, tables = tables_of(parameters, config.post.tables)
-    programs = compile_epochs(graph, config, tables=chosen)
+    constants = Constants(parameters)
+    programs = compile_epochs(graph, config, HALF, tables=constants.table_of)
     with pytest.raises(WorkloadError, match=r"needs \d+ bytes of a memory channel, \d+ more than it has"):
-        memory_image(programs, parameters, tables, channel_bytes=4096)
+        memory_image(programs, constants, channel_bytes=4096)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-import podweave.studies as studies_module
 from podweave.cli.app import main
 from podweave.ir.frontends import load_graph
 from podweave.ir.frontends.gemm_tables import load_workload
@@ -20,6 +19,7 @@ from podweave.pictures.studies import draw_study
 from podweave.runs.chip import model_network
 from podweave.spec.config_parts import ConfigError
 from podweave.studies import points as points_module
+from podweave.studies import run as studies_module
 from podweave.studies.counts import gemms, layered_cycles, macs, packed_cycles, pods_within, power, tera_ops
 from podweave.studies.points import Figures, Point, point_key, run_point, store_directory, study_config, study_graph, sweep
 from podweave.studies.run import STUDIES, run_study

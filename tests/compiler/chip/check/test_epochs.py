@@ -12,8 +12,11 @@ import pytest
 from podweave.compiler.chip.bank_words import Storage, zero_word
 from podweave.compiler.chip.check.program import check_chip
 from podweave.compiler.chip.epoch_program import Accumulated, ChipProgram, ConstantSet
-from podweave.compiler.chip.epoch_scheduler import Epoch, lower
+from podweave.compiler.chip.epoch_scheduler import Epoch
+from podweave.compiler.chip.policy import WHOLE_CHIP
+from podweave.compiler.chip.state import SchedulerState
 from podweave.compiler.jobs import Place
+from podweave.compiler.lower.node import lower_graph
 from tests.compiler.chip.check.test_program import PROGRAMS, changed, config, graph, message, pads, program, refused, without
 
 ZERO = 999
@@ -24,11 +27,11 @@ ZERO = 999
 def second(name: str) -> ChipProgram:
     """The second epoch of two: it reads what the first one, with the first node alone, left."""
     nodes, chip = graph(), config(*PROGRAMS[name])
-    lowerings = lower(nodes, chip)
-    first = Epoch(nodes, chip, {}, None, lowerings, Storage(chip))
-    assert not first.run((0,)).carried
-    left = {name: producer.carried() for name, producer in first.copies.producers.items()}
-    return Epoch(nodes, chip, {}, None, lowerings, first.storage.next_epoch(), left).run((1, 2))
+    shared = (nodes, chip, lower_graph(nodes, chip), {}, None, WHOLE_CHIP)
+    first = SchedulerState(*shared, Storage(chip))
+    assert not Epoch(first).run((0,)).carried
+    left = {name: producer.carried() for name, producer in first.producers.items()}
+    return Epoch(SchedulerState(*shared, first.storage.next_epoch(), left)).run((1, 2))
 
 
 def words_of(item: Accumulated) -> int:

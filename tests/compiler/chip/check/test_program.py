@@ -18,6 +18,7 @@ from podweave.compiler.chip.epoch_program import ChipProgram
 from podweave.compiler.chip.epoch_scheduler import compile_graph
 from podweave.compiler.chip.executor import execute_chip
 from podweave.compiler.pod.executor import ProgramError
+from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Operand, Window
 from podweave.ir.layers import Layer
@@ -121,7 +122,7 @@ def test_programs_are_as_the_plants_expect() -> None:
     assert 2 in program("in_banks").streams["emit"]
     assert set(program("slots").posts["slot"]) == {0, 1}
     assert set(program("slices").posts["slice"]) == {0, 1}
-    assert all(pads(program(name)).any() and len(program(name).host_units) for name in PROGRAMS)
+    assert all(pads(program(name)).any() and len(program(name).external_units) for name in PROGRAMS)
 
 
 @pytest.mark.parametrize(
@@ -405,7 +406,7 @@ def test_activations() -> None:
         without(legal, "posts", job),
         r"^stream job \d+ .*: reads X bank \d address \d+ in cycle \d+, slot 0 of which is never written$",
     )
-    host = legal.host_units[0].place
+    host = legal.external_units[0].place
     onto = changed(legal, "posts", job, x_bank=host.bank, x_base=host.base, n2=1, n3=1)
     refused(onto, r"on top of what the host loaded$|^Y ")
     first = int(np.flatnonzero(legal.node_of_post == 1)[0])
@@ -414,11 +415,11 @@ def test_activations() -> None:
         changed(legal, "posts", job, **place),
         r"^post job \d+ .*: writes X bank \d address \d+ slot 0 in cycle \d+, which is written twice$|^Y ",
     )
-    units = legal.host_units
+    units = legal.external_units
     if len(units) > 1:
         twice = dataclasses.replace(units[1], place=units[0].place)
         refused(
-            dataclasses.replace(legal, host_units=(units[0], twice, *units[2:])),
+            dataclasses.replace(legal, external_units=(units[0], twice, *units[2:])),
             r"^X bank \d address \d+ is loaded twice by the host$",
         )
 
@@ -477,8 +478,8 @@ def test_a_wrong_address_is_found_here_or_in_what_is_computed(name: str) -> None
     legal = program(name)
     parameters = random_parameters(legal.graph)
     inputs = {"in": rng.integers(-128, 128, (1, 6, 6, 4), dtype=np.int8)}
-    tables = [np.arange(256, dtype=np.uint8).view(np.int8)]
-    expected, _ = execute_chip(legal, inputs, parameters, tables)
+    constants = Constants(parameters)
+    expected, _ = execute_chip(legal, inputs, constants)
     found, passed = 0, []
     fields = {
         "loads": ("w_base", "w_bank"),
@@ -494,7 +495,7 @@ def test_a_wrong_address_is_found_here_or_in_what_is_computed(name: str) -> None
             if message(wrong):
                 found += 1
                 continue
-            got, _ = execute_chip(wrong, inputs, parameters, tables)
+            got, _ = execute_chip(wrong, inputs, constants)
             if np.array_equal(got["pool"], expected["pool"]):
                 passed.append((kind, field, int(job)))
     assert found > 30

@@ -1,0 +1,114 @@
+"""All that is decided while an epoch is scheduled: the one state that mapping, gangs and copies share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podweave.ir.graph import Graph
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import bits
+
+from ..jobs import Place
+from ..lower.node import Lowering
+from .bank_words import Storage
+from .epoch_program import ChipProgram, ConstantSet, ExternalUnit, ParameterSet, Stored, WeightTile
+from .job_tables import Jobbook
+from .policy import BankPolicy
+from .producers import Producer
+from .reservations import Timeline
+
+
+@dataclass
+class SchedulerState:
+    """What epochs have in common, what an epoch found, and what it has decided so far.
+
+    Parameters
+    ----------
+    graph, config, lowerings, tables, partition
+        The same in every epoch. ``tables``: which activation table each node uses. ``partition``: words that a pod streams per
+        weight tile (0: as many as fit); None: chosen per node.
+    policy : BankPolicy
+        What the epoch may take.
+    storage : Storage
+        Words that are free, to be taken.
+    producers : dict
+        Nodes that have been scheduled, those of earlier epochs among them, with what of them is in P banks.
+    resident : dict
+        External inputs that are in X banks, by what they are.
+
+    Members
+    -------
+    book
+        Jobs. ``weights``, ``external_units``, ``parameters``, ``stored``: what else a program says.
+    free, swapped : ndarray of int64, shape (pods,)
+        The first cycle in which each pod may stream, and from when on weights for its next step may be requested.
+    places : dict
+        Where activations were sent to, and from when on they may be read.
+    p_ports, wires
+        Reservations of the read port of each P bank, and of the wires of each plane of the Y network.
+    mappings : dict
+        Mappings with which a tensor has been read under a kernel and stride.
+    """
+
+    graph: Graph
+    config: ChipConfig
+    lowerings: tuple[Lowering, ...]
+    tables: Mapping[str, int]
+    partition: int | None
+    policy: BankPolicy
+    storage: Storage
+    producers: dict[str, Producer] = field(default_factory=dict)
+    resident: dict[tuple, tuple[ExternalUnit, ...]] = field(default_factory=dict)
+    mappings: dict[tuple, set[tuple[Any, tuple[str, ...]]]] = field(default_factory=dict)
+    places: dict[tuple, list[tuple[Place, int]]] = field(default_factory=dict)
+    weight_places: dict[tuple[int, int, int, int, int], Place] = field(default_factory=dict)
+    sets: dict[tuple[str, int, int, int], int] = field(default_factory=dict)
+    weights: list[WeightTile] = field(default_factory=list)
+    external_units: list[ExternalUnit] = field(default_factory=list)
+    parameters: list[ParameterSet | ConstantSet] = field(default_factory=list)
+    stored: list[Stored] = field(default_factory=list)
+    scheduled: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        pods, planes = self.config.pods, self.config.memory.planes
+        self.book = Jobbook(self.config, self.policy)
+        self.free: NDArray[np.int64] = np.zeros(pods, np.int64)
+        self.swapped: NDArray[np.int64] = np.zeros(pods, np.int64)
+        self.p_ports = [Timeline() for _ in range(pods)]
+        stages = bits(pods)
+        self.wires = [[Timeline() for _ in range((stages + 1) * pods)] for _ in range(planes)]
+        # The write port of a bank is one for all planes.
+        for plane in self.wires[1:]:
+            plane[stages * pods :] = self.wires[0][stages * pods :]
+        self._found = tuple(self.producers.values())
+        self._resident = tuple(item for items in self.resident.values() for item in items)
+
+    def program(self) -> ChipProgram:
+        """What has been scheduled; raises `EpochFullError` if there are more jobs than the stores hold."""
+        loads, streams, posts = self.book.tables()
+        here = set(self.scheduled)
+        scheduled = [producer for producer in self.producers.values() if producer.index in here]
+        return ChipProgram(
+            config=self.config,
+            graph=self.graph,
+            lowerings=self.lowerings,
+            loads=loads,
+            streams=streams,
+            posts=posts,
+            node_of_stream=streams.pop("node"),
+            node_of_post=posts.pop("node"),
+            external_units=tuple(self.external_units),
+            weights=tuple(self.weights),
+            parameters=tuple(self.parameters),
+            accumulated=tuple(item for producer in scheduled for item in producer.accumulated()),
+            stored=tuple(self.stored),
+            used=self.storage.used(),
+            nodes=tuple(self.scheduled),
+            carried=tuple(item for producer in self._found for item in producer.accumulated()),
+            resident=self._resident,
+        )

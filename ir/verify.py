@@ -1,0 +1,86 @@
+"""The rules of graphs and their constants: each is one sentence that names the graph, the place and the value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .constants import Parameters
+from .graph import Graph, Node, Shape
+from .layers import WorkloadError
+
+
+def verify(graph: Graph) -> Graph:
+    """The graph itself, if it obeys every rule; raises `WorkloadError` for the first that it breaks.
+
+    Every tensor has a name of its own; a node reads tensors that are inputs or that earlier nodes give, with the images and
+    channels that its layers expect; outputs are tensors that nodes give, each named once.
+    """
+    if not graph.nodes:
+        raise WorkloadError(f"{graph.name}: a graph needs at least one node")
+    shapes = dict(graph.inputs)
+    for name, shape in shapes.items():
+        if len(shape) != 4 or min(shape) < 1:
+            raise WorkloadError(f"{graph.name}: input {name} must have four sizes (batch, height, width, channels), got {shape}")
+    for node in graph.nodes:
+        if node.name in shapes:
+            raise WorkloadError(f"{graph.name}: two tensors are named {node.name}")
+        _verify_operands(graph, node, shapes)
+        for name in node.after:
+            if name not in shapes:
+                raise WorkloadError(f"{graph.name}: {node.name} comes after {name}, which no earlier node gives")
+        shapes[node.name] = node.output
+    if not graph.outputs:
+        raise WorkloadError(f"{graph.name}: a graph needs at least one output")
+    for name in graph.outputs:
+        if name in graph.inputs:
+            raise WorkloadError(f"{graph.name}: output {name} is an input, which nothing computes")
+        if name not in shapes:
+            raise WorkloadError(f"{graph.name}: output {name} is no tensor of the graph; there are {', '.join(shapes)}")
+        if graph.outputs.count(name) > 1:
+            raise WorkloadError(f"{graph.name}: output {name} is named more than once")
+    return graph
+
+
+def _verify_operands(graph: Graph, node: Node, shapes: Mapping[str, Shape]) -> None:
+    for operand in node.operands:
+        layer, total = operand.layer, 0
+        for source in operand.sources:
+            if source not in shapes:
+                raise WorkloadError(f"{graph.name}: {node.name} reads {source}, which no earlier node gives")
+            batch, height, width, channels = shapes[source]
+            if operand.channels:
+                first, count = operand.channels
+                if first + count > channels:
+                    raise WorkloadError(
+                        f"{graph.name}: {node.name} reads channels {first} to {first + count - 1} of {source}, which has {channels}"
+                    )
+                channels = count
+            total += channels
+            if (batch, height, width) != (layer.batch, layer.height, layer.width):
+                raise WorkloadError(
+                    f"{graph.name}: {node.name} expects images of {(layer.batch, layer.height, layer.width)}, "
+                    f"but {source} is {(batch, height, width)}"
+                )
+        if total != layer.channels:
+            raise WorkloadError(f"{graph.name}: {node.name} expects {layer.channels} channels, its sources have {total}")
+
+
+def verify_constants(graph: Graph, constants: Mapping[str, Parameters]) -> None:
+    """Raises `WorkloadError` unless there are constants for every node and for nothing else, of the shapes that it takes."""
+    names = {node.name for node in graph.nodes}
+    for name in sorted(names ^ constants.keys()):
+        what = "there are none for" if name in names else "there are some for"
+        rest = "" if name in names else ", which is no node"
+        raise WorkloadError(f"{graph.name}: constants must be those of its nodes; {what} {name}{rest}")
+    for node in graph.nodes:
+        held = constants[node.name]
+        expected, shapes = [o.layer.weight_shape for o in node.operands], [weights.shape for weights in held.weights]
+        if shapes != expected:
+            raise WorkloadError(f"{graph.name}: {node.name} takes weights of {expected}, got {shapes}")
+        outputs = node.output[3]
+        for what in ("bias", "multiplier", "shift"):
+            shape = getattr(held, what).shape
+            if shape != (outputs,) and (what == "bias" or shape != ()):
+                raise WorkloadError(f"{graph.name}: {node.name} takes a {what} of {(outputs,)}, got {shape}")
+        if held.table is not None and held.table.shape != (256,):
+            raise WorkloadError(f"{graph.name}: {node.name} takes a table of (256,), got {held.table.shape}")
