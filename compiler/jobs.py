@@ -22,6 +22,10 @@ class Place:
     base: int
 
 
+class JobFieldError(ValueError):
+    """A field of a job is too small for its value; the message names it, and what it holds."""
+
+
 def pack_jobs(layout: Layout, jobs: Jobs) -> NDArray[np.uint8]:
     """(jobs, bytes) of packed words, least significant byte first; refuses a value that its field cannot hold."""
     count = len(jobs[layout.fields[0].name])
@@ -32,7 +36,8 @@ def pack_jobs(layout: Layout, jobs: Jobs) -> NDArray[np.uint8]:
         high = (1 << (field.width - field.signed)) - 1
         wrong = np.flatnonzero((values < low) | (values > high))
         if len(wrong):
-            raise ValueError(f"{layout.name} {wrong[0]}: {field.name} is {values[wrong[0]]}, but its field holds {low} to {high}")
+            value = values[wrong[0]]
+            raise JobFieldError(f"{layout.name} {wrong[0]}: {field.name} is {value}, but its field holds {low} to {high}")
         offset = layout.offset(field.name)
         bits[:, offset : offset + field.width] = (values[:, None] >> np.arange(field.width)) & 1
     return np.packbits(bits, axis=1, bitorder="little")

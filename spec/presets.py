@@ -17,7 +17,7 @@ def preset_names() -> list[str]:
 
 
 def _preset(name: str) -> ChipConfig:
-    return ChipConfig.from_toml((PRESET_DIRECTORY / f"{name}.toml").read_text())
+    return ChipConfig.from_toml((PRESET_DIRECTORY / f"{name}.toml").read_text(encoding="utf-8"))
 
 
 def load_config(name_or_path: str | Path) -> ChipConfig:

@@ -80,7 +80,7 @@ def area_report(
     config = _chip_config(emitted)
     wide = _network_modules(config)
 
-    mac = BlockModule("bare_mac", "bare_mac", _BARE_MAC.read_text(), {}, 0)
+    mac = BlockModule("bare_mac", "bare_mac", _BARE_MAC.read_text(encoding="utf-8"), {}, 0)
     steps = [(mac, "\n"), *((hierarchy[name], hierarchy.boxes(name)) for name in logic)]
     found: dict[str, Cells] = {}
     if progress:

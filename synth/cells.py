@@ -30,9 +30,8 @@ class Cells:
 
 def cache_directory() -> Path:
     """Where results are kept: below ``PODWEAVE_CACHE``, or below podweave's folder in the user's cache."""
-    chosen = os.environ.get("PODWEAVE_CACHE")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return (Path(chosen) if chosen else base / "podweave") / "area"
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("PODWEAVE_CACHE") or f"{base}/podweave", "area").expanduser().absolute()
 
 
 def synthesise(module: BlockModule, boxes: str, *, flow: str, liberty: Liberty) -> Cells:
@@ -42,7 +41,7 @@ def synthesise(module: BlockModule, boxes: str, *, flow: str, liberty: Liberty) 
     key = json.dumps([yosys_version(), commands, files, module.children], sort_keys=True)
     kept = cache_directory() / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
     try:
-        return Cells(**json.loads(kept.read_text()))
+        return Cells(**json.loads(kept.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         pass  # Not there yet, or not readable: made anew.
     written = run_yosys(commands, files, [REPORT], purpose=f"synthesising {module.name}", timeout=TIMEOUT)
@@ -78,7 +77,7 @@ def _keep(path: Path, text: str) -> None:
     """Write a file as a whole or not at all; a cache that cannot be written is no reason to fail."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as part:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, suffix=".part", delete=False) as part:
             part.write(text)
         os.replace(part.name, path)
     except OSError:

@@ -75,7 +75,7 @@ def flow_files(flow: str, liberty: Liberty) -> dict[str, str]:
     """The files, by name, that a flow reads beside the design."""
     files = {"library.lib": liberty.text}
     if flow == "booth":
-        files["booth.v"] = _BOOTH.read_text()
+        files["booth.v"] = _BOOTH.read_text(encoding="utf-8")
         if liberty.full_adder:
             files["full_adder.v"] = _full_adder_map(liberty.full_adder)
         if not liberty.has_clock_gate:

@@ -35,7 +35,7 @@ def yosys_version() -> str:
     The first start on a machine compiles the WebAssembly of the package, for a minute or more on one core, and keeps the result.
     Processes take turns, so that several that come first do not all compile it.
     """
-    with Path(tempfile.gettempdir(), f"podweave-yosys-{os.getuid()}.lock").open("w") as lock:
+    with Path(tempfile.gettempdir(), f"podweave-yosys-{os.getuid()}.lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return _execute([find_yosys(), "-V"], cwd=None, timeout=_FIRST_START, purpose="starting").stdout.strip()
 
@@ -52,23 +52,23 @@ def run_yosys(
     yosys_version()
     with tempfile.TemporaryDirectory(prefix="podweave-synth-") as directory:
         for name, text in files.items():
-            Path(directory, name).write_text(text)
-        Path(directory, _SCRIPT).write_text("".join(f"{command}\n" for command in commands))
+            Path(directory, name).write_text(text, encoding="utf-8")
+        Path(directory, _SCRIPT).write_text("".join(f"{command}\n" for command in commands), encoding="utf-8")
         # Standard output and standard error are lost from the first abc on; the log file is not.
         result = _execute([find_yosys(), "-q", "-l", _LOG, "-s", _SCRIPT], cwd=directory, timeout=timeout, purpose=purpose)
         log = Path(directory, _LOG)
         if result.returncode:
-            text = log.read_text(errors="replace") if log.is_file() else ""
+            text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
             raise SynthesisError(f"Yosys failed while {purpose}:\n{_explain(text, result.stderr)}")
         missing = [name for name in outputs if not Path(directory, name).is_file()]
         if missing:
             raise SynthesisError(f"Yosys wrote no {', '.join(missing)} while {purpose}, though it reported success")
-        return {name: Path(directory, name).read_text() for name in outputs}
+        return {name: Path(directory, name).read_text(encoding="utf-8") for name in outputs}
 
 
 def _execute(command: list[str], *, cwd: str | None, timeout: float, purpose: str) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(command, cwd=cwd, timeout=timeout, capture_output=True, text=True, errors="replace")
+        return subprocess.run(command, cwd=cwd, timeout=timeout, capture_output=True, encoding="utf-8", errors="replace")
     except subprocess.TimeoutExpired as error:
         raise SynthesisError(f"Yosys did not end within {timeout:.0f} s while {purpose}") from error
     except OSError as error:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from pathlib import Path
@@ -18,7 +18,7 @@ from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 
 from ..build.emission import emitted_design
-from ..build.simulate import start_simulator
+from ..build.simulate import running_simulator
 from ..build.verilate import HARNESS_DIRECTORY, Build, build
 from .accelerator_task import ACCESSES, CHANNEL
 from .chip_bench import hierarchical_blocks, public_arrays
@@ -52,7 +52,9 @@ class AcceleratorBench:
         verilog, control, sidecar = emitted_design(config)
         seconds = time.perf_counter() - began
         axi = sidecar["axi"]
-        sources = {name: (HARNESS_DIRECTORY / "sv" / name).read_text() for name in ("hbm_channel.sv", f"{_HARNESS}.sv")}
+        sources = {
+            name: (HARNESS_DIRECTORY / "sv" / name).read_text(encoding="utf-8") for name in ("hbm_channel.sv", f"{_HARNESS}.sv")
+        }
         made = build(
             {"design.v": alter(verilog) if alter else verilog, "manager_ports.sv": _manager_ports(sidecar), **sources},
             top=_HARNESS,
@@ -74,7 +76,7 @@ class AcceleratorBench:
         )
         return cls(config, made, seconds)
 
-    @contextmanager
+    @contextlib.contextmanager
     def session(
         self, *, timing: HbmTiming | None = None, seed: int = 0, channel_bytes: int, waves: Path | None = None
     ) -> Iterator[SimulatedBus]:
@@ -94,27 +96,24 @@ class AcceleratorBench:
             with (directory / "job.pickle").open("wb") as handle:
                 pickle.dump({"config": self.config, "memory": str(path), "waves": waves is not None}, handle)
             connection, other = Pipe()
-            with other:
-                process = start_simulator(
-                    self.build,
-                    SERVER,
-                    directory,
-                    seed=seed,
-                    plusargs=["+verilator+rand+reset+2", f"+verilator+seed+{seed % (2**31 - 1) + 1}"],
-                    waves=waves and waves.resolve(),
-                    environment={CHANNEL: str(other.fileno())},
-                    pass_fds=[other.fileno()],
-                )
-            memory = np.memmap(path, np.uint8, "r+")
-            try:
+            with contextlib.closing(connection), contextlib.ExitStack() as running:
+                with other:
+                    process = running.enter_context(
+                        running_simulator(
+                            self.build,
+                            SERVER,
+                            directory,
+                            seed=seed,
+                            plusargs=["+verilator+rand+reset+2", f"+verilator+seed+{seed % (2**31 - 1) + 1}"],
+                            waves=waves and waves.resolve(),
+                            environment={CHANNEL: str(other.fileno())},
+                            pass_fds=[other.fileno()],
+                        )
+                    )
+                memory = np.memmap(path, np.uint8, "r+")
                 bus = SimulatedBus(self.config, process, connection, directory, memory, timing or HbmTiming())
                 yield bus
                 bus.close()
-            finally:
-                if process.poll() is None:
-                    process.kill()
-                process.wait()
-                connection.close()
 
 
 def _manager_ports(sidecar: dict[str, Any]) -> str:

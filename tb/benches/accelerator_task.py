@@ -13,7 +13,8 @@ CHANNEL = "PODWEAVE_CHANNEL"
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of a command; ``failure``: the command ended the simulation, and why."""
+    """What came of a command; ``failure``: the command ended the simulation, and why; ``found``: because the hardware is wrong."""
 
     value: Any
     failure: str | None = None
+    found: bool = False

@@ -110,7 +110,7 @@ class BlockBench:
             if memory:
                 task["memory"] = str(memory.path.resolve())
                 task["tables"] = {f"block_harness.{name}": table.tolist() for name, table in memory.tables.items()}
-            (directory / "task.json").write_text(json.dumps(task))
+            (directory / "task.json").write_text(json.dumps(task), encoding="utf-8")
             plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % (2**31 - 1) + 1}"]
             simulate(self.build, "podweave.tb.sim.block_run", directory, seed=seed, plusargs=plusargs)
             trace = np.load(directory / "trace.npy")

@@ -53,7 +53,7 @@ class ChipBench:
         made = build(
             {
                 "design.v": alter(verilog) if alter else verilog,
-                "chip_harness.sv": (HARNESS_DIRECTORY / "sv" / "chip_harness.sv").read_text(),
+                "chip_harness.sv": (HARNESS_DIRECTORY / "sv" / "chip_harness.sv").read_text(encoding="utf-8"),
             },
             top="chip_harness",
             public_inputs=["clk", "rst", "go", "start", "rewind"],

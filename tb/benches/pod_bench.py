@@ -54,7 +54,7 @@ class PodBench:
         made = build(
             {
                 "design.v": alter(verilog) if alter else verilog,
-                "pod_harness.sv": (HARNESS_DIRECTORY / "sv" / "pod_harness.sv").read_text(),
+                "pod_harness.sv": (HARNESS_DIRECTORY / "sv" / "pod_harness.sv").read_text(encoding="utf-8"),
             },
             top="pod_harness",
             public_inputs=["clk", "rst", "go", "tracing"],

@@ -116,7 +116,7 @@ class PrefetchBench:
             "MEMORY_BEATS": MEMORY_BYTES // (config.host_bits // 8),
             "ROWS": ROWS,
         }
-        harness = (HARNESS_DIRECTORY / "sv" / "prefetch_harness.sv").read_text()
+        harness = (HARNESS_DIRECTORY / "sv" / "prefetch_harness.sv").read_text(encoding="utf-8")
         made = build(
             {"design.v": emitted.verilog, "harness.sv": harness},
             top="prefetch_harness",
@@ -148,7 +148,7 @@ class PrefetchBench:
             widths = [576 + 3 * self.config.host_bits, self.config.host_bits]
             depths = [ROWS, MEMORY_BYTES // (self.config.host_bits // 8)]
             task = {"scenarios": tasks, "widths": widths, "depths": depths, "inputs": INPUTS}
-            (directory / "task.json").write_text(json.dumps(task))
+            (directory / "task.json").write_text(json.dumps(task), encoding="utf-8")
             module = "podweave.tb.sim.prefetch_axi" if outside else "podweave.tb.sim.prefetch_run"
             plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % (2**31 - 1) + 1}"]
             simulate(self.build, module, directory, seed=seed, plusargs=plusargs)

@@ -16,7 +16,7 @@ from podweave.golden.cycle.memory.hbm import ErrorRange
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 
-from ..build.simulate import SimulationError, check_verdict, log_tail
+from ..build.simulate import NoVerdictError, SimulationError, check_verdict, log_tail
 from .accelerator_task import ACCESSES, Reply
 from .chip_task import Readback
 
@@ -143,10 +143,13 @@ class SimulatedBus:
             self._connection.send(("close", ()))
             self._connection.close()
             self._process.wait(_CLOSING_SECONDS)
-        except (SimulationError, OSError, subprocess.TimeoutExpired):
+        except SimulationError:
             self.kill()
             raise
-        check_verdict(SERVER, self._directory)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            self.kill()
+            raise NoVerdictError(f"the simulator did not end in order:\n{log_tail(self._directory)}") from error
+        check_verdict(SERVER, self._directory, self._process.returncode)
 
     def kill(self) -> None:
         """End the simulator, whatever it does."""
@@ -173,10 +176,10 @@ class SimulatedBus:
             reply: Reply = self._connection.recv()
         except (EOFError, OSError) as error:
             self.kill()
-            raise SimulationError(f"the simulator has ended:\n{log_tail(self._directory)}") from error
+            raise NoVerdictError(f"the simulator has ended:\n{log_tail(self._directory)}") from error
         if reply.failure:
             self.kill()
-            raise SimulationError(f"{reply.failure}\n{log_tail(self._directory)}")
+            raise (SimulationError if reply.found else NoVerdictError)(f"{reply.failure}\n{log_tail(self._directory)}")
         return reply.value
 
     def _within(self, address: int, size: int) -> None:

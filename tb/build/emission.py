@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 from podweave import rtl, spec
 from podweave.spec.config import ChipConfig
 
-from .verilate import cache_directory
+from .kept import cache_directory, read_json, write_json
 from .sources import sources_hash
 
 GENERATOR = tuple(Path(str(room.__file__)).parent for room in (spec, rtl))
@@ -36,17 +34,12 @@ def emission_key(config: ChipConfig, top: str | None = None) -> str:
 def emitted_design(config: ChipConfig, *, top: str | None = None) -> tuple[str, str, dict[str, Any]]:
     """Verilog, control file and sidecar; ``top`` as `rtl.emit` takes it."""
     stored = cache_directory() / "emitted" / f"{emission_key(config, top)}.json"
-    if stored.exists():
-        verilog, control, sidecar = json.loads(stored.read_text())
-        return verilog, control, sidecar
+    match read_json(stored):
+        case [str(verilog), str(control), dict(sidecar)]:
+            return verilog, control, sidecar
     # Amaranth takes a third of a second to import.
     from podweave.rtl.accelerator.emit import emit
 
     emitted = emit(config, top=top)
-    stored.parent.mkdir(parents=True, exist_ok=True)
-    # Only whole files may appear: tests run in parallel.
-    handle, partial = tempfile.mkstemp(dir=stored.parent)
-    with os.fdopen(handle, "w") as file:
-        json.dump([emitted.verilog, emitted.control, emitted.sidecar], file)
-    os.replace(partial, stored)
+    write_json(stored, [emitted.verilog, emitted.control, emitted.sidecar])
     return emitted.verilog, emitted.control, emitted.sidecar

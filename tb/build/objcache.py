@@ -7,10 +7,11 @@ Makefiles run the compiler as ``$(OBJCACHE) $(CXX) ...``; this is that command. 
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
+
+DIGEST = hashlib.sha256().digest_size
 
 
 def main(cache: str, command: list[str]) -> int:
@@ -29,26 +30,51 @@ def main(cache: str, command: list[str]) -> int:
         if argument in ("-c", "-MMD", "-MD", "-MP"):
             continue
         preprocess.append(argument)
-        if not argument.startswith(("-I", "-D")) and not argument.endswith((".cpp", ".o")):
+        # What these do is in the preprocessed source.
+        if not argument.startswith(("-I", "-D", "-fmacro-prefix-map=")) and not argument.endswith((".cpp", ".o")):
             key_arguments.append(argument)
     source = subprocess.run([*preprocess, "-E", "-P"], capture_output=True)
     if source.returncode:
         return subprocess.call(command)
     version = subprocess.run([command[0], "--version"], capture_output=True).stdout
     key = hashlib.sha256(b"\0".join([version, repr(key_arguments).encode(), source.stdout])).hexdigest()
-    stored = os.path.join(cache, key[:2], key + ".o")
-    if os.path.exists(stored):
-        shutil.copyfile(stored, output)
+    stored = os.path.join(cache, key[:2], key + ".object")
+    content = read(stored)
+    if content is not None:
+        with open(output, "wb") as file:
+            file.write(content)
         return 0
     code = subprocess.call(command)
     if code == 0:
+        with open(output, "rb") as file:
+            write(stored, file.read())
+    return code
+
+
+def read(stored: str) -> bytes | None:
+    """An object that is kept; None if it is not there, or not as it was written."""
+    try:
+        with open(stored, "rb") as file:
+            content = file.read()
+    except OSError:
+        return None
+    digest, content = content[:DIGEST], content[DIGEST:]
+    return content if digest == hashlib.sha256(content).digest() else None
+
+
+def write(stored: str, content: bytes) -> None:
+    """Keep an object behind its digest; a store that cannot be written is no reason to fail."""
+    partial = None
+    try:
         os.makedirs(os.path.dirname(stored), exist_ok=True)
         # Another build may store the same object at the same time: only whole files may appear.
         handle, partial = tempfile.mkstemp(dir=os.path.dirname(stored))
-        os.close(handle)
-        shutil.copyfile(output, partial)
+        with os.fdopen(handle, "wb") as file:
+            file.write(hashlib.sha256(content).digest() + content)
         os.replace(partial, stored)
-    return code
+    except OSError:
+        if partial and os.path.exists(partial):
+            os.unlink(partial)
 
 
 if __name__ == "__main__":

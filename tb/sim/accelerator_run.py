@@ -100,6 +100,6 @@ async def serve(dut: Any) -> None:
             try:
                 reply = Reply(await getattr(server, command)(*arguments))
             except Exception as error:
-                connection.send(Reply(None, f"{type(error).__name__}: {error}"))
+                connection.send(Reply(None, f"{type(error).__name__}: {error}", isinstance(error, AssertionError)))
                 raise
             connection.send(reply)

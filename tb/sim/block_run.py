@@ -16,7 +16,7 @@ from .memory import configure_channel, open_memory
 
 @cocotb.test()
 async def run_block(dut: Any) -> None:
-    task = json.loads(Path("task.json").read_text())
+    task = json.loads(Path("task.json").read_text(encoding="utf-8"))
     rows = np.load("stimulus.npy")
     stimulus = array("block_harness", "stimulus", task["depth"], task["widths"][0])
     trace = array("block_harness", "trace", task["depth"], task["widths"][1])

@@ -273,7 +273,7 @@ async def run_epochs(dut: Any) -> None:
     session = Session(dut, job)
     await session.begin()
     for number, (epoch, limit) in enumerate(zip(job["epochs"], job["limits"], strict=True), start=1):
-        Path("progress").write_text(f"simulating epoch {number}/{len(job['epochs'])}")
+        Path("progress").write_text(f"simulating epoch {number}/{len(job['epochs'])}", encoding="utf-8")
         await session.epoch(epoch, limit, job["readback"][number - 1])
         if session.run.epochs[-1].errors:
             break

@@ -14,6 +14,10 @@ PERIOD = 2
 _BURST = 1 << 16
 
 
+class ModelStoppedError(AssertionError):
+    """The hardware ended the simulation."""
+
+
 class BurstClock:
     """Runs cycles in a loop beside the model, in no simulated time: nothing else happens meanwhile, in Python or VPI."""
 
@@ -33,7 +37,7 @@ class BurstClock:
             burst = min(cycles - done, _BURST)
             ran = self._cycles(self.scope, burst, until.encode() if until else None)
             if ran < 0:
-                raise RuntimeError("the model stopped: an assertion of the hardware failed, or $finish was reached")
+                raise ModelStoppedError("the model stopped: an assertion of the hardware failed, or $finish was reached")
             done += ran
             if ran < burst:
                 break

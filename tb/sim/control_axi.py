@@ -23,7 +23,7 @@ class Accelerator:
 
     def __init__(self, dut: Any):
         self.dut = dut
-        self.task = json.loads(Path("task.json").read_text())
+        self.task = json.loads(Path("task.json").read_text(encoding="utf-8"))
         self.managers: int = self.task["managers"]
         self.rng = random.Random(cocotb.RANDOM_SEED)
         self.seen: dict[str, int] = {}

@@ -22,7 +22,7 @@ class Registers:
 
     def __init__(self, dut: Any):
         self.dut = dut
-        self.task = json.loads(Path("task.json").read_text())
+        self.task = json.loads(Path("task.json").read_text(encoding="utf-8"))
         self.words: dict[int, dict[str, Any]] = {word["offset"]: word for word in self.task["words"]}
         self.values = {offset: word["reset"] for offset, word in self.words.items() if word["access"] in ("rw", "w1c")}
         self.inputs: dict[str, int] = {}

@@ -194,7 +194,7 @@ async def run_programs(dut: Any) -> None:
     runs = []
     for number, (task, spans) in enumerate(job["tasks"], start=1):
         name = task.program.lowered.layer.name
-        Path("progress").write_text(f"simulating {name} ({number}/{len(job['tasks'])})")
+        Path("progress").write_text(f"simulating {name} ({number}/{len(job['tasks'])})", encoding="utf-8")
         runs.append(await session.run(task, spans))
     _write_outcome(runs)
 

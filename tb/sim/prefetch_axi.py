@@ -83,7 +83,7 @@ def _pauses(seed: int, chance: float) -> Iterator[bool]:
 
 @cocotb.test()
 async def run_prefetch(dut: Any) -> None:
-    task = json.loads(Path("task.json").read_text())
+    task = json.loads(Path("task.json").read_text(encoding="utf-8"))
     harness = Harness(task["widths"], task["depths"])
     dut.internal.value = 0
     clear_inputs(dut, task["inputs"])

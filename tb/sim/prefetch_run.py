@@ -60,7 +60,7 @@ async def run_phases(dut: Any, phases: list[dict[str, Any]], advance: Advance) -
 
 @cocotb.test()
 async def run_prefetch(dut: Any) -> None:
-    task = json.loads(Path("task.json").read_text())
+    task = json.loads(Path("task.json").read_text(encoding="utf-8"))
     harness = Harness(task["widths"], task["depths"])
     clock = BurstClock(dut, SCOPE)
 

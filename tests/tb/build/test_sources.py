@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from podweave.studies import points as study_points
 from podweave.spec.presets import load_config
+from podweave.studies import points as study_points
 from podweave.tb.build import emission
 from podweave.tb.build.sources import sources_hash
 
