@@ -14,9 +14,9 @@ from rich.console import Console
 from podweave.golden.graph import evaluate
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.presets import load_config
-from podweave.tb.build.toolchain import ToolchainError
 
 from .digits import float_logits, test_images
+from .program import EXIT_CODES, errors, prepare_cache, program
 from .reports.accelerator import print_device_run
 from .runs.accelerator import run_on_device
 from .runs.jobs import digits_jobs
@@ -47,7 +47,7 @@ def run_demo(images: int, seed: int, picture: Path | None, progress: Any) -> dic
         "rtl": None if found is None else float((found == labels).mean()),
     }
     same = found is not None and bool((found == golden).all())
-    if not same:
+    if not same and report["verdict"] == "pass":
         report["verdict"] = "fail"
     if picture:
         draw_accelerator(compiled[0], HbmTiming(), picture)
@@ -77,16 +77,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if not 1 <= arguments.images <= IMAGES:
         parser.error(f"--images must be between 1 and {IMAGES}, got {arguments.images}")
-    errors = Console(stderr=True)
-    try:
+    with program():
+        prepare_cache()
         report = run_demo(arguments.images, arguments.seed, arguments.picture, lambda text: errors.print(text, highlight=False))
-    except ToolchainError as error:
-        sys.exit(f"podweave: {error}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
-    print_demo(Console(), report, arguments.picture)
-    if report["verdict"] != "pass":
-        sys.exit(1)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        print_demo(Console(), report, arguments.picture)
+        sys.exit(EXIT_CODES[report["verdict"]])
 
 
 if __name__ == "__main__":

@@ -44,6 +44,24 @@ ENCODER = "Encoder-1-"
 WORKLOADS = {"pod4": "gemm:1024x256x32", "pod16": "gemm:1024x1024x64", "pod32": "gemm:3136x576x256"}
 
 
+STARTS = (["--help"], ["presets"], ["model", "gemm:8x8x8", "--config", "pod4"])
+"""Commands of which the start is most of what they take."""
+
+
+def bench_start(repeat: int, progress: Progress) -> list[dict[str, Any]]:
+    """Whole processes of the command line."""
+    rows = []
+    for arguments in STARTS:
+        progress(f"starting podweave {arguments[0]}")
+        seconds = []
+        for _ in range(repeat):
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-m", "podweave", *arguments], check=True, capture_output=True)
+            seconds.append(time.perf_counter() - began)
+        rows.append({"command": " ".join(arguments), "start_s": statistics.median(seconds)})
+    return rows
+
+
 def bench_emit(repeat: int, progress: Progress) -> list[dict[str, Any]]:
     """Configuration to Verilog text."""
     rows = []
@@ -163,6 +181,7 @@ def bench_bus(repeat: int, progress: Progress) -> dict[str, Any]:
 
 
 BENCHES: dict[str, Callable[[int, Progress], Any]] = {
+    "start": bench_start,
     "emit": bench_emit,
     "build": bench_build,
     "simulation": bench_simulation,
@@ -170,14 +189,14 @@ BENCHES: dict[str, Callable[[int, Progress], Any]] = {
     "chip": bench_chip,
     "dma": bench_bus,
 }
-# Minutes: only when asked for by name.
-_LONG = ("chip", "dma")
+ONCE = ("chip", "dma")
+"""What takes minutes, or would be the same again: measured once, and only when asked for by name."""
 
 
 def run_bench(name: str, repeat: int, progress: Progress) -> dict[str, Any]:
     """The figures of one benchmark, or of all, with what they were measured on."""
     toolchain = find_toolchain()
-    chosen = {key: bench for key, bench in BENCHES.items() if key not in _LONG} if name == "all" else {name: BENCHES[name]}
+    chosen = {key: bench for key, bench in BENCHES.items() if key not in ONCE} if name == "all" else {name: BENCHES[name]}
     return {
         "repeat": repeat,
         "machine": {

@@ -12,21 +12,19 @@ import typer
 from rich.console import Console
 
 from podweave import __version__
-from podweave.ir.layers import CONV_FORM, GEMM_FORM, Layer, WorkloadError
+from podweave.ir.layers import CONV_FORM, GEMM_FORM, Layer
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ConfigError
 from podweave.spec.presets import load_config, preset_names
-from podweave.synth.errors import SynthesisError
 from podweave.synth.flows import DEFAULT_FLOW, FLOWS
-from podweave.tb.build.toolchain import ToolchainError
-from podweave.tb.build.verilate import BuildError
 
+from ..program import EXIT_CODES, errors, prepare_cache, program
 from ..reports.area import print_area, print_network_table
 from ..reports.tables import print_bench, print_model, print_presets, print_run
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
-errors = Console(stderr=True)
 _PIPED_WIDTH = 200
+REPEAT = 3
 
 WORKLOAD_HELP = f"{GEMM_FORM}, {CONV_FORM}, a network (resnet50_224), NETWORK/LAYER, or a CSV file of layer,M,K,N"
 Config = Annotated[str, typer.Option("--config", help="A preset, or a TOML file.")]
@@ -60,7 +58,8 @@ class Progress:
     """One status line on a terminal; elsewhere, a line for each step that comes more than a second after the last."""
 
     def __init__(self) -> None:
-        self._status = errors.status("") if errors.is_terminal else None
+        spinner = "dots" if errors.encoding.startswith("utf") else "line"
+        self._status = errors.status("", spinner=spinner) if errors.is_terminal else None
         self._shown = 0.0
 
     def __call__(self, text: str) -> None:
@@ -87,7 +86,7 @@ def _finish(report: dict[str, Any], target: Path | None, show: Any) -> None:
     # Where nobody's screen ends, no column is folded.
     show(Console(markup=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH), report)
     if target:
-        target.write_text(json.dumps(report, indent=1) + "\n")
+        target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 @app.command()
@@ -147,7 +146,8 @@ def run(
     plot: Plot = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Compile a workload, run it in RTL, and compare results and cycles. Exit code 0 only if both are exact.
+    """Compile a workload, run it in RTL, and compare results and cycles. Exit code 0 only if both are exact; 1 if not; 2 without a
+    verdict.
 
     On one pod, layers run one after the other with data of their own; on a chip, a network runs as a whole.
     """
@@ -173,9 +173,7 @@ def run(
         with Progress() as progress:
             report, show = run_chip(workload, chosen, options, seed=seed, waves=waves and waves.resolve(), progress=progress)
         _finish({"workload": workload, **report}, json_file, show)
-        if report["verdict"] != "pass":
-            raise typer.Exit(1)
-        return
+        raise typer.Exit(EXIT_CODES[report["verdict"]])
     _refuse_chip_options(per_layer, partition, host, prefetch, cap, memory)
     layers = load_workload(workload)
     _check_plot(plot, layers)
@@ -185,8 +183,7 @@ def run(
     report = {"workload": workload, **report}
     _draw(plot, layers[0], chosen)
     _finish(report, json_file, print_run)
-    if report["verdict"] != "pass":
-        raise typer.Exit(1)
+    raise typer.Exit(EXIT_CODES[report["verdict"]])
 
 
 @app.command()
@@ -267,17 +264,21 @@ def area(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="emit, build, simulation, model, or all of them; chip or dma (minutes).")],
-    repeat: Annotated[int, typer.Option(min=1, help="Runs of each measurement; the median is reported.")] = 3,
+    name: Annotated[str, typer.Argument(help="start, emit, build, simulation, model, or all of them; chip or dma (minutes).")],
+    repeat: Annotated[
+        int | None, typer.Option(min=1, help=f"Runs of each measurement; the median is reported. By default {REPEAT}.")
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Measure the speed of emission, build and simulation on stated presets, or the use of a data bus."""
-    from ..bench.speed import BENCHES, run_bench
+    from ..bench.speed import BENCHES, ONCE, run_bench
 
     if name != "all" and name not in BENCHES:
         raise typer.BadParameter(f"{name!r} is not one of {', '.join([*BENCHES, 'all'])}", param_hint="NAME")
+    if repeat and name in ONCE:
+        raise typer.BadParameter(f"is not for {name}, which is measured once", param_hint="--repeat")
     with Progress() as progress:
-        report = run_bench(name, repeat, progress)
+        report = run_bench(name, repeat or REPEAT, progress)
     _finish(report, json_file, print_bench)
 
 
@@ -298,6 +299,14 @@ def study(
 
     if name not in STUDY_NAMES:
         raise typer.BadParameter(f"{name!r} is not one of {', '.join(STUDY_NAMES)}", param_hint="NAME")
+    if name == "prefetch":
+        for option, given in (("--pods", pods), ("--jobs", jobs), ("--dask", dask), ("--fresh", not resume)):
+            if given:
+                raise typer.BadParameter(
+                    "is not for the study prefetch: it is of one chip, chip16x32, computed anew in this process", param_hint=option
+                )
+    if dask and jobs:
+        raise typer.BadParameter("is for processes here; those of --dask ADDRESS are its workers", param_hint="--jobs")
     if plot and plot.is_dir():
         plot = plot / f"study_{name}.svg"
     _check_plot(plot, [])
@@ -342,15 +351,15 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
     """podweave: generate, run, verify and measure scale-out systolic accelerators."""
+    if context.invoked_subcommand not in ("presets", "model"):
+        prepare_cache()
 
 
 def main() -> None:
-    """Run the command line; what a user can mend is one sentence, not a traceback."""
-    try:
+    """Run the command line."""
+    with program():
         app()
-    except (ConfigError, WorkloadError, ToolchainError, BuildError, SynthesisError, OSError) as error:
-        errors.print(f"podweave: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(2)

@@ -21,6 +21,8 @@ from podweave.ir.graph import Graph, Node, Operand, Window
 from podweave.ir.layers import Layer
 from podweave.ir.quantise import activation_table, relu
 
+from ..program import extra
+
 WEIGHTS = Path(__file__).with_name("weights.npz")
 TEST_IMAGES = 500
 CLASSES = 10
@@ -172,8 +174,9 @@ test_images.__test__ = False  # type: ignore[attr-defined]
 
 
 def _split() -> tuple[tuple[NDArray[np.int8], NDArray[np.int64]], tuple[NDArray[np.int8], NDArray[np.int64]]]:
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
+    with extra("demo", "the data set of the digits"):
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
 
     digits = load_digits()
     images = (digits.images * PIXEL_STEP).astype(np.int8)[..., None]

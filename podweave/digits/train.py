@@ -17,6 +17,7 @@ from podweave.golden.graph import evaluate
 from podweave.ir.constants import Parameters, identity_parameters
 from podweave.ir.quantise import activation_table, quantize_scale, relu
 
+from ..program import extra, program
 from . import (
     CLASSES,
     IMAGE_SCALE,
@@ -174,7 +175,8 @@ def write(path: Path, layers: Mapping[str, FloatLayer], parameters: Mapping[str,
 
 def training_parts() -> tuple[tuple[NDArray[np.int8], NDArray[np.int64]], tuple[NDArray[np.int8], NDArray[np.int64]]]:
     """Of the images that are not held out: those to train on, and 200 by which what is above was chosen."""
-    from sklearn.model_selection import train_test_split
+    with extra("demo", "the data set of the digits"):
+        from sklearn.model_selection import train_test_split
 
     images, labels = training_images()
     kept, checked = train_test_split(np.arange(len(images)), test_size=VALIDATION_IMAGES, random_state=0, stratify=labels)
@@ -186,16 +188,17 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=WEIGHTS)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    (images, labels), validation = training_parts()
-    layers = train(images, labels, options.seed)
-    parameters = quantise(layers, images)
-    write(options.output, layers, parameters)
-    print(f"{options.output}: {options.output.stat().st_size} bytes")
-    # The images held out had no part in any choice above.
-    for part, (x, y) in {"training": (images, labels), "validation": validation, "held out": test_images()}.items():
-        real, integer = float_tensors(x, layers)["logits"], evaluate(digits_graph(len(x)), parameters, {"image": x})["logits"]
-        figures = [float((logits.reshape(-1, CLASSES).argmax(axis=1) == y).mean()) for logits in (real, integer)]
-        print(f"{part}, {len(y)} images: accuracy {figures[0]:.2%} in floating point, {figures[1]:.2%} in int8")
+    with program():
+        (images, labels), validation = training_parts()
+        layers = train(images, labels, options.seed)
+        parameters = quantise(layers, images)
+        write(options.output, layers, parameters)
+        print(f"{options.output}: {options.output.stat().st_size} bytes")
+        # The images held out had no part in any choice above.
+        for part, (x, y) in {"training": (images, labels), "validation": validation, "held out": test_images()}.items():
+            real, integer = float_tensors(x, layers)["logits"], evaluate(digits_graph(len(x)), parameters, {"image": x})["logits"]
+            figures = [float((logits.reshape(-1, CLASSES).argmax(axis=1) == y).mean()) for logits in (real, integer)]
+            print(f"{part}, {len(y)} images: accuracy {figures[0]:.2%} in floating point, {figures[1]:.2%} in int8")
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def write_ip(config: ChipConfig, directory: Path) -> list[Path]:
         contents |= {"registers.md": register_page(config), f"{name}.h": c_header(config)}
     written = emitted.write(directory)
     for file, content in contents.items():
-        (directory / file).write_text(content)
+        (directory / file).write_text(content, encoding="utf-8")
         written.append(directory / file)
     return written
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from .tables import print_wall, table
+from .tables import print_verdict, print_wall, table
 
 
 def print_device_run(console: Console, report: dict[str, Any]) -> None:
@@ -29,13 +29,7 @@ def print_device_run(console: Console, report: dict[str, Any]) -> None:
             soft_wrap=True,
         )
     print_wall(console, report)
-    passed = report["verdict"] == "pass"
-    meaning = "bit-exact, cycle-exact, counters exact" if passed else "NOT exact"
-    console.print(
-        f"verdict: {report['verdict']} ({meaning}; config {report['config']}, seed {report['seed']}, over AXI)",
-        style="green" if passed else "bold red",
-        highlight=False,
-    )
+    print_verdict(console, report, "bit-exact, cycle-exact, counters exact", f"seed {report['seed']}, over AXI")
 
 
 def print_device_model(console: Console, report: dict[str, Any]) -> None:

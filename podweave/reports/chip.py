@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .tables import print_wall, table
+from .tables import print_verdict, print_wall, table
 
 
 def _chip_table(networks: list[dict[str, Any]]) -> Table:
@@ -70,10 +70,4 @@ def print_chip_run(console: Console, report: dict[str, Any], *, tables: int | No
             highlight=False,
         )
     print_wall(console, report)
-    passed = report["verdict"] == "pass"
-    meaning = "bit-exact, cycle-exact, counters exact" if passed else "NOT exact"
-    console.print(
-        f"verdict: {report['verdict']} ({meaning}; config {report['config']}, seed {report['seed']})",
-        style="green" if passed else "bold red",
-        highlight=False,
-    )
+    print_verdict(console, report, "bit-exact, cycle-exact, counters exact", f"seed {report['seed']}")

@@ -73,13 +73,7 @@ def print_run(console: Console, report: dict[str, Any]) -> None:
                 highlight=False,
             )
     console.print(f"wall seconds: {wall}", highlight=False)
-    passed = report["verdict"] == "pass"
-    meaning = "bit-exact and cycle-exact" if passed else "NOT exact"
-    console.print(
-        f"verdict: {report['verdict']} ({meaning}; config {report['config']}, check {report['check']}, seed {report['seed']})",
-        style="green" if passed else "bold red",
-        highlight=False,
-    )
+    print_verdict(console, report, "bit-exact and cycle-exact", f"check {report['check']}, seed {report['seed']}")
 
 
 def print_model(console: Console, report: dict[str, Any]) -> None:
@@ -97,10 +91,10 @@ def print_bench(console: Console, report: dict[str, Any]) -> None:
         if isinstance(rows, dict):
             _print_tables(console, name, rows)
             continue
-        # One row per figure, one column per preset.
-        figures = [key for key in rows[0] if key != "preset"]
+        # One row per figure, one column per what was measured: a preset, or a command.
+        what, *figures = rows[0]
         cells = [[figure, *(_figure(row[figure]) for row in rows)] for figure in figures]
-        console.print(table(f"{name} (medians of {report['repeat']})", ["", *(row["preset"] for row in rows)], cells))
+        console.print(table(f"{name} (medians of {report['repeat']})", ["", *(row[what] for row in rows)], cells))
         console.print()
 
 
@@ -122,6 +116,17 @@ def _figure(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.2f}" if value < 1000 else f"{value:,.0f}"
     return str(value)
+
+
+def print_verdict(console: Console, report: dict[str, Any], exact: str, how: str) -> None:
+    """The last line of a run. ``exact``: what it means to pass; ``how`` it was run."""
+    about = f"config {report['config']}, {how}"
+    lines = {"pass": f"verdict: pass ({exact}; {about})", "fail": f"verdict: fail (NOT exact; {about})"}
+    if report["verdict"] == "none":
+        reason = report["failure"].partition("\n")[0].rstrip(":")
+        lines["none"] = f"no verdict: {reason} ({about})"
+    style = "green" if report["verdict"] == "pass" else "bold red"
+    console.print(lines[report["verdict"]], style=style, highlight=False, markup=False)
 
 
 def print_wall(console: Console, report: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from podweave.predict.accelerator import Prediction, predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 from podweave.tb.benches.accelerator_bench import AcceleratorBench
-from podweave.tb.build.simulate import SimulationError
+from podweave.tb.build.simulate import SimulationError, verdict
 
 from ..driver.device import Device, DeviceError
 from .figures import device_figures
@@ -61,7 +61,8 @@ def run_on_device(
         bench = AcceleratorBench.of(config, waves=waves is not None, progress=progress)
     wall |= {"emit": bench.emit_seconds, "build": bench.build.seconds}
     began = clock()
-    failure, rows, found, simulated = None, [], [], 0
+    failure: SimulationError | DeviceError | None = None
+    rows, found, simulated = [], [], 0
     channel_bytes = compiled[0].image.channel_bytes
     try:
         with bench.session(timing=timing, seed=seed, channel_bytes=channel_bytes, waves=waves) as bus:
@@ -79,12 +80,12 @@ def run_on_device(
                     break
             simulated = bus.cycles
     except (SimulationError, DeviceError) as error:
-        failure = str(error)
+        failure = error
     wall["simulate"] = clock() - began
-    exact = failure is None and len(rows) == len(jobs) and all(row["verdict"] == "pass" for row in rows)
     report: dict[str, Any] = {"config": config.name, "pods": config.pods, "seed": seed, "host": "axi"}
     report |= {"prefetch": prefetch, "cap": cap, "memory": dataclasses.asdict(timing)}
-    report |= {"verdict": "pass" if exact else "fail", "failure": failure, "networks": rows}
+    reached = verdict([row["verdict"] for row in rows], len(jobs), failure)
+    report |= {"verdict": reached, "failure": failure and str(failure), "networks": rows}
     if rows:
         report |= {key: sum(row[key] for row in rows) for key in ("mismatches", "cycles", "predicted_cycles", "macs")}
         report["utilization"] = report["macs"] / (report["cycles"] * config.pods * config.array.multipliers)

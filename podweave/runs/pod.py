@@ -19,7 +19,7 @@ from podweave.predict.pod import predicted_spans
 from podweave.spec.config import ChipConfig
 from podweave.tb.benches.pod_bench import PodBench
 from podweave.tb.benches.pod_task import PodRun, Task
-from podweave.tb.build.simulate import SimulationError
+from podweave.tb.build.simulate import SimulationError, verdict
 
 Progress = Callable[[str], None]
 CHECKS = ("lockstep", "result")
@@ -83,13 +83,13 @@ def run_workload(
     progress("emitting Verilog")
     bench = PodBench.of(config, jobs=jobs, waves=waves is not None, progress=progress)
     wall |= {"emit": bench.emit_seconds, "build": bench.build.seconds}
-    failure = None
+    failure: SimulationError | None = None
     runs: list[PodRun] = []
     progress("simulating")
     try:
         runs = bench.run(tasks, lockstep=check == "lockstep", seed=seed, waves=waves, progress=progress)
     except SimulationError as error:
-        failure = str(error)
+        failure = error
 
     rows = []
     began = clock()
@@ -104,8 +104,8 @@ def run_workload(
         "config": config.name,
         "check": check,
         "seed": seed,
-        "verdict": "pass" if runs and not failure and all(row["verdict"] == "pass" for row in rows) else "fail",
-        "failure": failure,
+        "verdict": verdict([row["verdict"] for row in rows], len(tasks), failure),
+        "failure": failure and str(failure),
         "layers": rows,
     }
     if runs:

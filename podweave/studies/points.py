@@ -6,10 +6,9 @@ import contextlib
 import copy
 import functools
 import hashlib
-import json
-import multiprocessing
+import multiprocessing.connection
 import os
-import tempfile
+import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -25,10 +24,11 @@ from podweave.ir.layers import WorkloadError
 from podweave.ir.rewrites import with_stored_pools
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, ConfigError, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.tb.build.kept import cache_directory, read_json, write_json
 from podweave.tb.build.sources import sources_hash
 from podweave.tb.build.toolchain import ToolchainError
-from podweave.tb.build.verilate import cache_directory
 
+from ..program import extra
 from ..runs.chip import model_network
 from .counts import MOST_PODS, gemms, macs, packed_cycles, tera_ops
 
@@ -163,18 +163,12 @@ def store_directory() -> Path:
 
 
 def stored_figures(key: str) -> Figures | None:
-    file = store_directory() / f"{key}.json"
-    return json.loads(file.read_text()) if file.exists() else None
+    found = read_json(store_directory() / f"{key}.json")
+    return found if isinstance(found, dict) else None
 
 
 def store_figures(key: str, figures: Figures) -> None:
-    directory = store_directory()
-    directory.mkdir(parents=True, exist_ok=True)
-    # Only whole files may appear: a sweep may be interrupted, and another may run beside it.
-    handle, partial = tempfile.mkstemp(dir=directory)
-    with os.fdopen(handle, "w") as file:
-        json.dump(figures, file)
-    os.replace(partial, directory / f"{key}.json")
+    write_json(store_directory() / f"{key}.json", figures)
 
 
 def cores() -> int:
@@ -235,7 +229,7 @@ def _run(todo: Mapping[str, Point], jobs: int, cluster: str | None) -> Computed:
 def _on_cores(todo: Mapping[str, Point], jobs: int) -> Computed:
     # Spawned: the terminal's status line is a thread, and a fork may copy its locks while they are held.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context, initializer=_end_with_parent) as pool:
         futures = {pool.submit(run_elsewhere, point): key for key, point in todo.items()}
         try:
             for future in as_completed(futures):
@@ -245,8 +239,25 @@ def _on_cores(todo: Mapping[str, Point], jobs: int) -> Computed:
                 "a process of the sweep was killed, most likely for lack of memory: run again with fewer --jobs "
                 "(points that are done are kept)"
             ) from error
+        except BaseException:
+            # Points under way may take minutes more.
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """In a process of the sweep: it ends with the one that started it, also if that is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def run_elsewhere(point: Point) -> tuple[str, Figures]:
@@ -265,10 +276,8 @@ def _of_same_sources(version: str, figures: Figures) -> Figures:
 
 
 def _on_cluster(todo: Mapping[str, Point], address: str) -> Computed:
-    try:
+    with extra("dask", "--dask"):
         import distributed
-    except ImportError as error:
-        raise ToolchainError("--dask needs dask.distributed: pip install podweave[dask]") from error
     with distributed.Client(address) as client:
         futures = {client.submit(run_elsewhere, point, pure=False): key for key, point in todo.items()}
         for future in distributed.as_completed(futures):

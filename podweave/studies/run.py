@@ -74,8 +74,6 @@ def run_study(
     """
     chosen = chosen_networks(name, networks)
     if name == "prefetch":
-        if pods is not None:
-            raise WorkloadError("study prefetch is of one chip, chip16x32: leave out --pods")
         return prefetch_study(chosen, progress=progress)
     study = STUDIES[name]
     pods = study.pods if pods is None else pods
