@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import podweave.runs.pod
 from podweave.golden.cycle.pod.span import Span
-from podweave.runs import pod as pod_runs
 from podweave.spec.presets import load_config, preset_names
 from podweave.tb.benches.pod_bench import PodBench
 from tests.podweave.command_line import Cli, assert_refused
@@ -125,14 +125,14 @@ def test_plot_draws_a_picture(cli: Cli, tmp_path: Path, suffix: str, magic: byte
 
 @pytest.mark.parametrize("how", ["json", "text"])
 def test_wrong_result_fails(cli: Cli, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    right = pod_runs.golden_result
+    right = podweave.runs.pod.golden_result
 
     def wrong(*arguments: Any) -> np.ndarray:
         result = right(*arguments).copy()
         result[0, 0, 3, 5] += 1
         return result
 
-    monkeypatch.setattr(pod_runs, "golden_result", wrong)
+    monkeypatch.setattr(podweave.runs.pod, "golden_result", wrong)
     done = cli("run", GEMM, "--config", "pod4", *(["--json", "-"] if how == "json" else []))
     assert done.code == 1
     if how == "json":
@@ -146,9 +146,9 @@ def test_wrong_result_fails(cli: Cli, monkeypatch: pytest.MonkeyPatch, how: str)
 
 
 def test_one_cycle_of_difference_fails(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = pod_runs.predicted_spans
+    right = podweave.runs.pod.predicted_spans
     monkeypatch.setattr(
-        pod_runs,
+        podweave.runs.pod,
         "predicted_spans",
         lambda program: [Span(span.first_request, span.last_write + 1) for span in right(program)],
     )
