@@ -94,6 +94,18 @@ class CompiledNetwork:
     checked: bool = False
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
+    @property
+    def program(self) -> ChipProgram:
+        """The only epoch of a network that runs as one."""
+        (program,) = self.programs
+        return program
+
+    @property
+    def memory(self) -> MemoryImage:
+        """That of a network that runs from memory."""
+        assert self.image is not None, f"{self.graph.name} was not compiled to run from memory"
+        return self.image
+
 
 def compile_network(
     graph: Graph,
@@ -119,9 +131,8 @@ def compile_network(
 
 def in_channels(network: CompiledNetwork, channel_bytes: int) -> CompiledNetwork:
     """The same network in a memory with channels of another size, in bytes."""
-    assert network.image is not None
     assert network.constants is not None
-    if network.image.channel_bytes == channel_bytes:
+    if network.memory.channel_bytes == channel_bytes:
         return network
     return replace(network, image=memory_image(network.programs, network.constants, channel_bytes=channel_bytes))
 

@@ -39,7 +39,7 @@ def run_demo(images: int, seed: int, picture: Path | None, progress: Any) -> dic
     def classes(logits: np.ndarray) -> np.ndarray:
         return logits.reshape(-1, logits.shape[-1]).argmax(axis=1)[: len(labels)]
 
-    golden = classes(np.concatenate([evaluate(job.graph, job.parameters, job.inputs)[output] for job in jobs]))
+    golden = classes(np.concatenate([evaluate(job.graph, job.constants, job.inputs)[output] for job in jobs]))
     found = classes(np.concatenate([tensors[output] for tensors in outputs])) if len(outputs) == len(jobs) else None
     accuracy: dict[str, float | None] = {
         "float": float((classes(float_logits(pixels)) == labels).mean()),

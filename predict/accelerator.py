@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.compiler.compile_network import Compiled
+from podweave.compiler.compile_network import CompiledNetwork
 from podweave.compiler.memory.image import MemoryImage, Ring
 from podweave.golden.cycle.accelerator.run import EngineProgram, predict_run
 from podweave.golden.cycle.memory.hbm import HbmChannel
@@ -44,16 +44,16 @@ class Prediction:
         return sum(epoch["cycles"] for epoch in self.timeline)
 
 
-def predict_accelerator(compiled: Compiled, timing: HbmTiming, *, prefetch: bool = True, cap: int = 0) -> Prediction:
+def predict_accelerator(network: CompiledNetwork, timing: HbmTiming, *, prefetch: bool = True, cap: int = 0) -> Prediction:
     """Cycles and counters of a run, without RTL."""
-    image, config = compiled.image, compiled.image.config
+    image, config = network.memory, network.config
     beat = config.host_bits // 8
     programs = []
     for m in range(config.managers):
         channel = HbmChannel(timing.of_channel(m), beat_bytes=beat, base=m * image.channel_bytes, end=(m + 1) * image.channel_bytes)
         rings = tuple(_descriptors(ring) for ring in (image.demand[m], image.prefetch[m]))
         programs.append(EngineProgram(rings, (image.demand[m].base, image.prefetch[m].base), channel))  # type: ignore[arg-type]
-    epochs = tuple(predict(program) for program in compiled.programs)
+    epochs = tuple(predict(program) for program in network.programs)
     cycles = [figures.cycles for figures in epochs]
     run = predict_run(
         engine_geometry(config),
@@ -67,7 +67,7 @@ def predict_accelerator(compiled: Compiled, timing: HbmTiming, *, prefetch: bool
     nodes = {name: np.sum([figures.counters[name] for figures in epochs], axis=0) for name in epochs[0].counters}
     timeline, before, ended = [], 0, 0
     loaded = _bytes_by_tag(image)
-    for number, (times, program, own) in enumerate(zip(run.epochs, compiled.programs, cycles, strict=True)):
+    for number, (times, program, own) in enumerate(zip(run.epochs, network.programs, cycles, strict=True)):
         timeline.append(
             {
                 "nodes": [program.node(index).name for index in program.nodes],

@@ -23,8 +23,7 @@ from podweave.tb.benches.pod_task import Task
 from podweave.tb.build.toolchain import find_toolchain
 
 from ..runs.chip import run_networks
-from ..runs.jobs import chip_graphs, chip_jobs
-from ..runs.pod import random_data
+from ..runs.jobs import chip_graphs, chip_jobs, random_data
 from .bus import bench_dma
 
 Progress = Callable[[str], None]
@@ -144,21 +143,21 @@ def bench_simulation(repeat: int, progress: Progress) -> list[dict[str, Any]]:
 def bench_model(repeat: int, progress: Progress) -> list[dict[str, Any]]:
     """Compiler and exact model of a chip: a whole network, from graph to program to cycles and counters."""
     rows = []
-    for preset, network in (("chip4x16", "digits"), ("chip256x32", "bert_medium_100"), ("chip256x32", "resnet50_299")):
+    for preset, name in (("chip4x16", "digits"), ("chip256x32", "bert_medium_100"), ("chip256x32", "resnet50_299")):
         config = load_config(preset)
-        (graph,) = chip_graphs(network)
-        if network != "digits":
+        (graph,) = chip_graphs(name)
+        if name != "digits":
             config = config.replace(**AMPLE)
         began = time.perf_counter()
-        program, _ = compile_network(graph, config, progress=progress)
+        network = compile_network(graph, config, progress=progress)
         compiled = time.perf_counter() - began
         seconds = []
         for number in range(repeat):
-            progress(f"modelling {network} ({number + 1}/{repeat})")
+            progress(f"modelling {name} ({number + 1}/{repeat})")
             began = time.perf_counter()
-            figures = predict(program)
+            figures = predict(network.program)
             seconds.append(time.perf_counter() - began)
-        row = {"preset": preset, "network": network, "cycles": figures.cycles}
+        row = {"preset": preset, "network": name, "cycles": figures.cycles}
         rows.append(row | {"compile_s": compiled, "model_s": statistics.median(seconds)})
     return rows
 

@@ -112,10 +112,10 @@ def run_chip(
         _draw_device(compiled[0], options)
         return report, print_device_run
     options.check_plot(len(jobs))
-    report, _, programs = run_networks(
+    report, _, networks = run_networks(
         jobs, config, host=options.host, seed=seed, partition=options.partition, waves=waves, progress=progress
     )
-    _draw_chip(programs[0], options)
+    _draw_chip(networks[0].program, options)
     return report, partial(print_chip_run, tables=1 if graphs == 1 else None)
 
 
@@ -139,8 +139,8 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
         )
         _draw_device(compiled[0], options)
         return report, print_device_model
-    report, programs = model_networks(graphs, config, partition=options.partition, progress=progress)
-    _draw_chip(programs[0], options)
+    report, networks = model_networks(graphs, config, partition=options.partition, progress=progress)
+    _draw_chip(networks[0].program, options)
     return report, print_chip_model
 
 

@@ -1,31 +1,126 @@
-"""Networks on an accelerator: compiled, predicted, run in RTL through a `Device` with all they need in memory, and compared."""
+"""Networks on an accelerator, through a `Device`, with all they need in memory; outputs and all counters are compared."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from podweave.compiler.compile_network import SHARE, Compiled, compile_for_device, in_channels
+from podweave.compiler.chip.policy import BankPolicy
+from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, compile_network, in_channels
 from podweave.golden.graph import evaluate
+from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
 from podweave.predict.accelerator import Prediction, predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 from podweave.tb.benches.accelerator_bench import AcceleratorBench
-from podweave.tb.build.simulate import SimulationError, verdict
+from podweave.tb.build.simulate import SimulationError
 
-from ..driver.device import Device, DeviceError
+from ..driver.device import Device, DeviceError, RunCounters
 from .figures import device_figures
 from .jobs import Job
+from .road import Progress, Simulated, Tensors, Way, run_jobs
+from .verdict import Comparison
 
-Progress = Callable[[str], None]
+
+@dataclass(frozen=True)
+class DeviceResult:
+    """What a run left: ``outputs`` as they lie in memory, by the names of nodes as they run."""
+
+    outputs: Tensors
+    counters: RunCounters
+
+
+class AcceleratorWay(Way):
+    """``timing``: of the memory. ``prefetch``, ``cap``: as `Device.start` takes them. For the rest see `CompileOptions`."""
+
+    def __init__(
+        self,
+        config: ChipConfig,
+        *,
+        timing: HbmTiming | None = None,
+        prefetch: bool = True,
+        cap: int = 0,
+        policy: BankPolicy | None = None,
+        partition: int | None = None,
+    ):
+        super().__init__(config, CompileOptions(from_memory=True, partition=partition, policy=policy or BankPolicy()))
+        self.timing, self.prefetch, self.cap = timing or HbmTiming(), prefetch, cap
+
+    def compile(self, job: Job, progress: Progress) -> CompiledNetwork:
+        return compile_network(job.graph, self.config, job.constants, self.options, progress=progress)
+
+    def together(self, networks: list[CompiledNetwork]) -> list[CompiledNetwork]:
+        """With channels of one size: those of the memory do not move from run to run."""
+        most = max(network.memory.channel_bytes for network in networks)
+        return [in_channels(network, most) for network in networks]
+
+    def predict(self, network: CompiledNetwork) -> Prediction:
+        return predict_accelerator(network, self.timing, prefetch=self.prefetch, cap=self.cap)
+
+    def bench(self, networks: Sequence[CompiledNetwork], *, waves: bool, progress: Progress) -> AcceleratorBench:
+        return AcceleratorBench.of(self.config, waves=waves, progress=progress)
+
+    def simulate(
+        self,
+        bench: AcceleratorBench,
+        jobs: Sequence[Job],
+        networks: Sequence[CompiledNetwork],
+        predictions: Sequence[Prediction],
+        *,
+        seed: int,
+        waves: Path | None,
+        progress: Progress,
+    ) -> Simulated:
+        run, began = Simulated(), time.perf_counter()
+        channel_bytes = networks[0].memory.channel_bytes
+        try:
+            with bench.session(timing=self.timing, seed=seed, channel_bytes=channel_bytes, waves=waves) as bus:
+                device, loaded = Device(bus, self.config), None
+                for number, (job, network, prediction) in enumerate(zip(jobs, networks, predictions, strict=True), start=1):
+                    if loaded is not network:
+                        device.load(network.memory)
+                        loaded = network
+                    for name, tensor in job.inputs.items():
+                        device.write_input(name, tensor)
+                    device.run(
+                        prefetch=self.prefetch,
+                        cap=self.cap,
+                        max_cycles=2 * prediction.cycles + 100_000,
+                        progress=_progress(progress, number, len(jobs), prediction),
+                    )
+                    outputs: Tensors = {name: device.read_output(name) for name in network.memory.outputs}
+                    run.results.append(DeviceResult(outputs, device.counters()))
+                run.cycles = bus.cycles
+        except (SimulationError, DeviceError) as error:
+            run.failure = error
+        run.wall_s["simulate"] = time.perf_counter() - began
+        return run
+
+    def compare(
+        self, job: Job, network: CompiledNetwork, prediction: Prediction, result: DeviceResult
+    ) -> tuple[dict[str, Any], Tensors]:
+        cycles = result.counters.device["CYCLES"]
+        found = Comparison(cycles, prediction.cycles)
+        outputs = network.split.join(result.outputs)
+        expected = evaluate(job.graph, job.constants, job.inputs)
+        for name in job.graph.outputs:
+            found.values(f"outputs of {name}", expected[name], outputs[name])
+        found.counters(prediction.counters, result.counters.device)
+        found.counters(prediction.nodes, result.counters.nodes)
+        row = {"network": job.graph.name, **device_figures(network, prediction, self.timing), **found.row()}
+        row |= {"counters": result.counters.device, "timeline": prediction.timeline}
+        row["mac_per_cycle"] = job.graph.macs / cycles
+        row["utilization"] = row["mac_per_cycle"] / (self.config.pods * self.config.array.multipliers)
+        return row, outputs
+
+    def facts(self) -> dict[str, Any]:
+        return {"host": "axi", "prefetch": self.prefetch, "cap": self.cap, "memory": dataclasses.asdict(self.timing)}
 
 
 def run_on_device(
@@ -35,125 +130,21 @@ def run_on_device(
     timing: HbmTiming | None = None,
     prefetch: bool = True,
     cap: int = 0,
-    share: float = SHARE,
+    policy: BankPolicy | None = None,
     partition: int | None = None,
     seed: int = 0,
     waves: Path | None = None,
     bench: AcceleratorBench | None = None,
     progress: Progress,
-) -> tuple[dict[str, Any], list[dict[str, NDArray[np.int8]]], list[Compiled]]:
-    """Run networks one after the other, and compare outputs, cycles and all counters with golden model and prediction.
-
-    ``timing``: of the memory. ``prefetch``, ``cap``: as `Device.start` takes them. ``bench``: a simulator of ``config`` that is
-    there; else one is built for speed. Returns the report, the outputs that came out of memory, and what was compiled.
-    """
-    clock, timing = time.perf_counter, timing or HbmTiming()
-    began = clock()
-    known = _compiled_in_one_memory(jobs, config, share, partition, progress)
-    compiled = [known[_key(job)] for job in jobs]
-    wall = {"compile": clock() - began}
-    began = clock()
-    progress("predicting cycles")
-    predictions = {key: predict_accelerator(each, timing, prefetch=prefetch, cap=cap) for key, each in known.items()}
-    wall["model"] = clock() - began
-    if bench is None:
-        progress("emitting Verilog")
-        bench = AcceleratorBench.of(config, waves=waves is not None, progress=progress)
-    wall |= {"emit": bench.emit_seconds, "build": bench.build.seconds}
-    began = clock()
-    failure: SimulationError | DeviceError | None = None
-    rows, found, simulated = [], [], 0
-    channel_bytes = compiled[0].image.channel_bytes
-    try:
-        with bench.session(timing=timing, seed=seed, channel_bytes=channel_bytes, waves=waves) as bus:
-            device, loaded = Device(bus, config), None
-            for number, (job, each) in enumerate(zip(jobs, compiled, strict=True), start=1):
-                if loaded is not each:
-                    device.load(each.image)
-                    loaded = each
-                prediction = predictions[_key(job)]
-                show = _progress(progress, number, len(jobs), prediction)
-                row, outputs = _run(device, job, each, prediction, timing, prefetch, cap, show)
-                rows.append(row)
-                found.append(outputs)
-                if row["verdict"] != "pass":
-                    break
-            simulated = bus.cycles
-    except (SimulationError, DeviceError) as error:
-        failure = error
-    wall["simulate"] = clock() - began
-    report: dict[str, Any] = {"config": config.name, "pods": config.pods, "seed": seed, "host": "axi"}
-    report |= {"prefetch": prefetch, "cap": cap, "memory": dataclasses.asdict(timing)}
-    reached = verdict([row["verdict"] for row in rows], len(jobs), failure)
-    report |= {"verdict": reached, "failure": failure and str(failure), "networks": rows}
-    if rows:
-        report |= {key: sum(row[key] for row in rows) for key in ("mismatches", "cycles", "predicted_cycles", "macs")}
-        report["utilization"] = report["macs"] / (report["cycles"] * config.pods * config.array.multipliers)
-        report["sim_cycles_per_s"] = simulated / wall["simulate"]
-    return report | {"wall_s": wall}, found, compiled
-
-
-def _key(job: Job) -> tuple[int, int]:
-    """Batches of one network share its program."""
-    return id(job.graph), id(job.parameters)
-
-
-def _compiled_in_one_memory(
-    jobs: Sequence[Job], config: ChipConfig, share: float, partition: int | None, progress: Progress
-) -> dict[tuple[int, int], Compiled]:
-    """What jobs run, by `_key`, with channels of one size: those of the memory do not move from run to run."""
-    different = {_key(job): job for job in jobs}
-    known = {
-        key: compile_for_device(job.graph, config, job.parameters, share=share, partition=partition, progress=progress)
-        for key, job in different.items()
-    }
-    most = max(each.image.channel_bytes for each in known.values())
-    return {key: in_channels(each, different[key].parameters, most) for key, each in known.items()}
+) -> tuple[dict[str, Any], list[Tensors], list[CompiledNetwork]]:
+    """`run_jobs` on an accelerator. ``bench``: a simulator of ``config`` that is there; else one is built for speed."""
+    way = AcceleratorWay(config, timing=timing, prefetch=prefetch, cap=cap, policy=policy, partition=partition)
+    return run_jobs(jobs, way, seed=seed, waves=waves, bench=bench, progress=progress)
 
 
 def _progress(progress: Progress, number: int, count: int, prediction: Prediction) -> Callable[[int], None]:
     which = f" {number}/{count}" if count > 1 else ""
     return lambda cycles: progress(f"simulating run{which}: {min(1.0, cycles / prediction.cycles):.0%}")
-
-
-def _run(
-    device: Device,
-    job: Job,
-    compiled: Compiled,
-    prediction: Prediction,
-    timing: HbmTiming,
-    prefetch: bool,
-    cap: int,
-    progress: Callable[[int], None],
-) -> tuple[dict[str, Any], dict[str, NDArray[np.int8]]]:
-    for name, tensor in job.inputs.items():
-        device.write_input(name, tensor)
-    device.run(prefetch=prefetch, cap=cap, max_cycles=2 * prediction.cycles + 100_000, progress=progress)
-    outputs = compiled.split.join({name: device.read_output(name) for name in compiled.image.outputs})
-    counters = device.counters()
-    expected = evaluate(job.graph, job.parameters, job.inputs)
-    mismatches = sum(int((tensor != expected[name]).sum()) for name, tensor in outputs.items())
-    differing = [name for name, value in prediction.counters.items() if counters.device[name] != value]
-    for name, values in prediction.nodes.items():
-        if (values != counters.nodes[name]).any():
-            differing.append(f"{name} of {int((values != counters.nodes[name]).sum())} nodes")
-    cycles = counters.device["CYCLES"]
-    exact = not mismatches and not differing and cycles == prediction.cycles
-    row: dict[str, Any] = {
-        "network": job.graph.name,
-        "verdict": "pass" if exact else "fail",
-        "mismatches": mismatches,
-        "compared": sum(tensor.size for tensor in outputs.values()),
-        **device_figures(compiled, prediction, timing),
-        "cycles": cycles,
-        "predicted_cycles": prediction.cycles,
-        "counters_differing": differing,
-        "counters": counters.device,
-        "timeline": prediction.timeline,
-    }
-    row["mac_per_cycle"] = job.graph.macs / cycles
-    row["utilization"] = row["mac_per_cycle"] / (device.config.pods * device.config.array.multipliers)
-    return row, outputs
 
 
 def model_on_device(
@@ -165,24 +156,24 @@ def model_on_device(
     cap: int = 0,
     partition: int | None = None,
     progress: Progress | None = None,
-) -> tuple[dict[str, Any], list[Compiled]]:
+) -> tuple[dict[str, Any], list[CompiledNetwork]]:
     """Compile networks and predict what a run of each takes, without RTL."""
-    timing, rows, found = timing or HbmTiming(), [], []
+    way, rows, networks = AcceleratorWay(config, timing=timing, prefetch=prefetch, cap=cap, partition=partition), [], []
+    show = progress or (lambda _: None)
     wall = {"compile": 0.0, "model": 0.0}
     for graph in graphs:
         began = time.perf_counter()
         # Values do not change cycles.
-        compiled = compile_for_device(graph, config, random_parameters(graph, 0), partition=partition, progress=progress)
+        network = way.compile(Job(graph, Constants(random_parameters(graph, 0)), {}), show)
         made = time.perf_counter()
-        if progress:
-            progress(f"predicting {graph.name}")
-        prediction = predict_accelerator(compiled, timing, prefetch=prefetch, cap=cap)
+        show(f"predicting {graph.name}")
+        prediction = way.predict(network)
         rate = graph.macs / prediction.cycles
         rows.append(
             {
                 "network": graph.name,
                 "cycles": prediction.cycles,
-                **device_figures(compiled, prediction, timing),
+                **device_figures(network, prediction, way.timing),
                 "mac_per_cycle": rate,
                 "utilization": rate / (config.pods * config.array.multipliers),
                 "counters": prediction.counters,
@@ -191,7 +182,6 @@ def model_on_device(
         )
         wall["compile"] += made - began
         wall["model"] += time.perf_counter() - made
-        found.append(compiled)
-    report: dict[str, Any] = {"config": config.name, "pods": config.pods, "host": "axi", "prefetch": prefetch, "cap": cap}
-    report |= {"memory": dataclasses.asdict(timing), "networks": rows}
-    return report | {key: sum(row[key] for row in rows) for key in ("cycles", "macs")} | {"wall_s": wall}, found
+        networks.append(network)
+    report: dict[str, Any] = {"config": config.name, "pods": config.pods, **way.facts(), "networks": rows}
+    return report | {key: sum(row[key] for row in rows) for key in ("cycles", "macs")} | {"wall_s": wall}, networks

@@ -1,9 +1,9 @@
-"""Networks on a chip: compiled, modelled, run in RTL, and held against the golden models."""
+"""Networks on a chip, each as one epoch whose words are there when it starts; accumulators of every node are compared."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,41 +20,108 @@ from podweave.compiler.chip.bank_image import (
 )
 from podweave.compiler.chip.bank_words import zero_word
 from podweave.compiler.chip.epoch_program import ChipProgram
-from podweave.compiler.compile_network import compile_network
+from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, compile_network
 from podweave.golden.cycle.chip.chip import ChipFigures
-from podweave.golden.graph import evaluate_node
+from podweave.golden.graph import evaluate, evaluate_node
 from podweave.ir.graph import Graph
 from podweave.predict.chip import predict
 from podweave.spec.config import ChipConfig
 from podweave.tb.benches.chip_bench import ChipBench
-from podweave.tb.benches.chip_task import ChipEpoch, EpochResult, Readback, SimpleEpoch
-from podweave.tb.build.simulate import SimulationError, verdict
+from podweave.tb.benches.chip_task import EpochResult, Readback, SimpleEpoch
+from podweave.tb.build.simulate import SimulationError
 
 from .figures import layer_rows, total
 from .jobs import Job
+from .road import Progress, Simulated, Tensors, Way, run_jobs
+from .verdict import Comparison
 
-Progress = Callable[[str], None]
+
+class ChipWay(Way):
+    """``host``: "backdoor" loads and reads banks in no simulated time, "port" word by word through the load ports."""
+
+    def __init__(self, config: ChipConfig, host: str = "backdoor", partition: int | None = None):
+        super().__init__(config, CompileOptions(partition=partition))
+        self.host = host
+
+    def compile(self, job: Job, progress: Progress) -> CompiledNetwork:
+        return compile_network(job.graph, self.config, job.constants, self.options, progress=progress)
+
+    def predict(self, network: CompiledNetwork) -> ChipFigures:
+        return predict(network.program)
+
+    def bench(self, networks: Sequence[CompiledNetwork], *, waves: bool, progress: Progress) -> ChipBench:
+        return ChipBench.of(self.config, waves=waves, progress=progress)
+
+    def simulate(
+        self,
+        bench: ChipBench,
+        jobs: Sequence[Job],
+        networks: Sequence[CompiledNetwork],
+        predictions: Sequence[ChipFigures],
+        *,
+        seed: int,
+        waves: Path | None,
+        progress: Progress,
+    ) -> Simulated:
+        try:
+            run = bench.run(
+                [epoch_of(network, job) for network, job in zip(networks, jobs, strict=True)],
+                limits=[predicted.cycles + 4096 for predicted in predictions],
+                readback=[_regions(network.program) for network in networks],
+                host=self.host,
+                seed=seed,
+                waves=waves,
+                progress=progress,
+            )
+        except SimulationError as error:
+            return Simulated(failure=error)
+        return Simulated(list(run.epochs), run.simulated_cycles, run.wall_s)
+
+    def compare(
+        self, job: Job, network: CompiledNetwork, prediction: ChipFigures, result: EpochResult
+    ) -> tuple[dict[str, Any], Tensors]:
+        program = network.program
+        found = Comparison(result.cycles, prediction.cycles, errors=result.errors, finished=result.finished)
+        sums, needed = accumulators(program, _banks(program, result, "P")), needed_accumulators(program)
+        stored = outputs(program, _banks(program, result, "X"))
+        # Accumulators are those of the graph as it runs; outputs are held against the graph as it was asked for.
+        expected = evaluate(job.graph, job.constants, job.inputs)
+        tensors: dict[str, NDArray[np.int8]] = dict(job.inputs)
+        layers = layer_rows(program)
+        assert network.constants is not None
+        for node, row in zip(program.graph.nodes, layers, strict=True):
+            acc, tensors[node.name] = evaluate_node(node, network.constants[node.name], tensors)
+            row["mismatches"] = found.values(f"accumulators of {node.name}", acc, sums[node.name], needed[node.name])
+            if node.name in stored:
+                row["mismatches"] += found.values(f"outputs of {node.name}", expected[node.name], stored[node.name])
+        found.counters(prediction.counters, result.counters)
+        row = {"network": job.graph.name, **total(network, prediction), **found.row(), "layers": layers}
+        row["utilization"] = job.graph.macs / (result.cycles * self.config.pods * self.config.array.multipliers)
+        return row, stored
+
+    def facts(self) -> dict[str, Any]:
+        return {"host": self.host}
 
 
 def model_networks(
     graphs: Sequence[Graph], config: ChipConfig, *, partition: int | None = None, progress: Progress | None = None
-) -> tuple[dict[str, Any], list[ChipProgram]]:
+) -> tuple[dict[str, Any], list[CompiledNetwork]]:
     """Compile networks and predict what each takes, one epoch each."""
-    rows, programs = [], []
+    way, rows, networks = ChipWay(config, partition=partition), [], []
     wall = {"compile": 0.0, "model": 0.0}
     for graph in graphs:
         began = time.perf_counter()
-        program, _ = compile_network(graph, config, partition=partition, progress=progress)
+        network = compile_network(graph, config, options=way.options, progress=progress)
         compiled = time.perf_counter()
-        figures = predict(program)
-        rows.append({"network": graph.name, **total(program, figures), "layers": layer_rows(program)})
+        figures = way.predict(network)
+        rows.append({"network": graph.name, **total(network, figures), "layers": layer_rows(network.program)})
         wall["model"] += time.perf_counter() - compiled
         wall["compile"] += compiled - began
-        programs.append(program)
+        networks.append(network)
     report: dict[str, Any] = {"config": config.name, "pods": config.pods, "networks": rows}
     report |= {key: sum(row[key] for row in rows) for key in ("cycles", "macs")}
     report["utilization"] = report["macs"] / (report["cycles"] * config.pods * config.array.multipliers)
-    return report | {"wall_s": wall}, programs
+    return report | {"wall_s": wall}, networks
 
 
 def model_network(
@@ -75,81 +142,27 @@ def run_networks(
     waves: Path | None = None,
     bench: ChipBench | None = None,
     progress: Progress,
-) -> tuple[dict[str, Any], list[dict[str, NDArray[np.int8]]], list[ChipProgram]]:
-    """Compile networks, run each as one epoch in RTL, and compare accumulators, outputs, cycles and counters.
-
-    Returns the report, the outputs that came out of the RTL, and the programs.
-
-    ``host``: "backdoor" loads and reads banks in no simulated time, "port" word by word through the host port. ``bench``: a
-    simulator of ``config`` that is there; else one is built for speed.
-    """
-    clock = time.perf_counter
-    began = clock()
-    programs: dict[int, tuple[ChipProgram, list[NDArray[np.int8]]]] = {}
-    for job in jobs:
-        # Batches of one network share its program.
-        if id(job.graph) not in programs:
-            programs[id(job.graph)] = compile_network(job.graph, config, job.parameters, partition=partition, progress=progress)
-    compiled = [programs[id(job.graph)] for job in jobs]
-    wall = {"compile": clock() - began}
-    began = clock()
-    figures = [predict(program) for program, _ in compiled]
-    epochs: list[ChipEpoch] = [epoch_of(program, job, tables) for (program, tables), job in zip(compiled, jobs, strict=True)]
-    wall["model"] = clock() - began
-    if bench is None:
-        progress("emitting Verilog")
-        bench = ChipBench.of(config, waves=waves is not None, progress=progress)
-    wall |= {"emit": bench.emit_seconds, "build": bench.build.seconds}
-    progress("simulating")
-    failure: SimulationError | None = None
-    results = []
-    try:
-        run = bench.run(
-            epochs,
-            limits=[predicted.cycles + 4096 for predicted in figures],
-            readback=[_regions(program) for program, _ in compiled],
-            host=host,
-            seed=seed,
-            waves=waves,
-            progress=progress,
-        )
-        results = run.epochs
-        wall |= run.wall_s
-    except SimulationError as error:
-        failure = error
-    began = clock()
-    rows, found = [], []
-    for job, (program, _), predicted, result in zip(jobs, compiled, figures, results, strict=False):
-        progress(f"comparing {job.graph.name} with the golden model")
-        row, tensors = _verdict(job, program, predicted, result)
-        rows.append(row)
-        found.append(tensors)
-    wall["check"] = clock() - began
-    report: dict[str, Any] = {"config": config.name, "pods": config.pods, "seed": seed, "host": host}
-    reached = verdict([row["verdict"] for row in rows], len(jobs), failure)
-    report |= {"verdict": reached, "failure": failure and str(failure), "networks": rows}
-    if rows:
-        report |= {key: sum(row[key] for row in rows) for key in ("mismatches", "cycles", "predicted_cycles", "macs")}
-        report["utilization"] = report["macs"] / (report["cycles"] * config.pods * config.array.multipliers)
-        report["sim_cycles_per_s"] = run.simulated_cycles / wall["simulate"]
-    report["wall_s"] = wall
-    return report, found, [program for program, _ in compiled]
+) -> tuple[dict[str, Any], list[Tensors], list[CompiledNetwork]]:
+    """`run_jobs` on a chip. ``bench``: a simulator of ``config`` that is there; else one is built for speed."""
+    return run_jobs(jobs, ChipWay(config, host, partition), seed=seed, waves=waves, bench=bench, progress=progress)
 
 
-def epoch_of(program: ChipProgram, job: Job, tables: Sequence[NDArray[np.int8]]) -> SimpleEpoch:
+def epoch_of(network: CompiledNetwork, job: Job) -> SimpleEpoch:
     """What the bench loads and runs."""
+    program, constants = network.program, network.constants
+    assert constants is not None
     return SimpleEpoch(
         loads=program.loads,
         streams=program.streams,
         posts=program.posts,
         x_image=[(place.bank, place.base, words) for place, words in x_image(program, job.inputs)],
-        w_image=[(place.bank, place.base, words) for place, words in w_image(program, job.parameters)],
+        w_image=[(place.bank, place.base, words) for place, words in w_image(program, constants)],
         zero_words=[zero_word(program.config)],
         parameters=[
             (bank, index, bias, multiplier.astype(np.int64), shift.astype(np.int64))
-            for bank, index, bias, multiplier, shift in parameter_image(program, job.parameters)
+            for bank, index, bias, multiplier, shift in parameter_image(program, constants)
         ],
-        tables=list(enumerate(tables)),
+        tables=list(enumerate(constants.tables)),
     )
 
 
@@ -176,56 +189,3 @@ def _banks(program: ChipProgram, result: EpochResult, kind: str) -> NDArray[Any]
         if region.kind == kind:
             banks[region.bank, region.base : region.base + region.words] = content
     return banks
-
-
-def _verdict(
-    job: Job, program: ChipProgram, predicted: ChipFigures, result: EpochResult
-) -> tuple[dict[str, Any], dict[str, NDArray[np.int8]]]:
-    graph, config = program.graph, program.config
-    sums = accumulators(program, _banks(program, result, "P"))
-    needed = needed_accumulators(program)
-    found = outputs(program, _banks(program, result, "X"))
-    tensors: dict[str, NDArray[np.int8]] = dict(job.inputs)
-    layers, first = layer_rows(program), None
-    mismatches = compared = 0
-    for node, row in zip(graph.nodes, layers, strict=True):
-        expected, tensors[node.name] = evaluate_node(node, job.parameters[node.name], tensors)
-        wrong = (expected != sums[node.name]) & needed[node.name][..., None]
-        row["mismatches"] = int(wrong.sum())
-        compared += int(needed[node.name].sum()) * node.output[3]
-        if row["mismatches"] and first is None:
-            first = _describe(f"accumulators of {node.name}", wrong, expected, sums[node.name])
-        if node.name in found:
-            output = found[node.name]
-            wrong = output != tensors[node.name]
-            row["mismatches"] += int(wrong.sum())
-            compared += wrong.size
-            if wrong.any() and first is None:
-                first = _describe(f"outputs of {node.name}", wrong, tensors[node.name], output)
-        mismatches += row["mismatches"]
-    counters = {name: int((values != result.counters[name]).sum()) for name, values in predicted.counters.items()}
-    differing = [name for name, count in counters.items() if count]
-    exact = not mismatches and not result.errors and not differing and result.cycles == predicted.cycles and result.finished
-    row = {
-        "network": graph.name,
-        "verdict": "pass" if exact else "fail",
-        "mismatches": mismatches,
-        "compared": compared,
-        **total(program, predicted),
-        "cycles": result.cycles,
-        "predicted_cycles": predicted.cycles,
-        "counters_differing": differing,
-        "errors": result.errors,
-        "finished": result.finished,
-        "layers": layers,
-    }
-    row["utilization"] = graph.macs / (result.cycles * config.pods * config.array.multipliers)
-    if first:
-        row["first_mismatch"] = first
-    return row, found
-
-
-def _describe(what: str, wrong: NDArray[np.bool_], expected: NDArray, got: NDArray) -> str:
-    at = tuple(np.argwhere(wrong)[0].tolist())
-    where = ", ".join(f"{axis} {i}" for axis, i in zip(("image", "row", "column", "channel"), at, strict=True))
-    return f"{what}, {where}: expected {expected[at]}, got {got[at]}"

@@ -7,28 +7,28 @@ from typing import Any
 import numpy as np
 
 from podweave.compiler.chip.epoch_program import ChipProgram
-from podweave.compiler.compile_network import Compiled
+from podweave.compiler.compile_network import CompiledNetwork
 from podweave.golden.cycle.chip.chip import ChipFigures
 from podweave.predict.accelerator import Prediction
 from podweave.predict.memory_timing import HbmTiming
 
 
-def device_figures(compiled: Compiled, prediction: Prediction, timing: HbmTiming) -> dict[str, Any]:
+def device_figures(network: CompiledNetwork, prediction: Prediction, timing: HbmTiming) -> dict[str, Any]:
     """Predicted figures of a network.
 
     ``hbm_cycles``: that the beats of the busiest manager take at the memory's rate. ``overlap``: the cycles of the run relative to
     the larger of that and of those of all epochs. ``hbm_used``: share of all data-bus cycles with a beat; ``hbm_used_available``:
     of those beats that the memory could have sent, at its rate and outside of refreshes.
     """
-    config = compiled.image.config
+    config = network.config
     beats = sum(prediction.counters[f"{kind}_BEATS"] for kind in ("DESCRIPTOR", "DEMAND", "PREFETCH", "WRITE"))
     bound = max(prediction.compute_cycles, prediction.hbm_cycles)
     return {
-        "epochs": len(compiled.programs),
-        "macs": compiled.graph.macs,
+        "epochs": len(network.programs),
+        "macs": network.graph.macs,
         "compute_cycles": prediction.compute_cycles,
         "hbm_cycles": prediction.hbm_cycles,
-        "bytes_loaded": compiled.image.loaded_bytes,
+        "bytes_loaded": network.memory.loaded_bytes,
         "overlap": prediction.cycles / bound,
         "hbm_used": beats / (prediction.cycles * config.managers),
         "hbm_used_available": beats / (prediction.cycles * config.managers * timing.available),
@@ -38,9 +38,12 @@ def device_figures(compiled: Compiled, prediction: Prediction, timing: HbmTiming
     }
 
 
-def total(program: ChipProgram, figures: ChipFigures) -> dict[str, Any]:
-    """Figures of a whole program. ``busy``: share of the pods' time in which they stream; ``utilization``: of all multipliers."""
-    config, graph = program.config, program.graph
+def total(network: CompiledNetwork, figures: ChipFigures) -> dict[str, Any]:
+    """Figures of a network as one epoch.
+
+    ``busy``: share of the pods' time in which they stream; ``utilization``: of all multipliers.
+    """
+    program, config, graph = network.program, network.config, network.graph
     rate = graph.macs / figures.cycles
     return {
         "cycles": figures.cycles,

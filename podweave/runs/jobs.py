@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.ir.constants import Parameters, identity_parameters
+from podweave.ir.constants import Constants, Parameters
 from podweave.ir.frontends import load_graph
 from podweave.ir.frontends.random_constants import random_parameters
-from podweave.ir.graph import Graph
-from podweave.ir.layers import WorkloadError
-from podweave.ir.rewrites import single_nodes, with_stored_pools
+from podweave.ir.graph import Graph, Node, Operand
+from podweave.ir.layers import Layer, WorkloadError
+from podweave.ir.rewrites import single_nodes
 
 from ..digits import digits_graph, digits_parameters, test_images
 
@@ -21,6 +21,15 @@ DIGIT_BATCH = 25
 """Images of the digits that run in one epoch."""
 DIGIT_IMAGES = 100
 """Held-out images of `podweave run digits`."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A network to be run in RTL, with its constants and inputs; ``inputs`` by tensor."""
+
+    graph: Graph
+    constants: Constants
+    inputs: Mapping[str, NDArray[np.int8]]
 
 
 def chip_graphs(workload: str, *, per_layer: bool = False) -> list[Graph]:
@@ -37,7 +46,7 @@ def chip_graphs(workload: str, *, per_layer: bool = False) -> list[Graph]:
 
 
 def _split(graph: Graph, per_layer: bool) -> list[Graph]:
-    return single_nodes(graph) if per_layer else [with_stored_pools(graph)]
+    return single_nodes(graph) if per_layer else [graph]
 
 
 def chip_jobs(workload: str, seed: int, *, per_layer: bool = False) -> list[Job]:
@@ -48,26 +57,42 @@ def chip_jobs(workload: str, seed: int, *, per_layer: bool = False) -> list[Job]
     jobs = []
     for graph in chip_graphs(workload, per_layer=per_layer):
         inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
-        jobs.append(Job(graph, random_parameters(graph, seed), inputs))
+        jobs.append(Job(graph, Constants(random_parameters(graph, seed)), inputs))
     return jobs
 
 
 def digits_jobs(images: int) -> list[Job]:
     """The digits network on the first held-out images, a batch per epoch; the last one is filled up with the first images."""
     pixels, _ = test_images()
-    graph = with_stored_pools(digits_graph(DIGIT_BATCH))
-    parameters = digits_parameters()
-    parameters |= {node.name: identity_parameters(node) for node in graph.nodes if node.name not in parameters}
+    graph, constants = digits_graph(DIGIT_BATCH), Constants(digits_parameters())
     (name,) = graph.inputs
     order = np.arange(-(-images // DIGIT_BATCH) * DIGIT_BATCH) % images
     batches = order.reshape(-1, DIGIT_BATCH)
-    return [Job(graph, parameters, {name: pixels[batch]}) for batch in batches]
+    return [Job(graph, constants, {name: pixels[batch]}) for batch in batches]
 
 
-@dataclass(frozen=True)
-class Job:
-    """A network to be run in RTL, with its constants and inputs; ``parameters`` by node, ``inputs`` by tensor."""
+def layer_graph(layer: Layer) -> Graph:
+    """A layer by itself, as one pod runs it; its name and its input's are of no account."""
+    return Graph(layer.name, {"input": layer.input_shape}, (Node("layer", (Operand(("input",), layer),)),))
 
-    graph: Graph
-    parameters: Mapping[str, Parameters]
-    inputs: Mapping[str, NDArray[np.int8]]
+
+def layer_jobs(
+    layers: Sequence[Layer], seed: int, data: Sequence[tuple[NDArray[np.int8], NDArray[np.int8]]] | None = None
+) -> list[Job]:
+    """Each layer with (activations, weights) of its own, ``data`` or uniform int8, the same for the same seed."""
+    jobs = []
+    for layer, (activations, weights) in zip(layers, data or random_data(layers, seed), strict=True):
+        nothing = np.zeros(layer.outputs, np.int32)
+        held = Parameters((weights,), nothing, nothing, nothing)
+        jobs.append(Job(layer_graph(layer), Constants({"layer": held}), {"input": activations}))
+    return jobs
+
+
+def random_data(layers: Sequence[Layer], seed: int) -> list[tuple[NDArray[np.int8], NDArray[np.int8]]]:
+    """Uniform int8 activations and weights for every layer, the same for the same seed."""
+    rng = np.random.default_rng(seed)
+
+    def draw(shape: tuple[int, ...]) -> NDArray[np.int8]:
+        return rng.integers(-128, 128, shape, dtype=np.int8)
+
+    return [(draw(layer.input_shape), draw(layer.weight_shape)) for layer in layers]

@@ -1,9 +1,9 @@
-"""Runs and models of workloads: what `podweave run` and `podweave model` report."""
+"""Layers on one pod: each runs by itself, on data of its own; partial sums are compared."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.compiler.pod.layer_compiler import compile_layer
+from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, compile_network
 from podweave.compiler.pod.program import Program
 from podweave.golden.layers.conv import conv2d
 from podweave.ir.layers import Layer
@@ -19,35 +19,88 @@ from podweave.predict.pod import predicted_spans
 from podweave.spec.config import ChipConfig
 from podweave.tb.benches.pod_bench import PodBench
 from podweave.tb.benches.pod_task import PodRun, Task
-from podweave.tb.build.simulate import SimulationError, verdict
+from podweave.tb.build.simulate import SimulationError
 
-Progress = Callable[[str], None]
+from .jobs import Job, layer_graph, layer_jobs
+from .road import Progress, Simulated, Tensors, Way, run_jobs
+from .verdict import Comparison
+
 CHECKS = ("lockstep", "result")
 
 
-@dataclass
-class Compiled:
-    """A layer with its program and what the exact model predicts of it."""
+@dataclass(frozen=True)
+class PodPrediction:
+    """Exact cycles of all epochs of a layer."""
 
-    layer: Layer
-    program: Program
-    predicted_cycles: int
+    cycles: int
 
 
-def compile_workload(layers: list[Layer], config: ChipConfig, progress: Progress) -> list[Compiled]:
-    compiled = []
-    for number, layer in enumerate(layers, start=1):
-        progress(f"compiling {layer.name} ({number}/{len(layers)})")
-        program = compile_layer(layer, config)
-        compiled.append(Compiled(layer, program, sum(span.cycles for span in predicted_spans(program))))
-    return compiled
+class PodWay(Way):
+    rows = "layers"
+
+    def __init__(self, config: ChipConfig, check: str = "result"):
+        super().__init__(config, CompileOptions())
+        self.check = check
+
+    def compile(self, job: Job, progress: Progress) -> CompiledNetwork:
+        return compile_network(job.graph, self.config, job.constants, self.options, progress=progress)
+
+    def predict(self, network: CompiledNetwork) -> PodPrediction:
+        return PodPrediction(sum(span.cycles for span in predicted_spans(_program(network))))
+
+    def bench(self, networks: Sequence[CompiledNetwork], *, waves: bool, progress: Progress) -> PodBench:
+        jobs = max(len(epoch.streams["start"]) for network in networks for epoch in _program(network).epochs)
+        return PodBench.of(self.config, jobs=jobs, waves=waves, progress=progress)
+
+    def simulate(
+        self,
+        bench: PodBench,
+        jobs: Sequence[Job],
+        networks: Sequence[CompiledNetwork],
+        predictions: Sequence[PodPrediction],
+        *,
+        seed: int,
+        waves: Path | None,
+        progress: Progress,
+    ) -> Simulated:
+        tasks = []
+        for job, network in zip(jobs, networks, strict=True):
+            (activations,), (held,) = job.inputs.values(), job.constants.values()
+            tasks.append(Task(_program(network), activations, held.weights[0]))
+        try:
+            runs = bench.run(tasks, lockstep=self.check == "lockstep", seed=seed, waves=waves, progress=progress)
+        except SimulationError as error:
+            return Simulated(failure=error)
+        wall = {phase: sum(run.wall_s.get(phase, 0.0) for run in runs) for phase in ("start", "load", "simulate", "check")}
+        return Simulated(list(runs), sum(run.simulated_cycles for run in runs), wall)
+
+    def compare(
+        self, job: Job, network: CompiledNetwork, prediction: PodPrediction, result: PodRun
+    ) -> tuple[dict[str, Any], Tensors]:
+        (node,), (activations,), (held,) = job.graph.nodes, job.inputs.values(), job.constants.values()
+        layer = node.operands[0].layer
+        found = Comparison(result.cycles, prediction.cycles, errors=result.errors)
+        found.values("partial sums", golden_result(layer, activations, held.weights[0]), result.result)
+        row = found.row() | _figures(network, prediction.cycles, result.cycles)
+        return row | {"compared_port_values": result.compared}, {node.name: result.result}
+
+    def facts(self) -> dict[str, Any]:
+        return {"check": self.check}
+
+    def totals(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        compared = {key: sum(row[key] for row in rows) for key in ("mismatches", "compared_port_values")}
+        return _total(rows, self.config) | compared
 
 
 def model_workload(layers: list[Layer], config: ChipConfig, progress: Progress) -> dict[str, Any]:
     """The figures of `run_workload` that need no RTL."""
     began = time.perf_counter()
-    compiled = compile_workload(layers, config, progress)
-    rows = [_figures(item, item.predicted_cycles, config) for item in compiled]
+    way, rows = PodWay(config), []
+    for number, layer in enumerate(layers, start=1):
+        progress(f"compiling {layer.name} ({number}/{len(layers)})")
+        network = compile_network(layer_graph(layer), config, options=way.options)
+        cycles = way.predict(network).cycles
+        rows.append(_figures(network, cycles, cycles))
     return {
         "config": config.name,
         "layers": rows,
@@ -65,72 +118,16 @@ def run_workload(
     waves: Path | None = None,
     progress: Progress,
     data: list[tuple[NDArray[np.int8], NDArray[np.int8]]] | None = None,
-) -> tuple[dict[str, Any], list[PodRun]]:
-    """Compile, run in RTL, and compare with the golden model and the predicted cycles; returns the report and the runs.
+) -> tuple[dict[str, Any], list[Tensors]]:
+    """Compile, run in RTL, and compare with the golden model and the predicted cycles; returns the report and the partial sums.
 
     ``data``: (activations, weights) per layer; random from ``seed`` by default.
     """
     if check not in CHECKS:
         raise ValueError(f"check must be one of {', '.join(CHECKS)}, got {check!r}")
-    clock = time.perf_counter
-    began = clock()
-    compiled = compile_workload(layers, config, progress)
-    wall = {"compile": clock() - began}
-    data = data or random_data(layers, seed)
-    tasks = [Task(item.program, *operands) for item, operands in zip(compiled, data, strict=True)]
-    jobs = max(len(epoch.streams["start"]) for item in compiled for epoch in item.program.epochs)
-
-    progress("emitting Verilog")
-    bench = PodBench.of(config, jobs=jobs, waves=waves is not None, progress=progress)
-    wall |= {"emit": bench.emit_seconds, "build": bench.build.seconds}
-    failure: SimulationError | None = None
-    runs: list[PodRun] = []
-    progress("simulating")
-    try:
-        runs = bench.run(tasks, lockstep=check == "lockstep", seed=seed, waves=waves, progress=progress)
-    except SimulationError as error:
-        failure = error
-
-    rows = []
-    began = clock()
-    for item, task, run in zip(compiled, tasks, runs, strict=False):
-        progress(f"comparing {item.layer.name} with the golden model")
-        rows.append(_verdict(item, task, run, config))
-    golden_s = clock() - began
-    for phase in ("start", "load", "simulate", "check"):
-        wall[phase] = sum(run.wall_s.get(phase, 0.0) for run in runs)
-    wall["check"] += golden_s
-    report: dict[str, Any] = {
-        "config": config.name,
-        "check": check,
-        "seed": seed,
-        "verdict": verdict([row["verdict"] for row in rows], len(tasks), failure),
-        "failure": failure and str(failure),
-        "layers": rows,
-    }
-    if runs:
-        report |= _total(rows, config)
-        report["mismatches"] = sum(row["mismatches"] for row in rows)
-        report["compared_port_values"] = sum(run.compared for run in runs)
-        simulated = sum(run.simulated_cycles for run in runs)
-        report["sim_cycles_per_s"] = simulated / wall["simulate"]
-        report["sim_mmac_per_s"] = report["macs"] / wall["simulate"] / 1e6
-    else:
-        # Nothing was compared: no figure that a reader could take for a measurement.
-        report |= {"mismatches": None, "cycles": None, "macs": sum(layer.macs for layer in layers)}
-        report["predicted_cycles"] = sum(item.predicted_cycles for item in compiled)
-    report["wall_s"] = wall
-    return report, runs
-
-
-def random_data(layers: list[Layer], seed: int) -> list[tuple[NDArray[np.int8], NDArray[np.int8]]]:
-    """Uniform int8 activations and weights for every layer, the same for the same seed."""
-    rng = np.random.default_rng(seed)
-
-    def draw(shape: tuple[int, ...]) -> NDArray[np.int8]:
-        return rng.integers(-128, 128, shape, dtype=np.int8)
-
-    return [(draw(layer.input_shape), draw(layer.weight_shape)) for layer in layers]
+    jobs = layer_jobs(layers, seed, data)
+    report, found, _ = run_jobs(jobs, PodWay(config, check), seed=seed, waves=waves, progress=progress)
+    return report, found
 
 
 def golden_result(layer: Layer, activations: NDArray[np.int8], weights: NDArray[np.int8]) -> NDArray[np.int32]:
@@ -145,35 +142,27 @@ def golden_result(layer: Layer, activations: NDArray[np.int8], weights: NDArray[
     )
 
 
-def _figures(item: Compiled, cycles: int, config: ChipConfig) -> dict[str, Any]:
-    layer = item.layer
+def _program(network: CompiledNetwork) -> Program:
+    (program,) = network.layers
+    return program
+
+
+def _figures(network: CompiledNetwork, predicted: int, cycles: int) -> dict[str, Any]:
+    (node,), config = network.graph.nodes, network.config
+    layer = node.operands[0].layer
     rate = layer.macs / cycles
     return {
         "layer": layer.name,
         "M": layer.positions,
         "K": layer.reduction,
         "N": layer.outputs,
-        "epochs": len(item.program.epochs),
+        "epochs": len(_program(network).epochs),
         "cycles": cycles,
-        "predicted_cycles": item.predicted_cycles,
+        "predicted_cycles": predicted,
         "macs": layer.macs,
         "mac_per_cycle": rate,
         "utilization": rate / config.array.multipliers,
     }
-
-
-def _verdict(item: Compiled, task: Task, run: PodRun, config: ChipConfig) -> dict[str, Any]:
-    golden = golden_result(item.layer, task.activations, task.weights)
-    wrong = np.argwhere(golden != run.result)
-    exact = not len(wrong) and run.cycles == item.predicted_cycles and not run.errors
-    row: dict[str, Any] = {"verdict": "pass" if exact else "fail", "mismatches": len(wrong)}
-    row |= _figures(item, run.cycles, config)
-    row["errors"] = run.errors
-    if len(wrong):
-        at = tuple(wrong[0].tolist())
-        where = ", ".join(f"{axis} {i}" for axis, i in zip(("image", "row", "column", "output"), at, strict=True))
-        row["first_mismatch"] = f"{where}: expected {golden[at]}, got {run.result[at]}"
-    return row
 
 
 def _total(rows: list[dict[str, Any]], config: ChipConfig) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from podweave import compiler, golden, ir, predict, spec, studies
 from podweave.ir.frontends import load_graph
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
-from podweave.ir.rewrites import with_stored_pools
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, ConfigError, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 from podweave.tb.build.kept import cache_directory, read_json, write_json
@@ -110,7 +109,7 @@ def _crossbar(config: ChipConfig) -> ChipConfig:
 @functools.lru_cache(maxsize=64)
 def study_graph(network: str) -> Graph:
     """A network as studies compile it; raises `WorkloadError` for a name that none has."""
-    return with_stored_pools(load_graph(network))
+    return load_graph(network)
 
 
 def run_point(point: Point) -> Figures:

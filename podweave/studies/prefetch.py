@@ -6,10 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from podweave.compiler.compile_network import compile_for_device
+from podweave.compiler.compile_network import CompileOptions, compile_network
 from podweave.ir.frontends import load_graph
 from podweave.ir.frontends.random_constants import random_parameters
-from podweave.ir.rewrites import with_stored_pools
 from podweave.predict.accelerator import predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
@@ -44,13 +43,14 @@ def prefetch_study(
     config = config or load_config(CONFIG)
     assert config.dma is not None
     began = time.perf_counter()
+    options = CompileOptions(from_memory=True)
     points, rows = [], []
     speedups: dict[str, Sequence[Any]] = {}
     full = config.dma.managers * config.dma.data_width // 8
     for network in networks:
-        graph = with_stored_pools(load_graph(network))
+        graph = load_graph(network)
         # Values do not change cycles.
-        compiled = compile_for_device(graph, config, random_parameters(graph, 0), progress=progress)
+        compiled = compile_network(graph, config, random_parameters(graph, 0), options, progress=progress)
         for sixteenths in SIXTEENTHS:
             if progress:
                 progress(f"study prefetch: {network}, {full * 16 / sixteenths:.0f} bytes/cycle")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
+from podweave.compiler.compile_network import CompileOptions
+from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Window
 from podweave.runs.jobs import Job
@@ -12,6 +16,7 @@ from tests.compiler.memory.test_image import conv
 from tests.rtl.accelerator.test_accelerator import CONFIGS, FAST, bench
 
 CONFIG = CONFIGS[FAST]
+FROM_MEMORY = CompileOptions(from_memory=True)
 
 
 def small_bench() -> AcceleratorBench:
@@ -61,8 +66,7 @@ class _Graph:
                 conv(name, (source,), size, count, outputs, batch=batch),
                 conv(f"{name}.other", (other[0],), size, outputs, outputs, groups=outputs, batch=batch),
             ]
-        # Inputs and tensors cannot stand side by side.
-        if kind == "concatenation" and source != "image" and (other := self.another(size, source, "image")):
+        if kind == "concatenation" and (other := self.another(size, source)):
             operands = [conv(name, (source, other[0]), size, count + other[2], outputs, batch=batch)]
         if kind == "input":
             fed = self.input(f"fed_{len(self.nodes)}", size)
@@ -78,15 +82,18 @@ class _Graph:
 
 
 def random_graph(seed: int) -> Graph:
-    """Three to seven nodes; what no node reads is an output."""
+    """Three to seven nodes; what no node reads is an output, and some others."""
     growing = _Graph(seed)
     for _ in range(int(growing.rng.integers(3, 8))):
         growing.grow()
-    return Graph(f"random {seed}", growing.inputs, tuple(growing.nodes))
+    graph = Graph(f"random {seed}", growing.inputs, tuple(growing.nodes))
+    # Some that are read leave as well.
+    more = (node.name for node in graph.nodes if growing.rng.integers(4) == 0)
+    return dataclasses.replace(graph, outputs=tuple(dict.fromkeys((*graph.outputs, *more))))
 
 
 def random_job(seed: int) -> Job:
     """A random graph with random parameters and inputs."""
     graph, rng = random_graph(seed), np.random.default_rng(seed)
     inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
-    return Job(graph, random_parameters(graph, seed), inputs)
+    return Job(graph, Constants(random_parameters(graph, seed)), inputs)

@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from podweave.compiler.compile_network import Compiled, compile_for_device
+from podweave.compiler.compile_network import CompiledNetwork, compile_network
 from podweave.golden.graph import evaluate
+from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.layers import WorkloadError
 from podweave.predict import accelerator as accelerator_model
 from podweave.predict.accelerator import Prediction, predict_accelerator
+from podweave.predict.chip import predict
 from podweave.predict.memory_timing import HbmTiming
 from podweave.runs.accelerator import model_on_device, run_on_device
 from podweave.runs.jobs import Job
 from podweave.spec.load_port import Counter
 from podweave.spec.register_map import counters
-from tests.podweave.runs.random_networks import CONFIG, random_graph, random_job, small_bench
+from tests.podweave.runs.random_networks import CONFIG, FROM_MEMORY, random_graph, random_job, small_bench
 
 PLAIN = HbmTiming(latency=2, row_miss=0, refresh_interval=0)
 USUAL = HbmTiming()
@@ -34,17 +36,16 @@ def quiet(_: str) -> None:
     pass
 
 
-def run(*jobs: Job, **options: Any) -> tuple[dict[str, Any], list[dict[str, NDArray[np.int8]]], list[Compiled]]:
+def run(*jobs: Job, **options: Any) -> tuple[dict[str, Any], list[dict[str, NDArray[np.int8]]], list[CompiledNetwork]]:
     return run_on_device(jobs, CONFIG, bench=small_bench(), progress=quiet, **options)
 
 
 def assert_exact(job: Job, row: dict[str, Any], outputs: dict[str, NDArray[np.int8]], **options: Any) -> Prediction:
     """What a run reported is right, by the models alone."""
-    compiled = compile_for_device(job.graph, CONFIG, job.parameters)
+    compiled = compile_network(job.graph, CONFIG, job.constants, FROM_MEMORY)
     prediction = predict_accelerator(compiled, **options)
-    expected = evaluate(job.graph, job.parameters, job.inputs)
-    read = {source for node in job.graph.nodes for operand in node.operands for source in operand.sources}
-    assert set(outputs) == {node.name for node in job.graph.nodes} - read
+    expected = evaluate(job.graph, job.constants, job.inputs)
+    assert set(outputs) == set(job.graph.outputs)
     for name, tensor in outputs.items():
         np.testing.assert_array_equal(tensor, expected[name], err_msg=name)
     assert (row["verdict"], row["mismatches"], row["counters_differing"]) == ("pass", 0, [])
@@ -95,15 +96,15 @@ def test_run_is_exact(seed: int, timing: HbmTiming, prefetch: bool, cap: int) ->
 
 
 def test_networks_are_what_the_cases_are_for() -> None:
-    graph, split = random_graph(21), compile_for_device(random_graph(21), CONFIG, random_job(21).parameters).split
+    graph, split = random_graph(21), compile_network(random_graph(21), CONFIG, random_job(21).constants, FROM_MEMORY).split
     assert split.parts
     assert any(node.window for node in graph.nodes)
     assert any(len(node.operands) == 2 and node.operands[1].is_diagonal for node in graph.nodes)
     job = random_job(48)
-    assert len(compile_for_device(job.graph, CONFIG, job.parameters).split.parts) > 1
+    assert len(compile_network(job.graph, CONFIG, job.constants, FROM_MEMORY).split.parts) > 1
     assert graph.inputs["image"][0] == 2
     job = random_job(39)
-    compiled = compile_for_device(job.graph, CONFIG, job.parameters)
+    compiled = compile_network(job.graph, CONFIG, job.constants, FROM_MEMORY)
     assert any(part in compiled.image.outputs for parts in compiled.split.parts.values() for part, *_ in parts)
 
 
@@ -138,7 +139,7 @@ def test_campaign(first: int) -> None:
 
 def test_prefetch_is_worth_something_and_less_with_a_cap() -> None:
     job = random_job(21)
-    compiled = compile_for_device(job.graph, CONFIG, job.parameters)
+    compiled = compile_network(job.graph, CONFIG, job.constants, FROM_MEMORY)
     ways = ((True, 0), (True, 60), (False, 0))
     on, capped, off = (predict_accelerator(compiled, PLAIN, prefetch=way, cap=cap) for way, cap in ways)
     assert on.cycles < capped.cycles < off.cycles
@@ -151,7 +152,7 @@ def test_prefetch_is_worth_something_and_less_with_a_cap() -> None:
 
 def test_timeline_adds_up() -> None:
     job = random_job(21)
-    compiled = compile_for_device(job.graph, CONFIG, job.parameters)
+    compiled = compile_network(job.graph, CONFIG, job.constants, FROM_MEMORY)
     prediction = predict_accelerator(compiled, SHAKEN)
     timeline = prediction.timeline
     assert [name for epoch in timeline for name in epoch["nodes"]] == [
@@ -163,7 +164,7 @@ def test_timeline_adds_up() -> None:
         assert epoch["begins"] == (before["ends"] if before else 0) + 1 + epoch["waits"]
         assert epoch["ends"] - epoch["begins"] >= epoch["cycles"]
     assert timeline[-1]["ends"] < prediction.cycles
-    assert sum(epoch["cycles"] for epoch in timeline) == compiled.compute_cycles
+    assert sum(epoch["cycles"] for epoch in timeline) == prediction.compute_cycles
     # The rest are the descriptors of what is stored after the last epoch.
     last = sum(
         int((ring.fields["tag"] == compiled.image.epochs).sum()) for ring in (*compiled.image.demand, *compiled.image.prefetch)
@@ -176,13 +177,13 @@ def test_timeline_adds_up() -> None:
 def test_networks_run_one_after_the_other_in_one_memory() -> None:
     # The first needs more of a channel than the second, which needs other addresses than it would alone.
     jobs = [random_job(48), random_job(1)]
-    alone = [compile_for_device(job.graph, CONFIG, job.parameters).image.channel_bytes for job in jobs]
+    alone = [compile_network(job.graph, CONFIG, job.constants, FROM_MEMORY).image.channel_bytes for job in jobs]
     assert alone[0] > alone[1]
     # Other inputs of the same network, and other parameters.
     rng = np.random.default_rng(5)
     other_inputs = {name: rng.integers(-128, 128, tensor.shape, dtype=np.int8) for name, tensor in jobs[0].inputs.items()}
     jobs.insert(1, dataclasses.replace(jobs[0], inputs=other_inputs))
-    jobs.append(dataclasses.replace(jobs[0], parameters=random_parameters(jobs[0].graph, 99)))
+    jobs.append(dataclasses.replace(jobs[0], constants=Constants(random_parameters(jobs[0].graph, 99))))
     report, found, compiled = run(*jobs, timing=PLAIN)
     assert report["failure"] is None
     assert [row["verdict"] for row in report["networks"]] == ["pass"] * 4
@@ -191,7 +192,7 @@ def test_networks_run_one_after_the_other_in_one_memory() -> None:
     assert {each.image.channel_bytes for each in compiled} == {alone[0]}
     assert report["cycles"] == sum(row["cycles"] for row in report["networks"])
     for job, outputs in zip(jobs, found, strict=True):
-        expected = evaluate(job.graph, job.parameters, job.inputs)
+        expected = evaluate(job.graph, job.constants, job.inputs)
         for name, tensor in outputs.items():
             np.testing.assert_array_equal(tensor, expected[name], err_msg=name)
 
@@ -211,14 +212,14 @@ def test_model_says_what_the_run_takes() -> None:
             key: value for key, value in row.items() if key not in ("counters", "timeline")
         }
     for each, row in zip(compiled, modelled["networks"], strict=True):
-        bound = max(each.compute_cycles, row["hbm_cycles"])
+        bound = max(sum(predict(program).cycles for program in each.programs), row["hbm_cycles"])
         assert row["overlap"] == pytest.approx(row["cycles"] / bound)
         assert row["overlap"] >= 1
 
 
 def test_beats_of_the_managers_are_those_that_are_counted() -> None:
     job = random_job(21)
-    compiled = compile_for_device(job.graph, CONFIG, job.parameters)
+    compiled = compile_network(job.graph, CONFIG, job.constants, FROM_MEMORY)
     prediction = predict_accelerator(compiled, PLAIN)
     slow = predict_accelerator(compiled, dataclasses.replace(PLAIN, beat_sixteenths=40))
     counted = sum(prediction.counters[name] for name in BEATS)

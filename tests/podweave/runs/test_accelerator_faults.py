@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from podweave.compiler.compile_network import Compiled
+from podweave.compiler.compile_network import CompiledNetwork
 from podweave.predict.accelerator import Prediction
 from podweave.runs import accelerator as accelerator_runs
 from podweave.spec.descriptors import DescriptorKind
@@ -30,7 +31,7 @@ def faulty(
     return report, found
 
 
-def with_content(compiled: Compiled, select: HostSelect, change: Callable[[NDArray[np.uint8]], None]) -> Compiled:
+def with_content(compiled: CompiledNetwork, select: HostSelect, change: Callable[[NDArray[np.uint8]], None]) -> CompiledNetwork:
     """The same with the words of the first load of that kind changed in the image."""
     image = compiled.image
     ring = image.prefetch[0]
@@ -48,7 +49,7 @@ def test_wrong_weight_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def change(words: NDArray[np.uint8]) -> None:
         words[:4] ^= 0x80
 
-    report, _ = faulty(monkeypatch, "compile_for_device", lambda compiled: with_content(compiled, HostSelect.W, change))
+    report, _ = faulty(monkeypatch, "compile_network", lambda compiled: with_content(compiled, HostSelect.W, change))
     (row,) = report["networks"]
     assert row["mismatches"] == report["mismatches"] > 0
     assert row["cycles"] == row["predicted_cycles"]
@@ -59,17 +60,17 @@ def test_wrong_program_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def fill(words: NDArray[np.uint8]) -> None:
         words[...] = 0xFF
 
-    def change(compiled: Compiled) -> Compiled:
+    def change(compiled: CompiledNetwork) -> CompiledNetwork:
         return with_content(compiled, HostSelect.STREAM_STORE, fill)
 
-    report, found = faulty(monkeypatch, "compile_for_device", change)
+    report, found = faulty(monkeypatch, "compile_network", change)
     assert report["failure"].startswith("pod ")
     assert (report["networks"], found) == ([], [])
-    assert "cycles" not in report
+    assert report["cycles"] is None
 
 
 def test_wrong_descriptor_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    def change(compiled: Compiled) -> Compiled:
+    def change(compiled: CompiledNetwork) -> CompiledNetwork:
         base = compiled.image.demand[1].base
         content = [(address, data.copy()) for address, data in compiled.image.content]
         for address, data in content:
@@ -77,7 +78,7 @@ def test_wrong_descriptor_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
                 data[0] |= 0xF
         return dataclasses.replace(compiled, image=dataclasses.replace(compiled.image, content=tuple(content)))
 
-    report, _ = faulty(monkeypatch, "compile_for_device", change)
+    report, _ = faulty(monkeypatch, "compile_network", change)
     assert report["failure"].startswith("prefetch engine 1: unknown kind (tag 0 of the demand ring, address 0x")
 
 
@@ -121,7 +122,8 @@ def test_wrong_result_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(found) == 1
 
 
-def test_run_after_a_wrong_one_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_that_ran_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expectations are worked out when the simulator has ended: a wrong run does not hide the next one."""
     right = accelerator_runs.evaluate
     monkeypatch.setattr(
         accelerator_runs,
@@ -129,4 +131,17 @@ def test_run_after_a_wrong_one_is_not_made(monkeypatch: pytest.MonkeyPatch) -> N
         lambda *arguments: {name: tensor ^ 1 for name, tensor in right(*arguments).items()},
     )
     report, found, compiled = run(random_job(3), random_job(1), timing=PLAIN)
-    assert (report["verdict"], len(report["networks"]), len(found), len(compiled)) == ("fail", 1, 1, 2)
+    assert (report["verdict"], len(report["networks"]), len(found), len(compiled)) == ("fail", 2, 2, 2)
+    assert all(row["mismatches"] == row["compared"] for row in report["networks"])
+
+
+def test_simulation_is_timed_without_the_golden_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = accelerator_runs.evaluate
+
+    def slow(*arguments: Any) -> dict[str, NDArray[np.int8]]:
+        time.sleep(2)
+        return right(*arguments)
+
+    monkeypatch.setattr(accelerator_runs, "evaluate", slow)
+    report, *_ = run(random_job(3), timing=PLAIN)
+    assert report["wall_s"]["check"] > 2

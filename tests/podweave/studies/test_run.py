@@ -14,7 +14,6 @@ from podweave.cli.app import main
 from podweave.ir.frontends import load_graph
 from podweave.ir.frontends.gemm_tables import load_workload
 from podweave.ir.layers import WorkloadError
-from podweave.ir.rewrites import with_stored_pools
 from podweave.pictures.studies import draw_study
 from podweave.runs.chip import model_network
 from podweave.spec.config_parts import ConfigError
@@ -106,7 +105,7 @@ def test_power_is_that_of_the_published_chips() -> None:
 
 def test_a_point_is_what_the_exact_model_says() -> None:
     figures = run_point(Point("throughput", GEMM, "ours", SMALL))
-    model = model_network(with_stored_pools(load_graph(GEMM)), study_config(dict(SMALL)))
+    model = model_network(load_graph(GEMM), study_config(dict(SMALL)))
     assert figures["cycles"] == model["cycles"]
     assert figures["busy"] == model["busy"]
     assert figures["used"] == model["used"]

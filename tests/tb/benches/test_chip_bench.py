@@ -18,7 +18,7 @@ from podweave.compiler.chip.epoch_program import ChipProgram
 from podweave.compiler.compile_network import compile_network
 from podweave.compiler.pod.executor import ProgramError
 from podweave.golden.cycle.chip.chip import ChipFigures
-from podweave.ir.constants import Parameters
+from podweave.ir.constants import Constants, Parameters
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Operand, Window
 from podweave.ir.layers import Layer, WorkloadError, gemm
@@ -38,7 +38,7 @@ BASE = ChipConfig(
     pod=PodConfig(array=ArrayConfig(rows=2, cols=1), time_width=20),
     memory=MemoryConfig(banks=2, x_words=4096, w_words=4096, p_words=4096),
     network=NetworkConfig(),
-    post=PostConfig(parameter_sets=32),
+    post=PostConfig(parameter_sets=64),
     program=ProgramConfig(load_jobs=8192, stream_jobs=8192, post_jobs=8192),
 )
 # The smallest chip, of which faulty ones are built too: every sum over more than 2 products is made in a P bank.
@@ -118,7 +118,7 @@ def gemm_chain() -> Graph:
 def job_of(graph: Graph, seed: int = 0) -> Job:
     rng = np.random.default_rng(seed)
     inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
-    return Job(graph, random_parameters(graph, seed), inputs)
+    return Job(graph, Constants(random_parameters(graph, seed)), inputs)
 
 
 @functools.cache
@@ -147,7 +147,7 @@ def fitting(config: ChipConfig, candidates: Iterable[Graph]) -> list[Job]:
     for seed, graph in enumerate(candidates):
         job = job_of(graph, seed)
         try:
-            compile_network(graph, config, job.parameters)
+            compile_network(graph, config, job.constants)
         except WorkloadError:
             continue
         jobs.append(job)
@@ -156,9 +156,9 @@ def fitting(config: ChipConfig, candidates: Iterable[Graph]) -> list[Job]:
 
 def run(key: str, jobs: list[Job], bench: ChipBench | None = None, **options: Any) -> dict[str, Any]:
     """The report of `run_networks`; programs obey every rule."""
-    report, _, programs = run_networks(jobs, CONFIGS[key], bench=bench or bench_of(key), progress=lambda _: None, **options)
-    for program in programs:
-        check_chip(program)
+    report, _, networks = run_networks(jobs, CONFIGS[key], bench=bench or bench_of(key), progress=lambda _: None, **options)
+    for network in networks:
+        check_chip(network.program)
     return report
 
 
@@ -253,6 +253,22 @@ def test_second_run_with_other_inputs_needs_no_reset() -> None:
     assert len({row["cycles"] for row, job in zip(report["networks"], jobs, strict=True) if job is not other}) == 1
     np.testing.assert_array_equal(found[0]["classes"], found[3]["classes"])
     np.testing.assert_array_equal(found[1]["classes"], found[4]["classes"])
+    assert (found[0]["classes"] != found[1]["classes"]).any()
+
+
+def test_one_graph_with_other_tables_is_another_network() -> None:
+    """Two jobs of one graph, whose activation tables and weights differ: each runs with its own."""
+    first = job_of(small_network())
+    held = {
+        name: dataclasses.replace(values, bias=values.bias + 3, table=None if values.table is None else values.table[::-1].copy())
+        for name, values in first.constants.items()
+    }
+    second = dataclasses.replace(first, constants=Constants(held))
+    report, found, networks = run_networks(
+        [first, second, first], CONFIGS["2x(2x1)"], bench=bench_of("2x(2x1)"), progress=lambda _: None
+    )
+    assert_exact(report, [first, second, first])
+    assert networks[0] is networks[2] is not networks[1]
     assert (found[0]["classes"] != found[1]["classes"]).any()
 
 
@@ -373,9 +389,10 @@ def test_illegal_programs_are_refused_by_the_hardware(table: str, field: str, ch
     """What the checker of programs says is what the error registers say."""
     key = "8x(2x2), 2 planes"
     job = job_of(gemm_chain())
-    program, tables = compile_network(job.graph, CONFIGS[key], job.parameters)
-    illegal, found = planted(program, table, field, changes, pattern)
-    done = bench_of(key).run([epoch_of(illegal, job, tables)] * 2, limits=[predict(program).cycles + 4096] * 2)
+    network = compile_network(job.graph, CONFIGS[key], job.constants)
+    illegal, found = planted(network.program, table, field, changes, pattern)
+    epoch = epoch_of(dataclasses.replace(network, programs=(illegal,)), job)
+    done = bench_of(key).run([epoch] * 2, limits=[predict(network.program).cycles + 4096] * 2)
     assert len(done.epochs) == 1
     expected = words.format(*found.groups())
     assert any(re.fullmatch(expected, error) for error in done.epochs[0].errors), (expected, done.epochs[0].errors)
@@ -411,13 +428,12 @@ def test_flipped_bit_of_an_accumulator_is_seen(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.parametrize("bit", [0, 7])
 def test_flipped_bit_of_an_output_is_seen(monkeypatch: pytest.MonkeyPatch, bit: int) -> None:
-    def flip(found: tuple[NDArray[np.int32], NDArray[np.int8]], node: Node, _: Parameters, __: Any) -> Any:
-        outputs = found[1].copy()
-        if node.name == "classes":
-            outputs.view(np.uint8)[1, 0, 0, 2] ^= np.uint8(1 << bit)
-        return found[0], outputs
+    def flip(tensors: dict[str, NDArray[np.int8]], *_: Any) -> dict[str, NDArray[np.int8]]:
+        outputs = tensors["classes"].copy()
+        outputs.view(np.uint8)[1, 0, 0, 2] ^= np.uint8(1 << bit)
+        return tensors | {"classes": outputs}
 
-    row = exact_but(monkeypatch, "evaluate_node", flip)
+    row = exact_but(monkeypatch, "evaluate", flip)
     assert row["mismatches"] == 1
     assert row["first_mismatch"].startswith("outputs of classes, image 1, row 0, column 0, channel 2: expected ")
     assert (row["counters_differing"], row["cycles"]) == ([], row["predicted_cycles"])
@@ -431,7 +447,7 @@ def test_wrong_counter_is_seen(monkeypatch: pytest.MonkeyPatch, counter: str) ->
         return dataclasses.replace(figures, counters=figures.counters | {counter: values})
 
     row = exact_but(monkeypatch, "predict", wrong)
-    assert (row["mismatches"], row["counters_differing"], row["cycles"]) == (0, [counter], row["predicted_cycles"])
+    assert (row["mismatches"], row["counters_differing"], row["cycles"]) == (0, [f"{counter} of 1 nodes"], row["predicted_cycles"])
 
 
 def test_one_cycle_more_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,173 @@
+"""The road from networks to a verdict: compile, predict, build, simulate, compare. Pods, chips and accelerators each say how."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from podweave.compiler.compile_network import CompiledNetwork, CompileOptions
+from podweave.spec.config import ChipConfig
+from podweave.tb.build.simulate import verdict
+from podweave.tb.build.verilate import Build
+
+from .jobs import Job
+
+Progress = Callable[[str], None]
+Tensors = dict[str, NDArray[Any]]
+
+
+class Bench(Protocol):
+    """A simulator that is there, and what it took to emit its design, in seconds."""
+
+    @property
+    def build(self) -> Build: ...
+    @property
+    def emit_seconds(self) -> float: ...
+
+
+@dataclass
+class Simulated:
+    """``results``: of the first jobs, in order; of all unless there is a ``failure``. ``cycles``: all that were simulated.
+
+    ``wall_s``: seconds by phase, "simulate" among them: only while the simulator runs.
+    """
+
+    results: list[Any] = field(default_factory=list)
+    cycles: int = 0
+    wall_s: dict[str, float] = field(default_factory=dict)
+    failure: Exception | None = None
+
+
+class Way(ABC):
+    """How networks run on one kind of hardware.
+
+    Members
+    -------
+    config, options
+        What is compiled for, and how.
+    rows : str
+        What reports call the rows of jobs.
+    """
+
+    rows = "networks"
+
+    def __init__(self, config: ChipConfig, options: CompileOptions):
+        self.config, self.options = config, options
+
+    @abstractmethod
+    def compile(self, job: Job, progress: Progress) -> CompiledNetwork:
+        """One network."""
+
+    def together(self, networks: list[CompiledNetwork]) -> list[CompiledNetwork]:
+        """What is changed for networks that run one after the other."""
+        return networks
+
+    @abstractmethod
+    def predict(self, network: CompiledNetwork) -> Any:
+        """The prediction; it has ``cycles``."""
+
+    @abstractmethod
+    def bench(self, networks: Sequence[CompiledNetwork], *, waves: bool, progress: Progress) -> Bench:
+        """A simulator for them."""
+
+    @abstractmethod
+    def simulate(
+        self,
+        bench: Any,
+        jobs: Sequence[Job],
+        networks: Sequence[CompiledNetwork],
+        predictions: Sequence[Any],
+        *,
+        seed: int,
+        waves: Path | None,
+        progress: Progress,
+    ) -> Simulated:
+        """Run the jobs."""
+
+    @abstractmethod
+    def compare(self, job: Job, network: CompiledNetwork, prediction: Any, result: Any) -> tuple[dict[str, Any], Tensors]:
+        """The row of a job, and the outputs that came out of the RTL."""
+
+    def facts(self) -> dict[str, Any]:
+        """What else a report says of the way."""
+        return {}
+
+    def totals(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Over all jobs."""
+        total = {key: sum(row[key] for row in rows) for key in ("mismatches", "cycles", "predicted_cycles", "macs")}
+        most = total["cycles"] * self.config.pods * self.config.array.multipliers
+        return total | {"utilization": total["macs"] / most}
+
+
+def compile_jobs(jobs: Sequence[Job], way: Way, progress: Progress) -> list[CompiledNetwork]:
+    """The network of each job; equal graphs with equal constants share one."""
+    known: dict[tuple[str, str], int] = {}
+    networks: list[CompiledNetwork] = []
+    which = []
+    for job in jobs:
+        key = (repr(job.graph), job.constants.digest)
+        if key not in known:
+            known[key] = len(networks)
+            networks.append(way.compile(job, progress))
+        which.append(known[key])
+    together = way.together(networks)
+    return [together[index] for index in which]
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    way: Way,
+    *,
+    seed: int = 0,
+    waves: Path | None = None,
+    bench: Bench | None = None,
+    progress: Progress,
+) -> tuple[dict[str, Any], list[Tensors], list[CompiledNetwork]]:
+    """The report, the outputs of each job that came out of the RTL, and the networks.
+
+    ``seed``: of the initial state. ``waves``: where to write a VCD. ``bench``: a simulator that is there; else one is built.
+    """
+    clock = time.perf_counter
+    began = clock()
+    networks = compile_jobs(jobs, way, progress)
+    wall = {"compile": clock() - began}
+    began = clock()
+    progress("predicting cycles")
+    known = {id(network): way.predict(network) for network in networks}
+    predictions = [known[id(network)] for network in networks]
+    wall["model"] = clock() - began
+    if bench is None:
+        progress("emitting Verilog")
+        bench = way.bench(networks, waves=waves is not None, progress=progress)
+    wall |= {"emit": bench.emit_seconds, "build": bench.build.seconds}
+    progress("simulating")
+    run = way.simulate(bench, jobs, networks, predictions, seed=seed, waves=waves, progress=progress)
+    wall |= run.wall_s
+    began = clock()
+    rows, found = [], []
+    for job, network, prediction, result in zip(jobs, networks, predictions, run.results, strict=False):
+        progress(f"comparing {job.graph.name} with the golden model")
+        row, tensors = way.compare(job, network, prediction, result)
+        rows.append(row)
+        found.append(tensors)
+    wall["check"] = wall.get("check", 0.0) + clock() - began
+    config = way.config
+    report: dict[str, Any] = {"config": config.name, "pods": config.pods, "seed": seed, **way.facts()}
+    report["verdict"] = verdict([row["verdict"] for row in rows], len(jobs), run.failure)
+    report |= {"failure": run.failure and str(run.failure), "checked": all(network.checked for network in networks)}
+    report[way.rows] = rows
+    if rows:
+        report |= way.totals(rows)
+        report["sim_cycles_per_s"] = run.cycles / wall["simulate"]
+        report["sim_mmac_per_s"] = report["macs"] / wall["simulate"] / 1e6
+    else:
+        # Nothing was compared: no figure that a reader could take for a measurement.
+        report |= {"mismatches": None, "cycles": None, "macs": sum(job.graph.macs for job in jobs)}
+        report["predicted_cycles"] = sum(prediction.cycles for prediction in predictions)
+    return report | {"wall_s": wall}, found, networks

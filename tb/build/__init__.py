@@ -1,0 +1,1 @@
+"""Emitting, building and starting simulators."""
