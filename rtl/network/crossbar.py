@@ -12,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 
 from podweave.spec.layout import bits_for_index
 
+from ..parts.amaranth_internals import mark_used
 from ..parts.blocks import Block
 
 _TEMPLATE = """\
@@ -111,7 +112,7 @@ class _Crossbar(Block):
 
     def verilog(self) -> str:
         # Amaranth would warn of a component that it never elaborates.
-        self._MustUse__used = True
+        mark_used(self)
         ports, index, payload, way = self.ports, self.index, self.payload, self.way
         declared = []
         for name in self.signature.members:

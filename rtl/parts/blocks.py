@@ -17,6 +17,8 @@ from amaranth.lib import data, wiring
 
 from podweave.spec.layout import Layout
 
+from .amaranth_internals import mark_used
+
 _placements: ContextVar[list[Block] | None] = ContextVar("placements", default=None)
 
 
@@ -52,7 +54,7 @@ def place(m: Module, name: str, block: Block, *, reset: Value | None = None) -> 
         raise RuntimeError(f"{block.module_name} was placed outside of emission: convert the design with rtl.emit")
     placements.append(block)
     # Only the first placement of a block is ever elaborated; Amaranth would warn of all the others.
-    block._MustUse__used = True
+    mark_used(block)
     ports: dict[str, Any] = {}
     arguments: dict[str, Value] = {"i_clk": ClockSignal(), "i_rst": ResetSignal() if reset is None else reset}
     for port, member in block.signature.members.items():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from amaranth.hdl import ClockSignal, Const, Fragment, Instance, ResetSignal, Shape, Signal, Value
-from amaranth.hdl._ast import Assign, Concat, Operator, Slice
 from amaranth.lib import wiring
 
+from .amaranth_internals import Assign, Concat, Operator, Slice
 from .blocks import Block
 
 # Bits of a signal (or of a constant, as text), from the least significant: (name or constant, first bit, last bit + 1).
@@ -17,7 +18,7 @@ _Chunk = tuple[str, int, int]
 class Structural(Block):
     """A block whose ``elaborate`` places blocks and assigns signals, slices and concatenations (in domain comb) to each other.
 
-    Beside these only additions are understood. Every signal must be driven completely; RuntimeError if one is not.
+    Beside these only additions are understood. Every bit of every signal must be driven exactly once; RuntimeError if one is not.
     """
 
     def structure(self) -> str:
@@ -31,7 +32,8 @@ class _Writer:
         fragment = Fragment.get(block, None)
         self.names: dict[int, str] = {}
         self.widths: dict[str, int] = {"clk": 1, "rst": 1}
-        self.driven: dict[str, int] = {}
+        # Bits of each signal that are driven, as a mask; inputs are, from outside.
+        self.driven: dict[str, int] = {"clk": 1, "rst": 1}
         # Holds the signals, whose identities are the keys of `names`.
         self.signals: list[Signal] = []
         self.lines: list[str] = []
@@ -41,7 +43,7 @@ class _Writer:
             signal = getattr(block, name)
             self._declare(Value.cast(signal), name)
             out = member.flow is wiring.Out
-            self.driven[name] = 0 if out else width
+            self.driven[name] = 0 if out else _mask(0, width)
             self.ports.append(f"{'output' if out else 'input'} wire {_range(width)}{name}")
         self.own = set(self.widths)
         if set(fragment.statements) - {"comb"}:
@@ -55,8 +57,7 @@ class _Writer:
                 raise RuntimeError(f"{block.module_name} is structural but has a submodule {name} that is not placed")
             self._instance(child, str(name))
         for name, width in self.widths.items():
-            if name not in ("clk", "rst") and self.driven.get(name, 0) != width:
-                raise RuntimeError(f"{block.module_name}: {self.driven.get(name, 0)} of {width} bits of {name} are driven")
+            self._refuse(name, _mask(0, width) & ~self.driven.get(name, 0), "never driven")
 
     def text(self) -> str:
         wires = [f"  wire {_range(width)}{name};" for name, width in self.widths.items() if name not in self.own]
@@ -87,7 +88,7 @@ class _Writer:
             return _cut(self._chunks(value.value), value.start, value.stop)
         if isinstance(value, Operator) and value.operator == "+" and not any(op.shape().signed for op in value.operands):
             name = self._declare(Signal(len(value), name="sum"), "sum")
-            self.driven[name] = len(value)
+            self.driven[name] = _mask(0, len(value))
             operands = " + ".join(self._expression(op) for op in value.operands)
             self.lines.append(f"  assign {name} = {operands};")
             return [(name, 0, len(value))]
@@ -108,7 +109,17 @@ class _Writer:
 
     def _drive(self, value: Value) -> None:
         for name, start, stop in self._chunks(value):
-            self.driven[name] = self.driven.get(name, 0) + stop - start
+            bits, driven = _mask(start, stop), self.driven.get(name, 0)
+            self._refuse(name, driven & bits, "driven twice")
+            self.driven[name] = driven | bits
+
+    def _refuse(self, name: str, bits: int, what: str) -> None:
+        """RuntimeError if a signal has bits of which ``what`` is true."""
+        if bits:
+            many = "bits" if bits & (bits - 1) else "bit"
+            raise RuntimeError(
+                f"{self.block.module_name}: {many} {_listed(bits)} of {name} {'are' if many == 'bits' else 'is'} {what}"
+            )
 
     def _assign(self, lhs: Value, rhs: Value) -> None:
         if len(lhs):
@@ -130,6 +141,20 @@ class _Writer:
 
 def _range(width: int) -> str:
     return f"[{width - 1}:0] " if width > 1 else ""
+
+
+def _mask(start: int, stop: int) -> int:
+    return (1 << stop) - (1 << start)
+
+
+def _listed(bits: int) -> str:
+    """Bits of a mask as in Verilog, the highest first."""
+    ranges = re.finditer("1+", f"{bits:b}")
+    width = bits.bit_length()
+    return ", ".join(
+        f"{width - 1 - match.start()}" if len(match[0]) == 1 else f"{width - 1 - match.start()}:{width - match.end()}"
+        for match in ranges
+    )
 
 
 def _cut(chunks: list[_Chunk], start: int, stop: int) -> list[_Chunk]:

@@ -12,6 +12,7 @@ import pytest
 from podweave.rtl.accelerator.emit import Emitted, emit, emit_block
 from podweave.rtl.network.butterfly import ReadButterfly, WriteButterfly
 from podweave.rtl.network.crossbar import ReadCrossbar, WriteCrossbar
+from podweave.rtl.parts.amaranth_internals import mark_used
 from podweave.rtl.parts.blocks import Block
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ConfigError
@@ -85,7 +86,7 @@ def test_line_through_two_narrow_blocks(kind: str) -> None:
 
     # Amaranth would warn of a block that is never elaborated; those of `with_width` may be.
     block = with_width(with_width(wide := BLOCKS[kind](256), NARROW), 256)
-    wide._MustUse__used = True  # type: ignore[attr-defined]
+    mark_used(wide)
     assert block.module_name == wide.module_name
     assert on_the_line(block, whole) == Cells(100.0 + 3.0 * 256, 10.0 + 2.0 * 256, 7 + 256)
     assert [(type(narrow), word_width(narrow)) for narrow in asked] == [(type(block), NARROW), (type(block), WIDE)]

@@ -17,6 +17,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import In, Out
 
 from podweave.rtl.accelerator.emit import Emitted, emit, emit_block
+from podweave.rtl.parts.amaranth_internals import mark_used
 from podweave.rtl.parts.blocks import Block, place
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import DmaConfig
@@ -373,7 +374,7 @@ def test_boundary_that_lies_is_refused(lie: str, sentence: str) -> None:
 def test_place_outside_of_emission_is_refused() -> None:
     block, m = Echo(), Module()
     # Neither will ever be elaborated, of which Amaranth would warn.
-    block._MustUse__used = m._MustUse__used = True
+    mark_used(block), mark_used(m)
     with pytest.raises(RuntimeError, match=r"^echo was placed outside of emission: convert the design with rtl\.emit$"):
         place(m, "echo", block)
     emit_block(Pair())
