@@ -202,7 +202,11 @@ def counters() -> tuple[tuple[str, int, str], ...]:
     cycles, events = COUNTER_WIDTH, 32
     per_manager = "Manager-cycles in which"
     return (
-        ("CYCLES", cycles, "Cycles of the run: from the one after START took effect to the last one with BUSY."),
+        (
+            "CYCLES",
+            cycles,
+            "Cycles of the run: from the one after START took effect, and after its reset if there is one, to the last with BUSY.",
+        ),
         ("RUN_CYCLES", cycles, "Cycles in which an epoch is on, its filling and draining included."),
         ("WAIT_PREFETCH", cycles, "Cycles in which an epoch waits for a tag of a prefetch ring."),
         ("WAIT_DEMAND", cycles, "Cycles in which an epoch waits for tags of demand rings only."),

@@ -149,7 +149,7 @@ class Control(Structural):
         m.d.comb += [getattr(self, f"engine_{name}").eq(value) for name, value in values.items()]
 
     def _counters(self, m: Module, run: Any, performance: Any) -> None:
-        run_events = ("busy", "running", "wait_prefetch", "wait_demand", "wait_store", "begins", "prefetch_hit", "wasted")
+        run_events = ("launched", "running", "wait_prefetch", "wait_demand", "wait_store", "begins", "prefetch_hit", "wasted")
         events = ("read_beat", "read_class", "write_beat", *(f"stall_{stall}" for stall in STALLS), "unconsumed")
         m.d.comb += performance["clear"].eq(run["counters_clear"])
         m.d.comb += [performance[name].eq(run[name]) for name in run_events]

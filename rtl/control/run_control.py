@@ -77,8 +77,9 @@ class RunControl(Block):
     been quiet since the run before. ``error_source``, ``error_manager``: of the first error; of several in one cycle, that of
     the lowest manager, else of the networks. Pulses: ``event_done`` (d), ``event_error`` (the first f), ``event_epoch`` (u, if
     ``epochs_done`` grows), ``event_refused`` (t). For the counters: ``counters_clear`` (an accepted start, or ``clear`` in
-    IDLE, in t); ``running``: EPOCH; ``begins``: ``chip_hold`` is low; with it ``prefetch_hit``, if prefetch rings were ready in
-    the first cycle of this GAP and an EPOCH was before it; ``wait_prefetch``, ``wait_demand``, ``wait_store``: cycles of GAP
+    IDLE, in t); ``launched``: p to d, which are as many behind an error as after a reset; ``running``: EPOCH; ``begins``:
+    ``chip_hold`` is low; with it ``prefetch_hit``, if prefetch rings were ready in the first cycle of this GAP and an EPOCH was
+    before it; ``wait_prefetch``, ``wait_demand``, ``wait_store``: cycles of GAP
     with ``failed`` and ``aborted`` low in which not all rings are ready: with next < ``epochs``, prefetch rings or only demand
     rings; with next = ``epochs``; ``wasted``: d, with ``failed`` or ``aborted``.
     """
@@ -119,7 +120,7 @@ class RunControl(Block):
                 "error_source": Out(2),
                 "error_manager": Out(4),
                 **dict.fromkeys(("event_done", "event_error", "event_epoch", "event_refused"), Out(1)),
-                **dict.fromkeys(("counters_clear", "running", "begins", "prefetch_hit", "wasted"), Out(1)),
+                **dict.fromkeys(("counters_clear", "launched", "running", "begins", "prefetch_hit", "wasted"), Out(1)),
                 **dict.fromkeys(("wait_prefetch", "wait_demand", "wait_store"), Out(1)),
             }
         )
@@ -133,6 +134,7 @@ class RunControl(Block):
         stopping, active, in_run = Signal(), Signal(), Signal()
         m.d.comb += [
             self.busy.eq(state != State.IDLE),
+            self.launched.eq(self.busy & (state != State.RESET)),
             self.running.eq(state == State.EPOCH),
             self.gap.eq(~self.running),
             self.core_reset.eq((state == State.RESET) | ResetSignal()),

@@ -12,7 +12,7 @@ from ..parts.blocks import Block
 from ..parts.planes import split
 from ..prefetch.prefetch_count import UNCONSUMED_WIDTH
 
-RUN_EVENTS = ("busy", "running", "wait_prefetch", "wait_demand", "wait_store", "begins", "prefetch_hit", "wasted")
+RUN_EVENTS = ("launched", "running", "wait_prefetch", "wait_demand", "wait_store", "begins", "prefetch_hit", "wasted")
 STALLS = ("gate", "cap", "gap", "buffer", "bus")
 BEAT_CLASSES = ("descriptor", "demand", "prefetch")
 
@@ -23,9 +23,9 @@ class Performance(Block):
     Members
     -------
     ``clear``: in cycle t: all counters are 0 from t + 1 on; what happened up to t does not count.
-    ``busy``, ``running``, ``wait_*``, ``begins``, ``prefetch_hit``, ``wasted``: of the `RunControl`.
+    ``launched``, ``running``, ``wait_*``, ``begins``, ``prefetch_hit``, ``wasted``: of the `RunControl`.
     Of the engines, side by side, manager 0 least significant: ``read_beat``, ``read_class``, ``write_beat``, ``stall_*``: events of
-    one cycle; ``unconsumed``: words of begun prefetch descriptors with a tag greater than ``epochs_done``.
+    one cycle, stalls only with ``launched``; ``unconsumed``: words of begun prefetch descriptors with a tag > ``epochs_done``.
     ``count_*``: the counters. PREFETCH_UNUSED is set by ``wasted`` in cycle t, from t + 1 on: to the sum of ``unconsumed``, modulo
     2^32, in the last cycle with ``running`` since the last ``clear``; if there is none, in t.
     """
@@ -52,13 +52,14 @@ class Performance(Block):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         events: dict[str, Value] = {
-            "cycles": self.busy,
+            "cycles": self.launched,
             "run_cycles": self.running,
             **{name: getattr(self, name) for name in ("wait_prefetch", "wait_demand", "wait_store")},
             **{f"{name}_beats": beats for name, beats in zip(BEAT_CLASSES, self._read_beats(), strict=True)},
             "write_beats": self.write_beat,
             "hbm_busy": self.read_beat | self.write_beat,
-            **{f"stall_{stall}": getattr(self, f"stall_{stall}") for stall in STALLS},
+            # What an error leaves in the engines waits there until they are reset.
+            **{f"stall_{stall}": Mux(self.launched, getattr(self, f"stall_{stall}"), 0) for stall in STALLS},
             "prefetch_hits": self.begins & self.prefetch_hit,
             "prefetch_late": self.begins & ~self.prefetch_hit,
         }

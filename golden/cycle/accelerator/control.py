@@ -38,6 +38,7 @@ class _Runs:
             "core_reset",
             "busy",
             "counters_clear",
+            "launched",
             "running",
             "begins",
         )
@@ -118,6 +119,7 @@ class _Runs:
         in_a_row = sum(delay(self.quiet[end:].astype(int), back) for back in range(QUIET_CYCLES))
         done = self._first(np.concatenate([np.zeros(end, bool), in_a_row == QUIET_CYCLES]), end)
         self.started[p : done + 1], self.active[p + 2 : done + 1] = True, True
+        self._mark("launched", p, done + 1)
         self._mark("event_done", done)
         self._mark("wasted", done, value=int(min(failure, abort) < done))
         self.changes.append((done + 1, "done", 1))
@@ -205,13 +207,16 @@ def performance(inputs: Ports) -> Traces:
     given = {name: np.asarray(values).astype(np.int64) for name, values in inputs.items()}
     read, kind, write = (given[name] for name in ("read_beat", "read_class", "write_beat"))
     events = {
-        "cycles": given["busy"],
+        "cycles": given["launched"],
         "run_cycles": given["running"],
         **{name: given[name] for name in ("wait_prefetch", "wait_demand", "wait_store")},
         **{f"{name}_beats": (read * (kind == i)).sum(axis=1) for i, name in enumerate(("descriptor", "demand", "prefetch"))},
         "write_beats": write.sum(axis=1),
         "hbm_busy": (read | write).sum(axis=1),
-        **{f"stall_{name}": given[f"stall_{name}"].sum(axis=1) for name in ("gate", "cap", "gap", "buffer", "bus")},
+        **{
+            f"stall_{name}": given[f"stall_{name}"].sum(axis=1) * given["launched"]
+            for name in ("gate", "cap", "gap", "buffer", "bus")
+        },
         "prefetch_hits": given["begins"] & given["prefetch_hit"],
         "prefetch_late": given["begins"] & ~given["prefetch_hit"] & 1,
     }

@@ -1,6 +1,7 @@
 """Exact cycles and counters of a run of an accelerator: prefetch engines on channels of memory, and epochs that wait for them.
 
-Cycle 0 is the one in which run control accepts the start; an engine's own cycle 0 is `ENGINE_START` later.
+Cycle 0 is the one before the engines start: that in which run control accepts the start, or the last one of the reset behind it.
+An engine's own cycle 0 is `ENGINE_START` later.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from ..prefetch.engine import CLASSES, STALLS, EngineModel, Events
 from ..prefetch.words import Descriptor, EngineGeometry, Inputs
 
 ENGINE_START = 2
-"""The engines start in the cycle after the acceptance of the start; they count from the cycle after that."""
+"""The engines start in cycle 1; they count from the cycle after that."""
 _FIRST_GAP = 3
 _QUIET_CYCLES = 4
 
@@ -38,7 +39,7 @@ class EpochTimes:
 
 @dataclass
 class RunFigures:
-    """``cycles``: of the run, from the cycle after the acceptance of the start on. ``counters``: by name of the registers.
+    """``cycles``: of the run, from cycle 1 on. ``counters``: by name of the registers.
 
     ``engines``: what each engine did, in its own cycles.
     """

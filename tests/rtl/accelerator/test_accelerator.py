@@ -17,7 +17,6 @@ from podweave.golden.cycle.memory.hbm import SLVERR, ErrorRange
 from podweave.golden.layers.post import post_process
 from podweave.predict.memory_timing import HbmTiming
 from podweave.rtl.accelerator.emit import emit
-from podweave.rtl.control.run_control import RESET_CYCLES
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import DmaConfig
 from podweave.spec.descriptors import DescriptorKind, DmaError, memory_stride, words_of
@@ -292,7 +291,7 @@ def test_abort_ends_a_run_and_the_next_is_clean(after: int) -> None:
         driver.bus.advance(after)
         driver.write("CONTROL", ABORT=1)
         assert driver.finish(5000) == DONE | {"ABORTED": 1}
-        assert assert_clean_run(driver, 9) == assert_clean_run(driver, 10) + RESET_CYCLES
+        assert assert_clean_run(driver, 9) == assert_clean_run(driver, 10)
 
 
 def test_run_waits_for_tags_that_do_not_come() -> None:

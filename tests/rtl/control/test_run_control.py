@@ -226,6 +226,7 @@ def test_a_run_of_two_epochs_by_hand() -> None:
     assert set(found["engine_stop"]) == set(range(60)) - set(span(11, 51))
     # After the last gap, cycle 47, four cycles of quiet.
     assert (found["event_done"], found["busy"], found["done"]) == ([51], span(11, 51), span(52, 59))
+    assert found["launched"] == found["busy"]
     assert found["prefetch_hit"] == [35]
     assert found["wait_prefetch"] == found["wait_demand"] == found["wait_store"] == found["failed"] == found["aborted"] == []
 
@@ -262,6 +263,8 @@ def test_an_error_ends_the_run_and_the_next_start_resets(fault: str) -> None:
     assert (found["event_epoch"][0], found["event_done"][0], found["wasted"]) == (34, 39, [39])
     assert found["error_manager"] == (span(21, 50) if fault == "engine_error" else [])
     assert (found["core_reset"], found["engine_start"], found["begins"][1]) == (span(51, 54), [11, 55], 57)
+    assert found["launched"][:29] == span(11, 39)
+    assert found["launched"][29] == 55
 
 
 def test_abort_stops_the_engines_and_waits_for_them() -> None:
@@ -294,6 +297,7 @@ def test_commands_during_a_run_are_refused_and_a_reset_stands_alone() -> None:
     assert (found["event_refused"], found["refused"], found["engine_start"]) == ([11, 20, 25], span(12, 60), [11])
     assert (found["counters_clear"], found["done"]) == ([10, 60], span(52, 60))
     assert (found["core_reset"], found["busy"][-4:]) == (span(71, 74), span(71, 74))
+    assert found["launched"] == span(11, 51)
 
 
 def test_cancel_names_a_manager_of_a_run() -> None:
