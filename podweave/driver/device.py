@@ -46,6 +46,9 @@ class RunCounters:
 class Device:
     """One accelerator on a bus.
 
+    While a run is on, from `start` to its interrupt, only `wait`, `abort`, `read`, `fields`, `counters` and `errors` are legal;
+    `load`, `write_input`, `read_output`, `start` and `reset` raise `DeviceError` and change nothing.
+
     >>> device = Device(bus, config)                # doctest: +SKIP
     >>> device.load(image)                          # doctest: +SKIP
     >>> device.write_input("image", pixels)         # doctest: +SKIP
@@ -92,9 +95,9 @@ class Device:
         """
         if image.config != self.config:
             raise DeviceError(f"the image is for {image.config.name}, the device is a {self.config.name} of another configuration")
-        if self.fields("STATUS")["BUSY"]:
-            raise DeviceError("no program can be loaded while a run is on")
-        self.image = image
+        self._refuse_in_a_run("no program can be loaded")
+        # Until all of it is in memory, there is none.
+        self.image = None
         for address, content in image.content:
             self.bus.write_memory(address, content)
         self.write("EPOCHS", VALUE=image.epochs)
@@ -104,12 +107,18 @@ class Device:
                 self.write(f"{name}_BASE", manager, VALUE=rings[manager].base)
                 self.write(f"{name}_SIZE", manager, VALUE=len(rings[manager]))
                 self.write(f"{name}_TAIL", manager, VALUE=len(rings[manager]))
+        self.image = image
 
     def write_input(self, name: str, tensor: NDArray[np.int8]) -> None:
-        """Put an input of the graph, int8 (B, H, W, C), wherever it is needed in memory."""
+        """Put an input of the graph, int8 (B, H, W, C), wherever it is needed in memory.
+
+        Raises `DeviceError` if there is no such input, if the tensor is of another shape or type, or if a run is on, which may
+        read the input at any time until it ends.
+        """
         where = self._tensor(name, "input")
         if tensor.shape != where.shape or tensor.dtype != np.int8:
             raise DeviceError(f"input {name} is int8 {where.shape}, got {tensor.dtype} {tensor.shape}")
+        self._refuse_in_a_run("no input can be written")
         values = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
         for begin, mine in self._regions(where):
             at = where.addresses[mine] - begin
@@ -118,9 +127,17 @@ class Device:
             self.bus.write_memory(begin, region)
 
     def read_output(self, name: str) -> NDArray[np.int8]:
-        """An output of the graph, int8 (B, H, W, C), after a run."""
+        """An output of the graph, int8 (B, H, W, C), after a run.
+
+        Raises `DeviceError` if there is no such output, if the program does not store all of it, or if a run is on, which may
+        write the output at any time until it ends.
+        """
         where = self._tensor(name, "output")
         values = np.zeros(int(np.prod(where.shape)), np.uint8)
+        missing = len(values) - len(np.unique(where.elements))
+        if missing:
+            raise DeviceError(f"output {name} is not all in memory: {missing} of its {len(values)} elements are stored nowhere")
+        self._refuse_in_a_run("no output can be read")
         for begin, mine in self._regions(where):
             at = where.addresses[mine] - begin
             values[where.elements[mine]] = self.bus.read_memory(begin, int(at.max()) + 1)[at]
@@ -130,10 +147,12 @@ class Device:
         """Start a run of the loaded program and return at once.
 
         ``prefetch``: whether words may be loaded before their epoch is the next one; ``cap``: at most so many words per manager at
-        a time, 0 for no limit. Raises `DeviceError` if the device refuses, with the reason.
+        a time, 0 for no limit. Raises `DeviceError` if the device refuses, with the reason, or if a run is on, whose options and
+        interrupt would change.
         """
         if self.image is None:
             raise DeviceError("no program is loaded")
+        self._refuse_in_a_run("no other run can be started")
         self.write("OPTIONS", PREFETCH=int(prefetch))
         self.write("CAP", VALUE=cap)
         self.write("IRQ_PENDING", **dict.fromkeys(_INTERRUPTS, 1))
@@ -219,6 +238,11 @@ class Device:
                     found.append(f"bank {node}: {_named(BankError, words[NodeErrors.BANK])}")
         source = self.fields("ERROR_SOURCE")["SOURCE"]
         return found or ([f"error of source {ErrorSource(source).name.lower()}"] if source else [])
+
+    def _refuse_in_a_run(self, what: str) -> None:
+        """Raises `DeviceError` if a run, or a reset, is on."""
+        if self.fields("STATUS")["BUSY"]:
+            raise DeviceError(f"{what} while a run is on: wait for its end, or abort it and wait")
 
     def _node_word(self, node: int, words: NodeWords, index: int) -> int:
         self.write("NODE_SELECT", NODE=node, WORDS=int(words), INDEX=int(index))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -60,9 +61,6 @@ def test_load_refuses_what_would_not_run(bus: FakeBus) -> None:
     other = dataclasses.replace(small_image(), config=CONFIG.replace(x_words=128, name="tiny"))
     with pytest.raises(DeviceError, match=r"^the image is for tiny, the device is a chip2x4 of another configuration$"):
         device.load(other)
-    bus.set("STATUS", BUSY=1)
-    with pytest.raises(DeviceError, match=r"^no program can be loaded while a run is on$"):
-        device.load(small_image())
     assert (bus.memory == 0xA5).all()
     assert all(what == "read" for what, _ in bus.log)
     for call in (device.start, lambda: device.read_output("logits"), lambda: device.write_input("image", np.zeros(1, np.int8))):
@@ -77,7 +75,65 @@ def test_input_is_put_wherever_it_is_needed(bus: FakeBus, device: Device) -> Non
     assert bus.memory[98:106].view(np.int8).tolist() == [-91, -91, -1, -91, 2, -91, -3, -91]
     assert bus.memory[CHANNEL + 6 : CHANNEL + 11].view(np.int8).tolist() == [-91, 4, 6, -5, -91]
     assert bus.memory[CHANNEL + 20 : CHANNEL + 23].view(np.int8).tolist() == [-1, 6, -91]
-    assert not bus.log
+    assert all(what == "read" for what, _ in bus.log)
+
+
+def write_zeros(device: Device) -> None:
+    device.write_input("image", np.zeros((1, 1, 2, 3), np.int8))
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        (lambda device: device.load(small_image()), "no program can be loaded"),
+        (write_zeros, "no input can be written"),
+        (lambda device: device.read_output("logits"), "no output can be read"),
+        (lambda device: device.start(prefetch=False, cap=7), "no other run can be started"),
+        (lambda device: device.run(), "no other run can be started"),
+    ],
+)
+def test_what_would_disturb_a_run_is_refused(bus: FakeBus, device: Device, call: Callable[[Device], None], what: str) -> None:
+    bus.commands["START"] = lambda bus: bus.set("STATUS", BUSY=1)
+    device.start()
+    bus.set("IRQ_PENDING", EPOCH=1)
+    bus.log.clear()
+    registers, memory = dict(bus.words), bus.memory.copy()
+    with pytest.raises(DeviceError, match=f"^{what} while a run is on: wait for its end, or abort it and wait$"):
+        call(device)
+    assert bus.words == registers
+    assert (bus.memory == memory).all()
+    assert all(kind == "read" for kind, _ in bus.log)
+    assert not bus.waits
+    bus.set("STATUS", DONE=1)
+    call(device)
+
+
+def test_what_only_looks_is_legal_during_a_run(bus: FakeBus, device: Device) -> None:
+    bus.commands |= {"START": lambda bus: bus.set("STATUS", BUSY=1), "ABORT": lambda bus: bus.set("STATUS", DONE=1, ABORTED=1)}
+    device.start()
+    assert device.counters().device["CYCLES"] == 0
+    assert device.errors() == []
+    device.abort()
+    assert device.fields("STATUS")["ABORTED"]
+
+
+def test_program_that_is_not_all_in_memory_is_not_loaded(bus: FakeBus, device: Device) -> None:
+    image = small_image()
+    with pytest.raises(AssertionError):
+        device.load(dataclasses.replace(image, content=(*image.content, (2 * CHANNEL, np.zeros(1, np.uint8)))))
+    with pytest.raises(DeviceError, match=r"^no program is loaded$"):
+        device.start()
+
+
+def test_output_that_is_not_all_in_memory_is_refused(bus: FakeBus) -> None:
+    device, image = Device(bus, CONFIG), small_image()
+    whole = image.outputs["logits"]
+    for elements, missing in (([3, 0, 1], 1), ([3, 0], 2), ([3, 3, 1], 2), ([], 4)):
+        part = dataclasses.replace(whole, addresses=whole.addresses[: len(elements)], elements=np.array(elements, np.int64))
+        device.load(dataclasses.replace(image, outputs={"logits": part}))
+        sentence = f"output logits is not all in memory: {missing} of its 4 elements are stored nowhere"
+        with pytest.raises(DeviceError, match=f"^{sentence}$"):
+            device.read_output("logits")
 
 
 def test_output_is_put_together_from_all_channels(bus: FakeBus, device: Device) -> None:

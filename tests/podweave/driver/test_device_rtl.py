@@ -17,13 +17,17 @@ from podweave.golden.cycle.memory.hbm import DECERR, SLVERR, ErrorRange
 from podweave.golden.graph import evaluate
 from podweave.predict.accelerator import Prediction, predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
-from podweave.rtl.control.run_control import RESET_CYCLES
 from podweave.runs.jobs import Job
 from podweave.spec.descriptors import DescriptorKind, memory_stride
 from podweave.spec.load_port import HostSelect
+from podweave.spec.register_map import counters
 from podweave.tb.benches.simulated_bus import SimulatedBus
 from tests.podweave.runs.random_networks import CONFIG, FROM_MEMORY, random_job, small_bench
 
+# All that are predicted but HBM_BUSY.
+EXACT = [name for name, *_ in counters() if name != "HBM_BUSY"]
+ACCESS = 40
+"""Cycles of a few accesses to registers, at most."""
 TIMING = HbmTiming(latency=30, row_miss=7, jitter=3, refresh_interval=700, refresh_cycles=60)
 
 
@@ -64,17 +68,24 @@ def load(device: Device) -> None:
         device.write_input(name, tensor)
 
 
-def assert_clean(device: Device, *, resets: bool) -> None:
-    """A run with right outputs, in the cycles that it takes; ``resets``: after a run that did not end well."""
+def assert_clean(device: Device) -> None:
+    """A run with right outputs, in the cycles that it takes after a reset, whatever was before it."""
+    device.start()
+    assert_ends_well(device)
+
+
+def assert_ends_well(device: Device) -> None:
     job, compiled = network()
-    device.run(max_cycles=2 * cycles())
+    device.wait(2 * cycles())
     found = compiled.split.join({name: device.read_output(name) for name in compiled.image.outputs})
     expected = evaluate(job.graph, job.constants, job.inputs)
     assert found.keys() == set(job.graph.outputs)
     for name, tensor in found.items():
         np.testing.assert_array_equal(tensor, expected[name], err_msg=name)
     assert device.errors() == []
-    assert device.read("CYCLES") == cycles() + RESET_CYCLES * resets
+    counters = device.counters().device
+    assert counters["CYCLES"] - cycles() == 0
+    assert {name: counters[name] for name in EXACT} == {name: prediction().counters[name] for name in EXACT}
 
 
 def forget_outputs(bus: SimulatedBus) -> None:
@@ -122,9 +133,9 @@ def test_error_of_the_memory_ends_its_run_only(
         assert device.read("EPOCHS_DONE") <= tag
         bus.inject([])
         forget_outputs(bus)
-        assert_clean(device, resets=True)
+        assert_clean(device)
         forget_outputs(bus)
-        assert_clean(device, resets=False)
+        assert_clean(device)
 
 
 def test_descriptor_that_cannot_be_read() -> None:
@@ -134,25 +145,63 @@ def test_descriptor_that_cannot_be_read() -> None:
         with pytest.raises(DeviceError, match=rf"^prefetch engine 0: descriptor response .*, address {ring.base + 128:#x}\)$"):
             device.run(max_cycles=2 * cycles())
         bus.inject([])
-        assert_clean(device, resets=True)
+        assert_clean(device)
 
 
-def test_abort_at_any_time() -> None:
-    with running(seed=1) as (bus, device):
-        assert_clean(device, resets=False)
-        for share in (0.01, 0.2, 0.45, 0.7, 0.95):
+# Cycles from the return of the start on: the first ones, in the preparation; some of each epoch; the last ones, in the end.
+ABORTS = (0, 1, 2, 3, 5, 11, *(0.01, 0.13, 0.2, 0.31, 0.45, 0.58, 0.7, 0.83, 0.95), -60, -40, -30)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_run_after_an_abort_at_any_time_takes_as_long_as_after_a_reset(seed: int) -> None:
+    with running(seed=seed) as (bus, device):
+        assert_clean(device)
+        for moment in ABORTS[seed - 1 :: 3]:
             device.start()
-            bus.advance(after := int(share * cycles()))
-            with pytest.raises(DeviceError, match=r"^the device refused to start: busy$"):
+            bus.advance(after := int(moment * cycles()) if isinstance(moment, float) else moment % cycles())
+            with pytest.raises(DeviceError, match=r"^no other run can be started while a run is on: "):
                 device.start()
             device.abort()
             with pytest.raises(DeviceError, match=r"^the run was aborted$"):
                 device.wait(2 * cycles())
             # An epoch that is on comes to its end.
-            assert ended(after) <= device.read("EPOCHS_DONE") <= ended(after) + 1
+            assert ended(after) <= device.read("EPOCHS_DONE") <= ended(after + ACCESS) + 1
             assert device.errors() == []
+            counted = device.counters().device
+            bus.advance(100)
+            # A run that is over counts nothing more.
+            assert device.counters().device == counted
             forget_outputs(bus)
-            assert_clean(device, resets=True)
+            assert_clean(device)
+        device.start()
+        bus.advance(cycles() // 2)
+        device.abort()
+        with pytest.raises(DeviceError, match=r"^the run was aborted$"):
+            device.wait(2 * cycles())
+        device.reset()
+        forget_outputs(bus)
+        assert_clean(device)
+
+
+def test_what_is_refused_during_a_run_leaves_it_alone() -> None:
+    job, compiled = network()
+    with running(seed=4) as (bus, device):
+        forget_outputs(bus)
+        device.start()
+        for _ in range(4):
+            bus.advance(cycles() // 6)
+            for name, tensor in job.inputs.items():
+                with pytest.raises(DeviceError, match=r"^no input can be written while a run is on: "):
+                    device.write_input(name, ~tensor)
+            with pytest.raises(DeviceError, match=r"^no program can be loaded while a run is on: "):
+                device.load(compiled.image)
+            with pytest.raises(DeviceError, match=r"^no output can be read while a run is on: "):
+                device.read_output(next(iter(compiled.image.outputs)))
+            with pytest.raises(DeviceError, match=r"^no other run can be started while a run is on: "):
+                device.start(prefetch=False, cap=1)
+            with pytest.raises(DeviceError, match=r"^the device refused to reset: busy$"):
+                device.reset()
+        assert_ends_well(device)
 
 
 def test_reset_in_mid_run() -> None:
@@ -162,7 +211,7 @@ def test_reset_in_mid_run() -> None:
             bus.advance(int(share * cycles()))
             with pytest.raises(DeviceError, match=r"^the device refused to reset: busy$"):
                 device.reset()
-            with pytest.raises(DeviceError, match=r"^no program can be loaded while a run is on$"):
+            with pytest.raises(DeviceError, match=r"^no program can be loaded while a run is on: "):
                 device.load(network()[1].image)
             bus.reset()
             # Registers are as at the beginning; memory is as it was.
@@ -170,11 +219,11 @@ def test_reset_in_mid_run() -> None:
                 device.start()
             forget_outputs(bus)
             load(device)
-            assert_clean(device, resets=False)
+            assert_clean(device)
         device.reset()
         assert device.fields("STATUS") == dict.fromkeys(device.fields("STATUS"), 0)
         forget_outputs(bus)
-        assert_clean(device, resets=False)
+        assert_clean(device)
 
 
 def test_run_that_takes_too_long_can_be_waited_for() -> None:
@@ -182,7 +231,7 @@ def test_run_that_takes_too_long_can_be_waited_for() -> None:
         with pytest.raises(DeviceError, match=r"^no interrupt within 1000 cycles: \d epochs are done$"):
             device.run(max_cycles=1000)
         device.wait()
-        assert_clean(device, resets=False)
+        assert_clean(device)
 
 
 def test_image_for_another_accelerator_is_refused_by_the_hash() -> None:
