@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 
-_GEMM = re.compile(r"gemm:(\d+)x(\d+)x(\d+)")
-_CONV = re.compile(r"conv:(\d+)x(\d+)x(\d+)x(\d+)((?:,[a-z]+=[a-z0-9x]+)*)")
+from .texts import once, whole_number
+
+_GEMM = re.compile(r"gemm:([0-9]+)x([0-9]+)x([0-9]+)")
+_CONV = re.compile(r"conv:([0-9]+)x([0-9]+)x([0-9]+)x([0-9]+)((?:,[a-z]+=[a-z0-9x]+)*)")
 
 GEMM_FORM = "gemm:MxKxN"
-CONV_FORM = "conv:HxWxCxO,kernel=HxW[,stride=S|SxS][,padding=P|PxP|same][,dilation=D|DxD][,groups=G|depthwise][,batch=N]"
+CONV_FORM = (
+    "conv:HxWxCxO,kernel=HxW[,stride=S|SxS][,padding=P|PxP|TxBxLxR|same|valid][,dilation=D|DxD][,groups=G|depthwise][,batch=N]"
+)
+
+MAX_SIZE = 1 << 20
+"""The most that any size of a layer may be: M, K, N, height, width, channels, outputs, kernel, stride, padding, dilation, batch."""
+MAX_TENSOR = 1 << 32
+"""The most numbers in a tensor: padded input, weights, output."""
+MAX_MACS = 1 << 50
+"""The most multiplications of a layer: far from where counters of 64 bits end."""
+MAX_SIMULATED = 1 << 28
+"""The most numbers in a tensor with values: those of a run, which the golden model holds in memory."""
+
+
+_LONGEST_NAME = 200
 
 
 class WorkloadError(ValueError):
@@ -38,13 +56,10 @@ class Layer:
 
     def __post_init__(self) -> None:
         for rule in ("batch", "height", "width", "channels", "outputs", "groups"):
-            if getattr(self, rule) < 1:
-                raise WorkloadError(f"{self.name}: {rule} must be at least 1, got {getattr(self, rule)}")
+            _require_size(self.name, rule, getattr(self, rule), (getattr(self, rule),))
         for rule in ("kernel", "stride", "dilation"):
-            if min(getattr(self, rule)) < 1:
-                raise WorkloadError(f"{self.name}: {rule} must be at least 1, got {getattr(self, rule)}")
-        if min(*self.padding[0], *self.padding[1]) < 0:
-            raise WorkloadError(f"{self.name}: padding must be at least 0, got {self.padding}")
+            _require_size(self.name, rule, getattr(self, rule), getattr(self, rule))
+        _require_size(self.name, "padding", self.padding, (*self.padding[0], *self.padding[1]), least=0)
         for rule in ("channels", "outputs"):
             if getattr(self, rule) % self.groups:
                 raise WorkloadError(f"{self.name}: {rule} ({getattr(self, rule)}) must be a multiple of groups ({self.groups})")
@@ -53,6 +68,24 @@ class Layer:
         ):
             if kernel > padded:
                 raise WorkloadError(f"{self.name}: the kernel spans {kernel} in {axis}, but the padded input has {padded} ({size})")
+        for what, numbers, most in (
+            ("the padded input has {:,} numbers", self.batch * prod(self.padded) * self.channels, MAX_TENSOR),
+            ("the weights have {:,} numbers", prod(self.weight_shape), MAX_TENSOR),
+            ("the output has {:,} numbers", self.positions * self.outputs, MAX_TENSOR),
+            ("the layer has {:,} multiplications", self.macs, MAX_MACS),
+        ):
+            if numbers > most:
+                raise WorkloadError(f"{self.name}: {what.format(numbers)}, more than {most:,}")
+
+    def require_values_fit(self) -> None:
+        """Raise `WorkloadError` if the layer is too large to be computed with values, which are all in memory."""
+        columns = prod(self.output_size) * self.reduction * self.groups
+        most = max(self.batch * prod(self.padded) * self.channels, prod(self.weight_shape), self.positions * self.outputs, columns)
+        if most > MAX_SIMULATED:
+            raise WorkloadError(
+                f"{self.name}: a run holds {most:,} numbers of one tensor in memory, more than {MAX_SIMULATED:,}; "
+                "podweave model takes it, without values"
+            )
 
     @property
     def kernel_extent(self) -> tuple[int, int]:
@@ -94,30 +127,46 @@ class Layer:
         return *self.kernel, self.channels // self.groups, self.outputs
 
 
+def _require_size(name: str, rule: str, value: object, sizes: Iterable[int], least: int = 1) -> None:
+    for size in sizes:
+        if size < least:
+            raise WorkloadError(f"{name}: {rule} must be at least {least}, got {value}")
+        if size > MAX_SIZE:
+            raise WorkloadError(f"{name}: {rule} must be at most {MAX_SIZE:,}, got {value}")
+
+
 def gemm(m: int, k: int, n: int, *, name: str | None = None) -> Layer:
     """The GEMM (m, k) x (k, n)."""
     name = name or f"gemm:{m}x{k}x{n}"
     for letter, size in zip("MKN", (m, k, n), strict=True):
-        if size < 1:
-            raise WorkloadError(f"{name}: {letter} must be at least 1, got {size}")
+        _require_size(name, letter, size, (size,))
     return Layer(name=name, height=1, width=m, channels=k, outputs=n, is_gemm=True)
 
 
 def parse_workload(text: str) -> Layer:
     """The layer that a text such as ``gemm:256x256x256`` or ``conv:56x56x64x64,kernel=3x3,padding=same`` names."""
     if match := _GEMM.fullmatch(text):
-        return gemm(*(int(size) for size in match.groups()))
+        return gemm(*_numbers(match.groups()), name=shortened(text))
     if match := _CONV.fullmatch(text):
-        return _parse_conv(text, [int(size) for size in match.groups()[:4]], match[5])
-    raise WorkloadError(f"workload {text!r} is not of the form {GEMM_FORM} or {CONV_FORM}")
+        return _parse_conv(shortened(text), _numbers(match.groups()[:4]), match[5])
+    raise WorkloadError(f"workload {shortened(text)!r} is not of the form {GEMM_FORM} or {CONV_FORM}")
+
+
+def shortened(text: str) -> str:
+    """``text`` as a name and in errors: what nobody can mean ends in dots."""
+    return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."
+
+
+def _numbers(texts: Iterable[str]) -> list[int]:
+    """Of texts that are digits."""
+    return [whole_number(text) or 0 for text in texts]
 
 
 def _parse_conv(text: str, sizes: list[int], tail: str) -> Layer:
     items = [(key, value) for key, _, value in (item.partition("=") for item in tail.split(",") if item)]
     options: dict[str, str] = dict(items)
-    for key in options:
-        if sum(item[0] == key for item in items) > 1:
-            raise WorkloadError(f"{text}: option {key!r} is given more than once")
+    if (key := once(key for key, _ in items)) is not None:
+        raise WorkloadError(f"{text}: option {key!r} is given more than once")
     known = ("kernel", "stride", "padding", "dilation", "groups", "batch")
     for key in options:
         if key not in known:
@@ -125,41 +174,50 @@ def _parse_conv(text: str, sizes: list[int], tail: str) -> Layer:
     if "kernel" not in options:
         raise WorkloadError(f"{text}: kernel=HxW is missing")
 
-    def pair(key: str, default: int) -> tuple[int, int]:
-        value = options.get(key, str(default))
-        match = re.fullmatch(r"(\d+)(?:x(\d+))?", value)
-        if not match:
-            raise WorkloadError(f"{text}: {key} must be N or NxN, got {value!r}")
-        return int(match[1]), int(match[2] or match[1])
+    def pair(key: str) -> tuple[int, int]:
+        numbers = _dimensions(options.get(key, "1"))
+        if len(numbers) not in (1, 2):
+            raise WorkloadError(f"{text}: {key} must be N or NxN, got {options[key]!r}")
+        return numbers[0], numbers[-1]
 
     height, width, channels, outputs = sizes
-    kernel, stride, dilation = pair("kernel", 1), pair("stride", 1), pair("dilation", 1)
+    kernel, stride, dilation = pair("kernel"), pair("stride"), pair("dilation")
     if min(stride) < 1 or min(kernel) < 1 or min(dilation) < 1:
         raise WorkloadError(f"{text}: kernel, stride and dilation must be at least 1")
-    if options.get("padding") == "same":
+    padding = options.get("padding", "0")
+    if padding == "same":
         totals = [
             max(0, (-(-size // s) - 1) * s + (k - 1) * d + 1 - size)
             for size, s, k, d in zip((height, width), stride, kernel, dilation, strict=True)
         ]
-        padding = tuple((total // 2, total - total // 2) for total in totals)
+        sides = [side for total in totals for side in (total // 2, total - total // 2)]
     else:
-        padding = tuple((p, p) for p in pair("padding", 0))
-    groups = options.get("groups", "1")
-    if groups != "depthwise" and not groups.isdigit():
+        # One number for all sides, one per axis, or top, bottom, left and right.
+        numbers = _dimensions("0" if padding == "valid" else padding)
+        if len(numbers) not in (1, 2, 4):
+            raise WorkloadError(f"{text}: padding must be N, NxN, TxBxLxR (top, bottom, left, right), same or valid, got {padding!r}")
+        sides = numbers if len(numbers) == 4 else [numbers[0], numbers[0], numbers[-1], numbers[-1]]
+    groups, batch = options.get("groups", "1"), options.get("batch", "1")
+    if groups != "depthwise" and whole_number(groups) is None:
         raise WorkloadError(f"{text}: groups must be a number or depthwise, got {groups!r}")
-    batch = options.get("batch", "1")
-    if not batch.isdigit():
+    if whole_number(batch) is None:
         raise WorkloadError(f"{text}: batch must be a number, got {batch!r}")
     return Layer(
         name=text,
-        batch=int(batch),
+        batch=whole_number(batch) or 0,
         height=height,
         width=width,
         channels=channels,
         outputs=outputs,
         kernel=kernel,
         stride=stride,
-        padding=(padding[0], padding[1]),
+        padding=((sides[0], sides[1]), (sides[2], sides[3])),
         dilation=dilation,
-        groups=channels if groups == "depthwise" else int(groups),
+        groups=channels if groups == "depthwise" else whole_number(groups) or 0,
     )
+
+
+def _dimensions(text: str) -> list[int]:
+    """The numbers of ``AxBx...``, none if it is anything else."""
+    numbers = [whole_number(part) for part in text.split("x")]
+    return [] if None in numbers else [number for number in numbers if number is not None]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podweave.golden.layers.conv import output_size
-from podweave.ir.layers import CONV_FORM, GEMM_FORM, Layer, WorkloadError, gemm, parse_workload
+from podweave.ir.layers import CONV_FORM, GEMM_FORM, MAX_MACS, MAX_SIZE, Layer, WorkloadError, gemm, parse_workload
 
 CONV = "conv:8x9x4x6,kernel=3x3"
 
@@ -32,6 +32,8 @@ def test_gemm_is_a_1x1_convolution_of_an_image_one_pixel_high() -> None:
         (",stride=2x1", {"stride": (2, 1)}),
         (",padding=1", {"padding": ((1, 1), (1, 1))}),
         (",padding=0x2", {"padding": ((0, 0), (2, 2))}),
+        (",padding=1x2x3x4", {"padding": ((1, 2), (3, 4))}),
+        (",padding=valid", {}),
         (",padding=same", {"padding": ((1, 1), (1, 1))}),
         # 8 rows: windows at 0, 2, 4, 6 end at row 8, one more than there is; 9 columns: at 0, 2, 4, 6, 8 end at 10, two more.
         (",padding=same,stride=2", {"stride": (2, 2), "padding": ((0, 1), (1, 1))}),
@@ -60,7 +62,7 @@ def test_one_size_of_a_kernel_is_both_and_depthwise_is_a_group_per_channel() -> 
     [
         *(
             (text, f"workload {text!r} is not of the form {GEMM_FORM} or {CONV_FORM}")
-            for text in ("", "gemm:5x6", "gemm:5x6x7x8", "gemm:5x-6x7", "gemm:5x6x7 ", "Gemm:5x6x7", "conv:8x8x4", "gemm:axbxc")
+            for text in ("", "gemm:5x6", "gemm:5x6x7x8", "gemm:5x-6x7", "gemm:5x6x7 ", "gemm:5x6x²", "Gemm:5x6x7", "conv:8x8x4")
         ),
         ("conv:8x8x4x4,kernel=3x3,", None),
         ("conv:8x8x4x4,kernel", None),
@@ -73,7 +75,15 @@ def test_one_size_of_a_kernel_is_both_and_depthwise_is_a_group_per_channel() -> 
             CONV + ",strides=2: unknown option 'strides'; allowed: kernel, stride, padding, dilation, groups, batch",
         ),
         (CONV + ",stride=same", CONV + ",stride=same: stride must be N or NxN, got 'same'"),
-        (CONV + ",padding=1x1x1", CONV + ",padding=1x1x1: padding must be N or NxN, got '1x1x1'"),
+        *(
+            (
+                f"{CONV},padding={value}",
+                f"{CONV},padding={value}: padding must be N, NxN, TxBxLxR (top, bottom, left, right), same or valid, got {value!r}",
+            )
+            for value in ("1x1x1", "1x1x1x1x1", "full", "1x", "x1", "samex1")
+        ),
+        (CONV + ",kernel=3x3", CONV + ",kernel=3x3: option 'kernel' is given more than once"),
+        (CONV + ",stride=1x1x1", CONV + ",stride=1x1x1: stride must be N or NxN, got '1x1x1'"),
         (CONV + ",stride=0", CONV + ",stride=0: kernel, stride and dilation must be at least 1"),
         (CONV + ",dilation=1x0", CONV + ",dilation=1x0: kernel, stride and dilation must be at least 1"),
         ("conv:8x8x4x4,kernel=0", "conv:8x8x4x4,kernel=0: kernel, stride and dilation must be at least 1"),
@@ -166,3 +176,74 @@ def test_same_padding_gives_one_output_per_stride(height: int, width: int, kh: i
 def test_an_option_given_twice_is_refused() -> None:
     with pytest.raises(WorkloadError, match="option 'stride' is given more than once"):
         parse_workload("conv:8x8x4x4,kernel=3x3,stride=2,stride=3")
+
+
+LARGE = "9" * 20
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        (f"gemm:{LARGE}x1x1", "M"),
+        (f"gemm:1x{LARGE}x1", "K"),
+        (f"gemm:1x1x{LARGE}", "N"),
+        ("gemm:1048577x1x1", "M"),
+        (f"conv:{LARGE}x8x4x4,kernel=1", "height"),
+        (f"conv:8x{LARGE}x4x4,kernel=1", "width"),
+        (f"conv:8x8x{LARGE}x4,kernel=1", "channels"),
+        (f"conv:8x8x4x{LARGE},kernel=1", "outputs"),
+        (f"conv:8x8x4x4,kernel={LARGE}", "kernel"),
+        (f"conv:8x8x4x4,kernel=1,stride={LARGE}", "stride"),
+        (f"conv:8x8x4x4,kernel=1,stride=1x{LARGE}", "stride"),
+        (f"conv:8x8x4x4,kernel=1,dilation={LARGE}", "dilation"),
+        (f"conv:8x8x4x4,kernel=1,padding={LARGE}", "padding"),
+        (f"conv:8x8x4x4,kernel=1,padding=0x0x0x{LARGE}", "padding"),
+        (f"conv:8x8x4x4,kernel=1,groups={LARGE}", "groups"),
+        (f"conv:8x8x{LARGE}x4,kernel=1,groups=depthwise", "channels"),
+        (f"conv:8x8x4x4,kernel=1,batch={LARGE}", "batch"),
+        # More digits than Python reads.
+        (f"gemm:1x1x{'7' * 5000}", "N"),
+        (f"conv:8x8x4x4,kernel=1,padding=same,batch={'7' * 5000}", "batch"),
+    ],
+)
+def test_a_size_beyond_the_limit_is_refused(text: str, rule: str) -> None:
+    with pytest.raises(WorkloadError, match=rf": {rule} must be at most 1,048,576, got ") as refused:
+        parse_workload(text)
+    assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("conv:1048576x8192x1x1,kernel=1", "the padded input has 8,589,934,592 numbers, more than 4,294,967,296"),
+        ("conv:8x8x1x1,kernel=1,padding=1048576,stride=1048576", "the padded input has 4,398,080,065,600 numbers, more than"),
+        ("gemm:1x1048576x8192", "the weights have 8,589,934,592 numbers, more than 4,294,967,296"),
+        ("gemm:1048576x1x8192", "the output has 8,589,934,592 numbers, more than 4,294,967,296"),
+        ("conv:1023x1023x1000x1000,kernel=63x63,padding=31", "the layer has 4,153,673,601,000,000 multiplications"),
+    ],
+)
+def test_a_layer_beyond_the_limits_of_tensors_is_refused(text: str, sentence: str) -> None:
+    with pytest.raises(WorkloadError, match=f"^{text}: {sentence}"):
+        parse_workload(text)
+
+
+def test_what_people_have_is_within_the_limits() -> None:
+    for text in (
+        # Llama 3 70B: a prefill of 128 k tokens through its feed-forward layer, and its vocabulary.
+        "gemm:131072x8192x28672",
+        "gemm:16384x8192x128256",
+        # An 8k image through the first layer of a ResNet, and batches of usual ones.
+        "conv:4320x7680x3x64,kernel=7x7,stride=2,padding=3",
+        "conv:4320x7680x64x64,kernel=3x3,padding=same",
+        "conv:224x224x3x64,kernel=7x7,stride=2,padding=3,batch=1024",
+    ):
+        assert parse_workload(text).macs <= MAX_MACS
+    assert parse_workload(f"gemm:{MAX_SIZE}x1x1").positions == MAX_SIZE
+
+
+def test_a_run_with_values_has_a_limit_of_its_own() -> None:
+    parse_workload("gemm:16384x16384x1").require_values_fit()
+    for text, numbers in (("gemm:16384x16385x1", 268_451_840), ("conv:4096x4096x1x1,kernel=5x5", 418_611_600)):
+        layer = parse_workload(text)
+        with pytest.raises(WorkloadError, match=f"^{text}: a run holds {numbers:,} numbers of one tensor in memory, more than 268"):
+            layer.require_values_fit()
