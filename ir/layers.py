@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
-from .texts import once, whole_number
+from .texts import whole_number
 
 _GEMM = re.compile(r"gemm:([0-9]+)x([0-9]+)x([0-9]+)")
 _CONV = re.compile(r"conv:([0-9]+)x([0-9]+)x([0-9]+)x([0-9]+)((?:,[a-z]+=[a-z0-9x]+)*)")
@@ -24,7 +24,7 @@ MAX_TENSOR = 1 << 32
 MAX_MACS = 1 << 50
 """The most multiplications of a layer: far from where counters of 64 bits end."""
 MAX_SIMULATED = 1 << 28
-"""The most numbers in a tensor with values: those of a run, which the golden model holds in memory."""
+"""The most numbers in a tensor with values: of runs, and of chips, whose constants are laid out in memory."""
 
 
 _LONGEST_NAME = 200
@@ -83,8 +83,7 @@ class Layer:
         most = max(self.batch * prod(self.padded) * self.channels, prod(self.weight_shape), self.positions * self.outputs, columns)
         if most > MAX_SIMULATED:
             raise WorkloadError(
-                f"{self.name}: a run holds {most:,} numbers of one tensor in memory, more than {MAX_SIMULATED:,}; "
-                "podweave model takes it, without values"
+                f"{self.name}: with values, as in runs and on chips, a tensor has at most {MAX_SIMULATED:,} numbers, got {most:,}"
             )
 
     @property
@@ -165,8 +164,9 @@ def _numbers(texts: Iterable[str]) -> list[int]:
 def _parse_conv(text: str, sizes: list[int], tail: str) -> Layer:
     items = [(key, value) for key, _, value in (item.partition("=") for item in tail.split(",") if item)]
     options: dict[str, str] = dict(items)
-    if (key := once(key for key, _ in items)) is not None:
-        raise WorkloadError(f"{text}: option {key!r} is given more than once")
+    for key in options:
+        if sum(item[0] == key for item in items) > 1:
+            raise WorkloadError(f"{text}: option {key!r} is given more than once")
     known = ("kernel", "stride", "padding", "dilation", "groups", "batch")
     for key in options:
         if key not in known:
@@ -195,7 +195,9 @@ def _parse_conv(text: str, sizes: list[int], tail: str) -> Layer:
         # One number for all sides, one per axis, or top, bottom, left and right.
         numbers = _dimensions("0" if padding == "valid" else padding)
         if len(numbers) not in (1, 2, 4):
-            raise WorkloadError(f"{text}: padding must be N, NxN, TxBxLxR (top, bottom, left, right), same or valid, got {padding!r}")
+            raise WorkloadError(
+                f"{text}: padding must be N, NxN, TxBxLxR (top, bottom, left, right), same or valid, got {padding!r}"
+            )
         sides = numbers if len(numbers) == 4 else [numbers[0], numbers[0], numbers[-1], numbers[-1]]
     groups, batch = options.get("groups", "1"), options.get("batch", "1")
     if groups != "depthwise" and whole_number(groups) is None:

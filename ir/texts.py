@@ -1,9 +1,8 @@
-"""Numbers and options in what users type: read without surprises."""
+"""Numbers in what users type: read without surprises."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 _MOST_DIGITS = 24
 _NUMBER = re.compile("[0-9]+")
@@ -18,13 +17,3 @@ def whole_number(text: str) -> int | None:
         return None
     digits = text.lstrip("0")
     return 10**_MOST_DIGITS if len(digits) > _MOST_DIGITS else int(digits or "0")
-
-
-def once(names: Iterable[str]) -> str | None:
-    """The first of ``names`` that occurs a second time."""
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None

@@ -14,6 +14,7 @@ from podweave.spec.jobs import Accumulate, Emit
 from ..jobs import Place
 from ..lower.address_walk import increments
 from ..lower.boxes import Box, Partition, cut, largest, positions
+from ..lower.job_count import require_jobs_fit
 from ..lower.layer import ColumnTile, Lowered, Region, Step, lower
 from .program import Epoch, Program, Readout
 from .schedule import start_times
@@ -248,6 +249,7 @@ def compile_layer(layer: Layer, config: ChipConfig, *, progress: Callable[[int, 
             f"{layer.name}: the reduction K is {layer.reduction}, {layer.reduction - config.array.max_reduction} more than "
             f"psum_width {config.array.psum_width} sums without wrapping ({config.array.max_reduction})"
         )
+    require_jobs_fit(layer, config)
     lowered = lower(layer, config.array)
     candidates = [_Compiler(lowered, config, local=False)]
     if config.pod.accumulator_rows:

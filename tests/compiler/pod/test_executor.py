@@ -16,7 +16,7 @@ from podweave.compiler.pod.layer_compiler import compile_layer
 from podweave.compiler.pod.program import Program
 from podweave.golden.cycle.pod.span import Span, gemm_cycles, pod_span
 from podweave.golden.layers.conv import conv2d
-from podweave.ir.frontends.gemm_tables import load_workload
+from podweave.ir.frontends import load_workload
 from podweave.ir.layers import Layer, gemm, parse_workload
 from podweave.predict.pod import predicted_spans
 from podweave.spec.jobs import Accumulate, Emit
