@@ -6,14 +6,23 @@ the requantisation of the node that they follow.
 
 from __future__ import annotations
 
+import re
+
 from ..graph import Graph
+from ..texts import whole_number
 from .builder import Builder, Sources
+from .registry import Frontend
 
 CLASSES = 1000
+_USUAL_SIZE = {"resnet": 224, "densenet": 224, "inception": 299}
 
 # Blocks per stage.
 RESNETS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 DENSENETS = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}
+
+
+def _any(depths: dict[int, tuple[int, ...]]) -> str:
+    return "|".join(map(str, depths))
 
 
 def resnet(depth: int, size: int = 224, classifier: bool = True) -> Graph:
@@ -155,3 +164,26 @@ def inception_v3(size: int = 299, classifier: bool = True, first: int = 188) -> 
     if classifier:
         net.dense("predictions", net.global_pool("avg_pool", x), CLASSES)
     return net.graph()
+
+
+class ConvolutionalNetworks(Frontend):
+    """Networks of Keras Applications, by name and size of their images."""
+
+    forms = (
+        *(f"resnet{depth}[_SIZE]" for depth in RESNETS),
+        *(f"densenet{depth}[_SIZE]" for depth in DENSENETS),
+        "inception[_SIZE]",
+    )
+    _names = re.compile(rf"(?:(resnet)({_any(RESNETS)})|(densenet)({_any(DENSENETS)})|(inception))(?:_([0-9]+))?")
+
+    def recognises(self, text: str) -> bool:
+        return self._names.fullmatch(text) is not None
+
+    def load(self, text: str) -> Graph:
+        match = self._names.fullmatch(text)
+        assert match
+        family = match[1] or match[3] or match[5]
+        size = _USUAL_SIZE[family] if match[6] is None else whole_number(match[6]) or 0
+        if family == "resnet":
+            return resnet(int(match[2]), size)
+        return densenet(int(match[4]), size) if family == "densenet" else inception_v3(size)

@@ -1,14 +1,19 @@
-"""Workloads by name: one layer, a network that comes with podweave, or a CSV file of layers."""
+"""Files of layers: ``layer,M,K,N``, and SCALE-Sim's lists; the lists that come with podweave are among them."""
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from ..layers import CONV_FORM, GEMM_FORM, Layer, WorkloadError, gemm, parse_workload
+from ..layers import Layer, WorkloadError, gemm
+from .names import Names
+from .scalesim import CONVOLUTION_COLUMNS, checked_columns, convolution, is_convolutions, named_cells, require_ratio
+from .table_files import Row, RowError, read_rows
 
 DIRECTORY = Path(__file__).with_name("workloads")
-_COLUMNS = ["layer", "M", "K", "N"]
+_SIZES = ("m", "k", "n")
+_NAMES = ("layer", "layer name", "name", "l")
 
 
 def network_names() -> list[str]:
@@ -16,44 +21,48 @@ def network_names() -> list[str]:
 
 
 def read_layers(path: Path) -> list[Layer]:
-    """Layers of a CSV file with the columns layer, M, K, N; lines that begin with # are comments."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise WorkloadError(f"{path}: {error}") from error
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    reader = csv.reader(lines)
-    header = next(reader, None)
-    if header != _COLUMNS:
-        raise WorkloadError(f"{path}: the first row must be {','.join(_COLUMNS)}, got {','.join(header or [])!r}")
-    layers = []
-    for number, row in enumerate(reader, start=1):
-        if len(row) != len(_COLUMNS) or not all(cell.isdigit() for cell in row[1:]):
-            raise WorkloadError(f"{path}: layer {number} must be a name and three whole numbers, got {','.join(row)!r}")
-        layers.append(gemm(*(int(cell) for cell in row[1:]), name=row[0]))
+    """Layers of a file, told apart by its header: M, K and N by their names in any order, or SCALE-Sim's convolutions.
+
+    A name that occurs again gets a number (``conv#2``).
+    """
+    rows = read_rows(path)
+    if not rows:
+        raise WorkloadError(f"{path}: the file is empty; its first row must be layer,M,K,N or the header of a SCALE-Sim list")
+    header, rows = rows[0], rows[1:]
+    columns = tuple(" ".join(cell.lower().replace("_", " ").split()) for cell in header.cells)
+    read: Callable[[Row, tuple[str, ...]], Layer]
+    if columns[0] in _NAMES and set(_SIZES) <= {*columns}:
+        columns, read = checked_columns(header, columns, (*_SIZES, "sparsity", "batch size")), _gemm
+    elif columns[0] in _NAMES and is_convolutions(columns):
+        columns, read = checked_columns(header, columns, CONVOLUTION_COLUMNS), convolution
+    else:
+        raise header.error(
+            f"the first row must be layer,M,K,N (M, K and N in any order) or the header of a SCALE-Sim list "
+            f"(Layer name, IFMAP Height, ...), got {header}"
+        )
+    names, layers = Names(), []
+    for row in rows:
+        if not row.cells[0]:
+            raise row.error(f"the layer has no name: {row}")
+        try:
+            layer = read(row, columns)
+        except RowError:
+            raise
+        except WorkloadError as error:
+            raise row.error(str(error)) from error
+        layers.append(replace(layer, name=names.unique(layer.name)))
     if not layers:
         raise WorkloadError(f"{path}: no layers")
     return layers
 
 
-def load_workload(text: str) -> list[Layer]:
-    """The layers that a workload names: ``gemm:...``, ``conv:...``, NETWORK, NETWORK/LAYER, or a path that ends in .csv."""
-    if text.startswith(("gemm:", "conv:")):
-        return [parse_workload(text)]
-    if text.endswith(".csv"):
-        path = Path(text)
-        if not path.is_file():
-            raise WorkloadError(f"workload file {text!r} does not exist")
-        return read_layers(path)
-    network, _, wanted = text.partition("/")
-    if network not in network_names():
-        raise WorkloadError(
-            f"workload {text!r} is none of {GEMM_FORM}, {CONV_FORM}, a network ({', '.join(network_names())}), "
-            "NETWORK/LAYER, or a path that ends in .csv"
-        )
-    layers = read_layers(DIRECTORY / f"{network}.csv")
-    if wanted:
-        layers = [layer for layer in layers if layer.name == wanted]
-        if not layers:
-            raise WorkloadError(f"network {network} has no layer {wanted!r}")
-    return layers
+def _gemm(row: Row, columns: tuple[str, ...]) -> Layer:
+    """A row with M, K and N; behind them SCALE-Sim may have a sparsity, and a batch of which only 1 is a GEMM."""
+    cells = named_cells(row, columns)
+    if len(row.cells) > len(columns):
+        raise row.error(f"{len(row.cells)} cells, but the header has {len(columns)} columns: {row}")
+    m, k, n = (row.number(size.upper(), cells.get(size, "")) for size in _SIZES)
+    require_ratio(row, cells)
+    if (batch := cells.get("batch size") or "1") != "1":
+        raise row.error(f"a GEMM has no batch, got {batch!r}: list it as often, or multiply M if the weights are the same")
+    return gemm(m, k, n, name=row.cells[0])

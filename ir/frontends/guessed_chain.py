@@ -8,6 +8,7 @@ from math import isqrt
 from ..graph import Graph, Node, Operand, Shape, Window
 from ..layers import Layer, WorkloadError, gemm
 from .builder import MAX_PAD, diagonal
+from .names import Names
 
 KERNELS = (1, 3, 5, 7, 11)
 REACH = 8
@@ -87,7 +88,7 @@ class _Chain:
         self.inputs: dict[str, Shape] = {}
         self.nodes: list[Node] = []
         self._names: list[str] = []
-        self._taken: dict[str, int] = {}
+        self._unique = Names().unique
         # The layers so far (not the pools between them), and which pools there are by name.
         self._layers: list[Node] = []
         self._pools: dict[tuple[str, str], Node] = {}
@@ -95,14 +96,6 @@ class _Chain:
     def reserve(self, names: list[str]) -> None:
         """Layers have their names before anything else is named."""
         self._names = [self._unique(name) for name in names]
-
-    def _unique(self, name: str) -> str:
-        result = name
-        while result in self._taken:
-            self._taken[name] += 1
-            result = f"{name}#{self._taken[name]}"
-        self._taken[result] = 1
-        return result
 
     def add(self, layer: Layer) -> None:
         name = self._names[len(self._layers)]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ..graph import Graph, Node, Operand, Shape
-from ..layers import Layer, WorkloadError, gemm
+from ..layers import MAX_SIZE, Layer, WorkloadError, gemm
+from ..texts import whole_number
+from .registry import Frontend
 
 
 @dataclass(frozen=True)
@@ -18,9 +21,10 @@ class Sizes:
     intermediate: int
 
 
-# "tiny" is what SOSA's benchmark set calls by that name: the BERT-mini of arXiv 1908.08962, whose tiny is 2 encoders of 128.
+# By the names of SOSA's benchmark set, whose tiny is the BERT-mini of arXiv 1908.08962 (its tiny is 2 encoders of 128).
 BERTS = {
     "tiny": Sizes(4, 256, 4, 1024),
+    "small": Sizes(4, 512, 8, 2048),
     "medium": Sizes(8, 512, 8, 2048),
     "base": Sizes(12, 768, 12, 3072),
     "large": Sizes(24, 1024, 16, 4096),
@@ -75,8 +79,27 @@ def feed_forward(hidden: int, intermediate: int, tokens: int = 1) -> Graph:
     """The two dense layers of a transformer: with one token, what decoding does; every weight is used once."""
     name = f"ffn_{hidden}_{intermediate}_{tokens}"
     for what, size in (("hidden", hidden), ("intermediate", intermediate), ("tokens", tokens)):
-        if size < 1:
-            raise WorkloadError(f"{name}: {what} must be at least 1, got {size}")
+        if not 1 <= size <= MAX_SIZE:
+            rule = "at least 1" if size < 1 else f"at most {MAX_SIZE:,}"
+            raise WorkloadError(f"{name}: {what} must be {rule}, got {size}")
     up = Node("up", (Operand(("input",), gemm(tokens, hidden, intermediate, name="up")),))
     down = Node("down", (Operand(("up",), gemm(tokens, intermediate, hidden, name="down")),))
     return Graph(name, {"input": (1, 1, tokens, hidden)}, (up, down))
+
+
+class Transformers(Frontend):
+    """Encoders of BERT and feed-forward layers, by name and number of tokens."""
+
+    forms = (*(f"bert_{size}_TOKENS" for size in BERTS), "ffn_HIDDEN_INTERMEDIATE[_TOKENS]")
+    _berts = re.compile(rf"bert_({'|'.join(BERTS)})_([0-9]+)")
+    _feed_forward = re.compile(r"ffn_([0-9]+)_([0-9]+)(?:_([0-9]+))?")
+
+    def recognises(self, text: str) -> bool:
+        return any(form.fullmatch(text) for form in (self._berts, self._feed_forward))
+
+    def load(self, text: str) -> Graph:
+        if match := self._berts.fullmatch(text):
+            return bert_named(match[1], whole_number(match[2]) or 0)
+        match = self._feed_forward.fullmatch(text)
+        assert match
+        return feed_forward(*(whole_number(number) or 0 for number in match.groups("1")))

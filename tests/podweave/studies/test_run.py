@@ -11,8 +11,7 @@ import pytest
 from rich.console import Console
 
 from podweave.cli.app import main
-from podweave.ir.frontends import load_graph
-from podweave.ir.frontends.gemm_tables import load_workload
+from podweave.ir.frontends import load_graph, load_workload
 from podweave.ir.layers import WorkloadError
 from podweave.pictures.studies import draw_study
 from podweave.runs.chip import model_network

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from podweave.ir.frontends.gemm_tables import load_workload
+from podweave.ir.frontends import load_workload
 from podweave.runs.pod import run_workload
 from podweave.spec.presets import load_config
 

@@ -1,0 +1,130 @@
+"""What a workload may be, and who reads it: a registry of frontends, asked in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..graph import Graph
+from ..layers import Layer, WorkloadError, shortened
+from ..rewrites import single_nodes
+from .guessed_chain import chain
+
+
+class Frontend:
+    """Reads the workloads of one kind. ``forms``: how they are written, for help and errors."""
+
+    forms: tuple[str, ...] = ()
+
+    def recognises(self, text: str) -> bool:
+        """Whether ``text``, without a layer behind it, is of this kind, be it right or wrong."""
+        raise NotImplementedError
+
+    def load(self, text: str) -> Graph:
+        """The graph; raises `WorkloadError`."""
+        raise NotImplementedError
+
+
+class ListFrontend(Frontend):
+    """Reads lists of layers, of which the connections are guessed."""
+
+    def layers(self, text: str) -> list[Layer]:
+        raise NotImplementedError
+
+    def load(self, text: str) -> Graph:
+        return chain(shortened(text), self.layers(text))
+
+
+_FRONTENDS: list[Frontend] = []
+
+
+def register(frontend: Frontend) -> None:
+    """Ask ``frontend`` too, behind those that are there. Of a class that is registered already, the new one takes its place."""
+    _FRONTENDS[:] = [other for other in _FRONTENDS if type(other) is not type(frontend)]
+    _FRONTENDS.append(frontend)
+
+
+def workload_forms() -> tuple[str, ...]:
+    """How workloads are written, in the order in which they are looked for."""
+    return tuple(form for frontend in _FRONTENDS for form in frontend.forms)
+
+
+def _found(text: str) -> tuple[list[Frontend], str, str]:
+    """Who recognises a workload, and its two parts: the whole, and a layer of it or an empty text."""
+    # What stands behind a "/" may be a layer, whose name may have one too.
+    ends = [len(text), *(i for i in range(len(text) - 1, 0, -1) if text[i] == "/")]
+    for end in ends:
+        whole, layer = text[:end], text[end + 1 :]
+        found = [frontend for frontend in _FRONTENDS if frontend.recognises(whole)]
+        if found:
+            return found, whole, layer
+    raise WorkloadError(
+        f"workload {shortened(text)!r} is none of {', '.join(workload_forms())}; behind any of them, /LAYER names one of its layers"
+    )
+
+
+def load_graph(text: str) -> Graph:
+    """The graph of a workload, or of one node of it: NETWORK/LAYER.
+
+    >>> load_graph("resnet50_224").shape("avg_pool"), load_graph("resnet50/avg_pool").inputs
+    ((1, 1, 1, 2048), {'conv5_block3_3_conv': (1, 7, 7, 2048)})
+    """
+    frontends, whole, layer = _found(text)
+    graph = frontends[0].load(whole)
+    if not layer:
+        return graph
+    for single in single_nodes(graph):
+        if single.name == layer:
+            return single
+    raise WorkloadError(f"{shortened(whole)} has no layer {shortened(layer)!r}")
+
+
+@dataclass(frozen=True)
+class LayerList:
+    """Layers by themselves. ``left_out``: what else the network has, in words; empty if there is nothing."""
+
+    layers: list[Layer]
+    left_out: str = ""
+
+
+def load_layers(text: str) -> LayerList:
+    """The layers of a workload, or one of them, without what connects them: what one pod runs.
+
+    A list gives its rows; a graph its layers with weights, in order. Left out are its poolings and the additions of residuals.
+    """
+    frontends, whole, wanted = _found(text)
+    lists = [frontend for frontend in frontends if isinstance(frontend, ListFrontend)]
+    found = LayerList(lists[0].layers(whole)) if lists else _layers_of(frontends[0].load(whole), wanted)
+    if not wanted:
+        return found
+    layers = [layer for layer in found.layers if layer.name == wanted]
+    if not layers:
+        raise WorkloadError(f"{shortened(whole)} has no layer {shortened(wanted)!r}")
+    return LayerList(layers, found.left_out)
+
+
+def load_workload(text: str) -> list[Layer]:
+    """`load_layers` without a word on what it leaves out."""
+    return load_layers(text).layers
+
+
+def _layers_of(graph: Graph, wanted: str) -> LayerList:
+    """Those with weights of their own; with ``wanted``, of that node only."""
+    layers: list[Layer] = []
+    poolings = additions = 0
+    for node in graph.nodes:
+        if wanted and node.name != wanted:
+            continue
+        if node.identity and wanted:
+            raise WorkloadError(f"{wanted} of {graph.name} is a pooling, and one pod has none: run it on a chip")
+        poolings += node.window is not None or node.identity
+        for number, operand in enumerate(() if node.identity else node.operands):
+            # The first is the layer; a diagonal behind it adds a residual.
+            if number and operand.is_diagonal:
+                additions += 1
+            else:
+                layers.append(operand.layer)
+    counts = [
+        f"{count} {what}{'s' if count > 1 else ''}" for count, what in ((poolings, "pooling"), (additions, "addition")) if count
+    ]
+    left_out = " and ".join(counts).replace("addition", "residual addition")
+    return LayerList(layers, left_out)
