@@ -26,9 +26,14 @@ def load_config(name_or_path: str | Path) -> ChipConfig:
     if path.suffix == ".toml":
         if not path.is_file():
             raise ConfigError(f"configuration file {str(path)!r} does not exist")
+        content = path.read_bytes()
         try:
-            return ChipConfig.from_toml(path.read_text(encoding="utf-8"))
-        except (ConfigError, UnicodeDecodeError) as error:
+            # Editors of Windows begin files with a byte order mark, which TOML does not know.
+            return ChipConfig.from_toml(content.decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            raise ConfigError(f"{path}: line {line}: not UTF-8 (byte 0x{content[error.start]:02x})") from error
+        except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
     if str(name_or_path) not in preset_names():
         raise ConfigError(

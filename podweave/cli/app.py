@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from podweave import __version__
-from podweave.ir.layers import CONV_FORM, GEMM_FORM, Layer
+from podweave.ir.layers import CONV_FORM, GEMM_FORM, MAX_SIZE, Layer
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ConfigError
 from podweave.spec.presets import load_config, preset_names
@@ -26,7 +26,10 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 _PIPED_WIDTH = 200
 REPEAT = 3
 
-WORKLOAD_HELP = f"{GEMM_FORM}, {CONV_FORM}, a network (resnet50_224), NETWORK/LAYER, or a CSV file of layer,M,K,N"
+WORKLOAD_HELP = (
+    f"{GEMM_FORM}, {CONV_FORM}, a network (resnet50, digits), NETWORK/LAYER, or a CSV file (layer,M,K,N, or as SCALE-Sim has it). "
+    f"Sizes are at most {MAX_SIZE:,}."
+)
 Config = Annotated[str, typer.Option("--config", help="A preset, or a TOML file.")]
 Workload = Annotated[str, typer.Argument(help=WORKLOAD_HELP)]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the report as JSON; - for standard output.")]
@@ -151,9 +154,8 @@ def run(
 
     On one pod, layers run one after the other with data of their own; on a chip, a network runs as a whole.
     """
-    from podweave.ir.frontends.gemm_tables import load_workload
-
     from ..runs.pod import CHECKS, run_workload
+    from ..runs.workloads import load_layers
     from .chip_commands import ChipOptions, run_chip
 
     if check not in CHECKS:
@@ -175,12 +177,13 @@ def run(
         _finish({"workload": workload, **report}, json_file, show)
         raise typer.Exit(EXIT_CODES[report["verdict"]])
     _refuse_chip_options(per_layer, partition, host, prefetch, cap, memory)
-    layers = load_workload(workload)
+    found = load_layers(workload)
+    layers = found.layers
     _check_plot(plot, layers)
     _make_folders(waves, plot, json_file)
     with Progress() as progress:
         report, _ = run_workload(layers, chosen, check=check, seed=seed, waves=waves and waves.resolve(), progress=progress)
-    report = {"workload": workload, **report}
+    report = {"workload": workload, **report, "left_out": found.left_out}
     _draw(plot, layers[0], chosen)
     _finish(report, json_file, print_run)
     raise typer.Exit(EXIT_CODES[report["verdict"]])
@@ -200,9 +203,8 @@ def model(
     json_file: JsonFile = None,
 ) -> None:
     """The cycles and utilisation of a workload from the exact model, without RTL."""
-    from podweave.ir.frontends.gemm_tables import load_workload
-
     from ..runs.pod import model_workload
+    from ..runs.workloads import load_layers
     from .chip_commands import ChipOptions, model_chip
 
     chosen = load_config(config)
@@ -214,12 +216,13 @@ def model(
         _finish({"workload": workload, **report}, json_file, show)
         return
     _refuse_chip_options(per_layer, partition, host, prefetch, cap, memory)
-    layers = load_workload(workload)
+    found = load_layers(workload)
+    layers = found.layers
     _check_plot(plot, layers)
     with Progress() as progress:
         report = model_workload(layers, chosen, progress)
     _draw(plot, layers[0], chosen)
-    _finish({"workload": workload, **report}, json_file, print_model)
+    _finish({"workload": workload, **report, "left_out": found.left_out}, json_file, print_model)
 
 
 def _refuse_chip_options(

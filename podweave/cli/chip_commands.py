@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from podweave.ir.graph import Graph
+from podweave.ir.texts import whole_number
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 
@@ -76,14 +78,27 @@ def memory_timing(text: str | None) -> HbmTiming:
     names = [field.name for field in dataclasses.fields(HbmTiming)]
     changes: dict[str, Any] = {}
     for part in text.split(",") if text else []:
-        name, _, value = part.partition("=")
-        if name not in names or not value.isdecimal():
+        name, _, digits = part.strip().partition("=")
+        value = whole_number(digits)
+        if name not in names or value is None:
             raise typer.BadParameter(f"{part!r} is not NAME=NUMBER with a name of {', '.join(names)}", param_hint="--memory")
-        changes[name] = int(value)
+        if name in changes:
+            raise typer.BadParameter(f"{name!r} is given more than once", param_hint="--memory")
+        changes[name] = value
     try:
         return HbmTiming(**changes)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--memory") from error
+
+
+def _require_fits(graphs: Iterable[Graph], config: ChipConfig) -> None:
+    """Refuse at once what no machine could compile; before there are any constants."""
+    from podweave.compiler.lower.job_count import require_jobs_fit
+
+    for graph in graphs:
+        for operand in (operand for node in graph.nodes for operand in node.operands):
+            operand.layer.require_values_fit()
+            require_jobs_fit(operand.layer, config)
 
 
 def run_chip(
@@ -92,8 +107,9 @@ def run_chip(
     """Run in RTL; the report, and how to show it."""
     from ..runs.accelerator import run_on_device
     from ..runs.chip import run_networks
-    from ..runs.jobs import chip_jobs
+    from ..runs.jobs import chip_graphs, chip_jobs
 
+    _require_fits(chip_graphs(workload, per_layer=options.per_layer), config)
     jobs = chip_jobs(workload, seed, per_layer=options.per_layer)
     graphs = len({id(job.graph) for job in jobs})
     if options.host == "axi":
@@ -126,6 +142,7 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
     from ..runs.jobs import chip_graphs
 
     graphs = chip_graphs(workload, per_layer=options.per_layer)
+    _require_fits(graphs, config)
     options.check_plot(len(graphs))
     if options.host == "axi":
         report, compiled = model_on_device(

@@ -47,11 +47,17 @@ def _layer_row(row: dict[str, Any], *, measured: bool) -> list[str]:
     return cells
 
 
+def _print_left_out(console: Console, report: dict[str, Any]) -> None:
+    if report.get("left_out"):
+        console.print(f"left out, as one pod runs layers by themselves: {report['left_out']}", highlight=False, soft_wrap=True)
+
+
 def print_run(console: Console, report: dict[str, Any]) -> None:
     if report["layers"]:
         columns = ["layer", "MxKxN", "epochs", "predicted", "RTL cycles", "MAC/cycle", "used"]
         rows = [_layer_row(row, measured=True) for row in report["layers"]]
         console.print(table("", [*columns, "wrong", "verdict"], rows))
+        _print_left_out(console, report)
         for row in report["layers"]:
             for line in [row.get("first_mismatch"), *row["errors"]]:
                 if line:
@@ -79,6 +85,7 @@ def print_run(console: Console, report: dict[str, Any]) -> None:
 def print_model(console: Console, report: dict[str, Any]) -> None:
     columns = ["layer", "MxKxN", "epochs", "cycles", "MAC/cycle", "used"]
     console.print(table("", columns, [_layer_row(row, measured=False) for row in report["layers"]]))
+    _print_left_out(console, report)
     console.print(
         f"total: {report['cycles']:,} cycles, {report['macs']:,} MAC, {report['mac_per_cycle']:.2f} MAC/cycle, "
         f"utilisation {report['utilization']:.2%} (config {report['config']}, {report['wall_s']['model']:.2f} s)",

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants, Parameters
-from podweave.ir.frontends import load_graph
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Operand
-from podweave.ir.layers import Layer, WorkloadError
+from podweave.ir.layers import Layer
 from podweave.ir.rewrites import single_nodes
 
 from ..digits import digits_graph, digits_parameters, test_images
+from .workloads import DIGIT_BATCH, load_graph
 
-DIGIT_BATCH = 25
-"""Images of the digits that run in one epoch."""
 DIGIT_IMAGES = 100
 """Held-out images of `podweave run digits`."""
 
@@ -34,18 +33,7 @@ class Job:
 
 def chip_graphs(workload: str, *, per_layer: bool = False) -> list[Graph]:
     """The graph that a workload names, or one for each of its layers (or poolings)."""
-    network, _, layer = workload.partition("/")
-    if workload == "digits":
-        return _split(digits_graph(DIGIT_BATCH), per_layer)
-    if layer and not workload.endswith(".csv") and ":" not in workload:
-        found = [graph for graph in single_nodes(load_graph(network)) if graph.name == layer]
-        if not found:
-            raise WorkloadError(f"network {network} has no layer {layer!r}")
-        return found
-    return _split(load_graph(workload), per_layer)
-
-
-def _split(graph: Graph, per_layer: bool) -> list[Graph]:
+    graph = load_graph(workload)
     return single_nodes(graph) if per_layer else [graph]
 
 
@@ -53,12 +41,25 @@ def chip_jobs(workload: str, seed: int, *, per_layer: bool = False) -> list[Job]
     """What a workload names, with data: those of the digits, else random constants and uniform int8 inputs."""
     if workload == "digits" and not per_layer:
         return digits_jobs(DIGIT_IMAGES)
+    graphs = chip_graphs(workload, per_layer=per_layer)
+    if workload.partition("/")[0] == "digits":
+        return [_digits_layer(graph) for graph in graphs]
     rng = np.random.default_rng(seed)
     jobs = []
-    for graph in chip_graphs(workload, per_layer=per_layer):
+    for graph in graphs:
         inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
         jobs.append(Job(graph, Constants(random_parameters(graph, seed)), inputs))
     return jobs
+
+
+def _digits_layer(graph: Graph) -> Job:
+    """A layer of the digits by itself, with its constants, and what it reads when the network sees the first held-out images."""
+    pixels, _ = test_images()
+    whole, parameters = digits_graph(DIGIT_BATCH), digits_parameters()
+    (image,) = whole.inputs
+    tensors = evaluate(whole, parameters, {image: pixels[:DIGIT_BATCH]})
+    held = Constants({node.name: parameters[node.name] for node in graph.nodes})
+    return Job(graph, held, {name: tensors[name] for name in graph.inputs})
 
 
 def digits_jobs(images: int) -> list[Job]:

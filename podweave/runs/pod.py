@@ -125,6 +125,8 @@ def run_workload(
     """
     if check not in CHECKS:
         raise ValueError(f"check must be one of {', '.join(CHECKS)}, got {check!r}")
+    for layer in layers:
+        layer.require_values_fit()
     jobs = layer_jobs(layers, seed, data)
     report, found, _ = run_jobs(jobs, PodWay(config, check), seed=seed, waves=waves, progress=progress)
     return report, found
