@@ -77,6 +77,7 @@ def predict_accelerator(network: CompiledNetwork, timing: HbmTiming, *, prefetch
                 "ends": times.ends,
                 "cycles": own,
                 "waits": times.begins - ended - 1,
+                "macs": sum(program.node(index).macs for index in program.nodes),
                 "bytes": int(loaded[number]),
             }
         )

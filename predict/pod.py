@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from podweave.compiler.pod.program import Program
 from podweave.golden.cycle.pod.jobs import PodGeometry
 from podweave.golden.cycle.pod.span import Span, pod_span
@@ -46,3 +50,36 @@ def predicted_spans(program: Program) -> list[Span]:
         )
         for epoch in program.epochs
     ]
+
+
+def accesses(program: Program) -> dict[str, Any]:
+    """What a pod moves, exactly: activations read ("x"), weights read ("w"), sums stored or added ("p"), and ``words_streamed``.
+
+    Each with its ``numbers`` (of words, the lanes that are used), and the cycles of its ``first`` and ``last`` word, from the
+    first request of the program on, its epochs without a gap between.
+    """
+    config, units = program.config, program.lowered.units
+    write_latency = config.read_latency + config.array.row_groups + config.array.col_groups + 1
+    moved: dict[str, list[tuple[int, int, int]]] = {"x": [], "w": [], "p": []}
+    began = streamed = 0
+    for epoch, span in zip(program.epochs, predicted_spans(program), strict=True):
+        outputs_at = {(place.bank, place.base): (len(tile.outputs), units[step.unit].lanes) for tile, step, place in epoch.weights}
+        banks = zip(epoch.loads["w_bank"].tolist(), epoch.loads["w_base"].tolist(), strict=True)
+        outputs, lanes = np.array([outputs_at[place] for place in banks], np.int64).T
+        # The first stream of a load swaps its weights in.
+        load = np.cumsum(epoch.streams["swap"]) - 1
+        words, start, emits = epoch.words_streamed, epoch.streams["start"], epoch.streams["emit"] != Emit.NONE
+        ends, offset = start + words, began - span.first_request
+        for kind, first, end, numbers in (
+            ("x", start, ends, words * lanes[load]),
+            ("w", epoch.loads["start"], epoch.loads["start"] + epoch.loads["rows"], epoch.loads["rows"] * outputs),
+            ("p", start[emits] + write_latency, ends[emits] + write_latency, (words * outputs[load])[emits]),
+        ):
+            moved[kind].append((offset + int(first.min()), offset + int(end.max()) - 1, int(numbers.sum())))
+        began += span.cycles
+        streamed += int(words.sum())
+    found: dict[str, Any] = {
+        kind: {"first": parts[0][0], "last": parts[-1][1], "numbers": sum(part[2] for part in parts)}
+        for kind, parts in moved.items()
+    }
+    return found | {"words_streamed": streamed}

@@ -54,6 +54,9 @@ Cap = Annotated[
     int, typer.Option(min=0, max=2**32 - 1, help="axi: words that a manager may have prefetched at a time; 0: no limit.")
 ]
 Memory = Annotated[str | None, typer.Option(help="axi: NAME=NUMBER,... of the memory model, as latency=200,beat_sixteenths=32.")]
+ScalesimReports = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Also write COMPUTE_REPORT.csv and the two others that SCALE-Sim writes.")
+]
 Plot = Annotated[Path | None, typer.Option("--plot", help="Draw the activity over time (.svg, .png or .pdf).")]
 
 
@@ -147,6 +150,7 @@ def run(
     cap: Cap = 0,
     memory: Memory = None,
     plot: Plot = None,
+    scalesim_reports: ScalesimReports = None,
     json_file: JsonFile = None,
 ) -> None:
     """Compile a workload, run it in RTL, and compare results and cycles. Exit code 0 only if both are exact; 1 if not; 2 without a
@@ -174,6 +178,7 @@ def run(
         options = ChipOptions.of(chosen, per_layer, partition, host, prefetch, cap, memory, plot)
         with Progress() as progress:
             report, show = run_chip(workload, chosen, options, seed=seed, waves=waves and waves.resolve(), progress=progress)
+        _write_scalesim(report, chosen, scalesim_reports)
         _finish({"workload": workload, **report}, json_file, show)
         raise typer.Exit(EXIT_CODES[report["verdict"]])
     _refuse_chip_options(per_layer, partition, host, prefetch, cap, memory)
@@ -185,6 +190,7 @@ def run(
         report, _ = run_workload(layers, chosen, check=check, seed=seed, waves=waves and waves.resolve(), progress=progress)
     report = {"workload": workload, **report, "left_out": found.left_out}
     _draw(plot, layers[0], chosen)
+    _write_scalesim(report, chosen, scalesim_reports)
     _finish(report, json_file, print_run)
     raise typer.Exit(EXIT_CODES[report["verdict"]])
 
@@ -200,6 +206,7 @@ def model(
     cap: Cap = 0,
     memory: Memory = None,
     plot: Plot = None,
+    scalesim_reports: ScalesimReports = None,
     json_file: JsonFile = None,
 ) -> None:
     """The cycles and utilisation of a workload from the exact model, without RTL."""
@@ -213,6 +220,7 @@ def model(
         options = ChipOptions.of(chosen, per_layer, partition, host, prefetch, cap, memory, plot)
         with Progress() as progress:
             report, show = model_chip(workload, chosen, options, progress=progress)
+        _write_scalesim(report, chosen, scalesim_reports)
         _finish({"workload": workload, **report}, json_file, show)
         return
     _refuse_chip_options(per_layer, partition, host, prefetch, cap, memory)
@@ -222,7 +230,15 @@ def model(
     with Progress() as progress:
         report = model_workload(layers, chosen, progress)
     _draw(plot, layers[0], chosen)
+    _write_scalesim(report, chosen, scalesim_reports)
     _finish({"workload": workload, **report, "left_out": found.left_out}, json_file, print_model)
+
+
+def _write_scalesim(report: dict[str, Any], config: ChipConfig, folder: Path | None) -> None:
+    if folder:
+        from ..reports.scalesim import write_scalesim_reports
+
+        write_scalesim_reports(report, config, folder)
 
 
 def _refuse_chip_options(

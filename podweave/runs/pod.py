@@ -15,7 +15,7 @@ from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, c
 from podweave.compiler.pod.program import Program
 from podweave.golden.layers.conv import conv2d
 from podweave.ir.layers import Layer
-from podweave.predict.pod import predicted_spans
+from podweave.predict.pod import accesses, predicted_spans
 from podweave.spec.config import ChipConfig
 from podweave.tb.benches.pod_bench import PodBench
 from podweave.tb.benches.pod_task import PodRun, Task
@@ -164,6 +164,7 @@ def _figures(network: CompiledNetwork, predicted: int, cycles: int) -> dict[str,
         "macs": layer.macs,
         "mac_per_cycle": rate,
         "utilization": rate / config.array.multipliers,
+        "accesses": accesses(item.program),
     }
 
 

@@ -441,6 +441,8 @@ def test_load_config_reads_files(tmp_path: Path) -> None:
     path.write_text(SMALL.to_toml())
     assert load_config(path) == SMALL
     assert load_config(str(path)) == SMALL
+    path.write_bytes(b"\xef\xbb\xbf" + SMALL.to_toml().replace("\n", "\r\n").encode())
+    assert load_config(path) == SMALL
 
 
 @pytest.mark.parametrize(
@@ -450,7 +452,9 @@ def test_load_config_reads_files(tmp_path: Path) -> None:
         (b"name = ", "{path}: not valid TOML: Invalid value"),
         (b'name = "x"\n', "{path}: table [pod] is missing"),
         (SMALL.to_toml().replace("latency = 3", "latency = 65").encode(), "{path}: latency must be between 1 and 64, got 65"),
-        (b"\xff\xfe", "{path}: 'utf-8' codec can't decode byte 0xff"),
+        (b"\xff\xfe", "{path}: line 1: not UTF-8 (byte 0xff)"),
+        (b'name = "x"\n# \xe9\n', "{path}: line 2: not UTF-8 (byte 0xe9)"),
+        (b'name = "x"\nbanks = \n', "{path}: not valid TOML: Invalid value (at line 2, column 9)"),
     ],
 )
 def test_load_config_names_the_file_that_it_refuses(tmp_path: Path, content: bytes | None, sentence: str) -> None:

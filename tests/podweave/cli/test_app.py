@@ -76,6 +76,20 @@ def test_model_of_a_network_is_the_sum_of_its_layers(cli: Cli) -> None:
     assert first == report["layers"][0]
 
 
+def test_graphs_on_one_pod_say_what_is_left_out(cli: Cli) -> None:
+    told = cli("model", "digits", "--config", "pod16")
+    assert "left out, as one pod runs layers by themselves: 2 poolings and 1 residual addition" in told.out
+    report = cli("model", "digits", "--config", "pod16", "--json", "-").report
+    assert [row["layer"] for row in report["layers"]] == ["stem", "block_1", "block_2", "wide_1", "wide_2", "logits"]
+    assert (report["macs"], report["left_out"]) == (25 * 525632, "2 poolings and 1 residual addition")
+    assert "left out" not in cli("model", "resnet50_224/conv1_conv", "--config", "pod16").out
+
+
+def test_run_of_a_layer_of_the_digits_on_one_pod(cli: Cli) -> None:
+    report = cli("run", "digits/logits", "--config", "pod16", "--json", "-").report
+    assert (report["verdict"], report["mismatches"], report["layers"][0]["M"]) == ("pass", 0, 25)
+
+
 @pytest.mark.parametrize("check", ["result", "lockstep"])
 def test_run_of_a_gemm(cli: Cli, check: str) -> None:
     done = cli("run", GEMM, "--config", "pod4", "--check", check, "--seed", "11", "--json", "-")
@@ -179,6 +193,16 @@ def test_lockstep_failure_names_the_place_and_reports_no_figure(cli: Cli, monkey
         (["model", "gemm:5x6", "--config", "pod4"], "podweave: workload 'gemm:5x6' is not of the form gemm:MxKxN or conv:"),
         (["model", "gemm:5x70000x7", "--config", "pod4"], "podweave: gemm:5x70000x7: the reduction K is 70000, 4464 more than"),
         (["run", "resnet51", "--config", "pod4"], "podweave: workload 'resnet51' is none of gemm:MxKxN"),
+        (
+            ["model", "gemm:99999999999999999999x1x1", "--config", "pod4"],
+            "podweave: gemm:99999999999999999999x1x1: M must be at most",
+        ),
+        (["model", "gemm:65536x65536x64", "--config", "pod4"], "podweave: gemm:65536x65536x64: pod4 takes about "),
+        (
+            ["run", "gemm:1048576x4096x1", "--config", "pod4"],
+            "podweave: gemm:1048576x4096x1: with values, as in runs and on chips, ",
+        ),
+        (["run", "digits/max_pool", "--config", "pod4"], "podweave: max_pool of digits is a pooling, and one pod has none"),
         (["run", GEMM, "--config", "pod5"], "podweave: unknown preset 'pod5'"),
         (["run", GEMM, "--config", "pod4", "--check", "ports"], "'ports' is not one of lockstep, result"),
         (["run", GEMM, "--config", "pod4", "--seed", "-1"], "-1 is negative"),

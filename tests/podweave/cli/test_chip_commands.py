@@ -177,6 +177,7 @@ def test_timing_of_the_memory_from_text() -> None:
     assert memory_timing(None) == memory_timing("") == HbmTiming()
     text = ",".join(f"{name}={value}" for name, value in dataclasses.asdict(HbmTiming(latency=7, jitter=2, seed=9)).items())
     assert memory_timing(text) == HbmTiming(latency=7, jitter=2, seed=9)
+    assert memory_timing("latency=7, jitter=2 ,seed=9") == HbmTiming(latency=7, jitter=2, seed=9)
 
 
 NAMES = "latency, beat_sixteenths, row_bytes, banks, row_miss, refresh_interval, refresh_cycles, queue, jitter, seed"
@@ -200,6 +201,9 @@ CHIP = ["--config", "chip2x4"]
         ([*CHIP, "--memory", "latency=-1"], "--memory: 'latency=-1' is not NAME=NUMBER"),
         ([*CHIP, "--memory", "latency=9²"], "--memory: 'latency=9²' is not NAME=NUMBER"),
         ([*CHIP, "--memory", "latency=9,"], "--memory: '' is not NAME=NUMBER"),
+        ([*CHIP, "--memory", "latency=200,latency=100"], "--memory: 'latency' is given more than once"),
+        ([*CHIP, "--memory", "latency=٣"], "--memory: 'latency=٣' is not NAME=NUMBER"),
+        ([*CHIP, "--memory", f"latency={'9' * 5000}"], "--memory: latency must be between 2 and 1048576, got 1000000"),
         ([*CHIP, "--memory", "latency=1"], "--memory: latency must be between 2 and 1048576, got 1"),
         ([*CHIP, "--memory", "banks=3"], "--memory: banks must be a power of two, got 3"),
         ([*CHIP, "--memory", "refresh_interval=9"], "--memory: refresh_interval (9) must be 0 or more than refresh_cycles (260)"),
@@ -226,7 +230,14 @@ def test_refused_options(cli: Cli, tmp_path: Path, command: str, options: list[s
         (["ip", "chip2x4"], "Missing option '-o'"),
         (["run", GEMM, *CHIP, "--check", "lockstep"], "--check: lockstep is for one pod"),
         (["model", "resnet50", *CHIP, "--per-layer", "--plot", "{tmp}/x.svg"], "--plot: a picture shows one network"),
-        (["model", "resnet51", *CHIP], "podweave: network 'resnet51' is none of resnet50[_SIZE], "),
+        (["model", "resnet51", *CHIP], "podweave: workload 'resnet51' is none of gemm:MxKxN, "),
+        (["run", "resnet51/conv1", *CHIP], "podweave: workload 'resnet51/conv1' is none of gemm:MxKxN, "),
+        (["model", "gemm:99999999999999999999x1x1", *CHIP], "podweave: gemm:99999999999999999999x1x1: M must be at most 1,048,576"),
+        (
+            ["model", "gemm:1x1048576x4096", *CHIP],
+            "podweave: gemm:1x1048576x4096: with values, as in runs and on chips, a tensor has",
+        ),
+        (["run", "gemm:16384x8192x1024", *CHIP], "podweave: gemm:16384x8192x1024: chip2x4 takes about "),
         # Of what does not fit, the limit and the excess.
         (["model", "gemm:3000x8x8", *CHIP], "podweave: gemm:3000x8x8: "),
     ],

@@ -1,0 +1,116 @@
+"""podweave.reports.scalesim: SCALE-Sim's three files, their columns, and what is left empty."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from podweave.spec.presets import load_config
+from tests.podweave.command_line import Cli, assert_refused
+
+COMPUTE = "LayerID, Total Cycles, Stall Cycles, Overall Util %, Mapping Efficiency %, Compute Util %,"
+BANDWIDTH = (
+    "LayerID, Avg IFMAP SRAM BW, Avg FILTER SRAM BW, Avg OFMAP SRAM BW, Avg IFMAP DRAM BW, Avg FILTER DRAM BW, Avg OFMAP DRAM BW,"
+)
+DETAILS = (
+    "LayerID, SRAM IFMAP Start Cycle, SRAM IFMAP Stop Cycle, SRAM IFMAP Reads, "
+    "SRAM Filter Start Cycle, SRAM Filter Stop Cycle, SRAM Filter Reads, "
+    "SRAM OFMAP Start Cycle, SRAM OFMAP Stop Cycle, SRAM OFMAP Writes, "
+    "DRAM IFMAP Start Cycle, DRAM IFMAP Stop Cycle, DRAM IFMAP Reads, "
+    "DRAM Filter Start Cycle, DRAM Filter Stop Cycle, DRAM Filter Reads, "
+    "DRAM OFMAP Start Cycle, DRAM OFMAP Stop Cycle, DRAM OFMAP Writes,"
+)
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Path:
+    path = tmp_path / "chain.csv"
+    path.write_text("layer,M,K,N\nfirst,36,5,8\nsecond,36,8,12\nthird,36,12,4\n")
+    return path
+
+
+def read(folder: Path, name: str, header: str) -> list[dict[str, str]]:
+    """The rows of a file; headers and ends of lines are SCALE-Sim's to the letter."""
+    lines = (folder / f"{name}.csv").read_text().splitlines()
+    assert lines[0] == header
+    assert all(line.endswith(",") for line in lines)
+    rows = list(csv.DictReader(lines, skipinitialspace=True))
+    assert [row["LayerID"] for row in rows] == [str(number) for number in range(len(rows))]
+    return rows
+
+
+def read_all(folder: Path) -> tuple[list[dict[str, str]], ...]:
+    return tuple(
+        read(folder, name, header)
+        for name, header in (("COMPUTE_REPORT", COMPUTE), ("BANDWIDTH_REPORT", BANDWIDTH), ("DETAILED_ACCESS_REPORT", DETAILS))
+    )
+
+
+def empty(rows: list[dict[str, str]]) -> set[str]:
+    return {column for column in rows[0] if column and all(row[column] == "" for row in rows)}
+
+
+def test_one_pod(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "reports"
+    report = cli("model", "gemm:256x256x256", "--config", "pod16", "--scalesim-reports", folder, "--json", "-").report
+    (compute,), (bandwidth,), (details,) = read_all(folder)
+    assert (compute["Total Cycles"], compute["Stall Cycles"]) == (str(report["cycles"]), "0") == ("65559", "0")
+    assert float(compute["Overall Util %"]) == float(compute["Compute Util %"]) == pytest.approx(100 * 256**3 / 65559 / 256)
+    assert float(compute["Mapping Efficiency %"]) == 100
+    # All activations for each of 16 column tiles, all weights and sums once.
+    moved = (("IFMAP", "Reads", 16 * 65536), ("Filter", "Reads", 65536), ("OFMAP", "Writes", 65536))
+    for operand, what, numbers in moved:
+        assert details[f"SRAM {operand} {what}"] == str(numbers)
+        assert float(bandwidth[f"Avg {operand.upper()} SRAM BW"]) == numbers / 65559
+    assert (details["SRAM Filter Start Cycle"], details["SRAM IFMAP Start Cycle"]) == ("0", "16")
+    assert details["SRAM OFMAP Stop Cycle"] == "65558"
+    assert {column for column in (*bandwidth, *details) if "DRAM" in column} == empty([bandwidth]) | empty([details])
+
+
+def test_lanes_that_are_not_used_lower_the_mapping(cli: Cli, tmp_path: Path) -> None:
+    cli("model", "gemm:16x5x7", "--config", "pod4", "--scalesim-reports", tmp_path)
+    (compute,), _, _ = read_all(tmp_path)
+    assert float(compute["Mapping Efficiency %"]) == pytest.approx(100 * 5 * 7 / (4 * 16))
+
+
+@pytest.mark.parametrize("options", [["--per-layer"], ["--host", "backdoor"]])
+def test_chip(cli: Cli, tmp_path: Path, chain: Path, options: list[str]) -> None:
+    report = cli("model", chain, "--config", "chip2x4", *options, "--scalesim-reports", tmp_path, "--json", "-").report
+    rows = [row for network in report["networks"] for row in network["layers"]]
+    compute, bandwidth, details = read_all(tmp_path)
+    assert [int(line["Total Cycles"]) for line in compute] == [row["cycles"] for row in rows]
+    for line, detail, row in zip(compute, details, rows, strict=True):
+        assert float(line["Overall Util %"]) == pytest.approx(100 * row["macs"] / row["cycles"] / 32)
+        assert float(line["Compute Util %"]) == pytest.approx(100 * row["macs"] / row["cycles"] / 16 / row["pods"])
+        assert float(line["Mapping Efficiency %"]) == pytest.approx(100 * row["utilization"])
+        assert (int(detail["SRAM IFMAP Start Cycle"]), int(detail["SRAM IFMAP Stop Cycle"])) == (row["first"], row["last"])
+    assert empty(bandwidth) == {*bandwidth[0]} - {"LayerID", ""}
+    assert empty(details) == {*details[0]} - {"LayerID", "", "SRAM IFMAP Start Cycle", "SRAM IFMAP Stop Cycle"}
+
+
+def test_over_axi_a_line_is_an_epoch(cli: Cli, tmp_path: Path, chain: Path) -> None:
+    report = cli("model", chain, "--config", "chip2x4", "--scalesim-reports", tmp_path, "--json", "-").report
+    (network,) = report["networks"]
+    compute, bandwidth, details = read_all(tmp_path)
+    assert len(compute) == network["epochs"] > 1
+    assert sum(int(line["Total Cycles"]) for line in compute) == network["timeline"][-1]["ends"] + 1
+    assert [int(line["Stall Cycles"]) for line in compute] == [epoch["waits"] for epoch in network["timeline"]]
+    macs = [float(line["Overall Util %"]) * int(line["Total Cycles"]) * 32 / 100 for line in compute]
+    assert sum(macs) == pytest.approx(network["macs"])
+    assert empty(compute) == {"Mapping Efficiency %"}
+    assert len(empty(bandwidth)) == 6
+    assert len(empty(details)) == 18
+
+
+def test_run_writes_them_too(cli: Cli, tmp_path: Path) -> None:
+    done = cli("run", "gemm:5x6x7", "--config", "pod4", "--scalesim-reports", tmp_path)
+    assert done.code == 0
+    assert read_all(tmp_path)[0][0]["Total Cycles"] == "30"
+
+
+def test_a_file_in_the_way_is_named(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert load_config("pod4").pods == 1
+    assert_refused(cli("model", "gemm:5x6x7", "--config", "pod4", "--scalesim-reports", tmp_path / "file"), "File exists")
