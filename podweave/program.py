@@ -74,8 +74,9 @@ def extra(name: str, purpose: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
         raise ToolchainError(
-            f"{purpose} needs the Python package {error.name}, which is not installed: pip install podweave[{name}]"
+            f"{purpose} needs the Python package {package}, which is not installed: pip install podweave[{name}]"
         ) from error
 
 

@@ -1,0 +1,334 @@
+"""How programs of podweave begin and end, as their user sees it: processes of their own, started, disturbed and looked at."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import podweave.runs.pod
+from podweave.compiler.jobs import JobFieldError
+from podweave.compiler.pod.executor import ProgramError
+from podweave.program import extra
+from podweave.spec.presets import load_config
+from podweave.tb.build.toolchain import ToolchainError
+from tests.podweave.command_line import Cli, assert_refused
+
+GEMM = ["run", "gemm:5x6x7", "--config", "pod4"]
+LONG = ["run", "gemm:400000x32x16", "--config", "pod4"]
+PATIENCE = 120
+
+
+def started(*arguments: str, **variables: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "podweave", *arguments],
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def ended(*arguments: str, **variables: str) -> tuple[int, str, str]:
+    process = started(*arguments, **variables)
+    out, err = process.communicate(timeout=PATIENCE)
+    return process.returncode, out.decode(), err.decode()
+
+
+def processes() -> Iterator[tuple[int, int, str, str]]:
+    """(process, its parent, its state, its name) of all that run."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            head, _, rest = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
+            state, parent = rest.split()[:2]
+            yield int(folder.name), int(parent), state, head.partition("(")[2]
+
+
+def below(root: int) -> dict[int, str]:
+    """Processes that one has started, and those that these have started, with their names."""
+    found: dict[int, str] = {}
+    table = list(processes())
+    while more := {pid: name for pid, parent, _, name in table if parent in {root, *found} and pid not in found}:
+        found |= more
+    return found
+
+
+def alive(pids: Iterator[int] | dict[int, str]) -> dict[int, str]:
+    return {pid: name for pid, _, state, name in processes() if pid in pids and state != "Z"}
+
+
+def until(reached: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not reached():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+SENT = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGKILL: -9}
+
+
+@pytest.mark.parametrize("sent", SENT, ids=lambda sent: sent.name)
+@pytest.mark.parametrize(("arguments", "busy"), [(LONG, "pod_harness"), (GEMM, "cc1plus")], ids=["simulation", "build"])
+def test_what_was_started_ends_with_the_program(tmp_path: Path, arguments: list[str], busy: str, sent: signal.Signals) -> None:
+    if busy == "pod_harness":
+        # Only the simulation is to take long.
+        assert ended(*GEMM)[0] == 0
+    cache = {"PODWEAVE_CACHE": str(tmp_path / "cache")} if busy == "cc1plus" else {}
+    (tmp_path / "temporary").mkdir()
+    process = started(*arguments, TMPDIR=str(tmp_path / "temporary"), **cache)
+    until(lambda: busy in below(process.pid).values())
+    children = below(process.pid)
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == SENT[sent]
+    until(lambda: not alive(children))
+    if sent != signal.SIGKILL:
+        assert err.decode().splitlines()[-1] == f"podweave: ended by {sent.name}"
+        assert list((tmp_path / "temporary").iterdir()) == []
+        assert [path for path in tmp_path.glob("cache/builds/*") if path.is_dir()] == []
+
+
+def test_a_build_that_was_killed_is_made_by_the_next_run(tmp_path: Path) -> None:
+    cache = {"PODWEAVE_CACHE": str(tmp_path)}
+    process = started(*GEMM, **cache)
+    until(lambda: "cc1plus" in below(process.pid).values())
+    process.kill()
+    process.communicate()
+    assert ended(*GEMM, **cache)[0] == 0
+    (whole,) = (path for path in tmp_path.glob("builds/*") if path.is_dir())
+    assert "-" not in whole.name
+
+
+def test_a_hang_up_that_is_ignored_stays_so() -> None:
+    nohup = [
+        sys.executable,
+        "-c",
+        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])",
+    ]
+    process = subprocess.Popen(
+        [*nohup, sys.executable, "-m", "podweave", *GEMM], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    until(lambda: below(process.pid) or process.poll() is not None)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(PATIENCE) == 0
+
+
+def test_a_simulator_that_is_killed_gives_no_verdict(tmp_path: Path) -> None:
+    process = started(*LONG, "--json", str(tmp_path / "report.json"))
+    until(lambda: "pod_harness" in below(process.pid).values())
+    for pid, name in below(process.pid).items():
+        if name == "pod_harness":
+            os.kill(pid, signal.SIGKILL)
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    last = out.decode().splitlines()[-1]
+    assert last == "no verdict: the simulator was ended by SIGKILL before its test did (config pod4, check result, seed 0)"
+    report = json.loads((tmp_path / "report.json").read_bytes())
+    assert report["verdict"] == "none"
+    assert report["failure"].startswith("the simulator was ended by SIGKILL")
+    assert report["cycles"] is None
+
+
+def test_variables_of_other_benches_change_nothing() -> None:
+    others = {
+        **{"COCOTB_TESTCASE": "x", "COCOTB_TEST_FILTER": "x", "COCOTB_TEST_MODULES": "x", "COCOTB_TOPLEVEL": "x"},
+        **{"TESTCASE": "x", "MODULE": "x", "TOPLEVEL": "x", "RANDOM_SEED": "x", "COCOTB_RANDOM_SEED": "x"},
+        **{"GPI_USERS": "x", "GPI_EXTRA": "x:y", "PYGPI_PYTHON_BIN": "x", "VERILATOR_ROOT": "x", "PYTHONWARNINGS": "error"},
+        **{"MAKEFLAGS": "--dry-run", "PYTHONOPTIMIZE": "2"},
+    }
+    code, out, err = ended(*GEMM, **others)
+    assert (code, out.splitlines()[-1][:13]) == (0, "verdict: pass"), err
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"PYTHONIOENCODING": "ascii"},
+    ],
+)
+def test_names_that_a_terminal_has_no_letters_for_are_escaped(tmp_path: Path, variables: dict[str, str]) -> None:
+    (tmp_path / "layers.csv").write_text("layer,M,K,N\nслой,5,6,7\n", encoding="utf-8")
+    target = tmp_path / "report.json"
+    code, out, err = ended("run", str(tmp_path / "layers.csv"), "--config", "pod4", "--json", str(target), **variables)
+    assert code == 0, err
+    assert r"\u0441\u043b\u043e\u0439" in out
+    assert json.loads(target.read_text(encoding="utf-8"))["layers"][0]["layer"] == "слой"
+    code, _, err = ended("model", "слой", "--config", "pod4", **variables)
+    assert code == 2
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("cache", ["with space/and $dollar", "relative", "~/in the home"])
+def test_builds_in_any_folder(tmp_path: Path, cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home of mine").mkdir()
+    # What Yosys keeps takes a minute to make.
+    user = {"XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())}
+    place = {"HOME": str(tmp_path / "home of mine"), "TMPDIR": str(tmp_path / "home of mine"), "PODWEAVE_CACHE": cache, **user}
+    code, _, err = ended(*GEMM, **place)
+    assert code == 0, err
+    folder = tmp_path / "home of mine" / "in the home" if cache.startswith("~") else tmp_path / cache
+    assert {path.name for path in folder.iterdir()} == {"emitted", "builds", "objects"}
+    assert list((folder / "objects").rglob("*.object"))
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_home_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "temporary").mkdir()
+    variables = {"HOME": str(tmp_path / "file"), "TMPDIR": str(tmp_path / "temporary"), "XDG_CACHE_HOME": "", "PODWEAVE_CACHE": ""}
+    code, _, err = ended(*GEMM, **variables)
+    assert code == 0, err
+    expected = (
+        f"podweave: {tmp_path}/file/.cache cannot be written (Not a directory): what is made is not kept for later runs; "
+        "set XDG_CACHE_HOME"
+    )
+    assert err.splitlines()[0] == expected
+    assert err.count("cannot be written") == 1
+    assert list((tmp_path / "temporary").iterdir()) == []
+    code, _, err = ended("presets", **variables)
+    assert (code, err) == (0, "")
+
+
+def test_a_chosen_cache_that_cannot_be_written_is_said_too(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, _, err = ended(*GEMM, PODWEAVE_CACHE=str(tmp_path / "file"))
+    assert code == 0, err
+    assert err.startswith(f"podweave: {tmp_path}/file cannot be written (File exists): ")
+
+
+def test_packages_of_others_are_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("tb", "rtl", "golden", "compiler", "synth", "spec", "ir", "predict", "tests"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise ImportError('of others')\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for config in ("pod4", "chip2x4"):
+        code, _, err = ended("run", "gemm:4x4x4", "--config", config, PYTHONPATH=str(tmp_path))
+        assert code == 0, err
+
+
+LIGHT = {"amaranth", "scipy", "sklearn", "matplotlib", "onnxruntime", "onnx", "distributed", "cocotb"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        (["--help"], LIGHT | {"numpy"}),
+        (["presets"], LIGHT | {"numpy"}),
+        (["model", "gemm:8x8x8", "--config", "pod4"], LIGHT),
+        (["model", "gemm:8x8x8", "--config", "chip2x4"], LIGHT),
+        (["model", "gemm:8x8x8", "--config", "pod4", "--plot", "{tmp}/x.svg"], LIGHT - {"matplotlib"}),
+    ],
+)
+def test_a_command_imports_what_it_uses(arguments: list[str], absent: set[str], tmp_path: Path) -> None:
+    code = (
+        "import atexit, runpy, sys\n"
+        "atexit.register(lambda: print(*{name.partition('.')[0] for name in sys.modules}))\n"
+        f"sys.argv = ['podweave', *{[argument.format(tmp=tmp_path) for argument in arguments]!r}]\n"
+        "runpy.run_module('podweave', run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "podweave" in loaded
+    assert ("matplotlib" in loaded) == ("--plot" in arguments)
+    assert not loaded & absent
+
+
+@pytest.mark.parametrize("module", ["podweave.digits.train", "podweave.demo"])
+def test_the_other_programs_start(module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, encoding="utf-8", timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage:")
+
+
+def test_digits_without_scikit_learn_name_the_extra(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.delitem(sys.modules, "sklearn.datasets", raising=False)
+    monkeypatch.delitem(sys.modules, "sklearn.model_selection", raising=False)
+    assert_refused(
+        cli("run", "digits", "--config", "chip4x16"),
+        "podweave: the data set of the digits needs the Python package sklearn, which is not installed: pip install podweave[demo]",
+    )
+
+
+def test_a_study_without_dask_names_the_extra(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PODWEAVE_CACHE", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    assert_refused(
+        cli("study", "banks", "--dask", "tcp://127.0.0.1:1"),
+        "podweave: --dask needs the Python package distributed, which is not installed: pip install podweave[dask]",
+    )
+
+
+def test_other_import_errors_are_not_of_an_extra() -> None:
+    sentence = "^this needs the Python package no_such, which is not installed: pip install"
+    with pytest.raises(ToolchainError, match=sentence), extra("demo", "this"):
+        import no_such  # type: ignore[import-not-found] # noqa: F401
+    with pytest.raises(ImportError, match="nothing"), extra("demo", "this"):
+        from podweave.program import nothing  # type: ignore[attr-defined] # noqa: F401
+
+
+@pytest.mark.parametrize(
+    "error", [ProgramError("load job 3: W address 70 is outside of 0 to 63"), JobFieldError("load_job 0: n0 is 17")]
+)
+def test_rules_that_programs_break_are_sentences(cli: Cli, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(podweave.runs.pod, "compile_layer", refuse)
+    assert_refused(cli("model", "gemm:5x6x7", "--config", "pod4"), f"podweave: {error}")
+
+
+def test_what_no_user_can_mend_keeps_its_traceback(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("of ours")
+
+    monkeypatch.setattr(podweave.runs.pod, "compile_layer", broken)
+    with pytest.raises(KeyError, match="of ours"):
+        cli("model", "gemm:5x6x7", "--config", "pod4")
+
+
+@pytest.mark.parametrize(
+    ("preset", "workload", "changes", "sentence"),
+    [
+        ("chip4x16", "gemm:3000x40x40", {"time_width": 9}, "podweave: the epoch would last 6810 cycles, 6299 more than time_width"),
+        ("chip4x16", "gemm:20000x40x40", {"count_width": 4}, "podweave: gemm:20000x40x40: P bank 0 is full"),
+        (
+            "chip4x16",
+            "digits",
+            {"window_width": 2},
+            "podweave: average_pool: the window spans 4 positions, 1 more than window_width",
+        ),
+        ("chip4x16", "digits", {"count_width": 4}, "podweave: average_pool: one output position takes 16 words of partial sums"),
+    ],
+)
+def test_job_fields_that_are_too_small_are_named(
+    cli: Cli, tmp_path: Path, preset: str, workload: str, changes: dict[str, int], sentence: str
+) -> None:
+    (tmp_path / "small.toml").write_text(load_config(preset).replace(name="small", **changes).to_toml(), encoding="utf-8")
+    assert_refused(cli("model", workload, "--config", tmp_path / "small.toml"), sentence)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["study", "prefetch", "--jobs", "1"], "Invalid value for --jobs: is not for the study prefetch"),
+        (["study", "prefetch", "--dask", "tcp://127.0.0.1:1"], "Invalid value for --dask: is not for the study prefetch"),
+        (["study", "prefetch", "--fresh"], "Invalid value for --fresh: is not for the study prefetch"),
+        (["study", "prefetch", "--pods", "16"], "Invalid value for --pods: is not for the study prefetch"),
+        (["study", "banks", "--jobs", "2", "--dask", "tcp://127.0.0.1:1"], "Invalid value for --jobs: is for processes here"),
+        (["bench", "dma", "--repeat", "2"], "Invalid value for --repeat: is not for dma, which is measured once"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(cli: Cli, arguments: list[str], sentence: str) -> None:
+    assert_refused(cli(*arguments), sentence)
