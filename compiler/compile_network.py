@@ -198,7 +198,7 @@ def _pack_layers(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
         return network
     programs = []
     for number, node in enumerate(network.graph.nodes, start=1):
-        job.progress(f"compiling {node.name} ({number}/{len(network.graph.nodes)})")
+        job.progress(f"compiling {network.graph.name} ({number}/{len(network.graph.nodes)} nodes)")
         if node.window or len(node.operands) > 1:
             raise WorkloadError(f"{node.name}: one pod multiplies and sums; it has no post-processor that pools or adds operands")
         programs.append(compile_layer(node.operands[0].layer, job.config))

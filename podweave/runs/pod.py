@@ -164,7 +164,7 @@ def _figures(network: CompiledNetwork, predicted: int, cycles: int) -> dict[str,
         "macs": layer.macs,
         "mac_per_cycle": rate,
         "utilization": rate / config.array.multipliers,
-        "accesses": accesses(item.program),
+        "accesses": accesses(_program(network)),
     }
 
 

@@ -14,6 +14,7 @@ from podweave.ir.frontends import (
 )
 from podweave.ir.graph import Graph, Node, Operand, Window
 from podweave.ir.layers import WorkloadError, gemm
+from podweave.ir.verify import verify
 from tests.ir.frontends.graph_rows import expected, node, reads, rows, unread
 
 
@@ -166,7 +167,8 @@ def test_bert_connections() -> None:
 
 
 def slice_of(channels: tuple[int, int], *sources: str, k: int = 4) -> Graph:
-    return Graph("g", {"a": (1, 1, 3, 8), "b": (1, 1, 3, 8)}, (Node("n", (Operand(sources, gemm(3, k, 2), channels=channels),)),))
+    node = Node("n", (Operand(sources, gemm(3, k, 2), channels=channels),))
+    return verify(Graph("g", {"a": (1, 1, 3, 8), "b": (1, 1, 3, 8)}, (node,)))
 
 
 def test_slice_of_a_source() -> None:
