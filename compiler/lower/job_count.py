@@ -26,3 +26,13 @@ def require_jobs_fit(layer: Layer, config: ChipConfig) -> None:
             f"{layer.name}: {config.name} takes about {count:,} jobs for it, more than the {MAX_JOBS:,} that a program may have; "
             "larger pods take fewer"
         )
+
+
+def require_sums_fit(layer: Layer, config: ChipConfig) -> None:
+    """Raise `WorkloadError` if the P banks of a chip cannot hold a word of sums for each position of a layer."""
+    room = config.memory.banks * config.memory.p_words
+    if layer.positions > room:
+        raise WorkloadError(
+            f"{layer.name}: its {layer.positions:,} positions need a word of sums each, {layer.positions - room:,} more than "
+            f"the P banks of {config.name} have ({room:,})"
+        )

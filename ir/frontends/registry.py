@@ -93,7 +93,7 @@ def load_layers(text: str) -> LayerList:
     """
     frontends, whole, wanted = _found(text)
     lists = [frontend for frontend in frontends if isinstance(frontend, ListFrontend)]
-    found = LayerList(lists[0].layers(whole)) if lists else _layers_of(frontends[0].load(whole), wanted)
+    found = LayerList(lists[0].layers(whole)) if lists else layers_of(frontends[0].load(whole), wanted)
     if not wanted:
         return found
     layers = [layer for layer in found.layers if layer.name == wanted]
@@ -107,8 +107,8 @@ def load_workload(text: str) -> list[Layer]:
     return load_layers(text).layers
 
 
-def _layers_of(graph: Graph, wanted: str) -> LayerList:
-    """Those with weights of their own; with ``wanted``, of that node only."""
+def layers_of(graph: Graph, wanted: str = "") -> LayerList:
+    """The layers of a graph that have weights of their own; with ``wanted``, those of that node only."""
     layers: list[Layer] = []
     poolings = additions = 0
     for node in graph.nodes:

@@ -93,12 +93,13 @@ def memory_timing(text: str | None) -> HbmTiming:
 
 def _require_fits(graphs: Iterable[Graph], config: ChipConfig) -> None:
     """Refuse at once what no machine could compile; before there are any constants."""
-    from podweave.compiler.lower.job_count import require_jobs_fit
+    from podweave.compiler.lower.job_count import require_jobs_fit, require_sums_fit
 
     for graph in graphs:
         for operand in (operand for node in graph.nodes for operand in node.operands):
             operand.layer.require_values_fit()
             require_jobs_fit(operand.layer, config)
+            require_sums_fit(operand.layer, config)
 
 
 def run_chip(
@@ -109,11 +110,12 @@ def run_chip(
     from ..runs.chip import run_networks
     from ..runs.jobs import chip_graphs, chip_jobs
 
-    _require_fits(chip_graphs(workload, per_layer=options.per_layer), config)
+    named = chip_graphs(workload, per_layer=options.per_layer)
+    options.check_plot(len(named))
+    _require_fits(named, config)
     jobs = chip_jobs(workload, seed, per_layer=options.per_layer)
     graphs = len({id(job.graph) for job in jobs})
     if options.host == "axi":
-        options.check_plot(graphs)
         report, _, compiled = run_on_device(
             jobs,
             config,
@@ -142,8 +144,8 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
     from ..runs.jobs import chip_graphs
 
     graphs = chip_graphs(workload, per_layer=options.per_layer)
-    _require_fits(graphs, config)
     options.check_plot(len(graphs))
+    _require_fits(graphs, config)
     if options.host == "axi":
         report, compiled = model_on_device(
             graphs,

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from podweave import compiler, golden, ir, predict, spec, studies
-from podweave.ir.frontends import load_graph
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
 from podweave.spec.config import ChipConfig
@@ -29,6 +28,7 @@ from podweave.tb.build.toolchain import ToolchainError
 
 from ..program import extra
 from ..runs.chip import model_network
+from ..runs.workloads import load_graph
 from .counts import MOST_PODS, gemms, macs, packed_cycles, tera_ops
 
 Progress = Callable[[str], None]

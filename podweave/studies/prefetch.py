@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from podweave.compiler.compile_network import CompileOptions, compile_network
-from podweave.ir.frontends import load_graph
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.predict.accelerator import predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
@@ -15,6 +14,7 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.presets import load_config
 
 from ..runs.figures import device_figures
+from ..runs.workloads import load_graph
 from .points import Progress
 from .tables import chart, table
 

@@ -13,8 +13,9 @@ from podweave.ir.frontends import (
     workload_forms,
 )
 from podweave.ir.frontends.gemm_tables import network_names
-from podweave.ir.graph import Window
-from podweave.ir.layers import WorkloadError
+from podweave.ir.frontends.registry import LayerList, layers_of
+from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.layers import WorkloadError, parse_workload
 from tests.ir.frontends.graph_rows import expected, reads, rows
 
 
@@ -117,7 +118,9 @@ def test_layers_of_a_graph_for_one_pod() -> None:
     with pytest.raises(WorkloadError, match=r"^avg_pool of resnet50_224 is a pooling, and one pod has none: run it on a chip$"):
         load_layers("resnet50/avg_pool")
     # A layer of one weight per channel is no residual, if it is the first.
-    assert len(load_layers("densenet121/conv1/conv").layers) == 1
+    scale = parse_workload("conv:4x4x8x8,kernel=1,groups=depthwise")
+    both = Graph("g", {"x": (1, 4, 4, 8)}, (Node("n", (Operand(("x",), scale), Operand(("x",), scale))),))
+    assert layers_of(both) == LayerList([scale], "1 residual addition")
     for node_ in load_graph("inception").nodes:
         if not node_.identity:
             assert load_layers(f"inception/{node_.name}").layers == [node_.operands[0].layer]

@@ -109,7 +109,7 @@ def test_command(cli: Cli, tmp_path: Path) -> None:
     ("options", "sentence"),
     [
         (["--pods", "4"], "podweave: study prefetch is of one chip, chip16x32: leave out --pods"),
-        (["--networks", "lenet"], "podweave: network 'lenet' is none of "),
+        (["--networks", "lenet"], "podweave: workload 'lenet' is none of "),
         (["--networks", ","], "podweave: --networks ',' names no network"),
         (["--plot", "study.txt"], "study.txt must end in .svg, .png or .pdf"),
     ],

@@ -340,7 +340,7 @@ def test_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     ("arguments", "sentence"),
     [
         (["nonsense"], "'nonsense' is not one of granularity, interconnect, partition, banks, throughput"),
-        (["throughput", "--networks", "lenet"], "network 'lenet' is none of"),
+        (["throughput", "--networks", "lenet"], "workload 'lenet' is none of"),
         (["throughput", "--networks", ","], "--networks ',' names no network"),
         (["throughput", "--pods", "3"], "pods must be a power of two, got 3"),
         (["throughput", "--jobs", "0"], "Invalid value for '--jobs'"),
