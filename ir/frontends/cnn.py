@@ -7,6 +7,7 @@ the requantisation of the node that they follow.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from ..graph import Graph
 from ..texts import whole_number
@@ -21,7 +22,7 @@ RESNETS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 DENSENETS = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}
 
 
-def _any(depths: dict[int, tuple[int, ...]]) -> str:
+def _any(depths: Iterable[int]) -> str:
     return "|".join(map(str, depths))
 
 

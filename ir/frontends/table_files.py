@@ -51,8 +51,8 @@ def read_rows(path: Path) -> list[Row]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise WorkloadError(f"{path}: line {line}: not UTF-8 (byte 0x{content[error.start]:02x})") from error
+        before = content.count(b"\n", 0, error.start)
+        raise WorkloadError(f"{path}: line {before + 1}: not UTF-8 (byte 0x{content[error.start]:02x})") from error
     rows: list[Row] = []
     separator = None
     # Not splitlines: it also splits at characters that are no ends of lines to anybody else.
