@@ -282,18 +282,18 @@ def test_other_import_errors_are_not_of_an_extra() -> None:
     "error", [ProgramError("load job 3: W address 70 is outside of 0 to 63"), JobFieldError("load_job 0: n0 is 17")]
 )
 def test_rules_that_programs_break_are_sentences(cli: Cli, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(podweave.runs.pod, "compile_layer", refuse)
+    monkeypatch.setattr(podweave.runs.pod, "compile_network", refuse)
     assert_refused(cli("model", "gemm:5x6x7", "--config", "pod4"), f"podweave: {error}")
 
 
 def test_what_no_user_can_mend_keeps_its_traceback(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise KeyError("of ours")
 
-    monkeypatch.setattr(podweave.runs.pod, "compile_layer", broken)
+    monkeypatch.setattr(podweave.runs.pod, "compile_network", broken)
     with pytest.raises(KeyError, match="of ours"):
         cli("model", "gemm:5x6x7", "--config", "pod4")
 

@@ -152,11 +152,12 @@ def test_wrong_result_fails(cli: Cli, monkeypatch: pytest.MonkeyPatch, how: str)
     if how == "json":
         assert (done.report["verdict"], done.report["mismatches"]) == ("fail", 1)
         assert re.fullmatch(
-            r"image 0, row 0, column 3, output 5: expected -?\d+, got -?\d+", done.report["layers"][0]["first_mismatch"]
+            r"partial sums, image 0, row 0, column 3, channel 5: expected -?\d+, got -?\d+",
+            done.report["layers"][0]["first_mismatch"],
         )
     else:
         assert "verdict: fail (NOT exact" in done.out
-        assert "column 3, output 5: expected" in done.out
+        assert "column 3, channel 5: expected" in done.out
 
 
 def test_one_cycle_of_difference_fails(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
