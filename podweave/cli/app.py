@@ -318,12 +318,6 @@ def study(
 
     if name not in STUDY_NAMES:
         raise typer.BadParameter(f"{name!r} is not one of {', '.join(STUDY_NAMES)}", param_hint="NAME")
-    if name == "prefetch":
-        for option, given in (("--pods", pods), ("--jobs", jobs), ("--dask", dask), ("--fresh", not resume)):
-            if given:
-                raise typer.BadParameter(
-                    "is not for the study prefetch: it is of one chip, chip16x32, computed anew in this process", param_hint=option
-                )
     if dask and jobs:
         raise typer.BadParameter("is for processes here; those of --dask ADDRESS are its workers", param_hint="--jobs")
     if plot and plot.is_dir():

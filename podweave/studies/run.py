@@ -70,10 +70,14 @@ def run_study(
 ) -> dict[str, Any]:
     """The report of a study: every point's figures, tables beside the published values, and what a plot shows.
 
-    ``pods``: of the chip; of `granularity` the most that a chip may have. Raises `ConfigError` if no chip has so many.
+    ``pods``: of the chip; of `granularity` the most that a chip may have. Raises `ConfigError` if no chip has so many,
+    and `WorkloadError` for what a study does not take: `prefetch` takes ``networks`` only.
     """
     chosen = chosen_networks(name, networks)
     if name == "prefetch":
+        for option, given in (("--pods", pods), ("--jobs", jobs), ("--dask", cluster), ("--fresh", fresh)):
+            if given:
+                raise WorkloadError(f"study prefetch is of one chip, chip16x32, computed here and anew: leave out {option}")
         return prefetch_study(chosen, progress=progress)
     study = STUDIES[name]
     pods = study.pods if pods is None else pods

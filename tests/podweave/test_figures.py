@@ -36,6 +36,12 @@ def test_area_of_one_block() -> None:
     assert report["pod_overhead"] is None
 
 
+def test_bench_start() -> None:
+    rows = report_of("bench", "start", "--repeat", "1")["benches"]["start"]
+    assert [row["command"].split()[0] for row in rows] == ["--help", "presets", "model"]
+    assert all(row["start_s"] > 0 for row in rows)
+
+
 def test_bench_emit() -> None:
     report = report_of("bench", "emit", "--repeat", "1")
     rows = report["benches"]["emit"]

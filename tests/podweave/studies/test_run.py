@@ -17,7 +17,7 @@ from podweave.pictures.studies import draw_study
 from podweave.runs.chip import model_network
 from podweave.spec.config_parts import ConfigError
 from podweave.studies import points as points_module
-from podweave.studies import run as studies_module
+from podweave.studies import run as run_module
 from podweave.studies.counts import gemms, layered_cycles, macs, packed_cycles, pods_within, power, tera_ops
 from podweave.studies.points import Figures, Point, point_key, run_point, store_directory, study_config, study_graph, sweep
 from podweave.studies.run import STUDIES, run_study
@@ -67,7 +67,7 @@ def planted(points: Sequence[Point], **_: object) -> list[Figures]:
 @pytest.fixture
 def report(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """Reports of whole studies on planted figures."""
-    monkeypatch.setattr(studies_module, "sweep", planted)
+    monkeypatch.setattr(run_module, "sweep", planted)
     return run_study
 
 
@@ -218,7 +218,7 @@ def test_dask() -> None:
 
 def test_dask_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ToolchainError, match=r"^--dask needs dask.distributed: pip install podweave\[dask\]$"):
+    with pytest.raises(ToolchainError, match=r"^--dask needs the Python package distributed, .*: pip install podweave\[dask\]$"):
         sweep(POINTS, cluster="tcp://127.0.0.1:1")
 
 
@@ -355,7 +355,7 @@ def test_what_the_command_refuses(
 
 
 def test_networks_by_name() -> None:
-    chosen = studies_module.chosen_networks
+    chosen = run_module.chosen_networks
     assert chosen("granularity", None) == ("resnet50_299", "bert_medium_100")
     assert chosen("granularity", "all") == SHARED
     assert chosen("granularity", f"{GEMM}, {GEMM}") == (GEMM,)
