@@ -20,7 +20,7 @@ from podweave.tb.benches.accelerator_bench import AcceleratorBench
 from podweave.tb.benches.accelerator_task import ACCESSES
 from podweave.tb.benches.chip_task import Readback
 from podweave.tb.benches.simulated_bus import BusError, SimulatedBus
-from podweave.tb.build.simulate import SimulationError
+from podweave.tb.build.simulate import NoVerdictError, SimulationError
 from tests.rtl.accelerator.accelerator_driver import DONE, Driver
 from tests.rtl.accelerator.test_accelerator import (
     CHANNEL,
@@ -138,21 +138,21 @@ def alive(bus: SimulatedBus) -> bool:
 def test_simulator_that_dies_is_reported() -> None:
     with driven() as driver:
         os.kill(driver.bus._process.pid, signal.SIGKILL)
-        with pytest.raises(SimulationError, match=r"^the simulator has ended:\n"):
+        with pytest.raises(NoVerdictError, match=r"^the simulator has ended:\n"):
             driver.read("ID")
         assert not alive(driver.bus)
         # There is nothing left to end in order.
     session = driven()
     driver = session.__enter__()
     os.kill(driver.bus._process.pid, signal.SIGKILL)
-    with pytest.raises(SimulationError, match=r"^the simulator has ended:\n"):
+    with pytest.raises(NoVerdictError, match=r"^the simulator has ended:\n"):
         session.__exit__(None, None, None)
     assert not alive(driver.bus)
 
 
 def test_failure_inside_is_told_with_the_log() -> None:
     with driven() as driver:
-        with pytest.raises(SimulationError, match=r"^LookupError: no public variable 'words'") as caught:
+        with pytest.raises(NoVerdictError, match=r"^LookupError: no public variable 'words'") as caught:
             driver.bus.node_array(HostSelect.W, CONFIG.pods)
         assert not alive(driver.bus)
     assert "simulation.log" not in str(caught.value)
