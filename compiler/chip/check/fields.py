@@ -1,0 +1,148 @@
+"""Jobs one by one, and the stores that hold them: field widths, legal values, addresses, and the times of each engine."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from podweave.spec.jobs import Accumulate, Emit
+
+from ...pod.executor import ProgramError
+from ..bank_words import zero_word
+from ..epoch_program import ConstantSet, job_fields
+from .jobs import NEVER, Bools, ProgramView
+
+# In the place of the node that a set of parameters is of.
+_CONSTANT = -2
+
+
+def check_fields(view: ProgramView) -> None:
+    """Raises `ProgramError` for a job that is wrong whatever the others do, or that begins before the last of its engine ends."""
+    _field_widths(view)
+    _legal_values(view)
+    _addresses(view, _parameter_sets(view))
+    _engines(view)
+
+
+def _field_widths(view: ProgramView) -> None:
+    for name, fields in job_fields(view.config).items():
+        jobs, kind = getattr(view.program, name), name[:-1]
+        for field in fields:
+            low = -(1 << (field.width - 1)) if field.signed else 0
+            high = (1 << (field.width - field.signed)) - 1
+            values = jobs[field.name]
+            view.refuse(
+                (values < low) | (values > high),
+                kind,
+                lambda i, f=field, v=values, lo=low, hi=high: (  # type: ignore[misc]
+                    f"{f.name} is {v[i]}, but its field holds {lo} to {hi}"
+                ),
+            )
+
+
+def _legal_values(view: ProgramView) -> None:
+    config, memory, post = view.config, view.config.memory, view.config.post
+    assert post is not None
+    assert config.program is not None
+    pods, lanes = config.pods, config.post_lanes
+    for kind, unit in (("load", "pod"), ("stream", "pod"), ("post", "bank")):
+        _inside(view, kind, unit, 0, pods - 1)
+    for kind, name in (("load", "w"), ("stream", "x"), ("post", "x")):
+        _inside(view, kind, f"{name}_bank", 0, pods - 1)
+        _inside(view, kind, f"{name}_plane", 0, memory.planes - 1)
+    _inside(view, "load", "rows", 1, config.array.rows)
+    for loop in range(3):
+        _inside(view, "stream", f"n{loop}", 1, NEVER)
+    _inside(view, "stream", "accumulate", 0, int(Accumulate.ADD if config.pod.accumulator_rows else Accumulate.BYPASS))
+    _inside(view, "stream", "emit", 0, int(Emit.ACCUMULATE))
+    for name, count in (("p_bank", pods), ("p_plane", memory.planes)):
+        wrong = view.emits & (view.streams[name] >= count)
+        view.refuse(wrong, "stream", lambda i, n=name, c=count: f"{n} is {view.streams[n][i]}, must be 0 to {c - 1}")  # type: ignore[misc]
+    for loop in range(4):
+        _inside(view, "post", f"n{loop}", 1, NEVER)
+    _inside(view, "post", "parameters", 0, post.parameter_sets - 1)
+    _inside(view, "post", "table", 0, post.tables - 1)
+    _inside(view, "post", "slice", 0, config.array.cols // lanes - 1)
+    _inside(view, "post", "slot", 0, config.array.rows // lanes - 1)
+    stores = (("load", "pod", "load_jobs"), ("stream", "pod", "stream_jobs"), ("post", "bank", "post_jobs"))
+    for kind, unit, name in stores:
+        jobs, limit = getattr(view.program, f"{kind}s"), getattr(config.program, name)
+        held = np.bincount(jobs[unit], minlength=pods)
+        if held.max() > limit:
+            raise ProgramError(f"{unit} {held.argmax()} has {held.max()} {kind} jobs, {held.max() - limit} more than {name}")
+
+
+def _inside(view: ProgramView, kind: str, name: str, low: int, high: int) -> None:
+    values = getattr(view.program, f"{kind}s")[name]
+    view.refuse((values < low) | (values > high), kind, lambda i: f"{name} is {values[i]}, must be {low} to {high}")
+
+
+def _parameter_sets(view: ProgramView) -> Bools:
+    """Which post jobs have a constant set."""
+    post = view.config.post
+    assert post is not None
+    held = np.full(view.config.pods * post.parameter_sets, -1, np.int64)
+    for item in view.program.parameters:
+        if not (0 <= item.bank < view.config.pods and 0 <= item.index < post.parameter_sets):
+            raise ProgramError(f"there is no parameter set {item.index} of bank {item.bank}")
+        at = item.bank * post.parameter_sets + item.index
+        if held[at] != -1:
+            raise ProgramError(f"parameter set {item.index} of bank {item.bank} is loaded twice")
+        held[at] = _CONSTANT if isinstance(item, ConstantSet) else item.node
+    node = held[view.posts["bank"] * post.parameter_sets + view.posts["parameters"]]
+    pads = node == _CONSTANT
+    wrong = (node != view.program.node_of_post) & ~pads
+    view.refuse(wrong, "post", lambda i: f"parameter set {view.posts['parameters'][i]} is not one of its node")
+    return pads
+
+
+def _addresses(view: ProgramView, pads: Bools) -> None:
+    memory, streams = view.config.memory, view.streams
+    loads = view.loads
+    walks = (
+        ("load", "W address", view.w_walk, memory.w_words, loads["rows"] > 0),
+        ("stream", "X address", view.x_walk, memory.x_words, view.emits | True),
+        ("stream", "P address", view.p_walk, zero_word(view.config), view.emits),
+        ("post", "P address", view.read_walk, zero_word(view.config), ~pads),
+        ("post", "X address", view.sent_walk, memory.x_words, view.read > 0),
+    )
+    for kind, what, walk, words, counts in walks:
+        low, high = walk.extremes()
+        wrong = counts & ((low < 0) | (high >= words))
+        view.refuse(
+            wrong,
+            kind,
+            lambda i, w=what, lo=low, hi=high, n=words: (  # type: ignore[misc]
+                f"{w} {lo[i] if lo[i] < 0 else hi[i]} is outside of 0 to {n - 1}"
+            ),
+        )
+    low, high = view.read_walk.extremes()
+    zero = zero_word(view.config)
+    wrong = pads & ((low != zero) | (high != zero))
+    view.refuse(wrong, "post", lambda i: f"has a constant set, but reads P address {low[i]}, not the zero word ({zero})")
+    rows = view.config.pod.accumulator_rows
+    end = streams["accumulator_base"] + view.streamed
+    wrong = (streams["accumulate"] != Accumulate.BYPASS) & (end > rows)
+    view.refuse(wrong, "stream", lambda i: f"accumulator row {end[i] - 1} is outside of 0 to {rows - 1}")
+
+
+def _engines(view: ProgramView) -> None:
+    config, final = view.config, -1
+    engines = (
+        ("load", "pod", view.loads["rows"], 0),
+        ("stream", "pod", view.streamed, config.write_latency),
+        ("post", "bank", view.read, config.post_latency),
+    )
+    for kind, unit, length, latency in engines:
+        jobs = getattr(view.program, f"{kind}s")
+        units, start, end = jobs[unit], jobs["start"], jobs["start"] + length
+        same = units[1:] == units[:-1]
+        wrong = (units[1:] < units[:-1]) | (same & (start[1:] < end[:-1]))
+        view.refuse(
+            np.concatenate([[False], wrong]),
+            kind,
+            lambda i, k=kind, e=end: f"starts before {view.name(k, i - 1)} has ended, in cycle {e[i - 1] - 1}",  # type: ignore[misc]
+        )
+        final = max(final, int(end.max(initial=0)) - 1 + latency)
+    limit = 2**config.pod.time_width - 1
+    if final + config.epoch_overhead > limit:
+        raise ProgramError(f"the epoch lasts {final + config.epoch_overhead} cycles, more than time_width allows ({limit})")
