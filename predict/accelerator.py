@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.compiler.compile_network import CompiledNetwork
-from podweave.compiler.memory.image import MemoryImage, Ring
+from podweave.compiler.memory.image import MemoryImage
+from podweave.compiler.memory.rings import Ring
 from podweave.golden.cycle.accelerator.run import EngineProgram, predict_run
 from podweave.golden.cycle.memory.hbm import HbmChannel
 from podweave.golden.cycle.prefetch.words import Descriptor

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from podweave.ir.constants import Constants
 from podweave.ir.layers import WorkloadError
 from podweave.spec.config import ChipConfig
-from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, descriptor_layout, memory_stride, words_of
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, memory_stride, words_of
 from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters_layout, store_layout, stream_job_layout
 from podweave.spec.layout import Layout
 from podweave.spec.load_port import HostSelect
@@ -24,6 +24,8 @@ from ..chip.bank_image import outputs, parameter_image, w_image, x_image
 from ..chip.bank_words import zero_word
 from ..chip.epoch_program import ChipProgram
 from ..jobs import Jobs, pack_jobs
+from .rings import Ring, RingBuilder
+from .tensors import InputPlaces, OutputPlaces, TensorMap, byte_number
 
 _ALIGNMENT = 64
 _CHUNK_BYTES = 16384
@@ -33,29 +35,6 @@ _STORES = (
     ("streams", "pod", HostSelect.STREAM_STORE, stream_job_layout),
     ("posts", "bank", HostSelect.POST_STORE, post_job_layout),
 )
-
-
-@dataclass(frozen=True)
-class Ring:
-    """Descriptors from byte ``base`` on; ``fields``: one value per descriptor for each field of `descriptor_layout`."""
-
-    base: int
-    fields: Jobs
-
-    def __len__(self) -> int:
-        return len(self.fields["kind"])
-
-
-@dataclass(frozen=True)
-class TensorMap:
-    """Where a tensor of the graph lies in memory: byte ``addresses[i]`` is element ``elements[i]``, counted in C order.
-
-    An input may lie in several places, an output lies in one.
-    """
-
-    shape: tuple[int, ...]
-    addresses: NDArray[np.int64]
-    elements: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -111,8 +90,12 @@ class _Channel:
 
     size: int = 0
     pieces: list[tuple[int, NDArray[np.uint8]]] = field(default_factory=list)
-    demand: list[dict[str, int]] = field(default_factory=list)
-    prefetch: list[dict[str, int]] = field(default_factory=list)
+    demand: RingBuilder = field(default_factory=RingBuilder)
+    prefetch: RingBuilder = field(default_factory=RingBuilder)
+
+    @property
+    def rings(self) -> tuple[RingBuilder, RingBuilder]:
+        return self.demand, self.prefetch
 
     def reserve(self, count: int) -> int:
         address = self.size
@@ -136,40 +119,35 @@ class _Builder:
         # Per word of each node, how many epochs must be done before it may be written.
         self.free = {select: np.zeros((self.config.pods, depth), np.int64) for select, depth in self.depth.items()}
         self.store_at = {select: np.zeros(self.config.pods, np.int64) for _, _, select, _ in _STORES}
-        # Inputs and outputs: (channel, address in it, bytes) with the numbers of their elements, 0 for none.
-        self.input_words: list[tuple[int, int, NDArray[np.int64]]] = []
-        self.output_maps: dict[str, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
-        self.offsets, at = {}, 1
-        for name, shape in self.graph.inputs.items():
-            self.offsets[name] = at
-            at += int(np.prod(shape))
+        self.inputs, self.outputs = InputPlaces(self.graph.inputs), OutputPlaces()
 
     def build(self, channel_bytes: int | None) -> MemoryImage:
         for epoch, program in enumerate(self.programs):
             self._epoch(epoch, program)
-        self._end_tag(len(self.programs))
-        rings = [self._rings(channel) for channel in self.channels]
+        self._end_tag()
+        bases = [[channel.reserve(DESCRIPTOR_BYTES * len(ring)) for ring in channel.rings] for channel in self.channels]
         most = max(channel.size for channel in self.channels)
         if channel_bytes is None:
             channel_bytes = max(4096, 1 << (most - 1).bit_length())
         if most > channel_bytes:
             raise WorkloadError(f"the network needs {most} bytes of a memory channel, {most - channel_bytes} more than it has")
-        self._relocate(rings, channel_bytes)
-        content = []
-        for m, channel in enumerate(self.channels):
-            content += [(m * channel_bytes + at, piece) for at, piece in channel.pieces]
-            for base, fields in rings[m]:
-                content.append((m * channel_bytes + base, self._packed(fields)))
-        demand, prefetch = (tuple(Ring(m * channel_bytes + pair[i][0], pair[i][1]) for m, pair in enumerate(rings)) for i in (0, 1))
+        content, demand, prefetch = [], [], []
+        for m, (channel, places) in enumerate(zip(self.channels, bases, strict=True)):
+            offset = m * channel_bytes
+            rings = [ring.build(base, offset) for ring, base in zip(channel.rings, places, strict=True)]
+            content += [(offset + at, piece) for at, piece in channel.pieces]
+            content += [(ring.base, ring.packed()) for ring in rings]
+            demand.append(rings[0])
+            prefetch.append(rings[1])
         return MemoryImage(
             self.config,
             len(self.programs),
             channel_bytes,
             tuple(content),
-            demand,
-            prefetch,
-            self._input_maps(channel_bytes),
-            self._joined_outputs(channel_bytes),
+            tuple(demand),
+            tuple(prefetch),
+            self.inputs.maps(channel_bytes),
+            self.outputs.maps(channel_bytes, {name: self.graph.shape(name) for name in self.outputs.names}),
         )
 
     def _epoch(self, epoch: int, program: ChipProgram) -> None:
@@ -179,41 +157,37 @@ class _Builder:
         self._stores(epoch, program)
         self._parameters(epoch, program)
         self._weights(epoch, program)
-        self._end_tag(epoch)
+        self._end_tag()
         self._outputs(epoch, program)
 
     def _first(self) -> None:
         """What all epochs use."""
         for channel in self.channels:
             zeros = np.zeros(self.stride[HostSelect.P], np.uint8)
-            self._add(channel.demand, 0, HostSelect.P, 0, zero_word(self.config), 1, channel.append(zeros), broadcast=1)
+            channel.demand.add(HostSelect.P, 0, zero_word(self.config), 1, channel.append(zeros), broadcast=1)
             for number, table in enumerate(self.constants.tables):
                 address = channel.append(np.asarray(table, np.int8).view(np.uint8))
-                self._add(channel.prefetch, 0, HostSelect.TABLE, 0, 256 * number, 256, address, broadcast=1)
+                channel.prefetch.add(HostSelect.TABLE, 0, 256 * number, 256, address, broadcast=1)
 
     def _inputs(self, epoch: int, program: ChipProgram) -> None:
-        numbers = {
-            name: offset + np.arange(np.prod(self.graph.inputs[name])).reshape(self.graph.inputs[name])
-            for name, offset in self.offsets.items()
-        }
-        places = {True: list(x_image(program, numbers, pad_value=0)), False: []}
-        if not places[True]:
+        places = list(x_image(program, self.inputs.numbers(), pad_value=0))
+        if not places:
             return
         zeros = {name: np.zeros(shape, np.int8) for name, shape in self.graph.inputs.items()}
         constant = [words for _, words in x_image(program, zeros)]
         stride = self.stride[HostSelect.X]
         for node, base, (values, sources) in _runs(
             (place.bank, place.base, np.stack([words.astype(np.int64), number]))
-            for (place, number), words in zip(places[True], constant, strict=True)
+            for (place, number), words in zip(places, constant, strict=True)
         ):
             content = np.zeros((values.shape[0], stride), np.uint8)
             content[:, : values.shape[1]] = values.astype(np.int8).view(np.uint8)
             channel, unit = divmod(node, self.config.nodes_per_manager)
             address = self.channels[channel].append(content)
-            self._add(self.channels[channel].demand, epoch, HostSelect.X, unit, base, len(content), address, after=epoch)
+            self.channels[channel].demand.add(HostSelect.X, unit, base, len(content), address, after=epoch)
             numbered = np.zeros((values.shape[0], stride), np.int64)
             numbered[:, : sources.shape[1]] = sources
-            self.input_words.append((channel, address, numbered))
+            self.inputs.add(channel, address, numbered)
 
     def _stores(self, epoch: int, program: ChipProgram) -> None:
         """Jobs behind those of the epoch before, and around the end of the store."""
@@ -268,15 +242,12 @@ class _Builder:
             channel, unit = divmod(node, self.config.nodes_per_manager)
             address = self.channels[channel].reserve(len(words) * stride)
             ring = self.channels[channel].demand
-            self._add(ring, epoch + 1, HostSelect.X, unit, base, len(words), address, after=epoch + 1, kind=DescriptorKind.STORE)
+            ring.add(HostSelect.X, unit, base, len(words), address, after=epoch + 1, kind=DescriptorKind.STORE)
             where[node, base : base + len(words)] = address + stride * np.arange(len(words))
             owner[node, base : base + len(words)] = channel
-        # The number of a byte: its address in its channel, and the channel in the bits above.
-        numbers = (where + (owner << 48))[..., None] + np.arange(rows)
-        for name, addresses in outputs(program, numbers).items():
-            known = addresses != 0
-            elements = np.flatnonzero(known)
-            self.output_maps.setdefault(name, []).append((addresses.reshape(-1)[elements], elements))
+        numbers = byte_number(owner, where)[..., None] + np.arange(rows)
+        for name, found in outputs(program, numbers).items():
+            self.outputs.add(name, found)
 
     def _load(self, epoch: int, select: HostSelect, node: int, base: int, words: NDArray[np.uint8]) -> None:
         """Descriptors for the words (n, stride) of a node, in pieces that may begin as soon as their place is free."""
@@ -288,86 +259,19 @@ class _Builder:
             place = free[base + begin : base + begin + len(part)]
             address = self.channels[channel].append(part)
             ring = self.channels[channel].prefetch
-            self._add(ring, epoch, select, unit, base + begin, len(part), address, after=int(place.max()))
+            ring.add(select, unit, base + begin, len(part), address, after=int(place.max()))
             place[:] = epoch + 1
 
-    def _add(
-        self,
-        ring: list[dict[str, int]],
-        tag: int,
-        select: HostSelect,
-        unit: int,
-        base: int,
-        words: int,
-        address: int,
-        *,
-        after: int = 0,
-        broadcast: int = 0,
-        kind: DescriptorKind = DescriptorKind.LOAD,
-    ) -> None:
-        ring.append(
-            {"kind": int(kind), "select": int(select), "unit": unit, "tag": tag, "after": after, "address": address}
-            | {"n0": words, "n1": 1, "n2": 1, "base": base, "step0": 1, "broadcast": broadcast}
-        )
-
-    def _end_tag(self, tag: int) -> None:
-        """Mark the last descriptors of a tag; what may begin first comes first."""
+    def _end_tag(self) -> None:
         for channel in self.channels:
-            for ring in (channel.demand, channel.prefetch):
-                begin = next((i for i, descriptor in enumerate(ring) if descriptor["tag"] == tag), len(ring))
-                ring[begin:] = sorted(ring[begin:], key=lambda descriptor: descriptor["after"])
-                if begin == len(ring):
-                    ring.append({"kind": int(DescriptorKind.NOP), "tag": tag})
-                ring[-1]["last"] = 1
+            for ring in channel.rings:
+                ring.end_tag()
 
     def _strided(self, select: HostSelect, words: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Words (n, bytes) as far apart as in memory."""
         result = np.zeros((len(words), self.stride[select]), np.uint8)
         result[:, : words.shape[1]] = words
         return result
-
-    def _rings(self, channel: _Channel) -> list[tuple[int, Jobs]]:
-        found = []
-        for ring in (channel.demand, channel.prefetch):
-            fields = {
-                f.name: np.array([descriptor.get(f.name, 0) for descriptor in ring], np.int64) for f in descriptor_layout().fields
-            }
-            found.append((channel.reserve(DESCRIPTOR_BYTES * len(ring)), fields))
-        return found
-
-    @staticmethod
-    def _relocate(rings: list[list[tuple[int, Jobs]]], channel_bytes: int) -> None:
-        for m, pair in enumerate(rings):
-            for _, fields in pair:
-                fields["address"] += np.where(fields["kind"] == DescriptorKind.NOP, 0, m * channel_bytes)
-
-    @staticmethod
-    def _packed(fields: Jobs) -> NDArray[np.uint8]:
-        return pack_jobs(descriptor_layout(), fields).reshape(-1)
-
-    def _input_maps(self, channel_bytes: int) -> dict[str, TensorMap]:
-        addresses, numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-        for channel, address, words in self.input_words:
-            flat = words.reshape(-1)
-            known = np.flatnonzero(flat)
-            addresses.append(channel * channel_bytes + address + known)
-            numbers.append(flat[known])
-        where, which = np.concatenate(addresses), np.concatenate(numbers)
-        maps = {}
-        for name, offset in self.offsets.items():
-            shape = self.graph.inputs[name]
-            mine = (which >= offset) & (which < offset + int(np.prod(shape)))
-            maps[name] = TensorMap(shape, where[mine], which[mine] - offset)
-        return maps
-
-    def _joined_outputs(self, channel_bytes: int) -> dict[str, TensorMap]:
-        maps = {}
-        for name, parts in self.output_maps.items():
-            numbers = np.concatenate([part[0] for part in parts])
-            elements = np.concatenate([part[1] for part in parts])
-            where = (numbers >> 48) * channel_bytes + (numbers & (1 << 48) - 1)
-            maps[name] = TensorMap(self.graph.shape(name), where, elements)
-        return maps
 
 
 def packed_store(layout: Layout, jobs: Jobs, nodes: NDArray[np.int64], stride: int) -> NDArray[np.uint8]:

@@ -9,7 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.compiler.memory.image import MemoryImage, TensorMap
+from podweave.compiler.memory.image import MemoryImage
+from podweave.compiler.memory.tensors import TensorMap
 from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import DmaError
 from podweave.spec.errors import BankError, NetworkId, NodeErrors, PodError, PostError

@@ -12,6 +12,7 @@ from podweave.compiler.chip.epoch_cutter import compile_epochs
 from podweave.compiler.chip.executor import Machine
 from podweave.compiler.chip.policy import BankPolicy
 from podweave.compiler.memory.image import MemoryImage, memory_image
+from podweave.compiler.memory.rings import RingBuilder
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
@@ -218,15 +219,13 @@ def test_words_are_loaded_while_an_epoch_runs() -> None:
 
 
 def test_descriptor_that_may_begin_too_early_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    from podweave.compiler.memory import image as module
-
     config = config_of(2, 64, w_words=300, p_words=512)
-    original = module._Builder._add
+    original = RingBuilder.add
 
-    def careless(self: Any, *arguments: Any, after: int = 0, **more: Any) -> None:
-        original(self, *arguments, after=0 if more.get("kind") is None and arguments[2] == HostSelect.W else after, **more)
+    def careless(self: RingBuilder, select: HostSelect, *arguments: Any, after: int = 0, **more: Any) -> None:
+        original(self, select, *arguments, after=0 if select == HostSelect.W else after, **more)
 
-    monkeypatch.setattr(module._Builder, "_add", careless)
+    monkeypatch.setattr(RingBuilder, "add", careless)
     _, found, expected = run(config, network(), eager=True)
     assert any((found[name] != expected[name]).any() for name in found)
 

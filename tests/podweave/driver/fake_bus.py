@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.compiler.memory.image import MemoryImage, Ring, TensorMap
+from podweave.compiler.memory.image import MemoryImage
+from podweave.compiler.memory.rings import Ring
+from podweave.compiler.memory.tensors import TensorMap
 from podweave.spec.register_map import RegisterMap
 from podweave.spec.register_types import MANAGER_PITCH, Access, NodeWords
 from tests.podweave.runs.random_networks import CONFIG

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from podweave.compiler.compile_network import CompiledNetwork, compile_network
-from podweave.compiler.memory.image import Ring
+from podweave.compiler.memory.rings import Ring
 from podweave.driver.device import Device, DeviceError
 from podweave.golden.cycle.memory.hbm import DECERR, SLVERR, ErrorRange
 from podweave.golden.graph import evaluate
