@@ -26,10 +26,11 @@ from .bank_words import Storage, zero_word
 from .copies import Copies
 from .epoch_program import ChipProgram
 from .gangs import Gangs, Plan
-from .mapping import Mapping, Work, choose
+from .mapping import choose
 from .policy import WHOLE_CHIP
 from .producers import Producer
 from .state import SchedulerState
+from .work import Mapping, Work
 
 Progress = Callable[[int, int], None]
 _TRANSIT = 16

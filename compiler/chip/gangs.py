@@ -17,9 +17,9 @@ from ..lower.layer import Region, Step, Unit
 from ..lower.node import Lowering
 from .copies import Copies
 from .epoch_program import ExternalUnit, WeightTile
-from .mapping import Mapping
 from .producers import Fragment, Producer
 from .state import SchedulerState
+from .work import Mapping
 
 Reference = tuple[int, int]
 """(operand, step) of a node: a K step of any of its column tiles."""

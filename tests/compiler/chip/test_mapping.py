@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from podweave.compiler.chip.mapping import Mapping, Work, choose
+from podweave.compiler.chip.mapping import choose
 from podweave.compiler.chip.patches import Patches, patch_sizes
+from podweave.compiler.chip.work import Mapping, Work
 
 SIZES = st.tuples(st.integers(1, 4), st.integers(1, 20), st.integers(1, 20))
 

@@ -1,0 +1,55 @@
+"""What a node is to the choice of how it is spread over pods, and one such way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .patches import Patches
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """``side``: column tiles of a gang; ``split``: parts of K; both powers of two. ``patches``: of output positions.
+
+    ``near``: all column tiles of a patch are the work of one block, one after the other, so that its inputs are there once.
+    """
+
+    side: int
+    split: int
+    patches: Patches
+    near: bool = False
+
+    @property
+    def block(self) -> int:
+        return self.side * self.split
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the choice of a mapping needs to know of a node.
+
+    ``shape``: images, rows, columns of its output. ``tiles``: column tiles. ``shared``, ``own``: K steps of a column tile whose
+    activations all tiles share, and that are its own. ``units``: units of activations that are sent to it; ``held``: that it
+    keeps in X banks. ``ready``: per output row and column, when its inputs are there. ``windowed``: windows are reduced.
+    ``reads``: words of P banks per word sent. ``fresh``: the share of its inputs that a mapping does not find where it needs them.
+    ``job_cost``, ``tile_cost``, ``input_cost``: cycles in which the memory brings a stream with its load, a weight tile, and a word
+    of activations; 0 for what does not come from there.
+    """
+
+    shape: tuple[int, int, int]
+    tiles: int
+    shared: int
+    own: int
+    units: int
+    ready: NDArray[np.int64]
+    held: int
+    windowed: bool
+    reads: int = 1
+    fresh: Callable[[Mapping], float] = lambda _: 1.0
+    job_cost: float = 0.0
+    tile_cost: float = 0.0
+    input_cost: float = 0.0
