@@ -43,6 +43,8 @@ class Storage:
         self.filled = {kind: [0] * memory.banks for kind in (*self.depths, "input")}
         self.starts = {kind: [0] * memory.banks for kind in ("w", "set")}
         """Where the epoch began in the rings."""
+        self.promised = {kind: [0] * memory.banks for kind in ("x", "set")}
+        """What outputs of the epoch will still take: nothing else may."""
         self._free = [[(0, self.depths["p"])] for _ in range(memory.banks)]
 
     def limited(self, share: float) -> Storage:
@@ -70,7 +72,19 @@ class Storage:
             after.starts[kind] = [(start + used) % self.depths[kind] for start, used in filled]
         for kind in ("x", "w", "set"):
             after.filled[kind] = [0] * len(self.filled[kind])
+        after.promised = {kind: [0] * len(promised) for kind, promised in self.promised.items()}
         return after
+
+    def promise(self, kind: str, bank: int, words: int, node: Node) -> None:
+        """Keep words of a bank for later; raises `EpochFullError` if they do not fit beside what is placed and promised."""
+        self.promised[kind][bank] += words
+        taken = self._filled(kind)[bank] + self.promised[kind][bank]
+        if taken > self.limits[kind]:
+            self._refuse(kind, bank, words, taken - self.limits[kind], node)
+
+    def redeem(self, kind: str, bank: int, words: int) -> None:
+        """Words that were promised are about to be placed, or needed no more."""
+        self.promised[kind][bank] -= words
 
     def place(self, kind: str, banks: Sequence[int], words: int, node: Node) -> Place:
         """``words`` words in the emptiest of ``banks``; raises `EpochFullError` if they do not fit."""
@@ -79,8 +93,9 @@ class Storage:
         if kind == "p":
             return Place(bank, self._take(bank, words, node))
         if kind in ("x", "input"):
-            if filled[bank] + words > self.limits["x"]:
-                self._refuse("x", bank, words, filled[bank] + words - self.limits["x"], node)
+            taken = filled[bank] + self.promised["x"][bank] + words
+            if taken > self.limits["x"]:
+                self._refuse("x", bank, words, taken - self.limits["x"], node)
             self.filled[kind][bank] += words
             return Place(bank, self.filled["x"][bank] - words if kind == "x" else self.depths["x"] - self.filled["input"][bank])
         base = filled[bank]
@@ -89,8 +104,9 @@ class Storage:
             start, depth = self.starts[kind][bank], self.depths[kind]
             if (start + base) % depth + words > depth:
                 base += -(start + base) % depth
-        if base + words > self.limits[kind]:
-            self._refuse(kind, bank, words, base + words - self.limits[kind], node)
+        taken = base + words + (self.promised[kind][bank] if kind in self.promised else 0)
+        if taken > self.limits[kind]:
+            self._refuse(kind, bank, words, taken - self.limits[kind], node)
         filled[bank] = base + words
         if kind in self.starts:
             base = (self.starts[kind][bank] + base) % self.depths[kind]

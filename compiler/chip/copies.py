@@ -214,6 +214,9 @@ class Copies:
     def _set(self, producer: Producer, tile: int, bank: int) -> int:
         key = ("node", producer.index, tile, bank)
         if key not in self.state.sets:
+            if key in self.state.promised_sets:
+                self.state.promised_sets.remove(key)
+                self.state.storage.redeem("set", bank, 1)
             self.state.sets[key] = self.state.storage.place("set", (bank,), 1, producer.node).base
             self.state.parameters.append(ParameterSet(producer.index, tile, bank, self.state.sets[key]))
         return self.state.sets[key]
@@ -225,24 +228,43 @@ class Copies:
             self.state.parameters.append(ConstantSet(value, bank, self.state.sets[key]))
         return self.state.sets[key]
 
+    def promise_outputs(self, producer: Producer) -> None:
+        """Keep what storing a node's outputs will take; raises `EpochFullError` at once, and not when all is scheduled."""
+        state = self.state
+        for tile, fragment, (_, (_, rows), (_, columns)), _ in self._output_pieces(producer):
+            bank = fragment.place.bank
+            key = ("node", producer.index, tile, bank)
+            if key not in state.sets and key not in state.promised_sets:
+                state.promised_sets.add(key)
+                state.storage.promise("set", bank, 1, producer.node)
+            state.storage.promise("x", bank, rows * columns, producer.node)
+            state.book.promise_post(bank)
+
     def store_outputs(self) -> None:
         """Send outputs of the graph that were computed in this epoch to the X bank beside their P bank."""
-        state, lanes, cols = self.state, self.config.post_lanes, self.config.array.cols
-        scheduled = {state.graph.nodes[index].name for index in state.scheduled}
-        for producer in state.producers.values():
-            if producer.node.name not in state.graph.outputs or producer.node.name not in scheduled:
+        state = self.state
+        for index in state.scheduled:
+            producer = state.producers[state.graph.nodes[index].name]
+            if producer.node.name not in state.outputs:
                 continue
-            for (patch, tile), fragments in producer.fragments.items():
-                for fragment in fragments:
-                    for box in self._output_boxes(producer, patch, fragment):
-                        (image, _), (row, rows), (column, columns) = box
-                        width = min(cols, producer.node.output[3] - tile * cols)
-                        for part in range(-(-width // lanes)):
-                            bank = fragment.place.bank
-                            place = state.storage.place("x", range(bank, bank + 1), rows * columns, producer.node)
-                            self._job(producer, tile, fragment, (image, row, column), (rows, columns), (part, 0), place, columns)
-                            rect = ((image, image + 1), (row, row + rows), (column, column + columns))
-                            state.stored.append(Stored(producer.index, tile, part, rect, place, 0))
+            for tile, fragment, ((image, _), (row, rows), (column, columns)), part in self._output_pieces(producer):
+                bank = fragment.place.bank
+                state.storage.redeem("x", bank, rows * columns)
+                state.book.redeem_post(bank)
+                place = state.storage.place("x", range(bank, bank + 1), rows * columns, producer.node)
+                self._job(producer, tile, fragment, (image, row, column), (rows, columns), (part, 0), place, columns)
+                rect = ((image, image + 1), (row, row + rows), (column, column + columns))
+                state.stored.append(Stored(producer.index, tile, part, rect, place, 0))
+
+    def _output_pieces(self, producer: Producer) -> Iterator[tuple[int, Fragment, Box, int]]:
+        """(tile, fragment, box of outputs, slice of the tile's lanes) of every job that stores outputs of a node."""
+        lanes, cols = self.config.post_lanes, self.config.array.cols
+        for (patch, tile), fragments in producer.fragments.items():
+            width = min(cols, producer.node.output[3] - tile * cols)
+            for fragment in fragments:
+                for box in self._output_boxes(producer, patch, fragment):
+                    for part in range(-(-width // lanes)):
+                        yield tile, fragment, box, part
 
     def _output_boxes(self, producer: Producer, patch: int, fragment: Fragment) -> list[Box]:
         """The outputs of a fragment, image by image."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from podweave.ir.graph import Graph
@@ -12,6 +13,7 @@ from ..lower.node import lower_graph
 from .bank_words import EpochFullError, Storage
 from .epoch_program import ChipProgram
 from .epoch_scheduler import Epoch, Progress
+from .frontier import Frontier
 from .policy import EASY, WHOLE_CHIP, BankPolicy
 from .producers import Producer
 from .state import SchedulerState
@@ -50,17 +52,23 @@ class _Cutter:
         self.lowerings = lower_graph(graph, config)
         self.storage = Storage(config)
         self.carried: dict[str, Producer] = {}
-        self.left = tuple(range(len(graph.nodes)))
+        self.frontier = Frontier(self.lowerings, graph)
+        self.readers = Counter(source for node in graph.nodes for source in node.sources)
+        """How often nodes that are left read each tensor."""
+        self.waiting = Counter(name for lowering in self.lowerings for name in lowering.needs)
+        """How many nodes that are left need each tensor, or come after it."""
         self.previous: SchedulerState | None = None
         """The last epoch, if inputs that it left in X banks are read again."""
 
     def run(self) -> tuple[ChipProgram, ...]:
         programs = []
-        while self.left:
+        while self.frontier.left:
             state, program = self._longest()
             programs.append(program)
-            done = set(program.nodes)
-            self.left = tuple(index for index in self.left if index not in done)
+            self.frontier.remove(program.nodes)
+            for index in program.nodes:
+                self.readers.subtract(self.graph.nodes[index].sources)
+                self.waiting.subtract(self.lowerings[index].needs)
             self.previous = state if self._inputs_again(state) else None
             self.storage = state.storage.next_epoch(inputs=self.previous is not None)
             self.carried = self._kept(state)
@@ -68,32 +76,30 @@ class _Cutter:
 
     def _longest(self) -> tuple[SchedulerState, ChipProgram]:
         """The epoch with the most nodes that fit."""
-        begins = len(self.left) == len(self.graph.nodes)
+        begins = self.frontier.left == len(self.graph.nodes)
         for policy in (self.policy.first, self.policy) if begins else (self.policy,):
-            nodes = self.left
-            while nodes:
+            most = self.frontier.left
+            while most:
                 state = self._begin(policy)
                 try:
-                    return state, Epoch(state).run(nodes, self._show)
+                    return state, Epoch(state).run(self.frontier, most, self._show)
                 except EpochFullError:
-                    # All may have been scheduled, and only the outputs of the graph not fit.
-                    nodes = tuple(state.scheduled[: len(nodes) - 1])
+                    # All may have been scheduled, and the epoch only be too long.
+                    most = min(len(state.scheduled), most - 1)
         return self._alone()
 
     def _alone(self) -> tuple[SchedulerState, ChipProgram]:
         """An epoch of one node, which may take all; if that is not enough, with mappings that spare the banks."""
         for policy in (EASY, WHOLE_CHIP):
             state = self._begin(policy)
-            epoch = Epoch(state)
-            alone = (next(epoch.order(self.left)),)
             try:
-                return state, epoch.run(alone, self._show)
+                return state, Epoch(state).run(self.frontier, 1, self._show)
             except EpochFullError:
                 continue
         self.previous = None
         self.storage = self.storage.restarted()
         state = self._begin(WHOLE_CHIP)
-        return state, Epoch(state).run(alone, self._show)
+        return state, Epoch(state).run(self.frontier, 1, self._show)
 
     def _begin(self, policy: BankPolicy) -> SchedulerState:
         inputs = {}
@@ -115,22 +121,22 @@ class _Cutter:
     def _show(self, done: int, _: int) -> None:
         if self.progress:
             total = len(self.graph.nodes)
-            self.progress(total - len(self.left) + done, total)
+            self.progress(total - self.frontier.left + done, total)
 
     def _inputs_again(self, state: SchedulerState) -> bool:
         """Whether nodes that are left read what is in the X banks."""
-        there = {source for sources, *_ in state.resident for source in sources}
-        return any(source in there for index in self.left for source in self.graph.nodes[index].sources)
+        return any(self.readers[source] > 0 for sources, *_ in state.resident for source in sources)
 
     def _kept(self, state: SchedulerState) -> dict[str, Producer]:
         """Producers for the next epoch; what no node that is left reads gives its words back."""
-        read = {source for index in self.left for source in self.graph.nodes[index].sources}
         kept = {}
         for name, producer in state.producers.items():
-            after = kept[name] = producer.carried()
-            if name not in read:
+            after = producer.carried()
+            if self.readers[name] <= 0:
                 for fragments in after.fragments.values():
                     for fragment in fragments:
                         self.storage.release(fragment.place, positions(fragment.box))
                 after.fragments.clear()
+            if self.waiting[name] > 0:
+                kept[name] = after
         return kept

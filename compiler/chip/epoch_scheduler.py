@@ -8,7 +8,8 @@ banks of its own block (see `mapping`), and every word on the Y network has a re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable
 from collections.abc import Mapping as MappingType
 
 import numpy as np
@@ -25,6 +26,7 @@ from ..lower.node import lower_graph
 from .bank_words import Storage, zero_word
 from .copies import Copies
 from .epoch_program import ChipProgram
+from .frontier import Frontier
 from .gangs import Gangs, Plan
 from .mapping import choose
 from .policy import WHOLE_CHIP
@@ -55,7 +57,7 @@ def compile_graph(
     fit); by default each node's is chosen. Raises `WorkloadError` for what does not fit, with the limit and the excess.
     """
     state = SchedulerState(graph, config, lower_graph(graph, config), dict(tables or {}), partition, WHOLE_CHIP, Storage(config))
-    return Epoch(state).run(tuple(range(len(graph.nodes))), progress)
+    return Epoch(state).run(Frontier(state.lowerings, graph), len(graph.nodes), progress)
 
 
 class Epoch:
@@ -66,27 +68,19 @@ class Epoch:
         self.copies = Copies(state)
         self.gangs = Gangs(state, self.copies)
 
-    def run(self, nodes: tuple[int, ...], progress: Progress | None = None) -> ChipProgram:
-        """Schedule the nodes with these indices; raises `EpochFullError` if they are too many."""
+    def run(self, frontier: Frontier, most: int, progress: Progress | None = None) -> ChipProgram:
+        """Schedule nodes in the order of the frontier, up to ``most`` or all; raises `EpochFullError` if they are too many."""
         state = self.state
-        for index in self.order(nodes):
+        for index in itertools.islice(frontier.order(state.producers), most):
             self._schedule(Plan.of(index, self.graph.nodes[index], state.lowerings[index]))
+            producer = state.producers[self.graph.nodes[index].name]
+            if producer.node.name in state.outputs:
+                self.copies.promise_outputs(producer)
             state.scheduled.append(index)
             if progress:
-                progress(len(state.scheduled), len(nodes))
+                progress(len(state.scheduled), most)
         self.copies.store_outputs()
         return state.program()
-
-    def order(self, candidates: tuple[int, ...]) -> Iterator[int]:
-        """Nodes in the order in which their inputs are complete: what waits for others must not stand before what need not."""
-        needs = [lowering.needs for lowering in self.state.lowerings]
-        left = list(candidates)
-        while left:
-            complete = self.state.producers
-            ready = [i for i in left if needs[i] <= complete.keys()]
-            index = min(ready, key=lambda i: max((complete[name].complete for name in needs[i]), default=0))
-            left.remove(index)
-            yield index
 
     def _schedule(self, plan: Plan) -> None:
         node, config = plan.node, self.config
@@ -200,7 +194,7 @@ class Epoch:
 
     def _output_words(self, node: Node) -> float:
         """Words per X bank that a node's outputs will take, if they are the graph's."""
-        if node.name not in self.graph.outputs:
+        if node.name not in self.state.outputs:
             return 0.0
         batch, height, width, outputs = node.output
         return batch * height * width * -(-outputs // self.config.post_lanes) / self.config.pods

@@ -41,6 +41,14 @@ class Jobbook:
         self.streams: list[tuple[int, ...]] = []
         self.posts: list[tuple[int, ...]] = []
 
+    def promise_post(self, bank: int) -> None:
+        """Keep room for a job of a post-processor; raises `EpochFullError` if there is none."""
+        self._count("post_jobs", bank)
+
+    def redeem_post(self, bank: int) -> None:
+        """A job that was promised is about to be written down."""
+        self._counts["post_jobs"][bank] -= 1
+
     def _count(self, name: str, unit: int) -> None:
         self._counts[name][unit] += 1
         if not self.policy.must_fit:

@@ -68,6 +68,7 @@ class SchedulerState:
     places: dict[tuple, list[tuple[Place, int]]] = field(default_factory=dict)
     weight_places: dict[tuple[int, int, int, int, int], Place] = field(default_factory=dict)
     sets: dict[tuple[str, int, int, int], int] = field(default_factory=dict)
+    promised_sets: set[tuple[str, int, int, int]] = field(default_factory=set)
     weights: list[WeightTile] = field(default_factory=list)
     external_units: list[ExternalUnit] = field(default_factory=list)
     parameters: list[ParameterSet | ConstantSet] = field(default_factory=list)
@@ -77,6 +78,7 @@ class SchedulerState:
     def __post_init__(self) -> None:
         pods, planes = self.config.pods, self.config.memory.planes
         self.book = Jobbook(self.config, self.policy)
+        self.outputs = frozenset(self.graph.outputs)
         self.free: NDArray[np.int64] = np.zeros(pods, np.int64)
         self.swapped: NDArray[np.int64] = np.zeros(pods, np.int64)
         self.p_ports = [Timeline() for _ in range(pods)]
@@ -91,8 +93,7 @@ class SchedulerState:
     def program(self) -> ChipProgram:
         """What has been scheduled; raises `EpochFullError` if there are more jobs than the stores hold."""
         loads, streams, posts = self.book.tables()
-        here = set(self.scheduled)
-        scheduled = [producer for producer in self.producers.values() if producer.index in here]
+        scheduled = [self.producers[self.graph.nodes[index].name] for index in self.scheduled]
         return ChipProgram(
             config=self.config,
             graph=self.graph,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from podweave.compiler.chip import epoch_cutter as epochs_module
 from podweave.compiler.chip.bank_image import outputs
 from podweave.compiler.chip.bank_words import Storage
 from podweave.compiler.chip.epoch_cutter import compile_epochs
-from podweave.compiler.chip.epoch_scheduler import Epoch, compile_graph
+from podweave.compiler.chip.epoch_scheduler import compile_graph
 from podweave.compiler.chip.executor import Machine, execute_chip
 from podweave.compiler.chip.producers import Producer
+from podweave.compiler.chip.state import SchedulerState
 from podweave.compiler.jobs import Place
 from podweave.compiler.lower.boxes import positions
 from podweave.compiler.pod.executor import ProgramError
@@ -153,10 +155,11 @@ def test_words_given_back_too_early_are_seen(monkeypatch: pytest.MonkeyPatch) ->
     case = Case(residual_at_the_end(8), chip(2, 4, 4, p_words=100))
     kept, release = epochs_module._Cutter._kept, Storage.release
 
-    def careless(self: epochs_module._Cutter, epoch: Epoch) -> dict[str, Producer]:
-        result = kept(self, epoch)
-        for fragment in itertools.chain.from_iterable(result["n0"].fragments.values()):
-            self.storage.release(fragment.place, positions(fragment.box))
+    def careless(self: epochs_module._Cutter, state: SchedulerState) -> dict[str, Producer]:
+        result = kept(self, state)
+        if "n0" in result:
+            for fragment in itertools.chain.from_iterable(result["n0"].fragments.values()):
+                self.storage.release(fragment.place, positions(fragment.box))
         return result
 
     def lenient(self: Storage, place: Place, words: int) -> None:
@@ -174,11 +177,9 @@ def test_words_given_back_too_early_are_seen(monkeypatch: pytest.MonkeyPatch) ->
 def test_words_that_are_not_given_back_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     original = epochs_module._Cutter._kept
 
-    def careful(self: epochs_module._Cutter, epoch: Epoch) -> dict[str, Producer]:
-        left, self.left = self.left, tuple(range(len(self.graph.nodes)))
-        kept = original(self, epoch)
-        self.left = left
-        return kept
+    def careful(self: epochs_module._Cutter, state: SchedulerState) -> dict[str, Producer]:
+        self.readers = self.waiting = Counter({node.name: 1 for node in self.graph.nodes})
+        return original(self, state)
 
     monkeypatch.setattr(epochs_module._Cutter, "_kept", careful)
     with pytest.raises(AssertionError):

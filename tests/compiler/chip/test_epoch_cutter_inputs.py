@@ -65,7 +65,7 @@ def test_nodes_share_what_the_host_loads() -> None:
 
 def test_inputs_stay_in_x_banks() -> None:
     """Each epoch has as much of a layer as before, and loads nothing."""
-    programs = run_case(Case(readers(9), chip(2, 4, 4, w_words=24), HALF))
+    programs = run_case(Case(readers(9), chip(2, 4, 4, w_words=24)))
     require_resident(programs)
     assert len(programs) >= 3
     assert words_of(programs[0].external_units) > 0

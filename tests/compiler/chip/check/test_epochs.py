@@ -13,6 +13,7 @@ from podweave.compiler.chip.bank_words import Storage, zero_word
 from podweave.compiler.chip.check.program import check_chip
 from podweave.compiler.chip.epoch_program import Accumulated, ChipProgram, ConstantSet
 from podweave.compiler.chip.epoch_scheduler import Epoch
+from podweave.compiler.chip.frontier import Frontier
 from podweave.compiler.chip.policy import WHOLE_CHIP
 from podweave.compiler.chip.state import SchedulerState
 from podweave.compiler.jobs import Place
@@ -28,10 +29,11 @@ def second(name: str) -> ChipProgram:
     """The second epoch of two: it reads what the first one, with the first node alone, left."""
     nodes, chip = graph(), config(*PROGRAMS[name])
     shared = (nodes, chip, lower_graph(nodes, chip), {}, None, WHOLE_CHIP)
-    first = SchedulerState(*shared, Storage(chip))
-    assert not Epoch(first).run((0,)).carried
+    first, frontier = SchedulerState(*shared, Storage(chip)), Frontier(shared[2], nodes)
+    assert not Epoch(first).run(frontier, 1).carried
+    frontier.remove((0,))
     left = {name: producer.carried() for name, producer in first.producers.items()}
-    return Epoch(SchedulerState(*shared, first.storage.next_epoch(), left)).run((1, 2))
+    return Epoch(SchedulerState(*shared, first.storage.next_epoch(), left)).run(frontier, 2)
 
 
 def words_of(item: Accumulated) -> int:
