@@ -30,6 +30,13 @@ WORKLOAD_HELP = (
     f"{GEMM_FORM}, {CONV_FORM}, a network (resnet50, digits), NETWORK/LAYER, or a CSV file (layer,M,K,N, or as SCALE-Sim has it). "
     f"Sizes are at most {MAX_SIZE:,}."
 )
+Check = Annotated[
+    str,
+    typer.Option(
+        help="result: results and cycles; rules: also hold the programs against the rules of the hardware, which is done anyway "
+        "where it costs little; lockstep, for one pod: also every port in every cycle."
+    ),
+]
 Config = Annotated[str, typer.Option("--config", help="A preset, or a TOML file.")]
 Workload = Annotated[str, typer.Argument(help=WORKLOAD_HELP)]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the report as JSON; - for standard output.")]
@@ -140,7 +147,7 @@ def ip(
 def run(
     workload: Workload,
     config: Config,
-    check: Annotated[str, typer.Option(help="result: results and cycles; lockstep: also every port in every cycle.")] = "result",
+    check: Check = "result",
     seed: Annotated[int, typer.Option(help="Seed of the random operands and of the initial state.")] = 0,
     waves: Annotated[Path | None, typer.Option(help="Write a VCD waveform (slow; for short runs).")] = None,
     per_layer: PerLayer = False,
@@ -170,12 +177,12 @@ def run(
         raise typer.BadParameter(f"{waves} must end in .vcd", param_hint="--waves")
     chosen = load_config(config)
     if chosen.pods > 1:
-        if check != "result":
+        if check == "lockstep":
             raise typer.BadParameter(
                 "lockstep is for one pod; a chip's results, cycles and counters are compared", param_hint="--check"
             )
         _make_folders(waves, plot, json_file)
-        options = ChipOptions.of(chosen, per_layer, partition, host, prefetch, cap, memory, plot)
+        options = ChipOptions.of(chosen, per_layer, partition, host, prefetch, cap, memory, plot, rules=check == "rules")
         with Progress() as progress:
             report, show = run_chip(workload, chosen, options, seed=seed, waves=waves and waves.resolve(), progress=progress)
         _write_scalesim(report, chosen, scalesim_reports)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
-from podweave.ir.graph import Graph
 from podweave.ir.texts import whole_number
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 
 from ..reports.accelerator import print_device_model, print_device_run
 from ..reports.chip import print_chip_model, print_chip_run
+
+if TYPE_CHECKING:
+    from podweave.compiler.compile_network import CheckRules
 
 HOSTS = ("axi", "backdoor", "port")
 Progress = Callable[[str], None]
@@ -27,7 +29,7 @@ Show = Callable[[Console, dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class ChipOptions:
-    """``host``: how a chip gets what it needs: over AXI, in no time, or through its load ports."""
+    """``host``: how a chip gets what it needs: over AXI, in no time, or through its load ports. ``check``: of programs."""
 
     per_layer: bool
     partition: int | None
@@ -36,6 +38,7 @@ class ChipOptions:
     cap: int
     timing: HbmTiming
     plot: Path | None
+    check: CheckRules
 
     @classmethod
     def of(
@@ -48,6 +51,8 @@ class ChipOptions:
         cap: int,
         memory: str | None,
         plot: Path | None,
+        *,
+        rules: bool = False,
     ) -> ChipOptions:
         """From what was typed; raises `typer.BadParameter`."""
         if host is None:
@@ -66,7 +71,7 @@ class ChipOptions:
                     raise typer.BadParameter(f"is for runs over AXI, not {host}", param_hint=name)
         if plot and plot.suffix not in (".svg", ".png", ".pdf"):
             raise typer.BadParameter(f"{plot} must end in .svg, .png or .pdf", param_hint="--plot")
-        return cls(per_layer, partition, host, prefetch, cap, memory_timing(memory), plot)
+        return cls(per_layer, partition, host, prefetch, cap, memory_timing(memory), plot, "always" if rules else "auto")
 
     def check_plot(self, graphs: int) -> None:
         if self.plot and graphs > 1:
@@ -91,28 +96,21 @@ def memory_timing(text: str | None) -> HbmTiming:
         raise typer.BadParameter(str(error), param_hint="--memory") from error
 
 
-def _require_fits(graphs: Iterable[Graph], config: ChipConfig) -> None:
-    """Refuse at once what no machine could compile; before there are any constants."""
-    from podweave.compiler.lower.job_count import require_jobs_fit, require_sums_fit
-
-    for graph in graphs:
-        for operand in (operand for node in graph.nodes for operand in node.operands):
-            operand.layer.require_values_fit()
-            require_jobs_fit(operand.layer, config)
-            require_sums_fit(operand.layer, config)
-
-
 def run_chip(
     workload: str, config: ChipConfig, options: ChipOptions, *, seed: int, waves: Path | None, progress: Progress
 ) -> tuple[dict[str, Any], Show]:
     """Run in RTL; the report, and how to show it."""
+    from podweave.compiler.compile_network import require_fits
+
     from ..runs.accelerator import run_on_device
     from ..runs.chip import run_networks
     from ..runs.jobs import chip_graphs, chip_jobs
 
     named = chip_graphs(workload, per_layer=options.per_layer)
     options.check_plot(len(named))
-    _require_fits(named, config)
+    # At once, and before there are constants that no machine could hold.
+    for graph in named:
+        require_fits(graph, config)
     jobs = chip_jobs(workload, seed, per_layer=options.per_layer)
     graphs = len({id(job.graph) for job in jobs})
     if options.host == "axi":
@@ -123,6 +121,7 @@ def run_chip(
             prefetch=options.prefetch,
             cap=options.cap,
             partition=options.partition,
+            check=options.check,
             seed=seed,
             waves=waves,
             progress=progress,
@@ -131,7 +130,14 @@ def run_chip(
         return report, print_device_run
     options.check_plot(len(jobs))
     report, _, networks = run_networks(
-        jobs, config, host=options.host, seed=seed, partition=options.partition, waves=waves, progress=progress
+        jobs,
+        config,
+        host=options.host,
+        seed=seed,
+        partition=options.partition,
+        check=options.check,
+        waves=waves,
+        progress=progress,
     )
     _draw_chip(networks[0].program, options)
     return report, partial(print_chip_run, tables=1 if graphs == 1 else None)
@@ -139,13 +145,16 @@ def run_chip(
 
 def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progress: Progress) -> tuple[dict[str, Any], Show]:
     """Predict without RTL; the report, and how to show it."""
+    from podweave.compiler.compile_network import require_fits
+
     from ..runs.accelerator import model_on_device
     from ..runs.chip import model_networks
     from ..runs.jobs import chip_graphs
 
     graphs = chip_graphs(workload, per_layer=options.per_layer)
     options.check_plot(len(graphs))
-    _require_fits(graphs, config)
+    for graph in graphs:
+        require_fits(graph, config)
     if options.host == "axi":
         report, compiled = model_on_device(
             graphs,

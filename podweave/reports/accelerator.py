@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from .tables import print_verdict, print_wall, table
+from .tables import print_checked, print_verdict, print_wall, table
 
 
 def print_device_run(console: Console, report: dict[str, Any]) -> None:
@@ -28,6 +28,7 @@ def print_device_run(console: Console, report: dict[str, Any]) -> None:
             highlight=False,
             soft_wrap=True,
         )
+    print_checked(console, report)
     print_wall(console, report)
     print_verdict(console, report, "bit-exact, cycle-exact, counters exact", f"seed {report['seed']}, over AXI")
 

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .tables import print_verdict, print_wall, table
+from .tables import print_checked, print_verdict, print_wall, table
 
 
 def _chip_table(networks: list[dict[str, Any]]) -> Table:
@@ -69,5 +69,6 @@ def print_chip_run(console: Console, report: dict[str, Any], *, tables: int | No
             f"counters of all nodes compared\nsimulation: {report['sim_cycles_per_s'] / 1e3:,.1f} k cycles/s",
             highlight=False,
         )
+    print_checked(console, report)
     print_wall(console, report)
     print_verdict(console, report, "bit-exact, cycle-exact, counters exact", f"seed {report['seed']}")

@@ -136,6 +136,12 @@ def print_verdict(console: Console, report: dict[str, Any], exact: str, how: str
     console.print(lines[report["verdict"]], style=style, highlight=False, markup=False)
 
 
+def print_checked(console: Console, report: dict[str, Any]) -> None:
+    """Whether the compiler's programs were held against the rules of the hardware before they ran."""
+    done = "held against" if report["checked"] else "not held against (--check rules does)"
+    console.print(f"programs: {done} the rules of the hardware", highlight=False)
+
+
 def print_wall(console: Console, report: dict[str, Any]) -> None:
     wall = ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in report["wall_s"].items())
     console.print(f"wall seconds: {wall}", highlight=False)

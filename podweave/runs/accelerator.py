@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from podweave.compiler.chip.policy import BankPolicy
-from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, compile_network, in_channels
+from podweave.compiler.compile_network import CheckRules, CompiledNetwork, CompileOptions, compile_network, in_channels
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
@@ -48,8 +48,10 @@ class AcceleratorWay(Way):
         cap: int = 0,
         policy: BankPolicy | None = None,
         partition: int | None = None,
+        check: CheckRules = "auto",
     ):
-        super().__init__(config, CompileOptions(from_memory=True, partition=partition, policy=policy or BankPolicy()))
+        options = CompileOptions(from_memory=True, partition=partition, policy=policy or BankPolicy(), check=check)
+        super().__init__(config, options)
         self.timing, self.prefetch, self.cap = timing or HbmTiming(), prefetch, cap
 
     def compile(self, job: Job, progress: Progress) -> CompiledNetwork:
@@ -132,13 +134,14 @@ def run_on_device(
     cap: int = 0,
     policy: BankPolicy | None = None,
     partition: int | None = None,
+    check: CheckRules = "auto",
     seed: int = 0,
     waves: Path | None = None,
     bench: AcceleratorBench | None = None,
     progress: Progress,
 ) -> tuple[dict[str, Any], list[Tensors], list[CompiledNetwork]]:
     """`run_jobs` on an accelerator. ``bench``: a simulator of ``config`` that is there; else one is built for speed."""
-    way = AcceleratorWay(config, timing=timing, prefetch=prefetch, cap=cap, policy=policy, partition=partition)
+    way = AcceleratorWay(config, timing=timing, prefetch=prefetch, cap=cap, policy=policy, partition=partition, check=check)
     return run_jobs(jobs, way, seed=seed, waves=waves, bench=bench, progress=progress)
 
 

@@ -20,7 +20,7 @@ from podweave.compiler.chip.bank_image import (
 )
 from podweave.compiler.chip.bank_words import zero_word
 from podweave.compiler.chip.epoch_program import ChipProgram
-from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, compile_network
+from podweave.compiler.compile_network import CheckRules, CompiledNetwork, CompileOptions, compile_network
 from podweave.golden.cycle.chip.chip import ChipFigures
 from podweave.golden.graph import evaluate, evaluate_node
 from podweave.ir.graph import Graph
@@ -39,8 +39,8 @@ from .verdict import Comparison
 class ChipWay(Way):
     """``host``: "backdoor" loads and reads banks in no simulated time, "port" word by word through the load ports."""
 
-    def __init__(self, config: ChipConfig, host: str = "backdoor", partition: int | None = None):
-        super().__init__(config, CompileOptions(partition=partition))
+    def __init__(self, config: ChipConfig, host: str = "backdoor", partition: int | None = None, check: CheckRules = "auto"):
+        super().__init__(config, CompileOptions(partition=partition, check=check))
         self.host = host
 
     def compile(self, job: Job, progress: Progress) -> CompiledNetwork:
@@ -139,12 +139,13 @@ def run_networks(
     host: str = "backdoor",
     seed: int = 0,
     partition: int | None = None,
+    check: CheckRules = "auto",
     waves: Path | None = None,
     bench: ChipBench | None = None,
     progress: Progress,
 ) -> tuple[dict[str, Any], list[Tensors], list[CompiledNetwork]]:
     """`run_jobs` on a chip. ``bench``: a simulator of ``config`` that is there; else one is built for speed."""
-    return run_jobs(jobs, ChipWay(config, host, partition), seed=seed, waves=waves, bench=bench, progress=progress)
+    return run_jobs(jobs, ChipWay(config, host, partition, check), seed=seed, waves=waves, bench=bench, progress=progress)
 
 
 def epoch_of(network: CompiledNetwork, job: Job) -> SimpleEpoch:

@@ -25,7 +25,7 @@ from .jobs import Job, layer_graph, layer_jobs
 from .road import Progress, Simulated, Tensors, Way, run_jobs
 from .verdict import Comparison
 
-CHECKS = ("lockstep", "result")
+CHECKS = ("lockstep", "result", "rules")
 
 
 @dataclass(frozen=True)

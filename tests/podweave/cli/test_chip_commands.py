@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from podweave.cli.chip_commands import memory_timing
+from podweave.compiler import compile_network as compile_module
+from podweave.compiler.pod.executor import ProgramError
 from podweave.predict.memory_timing import HbmTiming
 from podweave.runs import accelerator as accelerator_runs
 from podweave.spec.presets import load_config
@@ -250,3 +252,16 @@ def test_refused_commands(cli: Cli, tmp_path: Path, arguments: list[str], senten
     (tmp_path / "bare.toml").write_text(dataclasses.replace(CHIP2, name="bare", dma=None).to_toml())
     assert_refused(cli(*(argument.format(tmp=tmp_path) for argument in arguments)), sentence.format(tmp=tmp_path))
     assert not (tmp_path / "ip").exists()
+
+
+@pytest.mark.parametrize("through", ["axi", "backdoor"])
+def test_rules_are_looked_at_on_request(cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch, through: str) -> None:
+    """And what the checker finds is one sentence: nothing is simulated."""
+
+    def refuse(program: object) -> None:
+        raise ProgramError("stream job 3 (pod 0, start 7): breaks a rule")
+
+    monkeypatch.setattr(compile_module, "check_chip", refuse)
+    done = cli("run", "gemm:8x8x8", "--config", small, "--check", "rules", "--host", through)
+    assert (done.code, done.out) == (2, "")
+    assert "podweave: stream job 3 (pod 0, start 7): breaks a rule" in done.err
