@@ -134,9 +134,10 @@ def compile_network(
 def require_fits(graph: Graph, config: ChipConfig) -> None:
     """Raises `WorkloadError` for layers that no machine could compile or hold the values of; takes no time."""
     for operand in (operand for node in graph.nodes for operand in node.operands):
-        require_jobs_fit(operand.layer, config)
         if config.pods > 1:
             operand.layer.require_values_fit()
+        require_jobs_fit(operand.layer, config)
+        if config.pods > 1:
             require_sums_fit(operand.layer, config)
 
 

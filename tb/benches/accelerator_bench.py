@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -17,64 +14,34 @@ import numpy as np
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 
-from ..build.emission import emitted_design
 from ..build.simulate import running_simulator
-from ..build.verilate import HARNESS_DIRECTORY, Build, build
 from .accelerator_task import ACCESSES, CHANNEL
-from .chip_bench import hierarchical_blocks, public_arrays
+from .design_bench import BuildOptions, DesignBench, Harness, Sidecar, initial_state, public_arrays, sv_source, write_job
 from .simulated_bus import SERVER, SimulatedBus
 
-_HARNESS = "accelerator_harness"
 
-
-@dataclass(frozen=True)
-class AcceleratorBench:
-    config: ChipConfig
-    build: Build
-    emit_seconds: float
-
+class AcceleratorBench(DesignBench):
     @classmethod
-    def of(
-        cls,
-        config: ChipConfig,
-        *,
-        hierarchical: bool | None = None,
-        optimize: str = "speed",
-        random_initial_state: bool = False,
-        waves: bool = False,
-        alter: Callable[[str], str] | None = None,
-        progress: Callable[[str], None] | None = None,
-    ) -> AcceleratorBench:
-        """Emit and build the accelerator of ``config``; arguments as those of `ChipBench.of`."""
+    def of(cls, config: ChipConfig, **options: Any) -> AcceleratorBench:
+        """Emit and build the accelerator of ``config``. ``options``: those of `BuildOptions`."""
         if config.dma is None:
             raise ValueError(f"{config.name} has no table [dma]: it is no accelerator")
-        began = time.perf_counter()
-        verilog, control, sidecar = emitted_design(config)
-        seconds = time.perf_counter() - began
-        axi = sidecar["axi"]
-        sources = {
-            name: (HARNESS_DIRECTORY / "sv" / name).read_text(encoding="utf-8") for name in ("hbm_channel.sv", f"{_HARNESS}.sv")
-        }
-        made = build(
-            {"design.v": alter(verilog) if alter else verilog, "manager_ports.sv": _manager_ports(sidecar), **sources},
-            top=_HARNESS,
-            public_inputs=["clk", "rst", "go"],
-            # One class for all channels, as for all blocks of the design that repeat.
-            control=control + public_arrays(sidecar) + 'no_inline -module "hbm_channel"\n',
-            parameters={
+        width, address_width = config.dma.data_width, config.dma.address_width
+
+        def harness(sidecar: Sidecar) -> Harness:
+            parameters = {
                 "MANAGERS": config.managers,
-                "DATA_BITS": config.dma.data_width,
-                "ADDRESS_BITS": config.dma.address_width,
-                "OFFSET_BITS": axi["subordinate"]["address_width"],
+                "DATA_BITS": width,
+                "ADDRESS_BITS": address_width,
+                "OFFSET_BITS": sidecar["axi"]["subordinate"]["address_width"],
                 "ACCESSES": ACCESSES,
-            },
-            optimize=optimize,
-            random_initial_state=random_initial_state,
-            waves=waves,
-            hierarchical=hierarchical_blocks(config, sidecar, hierarchical),
-            progress=progress,
-        )
-        return cls(config, made, seconds)
+            }
+            sources = {"manager_ports.sv": _manager_ports(sidecar), "hbm_channel.sv": sv_source("hbm_channel.sv")}
+            # One class for all channels, as for all blocks of the design that repeat.
+            control = public_arrays(sidecar) + 'no_inline -module "hbm_channel"\n'
+            return Harness("accelerator_harness", ["clk", "rst", "go"], parameters, sources, control)
+
+        return cls(config, *cls.made(config, harness, BuildOptions(**options)))
 
     @contextlib.contextmanager
     def session(
@@ -93,8 +60,7 @@ class AcceleratorBench:
             path = directory / "memory"
             with path.open("wb") as file:
                 file.truncate(self.config.managers * channel_bytes)
-            with (directory / "job.pickle").open("wb") as handle:
-                pickle.dump({"config": self.config, "memory": str(path), "waves": waves is not None}, handle)
+            write_job(directory, {"config": self.config, "memory": str(path)}, waves)
             connection, other = Pipe()
             with contextlib.closing(connection), contextlib.ExitStack() as running:
                 with other:
@@ -104,7 +70,7 @@ class AcceleratorBench:
                             SERVER,
                             directory,
                             seed=seed,
-                            plusargs=["+verilator+rand+reset+2", f"+verilator+seed+{seed % (2**31 - 1) + 1}"],
+                            plusargs=initial_state(seed),
                             waves=waves and waves.resolve(),
                             environment={CHANNEL: str(other.fileno())},
                             pass_fds=[other.fileno()],

