@@ -17,7 +17,7 @@ from podweave.golden.graph import evaluate
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Operand, Window
 from podweave.spec.config import ChipConfig
-from tests.compiler.chip.test_epoch_scheduler import HEALTH, Case, chip, conv, run_case
+from tests.compiler.chip.chip_graphs import HEALTH, Case, chip, conv, run_case
 
 Pairs = tuple[tuple[int, int], tuple[int, int]]
 

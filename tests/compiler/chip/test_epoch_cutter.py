@@ -28,8 +28,8 @@ from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import DmaConfig
+from tests.compiler.chip.chip_graphs import HEALTH, SAME, chain, chip, equal, golden_accumulators, graphs
 from tests.compiler.chip.policies import HALF, policy
-from tests.compiler.chip.test_epoch_scheduler import HEALTH, SAME, chain, chip, equal, golden_accumulators, graphs
 
 GARBAGE = 0x5A5A5A5A
 

@@ -27,9 +27,9 @@ from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Operand, Window
 from podweave.ir.layers import WorkloadError
+from tests.compiler.chip.chip_graphs import SAME, chain, chip, conv
 from tests.compiler.chip.policies import HALF
 from tests.compiler.chip.test_epoch_cutter import W_CHAIN, Case, bury, names, run_case, words_of
-from tests.compiler.chip.test_epoch_scheduler import SAME, chain, chip, conv
 
 
 def test_words_that_nobody_reads_are_used_again() -> None:

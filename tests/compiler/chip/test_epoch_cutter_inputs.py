@@ -19,10 +19,10 @@ from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Operand
-from tests.compiler.chip.check.test_program import changed, pads, refused
+from tests.compiler.chip.check.chip_programs import changed, pads, refused
+from tests.compiler.chip.chip_graphs import SAME, chip, conv
 from tests.compiler.chip.policies import HALF
 from tests.compiler.chip.test_epoch_cutter import Case, run_case
-from tests.compiler.chip.test_epoch_scheduler import SAME, chip, conv
 
 SHAPE = (1, 6, 6, 4)
 

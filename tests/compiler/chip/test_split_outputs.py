@@ -18,8 +18,8 @@ from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph, Node, Operand, Window
 from podweave.ir.layers import WorkloadError
 from podweave.spec.config import ChipConfig
+from tests.compiler.chip.chip_graphs import HEALTH, SAME, chain, chip, conv, graphs
 from tests.compiler.chip.policies import HALF, policy
-from tests.compiler.chip.test_epoch_scheduler import HEALTH, SAME, chain, chip, conv, graphs
 
 
 def require_same(graph: Graph, config: ChipConfig, share: float, seed: int = 0) -> SplitGraph:

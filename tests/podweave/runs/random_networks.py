@@ -13,7 +13,7 @@ from podweave.ir.graph import Graph, Node, Window
 from podweave.runs.jobs import Job
 from podweave.tb.benches.accelerator_bench import AcceleratorBench
 from tests.compiler.memory.test_image import conv
-from tests.rtl.accelerator.test_accelerator import CONFIGS, FAST, bench
+from tests.rtl.accelerator.accelerator_runs import CONFIGS, FAST, bench
 
 CONFIG = CONFIGS[FAST]
 FROM_MEMORY = CompileOptions(from_memory=True)

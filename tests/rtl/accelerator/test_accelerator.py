@@ -1,75 +1,40 @@
-"""Whole accelerators in RTL: all they need comes from memory, by rings of hand-made descriptors; errors, aborts and new starts."""
+"""rtl.accelerator.accelerator: all that a whole accelerator needs comes from memory, by rings of hand-made descriptors."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from podweave.compiler.jobs import pack_jobs
-from podweave.golden.cycle.memory.hbm import SLVERR, ErrorRange
 from podweave.golden.layers.post import post_process
-from podweave.predict.memory_timing import HbmTiming
 from podweave.rtl.accelerator.emit import emit
-from podweave.spec.config import ChipConfig
-from podweave.spec.config_parts import DmaConfig
-from podweave.spec.descriptors import DescriptorKind, DmaError, memory_stride, words_of
-from podweave.spec.errors import NodeErrors, PodError
-from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters_layout, store_layout, stream_job_layout
+from podweave.spec.descriptors import DescriptorKind, memory_stride, words_of
+from podweave.spec.errors import NodeErrors
+from podweave.spec.jobs import post_parameters_layout
 from podweave.spec.load_port import Counter, HostSelect, host_widths
 from podweave.spec.presets import load_config
-from podweave.spec.register_types import ErrorSource, NodeWords, Refusal, Ring
+from podweave.spec.register_types import NodeWords
 from podweave.tb.benches.accelerator_bench import AcceleratorBench
 from podweave.tb.benches.chip_task import Readback
 from podweave.tb.build.emission import emitted_design
 from tests.rtl.accelerator.accelerator_driver import DONE, Driver
+from tests.rtl.accelerator.accelerator_runs import (
+    CHIP2,
+    CONFIGS,
+    FAST,
+    add_constants,
+    add_jobs,
+    campaign,
+    driven,
+    low_bits,
+    some_words,
+)
 from tests.rtl.chip.test_chip import WORDS, Exchange
 
-CHIP2, CHIP4 = load_config("chip2x4"), load_config("chip4x16")
-SMALL_DMA: dict[str, int] = {"buffer_beats": 32, "max_burst": 8, "outstanding": 8, "descriptors": 2}
-CONFIGS: dict[str, ChipConfig] = {
-    "2 managers": dataclasses.replace(
-        CHIP2.replace(pods=4, banks=4), dma=DmaConfig(managers=2, data_width=128, address_width=33, **SMALL_DMA)
-    ),
-    "4 x 16x16": CHIP4,
-    "4 x 16x16, 4 managers": dataclasses.replace(CHIP4, dma=DmaConfig(managers=4, data_width=512)),
-    "2 planes, 2 lanes of 4": dataclasses.replace(
-        CHIP2.replace(pods=4, banks=4, planes=2, rows=8, psum_width=27), dma=DmaConfig(managers=1, data_width=256)
-    ),
-}
-FAST = "2 managers"
-CHANNEL = 1 << 18
-TIMING = HbmTiming(latency=40, row_miss=7, jitter=5, refresh_interval=700, refresh_cycles=60)
 LOADED = [select for select in HostSelect if select < HostSelect.COUNTERS]
-campaign = [pytest.param(name, marks=pytest.mark.campaign) for name in CONFIGS if name != FAST]
-
-
-@functools.cache
-def bench(name: str) -> AcceleratorBench:
-    return AcceleratorBench.of(CONFIGS[name], optimize="build", random_initial_state=True)
-
-
-@contextmanager
-def driven(name: str = FAST, seed: int = 1) -> Iterator[Driver]:
-    with bench(name).session(timing=TIMING, seed=seed, channel_bytes=CHANNEL) as bus:
-        yield Driver(bus, CONFIGS[name])
-
-
-def some_words(config: ChipConfig, select: HostSelect, count: int, seed: int) -> NDArray[np.uint8]:
-    """Random words (n, bytes), bits beyond the width of a word included."""
-    size = -(-host_widths(config)[select][1] // 8)
-    return np.random.default_rng(seed).integers(0, 256, (count, size), dtype=np.uint8)
-
-
-def low_bits(words: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    """The first ``width`` bits of each word, one per element."""
-    return np.unpackbits(words, axis=1, bitorder="little")[:, :width]
 
 
 def contents(driver: Driver, select: HostSelect, node: int) -> NDArray[np.uint8]:
@@ -165,32 +130,6 @@ def test_banks_are_stored_and_nothing_beside(name: str) -> None:
             assert (whole[skew + size :] == 0xA5).all()
 
 
-def add_jobs(driver: Driver, exchange: Exchange, epoch: int, **changes: NDArray[np.int64]) -> None:
-    """The program of an exchange behind that of the epochs before."""
-    epoch_jobs, config = exchange.epoch, driver.config
-    for select, layout, jobs in (
-        (HostSelect.LOAD_STORE, load_job_layout(config), epoch_jobs.loads),
-        (HostSelect.STREAM_STORE, stream_job_layout(config), epoch_jobs.streams | changes),
-        (HostSelect.POST_STORE, post_job_layout(config), epoch_jobs.posts),
-    ):
-        ends = np.ones(config.pods, np.int64)
-        words = pack_jobs(store_layout(layout), {**{f.name: jobs[f.name] for f in layout.fields}, "valid": ends, "last": ends})
-        for node in range(config.pods):
-            driver.load(node, select, epoch, words[node : node + 1], ring="PREFETCH", tag=epoch)
-
-
-def add_constants(driver: Driver, exchange: Exchange) -> None:
-    layout = post_parameters_layout()
-    for node in range(driver.config.pods):
-        driver.load(node, HostSelect.W, 3, exchange.w[node].view(np.uint8), ring="PREFETCH")
-        lanes = {"bias": exchange.bias[node], "multiplier": exchange.multiplier[node], "shift": exchange.shift[node]}
-        packed = pack_jobs(layout, {name: values.astype(np.int64) for name, values in lanes.items()})
-        word = np.packbits(low_bits(packed, layout.width).reshape(1, -1), axis=1, bitorder="little")
-        driver.load(node, HostSelect.PARAMETERS, 1, word, ring="PREFETCH")
-        if node % driver.config.nodes_per_manager == 0:
-            driver.load(node, HostSelect.TABLE, 256, exchange.table.view(np.uint8)[:, None], ring="PREFETCH", broadcast=1)
-
-
 def expected_outputs(exchange: Exchange, x: NDArray[np.int8]) -> tuple[list[NDArray[np.int32]], list[NDArray[np.int8]]]:
     """What the epoch of an exchange leaves in the P banks, and in the X banks, with activations ``x``."""
     sums, outputs = [], []
@@ -246,146 +185,6 @@ def test_two_epochs_on_data_from_memory(name: str) -> None:
             assert counted[Counter.W_WORDS] == 2 * config.array.rows
             assert counted[Counter.WAITING] == 2 * (config.array.rows + 1)
             assert not any(driver.node_word(node, NodeWords.ERRORS, word) for word in NodeErrors)
-
-
-def small_load(driver: Driver, seed: int) -> list[NDArray[np.uint8]]:
-    """A run that loads words into all X banks from word 0 on."""
-    found = []
-    for node in range(driver.config.pods):
-        found.append(some_words(driver.config, HostSelect.X, 40, seed + node))
-        driver.load(node, HostSelect.X, 0, found[-1])
-    driver.end(0)
-    return found
-
-
-def assert_clean_run(driver: Driver, seed: int) -> int:
-    """A run after whatever was before leaves nothing but its own words; returns its cycles."""
-    driver.forget()
-    words = small_load(driver, seed)
-    assert driver.run() == DONE
-    for node, expected in enumerate(words):
-        found = driver.bus.bank(Readback("X", node, 0, len(expected)))
-        np.testing.assert_array_equal(found, expected.view(np.int8))
-    return driver.read("CYCLES")
-
-
-def test_run_takes_as_long_whenever_it_starts() -> None:
-    with driven() as driver:
-        cycles = set()
-        for idle in (0, 1, 17, 1000):
-            driver.bus.advance(idle)
-            cycles.add(assert_clean_run(driver, idle))
-        assert len(cycles) == 1
-
-
-@pytest.mark.parametrize("after", [1, 60, 200, 400])
-def test_abort_ends_a_run_and_the_next_is_clean(after: int) -> None:
-    with driven(seed=after) as driver:
-        for node in range(driver.config.pods):
-            driver.load(node, HostSelect.X, 0, some_words(driver.config, HostSelect.X, 250, node))
-            driver.store(node, HostSelect.X, 0, 250)
-        # Its tag is never complete.
-        for manager, ring in driver.rings:
-            driver.add(manager, ring, DescriptorKind.NOP)
-        driver.start()
-        driver.bus.advance(after)
-        driver.write("CONTROL", ABORT=1)
-        assert driver.finish(5000) == DONE | {"ABORTED": 1}
-        assert assert_clean_run(driver, 9) == assert_clean_run(driver, 10)
-
-
-def test_run_waits_for_tags_that_do_not_come() -> None:
-    with driven() as driver:
-        small_load(driver, 3)
-        driver.rings[0, "DEMAND"].pop()
-        driver.rings[0, "DEMAND"].append(driver.rings[0, "DEMAND"][-1])
-        driver.start()
-        assert not driver.bus.wait_interrupt(3000)
-        assert driver.fields("STATUS")["BUSY"]
-        assert driver.fields("COMPLETE", 0) == {"DEMAND": 0, "PREFETCH": 1}
-        assert driver.fields("COMPLETE", 1) == {"DEMAND": 1, "PREFETCH": 1}
-        driver.write("CONTROL", START=1)
-        assert driver.fields("STATUS")["REASON"] == Refusal.BUSY
-        driver.write("CONTROL", ABORT=1)
-        assert driver.finish(1000)["ABORTED"]
-        assert_clean_run(driver, 4)
-
-
-def test_reset_in_mid_run() -> None:
-    for seed, after in ((1, 30), (2, 120), (3, 333)):
-        with driven(seed=seed) as driver:
-            for node in range(driver.config.pods):
-                driver.load(node, HostSelect.W, 0, some_words(driver.config, HostSelect.W, 250, node))
-                driver.store(node, HostSelect.W, 0, 250)
-            driver.end(0)
-            driver.start()
-            driver.bus.advance(after)
-            assert driver.fields("STATUS")["BUSY"]
-            driver.bus.reset()
-            assert not driver.fields("STATUS")["BUSY"]
-            assert_clean_run(driver, seed)
-
-
-def test_error_of_the_memory_names_manager_tag_and_address() -> None:
-    with driven() as driver:
-        small_load(driver, 5)
-        failing = driver.rings[1, "DEMAND"][1]
-        assert (failing["select"], failing["unit"]) == (HostSelect.X, 1)
-        driver.bus.inject([ErrorRange(failing["address"] + 32, failing["address"] + 33, SLVERR)])
-        assert driver.run() == DONE | {"ERROR": 1}
-        assert driver.fields("ERROR_SOURCE") == {"SOURCE": ErrorSource.ENGINE, "MANAGER": 1}
-        assert driver.fields("ERROR", 1) == {"CODE": DmaError.READ_SLVERR, "RING": Ring.DEMAND, "TAG": 0}
-        address = driver.read("ERROR_ADDRESS", 1)
-        assert failing["address"] // 16 * 16 <= address <= failing["address"] + 32
-        assert driver.fields("ERROR", 0)["CODE"] == DmaError.NONE
-        assert driver.fields("CHIP_ERROR")["ANY"] == 0
-        driver.bus.inject([])
-        assert_clean_run(driver, 6)
-        assert driver.fields("ERROR", 1)["CODE"] == DmaError.NONE
-
-
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        ({"kind": 9}, DmaError.UNKNOWN_KIND),
-        ({"n1": 0}, DmaError.ZERO_LENGTH),
-        ({"address": 1 << 32}, DmaError.BEYOND_MEMORY),
-        ({"unit": 2}, DmaError.BAD_TARGET),
-    ],
-)
-def test_wrong_descriptor_is_refused(change: dict[str, int], code: DmaError) -> None:
-    with driven() as driver:
-        small_load(driver, 5)
-        driver.rings[0, "DEMAND"][1] |= change
-        assert driver.run() == DONE | {"ERROR": 1}
-        assert driver.fields("ERROR", 0)["CODE"] == code
-        assert driver.read("ERROR_ADDRESS", 0) == driver.read("DEMAND_BASE", 0) + 64
-        assert_clean_run(driver, 6)
-
-
-def test_error_of_a_node_is_read_through_the_load_port() -> None:
-    with driven() as driver:
-        config = driver.config
-        exchange = Exchange(config)
-        add_constants(driver, exchange)
-        beyond = exchange.epoch.streams["p_base"].copy()
-        beyond[2] = config.memory.p_words - 4
-        add_jobs(driver, exchange, 0, p_base=beyond)
-        driver.end(0)
-        driver.end(1)
-        driver.end(2)
-        assert driver.run(2) == DONE | {"ERROR": 1}
-        assert driver.fields("ERROR_SOURCE")["SOURCE"] == ErrorSource.NODE
-        assert driver.read("EPOCHS_DONE") == 0
-        errors = [driver.node_word(node, NodeWords.ERRORS, NodeErrors.POD) for node in range(config.pods)]
-        assert errors == [0, 0, 1 << PodError.P_ADDRESS, 0]
-        time = driver.node_word(2, NodeWords.ERRORS, NodeErrors.POD_TIME)
-        assert time > int(exchange.epoch.streams["start"][2])
-        driver.write("CONTROL", SOFT_RESET=1)
-        driver.bus.advance(10)
-        assert driver.fields("CHIP_ERROR")["ANY"] == 0
-        assert driver.node_word(2, NodeWords.ERRORS, NodeErrors.POD) == 0
-        assert_clean_run(driver, 7)
 
 
 def test_chip_and_engines_are_reset_together() -> None:

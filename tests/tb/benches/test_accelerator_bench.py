@@ -22,7 +22,7 @@ from podweave.tb.benches.chip_task import Readback
 from podweave.tb.benches.simulated_bus import BusError, SimulatedBus
 from podweave.tb.build.simulate import NoVerdictError, SimulationError
 from tests.rtl.accelerator.accelerator_driver import DONE, Driver
-from tests.rtl.accelerator.test_accelerator import (
+from tests.rtl.accelerator.accelerator_runs import (
     CHANNEL,
     CHIP2,
     CONFIGS,

@@ -18,7 +18,7 @@ from podweave.compiler.chip.policy import WHOLE_CHIP
 from podweave.compiler.chip.state import SchedulerState
 from podweave.compiler.jobs import Place
 from podweave.compiler.lower.node import lower_graph
-from tests.compiler.chip.check.test_program import PROGRAMS, changed, config, graph, message, pads, program, refused, without
+from tests.compiler.chip.check.chip_programs import PROGRAMS, changed, config, graph, message, pads, program, refused, without
 
 ZERO = 999
 """The zero word of banks of 1000 words."""
