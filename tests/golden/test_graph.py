@@ -1,4 +1,4 @@
-"""podweave.reference: graphs of the IR evaluated by the golden models, and random parameters for them."""
+"""golden.graph: graphs of the IR evaluated by the golden models, and random parameters for them."""
 
 from dataclasses import replace
 from typing import Any

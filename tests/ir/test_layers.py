@@ -1,4 +1,4 @@
-"""compiler.layers: the text form, what it refuses, and sizes that agree with the golden model."""
+"""ir.layers: the text form, what it refuses, and sizes that agree with the golden model."""
 
 import re
 from typing import Any

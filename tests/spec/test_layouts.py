@@ -1,4 +1,4 @@
-"""rtl.layouts: words by hand, extreme values that fit, and codes that never change."""
+"""spec.jobs, spec.errors and spec.load_port: words by hand, extreme values that fit, and codes that never change."""
 
 import pytest
 from hypothesis import given, settings

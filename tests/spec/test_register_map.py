@@ -1,4 +1,4 @@
-"""rtl.registers: offsets and codes that never change, no register on top of another, packing by hand."""
+"""spec.register_map: offsets and codes that never change, no register on top of another, packing by hand."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def _module(kind: str, sram_bits: int = 0, **instances: int) -> dict[str, Any]:
 
 @dataclass
 class Design:
-    """Stands for what rtl.emit returns."""
+    """Stands for what rtl.accelerator.emit returns."""
 
     verilog: str = VERILOG
     top: str = "pod"

@@ -1,4 +1,4 @@
-"""compiler.storage: rings, free lists and limits, against a model that keeps the owner of every word."""
+"""compiler.chip.bank_words: rings, free lists and limits, against a model that keeps the owner of every word."""
 
 from __future__ import annotations
 

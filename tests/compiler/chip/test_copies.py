@@ -1,4 +1,4 @@
-"""compiler.movement: padding of every kind is written by post-processors, once, where it is, and with its own value."""
+"""compiler.chip.copies: padding of every kind is written by post-processors, once, where it is, and with its own value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""compiler.epochs: graphs cut by small banks and by shares compute what the golden models compute, epoch by epoch."""
+"""compiler.chip.epoch_cutter: graphs cut by small banks and by shares compute what the golden models compute, epoch by epoch."""
 
 from __future__ import annotations
 

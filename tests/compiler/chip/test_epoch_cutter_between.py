@@ -1,4 +1,4 @@
-"""compiler.epochs: what is handed from epoch to epoch stays, what is dead is used again, and outputs leave when they are there."""
+"""compiler.chip.epoch_cutter: what is handed on stays, what is dead is used again, and outputs leave when they are there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""compiler.epochs: inputs of the graph that several nodes read are loaded once, and stay in the X banks from epoch to epoch."""
+"""compiler.chip.epoch_cutter: inputs that several nodes read are loaded once, and stay in the X banks from epoch to epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""compiler.mapping: patches cover every position once, and mappings are legal, whatever the node."""
+"""compiler.chip.mapping: patches cover every position once, and mappings are legal, whatever the node."""
 
 from __future__ import annotations
 

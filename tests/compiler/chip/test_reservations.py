@@ -1,4 +1,4 @@
-"""compiler.timeline: reservations against an array of booleans, one per cycle."""
+"""compiler.chip.reservations: reservations against an array of booleans, one per cycle."""
 
 from __future__ import annotations
 

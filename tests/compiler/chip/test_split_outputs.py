@@ -1,4 +1,4 @@
-"""compiler.split: a network whose large nodes are split computes the same, and fits where it did not."""
+"""compiler.chip.split_outputs: a network whose large nodes are split computes the same, and fits where it did not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""compiler.walk: increments give the addresses of nested loops."""
+"""compiler.lower.address_walk: increments give the addresses of nested loops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""compiler.tiling: even pieces, boxes that cover exactly, and the largest partition."""
+"""compiler.lower.boxes: even pieces, boxes that cover exactly, and the largest partition."""
 
 import itertools
 

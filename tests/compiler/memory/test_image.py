@@ -1,4 +1,4 @@
-"""The memory image, executed: descriptors move bytes, jobs are decoded from the program stores, outputs are the golden ones."""
+"""compiler.memory.image, executed: descriptors move bytes, jobs are decoded from program stores, outputs are the golden ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""compiler.executor finds every planted fault, and the closed form of GEMM cycles holds where it says."""
+"""compiler.pod.executor finds every planted fault, and the closed form of GEMM cycles holds where it says."""
 
 import dataclasses
 import re

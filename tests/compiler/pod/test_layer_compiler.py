@@ -1,4 +1,4 @@
-"""compiler.compile: any small layer on any small chip computes the golden result within every limit of the pod."""
+"""compiler.pod.layer_compiler: any small layer on any small chip computes the golden result within every limit of the pod."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""compiler.program: packed jobs against a slow packer, and what goes into and comes out of the banks."""
+"""compiler.pod.program: packed jobs against a slow packer, and what goes into and comes out of the banks."""
 
 import re
 

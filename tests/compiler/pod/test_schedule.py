@@ -1,4 +1,4 @@
-"""compiler.schedule: start times by hand, and the proof that none can be earlier."""
+"""compiler.pod.schedule: start times by hand, and the proof that none can be earlier."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""golden.conv against onnxruntime's ConvInteger and published vectors."""
+"""golden.layers.conv against onnxruntime's ConvInteger and published vectors."""
 
 from functools import cache
 from typing import Any

@@ -1,4 +1,4 @@
-"""golden.gemm against onnxruntime's MatMulInteger, a published vector and int64 arithmetic."""
+"""golden.layers.gemm against onnxruntime's MatMulInteger, a published vector and int64 arithmetic."""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""golden.network against onnxruntime: sums of ConvInteger, QLinearAdd for residuals, MaxPool and AveragePool for pooling."""
+"""golden.layers.node against onnxruntime: sums of ConvInteger, QLinearAdd for residuals, MaxPool and AveragePool for pooling."""
 
 from functools import cache
 from typing import Any

@@ -1,4 +1,4 @@
-"""golden.pool against onnxruntime's MaxPool and AveragePool, and sums by ConvInteger."""
+"""golden.layers.pool against onnxruntime's MaxPool and AveragePool, and sums by ConvInteger."""
 
 from typing import Any
 

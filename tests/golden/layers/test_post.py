@@ -1,4 +1,4 @@
-"""golden.post against exact rational arithmetic and onnxruntime's QLinearConv, Gelu, HardSwish and Relu."""
+"""golden.layers.post against exact rational arithmetic and onnxruntime's QLinearConv, Gelu, HardSwish and Relu."""
 
 from fractions import Fraction
 from functools import cache

@@ -1,4 +1,4 @@
-"""golden.requant against exact rational arithmetic, published vectors and onnxruntime's quantised layers."""
+"""golden.layers.requant against exact rational arithmetic, published vectors and onnxruntime's quantised layers."""
 
 from fractions import Fraction
 from functools import cache

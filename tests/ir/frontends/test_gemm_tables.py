@@ -1,4 +1,4 @@
-"""podweave.networks: workloads by name and by file, and what is said of those that cannot be read."""
+"""ir.frontends.gemm_tables: workloads by name and by file, and what is said of those that cannot be read."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""podweave.digits and podweave.train_digits: the stored CNN on every held-out image, its quantisation, its training."""
+"""podweave.digits and podweave.digits.train: the stored CNN on every held-out image, its quantisation, its training."""
 
 from dataclasses import replace
 

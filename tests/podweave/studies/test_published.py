@@ -1,4 +1,4 @@
-"""podweave.published: tables that are whole, say where they are from, and agree with one another."""
+"""podweave.studies.published: tables that are whole, say where they are from, and agree with one another."""
 
 import json
 from pathlib import Path

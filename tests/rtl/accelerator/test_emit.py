@@ -1,4 +1,4 @@
-"""rtl.emit: the same bytes for the same configuration, one module per distinct block, a sidecar that tells the truth."""
+"""rtl.accelerator.emit: the same bytes for a configuration, one module per distinct block, a sidecar that tells the truth."""
 
 import dataclasses
 import functools

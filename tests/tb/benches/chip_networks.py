@@ -31,7 +31,7 @@ BASE = ChipConfig(
 )
 # The smallest chip, of which faulty ones are built too: every sum over more than 2 products is made in a P bank.
 TINY = BASE.replace(planes=2)
-# Small builds, and those that the tests of rtl.chip make anyway.
+# Small builds, and those that the tests of rtl.chip.chip make anyway.
 FAST: dict[str, ChipConfig] = {
     "2x(2x1)": TINY,
     **{name: BLOCK_CONFIGS[name] for name in ("2x4", "4x(4x8), 2 planes", "4x(8x4), 2 planes, crossbar")},

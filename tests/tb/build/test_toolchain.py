@@ -1,4 +1,4 @@
-"""tb.toolchain: what is missing or too old is named, with the package that brings it."""
+"""tb.build.toolchain: what is missing or too old is named, with the package that brings it."""
 
 import shutil
 from collections.abc import Iterator

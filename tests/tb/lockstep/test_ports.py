@@ -1,4 +1,4 @@
-"""tb.lockstep: ports of any width survive the trace, and the checker finds what is wrong, where it is, and nothing else."""
+"""tb.lockstep.ports: ports of any width survive the trace, and the checker finds what is wrong, where it is, and nothing else."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""compiler.chip_check: rules of padding, the zero word and accumulators of earlier epochs, each seen to fire on a planted fault."""
+"""compiler.chip.check: rules of padding, the zero word and accumulators of earlier epochs, each seen to fire on a planted fault."""
 
 from __future__ import annotations
 

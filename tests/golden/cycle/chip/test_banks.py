@@ -1,4 +1,4 @@
-"""golden.cycle.banks, cycle by cycle by hand."""
+"""golden.cycle.chip.banks, cycle by cycle by hand."""
 
 from __future__ import annotations
 

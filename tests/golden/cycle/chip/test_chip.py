@@ -1,4 +1,4 @@
-"""golden.cycle.chip: figures by hand, and against a count that walks word by word."""
+"""golden.cycle.chip.chip: figures by hand, and against a count that walks word by word."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""golden.cycle.network: words followed by hand, and against a simulation of single switches, one word at a time."""
+"""golden.cycle.chip.network: words followed by hand, and against a simulation of single switches, one word at a time."""
 
 from __future__ import annotations
 

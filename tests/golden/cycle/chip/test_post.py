@@ -1,4 +1,4 @@
-"""golden.cycle.post: wide requantisation, memories that the host writes, walks and errors, worked by hand."""
+"""golden.cycle.chip.post: wide requantisation, memories that the host writes, walks and errors, worked by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""golden.cycle.pod_control: epoch times, queues, start times and weight hand-over, cycle by cycle by hand."""
+"""golden.cycle.pod.jobs: epoch times, queues, start times and weight hand-over, cycle by cycle by hand."""
 
 import numpy as np
 import pytest
