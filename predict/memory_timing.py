@@ -22,7 +22,7 @@ PAGE = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class HbmTiming:
-    """What `golden.cycle.hbm.Timing` says, in cycles of the chip. The defaults are near one pseudo channel of HBM2E at 1 GHz."""
+    """What `golden.cycle.memory.hbm.Timing` says, in cycles of the chip; by default near one pseudo channel of HBM2E at 1 GHz."""
 
     latency: int = 100
     beat_sixteenths: int = 16

@@ -29,7 +29,7 @@ class Operand(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The arguments of `golden.pool.reduce_windows`."""
+    """The arguments of `golden.layers.pool.reduce_windows`."""
 
     kind: Kind
     kernel: tuple[int, int]
@@ -52,9 +52,10 @@ def accumulate(operands: Sequence[Operand]) -> NDArray[np.int32]:
     Raises
     ------
     TypeError
-        For what `golden.conv.conv2d` refuses.
+        For what `golden.layers.conv.conv2d` refuses.
     ValueError
-        If there are no operands or their shapes differ, or for what `golden.conv.conv2d` and `golden.pool.pad` refuse.
+        If there are no operands or their shapes differ, or for what `golden.layers.conv.conv2d` and `golden.layers.pool.pad`
+        refuse.
     OverflowError
         If a sum leaves int32.
 
@@ -92,7 +93,7 @@ def linear_node(
     shift: Integers,
     table: NDArray[np.int8] | None = None,
 ) -> NDArray[np.int8]:
-    """Evaluate a node: `accumulate`, `golden.pool.reduce_windows` if there is a window, `golden.post.post_process`.
+    """Evaluate a node: `accumulate`, `golden.layers.pool.reduce_windows` if there is a window, `golden.layers.post.post_process`.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ def linear_node(
     window : Window or None
         Reduction of the accumulators, before the bias.
     bias, multiplier, shift, table
-        As in `golden.post.post_process`, with C = O.
+        As in `golden.layers.post.post_process`, with C = O.
 
     Returns
     -------

@@ -32,7 +32,7 @@ def reduce_windows(acc: NDArray[np.int32], kind: Kind, kernel: tuple[int, int], 
     Returns
     -------
     ndarray of int32, shape (B, OH, OW, C)
-        OH and OW are as `golden.conv.output_size` has them.
+        OH and OW are as `golden.layers.conv.output_size` has them.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def reduce_windows(acc: NDArray[np.int32], kind: Kind, kernel: tuple[int, int], 
         If ``acc`` is not int32.
     ValueError
         If ``acc`` has the wrong rank or an empty axis, if ``kind`` is neither, if a window exceeds ``acc``, or for
-        what `golden.conv.output_size` refuses.
+        what `golden.layers.conv.output_size` refuses.
     OverflowError
         If a sum leaves int32.
 

@@ -16,7 +16,7 @@ def post_process(
 ) -> NDArray[np.int8]:
     """Add a bias, scale by ``multiplier / 2**shift``, round once, saturate to int8, and look the result up in a table.
 
-    The sum has 33 bits and does not wrap. The rounding is that of `golden.requant.requantize`: a half away from zero.
+    The sum has 33 bits and does not wrap. The rounding is that of `golden.layers.requant.requantize`: a half away from zero.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def post_process(
     bias : ndarray of int32, shape (C,)
         One for each channel, in units of the accumulators.
     multiplier, shift : int, or ndarray of integers, shape () or (C,)
-        As in `golden.requant.requantize`.
+        As in `golden.layers.requant.requantize`.
     table : ndarray of int8, shape (256,), or None
         The result for each int8, which is read as uint8 to find its entry; None leaves it as it is.
 

@@ -78,7 +78,7 @@ class Readback:
 class EpochResult:
     """What the RTL did in one epoch.
 
-    ``cycles``: those with ``run`` high. ``counters``: by name of `rtl.layouts.Counter` in lower case, and "busy", the same as
+    ``cycles``: those with ``run`` high. ``counters``: by name of `spec.load_port.Counter` in lower case, and "busy", the same as
     "x_words"; one value per node. ``errors``: in words. ``readback``: int8 (words, lanes) of X and W banks, int32 of P banks, one
     per `Readback`. ``finished``: ``busy`` fell within the limit.
     """

@@ -26,7 +26,7 @@ def emission_key(config: ChipConfig, top: str | None = None) -> str:
 
 
 def emitted_design(config: ChipConfig, *, top: str | None = None) -> tuple[str, str, dict[str, Any]]:
-    """Verilog, control file and sidecar; ``top`` as `rtl.emit` takes it."""
+    """Verilog, control file and sidecar; ``top`` as `rtl.accelerator.emit` takes it."""
     stored = cache_directory() / "emitted" / f"{emission_key(config, top)}.json"
     match read_json(stored):
         case [str(verilog), str(control), dict(sidecar)]:

@@ -26,7 +26,7 @@ RESET_CYCLES = 3
 
 
 class Server:
-    """What may be asked for, by name; `tb.simulated_bus.SimulatedBus` is who asks."""
+    """What may be asked for, by name; `tb.benches.simulated_bus.SimulatedBus` is who asks."""
 
     def __init__(self, dut: Any, job: dict):
         self.dut, self.config = dut, job["config"]

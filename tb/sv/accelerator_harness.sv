@@ -1,6 +1,6 @@
 // An accelerator, a channel of HBM for each of its AXI4 managers, and a host that plays back a table of register accesses.
 // Nothing outside the simulation acts per cycle; Python fills and reads the tables in bulk. `MANAGER_PORTS, from a file that is
-// written for the configuration (tb/accelerator_bench.py), connects each port m<i>_axi_<name> to <name>[i].
+// written for the configuration (tb/benches/accelerator_bench.py), connects each port m<i>_axi_<name> to <name>[i].
 module accelerator_harness #(
   parameter int MANAGERS = 1,
   parameter int DATA_BITS = 64,

@@ -1,5 +1,6 @@
 // One channel of HBM as an AXI4 subordinate: data from a mapped file (tb/cpp/memory.cpp), timing from `settings`, a table of
-// words that the bench fills before it uses the channel (tb/hbm.py packs it). golden/cycle/hbm.py predicts every cycle of it.
+// words that the bench fills before it uses the channel (predict/memory_timing.py packs it). golden/cycle/memory/hbm.py predicts
+// every cycle of it.
 //
 // All is decided when a burst is accepted: a read with its AR, a write with its last W. Bursts are served one after the other on
 // one data bus, in order of acceptance (of two in one cycle, the read first), in pieces that each lie in one row:

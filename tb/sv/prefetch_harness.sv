@@ -226,7 +226,7 @@ module prefetch_harness #(
     .host_read_data(answers[READ_LATENCY])
   );
 
-  // Least significant first: tb/prefetch_bench.py names these fields.
+  // Least significant first: tb/benches/prefetch_bench.py names these fields.
   localparam int ROW_BITS = 576 + 3 * DATA;
   logic [ROW_BITS-1:0] rows [0:ROWS-1] /*verilator public_flat_rw*/;
   logic [31:0] cycles /*verilator public_flat_rw*/;

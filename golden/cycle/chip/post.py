@@ -71,7 +71,7 @@ class Parameters:
 
 
 def requantize_wide(total: NDArray[np.int64], multiplier: NDArray[np.int64], shift: NDArray[np.int64]) -> NDArray[np.int64]:
-    """`golden.requant.requantize` of totals of 33 bits, element by element.
+    """`golden.layers.requant.requantize` of totals of 33 bits, element by element.
 
     >>> requantize_wide(np.array([-(2**32), 2**32 - 1, 3]), np.array([1, 1, 1]), np.array([26, 25, 1]))
     array([-64, 127,   2])

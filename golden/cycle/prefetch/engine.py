@@ -53,7 +53,7 @@ class Events:
 
 class EngineModel:
     """One engine since its start. ``rings``: descriptors in the order in which they are published, index i at base + 64 * (i mod
-    size). ``trace``: keep what `golden.cycle.prefetch_ports` needs.
+    size). ``trace``: keep what `golden.cycle.prefetch.ports` needs.
     """
 
     def __init__(

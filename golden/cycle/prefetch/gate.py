@@ -1,4 +1,4 @@
-"""The part of a prefetch engine that decides which descriptor begins: a `golden.cycle.prefetch.EngineModel` has one."""
+"""What decides which descriptor begins, in a prefetch engine: a `golden.cycle.prefetch.engine.EngineModel` has one."""
 
 from __future__ import annotations
 

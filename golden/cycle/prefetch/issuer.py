@@ -1,4 +1,4 @@
-"""The part of a prefetch engine that cuts runs into bursts and issues them: a `golden.cycle.prefetch.EngineModel` has one."""
+"""What cuts runs into bursts and issues them, in a prefetch engine: a `golden.cycle.prefetch.engine.EngineModel` has one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of a prefetch engine that fetches descriptors ahead and checks them: a `golden.cycle.prefetch.EngineModel` has one."""
+"""What fetches descriptors ahead and checks them, in a prefetch engine: a `golden.cycle.prefetch.engine.EngineModel` has one."""
 
 from __future__ import annotations
 
