@@ -19,7 +19,7 @@ from podweave.spec.config import ChipConfig
 
 from .chip.check.program import check_chip
 from .chip.epoch_cutter import compile_epochs
-from .chip.epoch_program import ChipProgram
+from .chip.epoch_program import EpochProgram
 from .chip.epoch_scheduler import compile_graph
 from .chip.policy import BankPolicy
 from .chip.split_outputs import SplitGraph, split_outputs
@@ -46,7 +46,7 @@ class CompileOptions:
     from_memory : bool
         Cut into epochs that prefetch engines load from memory; else one epoch, whose words are there when it starts.
     partition : int, optional
-        Words that a pod streams per weight tile (0: as many as fit); by default each node's is chosen.
+        Words that a pod streams per weight tile (0: as many as fit); by default each operation's is chosen.
     policy : BankPolicy
         What an epoch from memory may take.
     channel_bytes : int, optional
@@ -71,9 +71,9 @@ class CompiledNetwork:
     graph : Graph
         As it was asked for.
     split : SplitGraph
-        As it runs: rewritten, and nodes in parts.
+        As it runs: rewritten, and operations in parts.
     constants : Constants or None
-        Of the nodes as they run.
+        Of the operations as they run.
     programs : tuple
         One per epoch of a chip, in order.
     layers : tuple
@@ -90,14 +90,14 @@ class CompiledNetwork:
     config: ChipConfig
     split: SplitGraph
     constants: Constants | None = None
-    programs: tuple[ChipProgram, ...] = ()
+    programs: tuple[EpochProgram, ...] = ()
     layers: tuple[Program, ...] = ()
     image: MemoryImage | None = None
     checked: bool = False
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
     @property
-    def program(self) -> ChipProgram:
+    def program(self) -> EpochProgram:
         """The only epoch of a network that runs as one."""
         (program,) = self.programs
         return program
@@ -119,8 +119,8 @@ def compile_network(
 ) -> CompiledNetwork:
     """The programs of a network on a configuration.
 
-    ``constants``: of every node; a network that runs from memory needs them. Raises `WorkloadError` for a graph or constants that
-    break a rule, and for what does not fit, with the limit and the excess.
+    ``constants``: of every operation; a network that runs from memory needs them. Raises `WorkloadError` for a graph or constants
+    that break a rule, and for what does not fit, with the limit and the excess.
     """
     job = _Job(config, options or CompileOptions(), progress or (lambda _: None))
     network = CompiledNetwork(graph, config, SplitGraph(graph, {}), None if constants is None else Constants(constants))
@@ -133,7 +133,7 @@ def compile_network(
 
 def require_fits(graph: Graph, config: ChipConfig) -> None:
     """Raises `WorkloadError` for layers that no machine could compile or hold the values of; takes no time."""
-    for operand in (operand for node in graph.nodes for operand in node.operands):
+    for operand in (operand for operation in graph.operations for operand in operation.operands):
         if config.pods > 1:
             operand.layer.require_values_fit()
         require_jobs_fit(operand.layer, config)
@@ -205,15 +205,17 @@ def _number_tables(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
 
 
 def _pack_layers(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
-    """On one pod: every node by itself."""
+    """On one pod: every operation by itself."""
     if not job.is_pod:
         return network
     programs = []
-    for number, node in enumerate(network.graph.nodes, start=1):
-        job.progress(f"compiling {network.graph.name} ({number}/{len(network.graph.nodes)} nodes)")
-        if node.window or len(node.operands) > 1:
-            raise WorkloadError(f"{node.name}: one pod multiplies and sums; it has no post-processor that pools or adds operands")
-        programs.append(compile_layer(node.operands[0].layer, job.config))
+    for number, operation in enumerate(network.graph.operations, start=1):
+        job.progress(f"compiling {network.graph.name} ({number}/{len(network.graph.operations)} operations)")
+        if operation.window or len(operation.operands) > 1:
+            raise WorkloadError(
+                f"{operation.name}: one pod multiplies and sums; it has no post-processor that pools or adds operands"
+            )
+        programs.append(compile_layer(operation.operands[0].layer, job.config))
     return replace(network, layers=tuple(programs))
 
 
@@ -224,7 +226,7 @@ def _schedule(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     tables = constants.table_of if constants is not None else {}
 
     def show(done: int, count: int) -> None:
-        job.progress(f"compiling {graph.name} ({done}/{count} nodes)")
+        job.progress(f"compiling {graph.name} ({done}/{count} operations)")
 
     if job.options.from_memory:
         programs = compile_epochs(graph, job.config, job.options.policy, tables=tables, partition=partition, progress=show)

@@ -1,4 +1,4 @@
-"""Graphs in exact integers: parameters of their nodes, and evaluation by the golden models."""
+"""Graphs in exact integers: parameters of their operations, and evaluation by the golden models."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.ir.constants import Parameters
-from podweave.ir.graph import Graph, Node
-from podweave.ir.graph import Operand as GraphOperand
+from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
+from podweave.ir.operations import Linear
+from podweave.ir.operations import Operand as GraphOperand
 
-from .layers.node import Operand, accumulate
+from .layers.linear import Operand, accumulate
 from .layers.pool import reduce_windows
 from .layers.post import post_process
 
@@ -29,27 +30,27 @@ def operand_input(operand: GraphOperand, tensors: Mapping[str, NDArray[np.int8]]
 def evaluate(
     graph: Graph, parameters: Mapping[str, Parameters], inputs: Mapping[str, NDArray[np.int8]]
 ) -> dict[str, NDArray[np.int8]]:
-    """Every tensor of a graph by its name, the inputs first, then the outputs of the nodes in their order."""
+    """Every tensor of a graph by its name, the inputs first, then the outputs of the operations in their order."""
     _require_names(f"{graph.name}: inputs", set(graph.inputs), set(inputs))
-    _require_names(f"{graph.name}: parameters", {node.name for node in graph.nodes}, set(parameters))
+    _require_names(f"{graph.name}: parameters", {operation.name for operation in graph.operations}, set(parameters))
     tensors: dict[str, NDArray[np.int8]] = {}
     for name, shape in graph.inputs.items():
         if inputs[name].shape != shape or inputs[name].dtype != np.int8:
             raise WorkloadError(f"{graph.name}: {name} must be int8 {shape}, got {inputs[name].dtype} {inputs[name].shape}")
         tensors[name] = inputs[name]
-    for node in graph.nodes:
-        _, tensors[node.name] = evaluate_node(node, parameters[node.name], tensors)
+    for operation in graph.operations:
+        _, tensors[operation.name] = evaluate_operation(operation, parameters[operation.name], tensors)
     return tensors
 
 
-def evaluate_node(
-    node: Node, held: Parameters, tensors: Mapping[str, NDArray[np.int8]]
+def evaluate_operation(
+    operation: Linear, held: Parameters, tensors: Mapping[str, NDArray[np.int8]]
 ) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
-    """Accumulators (before any reduction) and output of a node that reads ``tensors``."""
+    """Accumulators (before any reduction) and output of an operation that reads ``tensors``."""
     shapes = [weights.shape for weights in held.weights]
-    expected = [operand.layer.weight_shape for operand in node.operands]
+    expected = [operand.layer.weight_shape for operand in operation.operands]
     if shapes != expected:
-        raise WorkloadError(f"{node.name} takes weights of {expected}, got {shapes}")
+        raise WorkloadError(f"{operation.name} takes weights of {expected}, got {shapes}")
     operands = [
         Operand(
             x=operand_input(operand, tensors),
@@ -60,11 +61,11 @@ def evaluate_node(
             groups=operand.layer.groups,
             pad_value=operand.pad_value,
         )
-        for operand, weights in zip(node.operands, held.weights, strict=True)
+        for operand, weights in zip(operation.operands, held.weights, strict=True)
     ]
     acc = reduced = accumulate(operands)
-    if node.window:
-        reduced = reduce_windows(acc, node.window.reduce, node.window.kernel, node.window.stride)
+    if operation.window:
+        reduced = reduce_windows(acc, operation.window.reduce, operation.window.kernel, operation.window.stride)
     return acc, post_process(reduced, held.bias, held.multiplier, held.shift, held.table)
 
 

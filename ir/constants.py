@@ -1,4 +1,4 @@
-"""What the nodes of a graph hold beside their layers: weights, biases, scales, tables."""
+"""What the operations of a graph hold beside their layers: weights, biases, scales, tables."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from .graph import Node
 from .layers import Layer, WorkloadError
+from .operations import Linear
 from .quantise import quantize_scale
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """What a node holds beside its layers.
+    """What an operation holds beside its layers.
 
     ``weights``: of each operand, int8 in the ``weight_shape`` of its layer. ``bias``, ``multiplier``, ``shift``: int32 (O,).
     ``table``: int8 (256,), the activation function by ``value & 0xff``, or None.
@@ -39,14 +39,14 @@ class Parameters:
 
 
 class Constants(Mapping[str, Parameters]):
-    """What all nodes of a graph hold, by their names; it does not change.
+    """What all operations of a graph hold, by their names; it does not change.
 
     Members
     -------
     tables : tuple of ndarray of int8, shape (256,)
-        Activation tables, each once, in the order in which nodes first use them.
+        Activation tables, each once, in the order in which operations first use them.
     table_of : dict
-        For each node that has a table, which of ``tables`` it is.
+        For each operation that has a table, which of ``tables`` it is.
     """
 
     def __init__(self, parameters: Mapping[str, Parameters]):
@@ -93,20 +93,20 @@ def identity_weights(layer: Layer) -> NDArray[np.int8]:
     return weights
 
 
-def identity_parameters(node: Node, scale: float | None = None) -> Parameters:
-    """Those of a node of ones on the diagonal: of a maximum or of no window as it is, of a sum the mean over the window.
+def identity_parameters(operation: Linear, scale: float | None = None) -> Parameters:
+    """Those of an operation of ones on the diagonal: of a maximum or of no window as it is, of a sum the mean over the window.
 
     ``scale``: another factor from accumulators to outputs.
     """
-    outputs = node.output[3]
+    outputs = operation.output[3]
     if scale is None:
         # 1 as 1 / 2**0: exact either way, but a person who reads it sees that nothing happens.
-        averaged = node.window is not None and node.window.reduce == "sum"
-        multiplier, shift = quantize_scale(1 / np.prod(node.window.kernel)) if node.window and averaged else (1, 0)
+        averaged = operation.window is not None and operation.window.reduce == "sum"
+        multiplier, shift = quantize_scale(1 / np.prod(operation.window.kernel)) if operation.window and averaged else (1, 0)
     else:
         multiplier, shift = quantize_scale(scale)
     return Parameters(
-        weights=tuple(identity_weights(operand.layer) for operand in node.operands),
+        weights=tuple(identity_weights(operand.layer) for operand in operation.operands),
         bias=np.zeros(outputs, dtype=np.int32),
         multiplier=np.full(outputs, multiplier, dtype=np.int32),
         shift=np.full(outputs, shift, dtype=np.int32),

@@ -1,6 +1,6 @@
-"""Graphs made of graphs, with the constants of their nodes.
+"""Graphs made of graphs, with the constants of their operations.
 
-Nodes that a rewrite adds get names that no tensor of the graph has, whatever users call theirs.
+Operations that a rewrite adds get names that no tensor of the graph has, whatever users call theirs.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from .constants import Constants, Parameters, identity_parameters
-from .graph import Graph, Node, Operand
+from .graph import Graph
 from .layers import Layer
+from .operations import Linear, Operand
 
 
 def fresh_name(name: str, taken: Collection[str]) -> str:
@@ -25,66 +26,68 @@ def fresh_name(name: str, taken: Collection[str]) -> str:
     return name
 
 
-def renamed_reads(node: Node, names: Mapping[str, tuple[str, ...]]) -> Node:
-    """The node reading, and coming after, other tensors in the place of some: those of ``names``, one after the other."""
+def renamed_reads(operation: Linear, names: Mapping[str, tuple[str, ...]]) -> Linear:
+    """The operation reading, and coming after, other tensors in the place of some: those of ``names``, one after the other."""
 
     def renamed(old: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(new for name in old for new in names.get(name, (name,)))
 
-    operands = tuple(replace(operand, sources=renamed(operand.sources)) for operand in node.operands)
-    return replace(node, operands=operands, after=renamed(node.after))
+    operands = tuple(replace(operand, sources=renamed(operand.sources)) for operand in operation.operands)
+    return replace(operation, operands=operands, after=renamed(operation.after))
 
 
-def single_nodes(graph: Graph) -> list[Graph]:
-    """Each node as a graph of its own, whose inputs come from outside."""
+def single_operations(graph: Graph) -> list[Graph]:
+    """Each operation as a graph of its own, whose inputs come from outside."""
     result = []
-    for node in graph.nodes:
-        sources = {source: graph.shape(source) for source in node.sources}
-        result.append(Graph(node.name, sources, (replace(node, after=()),)))
+    for operation in graph.operations:
+        sources = {source: graph.shape(source) for source in operation.sources}
+        result.append(Graph(operation.name, sources, (replace(operation, after=()),)))
     return result
 
 
 def without_unused(graph: Graph) -> Graph:
-    """The same outputs from no more nodes than they need."""
+    """The same outputs from no more operations than they need."""
     needed = set(graph.outputs)
-    for node in reversed(graph.nodes):
-        if node.name in needed:
-            needed.update(node.sources)
-    kept = [node for node in graph.nodes if node.name in needed]
-    if len(kept) == len(graph.nodes):
+    for operation in reversed(graph.operations):
+        if operation.name in needed:
+            needed.update(operation.sources)
+    kept = [operation for operation in graph.operations if operation.name in needed]
+    if len(kept) == len(graph.operations):
         return graph
-    there = {*graph.inputs, *(node.name for node in kept)}
-    nodes = (replace(node, after=tuple(name for name in node.after if name in there)) for node in kept)
-    return replace(graph, nodes=tuple(nodes))
+    there = {*graph.inputs, *(operation.name for operation in kept)}
+    operations = (replace(operation, after=tuple(name for name in operation.after if name in there)) for operation in kept)
+    return replace(graph, operations=tuple(operations))
 
 
 def with_stored_pools(graph: Graph) -> Graph:
-    """The same network with a node of ones behind every pooling that overlaps or is read several times.
+    """The same network with an operation of ones behind every pooling that overlaps or is read several times.
 
     A post-processor reads a whole window for each word that it sends: what is sent to many places is better pooled once.
-    The node behind ``NAME`` is named ``NAME/stored``, or as `fresh_name` has it.
+    The operation behind ``NAME`` is named ``NAME/stored``, or as `fresh_name` has it.
     """
-    readers = Counter(source for node in graph.nodes for source in node.sources)
-    taken = {*graph.inputs, *(node.name for node in graph.nodes)}
-    nodes: list[Node] = []
+    readers = Counter(source for operation in graph.operations for source in operation.sources)
+    taken = {*graph.inputs, *(operation.name for operation in graph.operations)}
+    operations: list[Linear] = []
     stored: dict[str, tuple[str, ...]] = {}
-    for node in graph.nodes:
-        pooled = renamed_reads(node, stored)
+    for operation in graph.operations:
+        pooled = renamed_reads(operation, stored)
         # What comes after a pooling need not wait for its copy.
-        nodes.append(replace(pooled, after=node.after))
-        batch, height, width, channels = node.output
-        if not node.window or not readers[node.name] or height * width == 1:
+        operations.append(replace(pooled, after=operation.after))
+        batch, height, width, channels = operation.output
+        if not operation.window or not readers[operation.name] or height * width == 1:
             continue
-        overlaps = any(kernel > stride for kernel, stride in zip(node.window.kernel, node.window.stride, strict=True))
-        if overlaps or (readers[node.name] > 1 and node.window.kernel != (1, 1)):
-            name = fresh_name(f"{node.name}/stored", taken)
+        overlaps = any(kernel > stride for kernel, stride in zip(operation.window.kernel, operation.window.stride, strict=True))
+        if overlaps or (readers[operation.name] > 1 and operation.window.kernel != (1, 1)):
+            name = fresh_name(f"{operation.name}/stored", taken)
             taken.add(name)
             layer = Layer(name=name, batch=batch, height=height, width=width, channels=channels, outputs=channels, groups=channels)
-            nodes.append(Node(name, (Operand((node.name,), layer),), identity=True))
-            stored[node.name] = (name,)
-    return replace(graph, nodes=tuple(nodes))
+            operations.append(Linear(name, (Operand((operation.name,), layer),), identity=True))
+            stored[operation.name] = (name,)
+    return replace(graph, operations=tuple(operations))
 
 
 def with_constants(graph: Graph, constants: Mapping[str, Parameters]) -> Constants:
-    """Constants of the nodes of a rewritten graph: of those that are there, and ones for the copies that were added."""
-    return Constants({node.name: constants.get(node.name) or identity_parameters(node) for node in graph.nodes})
+    """Constants of the operations of a rewritten graph: of those that are there, and ones for the copies that were added."""
+    return Constants(
+        {operation.name: constants.get(operation.name) or identity_parameters(operation) for operation in graph.operations}
+    )

@@ -5,30 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .constants import Parameters
-from .graph import Graph, Node, Shape
+from .graph import Graph
 from .layers import WorkloadError
+from .operations import Linear, Shape
 
 
 def verify(graph: Graph) -> Graph:
     """The graph itself, if it obeys every rule; raises `WorkloadError` for the first that it breaks.
 
-    Every tensor has a name of its own; a node reads tensors that are inputs or that earlier nodes give, with the images and
-    channels that its layers expect; outputs are tensors that nodes give, each named once.
+    Every tensor has a name of its own; an operation reads tensors that are inputs or that earlier operations give, with the images
+    and channels that its layers expect; outputs are tensors that operations give, each named once.
     """
-    if not graph.nodes:
-        raise WorkloadError(f"{graph.name}: a graph needs at least one node")
+    if not graph.operations:
+        raise WorkloadError(f"{graph.name}: a graph needs at least one operation")
     shapes = dict(graph.inputs)
     for name, shape in shapes.items():
         if len(shape) != 4 or min(shape) < 1:
             raise WorkloadError(f"{graph.name}: input {name} must have four sizes (batch, height, width, channels), got {shape}")
-    for node in graph.nodes:
-        if node.name in shapes:
-            raise WorkloadError(f"{graph.name}: two tensors are named {node.name}")
-        _verify_operands(graph, node, shapes)
-        for name in node.after:
+    for operation in graph.operations:
+        if operation.name in shapes:
+            raise WorkloadError(f"{graph.name}: two tensors are named {operation.name}")
+        _verify_operands(graph, operation, shapes)
+        for name in operation.after:
             if name not in shapes:
-                raise WorkloadError(f"{graph.name}: {node.name} comes after {name}, which no earlier node gives")
-        shapes[node.name] = node.output
+                raise WorkloadError(f"{graph.name}: {operation.name} comes after {name}, which no earlier operation gives")
+        shapes[operation.name] = operation.output
     if not graph.outputs:
         raise WorkloadError(f"{graph.name}: a graph needs at least one output")
     for name in graph.outputs:
@@ -41,46 +42,47 @@ def verify(graph: Graph) -> Graph:
     return graph
 
 
-def _verify_operands(graph: Graph, node: Node, shapes: Mapping[str, Shape]) -> None:
-    for operand in node.operands:
+def _verify_operands(graph: Graph, operation: Linear, shapes: Mapping[str, Shape]) -> None:
+    for operand in operation.operands:
         layer, total = operand.layer, 0
         for source in operand.sources:
             if source not in shapes:
-                raise WorkloadError(f"{graph.name}: {node.name} reads {source}, which no earlier node gives")
+                raise WorkloadError(f"{graph.name}: {operation.name} reads {source}, which no earlier operation gives")
             batch, height, width, channels = shapes[source]
             if operand.channels:
                 first, count = operand.channels
                 if first + count > channels:
                     raise WorkloadError(
-                        f"{graph.name}: {node.name} reads channels {first} to {first + count - 1} of {source}, which has {channels}"
+                        f"{graph.name}: {operation.name} reads channels {first} to {first + count - 1} of {source}, "
+                        f"which has {channels}"
                     )
                 channels = count
             total += channels
             if (batch, height, width) != (layer.batch, layer.height, layer.width):
                 raise WorkloadError(
-                    f"{graph.name}: {node.name} expects images of {(layer.batch, layer.height, layer.width)}, "
+                    f"{graph.name}: {operation.name} expects images of {(layer.batch, layer.height, layer.width)}, "
                     f"but {source} is {(batch, height, width)}"
                 )
         if total != layer.channels:
-            raise WorkloadError(f"{graph.name}: {node.name} expects {layer.channels} channels, its sources have {total}")
+            raise WorkloadError(f"{graph.name}: {operation.name} expects {layer.channels} channels, its sources have {total}")
 
 
 def verify_constants(graph: Graph, constants: Mapping[str, Parameters]) -> None:
-    """Raises `WorkloadError` unless there are constants for every node and for nothing else, of the shapes that it takes."""
-    names = {node.name for node in graph.nodes}
+    """Raises `WorkloadError` unless there are constants for every operation and for nothing else, of the shapes that it takes."""
+    names = {operation.name for operation in graph.operations}
     for name in sorted(names ^ constants.keys()):
         what = "there are none for" if name in names else "there are some for"
-        rest = "" if name in names else ", which is no node"
-        raise WorkloadError(f"{graph.name}: constants must be those of its nodes; {what} {name}{rest}")
-    for node in graph.nodes:
-        held = constants[node.name]
-        expected, shapes = [o.layer.weight_shape for o in node.operands], [weights.shape for weights in held.weights]
+        rest = "" if name in names else ", which is no operation"
+        raise WorkloadError(f"{graph.name}: constants must be those of its operations; {what} {name}{rest}")
+    for operation in graph.operations:
+        held = constants[operation.name]
+        expected, shapes = [o.layer.weight_shape for o in operation.operands], [weights.shape for weights in held.weights]
         if shapes != expected:
-            raise WorkloadError(f"{graph.name}: {node.name} takes weights of {expected}, got {shapes}")
-        outputs = node.output[3]
+            raise WorkloadError(f"{graph.name}: {operation.name} takes weights of {expected}, got {shapes}")
+        outputs = operation.output[3]
         for what in ("bias", "multiplier", "shift"):
             shape = getattr(held, what).shape
             if shape != (outputs,) and (what == "bias" or shape != ()):
-                raise WorkloadError(f"{graph.name}: {node.name} takes a {what} of {(outputs,)}, got {shape}")
+                raise WorkloadError(f"{graph.name}: {operation.name} takes a {what} of {(outputs,)}, got {shape}")
         if held.table is not None and held.table.shape != (256,):
-            raise WorkloadError(f"{graph.name}: {node.name} takes a table of (256,), got {held.table.shape}")
+            raise WorkloadError(f"{graph.name}: {operation.name} takes a table of (256,), got {held.table.shape}")

@@ -34,7 +34,7 @@ def run_demo(images: int, seed: int, picture: Path | None, progress: Any) -> dic
     jobs = digits_jobs(images)
     config = load_config(CONFIG)
     report, outputs, compiled = run_on_device(jobs, config, seed=seed, progress=progress)
-    output = jobs[0].graph.nodes[-1].name
+    output = jobs[0].graph.operations[-1].name
 
     def classes(logits: np.ndarray) -> np.ndarray:
         return logits.reshape(-1, logits.shape[-1]).argmax(axis=1)[: len(labels)]

@@ -28,8 +28,8 @@ from .memory_timing import HbmTiming
 class Prediction:
     """``cycles``: from start to done. ``counters``: of the device by name; ``nodes``: by name, one value per node.
 
-    ``hbm_cycles``: that the beats of the busiest manager take at the memory's bandwidth. ``timeline``: per epoch, its nodes, the
-    cycle in which loading for it may begin (when that for the epoch before is complete; without prefetch, when that epoch is
+    ``hbm_cycles``: that the beats of the busiest manager take at the memory's bandwidth. ``timeline``: per epoch, its operations,
+    the cycle in which loading for it may begin (when that for the epoch before is complete; without prefetch, when that epoch is
     over too) and ends, its first and last cycle, its own cycles, cycles waited for words after the epoch before, and bytes loaded.
     """
 
@@ -71,14 +71,14 @@ def predict_accelerator(network: CompiledNetwork, timing: HbmTiming, *, prefetch
     for number, (times, program, own) in enumerate(zip(run.epochs, network.programs, cycles, strict=True)):
         timeline.append(
             {
-                "nodes": [program.node(index).name for index in program.nodes],
+                "operations": [program.operation(index).name for index in program.operations],
                 "load_begins": before if prefetch else max(before, ended),
                 "loaded": times.loaded,
                 "begins": times.begins,
                 "ends": times.ends,
                 "cycles": own,
                 "waits": times.begins - ended - 1,
-                "macs": sum(program.node(index).macs for index in program.nodes),
+                "macs": sum(program.operation(index).macs for index in program.operations),
                 "bytes": int(loaded[number]),
             }
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from podweave.compiler.chip.epoch_program import ChipProgram
+from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.golden.cycle.chip.chip import ChipFigures, ChipGeometry, chip_figures
 from podweave.spec.config import ChipConfig
 
@@ -17,6 +17,6 @@ def chip_geometry(config: ChipConfig) -> ChipGeometry:
     )
 
 
-def predict(program: ChipProgram) -> ChipFigures:
+def predict(program: EpochProgram) -> ChipFigures:
     """Exact cycles and counters of a compiled program, without RTL."""
     return chip_figures(program.loads, program.streams, program.posts, chip_geometry(program.config))

@@ -12,11 +12,11 @@ from podweave.ir.constants import Parameters
 
 from ..jobs import Place
 from ..lower.layer import unit_words
-from .epoch_program import ChipProgram, ConstantSet
+from .epoch_program import ConstantSet, EpochProgram
 
 
 def x_image(
-    program: ChipProgram, inputs: Mapping[str, NDArray[Any]], pad_value: int | None = None
+    program: EpochProgram, inputs: Mapping[str, NDArray[Any]], pad_value: int | None = None
 ) -> Iterator[tuple[Place, NDArray[Any]]]:
     """Words (n, rows) for the X banks: inputs of the graph, with their padding.
 
@@ -24,8 +24,8 @@ def x_image(
     """
     rows = program.config.array.rows
     for item in program.external_units:
-        operand = program.node(item.node).operands[item.operand]
-        # Of a concatenation with what nodes compute, units of inputs read inputs alone.
+        operand = program.operation(item.operation).operands[item.operand]
+        # Of a concatenation with what operations compute, units of inputs read inputs alone.
         tensors = [
             inputs[source] if source in inputs else np.zeros(program.graph.shape(source), _dtype(inputs))
             for source in operand.sources
@@ -34,17 +34,17 @@ def x_image(
         if operand.channels:
             first, count = operand.channels
             activations = activations[..., first : first + count]
-        unit = program.lowerings[item.node].operands[item.operand].units[item.unit]
+        unit = program.lowered[item.operation].operands[item.operand].units[item.unit]
         pad = operand.pad_value if pad_value is None else pad_value
         yield item.place, unit_words(operand.layer, unit, activations, item.region, rows, pad)
 
 
-def w_image(program: ChipProgram, parameters: Mapping[str, Parameters]) -> Iterator[tuple[Place, NDArray[np.int8]]]:
+def w_image(program: EpochProgram, parameters: Mapping[str, Parameters]) -> Iterator[tuple[Place, NDArray[np.int8]]]:
     """Words (n, cols) for the W banks."""
     cols = program.config.array.cols
     for item in program.weights:
-        lowered = program.lowerings[item.node].operands[item.operand]
-        weights = parameters[program.node(item.node).name].weights[item.operand]
+        lowered = program.lowered[item.operation].operands[item.operand]
+        weights = parameters[program.operation(item.operation).name].weights[item.operand]
         yield item.place, lowered.weight_tile(weights, lowered.tiles[item.tile], item.step, cols)
 
 
@@ -53,7 +53,7 @@ def _dtype(tensors: Mapping[str, NDArray[Any]]) -> np.dtype:
 
 
 def parameter_image(
-    program: ChipProgram, parameters: Mapping[str, Parameters]
+    program: EpochProgram, parameters: Mapping[str, Parameters]
 ) -> Iterator[tuple[int, int, NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]]:
     """(bank, set, bias, multiplier, shift) for the post-processors, ``cols`` lanes each."""
     cols = program.config.array.cols
@@ -62,48 +62,50 @@ def parameter_image(
             bias, one, zero = (np.full(cols, value, np.int32) for value in (item.value, 1, 0))
             yield item.bank, item.index, bias, one, zero
             continue
-        values = parameters[program.node(item.node).name]
-        outputs = program.lowerings[item.node].tiles[item.tile].outputs
+        values = parameters[program.operation(item.operation).name]
+        outputs = program.lowered[item.operation].tiles[item.tile].outputs
         lanes = np.zeros((3, cols), np.int32)
         for row, part in enumerate((values.bias, values.multiplier, values.shift)):
-            lanes[row, : len(outputs)] = np.broadcast_to(part, (program.node(item.node).output[3],))[outputs]
+            lanes[row, : len(outputs)] = np.broadcast_to(part, (program.operation(item.operation).output[3],))[outputs]
         yield item.bank, item.index, lanes[0], lanes[1], lanes[2]
 
 
-def accumulators(program: ChipProgram, p_banks: NDArray[np.int32]) -> dict[str, NDArray[np.int32]]:
-    """Accumulators (B, H, W, C) of every node from P banks (banks, words, cols); what no reduction needs is 0."""
-    result: dict[str, NDArray[np.int32]] = {node.name: np.zeros(node.accumulated, np.int32) for node in program.graph.nodes}
+def accumulators(program: EpochProgram, p_banks: NDArray[np.int32]) -> dict[str, NDArray[np.int32]]:
+    """Accumulators (B, H, W, C) of every operation from P banks (banks, words, cols); what no reduction needs is 0."""
+    result: dict[str, NDArray[np.int32]] = {
+        operation.name: np.zeros(operation.accumulated, np.int32) for operation in program.graph.operations
+    }
     for item in program.accumulated:
-        outputs = program.lowerings[item.node].tiles[item.tile].outputs
+        outputs = program.lowered[item.operation].tiles[item.tile].outputs
         (i, i_end), (r, r_end), (c, c_end) = item.box
         size = (i_end - i) * (r_end - r) * (c_end - c)
         words = p_banks[item.place.bank, item.place.base : item.place.base + size, : len(outputs)]
-        result[program.node(item.node).name][i:i_end, r:r_end, c:c_end, outputs] = words.reshape(
+        result[program.operation(item.operation).name][i:i_end, r:r_end, c:c_end, outputs] = words.reshape(
             i_end - i, r_end - r, c_end - c, len(outputs)
         )
     return result
 
 
-def outputs(program: ChipProgram, x_banks: NDArray[Any]) -> dict[str, NDArray[Any]]:
+def outputs(program: EpochProgram, x_banks: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """The outputs (B, H, W, C) of the graph, from X banks (banks, words, rows) of int8, or of numbers of any type."""
     lanes, cols = program.config.post_lanes, program.config.array.cols
     result: dict[str, NDArray[Any]] = {}
     for item in program.stored:
-        node = program.node(item.node)
-        tensor = result.setdefault(node.name, np.zeros(node.output, x_banks.dtype))
+        operation = program.operation(item.operation)
+        tensor = result.setdefault(operation.name, np.zeros(operation.output, x_banks.dtype))
         (i, i_end), (r, r_end), (c, c_end) = item.box
         size = (i_end - i) * (r_end - r) * (c_end - c)
         channel = item.tile * cols + item.slice * lanes
-        count = min(lanes, node.output[3] - channel)
+        count = min(lanes, operation.output[3] - channel)
         words = x_banks[item.place.bank, item.place.base : item.place.base + size, item.slot * lanes : item.slot * lanes + count]
         tensor[i:i_end, r:r_end, c:c_end, channel : channel + count] = words.reshape(i_end - i, r_end - r, c_end - c, count)
     return result
 
 
-def needed_accumulators(program: ChipProgram) -> dict[str, NDArray[np.bool_]]:
-    """Per node, which positions (B, H, W) of `accumulators` the program computes: all, unless strided windows skip some."""
-    result = {node.name: np.zeros(node.accumulated[:3], bool) for node in program.graph.nodes}
+def needed_accumulators(program: EpochProgram) -> dict[str, NDArray[np.bool_]]:
+    """Per operation, which positions (B, H, W) of `accumulators` the program computes: all, unless strided windows skip some."""
+    result = {operation.name: np.zeros(operation.accumulated[:3], bool) for operation in program.graph.operations}
     for item in program.accumulated:
         (i, i_end), (r, r_end), (c, c_end) = item.box
-        result[program.node(item.node).name][i:i_end, r:r_end, c:c_end] = True
+        result[program.operation(item.operation).name][i:i_end, r:r_end, c:c_end] = True
     return result

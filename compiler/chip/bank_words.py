@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from podweave.ir.graph import Node
 from podweave.ir.layers import WorkloadError
+from podweave.ir.operations import Linear
 from podweave.spec.config import ChipConfig
 
 from ..jobs import Place
@@ -26,7 +26,7 @@ def zero_word(config: ChipConfig) -> int:
     return config.memory.p_words - 1
 
 
-class Storage:
+class BankWords:
     """Within an epoch, nothing that was placed is overwritten by something else. Between epochs,
 
     - X banks are empty but for inputs of the graph, which lie at their end, if they are kept;
@@ -47,14 +47,14 @@ class Storage:
         """What outputs of the epoch will still take: nothing else may."""
         self._free = [[(0, self.depths["p"])] for _ in range(memory.banks)]
 
-    def limited(self, share: float) -> Storage:
+    def limited(self, share: float) -> BankWords:
         """A copy for an epoch that may take that much of the W banks and parameter sets."""
         copied = copy.deepcopy(self)
         for kind in self.starts:
             copied.limits[kind] = max(1, int(self.depths[kind] * share))
         return copied
 
-    def restarted(self) -> Storage:
+    def restarted(self) -> BankWords:
         """A copy without inputs, whose rings begin at word 0: words are skipped only where no piece fits."""
         copied = copy.deepcopy(self)
         for starts in copied.starts.values():
@@ -62,7 +62,7 @@ class Storage:
         copied.filled["input"] = [0] * len(copied.filled["input"])
         return copied
 
-    def next_epoch(self, *, inputs: bool = False) -> Storage:
+    def next_epoch(self, *, inputs: bool = False) -> BankWords:
         """What the epoch after this one finds, with or without the inputs that are there."""
         after = copy.deepcopy(self)
         if not inputs:
@@ -75,27 +75,27 @@ class Storage:
         after.promised = {kind: [0] * len(promised) for kind, promised in self.promised.items()}
         return after
 
-    def promise(self, kind: str, bank: int, words: int, node: Node) -> None:
+    def promise(self, kind: str, bank: int, words: int, operation: Linear) -> None:
         """Keep words of a bank for later; raises `EpochFullError` if they do not fit beside what is placed and promised."""
         self.promised[kind][bank] += words
         taken = self._filled(kind)[bank] + self.promised[kind][bank]
         if taken > self.limits[kind]:
-            self._refuse(kind, bank, words, taken - self.limits[kind], node)
+            self._refuse(kind, bank, words, taken - self.limits[kind], operation)
 
     def redeem(self, kind: str, bank: int, words: int) -> None:
         """Words that were promised are about to be placed, or needed no more."""
         self.promised[kind][bank] -= words
 
-    def place(self, kind: str, banks: Sequence[int], words: int, node: Node) -> Place:
+    def place(self, kind: str, banks: Sequence[int], words: int, operation: Linear) -> Place:
         """``words`` words in the emptiest of ``banks``; raises `EpochFullError` if they do not fit."""
         filled = self._filled("x" if kind == "input" else kind)
         bank = banks[0] if len(banks) == 1 else min(banks, key=filled.__getitem__)
         if kind == "p":
-            return Place(bank, self._take(bank, words, node))
+            return Place(bank, self._take(bank, words, operation))
         if kind in ("x", "input"):
             taken = filled[bank] + self.promised["x"][bank] + words
             if taken > self.limits["x"]:
-                self._refuse("x", bank, words, taken - self.limits["x"], node)
+                self._refuse("x", bank, words, taken - self.limits["x"], operation)
             self.filled[kind][bank] += words
             return Place(bank, self.filled["x"][bank] - words if kind == "x" else self.depths["x"] - self.filled["input"][bank])
         base = filled[bank]
@@ -106,13 +106,13 @@ class Storage:
                 base += -(start + base) % depth
         taken = base + words + (self.promised[kind][bank] if kind in self.promised else 0)
         if taken > self.limits[kind]:
-            self._refuse(kind, bank, words, taken - self.limits[kind], node)
+            self._refuse(kind, bank, words, taken - self.limits[kind], operation)
         filled[bank] = base + words
         if kind in self.starts:
             base = (self.starts[kind][bank] + base) % self.depths[kind]
         return Place(bank, base)
 
-    def _take(self, bank: int, words: int, node: Node) -> int:
+    def _take(self, bank: int, words: int, operation: Linear) -> int:
         free = self._free[bank]
         for i, (begin, end) in enumerate(free):
             if end - begin >= words:
@@ -121,7 +121,7 @@ class Storage:
                 return begin
         largest = max((end - begin for begin, end in free), default=0)
         raise EpochFullError(
-            f"{node.name}: P bank {bank} is full: {words} words more are {words - largest} more than are free in one piece "
+            f"{operation.name}: P bank {bank} is full: {words} words more are {words - largest} more than are free in one piece "
             f"({largest} of p_words {self.depths['p'] + 1})"
         )
 
@@ -139,11 +139,11 @@ class Storage:
         self._free[place.bank] = merged
         self.filled["p"][place.bank] -= words
 
-    def _refuse(self, kind: str, bank: int, words: int, excess: int, node: Node) -> None:
+    def _refuse(self, kind: str, bank: int, words: int, excess: int, operation: Linear) -> None:
         limit, what = self.limits[kind], "sets" if kind == "set" else "words"
         of = "" if limit == self.depths[kind] else f" an epoch's share of {limit} of"
         raise EpochFullError(
-            f"{node.name}: {_BANKS[kind]} {bank} is full: {words} {what} more are {excess} more than{of} "
+            f"{operation.name}: {_BANKS[kind]} {bank} is full: {words} {what} more are {excess} more than{of} "
             f"{_LIMITS[kind]} ({self.depths[kind]})"
         )
 

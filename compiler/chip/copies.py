@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-from podweave.ir.graph import Node, Operand
 from podweave.ir.layers import Layer, WorkloadError
+from podweave.ir.operations import Linear, Operand
 from podweave.spec.config_parts import bits
 
 from ..jobs import Place
@@ -47,14 +47,14 @@ class Copies:
         """Banks that hold a unit over a region."""
         return [place.bank for place, _ in self.state.places.get(self._key(operand, unit, region), ())]
 
-    def fetch(self, node: Node, operand: Operand, unit: Unit, region: Region, banks: range) -> tuple[Place, int]:
+    def fetch(self, operation: Linear, operand: Operand, unit: Unit, region: Region, banks: range) -> tuple[Place, int]:
         """Where in ``banks`` a unit over a region lies, and the first cycle in which its bank may read all of it."""
         key = self._key(operand, unit, region)
         known = self.state.places.setdefault(key, [])
         for place, ready in known:
             if place.bank in banks:
                 return place, ready
-        place = self.state.storage.place("x", banks, region.words, node)
+        place = self.state.storage.place("x", banks, region.words, operation)
         source, block, rect = key[:3]
         layer = operand.layer
         valid = (rect[0], (max(rect[1][0], 0), min(rect[1][1], layer.height)), (max(rect[2][0], 0), min(rect[2][1], layer.width)))
@@ -86,7 +86,7 @@ class Copies:
         lanes = self.config.post_lanes
         for slot in range(self.config.array.rows // lanes):
             channel = block * self.config.array.rows + slot * lanes
-            if channel >= producer.node.output[3]:
+            if channel >= producer.operation.output[3]:
                 break
             yield slot, channel
 
@@ -122,7 +122,7 @@ class Copies:
         self.state.book.post(
             bank,
             start,
-            node=producer.index,
+            operation=producer.index,
             size=size,
             window=None,
             p_base=zero_word(self.config),
@@ -152,7 +152,7 @@ class Copies:
         Returns when its last word may be read.
         """
         config, bank = self.config, fragment.place.bank
-        window = producer.node.window
+        window = producer.operation.window
         (image0, _), (row0, high), (column0, wide) = fragment.box
         stride = window.stride if window else (1, 1)
         kernel = window.kernel if window else (1, 1)
@@ -160,7 +160,7 @@ class Copies:
         most = 2**config.post.window_width - 1
         if max(kernel) > most:
             raise WorkloadError(
-                f"{producer.node.name}: the window spans {max(kernel)} positions, {max(kernel) - most} more than window_width "
+                f"{producer.operation.name}: the window spans {max(kernel)} positions, {max(kernel) - most} more than window_width "
                 f"({config.post.window_width}) allows ({most})"
             )
         first = ((corner[0] - image0) * high + corner[1] * stride[0] - row0) * wide + corner[2] * stride[1] - column0
@@ -172,13 +172,13 @@ class Copies:
         self.state.book.post(
             bank,
             start,
-            node=producer.index,
+            operation=producer.index,
             size=size,
             window=window,
             p_base=fragment.place.base + first,
             p_strides=(stride[0] * wide, stride[1]),
             parameters=self._set(producer, tile, bank),
-            table=self.state.tables.get(producer.node.name),
+            table=self.state.tables.get(producer.operation.name),
             slices=slices,
             place=target,
             plane=plane,
@@ -212,55 +212,55 @@ class Copies:
         return (*inner, stages * pods + target)
 
     def _set(self, producer: Producer, tile: int, bank: int) -> int:
-        key = ("node", producer.index, tile, bank)
+        key = ("operation", producer.index, tile, bank)
         if key not in self.state.sets:
             if key in self.state.promised_sets:
                 self.state.promised_sets.remove(key)
                 self.state.storage.redeem("set", bank, 1)
-            self.state.sets[key] = self.state.storage.place("set", (bank,), 1, producer.node).base
+            self.state.sets[key] = self.state.storage.place("set", (bank,), 1, producer.operation).base
             self.state.parameters.append(ParameterSet(producer.index, tile, bank, self.state.sets[key]))
         return self.state.sets[key]
 
     def _constant(self, producer: Producer, value: int, bank: int) -> int:
         key = ("constant", value, 0, bank)
         if key not in self.state.sets:
-            self.state.sets[key] = self.state.storage.place("set", (bank,), 1, producer.node).base
+            self.state.sets[key] = self.state.storage.place("set", (bank,), 1, producer.operation).base
             self.state.parameters.append(ConstantSet(value, bank, self.state.sets[key]))
         return self.state.sets[key]
 
     def promise_outputs(self, producer: Producer) -> None:
-        """Keep what storing a node's outputs will take; raises `EpochFullError` at once, and not when all is scheduled."""
+        """Keep what storing an operation's outputs will take; raises `EpochFullError` at once, and not when all is scheduled."""
         state = self.state
         for tile, fragment, (_, (_, rows), (_, columns)), _ in self._output_pieces(producer):
             bank = fragment.place.bank
-            key = ("node", producer.index, tile, bank)
+            key = ("operation", producer.index, tile, bank)
             if key not in state.sets and key not in state.promised_sets:
                 state.promised_sets.add(key)
-                state.storage.promise("set", bank, 1, producer.node)
-            state.storage.promise("x", bank, rows * columns, producer.node)
+                state.storage.promise("set", bank, 1, producer.operation)
+            state.storage.promise("x", bank, rows * columns, producer.operation)
             state.book.promise_post(bank)
 
     def store_outputs(self) -> None:
         """Send outputs of the graph that were computed in this epoch to the X bank beside their P bank."""
         state = self.state
         for index in state.scheduled:
-            producer = state.producers[state.graph.nodes[index].name]
-            if producer.node.name not in state.outputs:
+            producer = state.producers[state.graph.operations[index].name]
+            if producer.operation.name not in state.outputs:
                 continue
             for tile, fragment, ((image, _), (row, rows), (column, columns)), part in self._output_pieces(producer):
                 bank = fragment.place.bank
                 state.storage.redeem("x", bank, rows * columns)
                 state.book.redeem_post(bank)
-                place = state.storage.place("x", range(bank, bank + 1), rows * columns, producer.node)
+                place = state.storage.place("x", range(bank, bank + 1), rows * columns, producer.operation)
                 self._job(producer, tile, fragment, (image, row, column), (rows, columns), (part, 0), place, columns)
                 rect = ((image, image + 1), (row, row + rows), (column, column + columns))
                 state.stored.append(Stored(producer.index, tile, part, rect, place, 0))
 
     def _output_pieces(self, producer: Producer) -> Iterator[tuple[int, Fragment, Box, int]]:
-        """(tile, fragment, box of outputs, slice of the tile's lanes) of every job that stores outputs of a node."""
+        """(tile, fragment, box of outputs, slice of the tile's lanes) of every job that stores outputs of an operation."""
         lanes, cols = self.config.post_lanes, self.config.array.cols
         for (patch, tile), fragments in producer.fragments.items():
-            width = min(cols, producer.node.output[3] - tile * cols)
+            width = min(cols, producer.operation.output[3] - tile * cols)
             for fragment in fragments:
                 for box in self._output_boxes(producer, patch, fragment):
                     for part in range(-(-width // lanes)):
@@ -269,7 +269,7 @@ class Copies:
     def _output_boxes(self, producer: Producer, patch: int, fragment: Fragment) -> list[Box]:
         """The outputs of a fragment, image by image."""
         box = fragment.box
-        if producer.node.window:
+        if producer.operation.window:
             rows, columns = len(producer.patches.rows), len(producer.patches.columns)
             box = (box[0], producer.patches.rows[patch // columns % rows], producer.patches.columns[patch % columns])
         (image, images), row, column = box

@@ -1,4 +1,4 @@
-"""What a mapping of a node costs: cycles until it is done, of sending, and of the memory, and words for which there is no room."""
+"""What a mapping of an operation costs: cycles until it is done, of sending and of the memory, and words without room."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EXCESS = 1e6
 
 @dataclass(frozen=True)
 class Trial:
-    """A mapping of a node that may be chosen, on a chip with ``pods`` pods.
+    """A mapping of an operation that may be chosen, on a chip with ``pods`` pods.
 
     ``rows``: cycles that a weight load takes. ``words``: that a pod streams for a step of the largest patch. ``area``: words of
     activations that the largest patch needs of each unit.

@@ -9,10 +9,10 @@ from podweave.ir.graph import Graph
 from podweave.spec.config import ChipConfig
 
 from ..lower.boxes import positions
-from ..lower.node import lower_graph
-from .bank_words import EpochFullError, Storage
-from .epoch_program import ChipProgram
-from .epoch_scheduler import Epoch, Progress
+from ..lower.operation import lower_graph
+from .bank_words import BankWords, EpochFullError
+from .epoch_program import EpochProgram
+from .epoch_scheduler import EpochScheduler, Progress
 from .frontier import Frontier
 from .policy import EASY, WHOLE_CHIP, BankPolicy
 from .producers import Producer
@@ -27,12 +27,12 @@ def compile_epochs(
     tables: Mapping[str, int] | None = None,
     partition: int | None = None,
     progress: Progress | None = None,
-) -> tuple[ChipProgram, ...]:
-    """The programs of a graph on a chip, one per epoch, each with as many nodes as fit.
+) -> tuple[EpochProgram, ...]:
+    """The programs of a graph on a chip, one per epoch, each with as many operations as fit.
 
-    ``policy``: what an epoch may take. One node that needs more by itself gets all there is, and its words can only be loaded
+    ``policy``: what an epoch may take. One operation that needs more by itself gets all there is, and its words can only be loaded
     when the epoch before is done with the space. For the rest see `compile_graph`.
-    Raises `WorkloadError` for a node that does not fit even so, with the limit and the excess.
+    Raises `WorkloadError` for an operation that does not fit even so, with the limit and the excess.
     """
     return _Cutter(graph, config, dict(tables or {}), partition, policy, progress).run()
 
@@ -49,57 +49,57 @@ class _Cutter:
     ):
         self.graph, self.config, self.tables, self.partition, self.policy = graph, config, tables, partition, policy
         self.progress = progress
-        self.lowerings = lower_graph(graph, config)
-        self.storage = Storage(config)
+        self.lowered = lower_graph(graph, config)
+        self.storage = BankWords(config)
         self.carried: dict[str, Producer] = {}
-        self.frontier = Frontier(self.lowerings, graph)
-        self.readers = Counter(source for node in graph.nodes for source in node.sources)
-        """How often nodes that are left read each tensor."""
-        self.waiting = Counter(name for lowering in self.lowerings for name in lowering.needs)
-        """How many nodes that are left need each tensor, or come after it."""
+        self.frontier = Frontier(self.lowered, graph)
+        self.readers = Counter(source for operation in graph.operations for source in operation.sources)
+        """How often operations that are left read each tensor."""
+        self.waiting = Counter(name for lowering in self.lowered for name in lowering.needs)
+        """How many operations that are left need each tensor, or come after it."""
         self.previous: SchedulerState | None = None
         """The last epoch, if inputs that it left in X banks are read again."""
 
-    def run(self) -> tuple[ChipProgram, ...]:
+    def run(self) -> tuple[EpochProgram, ...]:
         programs = []
         while self.frontier.left:
             state, program = self._longest()
             programs.append(program)
-            self.frontier.remove(program.nodes)
-            for index in program.nodes:
-                self.readers.subtract(self.graph.nodes[index].sources)
-                self.waiting.subtract(self.lowerings[index].needs)
+            self.frontier.remove(program.operations)
+            for index in program.operations:
+                self.readers.subtract(self.graph.operations[index].sources)
+                self.waiting.subtract(self.lowered[index].needs)
             self.previous = state if self._inputs_again(state) else None
             self.storage = state.storage.next_epoch(inputs=self.previous is not None)
             self.carried = self._kept(state)
         return tuple(programs)
 
-    def _longest(self) -> tuple[SchedulerState, ChipProgram]:
-        """The epoch with the most nodes that fit."""
-        begins = self.frontier.left == len(self.graph.nodes)
+    def _longest(self) -> tuple[SchedulerState, EpochProgram]:
+        """The epoch with the most operations that fit."""
+        begins = self.frontier.left == len(self.graph.operations)
         for policy in (self.policy.first, self.policy) if begins else (self.policy,):
             most = self.frontier.left
             while most:
                 state = self._begin(policy)
                 try:
-                    return state, Epoch(state).run(self.frontier, most, self._show)
+                    return state, EpochScheduler(state).run(self.frontier, most, self._show)
                 except EpochFullError:
                     # All may have been scheduled, and the epoch only be too long.
                     most = min(len(state.scheduled), most - 1)
         return self._alone()
 
-    def _alone(self) -> tuple[SchedulerState, ChipProgram]:
-        """An epoch of one node, which may take all; if that is not enough, with mappings that spare the banks."""
+    def _alone(self) -> tuple[SchedulerState, EpochProgram]:
+        """An epoch of one operation, which may take all; if that is not enough, with mappings that spare the banks."""
         for policy in (EASY, WHOLE_CHIP):
             state = self._begin(policy)
             try:
-                return state, Epoch(state).run(self.frontier, 1, self._show)
+                return state, EpochScheduler(state).run(self.frontier, 1, self._show)
             except EpochFullError:
                 continue
         self.previous = None
         self.storage = self.storage.restarted()
         state = self._begin(WHOLE_CHIP)
-        return state, Epoch(state).run(self.frontier, 1, self._show)
+        return state, EpochScheduler(state).run(self.frontier, 1, self._show)
 
     def _begin(self, policy: BankPolicy) -> SchedulerState:
         inputs = {}
@@ -108,7 +108,7 @@ class _Cutter:
         return SchedulerState(
             self.graph,
             self.config,
-            self.lowerings,
+            self.lowered,
             self.tables,
             self.partition,
             policy,
@@ -120,15 +120,15 @@ class _Cutter:
 
     def _show(self, done: int, _: int) -> None:
         if self.progress:
-            total = len(self.graph.nodes)
+            total = len(self.graph.operations)
             self.progress(total - self.frontier.left + done, total)
 
     def _inputs_again(self, state: SchedulerState) -> bool:
-        """Whether nodes that are left read what is in the X banks."""
+        """Whether operations that are left read what is in the X banks."""
         return any(self.readers[source] > 0 for sources, *_ in state.resident for source in sources)
 
     def _kept(self, state: SchedulerState) -> dict[str, Producer]:
-        """Producers for the next epoch; what no node that is left reads gives its words back."""
+        """Producers for the next epoch; what no operation that is left reads gives its words back."""
         kept = {}
         for name, producer in state.producers.items():
             after = producer.carried()

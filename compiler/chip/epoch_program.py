@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.ir.graph import Graph, Node
+from podweave.ir.graph import Graph
+from podweave.ir.operations import Linear
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import load_job_layout, post_job_layout, stream_job_layout
 from podweave.spec.layout import Field
@@ -15,14 +16,14 @@ from podweave.spec.layout import Field
 from ..jobs import Jobs, Place
 from ..lower.boxes import Rect
 from ..lower.layer import Region, Step
-from ..lower.node import Lowering
+from ..lower.operation import LoweredOperation
 
 
 @dataclass(frozen=True)
 class ExternalUnit:
     """Words of an input that are loaded into an X bank: a unit of an operand over a region of padded input."""
 
-    node: int
+    operation: int
     operand: int
     unit: int
     region: Region
@@ -33,7 +34,7 @@ class ExternalUnit:
 class WeightTile:
     """A weight tile that is loaded into a W bank; ``step`` of ``tile`` of an operand."""
 
-    node: int
+    operation: int
     operand: int
     tile: int
     step: Step
@@ -44,7 +45,7 @@ class WeightTile:
 class ParameterSet:
     """Bias, multiplier and shift of a column tile, in a set of the post-processor of ``bank``."""
 
-    node: int
+    operation: int
     tile: int
     bank: int
     index: int
@@ -63,7 +64,7 @@ class ConstantSet:
 class Accumulated:
     """Where the accumulators of a column tile lie in a P bank, for a box of positions (before any reduction)."""
 
-    node: int
+    operation: int
     tile: int
     box: Rect
     place: Place
@@ -73,7 +74,7 @@ class Accumulated:
 class Stored:
     """Where an int8 output lies in an X bank: one lane slot of a tile, for a box of output positions, row by row."""
 
-    node: int
+    operation: int
     tile: int
     slice: int
     box: Rect
@@ -82,31 +83,31 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class ChipProgram:
-    """One epoch of a graph compiled for a chip: all of it, or some of its nodes.
+class EpochProgram:
+    """One epoch of a graph compiled for a chip: all of it, or some of its operations.
 
-    ``nodes``: indices of those that it computes. ``carried``: accumulators of earlier epochs that are in the P banks when it
+    ``operations``: indices of those that it computes. ``carried``: accumulators of earlier epochs that are in the P banks when it
     begins; before the first one, the last word of every P bank is 0. ``resident``: inputs that an earlier epoch left in X banks.
 
     ``loads``, ``streams``: one array per field of the job layouts and ``pod``; ``posts``: likewise, and ``bank``; each sorted by
-    pod (bank) and start. ``node_of_stream``, ``node_of_post``: index into ``graph.nodes``.
+    pod (bank) and start. ``operation_of_stream``, ``operation_of_post``: index into ``graph.operations``.
     """
 
     config: ChipConfig
     graph: Graph
-    lowerings: tuple[Lowering, ...]
+    lowered: tuple[LoweredOperation, ...]
     loads: Jobs
     streams: Jobs
     posts: Jobs
-    node_of_stream: NDArray[np.int64]
-    node_of_post: NDArray[np.int64]
+    operation_of_stream: NDArray[np.int64]
+    operation_of_post: NDArray[np.int64]
     external_units: tuple[ExternalUnit, ...]
     weights: tuple[WeightTile, ...]
     parameters: tuple[ParameterSet | ConstantSet, ...]
     accumulated: tuple[Accumulated, ...]
     stored: tuple[Stored, ...]
     used: dict[str, int]
-    nodes: tuple[int, ...] = ()
+    operations: tuple[int, ...] = ()
     carried: tuple[Accumulated, ...] = ()
     resident: tuple[ExternalUnit, ...] = ()
 
@@ -121,8 +122,8 @@ class ChipProgram:
         jobs = self.posts
         return jobs["n0"] * jobs["n1"] * jobs["n2"] * jobs["n3"]
 
-    def node(self, index: int) -> Node:
-        return self.graph.nodes[index]
+    def operation(self, index: int) -> Linear:
+        return self.graph.operations[index]
 
 
 def job_fields(config: ChipConfig) -> dict[str, tuple[Field, ...]]:

@@ -1,8 +1,8 @@
-"""The compiler for a chip: nodes of a graph become one epoch of jobs for all pods and post-processors.
+"""The compiler for a chip: operations of a graph become one epoch of jobs for all pods and post-processors.
 
-Nodes are scheduled one after the other, patch by patch: a gang of pods starts as soon as it is free and *its* inputs are there,
-not when the layer before is complete. Inputs are pulled: when a gang is placed, the post-processors that hold what it needs are
-told to send it into the banks of its block, as early as the networks are free. Conflicts cannot arise: a gang uses X, W and P
+Operations are scheduled one after the other, patch by patch: a gang of pods starts as soon as it is free and *its* inputs are
+there, not when the layer before is complete. Inputs are pulled: when a gang is placed, the post-processors that hold what it needs
+are told to send it into the banks of its block, as early as the networks are free. Conflicts cannot arise: a gang uses X, W and P
 banks of its own block (see `mapping`), and every word on the Y network has a reservation for all wires on its way.
 """
 
@@ -15,19 +15,20 @@ from collections.abc import Mapping as MappingType
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.ir.graph import Graph, Node
+from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
+from podweave.ir.operations import Linear
 from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import memory_stride
 from podweave.spec.load_port import HostSelect
 
 from ..lower.boxes import Box
-from ..lower.node import lower_graph
-from .bank_words import Storage, zero_word
+from ..lower.operation import lower_graph
+from .bank_words import BankWords, zero_word
 from .copies import Copies
-from .epoch_program import ChipProgram
+from .epoch_program import EpochProgram
 from .frontier import Frontier
-from .gangs import Gangs, Plan
+from .gangs import Gangs, OperationPlan
 from .mapping import choose
 from .policy import WHOLE_CHIP
 from .producers import Producer
@@ -50,31 +51,32 @@ def compile_graph(
     tables: MappingType[str, int] | None = None,
     partition: int | None = None,
     progress: Progress | None = None,
-) -> ChipProgram:
+) -> EpochProgram:
     """The program of a whole graph on a chip, as one epoch.
 
-    ``tables``: activation table of each node that has one. ``partition``: words that a pod streams per weight tile (0: as many as
-    fit); by default each node's is chosen. Raises `WorkloadError` for what does not fit, with the limit and the excess.
+    ``tables``: activation table of each operation that has one. ``partition``: words that a pod streams per weight tile (0: as
+    many as fit); by default each operation's is chosen. Raises `WorkloadError` for what does not fit, with the limit and the
+    excess.
     """
-    state = SchedulerState(graph, config, lower_graph(graph, config), dict(tables or {}), partition, WHOLE_CHIP, Storage(config))
-    return Epoch(state).run(Frontier(state.lowerings, graph), len(graph.nodes), progress)
+    state = SchedulerState(graph, config, lower_graph(graph, config), dict(tables or {}), partition, WHOLE_CHIP, BankWords(config))
+    return EpochScheduler(state).run(Frontier(state.lowered, graph), len(graph.operations), progress)
 
 
-class Epoch:
-    """Schedules nodes one after the other, from time 0 on, on top of what ``state`` has of earlier epochs."""
+class EpochScheduler:
+    """Schedules operations one after the other, from time 0 on, on top of what ``state`` has of earlier epochs."""
 
     def __init__(self, state: SchedulerState):
         self.state, self.graph, self.config = state, state.graph, state.config
         self.copies = Copies(state)
         self.gangs = Gangs(state, self.copies)
 
-    def run(self, frontier: Frontier, most: int, progress: Progress | None = None) -> ChipProgram:
-        """Schedule nodes in the order of the frontier, up to ``most`` or all; raises `EpochFullError` if they are too many."""
+    def run(self, frontier: Frontier, most: int, progress: Progress | None = None) -> EpochProgram:
+        """Schedule operations in the order of the frontier, up to ``most`` or all; raises `EpochFullError` if they are too many."""
         state = self.state
         for index in itertools.islice(frontier.order(state.producers), most):
-            self._schedule(Plan.of(index, self.graph.nodes[index], state.lowerings[index]))
-            producer = state.producers[self.graph.nodes[index].name]
-            if producer.node.name in state.outputs:
+            self._schedule(OperationPlan.of(index, self.graph.operations[index], state.lowered[index]))
+            producer = state.producers[self.graph.operations[index].name]
+            if producer.operation.name in state.outputs:
                 self.copies.promise_outputs(producer)
             state.scheduled.append(index)
             if progress:
@@ -82,10 +84,10 @@ class Epoch:
         self.copies.store_outputs()
         return state.program()
 
-    def _schedule(self, plan: Plan) -> None:
-        node, config = plan.node, self.config
-        batch, height, width, _ = node.output
-        window = node.window
+    def _schedule(self, plan: OperationPlan) -> None:
+        operation, config = plan.operation, self.config
+        batch, height, width, _ = operation.output
+        window = operation.window
 
         def streamed(images: int, rows: int, columns: int) -> int:
             if window:
@@ -94,7 +96,7 @@ class Epoch:
             return images * rows * columns
 
         def arriving(images: int, rows: int, columns: int) -> int:
-            layer = node.operands[0].layer
+            layer = operation.operands[0].layer
             if window:
                 rows = (rows - 1) * window.stride[0] + window.kernel[0]
                 columns = (columns - 1) * window.stride[1] + window.kernel[1]
@@ -119,13 +121,13 @@ class Epoch:
             held=len(units) or 1,
             ready=ready,
             windowed=window is not None,
-            reads=max((self._reads(source) for operand in node.operands for source in operand.sources), default=1),
-            fresh=self._fresh(node),
+            reads=max((self._reads(source) for operand in operation.operands for source in operand.sources), default=1),
+            fresh=self._fresh(operation),
             **self._memory_costs(plan),
         )
         if streamed(1, 1, 1) > limit:
             raise WorkloadError(
-                f"{node.name}: one output position takes {streamed(1, 1, 1)} words of partial sums, "
+                f"{operation.name}: one output position takes {streamed(1, 1, 1)} words of partial sums, "
                 f"{streamed(1, 1, 1) - limit} more than fit ({limit})"
             )
         mapping = choose(
@@ -138,13 +140,13 @@ class Epoch:
             free=self.state.free,
             partition=self.state.partition,
             latency=_TRANSIT,
-            room=self._room(node),
+            room=self._room(operation),
         )
-        for operand in node.operands:
+        for operand in operation.operands:
             for source in operand.sources:
                 key = (source, operand.layer.kernel, operand.layer.stride)
                 self.state.mappings.setdefault(key, set()).add((mapping, operand.sources))
-        producer = Producer(plan.index, node, plan.lowering, mapping.patches)
+        producer = Producer(plan.index, operation, plan.lowering, mapping.patches)
         rounds = range(0, work.tiles, mapping.side)
         blocks = np.arange(0, config.pods, mapping.block)
         nearness = 1e6 if mapping.near else 0.25
@@ -159,12 +161,12 @@ class Epoch:
                 start = np.maximum(free, due)
                 block = int(np.argmin(start + nearness * self._distance(plan, mapping, patch, blocks)))
                 self.gangs.place(plan, mapping, producer, number, patch, tiles, int(blocks[block]))
-        self.state.producers[node.name] = producer
+        self.state.producers[operation.name] = producer
 
-    def _fresh(self, node: Node) -> Callable[[Mapping], float]:
-        """The share of a node's inputs that no node before it has had sent to where a mapping needs them."""
+    def _fresh(self, operation: Linear) -> Callable[[Mapping], float]:
+        """The share of an operation's inputs that no operation before it has had sent to where a mapping needs them."""
         known = []
-        for operand in node.operands:
+        for operand in operation.operands:
             for source in operand.sources:
                 seen = self.state.mappings.get((source, operand.layer.kernel, operand.layer.stride), set())
                 # Parts of K are cut elsewhere when there are other tensors beside.
@@ -173,7 +175,7 @@ class Epoch:
         total = sum(channels for _, channels in known)
         return lambda mapping: sum(channels for same, channels in known if mapping not in same) / total
 
-    def _memory_costs(self, plan: Plan) -> dict[str, float]:
+    def _memory_costs(self, plan: OperationPlan) -> dict[str, float]:
         config = self.config
         if self.state.policy.must_fit or config.dma is None:
             return {}
@@ -185,31 +187,31 @@ class Epoch:
         word = memory_stride(config, HostSelect.X) * external
         return {"job_cost": job / width, "tile_cost": tile / width, "input_cost": word / width}
 
-    def _room(self, node: Node) -> tuple[float, float]:
+    def _room(self, operation: Linear) -> tuple[float, float]:
         """Words left in an X and a W bank, on average."""
         if self.state.policy.must_fit:
-            return self.state.storage.room("x") - self._output_words(node), self.state.storage.room("w")
+            return self.state.storage.room("x") - self._output_words(operation), self.state.storage.room("w")
         limits = self.state.storage.limits
-        return limits["x"] - self._output_words(node), float(limits["w"])
+        return limits["x"] - self._output_words(operation), float(limits["w"])
 
-    def _output_words(self, node: Node) -> float:
-        """Words per X bank that a node's outputs will take, if they are the graph's."""
-        if node.name not in self.state.outputs:
+    def _output_words(self, operation: Linear) -> float:
+        """Words per X bank that an operation's outputs will take, if they are the graph's."""
+        if operation.name not in self.state.outputs:
             return 0.0
-        batch, height, width, outputs = node.output
+        batch, height, width, outputs = operation.output
         return batch * height * width * -(-outputs // self.config.post_lanes) / self.config.pods
 
     def _reads(self, source: str) -> int:
         """Words of a P bank that are read for one word of a tensor."""
-        window = self.state.producers[source].node.window if source in self.state.producers else None
+        window = self.state.producers[source].operation.window if source in self.state.producers else None
         return window.kernel[0] * window.kernel[1] if window else 1
 
-    def _distance(self, plan: Plan, mapping: Mapping, patch: Box, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _distance(self, plan: OperationPlan, mapping: Mapping, patch: Box, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
         """Words that would have to be sent to each block before it can work on a patch."""
         if not plan.shared:
             return np.zeros(len(blocks), np.int64)
         number, index = plan.shared[0]
-        step, operand = plan.step(0, (number, index)), plan.node.operands[number]
+        step, operand = plan.step(0, (number, index)), plan.operation.operands[number]
         region = plan.region(number, step.unit, patch)
         unit = plan.lowering.operands[number].units[step.unit]
         if unit.is_computed:
@@ -221,12 +223,12 @@ class Epoch:
             distance[bank // mapping.block] = 0
         return distance
 
-    def _ready(self, plan: Plan) -> NDArray[np.int64]:
-        """Per output row and column of the node, the cycle at which its inputs may be read from P banks."""
-        node = plan.node
-        _, height, width, _ = node.accumulated
+    def _ready(self, plan: OperationPlan) -> NDArray[np.int64]:
+        """Per output row and column of the operation, the cycle at which its inputs may be read from P banks."""
+        operation = plan.operation
+        _, height, width, _ = operation.accumulated
         ready = np.zeros((height, width), np.int64)
-        for operand in node.operands:
+        for operand in operation.operands:
             layer = operand.layer
             source = np.zeros((layer.height, layer.width), np.int64)
             for name in operand.sources:
@@ -238,12 +240,12 @@ class Epoch:
                 for kw in range(layer.kernel[1]):
                     rows = padded[kh * layer.dilation[0] :: layer.stride[0], kw * layer.dilation[1] :: layer.stride[1]]
                     ready = np.maximum(ready, rows[:height, :width])
-        for name in node.after:
+        for name in operation.after:
             if name in plan.lowering.needs:
                 ready = np.maximum(ready, int(self.state.producers[name].ready.max()))
-        if node.window:
-            (kh, kw), (sh, sw) = node.window.kernel, node.window.stride
-            _, high, wide, _ = node.output
+        if operation.window:
+            (kh, kw), (sh, sw) = operation.window.kernel, operation.window.stride
+            _, high, wide, _ = operation.output
             parts = [ready[i::sh, j::sw][:high, :wide] for i in range(kh) for j in range(kw)]
             ready = np.max(parts, axis=0)
         return ready

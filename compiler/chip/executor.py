@@ -15,7 +15,7 @@ from ..jobs import Jobs
 from ..pod.executor import ProgramError, addresses, check_inside
 from .bank_image import outputs, parameter_image, w_image, x_image
 from .bank_words import zero_word
-from .epoch_program import ChipProgram
+from .epoch_program import EpochProgram
 
 _GARBAGE = 0x5A
 
@@ -38,7 +38,7 @@ class Machine:
         self.active = self.shadow.copy()
         self.tables: dict[int, NDArray[np.int8]] = {}
 
-    def load(self, program: ChipProgram, inputs: Mapping[str, NDArray[np.int8]], parameters: Mapping[str, Parameters]) -> None:
+    def load(self, program: EpochProgram, inputs: Mapping[str, NDArray[np.int8]], parameters: Mapping[str, Parameters]) -> None:
         """What an epoch needs beside what the one before left in the P banks."""
         before, self.x = self.x, np.full_like(self.x, _GARBAGE)
         for item in program.resident:
@@ -51,7 +51,7 @@ class Machine:
         for bank, index, *lanes in parameter_image(program, parameters):
             self.sets[bank, index] = lanes
 
-    def run(self, program: ChipProgram, tables: Sequence[NDArray[np.int8]]) -> None:
+    def run(self, program: EpochProgram, tables: Sequence[NDArray[np.int8]]) -> None:
         """All jobs: a stream when it reads its X words, a post-processor job when it reads its P words."""
         self.program, self.tables = program, dict(enumerate(tables))
         loads, streams, posts = program.loads, program.streams, program.posts
@@ -116,12 +116,12 @@ class Machine:
 
 
 def execute_chip(
-    programs: ChipProgram | Sequence[ChipProgram],
+    programs: EpochProgram | Sequence[EpochProgram],
     inputs: Mapping[str, NDArray[np.int8]],
     constants: Constants,
 ) -> tuple[dict[str, NDArray[np.int8]], Machine]:
     """The int8 outputs of a program, or of programs that are the epochs of one graph, and the machine that they ran on."""
-    epochs = [programs] if isinstance(programs, ChipProgram) else programs
+    epochs = [programs] if isinstance(programs, EpochProgram) else programs
     machine = Machine(epochs[0].config)
     found: dict[str, NDArray[np.int8]] = {}
     for program in epochs:

@@ -1,4 +1,4 @@
-"""Nodes that are left, and in which order they may be scheduled."""
+"""Operations that are left, and in which order they may be scheduled."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from podweave.ir.graph import Graph
 
-from ..lower.node import Lowering
+from ..lower.operation import LoweredOperation
 from .producers import Producer
 
 
 class Frontier:
-    """What is left of a graph: which nodes need nothing more from earlier epochs, and who waits for whom.
+    """What is left of a graph: which operations need nothing more from earlier epochs, and who waits for whom.
 
-    What an epoch costs here does not grow with the nodes that it does not come to.
+    What an epoch costs here does not grow with the operations that it does not come to.
     """
 
-    def __init__(self, lowerings: Sequence[Lowering], graph: Graph):
-        self.lowerings = lowerings
-        numbers = {node.name: index for index, node in enumerate(graph.nodes)}
-        self._waiting = [len(lowering.needs) for lowering in lowerings]
-        self._followers: list[list[int]] = [[] for _ in lowerings]
-        for index, lowering in enumerate(lowerings):
+    def __init__(self, lowered: Sequence[LoweredOperation], graph: Graph):
+        self.lowered = lowered
+        numbers = {operation.name: index for index, operation in enumerate(graph.operations)}
+        self._waiting = [len(lowering.needs) for lowering in lowered]
+        self._followers: list[list[int]] = [[] for _ in lowered]
+        for index, lowering in enumerate(lowered):
             for name in lowering.needs:
                 self._followers[numbers[name]].append(index)
         self._ready = [index for index, count in enumerate(self._waiting) if not count]
-        self.left = len(lowerings)
-        """How many nodes there are."""
+        self.left = len(lowered)
+        """How many operations there are."""
 
     def order(self, producers: Mapping[str, Producer]) -> Iterator[int]:
-        """Nodes in the order in which their inputs are complete: what waits for others must not stand before what need not.
+        """Operations in the order in which their inputs are complete: what waits for others must not stand before what need not.
 
-        Each node must be in ``producers`` before the next one is asked for. What earlier epochs computed is complete from the
-        beginning, so that nodes that need nothing else come first.
+        Each operation must be in ``producers`` before the next one is asked for. What earlier epochs computed is complete from the
+        beginning, so that operations that need nothing else come first.
         """
         waiting: dict[int, int] = {}
         later: list[tuple[int, int]] = []
@@ -51,15 +51,15 @@ class Frontier:
             for follower in self._followers[index]:
                 waiting[follower] = waiting.get(follower, self._waiting[follower]) - 1
                 if not waiting[follower]:
-                    complete = max(producers[name].complete for name in self.lowerings[follower].needs)
+                    complete = max(producers[name].complete for name in self.lowered[follower].needs)
                     heapq.heappush(later, (complete, follower))
 
-    def remove(self, nodes: Sequence[int]) -> None:
+    def remove(self, operations: Sequence[int]) -> None:
         """These have been computed in an epoch."""
-        self.left -= len(nodes)
-        gone = set(nodes)
+        self.left -= len(operations)
+        gone = set(operations)
         self._ready = [index for index in self._ready if index not in gone]
-        for index in nodes:
+        for index in operations:
             for follower in self._followers[index]:
                 self._waiting[follower] -= 1
                 if not self._waiting[follower] and follower not in gone:

@@ -1,4 +1,4 @@
-"""Gangs: pods that work on one patch of a node at the same time, what they read, and the jobs that tell them so."""
+"""Gangs: pods that work on one patch of an operation at the same time, what they read, and the jobs that tell them so."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from podweave.ir.graph import Node
+from podweave.ir.operations import Linear
 from podweave.spec.jobs import Accumulate, Emit
 
 from ..jobs import Place
 from ..lower.boxes import Box, positions
 from ..lower.layer import Region, Step, Unit
-from ..lower.node import Lowering
+from ..lower.operation import LoweredOperation
 from .copies import Copies
 from .epoch_program import ExternalUnit, WeightTile
 from .producers import Fragment, Producer
@@ -22,26 +22,26 @@ from .state import SchedulerState
 from .work import Mapping
 
 Reference = tuple[int, int]
-"""(operand, step) of a node: a K step of any of its column tiles."""
+"""(operand, step) of an operation: a K step of any of its column tiles."""
 
 
 @dataclass
-class Plan:
-    """A node on its way through the compiler.
+class OperationPlan:
+    """An operation on its way through the compiler.
 
     ``shared``: the K steps whose activations all column tiles share. ``own``: the other steps of each column tile. ``reach``: per
     operand and unit, how far beyond the first its steps read, in rows and columns.
     """
 
     index: int
-    node: Node
-    lowering: Lowering
+    operation: Linear
+    lowering: LoweredOperation
     shared: list[Reference]
     own: list[list[Reference]]
     reach: list[dict[int, tuple[int, int]]]
 
     @classmethod
-    def of(cls, index: int, node: Node, lowering: Lowering) -> Plan:
+    def of(cls, index: int, operation: Linear, lowering: LoweredOperation) -> OperationPlan:
         shared: list[Reference] = []
         own: list[list[Reference]] = [[] for _ in lowering.tiles]
         reach: list[dict[int, tuple[int, int]]] = []
@@ -57,7 +57,7 @@ class Plan:
                 high, wide = reaches.get(unit, (0, 0))
                 reaches[unit] = (max(high, dh), max(wide, dw))
             reach.append(reaches)
-        return cls(index, node, lowering, shared, own, reach)
+        return cls(index, operation, lowering, shared, own, reach)
 
     @property
     def shared_units(self) -> list[Unit]:
@@ -71,15 +71,15 @@ class Plan:
 
     def streamed(self, patch: Box) -> Box:
         """The box of accumulators that a patch of outputs needs."""
-        if self.node.window is None:
+        if self.operation.window is None:
             return patch
-        (kh, kw), (sh, sw) = self.node.window.kernel, self.node.window.stride
+        (kh, kw), (sh, sw) = self.operation.window.kernel, self.operation.window.stride
         images, (row, rows), (column, columns) = patch
         return images, (row * sh, (rows - 1) * sh + kh), (column * sw, (columns - 1) * sw + kw)
 
     def region(self, operand: int, unit: int, patch: Box) -> Region:
         """Padded input positions that a unit must hold for a patch."""
-        layer = self.node.operands[operand].layer
+        layer = self.operation.operands[operand].layer
         (image, images), (row, rows), (column, columns) = self.streamed(patch)
         (sh, sw), (high, wide) = layer.stride, self.reach[operand][unit]
         return Region(image, images, row * sh, (rows - 1) * sh + high + 1, column * sw, (columns - 1) * sw + wide + 1)
@@ -104,7 +104,7 @@ class _Gang:
     stay in the pods until the last step; else every step emits. ``length``: cycles from step to step. ``sources``: by (part, tile).
     """
 
-    plan: Plan
+    plan: OperationPlan
     mapping: Mapping
     tiles: range
     base: int
@@ -154,7 +154,9 @@ class Gangs:
         self.state, self.config, self.copies = state, state.config, copies
         self._to_bank = self.config.write_latency + self.config.network_latency
 
-    def place(self, plan: Plan, mapping: Mapping, producer: Producer, number: int, patch: Box, tiles: range, base: int) -> None:
+    def place(
+        self, plan: OperationPlan, mapping: Mapping, producer: Producer, number: int, patch: Box, tiles: range, base: int
+    ) -> None:
         """Let the block from pod ``base`` on compute ``tiles`` of the patch with that number, as early as it can."""
         box = plan.streamed(patch)
         segments, in_order = _segments(box, mapping.split)
@@ -174,7 +176,7 @@ class Gangs:
             producer.add(number, patch, tiles[j], fragment, arrival + positions(segment) + 1)
         self.state.free[base : base + mapping.block] = end
 
-    def external_banks(self, plan: Plan, operand: int, unit: int, region: Region) -> list[int]:
+    def external_banks(self, plan: OperationPlan, operand: int, unit: int, region: Region) -> list[int]:
         """Banks into which a unit of an input over a region is loaded."""
         return [item.place.bank for item in self.state.resident.get(self._external_key(plan, operand, unit, region), ())]
 
@@ -213,7 +215,7 @@ class Gangs:
                 begin = max(begin, int(self.state.swapped[pod]) + config.array.rows - waits)
             # Where every step emits, other parts write into its P bank while it still waits for its first step.
             begin = max(begin, int(self.state.free[pod]) - (waits if gang.local or mapping.split == 1 else 0))
-        for name in gang.plan.node.after:
+        for name in gang.plan.operation.after:
             if name in gang.plan.lowering.needs:
                 begin = max(begin, self.state.producers[name].complete)
         return begin
@@ -234,7 +236,7 @@ class Gangs:
         """Write the jobs down; returns where each segment of each tile lies in the P banks."""
         plan, split, steps = gang.plan, gang.mapping.split, gang.steps
         homes = {
-            (part, j): self.state.storage.place("p", (gang.pod(part, j),), positions(segment), plan.node)
+            (part, j): self.state.storage.place("p", (gang.pod(part, j),), positions(segment), plan.operation)
             for part, j, segment in gang.homes()
         }
         # Accumulator rows of the segments, one after the other.
@@ -277,7 +279,7 @@ class Gangs:
                         int(swap),
                         segment,
                         source.region,
-                        plan.node.operands[source.reference[0]].layer,
+                        plan.operation.operands[source.reference[0]].layer,
                         step,
                         source.place,
                         int(accumulate),
@@ -288,33 +290,33 @@ class Gangs:
                     )
         return homes
 
-    def _source(self, plan: Plan, reference: Reference, tile: int, patch: Box, banks: range) -> _Source:
+    def _source(self, plan: OperationPlan, reference: Reference, tile: int, patch: Box, banks: range) -> _Source:
         """The activations that a step streams, in one of ``banks``; has them sent there if they are not."""
         number = reference[0]
-        operand, unit_number = plan.node.operands[number], plan.step(tile, reference).unit
+        operand, unit_number = plan.operation.operands[number], plan.step(tile, reference).unit
         region = plan.region(number, unit_number, patch)
         unit = plan.lowering.operands[number].units[unit_number]
         if unit.is_computed:
-            return _Source(reference, region, *self.copies.fetch(plan.node, operand, unit, region, banks))
+            return _Source(reference, region, *self.copies.fetch(plan.operation, operand, unit, region, banks))
         key = self._external_key(plan, number, unit_number, region)
         known = self.state.resident.get(key, ())
         for item in known:
             if item.place.bank in banks:
                 return _Source(reference, region, item.place, 0)
-        place = self.state.storage.place("input", banks, region.words, plan.node)
+        place = self.state.storage.place("input", banks, region.words, plan.operation)
         self.state.external_units.append(ExternalUnit(plan.index, number, unit_number, region, place))
         self.state.resident[key] = (*known, self.state.external_units[-1])
         return _Source(reference, region, place, 0)
 
     @staticmethod
-    def _external_key(plan: Plan, number: int, unit_number: int, region: Region) -> tuple:
-        """All that the words of a unit over a region depend on: nodes that read the same share them."""
-        operand, unit = plan.node.operands[number], plan.lowering.operands[number].units[unit_number]
+    def _external_key(plan: OperationPlan, number: int, unit_number: int, region: Region) -> tuple:
+        """All that the words of a unit over a region depend on: operations that read the same share them."""
+        operand, unit = plan.operation.operands[number], plan.lowering.operands[number].units[unit_number]
         layer, packing = operand.layer, (unit.channel.tobytes(), unit.dh.tobytes(), unit.dw.tobytes())
         what = (operand.sources, operand.channels, operand.pad_value, layer.height, layer.width, layer.padding)
         return (*what, packing, region)
 
-    def _weights(self, plan: Plan, reference: Reference, tile: int, pod: int) -> tuple[int, Place]:
+    def _weights(self, plan: OperationPlan, reference: Reference, tile: int, pod: int) -> tuple[int, Place]:
         """Rows of a weight tile and where they lie in the W bank of the pod."""
         number, index = reference
         step = plan.step(tile, reference)
@@ -322,7 +324,7 @@ class Gangs:
         key = (plan.index, number, tile, index, pod)
         place = self.state.weight_places.get(key)
         if place is None:
-            place = self.state.storage.place("w", (pod,), lanes, plan.node)
+            place = self.state.storage.place("w", (pod,), lanes, plan.operation)
             self.state.weight_places[key] = place
             self.state.weights.append(WeightTile(plan.index, number, tile, step, place))
         return lanes, place

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from podweave.ir.graph import Window
 from podweave.ir.layers import Layer
+from podweave.ir.operations import Window
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Reduce
 
@@ -20,13 +20,13 @@ from .policy import BankPolicy
 _LOADS = ("pod", "start", "rows", "w_bank", "w_plane", "w_base", "w_step")
 _X = ("x_bank", "x_plane", "x_base", "x_step0", "x_step1", "x_step2")
 _P = ("emit", "p_bank", "p_plane", "p_base", "p_step0", "p_step1", "p_step2")
-_STREAMS = ("node", "pod", "start", "swap", "n0", "n1", "n2", *_X, "accumulate", "accumulator_base", *_P)
+_STREAMS = ("operation", "pod", "start", "swap", "n0", "n1", "n2", *_X, "accumulate", "accumulator_base", *_P)
 _POST_P = ("p_base", "p_step0", "p_step1", "p_step2", "p_step3")
 _POST_X = ("slice", "slot", "x_bank", "x_plane", "x_base", "x_step2", "x_step3")
-_POSTS = ("node", "bank", "start", "n0", "n1", "n2", "n3", *_POST_P, "reduce", "parameters", "activate", "table", *_POST_X)
+_POSTS = ("operation", "bank", "start", "n0", "n1", "n2", "n3", *_POST_P, "reduce", "parameters", "activate", "table", *_POST_X)
 
 
-class Jobbook:
+class JobTables:
     """``policy``: how much of each program store they may take; if all must fit, jobs beyond it are refused when all are known."""
 
     def __init__(self, config: ChipConfig, policy: BankPolicy):
@@ -80,7 +80,7 @@ class Jobbook:
         row: int,
         emit: int,
         where: Place,
-        node: int,
+        operation: int,
     ) -> None:
         """Stream a box of output positions of a layer, reading ``region`` at ``place``; its P words lie at ``where``, in order."""
         self._count("stream_jobs", pod)
@@ -92,7 +92,7 @@ class Jobbook:
         # One run of words: the P address only ever advances by one.
         walk = (emit, where.bank, 0, where.base, 1, 1, 1)
         self.streams.append(
-            (node, pod, start, swap, n0, n1, n2, place.bank, 0, place.base + base, x[0], x[1], x[2], accumulate, row, *walk)
+            (operation, pod, start, swap, n0, n1, n2, place.bank, 0, place.base + base, x[0], x[1], x[2], accumulate, row, *walk)
         )
 
     def post(
@@ -100,7 +100,7 @@ class Jobbook:
         bank: int,
         start: int,
         *,
-        node: int,
+        operation: int,
         size: tuple[int, int],
         window: Window | None,
         p_base: int,
@@ -124,7 +124,7 @@ class Jobbook:
         reduce = Reduce.SUM if window and window.reduce == "sum" else Reduce.MAX
         self.posts.append(
             (
-                *(node, bank, start, *counts, p_base, *p, int(reduce), parameters, int(table is not None), table or 0),
+                *(operation, bank, start, *counts, p_base, *p, int(reduce), parameters, int(table is not None), table or 0),
                 *(*slices, place.bank, plane, place.base, *x),
             )
         )

@@ -1,4 +1,4 @@
-"""How a node is spread over pods: patches of output positions, column tiles side by side, K split.
+"""How an operation is spread over pods: patches of output positions, column tiles side by side, K split.
 
 Pods are numbered so that an aligned block of ``split * side`` pods works on one patch: pod ``block + part * side + j`` does part
 ``part`` of the K steps of the j-th of ``side`` column tiles. All that such a *gang* reads and writes during its work lies in
@@ -28,7 +28,7 @@ def choose(
     latency: int,
     room: tuple[float, float],
 ) -> Mapping:
-    """The mapping with which the node ends first and takes the least of the pods' time, by a simulation of its gangs.
+    """The mapping with which the operation ends first and takes the least of the pods' time, by a simulation of its gangs.
 
     ``room``: words left in an X and a W bank, on average. ``free``: when each pod is free. ``rows``: cycles that a weight load
     takes. ``latency``: cycles from the end of a gang's inputs to its start.

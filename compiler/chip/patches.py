@@ -9,7 +9,7 @@ import numpy as np
 
 from ..lower.boxes import pieces
 
-# Candidate sizes of a patch per axis, and of mappings that are simulated for one node.
+# Candidate sizes of a patch per axis, and of mappings that are simulated for one operation.
 _MOST_PATCHES = 40
 Words = Callable[[int, int, int], int]
 """Words for a patch of so many images, rows and columns."""
@@ -17,7 +17,7 @@ Words = Callable[[int, int, int], int]
 
 @dataclass(frozen=True)
 class Patches:
-    """A grid of boxes over the output positions of a node: (origin, length) per axis (images, rows, columns)."""
+    """A grid of boxes over the output positions of an operation: (origin, length) per axis (images, rows, columns)."""
 
     images: tuple[tuple[int, int], ...]
     rows: tuple[tuple[int, int], ...]

@@ -16,8 +16,8 @@ class BankPolicy:
     first_epoch_share : float
         Of that, what the first epoch may take: nothing hides its loads.
     must_fit : bool
-        All nodes must fit into one epoch, so mappings spare the banks, and what does not fit is refused when all is known. Else
-        mappings are chosen as if the epoch had just begun, and what does not fit is for the next one.
+        All operations must fit into one epoch, so mappings spare the banks, and what does not fit is refused when all is known.
+        Else mappings are chosen as if the epoch had just begun, and what does not fit is for the next one.
     """
 
     bank_share: float = 0.25

@@ -1,4 +1,4 @@
-"""Nodes that have been scheduled: what their P banks hold, and from when on."""
+"""Operations that have been scheduled: what their P banks hold, and from when on."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.ir.graph import Node
+from podweave.ir.operations import Linear
 
 from ..jobs import Place
 from ..lower.boxes import Box, Rect
-from ..lower.node import Lowering
+from ..lower.operation import LoweredOperation
 from .epoch_program import Accumulated
 from .patches import Patches
 
@@ -35,11 +35,11 @@ class Fragment:
 
 @dataclass
 class Producer:
-    """A node that has been scheduled: what its P banks hold from when on."""
+    """An operation that has been scheduled: what its P banks hold from when on."""
 
     index: int
-    node: Node
-    lowering: Lowering
+    operation: Linear
+    lowering: LoweredOperation
     patches: Patches
     fragments: dict[tuple[int, int], list[Fragment]] = field(default_factory=dict)
     complete: int = 0
@@ -49,10 +49,10 @@ class Producer:
     def carried(self) -> Producer:
         """The same in a later epoch: all is there from the beginning."""
         fragments = {key: [Fragment(f.box, f.place, _BEFORE) for f in of_patch] for key, of_patch in self.fragments.items()}
-        return Producer(self.index, self.node, self.lowering, self.patches, fragments)
+        return Producer(self.index, self.operation, self.lowering, self.patches, fragments)
 
     def __post_init__(self) -> None:
-        self.ready = np.zeros(self.node.output[1:3], np.int64)
+        self.ready = np.zeros(self.operation.output[1:3], np.int64)
         self._edges = [[origin for origin, _ in axis] for axis in (self.patches.images, self.patches.rows, self.patches.columns)]
 
     def add(self, patch: int, box: Box, tile: int, fragment: Fragment, ready: int) -> None:
@@ -80,7 +80,7 @@ class Producer:
             for r in ranges[1]:
                 for c in ranges[2]:
                     for fragment in self.fragments[(i * rows + r) * columns + c, tile]:
-                        if self.node.window:
+                        if self.operation.window:
                             origin = (axes[0][i], axes[1][r], axes[2][c])
                         else:
                             origin = fragment.box

@@ -1,4 +1,4 @@
-"""Nodes whose weights are too many for an epoch become several, each with some of the outputs."""
+"""Operations whose weights are too many for an epoch become several, each with some of the outputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.ir.constants import Constants, Parameters
-from podweave.ir.graph import Graph, Node, Operand
+from podweave.ir.graph import Graph
+from podweave.ir.operations import Linear, Operand
 from podweave.ir.rewrites import fresh_name, renamed_reads
 from podweave.spec.config import ChipConfig
 
@@ -20,13 +21,13 @@ from .policy import BankPolicy
 
 @dataclass(frozen=True)
 class SplitGraph:
-    """``parts``: of each node that was split, the names of its parts and the outputs [begin, end) that each has."""
+    """``parts``: of each operation that was split, the names of its parts and the outputs [begin, end) that each has."""
 
     graph: Graph
     parts: dict[str, tuple[tuple[str, int, int], ...]]
 
     def constants(self, whole: Mapping[str, Parameters]) -> Constants:
-        """Those of the parts, from those of the nodes."""
+        """Those of the parts, from those of the operations."""
         found: dict[str, Parameters] = {}
         for name, values in whole.items():
             if name in self.parts:
@@ -36,7 +37,7 @@ class SplitGraph:
         return Constants(found)
 
     def join(self, outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Tensors by the names of the nodes, from tensors by the names of parts."""
+        """Tensors by the names of the operations, from tensors by the names of parts."""
         whole = dict(outputs)
         for name, parts in self.parts.items():
             if all(part in whole for part, *_ in parts):
@@ -45,20 +46,20 @@ class SplitGraph:
 
 
 def split_outputs(graph: Graph, config: ChipConfig, policy: BankPolicy) -> SplitGraph:
-    """Split nodes whose weights, spread over all W banks, take more than an epoch's share of them.
+    """Split operations whose weights, spread over all W banks, take more than an epoch's share of them.
 
-    Of nodes that read inputs of the graph, more than the first epoch's. Parts have whole column tiles, and one for each pod if
-    one epoch can hold as many. A node of which some reader takes channels, with groups that are not a diagonal, or with a
+    Of operations that read inputs of the graph, more than the first epoch's. Parts have whole column tiles, and one for each pod if
+    one epoch can hold as many. An operation of which some reader takes channels, with groups that are not a diagonal, or with a
     diagonal operand of several sources, stays whole.
     """
     array, memory = config.array, config.memory
     banks = memory.w_words * memory.banks
-    sliced = {s for node in graph.nodes for o in node.operands if o.channels for s in o.sources}
-    taken = {*graph.inputs, *(node.name for node in graph.nodes)}
+    sliced = {s for operation in graph.operations for o in operation.operands if o.channels for s in o.sources}
+    taken = {*graph.inputs, *(operation.name for operation in graph.operations)}
     parts: dict[str, tuple[tuple[str, int, int], ...]] = {}
     names: dict[str, tuple[str, ...]] = {}
-    nodes: list[Node] = []
-    for whole in graph.nodes:
+    operations: list[Linear] = []
+    for whole in graph.operations:
         outputs = whole.output[3]
         tiles = -(-outputs // array.cols)
         reduction = sum(o.layer.reduction for o in whole.operands)
@@ -68,21 +69,23 @@ def split_outputs(graph: Graph, config: ChipConfig, policy: BankPolicy) -> Split
         room = policy.bank_share * (policy.first_epoch_share if begins else 1) * banks
         count = min(-(-words // max(1, int(room))), max(1, tiles // config.pods))
         count = min(tiles, max(count, -(-words // banks)))
-        node = renamed_reads(whole, names)
-        if count < 2 or node.name in sliced or not all(map(_divisible, node.operands)):
-            nodes.append(node)
+        operation = renamed_reads(whole, names)
+        if count < 2 or operation.name in sliced or not all(map(_divisible, operation.operands)):
+            operations.append(operation)
             continue
         made = []
         for tile, length in pieces(tiles, -(-tiles // count)):
             begin, end = tile * array.cols, min((tile + length) * array.cols, outputs)
-            name = fresh_name(f"{node.name}/{begin}", taken)
+            name = fresh_name(f"{operation.name}/{begin}", taken)
             taken.add(name)
-            nodes.append(replace(node, name=name, operands=tuple(_part(operand, name, begin, end) for operand in node.operands)))
+            operations.append(
+                replace(operation, name=name, operands=tuple(_part(operand, name, begin, end) for operand in operation.operands))
+            )
             made.append((name, begin, end))
-        parts[node.name] = tuple(made)
-        names[node.name] = tuple(name for name, *_ in made)
+        parts[operation.name] = tuple(made)
+        names[operation.name] = tuple(name for name, *_ in made)
     kept = tuple(part for name in graph.outputs for part in names.get(name, (name,)))
-    return SplitGraph(replace(graph, nodes=tuple(nodes), outputs=kept), parts)
+    return SplitGraph(replace(graph, operations=tuple(operations), outputs=kept), parts)
 
 
 def _divisible(operand: Operand) -> bool:

@@ -14,10 +14,10 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import bits
 
 from ..jobs import Place
-from ..lower.node import Lowering
-from .bank_words import Storage
-from .epoch_program import ChipProgram, ConstantSet, ExternalUnit, ParameterSet, Stored, WeightTile
-from .job_tables import Jobbook
+from ..lower.operation import LoweredOperation
+from .bank_words import BankWords
+from .epoch_program import ConstantSet, EpochProgram, ExternalUnit, ParameterSet, Stored, WeightTile
+from .job_tables import JobTables
 from .policy import BankPolicy
 from .producers import Producer
 from .reservations import Timeline
@@ -29,15 +29,15 @@ class SchedulerState:
 
     Parameters
     ----------
-    graph, config, lowerings, tables, partition
-        The same in every epoch. ``tables``: which activation table each node uses. ``partition``: words that a pod streams per
-        weight tile (0: as many as fit); None: chosen per node.
+    graph, config, lowered, tables, partition
+        The same in every epoch. ``tables``: which activation table each operation uses. ``partition``: words that a pod streams per
+        weight tile (0: as many as fit); None: chosen per operation.
     policy : BankPolicy
         What the epoch may take.
-    storage : Storage
+    storage : BankWords
         Words that are free, to be taken.
     producers : dict
-        Nodes that have been scheduled, those of earlier epochs among them, with what of them is in P banks.
+        Operations that have been scheduled, those of earlier epochs among them, with what of them is in P banks.
     resident : dict
         External inputs that are in X banks, by what they are.
 
@@ -57,11 +57,11 @@ class SchedulerState:
 
     graph: Graph
     config: ChipConfig
-    lowerings: tuple[Lowering, ...]
+    lowered: tuple[LoweredOperation, ...]
     tables: Mapping[str, int]
     partition: int | None
     policy: BankPolicy
-    storage: Storage
+    storage: BankWords
     producers: dict[str, Producer] = field(default_factory=dict)
     resident: dict[tuple, tuple[ExternalUnit, ...]] = field(default_factory=dict)
     mappings: dict[tuple, set[tuple[Any, tuple[str, ...]]]] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class SchedulerState:
 
     def __post_init__(self) -> None:
         pods, planes = self.config.pods, self.config.memory.planes
-        self.book = Jobbook(self.config, self.policy)
+        self.book = JobTables(self.config, self.policy)
         self.outputs = frozenset(self.graph.outputs)
         self.free: NDArray[np.int64] = np.zeros(pods, np.int64)
         self.swapped: NDArray[np.int64] = np.zeros(pods, np.int64)
@@ -90,26 +90,26 @@ class SchedulerState:
         self._found = tuple(self.producers.values())
         self._resident = tuple(item for items in self.resident.values() for item in items)
 
-    def program(self) -> ChipProgram:
+    def program(self) -> EpochProgram:
         """What has been scheduled; raises `EpochFullError` if there are more jobs than the stores hold."""
         loads, streams, posts = self.book.tables()
-        scheduled = [self.producers[self.graph.nodes[index].name] for index in self.scheduled]
-        return ChipProgram(
+        scheduled = [self.producers[self.graph.operations[index].name] for index in self.scheduled]
+        return EpochProgram(
             config=self.config,
             graph=self.graph,
-            lowerings=self.lowerings,
+            lowered=self.lowered,
             loads=loads,
             streams=streams,
             posts=posts,
-            node_of_stream=streams.pop("node"),
-            node_of_post=posts.pop("node"),
+            operation_of_stream=streams.pop("operation"),
+            operation_of_post=posts.pop("operation"),
             external_units=tuple(self.external_units),
             weights=tuple(self.weights),
             parameters=tuple(self.parameters),
             accumulated=tuple(item for producer in scheduled for item in producer.accumulated()),
             stored=tuple(self.stored),
             used=self.storage.used(),
-            nodes=tuple(self.scheduled),
+            operations=tuple(self.scheduled),
             carried=tuple(item for producer in self._found for item in producer.accumulated()),
             resident=self._resident,
         )

@@ -1,4 +1,4 @@
-"""What a node is to the choice of how it is spread over pods, and one such way."""
+"""What an operation is to the choice of how it is spread over pods, and one such way."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Mapping:
 
 @dataclass(frozen=True)
 class Work:
-    """What the choice of a mapping needs to know of a node.
+    """What the choice of a mapping needs to know of an operation.
 
     ``shape``: images, rows, columns of its output. ``tiles``: column tiles. ``shared``, ``own``: K steps of a column tile whose
     activations all tiles share, and that are its own. ``units``: units of activations that are sent to it; ``held``: that it

@@ -1,4 +1,4 @@
-"""Lowering: a layer becomes weight tiles over words of activations, with im2col left to address generators.
+"""LoweredOperation: a layer becomes weight tiles over words of activations, with im2col left to address generators.
 
 A word of activations holds, at padded input position (h, w), the channels of a few kernel taps around it. Which taps and
 channels, is the same for all positions: it is a `Unit`. A weight tile multiplies one unit, read at an offset (dh, dw) from the
@@ -76,7 +76,7 @@ class ColumnTile:
 
 
 @dataclass(frozen=True)
-class Lowered:
+class PackedLayer:
     layer: Layer
     units: tuple[Unit, ...]
     tiles: tuple[ColumnTile, ...]
@@ -110,7 +110,7 @@ class Region:
         return self.images * self.height * self.width
 
 
-def lower(layer: Layer, array: ArrayConfig) -> Lowered:
+def pack_layer(layer: Layer, array: ArrayConfig) -> PackedLayer:
     """Choose taps and groups per word so that the fewest weight tiles cover the layer."""
     in_group, out_group = layer.channels // layer.groups, layer.outputs // layer.groups
     together, taps = _best_packing(layer, array)
@@ -132,7 +132,7 @@ def lower(layer: Layer, array: ArrayConfig) -> Lowered:
         steps = tuple(step_list)
         for begin in range(0, len(outputs), array.cols):
             tiles.append(ColumnTile(outputs[begin : begin + array.cols], steps))
-    return Lowered(layer, tuple(units), tuple(tiles))
+    return PackedLayer(layer, tuple(units), tuple(tiles))
 
 
 def _best_packing(layer: Layer, array: ArrayConfig) -> tuple[int, tuple[int, int]]:

@@ -22,7 +22,7 @@ from podweave.spec.load_port import HostSelect
 
 from ..chip.bank_image import outputs, parameter_image, w_image, x_image
 from ..chip.bank_words import zero_word
-from ..chip.epoch_program import ChipProgram
+from ..chip.epoch_program import EpochProgram
 from ..jobs import Jobs, pack_jobs
 from .rings import Ring, RingBuilder
 from .tensors import InputPlaces, OutputPlaces, TensorMap, byte_number
@@ -71,7 +71,7 @@ class MemoryImage:
 
 
 def memory_image(
-    programs: Sequence[ChipProgram],
+    programs: Sequence[EpochProgram],
     constants: Constants,
     *,
     channel_bytes: int | None = None,
@@ -109,7 +109,7 @@ class _Channel:
 
 
 class _Builder:
-    def __init__(self, programs: Sequence[ChipProgram], constants: Constants):
+    def __init__(self, programs: Sequence[EpochProgram], constants: Constants):
         self.programs, self.constants = programs, constants
         self.config = programs[0].config
         self.graph = programs[0].graph
@@ -150,7 +150,7 @@ class _Builder:
             self.outputs.maps(channel_bytes, {name: self.graph.shape(name) for name in self.outputs.names}),
         )
 
-    def _epoch(self, epoch: int, program: ChipProgram) -> None:
+    def _epoch(self, epoch: int, program: EpochProgram) -> None:
         if epoch == 0:
             self._first()
         self._inputs(epoch, program)
@@ -169,7 +169,7 @@ class _Builder:
                 address = channel.append(np.asarray(table, np.int8).view(np.uint8))
                 channel.prefetch.add(HostSelect.TABLE, 0, 256 * number, 256, address, broadcast=1)
 
-    def _inputs(self, epoch: int, program: ChipProgram) -> None:
+    def _inputs(self, epoch: int, program: EpochProgram) -> None:
         places = list(x_image(program, self.inputs.numbers(), pad_value=0))
         if not places:
             return
@@ -189,7 +189,7 @@ class _Builder:
             numbered[:, : sources.shape[1]] = sources
             self.inputs.add(channel, address, numbered)
 
-    def _stores(self, epoch: int, program: ChipProgram) -> None:
+    def _stores(self, epoch: int, program: EpochProgram) -> None:
         """Jobs behind those of the epoch before, and around the end of the store."""
         for name, column, select, layout_of in _STORES:
             jobs: Jobs = getattr(program, name)
@@ -208,7 +208,7 @@ class _Builder:
                         self._load(epoch, select, node, base, part)
                 at[node] = (at[node] + len(mine)) % depth
 
-    def _parameters(self, epoch: int, program: ChipProgram) -> None:
+    def _parameters(self, epoch: int, program: EpochProgram) -> None:
         items = list(parameter_image(program, self.constants))
         if not items:
             return
@@ -223,12 +223,12 @@ class _Builder:
         for node, base, part in _runs((bank, index, words[i : i + 1]) for i, (bank, index, *_) in enumerate(items)):
             self._load(epoch, HostSelect.PARAMETERS, node, base, part)
 
-    def _weights(self, epoch: int, program: ChipProgram) -> None:
+    def _weights(self, epoch: int, program: EpochProgram) -> None:
         for node, base, words in _runs((place.bank, place.base, tile) for place, tile in w_image(program, self.constants)):
             self._load(epoch, HostSelect.W, node, base, self._strided(HostSelect.W, np.ascontiguousarray(words).view(np.uint8)))
 
-    def _outputs(self, epoch: int, program: ChipProgram) -> None:
-        """Stores of what no node reads, before the next epoch begins."""
+    def _outputs(self, epoch: int, program: EpochProgram) -> None:
+        """Stores of outputs of the graph, before the next epoch begins."""
         if not program.stored:
             return
         memory, rows = self.config.memory, self.config.array.rows

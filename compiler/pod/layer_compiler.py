@@ -15,7 +15,7 @@ from ..jobs import Place
 from ..lower.address_walk import increments
 from ..lower.boxes import Box, Partition, cut, largest, positions
 from ..lower.job_count import require_jobs_fit
-from ..lower.layer import ColumnTile, Lowered, Region, Step, lower
+from ..lower.layer import ColumnTile, PackedLayer, Region, Step, pack_layer
 from .program import Epoch, Program, Readout
 from .schedule import start_times
 
@@ -84,7 +84,7 @@ class _EpochPlan:
 
 
 class _Compiler:
-    def __init__(self, lowered: Lowered, config: ChipConfig, *, local: bool):
+    def __init__(self, lowered: PackedLayer, config: ChipConfig, *, local: bool):
         self.lowered, self.config, self.local = lowered, config, local
         self.layer = lowered.layer
         self.reach: dict[int, tuple[int, int]] = {}
@@ -250,7 +250,7 @@ def compile_layer(layer: Layer, config: ChipConfig, *, progress: Callable[[int, 
             f"psum_width {config.array.psum_width} sums without wrapping ({config.array.max_reduction})"
         )
     require_jobs_fit(layer, config)
-    lowered = lower(layer, config.array)
+    lowered = pack_layer(layer, config.array)
     candidates = [_Compiler(lowered, config, local=False)]
     if config.pod.accumulator_rows:
         candidates.insert(0, _Compiler(lowered, config, local=True))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from podweave.spec.config import ChipConfig
 
 from ..jobs import Jobs, Place
-from ..lower.layer import ColumnTile, Lowered, Region, Step, unit_words
+from ..lower.layer import ColumnTile, PackedLayer, Region, Step, unit_words
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Program:
     """A layer compiled for a chip."""
 
     config: ChipConfig
-    lowered: Lowered
+    lowered: PackedLayer
     epochs: tuple[Epoch, ...]
 
     def x_image(self, epoch: Epoch, activations: NDArray[np.int8]) -> Iterator[tuple[Place, NDArray[np.int8]]]:

@@ -5,16 +5,7 @@ from __future__ import annotations
 from .cnn import ConvolutionalNetworks, densenet, densenet121, inception_v3, resnet, resnet50
 from .guessed_chain import chain
 from .lists import Files, KnownLists, SingleLayers
-from .registry import (
-    Frontend,
-    LayerList,
-    ListFrontend,
-    load_graph,
-    load_layers,
-    load_workload,
-    register,
-    workload_forms,
-)
+from .registry import Frontend, LayerList, ListFrontend, load_graph, load_layers, load_workload, register, workload_forms
 from .transformer import Transformers, bert, bert_named, feed_forward
 
 __all__ = [

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ..graph import Graph, Node, Operand, Shape, Window
+from ..graph import Graph
 from ..layers import Layer, gemm
+from ..operations import Linear, Operand, Shape, Window
 
 # The tensors whose channels, one after the other, a layer reads.
 Sources = tuple[str, ...]
@@ -30,18 +31,18 @@ def diagonal(name: str, shape: Shape, padding: int = 0) -> Layer:
 
 
 class Builder:
-    """Collects nodes in order; each method adds one and returns its output as the sources of the next."""
+    """Collects operations in order; each method adds one and returns its output as the sources of the next."""
 
     def __init__(self, name: str, inputs: dict[str, Shape]) -> None:
         self._name = name
         self._inputs = inputs
         self._shapes = dict(inputs)
-        self._nodes: list[Node] = []
+        self._nodes: list[Linear] = []
 
-    def _add(self, node: Node) -> Sources:
-        self._nodes.append(node)
-        self._shapes[node.name] = node.output
-        return (node.name,)
+    def _add(self, operation: Linear) -> Sources:
+        self._nodes.append(operation)
+        self._shapes[operation.name] = operation.output
+        return (operation.name,)
 
     def _shape(self, sources: Sources) -> Shape:
         batch, height, width, _ = self._shapes[sources[0]]
@@ -75,7 +76,7 @@ class Builder:
         operands = [Operand(sources, layer)]
         if residual:
             operands.append(Operand(residual, diagonal(f"{name}_residual", self._shape(residual)), residual=True))
-        return self._add(Node(name, tuple(operands)))
+        return self._add(Linear(name, tuple(operands)))
 
     def pool(
         self, name: str, sources: Sources, reduce: Literal["max", "sum"], kernel: int, stride: int, padding: int = 0
@@ -83,17 +84,17 @@ class Builder:
         """An average is a sum whose division is part of the requantisation."""
         layer = diagonal(name, self._shape(sources), padding)
         operand = Operand(sources, layer, pad_value=MAX_PAD if reduce == "max" else 0)
-        return self._add(Node(name, (operand,), Window(reduce, (kernel, kernel), (stride, stride)), identity=True))
+        return self._add(Linear(name, (operand,), Window(reduce, (kernel, kernel), (stride, stride)), identity=True))
 
     def global_pool(self, name: str, sources: Sources) -> Sources:
         """Average over the whole image."""
         shape = self._shape(sources)
         operand = Operand(sources, diagonal(name, shape))
-        return self._add(Node(name, (operand,), Window("sum", shape[1:3], (1, 1)), identity=True))
+        return self._add(Linear(name, (operand,), Window("sum", shape[1:3], (1, 1)), identity=True))
 
     def dense(self, name: str, sources: Sources, outputs: int) -> Sources:
         """A layer over the channels of images of one pixel."""
-        return self._add(Node(name, (Operand(sources, gemm(1, self._shape(sources)[3], outputs, name=name)),)))
+        return self._add(Linear(name, (Operand(sources, gemm(1, self._shape(sources)[3], outputs, name=name)),)))
 
     def graph(self) -> Graph:
         return Graph(self._name, self._inputs, tuple(self._nodes))

@@ -1,7 +1,7 @@
 """Convolutional networks as Keras Applications builds them: names, order and padding are those of its layers.
 
-Batch 1, RGB. The classifier reads the average over the last image. Batch norms and activations are no nodes: they are part of
-the requantisation of the node that they follow.
+Batch 1, RGB. The classifier reads the average over the last image. Batch norms and activations are no operations: they are part of
+the requantisation of the operation that they follow.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def densenet(depth: int, size: int = 299, classifier: bool = True) -> Graph:
     """DenseNet: each block's 1 x 1 convolution reads the concatenation of all outputs of its stage.
 
     Keras normalises and activates that concatenation anew for each reader. Here the batch norm before a convolution is folded
-    away: each node requantises its own output once, for all of its readers. The GEMMs, the tensors and their order are those
+    away: each operation requantises its own output once, for all of its readers. The GEMMs, the tensors and their order are those
     of the network; its trained weights would need one more pass over the concatenation per block.
     """
     net = Builder(f"densenet{depth}_{size}", {"input": (1, size, size, 3)})
@@ -85,7 +85,7 @@ def densenet121(size: int = 299, classifier: bool = True) -> Graph:
 def inception_v3(size: int = 299, classifier: bool = True, first: int = 188) -> Graph:
     """Inception v3. ``first``: number of the first convolution; Keras counts them over a session, and SOSA's began at 188.
 
-    The nodes stand in the order of SOSA's rows (Keras sorts layers by depth), the channels of a concatenation in Keras' order.
+    The operations stand in the order of SOSA's rows (Keras sorts layers by depth), the channels of a concatenation in Keras' order.
     Average pools pad with zeros and divide by 9 everywhere; Keras divides by the pixels that lie in the image, which differs in
     the values at its border only.
     """

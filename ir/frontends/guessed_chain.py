@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from math import isqrt
 
-from ..graph import Graph, Node, Operand, Shape, Window
+from ..graph import Graph
 from ..layers import Layer, WorkloadError, gemm
+from ..operations import Linear, Operand, Shape, Window
 from .builder import MAX_PAD, diagonal
 from .names import Names
 
@@ -21,7 +22,7 @@ _POOLS = ((2, 0), (3, 1), (3, 0))
 
 
 def chain(name: str, layers: list[Layer]) -> Graph:
-    """A graph whose nodes multiply exactly the given GEMMs, in their order, with connections guessed from the sizes.
+    """A graph whose operations multiply exactly the given GEMMs, in their order, with connections guessed from the sizes.
 
     The M positions of a layer are an image of sqrt(M) x sqrt(M) if that is whole, else one of 1 x M. The source of a layer is
     the closest of the 8 layers before it for which one of these holds, tried in this order; N and image are the source's:
@@ -29,8 +30,8 @@ def chain(name: str, layers: list[Layer]) -> Graph:
     1. K = N, and the images have the same number of positions.
     2. K = k * k * N for a k of 1, 3, 5, 7, 11 that is no larger than the image, and a k x k convolution with stride 1 or 2,
        padded by k // 2 or not at all, takes the one square image to the other.
-    3. The same at stride 1 behind a max-pool of stride 2: 2 x 2, 3 x 3 padded by 1, 3 x 3. The pool becomes a node of its own.
-    4. K = N and M = 1: an average over the whole image (of at most 1,024 positions), which becomes a node of its own.
+    3. The same at stride 1 behind a max-pool of stride 2: 2 x 2, 3 x 3 padded by 1, 3 x 3. The pool becomes an operation of its
+    own. 4. K = N and M = 1: an average over the whole image (of at most 1,024 positions), which becomes an operation of its own.
 
     A layer without a source reads a tensor of M x K that the host provides, and starts after the layer before it. That is what
     becomes of the first layer, of convolutions with other kernels, and of whatever joins or concatenates branches. A guess
@@ -44,7 +45,7 @@ def chain(name: str, layers: list[Layer]) -> Graph:
     guess.reserve([layer.name for layer in layers])
     for layer in layers:
         guess.add(layer)
-    return Graph(name, guess.inputs, tuple(guess.nodes))
+    return Graph(name, guess.inputs, tuple(guess.operations))
 
 
 def _image(positions: int) -> tuple[int, int]:
@@ -86,12 +87,12 @@ def _convolution(layer: Layer, shape: Shape, strides: tuple[int, ...] = (1, 2)) 
 class _Chain:
     def __init__(self) -> None:
         self.inputs: dict[str, Shape] = {}
-        self.nodes: list[Node] = []
+        self.operations: list[Linear] = []
         self._names: list[str] = []
         self._unique = Names().unique
         # The layers so far (not the pools between them), and which pools there are by name.
-        self._layers: list[Node] = []
-        self._pools: dict[tuple[str, str], Node] = {}
+        self._layers: list[Linear] = []
+        self._pools: dict[tuple[str, str], Linear] = {}
 
     def reserve(self, names: list[str]) -> None:
         """Layers have their names before anything else is named."""
@@ -99,23 +100,23 @@ class _Chain:
 
     def add(self, layer: Layer) -> None:
         name = self._names[len(self._layers)]
-        node = self._connected(name, layer) if layer.is_gemm else None
-        if node is None:
+        operation = self._connected(name, layer) if layer.is_gemm else None
+        if operation is None:
             height, width = _image(layer.positions)
             if layer.is_gemm and height > 1:
                 layer = Layer(name=name, height=height, width=width, channels=layer.channels, outputs=layer.outputs)
             source = self._unique(f"{name}.input")
             self.inputs[source] = layer.input_shape
             after = (self._layers[-1].name,) if self._layers else ()
-            node = Node(name, (Operand((source,), replace(layer, name=name)),), after=after)
-        self.nodes.append(node)
-        self._layers.append(node)
+            operation = Linear(name, (Operand((source,), replace(layer, name=name)),), after=after)
+        self.operations.append(operation)
+        self._layers.append(operation)
 
-    def _connected(self, name: str, layer: Layer) -> Node | None:
+    def _connected(self, name: str, layer: Layer) -> Linear | None:
         layer = replace(layer, name=name)
         for source in reversed(self._layers[-REACH:]):
             if convolution := _convolution(layer, source.output):
-                return Node(name, (Operand((source.name,), convolution),))
+                return Linear(name, (Operand((source.name,), convolution),))
             batch, height, width, channels = source.output
             for kernel, padding in _POOLS:
                 if batch == 1 and height == width and kernel <= height + 2 * padding:
@@ -123,19 +124,19 @@ class _Chain:
                     if convolution := _convolution(layer, (1, side, side, channels), strides=(1,)):
                         kind = f"pool{kernel}x{kernel}" + (f"p{padding}" if padding else "")
                         pool = self._pool(source, kind, padding, Window("max", (kernel, kernel), (2, 2)))
-                        return Node(name, (Operand((pool.name,), convolution),))
+                        return Linear(name, (Operand((pool.name,), convolution),))
             if batch == 1 and layer.positions == 1 and height * width <= GLOBAL_POSITIONS and layer.reduction == channels:
                 pool = self._pool(source, "average", 0, Window("sum", (height, width), (1, 1)))
-                return Node(name, (Operand((pool.name,), layer),))
+                return Linear(name, (Operand((pool.name,), layer),))
         return None
 
-    def _pool(self, source: Node, kind: str, padding: int, window: Window) -> Node:
+    def _pool(self, source: Linear, kind: str, padding: int, window: Window) -> Linear:
         """The pool of a layer, once for all of its readers."""
         key = (source.name, kind)
         if key not in self._pools:
             name = self._unique(f"{source.name}.{kind}")
             layer = diagonal(name, source.output, padding)
             operand = Operand((source.name,), layer, pad_value=MAX_PAD if window.reduce == "max" else 0)
-            self._pools[key] = Node(name, (operand,), window, identity=True)
-            self.nodes.append(self._pools[key])
+            self._pools[key] = Linear(name, (operand,), window, identity=True)
+            self.operations.append(self._pools[key])
         return self._pools[key]

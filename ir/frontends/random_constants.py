@@ -17,41 +17,41 @@ _TARGET_RMS = 40.0
 def random_parameters(graph: Graph, seed: int = 0) -> dict[str, Parameters]:
     """Parameters with which every tensor of a graph spreads over int8, if its inputs are uniform.
 
-    Weights are uniform, biases a few steps of the output, scales differ from channel to channel. Nodes of an even index have
+    Weights are uniform, biases a few steps of the output, scales differ from channel to channel. Operations of an even index have
     a ReLU, others no table; those with ``identity`` are as `identity_parameters` has them.
     """
     rng = np.random.default_rng(seed)
     rms = dict.fromkeys(graph.inputs, _UNIFORM_RMS)
     found: dict[str, Parameters] = {}
-    for index, node in enumerate(graph.nodes):
+    for index, operation in enumerate(graph.operations):
         # Of independent terms the squares add up; channels of a concatenation count by their share.
         square = 0.0
-        for operand in node.operands:
+        for operand in operation.operands:
             counts = np.array([graph.shape(source)[3] for source in operand.sources])
             mean_square = np.average(np.square([rms[source] for source in operand.sources]), weights=counts)
-            weight_rms = 1.0 if node.identity else _UNIFORM_RMS
+            weight_rms = 1.0 if operation.identity else _UNIFORM_RMS
             square += operand.layer.reduction * mean_square * weight_rms**2
         spread = float(np.sqrt(square))
-        positions = float(np.prod(node.window.kernel)) if node.window else 1.0
-        summed = node.window is not None and node.window.reduce == "sum"
-        if node.identity:
-            found[node.name] = identity_parameters(node)
+        positions = float(np.prod(operation.window.kernel)) if operation.window else 1.0
+        summed = operation.window is not None and operation.window.reduce == "sum"
+        if operation.identity:
+            found[operation.name] = identity_parameters(operation)
             # The positions of a channel resemble each other behind a ReLU, so that a mean keeps most of the size. The maximum
             # is a fit to that of 4 and of 9 Gaussians behind a ReLU.
-            rms[node.name] = 0.7 * spread if summed else min(spread * np.sqrt(1 + 1.7 * np.log(positions)), 127.0)
+            rms[operation.name] = 0.7 * spread if summed else min(spread * np.sqrt(1 + 1.7 * np.log(positions)), 127.0)
             continue
         with_relu = index % 2 == 0
         target = _TARGET_RMS * (np.sqrt(2) if with_relu else 1)
         spread *= np.sqrt(positions) if summed else 1
-        outputs = node.output[3]
+        outputs = operation.output[3]
         scale = target / spread * rng.uniform(0.7, 1.3, outputs)
         multiplier, shift = quantize_scale(scale)
-        found[node.name] = Parameters(
-            weights=tuple(rng.integers(-128, 128, operand.layer.weight_shape, dtype=np.int8) for operand in node.operands),
+        found[operation.name] = Parameters(
+            weights=tuple(rng.integers(-128, 128, operand.layer.weight_shape, dtype=np.int8) for operand in operation.operands),
             bias=np.rint(rng.uniform(-8, 8, outputs) / scale).astype(np.int32),
             multiplier=multiplier,
             shift=shift,
             table=activation_table(relu) if with_relu else None,
         )
-        rms[node.name] = _TARGET_RMS
+        rms[operation.name] = _TARGET_RMS
     return found

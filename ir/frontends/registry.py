@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..graph import Graph
 from ..layers import Layer, WorkloadError, shortened
-from ..rewrites import single_nodes
+from ..rewrites import single_operations
 from .guessed_chain import chain
 
 
@@ -63,7 +63,7 @@ def _found(text: str) -> tuple[list[Frontend], str, str]:
 
 
 def load_graph(text: str) -> Graph:
-    """The graph of a workload, or of one node of it: NETWORK/LAYER.
+    """The graph of a workload, or of one operation of it: NETWORK/LAYER.
 
     >>> load_graph("resnet50_224").shape("avg_pool"), load_graph("resnet50/avg_pool").inputs
     ((1, 1, 1, 2048), {'conv5_block3_3_conv': (1, 7, 7, 2048)})
@@ -72,7 +72,7 @@ def load_graph(text: str) -> Graph:
     graph = frontends[0].load(whole)
     if not layer:
         return graph
-    for single in single_nodes(graph):
+    for single in single_operations(graph):
         if single.name == layer:
             return single
     raise WorkloadError(f"{shortened(whole)} has no layer {shortened(layer)!r}")
@@ -108,16 +108,16 @@ def load_workload(text: str) -> list[Layer]:
 
 
 def layers_of(graph: Graph, wanted: str = "") -> LayerList:
-    """The layers of a graph that have weights of their own; with ``wanted``, those of that node only."""
+    """The layers of a graph that have weights of their own; with ``wanted``, those of that operation only."""
     layers: list[Layer] = []
     poolings = additions = 0
-    for node in graph.nodes:
-        if wanted and node.name != wanted:
+    for operation in graph.operations:
+        if wanted and operation.name != wanted:
             continue
-        if node.identity and wanted:
+        if operation.identity and wanted:
             raise WorkloadError(f"{wanted} of {graph.name} is a pooling, and one pod has none: run it on a chip")
-        poolings += node.window is not None or node.identity
-        for number, operand in enumerate(() if node.identity else node.operands):
+        poolings += operation.window is not None or operation.identity
+        for number, operand in enumerate(() if operation.identity else operation.operands):
             # The first is the layer; a diagonal behind it adds a residual.
             if number and operand.is_diagonal:
                 additions += 1

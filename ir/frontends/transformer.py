@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..graph import Graph, Node, Operand, Shape
+from ..graph import Graph
 from ..layers import MAX_SIZE, Layer, WorkloadError, gemm
+from ..operations import Linear, Operand, Shape
 from ..texts import whole_number
 from .registry import Frontend
 
@@ -32,24 +33,29 @@ BERTS = {
 
 
 def bert(layers: int, hidden: int, heads: int, intermediate: int, sequence: int, name: str = "bert") -> Graph:
-    """BERT with its two heads of pre-training: one GEMM per node, in the order and with the names of SOSA's rows.
+    """BERT with its two heads of pre-training: one GEMM per operation, in the order and with the names of SOSA's rows.
 
     The input is the embedded sequence. Weights are resident constants in this representation, while K^T and V, by which
-    attention multiplies, are data: the nodes of a head's QK and PV have weights of their sizes, and come ``after`` the nodes
-    that compute them, so that the order in time is right though the values are not. Softmax, layer norm and the residual
-    connections around them are no nodes yet: they are left out, as is the projection to the vocabulary (not in the rows either).
+    attention multiplies, are data: the operations of a head's QK and PV have weights of their sizes, and come ``after`` the
+    operations that compute them, so that the order in time is right though the values are not. Softmax, layer norm and the residual
+    connections around them are no operations yet: they are left out, as is the projection to the vocabulary (not in the rows
+    either).
     """
     if heads < 1 or hidden % heads:
         raise WorkloadError(f"{name}: {hidden} channels cannot be shared by {heads} heads")
     width = hidden // heads
     inputs: dict[str, Shape] = {"input": (1, 1, sequence, hidden)}
-    nodes: list[Node] = []
+    operations: list[Linear] = []
 
-    def add(node: str, source: str | tuple[str, ...], k: int, n: int, head: int | None = None, after: tuple[str, ...] = ()) -> str:
+    def add(
+        operation: str, source: str | tuple[str, ...], k: int, n: int, head: int | None = None, after: tuple[str, ...] = ()
+    ) -> str:
         sources = (source,) if isinstance(source, str) else source
         channels = None if head is None else (head * width, width)
-        nodes.append(Node(node, (Operand(sources, gemm(sequence, k, n, name=node), channels=channels),), after=after))
-        return node
+        operations.append(
+            Linear(operation, (Operand(sources, gemm(sequence, k, n, name=operation), channels=channels),), after=after)
+        )
+        return operation
 
     x = "input"
     for layer in range(1, layers + 1):
@@ -64,9 +70,9 @@ def bert(layers: int, hidden: int, heads: int, intermediate: int, sequence: int,
     add("MLM-Dense", x, hidden, hidden)
     # Reads the first token only: a stride as long as the sequence leaves one position.
     first = Layer(name="NSP-Dense", height=1, width=sequence, channels=hidden, outputs=hidden, stride=(1, sequence))
-    nodes.append(Node("NSP-Dense", (Operand((x,), first),)))
-    nodes.append(Node("NSP", (Operand(("NSP-Dense",), gemm(1, hidden, 2, name="NSP")),)))
-    return Graph(name, inputs, tuple(nodes))
+    operations.append(Linear("NSP-Dense", (Operand((x,), first),)))
+    operations.append(Linear("NSP", (Operand(("NSP-Dense",), gemm(1, hidden, 2, name="NSP")),)))
+    return Graph(name, inputs, tuple(operations))
 
 
 def bert_named(size: str, sequence: int = 100) -> Graph:
@@ -82,8 +88,8 @@ def feed_forward(hidden: int, intermediate: int, tokens: int = 1) -> Graph:
         if not 1 <= size <= MAX_SIZE:
             rule = "at least 1" if size < 1 else f"at most {MAX_SIZE:,}"
             raise WorkloadError(f"{name}: {what} must be {rule}, got {size}")
-    up = Node("up", (Operand(("input",), gemm(tokens, hidden, intermediate, name="up")),))
-    down = Node("down", (Operand(("up",), gemm(tokens, intermediate, hidden, name="down")),))
+    up = Linear("up", (Operand(("input",), gemm(tokens, hidden, intermediate, name="up")),))
+    down = Linear("down", (Operand(("up",), gemm(tokens, intermediate, hidden, name="down")),))
     return Graph(name, {"input": (1, 1, tokens, hidden)}, (up, down))
 
 

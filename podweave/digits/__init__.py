@@ -17,8 +17,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from podweave.ir.constants import Parameters, identity_parameters
-from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer
+from podweave.ir.operations import Linear, Operand, Window
 from podweave.ir.quantise import activation_table, relu
 
 from ..program import extra
@@ -27,7 +28,7 @@ WEIGHTS = Path(__file__).with_name("weights.npz")
 TEST_IMAGES = 500
 CLASSES = 10
 LAYERS = ("stem", "block_1", "block_2", "wide_1", "wide_2", "logits")
-"""The nodes with weights; all but the last have a ReLU."""
+"""The operations with weights; all but the last have a ReLU."""
 
 # Pixels 0..16 times 7 are int8 without rounding; in floating point they are 0..1.
 PIXEL_STEP = 7
@@ -50,7 +51,7 @@ def digits_graph(batch: int) -> Graph:
     ((2, 1, 1, 10), 525632)
     """
 
-    def conv(name: str, source: str, size: int, channels: int, outputs: int, residual: str | None = None) -> Node:
+    def conv(name: str, source: str, size: int, channels: int, outputs: int, residual: str | None = None) -> Linear:
         layer = Layer(
             name=name,
             batch=batch,
@@ -62,25 +63,27 @@ def digits_graph(batch: int) -> Graph:
             padding=((1, 1), (1, 1)),
         )
         skip = () if residual is None else (Operand((residual,), diagonal(f"{name}_residual", size, outputs), residual=True),)
-        return Node(name, (Operand((source,), layer), *skip))
+        return Linear(name, (Operand((source,), layer), *skip))
 
     def diagonal(name: str, size: int, channels: int) -> Layer:
         return Layer(name=name, batch=batch, height=size, width=size, channels=channels, outputs=channels, groups=channels)
 
     dense = Layer(name="logits", batch=batch, height=1, width=1, channels=32, outputs=CLASSES)
-    nodes = (
+    operations = (
         conv("stem", "image", 8, 1, 16),
         conv("block_1", "stem", 8, 16, 16),
         conv("block_2", "block_1", 8, 16, 16, residual="stem"),
-        Node("max_pool", (Operand(("block_2",), diagonal("max_pool", 8, 16), -128),), Window("max", (2, 2), (2, 2)), identity=True),
+        Linear(
+            "max_pool", (Operand(("block_2",), diagonal("max_pool", 8, 16), -128),), Window("max", (2, 2), (2, 2)), identity=True
+        ),
         conv("wide_1", "max_pool", 4, 16, 32),
         conv("wide_2", "wide_1", 4, 32, 32),
-        Node(
+        Linear(
             "average_pool", (Operand(("wide_2",), diagonal("average_pool", 4, 32)),), Window("sum", (4, 4), (4, 4)), identity=True
         ),
-        Node("logits", (Operand(("average_pool",), dense),)),
+        Linear("logits", (Operand(("average_pool",), dense),)),
     )
-    return Graph("digits", {"image": (batch, 8, 8, 1)}, nodes)
+    return Graph("digits", {"image": (batch, 8, 8, 1)}, operations)
 
 
 def digits_parameters() -> dict[str, Parameters]:
@@ -88,21 +91,23 @@ def digits_parameters() -> dict[str, Parameters]:
     with np.load(WEIGHTS) as file:
         stored = dict(file)
     found = {}
-    for node in digits_graph(1).nodes:
-        if node.identity:
-            found[node.name] = identity_parameters(node)
-            if node.name == "average_pool":
+    for operation in digits_graph(1).operations:
+        if operation.identity:
+            found[operation.name] = identity_parameters(operation)
+            if operation.name == "average_pool":
                 scale = {field: stored[f"average_pool.{field}"] for field in ("multiplier", "shift")}
-                found[node.name] = replace(found[node.name], **scale)
+                found[operation.name] = replace(found[operation.name], **scale)
             continue
-        weights = tuple(stored[f"{node.name}.weights{i}"] for i in range(len(node.operands)))
-        bias, multiplier, shift = (stored[f"{node.name}.{field}"] for field in ("bias", "multiplier", "shift"))
-        found[node.name] = Parameters(weights, bias, multiplier, shift, activation_table(relu) if has_relu(node) else None)
+        weights = tuple(stored[f"{operation.name}.weights{i}"] for i in range(len(operation.operands)))
+        bias, multiplier, shift = (stored[f"{operation.name}.{field}"] for field in ("bias", "multiplier", "shift"))
+        found[operation.name] = Parameters(
+            weights, bias, multiplier, shift, activation_table(relu) if has_relu(operation) else None
+        )
     return found
 
 
-def has_relu(node: Node) -> bool:
-    return not node.identity and node.name != "logits"
+def has_relu(operation: Linear) -> bool:
+    return not operation.identity and operation.name != "logits"
 
 
 def float_layers() -> dict[str, FloatLayer]:
@@ -122,19 +127,19 @@ def float_logits(images: NDArray[np.int8]) -> Floats:
 def float_tensors(images: NDArray[np.int8], layers: Mapping[str, FloatLayer]) -> dict[str, Floats]:
     """Every tensor of the network in floating point, by its name."""
     tensors: dict[str, Floats] = {"image": images.astype(np.float32) * np.float32(IMAGE_SCALE)}
-    for node in digits_graph(len(images)).nodes:
-        x = tensors[node.operands[0].sources[0]]
-        if node.window:
-            blocks = window_blocks(x, node.window)
-            y = blocks.max(axis=(2, 4)) if node.window.reduce == "max" else blocks.mean(axis=(2, 4))
+    for operation in digits_graph(len(images)).operations:
+        x = tensors[operation.operands[0].sources[0]]
+        if operation.window:
+            blocks = window_blocks(x, operation.window)
+            y = blocks.max(axis=(2, 4)) if operation.window.reduce == "max" else blocks.mean(axis=(2, 4))
         else:
-            layer = layers[node.name]
+            layer = layers[operation.name]
             y = float_conv(x, layer.weights) + layer.bias
-            for operand in node.operands[1:]:
+            for operand in operation.operands[1:]:
                 y += tensors[operand.sources[0]]
-            if has_relu(node):
+            if has_relu(operation):
                 y = np.maximum(y, np.float32(0))
-        tensors[node.name] = y
+        tensors[operation.name] = y
     return tensors
 
 

@@ -44,11 +44,11 @@ WEIGHT_DECAY = 1e-2
 def initial_layers(rng: np.random.Generator) -> dict[str, FloatLayer]:
     """He's initialisation; the second layer of the residual block begins at nothing but the residual."""
     layers = {}
-    for node in digits_graph(1).nodes:
-        if not node.identity:
-            layer = node.operands[0].layer
-            weights = rng.normal(0, np.sqrt(2 / layer.reduction), layer.weight_shape) * (0.1 if len(node.operands) > 1 else 1)
-            layers[node.name] = FloatLayer(weights.astype(np.float32), np.zeros(layer.outputs, dtype=np.float32))
+    for operation in digits_graph(1).operations:
+        if not operation.identity:
+            layer = operation.operands[0].layer
+            weights = rng.normal(0, np.sqrt(2 / layer.reduction), layer.weight_shape) * (0.1 if len(operation.operands) > 1 else 1)
+            layers[operation.name] = FloatLayer(weights.astype(np.float32), np.zeros(layer.outputs, dtype=np.float32))
     return layers
 
 
@@ -64,26 +64,26 @@ def gradients(
     by_tensor = {name: np.zeros_like(tensor) for name, tensor in tensors.items()}
     by_tensor["logits"] = (np.exp(logarithms) - wanted) / np.float32(len(labels))
     by_layer = {}
-    for node in reversed(digits_graph(len(images)).nodes):
-        source = node.operands[0].sources[0]
-        x, y, by_y = tensors[source], tensors[node.name], by_tensor[node.name]
-        if node.window:
-            blocks, spread = window_blocks(x, node.window), by_y[:, :, None, :, None]
-            if node.window.reduce == "max":
+    for operation in reversed(digits_graph(len(images)).operations):
+        source = operation.operands[0].sources[0]
+        x, y, by_y = tensors[source], tensors[operation.name], by_tensor[operation.name]
+        if operation.window:
+            blocks, spread = window_blocks(x, operation.window), by_y[:, :, None, :, None]
+            if operation.window.reduce == "max":
                 # Equal pixels share: most often they are all 0 behind a ReLU.
                 largest = blocks == y[:, :, None, :, None]
                 by_x = largest * spread / largest.sum(axis=(2, 4), keepdims=True).astype(np.float32)
             else:
-                by_x = np.broadcast_to(spread / np.float32(np.prod(node.window.kernel)), blocks.shape)
+                by_x = np.broadcast_to(spread / np.float32(np.prod(operation.window.kernel)), blocks.shape)
             by_tensor[source] += by_x.reshape(x.shape)
             continue
-        if has_relu(node):
+        if has_relu(operation):
             by_y = by_y * (y > 0)
-        for operand in node.operands[1:]:
+        for operand in operation.operands[1:]:
             by_tensor[operand.sources[0]] += by_y
-        weights = layers[node.name].weights
+        weights = layers[operation.name].weights
         rows = by_y.reshape(-1, weights.shape[3])
-        by_layer[node.name] = FloatLayer((columns(x, weights.shape[0]).T @ rows).reshape(weights.shape), rows.sum(axis=0))
+        by_layer[operation.name] = FloatLayer((columns(x, weights.shape[0]).T @ rows).reshape(weights.shape), rows.sum(axis=0))
         # The convolution by the kernel turned over, from outputs to channels.
         by_tensor[source] += float_conv(by_y, weights[::-1, ::-1].transpose(0, 1, 3, 2))
     return loss, by_layer
@@ -126,36 +126,38 @@ def quantise(layers: Mapping[str, FloatLayer], images: NDArray[np.int8]) -> dict
     tensors = float_tensors(images, layers)
     scales = {"image": IMAGE_SCALE}
     found: dict[str, Parameters] = {}
-    for node in digits_graph(1).nodes:
-        source = node.operands[0].sources[0]
-        if node.window and node.window.reduce == "max":
-            scales[node.name] = scales[source]
-            found[node.name] = identity_parameters(node)
+    for operation in digits_graph(1).operations:
+        source = operation.operands[0].sources[0]
+        if operation.window and operation.window.reduce == "max":
+            scales[operation.name] = scales[source]
+            found[operation.name] = identity_parameters(operation)
             continue
-        output_scale = scales[node.name] = float(np.abs(tensors[node.name]).max()) / 127
-        if node.window:
-            found[node.name] = identity_parameters(node, scales[source] / float(np.prod(node.window.kernel)) / output_scale)
+        output_scale = scales[operation.name] = float(np.abs(tensors[operation.name]).max()) / 127
+        if operation.window:
+            found[operation.name] = identity_parameters(
+                operation, scales[source] / float(np.prod(operation.window.kernel)) / output_scale
+            )
             continue
-        weights, bias = (part.astype(np.float64) for part in layers[node.name])
+        weights, bias = (part.astype(np.float64) for part in layers[operation.name])
         # What 1 in an accumulator stands for: the finest step at which a channel's weights fit int8.
         step = scales[source] * np.maximum(np.abs(weights).max(axis=(0, 1, 2)), 1e-6) / 127
         skips = []
-        for operand in node.operands[1:]:
+        for operand in operation.operands[1:]:
             # The residual shares the accumulator: its weight is what its own step is in units of the accumulator's, which is
             # made coarser until that is a whole number of int8.
             residual_scale = scales[operand.sources[0]]
             factor = np.clip(np.floor(residual_scale / step), 1, 127)
             if (residual_scale / factor < step).any():
-                raise ValueError(f"{node.name}: weights are too large beside the residual to share an accumulator with it")
+                raise ValueError(f"{operation.name}: weights are too large beside the residual to share an accumulator with it")
             step = residual_scale / factor
             skips.append(factor.astype(np.int8).reshape(operand.layer.weight_shape))
         multiplier, shift = quantize_scale(step / output_scale)
-        found[node.name] = Parameters(
+        found[operation.name] = Parameters(
             weights=(np.rint(weights * scales[source] / step).astype(np.int8), *skips),
             bias=np.rint(bias / step).astype(np.int32),
             multiplier=multiplier,
             shift=shift,
-            table=activation_table(relu) if has_relu(node) else None,
+            table=activation_table(relu) if has_relu(operation) else None,
         )
     return found
 

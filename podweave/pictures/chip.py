@@ -13,17 +13,17 @@ import numpy as np
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from podweave.compiler.chip.epoch_program import ChipProgram
+from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.predict.chip import predict
 
 _COLUMNS = 2400
 """Time is drawn in at most this many steps."""
 _NAMED = 16
-"""More nodes than this get no legend."""
+"""More operations than this get no legend."""
 
 
-def draw_chip(program: ChipProgram, path: Path, *, title: str | None = None) -> None:
-    """Draw the epoch of a program, coloured by node; the times are those that the RTL is checked against."""
+def draw_chip(program: EpochProgram, path: Path, *, title: str | None = None) -> None:
+    """Draw the epoch of a program, coloured by operation; the times are those that the RTL is checked against."""
     config, graph, figures = program.config, program.graph, predict(program)
     streams, posts = program.streams, program.posts
     pods, cycles = config.pods, figures.cycles
@@ -31,10 +31,10 @@ def draw_chip(program: ChipProgram, path: Path, *, title: str | None = None) -> 
     rows = np.concatenate([streams["pod"], pods + posts["bank"]])
     begin = np.concatenate([streams["start"], posts["start"]])
     length = np.concatenate([program.words_streamed, program.words_read])
-    node = np.concatenate([program.node_of_stream, program.node_of_post])
-    picture = _raster(rows, begin, length, node, 2 * pods, cycles)
+    operation = np.concatenate([program.operation_of_stream, program.operation_of_post])
+    picture = _raster(rows, begin, length, operation, 2 * pods, cycles)
 
-    count = len(graph.nodes)
+    count = len(graph.operations)
     palette = plt.get_cmap("tab20") if count <= 20 else plt.get_cmap("nipy_spectral")
     colors = palette(np.arange(count) % 20) if count <= 20 else palette(np.linspace(0.05, 0.95, count))
     image = np.ones((*picture.shape, 4))
@@ -51,7 +51,7 @@ def draw_chip(program: ChipProgram, path: Path, *, title: str | None = None) -> 
     text = f"{title or graph.name + ' on ' + config.name}: {cycles:,} cycles, pods stream in {busy:.1%} of them"
     axis.set_title(f"{text}, {used:.1%} of all multipliers used", fontsize=10, loc="left")
     if count <= _NAMED:
-        handles = [Patch(color=colors[i], label=n.name) for i, n in enumerate(graph.nodes)]
+        handles = [Patch(color=colors[i], label=n.name) for i, n in enumerate(graph.operations)]
         axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)
@@ -61,14 +61,19 @@ def draw_chip(program: ChipProgram, path: Path, *, title: str | None = None) -> 
 
 
 def _raster(
-    row: NDArray[np.int64], begin: NDArray[np.int64], length: NDArray[np.int64], node: NDArray[np.int64], rows: int, cycles: int
+    row: NDArray[np.int64],
+    begin: NDArray[np.int64],
+    length: NDArray[np.int64],
+    operation: NDArray[np.int64],
+    rows: int,
+    cycles: int,
 ) -> NDArray[np.int64]:
-    """(rows, columns) of node numbers, -1 where nothing happens."""
+    """(rows, columns) of operation numbers, -1 where nothing happens."""
     columns = min(cycles, _COLUMNS)
     first = begin * columns // cycles
     last = np.maximum(first + 1, -(-(begin + length) * columns // cycles))
     spans = last - first
     position = np.arange(int(spans.sum())) - np.repeat(np.cumsum(spans) - spans, spans)
     picture = np.full((rows, columns), -1, np.int64)
-    picture[np.repeat(row, spans), np.minimum(np.repeat(first, spans) + position, columns - 1)] = np.repeat(node, spans)
+    picture[np.repeat(row, spans), np.minimum(np.repeat(first, spans) + position, columns - 1)] = np.repeat(operation, spans)
     return picture

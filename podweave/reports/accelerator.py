@@ -61,10 +61,12 @@ def _print_networks(console: Console, report: dict[str, Any]) -> None:
 
 
 def _epoch_table(row: dict[str, Any]) -> Any:
-    columns = ["epoch", "nodes", "loaded", "begins", "ends", "cycles", "waits", "KiB"]
+    columns = ["epoch", "operations", "loaded", "begins", "ends", "cycles", "waits", "KiB"]
     rows = []
     for number, epoch in enumerate(row["timeline"]):
-        names = epoch["nodes"][0] if len(epoch["nodes"]) == 1 else f"{epoch['nodes'][0]} .. {epoch['nodes'][-1]}"
+        names = (
+            epoch["operations"][0] if len(epoch["operations"]) == 1 else f"{epoch['operations'][0]} .. {epoch['operations'][-1]}"
+        )
         cells = [f"{epoch[key]:,}" for key in ("loaded", "begins", "ends", "cycles", "waits")]
         rows.append([str(number), names, *cells, f"{epoch['bytes'] / 1024:,.0f}"])
     return table("", columns, rows)

@@ -30,7 +30,7 @@ from .verdict import Comparison
 
 @dataclass(frozen=True)
 class DeviceResult:
-    """What a run left: ``outputs`` as they lie in memory, by the names of nodes as they run."""
+    """What a run left: ``outputs`` as they lie in memory, by the names of operations as they run."""
 
     outputs: Tensors
     counters: RunCounters

@@ -1,4 +1,4 @@
-"""Networks on a chip, each as one epoch whose words are there when it starts; accumulators of every node are compared."""
+"""Networks on a chip, each as one epoch whose words are there when it starts; accumulators of every operation are compared."""
 
 from __future__ import annotations
 
@@ -10,19 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.compiler.chip.bank_image import (
-    accumulators,
-    needed_accumulators,
-    outputs,
-    parameter_image,
-    w_image,
-    x_image,
-)
+from podweave.compiler.chip.bank_image import accumulators, needed_accumulators, outputs, parameter_image, w_image, x_image
 from podweave.compiler.chip.bank_words import zero_word
-from podweave.compiler.chip.epoch_program import ChipProgram
+from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.compile_network import CheckRules, CompiledNetwork, CompileOptions, compile_network
 from podweave.golden.cycle.chip.chip import ChipFigures
-from podweave.golden.graph import evaluate, evaluate_node
+from podweave.golden.graph import evaluate, evaluate_operation
 from podweave.ir.graph import Graph
 from podweave.predict.chip import predict
 from podweave.spec.config import ChipConfig
@@ -89,11 +82,11 @@ class ChipWay(Way):
         tensors: dict[str, NDArray[np.int8]] = dict(job.inputs)
         layers = layer_rows(program)
         assert network.constants is not None
-        for node, row in zip(program.graph.nodes, layers, strict=True):
-            acc, tensors[node.name] = evaluate_node(node, network.constants[node.name], tensors)
-            row["mismatches"] = found.values(f"accumulators of {node.name}", acc, sums[node.name], needed[node.name])
-            if node.name in stored:
-                row["mismatches"] += found.values(f"outputs of {node.name}", expected[node.name], stored[node.name])
+        for operation, row in zip(program.graph.operations, layers, strict=True):
+            acc, tensors[operation.name] = evaluate_operation(operation, network.constants[operation.name], tensors)
+            row["mismatches"] = found.values(f"accumulators of {operation.name}", acc, sums[operation.name], needed[operation.name])
+            if operation.name in stored:
+                row["mismatches"] += found.values(f"outputs of {operation.name}", expected[operation.name], stored[operation.name])
         found.counters(prediction.counters, result.counters)
         row = {"network": job.graph.name, **total(network, prediction), **found.row(), "layers": layers}
         row["utilization"] = job.graph.macs / (result.cycles * self.config.pods * self.config.array.multipliers)
@@ -167,7 +160,7 @@ def epoch_of(network: CompiledNetwork, job: Job) -> SimpleEpoch:
     )
 
 
-def _regions(program: ChipProgram) -> list[Readback]:
+def _regions(program: EpochProgram) -> list[Readback]:
     """The words of all banks that hold results, from the first on."""
     memory, regions = program.config.memory, []
     for kind, items in (("P", program.accumulated), ("X", program.stored)):
@@ -179,7 +172,7 @@ def _regions(program: ChipProgram) -> list[Readback]:
     return regions
 
 
-def _banks(program: ChipProgram, result: EpochResult, kind: str) -> NDArray[Any]:
+def _banks(program: EpochProgram, result: EpochResult, kind: str) -> NDArray[Any]:
     config = program.config
     words, lanes, dtype = {
         "P": (config.memory.p_words, config.array.cols, np.int32),

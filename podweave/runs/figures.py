@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from podweave.compiler.chip.epoch_program import ChipProgram
+from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.compile_network import CompiledNetwork
 from podweave.golden.cycle.chip.chip import ChipFigures
 from podweave.predict.accelerator import Prediction
@@ -58,32 +58,32 @@ def total(network: CompiledNetwork, figures: ChipFigures) -> dict[str, Any]:
     }
 
 
-def layer_rows(program: ChipProgram) -> list[dict[str, Any]]:
-    """When each node streams, and how well: cycles from its first word requested to its last, both counted."""
+def layer_rows(program: EpochProgram) -> list[dict[str, Any]]:
+    """When each operation streams, and how well: cycles from its first word requested to its last, both counted."""
     streams, words = program.streams, program.words_streamed
-    order = np.argsort(program.node_of_stream, kind="stable")
-    edges = np.searchsorted(program.node_of_stream[order], np.arange(len(program.graph.nodes) + 1))
+    order = np.argsort(program.operation_of_stream, kind="stable")
+    edges = np.searchsorted(program.operation_of_stream[order], np.arange(len(program.graph.operations) + 1))
     multipliers = program.config.array.multipliers
     rows = []
-    for index, node in enumerate(program.graph.nodes):
+    for index, operation in enumerate(program.graph.operations):
         jobs = order[edges[index] : edges[index + 1]]
         first = int(streams["start"][jobs].min())
         last = int((streams["start"][jobs] + words[jobs]).max()) - 1
-        layer = node.operands[0].layer
+        layer = operation.operands[0].layer
         busy = int(words[jobs].sum())
         rows.append(
             {
-                "layer": node.name,
+                "layer": operation.name,
                 "M": layer.positions,
-                "K": sum(operand.layer.reduction for operand in node.operands),
+                "K": sum(operand.layer.reduction for operand in operation.operands),
                 "N": layer.outputs,
                 "first": first,
                 "last": last,
                 "cycles": last - first + 1,
-                "macs": node.macs,
+                "macs": operation.macs,
                 "pods": len(np.unique(streams["pod"][jobs])),
                 "words": busy,
-                "utilization": node.macs / (busy * multipliers),
+                "utilization": operation.macs / (busy * multipliers),
             }
         )
     return rows

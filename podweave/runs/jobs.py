@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants, Parameters
 from podweave.ir.frontends.random_constants import random_parameters
-from podweave.ir.graph import Graph, Node, Operand
+from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer
-from podweave.ir.rewrites import single_nodes
+from podweave.ir.operations import Linear, Operand
+from podweave.ir.rewrites import single_operations
 
 from ..digits import digits_graph, digits_parameters, test_images
 from .workloads import DIGIT_BATCH, load_graph
@@ -34,7 +35,7 @@ class Job:
 def chip_graphs(workload: str, *, per_layer: bool = False) -> list[Graph]:
     """The graph that a workload names, or one for each of its layers (or poolings)."""
     graph = load_graph(workload)
-    return single_nodes(graph) if per_layer else [graph]
+    return single_operations(graph) if per_layer else [graph]
 
 
 def chip_jobs(workload: str, seed: int, *, per_layer: bool = False) -> list[Job]:
@@ -58,7 +59,7 @@ def _digits_layer(graph: Graph) -> Job:
     whole, parameters = digits_graph(DIGIT_BATCH), digits_parameters()
     (image,) = whole.inputs
     tensors = evaluate(whole, parameters, {image: pixels[:DIGIT_BATCH]})
-    held = Constants({node.name: parameters[node.name] for node in graph.nodes})
+    held = Constants({operation.name: parameters[operation.name] for operation in graph.operations})
     return Job(graph, held, {name: tensors[name] for name in graph.inputs})
 
 
@@ -74,7 +75,7 @@ def digits_jobs(images: int) -> list[Job]:
 
 def layer_graph(layer: Layer) -> Graph:
     """A layer by itself, as one pod runs it; its name and its input's are of no account."""
-    return Graph(layer.name, {"input": layer.input_shape}, (Node("layer", (Operand(("input",), layer),)),))
+    return Graph(layer.name, {"input": layer.input_shape}, (Linear("layer", (Operand(("input",), layer),)),))
 
 
 def layer_jobs(

@@ -77,12 +77,12 @@ class PodWay(Way):
     def compare(
         self, job: Job, network: CompiledNetwork, prediction: PodPrediction, result: PodRun
     ) -> tuple[dict[str, Any], Tensors]:
-        (node,), (activations,), (held,) = job.graph.nodes, job.inputs.values(), job.constants.values()
-        layer = node.operands[0].layer
+        (operation,), (activations,), (held,) = job.graph.operations, job.inputs.values(), job.constants.values()
+        layer = operation.operands[0].layer
         found = Comparison(result.cycles, prediction.cycles, errors=result.errors)
         found.values("partial sums", golden_result(layer, activations, held.weights[0]), result.result)
         row = found.row() | _figures(network, prediction.cycles, result.cycles)
-        return row | {"compared_port_values": result.compared}, {node.name: result.result}
+        return row | {"compared_port_values": result.compared}, {operation.name: result.result}
 
     def facts(self) -> dict[str, Any]:
         return {"check": self.check}
@@ -150,8 +150,8 @@ def _program(network: CompiledNetwork) -> Program:
 
 
 def _figures(network: CompiledNetwork, predicted: int, cycles: int) -> dict[str, Any]:
-    (node,), config = network.graph.nodes, network.config
-    layer = node.operands[0].layer
+    (operation,), config = network.graph.operations, network.config
+    layer = operation.operands[0].layer
     rate = layer.macs / cycles
     return {
         "layer": layer.name,

@@ -28,7 +28,7 @@ def _is_diagonal(layer: Layer) -> bool:
 
 def gemms(graph: Graph) -> list[Gemm]:
     """The GEMMs that a network is counted by: without poolings, and without the diagonals of ones of residual additions."""
-    layers = [operand.layer for node in graph.nodes if not node.identity for operand in node.operands]
+    layers = [operand.layer for operation in graph.operations if not operation.identity for operand in operation.operands]
     found: list[Gemm] = []
     for layer in layers:
         if not _is_diagonal(layer):

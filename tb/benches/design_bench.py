@@ -99,8 +99,9 @@ class DesignBench:
         built = build(
             {
                 "design.v": options.alter(verilog) if options.alter else verilog,
-                f"{around.top}.sv": sv_source(f"{around.top}.sv"),
+                # What the harness uses comes before it.
                 **around.sources,
+                f"{around.top}.sv": sv_source(f"{around.top}.sv"),
             },
             top=around.top,
             public_inputs=around.public_inputs,

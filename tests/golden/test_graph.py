@@ -14,8 +14,9 @@ from podweave.golden.layers.pool import pad, reduce_windows
 from podweave.golden.layers.post import post_process
 from podweave.ir.constants import Parameters, identity_parameters, identity_weights
 from podweave.ir.frontends.random_constants import random_parameters
-from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer, WorkloadError, gemm
+from podweave.ir.operations import Linear, Operand, Window
 from podweave.ir.quantise import quantize_scale
 
 SAME = ((1, 1), (1, 1))
@@ -35,17 +36,17 @@ def small_graph() -> Graph:
         "small",
         {"a": (2, 8, 8, 4), "b": (2, 8, 8, 3)},
         (
-            Node("first", (Operand(("a",), conv3("first", 8, 4, 16)),)),
-            Node("block", (Operand(("first",), conv3("block", 8, 16, 16)), Operand(("first",), diagonal("skip", 8, 16)))),
-            Node("wide", (Operand(("block", "b"), conv3("wide", 8, 19, 24)),), Window("sum", (2, 2), (2, 2))),
-            Node(
+            Linear("first", (Operand(("a",), conv3("first", 8, 4, 16)),)),
+            Linear("block", (Operand(("first",), conv3("block", 8, 16, 16)), Operand(("first",), diagonal("skip", 8, 16)))),
+            Linear("wide", (Operand(("block", "b"), conv3("wide", 8, 19, 24)),), Window("sum", (2, 2), (2, 2))),
+            Linear(
                 "pool",
                 (Operand(("wide",), diagonal("pool", 4, 24, SAME), pad_value=-128),),
                 Window("max", (3, 3), (2, 2)),
                 identity=True,
             ),
-            Node("mean", (Operand(("pool",), diagonal("mean", 2, 24)),), Window("sum", (2, 2), (1, 1)), identity=True),
-            Node(
+            Linear("mean", (Operand(("pool",), diagonal("mean", 2, 24)),), Window("sum", (2, 2), (1, 1)), identity=True),
+            Linear(
                 "part",
                 (Operand(("mean",), replace(gemm(1, 8, 10, name="part"), batch=2), channels=(5, 8)),),
                 after=("first",),
@@ -100,8 +101,8 @@ def test_a_changed_weight_is_seen(node: str) -> None:
 def test_random_parameters() -> None:
     graph = small_graph()
     held = random_parameters(graph, 7)
-    assert list(held) == [node.name for node in graph.nodes]
-    for index, node in enumerate(graph.nodes):
+    assert list(held) == [node.name for node in graph.operations]
+    for index, node in enumerate(graph.operations):
         p, outputs = held[node.name], node.output[3]
         assert [w.shape for w in p.weights] == [operand.layer.weight_shape for operand in node.operands]
         assert {w.dtype for w in p.weights} == {np.dtype(np.int8)}
@@ -121,7 +122,7 @@ def test_random_parameters() -> None:
 def deep_graph(depth: int) -> Graph:
     nodes, source = [], "x"
     for i in range(depth):
-        nodes.append(Node(f"n{i}", (Operand((source,), replace(conv3(f"n{i}", 16, 32, 32), batch=1)),)))
+        nodes.append(Linear(f"n{i}", (Operand((source,), replace(conv3(f"n{i}", 16, 32, 32), batch=1)),)))
         source = f"n{i}"
     return Graph("deep", {"x": (1, 16, 16, 32)}, tuple(nodes))
 
@@ -130,7 +131,7 @@ def deep_graph(depth: int) -> Graph:
 @pytest.mark.parametrize("seed", range(3))
 def test_outputs_spread_over_int8(graph: Graph, seed: int) -> None:
     tensors = evaluate(graph, random_parameters(graph, seed), random_inputs(graph, seed))
-    for node in graph.nodes:
+    for node in graph.operations:
         y = tensors[node.name]
         assert np.unique(y).size >= min(60, y.size // 3), node.name
         if node.window is None:
@@ -141,16 +142,16 @@ def test_dense_identity_is_a_diagonal() -> None:
     layer = Layer(name="copy", batch=2, height=3, width=3, channels=6, outputs=6)
     for groups in (1, 2, 6):
         copy = replace(layer, groups=groups)
-        graph = Graph("copy", {"x": copy.input_shape}, (Node("y", (Operand(("x",), copy),), identity=True),))
+        graph = Graph("copy", {"x": copy.input_shape}, (Linear("y", (Operand(("x",), copy),), identity=True),))
         inputs = random_inputs(graph)
-        y = evaluate(graph, {"y": identity_parameters(graph.nodes[0])}, inputs)["y"]
+        y = evaluate(graph, {"y": identity_parameters(graph.operations[0])}, inputs)["y"]
         assert_array_equal(y, inputs["x"], strict=True)
     with pytest.raises(WorkloadError, match="copy: an identity takes a 1x1 kernel and as many outputs"):
         identity_weights(replace(layer, outputs=12))
 
 
 def test_scale_of_a_mean_can_be_given() -> None:
-    mean = small_graph().nodes[4]
+    mean = small_graph().operations[4]
     held = identity_parameters(mean, scale=0.5)
     assert {(int(m), int(s)) for m, s in zip(held.multiplier, held.shift, strict=True)} == {quantize_scale(0.5)}
 

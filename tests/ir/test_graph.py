@@ -13,8 +13,9 @@ from numpy.testing import assert_array_equal
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants, Parameters
 from podweave.ir.frontends.random_constants import random_parameters
-from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer, WorkloadError
+from podweave.ir.operations import Linear, Operand, Window
 from podweave.ir.rewrites import with_constants, with_stored_pools, without_unused
 from podweave.ir.verify import verify, verify_constants
 
@@ -26,14 +27,14 @@ def layer(name: str, outputs: int = 4, shape: tuple[int, int, int, int] = SHAPE,
     return Layer(name=name, batch=batch, height=height, width=width, channels=channels, outputs=outputs, **options)
 
 
-def node(name: str, source: str = "in", outputs: int = 4, shape: tuple[int, int, int, int] = SHAPE, **options: Any) -> Node:
-    return Node(name, (Operand((source,), layer(name, outputs, shape)),), **options)
+def node(name: str, source: str = "in", outputs: int = 4, shape: tuple[int, int, int, int] = SHAPE, **options: Any) -> Linear:
+    return Linear(name, (Operand((source,), layer(name, outputs, shape)),), **options)
 
 
 def test_shapes_by_hand() -> None:
     """6 x 5, padded to 8 x 7, under 3 x 3: 6 x 5; windows of 2 x 3 at every 2 x 1: 3 x 3."""
     conv = Operand(("in",), layer("a", 7, kernel=(3, 3), padding=((1, 1), (1, 1))))
-    pooled = Node("a", (conv,), Window("max", (2, 3), (2, 1)))
+    pooled = Linear("a", (conv,), Window("max", (2, 3), (2, 1)))
     assert pooled.accumulated == (2, 6, 5, 7)
     assert pooled.output == (2, 3, 3, 7)
     graph = Graph("g", {"in": SHAPE}, (pooled,))
@@ -43,16 +44,16 @@ def test_shapes_by_hand() -> None:
 def test_macs_are_those_of_the_network() -> None:
     """2 * 30 positions of 4 channels into 4 outputs; two operands count twice, a residual or a pool not at all."""
     residual = Operand(("in",), layer("more", groups=4), residual=True)
-    two = Node("b", (Operand(("a",), layer("b")), Operand(("in",), layer("side")), residual))
-    ones = Node("c", (Operand(("b",), layer("c", groups=4)),), identity=True)
+    two = Linear("b", (Operand(("a",), layer("b")), Operand(("in",), layer("side")), residual))
+    ones = Linear("c", (Operand(("b",), layer("c", groups=4)),), identity=True)
     graph = Graph("g", {"in": SHAPE}, (node("a"), two, ones))
-    assert [n.macs for n in graph.nodes] == [960, 960 + 960, 0]
+    assert [n.macs for n in graph.operations] == [960, 960 + 960, 0]
     assert graph.macs == 3 * 960
 
 
 def test_a_trained_depthwise_layer_of_one_tap_counts() -> None:
     """2 * 30 positions of 4 channels, each times its own weight."""
-    depthwise = Node("a", (Operand(("in",), layer("a", groups=4)),))
+    depthwise = Linear("a", (Operand(("in",), layer("a", groups=4)),))
     assert depthwise.macs == 240
     with pytest.raises(WorkloadError, match=r"^a: a residual multiplies each channel by one weight, 1x1, stride 1$"):
         Operand(("in",), layer("a", groups=2), residual=True)
@@ -80,7 +81,7 @@ def test_outputs_are_refused(outputs: tuple[str, ...], sentence: str) -> None:
 
 
 def test_empty_graphs_and_inputs_are_refused() -> None:
-    with pytest.raises(WorkloadError, match=r"^g: a graph needs at least one node$"):
+    with pytest.raises(WorkloadError, match=r"^g: a graph needs at least one operation$"):
         verify(Graph("g", {"in": SHAPE}, ()))
     with pytest.raises(WorkloadError, match=r"^g: input in must have four sizes \(batch, height, width, channels\), got \(6, 5\)$"):
         verify(Graph("g", {"in": (6, 5)}, (node("a"),)))  # type: ignore[dict-item]
@@ -90,15 +91,15 @@ def test_what_no_output_needs_is_dropped() -> None:
     late = node("d", "a", after=("b", "c"))
     graph = Graph("g", {"in": SHAPE}, (node("a"), node("b", "a"), node("c", "b"), late), ("d", "b"))
     kept = without_unused(graph)
-    assert [(n.name, n.after) for n in kept.nodes] == [("a", ()), ("b", ()), ("d", ("b",))]
+    assert [(n.name, n.after) for n in kept.operations] == [("a", ()), ("b", ()), ("d", ("b",))]
     assert without_unused(kept) is kept
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda c: c.pop("b"), "g: constants must be those of its nodes; there are none for b"),
-        (lambda c: c.update(x=c["a"]), "g: constants must be those of its nodes; there are some for x, which is no node"),
+        (lambda c: c.pop("b"), "g: constants must be those of its operations; there are none for b"),
+        (lambda c: c.update(x=c["a"]), "g: constants must be those of its operations; there are some for x, which is no operation"),
         (
             lambda c: c.update(a=dataclasses.replace(c["a"], weights=(np.zeros((1, 1, 4, 3), np.int8),))),
             "g: a takes weights of [(1, 1, 4, 4)], got [(1, 1, 4, 3)]",
@@ -153,14 +154,14 @@ def test_channels_of_an_operand(channels: tuple[int, int], sources: tuple[str, .
 
 
 def test_a_node_needs_an_operand() -> None:
-    with pytest.raises(WorkloadError, match=r"^x: a node needs at least one operand$"):
-        Node("x", ())
+    with pytest.raises(WorkloadError, match=r"^x: an operation needs at least one operand$"):
+        Linear("x", ())
 
 
 @pytest.mark.parametrize("options", [{"outputs": 5}, {"stride": (2, 1)}, {"shape": (1, 6, 5, 4)}])
 def test_operands_give_the_same_output(options: dict[str, Any]) -> None:
     with pytest.raises(WorkloadError, match=r"^x: operands must give the same output, got \(2, 6, 5, 4\) and \("):
-        Node("x", (Operand(("in",), layer("x")), Operand(("in",), layer("y", **options))))
+        Linear("x", (Operand(("in",), layer("x")), Operand(("in",), layer("y", **options))))
 
 
 @pytest.mark.parametrize(("kernel", "axis", "have"), [((7, 1), "height", 6), ((1, 6), "width", 5)])
@@ -174,49 +175,49 @@ def test_a_window_fits(kernel: tuple[int, int], axis: str, have: int) -> None:
     [
         ([node("in")], "g: two tensors are named in"),
         ([node("a"), node("a")], "g: two tensors are named a"),
-        ([node("a", "b"), node("b")], "g: a reads b, which no earlier node gives"),
-        ([node("a", "a")], "g: a reads a, which no earlier node gives"),
-        ([node("a", after=("b",))], "g: a comes after b, which no earlier node gives"),
+        ([node("a", "b"), node("b")], "g: a reads b, which no earlier operation gives"),
+        ([node("a", "a")], "g: a reads a, which no earlier operation gives"),
+        ([node("a", after=("b",))], "g: a comes after b, which no earlier operation gives"),
         ([node("a", outputs=3), node("b", "a")], "g: b expects 4 channels, its sources have 3"),
-        ([Node("a", (Operand(("in", "in"), layer("a")),))], "g: a expects 4 channels, its sources have 8"),
+        ([Linear("a", (Operand(("in", "in"), layer("a")),))], "g: a expects 4 channels, its sources have 8"),
         (
-            [Node("a", (Operand(("in",), layer("a", shape=(2, 5, 6, 4))),))],
+            [Linear("a", (Operand(("in",), layer("a", shape=(2, 5, 6, 4))),))],
             "g: a expects images of (2, 5, 6), but in is (2, 6, 5)",
         ),
         (
-            [Node("a", (Operand(("in",), layer("a", shape=(2, 6, 5, 2)), channels=(3, 2)),))],
+            [Linear("a", (Operand(("in",), layer("a", shape=(2, 6, 5, 2)), channels=(3, 2)),))],
             "g: a reads channels 3 to 4 of in, which has 4",
         ),
         (
-            [Node("a", (Operand(("in",), layer("a"), channels=(1, 3)),))],
+            [Linear("a", (Operand(("in",), layer("a"), channels=(1, 3)),))],
             "g: a expects 4 channels, its sources have 3",
         ),
     ],
 )
-def test_graphs_are_refused(nodes: list[Node], sentence: str) -> None:
+def test_graphs_are_refused(nodes: list[Linear], sentence: str) -> None:
     with pytest.raises(WorkloadError) as caught:
         verify(Graph("g", {"in": SHAPE}, tuple(nodes)))
     assert str(caught.value) == sentence
 
 
 def test_channels_of_a_source() -> None:
-    part = Node("a", (Operand(("in",), layer("a", shape=(2, 6, 5, 2)), channels=(2, 2)),), after=("in",))
+    part = Linear("a", (Operand(("in",), layer("a", shape=(2, 6, 5, 2)), channels=(2, 2)),), after=("in",))
     assert Graph("g", {"in": SHAPE}, (part,)).shape("a") == SHAPE
 
 
-def pooled(kernel: tuple[int, int], name: str = "pool", stride: tuple[int, int] = (1, 1)) -> Node:
-    return Node(name, (Operand(("in",), layer(name, groups=4)),), Window("max", kernel, stride), identity=True)
+def pooled(kernel: tuple[int, int], name: str = "pool", stride: tuple[int, int] = (1, 1)) -> Linear:
+    return Linear(name, (Operand(("in",), layer(name, groups=4)),), Window("max", kernel, stride), identity=True)
 
 
 def test_pools_are_stored_where_they_are_read() -> None:
-    reader = Node("a", (Operand(("pool", "pool"), layer("a", shape=(2, 5, 4, 8))),))
+    reader = Linear("a", (Operand(("pool", "pool"), layer("a", shape=(2, 5, 4, 8))),))
     graph = Graph("g", {"in": SHAPE}, (pooled((2, 2)), reader))
     stored = with_stored_pools(graph)
-    assert [n.name for n in stored.nodes] == ["pool", "pool/stored", "a"]
-    assert stored.nodes[1].operands[0].sources == ("pool",)
-    assert stored.nodes[1].identity
-    assert stored.nodes[1].window is None
-    assert stored.nodes[2].operands[0].sources == ("pool/stored",) * 2
+    assert [n.name for n in stored.operations] == ["pool", "pool/stored", "a"]
+    assert stored.operations[1].operands[0].sources == ("pool",)
+    assert stored.operations[1].identity
+    assert stored.operations[1].window is None
+    assert stored.operations[2].operands[0].sources == ("pool/stored",) * 2
     parameters = random_parameters(graph)
     inputs = {"in": np.random.default_rng(0).integers(-128, 128, SHAPE, dtype=np.int8)}
     expected = evaluate(graph, parameters, inputs)
@@ -232,32 +233,32 @@ def test_pools_are_stored_where_they_are_read() -> None:
         (pooled((2, 2)),),
         (pooled((2, 2), stride=(2, 2)), node("a", "pool", shape=(2, 3, 2, 4))),
         (pooled((1, 1)), node("a", "pool")),
-        (pooled((6, 5)), Node("a", (Operand(("pool",), layer("a", shape=(2, 1, 1, 4))),))),
+        (pooled((6, 5)), Linear("a", (Operand(("pool",), layer("a", shape=(2, 1, 1, 4))),))),
         (node("a"), node("b", "a")),
     ],
 )
-def test_other_nodes_stay_as_they_are(nodes: tuple[Node, ...]) -> None:
+def test_other_nodes_stay_as_they_are(nodes: tuple[Linear, ...]) -> None:
     graph = Graph("g", {"in": SHAPE}, nodes)
     assert with_stored_pools(graph) == graph
 
 
 def test_nodes_after_a_stored_pool_stay_after_it() -> None:
-    reader = Node("a", (Operand(("pool",), layer("a", shape=(2, 5, 4, 4))),))
+    reader = Linear("a", (Operand(("pool",), layer("a", shape=(2, 5, 4, 4))),))
     late = dataclasses.replace(node("b"), after=("pool",))
     stored = with_stored_pools(Graph("g", {"in": SHAPE}, (pooled((2, 2)), reader, late)))
-    assert stored.nodes[-1].after == ("pool",)
+    assert stored.operations[-1].after == ("pool",)
 
 
 def test_a_pool_without_overlap_that_two_read_is_stored() -> None:
     readers = tuple(node(name, "pool", shape=(2, 3, 2, 4)) for name in "ab")
     stored = with_stored_pools(Graph("g", {"in": SHAPE}, (pooled((2, 2), stride=(2, 2)), *readers)))
-    assert [n.name for n in stored.nodes] == ["pool", "pool/stored", "a", "b"]
+    assert [n.name for n in stored.operations] == ["pool", "pool/stored", "a", "b"]
 
 
 def test_names_of_copies_are_none_of_the_users() -> None:
-    reader = Node("pool/stored", (Operand(("pool",), layer("a", shape=(2, 5, 4, 4))),))
+    reader = Linear("pool/stored", (Operand(("pool",), layer("a", shape=(2, 5, 4, 4))),))
     graph = Graph("g", {"in": SHAPE}, (pooled((2, 2)), reader), ("pool", "pool/stored"))
     stored = verify(with_stored_pools(graph))
-    assert [n.name for n in stored.nodes] == ["pool", "pool/stored'", "pool/stored"]
-    assert stored.nodes[2].operands[0].sources == ("pool/stored'",)
+    assert [n.name for n in stored.operations] == ["pool", "pool/stored'", "pool/stored"]
+    assert stored.operations[2].operands[0].sources == ("pool/stored'",)
     assert stored.outputs == graph.outputs

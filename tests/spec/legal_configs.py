@@ -5,13 +5,7 @@ import dataclasses
 from hypothesis import strategies as st
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.config_parts import (
-    ArrayConfig,
-    ConfigError,
-    NetworkConfig,
-    PostConfig,
-    ProgramConfig,
-)
+from podweave.spec.config_parts import ArrayConfig, ConfigError, NetworkConfig, PostConfig, ProgramConfig
 from podweave.spec.presets import load_config
 
 POD4 = load_config("pod4")

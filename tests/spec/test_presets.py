@@ -8,11 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.config_parts import (
-    ArrayConfig,
-    ConfigError,
-    PodConfig,
-)
+from podweave.spec.config_parts import ArrayConfig, ConfigError, PodConfig
 from podweave.spec.presets import PRESET_DIRECTORY, load_config, preset_names
 from tests.spec.legal_configs import CHIP, POD4, SMALL, legal_chips, legal_configs
 

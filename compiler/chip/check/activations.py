@@ -8,7 +8,7 @@ import numpy as np
 
 from ...jobs import Place
 from ...pod.executor import ProgramError
-from ..epoch_program import ChipProgram, WeightTile
+from ..epoch_program import EpochProgram, WeightTile
 from .jobs import Ints, ProgramView, chunks, expand
 
 
@@ -16,7 +16,7 @@ def check_weights(view: ProgramView) -> Ints:
     """The number of the weight tile that each stream multiplies by.
 
     Raises `ProgramError` for weights that are swapped in before they are complete, overwritten before they are swapped in, or of
-    another node.
+    another operation.
     """
     loads, streams = view.loads, view.streams
     swaps = np.flatnonzero(streams["swap"])
@@ -40,11 +40,11 @@ def check_weights(view: ProgramView) -> Ints:
     tile = _tiles(view)
     # Which tile each stream multiplies by: that of the last swap of its pod.
     tile_of_stream = tile[np.cumsum(streams["swap"]) - 1]
-    node = np.array([item.node for item in view.program.weights], np.int64)[tile_of_stream]
+    operation = np.array([item.operation for item in view.program.weights], np.int64)[tile_of_stream]
     view.refuse(
-        node != view.program.node_of_stream,
+        operation != view.program.operation_of_stream,
         "stream",
-        lambda i: f"multiplies by weights of {view.program.node(int(node[i])).name}",
+        lambda i: f"multiplies by weights of {view.program.operation(int(operation[i])).name}",
     )
     return tile_of_stream
 
@@ -106,18 +106,18 @@ def check_activations(view: ProgramView, tile_of_stream: Ints) -> None:
     for job, word in chunks(np.arange(len(posts["start"])), sent):
         at = posts["x_bank"][job] * depth + view.sent_walk.at(job, word)
         time = posts["start"][job] + (word + 1) * view.window[job] - 1 + to_bank
-        slot, node = posts["slot"][job], program.node_of_post[job]
+        slot, operation = posts["slot"][job], program.operation_of_post[job]
         number = job << 24 | word
         before = writer[at, slot] >= 0
         writer[at, slot] = number
         before |= writer[at, slot] != number
-        strange = (sender[at] >= 0) & (sender[at] != node)
-        sender[at] = node
-        strange |= sender[at] != node
+        strange = (sender[at] >= 0) & (sender[at] != operation)
+        sender[at] = operation
+        strange |= sender[at] != operation
         for wrong, what in (
             (by_host[at], "on top of what the host loaded"),
             (before, "which is written twice"),
-            (strange, "which holds words of another node"),
+            (strange, "which holds words of another operation"),
         ):
             if wrong.any():
                 k = int(np.argmax(wrong))
@@ -153,13 +153,13 @@ def _needed_slots(view: ProgramView, tile_of_stream: Ints) -> tuple[Ints, Ints]:
     return begin[tile_of_stream], end[tile_of_stream]
 
 
-def _tile_words(program: ChipProgram, item: WeightTile) -> int:
-    return program.lowerings[item.node].operands[item.operand].units[item.step.unit].weight_rows
+def _tile_words(program: EpochProgram, item: WeightTile) -> int:
+    return program.lowered[item.operation].operands[item.operand].units[item.step.unit].weight_rows
 
 
-def _tile_lanes(program: ChipProgram, item: WeightTile) -> tuple[int, int]:
+def _tile_lanes(program: EpochProgram, item: WeightTile) -> tuple[int, int]:
     """The lanes [begin, end) of activations that a weight tile does not ignore."""
-    lowered = program.lowerings[item.node].operands[item.operand]
+    lowered = program.lowered[item.operation].operands[item.operand]
     unit = lowered.units[item.step.unit]
     if not unit.is_computed:
         return 0, unit.lanes

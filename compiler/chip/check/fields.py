@@ -11,7 +11,7 @@ from ..bank_words import zero_word
 from ..epoch_program import ConstantSet, job_fields
 from .jobs import NEVER, Bools, ProgramView
 
-# In the place of the node that a set of parameters is of.
+# In the place of the operation that a set of parameters is of.
 _CONSTANT = -2
 
 
@@ -87,11 +87,11 @@ def _parameter_sets(view: ProgramView) -> Bools:
         at = item.bank * post.parameter_sets + item.index
         if held[at] != -1:
             raise ProgramError(f"parameter set {item.index} of bank {item.bank} is loaded twice")
-        held[at] = _CONSTANT if isinstance(item, ConstantSet) else item.node
-    node = held[view.posts["bank"] * post.parameter_sets + view.posts["parameters"]]
-    pads = node == _CONSTANT
-    wrong = (node != view.program.node_of_post) & ~pads
-    view.refuse(wrong, "post", lambda i: f"parameter set {view.posts['parameters'][i]} is not one of its node")
+        held[at] = _CONSTANT if isinstance(item, ConstantSet) else item.operation
+    operation = held[view.posts["bank"] * post.parameter_sets + view.posts["parameters"]]
+    pads = operation == _CONSTANT
+    wrong = (operation != view.program.operation_of_post) & ~pads
+    view.refuse(wrong, "post", lambda i: f"parameter set {view.posts['parameters'][i]} is not one of its operation")
     return pads
 
 

@@ -14,7 +14,7 @@ from podweave.spec.jobs import Emit
 
 from ...jobs import Jobs
 from ...pod.executor import ProgramError
-from ..epoch_program import ChipProgram
+from ..epoch_program import EpochProgram
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -64,7 +64,7 @@ class Walk:
 class ProgramView:
     """A chip program, read only; arrays have one value per job of their kind, in the order of the program."""
 
-    program: ChipProgram
+    program: EpochProgram
 
     @property
     def config(self) -> ChipConfig:

@@ -6,7 +6,7 @@ addresses, or where intervals on a wire overlap.
 
 from __future__ import annotations
 
-from ..epoch_program import ChipProgram
+from ..epoch_program import EpochProgram
 from .activations import check_activations, check_weights
 from .fields import check_fields
 from .jobs import ProgramView
@@ -14,12 +14,12 @@ from .networks import check_networks
 from .sums import check_accumulators, check_partial_sums
 
 
-def check_chip(program: ChipProgram) -> None:
+def check_chip(program: EpochProgram) -> None:
     """Raises `ProgramError` for the first rule that a program breaks; the message names the job, the cycle and the place.
 
     Beyond what sets an error bit, words must be there when they are read: each address of a P bank holds one result per epoch,
     which is stored once, complete before it is read, and not written after; each slot of an X word is written once, and not on
-    top of what the host put there; a pod adds only to accumulators of the same node that it has initialised and
+    top of what the host put there; a pod adds only to accumulators of the same operation that it has initialised and
     whose sum it has not yet emitted. Accumulators of earlier epochs may be read, and must not be written; the zero word only by
     jobs with a constant set, which in turn read nothing else.
     """

@@ -120,7 +120,7 @@ def _read_ports(view: ProgramView, to_bank: int) -> None:
 
 
 def check_accumulators(view: ProgramView) -> None:
-    """Raises `ProgramError` for a stream that adds to accumulators which its node has not initialised, or has already emitted."""
+    """Raises `ProgramError` for a stream that adds to accumulators not initialised for its operation, or already emitted."""
     streams = view.streams
     uses = streams["accumulate"] != Accumulate.BYPASS
     # Pods do not share accumulators, and the words of one are sorted in less time than those of all.
@@ -133,7 +133,7 @@ def check_accumulators(view: ProgramView) -> None:
         adds = streams["accumulate"][job] == Accumulate.ADD
         begun = np.concatenate([[False], row[1:] == row[:-1]])[: len(row)]
         before = np.roll(job, 1)
-        begun &= view.program.node_of_stream[before] == view.program.node_of_stream[job]
+        begun &= view.program.operation_of_stream[before] == view.program.operation_of_stream[job]
         begun &= streams["emit"][before] == Emit.NONE
         wrong = adds & ~begun
         if wrong.any():

@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 
 from podweave.compiler.chip.bank_image import accumulators, needed_accumulators
 from podweave.compiler.chip.check.program import check_chip
-from podweave.compiler.chip.epoch_program import ChipProgram
+from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.chip.epoch_scheduler import compile_graph
 from podweave.compiler.chip.executor import execute_chip
 from podweave.golden.graph import evaluate, operand_input
-from podweave.golden.layers.node import Operand as GoldenOperand
-from podweave.golden.layers.node import accumulate
+from podweave.golden.layers.linear import Operand as GoldenOperand
+from podweave.golden.layers.linear import accumulate
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
-from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer
+from podweave.ir.operations import Linear, Operand, Window
 from podweave.ir.rewrites import with_stored_pools
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
@@ -95,7 +96,7 @@ def windows(draw: st.DrawFn, size: tuple[int, int], reduce: str) -> Window:
 
 
 @st.composite
-def nodes(draw: st.DrawFn, name: str, shapes: dict[str, tuple[int, int, int, int]]) -> Node:
+def nodes(draw: st.DrawFn, name: str, shapes: dict[str, tuple[int, int, int, int]]) -> Linear:
     """A node that reads some of ``shapes``."""
     source = draw(st.sampled_from(sorted(shapes)))
     shape = shapes[source]
@@ -106,16 +107,16 @@ def nodes(draw: st.DrawFn, name: str, shapes: dict[str, tuple[int, int, int, int
         layer = dataclasses.replace(conv(name, shape, channels), groups=channels, padding=padding)
         operand = Operand((source,), layer, -128 if kind == "pool" else 0)
         window = draw(windows(layer.output_size, "max" if kind == "pool" else "sum"))
-        return Node(name, (operand,), window, identity=True)
+        return Linear(name, (operand,), window, identity=True)
     if kind == "concatenation":
         like = [other for other in sorted(shapes) if shapes[other][:3] == shape[:3]]
         sources = tuple(draw(st.lists(st.sampled_from(like), min_size=2, max_size=3)))
         total = sum(shapes[other][3] for other in sources)
-        return Node(name, (Operand(sources, draw(layers(name, (*shape[:3], total)))),))
+        return Linear(name, (Operand(sources, draw(layers(name, (*shape[:3], total)))),))
     if kind == "slice":
         first = draw(st.integers(0, shape[3] - 1))
         count = draw(st.integers(1, shape[3] - first))
-        return Node(name, (Operand((source,), draw(layers(name, (*shape[:3], count))), channels=(first, count)),))
+        return Linear(name, (Operand((source,), draw(layers(name, (*shape[:3], count))), channels=(first, count)),))
     if kind == "residual":
         # A 3x3 convolution with padding, and a 1x1 one that gives as many positions: dense or a diagonal.
         stride = draw(st.sampled_from([(1, 1), (2, 2)]))
@@ -130,11 +131,11 @@ def nodes(draw: st.DrawFn, name: str, shapes: dict[str, tuple[int, int, int, int
         else:
             second = Operand((source,), conv(f"{name}/side", shape, outputs, stride=stride, groups=groups))
         operands = (Operand((source,), main), second)
-        return Node(name, operands if draw(st.booleans()) else operands[::-1])
+        return Linear(name, operands if draw(st.booleans()) else operands[::-1])
     layer = draw(layers(name, shape))
     window = draw(windows(layer.output_size, draw(st.sampled_from(["max", "sum"])))) if kind == "fused" else None
     after = tuple(draw(st.lists(st.sampled_from(sorted(shapes)), max_size=1)))
-    return Node(name, (Operand((source,), layer),), window, after=after)
+    return Linear(name, (Operand((source,), layer),), window, after=after)
 
 
 @st.composite
@@ -173,7 +174,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 def golden_accumulators(graph: Graph, parameters: Any, tensors: dict[str, NDArray[np.int8]]) -> dict[str, NDArray[np.int32]]:
     found = {}
-    for node in graph.nodes:
+    for node in graph.operations:
         operands = [
             GoldenOperand(
                 operand_input(operand, tensors),
@@ -190,7 +191,7 @@ def golden_accumulators(graph: Graph, parameters: Any, tensors: dict[str, NDArra
     return found
 
 
-def run_case(case: Case) -> ChipProgram:
+def run_case(case: Case) -> EpochProgram:
     """Compile, check, execute, compare."""
     graph, config = case.graph, case.config
     assert config.post is not None
@@ -212,11 +213,11 @@ def run_case(case: Case) -> ChipProgram:
     return program
 
 
-def equal(left: ChipProgram, right: ChipProgram) -> bool:
+def equal(left: EpochProgram, right: EpochProgram) -> bool:
     """Whether two programs have the same jobs and the same places."""
     kinds = ("loads", "streams", "posts")
     jobs = all(np.array_equal(getattr(left, k)[f], getattr(right, k)[f]) for k in kinds for f in getattr(left, k))
-    lists = ("external_units", "parameters", "accumulated", "stored", "used", "nodes", "carried")
+    lists = ("external_units", "parameters", "accumulated", "stored", "used", "operations", "carried")
     places = [w.place for w in left.weights] == [w.place for w in right.weights]
     return jobs and places and all(getattr(left, name) == getattr(right, name) for name in lists)
 
@@ -228,7 +229,7 @@ def chain(shape: tuple[int, int, int, int], *outputs: int, kernel: int = 1, **op
     """Layers one after the other."""
     inputs, found, source = {"in": shape}, [], "in"
     for number, count in enumerate(outputs):
-        node = Node(f"n{number}", (Operand((source,), conv(f"n{number}", shape, count, kernel, **options)),))
+        node = Linear(f"n{number}", (Operand((source,), conv(f"n{number}", shape, count, kernel, **options)),))
         found.append(node)
         source, shape = node.name, node.output
     return Graph("chain", inputs, tuple(found))

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from podweave.compiler.chip.bank_words import EpochFullError, Storage, zero_word
+from podweave.compiler.chip.bank_words import BankWords, EpochFullError, zero_word
 from podweave.compiler.jobs import Place
-from podweave.ir.graph import Node, Operand
 from podweave.ir.layers import Layer, WorkloadError
+from podweave.ir.operations import Linear, Operand
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 
-NODE = Node("n", (Operand(("in",), Layer(name="n", height=1, width=1, channels=1, outputs=1)),))
+NODE = Linear("n", (Operand(("in",), Layer(name="n", height=1, width=1, channels=1, outputs=1)),))
 RINGS = ("w", "set")
 
 
@@ -36,7 +36,7 @@ def chip(**changes: Any) -> ChipConfig:
     return config.replace(**changes)
 
 
-def message(storage: Storage, kind: str, banks: tuple[int, ...], words: int) -> str:
+def message(storage: BankWords, kind: str, banks: tuple[int, ...], words: int) -> str:
     with pytest.raises(EpochFullError) as caught:
         storage.place(kind, banks, words, NODE)
     return str(caught.value)
@@ -65,7 +65,7 @@ def test_against_owners_of_words(operations: list[tuple[str, str, tuple[int, ...
     """Nothing overlaps, nothing goes around an end, what is refused does not fit, and what is given back can be had again."""
     config, share = chip(), 1.0
     depths = {"x": 20, "w": 24, "p": 16, "set": 6}
-    storage = Storage(config)
+    storage = BankWords(config)
     taken = {kind: np.zeros((2, depth), bool) for kind, depth in depths.items()}
     begin = {kind: [0, 0] for kind in RINGS}
     spans = {kind: [0, 0] for kind in RINGS}
@@ -128,7 +128,7 @@ def test_against_owners_of_words(operations: list[tuple[str, str, tuple[int, ...
 
 def test_ring_by_hand() -> None:
     """24 words, epochs of up to 12: the third begins where the first did, and no piece goes around the end."""
-    storage = Storage(chip()).limited(0.5)
+    storage = BankWords(chip()).limited(0.5)
     assert [storage.place("w", (0,), 4, NODE).base for _ in range(3)] == [0, 4, 8]
     sentence = "n: W bank 0 is full: 4 words more are 4 more than an epoch's share of 12 of w_words (24)"
     assert message(storage, "w", (0,), 4) == sentence
@@ -147,7 +147,7 @@ def test_ring_by_hand() -> None:
 
 
 def test_pieces_may_end_at_the_end() -> None:
-    storage = Storage(chip())
+    storage = BankWords(chip())
     storage.place("w", (0,), 20, NODE)
     storage = storage.next_epoch()
     assert [storage.place("w", (0,), 4, NODE).base for _ in range(2)] == [20, 0]
@@ -157,7 +157,7 @@ def test_pieces_may_end_at_the_end() -> None:
 
 
 def test_restarted_rings_have_no_words_to_skip() -> None:
-    storage = Storage(chip())
+    storage = BankWords(chip())
     storage.place("w", (0,), 6, NODE)
     storage.place("set", (1,), 2, NODE)
     storage = storage.next_epoch()
@@ -169,7 +169,7 @@ def test_restarted_rings_have_no_words_to_skip() -> None:
 
 
 def test_shares_hold_a_word_at_least() -> None:
-    storage = Storage(chip()).limited(0.01)
+    storage = BankWords(chip()).limited(0.01)
     assert storage.limits == {"x": 20, "w": 1, "p": 16, "set": 1}
     storage.place("set", (0,), 1, NODE)
     sentence = "n: post-processor 0 is full: 1 sets more are 1 more than an epoch's share of 1 of parameter_sets (6)"
@@ -186,7 +186,7 @@ def test_shares_hold_a_word_at_least() -> None:
     ],
 )
 def test_messages(kind: str, words: int, sentence: str) -> None:
-    storage = Storage(chip())
+    storage = BankWords(chip())
     assert issubclass(EpochFullError, WorkloadError)
     assert message(storage, kind, (1,), words) == sentence
     # One less fits, and what was refused has left nothing behind.
@@ -197,7 +197,7 @@ def test_messages(kind: str, words: int, sentence: str) -> None:
 def test_free_pieces_of_p_banks() -> None:
     """Sixteen words in four pieces: given back in any order they merge, but a gap between them stays one."""
     for order in ((0, 1, 2, 3), (3, 1, 0, 2), (2, 3, 1, 0)):
-        storage = Storage(chip())
+        storage = BankWords(chip())
         places = [storage.place("p", (0,), 4, NODE) for _ in range(4)]
         assert [place.base for place in places] == [0, 4, 8, 12]
         assert message(storage, "p", (0,), 1).endswith("1 words more are 1 more than are free in one piece (0 of p_words 17)")
@@ -213,7 +213,7 @@ def test_free_pieces_of_p_banks() -> None:
 
 
 def test_first_piece_that_is_large_enough() -> None:
-    storage = Storage(chip())
+    storage = BankWords(chip())
     places = [storage.place("p", (0,), words, NODE) for words in (3, 2, 5, 6)]
     storage.release(places[0], 3)
     storage.release(places[2], 5)
@@ -222,7 +222,7 @@ def test_first_piece_that_is_large_enough() -> None:
 
 
 def test_words_are_given_back_once() -> None:
-    storage = Storage(chip())
+    storage = BankWords(chip())
     place = storage.place("p", (1,), 5, NODE)
     storage.place("p", (1,), 3, NODE)
     storage.release(place, 5)
@@ -238,15 +238,15 @@ def test_words_are_given_back_once() -> None:
 def test_the_zero_word_is_nobodys() -> None:
     config = chip()
     assert zero_word(config) == 16
-    storage = Storage(config)
+    storage = BankWords(config)
     assert storage.place("p", (0,), 16, NODE).base == 0
-    smallest = Storage(chip(p_words=2))
+    smallest = BankWords(chip(p_words=2))
     assert smallest.place("p", (0,), 1, NODE).base == 0
     assert message(smallest, "p", (0,), 1).endswith("(0 of p_words 2)")
 
 
 def test_the_emptiest_bank_is_taken() -> None:
-    storage = Storage(chip())
+    storage = BankWords(chip())
     for kind in ("x", "w", "p", "set"):
         assert [storage.place(kind, (0, 1), words, NODE).bank for words in (3, 1, 1, 1)] == [0, 1, 1, 1]
     assert storage.room("x") == 20 - 3
@@ -254,7 +254,7 @@ def test_the_emptiest_bank_is_taken() -> None:
 
 
 def test_copies_are_of_their_own() -> None:
-    storage = Storage(chip())
+    storage = BankWords(chip())
     kept = storage.place("p", (0,), 4, NODE)
     for other in (storage.limited(0.5), storage.next_epoch(), storage.restarted()):
         for kind in ("x", "w", "p", "set"):
@@ -268,7 +268,7 @@ def test_copies_are_of_their_own() -> None:
 
 def test_inputs_lie_at_the_end_of_x_banks() -> None:
     """They take words from the other end, and stay there for the next epoch if it is to find them."""
-    storage = Storage(chip())
+    storage = BankWords(chip())
     assert [storage.place("input", (0,), words, NODE).base for words in (4, 3)] == [16, 13]
     assert [storage.place("x", (0,), words, NODE).base for words in (5, 6)] == [0, 5]
     for kind in ("x", "input"):
@@ -286,7 +286,7 @@ def test_inputs_lie_at_the_end_of_x_banks() -> None:
 
 
 def test_epochs_keep_p_banks_only() -> None:
-    storage = Storage(chip())
+    storage = BankWords(chip())
     for kind in ("x", "w", "p", "set"):
         storage.place(kind, (0,), 5, NODE)
     after = storage.next_epoch()

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from podweave.compiler.chip.bank_image import parameter_image
 from podweave.compiler.chip.bank_words import zero_word
-from podweave.compiler.chip.epoch_program import ChipProgram, ConstantSet
+from podweave.compiler.chip.epoch_program import ConstantSet, EpochProgram
 from podweave.golden.graph import evaluate
 from podweave.ir.frontends.random_constants import random_parameters
-from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.graph import Graph
+from podweave.ir.operations import Linear, Operand, Window
 from podweave.spec.config import ChipConfig
 from tests.compiler.chip.chip_graphs import HEALTH, Case, chip, conv, run_case
 
@@ -24,16 +25,16 @@ Pairs = tuple[tuple[int, int], tuple[int, int]]
 
 def padded(shape: tuple[int, int, int, int], padding: Pairs, outputs: int = 5, pad_value: int = 0, **options: Any) -> Graph:
     """A node that reads another one with padding around it."""
-    first = Node("first", (Operand(("in",), conv("first", shape, shape[3])),))
-    second = Node("second", (Operand(("first",), conv("second", shape, outputs, padding=padding, **options), pad_value),))
+    first = Linear("first", (Operand(("in",), conv("first", shape, shape[3])),))
+    second = Linear("second", (Operand(("first",), conv("second", shape, outputs, padding=padding, **options), pad_value),))
     return Graph("padded", {"in": shape}, (first, second))
 
 
 def pooled(shape: tuple[int, int, int, int], padding: Pairs, window: Window, pad_value: int = -128) -> Graph:
     channels = shape[3]
     layer = dataclasses.replace(conv("pool", shape, channels), groups=channels, padding=padding)
-    first = Node("first", (Operand(("in",), conv("first", shape, channels)),))
-    pool = Node("pool", (Operand(("first",), layer, pad_value),), window, identity=True)
+    first = Linear("first", (Operand(("in",), conv("first", shape, channels)),))
+    pool = Linear("pool", (Operand(("first",), layer, pad_value),), window, identity=True)
     return Graph("pooled", {"in": shape}, (first, pool))
 
 
@@ -41,11 +42,11 @@ def around(size: int) -> Pairs:
     return ((size, size), (size, size))
 
 
-def pad_jobs(program: ChipProgram) -> np.ndarray:
+def pad_jobs(program: EpochProgram) -> np.ndarray:
     return np.flatnonzero(program.posts["p_base"] == zero_word(program.config))
 
 
-def words_of_padding(program: ChipProgram) -> int:
+def words_of_padding(program: EpochProgram) -> int:
     """Words that jobs write as padding."""
     jobs = pad_jobs(program)
     return int((program.posts["n2"][jobs] * program.posts["n3"][jobs]).sum())
@@ -96,10 +97,10 @@ def test_two_values_around_one_tensor() -> None:
     shape = (1, 6, 6, 8)
     zeros, least = (dataclasses.replace(conv(n, shape, 8), groups=8, padding=around(1)) for n in ("zeros", "least"))
     nodes = (
-        Node("first", (Operand(("in",), conv("first", shape, 8)),)),
-        Node("zeros", (Operand(("first",), zeros),), Window("max", (3, 3), (1, 1)), identity=True),
-        Node("least", (Operand(("first",), least, -128),), Window("max", (3, 3), (1, 1)), identity=True),
-        Node("again", (Operand(("first",), conv("again", shape, 3, 3, padding=around(1))),)),
+        Linear("first", (Operand(("in",), conv("first", shape, 8)),)),
+        Linear("zeros", (Operand(("first",), zeros),), Window("max", (3, 3), (1, 1)), identity=True),
+        Linear("least", (Operand(("first",), least, -128),), Window("max", (3, 3), (1, 1)), identity=True),
+        Linear("again", (Operand(("first",), conv("again", shape, 3, 3, padding=around(1))),)),
     )
     program = run_case(Case(Graph("values", {"in": shape}, nodes), chip(2, 4, 4), None, 5))
     constants = [item for item in program.parameters if isinstance(item, ConstantSet)]

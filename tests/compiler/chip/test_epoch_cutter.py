@@ -17,7 +17,7 @@ from podweave.compiler.chip.bank_image import accumulators, needed_accumulators,
 from podweave.compiler.chip.bank_words import zero_word
 from podweave.compiler.chip.check.program import check_chip
 from podweave.compiler.chip.epoch_cutter import compile_epochs
-from podweave.compiler.chip.epoch_program import Accumulated, ChipProgram
+from podweave.compiler.chip.epoch_program import Accumulated, EpochProgram
 from podweave.compiler.chip.epoch_scheduler import compile_graph
 from podweave.compiler.chip.executor import Machine
 from podweave.golden.cycle.chip.chip import ChipGeometry, chip_figures
@@ -43,15 +43,15 @@ class Case:
     seed: int = 0
 
 
-def names(graph: Graph, program: ChipProgram) -> list[str]:
-    return [graph.nodes[index].name for index in program.nodes]
+def names(graph: Graph, program: EpochProgram) -> list[str]:
+    return [graph.operations[index].name for index in program.operations]
 
 
 def words_of(item: Accumulated) -> int:
     return int(np.prod([end - begin for begin, end in item.box]))
 
 
-def run_case(case: Case) -> tuple[ChipProgram, ...]:
+def run_case(case: Case) -> tuple[EpochProgram, ...]:
     """Compile, check every epoch, execute them one after the other, compare everything; dead words become garbage."""
     graph, config = case.graph, case.config
     assert config.post is not None
@@ -60,7 +60,7 @@ def run_case(case: Case) -> tuple[ChipProgram, ...]:
     rng = np.random.default_rng(case.seed)
     inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
     programs = compile_epochs(graph, config, policy(case.share), tables=constants.table_of, partition=case.partition)
-    assert sorted(index for program in programs for index in program.nodes) == list(range(len(graph.nodes)))
+    assert sorted(index for program in programs for index in program.operations) == list(range(len(graph.operations)))
     expected = evaluate(graph, parameters, inputs)
     sums = golden_accumulators(graph, parameters, expected)
     machine, found = Machine(config), {}
@@ -86,28 +86,30 @@ def run_case(case: Case) -> tuple[ChipProgram, ...]:
 
 
 def read_names(graph: Graph) -> set[str]:
-    return {source for node in graph.nodes for operand in node.operands for source in operand.sources}
+    return {source for node in graph.operations for operand in node.operands for source in operand.sources}
 
 
-def require_order(graph: Graph, programs: Sequence[ChipProgram]) -> None:
+def require_order(graph: Graph, programs: Sequence[EpochProgram]) -> None:
     """Nodes of the last of these programs come after all that they read or that they are to come after."""
     done = [name for program in programs for name in names(graph, program)]
-    for index in programs[-1].nodes:
-        node = graph.nodes[index]
+    for index in programs[-1].operations:
+        node = graph.operations[index]
         before = {source for operand in node.operands for source in operand.sources} | set(node.after)
         assert before <= set(graph.inputs) | set(done[: done.index(node.name)])
 
 
-def require_carried(graph: Graph, programs: Sequence[ChipProgram], epoch: int) -> None:
+def require_carried(graph: Graph, programs: Sequence[EpochProgram], epoch: int) -> None:
     """What an epoch finds is all that earlier ones have computed and that it or a later one reads: no more, and no less."""
-    later = {index for program in programs[epoch:] for index in program.nodes}
-    live = {source for index in later for operand in graph.nodes[index].operands for source in operand.sources}
-    expected = [item for program in programs[:epoch] for item in program.accumulated if graph.nodes[item.node].name in live]
+    later = {index for program in programs[epoch:] for index in program.operations}
+    live = {source for index in later for operand in graph.operations[index].operands for source in operand.sources}
+    expected = [
+        item for program in programs[:epoch] for item in program.accumulated if graph.operations[item.operation].name in live
+    ]
     assert set(programs[epoch].carried) == set(expected)
     assert len(programs[epoch].carried) == len(expected)
 
 
-def bury(machine: Machine, program: ChipProgram) -> None:
+def bury(machine: Machine, program: EpochProgram) -> None:
     """Write garbage over all words of P banks that nobody may read."""
     live = np.zeros(machine.p.shape[:2], bool)
     live[:, zero_word(machine.config)] = True
@@ -118,7 +120,7 @@ def bury(machine: Machine, program: ChipProgram) -> None:
     machine.p[~live] = GARBAGE
 
 
-def ring_words(program: ChipProgram) -> dict[str, set[tuple[int, int]]]:
+def ring_words(program: EpochProgram) -> dict[str, set[tuple[int, int]]]:
     """Each (bank, word) of W banks that an epoch reads, and each (bank, set) of parameters that it has."""
     loads = program.loads
     jobs = zip(*(loads[name].tolist() for name in ("w_bank", "w_base", "rows")), strict=True)
@@ -126,21 +128,21 @@ def ring_words(program: ChipProgram) -> dict[str, set[tuple[int, int]]]:
     return {"w": weights, "set": {(item.bank, item.index) for item in program.parameters}}
 
 
-def fullest(program: ChipProgram) -> dict[str, int]:
+def fullest(program: EpochProgram) -> dict[str, int]:
     """Words and jobs of the bank or store that has the most of each kind."""
     places = {kind: np.array([bank for bank, _ in words], np.int64) for kind, words in ring_words(program).items()}
     places |= {"load": program.loads["pod"], "stream": program.streams["pod"], "post": program.posts["bank"]}
     return {kind: int(np.bincount(banks, minlength=1).max()) for kind, banks in places.items()}
 
 
-def require_shares(programs: Sequence[ChipProgram], share: float) -> None:
+def require_shares(programs: Sequence[EpochProgram], share: float) -> None:
     """An epoch of several nodes keeps to its share. Of two with up to half each, the second can be loaded during the first."""
     config = programs[0].config
     assert config.post is not None
     assert config.program is not None
     stores = {kind: getattr(config.program, f"{kind}_jobs") for kind in ("load", "stream", "post")}
     depths = {"w": config.memory.w_words, "set": config.post.parameter_sets, **stores}
-    shared = [len(program.nodes) > 1 for program in programs]
+    shared = [len(program.operations) > 1 for program in programs]
     for program, several in zip(programs, shared, strict=True):
         for kind, most in fullest(program).items():
             assert most <= (max(2 if kind in stores else 1, int(depths[kind] * share)) if several else depths[kind])
@@ -173,7 +175,7 @@ def cases(draw: st.DrawFn) -> Case:
     dma = draw(st.sampled_from([None, DmaConfig(managers=1, data_width=64), DmaConfig(managers=2, data_width=512)]))
     config = dataclasses.replace(config, dma=dma)
     share = draw(st.sampled_from([0.5, 0.5, 0.5, 0.3, 1.0]))
-    graph = draw(graphs().filter(lambda graph: len(graph.nodes) > 2))
+    graph = draw(graphs().filter(lambda graph: len(graph.operations) > 2))
     return Case(graph, config, share, draw(st.sampled_from([None, None, 8, 0])), draw(st.integers(0, 99)))
 
 
@@ -218,19 +220,19 @@ W_CHAIN = chain((1, 8, 8, 4), *[4] * 10)
 def test_cut_by_hand() -> None:
     """Both pods hold each weight tile: 16 of 32 words are four layers, and every second epoch begins in the middle of the bank."""
     programs = run_case(Case(W_CHAIN, chip(2, 4, 4, w_words=32), partition=32))
-    assert [program.nodes for program in programs] == [(0, 1, 2, 3), (4, 5, 6, 7), (8, 9)]
+    assert [program.operations for program in programs] == [(0, 1, 2, 3), (4, 5, 6, 7), (8, 9)]
     for bank in (0, 1):
         bases = [[item.place.base for item in program.weights if item.place.bank == bank] for program in programs]
         assert bases == [[0, 4, 8, 12], [16, 20, 24, 28], [0, 4]]
     whole = run_case(Case(W_CHAIN, chip(2, 4, 4, w_words=32), share=1.0, partition=32))
-    assert [len(program.nodes) for program in whole] == [8, 2]
+    assert [len(program.operations) for program in whole] == [8, 2]
 
 
 def test_the_first_epoch_may_be_smaller() -> None:
     """A quarter of 16 words is one layer; where not even one fits, it is as large as the others."""
     for first, nodes in ((0.25, [1, 4, 4, 1]), (0.5, [2, 4, 4]), (0.2, [4, 4, 2]), (1.0, [4, 4, 2])):
         programs = compile_epochs(W_CHAIN, chip(2, 4, 4, w_words=32), policy(0.5, first), partition=32)
-        assert [len(program.nodes) for program in programs] == nodes
+        assert [len(program.operations) for program in programs] == nodes
         for program in programs:
             check_chip(program)
 
@@ -291,8 +293,12 @@ def test_times_and_figures_are_those_of_an_epoch() -> None:
         assert figures.counters["x_words"].sum() == program.words_streamed.sum()
         sums = sum(words_of(item) for item in program.accumulated)
         assert figures.counters["p_stores"].sum() == sums
-        assert set(program.node_of_stream) == set(program.nodes)
-        assert {item.node for item in program.weights} == {item.node for item in program.accumulated} == set(program.nodes)
+        assert set(program.operation_of_stream) == set(program.operations)
+        assert (
+            {item.operation for item in program.weights}
+            == {item.operation for item in program.accumulated}
+            == set(program.operations)
+        )
     whole = compile_graph(programs[0].graph, chip(4, 4, 4))
     alone = chip_figures(whole.loads, whole.streams, whole.posts, geometry)
     assert all(chip_figures(p.loads, p.streams, p.posts, geometry).cycles < alone.cycles for p in programs)
@@ -308,8 +314,8 @@ def wide(*outputs: int) -> Graph:
 def test_a_large_node_gets_an_epoch_of_its_own() -> None:
     """Layers of 8, 8, 40, 40, 8 and 8 outputs: the weights of 40 x 40 are 50 tiles in each bank, more than half of it."""
     programs = run_case(Case(wide(8, 8, 40, 40, 8, 8), chip(2, 4, 4, w_words=240)))
-    assert (3,) in [program.nodes for program in programs]
-    alone = next(program for program in programs if program.nodes == (3,))
+    assert (3,) in [program.operations for program in programs]
+    alone = next(program for program in programs if program.operations == (3,))
     assert fullest(alone)["w"] == 200
     assert all(fullest(program)["w"] <= 120 for program in programs if program is not alone)
 
@@ -318,7 +324,7 @@ def test_a_node_that_takes_all_of_the_banks() -> None:
     """200 words of 200, behind an epoch after which the rings stand at word 36: they begin again."""
     graph = chain((1, 4, 4, 3), 40, 40)
     programs = run_case(Case(graph, chip(2, 4, 4, w_words=200)))
-    assert [program.nodes for program in programs] == [(0,), (1,)]
+    assert [program.operations for program in programs] == [(0,), (1,)]
     assert fullest(programs[0])["w"] % 4
     assert fullest(programs[1])["w"] == 200
     assert min(item.place.base for item in programs[1].weights) == 0

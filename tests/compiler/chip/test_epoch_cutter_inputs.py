@@ -12,13 +12,14 @@ from numpy.testing import assert_array_equal
 from podweave.compiler.chip.bank_image import outputs
 from podweave.compiler.chip.check.program import check_chip
 from podweave.compiler.chip.epoch_cutter import compile_epochs
-from podweave.compiler.chip.epoch_program import ChipProgram, ExternalUnit
+from podweave.compiler.chip.epoch_program import EpochProgram, ExternalUnit
 from podweave.compiler.chip.epoch_scheduler import compile_graph
 from podweave.compiler.chip.executor import Machine
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
-from podweave.ir.graph import Graph, Node, Operand
+from podweave.ir.graph import Graph
+from podweave.ir.operations import Linear, Operand
 from tests.compiler.chip.check.chip_programs import changed, pads, refused
 from tests.compiler.chip.chip_graphs import SAME, chip, conv
 from tests.compiler.chip.policies import HALF
@@ -27,8 +28,8 @@ from tests.compiler.chip.test_epoch_cutter import Case, run_case
 SHAPE = (1, 6, 6, 4)
 
 
-def reader(name: str, source: str = "in", kernel: int = 1, **options: object) -> Node:
-    return Node(name, (Operand((source,), conv(name, SHAPE, 4, kernel, **options)),))  # type: ignore[arg-type]
+def reader(name: str, source: str = "in", kernel: int = 1, **options: object) -> Linear:
+    return Linear(name, (Operand((source,), conv(name, SHAPE, 4, kernel, **options)),))  # type: ignore[arg-type]
 
 
 def readers(count: int) -> Graph:
@@ -44,7 +45,7 @@ def spans(items: tuple[ExternalUnit, ...]) -> set[tuple[int, int]]:
     return {(item.place.bank, item.place.base + word) for item in items for word in range(item.region.words)}
 
 
-def require_resident(programs: tuple[ChipProgram, ...]) -> None:
+def require_resident(programs: tuple[EpochProgram, ...]) -> None:
     """What an epoch finds in X banks is what the one before had in them; nothing is loaded over it."""
     assert not programs[0].resident
     for before, program in itertools.pairwise(programs):
@@ -60,7 +61,7 @@ def test_nodes_share_what_the_host_loads() -> None:
     assert all(item.region.words == 36 for item in program.external_units)
     other = Graph("other", {"in": SHAPE}, (reader("a"), reader("b", **SAME), reader("c", padding=((1, 0), (0, 0))), reader("d")))
     loaded = compile_graph(other, chip(2, 4, 4), partition=0).external_units
-    assert {"a", "b", "c"} <= {other.nodes[item.node].name for item in loaded}
+    assert {"a", "b", "c"} <= {other.operations[item.operation].name for item in loaded}
 
 
 def test_inputs_stay_in_x_banks() -> None:
@@ -81,11 +82,11 @@ def test_two_inputs_and_nodes_between() -> None:
         reader("c", "in2", **SAME),
         reader("d", "b"),
         reader("e", "in", **SAME),
-        Node("f", (Operand(("in",), conv("f", (1, 6, 6, 2), 4), channels=(1, 2)), Operand(("d",), conv("f/side", SHAPE, 4)))),
+        Linear("f", (Operand(("in",), conv("f", (1, 6, 6, 2), 4), channels=(1, 2)), Operand(("d",), conv("f/side", SHAPE, 4)))),
         reader("g", "in2", **SAME),
         reader("h"),
-        Node("i", (Operand(("in", "in2"), conv("i", (1, 6, 6, 8), 5)),)),
-        Node("j", (Operand(("in2", "in"), conv("j", (1, 6, 6, 8), 5)),)),
+        Linear("i", (Operand(("in", "in2"), conv("i", (1, 6, 6, 8), 5)),)),
+        Linear("j", (Operand(("in2", "in"), conv("j", (1, 6, 6, 8), 5)),)),
     )
     graph = Graph("two", {"in": SHAPE, "in2": SHAPE}, nodes)
     for config in (chip(2, 4, 4, w_words=100), chip(2, 4, 4, w_words=100, x_words=200), chip(4, 8, 4, 0, w_words=120)):
@@ -103,7 +104,7 @@ def test_inputs_make_room_for_what_does_not_fit_beside_them(x_words: int, stay: 
     graph = Graph("room", {"in": SHAPE}, (*(reader(f"n{i}") for i in range(4)), deep, last))
     programs = run_case(Case(graph, chip(2, 4, 4, w_words=40, x_words=x_words)))
     require_resident(programs)
-    assert [program.nodes for program in programs] == [(0, 1, 2, 3), (4,), (5,)]
+    assert [program.operations for program in programs] == [(0, 1, 2, 3), (4,), (5,)]
     assert [bool(program.resident) for program in programs] == [False, stay, stay]
     assert [bool(program.external_units) for program in programs] == [True, False, not stay]
 

@@ -16,8 +16,9 @@ from podweave.compiler.chip.executor import execute_chip
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
-from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError, gemm
+from podweave.ir.operations import Linear, Operand, Window
 from tests.compiler.chip.chip_graphs import HEALTH, SAME, Case, cases, chain, chip, conv, equal, run_case
 
 
@@ -53,8 +54,8 @@ def side_steps() -> Graph:
     """A residual over 20 channels as a diagonal: column tiles have steps of their own, and not all as many."""
     shape = (1, 8, 8, 20)
     main, side = conv("main", shape, 20, 3, padding=((1, 1), (1, 1))), conv("side", shape, 20, groups=20)
-    first = Node("first", (Operand(("in",), conv("first", shape, 20)),))
-    return Graph("side", {"in": shape}, (first, Node("sum", (Operand(("first",), main), Operand(("first",), side)))))
+    first = Linear("first", (Operand(("in",), conv("first", shape, 20)),))
+    return Graph("side", {"in": shape}, (first, Linear("sum", (Operand(("first",), main), Operand(("first",), side)))))
 
 
 @pytest.mark.parametrize("pods", [2, 4, 8, 16])
@@ -76,7 +77,7 @@ def test_gemms() -> None:
     """A GEMM is an image of height 1."""
     first, second = gemm(37, 30, 22, name="a"), gemm(37, 22, 17, name="b")
     graph = Graph(
-        "gemms", {"in": first.input_shape}, (Node("a", (Operand(("in",), first),)), Node("b", (Operand(("a",), second),)))
+        "gemms", {"in": first.input_shape}, (Linear("a", (Operand(("in",), first),)), Linear("b", (Operand(("a",), second),)))
     )
     for pods in (2, 8):
         run_case(Case(graph, chip(pods, 8, 8), None, 3))
@@ -156,8 +157,8 @@ def test_patches_leave_the_zero_word_alone() -> None:
 
 
 def test_window_beyond_its_field_is_refused() -> None:
-    first = Node("first", (Operand(("in",), conv("first", (1, 66, 2, 3), 3)),))
-    pool = Node(
+    first = Linear("first", (Operand(("in",), conv("first", (1, 66, 2, 3), 3)),))
+    pool = Linear(
         "pool", (Operand(("first",), conv("pool", (1, 66, 2, 3), 3, groups=3)),), Window("max", (65, 1), (1, 1)), identity=True
     )
     graph = Graph("tall", {"in": (1, 66, 2, 3)}, (first, pool))
@@ -172,15 +173,15 @@ def test_window_beyond_its_field_is_refused() -> None:
 def test_inputs_beside_computed_tensors_in_a_concatenation(order: tuple[str, ...], channels: int) -> None:
     """Of any widths: words hold channels of one tensor, and each is sent or loaded as its tensor wants it."""
     inputs = {"in": (1, 5, 4, channels), "other": (1, 5, 4, 2)}
-    first = Node("first", (Operand(("in",), conv("first", inputs["in"], 5)),))
+    first = Linear("first", (Operand(("in",), conv("first", inputs["in"], 5)),))
     width = sum({**{name: shape[3] for name, shape in inputs.items()}, "first": 5}[name] for name in order)
     both = Operand(order, conv("both", (1, 5, 4, width), 6, 3, padding=((1, 1), (1, 1))))
-    run_case(Case(Graph("mixed", inputs, (first, Node("second", (both,)))), chip(4, 4, 4), None, 0))
+    run_case(Case(Graph("mixed", inputs, (first, Linear("second", (both,)))), chip(4, 4, 4), None, 0))
 
 
 def test_outputs_that_are_read_too() -> None:
     """a -> b with outputs (a, b), and (a) alone: what is asked for comes out, whoever reads it."""
-    nodes = chain((1, 4, 4, 3), 5, 6).nodes
+    nodes = chain((1, 4, 4, 3), 5, 6).operations
     for outputs in (("n0", "n1"), ("n1", "n0"), ("n0",)):
         graph = Graph("both", {"in": (1, 4, 4, 3)}, nodes, outputs)
         constants = Constants(random_parameters(graph))
@@ -197,6 +198,6 @@ def test_outputs_that_are_read_too() -> None:
 def test_reduction_is_that_of_all_operands_together() -> None:
     """psum_width 17 holds sums over 3 products; 2 and 2 are 4."""
     shape = (1, 2, 2, 2)
-    node = Node("sum", (Operand(("in",), conv("a", shape, 3)), Operand(("in",), conv("b", shape, 3))))
+    node = Linear("sum", (Operand(("in",), conv("a", shape, 3)), Operand(("in",), conv("b", shape, 3))))
     with pytest.raises(WorkloadError, match=r"^sum: the reduction K is 4, 1 more than psum_width 17 sums without wrapping \(3\)$"):
         compile_graph(Graph("g", {"in": shape}, (node,)), chip(2, 4, 4, psum_width=17))

@@ -15,8 +15,9 @@ from podweave.compiler.chip.executor import execute_chip
 from podweave.compiler.chip.split_outputs import SplitGraph, split_outputs
 from podweave.golden.graph import evaluate
 from podweave.ir.frontends.random_constants import random_parameters
-from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
+from podweave.ir.operations import Linear, Operand, Window
 from podweave.spec.config import ChipConfig
 from tests.compiler.chip.chip_graphs import HEALTH, SAME, chain, chip, conv, graphs
 from tests.compiler.chip.policies import HALF, policy
@@ -33,7 +34,7 @@ def require_same(graph: Graph, config: ChipConfig, share: float, seed: int = 0) 
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert_array_equal(found[name], value, err_msg=name, strict=True)
-    for node in graph.nodes:
+    for node in graph.operations:
         parts = split.parts.get(node.name, ())
         assert len(parts) != 1
         if parts:
@@ -87,16 +88,16 @@ def test_names_of_parts_are_read_in_their_place() -> None:
     shape = (1, 3, 3, 40)
     diagonal = dataclasses.replace(conv("diagonal", shape, 40), groups=40)
     nodes = (
-        Node("a", (Operand(("in",), conv("a", shape, 40)),)),
-        Node("b", (Operand(("a", "in2"), conv("b", (1, 3, 3, 44), 5)),)),
-        Node("c", (Operand(("in",), conv("c", shape, 40)), Operand(("in",), diagonal)), after=("a", "in")),
-        Node("d", (Operand(("c",), conv("d", shape, 40, **SAME)),)),
-        Node("pool", (Operand(("d",), diagonal),), Window("max", (2, 2), (1, 1)), identity=True),
+        Linear("a", (Operand(("in",), conv("a", shape, 40)),)),
+        Linear("b", (Operand(("a", "in2"), conv("b", (1, 3, 3, 44), 5)),)),
+        Linear("c", (Operand(("in",), conv("c", shape, 40)), Operand(("in",), diagonal)), after=("a", "in")),
+        Linear("d", (Operand(("c",), conv("d", shape, 40, **SAME)),)),
+        Linear("pool", (Operand(("d",), diagonal),), Window("max", (2, 2), (1, 1)), identity=True),
     )
     graph = Graph("g", {"in": shape, "in2": (1, 3, 3, 4)}, nodes)
     split = require_same(graph, chip(2, 4, 4, w_words=150), 0.5)
     assert {"a", "c", "d"} <= split.parts.keys()
-    names = {node.name: node for node in split.graph.nodes}
+    names = {node.name: node for node in split.graph.operations}
     first = tuple(part for part, *_ in split.parts["a"])
     assert names["b"].operands[0].sources == (*first, "in2")
     assert all(names[part].after == (*first, "in") for part, *_ in split.parts["c"])
@@ -110,9 +111,9 @@ def test_what_is_not_split() -> None:
     grouped = conv("grouped", shape, 40, 3, groups=2)
     slice_of = Operand(("a",), conv("slice", (1, 3, 3, 7), 3), channels=(5, 7))
     nodes = (
-        Node("a", (Operand(("in",), conv("a", shape, 40)),)),
-        Node("grouped", (Operand(("a",), grouped),)),
-        Node("slice", (slice_of,)),
+        Linear("a", (Operand(("in",), conv("a", shape, 40)),)),
+        Linear("grouped", (Operand(("a",), grouped),)),
+        Linear("slice", (slice_of,)),
     )
     assert not require_same(Graph("g", {"in": shape}, nodes), chip(2, 4, 4, w_words=8), 0.5).parts
 
@@ -121,14 +122,14 @@ def test_diagonals_of_some_channels_are_cut_like_the_rest() -> None:
     shape = (1, 3, 3, 60)
     diagonal = dataclasses.replace(conv("diagonal", (1, 3, 3, 40), 40), groups=40)
     operands = (Operand(("in",), conv("sum", shape, 40)), Operand(("in",), diagonal, channels=(13, 40)))
-    graph = Graph("g", {"in": shape}, (Node("sum", operands),))
+    graph = Graph("g", {"in": shape}, (Linear("sum", operands),))
     split = require_same(graph, chip(2, 4, 4, w_words=200), 0.5)
-    assert [node.operands[1].channels for node in split.graph.nodes] == [
+    assert [node.operands[1].channels for node in split.graph.operations] == [
         (13 + begin, end - begin) for _, begin, end in split.parts["sum"]
     ]
-    assert len(split.graph.nodes) > 2
+    assert len(split.graph.operations) > 2
     # Of several sources, no part of the diagonal has one of its own.
-    two = Graph("g", {"a": (1, 3, 3, 30), "b": (1, 3, 3, 10)}, (Node("sum", (Operand(("a", "b"), diagonal),)),))
+    two = Graph("g", {"a": (1, 3, 3, 30), "b": (1, 3, 3, 10)}, (Linear("sum", (Operand(("a", "b"), diagonal),)),))
     assert not require_same(two, chip(2, 4, 4, w_words=8), 0.5).parts
 
 
@@ -161,7 +162,7 @@ def test_parts_run_where_the_node_does_not_fit() -> None:
 
 def test_every_node_that_reads_inputs_has_the_first_epochs_share() -> None:
     """Of three like nodes, each is split into as many parts, whatever was split before it."""
-    nodes = tuple(Node(name, (Operand(("in",), conv(name, (1, 2, 2, 4), 32)),)) for name in "kqv")
+    nodes = tuple(Linear(name, (Operand(("in",), conv(name, (1, 2, 2, 4), 32)),)) for name in "kqv")
     graph = Graph("g", {"in": (1, 2, 2, 4)}, nodes)
     split = split_outputs(graph, chip(2, 4, 4, w_words=64), policy(0.5, 0.25))
     assert [len(split.parts[name]) for name in "kqv"] == [2, 2, 2]
@@ -170,7 +171,7 @@ def test_every_node_that_reads_inputs_has_the_first_epochs_share() -> None:
 def test_names_of_parts_are_none_of_the_users() -> None:
     """``q/16`` is a node of the user's, and an output that was split comes out whole."""
     conv_of = {name: conv(name, (1, 2, 2, 4), outputs) for name, outputs in (("q", 32), ("q/16", 4))}
-    nodes = tuple(Node(name, (Operand(("in",), layer),)) for name, layer in conv_of.items())
+    nodes = tuple(Linear(name, (Operand(("in",), layer),)) for name, layer in conv_of.items())
     graph = Graph("g", {"in": (1, 2, 2, 4)}, nodes)
     split = require_same(graph, chip(2, 4, 4, w_words=32), 0.25)
     assert [name for name, *_ in split.parts["q"]] == ["q/0", "q/16'"]

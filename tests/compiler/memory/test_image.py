@@ -16,8 +16,9 @@ from podweave.compiler.memory.rings import RingBuilder
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
-from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer, WorkloadError
+from podweave.ir.operations import Linear, Operand, Window
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import DmaConfig
 from podweave.spec.descriptors import DescriptorKind, descriptor_layout, memory_stride, words_of
@@ -51,13 +52,13 @@ def conv(name: str, sources: tuple[str, ...], size: int, channels: int, outputs:
 
 def network() -> Graph:
     nodes = [
-        Node("a", (conv("a", ("image",), 8, 3, 12, 3),)),
-        Node("b", (conv("b", ("a",), 8, 12, 12, 3),)),
-        Node("c", (conv("c", ("b",), 8, 12, 12), conv("r", ("a",), 8, 12, 12, groups=12))),
-        Node("side", (conv("side", ("b",), 8, 12, 5),)),
-        Node("pool", (conv("pool", ("c",), 8, 12, 12, 1, groups=12),), Window("max", (2, 2), (2, 2)), identity=True),
-        Node("d", (conv("d", ("pool",), 4, 12, 20, 3), conv("s", ("small",), 4, 4, 20))),
-        Node("e", (conv("e", ("d",), 4, 20, 7),)),
+        Linear("a", (conv("a", ("image",), 8, 3, 12, 3),)),
+        Linear("b", (conv("b", ("a",), 8, 12, 12, 3),)),
+        Linear("c", (conv("c", ("b",), 8, 12, 12), conv("r", ("a",), 8, 12, 12, groups=12))),
+        Linear("side", (conv("side", ("b",), 8, 12, 5),)),
+        Linear("pool", (conv("pool", ("c",), 8, 12, 12, 1, groups=12),), Window("max", (2, 2), (2, 2)), identity=True),
+        Linear("d", (conv("d", ("pool",), 4, 12, 20, 3), conv("s", ("small",), 4, 4, 20))),
+        Linear("e", (conv("e", ("d",), 4, 20, 7),)),
     ]
     return Graph("net", {"image": (1, 8, 8, 3), "small": (1, 4, 4, 4)}, tuple(nodes))
 

@@ -4,16 +4,10 @@ import re
 
 import pytest
 
-from podweave.ir.frontends import (
-    bert,
-    densenet121,
-    inception_v3,
-    load_graph,
-    load_workload,
-    resnet50,
-)
-from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.frontends import bert, densenet121, inception_v3, load_graph, load_workload, resnet50
+from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError, gemm
+from podweave.ir.operations import Linear, Operand, Window
 from podweave.ir.verify import verify
 from tests.ir.frontends.graph_rows import expected, node, reads, rows, unread
 
@@ -28,7 +22,7 @@ def test_graph_multiplies_the_rows_of_its_network_in_their_order(name: str) -> N
     assert rows(graph) == expected(load_workload(name))
     # One input, nothing computed in vain but what leaves the chip. BERT's K and V are read as weights, in time only.
     assert list(graph.inputs) == ["input"]
-    after = {other for node in graph.nodes for other in node.after}
+    after = {other for node in graph.operations for other in node.after}
     outputs = unread(graph) - after
     assert outputs == ({"MLM-Dense", "NSP"} if name.startswith("bert") else {"predictions"})
 
@@ -54,7 +48,7 @@ def test_operations_are_those_that_sosa_counts(name: str, gop: float) -> None:
 def test_parameters_are_those_that_keras_reports(name: str, parameters: int) -> None:
     """Totals of Model.summary() in Keras Applications, where a batch norm has four parameters per channel (three in Inception)."""
     total = 0
-    for node_ in load_graph(name).nodes:
+    for node_ in load_graph(name).operations:
         layer = node_.operands[0].layer
         if node_.identity:
             continue
@@ -86,7 +80,7 @@ def test_resnet50_connections() -> None:
     # The stride of v1 is in the 1 x 1.
     assert node(graph, "conv3_block1_1_conv").operands[0].layer.stride == (2, 2)
     assert node(graph, "conv3_block1_2_conv").operands[0].layer.stride == (1, 1)
-    assert sum(len(node.operands) == 2 for node in graph.nodes) == 16
+    assert sum(len(node.operands) == 2 for node in graph.operations) == 16
     assert graph.shape("conv5_block3_3_conv") == (1, 7, 7, 2048)
     assert node(graph, "avg_pool").window == Window("sum", (7, 7), (1, 1))
     assert reads(graph, "predictions") == [("avg_pool",)]
@@ -95,8 +89,8 @@ def test_resnet50_connections() -> None:
 def test_without_classifier() -> None:
     for build, last in ((resnet50, "conv5_block3_3_conv"), (densenet121, "conv5_block16_2_conv"), (inception_v3, "conv2d_281")):
         whole, graph = build(299), build(299, classifier=False)
-        assert graph.nodes == whole.nodes[:-2]
-        assert graph.nodes[-1].name == last
+        assert graph.operations == whole.operations[:-2]
+        assert graph.operations[-1].name == last
 
 
 def test_densenet121_connections() -> None:
@@ -127,7 +121,7 @@ def test_inception_connections() -> None:
     assert reads(graph, "avg_pool") == [
         ("conv2d_273", "conv2d_275", "conv2d_276", "conv2d_279", "conv2d_280", "conv2d_281"),
     ]
-    assert [node.name for node in inception_v3(first=0).nodes if not node.identity][:3] == ["conv2d_0", "conv2d_1", "conv2d_2"]
+    assert [node.name for node in inception_v3(first=0).operations if not node.identity][:3] == ["conv2d_0", "conv2d_1", "conv2d_2"]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +161,7 @@ def test_bert_connections() -> None:
 
 
 def slice_of(channels: tuple[int, int], *sources: str, k: int = 4) -> Graph:
-    node = Node("n", (Operand(sources, gemm(3, k, 2), channels=channels),))
+    node = Linear("n", (Operand(sources, gemm(3, k, 2), channels=channels),))
     return verify(Graph("g", {"a": (1, 1, 3, 8), "b": (1, 1, 3, 8)}, (node,)))
 
 

@@ -6,14 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from podweave.ir.frontends import (
-    chain,
-    load_graph,
-    load_workload,
-)
+from podweave.ir.frontends import chain, load_graph, load_workload
 from podweave.ir.frontends.guessed_chain import KERNELS
-from podweave.ir.graph import Window
 from podweave.ir.layers import MAX_SIZE, Layer, WorkloadError, gemm, parse_workload
+from podweave.ir.operations import Window
 from tests.ir.frontends.graph_rows import Row, expected, node, reads, rows, unread
 
 
@@ -60,7 +56,7 @@ def test_inferred_convolution(
     assert (layer.kernel, layer.stride) == ((kernel, kernel), (stride, stride))
     assert layer.padding == ((padding, padding), (padding, padding))
     if pool:
-        (between,) = [node for node in graph.nodes if node.identity]
+        (between,) = [node for node in graph.operations if node.identity]
         assert between.window == Window("max", (pool[0], pool[0]), (2, 2))
         assert between.operands[0].layer.padding == ((pool[1], pool[1]), (pool[1], pool[1]))
         assert between.operands[0].pad_value == -128
@@ -73,7 +69,7 @@ def test_inferred_convolution(
 def test_inferred_average() -> None:
     graph = chain("g", gemms((49, 5, 8), (1, 8, 3), (1, 8, 4)))
     # Both readers share it.
-    assert [node.name for node in graph.nodes] == ["l1", "l1.average", "l2", "l3"]
+    assert [node.name for node in graph.operations] == ["l1", "l1.average", "l2", "l3"]
     assert node(graph, "l1.average").window == Window("sum", (7, 7), (1, 1))
     assert reads(graph, "l2") == reads(graph, "l3") == [("l1.average",)]
     # A sequence has one too, but not one that is longer than any image before a classifier.
@@ -86,7 +82,7 @@ def test_no_source_no_guess() -> None:
     assert reads(chain("g", gemms((64, 5, 8), (4, 8, 4))), "l2") == [("l2.input",)]
     graph = chain("g", gemms((64, 5, 8), (7, 9, 8), (64, 9, 8)))
     assert graph.inputs == {"l1.input": (1, 8, 8, 5), "l2.input": (1, 1, 7, 9), "l3.input": (1, 8, 8, 9)}
-    assert [node.after for node in graph.nodes] == [(), ("l1",), ("l2",)]
+    assert [node.after for node in graph.operations] == [(), ("l1",), ("l2",)]
 
 
 def test_closest_source_within_reach() -> None:
@@ -102,7 +98,7 @@ def test_a_kernel_larger_than_the_image_is_a_coincidence() -> None:
 
 def test_names_of_a_chain() -> None:
     layers = [gemm(4, 4, 4, name=name) for name in ("a", "a", "a#2", "a.input", "a")]
-    names = [node.name for node in chain("g", layers).nodes]
+    names = [node.name for node in chain("g", layers).operations]
     assert names == ["a", "a#2", "a#2#2", "a.input", "a#3"]
     assert list(chain("g", layers).inputs) == ["a.input#2"]
 
@@ -142,23 +138,23 @@ def test_chain_multiplies_what_it_is_given(sizes: list[Row]) -> None:
     multiplied = [row[1:] for row in rows(graph)]
     assert multiplied == [row[1:] for row in sizes]
     assert graph.macs == sum(m * k * n for _, m, k, n in sizes)
-    assert all(len(node.operands) == 1 for node in graph.nodes)
+    assert all(len(node.operands) == 1 for node in graph.operations)
     # Every layer but those behind an input of their own reads a layer; those come after the one before them.
-    layers = [node for node in graph.nodes if not node.identity]
+    layers = [node for node in graph.operations if not node.identity]
     for before, this in zip([None, *layers[:-1]], layers, strict=True):
         fed = this.operands[0].sources[0] in graph.inputs
         assert this.after == ((before.name,) if fed and before else ())
         side = isqrt(this.operands[0].layer.positions)
         if side * side == this.operands[0].layer.positions:
             assert this.output[1:3] == (side, side)
-    assert not {node.name for node in graph.nodes} & set(graph.inputs)
+    assert not {node.name for node in graph.operations} & set(graph.inputs)
     # Nothing is provided in vain, and no pool is without a reader.
-    assert not unread(graph) & {*graph.inputs, *(node.name for node in graph.nodes if node.identity)}
+    assert not unread(graph) & {*graph.inputs, *(node.name for node in graph.operations if node.identity)}
 
 
 def test_long_chain_is_fast() -> None:
     graph = chain("long", [gemm(64, 8, 8, name="same") for _ in range(20_000)])
-    assert len({node.name for node in graph.nodes}) == 20_000
+    assert len({node.name for node in graph.operations}) == 20_000
 
 
 def test_empty_chain() -> None:

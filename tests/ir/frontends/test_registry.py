@@ -5,17 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from podweave.ir.frontends import (
-    feed_forward,
-    load_graph,
-    load_layers,
-    load_workload,
-    workload_forms,
-)
+from podweave.ir.frontends import feed_forward, load_graph, load_layers, load_workload, workload_forms
 from podweave.ir.frontends.gemm_tables import network_names
 from podweave.ir.frontends.registry import LayerList, layers_of
-from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError, parse_workload
+from podweave.ir.operations import Linear, Operand, Window
 from tests.ir.frontends.graph_rows import expected, reads, rows
 
 
@@ -119,9 +114,9 @@ def test_layers_of_a_graph_for_one_pod() -> None:
         load_layers("resnet50/avg_pool")
     # A layer of one weight per channel is no residual, if it is the first.
     scale = parse_workload("conv:4x4x8x8,kernel=1,groups=depthwise")
-    both = Graph("g", {"x": (1, 4, 4, 8)}, (Node("n", (Operand(("x",), scale), Operand(("x",), scale))),))
+    both = Graph("g", {"x": (1, 4, 4, 8)}, (Linear("n", (Operand(("x",), scale), Operand(("x",), scale))),))
     assert layers_of(both) == LayerList([scale], "1 residual addition")
-    for node_ in load_graph("inception").nodes:
+    for node_ in load_graph("inception").operations:
         if not node_.identity:
             assert load_layers(f"inception/{node_.name}").layers == [node_.operands[0].layer]
 
@@ -129,8 +124,8 @@ def test_layers_of_a_graph_for_one_pod() -> None:
 def test_a_layer_of_a_graph() -> None:
     graph = load_graph("resnet50/conv2_block1_3_conv")
     assert graph.inputs == {"conv2_block1_2_conv": (1, 56, 56, 64), "conv2_block1_0_conv": (1, 56, 56, 256)}
-    assert [node.name for node in graph.nodes] == [graph.name] == ["conv2_block1_3_conv"]
-    assert load_graph("resnet50/avg_pool").nodes[0].window == Window("sum", (7, 7), (1, 1))
+    assert [node.name for node in graph.operations] == [graph.name] == ["conv2_block1_3_conv"]
+    assert load_graph("resnet50/avg_pool").operations[0].window == Window("sum", (7, 7), (1, 1))
 
 
 def test_a_layer_of_a_file(tmp_path: Path) -> None:
@@ -142,7 +137,7 @@ def test_a_layer_of_a_file(tmp_path: Path) -> None:
     for name, row in (("first", (64, 5, 8)), ("block/conv", (64, 72, 3)), ("other.csv", (1, 2, 3))):
         assert expected(load_workload(f"{path}/{name}")) == rows(load_graph(f"{path}/{name}")) == [(name, *row)]
     # Alone, it has the shape that it has in the file.
-    assert load_graph(f"{path}/block/conv").nodes[0].operands[0].layer.kernel == (3, 3)
+    assert load_graph(f"{path}/block/conv").operations[0].operands[0].layer.kernel == (3, 3)
     for load in (load_graph, load_workload):
         with pytest.raises(WorkloadError, match=f"^{re.escape(str(path))} has no layer 'third'$"):
             load(f"{path}/third")

@@ -181,5 +181,5 @@ def test_lists_that_cannot_be_read(tmp_path: Path, header: str, row: str, senten
 def test_on_a_chip_a_list_is_a_chain_of_its_layers(tmp_path: Path) -> None:
     path = written(tmp_path, f"{HEADER}a,8,8,3,3,4,8,2,\nb_dw,8,8,3,3,8,1,1,\nc,3,3,1,1,8,4,1,\n")
     graph = load_graph(str(path))
-    assert [node.operands[0].layer.macs for node in graph.nodes] == [16 * 9 * 4 * 8, 36 * 9 * 8, 9 * 8 * 4]
-    assert load_graph(f"{path}/b_dw").nodes[0].operands[0].layer.groups == 8
+    assert [node.operands[0].layer.macs for node in graph.operations] == [16 * 9 * 4 * 8, 36 * 9 * 8, 9 * 8 * 4]
+    assert load_graph(f"{path}/b_dw").operations[0].operands[0].layer.groups == 8

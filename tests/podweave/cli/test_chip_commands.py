@@ -64,12 +64,12 @@ def test_model_of_a_chain_over_axi(cli: Cli, tmp_path: Path, chain: Path) -> Non
     assert row["cycles"] == report["cycles"] == row["counters"]["CYCLES"]
     assert row["mac_per_cycle"] == pytest.approx(row["macs"] / row["cycles"])
     assert row["utilization"] == pytest.approx(row["macs"] / row["cycles"] / 32)
-    assert [name for epoch in row["timeline"] for name in epoch["nodes"]] == ["first", "second", "third"]
+    assert [name for epoch in row["timeline"] for name in epoch["operations"]] == ["first", "second", "third"]
     assert f"chain: 6,624 MAC in {row['cycles']:,} cycles on 2 pods" in told.out
     assert f"prefetch on: {row['prefetch_hits']} epochs found their words, {row['prefetch_late']} waited" in told.out
     # A line of the table for each epoch.
     for number, epoch in enumerate(row["timeline"]):
-        assert re.search(rf"^{number} .*{epoch['nodes'][-1]} .*{epoch['begins']:,} +{epoch['ends']:,}", told.out, re.MULTILINE)
+        assert re.search(rf"^{number} .*{epoch['operations'][-1]} .*{epoch['begins']:,} +{epoch['ends']:,}", told.out, re.MULTILINE)
     drawn = picture.read_text()
     assert drawn.startswith("<?xml")
     off = cli("model", chain, "--config", "chip2x4", "--no-prefetch", "--json", "-").report

@@ -75,8 +75,8 @@ def test_an_image_by_itself_has_the_same_logits() -> None:
 def test_parameters() -> None:
     held = digits.digits_parameters()
     graph = digits.digits_graph(3)
-    assert list(held) == [node.name for node in graph.nodes]
-    for node in graph.nodes:
+    assert list(held) == [node.name for node in graph.operations]
+    for node in graph.operations:
         p, outputs = held[node.name], node.output[3]
         assert [w.shape for w in p.weights] == [operand.layer.weight_shape for operand in node.operands]
         assert {w.dtype for w in p.weights} == {np.dtype(np.int8)}

@@ -9,7 +9,8 @@ import numpy as np
 from podweave.compiler.compile_network import CompileOptions
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
-from podweave.ir.graph import Graph, Node, Window
+from podweave.ir.graph import Graph
+from podweave.ir.operations import Linear, Window
 from podweave.runs.jobs import Job
 from podweave.tb.benches.accelerator_bench import AcceleratorBench
 from tests.compiler.memory.test_image import conv
@@ -33,7 +34,7 @@ class _Graph:
         self.size = 2 * int(self.rng.integers(2, 5))
         self.batch = int(self.rng.integers(1, 3)) if self.size == 4 else 1
         self.inputs: dict[str, tuple[int, int, int, int]] = {}
-        self.nodes: list[Node] = []
+        self.operations: list[Linear] = []
         self.live = [self.input("image", self.size)]
 
     def channels(self) -> int:
@@ -53,11 +54,11 @@ class _Graph:
         kind, batch = str(self.rng.choice(["1x1", "3x3", "residual", "pool", "wide", "concatenation", "input"])), self.batch
         recent = self.live[-3:]
         source, size, count = recent[int(self.rng.integers(len(recent)))]
-        name, outputs = f"{kind}_{len(self.nodes)}", self.channels()
+        name, outputs = f"{kind}_{len(self.operations)}", self.channels()
         if kind == "pool" and size > 2 and count > 1:
             window = Window("max" if self.rng.integers(2) else "sum", (2, 2), (2, 2))
             operand = conv(name, (source,), size, count, count, groups=count, batch=batch)
-            self.add(Node(name, (operand,), window, identity=True))
+            self.add(Linear(name, (operand,), window, identity=True))
             return
         operands = [conv(name, (source,), size, count, outputs, 3 if kind == "3x3" else 1, batch=batch)]
         if kind == "residual" and (other := self.another(size)) and other[2] > 1:
@@ -69,15 +70,15 @@ class _Graph:
         if kind == "concatenation" and (other := self.another(size, source)):
             operands = [conv(name, (source, other[0]), size, count + other[2], outputs, batch=batch)]
         if kind == "input":
-            fed = self.input(f"fed_{len(self.nodes)}", size)
+            fed = self.input(f"fed_{len(self.operations)}", size)
             operands.append(conv(f"{name}.fed", (fed[0],), size, fed[2], outputs, batch=batch))
         if kind == "wide" and size == 4:
             # Two column tiles for each pod: in small W banks, a node that is split.
             operands = [conv(name, (source,), size, count, 32, 3 if count > 3 else 1, batch=batch)]
-        self.add(Node(name, tuple(operands)))
+        self.add(Linear(name, tuple(operands)))
 
-    def add(self, node: Node) -> None:
-        self.nodes.append(node)
+    def add(self, node: Linear) -> None:
+        self.operations.append(node)
         self.live.append((node.name, node.output[1], node.output[3]))
 
 
@@ -86,9 +87,9 @@ def random_graph(seed: int) -> Graph:
     growing = _Graph(seed)
     for _ in range(int(growing.rng.integers(3, 8))):
         growing.grow()
-    graph = Graph(f"random {seed}", growing.inputs, tuple(growing.nodes))
+    graph = Graph(f"random {seed}", growing.inputs, tuple(growing.operations))
     # Some that are read leave as well.
-    more = (node.name for node in graph.nodes if growing.rng.integers(4) == 0)
+    more = (node.name for node in graph.operations if growing.rng.integers(4) == 0)
     return dataclasses.replace(graph, outputs=tuple(dict.fromkeys((*graph.outputs, *more))))
 
 

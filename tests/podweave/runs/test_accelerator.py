@@ -98,8 +98,8 @@ def test_run_is_exact(seed: int, timing: HbmTiming, prefetch: bool, cap: int) ->
 def test_networks_are_what_the_cases_are_for() -> None:
     graph, split = random_graph(21), compile_network(random_graph(21), CONFIG, random_job(21).constants, FROM_MEMORY).split
     assert split.parts
-    assert any(node.window for node in graph.nodes)
-    assert any(len(node.operands) == 2 and node.operands[1].is_diagonal for node in graph.nodes)
+    assert any(node.window for node in graph.operations)
+    assert any(len(node.operands) == 2 and node.operands[1].is_diagonal for node in graph.operations)
     job = random_job(48)
     assert len(compile_network(job.graph, CONFIG, job.constants, FROM_MEMORY).split.parts) > 1
     assert graph.inputs["image"][0] == 2
@@ -155,8 +155,8 @@ def test_timeline_adds_up() -> None:
     compiled = compile_network(job.graph, CONFIG, job.constants, FROM_MEMORY)
     prediction = predict_accelerator(compiled, SHAKEN)
     timeline = prediction.timeline
-    assert [name for epoch in timeline for name in epoch["nodes"]] == [
-        program.node(index).name for program in compiled.programs for index in program.nodes
+    assert [name for epoch in timeline for name in epoch["operations"]] == [
+        program.operation(index).name for program in compiled.programs for index in program.operations
     ]
     for before, epoch in zip([None, *timeline], timeline, strict=False):
         assert epoch["loaded"] < epoch["begins"] < epoch["ends"]

@@ -18,17 +18,17 @@ def golden() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("layer", ["stem", "block_2", "max_pool", "average_pool", "logits"])
 def test_a_layer_of_the_digits_has_its_constants_and_sees_what_it_sees_in_the_network(layer: str) -> None:
     (job,) = chip_jobs(f"digits/{layer}", 0)
-    assert [node.name for node in job.graph.nodes] == [layer]
-    outputs, expected = evaluate(job.graph, job.parameters, job.inputs), golden()
+    assert [node.name for node in job.graph.operations] == [layer]
+    outputs, expected = evaluate(job.graph, job.constants, job.inputs), golden()
     assert_array_equal(outputs[layer], expected[layer], strict=True)
     assert len(np.unique(outputs[layer])) > 20
 
 
 def test_layer_by_layer_the_digits_are_the_network() -> None:
     jobs, expected = chip_jobs("digits", 0, per_layer=True), golden()
-    assert [job.graph.name for job in jobs] == [node.name for node in digits.digits_graph(1).nodes]
+    assert [job.graph.name for job in jobs] == [node.name for node in digits.digits_graph(1).operations]
     for job in jobs:
-        assert_array_equal(evaluate(job.graph, job.parameters, job.inputs)[job.graph.name], expected[job.graph.name])
+        assert_array_equal(evaluate(job.graph, job.constants, job.inputs)[job.graph.name], expected[job.graph.name])
 
 
 def test_other_networks_have_random_data() -> None:

@@ -11,8 +11,9 @@ import pytest
 from podweave.compiler.chip.check.program import check_chip
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
-from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer, gemm
+from podweave.ir.operations import Linear, Operand, Window
 from podweave.runs.chip import run_networks
 from podweave.runs.jobs import Job
 from podweave.spec.config import ChipConfig
@@ -69,18 +70,18 @@ def small_network() -> Graph:
     """A residual, a depthwise layer, a max-pool with padding, a concatenation, a mean and a classifier, on two images."""
     shape, pads = (2, 4, 4, 6), ((1, 1), (1, 1))
     nodes = (
-        Node("first", (conv("first", "in", (2, 4, 4, 3), 6, **SAME),)),
-        Node("block", (conv("block", "first", shape, 6, **SAME), conv("side", "first", shape, 6, groups=6))),
-        Node("depthwise", (conv("depthwise", "block", shape, 6, groups=6, **SAME),)),
-        Node(
+        Linear("first", (conv("first", "in", (2, 4, 4, 3), 6, **SAME),)),
+        Linear("block", (conv("block", "first", shape, 6, **SAME), conv("side", "first", shape, 6, groups=6))),
+        Linear("depthwise", (conv("depthwise", "block", shape, 6, groups=6, **SAME),)),
+        Linear(
             "pool",
             (conv("pool", "depthwise", shape, 6, groups=6, padding=pads, pad_value=-128),),
             Window("max", (3, 3), (2, 2)),
             identity=True,
         ),
-        Node("join", (conv("join", ("pool", "pool"), (2, 2, 2, 12), 5),)),
-        Node("mean", (conv("mean", "join", (2, 2, 2, 5), 5, groups=5),), Window("sum", (2, 2), (1, 1)), identity=True),
-        Node("classes", (conv("classes", "mean", (2, 1, 1, 5), 3),)),
+        Linear("join", (conv("join", ("pool", "pool"), (2, 2, 2, 12), 5),)),
+        Linear("mean", (conv("mean", "join", (2, 2, 2, 5), 5, groups=5),), Window("sum", (2, 2), (1, 1)), identity=True),
+        Linear("classes", (conv("classes", "mean", (2, 1, 1, 5), 3),)),
     )
     return Graph("small", {"in": (2, 4, 4, 3)}, nodes)
 
@@ -89,9 +90,9 @@ def windows() -> Graph:
     """Reductions of what is multiplied, and a mean; small enough for every bank."""
     whole = Window("sum", (2, 2), (1, 1))
     nodes = (
-        Node("most", (conv("most", "in", (1, 4, 4, 3), 3, groups=3, **SAME),), Window("max", (2, 2), (2, 2))),
-        Node("all", (conv("all", "most", (1, 2, 2, 3), 4),), whole),
-        Node("mean", (conv("mean", "most", (1, 2, 2, 3), 3, groups=3),), whole, identity=True),
+        Linear("most", (conv("most", "in", (1, 4, 4, 3), 3, groups=3, **SAME),), Window("max", (2, 2), (2, 2))),
+        Linear("all", (conv("all", "most", (1, 2, 2, 3), 4),), whole),
+        Linear("mean", (conv("mean", "most", (1, 2, 2, 3), 3, groups=3),), whole, identity=True),
     )
     return Graph("windows", {"in": (1, 4, 4, 3)}, nodes)
 
@@ -99,7 +100,7 @@ def windows() -> Graph:
 def gemm_chain() -> Graph:
     layers = [gemm(m, k, n, name=f"gemm{i}") for i, (m, k, n) in enumerate([(13, 11, 9), (13, 9, 10), (13, 10, 2)])]
     sources = ["in", *(layer.name for layer in layers)]
-    nodes = tuple(Node(layer.name, (Operand((source,), layer),)) for source, layer in zip(sources, layers, strict=False))
+    nodes = tuple(Linear(layer.name, (Operand((source,), layer),)) for source, layer in zip(sources, layers, strict=False))
     return Graph("gemms", {"in": layers[0].input_shape}, nodes)
 
 

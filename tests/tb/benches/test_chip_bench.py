@@ -67,7 +67,7 @@ def fitting(config: ChipConfig, candidates: Iterable[Graph]) -> list[Job]:
 
 def kinds(graph: Graph) -> Iterator[str]:
     """What there is in a graph."""
-    for node in graph.nodes:
+    for node in graph.operations:
         layers = [operand.layer for operand in node.operands]
         yield from (["residual"] if len(layers) > 1 else [])
         for operand in node.operands:

@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 from podweave.compiler.chip.check.program import check_chip
-from podweave.compiler.chip.epoch_program import ChipProgram
+from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.compile_network import compile_network
 from podweave.compiler.pod.executor import ProgramError
 from podweave.golden.cycle.chip.chip import ChipFigures
 from podweave.ir.constants import Parameters
-from podweave.ir.graph import Node
+from podweave.ir.operations import Linear
 from podweave.predict.chip import predict
 from podweave.runs import chip as chip_runs
 from podweave.runs.chip import epoch_of
@@ -68,13 +68,13 @@ def test_fault_in_the_hardware_is_named(module: str, pattern: str, replacement: 
 # Programs that break a rule.
 
 
-def moved(program: ChipProgram, table: str, job: int, field: str, value: int) -> ChipProgram:
+def moved(program: EpochProgram, table: str, job: int, field: str, value: int) -> EpochProgram:
     jobs = {name: values.copy() for name, values in getattr(program, table).items()}
     jobs[field][job] = value
     return dataclasses.replace(program, **{table: jobs})
 
 
-def planted(program: ChipProgram, table: str, field: str, changes: list[int], pattern: str) -> tuple[ChipProgram, re.Match[str]]:
+def planted(program: EpochProgram, table: str, field: str, changes: list[int], pattern: str) -> tuple[EpochProgram, re.Match[str]]:
     """The first change of one job by which the first broken rule is that of ``pattern``, and what is said of it."""
     values = getattr(program, table)[field]
     for change in changes:
@@ -161,13 +161,13 @@ def exact_but(monkeypatch: pytest.MonkeyPatch, name: str, wrong: Callable[..., A
 
 @pytest.mark.parametrize("bit", [0, 31])
 def test_flipped_bit_of_an_accumulator_is_seen(monkeypatch: pytest.MonkeyPatch, bit: int) -> None:
-    def flip(found: tuple[NDArray[np.int32], NDArray[np.int8]], node: Node, _: Parameters, __: Any) -> Any:
+    def flip(found: tuple[NDArray[np.int32], NDArray[np.int8]], node: Linear, _: Parameters, __: Any) -> Any:
         sums, outputs = found[0].copy(), found[1]
         if node.name == "depthwise":
             sums.view(np.uint32)[1, 2, 3, 4] ^= np.uint32(1 << bit)
         return sums, outputs
 
-    row = exact_but(monkeypatch, "evaluate_node", flip)
+    row = exact_but(monkeypatch, "evaluate_operation", flip)
     assert row["mismatches"] == 1
     assert row["first_mismatch"].startswith("accumulators of depthwise, image 1, row 2, column 3, channel 4: expected ")
     assert (row["counters_differing"], row["cycles"]) == ([], row["predicted_cycles"])
@@ -188,7 +188,7 @@ def test_flipped_bit_of_an_output_is_seen(monkeypatch: pytest.MonkeyPatch, bit: 
 
 @pytest.mark.parametrize("counter", ["x_words", "x_reads", "w_reads", "p_accumulates", "waiting"])
 def test_wrong_counter_is_seen(monkeypatch: pytest.MonkeyPatch, counter: str) -> None:
-    def wrong(figures: ChipFigures, _: ChipProgram) -> ChipFigures:
+    def wrong(figures: ChipFigures, _: EpochProgram) -> ChipFigures:
         values = figures.counters[counter].copy()
         values[1] ^= 1
         return dataclasses.replace(figures, counters=figures.counters | {counter: values})

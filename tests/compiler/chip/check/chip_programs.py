@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from podweave.compiler.chip.bank_words import zero_word
 from podweave.compiler.chip.check.program import check_chip
-from podweave.compiler.chip.epoch_program import ChipProgram
+from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.chip.epoch_scheduler import compile_graph
 from podweave.compiler.pod.executor import ProgramError
-from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer
+from podweave.ir.operations import Linear, Operand, Window
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 
@@ -40,10 +41,10 @@ def config(pods: int, rows: int, cols: int, accumulator_rows: int, planes: int =
 def graph() -> Graph:
     """Two 3x3 convolutions with an overlapping pool behind: sums of 9 and 18 steps, padding, windows."""
     same: dict[str, Any] = {"height": 6, "width": 6, "kernel": (3, 3), "padding": ((1, 1), (1, 1))}
-    first = Node("first", (Operand(("in",), Layer(name="first", channels=4, outputs=8, **same)),))
-    second = Node("second", (Operand(("first",), Layer(name="second", channels=8, outputs=8, **same)),))
+    first = Linear("first", (Operand(("in",), Layer(name="first", channels=4, outputs=8, **same)),))
+    second = Linear("second", (Operand(("first",), Layer(name="second", channels=8, outputs=8, **same)),))
     pool = Layer(name="pool", height=6, width=6, channels=8, outputs=8, groups=8)
-    third = Node("pool", (Operand(("second",), pool),), Window("max", (2, 2), (1, 1)), identity=True)
+    third = Linear("pool", (Operand(("second",), pool),), Window("max", (2, 2), (1, 1)), identity=True)
     return Graph("g", {"in": (1, 6, 6, 4)}, (first, second, third))
 
 
@@ -58,36 +59,36 @@ PROGRAMS = {
 
 
 @functools.cache
-def program(name: str) -> ChipProgram:
+def program(name: str) -> EpochProgram:
     return compile_graph(graph(), config(*PROGRAMS[name]))
 
 
-def changed(legal: ChipProgram, kind: str, job: int, **values: int) -> ChipProgram:
+def changed(legal: EpochProgram, kind: str, job: int, **values: int) -> EpochProgram:
     jobs = {name: column.copy() for name, column in getattr(legal, kind).items()}
     for name, value in values.items():
         jobs[name][job] = value
     return dataclasses.replace(legal, **{kind: jobs})
 
 
-def without(legal: ChipProgram, kind: str, job: int) -> ChipProgram:
+def without(legal: EpochProgram, kind: str, job: int) -> EpochProgram:
     jobs = {name: np.delete(column, job) for name, column in getattr(legal, kind).items()}
-    nodes = {"streams": "node_of_stream", "posts": "node_of_post"}
+    nodes = {"streams": "operation_of_stream", "posts": "operation_of_post"}
     more = {nodes[kind]: np.delete(getattr(legal, nodes[kind]), job)} if kind in nodes else {}
     return dataclasses.replace(legal, **{kind: jobs}, **more)
 
 
-def pads(legal: ChipProgram) -> NDArray[np.bool_]:
+def pads(legal: EpochProgram) -> NDArray[np.bool_]:
     """Which jobs of post-processors write padding."""
     return legal.posts["p_base"] == zero_word(legal.config)
 
 
-def refused(wrong: ChipProgram, sentence: str) -> None:
+def refused(wrong: EpochProgram, sentence: str) -> None:
     with pytest.raises(ProgramError) as caught:
         check_chip(wrong)
     assert re.search(sentence, str(caught.value)), str(caught.value)
 
 
-def message(checked: ChipProgram) -> str:
+def message(checked: EpochProgram) -> str:
     """What is wrong with a program, or nothing."""
     try:
         check_chip(checked)
@@ -96,11 +97,11 @@ def message(checked: ChipProgram) -> str:
     return ""
 
 
-def last(legal: ChipProgram, kind: str, unit: int) -> int:
+def last(legal: EpochProgram, kind: str, unit: int) -> int:
     return int(np.flatnonzero(getattr(legal, kind)[UNITS[kind]] == unit)[-1])
 
 
-def meetings(legal: ChipProgram, kind: str, words: Any) -> Iterator[tuple[int, int]]:
+def meetings(legal: EpochProgram, kind: str, words: Any) -> Iterator[tuple[int, int]]:
     """Pairs of jobs of different units in progress at the same time."""
     jobs = getattr(legal, kind)
     unit, start, end = jobs[UNITS[kind]], jobs["start"], jobs["start"] + words

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from podweave.compiler.chip.epoch_program import ChipProgram
+from podweave.compiler.chip.epoch_program import EpochProgram
 from tests.compiler.chip.check.chip_programs import changed, last, message, program, refused, without
 
 
@@ -43,7 +43,7 @@ def test_weight_tiles() -> None:
     )
     base = int(legal.loads["w_base"][0])
     refused(changed(legal, "loads", 0, w_base=base + 1), r"is not of one weight tile that the host loads$")
-    second = int(np.argmax((legal.node_of_stream == 1) & (legal.streams["pod"] == 0)))
+    second = int(np.argmax((legal.operation_of_stream == 1) & (legal.streams["pod"] == 0)))
     load = int(np.cumsum(legal.streams["swap"])[second]) - 1
     bank, other = int(legal.loads["w_bank"][load]), int(legal.loads["w_base"][load])
     wrong = changed(changed(legal, "loads", 0, w_base=other), "loads", 0, w_bank=bank)
@@ -60,9 +60,9 @@ def test_weight_tiles() -> None:
     )
 
 
-def consumed(legal: ChipProgram) -> int:
+def consumed(legal: EpochProgram) -> int:
     """The last job of a post-processor that sends what another node reads without padding."""
-    return int(np.flatnonzero(legal.node_of_post == 1)[-1])
+    return int(np.flatnonzero(legal.operation_of_post == 1)[-1])
 
 
 def test_activations() -> None:
@@ -76,7 +76,7 @@ def test_activations() -> None:
     host = legal.external_units[0].place
     onto = changed(legal, "posts", job, x_bank=host.bank, x_base=host.base, n2=1, n3=1)
     refused(onto, r"on top of what the host loaded$|^Y ")
-    first = int(np.flatnonzero(legal.node_of_post == 1)[0])
+    first = int(np.flatnonzero(legal.operation_of_post == 1)[0])
     place = {field: int(posts[field][first]) for field in ("x_bank", "x_base")}
     refused(
         changed(legal, "posts", job, **place),
@@ -111,12 +111,12 @@ def test_slots_of_a_word_are_of_one_node() -> None:
     """A word of 8 lanes in two slots: both needed, neither another node's."""
     legal = program("slots")
     posts = legal.posts
-    jobs = np.flatnonzero((legal.node_of_post == 0) & (posts["slot"] == 1))
+    jobs = np.flatnonzero((legal.operation_of_post == 0) & (posts["slot"] == 1))
     refused(without(legal, "posts", int(jobs[-1])), r"slot 1 of which is never written$")
-    second = int(np.flatnonzero(legal.node_of_post == 1)[0])
+    second = int(np.flatnonzero(legal.operation_of_post == 1)[0])
     target = int(jobs[0])
     gone = without(legal, "posts", target)
     second -= second > target
     place = {field: int(posts[field][target]) for field in ("x_bank", "x_base", "x_step2", "x_step3", "slot")}
     wrong = changed(gone, "posts", second, **place, n2=1, n3=1)
-    refused(wrong, r"slot \d in cycle \d+, which holds words of another node$")
+    refused(wrong, r"slot \d in cycle \d+, which holds words of another operation$")

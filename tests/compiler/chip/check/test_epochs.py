@@ -9,15 +9,15 @@ import re
 import numpy as np
 import pytest
 
-from podweave.compiler.chip.bank_words import Storage, zero_word
+from podweave.compiler.chip.bank_words import BankWords, zero_word
 from podweave.compiler.chip.check.program import check_chip
-from podweave.compiler.chip.epoch_program import Accumulated, ChipProgram, ConstantSet
-from podweave.compiler.chip.epoch_scheduler import Epoch
+from podweave.compiler.chip.epoch_program import Accumulated, ConstantSet, EpochProgram
+from podweave.compiler.chip.epoch_scheduler import EpochScheduler
 from podweave.compiler.chip.frontier import Frontier
 from podweave.compiler.chip.policy import WHOLE_CHIP
 from podweave.compiler.chip.state import SchedulerState
 from podweave.compiler.jobs import Place
-from podweave.compiler.lower.node import lower_graph
+from podweave.compiler.lower.operation import lower_graph
 from tests.compiler.chip.check.chip_programs import PROGRAMS, changed, config, graph, message, pads, program, refused, without
 
 ZERO = 999
@@ -25,29 +25,29 @@ ZERO = 999
 
 
 @functools.cache
-def second(name: str) -> ChipProgram:
+def second(name: str) -> EpochProgram:
     """The second epoch of two: it reads what the first one, with the first node alone, left."""
     nodes, chip = graph(), config(*PROGRAMS[name])
     shared = (nodes, chip, lower_graph(nodes, chip), {}, None, WHOLE_CHIP)
-    first, frontier = SchedulerState(*shared, Storage(chip)), Frontier(shared[2], nodes)
-    assert not Epoch(first).run(frontier, 1).carried
+    first, frontier = SchedulerState(*shared, BankWords(chip)), Frontier(shared[2], nodes)
+    assert not EpochScheduler(first).run(frontier, 1).carried
     frontier.remove((0,))
     left = {name: producer.carried() for name, producer in first.producers.items()}
-    return Epoch(SchedulerState(*shared, first.storage.next_epoch(), left)).run(frontier, 2)
+    return EpochScheduler(SchedulerState(*shared, first.storage.next_epoch(), left)).run(frontier, 2)
 
 
 def words_of(item: Accumulated) -> int:
     return int(np.prod([end - begin for begin, end in item.box]))
 
 
-def carried_reads(legal: ChipProgram) -> int:
+def carried_reads(legal: EpochProgram) -> int:
     """A job that reads an accumulator of the epoch before, at the beginning of the epoch."""
-    node = legal.carried[0].node
-    jobs = np.flatnonzero((legal.node_of_post == node) & ~pads(legal))
+    node = legal.carried[0].operation
+    jobs = np.flatnonzero((legal.operation_of_post == node) & ~pads(legal))
     return int(jobs[np.argmin(legal.posts["start"][jobs])])
 
 
-def pad_of(legal: ChipProgram) -> int:
+def pad_of(legal: EpochProgram) -> int:
     """A job that writes several words of padding."""
     return int(np.flatnonzero(pads(legal) & (legal.posts["n2"] > 1))[0])
 
@@ -56,7 +56,7 @@ def pad_of(legal: ChipProgram) -> int:
 def test_later_epochs_are_legal(name: str) -> None:
     legal = second(name)
     check_chip(legal)
-    assert {item.node for item in legal.carried} == {0}
+    assert {item.operation for item in legal.carried} == {0}
     assert pads(legal).any()
 
 
@@ -126,8 +126,8 @@ def test_zero_word_is_read_with_constants_only() -> None:
     )
     # The set of a node in the place of the constant.
     pad = pad_of(legal)
-    bank, node = int(legal.posts["bank"][pad]), int(legal.node_of_post[pad])
-    other = next(item for item in legal.parameters if item.bank == bank and getattr(item, "node", None) == node)
+    bank, node = int(legal.posts["bank"][pad]), int(legal.operation_of_post[pad])
+    other = next(item for item in legal.parameters if item.bank == bank and getattr(item, "operation", None) == node)
     refused(
         changed(legal, "posts", pad, parameters=other.index),
         rf"^post job {pad} .*: P address {ZERO} is outside of 0 to {ZERO - 1}$",
@@ -151,7 +151,7 @@ def test_sets_of_constants() -> None:
     legal = program("in_pods")
     item = next(item for item in legal.parameters if isinstance(item, ConstantSet))
     rest = tuple(other for other in legal.parameters if other != item)
-    refused(dataclasses.replace(legal, parameters=rest), r"^post job \d+ .*: parameter set \d+ is not one of its node$")
+    refused(dataclasses.replace(legal, parameters=rest), r"^post job \d+ .*: parameter set \d+ is not one of its operation$")
     twice = (*legal.parameters, dataclasses.replace(item, value=3))
     refused(dataclasses.replace(legal, parameters=twice), rf"^parameter set {item.index} of bank {item.bank} is loaded twice$")
     for changes in ({"index": 11}, {"index": -1}, {"bank": 4}, {"bank": -1}):

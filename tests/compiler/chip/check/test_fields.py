@@ -100,7 +100,10 @@ def test_parameters() -> None:
     item = legal.parameters[0]
     refused(dataclasses.replace(legal, parameters=(*legal.parameters, item)), r"^parameter set \d+ of bank \d is loaded twice$")
     refused(
-        dataclasses.replace(legal, parameters=legal.parameters[1:]), r"^post job \d+ .*: parameter set \d+ is not one of its node$"
+        dataclasses.replace(legal, parameters=legal.parameters[1:]),
+        r"^post job \d+ .*: parameter set \d+ is not one of its operation$",
     )
-    other = dataclasses.replace(item, node=item.node + 1)
-    refused(dataclasses.replace(legal, parameters=(other, *legal.parameters[1:])), r"parameter set \d+ is not one of its node$")
+    other = dataclasses.replace(item, operation=item.operation + 1)
+    refused(
+        dataclasses.replace(legal, parameters=(other, *legal.parameters[1:])), r"parameter set \d+ is not one of its operation$"
+    )

@@ -8,8 +8,9 @@ import pytest
 
 from podweave.compiler.chip.check.program import check_chip
 from podweave.compiler.chip.epoch_scheduler import compile_graph
-from podweave.ir.graph import Graph, Node, Operand
+from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer
+from podweave.ir.operations import Linear, Operand
 from tests.compiler.chip.check.chip_programs import changed, config, last, meetings, message, program, refused
 
 
@@ -42,7 +43,7 @@ def test_equal_words_may_meet() -> None:
     # Whether column tiles go side by side is for the compiler to choose; for some of these it does.
     for size in (2, 4, 8):
         layers = [Layer(name=name, height=size, width=size, channels=c, outputs=16) for name, c in (("a", 4), ("b", 16))]
-        nodes = [Node(layer.name, (Operand((source,), layer),)) for source, layer in zip(("in", "a"), layers, strict=True)]
+        nodes = [Linear(layer.name, (Operand((source,), layer),)) for source, layer in zip(("in", "a"), layers, strict=True)]
         legal = compile_graph(Graph("g", {"in": layers[0].input_shape}, tuple(nodes)), config(8, 4, 4, 64, 2))
         streams = legal.streams
         met = meetings(legal, "streams", legal.words_streamed)

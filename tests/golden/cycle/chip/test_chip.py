@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from podweave.compiler.chip.epoch_scheduler import compile_graph
 from podweave.golden.cycle.chip.chip import COUNTERS, ChipFigures, ChipGeometry, chip_figures
-from podweave.ir.graph import Graph, Node, Operand, Window
+from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer
+from podweave.ir.operations import Linear, Operand, Window
 from podweave.predict.chip import chip_geometry
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
@@ -155,8 +156,8 @@ def test_compiled_programs(pods: int, rows: int, cols: int, accumulator_rows: in
         program=ProgramConfig(),
     )
     same: dict[str, Any] = {"height": 5, "width": 5, "kernel": (3, 3), "padding": ((1, 1), (1, 1))}
-    first = Node("first", (Operand(("in",), Layer(name="first", channels=4, outputs=8, **same)),))
-    second = Node(
+    first = Linear("first", (Operand(("in",), Layer(name="first", channels=4, outputs=8, **same)),))
+    second = Linear(
         "second", (Operand(("first",), Layer(name="second", channels=8, outputs=8, **same)),), Window("max", (2, 2), (1, 1))
     )
     program = compile_graph(Graph("g", {"in": (1, 5, 5, 4)}, (first, second)), config)

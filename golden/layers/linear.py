@@ -1,4 +1,4 @@
-"""One node of a network in exact integers: operands into the same accumulators, reduction of windows, post-processing."""
+"""One operation of a network in exact integers: operands into the same accumulators, reduction of windows, post-processing."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -70,7 +70,7 @@ def accumulate(operands: Sequence[Operand]) -> NDArray[np.int32]:
     array([106, 488], dtype=int32)
     """
     if not operands:
-        raise ValueError("a node needs at least one operand")
+        raise ValueError("an operation needs at least one operand")
     total: NDArray[np.int64] | None = None
     for operand in operands:
         padded = pad(operand.x, operand.padding, operand.pad_value)
@@ -93,7 +93,8 @@ def linear_node(
     shift: Integers,
     table: NDArray[np.int8] | None = None,
 ) -> NDArray[np.int8]:
-    """Evaluate a node: `accumulate`, `golden.layers.pool.reduce_windows` if there is a window, `golden.layers.post.post_process`.
+    """Evaluate an operation: `accumulate`, `golden.layers.pool.reduce_windows` if there is a window,
+    `golden.layers.post.post_process`.
 
     Parameters
     ----------
@@ -119,8 +120,8 @@ def linear_node(
     By hand, the mean of 1, 2, -3 and 6 as a sum times 1/4, 6/4 = 1.5, which rounds to 2.
 
     >>> x = np.array([1, 2, -3, 6], dtype=np.int8).reshape(1, 2, 2, 1)
-    >>> node = [Operand(x, np.ones((1, 1, 1, 1), dtype=np.int8))], Window("sum", (2, 2), (2, 2))
-    >>> linear_node(*node, bias=np.zeros(1, dtype=np.int32), multiplier=1, shift=2).item()
+    >>> operation = [Operand(x, np.ones((1, 1, 1, 1), dtype=np.int8))], Window("sum", (2, 2), (2, 2))
+    >>> linear_node(*operation, bias=np.zeros(1, dtype=np.int32), multiplier=1, shift=2).item()
     2
     """
     acc = accumulate(operands)

@@ -1,4 +1,4 @@
-"""Lowering of the nodes of a graph: words of activations hold a block of channels of one tensor, as post-processors write them."""
+"""Lowering of operations: words of activations hold a block of channels of one tensor, as post-processors write them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from podweave.ir.graph import Graph, Node, Operand
+from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
+from podweave.ir.operations import Linear, Operand
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig
 
-from .layer import ColumnTile, Lowered, Origin, Step, Unit, lower
+from .layer import ColumnTile, Origin, PackedLayer, Step, Unit, pack_layer
 
 
 @dataclass(frozen=True)
-class Lowering:
-    """A node as the arrays see it: one lowered operand each, all with the same column tiles.
+class LoweredOperation:
+    """An operation as the arrays see it: one lowered operand each, all with the same column tiles.
 
-    ``needs``: tensors that nodes compute and that it reads or comes after.
+    ``needs``: tensors that operations compute and that it reads or comes after.
     """
 
-    operands: tuple[Lowered, ...]
+    operands: tuple[PackedLayer, ...]
     needs: frozenset[str] = frozenset()
 
     @property
@@ -35,32 +36,32 @@ class Lowering:
         return not any(unit.is_computed for operand in self.operands for unit in operand.units)
 
 
-def lower_graph(graph: Graph, config: ChipConfig) -> tuple[Lowering, ...]:
-    """All nodes as the arrays see them; raises `WorkloadError` for a reduction that would wrap."""
-    lowerings = []
-    for node in graph.nodes:
-        reduction = sum(operand.layer.reduction for operand in node.operands)
+def lower_graph(graph: Graph, config: ChipConfig) -> tuple[LoweredOperation, ...]:
+    """All operations as the arrays see them; raises `WorkloadError` for a reduction that would wrap."""
+    lowered = []
+    for operation in graph.operations:
+        reduction = sum(operand.layer.reduction for operand in operation.operands)
         limit = config.array.max_reduction
         if reduction > limit:
             raise WorkloadError(
-                f"{node.name}: the reduction K is {reduction}, {reduction - limit} more than psum_width "
+                f"{operation.name}: the reduction K is {reduction}, {reduction - limit} more than psum_width "
                 f"{config.array.psum_width} sums without wrapping ({limit})"
             )
-        lowerings.append(lower_node(graph, node, config.array))
-    return tuple(lowerings)
+        lowered.append(lower_operation(graph, operation, config.array))
+    return tuple(lowered)
 
 
-def lower_node(graph: Graph, node: Node, array: ArrayConfig) -> Lowering:
-    """A node whose only operand comes from outside may put several kernel taps into one word; others read channel blocks."""
-    needs = frozenset(name for name in (*node.sources, *node.after) if name not in graph.inputs)
-    if len(node.operands) == 1:
-        operand = node.operands[0]
+def lower_operation(graph: Graph, operation: Linear, array: ArrayConfig) -> LoweredOperation:
+    """An operation whose only operand comes from outside may put several kernel taps into one word; others read channel blocks."""
+    needs = frozenset(name for name in (*operation.sources, *operation.after) if name not in graph.inputs)
+    if len(operation.operands) == 1:
+        operand = operation.operands[0]
         if operand.layer.groups == 1 and all(source in graph.inputs for source in operand.sources):
-            return Lowering((lower(operand.layer, array),), needs)
-    return Lowering(tuple(_lower_blocks(graph, operand, array) for operand in node.operands), needs)
+            return LoweredOperation((pack_layer(operand.layer, array),), needs)
+    return LoweredOperation(tuple(_lower_blocks(graph, operand, array) for operand in operation.operands), needs)
 
 
-def _lower_blocks(graph: Graph, operand: Operand, array: ArrayConfig) -> Lowered:
+def _lower_blocks(graph: Graph, operand: Operand, array: ArrayConfig) -> PackedLayer:
     layer = operand.layer
     units: list[Unit] = []
     for begin, end, source, first in _blocks(graph, operand, array.rows):
@@ -83,7 +84,7 @@ def _lower_blocks(graph: Graph, operand: Operand, array: ArrayConfig) -> Lowered
             for kh, kw in taps
         )
         tiles.append(ColumnTile(outputs, steps))
-    return Lowered(layer, tuple(units), tuple(tiles))
+    return PackedLayer(layer, tuple(units), tuple(tiles))
 
 
 def _blocks(graph: Graph, operand: Operand, rows: int) -> list[tuple[int, int, str, int]]:

@@ -1,4 +1,4 @@
-"""golden.layers.node against onnxruntime: sums of ConvInteger, QLinearAdd for residuals, MaxPool and AveragePool for pooling."""
+"""golden.layers.linear against onnxruntime: sums of ConvInteger, QLinearAdd for residuals, MaxPool and AveragePool."""
 
 from functools import cache
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from podweave.golden.layers.conv import conv2d, output_size
-from podweave.golden.layers.node import Operand, Window, accumulate, linear_node
+from podweave.golden.layers.linear import Operand, Window, accumulate, linear_node
 from podweave.golden.layers.post import post_process
 from podweave.golden.layers.requant import requantize
 from podweave.ir.quantise import activation_table, gelu, quantize_scale, relu
@@ -265,7 +265,7 @@ W = np.zeros((3, 3, 2, 5), dtype=np.int8)
 @pytest.mark.parametrize(
     ("operands", "error", "sentence"),
     [
-        ([], ValueError, "a node needs at least one operand"),
+        ([], ValueError, "an operation needs at least one operand"),
         ([Operand(X, W), Operand(X, W, (2, 2))], ValueError, r"same shape, got \(1, 2, 2, 5\) and \(1, 1, 1, 5\)"),
         ([Operand(X, W), Operand(X, W[..., :1])], ValueError, r"same shape, got \(1, 2, 2, 5\) and \(1, 2, 2, 1\)"),
         ([Operand(X.astype(np.int16), W)], TypeError, "x must be an int8 array, got int16"),

@@ -1,0 +1,147 @@
+"""Operations: kinds of nodes of a graph of layers, each with its own rule for the shape of what it gives.
+
+A kind says what every pass needs to know of it: which tensors it reads, in what order of time, and what comes out.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+from .layers import Layer, WorkloadError
+
+Shape = tuple[int, int, int, int]
+"""Batch, height, width, channels."""
+
+
+class Operation(ABC):
+    """One operation of a graph; its output tensor has its name.
+
+    Members
+    -------
+    name : str
+    after : tuple of str
+        Operations that must be complete before this one starts, beside those whose outputs it reads.
+    sources : tuple of str
+        The tensors that it reads, once for every time that it does.
+    output : Shape
+        By the rule of its kind.
+    macs : int
+        Multiplications of the network.
+    """
+
+    name: str
+    after: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def sources(self) -> tuple[str, ...]: ...
+
+    @property
+    @abstractmethod
+    def output(self) -> Shape: ...
+
+    @property
+    @abstractmethod
+    def macs(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Operand:
+    """``sources``: tensors whose channels, one after the other, are the channels of ``layer`` (concatenation).
+
+    ``pad_value``: what stands in the padding of ``layer`` (-128 for a max-pool, else 0).
+    ``channels``: (first, count) of the channels that are read of a single source, as a head of attention does; else all.
+    ``residual``: it is added with one scale per channel, which nobody trained: no multiplications of the network.
+    """
+
+    sources: tuple[str, ...]
+    layer: Layer
+    pad_value: int = 0
+    channels: tuple[int, int] | None = None
+    residual: bool = False
+
+    @property
+    def is_diagonal(self) -> bool:
+        """Each output is one channel at the same position, times a weight."""
+        layer = self.layer
+        return layer.groups == layer.channels == layer.outputs > 1 and layer.kernel == layer.stride == (1, 1)
+
+    def __post_init__(self) -> None:
+        if self.residual and not self.is_diagonal and self.layer.outputs > 1:
+            raise WorkloadError(f"{self.layer.name}: a residual multiplies each channel by one weight, 1x1, stride 1")
+        if self.channels is None:
+            return
+        if len(self.sources) != 1:
+            raise WorkloadError(f"{self.layer.name}: channels are taken of one source, got {len(self.sources)}")
+        first, count = self.channels
+        if first < 0 or count < 1:
+            raise WorkloadError(f"{self.layer.name}: channels must be (first, count) with at least one, got {self.channels}")
+
+
+@dataclass(frozen=True)
+class Window:
+    """Reduction of accumulators over windows of output positions of the operands, without padding (that is the operand's)."""
+
+    reduce: Literal["max", "sum"]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Linear(Operation):
+    """Operands times weights into the same accumulators, windows of them reduced if asked to, and post-processed.
+
+    A residual connection is an operand with a diagonal of weights, a pooling the reduction of one. Post-processing is bias,
+    requantisation and a table of 256 entries. The output is int8 (B, H, W, C).
+
+    ``identity``: its weights are a diagonal of ones (pooling): nothing to be trained or loaded but the diagonal.
+    ``after``: operations that must be complete before this one starts, beside those whose outputs it reads.
+    """
+
+    name: str
+    operands: tuple[Operand, ...]
+    window: Window | None = None
+    identity: bool = False
+    after: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.operands:
+            raise WorkloadError(f"{self.name}: an operation needs at least one operand")
+        first = self.operands[0].layer
+        for operand in self.operands[1:]:
+            layer = operand.layer
+            if (layer.batch, *layer.output_size, layer.outputs) != (first.batch, *first.output_size, first.outputs):
+                raise WorkloadError(
+                    f"{self.name}: operands must give the same output, got {(first.batch, *first.output_size, first.outputs)} and "
+                    f"{(layer.batch, *layer.output_size, layer.outputs)}"
+                )
+        if self.window:
+            for axis, size, kernel in zip(("height", "width"), first.output_size, self.window.kernel, strict=True):
+                if kernel > size:
+                    raise WorkloadError(f"{self.name}: the window spans {kernel} in {axis}, but there are {size} positions")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The tensors that it reads, once for every time that it does."""
+        return tuple(source for operand in self.operands for source in operand.sources)
+
+    @property
+    def accumulated(self) -> Shape:
+        """Shape of the accumulators, before the reduction."""
+        layer = self.operands[0].layer
+        return (layer.batch, *layer.output_size, layer.outputs)
+
+    @property
+    def output(self) -> Shape:
+        batch, height, width, outputs = self.accumulated
+        if self.window:
+            (kh, kw), (sh, sw) = self.window.kernel, self.window.stride
+            height, width = (height - kh) // sh + 1, (width - kw) // sw + 1
+        return (batch, height, width, outputs)
+
+    @property
+    def macs(self) -> int:
+        """Multiplications of the network; those of a pooling or a residual are not counted."""
+        return 0 if self.identity else sum(operand.layer.macs for operand in self.operands if not operand.residual)
