@@ -9,18 +9,18 @@ from podweave.spec.descriptors import EPOCH_BANKS, STORABLE, loadable, memory_st
 
 def engine_geometry(config: ChipConfig) -> EngineGeometry:
     """What the exact model of a prefetch engine needs of a configuration."""
-    assert config.dma is not None
+    assert config.prefetch is not None
     targets = {}
     for select in loadable(config):
         stride = memory_stride(config, select)
         targets[int(select)] = Target(words_of(config, select), stride, stride // piece_bytes(config, select))
     return EngineGeometry(
         beat_bytes=config.host_bits // 8,
-        address_width=config.dma.address_width,
-        buffer_beats=config.dma.buffer_beats,
-        max_burst=config.dma.max_burst,
-        outstanding=config.dma.outstanding,
-        descriptors=config.dma.descriptors,
+        address_width=config.prefetch.address_width,
+        buffer_beats=config.prefetch.buffer_beats,
+        max_burst=config.prefetch.max_burst,
+        outstanding=config.prefetch.outstanding,
+        descriptors=config.prefetch.descriptors,
         nodes=config.nodes_per_manager,
         host_levels=config.host_levels,
         read_latency=config.host_read_latency,

@@ -1,7 +1,7 @@
 """Configuration of a chip: every size, and every rule that a legal chip obeys.
 
 The tree is ``ChipConfig`` -> ``PodConfig`` -> ``ArrayConfig``, and ``ChipConfig`` -> ``MemoryConfig``; a chip of several pods also
-has a ``NetworkConfig``, a ``PostConfig`` and a ``ProgramConfig``, and one on AXI a ``DmaConfig``. All are frozen and
+has a ``NetworkConfig``, a ``PostConfig`` and a ``ProgramConfig``, and one on AXI a ``PrefetchConfig``. All are frozen and
 keyword-only; an illegal value or combination raises `ConfigError` with a sentence that names the rule and the value.
 """
 
@@ -17,11 +17,11 @@ from .config_parts import (
     _MODULE_BITS,
     ArrayConfig,
     ConfigError,
-    DmaConfig,
     MemoryConfig,
     NetworkConfig,
     PodConfig,
     PostConfig,
+    PrefetchConfig,
     ProgramConfig,
     _check_range,
     bits,
@@ -39,7 +39,7 @@ class ChipConfig:
     network: NetworkConfig | None = None
     post: PostConfig | None = None
     program: ProgramConfig | None = None
-    dma: DmaConfig | None = None
+    prefetch: PrefetchConfig | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier() or not self.name.isascii():
@@ -60,7 +60,7 @@ class ChipConfig:
             )
 
     def _check_single(self) -> None:
-        for table in ("network", "post", "program", "dma"):
+        for table in ("network", "post", "program", "prefetch"):
             if getattr(self, table) is not None:
                 raise ConfigError(f"table [{table}] is only for chips of 2 or more pods, got pods = 1")
         if self.memory.latency is None:
@@ -141,7 +141,7 @@ class ChipConfig:
     @property
     def managers(self) -> int:
         """Load ports of a chip, and AXI4 managers if it has any."""
-        return self.dma.managers if self.dma else 1
+        return self.prefetch.managers if self.prefetch else 1
 
     @property
     def nodes_per_manager(self) -> int:
@@ -150,7 +150,7 @@ class ChipConfig:
     @property
     def host_bits(self) -> int:
         """Bits of a beat on a load port of a chip."""
-        return self.dma.data_width if self.dma else 64
+        return self.prefetch.data_width if self.prefetch else 64
 
     @property
     def host_levels(self) -> int:
@@ -177,7 +177,7 @@ class ChipConfig:
         array = _changed(self.pod.array, changes)
         pod = dataclasses.replace(_changed(self.pod, changes), array=array)
         memory = _changed(self.memory, changes)
-        tables = ("network", "post", "program", "dma")
+        tables = ("network", "post", "program", "prefetch")
         parts = {name: part and _changed(part, changes) for name in tables for part in (getattr(self, name),)}
         top: dict[str, Any] = {name: changes.pop(name) for name in ("name", "pods") if name in changes}
         if changes:
@@ -208,10 +208,17 @@ class ChipConfig:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> ChipConfig:
         top = dict(content)
+        if "dma" in top:
+            raise ConfigError("table [dma] is named [prefetch] now, with the same keys")
         pod = _table(top.pop("pod", None), "pod")
         array = _build(ArrayConfig, _table(pod.pop("array", None), "pod.array"), "pod.array")
         memory = _build(MemoryConfig, _table(top.pop("memory", None), "memory"), "memory")
-        kinds: dict[str, type] = {"network": NetworkConfig, "post": PostConfig, "program": ProgramConfig, "dma": DmaConfig}
+        kinds: dict[str, type] = {
+            "network": NetworkConfig,
+            "post": PostConfig,
+            "program": ProgramConfig,
+            "prefetch": PrefetchConfig,
+        }
         parts = {name: _build(kind, _table(top.pop(name), name), name) if name in top else None for name, kind in kinds.items()}
         return _build(cls, top, "", pod=_build(PodConfig, pod, "pod", array=array), memory=memory, **parts)
 

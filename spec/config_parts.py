@@ -174,7 +174,7 @@ class ProgramConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DmaConfig:
+class PrefetchConfig:
     """The prefetch engines of a chip, one per AXI4 manager; each serves as many nodes, side by side.
 
     ``data_width``, ``address_width``: bits. ``buffer_beats``: beats of read data for which there is room; to keep the bus busy, at

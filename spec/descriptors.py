@@ -26,7 +26,7 @@ class DescriptorKind(enum.IntEnum):
     """Chip to memory."""
 
 
-class DmaError(enum.IntEnum):
+class PrefetchError(enum.IntEnum):
     """Code of the first error of a prefetch engine since its start."""
 
     NONE = 0

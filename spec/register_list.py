@@ -6,7 +6,7 @@ import enum
 import zlib
 
 from .config import ChipConfig
-from .descriptors import TAG_WIDTH, DmaError
+from .descriptors import TAG_WIDTH, PrefetchError
 from .errors import NetworkId, network_error_layout
 from .register_types import (
     COUNTER_WIDTH,
@@ -31,7 +31,7 @@ Fields = tuple[RegisterField, ...]
 
 def register_list(config: ChipConfig) -> tuple[Register, ...]:
     """All registers, by rising offset; those that each manager has as of manager 0."""
-    assert config.dma is not None
+    assert config.prefetch is not None
     return (*_facts(config), *_run(config), *_results(config), *_counters(), *_of_managers(config))
 
 
@@ -44,8 +44,8 @@ def _whole(doc: str, width: int = WORD_WIDTH, value: int = 0) -> Fields:
 
 
 def _facts(config: ChipConfig) -> list[Register]:
-    array, dma = config.array, config.dma
-    assert dma is not None
+    array, prefetch = config.array, config.prefetch
+    assert prefetch is not None
 
     def fact(name: str, offset: int, fields: Fields, doc: str) -> Register:
         return Register(name, offset, Access.RO, fields, doc, constant=True)
@@ -56,7 +56,7 @@ def _facts(config: ChipConfig) -> list[Register]:
     )
     chip = (
         _field("PODS", 0, 16, "pods, and banks of each kind", config.pods),
-        _field("MANAGERS", 16, 8, "AXI4 managers; each serves PODS / MANAGERS nodes, side by side", dma.managers),
+        _field("MANAGERS", 16, 8, "AXI4 managers; each serves PODS / MANAGERS nodes, side by side", prefetch.managers),
         _field("PLANES", 24, 8, "copies of each network", config.memory.planes),
     )
     size = (
@@ -64,9 +64,9 @@ def _facts(config: ChipConfig) -> list[Register]:
         _field("COLS", 16, 16, "weights and partial sums of a word", array.cols),
     )
     bus = (
-        _field("DATA_WIDTH", 0, 16, "bits of a beat", dma.data_width),
-        _field("ADDRESS_WIDTH", 16, 8, "bits of a byte address", dma.address_width),
-        _field("DESCRIPTORS", 24, 8, "descriptors held per ring", dma.descriptors),
+        _field("DATA_WIDTH", 0, 16, "bits of a beat", prefetch.data_width),
+        _field("ADDRESS_WIDTH", 16, 8, "bits of a byte address", prefetch.address_width),
+        _field("DESCRIPTORS", 24, 8, "descriptors held per ring", prefetch.descriptors),
     )
     return [
         fact("ID", 0x000, _whole("`PodW`", value=IDENTITY), "Marks an accelerator of podweave."),
@@ -88,8 +88,8 @@ def config_hash(config: ChipConfig) -> int:
 
 
 def _run(config: ChipConfig) -> list[Register]:
-    dma = config.dma
-    assert dma is not None
+    prefetch = config.prefetch
+    assert prefetch is not None
     control = (
         _field("START", 0, 1, "run EPOCHS epochs"),
         _field("ABORT", 1, 1, "end the run: nothing new begins, what is under way ends; no effect without a run"),
@@ -111,7 +111,7 @@ def _run(config: ChipConfig) -> list[Register]:
         _field("INDEX", 16, 4, "which of these"),
     )
     cancel = (_field("TAG", 0, TAG_WIDTH, "tag"), _field("MANAGER", 16, 4, "manager"))
-    memory = _whole("first byte beyond the memory", min(64, dma.address_width + 1))
+    memory = _whole("first byte beyond the memory", min(64, prefetch.address_width + 1))
     return [
         Register(
             "CONTROL", 0x020, Access.PULSE, control, "Commands. One that is refused does nothing, and STATUS.REFUSED says so."
@@ -241,14 +241,14 @@ def _counters() -> list[Register]:
 
 
 def _of_managers(config: ChipConfig) -> list[Register]:
-    dma = config.dma
-    assert dma is not None
+    prefetch = config.prefetch
+    assert prefetch is not None
     found, at = [], MANAGER_BASE
-    byte_address = _whole("byte address", dma.address_width)
+    byte_address = _whole("byte address", prefetch.address_width)
 
     def add(name: str, access: Access, fields: Fields, doc: str, words: int = 1, locked: bool = False) -> None:
         nonlocal at
-        found.append(Register(name, at, access, fields, doc, words=words, locked=locked, managers=dma.managers))
+        found.append(Register(name, at, access, fields, doc, words=words, locked=locked, managers=prefetch.managers))
         at += 4 * words
 
     for ring in ("DEMAND", "PREFETCH"):
@@ -263,7 +263,7 @@ def _of_managers(config: ChipConfig) -> list[Register]:
         )
     complete = tuple(_field(ring.name, 16 * ring, TAG_WIDTH, f"of the {ring.name.lower()} ring") for ring in Ring)
     error = (
-        _field("CODE", 0, 4, "what", codes=DmaError),
+        _field("CODE", 0, 4, "what", codes=PrefetchError),
         _field("RING", 8, 1, "ring", codes=Ring),
         _field("TAG", 16, TAG_WIDTH, "tag"),
     )

@@ -31,9 +31,9 @@ class RegisterMap:
     """The registers by name, for software.
 
     >>> from dataclasses import replace
-    >>> from podweave.spec.config_parts import DmaConfig
+    >>> from podweave.spec.config_parts import PrefetchConfig
     >>> from podweave.spec.presets import load_config
-    >>> registers = RegisterMap(replace(load_config("chip2x4"), dma=DmaConfig(managers=2)))
+    >>> registers = RegisterMap(replace(load_config("chip2x4"), prefetch=PrefetchConfig(managers=2)))
     >>> hex(registers.offset("STATUS")), hex(registers.offset("DEMAND_TAIL", 1))
     ('0x24', '0x44c')
     >>> registers.pack("CONTROL", START=1)

@@ -19,9 +19,6 @@ from podweave.spec.presets import preset_names
 from podweave.studies.run import STUDY_NAMES
 from tests.test_architecture import _BELOW, ALLOWED, INSIDE, ROOT
 
-PENDING = {"--through", "bench bus", "ir/operations.py"}
-"""Options, first arguments and paths that pages speak of before they are there; to be emptied when they are."""
-
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[(?:[^\]]*)\]\(([^()\s]+)\)")
@@ -64,7 +61,7 @@ def broken_links(page: Path) -> Iterator[str]:
 def missing_paths(page: Path, root: Path) -> Iterator[str]:
     for span in spans(page.read_text(encoding="utf-8")):
         placeholder = any(_PLACEHOLDER.fullmatch(part) for part in span.split("/"))
-        if _PATH.fullmatch(span) and not placeholder and span not in PENDING and not (root / span).exists():
+        if _PATH.fullmatch(span) and not placeholder and not (root / span).exists():
             yield f"path {span}"
 
 
@@ -110,8 +107,7 @@ def wrong_command(line: str) -> str | None:
             arguments.append(word)
             continue
         if word not in options:
-            if word not in PENDING:
-                return f"{name} has no option {word}"
+            return f"{name} has no option {word}"
         elif options[word].is_flag:
             continue
         if not left or (left[0].startswith("-") and left[0] != "-"):
@@ -130,7 +126,7 @@ def _is_config(text: str) -> bool:
 
 def _wrong_argument(name: str, first: str) -> str | None:
     known = {"bench": (*BENCHES, "all"), "study": STUDY_NAMES}
-    if name in known and first not in known[name] and f"{name} {first}" not in PENDING and not _PLACEHOLDER.fullmatch(first):
+    if name in known and first not in known[name] and not _PLACEHOLDER.fullmatch(first):
         return f"there is no {name} {first}"
     if name in ("generate", "ip", "area") and not _is_config(first):
         return f"there is no preset {first}"
@@ -145,7 +141,7 @@ def wrong_commands(page: Path) -> Iterator[str]:
     every = {opt for command in COMMANDS.values() for p in command.params for opt in (*p.opts, *p.secondary_opts)}
     for span in spans(text):
         option = span.split()[0] if span.strip() else ""
-        if option.startswith("--") and option not in every | PENDING:
+        if option.startswith("--") and option not in every:
             yield f"no command has an option {option}"
 
 
@@ -196,14 +192,6 @@ def test_there_is_something_to_look_at() -> None:
     assert sum(len(_LINK.findall(text)) for text in texts) > 50
     assert sum(bool(_PATH.fullmatch(span)) for text in texts for span in spans(text)) > 150
     assert sum(len(command_lines(text)) for text in texts) > 40
-
-
-def test_what_is_pending_is_not_there_yet() -> None:
-    options = {opt for command in COMMANDS.values() for p in command.params for opt in (*p.opts, *p.secondary_opts)}
-    here = options | {f"bench {name}" for name in BENCHES} | {f"study {name}" for name in STUDY_NAMES}
-    assert [entry for entry in sorted(PENDING) if entry in here or (ROOT / entry).exists()] == [], (
-        "no longer pending: take them out"
-    )
 
 
 PAGE = "# A page\n\n## Time, and jobs\n\n[here](#time-and-jobs), [there](b.md#a-b)\n\n## Again\n\n## Again\n\n[second](#again-1)\n"

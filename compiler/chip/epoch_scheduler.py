@@ -177,7 +177,7 @@ class EpochScheduler:
 
     def _memory_costs(self, plan: OperationPlan) -> dict[str, float]:
         config = self.config
-        if self.state.policy.must_fit or config.dma is None:
+        if self.state.policy.must_fit or config.prefetch is None:
             return {}
         width = config.managers * config.host_bits // 8
         job = memory_stride(config, HostSelect.STREAM_STORE) + memory_stride(config, HostSelect.LOAD_STORE)

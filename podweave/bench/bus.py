@@ -26,7 +26,7 @@ _ENOUGH = {"buffer_beats": 256, "outstanding": 128, "max_burst": 64}
 _SWEEP = ((64, 32), (128, 64), (128, 128), (256, 64), (256, 128), (512, 256))
 
 
-def bench_dma(config: ChipConfig, progress: Progress) -> dict[str, Any]:
+def measure_bus(config: ChipConfig, progress: Progress) -> dict[str, Any]:
     """Shares of data bus cycles: at each width; by buffer and bursts under way; and for the words of ``config``, if it has engines.
 
     ``share``: of the cycles from the first to the last beat of data; ``share_of_all``: of those from the start, with the fetch of
@@ -37,7 +37,7 @@ def bench_dma(config: ChipConfig, progress: Progress) -> dict[str, Any]:
         **_ENOUGH,
         "widths": _by_width(progress),
         "sweep": _by_size(progress),
-        "words": _by_words(config, progress) if config.dma else [],
+        "words": _by_words(config, progress) if config.prefetch else [],
     }
 
 

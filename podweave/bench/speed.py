@@ -24,7 +24,7 @@ from podweave.tb.build.toolchain import find_toolchain
 
 from ..runs.chip import run_networks
 from ..runs.jobs import chip_graphs, chip_jobs, random_data
-from .bus import bench_dma
+from .bus import measure_bus
 
 Progress = Callable[[str], None]
 PRESETS = ("pod4", "pod16", "pod32")
@@ -176,7 +176,7 @@ def bench_chip(repeat: int, progress: Progress) -> list[dict[str, Any]]:
 
 def bench_bus(repeat: int, progress: Progress) -> dict[str, Any]:
     """How much of a data bus a prefetch engine uses: cycles, so one run is enough."""
-    return bench_dma(load_config("chip16x32"), progress)
+    return measure_bus(load_config("chip16x32"), progress)
 
 
 BENCHES: dict[str, Callable[[int, Progress], Any]] = {
@@ -186,9 +186,9 @@ BENCHES: dict[str, Callable[[int, Progress], Any]] = {
     "simulation": bench_simulation,
     "model": bench_model,
     "chip": bench_chip,
-    "dma": bench_bus,
+    "bus": bench_bus,
 }
-ONCE = ("chip", "dma")
+ONCE = ("chip", "bus")
 """What takes minutes, or would be the same again: measured once, and only when asked for by name."""
 
 

@@ -40,14 +40,14 @@ Check = Annotated[
 Config = Annotated[str, typer.Option("--config", help="A preset, or a TOML file.")]
 Workload = Annotated[str, typer.Argument(help=WORKLOAD_HELP)]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the report as JSON; - for standard output.")]
-PerLayer = Annotated[bool, typer.Option("--per-layer", help="Chips: each layer alone, its inputs loaded by the host.")]
+PerLayer = Annotated[bool, typer.Option("--per-layer", help="Chips: each layer alone, its inputs loaded from outside.")]
 Partition = Annotated[
     int | None,
     typer.Option(
         min=0, help="Chips: words a pod streams per weight tile (SOSA: the rows); 0: all that fit; chosen per layer by default."
     ),
 ]
-Host = Annotated[
+Through = Annotated[
     str | None,
     typer.Option(
         help="Chips: axi, all from memory by prefetch engines; backdoor, banks loaded in no time; port, through load ports. "
@@ -127,15 +127,15 @@ def generate(
 
 @app.command()
 def ip(
-    config: Annotated[str, typer.Argument(help="A preset, or a TOML file, with a table [dma].")],
+    config: Annotated[str, typer.Argument(help="A preset, or a TOML file, with a table [prefetch].")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the IP.")],
 ) -> None:
     """Write an accelerator as an IP block: Verilog, FuseSoC core, C header, registers, ports and constraints."""
     from ..ip.write import write_ip
 
     chosen = load_config(config)
-    if chosen.dma is None:
-        raise ConfigError(f"an IP block needs prefetch engines: {chosen.name} has no table [dma]")
+    if chosen.prefetch is None:
+        raise ConfigError(f"an IP block needs prefetch engines: {chosen.name} has no table [prefetch]")
     with Progress() as progress:
         progress(f"emitting {chosen.name}")
         paths = write_ip(chosen, output)
@@ -152,7 +152,7 @@ def run(
     waves: Annotated[Path | None, typer.Option(help="Write a VCD waveform (slow; for short runs).")] = None,
     per_layer: PerLayer = False,
     partition: Partition = None,
-    host: Host = None,
+    through: Through = None,
     prefetch: Prefetch = True,
     cap: Cap = 0,
     memory: Memory = None,
@@ -182,13 +182,13 @@ def run(
                 "lockstep is for one pod; a chip's results, cycles and counters are compared", param_hint="--check"
             )
         _make_folders(waves, plot, json_file)
-        options = ChipOptions.of(chosen, per_layer, partition, host, prefetch, cap, memory, plot, rules=check == "rules")
+        options = ChipOptions.of(chosen, per_layer, partition, through, prefetch, cap, memory, plot, rules=check == "rules")
         with Progress() as progress:
             report, show = run_chip(workload, chosen, options, seed=seed, waves=waves and waves.resolve(), progress=progress)
         _write_scalesim(report, chosen, scalesim_reports)
         _finish({"workload": workload, **report}, json_file, show)
         raise typer.Exit(EXIT_CODES[report["verdict"]])
-    _refuse_chip_options(per_layer, partition, host, prefetch, cap, memory)
+    _refuse_chip_options(per_layer, partition, through, prefetch, cap, memory)
     found = load_layers(workload)
     layers = found.layers
     _check_plot(plot, layers)
@@ -208,7 +208,7 @@ def model(
     config: Config,
     per_layer: PerLayer = False,
     partition: Partition = None,
-    host: Host = None,
+    through: Through = None,
     prefetch: Prefetch = True,
     cap: Cap = 0,
     memory: Memory = None,
@@ -224,13 +224,13 @@ def model(
     chosen = load_config(config)
     _make_folders(plot, json_file)
     if chosen.pods > 1:
-        options = ChipOptions.of(chosen, per_layer, partition, host, prefetch, cap, memory, plot)
+        options = ChipOptions.of(chosen, per_layer, partition, through, prefetch, cap, memory, plot)
         with Progress() as progress:
             report, show = model_chip(workload, chosen, options, progress=progress)
         _write_scalesim(report, chosen, scalesim_reports)
         _finish({"workload": workload, **report}, json_file, show)
         return
-    _refuse_chip_options(per_layer, partition, host, prefetch, cap, memory)
+    _refuse_chip_options(per_layer, partition, through, prefetch, cap, memory)
     found = load_layers(workload)
     layers = found.layers
     _check_plot(plot, layers)
@@ -249,9 +249,9 @@ def _write_scalesim(report: dict[str, Any], config: ChipConfig, folder: Path | N
 
 
 def _refuse_chip_options(
-    per_layer: bool, partition: int | None, host: str | None, prefetch: bool, cap: int, memory: str | None
+    per_layer: bool, partition: int | None, through: str | None, prefetch: bool, cap: int, memory: str | None
 ) -> None:
-    given_options = {"--per-layer": per_layer, "--partition": partition is not None, "--host": host}
+    given_options = {"--per-layer": per_layer, "--partition": partition is not None, "--through": through}
     given_options |= {"--no-prefetch": not prefetch, "--cap": cap > 0, "--memory": memory}
     for name, given in given_options.items():
         if given:
@@ -290,7 +290,7 @@ def area(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="start, emit, build, simulation, model, or all of them; chip or dma (minutes).")],
+    name: Annotated[str, typer.Argument(help="start, emit, build, simulation, model, or all of them; chip or bus (minutes).")],
     repeat: Annotated[
         int | None, typer.Option(min=1, help=f"Runs of each measurement; the median is reported. By default {REPEAT}.")
     ] = None,

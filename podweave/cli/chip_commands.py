@@ -22,18 +22,18 @@ from ..reports.chip import print_chip_model, print_chip_run
 if TYPE_CHECKING:
     from podweave.compiler.compile_network import CheckRules
 
-HOSTS = ("axi", "backdoor", "port")
+WAYS = ("axi", "backdoor", "port")
 Progress = Callable[[str], None]
 Show = Callable[[Console, dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class ChipOptions:
-    """``host``: how a chip gets what it needs: over AXI, in no time, or through its load ports. ``check``: of programs."""
+    """``through``: how a chip gets what it needs: over AXI, in no time, or through its load ports. ``check``: of programs."""
 
     per_layer: bool
     partition: int | None
-    host: str
+    through: str
     prefetch: bool
     cap: int
     timing: HbmTiming
@@ -46,7 +46,7 @@ class ChipOptions:
         config: ChipConfig,
         per_layer: bool,
         partition: int | None,
-        host: str | None,
+        through: str | None,
         prefetch: bool,
         cap: int,
         memory: str | None,
@@ -55,23 +55,23 @@ class ChipOptions:
         rules: bool = False,
     ) -> ChipOptions:
         """From what was typed; raises `typer.BadParameter`."""
-        if host is None:
-            host = "axi" if config.dma and not per_layer else "backdoor"
-        if host not in HOSTS:
-            raise typer.BadParameter(f"{host!r} is not one of {', '.join(HOSTS)}", param_hint="--host")
-        if host == "axi" and not config.dma:
+        if through is None:
+            through = "axi" if config.prefetch and not per_layer else "backdoor"
+        if through not in WAYS:
+            raise typer.BadParameter(f"{through!r} is not one of {', '.join(WAYS)}", param_hint="--through")
+        if through == "axi" and not config.prefetch:
             raise typer.BadParameter(
-                f"axi needs a chip with prefetch engines; {config.name} has no table [dma]", param_hint="--host"
+                f"axi needs a chip with prefetch engines; {config.name} has no table [prefetch]", param_hint="--through"
             )
-        if host == "axi" and per_layer:
-            raise typer.BadParameter("axi runs whole networks: leave out --per-layer, or name one layer", param_hint="--host")
-        if host != "axi":
+        if through == "axi" and per_layer:
+            raise typer.BadParameter("axi runs whole networks: leave out --per-layer, or name one layer", param_hint="--through")
+        if through != "axi":
             for name, given in (("--memory", memory), ("--cap", cap), ("--no-prefetch", not prefetch)):
                 if given:
-                    raise typer.BadParameter(f"is for runs over AXI, not {host}", param_hint=name)
+                    raise typer.BadParameter(f"is for runs over AXI, not {through}", param_hint=name)
         if plot and plot.suffix not in (".svg", ".png", ".pdf"):
             raise typer.BadParameter(f"{plot} must end in .svg, .png or .pdf", param_hint="--plot")
-        return cls(per_layer, partition, host, prefetch, cap, memory_timing(memory), plot, "always" if rules else "auto")
+        return cls(per_layer, partition, through, prefetch, cap, memory_timing(memory), plot, "always" if rules else "auto")
 
     def check_plot(self, graphs: int) -> None:
         if self.plot and graphs > 1:
@@ -113,7 +113,7 @@ def run_chip(
         require_fits(graph, config)
     jobs = chip_jobs(workload, seed, per_layer=options.per_layer)
     graphs = len({id(job.graph) for job in jobs})
-    if options.host == "axi":
+    if options.through == "axi":
         report, _, compiled = run_on_device(
             jobs,
             config,
@@ -132,7 +132,7 @@ def run_chip(
     report, _, networks = run_networks(
         jobs,
         config,
-        host=options.host,
+        through=options.through,
         seed=seed,
         partition=options.partition,
         check=options.check,
@@ -155,7 +155,7 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
     options.check_plot(len(graphs))
     for graph in graphs:
         require_fits(graph, config)
-    if options.host == "axi":
+    if options.through == "axi":
         report, compiled = model_on_device(
             graphs,
             config,

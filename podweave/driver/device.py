@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from podweave.compiler.memory.image import MemoryImage
 from podweave.compiler.memory.tensors import TensorMap
 from podweave.spec.config import ChipConfig
-from podweave.spec.descriptors import DmaError
+from podweave.spec.descriptors import PrefetchError
 from podweave.spec.errors import BankError, NetworkId, NodeErrors, PodError, PostError
 from podweave.spec.load_port import Counter
 from podweave.spec.register_map import IDENTITY, ErrorSource, NodeWords, Refusal, RegisterMap, config_hash, counters
@@ -217,7 +217,7 @@ class Device:
                 ring = ("demand", "prefetch")[error["RING"]]
                 address = self.read("ERROR_ADDRESS", manager)
                 found.append(
-                    f"prefetch engine {manager}: {_sentence(DmaError(error['CODE']))} "
+                    f"prefetch engine {manager}: {_sentence(PrefetchError(error['CODE']))} "
                     f"(tag {error['TAG']} of the {ring} ring, address {address:#x})"
                 )
         record = self.fields("NETWORK_ERROR")
@@ -268,5 +268,5 @@ def _named(kind: type, bits: int) -> str:
     return ", ".join(error.name.lower() for error in kind if bits >> error & 1)  # type: ignore[attr-defined]
 
 
-def _sentence(code: DmaError | Refusal) -> str:
+def _sentence(code: PrefetchError | Refusal) -> str:
     return code.name.lower().replace("_", " ")

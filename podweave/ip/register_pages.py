@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.config_parts import DmaConfig
-from podweave.spec.descriptors import DescriptorKind, DmaError
+from podweave.spec.config_parts import PrefetchConfig
+from podweave.spec.descriptors import DescriptorKind, PrefetchError
 from podweave.spec.errors import BankError, NetworkId, NodeErrors, PodError, PostError
 from podweave.spec.load_port import Counter, HostSelect
 from podweave.spec.presets import load_config
@@ -20,7 +20,7 @@ _ENUMERATIONS: dict[str, type[enum.IntEnum]] = {
     "error_source": ErrorSource,
     "node_words": NodeWords,
     "ring": Ring,
-    "dma_error": DmaError,
+    "prefetch_error": PrefetchError,
     "network": NetworkId,
     "counter": Counter,
     "node_errors": NodeErrors,
@@ -104,7 +104,7 @@ def register_page(config: ChipConfig, *, values: bool = True) -> str:
 
 def general_page() -> str:
     """The page of the documentation: widths as in a chip of 4 pods, without the values of one configuration."""
-    page = register_page(replace(load_config("chip4x16"), dma=DmaConfig()), values=False)
+    page = register_page(replace(load_config("chip4x16"), prefetch=PrefetchConfig()), values=False)
     note = (
         "Bits of addresses and of NETWORK_ERROR are those of 4 pods and 40 bits of address; `podweave ip` writes this page, and a\n"
         "C header, for a configuration."

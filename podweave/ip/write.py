@@ -223,8 +223,8 @@ def _constraints_page(config: ChipConfig, emitted: Emitted, name: str, accelerat
     memories = "\n".join(f"| {module} | {kind} | {count} | {bits} |" for module, kind, count, bits in _memories(emitted))
     page = _GENERAL.format(config=config.name, name=name, memories=memories)
     if accelerator:
-        assert config.dma is not None
-        page += _BUSES.format(**dataclasses.asdict(config.dma))
+        assert config.prefetch is not None
+        page += _BUSES.format(**dataclasses.asdict(config.prefetch))
     return page
 
 

@@ -122,7 +122,7 @@ class AcceleratorWay(Way):
         return row, outputs
 
     def facts(self) -> dict[str, Any]:
-        return {"host": "axi", "prefetch": self.prefetch, "cap": self.cap, "memory": dataclasses.asdict(self.timing)}
+        return {"through": "axi", "prefetch": self.prefetch, "cap": self.cap, "memory": dataclasses.asdict(self.timing)}
 
 
 def run_on_device(

@@ -30,11 +30,11 @@ from .verdict import Comparison
 
 
 class ChipWay(Way):
-    """``host``: "backdoor" loads and reads banks in no simulated time, "port" word by word through the load ports."""
+    """``through``: "backdoor" loads and reads banks in no simulated time, "port" word by word through the load ports."""
 
-    def __init__(self, config: ChipConfig, host: str = "backdoor", partition: int | None = None, check: CheckRules = "auto"):
+    def __init__(self, config: ChipConfig, through: str = "backdoor", partition: int | None = None, check: CheckRules = "auto"):
         super().__init__(config, CompileOptions(partition=partition, check=check))
-        self.host = host
+        self.through = through
 
     def compile(self, job: Job, progress: Progress) -> CompiledNetwork:
         return compile_network(job.graph, self.config, job.constants, self.options, progress=progress)
@@ -61,7 +61,7 @@ class ChipWay(Way):
                 [epoch_of(network, job) for network, job in zip(networks, jobs, strict=True)],
                 limits=[predicted.cycles + 4096 for predicted in predictions],
                 readback=[_regions(network.program) for network in networks],
-                host=self.host,
+                through=self.through,
                 seed=seed,
                 waves=waves,
                 progress=progress,
@@ -93,7 +93,7 @@ class ChipWay(Way):
         return row, stored
 
     def facts(self) -> dict[str, Any]:
-        return {"host": self.host}
+        return {"through": self.through}
 
 
 def model_networks(
@@ -129,7 +129,7 @@ def run_networks(
     jobs: Sequence[Job],
     config: ChipConfig,
     *,
-    host: str = "backdoor",
+    through: str = "backdoor",
     seed: int = 0,
     partition: int | None = None,
     check: CheckRules = "auto",
@@ -138,7 +138,7 @@ def run_networks(
     progress: Progress,
 ) -> tuple[dict[str, Any], list[Tensors], list[CompiledNetwork]]:
     """`run_jobs` on a chip. ``bench``: a simulator of ``config`` that is there; else one is built for speed."""
-    return run_jobs(jobs, ChipWay(config, host, partition, check), seed=seed, waves=waves, bench=bench, progress=progress)
+    return run_jobs(jobs, ChipWay(config, through, partition, check), seed=seed, waves=waves, bench=bench, progress=progress)
 
 
 def epoch_of(network: CompiledNetwork, job: Job) -> SimpleEpoch:

@@ -41,12 +41,12 @@ def prefetch_study(
 ) -> dict[str, Any]:
     """The report, in the form of the other studies. ``bound``: the longer of the epochs' own cycles and the memory's."""
     config = config or load_config(CONFIG)
-    assert config.dma is not None
+    assert config.prefetch is not None
     began = time.perf_counter()
     options = CompileOptions(from_memory=True)
     points, rows = [], []
     speedups: dict[str, Sequence[Any]] = {}
-    full = config.dma.managers * config.dma.data_width // 8
+    full = config.prefetch.managers * config.prefetch.data_width // 8
     for network in networks:
         graph = load_graph(network)
         # Values do not change cycles.
@@ -69,7 +69,8 @@ def prefetch_study(
             cycles = (on["cycles"], off["cycles"], speedup, on["compute_cycles"], on["hbm_cycles"])
             rows.append([network, full * 16 / sixteenths, *cycles, on["overlap"], off["overlap"], on["hbm_used_available"]])
     notes = [
-        f"{config.name}: {config.dma.managers} managers of {config.dma.data_width} bits; latency {HbmTiming().latency} cycles, "
+        f"{config.name}: {config.prefetch.managers} managers of {config.prefetch.data_width} bits; "
+        f"latency {HbmTiming().latency} cycles, "
         "rows, banks and refresh as the memory model has them by default",
         "epochs: the sum of their own cycles; memory: the beats of the busiest manager at that bandwidth, without refresh",
         "memory used, with prefetch on: beats, of those that the memory could have sent outside of refreshes",

@@ -82,7 +82,7 @@ TOPS: dict[str, Callable[[ChipConfig], Block]] = {"pod": Pod, "chip": Chip, "acc
 
 def default_top(config: ChipConfig) -> str:
     """What a configuration is for: one pod, a chip, or, with prefetch engines, an accelerator."""
-    return "pod" if config.pods == 1 else "accelerator" if config.dma else "chip"
+    return "pod" if config.pods == 1 else "accelerator" if config.prefetch else "chip"
 
 
 def emit(config: ChipConfig, *, top: str | None = None) -> Emitted:

@@ -7,7 +7,7 @@ from typing import Any
 
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import FILL_CYCLES
-from podweave.spec.descriptors import DescriptorKind, DmaError, descriptor_layout, loadable, memory_stride
+from podweave.spec.descriptors import DescriptorKind, PrefetchError, descriptor_layout, loadable, memory_stride
 from podweave.spec.errors import BankError, NetworkId, NodeErrors, PodError, PostError, network_error_layout
 from podweave.spec.jobs import (
     Accumulate,
@@ -72,22 +72,22 @@ def _add_chip(config: ChipConfig, sidecar: dict[str, Any]) -> None:
 
 def _add_accelerator(config: ChipConfig, sidecar: dict[str, Any]) -> None:
     """Its AXI ports, registers, and words in memory."""
-    dma, nodes = config.dma, config.nodes_per_manager
-    assert dma is not None
+    prefetch, nodes = config.prefetch, config.nodes_per_manager
+    assert prefetch is not None
     sidecar["layouts"].append(_layout(descriptor_layout()))
-    sidecar["codes"] |= _codes(DescriptorKind, DmaError, Refusal, ErrorSource, NodeWords, Ring)
+    sidecar["codes"] |= _codes(DescriptorKind, PrefetchError, Refusal, ErrorSource, NodeWords, Ring)
     sidecar["memory_strides"] = {select.name: memory_stride(config, select) for select in loadable(config)}
     sidecar["axi"] = {
         "subordinate": {"prefix": "s_axil_", "address_width": ADDRESS_WIDTH, "data_width": WORD_WIDTH},
         "managers": [
             {
                 "prefix": manager_prefix(i),
-                "address_width": dma.address_width,
-                "data_width": dma.data_width,
+                "address_width": prefetch.address_width,
+                "data_width": prefetch.data_width,
                 "id_width": 1,
                 "nodes": [i * nodes, (i + 1) * nodes - 1],
             }
-            for i in range(dma.managers)
+            for i in range(prefetch.managers)
         ],
     }
     sidecar["registers"] = {"manager_pitch": MANAGER_PITCH, "list": [_register(register) for register in register_list(config)]}

@@ -27,8 +27,8 @@ CHIP_OUTPUTS = ("busy", "error", "cycles", "total_cycles", "network_error")
 
 
 def control_members(config: ChipConfig) -> dict[str, Any]:
-    assert config.dma is not None
-    managers, address = config.managers, config.dma.address_width
+    assert config.prefetch is not None
+    managers, address = config.managers, config.prefetch.address_width
     load_port = {name: managers * width for name, width in load_port_members(config).items()}
     to_engines = {
         **dict.fromkeys(("start", "stop", "enable", "gap"), 1),
@@ -79,7 +79,7 @@ class Control(Structural):
     kind = "control"
 
     def __init__(self, config: ChipConfig):
-        assert config.dma is not None
+        assert config.prefetch is not None
         self.config = config
         super().__init__(control_members(config))
 

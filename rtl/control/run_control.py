@@ -87,8 +87,8 @@ class RunControl(Block):
     kind = "run_control"
 
     def __init__(self, config: ChipConfig):
-        assert config.dma is not None
-        self.managers, self.address_width = config.dma.managers, config.dma.address_width
+        assert config.prefetch is not None
+        self.managers, self.address_width = config.prefetch.managers, config.prefetch.address_width
         per_manager = {
             **{f"{ring}_base": In(self.managers * self.address_width) for ring in RINGS},
             **{f"{ring}_size": In(self.managers * 32) for ring in RINGS},

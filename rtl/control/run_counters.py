@@ -33,8 +33,8 @@ class Performance(Block):
     kind = "performance"
 
     def __init__(self, config: ChipConfig):
-        assert config.dma is not None
-        self.managers = config.dma.managers
+        assert config.prefetch is not None
+        self.managers = config.prefetch.managers
         n = self.managers
         super().__init__(
             {

@@ -10,7 +10,7 @@ from podweave.spec.config_parts import bits
 from podweave.spec.descriptors import DESCRIPTOR_BYTES
 
 from ..parts.blocks import Block, struct
-from .engine_words import ReadClass, beat_bits, burst_layout, dma_of, run_bytes_width, walk_layout
+from .engine_words import ReadClass, beat_bits, burst_layout, prefetch_of, run_bytes_width, walk_layout
 
 PAGE_BYTES = 4096
 """No burst crosses a multiple of this."""
@@ -49,8 +49,8 @@ class BurstIssuer(Block):
 
     def __init__(self, config: ChipConfig):
         self.config = config
-        dma = dma_of(config)
-        self.address, self.byte = dma.address_width, beat_bits(config)
+        prefetch = prefetch_of(config)
+        self.address, self.byte = prefetch.address_width, beat_bits(config)
         channel = {"addr": Out(self.address), "len": Out(8), "valid": Out(1), "ready": In(1)}
         super().__init__(
             {
@@ -116,7 +116,7 @@ class BurstIssuer(Block):
         """The burst that is next, until it is ``issued``."""
         beat_bytes = 1 << self.byte
         beats_of_page = PAGE_BYTES // beat_bytes
-        limit = min(dma_of(self.config).max_burst, beats_of_page)
+        limit = min(prefetch_of(self.config).max_burst, beats_of_page)
         names = ("store", "ring", "tag")
         valid, last, goes = (Signal(name=f"split_{name}") for name in ("valid", "last", "goes"))
         at = Signal(self.address - self.byte, name="split_at", reset_less=True)
@@ -151,15 +151,15 @@ class BurstIssuer(Block):
         return burst
 
     def _issue(self, m: Module, burst: dict[str, Signal], issued: Signal) -> None:
-        dma = dma_of(self.config)
-        credits = Signal(range(dma.buffer_beats + 1), init=dma.buffer_beats)
-        stored = Signal(range(dma.buffer_beats + 1), name="stored_beats")
-        reads, writes = (Signal(range(dma.outstanding + 1), name=name) for name in ("reads", "writes"))
+        prefetch = prefetch_of(self.config)
+        credits = Signal(range(prefetch.buffer_beats + 1), init=prefetch.buffer_beats)
+        stored = Signal(range(prefetch.buffer_beats + 1), name="stored_beats")
+        reads, writes = (Signal(range(prefetch.outstanding + 1), name=name) for name in ("reads", "writes"))
         may_read, fits, loads, stores = (Signal(name=name) for name in ("may_read", "fits", "loads", "stores"))
         address, length = Cat(Const(0, self.byte), burst["at"]), Signal(8)
         word = Signal(struct(burst_layout(self.config)), name="issued_burst")
         m.d.comb += [
-            may_read.eq((~self.m_axi_arvalid | self.m_axi_arready) & (reads != dma.outstanding) & ~self.stopped),
+            may_read.eq((~self.m_axi_arvalid | self.m_axi_arready) & (reads != prefetch.outstanding) & ~self.stopped),
             fits.eq(credits >= burst["beats"]),
             self.granted.eq(may_read & self.request_valid),
             loads.eq(burst["valid"] & ~burst["store"] & may_read & ~self.request_valid & fits),
@@ -167,7 +167,7 @@ class BurstIssuer(Block):
                 burst["valid"]
                 & burst["store"]
                 & (~self.m_axi_awvalid | self.m_axi_awready)
-                & (writes != dma.outstanding)
+                & (writes != prefetch.outstanding)
                 & (stored >= burst["beats"])
                 & ~self.stopped
             ),

@@ -6,10 +6,10 @@ from amaranth.hdl import Module, Mux, ResetInserter, Signal, Value, signed
 from amaranth.lib.wiring import In, Out
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.descriptors import STORABLE, TAG_WIDTH, DescriptorKind, DmaError
+from podweave.spec.descriptors import STORABLE, TAG_WIDTH, DescriptorKind, PrefetchError
 
 from ..parts.blocks import Block, struct
-from .engine_words import CODE_WIDTH, WORDS_WIDTH, dma_of, fetched_layout, held_layout, run_bytes_width, targets
+from .engine_words import CODE_WIDTH, WORDS_WIDTH, fetched_layout, held_layout, prefetch_of, run_bytes_width, targets
 
 CHECK_CYCLES = 12
 _WORD_BITS = 24
@@ -20,8 +20,8 @@ class DescriptorCheck(Block):
     """Computes the first and last byte in memory and word on the chip that a descriptor touches, with one multiplier.
 
     Every product is itself the distance between two runs or words that the descriptor visits, so one that is too large to be kept
-    proves that the descriptor leaves the memory or the node. The smallest `DmaError` code that applies is reported. The order of
-    tags is that of the ring since ``clear``, in which descriptors with DESCRIPTOR_RESPONSE, UNKNOWN_KIND and TAG_ORDER do not
+    proves that the descriptor leaves the memory or the node. The smallest `PrefetchError` code that applies is reported. The order
+    of tags is that of the ring since ``clear``, in which descriptors with DESCRIPTOR_RESPONSE, UNKNOWN_KIND and TAG_ORDER do not
     count.
 
     A descriptor at the head in cycle t (the first in which it is there, or t - 1 that of the ``pop`` before) is popped and pushed
@@ -46,7 +46,7 @@ class DescriptorCheck(Block):
                 "pop": Out(1),
                 "push": Out(2),
                 "push_word": Out(held_layout(config).width),
-                "memory_bytes": In(dma_of(config).address_width + 1),
+                "memory_bytes": In(prefetch_of(config).address_width + 1),
                 "previous_tag": Out(2 * TAG_WIDTH),
             }
         )
@@ -96,7 +96,7 @@ class DescriptorCheck(Block):
 
     def _multiply(self, m: Module, word, cycle: Signal) -> None:
         """Operands of cycle k give ``product`` in cycle k + 2; what is kept of it is there in cycle k + 3."""
-        address = dma_of(self.config).address_width
+        address = prefetch_of(self.config).address_width
         count = Signal(24, reset_less=True)
         factor = Signal(signed(address + 2), reset_less=True)
         self._product = product = Signal(signed(24 + address + 2), reset_less=True)
@@ -134,7 +134,7 @@ class DescriptorCheck(Block):
 
     def _extremes(self, m: Module, word, cycle: Signal) -> tuple[Signal, Signal]:
         """Whether the descriptor leaves the memory, and the node; valid from cycle 10 on."""
-        address, product = dma_of(self.config).address_width, self._product
+        address, product = prefetch_of(self.config).address_width, self._product
         low, high = (Signal(signed(address + 4), name=f"memory_{name}", reset_less=True) for name in ("low", "high"))
         chip_low, chip_high = (Signal(signed(_WORD_BITS + 4), name=f"chip_{name}", reset_less=True) for name in ("low", "high"))
         beyond, outside = (Signal(name=name, reset_less=True) for name in ("beyond", "outside"))
@@ -182,7 +182,11 @@ class DescriptorCheck(Block):
             m.d.comb += self.previous_tag.word_select(ring, TAG_WIDTH).eq(tag)
             with m.If(word.ring == ring):
                 m.d.comb += order.eq(seen[ring] & ((word.tag < tag) | ((word.tag == tag) & ended[ring])))
-                ignored = (code == DmaError.DESCRIPTOR_RESPONSE) | (code == DmaError.UNKNOWN_KIND) | (code == DmaError.TAG_ORDER)
+                ignored = (
+                    (code == PrefetchError.DESCRIPTOR_RESPONSE)
+                    | (code == PrefetchError.UNKNOWN_KIND)
+                    | (code == PrefetchError.TAG_ORDER)
+                )
                 with m.If((cycle == CHECK_CYCLES - 1) & ~ignored):
                     m.d.sync += [seen[ring].eq(1), ended[ring].eq(word.last), tag.eq(word.tag)]
         moves, stores = Signal(), Signal()
@@ -199,19 +203,19 @@ class DescriptorCheck(Block):
         )
         with m.If(cycle == CHECK_CYCLES - 2):
             with m.If(word.failed):
-                m.d.sync += code.eq(DmaError.DESCRIPTOR_RESPONSE)
+                m.d.sync += code.eq(PrefetchError.DESCRIPTOR_RESPONSE)
             with m.Elif(word.reserved | (word.kind > max(DescriptorKind))):
-                m.d.sync += code.eq(DmaError.UNKNOWN_KIND)
+                m.d.sync += code.eq(PrefetchError.UNKNOWN_KIND)
             with m.Elif(moves & ((word.n0 == 0) | (word.n1 == 0) | (word.n2 == 0))):
-                m.d.sync += code.eq(DmaError.ZERO_LENGTH)
+                m.d.sync += code.eq(PrefetchError.ZERO_LENGTH)
             with m.Elif(moves & beyond):
-                m.d.sync += code.eq(DmaError.BEYOND_MEMORY)
+                m.d.sync += code.eq(PrefetchError.BEYOND_MEMORY)
             with m.Elif(moves & bad_target):
-                m.d.sync += code.eq(DmaError.BAD_TARGET)
+                m.d.sync += code.eq(PrefetchError.BAD_TARGET)
             with m.Elif(order):
-                m.d.sync += code.eq(DmaError.TAG_ORDER)
+                m.d.sync += code.eq(PrefetchError.TAG_ORDER)
             with m.Else():
-                m.d.sync += code.eq(DmaError.NONE)
+                m.d.sync += code.eq(PrefetchError.NONE)
         return code
 
 

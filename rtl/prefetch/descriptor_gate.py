@@ -7,11 +7,11 @@ from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.descriptors import EPOCH_BANKS, TAG_WIDTH, DescriptorKind, DmaError
+from podweave.spec.descriptors import EPOCH_BANKS, TAG_WIDTH, DescriptorKind, PrefetchError
 
 from ..parts.blocks import Block, place, struct
 from .descriptor_reader import DEMAND, PREFETCH
-from .engine_words import CODE_WIDTH, beat_bits, dma_of, fault_layout, held_layout, item_layout, walk_layout
+from .engine_words import CODE_WIDTH, beat_bits, fault_layout, held_layout, item_layout, prefetch_of, walk_layout
 from .prefetch_count import UNCONSUMED_WIDTH, PrefetchCount
 
 # Bits of a decision.
@@ -50,8 +50,8 @@ class DescriptorGate(Block):
 
     def __init__(self, config: ChipConfig):
         self.config = config
-        address, fault = dma_of(config).address_width, fault_layout(config).width
-        self.depth = 2 * dma_of(config).descriptors
+        address, fault = prefetch_of(config).address_width, fault_layout(config).width
+        self.depth = 2 * prefetch_of(config).descriptors
         super().__init__(
             {
                 "clear": In(1),
@@ -146,7 +146,7 @@ class DescriptorGate(Block):
             ]
         else:
             m.d.comb += [fits.eq(1), gate.eq((self.epochs_done >= head.after) & (due | ~banks))]
-        legal = self.head_valid[ring] & (head.error == DmaError.NONE)
+        legal = self.head_valid[ring] & (head.error == PrefetchError.NONE)
         m.d.comb += stall.eq(Mux(legal, Cat(~gate, gate & ~gap, gate & gap & ~fits), 0))
         return legal & gate & gap & fits
 
@@ -173,7 +173,7 @@ class DescriptorGate(Block):
             cancel.eq(known & (cancelled == tag)),
         ]
         valid = self.head_valid[ring]
-        refuse = (valid & (head.error != DmaError.NONE) & ~cancel & ~skip) | (self.broken[ring] & ~reported)
+        refuse = (valid & (head.error != PrefetchError.NONE) & ~cancel & ~skip) | (self.broken[ring] & ~reported)
         return Cat(may_begin & ~cancel & ~skip, refuse, valid & cancel & ~skip, valid & skip)
 
     def _take(self, m: Module, decisions: list[Signal], heads: list[data.View], taken: Signal, begins: Signal) -> None:
@@ -246,7 +246,7 @@ class DescriptorGate(Block):
         m.d.comb += [
             self.refused_valid.eq(go & (decision[REFUSE] | decision[CANCEL])),
             refused.ring.eq(ring),
-            refused.code.eq(Mux(decision[CANCEL], DmaError.CANCELLED, Mux(broken, of_ring(self.broken_code), head.error))),
+            refused.code.eq(Mux(decision[CANCEL], PrefetchError.CANCELLED, Mux(broken, of_ring(self.broken_code), head.error))),
             refused.tag.eq(Mux(broken, of_ring(self.previous_tag), head.tag)),
             refused.address.eq(Mux(broken, of_ring(self.broken_address), head.where)),
             self.refused.eq(refused),

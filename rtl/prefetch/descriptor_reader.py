@@ -6,13 +6,13 @@ from amaranth.hdl import Array, Cat, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.descriptors import DESCRIPTOR_BYTES, TAG_WIDTH, DmaError, descriptor_layout
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, TAG_WIDTH, PrefetchError, descriptor_layout
 
 from ..parts.blocks import Block, place, struct
 from ..parts.planes import split
 from ..parts.word_queue import WordQueue
 from .descriptor_check import DescriptorCheck
-from .engine_words import CODE_WIDTH, dma_of, fetched_layout, held_layout
+from .engine_words import CODE_WIDTH, fetched_layout, held_layout, prefetch_of
 
 DEMAND, PREFETCH = 0, 1
 
@@ -45,8 +45,8 @@ class DescriptorReader(Block):
 
     def __init__(self, config: ChipConfig):
         self.config = config
-        dma = dma_of(config)
-        self.address = dma.address_width
+        prefetch = prefetch_of(config)
+        self.address = prefetch.address_width
         super().__init__(
             {
                 "clear": In(1),
@@ -60,7 +60,7 @@ class DescriptorReader(Block):
                 "request_address": Out(self.address),
                 "granted": In(1),
                 "beat_valid": In(1),
-                "beat_data": In(dma.data_width),
+                "beat_data": In(prefetch.data_width),
                 "beat_failed": In(1),
                 "beat_last": In(1),
                 "beat_ring": In(1),
@@ -78,7 +78,7 @@ class DescriptorReader(Block):
         )
 
     def elaborate(self, platform: object) -> object:
-        config, depth = self.config, dma_of(self.config).descriptors
+        config, depth = self.config, prefetch_of(self.config).descriptors
         m = Module()
         check = place(m, "check", DescriptorCheck(config))
         arrived = place(m, "arrived", WordQueue(2 * depth, fetched_layout(config).width))
@@ -138,7 +138,7 @@ class DescriptorReader(Block):
                     address.eq(Mux(wraps, base, address + DESCRIPTOR_BYTES)),
                 ]
             with m.Elif(chosen[ring]):
-                m.d.sync += [ended.eq(1), code.eq(Mux(misaligned, DmaError.MISALIGNED, DmaError.BEYOND_MEMORY))]
+                m.d.sync += [ended.eq(1), code.eq(Mux(misaligned, PrefetchError.MISALIGNED, PrefetchError.BEYOND_MEMORY))]
             wants.append(want)
             ends.append(misaligned | beyond)
             addresses.append(address)
@@ -159,7 +159,7 @@ class DescriptorReader(Block):
 
     def _assemble(self, m: Module, arrived: dict[str, Value]) -> None:
         """Beats into a descriptor: pushed in the cycle after its last beat."""
-        layout, beat = descriptor_layout(), dma_of(self.config).data_width
+        layout, beat = descriptor_layout(), prefetch_of(self.config).data_width
         whole = Signal(layout.width, name="descriptor", reset_less=True)
         failed, ring = Signal(), Signal(reset_less=True)
         address = Signal(self.address, name="descriptor_address", reset_less=True)

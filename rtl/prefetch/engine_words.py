@@ -6,8 +6,8 @@ import enum
 from dataclasses import dataclass
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.config_parts import DmaConfig, bits
-from podweave.spec.descriptors import TAG_WIDTH, DmaError, descriptor_layout, loadable, memory_stride, piece_bytes, words_of
+from podweave.spec.config_parts import PrefetchConfig, bits
+from podweave.spec.descriptors import TAG_WIDTH, PrefetchError, descriptor_layout, loadable, memory_stride, piece_bytes, words_of
 from podweave.spec.layout import Field, Layout, bits_for_index
 from podweave.spec.load_port import HostSelect, host_address_width
 
@@ -36,9 +36,9 @@ class Target:
     piece_bytes: int
 
 
-def dma_of(config: ChipConfig) -> DmaConfig:
-    assert config.dma is not None
-    return config.dma
+def prefetch_of(config: ChipConfig) -> PrefetchConfig:
+    assert config.prefetch is not None
+    return config.prefetch
 
 
 def targets(config: ChipConfig) -> dict[HostSelect, Target]:
@@ -51,12 +51,12 @@ def targets(config: ChipConfig) -> dict[HostSelect, Target]:
 
 def beat_bits(config: ChipConfig) -> int:
     """Bits that number the bytes of a beat."""
-    return bits(dma_of(config).data_width // 8)
+    return bits(prefetch_of(config).data_width // 8)
 
 
 def run_bytes_width(config: ChipConfig) -> int:
     """Bits of the bytes of a run that fits into memory."""
-    return dma_of(config).address_width + 1
+    return prefetch_of(config).address_width + 1
 
 
 def _descriptor_fields(*names: str) -> list[Field]:
@@ -74,18 +74,18 @@ def fetched_layout(config: ChipConfig) -> Layout:
             Field("reserved", 1, "a reserved bit is set"),
             Field("failed", 1, "the memory answered with an error"),
             Field("ring", 1, "0: demand, 1: prefetch"),
-            Field("where", dma_of(config).address_width, "byte address of the descriptor"),
+            Field("where", prefetch_of(config).address_width, "byte address of the descriptor"),
         ),
     )
 
 
 def held_layout(config: ChipConfig) -> Layout:
     """A checked descriptor. Beside ``tag`` and ``where``, fields are only meaningful without an error."""
-    address, word = dma_of(config).address_width, host_address_width(config)
+    address, word = prefetch_of(config).address_width, host_address_width(config)
     return Layout(
         "held_descriptor",
         (
-            Field("error", CODE_WIDTH, "DmaError code; 0: legal"),
+            Field("error", CODE_WIDTH, "PrefetchError code; 0: legal"),
             *_descriptor_fields("kind", "select", "last", "broadcast"),
             Field("unit", bits_for_index(config.nodes_per_manager), "node of the manager"),
             *_descriptor_fields("tag", "after"),
@@ -134,7 +134,7 @@ def burst_layout(config: ChipConfig) -> Layout:
             Field("read_class", 2, "ReadClass code"),
             Field("ring", 1, "0: demand, 1: prefetch"),
             Field("tag", TAG_WIDTH, "of its descriptor"),
-            Field("address", dma_of(config).address_width, "byte address of its first beat"),
+            Field("address", prefetch_of(config).address_width, "byte address of its first beat"),
         ),
     )
 
@@ -144,9 +144,9 @@ def fault_layout(config: ChipConfig) -> Layout:
     return Layout(
         "fault",
         (
-            Field("code", CODE_WIDTH, f"DmaError code, up to {max(DmaError)}"),
+            Field("code", CODE_WIDTH, f"PrefetchError code, up to {max(PrefetchError)}"),
             Field("ring", 1, "0: demand, 1: prefetch"),
             Field("tag", TAG_WIDTH, "tag"),
-            Field("address", dma_of(config).address_width, "byte address of the burst or descriptor"),
+            Field("address", prefetch_of(config).address_width, "byte address of the burst or descriptor"),
         ),
     )

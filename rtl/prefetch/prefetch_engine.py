@@ -72,7 +72,7 @@ from ..parts.load_port import load_port_members
 from .burst_issuer import BurstIssuer
 from .descriptor_gate import DescriptorGate
 from .descriptor_reader import DescriptorReader
-from .engine_words import CODE_WIDTH, COMPLETE_EXTRA, ReadClass, beat_bits, dma_of, fault_layout
+from .engine_words import CODE_WIDTH, COMPLETE_EXTRA, ReadClass, beat_bits, fault_layout, prefetch_of
 from .prefetch_count import UNCONSUMED_WIDTH
 from .read_tracker import ReadTracker
 from .realigner import Realigner
@@ -87,8 +87,8 @@ class PrefetchEngine(Block):
     Reads need room for all their beats before they are issued, so the memory is never made to wait. Bursts are whole beats wide,
     aligned down to a beat, and cross no multiple of 4 KiB; all have id 0 and are answered in order. After an error, the rest of
     that tag in that ring is skipped, and the ring completes no further tag; the descriptor that failed still makes all its
-    bursts, but no piece of the beat that failed or after it reaches the load port. The smallest code of `DmaError` that applies
-    to a descriptor is reported. A descriptor that could not be read has the tag of the one before; one of unknown kind,
+    bursts, but no piece of the beat that failed or after it reaches the load port. The smallest code of `PrefetchError` that
+    applies to a descriptor is reported. A descriptor that could not be read has the tag of the one before; one of unknown kind,
     unreadable or out of order does not count for the order of tags. Of several errors in one cycle, that of a response is kept. A
     ring that is misaligned or leaves the memory ends there.
 
@@ -114,7 +114,7 @@ class PrefetchEngine(Block):
 
     def __init__(self, config: ChipConfig):
         self.config = config
-        address = dma_of(config).address_width
+        address = prefetch_of(config).address_width
         ring: dict[str, Any] = {"base": In(address), "size": In(32), "tail": In(32)}
         super().__init__(
             {
@@ -315,7 +315,7 @@ class PrefetchEngine(Block):
 
 def axi_members(config: ChipConfig) -> dict[str, Any]:
     """The signals of an AXI4 manager."""
-    address, width = dma_of(config).address_width, dma_of(config).data_width
+    address, width = prefetch_of(config).address_width, prefetch_of(config).data_width
     found: dict[str, Any] = {}
     for way in ("aw", "ar"):
         fields = {"id": 1, "addr": address, "len": 8, "size": 3, "burst": 2, "valid": 1}

@@ -6,11 +6,11 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.descriptors import DmaError
+from podweave.spec.descriptors import PrefetchError
 
 from ..parts.blocks import Block, place, register, struct
 from ..parts.word_queue import WordQueue
-from .engine_words import ReadClass, burst_layout, dma_of, fault_layout
+from .engine_words import ReadClass, burst_layout, fault_layout, prefetch_of
 
 
 class ReadTracker(Block):
@@ -30,24 +30,24 @@ class ReadTracker(Block):
 
     def __init__(self, config: ChipConfig):
         self.config = config
-        dma = dma_of(config)
+        prefetch = prefetch_of(config)
         super().__init__(
             {
                 "clear": In(1),
                 "issued": In(1),
                 "burst": In(burst_layout(config).width),
-                "m_axi_rdata": In(dma.data_width),
+                "m_axi_rdata": In(prefetch.data_width),
                 "m_axi_rresp": In(2),
                 "m_axi_rlast": In(1),
                 "m_axi_rvalid": In(1),
                 "m_axi_rready": Out(1),
                 "beat_valid": Out(1),
-                "beat_data": Out(dma.data_width),
+                "beat_data": Out(prefetch.data_width),
                 "beat_last": Out(1),
                 "beat_failed": Out(1),
                 "beat_class": Out(2),
                 "beat_ring": Out(1),
-                "beat_address": Out(dma.address_width),
+                "beat_address": Out(prefetch.address_width),
                 "ended": Out(1),
                 "fault_valid": Out(1),
                 "fault": Out(fault_layout(config).width),
@@ -56,7 +56,7 @@ class ReadTracker(Block):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        bursts = place(m, "bursts", WordQueue(dma_of(self.config).outstanding, burst_layout(self.config).width))
+        bursts = place(m, "bursts", WordQueue(prefetch_of(self.config).outstanding, burst_layout(self.config).width))
         burst, fault = Signal(struct(burst_layout(self.config))), Signal(struct(fault_layout(self.config)))
         response = register(m, self.m_axi_rresp, name="response")
         valid = register(m, self.m_axi_rvalid, name="valid", reset_less=False)
@@ -76,7 +76,7 @@ class ReadTracker(Block):
             self.beat_address.eq(burst.address),
             self.ended.eq(self.beat_valid & self.beat_last),
             self.fault_valid.eq(self.beat_valid & self.beat_failed & (burst.read_class != ReadClass.DESCRIPTOR)),
-            fault.code.eq(Mux(response[0], DmaError.READ_DECERR, DmaError.READ_SLVERR)),
+            fault.code.eq(Mux(response[0], PrefetchError.READ_DECERR, PrefetchError.READ_SLVERR)),
             fault.ring.eq(burst.ring),
             fault.tag.eq(burst.tag),
             fault.address.eq(burst.address),

@@ -12,7 +12,7 @@ from ..parts.blocks import Block, delay_line, place, register
 from ..parts.load_port import load_port_members
 from ..parts.sram import Sram
 from ..parts.word_queue import WordQueue
-from .engine_words import beat_bits, dma_of, item_layout
+from .engine_words import beat_bits, item_layout, prefetch_of
 from .piece_walker import PieceWalker
 
 PORT_CYCLES = 2
@@ -76,14 +76,14 @@ class Realigner(Block):
         )
 
     def elaborate(self, platform: object) -> object:
-        dma = dma_of(self.config)
+        prefetch = prefetch_of(self.config)
         m = Module()
-        items = place(m, "items", WordQueue(2 * dma.descriptors, item_layout(self.config).width))
+        items = place(m, "items", WordQueue(2 * prefetch.descriptors, item_layout(self.config).width))
         walker = place(m, "walker", PieceWalker(self.config))
         # A beat of data to deliver has its failure in the place of the first strobe of a beat to write.
-        buffer = place(m, "buffer", Sram(dma.buffer_beats, 9 * self.bytes))
-        available = Signal(range(dma.buffer_beats + 1))
-        written, popped = Signal(bits_for_index(dma.buffer_beats)), Signal(bits_for_index(dma.buffer_beats))
+        buffer = place(m, "buffer", Sram(prefetch.buffer_beats, 9 * self.bytes))
+        available = Signal(range(prefetch.buffer_beats + 1))
+        written, popped = Signal(bits_for_index(prefetch.buffer_beats)), Signal(bits_for_index(prefetch.buffer_beats))
         pop = Signal()
         m.d.comb += [
             items["clear"].eq(self.clear),

@@ -6,11 +6,11 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.descriptors import TAG_WIDTH, DmaError
+from podweave.spec.descriptors import TAG_WIDTH, PrefetchError
 
 from ..parts.blocks import Block, place, register, struct
 from ..parts.word_queue import WordQueue
-from .engine_words import dma_of, fault_layout
+from .engine_words import fault_layout, prefetch_of
 
 
 class StorePath(Block):
@@ -32,24 +32,24 @@ class StorePath(Block):
 
     def __init__(self, config: ChipConfig):
         self.config = config
-        dma = dma_of(config)
+        prefetch = prefetch_of(config)
         super().__init__(
             {
                 "clear": In(1),
                 "issued": In(1),
-                "address": In(dma.address_width),
+                "address": In(prefetch.address_width),
                 "length": In(8),
                 "pop": Out(1),
-                "data": In(dma.data_width),
-                "strobe": In(dma.data_width // 8),
+                "data": In(prefetch.data_width),
+                "strobe": In(prefetch.data_width // 8),
                 "ring": In(1),
                 "tag": In(TAG_WIDTH),
                 "ended": Out(1),
                 "fault_valid": Out(1),
                 "fault": Out(fault_layout(config).width),
                 "beat": Out(1),
-                "m_axi_wdata": Out(dma.data_width),
-                "m_axi_wstrb": Out(dma.data_width // 8),
+                "m_axi_wdata": Out(prefetch.data_width),
+                "m_axi_wstrb": Out(prefetch.data_width // 8),
                 "m_axi_wlast": Out(1),
                 "m_axi_wvalid": Out(1),
                 "m_axi_wready": In(1),
@@ -60,10 +60,10 @@ class StorePath(Block):
         )
 
     def elaborate(self, platform: object) -> Module:
-        dma = dma_of(self.config)
+        prefetch = prefetch_of(self.config)
         m = Module()
-        lengths = place(m, "lengths", WordQueue(dma.outstanding, 8))
-        addresses = place(m, "addresses", WordQueue(dma.outstanding, dma.address_width))
+        lengths = place(m, "lengths", WordQueue(prefetch.outstanding, 8))
+        addresses = place(m, "addresses", WordQueue(prefetch.outstanding, prefetch.address_width))
         sent = Signal(8)
         last = Signal()
         m.d.comb += [
@@ -94,7 +94,7 @@ class StorePath(Block):
             self.m_axi_bready.eq(1),
             self.ended.eq(answered & addresses["head_valid"]),
             self.fault_valid.eq(self.ended & response[1]),
-            fault.code.eq(Mux(response[0], DmaError.WRITE_DECERR, DmaError.WRITE_SLVERR)),
+            fault.code.eq(Mux(response[0], PrefetchError.WRITE_DECERR, PrefetchError.WRITE_SLVERR)),
             fault.ring.eq(self.ring),
             fault.tag.eq(self.tag),
             fault.address.eq(addresses["head"]),

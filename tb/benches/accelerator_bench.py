@@ -24,9 +24,9 @@ class AcceleratorBench(DesignBench):
     @classmethod
     def of(cls, config: ChipConfig, **options: Any) -> AcceleratorBench:
         """Emit and build the accelerator of ``config``. ``options``: those of `BuildOptions`."""
-        if config.dma is None:
-            raise ValueError(f"{config.name} has no table [dma]: it is no accelerator")
-        width, address_width = config.dma.data_width, config.dma.address_width
+        if config.prefetch is None:
+            raise ValueError(f"{config.name} has no table [prefetch]: it is no accelerator")
+        width, address_width = config.prefetch.data_width, config.prefetch.address_width
 
         def harness(sidecar: Sidecar) -> Harness:
             parameters = {

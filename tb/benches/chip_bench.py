@@ -43,7 +43,7 @@ class ChipBench(DesignBench):
         *,
         limits: Sequence[int],
         readback: Sequence[Sequence[Readback]] | None = None,
-        host: str = "backdoor",
+        through: str = "backdoor",
         seed: int = 0,
         waves: Path | None = None,
         progress: Callable[[str], None] | None = None,
@@ -51,12 +51,13 @@ class ChipBench(DesignBench):
         """Load and run epochs one after the other; stops after one with errors.
 
         ``limits``: cycles after which an epoch that is still busy is given up, one per epoch. ``readback``: what to bring back
-        after each. ``host``: "backdoor" loads and reads in bulk, in no simulated time; "port" word by word through the load ports.
+        after each. ``through``: "backdoor" loads and reads in bulk, in no simulated time; "port" word by word through the load
+        ports.
         """
-        if host not in ("backdoor", "port"):
-            raise ValueError(f"host must be backdoor or port, got {host!r}")
+        if through not in ("backdoor", "port"):
+            raise ValueError(f"through must be backdoor or port, got {through!r}")
         regions = [list(each) for each in readback] if readback is not None else [[] for _ in epochs]
-        job = {"config": self.config, "epochs": list(epochs), "limits": list(limits), "readback": regions, "host": host}
+        job = {"config": self.config, "epochs": list(epochs), "limits": list(limits), "readback": regions, "through": through}
         began = time.perf_counter()
         run: ChipRun = self.simulated("chip_run", "run_epochs", job, seed=seed, waves=waves, progress=progress)
         run.wall_s["start"] = time.perf_counter() - began - sum(run.wall_s.values())
@@ -64,5 +65,5 @@ class ChipBench(DesignBench):
 
     def idle_cycles_per_s(self, cycles: int) -> float:
         """Speed of the free-running clock: no epoch."""
-        job = {"config": self.config, "host": "port", "idle": cycles}
+        job = {"config": self.config, "through": "port", "idle": cycles}
         return cycles / self.simulated("chip_run", "run_idle", job)

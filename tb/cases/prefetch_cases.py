@@ -17,7 +17,15 @@ from podweave.golden.cycle.prefetch.ports import ChipWords, EnginePorts
 from podweave.golden.cycle.prefetch.words import LOAD, NOP, STORE, Descriptor, EngineGeometry, Target
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
-from podweave.spec.config_parts import ArrayConfig, DmaConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.spec.config_parts import (
+    ArrayConfig,
+    MemoryConfig,
+    NetworkConfig,
+    PodConfig,
+    PostConfig,
+    PrefetchConfig,
+    ProgramConfig,
+)
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, EPOCH_BANKS, STORABLE, descriptor_layout, loadable, memory_stride, words_of
 
 MEMORY_BYTES = 1 << 17
@@ -26,7 +34,7 @@ RING_BASES = (0x1000, 0x2000)
 DATA_BEGIN, STORE_BEGIN = 0x4000, 1 << 16
 
 
-def engine_config(*, rows: int = 4, cols: int = 4, pods: int = 4, managers: int = 2, **dma: int) -> ChipConfig:
+def engine_config(*, rows: int = 4, cols: int = 4, pods: int = 4, managers: int = 2, **prefetch: int) -> ChipConfig:
     """A chip whose engines serve small nodes."""
     return ChipConfig(
         name="engine",
@@ -36,26 +44,26 @@ def engine_config(*, rows: int = 4, cols: int = 4, pods: int = 4, managers: int 
         network=NetworkConfig(),
         post=PostConfig(parameter_sets=5, tables=2),
         program=ProgramConfig(load_jobs=16, stream_jobs=16, post_jobs=16),
-        dma=DmaConfig(managers=managers, **dma),
+        prefetch=PrefetchConfig(managers=managers, **prefetch),
     )
 
 
 def engine_geometry(config: ChipConfig) -> EngineGeometry:
     """What the cycle model of an engine needs to know of a configuration."""
-    dma = config.dma
-    assert dma is not None
-    beat = dma.data_width // 8
+    prefetch = config.prefetch
+    assert prefetch is not None
+    beat = prefetch.data_width // 8
     targets = {}
     for select in loadable(config):
         stride = memory_stride(config, select)
         targets[int(select)] = Target(words_of(config, select), stride, max(1, stride // beat))
     return EngineGeometry(
         beat_bytes=beat,
-        address_width=dma.address_width,
-        buffer_beats=dma.buffer_beats,
-        max_burst=dma.max_burst,
-        outstanding=dma.outstanding,
-        descriptors=dma.descriptors,
+        address_width=prefetch.address_width,
+        buffer_beats=prefetch.buffer_beats,
+        max_burst=prefetch.max_burst,
+        outstanding=prefetch.outstanding,
+        descriptors=prefetch.descriptors,
         nodes=config.nodes_per_manager,
         host_levels=config.host_levels,
         read_latency=config.host_read_latency,

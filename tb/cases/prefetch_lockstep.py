@@ -78,7 +78,7 @@ def chip_data(
 
 
 def _system(config: ChipConfig, engine: str, wires: list[tuple[str, Port, bool]]) -> str:
-    assert config.dma is not None
+    assert config.prefetch is not None
     declared = ",\n".join(f"  {'input' if driven else 'output'} wire [{p.bits - 1}:0] {name}" for name, p, driven in wires)
     connected = ", ".join(f".{name}({name})" for name, _, _ in wires)
     names = [name.removeprefix("m_axi_") for name, _, _ in wires if name.startswith("m_axi_")]
@@ -94,7 +94,7 @@ module prefetch_system(
   output wire [5:0] violation
 );
   {engine} engine(.clk(clk), .rst(rst), {connected});
-  hbm_channel #(.DATA_WIDTH({config.dma.data_width}), .ADDRESS_WIDTH({config.dma.address_width}), .ID_WIDTH(1))
+  hbm_channel #(.DATA_WIDTH({config.prefetch.data_width}), .ADDRESS_WIDTH({config.prefetch.address_width}), .ID_WIDTH(1))
     memory(.clk(clk), .rst(rst), .restart(start & ~rst), .violation(violation), {memory});
 
   // A read in cycle t is answered in cycle t + {latency}.

@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.config_parts import ArrayConfig, DmaConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.spec.config_parts import (
+    ArrayConfig,
+    MemoryConfig,
+    NetworkConfig,
+    PodConfig,
+    PostConfig,
+    PrefetchConfig,
+    ProgramConfig,
+)
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, EPOCH_BANKS, STORABLE, DescriptorKind, loadable, memory_stride, words_of
 
 from ..benches.prefetch_bench import MEMORY_BYTES, PrefetchBench, Recording, Scenario, start_phases
@@ -23,7 +31,7 @@ SOURCE, SINK = 1 << 16, 1 << 19
 """What loads read begins here, and what stores write there."""
 
 
-def engine_config(width: int, rows: int = 4, cols: int = 4, **dma: int) -> ChipConfig:
+def engine_config(width: int, rows: int = 4, cols: int = 4, **prefetch: int) -> ChipConfig:
     """4 nodes of 2 managers; banks large enough for 1 MiB."""
     settings = {"managers": 2, "data_width": width, "buffer_beats": 32, "max_burst": 8, "outstanding": 8, "descriptors": 4}
     return ChipConfig(
@@ -34,7 +42,7 @@ def engine_config(width: int, rows: int = 4, cols: int = 4, **dma: int) -> ChipC
         network=NetworkConfig(),
         post=PostConfig(),
         program=ProgramConfig(load_jobs=300, stream_jobs=400, post_jobs=500),
-        dma=DmaConfig(**{**settings, **dma}),
+        prefetch=PrefetchConfig(**{**settings, **prefetch}),
     )
 
 
@@ -201,16 +209,16 @@ def _same(expected: NDArray, seen: NDArray, at: int) -> bool:
 
 
 def limits(config: ChipConfig) -> Limits:
-    dma = config.dma
-    assert dma is not None
+    prefetch = config.prefetch
+    assert prefetch is not None
     beat = config.host_bits // 8
-    return Limits(beat, max(dma.max_burst, DESCRIPTOR_BYTES // beat), dma.outstanding, (0, MEMORY_BYTES))
+    return Limits(beat, max(prefetch.max_burst, DESCRIPTOR_BYTES // beat), prefetch.outstanding, (0, MEMORY_BYTES))
 
 
 def check_run(config: ChipConfig, found: Rings, recording: Recording) -> list[Descriptor]:
     """All of a run without errors: accesses, memory, protocol, buffer, counts; returns descriptors in the order of service."""
     rows = recording.rows
-    assert config.dma is not None
+    assert config.prefetch is not None
     last = rows[-1]
     if last["error"] or not last["quiet"]:
         raise PrefetchMismatchError(f"error {last['error']} at {last['error_address']:#x}, quiet {last['quiet']}")
@@ -222,7 +230,7 @@ def check_run(config: ChipConfig, found: Rings, recording: Recording) -> list[De
         raise PrefetchMismatchError("an X or P bank was reached while an epoch is on")
     served = matched(config, found, recording)
     left = beats_left(config, [d for d in served if d.kind == DescriptorKind.LOAD])
-    check_buffer(rows, config.dma.buffer_beats, left, [(base, base + RING_BYTES) for base in (0, RING_BYTES)])
+    check_buffer(rows, config.prefetch.buffer_beats, left, [(base, base + RING_BYTES) for base in (0, RING_BYTES)])
     _check_completion(config, found, recording, served)
     _check_quiet(rows)
     return served

@@ -235,7 +235,9 @@ class Session:
         await self.port.advance(3)
         self.dut.rst.value = 0
         # Models of hierarchical blocks come into being with the first evaluation.
-        self.host = Host(self.config, self.port, None if self.job["host"] == "port" else NodeArrays(self.config, f"{HARNESS}.chip"))
+        self.host = Host(
+            self.config, self.port, None if self.job["through"] == "port" else NodeArrays(self.config, f"{HARNESS}.chip")
+        )
 
     async def epoch(self, epoch: ChipEpoch, limit: int, readback: list[Readback]) -> None:
         began = time.perf_counter()

@@ -342,7 +342,7 @@ PREFETCH = "podweave: study prefetch is of one chip, chip16x32, computed here an
             PREFETCH + "--pods",
         ),
         (["study", "banks", "--jobs", "2", "--dask", "tcp://127.0.0.1:1"], "Invalid value for --jobs: is for processes here"),
-        (["bench", "dma", "--repeat", "2"], "Invalid value for --repeat: is not for dma, which is measured once"),
+        (["bench", "bus", "--repeat", "2"], "Invalid value for --repeat: is not for bus, which is measured once"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(cli: Cli, arguments: list[str], sentence: str) -> None:

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.config_parts import DmaConfig
-from podweave.spec.descriptors import DmaError
+from podweave.spec.config_parts import PrefetchConfig
+from podweave.spec.descriptors import PrefetchError
 from podweave.spec.presets import load_config
 from podweave.spec.register_map import Access, ErrorSource, NodeWords, Refusal, Register, RegisterMap, Ring, counters
 from podweave.spec.register_types import ADDRESS_WIDTH, MANAGER_BASE, MANAGER_PITCH
 
-SMALL = replace(load_config("chip2x4"), dma=DmaConfig(managers=2, address_width=32))
-LARGE = replace(load_config("chip256x32"), dma=DmaConfig(managers=16, address_width=64, data_width=512))
+SMALL = replace(load_config("chip2x4"), prefetch=PrefetchConfig(managers=2, address_width=32))
+LARGE = replace(load_config("chip256x32"), prefetch=PrefetchConfig(managers=16, address_width=64, data_width=512))
 CONFIGS = {"small": SMALL, "large": LARGE}
 
 # Offset, words, access, locked.
@@ -116,7 +116,7 @@ def test_packing_by_hand() -> None:
     assert registers.pack("NODE_SELECT", NODE=1, WORDS=NodeWords.ERRORS, INDEX=4) == 0x40101
     assert registers.pack("CANCEL", TAG=7, MANAGER=1) == 0x10007
     assert registers.pack("MEMORY_BYTES", VALUE=1 << 32) == 1 << 32
-    assert registers.unpack("ERROR", 0x0005_0103) == {"CODE": DmaError.WRITE_SLVERR, "RING": Ring.PREFETCH, "TAG": 5}
+    assert registers.unpack("ERROR", 0x0005_0103) == {"CODE": PrefetchError.WRITE_SLVERR, "RING": Ring.PREFETCH, "TAG": 5}
     assert registers.unpack("ERROR_SOURCE", 0x101) == {"SOURCE": ErrorSource.ENGINE, "MANAGER": 1}
     # A code without a name stays a number.
     assert registers.unpack("STATUS", 0x701)["REASON"] == 7

@@ -27,7 +27,7 @@ from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
 from podweave.spec.config import ChipConfig
-from podweave.spec.config_parts import DmaConfig
+from podweave.spec.config_parts import PrefetchConfig
 from tests.compiler.chip.chip_graphs import HEALTH, SAME, chain, chip, equal, golden_accumulators, graphs
 from tests.compiler.chip.policies import HALF, policy
 
@@ -172,8 +172,8 @@ def cases(draw: st.DrawFn) -> Case:
         post_jobs=draw(st.sampled_from([2**16, 160])),
     )
     # With prefetch engines, mappings are chosen with the time of the memory in mind.
-    dma = draw(st.sampled_from([None, DmaConfig(managers=1, data_width=64), DmaConfig(managers=2, data_width=512)]))
-    config = dataclasses.replace(config, dma=dma)
+    prefetch = draw(st.sampled_from([None, PrefetchConfig(managers=1, data_width=64), PrefetchConfig(managers=2, data_width=512)]))
+    config = dataclasses.replace(config, prefetch=prefetch)
     share = draw(st.sampled_from([0.5, 0.5, 0.5, 0.3, 1.0]))
     graph = draw(graphs().filter(lambda graph: len(graph.operations) > 2))
     return Case(graph, config, share, draw(st.sampled_from([None, None, 8, 0])), draw(st.integers(0, 99)))

@@ -20,7 +20,7 @@ from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer, WorkloadError
 from podweave.ir.operations import Linear, Operand, Window
 from podweave.spec.config import ChipConfig
-from podweave.spec.config_parts import DmaConfig
+from podweave.spec.config_parts import PrefetchConfig
 from podweave.spec.descriptors import DescriptorKind, descriptor_layout, memory_stride, words_of
 from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters_layout, store_layout, stream_job_layout
 from podweave.spec.layout import Layout
@@ -38,7 +38,9 @@ STORES = {
 def config_of(managers: int = 2, width: int = 64, **changes: int) -> ChipConfig:
     base = load_config("chip4x16").replace(rows=4, cols=4, group_rows=2, group_cols=2)
     sizes = {"x_words": 512, "w_words": 512, "p_words": 1024, "accumulator_rows": 16, "tables": 4}
-    return dataclasses.replace(base.replace(**(sizes | changes)), dma=DmaConfig(managers=managers, data_width=width, max_burst=8))
+    return dataclasses.replace(
+        base.replace(**(sizes | changes)), prefetch=PrefetchConfig(managers=managers, data_width=width, max_burst=8)
+    )
 
 
 def conv(name: str, sources: tuple[str, ...], size: int, channels: int, outputs: int, kernel: int = 1, **more: Any) -> Operand:

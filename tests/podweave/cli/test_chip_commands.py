@@ -56,7 +56,7 @@ def test_model_of_a_chain_over_axi(cli: Cli, tmp_path: Path, chain: Path) -> Non
     assert told.code == 0
     report = json.loads(target.read_text())
     # What a preset with engines is modelled with if nothing is said.
-    assert (report["host"], report["prefetch"], report["cap"]) == ("axi", True, 0)
+    assert (report["through"], report["prefetch"], report["cap"]) == ("axi", True, 0)
     assert report["memory"] == dataclasses.asdict(HbmTiming())
     assert (report["workload"], report["config"], report["pods"]) == (str(chain), "chip2x4", 2)
     (row,) = report["networks"]
@@ -87,7 +87,7 @@ def test_options_of_the_memory_are_taken(cli: Cli, chain: Path) -> None:
     assert slow["networks"][0]["hbm_cycles"] == 4 * usual["networks"][0]["hbm_cycles"]
 
 
-@pytest.mark.parametrize("options", [["--per-layer"], ["--host", "backdoor"], ["--host", "port"]])
+@pytest.mark.parametrize("options", [["--per-layer"], ["--through", "backdoor"], ["--through", "port"]])
 def test_model_past_the_bus(cli: Cli, chain: Path, options: list[str]) -> None:
     report = cli("model", chain, "--config", "chip2x4", *options, "--json", "-").report
     assert "memory" not in report
@@ -99,7 +99,7 @@ def test_run_over_axi(cli: Cli, chain: Path, small: Path) -> None:
     done = cli("run", chain, "--config", small, "--seed", 7, "--json", "-")
     report = done.report
     assert done.code == 0
-    expected = {"verdict": "pass", "failure": None, "mismatches": 0, "seed": 7, "host": "axi", "prefetch": True, "cap": 0}
+    expected = {"verdict": "pass", "failure": None, "mismatches": 0, "seed": 7, "through": "axi", "prefetch": True, "cap": 0}
     assert {key: report[key] for key in expected} == expected
     assert report["cycles"] == report["predicted_cycles"]
     assert report["networks"][0]["compared"] == 36 * 4
@@ -190,12 +190,15 @@ CHIP = ["--config", "chip2x4"]
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ([*CHIP, "--host", "usb"], "--host: 'usb' is not one of axi, backdoor, port"),
-        (["--config", "{tmp}/bare.toml", "--host", "axi"], "axi needs a chip with prefetch engines; bare has no table [dma]"),
-        ([*CHIP, "--per-layer", "--host", "axi"], "axi runs whole networks: leave out --per-layer, or name one layer"),
-        ([*CHIP, "--host", "backdoor", "--memory", "latency=9"], "--memory: is for runs over AXI, not backdoor"),
-        ([*CHIP, "--host", "port", "--cap", "9"], "--cap: is for runs over AXI, not port"),
-        ([*CHIP, "--host", "port", "--no-prefetch"], "--no-prefetch: is for runs over AXI, not port"),
+        ([*CHIP, "--through", "usb"], "--through: 'usb' is not one of axi, backdoor, port"),
+        (
+            ["--config", "{tmp}/bare.toml", "--through", "axi"],
+            "axi needs a chip with prefetch engines; bare has no table [prefetch]",
+        ),
+        ([*CHIP, "--per-layer", "--through", "axi"], "axi runs whole networks: leave out --per-layer, or name one layer"),
+        ([*CHIP, "--through", "backdoor", "--memory", "latency=9"], "--memory: is for runs over AXI, not backdoor"),
+        ([*CHIP, "--through", "port", "--cap", "9"], "--cap: is for runs over AXI, not port"),
+        ([*CHIP, "--through", "port", "--no-prefetch"], "--no-prefetch: is for runs over AXI, not port"),
         ([*CHIP, "--per-layer", "--no-prefetch"], "--no-prefetch: is for runs over AXI, not backdoor"),
         (["--config", "{tmp}/bare.toml", "--cap", "9"], "--cap: is for runs over AXI, not backdoor"),
         ([*CHIP, "--memory", "latency"], f"--memory: 'latency' is not NAME=NUMBER with a name of {NAMES}"),
@@ -212,22 +215,22 @@ CHIP = ["--config", "chip2x4"]
         ([*CHIP, "--cap", "-1"], "Invalid value for '--cap'"),
         ([*CHIP, "--cap", "4294967296"], "Invalid value for '--cap'"),
         ([*CHIP, "--plot", "{tmp}/x.gif"], "--plot: {tmp}/x.gif must end in .svg, .png or .pdf"),
-        (["--config", "pod4", "--host", "axi"], "--host: is for chips of several pods"),
+        (["--config", "pod4", "--through", "axi"], "--through: is for chips of several pods"),
         (["--config", "pod4", "--memory", "latency=9"], "--memory: is for chips of several pods"),
         (["--config", "pod4", "--no-prefetch"], "--no-prefetch: is for chips of several pods"),
         (["--config", "pod4", "--cap", "9"], "--cap: is for chips of several pods"),
     ],
 )
 def test_refused_options(cli: Cli, tmp_path: Path, command: str, options: list[str], sentence: str) -> None:
-    (tmp_path / "bare.toml").write_text(dataclasses.replace(CHIP2, name="bare", dma=None).to_toml())
+    (tmp_path / "bare.toml").write_text(dataclasses.replace(CHIP2, name="bare", prefetch=None).to_toml())
     assert_refused(cli(command, GEMM, *(option.format(tmp=tmp_path) for option in options)), sentence.format(tmp=tmp_path))
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["ip", "pod4", "-o", "{tmp}/ip"], "podweave: an IP block needs prefetch engines: pod4 has no table [dma]"),
-        (["ip", "{tmp}/bare.toml", "-o", "{tmp}/ip"], "podweave: an IP block needs prefetch engines: bare has no table [dma]"),
+        (["ip", "pod4", "-o", "{tmp}/ip"], "podweave: an IP block needs prefetch engines: pod4 has no table [prefetch]"),
+        (["ip", "{tmp}/bare.toml", "-o", "{tmp}/ip"], "podweave: an IP block needs prefetch engines: bare has no table [prefetch]"),
         (["ip", "chip3", "-o", "{tmp}/ip"], "podweave: unknown preset 'chip3'"),
         (["ip", "chip2x4"], "Missing option '-o'"),
         (["run", GEMM, *CHIP, "--check", "lockstep"], "--check: lockstep is for one pod"),
@@ -249,7 +252,7 @@ def test_refused_options(cli: Cli, tmp_path: Path, command: str, options: list[s
     ],
 )
 def test_refused_commands(cli: Cli, tmp_path: Path, arguments: list[str], sentence: str) -> None:
-    (tmp_path / "bare.toml").write_text(dataclasses.replace(CHIP2, name="bare", dma=None).to_toml())
+    (tmp_path / "bare.toml").write_text(dataclasses.replace(CHIP2, name="bare", prefetch=None).to_toml())
     assert_refused(cli(*(argument.format(tmp=tmp_path) for argument in arguments)), sentence.format(tmp=tmp_path))
     assert not (tmp_path / "ip").exists()
 
@@ -262,6 +265,6 @@ def test_rules_are_looked_at_on_request(cli: Cli, small: Path, monkeypatch: pyte
         raise ProgramError("stream job 3 (pod 0, start 7): breaks a rule")
 
     monkeypatch.setattr(compile_module, "check_chip", refuse)
-    done = cli("run", "gemm:8x8x8", "--config", small, "--check", "rules", "--host", through)
+    done = cli("run", "gemm:8x8x8", "--config", small, "--check", "rules", "--through", through)
     assert (done.code, done.out) == (2, "")
     assert "podweave: stream job 3 (pod 0, start 7): breaks a rule" in done.err

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from podweave.driver.device import Device, DeviceError
-from podweave.spec.descriptors import DmaError
+from podweave.spec.descriptors import PrefetchError
 from podweave.spec.errors import BankError, NetworkId, NodeErrors, PodError, PostError
 from podweave.spec.load_port import Counter
 from podweave.spec.register_map import ErrorSource, NodeWords, Refusal, counters
@@ -220,13 +220,13 @@ def test_reset(bus: FakeBus, device: Device) -> None:
 
 def engine_error(bus: FakeBus) -> None:
     bus.set("ERROR_SOURCE", SOURCE=ErrorSource.ENGINE, MANAGER=1)
-    bus.set("ERROR", 1, CODE=DmaError.READ_SLVERR, RING=1, TAG=4)
+    bus.set("ERROR", 1, CODE=PrefetchError.READ_SLVERR, RING=1, TAG=4)
     bus.set("ERROR_ADDRESS", 1, VALUE=0x1_2345_6780)
 
 
 def two_engine_errors(bus: FakeBus) -> None:
     engine_error(bus)
-    bus.set("ERROR", 0, CODE=DmaError.BAD_TARGET, TAG=2)
+    bus.set("ERROR", 0, CODE=PrefetchError.BAD_TARGET, TAG=2)
     bus.set("ERROR_ADDRESS", 0, VALUE=0x40)
 
 

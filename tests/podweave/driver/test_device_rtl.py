@@ -128,7 +128,7 @@ def test_error_of_the_memory_ends_its_run_only(
         assert sentence == f"prefetch engine {manager}: {what} (tag {tag} of the {ring} ring, address "
         # That of the burst.
         assert address <= int(told, 16) <= wrong
-        assert wrong - int(told, 16) < CONFIG.dma.max_burst * CONFIG.host_bits // 8
+        assert wrong - int(told, 16) < CONFIG.prefetch.max_burst * CONFIG.host_bits // 8
         assert device.errors() == [str(caught.value)]
         assert device.read("EPOCHS_DONE") <= tag
         bus.inject([])
@@ -236,7 +236,7 @@ def test_run_that_takes_too_long_can_be_waited_for() -> None:
 
 def test_image_for_another_accelerator_is_refused_by_the_hash() -> None:
     with small_bench().session(channel_bytes=4096) as bus:
-        other = dataclasses.replace(CONFIG, dma=dataclasses.replace(CONFIG.dma, buffer_beats=64))
+        other = dataclasses.replace(CONFIG, prefetch=dataclasses.replace(CONFIG.prefetch, buffer_beats=64))
         with pytest.raises(
             DeviceError, match=r"^the accelerator is of another configuration than chip2x4: it has 4 pods, 2 managers"
         ):

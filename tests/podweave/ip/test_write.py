@@ -16,13 +16,13 @@ import pytest
 
 from podweave.ip.register_pages import c_header, general_page, register_page
 from podweave.ip.write import write_ip
-from podweave.spec.config_parts import DmaConfig
+from podweave.spec.config_parts import PrefetchConfig
 from podweave.spec.presets import load_config
 from podweave.spec.register_map import MANAGER_PITCH, RegisterMap
 from podweave.tb.build.toolchain import find_toolchain
 
 ROOT = Path(__file__).resolve().parents[3]
-CONFIG = replace(load_config("chip2x4"), dma=DmaConfig(managers=2, data_width=64))
+CONFIG = replace(load_config("chip2x4"), prefetch=PrefetchConfig(managers=2, data_width=64))
 POD = load_config("pod4")
 NAME = "podweave_chip2x4"
 
@@ -115,7 +115,7 @@ int main(void)
 
 def c_names() -> dict[str, int]:
     """Macros and codes of the header, and what they should be."""
-    found = {"PODWEAVE_REFUSAL_RING_SIZE": 4, "PODWEAVE_DMA_ERROR_CANCELLED": 12, "PODWEAVE_POD_ERROR_BIT_EPOCH_OVERFLOW": 12}
+    found = {"PODWEAVE_REFUSAL_RING_SIZE": 4, "PODWEAVE_PREFETCH_ERROR_CANCELLED": 12, "PODWEAVE_POD_ERROR_BIT_EPOCH_OVERFLOW": 12}
     for register in RegisterMap(CONFIG).registers.values():
         for word, name in enumerate(register.word_names):
             for manager in range(register.managers):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from podweave.compiler.jobs import pack_jobs
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
-from podweave.spec.config_parts import DmaConfig
+from podweave.spec.config_parts import PrefetchConfig
 from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters_layout, store_layout, stream_job_layout
 from podweave.spec.load_port import HostSelect, host_widths
 from podweave.spec.presets import load_config
@@ -24,15 +24,15 @@ from tests.rtl.accelerator.accelerator_driver import DONE, Driver
 from tests.rtl.chip.test_chip import Exchange
 
 CHIP2, CHIP4 = load_config("chip2x4"), load_config("chip4x16")
-SMALL_DMA: dict[str, int] = {"buffer_beats": 32, "max_burst": 8, "outstanding": 8, "descriptors": 2}
+SMALL_ENGINE: dict[str, int] = {"buffer_beats": 32, "max_burst": 8, "outstanding": 8, "descriptors": 2}
 CONFIGS: dict[str, ChipConfig] = {
     "2 managers": dataclasses.replace(
-        CHIP2.replace(pods=4, banks=4), dma=DmaConfig(managers=2, data_width=128, address_width=33, **SMALL_DMA)
+        CHIP2.replace(pods=4, banks=4), prefetch=PrefetchConfig(managers=2, data_width=128, address_width=33, **SMALL_ENGINE)
     ),
     "4 x 16x16": CHIP4,
-    "4 x 16x16, 4 managers": dataclasses.replace(CHIP4, dma=DmaConfig(managers=4, data_width=512)),
+    "4 x 16x16, 4 managers": dataclasses.replace(CHIP4, prefetch=PrefetchConfig(managers=4, data_width=512)),
     "2 planes, 2 lanes of 4": dataclasses.replace(
-        CHIP2.replace(pods=4, banks=4, planes=2, rows=8, psum_width=27), dma=DmaConfig(managers=1, data_width=256)
+        CHIP2.replace(pods=4, banks=4, planes=2, rows=8, psum_width=27), prefetch=PrefetchConfig(managers=1, data_width=256)
     ),
 }
 FAST = "2 managers"

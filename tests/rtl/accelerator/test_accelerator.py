@@ -201,10 +201,10 @@ def test_chip_and_engines_are_reset_together() -> None:
     }
 
 
-def test_configurations_without_dma_have_no_accelerator() -> None:
-    bare = dataclasses.replace(CHIP2, dma=None)
+def test_configurations_without_prefetch_have_no_accelerator() -> None:
+    bare = dataclasses.replace(CHIP2, prefetch=None)
     assert emit(bare).top == "chip"
-    with pytest.raises(ValueError, match=r"chip2x4 has no table \[dma\]: it is no accelerator"):
+    with pytest.raises(ValueError, match=r"chip2x4 has no table \[prefetch\]: it is no accelerator"):
         AcceleratorBench.of(bare)
     with pytest.raises(ValueError, match="chip2x4 has no accelerator: it can be emitted as chip"):
         emit(bare, top="accelerator")

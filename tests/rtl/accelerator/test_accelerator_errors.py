@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from podweave.golden.cycle.memory.hbm import SLVERR, ErrorRange
-from podweave.spec.descriptors import DescriptorKind, DmaError
+from podweave.spec.descriptors import DescriptorKind, PrefetchError
 from podweave.spec.errors import NodeErrors, PodError
 from podweave.spec.load_port import HostSelect
 from podweave.spec.register_types import ErrorSource, NodeWords, Refusal, Ring
@@ -79,26 +79,26 @@ def test_error_of_the_memory_names_manager_tag_and_address() -> None:
         driver.bus.inject([ErrorRange(failing["address"] + 32, failing["address"] + 33, SLVERR)])
         assert driver.run() == DONE | {"ERROR": 1}
         assert driver.fields("ERROR_SOURCE") == {"SOURCE": ErrorSource.ENGINE, "MANAGER": 1}
-        assert driver.fields("ERROR", 1) == {"CODE": DmaError.READ_SLVERR, "RING": Ring.DEMAND, "TAG": 0}
+        assert driver.fields("ERROR", 1) == {"CODE": PrefetchError.READ_SLVERR, "RING": Ring.DEMAND, "TAG": 0}
         address = driver.read("ERROR_ADDRESS", 1)
         assert failing["address"] // 16 * 16 <= address <= failing["address"] + 32
-        assert driver.fields("ERROR", 0)["CODE"] == DmaError.NONE
+        assert driver.fields("ERROR", 0)["CODE"] == PrefetchError.NONE
         assert driver.fields("CHIP_ERROR")["ANY"] == 0
         driver.bus.inject([])
         assert_clean_run(driver, 6)
-        assert driver.fields("ERROR", 1)["CODE"] == DmaError.NONE
+        assert driver.fields("ERROR", 1)["CODE"] == PrefetchError.NONE
 
 
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ({"kind": 9}, DmaError.UNKNOWN_KIND),
-        ({"n1": 0}, DmaError.ZERO_LENGTH),
-        ({"address": 1 << 32}, DmaError.BEYOND_MEMORY),
-        ({"unit": 2}, DmaError.BAD_TARGET),
+        ({"kind": 9}, PrefetchError.UNKNOWN_KIND),
+        ({"n1": 0}, PrefetchError.ZERO_LENGTH),
+        ({"address": 1 << 32}, PrefetchError.BEYOND_MEMORY),
+        ({"unit": 2}, PrefetchError.BAD_TARGET),
     ],
 )
-def test_wrong_descriptor_is_refused(change: dict[str, int], code: DmaError) -> None:
+def test_wrong_descriptor_is_refused(change: dict[str, int], code: PrefetchError) -> None:
     with driven() as driver:
         small_load(driver, 5)
         driver.rings[0, "DEMAND"][1] |= change

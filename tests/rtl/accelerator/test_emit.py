@@ -20,8 +20,8 @@ from podweave.rtl.accelerator.emit import Emitted, emit, emit_block
 from podweave.rtl.parts.amaranth_internals import mark_used
 from podweave.rtl.parts.blocks import Block, place
 from podweave.spec.config import ChipConfig
-from podweave.spec.config_parts import DmaConfig
-from podweave.spec.descriptors import DescriptorKind, DmaError, descriptor_layout, loadable, memory_stride
+from podweave.spec.config_parts import PrefetchConfig
+from podweave.spec.descriptors import DescriptorKind, PrefetchError, descriptor_layout, loadable, memory_stride
 from podweave.spec.errors import BankError, NetworkId, NodeErrors, PodError, PostError, network_error_layout
 from podweave.spec.jobs import (
     Accumulate,
@@ -60,16 +60,20 @@ CHIPS: dict[str, ChipConfig] = {
     "crossbar": CHIP.replace(pods=4, banks=4, planes=2, cols=8, kind="crossbar", accumulator_rows=0, psum_width=21, tables=3),
     # Networks of two layers, two levels of host registers.
     "32 pods": CHIP.replace(pods=32, banks=32, rows=2, cols=1, group_rows=1, group_cols=1, pipeline=2, post_jobs=100),
-    "4 managers": dataclasses.replace(CHIP.replace(pods=4, banks=4), dma=DmaConfig(managers=4, data_width=128)),
-    "no managers": dataclasses.replace(CHIP, dma=None),
+    "4 managers": dataclasses.replace(CHIP.replace(pods=4, banks=4), prefetch=PrefetchConfig(managers=4, data_width=128)),
+    "no managers": dataclasses.replace(CHIP, prefetch=None),
 }
-DMA_CHIP = CHIP.replace(pods=4, banks=4)
+PREFETCH_CHIP = CHIP.replace(pods=4, banks=4)
 ACCELERATORS: dict[str, ChipConfig] = {
     "accelerator": CHIP,
-    "4 managers of 512 bits": dataclasses.replace(DMA_CHIP, dma=DmaConfig(managers=4, data_width=512, address_width=64)),
+    "4 managers of 512 bits": dataclasses.replace(
+        PREFETCH_CHIP, prefetch=PrefetchConfig(managers=4, data_width=512, address_width=64)
+    ),
     "32 bits of address": dataclasses.replace(
-        DMA_CHIP,
-        dma=DmaConfig(managers=2, data_width=256, address_width=32, buffer_beats=16, max_burst=1, outstanding=2, descriptors=2),
+        PREFETCH_CHIP,
+        prefetch=PrefetchConfig(
+            managers=2, data_width=256, address_width=32, buffer_beats=16, max_burst=1, outstanding=2, descriptors=2
+        ),
     ),
 }
 
@@ -193,7 +197,7 @@ def test_sidecar_of_a_chip(name: str) -> None:
     stated = {port["name"]: (port["direction"], port["width"]) for port in sidecar["ports"]}
     assert ports_of(defined["chip"][0]) == stated
     assert stated["busy"] == stated["error"] == ("output", 1)
-    bits = config.dma.data_width if config.dma else 64
+    bits = config.prefetch.data_width if config.prefetch else 64
     assert stated["host_read_data"] == ("output", config.managers * bits)
     assert stated["host_valid"] == ("input", config.managers)
     for module, described in modules.items():
@@ -233,8 +237,8 @@ def test_sidecar_of_a_chip_has_layouts_codes_and_latencies(name: str) -> None:
 @pytest.mark.parametrize("name", ACCELERATORS)
 def test_sidecar_of_an_accelerator(name: str) -> None:
     design, config = emitted(name), ACCELERATORS[name]
-    sidecar, dma = design.sidecar, config.dma
-    assert dma is not None
+    sidecar, prefetch = design.sidecar, config.prefetch
+    assert prefetch is not None
     assert design.top == sidecar["top"] == "accelerator"
     assert sidecar == json.loads(json.dumps(sidecar))
     defined = bodies(design.verilog)
@@ -242,18 +246,18 @@ def test_sidecar_of_an_accelerator(name: str) -> None:
     stated = {port["name"]: (port["direction"], port["width"]) for port in sidecar["ports"]}
     assert ports_of(defined["accelerator"][0]) == stated
     instances = sidecar["modules"]["accelerator"]["instances"]
-    assert instances == {"chip": 1, "control": 1, "prefetch_engine": dma.managers}
-    assert ('no_inline -module "prefetch_engine"' in design.control) == (dma.managers > 1)
+    assert instances == {"chip": 1, "control": 1, "prefetch_engine": prefetch.managers}
+    assert ('no_inline -module "prefetch_engine"' in design.control) == (prefetch.managers > 1)
 
     axi = sidecar["axi"]
     assert stated[f"{axi['subordinate']['prefix']}wdata"] == ("input", axi["subordinate"]["data_width"])
     assert stated[f"{axi['subordinate']['prefix']}araddr"] == ("input", axi["subordinate"]["address_width"])
-    assert len(axi["managers"]) == dma.managers
+    assert len(axi["managers"]) == prefetch.managers
     for manager in axi["managers"]:
         prefix = manager["prefix"]
-        assert stated[f"{prefix}araddr"] == ("output", manager["address_width"]) == ("output", dma.address_width)
-        assert stated[f"{prefix}rdata"] == ("input", manager["data_width"]) == ("input", dma.data_width)
-        assert stated[f"{prefix}wstrb"] == ("output", dma.data_width // 8)
+        assert stated[f"{prefix}araddr"] == ("output", manager["address_width"]) == ("output", prefetch.address_width)
+        assert stated[f"{prefix}rdata"] == ("input", manager["data_width"]) == ("input", prefetch.data_width)
+        assert stated[f"{prefix}wstrb"] == ("output", prefetch.data_width // 8)
         assert stated[f"{prefix}bid"] == ("input", manager["id_width"])
     assert [node for manager in axi["managers"] for node in range(manager["nodes"][0], manager["nodes"][1] + 1)] == [
         *range(config.pods)
@@ -262,7 +266,7 @@ def test_sidecar_of_an_accelerator(name: str) -> None:
     descriptor = sidecar["layouts"][-1]
     assert (descriptor["name"], descriptor["width"]) == ("descriptor", 512)
     assert [f["name"] for f in descriptor["fields"]] == [f.name for f in descriptor_layout().fields]
-    for kind in (DescriptorKind, DmaError, Refusal, ErrorSource, NodeWords, Ring):
+    for kind in (DescriptorKind, PrefetchError, Refusal, ErrorSource, NodeWords, Ring):
         assert sidecar["codes"][kind.__name__] == {code.name: code.value for code in kind}
     assert sidecar["memory_strides"] == {s.name: memory_stride(config, s) for s in loadable(config)}
     registers = {register["name"]: register for register in sidecar["registers"]["list"]}

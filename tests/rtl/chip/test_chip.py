@@ -12,7 +12,7 @@ import pytest
 from podweave.golden.layers.post import post_process
 from podweave.rtl.chip.sequencer import Sequencer
 from podweave.spec.config import ChipConfig
-from podweave.spec.config_parts import FILL_CYCLES, DmaConfig
+from podweave.spec.config_parts import FILL_CYCLES, PrefetchConfig
 from podweave.spec.jobs import Accumulate, Emit
 from podweave.spec.presets import load_config
 from podweave.tb.benches.block_bench import BlockBench
@@ -28,8 +28,8 @@ CONFIGS: dict[str, ChipConfig] = {
     "4x(8x4), 2 planes, crossbar": CHIP2.replace(pods=4, banks=4, planes=2, rows=8, kind="crossbar", accumulator_rows=0),
     # Networks of two layers, and two levels of registers for the host.
     "32x(1x1)": CHIP2.replace(pods=32, banks=32, rows=1, cols=1, group_rows=1, group_cols=1, pipeline=2, w_words=32),
-    "4x(4x4), 2 managers": dataclasses.replace(CHIP2.replace(pods=4, banks=4), dma=DmaConfig(managers=2, data_width=64)),
-    "2x4, 256 bits": dataclasses.replace(CHIP2, dma=DmaConfig(data_width=256)),
+    "4x(4x4), 2 managers": dataclasses.replace(CHIP2.replace(pods=4, banks=4), prefetch=PrefetchConfig(managers=2, data_width=64)),
+    "2x4, 256 bits": dataclasses.replace(CHIP2, prefetch=PrefetchConfig(data_width=256)),
 }
 WORDS = 24
 

@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In
 from podweave.rtl.accelerator.emit import emit_block
 from podweave.rtl.control.control import Control, control_members
 from podweave.rtl.parts.load_port import load_port_members
-from podweave.spec.config_parts import DmaConfig
+from podweave.spec.config_parts import PrefetchConfig
 from podweave.spec.presets import load_config
 from podweave.spec.register_map import MANAGER_PITCH, RegisterMap
 from podweave.tb.build.simulate import SimulationError, simulate
@@ -21,8 +21,8 @@ from podweave.tb.build.verilate import Build, build
 
 CHIP = load_config("chip2x4").replace(pods=4, banks=4)
 CONFIGS = {
-    "2 managers": replace(CHIP, dma=DmaConfig(managers=2, address_width=36)),
-    "1 manager": replace(CHIP, dma=DmaConfig(managers=1, address_width=32, data_width=64)),
+    "2 managers": replace(CHIP, prefetch=PrefetchConfig(managers=2, address_width=36)),
+    "1 manager": replace(CHIP, prefetch=PrefetchConfig(managers=1, address_width=32, data_width=64)),
 }
 TESTS = (
     *("settings_reach_the_engines", "a_run", "events_are_counted_by_their_names", "errors_and_resets"),
@@ -46,12 +46,12 @@ def built(key: str) -> Build:
 
 def simulated(key: str, test: str, directory: Path, **changes: object) -> None:
     config = CONFIGS[key]
-    assert config.dma is not None
+    assert config.prefetch is not None
     members = control_members(config).items()
     task = {
         "managers": config.managers,
         "nodes": config.pods,
-        "address_width": config.dma.address_width,
+        "address_width": config.prefetch.address_width,
         "host_bits": config.host_bits,
         "latency": config.host_read_latency,
         "pitch": MANAGER_PITCH,

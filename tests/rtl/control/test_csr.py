@@ -14,13 +14,13 @@ from amaranth.lib.wiring import In
 
 from podweave.rtl.accelerator.emit import emit_block
 from podweave.rtl.control.csr import Csr
-from podweave.spec.config_parts import DmaConfig
+from podweave.spec.config_parts import PrefetchConfig
 from podweave.spec.presets import load_config
 from podweave.spec.register_map import MANAGER_PITCH, Access, RegisterMap
 from podweave.tb.build.simulate import SimulationError, simulate
 from podweave.tb.build.verilate import Build, build
 
-CONFIG = replace(load_config("chip2x4"), dma=DmaConfig(managers=2, address_width=40))
+CONFIG = replace(load_config("chip2x4"), prefetch=PrefetchConfig(managers=2, address_width=40))
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from podweave.golden.cycle.accelerator import control as model
 from podweave.golden.cycle.ports import PortTrace
 from podweave.rtl.control.run_control import QUIET_CYCLES, RESET_CYCLES
-from podweave.spec.config_parts import DmaConfig
+from podweave.spec.config_parts import PrefetchConfig
 from podweave.spec.errors import NodeErrors
 from podweave.spec.load_port import Counter, HostSelect
 from podweave.spec.presets import load_config
@@ -24,8 +24,8 @@ from tests.rtl.control.control_bench import ControlBench
 Stimulus = dict[str, NDArray]
 CHIP = load_config("chip2x4").replace(pods=4, banks=4)
 CONFIGS = {
-    "1 manager": replace(CHIP, dma=DmaConfig(managers=1, address_width=32, data_width=64)),
-    "4 managers": replace(CHIP, dma=DmaConfig(managers=4, address_width=40)),
+    "1 manager": replace(CHIP, prefetch=PrefetchConfig(managers=1, address_width=32, data_width=64)),
+    "4 managers": replace(CHIP, prefetch=PrefetchConfig(managers=4, address_width=40)),
 }
 PARTS = ("run_control", "performance", "node_window")
 CYCLES = 2000

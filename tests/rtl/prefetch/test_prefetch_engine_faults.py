@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, DmaError, memory_stride
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, PrefetchError, memory_stride
 from podweave.spec.load_port import HostSelect
 from podweave.tb.benches.prefetch_bench import MEMORY_BYTES, Phase, PrefetchBench, Recording, Scenario
 from podweave.tb.cases.prefetch_scenarios import ENGINES, RING_BYTES, SINK, SOURCE, Rings, check_run, limits, random_rings, rings
@@ -48,11 +48,11 @@ def parts(recording: Recording) -> tuple[NDArray, Recording]:
     return recording.rows[:again], Recording(recording.rows[again:], recording.memory)
 
 
-def error_of(rows: NDArray) -> tuple[DmaError, int, int, int]:
+def error_of(rows: NDArray) -> tuple[PrefetchError, int, int, int]:
     """Code, ring, tag and address; the engine must be quiet, and have kept to the protocol."""
     last = rows[-1]
     assert last["quiet"]
-    return DmaError(last["error"]), int(last["error_ring"]), int(last["error_tag"]), int(last["error_address"])
+    return PrefetchError(last["error"]), int(last["error_ring"]), int(last["error_tag"]), int(last["error_address"])
 
 
 def delivered(rows: NDArray) -> NDArray:
@@ -101,7 +101,7 @@ def check_read_error(width: int, rows: NDArray, found: Rings, victim: Descriptor
     config, tag = ENGINES[width], victim.tag
     check_protocol(rows, limits(config))
     code, ring, failed_tag, address = error_of(rows)
-    assert (code, ring, failed_tag) == (DmaError.READ_SLVERR if response == SLVERR else DmaError.READ_DECERR, 0, tag)
+    assert (code, ring, failed_tag) == (PrefetchError.READ_SLVERR if response == SLVERR else PrefetchError.READ_DECERR, 0, tag)
     asked = rows[(rows["arvalid"] == 1) & (rows["arready"] == 1)]
     assert [int(r["araddr"]) for r in asked if r["araddr"] <= at < r["araddr"] + (int(r["arlen"]) + 1) * width // 8] == [address]
     assert (rows["demand_complete"][-1], rows["prefetch_complete"][-1]) == (tag, 4)
@@ -121,7 +121,7 @@ def test_read_error_skips_what_has_not_begun() -> None:
     at = found.demand[0].address & ~63
     settings = {"error_first": at, "error_beyond": at + 1, "error_response": SLVERR, "epochs": 0}
     (recording,) = bench_of(128).run([found.scenario(settings=settings, epochs_given=1)])
-    assert error_of(recording.rows)[:3] == (DmaError.READ_SLVERR, 0, 0)
+    assert error_of(recording.rows)[:3] == (PrefetchError.READ_SLVERR, 0, 0)
     arrived = whole(128, found, recording.rows, found.demand)
     assert arrived[10:20] == [False] * 10
     assert arrived[20:] == [True] * 4
@@ -143,7 +143,7 @@ def test_write_error(width: int, outside: bool) -> None:
     for response in (SLVERR, DECERR):
         settings = {"error_first": at, "error_beyond": at + 1, "error_response": response, "epochs": 0}
         scenarios.append(replace(found.scenario(settings=settings, epochs_given=3), errors=[(at, at + 1, response)]))
-    codes = (DmaError.WRITE_SLVERR, DmaError.WRITE_DECERR)
+    codes = (PrefetchError.WRITE_SLVERR, PrefetchError.WRITE_DECERR)
     for expected, recording in zip(codes, bench_of(width).run(scenarios, outside=outside), strict=True):
         rows = recording.rows
         check_protocol(rows, limits(ENGINES[width]))
@@ -167,7 +167,7 @@ def test_descriptor_that_cannot_be_read(outside: bool) -> None:
         settings = {"error_first": beat, "error_beyond": beat + 8, "error_response": SLVERR, "epochs": 0}
         scenarios.append(replace(found.scenario(settings=settings, epochs_given=3), errors=[(beat, beat + 8, SLVERR)]))
     for (index, tag), recording in zip(tags.items(), bench_of(64).run(scenarios, outside=outside), strict=True):
-        assert error_of(recording.rows) == (DmaError.DESCRIPTOR_RESPONSE, 1, tag, RING_BYTES + DESCRIPTOR_BYTES * index)
+        assert error_of(recording.rows) == (PrefetchError.DESCRIPTOR_RESPONSE, 1, tag, RING_BYTES + DESCRIPTOR_BYTES * index)
         assert (recording.rows["demand_complete"][-1], recording.rows["prefetch_complete"][-1]) == (4, tag)
         expected = [i < index or d.tag != tag for i, d in enumerate(found.prefetch)]
         expected[index] = False
@@ -176,35 +176,35 @@ def test_descriptor_that_cannot_be_read(outside: bool) -> None:
 
 WORD = memory_stride(ENGINES[128], HostSelect.W)
 GOOD = Descriptor(address=SOURCE, n0=10, tag=1)
-BAD: dict[str, tuple[Descriptor, DmaError]] = {
-    "kind": (replace(GOOD, kind=3), DmaError.UNKNOWN_KIND),
-    "reserved": (replace(GOOD, reserved0=8), DmaError.UNKNOWN_KIND),
-    "reserved_nop": (replace(GOOD, kind=NOP, reserved0=1), DmaError.UNKNOWN_KIND),
-    "n0": (replace(GOOD, n0=0), DmaError.ZERO_LENGTH),
-    "n1": (replace(GOOD, n1=0), DmaError.ZERO_LENGTH),
-    "n2_store": (replace(GOOD, n2=0, kind=STORE), DmaError.ZERO_LENGTH),
-    "beyond": (replace(GOOD, address=MEMORY_BYTES - 10 * WORD + 1), DmaError.BEYOND_MEMORY),
-    "far_beyond": (replace(GOOD, address=1 << 63), DmaError.BEYOND_MEMORY),
-    "below_1": (replace(GOOD, n1=3, stride1=-SOURCE // 2 - 1), DmaError.BEYOND_MEMORY),
-    "below_2": (replace(GOOD, n1=3, stride1=-100, n2=2, stride2=-SOURCE + 199), DmaError.BEYOND_MEMORY),
-    "huge_1": (replace(GOOD, n1=(1 << 20) - 1, stride1=-(1 << 31)), DmaError.BEYOND_MEMORY),
-    "huge_2": (replace(GOOD, n2=(1 << 20) - 1, n1=1000, stride1=1, stride2=(1 << 31) - 1), DmaError.BEYOND_MEMORY),
-    "huge_run": (replace(GOOD, n0=(1 << 24) - 1), DmaError.BEYOND_MEMORY),
-    "select": (replace(GOOD, select=HostSelect.COUNTERS), DmaError.BAD_TARGET),
-    "select_15": (replace(GOOD, select=15), DmaError.BAD_TARGET),
-    "store_table": (replace(GOOD, kind=STORE, select=HostSelect.TABLE), DmaError.BAD_TARGET),
-    "store_broadcast": (replace(GOOD, kind=STORE, broadcast=1), DmaError.BAD_TARGET),
-    "unit": (replace(GOOD, unit=2), DmaError.BAD_TARGET),
-    "word_high": (replace(GOOD, base=(1 << 15) - 9), DmaError.BAD_TARGET),
-    "word_base": (replace(GOOD, base=(1 << 24) - 1), DmaError.BAD_TARGET),
-    "word_low": (replace(GOOD, base=8, step0=-1), DmaError.BAD_TARGET),
-    "word_low_1": (replace(GOOD, base=0, n1=2, step1=-10), DmaError.BAD_TARGET),
-    "word_high_2": (replace(GOOD, n0=1, n2=3, step2=1 << 14), DmaError.BAD_TARGET),
-    "word_huge": (replace(GOOD, n0=1000, step0=-(1 << 23), n1=500, n2=2), DmaError.BAD_TARGET),
-    "word_huge_1": (replace(GOOD, n0=1, n1=1 << 19, step1=(1 << 23) - 1), DmaError.BAD_TARGET),
-    "word_huge_2": (replace(GOOD, n0=1, n2=1 << 19, step2=-(1 << 23)), DmaError.BAD_TARGET),
-    "first_of_two": (replace(GOOD, unit=7, n0=0), DmaError.ZERO_LENGTH),
-    "tag_smaller": (replace(GOOD, tag=0), DmaError.TAG_ORDER),
+BAD: dict[str, tuple[Descriptor, PrefetchError]] = {
+    "kind": (replace(GOOD, kind=3), PrefetchError.UNKNOWN_KIND),
+    "reserved": (replace(GOOD, reserved0=8), PrefetchError.UNKNOWN_KIND),
+    "reserved_nop": (replace(GOOD, kind=NOP, reserved0=1), PrefetchError.UNKNOWN_KIND),
+    "n0": (replace(GOOD, n0=0), PrefetchError.ZERO_LENGTH),
+    "n1": (replace(GOOD, n1=0), PrefetchError.ZERO_LENGTH),
+    "n2_store": (replace(GOOD, n2=0, kind=STORE), PrefetchError.ZERO_LENGTH),
+    "beyond": (replace(GOOD, address=MEMORY_BYTES - 10 * WORD + 1), PrefetchError.BEYOND_MEMORY),
+    "far_beyond": (replace(GOOD, address=1 << 63), PrefetchError.BEYOND_MEMORY),
+    "below_1": (replace(GOOD, n1=3, stride1=-SOURCE // 2 - 1), PrefetchError.BEYOND_MEMORY),
+    "below_2": (replace(GOOD, n1=3, stride1=-100, n2=2, stride2=-SOURCE + 199), PrefetchError.BEYOND_MEMORY),
+    "huge_1": (replace(GOOD, n1=(1 << 20) - 1, stride1=-(1 << 31)), PrefetchError.BEYOND_MEMORY),
+    "huge_2": (replace(GOOD, n2=(1 << 20) - 1, n1=1000, stride1=1, stride2=(1 << 31) - 1), PrefetchError.BEYOND_MEMORY),
+    "huge_run": (replace(GOOD, n0=(1 << 24) - 1), PrefetchError.BEYOND_MEMORY),
+    "select": (replace(GOOD, select=HostSelect.COUNTERS), PrefetchError.BAD_TARGET),
+    "select_15": (replace(GOOD, select=15), PrefetchError.BAD_TARGET),
+    "store_table": (replace(GOOD, kind=STORE, select=HostSelect.TABLE), PrefetchError.BAD_TARGET),
+    "store_broadcast": (replace(GOOD, kind=STORE, broadcast=1), PrefetchError.BAD_TARGET),
+    "unit": (replace(GOOD, unit=2), PrefetchError.BAD_TARGET),
+    "word_high": (replace(GOOD, base=(1 << 15) - 9), PrefetchError.BAD_TARGET),
+    "word_base": (replace(GOOD, base=(1 << 24) - 1), PrefetchError.BAD_TARGET),
+    "word_low": (replace(GOOD, base=8, step0=-1), PrefetchError.BAD_TARGET),
+    "word_low_1": (replace(GOOD, base=0, n1=2, step1=-10), PrefetchError.BAD_TARGET),
+    "word_high_2": (replace(GOOD, n0=1, n2=3, step2=1 << 14), PrefetchError.BAD_TARGET),
+    "word_huge": (replace(GOOD, n0=1000, step0=-(1 << 23), n1=500, n2=2), PrefetchError.BAD_TARGET),
+    "word_huge_1": (replace(GOOD, n0=1, n1=1 << 19, step1=(1 << 23) - 1), PrefetchError.BAD_TARGET),
+    "word_huge_2": (replace(GOOD, n0=1, n2=1 << 19, step2=-(1 << 23)), PrefetchError.BAD_TARGET),
+    "first_of_two": (replace(GOOD, unit=7, n0=0), PrefetchError.ZERO_LENGTH),
+    "tag_smaller": (replace(GOOD, tag=0), PrefetchError.TAG_ORDER),
 }
 
 
@@ -220,7 +220,7 @@ def test_bad_descriptors_are_refused_whole() -> None:
     for (name, (found, bad, code)), recording in zip(cases.items(), recordings, strict=True):
         assert error_of(recording.rows) == (code, 0, bad.tag, 2 * DESCRIPTOR_BYTES), name
         check_protocol(recording.rows, limits(ENGINES[128]))
-        expected = [True, True, code == DmaError.TAG_ORDER, True]
+        expected = [True, True, code == PrefetchError.TAG_ORDER, True]
         assert whole(128, found, recording.rows, [d for d in found.demand if d is not bad]) == expected, name
         assert whole(128, found, recording.rows, found.prefetch) == [True] * 9, name
         assert (recording.rows["demand_complete"][-1], recording.rows["prefetch_complete"][-1]) == (1, 3), name
@@ -229,7 +229,7 @@ def test_bad_descriptors_are_refused_whole() -> None:
 def test_descriptor_behind_the_last_of_its_tag() -> None:
     found = rings([replace(GOOD, last=1), replace(GOOD, base=50), replace(GOOD, base=70, tag=2, last=1)], [])
     (recording,) = bench_of(128).run([found.scenario(settings={"epochs": 0}, epochs_given=2)])
-    assert error_of(recording.rows) == (DmaError.TAG_ORDER, 0, 1, DESCRIPTOR_BYTES)
+    assert error_of(recording.rows) == (PrefetchError.TAG_ORDER, 0, 1, DESCRIPTOR_BYTES)
     assert whole(128, found, recording.rows, found.demand) == [True, False, True]
 
 
@@ -238,10 +238,10 @@ def test_bad_ring() -> None:
     prefetch = [Descriptor(kind=NOP, tag=i, last=1) for i in range(5)]
     found = rings([Descriptor(kind=NOP, tag=i, last=1) for i in range(5)], prefetch)
     found.memory[MEMORY_BYTES - 128 :] = np.frombuffer(b"".join(d.pack() for d in prefetch[:2]), np.uint8)
-    cases: list[tuple[dict[str, int], DmaError, int, int]] = [
-        ({"prefetch_base": RING_BYTES + 32}, DmaError.MISALIGNED, RING_BYTES + 32, 0),
-        ({"prefetch_base": MEMORY_BYTES - 128}, DmaError.BEYOND_MEMORY, MEMORY_BYTES, 2),
-        ({"memory_bytes": RING_BYTES + 191}, DmaError.BEYOND_MEMORY, RING_BYTES + 128, 2),
+    cases: list[tuple[dict[str, int], PrefetchError, int, int]] = [
+        ({"prefetch_base": RING_BYTES + 32}, PrefetchError.MISALIGNED, RING_BYTES + 32, 0),
+        ({"prefetch_base": MEMORY_BYTES - 128}, PrefetchError.BEYOND_MEMORY, MEMORY_BYTES, 2),
+        ({"memory_bytes": RING_BYTES + 191}, PrefetchError.BEYOND_MEMORY, RING_BYTES + 128, 2),
     ]
     scenarios = [found.scenario(settings={"epochs": 0}, epochs_given=4, **inputs) for inputs, *_ in cases]
     for (_, code, address, before), recording in zip(cases, bench_of(128).run(scenarios), strict=True):
@@ -265,7 +265,7 @@ def test_cancel() -> None:
     )
     (recording,) = bench_of(128).run([scenario])
     code, _, tag, _ = error_of(recording.rows)
-    assert (code, tag) == (DmaError.CANCELLED, 2)
+    assert (code, tag) == (PrefetchError.CANCELLED, 2)
     assert whole(128, found, recording.rows, found.demand) == [d.tag != 2 for d in found.demand]
     assert whole(128, found, recording.rows, found.prefetch) == [d.tag != 2 for d in found.prefetch]
     assert (recording.rows["demand_complete"][-1], recording.rows["prefetch_complete"][-1]) == (2, 2)
@@ -312,8 +312,8 @@ def test_start_after_an_error_is_clean(width: int) -> None:
     clean = [replace(failing.phases[0], inputs={**failing.phases[0].inputs, "demand_base": 3 * RING_BYTES}), failing.phases[1]]
     (recording,) = bench_of(width).run([replace(failing, phases=[*failing.phases, *clean])])
     rows, second = parts(recording)
-    assert error_of(rows)[0] == DmaError.READ_SLVERR
-    assert second.rows["error"].max() == DmaError.READ_SLVERR
+    assert error_of(rows)[0] == PrefetchError.READ_SLVERR
+    assert second.rows["error"].max() == PrefetchError.READ_SLVERR
     assert second.rows["error"][1:].max() == 0
     assert whole(width, Rings(other, [], found.memory), second.rows, other) == [True] * 12
     assert (second.rows["demand_complete"][-1], second.rows["prefetch_complete"][-1]) == (4, 4)

@@ -122,7 +122,7 @@ def test_partitions(key: str, partition: int) -> None:
 
 def test_host_port_gives_the_same_as_the_backdoor() -> None:
     jobs = fitting(TINY, [small_network(), *drawn(FAST_GRAPHS)[:12]])
-    report = run("2x(2x1)", jobs, host="port")
+    report = run("2x(2x1)", jobs, through="port")
     assert_exact(report, jobs)
     backdoor = run("2x(2x1)", jobs)
     assert_exact(backdoor, jobs)
