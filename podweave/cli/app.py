@@ -113,6 +113,7 @@ def presets(json_file: JsonFile = None) -> None:
 def generate(
     config: Annotated[str, typer.Argument(help="A preset, or a TOML file.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the Verilog, .vlt and JSON files.")],
+    prefix: Annotated[str, typer.Option(help="What names of modules and files begin with; without it, they are plain.")] = "",
 ) -> None:
     """Emit Verilog, a Verilator control file and a JSON description of ports and layouts."""
     from podweave.rtl.accelerator.emit import emit
@@ -120,7 +121,7 @@ def generate(
     chosen = load_config(config)
     with Progress() as progress:
         progress(f"emitting {chosen.name}")
-        emitted = emit(chosen)
+        emitted = emit(chosen, prefix=prefix)
     for path in emitted.write(output):
         print(path)
 
@@ -129,6 +130,9 @@ def generate(
 def ip(
     config: Annotated[str, typer.Argument(help="A preset, or a TOML file, with a table [prefetch].")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the IP.")],
+    prefix: Annotated[
+        str | None, typer.Option(help="What names of modules, files and in C begin with.", show_default="name of the configuration")
+    ] = None,
 ) -> None:
     """Write an accelerator as an IP block: Verilog, FuseSoC core, C header, registers, ports and constraints."""
     from ..ip.write import write_ip
@@ -138,7 +142,7 @@ def ip(
         raise ConfigError(f"an IP block needs prefetch engines: {chosen.name} has no table [prefetch]")
     with Progress() as progress:
         progress(f"emitting {chosen.name}")
-        paths = write_ip(chosen, output)
+        paths = write_ip(chosen, output, prefix=prefix)
     for path in paths:
         print(path)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from podweave import __version__
 from podweave.rtl.accelerator.emit import Emitted, emit
+from podweave.rtl.parts.prefix import check_prefix
 from podweave.spec.config import ChipConfig
 from podweave.synth.blocks import Hierarchy
 
@@ -43,29 +44,37 @@ _PORTS = {
 _AXI_PORT = re.compile(r"(?P<bus>s_axil|m\d+_axi)_(?P<channel>aw|w|b|ar|r)(?P<signal>[a-z]+)")
 
 
-def write_ip(config: ChipConfig, directory: Path) -> list[Path]:
-    """Write an IP directory; returns the paths of its files. The same configuration always gives the same bytes.
+def write_ip(config: ChipConfig, directory: Path, *, prefix: str | None = None) -> list[Path]:
+    """Write an IP directory; returns the paths of its files. The same configuration and prefix always give the same bytes.
 
-    ``TOP.v``, ``TOP.vlt``, ``TOP.json``
+    PREFIX, by default the name of the configuration in lower case, is in all names of modules, of files, and in C: blocks of
+    different prefixes fit into one design. Raises `ConfigError` if names cannot begin with it.
+
+    ``PREFIX_TOP.v``, ``PREFIX_TOP.vlt``, ``PREFIX_TOP.json``
         Verilog, waivers for Verilator and a JSON description, as of `rtl.emit`.
-    ``podweave_NAME.core``
-        CAPI2 core for FuseSoC: targets ``default``, ``lint`` (Verilator) and ``synth`` (with the ``.sdc``).
-    ``ports.md``, ``constraints.md``, ``podweave_NAME.sdc``
+    ``podweave_PREFIX.core``
+        CAPI2 core for FuseSoC: targets ``default``, ``lint`` (Verilator) and ``synth`` (with the ``.sdc``). Waivers are in
+        ``default``, so that a core that depends on this one gets them.
+    ``podweave_PREFIX_ports.md``, ``podweave_PREFIX_constraints.md``, ``podweave_PREFIX.sdc``
         Ports; clock, reset, memories to replace and rules of the buses; the same for synthesis, as far as that is a constraint.
-    ``registers.md``, ``podweave_NAME.h``
+    ``podweave_PREFIX_registers.md``, ``podweave_PREFIX.h``
         Registers for people and for C. Only of accelerators: a chip or pod without AXI4 managers has none.
     """
-    emitted = emit(config)
-    name = f"podweave_{config.name}"
+    if prefix is None:
+        prefix = config.name.lower()
+    # An empty one is as bad as any other here.
+    check_prefix(prefix)
+    emitted = emit(config, prefix=prefix)
+    name = f"podweave_{prefix}"
     accelerator = any(port["name"].startswith("s_axil_") for port in emitted.sidecar["ports"])
     contents = {
-        f"{name}.core": _core(config, emitted, name, accelerator),
-        "ports.md": _ports_page(config, emitted),
-        "constraints.md": _constraints_page(config, emitted, name, accelerator),
+        f"{name}.core": _core(config, emitted, prefix, accelerator),
+        f"{name}_ports.md": _ports_page(config, emitted),
+        f"{name}_constraints.md": _constraints_page(config, emitted, prefix, accelerator),
         f"{name}.sdc": _sdc(config, emitted),
     }
     if accelerator:
-        contents |= {"registers.md": register_page(config), f"{name}.h": c_header(config)}
+        contents |= {f"{name}_registers.md": register_page(config), f"{name}.h": c_header(config, prefix)}
     written = emitted.write(directory)
     for file, content in contents.items():
         (directory / file).write_text(content, encoding="utf-8")
@@ -73,14 +82,14 @@ def write_ip(config: ChipConfig, directory: Path) -> list[Path]:
     return written
 
 
-def _core(config: ChipConfig, emitted: Emitted, name: str, accelerator: bool) -> str:
-    top = emitted.top
+def _core(config: ChipConfig, emitted: Emitted, prefix: str, accelerator: bool) -> str:
+    top, name = emitted.top, f"podweave_{prefix}"
     # Without its metadata, a package says that its version is not known.
     match = re.match(r"\d+(\.\d+)+", __version__)
     version = match[0] if match else "0.0.0"
     text = f"""\
 CAPI=2:
-name: "podweave:ip:{config.name}:{version}"
+name: "podweave:ip:{prefix}:{version}"
 description: "podweave {config.name}: {config.pods} pod{"s" * (config.pods > 1)} of {config.array.rows} x {config.array.cols}"
 
 filesets:
@@ -107,16 +116,16 @@ filesets:
     return f"""\
 {text}
 targets:
+  # Of this target a core that depends on this one gets the files. Waivers come before what they are about, whatever the tool:
+  # flows (unlike tools) set no flag to ask for, and tools other than Verilator pass over files of this type; some warn once.
   default: &default
     filesets:
+      - "waivers"
       - "rtl"
     toplevel: "{top}"
   lint:
     <<: *default
-    description: "Lint with Verilator; its waivers come first."
-    filesets:
-      - "waivers"
-      - "rtl"
+    description: "Lint with Verilator."
     flow: "lint"
     flow_options:
       tool: "verilator"
@@ -178,8 +187,8 @@ _GENERAL = """\
 - One clock, `clk`, rising edge. No generated or gated clocks, no latches, no asynchronous logic, no false or multicycle paths.
 - `rst` is synchronous and high for at least 2 cycles. Data paths have no reset: before the first word of an array, a bank or a
   buffer has been written it holds anything, and nothing depends on it.
-- Every port is synchronous to `clk`; {name}.sdc has the period, and the share of it that is spent outside. Where a bus has another
-  clock, put a converter in front.
+- Every port is synchronous to `clk`; podweave_{prefix}.sdc has the period, and the share of it that is spent outside. Where a bus
+  has another clock, put a converter in front.
 
 ## Memories to replace by macros
 
@@ -190,7 +199,8 @@ from a read to its data; a read of a word in the cycle in which it is written ma
 |---|---|---|---|
 {memories}
 
-Names of modules are not unique across configurations: for two of them in one design, prefix the names of one.
+Names of all modules begin with `{prefix}_`, names in C with `podweave_{prefix}_`: for two blocks in one design, give them different
+prefixes (`podweave ip ... --prefix NAME`).
 """
 
 _BUSES = """
@@ -219,9 +229,9 @@ _BUSES = """
 """
 
 
-def _constraints_page(config: ChipConfig, emitted: Emitted, name: str, accelerator: bool) -> str:
+def _constraints_page(config: ChipConfig, emitted: Emitted, prefix: str, accelerator: bool) -> str:
     memories = "\n".join(f"| {module} | {kind} | {count} | {bits} |" for module, kind, count, bits in _memories(emitted))
-    page = _GENERAL.format(config=config.name, name=name, memories=memories)
+    page = _GENERAL.format(config=config.name, prefix=prefix, memories=memories)
     if accelerator:
         assert config.prefetch is not None
         page += _BUSES.format(**dataclasses.asdict(config.prefetch))

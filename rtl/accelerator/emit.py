@@ -22,7 +22,7 @@ from amaranth.lib import wiring
 from podweave.spec.config import ChipConfig
 
 from ..chip.chip import Chip
-from ..parts.blocks import Block, collecting_placements
+from ..parts.blocks import Block, collecting_placements, prefixed_names
 from ..parts.wired_block import Structural
 from ..pod.pod import Pod
 from .accelerator import Accelerator
@@ -39,20 +39,15 @@ _YOSYS_SCRIPT = (
     "write_verilog -noattr design.v"
 )
 
-_LINT_WAIVERS = """\
-// All blocks share one file.
-lint_off -rule DECLFILENAME
-// Blocks keep their whole boundary (clk and rst included) and words all fields of their layout, used or not.
-lint_off -rule UNUSEDSIGNAL
-// Amaranth has resolved all widths; Yosys writes operands trimmed and leaves extension to the rules of Verilog.
-lint_off -rule WIDTHEXPAND
-lint_off -rule WIDTHTRUNC
-// A limit at the end of what its field can hold makes its check a constant, which synthesis removes.
-lint_off -rule CMPCONST
-lint_off -rule UNSIGNED
-// Yosys writes a choice between conditions that exclude each other as a case of one bit each.
-lint_off -rule CASEOVERLAP
-"""
+# Rules of Verilator that what we write does not keep, and why. Only rules that Verilator 5.006 knows: it refuses all others.
+LINT_WAIVERS = {
+    "DECLFILENAME": "All blocks share one file.",
+    "UNUSEDSIGNAL": "Blocks keep their whole boundary (clk and rst included) and words all fields of their layout, used or not.",
+    "WIDTH": "Amaranth has resolved all widths; Yosys writes operands trimmed and leaves extension to the rules of Verilog.",
+    "CMPCONST": "A limit at the end of what its field can hold makes its check a constant, which synthesis removes.",
+    "UNSIGNED": "The same of a limit of 0.",
+    "CASEOVERLAP": "Yosys writes a choice between conditions that exclude each other as a case of one bit each.",
+}
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,7 @@ class Emitted:
     sidecar: dict[str, Any]
 
     def write(self, directory: Path) -> list[Path]:
-        """Writes ``TOP.v``, ``TOP.vlt`` and ``TOP.json`` into ``directory``; returns their paths."""
+        """Writes ``TOP.v``, ``TOP.vlt`` and ``TOP.json``, TOP with its prefix, into ``directory``; returns their paths."""
         directory.mkdir(parents=True, exist_ok=True)
         contents = {
             f"{self.top}.v": self.verilog,
@@ -85,16 +80,18 @@ def default_top(config: ChipConfig) -> str:
     return "pod" if config.pods == 1 else "accelerator" if config.prefetch else "chip"
 
 
-def emit(config: ChipConfig, *, top: str | None = None) -> Emitted:
+def emit(config: ChipConfig, *, top: str | None = None, prefix: str = "") -> Emitted:
     """Emit the hardware of a configuration: its `default_top`, or ``top``, the chip of an accelerator.
 
-    The same configuration always gives the same bytes.
+    ``prefix``: what names of modules and files begin with, and an underscore; `ConfigError` if they cannot. The same configuration
+    and prefix always give the same bytes.
     """
     top = top or default_top(config)
     legal = {"pod"} if config.pods == 1 else {"chip", default_top(config)}
     if top not in legal:
         raise ValueError(f"{config.name} has no {top}: it can be emitted as {' or '.join(sorted(legal))}")
-    emitted = emit_block(TOPS[top](config))
+    with prefixed_names(prefix):
+        emitted = emit_block(TOPS[top](config))
     return Emitted(emitted.top, emitted.verilog, emitted.control, {**describe(config, top), **emitted.sidecar})
 
 
@@ -140,9 +137,17 @@ def emit_block(top: Block) -> Emitted:
     for module in modules.values():
         repeated.update(module["instances"])
     blocks = sorted(name for name, count in repeated.items() if count > 1 and name not in inlined)
-    control = "`verilator_config\n" + _LINT_WAIVERS + "".join(f'no_inline -module "{name}"\n' for name in blocks)
+    control = _control(f"{top.module_name}.v", blocks)
     sidecar = {"top": top.module_name, "ports": _describe_ports(top), "modules": dict(sorted(modules.items()))}
     return Emitted(top.module_name, header + verilog + "\n" + "\n".join(sorted(by_hand)), control, sidecar)
+
+
+def _control(file: str, blocks: list[str]) -> str:
+    """A Verilator control file, to be read before ``file``, the only one that it says anything of, wherever it lies."""
+    lines = ["`verilator_config"]
+    for rule, reason in LINT_WAIVERS.items():
+        lines += [f"// {reason}", *(f'lint_off -rule {rule} -file "{path}"' for path in (file, f"*/{file}"))]
+    return "\n".join([*lines, *(f'no_inline -module "{name}"' for name in blocks), ""])
 
 
 @contextmanager

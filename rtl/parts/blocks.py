@@ -18,7 +18,9 @@ from amaranth.lib import data, wiring
 from podweave.spec.layout import Layout
 
 from .amaranth_internals import mark_used
+from .prefix import check_prefix
 
+_prefix: ContextVar[str] = ContextVar("prefix", default="")
 _placements: ContextVar[list[Block] | None] = ContextVar("placements", default=None)
 
 
@@ -37,7 +39,8 @@ class Block(wiring.Component):
 
     @property
     def module_name(self) -> str:
-        return f"{self.kind}_{self.variant}" if self.variant else self.kind
+        """Its kind and variant, behind the prefix of the emission that is on."""
+        return "_".join(filter(None, (_prefix.get(), self.kind, self.variant)))
 
     def verilog(self) -> str | None:
         """Verilog text of a block that is written by hand (SRAM); None for a block that is elaborated."""
@@ -63,6 +66,18 @@ def place(m: Module, name: str, block: Block, *, reset: Value | None = None) -> 
         arguments[f"{prefix}_{port}"] = Value.cast(ports[port])
     m.submodules[name] = Instance(block.module_name, **arguments)
     return ports
+
+
+@contextmanager
+def prefixed_names(prefix: str) -> Iterator[None]:
+    """In the ``with`` body, names of modules begin with ``prefix`` and an underscore; with "", they are plain."""
+    if prefix:
+        check_prefix(prefix)
+    token = _prefix.set(prefix)
+    try:
+        yield
+    finally:
+        _prefix.reset(token)
 
 
 @contextmanager

@@ -170,9 +170,17 @@ def test_ip_writes_its_files(cli: Cli, tmp_path: Path) -> None:
     listed = [Path(line) for line in done.out.splitlines()]
     assert sorted(listed) == sorted((tmp_path / "ip").iterdir())
     name = "podweave_chip2x4"
-    expected = {"accelerator.v", "accelerator.vlt", "accelerator.json", f"{name}.core", f"{name}.h", f"{name}.sdc"}
-    assert {path.name for path in listed} == expected | {"ports.md", "constraints.md", "registers.md"}
-    assert json.loads((tmp_path / "ip" / "accelerator.json").read_text())["config"] == CHIP2.to_dict()
+    expected = {f"chip2x4_accelerator{suffix}" for suffix in (".v", ".vlt", ".json")}
+    expected |= {f"{name}{suffix}" for suffix in (".core", ".h", ".sdc", "_ports.md", "_constraints.md", "_registers.md")}
+    assert {path.name for path in listed} == expected
+    assert json.loads((tmp_path / "ip" / "chip2x4_accelerator.json").read_text())["config"] == CHIP2.to_dict()
+
+
+def test_prefix_is_in_the_names_of_an_ip(cli: Cli, tmp_path: Path) -> None:
+    done = cli("ip", "chip2x4", "-o", tmp_path, "--prefix", "npu")
+    assert done.code == 0
+    assert len(done.out.split()) == 9
+    assert all(Path(line).name.startswith(("npu_accelerator.", "podweave_npu")) for line in done.out.split())
 
 
 def test_timing_of_the_memory_from_text() -> None:
@@ -232,6 +240,11 @@ def test_refused_options(cli: Cli, tmp_path: Path, command: str, options: list[s
         (["ip", "pod4", "-o", "{tmp}/ip"], "podweave: an IP block needs prefetch engines: pod4 has no table [prefetch]"),
         (["ip", "{tmp}/bare.toml", "-o", "{tmp}/ip"], "podweave: an IP block needs prefetch engines: bare has no table [prefetch]"),
         (["ip", "chip3", "-o", "{tmp}/ip"], "podweave: unknown preset 'chip3'"),
+        (
+            ["ip", "chip2x4", "-o", "{tmp}/ip", "--prefix", "wire"],
+            "podweave: a prefix must not be a keyword of Verilog or C, got 'wire'",
+        ),
+        (["ip", "chip2x4", "-o", "{tmp}/ip", "--prefix", ""], "podweave: a prefix is lower-case letters, digits and underscores, "),
         (["ip", "chip2x4"], "Missing option '-o'"),
         (["run", GEMM, *CHIP, "--check", "lockstep"], "--check: lockstep is for one pod"),
         (["model", "resnet50", *CHIP, "--per-layer", "--plot", "{tmp}/x.svg"], "--plot: a picture shows one network"),

@@ -19,12 +19,14 @@ from podweave.ip.write import write_ip
 from podweave.spec.config_parts import PrefetchConfig
 from podweave.spec.presets import load_config
 from podweave.spec.register_map import MANAGER_PITCH, RegisterMap
-from podweave.tb.build.toolchain import find_toolchain
+from tests.verilator_lint import VERILATORS, lint
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = replace(load_config("chip2x4"), prefetch=PrefetchConfig(managers=2, data_width=64))
 POD = load_config("pod4")
-NAME = "podweave_chip2x4"
+C = "PODWEAVE_CHIP2X4"
+"""What macros begin with."""
+NAME, TOP = "podweave_chip2x4", "chip2x4_accelerator"
 
 
 @functools.cache
@@ -35,7 +37,7 @@ def files() -> dict[str, str]:
 
 
 def sidecar(name: str) -> Any:
-    return json.loads(files()["accelerator.json"])[name]
+    return json.loads(files()[f"{TOP}.json"])[name]
 
 
 def parsed_core(text: str) -> dict[str, Any]:
@@ -45,19 +47,22 @@ def parsed_core(text: str) -> dict[str, Any]:
 
 def test_files() -> None:
     assert set(files()) == {
-        *("accelerator.v", "accelerator.vlt", "accelerator.json"),
-        *(f"{NAME}.core", f"{NAME}.sdc", f"{NAME}.h", "ports.md", "constraints.md", "registers.md"),
+        *(f"{TOP}.v", f"{TOP}.vlt", f"{TOP}.json"),
+        *(f"{NAME}.core", f"{NAME}.sdc", f"{NAME}.h", f"{NAME}_ports.md", f"{NAME}_constraints.md", f"{NAME}_registers.md"),
     }
-    assert files()["registers.md"] == register_page(CONFIG)
-    assert files()[f"{NAME}.h"] == c_header(CONFIG)
+    assert files()[f"{NAME}_registers.md"] == register_page(CONFIG)
+    assert files()[f"{NAME}.h"] == c_header(CONFIG, "chip2x4")
+    assert sidecar("top") == TOP
 
 
 def test_a_pod_has_no_registers_and_the_same_bytes_twice(tmp_path: Path) -> None:
     first, second = (write_ip(POD, tmp_path / folder) for folder in ("a", "b"))
     names = [path.name for path in first]
-    assert names == ["pod.v", "pod.vlt", "pod.json", "podweave_pod4.core", "ports.md", "constraints.md", "podweave_pod4.sdc"]
+    name = "podweave_pod4"
+    others = [f"{name}.core", f"{name}_ports.md", f"{name}_constraints.md", f"{name}.sdc"]
+    assert names == ["pod4_pod.v", "pod4_pod.vlt", "pod4_pod.json", *others]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
-    assert "AXI" not in (tmp_path / "a" / "constraints.md").read_text()
+    assert "AXI" not in (tmp_path / "a" / f"{name}_constraints.md").read_text()
 
 
 def test_core_names_files_that_are_there() -> None:
@@ -66,33 +71,34 @@ def test_core_names_files_that_are_there() -> None:
     assert re.fullmatch(r"podweave:ip:chip2x4:\d+(\.\d+)+", core["name"])
     named = [file for fileset in core["filesets"].values() for file in fileset["files"]]
     assert set(named) <= set(files())
-    assert {"accelerator.v", "accelerator.vlt", f"{NAME}.sdc", f"{NAME}.h"} == set(named)
+    assert {f"{TOP}.v", f"{TOP}.vlt", f"{NAME}.sdc", f"{NAME}.h"} == set(named)
     assert set(core["targets"]) == {"default", "lint", "synth"}
     for target in core["targets"].values():
-        assert target["toplevel"] == "accelerator"
+        assert target["toplevel"] == TOP
         assert set(target["filesets"]) <= set(core["filesets"])
+    assert core["targets"]["default"]["filesets"] == core["targets"]["lint"]["filesets"] == ["waivers", "rtl"]
+    assert core["filesets"]["waivers"] == {"files": [f"{TOP}.vlt"], "file_type": "vlt"}
     assert core["targets"]["lint"]["flow_options"] == {"tool": "verilator", "verilator_options": ["-Wall"]}
 
 
-def lint(directory: Path) -> subprocess.CompletedProcess[str]:
+def lint_target(directory: Path, which: str) -> tuple[int, str]:
     """What the lint target of the core asks for."""
     core = parsed_core((directory / f"{NAME}.core").read_text())
-    target, toolchain = core["targets"]["lint"], find_toolchain()
+    target = core["targets"]["lint"]
+    assert target["flow_options"]["verilator_options"] == ["-Wall"]
     sources = [file for fileset in target["filesets"] for file in core["filesets"][fileset]["files"]]
-    options = [*target["flow_options"]["verilator_options"], "--top-module", target["toplevel"]]
-    command = [str(toolchain.verilator), "--lint-only", *options, *sources]
-    return subprocess.run(command, cwd=directory, env=toolchain.environment(), capture_output=True, text=True)
+    return lint(which, directory, sources, target["toplevel"])
 
 
-def test_lint_target_finds_nothing_but_what_is_planted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", VERILATORS)
+def test_lint_target_finds_nothing_but_what_is_planted(tmp_path: Path, which: str) -> None:
     for name, content in files().items():
         (tmp_path / name).write_text(content)
-    result = lint(tmp_path)
-    assert (result.returncode, result.stderr) == (0, "")
-    text = files()["accelerator.v"]
+    assert lint_target(tmp_path, which) == (0, "")
+    text = files()[f"{TOP}.v"]
     assert "assign irq = " in text
-    (tmp_path / "accelerator.v").write_text(re.sub(r"^ *assign irq = .*\n", "", text, flags=re.MULTILINE))
-    assert lint(tmp_path).returncode
+    (tmp_path / f"{TOP}.v").write_text(re.sub(r"^ *assign irq = .*\n", "", text, flags=re.MULTILINE))
+    assert lint_target(tmp_path, which)[0]
 
 
 def header_values(header: str, names: list[str], directory: Path) -> list[int]:
@@ -102,8 +108,9 @@ def header_values(header: str, names: list[str], directory: Path) -> list[int]:
 int main(void)
 {
     uint32_t words[4] = {1, 2, 3, 4};
-    podweave_write64(words, 4, 0x500000006ull);
-    if (podweave_read(words, 0) != 1 || podweave_read64(words, 4) != 0x500000006ull || podweave_read(words, 12) != 4) return 1;
+    podweave_chip2x4_write64(words, 4, 0x500000006ull);
+    if (podweave_chip2x4_read(words, 0) != 1 || podweave_chip2x4_read(words, 12) != 4) return 1;
+    if (podweave_chip2x4_read64(words, 4) != 0x500000006ull) return 1;
 """
     (directory / "registers.h").write_text(header)
     (directory / "main.c").write_text(f'#include <stdio.h>\n#include "registers.h"\n\n{program}{prints}\n    return 0;\n}}\n')
@@ -115,19 +122,19 @@ int main(void)
 
 def c_names() -> dict[str, int]:
     """Macros and codes of the header, and what they should be."""
-    found = {"PODWEAVE_REFUSAL_RING_SIZE": 4, "PODWEAVE_PREFETCH_ERROR_CANCELLED": 12, "PODWEAVE_POD_ERROR_BIT_EPOCH_OVERFLOW": 12}
+    found = {f"{C}_REFUSAL_RING_SIZE": 4, f"{C}_PREFETCH_ERROR_CANCELLED": 12, f"{C}_POD_ERROR_BIT_EPOCH_OVERFLOW": 12}
     for register in RegisterMap(CONFIG).registers.values():
         for word, name in enumerate(register.word_names):
             for manager in range(register.managers):
-                found[f"PODWEAVE_{name}({manager})"] = register.offset + 4 * word + MANAGER_PITCH * manager
+                found[f"{C}_{name}({manager})"] = register.offset + 4 * word + MANAGER_PITCH * manager
             if not register.managers:
-                found[f"PODWEAVE_{name}"] = register.offset + 4 * word
+                found[f"{C}_{name}"] = register.offset + 4 * word
         for field in register.fields:
             if field.name != "VALUE":
-                macro = f"PODWEAVE_{register.name}_{field.name}"
+                macro = f"{C}_{register.name}_{field.name}"
                 found |= {f"{macro}_SHIFT": field.low, f"{macro}_MASK": ((1 << field.width) - 1) << field.low}
-    found["PODWEAVE_CONFIG_HASH_VALUE"] = RegisterMap(CONFIG)["CONFIG_HASH"].reset
-    found["PODWEAVE_CHIP_MANAGERS_VALUE"] = 2
+    found[f"{C}_CONFIG_HASH_VALUE"] = RegisterMap(CONFIG)["CONFIG_HASH"].reset
+    found[f"{C}_CHIP_MANAGERS_VALUE"] = 2
     return found
 
 
@@ -135,9 +142,9 @@ def c_names() -> dict[str, int]:
 def test_c_header_says_what_the_register_map_says(tmp_path: Path) -> None:
     expected = c_names()
     assert len(expected) > 150
-    assert dict(zip(expected, header_values(c_header(CONFIG), list(expected), tmp_path), strict=True)) == expected
-    wrong = c_header(CONFIG).replace("PODWEAVE_CAP 0x038u", "PODWEAVE_CAP 0x03cu")
-    assert header_values(wrong, ["PODWEAVE_CAP"], tmp_path) != [expected["PODWEAVE_CAP"]]
+    assert dict(zip(expected, header_values(c_header(CONFIG, "chip2x4"), list(expected), tmp_path), strict=True)) == expected
+    wrong = c_header(CONFIG, "chip2x4").replace(f"{C}_CAP 0x038u", f"{C}_CAP 0x03cu")
+    assert header_values(wrong, [f"{C}_CAP"], tmp_path) != [expected[f"{C}_CAP"]]
 
 
 def test_register_page_has_every_word_and_field() -> None:
@@ -153,12 +160,12 @@ def test_register_page_has_every_word_and_field() -> None:
 
 
 def test_the_page_of_the_documentation_is_up_to_date() -> None:
-    """To renew it: python -c "from podweave.register_docs import *; print(general_page(), end='')" > docs/registers.md"""
+    """To renew it: python -c "from podweave.ip.register_pages import *; print(general_page(), end='')" > docs/registers.md"""
     assert (ROOT / "docs" / "registers.md").read_text() == general_page()
 
 
 def test_every_port_is_described() -> None:
-    page = files()["ports.md"]
+    page = files()[f"{NAME}_ports.md"]
     for port in sidecar("ports"):
         row = re.search(rf"^\| {port['name']} \| {port['direction']} \| {port['width']} \| (.*) \|$", page, re.MULTILINE)
         assert row, port
@@ -167,7 +174,9 @@ def test_every_port_is_described() -> None:
 
 
 def test_memories_are_all_listed() -> None:
-    listed = re.findall(r"^\| (\w+) \| (?:sram|lookup_table) \| (\d+) \| (\d+) \|$", files()["constraints.md"], re.MULTILINE)
+    listed = re.findall(
+        r"^\| (\w+) \| (?:sram|lookup_table) \| (\d+) \| (\d+) \|$", files()[f"{NAME}_constraints.md"], re.MULTILINE
+    )
     modules = sidecar("modules")
     assert {name: int(bits) for name, _, bits in listed} == {n: m["sram_bits"] for n, m in modules.items() if m["sram_bits"]}
     # Two nodes and two engines, of each memory at least one.
