@@ -10,11 +10,11 @@ from amaranth.lib.wiring import Out
 from podweave.spec.config import ChipConfig
 
 from ..chip.chip import Chip
-from ..control.control import CHIP_INPUTS, CHIP_OUTPUTS, Control
 from ..control.csr import axil_members
+from ..control.software_control import CHIP_INPUTS, CHIP_OUTPUTS, SoftwareControl
 from ..parts.blocks import place
 from ..parts.load_port import load_port_members
-from ..parts.wired_block import Structural
+from ..parts.wired_block import WiredBlock
 from ..prefetch.prefetch_engine import PrefetchEngine, axi_members
 
 SHARED = ("start", "stop", "enable", "gap", "cap", "memory_bytes", "epochs_done", "cancel_tag")
@@ -27,7 +27,7 @@ def manager_prefix(manager: int) -> str:
     return f"m{manager}_axi_"
 
 
-class Accelerator(Structural):
+class Accelerator(WiredBlock):
     """Software writes programs and data into memory, says in registers where they are, and starts; the rest happens here.
 
     Members
@@ -48,7 +48,7 @@ class Accelerator(Structural):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        control = place(m, "control", Control(self.config))
+        control = place(m, "control", SoftwareControl(self.config))
         reset = control["core_reset"]
         chip = place(m, "chip", Chip(self.config), reset=reset)
         engine_ports = axi_members(self.config)

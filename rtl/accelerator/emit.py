@@ -23,7 +23,7 @@ from podweave.spec.config import ChipConfig
 
 from ..chip.chip import Chip
 from ..parts.blocks import Block, collecting_placements, prefixed_names
-from ..parts.wired_block import Structural
+from ..parts.wired_block import WiredBlock
 from ..pod.pod import Pod
 from .accelerator import Accelerator
 from .sidecar import describe
@@ -114,7 +114,7 @@ def emit_block(top: Block) -> Emitted:
         placed: list[Block] = []
         if text is not None:
             by_hand.append(text)
-        elif isinstance(block, Structural):
+        elif isinstance(block, WiredBlock):
             with collecting_placements() as placed:
                 by_hand.append(block.structure())
         else:

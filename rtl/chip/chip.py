@@ -12,16 +12,16 @@ from podweave.spec.errors import NetworkId
 from podweave.spec.layout import bits_for_index
 
 from ..network.network import WritePorts, read_network, write_network
-from ..node.load_port_tree import LoadTree
+from ..node.load_port_tree import LoadPortTree
 from ..node.node import Node, p_payload_parts, y_payload_parts
 from ..parts.blocks import place
 from ..parts.fanout import FANOUT
 from ..parts.load_port import access_members, load_port_members
-from ..parts.wired_block import Structural
+from ..parts.wired_block import WiredBlock
 from .chip_root import COMMANDS, ChipRoot, root_members
 
 
-class Chip(Structural):
+class Chip(WiredBlock):
     """``pods`` nodes; X and W read networks and P and Y write networks for each plane; a root with the sequencer; load ports.
 
     An epoch begins with ``fill`` in cycle t (for the first epoch, t - 1 is that of the start) and has ``run`` from cycle
@@ -80,7 +80,7 @@ class Chip(Structural):
             m.d.comb += [node[name].eq(root[f"group_{name}"][i // FANOUT]) for name in COMMANDS]
 
     def _load_port(self, m: Module, manager: int, nodes: list[dict[str, Any]]) -> None:
-        tree = place(m, f"load_tree_{manager}", LoadTree(self.config))
+        tree = place(m, f"load_tree_{manager}", LoadPortTree(self.config))
         for name, width in load_port_members(self.config).items():
             m.d.comb += tree[name].eq(getattr(self, name).word_select(manager, width))
         m.d.comb += [

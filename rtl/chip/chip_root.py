@@ -13,7 +13,7 @@ from podweave.spec.errors import network_error_layout
 from ..network.conflicts import NetworkError, record_errors
 from ..parts.blocks import Block, place, struct
 from ..parts.fanout import FANOUT, fan_out, gather
-from ..parts.planes import split
+from ..parts.planes import planes_of
 from .sequencer import Sequencer
 
 COMMANDS = ("run", "fill", "rewind", "clear")
@@ -89,7 +89,7 @@ class ChipRoot(Block):
         record = Signal(struct(network_error_layout(self.config)), name="network_record")
         valid = Signal(name="conflict")
         stage, where = Signal(self.stage_width, name="stage"), Signal(self.where_width, name="where")
-        stages, places = split(self.conflict_stage, self.network_blocks), split(self.conflict_where, self.network_blocks)
+        stages, places = planes_of(self.conflict_stage, self.network_blocks), planes_of(self.conflict_where, self.network_blocks)
         errors = [NetworkError(*found) for found in zip(self.conflict_valid, stages, places, strict=True)]
         record_errors(m, errors, error=valid, stage=stage, port=where)
         m.d.comb += [

@@ -12,7 +12,7 @@ from podweave.spec.register_types import WORD_WIDTH, NodeWords
 
 from ..parts.blocks import Block
 from ..parts.load_port import load_port_members
-from ..parts.planes import split
+from ..parts.planes import planes_of
 
 NODE_WIDTH = 8
 
@@ -96,6 +96,6 @@ class NodeWindow(Block):
         m.d.comb += [
             self.done.eq(refused | (reading & (wait == 0))),
             self.error.eq(refused),
-            self.data.eq(Array(split(self.read_data, config.managers))[manager]),
+            self.data.eq(Array(planes_of(self.read_data, config.managers))[manager]),
         ]
         return m

@@ -14,7 +14,7 @@ from podweave.spec.errors import network_error_layout
 from podweave.spec.register_types import MAX_EPOCHS, ErrorSource, Refusal
 
 from ..parts.blocks import Block
-from ..parts.planes import split
+from ..parts.planes import planes_of
 
 RESET_CYCLES = 4
 """Cycles of ``core_reset``."""
@@ -200,7 +200,7 @@ class RunControl(Block):
         """Which rings have the tags that come next; what is waited for."""
         complete: dict[str, Any] = {}
         for ring in RINGS:
-            counts = split(getattr(self, f"{ring}_complete"), self.managers)
+            counts = planes_of(getattr(self, f"{ring}_complete"), self.managers)
             complete[ring] = Signal(name=f"{ring}_ready")
             m.d.sync += complete[ring].eq(Cat(count > following for count in counts).all())
         first, early, was_early, waits = (Signal(name=name) for name in ("after_epoch", "early", "was_early", "waits"))
@@ -217,8 +217,8 @@ class RunControl(Block):
 
     def _commands(self, m: Module, state: Signal, accepted: Signal) -> None:
         idle, refusal = state == State.IDLE, Signal(Refusal)
-        bases = [base for ring in RINGS for base in split(getattr(self, f"{ring}_base"), self.managers)]
-        sizes = [size for ring in RINGS for size in split(getattr(self, f"{ring}_size"), self.managers)]
+        bases = [base for ring in RINGS for base in planes_of(getattr(self, f"{ring}_base"), self.managers)]
+        sizes = [size for ring in RINGS for size in planes_of(getattr(self, f"{ring}_size"), self.managers)]
         within = (DESCRIPTOR_BYTES - 1).bit_length()
         with m.If(~idle):
             m.d.comb += refusal.eq(Refusal.BUSY)
@@ -243,7 +243,7 @@ class RunControl(Block):
 
     def _failures(self, m: Module, active: Signal) -> None:
         """The first error of a run."""
-        codes: list[Value] = split(self.engine_error, self.managers)
+        codes: list[Value] = planes_of(self.engine_error, self.managers)
         m.d.comb += self.event_error.eq(active & ~self.failed & (self.engine_error.any() | self.chip_error))
         with m.If(self.event_error):
             m.d.sync += self.failed.eq(1)

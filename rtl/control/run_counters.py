@@ -1,4 +1,4 @@
-"""Performance counters of a run."""
+"""RunCounters counters of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.register_list import counters
 
 from ..parts.blocks import Block
-from ..parts.planes import split
+from ..parts.planes import planes_of
 from ..prefetch.prefetch_count import UNCONSUMED_WIDTH
 
 RUN_EVENTS = ("launched", "running", "wait_prefetch", "wait_demand", "wait_store", "begins", "prefetch_hit", "wasted")
@@ -17,7 +17,7 @@ STALLS = ("gate", "cap", "gap", "buffer", "bus")
 BEAT_CLASSES = ("descriptor", "demand", "prefetch")
 
 
-class Performance(Block):
+class RunCounters(Block):
     """The counters of `register_list.counters`: what happens in cycle t is counted from t + 2 on.
 
     Members
@@ -72,7 +72,7 @@ class Performance(Block):
                 total.eq(Mux(self.clear, 0, total + step)),
             ]
         ahead, last, ran = Signal(32, name="ahead"), Signal(32, name="last_ahead"), Signal(name="ran")
-        m.d.comb += ahead.eq(_sum(split(self.unconsumed, self.managers)))
+        m.d.comb += ahead.eq(_sum(planes_of(self.unconsumed, self.managers)))
         with m.If(self.wasted):
             m.d.sync += self.count_prefetch_unused.eq(Mux(ran, last, ahead))
         with m.If(self.running):
@@ -82,7 +82,7 @@ class Performance(Block):
         return m
 
     def _read_beats(self) -> list[Value]:
-        classes = split(self.read_class, self.managers)
+        classes = planes_of(self.read_class, self.managers)
         return [Cat(beat & (name == code) for beat, name in zip(self.read_beat, classes, strict=True)) for code in range(3)]
 
 

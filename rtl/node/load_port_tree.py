@@ -10,10 +10,10 @@ from podweave.spec.config import ChipConfig
 from ..parts.blocks import Block, register
 from ..parts.fanout import FANOUT, fan_out, gather
 from ..parts.load_port import access_members, load_port_members
-from ..parts.planes import split
+from ..parts.planes import planes_of
 
 
-class LoadTree(Block):
+class LoadPortTree(Block):
     """Host accesses go down to the nodes of one manager, what they read comes up, through ``host_levels`` registers each.
 
     Members
@@ -53,6 +53,6 @@ class LoadTree(Block):
             named.append(register(m, valid, name=f"node_valid_{i}", reset_less=False))
         m.d.comb += [
             self.node_valid.eq(Cat(named)),
-            self.host_read_data.eq(gather(m, "read_data", split(self.node_read_data, self.nodes), levels)),
+            self.host_read_data.eq(gather(m, "read_data", planes_of(self.node_read_data, self.nodes), levels)),
         ]
         return m

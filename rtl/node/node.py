@@ -15,11 +15,11 @@ from podweave.spec.load_port import Counter, HostSelect, host_widths
 
 from ..parts.blocks import Block, delay_line, place, register
 from ..parts.load_port import access_members
-from ..parts.planes import split
+from ..parts.planes import planes_of
 from ..pod.pod import Pod
 from ..post.post_processor import PostProcessor
 from .feeder import Feeder
-from .node_counters import Counters
+from .node_counters import NodeCounters
 from .p_bank import PBank
 from .read_bank import ReadBank
 
@@ -167,7 +167,7 @@ class Node(Block):
         """A request goes to the plane it names; its word is taken from there when it is due."""
         planes = self.config.memory.planes
         valid, plane = pod[f"{name}_request_valid"], pod[f"{name}_request_plane"]
-        words = split(getattr(self, f"{name}_data"), planes)
+        words = planes_of(getattr(self, f"{name}_data"), planes)
         word = words[0]
         if planes > 1:
             due = delay_line(m, plane, self.config.read_latency, name=f"{name}_plane")[-1]
@@ -187,8 +187,8 @@ class Node(Block):
 
     def _writes(self, m: Module, pod: dict[str, Any], post: dict[str, Any], x_bank: dict[str, Any], p_bank: dict[str, Any]) -> None:
         planes = self.config.memory.planes
-        arriving_p = [_parts(payload, p_payload_parts(self.config)) for payload in split(self.bank_p_payload, planes)]
-        arriving_y = [_parts(payload, y_payload_parts(self.config)) for payload in split(self.bank_y_payload, planes)]
+        arriving_p = [_parts(payload, p_payload_parts(self.config)) for payload in planes_of(self.bank_p_payload, planes)]
+        arriving_y = [_parts(payload, y_payload_parts(self.config)) for payload in planes_of(self.bank_y_payload, planes)]
         m.d.comb += [
             self.p_valid.eq(Cat(pod["p_valid"] & (pod["p_plane"] == i) for i in range(planes))),
             self.p_bank.eq(pod["p_bank"]),
@@ -213,7 +213,7 @@ class Node(Block):
         ]
 
     def _counters(self, m: Module, pod: Any, post: Any, x_bank: Any, w_bank: Any, p_bank: Any) -> dict[str, Any]:
-        counters = place(m, "counters", Counters())
+        counters = place(m, "counters", NodeCounters())
         events = {
             Counter.X_WORDS: pod["x_request_valid"],
             Counter.W_WORDS: pod["w_request_valid"],

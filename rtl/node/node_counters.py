@@ -12,7 +12,7 @@ from ..parts.blocks import Block
 COUNTER_WIDTH = 32
 
 
-class Counters(Block):
+class NodeCounters(Block):
     """One 32-bit counter for each `Counter`; an event of cycle t is counted from cycle t + 1 on.
 
     Members

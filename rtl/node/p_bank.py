@@ -9,7 +9,7 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.layout import bits_for_index
 
 from ..parts.blocks import Block, place, register
-from ..parts.planes import lowest, several, split
+from ..parts.planes import lowest, planes_of, several
 from ..parts.sram import Sram
 
 
@@ -72,9 +72,9 @@ class PBank(Block):
         m.d.comb += [
             network.eq(self.write_valid.any()),
             arrives.eq(network | self.host_write),
-            adds.eq(network & lowest(self.write_valid, split(self.write_accumulate, self.planes))),
-            address.eq(Mux(network, lowest(self.write_valid, split(self.write_address, self.planes)), self.host_address)),
-            data.eq(Mux(network, lowest(self.write_valid, split(self.write_data, self.planes)), self.host_data)),
+            adds.eq(network & lowest(self.write_valid, planes_of(self.write_accumulate, self.planes))),
+            address.eq(Mux(network, lowest(self.write_valid, planes_of(self.write_address, self.planes)), self.host_address)),
+            data.eq(Mux(network, lowest(self.write_valid, planes_of(self.write_data, self.planes)), self.host_data)),
             self.stores.eq(network & ~adds),
             self.accumulates.eq(adds),
             self.conflict.eq(several(self.write_valid)),

@@ -11,7 +11,7 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.layout import bits_for_index
 
 from ..parts.blocks import Block, place
-from ..parts.planes import lowest, several, split
+from ..parts.planes import lowest, planes_of, several
 from ..parts.sram import Sram
 
 
@@ -74,7 +74,7 @@ class ReadBank(Block):
         m = Module()
         read_address, write_address = (Signal(self.address_width, name=f"served_{way}_address") for way in ("read", "write"))
         read_conflict, write_conflict = Signal(), Signal()
-        addresses = split(self.read_address, self.planes)
+        addresses = planes_of(self.read_address, self.planes)
         m.d.comb += [
             self.reads.eq(self.read_valid.any()),
             read_address.eq(lowest(self.read_valid, addresses)),
@@ -89,9 +89,9 @@ class ReadBank(Block):
             m.d.comb += [
                 network_writes.eq(self.write_valid.any()),
                 self.writes.eq(network_writes),
-                write_address.eq(lowest(self.write_valid, split(self.write_address, self.planes))),
-                data.eq(lowest(self.write_valid, split(self.write_data, self.planes))),
-                slot.eq(lowest(self.write_valid, split(self.write_slot, self.planes))),
+                write_address.eq(lowest(self.write_valid, planes_of(self.write_address, self.planes))),
+                data.eq(lowest(self.write_valid, planes_of(self.write_data, self.planes))),
+                slot.eq(lowest(self.write_valid, planes_of(self.write_slot, self.planes))),
                 *(written[i].eq(network_writes & (slot == i)) for i in range(self.slots)),
                 write_conflict.eq(several(self.write_valid)),
                 self.hazard.eq(self.reads & network_writes & (read_address == write_address)),

@@ -20,7 +20,7 @@ def several(valid: Value) -> Value:
     return (valid & (valid - 1)[: len(valid)]).any()
 
 
-def split(words: Value, planes: int) -> list[Value]:
+def planes_of(words: Value, planes: int) -> list[Value]:
     """The words of all planes."""
     width = len(words) // planes
     return [words[i * width : (i + 1) * width] for i in range(planes)]

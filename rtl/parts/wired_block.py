@@ -15,7 +15,7 @@ from .blocks import Block
 _Chunk = tuple[str, int, int]
 
 
-class Structural(Block):
+class WiredBlock(Block):
     """A block whose ``elaborate`` places blocks and assigns signals, slices and concatenations (in domain comb) to each other.
 
     Beside these only additions are understood. Every bit of every signal must be driven exactly once; RuntimeError if one is not.
@@ -27,7 +27,7 @@ class Structural(Block):
 
 
 class _Writer:
-    def __init__(self, block: Structural):
+    def __init__(self, block: WiredBlock):
         self.block = block
         fragment = Fragment.get(block, None)
         self.names: dict[int, str] = {}

@@ -9,7 +9,7 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, TAG_WIDTH, PrefetchError, descriptor_layout
 
 from ..parts.blocks import Block, place, struct
-from ..parts.planes import split
+from ..parts.planes import planes_of
 from ..parts.word_queue import WordQueue
 from .descriptor_check import DescriptorCheck
 from .engine_words import CODE_WIDTH, fetched_layout, held_layout, prefetch_of
@@ -111,7 +111,7 @@ class DescriptorReader(Block):
         wants, ends, addresses = [], [], []
         chosen, fetches = Signal(2), Signal(2)
         for ring, name in enumerate(("demand", "prefetch")):
-            base, size, tail = (split(port, 2)[ring] for port in (self.base, self.size, self.tail))
+            base, size, tail = (planes_of(port, 2)[ring] for port in (self.base, self.size, self.tail))
             address = Signal(self.address, name=f"{name}_address", reset_less=True)
             index, position = (Signal(32, name=f"{name}_{what}") for what in ("index", "position"))
             held = Signal(range(depth + 1), name=f"{name}_held")

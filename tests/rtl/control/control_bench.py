@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from podweave.golden.cycle.ports import PortTrace
 from podweave.rtl.control.node_window import NodeWindow
 from podweave.rtl.control.run_control import RunControl
-from podweave.rtl.control.run_counters import Performance
+from podweave.rtl.control.run_counters import RunCounters
 from podweave.rtl.parts.blocks import Block, place
-from podweave.rtl.parts.wired_block import Structural
+from podweave.rtl.parts.wired_block import WiredBlock
 from podweave.spec.config import ChipConfig
 from podweave.tb.benches.block_bench import BlockBench
 from podweave.tb.lockstep.ports import LockstepError, Port, compared, first_mismatch
@@ -30,14 +30,14 @@ _OF_MANAGERS = {
 }
 
 
-class ControlParts(Structural):
+class ControlParts(WiredBlock):
     """The parts side by side; ports are those of a part behind its name."""
 
     kind = "control_parts"
 
     def __init__(self, config: ChipConfig):
         self.parts: dict[str, Block] = {
-            block.kind: block for block in (RunControl(config), Performance(config), NodeWindow(config))
+            block.kind: block for block in (RunControl(config), RunCounters(config), NodeWindow(config))
         }
         super().__init__(
             {f"{kind}_{name}": member for kind, block in self.parts.items() for name, member in block.signature.members.items()}

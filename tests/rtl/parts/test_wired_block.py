@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 
 from podweave.rtl.accelerator.emit import emit_block
 from podweave.rtl.parts.blocks import Block, place
-from podweave.rtl.parts.wired_block import Structural
+from podweave.rtl.parts.wired_block import WiredBlock
 
 ROOT = Path(__file__).resolve().parents[3]
 Wire = Callable[[Module, Any], Any]
@@ -31,7 +31,7 @@ class Inverter(Block):
         return m
 
 
-class Wires(Structural):
+class Wires(WiredBlock):
     """``wire`` says how its output ``y`` of 4 bits comes from its inputs ``a``, of 4, and ``b``, of one."""
 
     kind = "wires"

@@ -1,4 +1,4 @@
-"""Control: registers, run control, performance counters and node window as one block."""
+"""SoftwareControl: registers, run control, performance counters and node window as one block."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from podweave.spec.register_list import counters
 
 from ..parts.blocks import place
 from ..parts.load_port import load_port_members
-from ..parts.planes import split
-from ..parts.wired_block import Structural
+from ..parts.planes import planes_of
+from ..parts.wired_block import WiredBlock
 from ..prefetch.prefetch_count import UNCONSUMED_WIDTH
 from .csr import Csr, axil_members
 from .node_window import WORD_WIDTH, NodeWindow, window_members
 from .run_control import RINGS, RunControl
-from .run_counters import STALLS, Performance
+from .run_counters import STALLS, RunCounters
 
 CHIP_INPUTS = ("start", "epochs", "rewind", "hold")
 CHIP_OUTPUTS = ("busy", "error", "cycles", "total_cycles", "network_error")
@@ -62,8 +62,8 @@ def control_members(config: ChipConfig) -> dict[str, Any]:
     }
 
 
-class Control(Structural):
-    """Everything of an accelerator that is neither chip nor engine: `Csr`, `RunControl`, `Performance` and `NodeWindow`.
+class SoftwareControl(WiredBlock):
+    """Everything of an accelerator that is neither chip nor engine: `Csr`, `RunControl`, `RunCounters` and `NodeWindow`.
 
     A write of START takes effect in cycle t of the `Csr`; cycle t of the `RunControl` is the next one.
 
@@ -86,7 +86,7 @@ class Control(Structural):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         csr, run = place(m, "csr", Csr(self.config)), place(m, "run_control", RunControl(self.config))
-        performance = place(m, "performance", Performance(self.config))
+        performance = place(m, "performance", RunCounters(self.config))
         window = place(m, "node_window", NodeWindow(self.config))
         for name, member in axil_members().items():
             m.d.comb += getattr(self, name).eq(csr[name]) if member.flow is Out else csr[name].eq(getattr(self, name))
@@ -162,7 +162,7 @@ class Control(Structural):
             csr["node_data_done"].eq(window["done"]),
             csr["node_data_error"].eq(window["error"]),
             csr["node_data"].eq(window["data"]),
-            window["read_data"].eq(Cat(word[:WORD_WIDTH] for word in split(self.host_read_data, self.config.managers))),
+            window["read_data"].eq(Cat(word[:WORD_WIDTH] for word in planes_of(self.host_read_data, self.config.managers))),
             self.host_data.eq(self.engine_host_data),
         ]
         for name in window_members(self.config):

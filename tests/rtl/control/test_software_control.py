@@ -11,7 +11,7 @@ import pytest
 from amaranth.lib.wiring import In
 
 from podweave.rtl.accelerator.emit import emit_block
-from podweave.rtl.control.control import Control, control_members
+from podweave.rtl.control.software_control import SoftwareControl, control_members
 from podweave.rtl.parts.load_port import load_port_members
 from podweave.spec.config_parts import PrefetchConfig
 from podweave.spec.presets import load_config
@@ -32,7 +32,7 @@ TESTS = (
 
 @functools.cache
 def built(key: str) -> Build:
-    block = Control(CONFIGS[key])
+    block = SoftwareControl(CONFIGS[key])
     emitted = emit_block(block)
     return build(
         {"design.v": emitted.verilog},
