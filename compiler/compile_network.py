@@ -239,8 +239,8 @@ def _check_rules(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     """Raises `ProgramError` for a program that breaks a rule of the hardware: a fault of the compiler, not of the network."""
     if job.options.check == "never":
         return network
-    for program in network.layers:
-        for number, epoch in enumerate(program.epochs):
+    for layer in network.layers:
+        for number, epoch in enumerate(layer.epochs):
             check_times(epoch, f"{network.graph.name}, epoch {number}")
     if job.options.check == "auto" and _check_seconds(network) > CHECK_SHARE * sum(network.seconds.values()):
         return network

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -31,11 +31,13 @@ class Parameters:
 
     def outputs(self, begin: int, end: int) -> Parameters:
         """Those of the outputs [begin, end)."""
-        per_channel = {
-            name: value[begin:end] if value.ndim else value
-            for name, value in (("bias", self.bias), ("multiplier", self.multiplier), ("shift", self.shift))
-        }
-        return replace(self, weights=tuple(weights[..., begin:end] for weights in self.weights), **per_channel)
+
+        def part(values: NDArray[np.int32]) -> NDArray[np.int32]:
+            # One multiplier or shift may be that of all channels.
+            return values[begin:end] if values.ndim else values
+
+        weights = tuple(each[..., begin:end] for each in self.weights)
+        return Parameters(weights, part(self.bias), part(self.multiplier), part(self.shift), self.table)
 
 
 class Constants(Mapping[str, Parameters]):
