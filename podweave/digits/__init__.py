@@ -87,7 +87,7 @@ def digits_graph(batch: int) -> Graph:
 
 
 def digits_parameters() -> dict[str, Parameters]:
-    """The quantised network of ``weights.npz``, for `podweave.reference.evaluate`; good for every batch."""
+    """The quantised network of ``weights.npz``, for `golden.graph.evaluate`; good for every batch."""
     with np.load(WEIGHTS) as file:
         stored = dict(file)
     found = {}

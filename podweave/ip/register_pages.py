@@ -1,4 +1,4 @@
-"""The registers of an accelerator as a page for people and as a C header; both from `rtl.registers`."""
+"""The registers of an accelerator as a page for people and as a C header; both from `spec.register_map`."""
 
 from __future__ import annotations
 

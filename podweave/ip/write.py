@@ -51,7 +51,7 @@ def write_ip(config: ChipConfig, directory: Path, *, prefix: str | None = None) 
     different prefixes fit into one design. Raises `ConfigError` if names cannot begin with it.
 
     ``PREFIX_TOP.v``, ``PREFIX_TOP.vlt``, ``PREFIX_TOP.json``
-        Verilog, waivers for Verilator and a JSON description, as of `rtl.emit`.
+        Verilog, waivers for Verilator and a JSON description, as of `rtl.accelerator.emit`.
     ``podweave_PREFIX.core``
         CAPI2 core for FuseSoC: targets ``default``, ``lint`` (Verilator) and ``synth`` (with the ``.sdc``). Waivers are in
         ``default``, so that a core that depends on this one gets them.

@@ -46,7 +46,8 @@ SHOWING = tuple(Path(__file__).with_name(f"{name}.py") for name in ("run", "swee
 class Point:
     """``series``: where in the sweep it stands, as tables name it. ``changes``: fields of `study_config`'s chip that differ.
 
-    ``partition``: that of `compiler.chip.compile_graph`. ``study`` and ``series`` do not change its figures: studies share points.
+    ``partition``: that of `compiler.chip.epoch_scheduler.compile_graph`. ``study`` and ``series`` do not change its figures:
+    studies share points.
     """
 
     study: str
