@@ -54,7 +54,7 @@ def place(m: Module, name: str, block: Block, *, reset: Value | None = None) -> 
     """
     placements = _placements.get()
     if placements is None:
-        raise RuntimeError(f"{block.module_name} was placed outside of emission: convert the design with rtl.emit")
+        raise RuntimeError(f"{block.module_name} was placed outside of emission: convert the design with rtl.accelerator.emit")
     placements.append(block)
     # Only the first placement of a block is ever elaborated; Amaranth would warn of all the others.
     mark_used(block)

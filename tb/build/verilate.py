@@ -95,7 +95,7 @@ def build(
         "OPT_SLOW": "-O0",
         "OPT_GLOBAL": _RUNTIME_OPTIMIZATION,
     }
-    identity = repr((sorted(texts.items()), flags, sorted(make.items()), toolchain.version, toolchain.compiler))
+    identity = repr((list(texts.items()), flags, sorted(make.items()), toolchain.version, toolchain.compiler))
     if hierarchical:
         identity += f"{_TOP_EXPAND_LIMIT} {_TOP_OPTIMIZATION}"
     identity += version("cocotb")
