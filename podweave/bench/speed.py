@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 from podweave.compiler.compile_network import compile_network
-from podweave.compiler.pod.layer_compiler import compile_layer
 from podweave.ir.layers import parse_workload
 from podweave.predict.chip import predict
 from podweave.rtl.accelerator.emit import emit
@@ -23,12 +22,13 @@ from podweave.tb.benches.pod_task import Task
 from podweave.tb.build.toolchain import find_toolchain
 
 from ..runs.chip import run_networks
-from ..runs.jobs import chip_graphs, chip_jobs, random_data
+from ..runs.jobs import chip_graphs, chip_jobs, layer_graph, random_data
 from .bus import measure_bus
 
 Progress = Callable[[str], None]
 PRESETS = ("pod4", "pod16", "pod32")
 # A layer per preset that keeps the simulator busy for about a second.
+WORKLOADS = {"pod4": "gemm:1024x256x32", "pod16": "gemm:1024x1024x64", "pod32": "gemm:3136x576x256"}
 # Banks and stores in which whole networks with all their weights fit.
 AMPLE = {
     "x_words": 16384,
@@ -40,7 +40,6 @@ AMPLE = {
     "post_jobs": 65536,
 }
 ENCODER = "Encoder-1-"
-WORKLOADS = {"pod4": "gemm:1024x256x32", "pod16": "gemm:1024x1024x64", "pod32": "gemm:3136x576x256"}
 
 
 STARTS = (["--help"], ["presets"], ["model", "gemm:8x8x8", "--config", "pod4"])
@@ -109,7 +108,7 @@ def bench_simulation(repeat: int, progress: Progress) -> list[dict[str, Any]]:
     rows = []
     for preset in PRESETS:
         config, layer = load_config(preset), parse_workload(WORKLOADS[preset])
-        program = compile_layer(layer, config)
+        (program,) = compile_network(layer_graph(layer), config).layers
         (operands,) = random_data([layer], seed=0)
         jobs = max(len(epoch.streams["start"]) for epoch in program.epochs)
         progress(f"building {preset}")

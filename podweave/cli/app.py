@@ -360,11 +360,13 @@ def _make_folders(*files: Path | None) -> None:
 
 def _draw(plot: Path | None, layer: Layer, config: ChipConfig) -> None:
     if plot:
-        from podweave.compiler.pod.layer_compiler import compile_layer
+        from podweave.compiler.compile_network import compile_network
 
         from ..pictures.pod import draw_activity
+        from ..runs.jobs import layer_graph
 
-        draw_activity(compile_layer(layer, config), plot, title=f"{layer.name} on {config.name}")
+        (program,) = compile_network(layer_graph(layer), config).layers
+        draw_activity(program, plot, title=f"{layer.name} on {config.name}")
 
 
 def _version(show: bool) -> None:
