@@ -75,7 +75,7 @@ def test_lanes_that_are_not_used_lower_the_mapping(cli: Cli, tmp_path: Path) -> 
     assert float(compute["Mapping Efficiency %"]) == pytest.approx(100 * 5 * 7 / (4 * 16))
 
 
-@pytest.mark.parametrize("options", [["--per-layer"], ["--host", "backdoor"]])
+@pytest.mark.parametrize("options", [["--per-layer"], ["--through", "backdoor"]])
 def test_chip(cli: Cli, tmp_path: Path, chain: Path, options: list[str]) -> None:
     report = cli("model", chain, "--config", "chip2x4", *options, "--scalesim-reports", tmp_path, "--json", "-").report
     rows = [row for network in report["networks"] for row in network["layers"]]

@@ -130,11 +130,11 @@ class Exchange:
         assert {name: set(values.tolist()) for name, values in result.counters.items()} == {k: {v} for k, v in expected.items()}
 
 
-@pytest.mark.parametrize("host", ["backdoor", "port"])
+@pytest.mark.parametrize("through", ["backdoor", "port"])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_pod_and_every_network_at_once(name: str, host: str) -> None:
+def test_every_pod_and_every_network_at_once(name: str, through: str) -> None:
     exchange = Exchange(CONFIGS[name])
-    run = bench(name).run([exchange.epoch] * 2, limits=[1000] * 2, readback=[exchange.readback] * 2, host=host, seed=3)
+    run = bench(name).run([exchange.epoch] * 2, limits=[1000] * 2, readback=[exchange.readback] * 2, through=through, seed=3)
     assert len(run.epochs) == 2
     exchange.check(run, 0)
     exchange.check(run, 1)
@@ -148,8 +148,8 @@ def test_hierarchical_build_gives_the_same(name: str) -> None:
     )
     for run in (flat, hierarchical):
         exchange.check(run)
-    for host in ("backdoor", "port"):
-        exchange.check(bench(name, True).run([exchange.epoch], limits=[1000], readback=[exchange.readback], host=host))
+    for through in ("backdoor", "port"):
+        exchange.check(bench(name, True).run([exchange.epoch], limits=[1000], readback=[exchange.readback], through=through))
 
 
 def test_epoch_without_jobs_takes_what_the_network_needs_to_drain() -> None:
@@ -231,8 +231,8 @@ def test_jobs_out_of_order_and_too_many_are_refused() -> None:
     many = {name: np.repeat(values, 300) for name, values in exchange.epoch.loads.items()}
     with pytest.raises(Exception, match="load_job: 300 jobs of pod 0 are more than its store of 256"):
         bench("2x4").run([dataclasses.replace(exchange.epoch, loads=many)], limits=[100])
-    with pytest.raises(ValueError, match="host must be backdoor or port, got 'door'"):
-        bench("2x4").run([exchange.epoch], limits=[100], host="door")
+    with pytest.raises(ValueError, match="through must be backdoor or port, got 'door'"):
+        bench("2x4").run([exchange.epoch], limits=[100], through="door")
 
 
 DRAIN = 3
