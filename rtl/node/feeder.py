@@ -16,14 +16,37 @@ class Feeder(Block):
     """``depth`` words of `store_layout`; pushes the jobs of an epoch, in order, up to one per cycle.
 
     An epoch is the words from where the epoch before ended, up to and including one with ``last``; words without ``valid`` push
-    nothing. With ``fill`` in cycle t its first word is pushed in cycle t + 2 at the earliest.
+    nothing.
+
+    Latency: 2 cycles, at the least, from ``fill`` to the push of the first word of its epoch.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of a job.
+    depth : int
+        Words of the store.
 
     Members
     -------
-    ``fill``: an epoch begins (only with ``done``). ``done``: the last word of the epoch was pushed or passed over in an earlier
-    cycle. ``rewind``: the next epoch begins at word 0 (only with ``done``).
-    ``job_valid``, ``job``: a push, only in cycles with ``job_ready``.
-    ``host_write``, ``host_address``, ``host_data``: writes a word. A word that is read in the same cycle is undefined.
+    fill : In(1)
+        An epoch begins (only with ``done``).
+    rewind : In(1)
+        The next epoch begins at word 0 (only with ``done``).
+    done : Out(1)
+        The last word of the epoch was pushed or passed over in an earlier cycle.
+    job_valid : Out(1)
+        A push, only in cycles with ``job_ready``.
+    job : Out(layout.width)
+        The job pushed.
+    job_ready : In(1)
+        The queue has room.
+    host_write : In(1)
+        Writes a word. A word that is read in the same cycle is undefined.
+    host_address : In(bits_for_index(depth))
+        Index of the word to write.
+    host_data : In(store_layout(layout).width)
+        The word to write.
     """
 
     def __init__(self, layout: Layout, depth: int):

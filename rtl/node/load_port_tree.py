@@ -16,10 +16,25 @@ from ..parts.planes import planes_of
 class LoadPortTree(Block):
     """Host accesses go down to the nodes of one manager, what they read comes up, through ``host_levels`` registers each.
 
+    Latency: ``host_levels`` cycles from the load port to a node, and as many back.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        ``nodes_per_manager``, ``host_levels``, ``host_bits`` and the members of a load port.
+
     Members
     -------
-    Those of one load port of a `Chip`; ``group_*``: accesses but ``valid``, for each group of `FANOUT` nodes, side by side;
-    ``node_valid``, ``node_read_data``: of each node.
+    host_valid, host_broadcast, host_unit, ... : In(width in load_port_members)
+        Those of one load port of a `Chip`.
+    host_read_data : Out(host_bits)
+        What a node read, as of a `Chip`.
+    group_<name> : Out(groups * width in access_members)
+        Accesses but ``valid``, for each group of `FANOUT` nodes, side by side.
+    node_valid : Out(nodes_per_manager)
+        Of each node: the access is for it.
+    node_read_data : In(nodes_per_manager * host_bits)
+        Of each node: what it read.
     """
 
     kind = "load_tree"

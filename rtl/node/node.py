@@ -30,16 +30,54 @@ class Node(Block):
     Ports of the ``planes`` planes of a network lie side by side, plane 0 least significant. A request or write has one bit of
     ``valid`` per plane, and bank and payload once, for the plane that it names.
 
+    Latency: 1 cycle from a request to a bank to its word, ``bank_x_data`` or ``bank_w_data``; 3 cycles from a host read to
+    ``host_read_data``.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        All of it that a node has; with a ``program`` and a ``post``.
+
     Members
     -------
-    ``run``, ``fill``, ``rewind``: to pod, post-processor and feeders. ``clear``: counters to 0.
-    ``busy``: pod or post-processor are busy or a feeder is not done. ``error``: any error register is not 0.
-    ``x_valid``, ``x_bank``, ``x_address``, ``x_data``, and ``w_*``: read requests of the pod. ``p_valid``, ``p_bank``,
-    ``p_payload`` (`p_payload_parts`): writes of the pod. ``y_valid``, ``y_bank``, ``y_payload`` (`y_payload_parts`): writes of the
-    post-processor. ``bank_x_valid``, ``bank_x_address``, ``bank_x_data``, and ``bank_w_*``: requests to the X and W bank; one word
-    for all planes, one cycle later. ``bank_p_valid``, ``bank_p_payload``: writes into the P bank. ``bank_y_valid``,
-    ``bank_y_payload``: writes into the X bank.
-    ``host_*``: as on a load port of a `Chip`, for this node. ``host_read_data``: 3 cycles after a read; 0 in all other cycles.
+    run : In(1)
+        To pod and post-processor: the epoch is on.
+    fill, rewind : In(1)
+        To the feeders.
+    clear : In(1)
+        Counters to 0.
+    busy : Out(1)
+        Pod or post-processor are busy or a feeder is not done.
+    error : Out(1)
+        Any error register is not 0.
+    x_valid, w_valid : Out(planes)
+        Read requests of the pod.
+    x_bank, w_bank, p_bank, y_bank : Out(bits_for_index(banks))
+        Bank of the request or write.
+    x_address, w_address : Out(bits_for_index(x_words)), Out(bits_for_index(w_words))
+        Word in the bank.
+    x_data, w_data : In(planes * 8 * rows), In(planes * 8 * cols)
+        Words for the pod, one of each plane.
+    bank_x_valid, bank_w_valid : In(planes)
+        Requests to the X (W) bank.
+    bank_x_address, bank_w_address : In(planes * bits_for_index(x_words)), In(planes * bits_for_index(w_words))
+        Their words.
+    bank_x_data, bank_w_data : Out(8 * rows), Out(8 * cols)
+        One word for all planes, one cycle after its request.
+    p_valid, y_valid : Out(planes)
+        Writes of the pod (P) and of the post-processor (Y).
+    p_payload, y_payload : Out(sum of p_payload_parts), Out(sum of y_payload_parts)
+        What they write.
+    bank_p_valid, bank_y_valid : In(planes)
+        Writes into the P (X) bank.
+    bank_p_payload, bank_y_payload : In(planes * payload)
+        What is written, as in ``p_payload`` (``y_payload``).
+    host_valid : In(1)
+        An access is for this node.
+    host_write, host_commit, host_select, ... : In(width in access_members)
+        As on a load port of a `Chip`, for this node.
+    host_read_data : Out(host_bits)
+        3 cycles after a read; 0 in all other cycles.
     """
 
     kind = "node"

@@ -15,13 +15,21 @@ COUNTER_WIDTH = 32
 class NodeCounters(Block):
     """One 32-bit counter for each `Counter`; an event of cycle t is counted from cycle t + 1 on.
 
+    WAITING has no event of its own: it counts the cycles with ``run`` and without ``x_words`` that are followed by one with
+    ``x_words`` before ``run`` falls: a stream job was queued and none in progress. They are added when that word is requested.
+
     Members
     -------
-    ``clear``: all counters to 0. ``run``: the epoch is on.
-    ``x_words``, ``w_words``, ``p_words``, ``x_reads``, ``x_writes``, ``w_reads``, ``p_stores``, ``p_accumulates``, ``post_words``:
-    the events. WAITING has none of its own: it counts the cycles with ``run`` and without ``x_words`` that are followed by one with
-    ``x_words`` before ``run`` falls: a stream job was queued and none in progress. They are added when that word is requested.
-    ``select`` -> ``value``: a counter, in the same cycle.
+    clear : In(1)
+        All counters to 0.
+    run : In(1)
+        The epoch is on.
+    x_words, w_words, p_words, x_reads, x_writes, w_reads, p_stores, p_accumulates, post_words : In(1)
+        The events.
+    select : In(4)
+        A `Counter`.
+    value : Out(32)
+        That counter, in the same cycle.
     """
 
     kind = "counters"

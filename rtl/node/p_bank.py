@@ -16,21 +16,47 @@ from ..parts.sram import Sram
 class PBank(Block):
     """One bank of rows of ``cols`` partial sums: one word stored or accumulated per cycle, and one read.
 
-    Ports of the k = ``planes`` planes of the network lie side by side, plane 0 least significant; the lowest valid plane is served.
+    Ports of the ``planes`` planes of the network lie side by side, plane 0 least significant; the lowest valid plane is served.
     A word that arrives in cycle t is written into the SRAM in cycle t + 1; the same row may arrive again in cycle t + 1.
+
+    Latency: 1 cycle from ``read_enable`` to ``read_data``; a row of the host may be read 2 cycles after its ``host_write``.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        ``cols`` and ``psum_width`` of its array, ``p_words`` and ``planes`` of its memory.
 
     Members
     -------
-    ``write_valid``, ``write_accumulate``, ``write_address``, ``write_data``: words to store, or to add to what their row holds,
-    modulo ``2**psum_width`` per lane.
-    ``read_enable``, ``read_address``: a read, of the post-processor or the host. ``read_data``: the row one cycle later, without a
-    word that arrived in the cycle of the read. Undefined in all other cycles, and after a ``busy_conflict`` or ``hazard``.
-    ``host_write``, ``host_address``, ``host_data``: stores a row, as if it came from a plane; gives way to the network in the same
-    cycle. It may be read two cycles later.
-    ``stores``, ``accumulates``: in this cycle the network stores (adds) a word.
-    ``conflict``: in this cycle two planes write.
-    ``busy_conflict``: in this cycle there is a read and a word to be added, which needs the read port.
-    ``hazard``: in this cycle the row that is read is written into the SRAM: it arrived in the cycle before.
+    write_valid : In(planes)
+        Words of the network arrive.
+    write_accumulate : In(planes)
+        Add to what the row holds, modulo ``2**psum_width`` per lane (1), or store (0).
+    write_address : In(planes * bits_for_index(p_words))
+        Their rows.
+    write_data : In(planes * cols * psum_width)
+        The words.
+    read_enable : In(1)
+        A read, of the post-processor or the host.
+    read_address : In(bits_for_index(p_words))
+        The row to read.
+    read_data : Out(cols * psum_width)
+        The row one cycle later, without a word that arrived in the cycle of the read. Undefined in all other cycles, and after a
+        ``busy_conflict`` or ``hazard``.
+    host_write : In(1)
+        Stores a row, as if it came from a plane; gives way to the network in the same cycle.
+    host_address : In(bits_for_index(p_words))
+        Row of the host.
+    host_data : In(cols * psum_width)
+        Word of the host.
+    stores, accumulates : Out(1)
+        In this cycle the network stores (adds) a word.
+    conflict : Out(1)
+        In this cycle two planes write.
+    busy_conflict : Out(1)
+        In this cycle there is a read and a word to be added, which needs the read port.
+    hazard : Out(1)
+        In this cycle the row that is read is written into the SRAM: it arrived in the cycle before.
     """
 
     kind = "p_bank"

@@ -16,23 +16,53 @@ from ..parts.sram import Sram
 
 
 class ReadBank(Block):
-    """One bank of X or W words (``kind`` "x" or "w"): at most one read, and for X one write, per cycle.
+    """One bank of X or W words: at most one read, and for X one write, per cycle.
 
     An X word is ``rows`` int8 lanes in slots of ``post_lanes`` that are written one by one; a W word is ``cols`` lanes. Ports of
-    the k = ``planes`` planes of the network lie side by side, plane 0 least significant; the lowest valid plane is served.
+    the ``planes`` planes of the network lie side by side, plane 0 least significant; the lowest valid plane is served.
+
+    Latency: 1 cycle from ``read_valid`` or ``host_read`` to ``data``, exactly; a word is readable 1 cycle after its write.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        ``rows``, ``cols`` and ``post_lanes``; ``x_words`` or ``w_words``, and ``planes``, of its memory.
+    kind : str
+        "x" or "w".
 
     Members
     -------
-    ``read_valid``, ``read_address``: requests. Planes valid together must name the same word.
-    ``data``: the word, exactly one cycle after its request, until one cycle after the next. Undefined before the first read.
-    ``write_valid``, ``write_slot``, ``write_address``, ``write_data`` (X only): one word of outputs into one slot, readable from
-    the next cycle on. A slot that does not exist is not written.
-    ``host_read``, ``host_write``, ``host_address``, ``host_data``: a whole word; one that is read is on ``data`` in the next cycle.
-    Gives way to reads (writes) of the network in the same cycle.
-    ``reads``, ``writes`` (X only): in this cycle the network reads (writes) a word.
-    ``conflict``: in this cycle two planes ask for different words, or two planes write.
-    ``hazard`` (X only): in this cycle the network reads the word that it writes; ``data`` is then undefined in that slot. So it is
-    when the host reads what it writes in the same cycle.
+    read_valid : In(planes)
+        Requests. Planes valid together must name the same word.
+    read_address : In(planes * bits_for_index(words))
+        Their words.
+    data : Out(bits of a word)
+        The word, exactly one cycle after its request, until one cycle after the next. Undefined before the first read.
+    write_valid : In(planes)
+        X only: one word of outputs into one slot, readable from the next cycle on.
+    write_slot : In(planes * bits_for_index(slots))
+        X only: the slot. A slot that does not exist is not written.
+    write_address : In(planes * bits_for_index(words))
+        X only: the word.
+    write_data : In(planes * 8 * post_lanes)
+        X only: the outputs.
+    writes : Out(1)
+        X only: in this cycle the network writes a word.
+    hazard : Out(1)
+        X only: in this cycle the network reads the word that it writes; ``data`` is then undefined in that slot. So it is when the
+        host reads what it writes in the same cycle.
+    host_read : In(1)
+        Reads a whole word, on ``data`` in the next cycle. Gives way to reads of the network in the same cycle.
+    host_write : In(1)
+        Writes a whole word. Gives way to writes of the network in the same cycle.
+    host_address : In(bits_for_index(words))
+        Word of the host.
+    host_data : In(bits of a word)
+        What the host writes.
+    reads : Out(1)
+        In this cycle the network reads a word.
+    conflict : Out(1)
+        In this cycle two planes ask for different words, or two planes write.
     """
 
     def __init__(self, config: ChipConfig, kind: str):

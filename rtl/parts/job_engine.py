@@ -16,12 +16,35 @@ from .blocks import Block, struct
 class TimedEngine(Block):
     """An engine that executes one job after the other, each from its start time on.
 
+    Parameters
+    ----------
+    config : ChipConfig
+        ``time_width`` of its pod.
+    layout : Layout
+        Of a job.
+    ports : dict[str, Any]
+        Members that the engine has beside those below.
+
     Members
     -------
-    ``head_valid``, ``head``, ``pop``: the queue. ``run``, ``next_time``: the epoch is on, and the epoch time of the next cycle.
-    ``halted``: start no job. ``busy``: a job is in progress.
-    ``late``: the start time of the head has passed. ``illegal``: the head is due, but its fields are not legal. Both in the cycle
-    it happens; the job stays in the queue.
+    head_valid : In(1)
+        There is a job at the head of the queue.
+    head : In(struct(layout))
+        That job.
+    pop : Out(1)
+        Takes it from the queue.
+    run : In(1)
+        The epoch is on.
+    next_time : In(time_width)
+        The epoch time of the next cycle.
+    halted : In(1)
+        Start no job.
+    busy : Out(1)
+        A job is in progress.
+    late : Out(1)
+        The start time of the head has passed; in the cycle it happens; the job stays in the queue.
+    illegal : Out(1)
+        The head is due, but its fields are not legal; in the cycle it happens; the job stays in the queue.
     """
 
     def __init__(self, config: ChipConfig, layout: Layout, ports: dict[str, Any]):
@@ -59,10 +82,29 @@ class TimedEngine(Block):
 class JobEngine(TimedEngine):
     """An engine that issues read requests to a memory of the chip.
 
-    Members beside those of `TimedEngine`
-    -------------------------------------
-    ``request_valid``, ``request_bank``, ``request_plane``, ``request_address``: a read request; bank, plane and address keep
-    their last value while there is none.
+    Parameters
+    ----------
+    config : ChipConfig
+        As of a `TimedEngine`.
+    layout : Layout
+        Of a job; its fields ``<memory>_bank``, ``<memory>_plane`` and ``<memory>_base`` give the widths of requests.
+    memory : str
+        "x" or "w".
+    ports : dict[str, Any]
+        Members that the engine has beside those below.
+
+    Members
+    -------
+    Beside those of `TimedEngine`:
+
+    request_valid : Out(1)
+        A read request.
+    request_bank : Out(width of <memory>_bank)
+        Bank; keeps its last value while there is no request.
+    request_plane : Out(width of <memory>_plane)
+        Plane of the network; keeps its last value while there is no request.
+    request_address : Out(width of <memory>_base)
+        Word in the bank; keeps its last value while there is no request.
     """
 
     def __init__(self, config: ChipConfig, layout: Layout, memory: str, ports: dict[str, Any]):

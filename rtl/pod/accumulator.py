@@ -15,11 +15,31 @@ from ..parts.sram import Sram
 class Accumulator(Block):
     """Bypass, store or add one row of partial sums per cycle; the same row may follow itself.
 
+    With ``depth`` 0 there is no memory and only BYPASS exists.
+
+    Latency: 1 cycle from ``psum`` to ``result``; ``next_*`` come 1 cycle ahead of ``psum``.
+
+    Parameters
+    ----------
+    depth : int
+        Rows of the memory; 0: none.
+    lanes : int
+        Partial sums of a row.
+    width : int
+        Bits of a partial sum.
+
     Members
     -------
-    ``next_valid``, ``next_code``, ``next_row``: an `Accumulate` code and a row, one cycle ahead of the partial sums it is for.
-    ``psum``: ``lanes`` x ``width`` bits. ``result``: one cycle after ``psum``, the sums of the last valid row.
-    With ``depth`` 0 there is no memory and only BYPASS exists.
+    next_valid : In(1)
+        There are partial sums in the next cycle.
+    next_code : In(2)
+        What to do with them, an `Accumulate` code, one cycle ahead of the partial sums it is for.
+    next_row : In(bits_for_index(depth))
+        Row of the memory, one cycle ahead of the partial sums it is for.
+    psum : In(lanes * width)
+        The partial sums, in the cycle after their ``next_valid``.
+    result : Out(lanes * width)
+        One cycle after ``psum``, the sums of the last valid row.
     """
 
     kind = "accumulator"

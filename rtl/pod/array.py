@@ -14,8 +14,31 @@ from .array_group import ArrayGroup
 class ArrayRow(Block):
     """One row of ``col_groups`` groups side by side: what moves right, moves inside; what moves down, passes through.
 
-    Members are those of a group (see `ArrayGroup`) for activations and their swap, which enter on the left and end on
-    the right; ``p_*``, ``w_*`` hold the lanes and ``token_*`` the bits of all column groups.
+    Activations and their swap enter on the left and end on the right.
+
+    Parameters
+    ----------
+    config : ArrayConfig
+        Shape of a group, ``col_groups`` and ``psum_width``.
+
+    Members
+    -------
+    x_i : In(8 * group_rows)
+        Activations, as of an `ArrayGroup`.
+    swap_i : In(1)
+        Their swap, as of an `ArrayGroup`.
+    p_i : In(psum_width * cols)
+        Partial sums from above: the lanes of all column groups.
+    w_i : In(8 * cols)
+        Weights from above: the lanes of all column groups.
+    token_i : In(col_groups)
+        Tokens from above: the bits of all column groups.
+    p_o : Out(psum_width * cols)
+        Partial sums downwards: the lanes of all column groups.
+    w_o : Out(8 * cols)
+        Weights downwards: the lanes of all column groups.
+    token_o : Out(col_groups)
+        Tokens downwards: the bits of all column groups.
     """
 
     kind = "array_row"
@@ -58,14 +81,25 @@ class Array(Block):
     The ports are skewed: what belongs to row group i and column group j of one and the same job is expected, and
     delivered, i + j cycles after what belongs to row group 0 and column group 0. The pod adds the skew.
 
+    Latency: ``row_groups + 1 + j`` cycles from a row at row group 0 to its sums at column group j of ``p``.
+
+    Parameters
+    ----------
+    config : ArrayConfig
+        Shapes of array and group, and ``psum_width``.
+
     Members
     -------
-    ``x``: ``rows`` int8 lanes; the lanes of row group i belong to the row that entered row group 0 i cycles before.
-    ``swap``: one bit per row group, with the first row of activations that meets the new weights.
-    ``w``: ``cols`` int8 lanes; the lanes of column group j are j cycles late. ``token``: one bit per column group, with the
-    first word of a weight tile; word r of a tile, r cycles later, goes to row r.
-    ``p``: ``cols`` lanes of ``psum_width`` bits; column group j carries in cycle t + row_groups + 1 + j the sums of the row
-    that entered row group 0 in cycle t.
+    x : In(8 * rows)
+        ``rows`` int8 lanes; the lanes of row group i belong to the row that entered row group 0 i cycles before.
+    swap : In(row_groups)
+        One bit per row group, with the first row of activations that meets the new weights.
+    w : In(8 * cols)
+        ``cols`` int8 lanes; the lanes of column group j are j cycles late.
+    token : In(col_groups)
+        One bit per column group, with the first word of a weight tile; word r of a tile, r cycles later, goes to row r.
+    p : Out(psum_width * cols)
+        Sums; column group j carries in cycle t + row_groups + 1 + j those of the row that entered row group 0 in cycle t.
     """
 
     kind = "array"

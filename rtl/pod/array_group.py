@@ -13,8 +13,23 @@ from ..parts.blocks import Block, place
 class GroupColumn(Block):
     """The products of one column of a group, summed with a partial sum from above into a register.
 
-    Members: ``x``: the int8 lanes of a row of activations; ``w_<r>``: the int8 weight of row r. ``p_i``: a partial sum;
-    ``p_o``: one cycle later, ``p_i`` plus the products, ``psum_width`` bits.
+    Latency: 1 cycle from ``x``, ``w_<r>`` and ``p_i`` to ``p_o``.
+
+    Parameters
+    ----------
+    config : ArrayConfig
+        ``group_rows`` and ``psum_width``.
+
+    Members
+    -------
+    x : In(8 * group_rows)
+        The int8 lanes of a row of activations.
+    w_<r> : In(signed(8))
+        The int8 weight of row r.
+    p_i : In(signed(psum_width))
+        A partial sum.
+    p_o : Out(signed(psum_width))
+        One cycle later, ``p_i`` plus the products.
     """
 
     kind = "group_column"
@@ -66,15 +81,36 @@ class ArrayGroup(Block):
     A row of activations is broadcast to all columns; the products of a column are summed with the partial sum from the
     group above. Lane 0 is least significant in every port.
 
+    Latency: 2 cycles from ``x_i`` to ``p_o``, 1 from ``p_i`` to ``p_o``: in cycle t + 2 ``p_o`` is ``p_i`` of cycle t + 1 plus
+    the products of ``x_i`` of cycle t with the active weights.
+
+    Parameters
+    ----------
+    config : ArrayConfig
+        ``group_rows``, ``group_cols`` and ``psum_width``.
+
     Members
     -------
-    ``x_i``, ``x_o``: ``group_rows`` int8 lanes; ``x_o`` is ``x_i`` one cycle later.
-    ``p_i``, ``p_o``: ``group_cols`` lanes of ``psum_width`` bits. In cycle t + 2 ``p_o`` is ``p_i`` of cycle t + 1 plus the
-    products of ``x_i`` of cycle t with the active weights.
-    ``w_i``, ``w_o``: one row of ``group_cols`` int8 weights; ``w_o`` is ``w_i`` one cycle later.
-    ``token_i``: the word on ``w_i`` is for row 0 of the group; row r takes the word that comes r cycles later.
-    ``token_o``: ``token_i`` after ``group_rows + 1`` cycles, which is when ``w_o`` carries the first word of the group below.
-    ``swap_i``: the weights become active, from the ``x_i`` of this same cycle on. ``swap_o``: one cycle later.
+    x_i : In(8 * group_rows)
+        ``group_rows`` int8 lanes of activations.
+    p_i : In(psum_width * group_cols)
+        ``group_cols`` partial sums from the group above, one cycle after the ``x_i`` they are added to.
+    w_i : In(8 * group_cols)
+        One row of ``group_cols`` int8 weights.
+    token_i : In(1)
+        The word on ``w_i`` is for row 0 of the group; row r takes the word that comes r cycles later.
+    swap_i : In(1)
+        The weights become active, from the ``x_i`` of this same cycle on.
+    x_o : Out(8 * group_rows)
+        ``x_i`` one cycle later.
+    p_o : Out(psum_width * group_cols)
+        ``group_cols`` sums.
+    w_o : Out(8 * group_cols)
+        ``w_i`` one cycle later.
+    token_o : Out(1)
+        ``token_i`` after ``group_rows + 1`` cycles, which is when ``w_o`` carries the first word of the group below.
+    swap_o : Out(1)
+        ``swap_i`` one cycle later.
     """
 
     kind = "array_group"

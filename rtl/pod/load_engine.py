@@ -14,12 +14,25 @@ from ..parts.job_engine import JobEngine
 class LoadEngine(JobEngine):
     """Issues one W request per cycle, for ``rows`` cycles from the start time of a job.
 
-    Members beside those of `JobEngine`
-    -----------------------------------
-    ``request_first``: this cycle is that of weight row 0, requested or not.
-    ``swapping``: a stream job that swaps begins in the next cycle. ``weights_ready``: the weights it would swap in are complete
-    by then.
-    ``out_of_range``, ``overwrites``: errors, in the cycle they happen.
+    Parameters
+    ----------
+    config : ChipConfig
+        Rows of the array, W memory and layout of load jobs.
+
+    Members
+    -------
+    Beside those of `JobEngine`:
+
+    swapping : In(1)
+        A stream job that swaps begins in the next cycle.
+    request_first : Out(1)
+        This cycle is that of weight row 0, requested or not.
+    weights_ready : Out(1)
+        The weights that a swap would take are complete by the next cycle.
+    out_of_range : Out(1)
+        Error, in the cycle it happens.
+    overwrites : Out(1)
+        Error, in the cycle it happens.
     """
 
     kind = "load_engine"

@@ -25,19 +25,49 @@ class Pod(Block):
 
     Epoch time counts cycles while ``run`` is high; time 0 is the cycle after the first one with ``run`` high. A job that
     starts at time s has its first request on the port at time s, one more per cycle after that. The memory answers a
-    request of cycle t on the data input in cycle t + latency, always. The partial sums of the activations requested
-    in cycle t leave in cycle t + latency + row_groups + col_groups + 1.
+    request of cycle t on the data input in cycle t + latency, always.
+
+    Latency: ``latency + row_groups + col_groups + 1`` cycles from a request for activations to their partial sums on ``p_data``.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        Array, pod, memories and networks; widths below are of its array and memory.
 
     Members
     -------
-    ``run``: the epoch is on. Jobs may be pushed before; a job still queued when ``run`` falls belongs to the next epoch.
-    ``load_valid``, ``load_job``, ``load_ready``; ``stream_valid``, ``stream_job``, ``stream_ready``: pushes into the two queues,
-    laid out by `load_job_layout` and `stream_job_layout`. A push while ready is low is an error.
-    ``w_request_*``, ``w_data``; ``x_request_*``, ``x_data``: read ports: (bank, plane, address) out, one word in.
-    ``p_*``: write port: store, or accumulate, one row of partial sums. Address and data keep their last value between writes.
-    ``busy``: a job is queued or in progress, or a word is under way.
-    ``errors``: one bit per `PodError`, sticky until reset. With any bit set no further job starts; words under way still
-    complete. ``error_time``: the epoch time at which ``errors`` was first seen to be set.
+    run : In(1)
+        The epoch is on. Jobs may be pushed before; a job still queued when ``run`` falls belongs to the next epoch.
+    load_valid, stream_valid : In(1)
+        A push into the queue of load (stream) jobs. A push while ready is low is an error.
+    load_job, stream_job : In(width of the layout)
+        The job, laid out by `load_job_layout` (`stream_job_layout`).
+    load_ready, stream_ready : Out(1)
+        The queue takes a push.
+    w_request_valid, x_request_valid : Out(1)
+        A read of one word of W (X).
+    w_request_bank, x_request_bank, p_bank : Out(bits_for_index(banks))
+        Bank of the read, or of the write.
+    w_request_plane, x_request_plane, p_plane : Out(bits_for_index(planes))
+        Plane of the network it takes.
+    w_request_address, x_request_address : Out(bits_for_index(w_words)), Out(bits_for_index(x_words))
+        Word in the bank.
+    w_data, x_data : In(8 * cols), In(8 * rows)
+        The word read, int8 lanes, latency cycles after its request.
+    p_valid : Out(1)
+        A write of one row of partial sums.
+    p_accumulate : Out(1)
+        Accumulate it (1) or store it (0).
+    p_address : Out(bits_for_index(p_words))
+        Row in the bank; address and data keep their last value between writes.
+    p_data : Out(psum_width * cols)
+        The row.
+    busy : Out(1)
+        A job is queued or in progress, or a word is under way.
+    errors : Out(len(PodError))
+        One bit per `PodError`, sticky until reset. With any bit set no further job starts; words under way still complete.
+    error_time : Out(time_width)
+        The epoch time at which ``errors`` was first seen to be set.
     """
 
     kind = "pod"

@@ -33,14 +33,29 @@ class StreamEngine(JobEngine):
     """Issues one X request per cycle for ``n0 * n1 * n2`` cycles from the start time of a job; loop 0 is innermost.
 
     When loop i advances (all loops inside it wrap), the X address grows by ``x_step<i>`` and the P address by ``p_step<i>``;
-    the accumulator row grows by 1 per word.
+    the accumulator row grows by 1 per word. A word out of range is not requested and leaves no trace.
 
-    Members beside those of `JobEngine`
-    -----------------------------------
-    ``weights_ready``: weights may be swapped in by the next cycle. ``swapping``: a job that swaps begins in the next cycle.
-    ``request_swap``: this cycle is that of the first word of a job that swaps. ``word``: what accompanies the requested word.
-    ``x_out_of_range``, ``p_out_of_range``, ``accumulator_out_of_range``, ``unloaded``: errors, in the cycle they happen; a word out
-    of range is not requested and leaves no trace.
+    Parameters
+    ----------
+    config : ChipConfig
+        X and P memories, accumulators and layout of stream jobs.
+
+    Members
+    -------
+    Beside those of `JobEngine`:
+
+    weights_ready : In(1)
+        Weights may be swapped in by the next cycle.
+    swapping : Out(1)
+        A job that swaps begins in the next cycle.
+    request_swap : Out(1)
+        This cycle is that of the first word of a job that swaps.
+    word : Out(word_layout(config))
+        What accompanies the requested word.
+    x_out_of_range, p_out_of_range, accumulator_out_of_range : Out(1)
+        Errors, in the cycle they happen.
+    unloaded : Out(1)
+        Error, in the cycle it happens.
     """
 
     kind = "stream_engine"
