@@ -82,16 +82,46 @@ class ReadButterfly(Block):
     that want one wire merge if the rest of their routes and their payloads are equal: each gets the data. If they are not, the
     one that came on the lower wire goes on, which is a conflict.
 
+    Of the two wires into a switch, an output shows the payload of the lower if a valid word on it wants that output, else of the
+    upper, valid or not. Backwards, a switch gives each of its wires the word from the side that the route bit on that wire named
+    on its way to the banks, whether it was valid or not.
+
+    Latency: ``depth`` cycles from request to bank, ``2 * depth + turnaround`` from request to ``data``.
+
+    Parameters
+    ----------
+    stages : int
+        Stages of switches; there are ``ports = 2**stages`` ports on each side.
+    payload : int
+        Bits of a request beside its route.
+    data : int
+        Bits of a word.
+    pipeline : int
+        A register after every ``pipeline`` stages, and after the last.
+    turnaround : int
+        Cycles from a request at a bank port to its word there.
+
     Members
     -------
-    ``request_valid``, ``request_route`` (``stages`` bits a port), ``request_payload``: requests, per pod port.
-    ``bank_valid``, ``bank_payload``: requests, per bank port. Of the two wires into a switch, an output shows the payload of the
-    lower if a valid word on it wants that output, else of the upper, valid or not.
-    ``bank_data``, ``data``: words of ``data`` bits, per bank port in and per pod port out. Backwards, a switch gives each of its
-    wires the word from the side that the route bit on that wire named on its way to the banks, whether it was valid or not.
-    ``error``: sticky until reset; ``error_stage``, ``error_port``: stage, and wire after it, of the first conflict (of several in
-    one cycle, the lowest stage, then the lowest wire). They show a conflict in the cycle after it: a request of cycle t meets
-    others in stage s in cycle t + s // pipeline.
+    request_valid : In(ports)
+        Requests, per pod port.
+    request_route : In(ports * stages)
+        Their banks, ``stages`` bits a port.
+    request_payload : In(ports * payload)
+        Their payloads.
+    bank_valid : Out(ports)
+        Requests, per bank port.
+    bank_payload : Out(ports * payload)
+        Their payloads.
+    bank_data : In(ports * data)
+        Words, per bank port.
+    data : Out(ports * data)
+        Words, per pod port.
+    error : Out(1)
+        There was a conflict; sticky until reset.
+    error_stage, error_port : Out(bits_for_index(stages)), Out(stages)
+        Stage, and wire after it, of the first conflict (of several in one cycle, the lowest stage, then the lowest wire). All three
+        show a conflict in the cycle after it: a request of cycle t meets others in stage s in cycle t + s // pipeline.
     """
 
     kind = "read_butterfly"
@@ -145,8 +175,33 @@ class WriteButterfly(Block):
     A word of cycle t on pod port p with route r is on bank port r in cycle t + depth, depth = ceil(stages / pipeline). Of two words
     that want one wire, the one that came on the lower wire goes on, which is a conflict: writes never merge.
 
-    Members: ``write_valid``, ``write_route`` (``stages`` bits a port), ``write_payload`` per pod port; ``bank_valid``,
-    ``bank_payload`` per bank port; ``error``, ``error_stage``, ``error_port``: all as in a `ReadButterfly`.
+    Latency: ``depth`` cycles from pod to bank.
+
+    Parameters
+    ----------
+    stages : int
+        Stages of switches; there are ``ports = 2**stages`` ports on each side.
+    payload : int
+        Bits of a word beside its route.
+    pipeline : int
+        A register after every ``pipeline`` stages, and after the last.
+
+    Members
+    -------
+    All as in a `ReadButterfly`:
+
+    write_valid : In(ports)
+        Words, per pod port.
+    write_route : In(ports * stages)
+        Their banks, ``stages`` bits a port.
+    write_payload : In(ports * payload)
+        Their payloads.
+    bank_valid : Out(ports)
+        Words, per bank port.
+    bank_payload : Out(ports * payload)
+        Their payloads.
+    error, error_stage, error_port : Out(1), Out(bits_for_index(stages)), Out(stages)
+        The first conflict.
     """
 
     kind = "write_butterfly"

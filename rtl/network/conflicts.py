@@ -12,7 +12,15 @@ from podweave.spec.layout import bits_for_index
 
 @dataclass(frozen=True)
 class NetworkError:
-    """Where two words met: ``flag``, sticky; ``stage`` and ``port`` of the first conflict, 0 before."""
+    """Where two words met.
+
+    Members
+    -------
+    flag : Value
+        There was a conflict; sticky.
+    stage, port : Value
+        Of the first conflict; 0 before.
+    """
 
     flag: Value
     stage: Value

@@ -159,6 +159,32 @@ class ReadCrossbar(_Crossbar):
     requests of one cycle to one bank always merge; of different ones that of the lowest pod port goes on, which is a conflict,
     shown in the cycle after the requests with ``error_stage`` 0 and the bank as ``error_port`` (the lowest, of several). A bank
     that nobody asks shows the payload of pod port 0, and a pod port that asks nothing gets the data of the bank of its route.
+
+    Latency: ``depth`` cycles from request to bank, ``2 * depth + turnaround`` from request to ``data``.
+
+    Parameters
+    ----------
+    ports : int
+        Ports on each side; ``index`` below is ``bits_for_index(ports)``.
+    payload : int
+        Bits of a request beside its route.
+    data : int
+        Bits of a word.
+    depth : int
+        Cycles in each direction, 1 or more.
+    turnaround : int
+        Cycles from a request at a bank port to its word there.
+
+    Members
+    -------
+    request_valid, request_route, request_payload : In(ports), In(ports * index), In(ports * payload)
+        Requests, their banks and payloads, per pod port.
+    bank_valid, bank_payload : Out(ports), Out(ports * payload)
+        Requests and their payloads, per bank port.
+    bank_data, data : In(ports * data), Out(ports * data)
+        Words, per bank port in and per pod port out.
+    error, error_stage, error_port : Out(1), Out(1), Out(index)
+        The first conflict; sticky until reset.
     """
 
     kind = "read_crossbar"
@@ -175,6 +201,26 @@ class WriteCrossbar(_Crossbar):
 
     Members and latencies are those of a `WriteButterfly` of the given ``depth`` (1 or more); of several words of one cycle to one
     bank that of the lowest pod port goes on, which is a conflict, shown as in a `ReadCrossbar`.
+
+    Latency: ``depth`` cycles from pod to bank.
+
+    Parameters
+    ----------
+    ports : int
+        Ports on each side; ``index`` below is ``bits_for_index(ports)``.
+    payload : int
+        Bits of a word beside its route.
+    depth : int
+        Cycles from pod to bank, 1 or more.
+
+    Members
+    -------
+    write_valid, write_route, write_payload : In(ports), In(ports * index), In(ports * payload)
+        Words, their banks and payloads, per pod port.
+    bank_valid, bank_payload : Out(ports), Out(ports * payload)
+        Words and their payloads, per bank port.
+    error, error_stage, error_port : Out(1), Out(1), Out(index)
+        The first conflict; sticky until reset.
     """
 
     kind = "write_crossbar"

@@ -25,8 +25,21 @@ from .crossbar import ReadCrossbar, WriteCrossbar
 
 @dataclass(frozen=True)
 class WritePorts:
-    """A write network to be wired: ``valid``, ``bank``, ``payload``, by pod, are inputs; ``bank_valid``, ``bank_payload``, by bank,
-    outputs, ``depth`` cycles later. ``errors``: of each block, with the stage and the wire counted over the whole network."""
+    """A write network to be wired; each list has one signal for each port.
+
+    Latency: ``depth`` cycles from pod to bank.
+
+    Members
+    -------
+    valid, bank, payload : list[Signal]
+        By pod, inputs: a word, the bank it is for, and what it carries.
+    bank_valid, bank_payload : list[Signal]
+        By bank, outputs, ``depth`` cycles later.
+    errors : list[NetworkError]
+        Of each block, with the stage and the wire counted over the whole network.
+    depth : int
+        Cycles.
+    """
 
     valid: list[Signal]
     bank: list[Signal]
@@ -39,10 +52,21 @@ class WritePorts:
 
 @dataclass(frozen=True)
 class ReadPorts(WritePorts):
-    """A read network to be wired: also ``bank_data`` by bank, an input, and ``data`` by pod, an output.
+    """A read network to be wired.
 
     The word for a request of cycle t is expected on ``bank_data`` in cycle t + depth + turnaround and on ``data`` in cycle
     t + 2 depth + turnaround.
+
+    Latency: ``depth`` cycles from request to bank, ``2 * depth + turnaround`` from request to ``data``.
+
+    Members
+    -------
+    Beside those of `WritePorts`:
+
+    bank_data : list[Signal]
+        By bank, inputs: words.
+    data : list[Signal]
+        By pod, outputs: words.
     """
 
     bank_data: list[Signal]
@@ -195,10 +219,45 @@ def _errors(ports: int) -> dict[str, Any]:
 class ReadNetwork(_NetworkTop):
     """A read network with flat ports, for tests and area reports; small enough for one module.
 
-    Members: ``request_valid``, ``request_bank``, ``request_payload`` in and ``data`` out, by pod; ``bank_valid``,
-    ``bank_payload`` out and ``bank_data`` in, by bank. ``error``: sticky until reset, two cycles after the first conflict;
-    ``error_stage``, ``error_port``: its stage and the wire after it. Of conflicts in one cycle, that in the first block counts
-    (layers from the pods on, in each by the first wire), in it that of the lowest stage, then of the lowest wire.
+    Latency: as of `ReadPorts`; 2 cycles from the first conflict to ``error``.
+
+    Parameters
+    ----------
+    ports : int
+        Pods, and banks: a power of two, at least 2; ``index`` below is ``bits_for_index(ports)``.
+    payload : int
+        Bits of a request beside its bank.
+    data : int
+        Bits of a word.
+    layers : Sequence[int]
+        Stages of each layer of blocks, from the pods on; their sum is ``index``.
+    pipeline : int
+        A register after every ``pipeline`` stages, and after the last.
+    turnaround : int
+        Cycles from a request at a bank to its word there.
+    kind : str
+        One of `NETWORK_KINDS`.
+
+    Members
+    -------
+    request_valid, request_bank, request_payload : In(ports), In(ports * index), In(ports * payload)
+        Requests, their banks and payloads, by pod.
+    data : Out(ports * data)
+        Words, by pod.
+    bank_valid, bank_payload : Out(ports), Out(ports * payload)
+        Requests and their payloads, by bank.
+    bank_data : In(ports * data)
+        Words, by bank.
+    error : Out(1)
+        Sticky until reset, two cycles after the first conflict.
+    error_stage, error_port : Out(bits_for_index(index)), Out(index)
+        Its stage and the wire after it. Of conflicts in one cycle, that in the first block counts (layers from the pods on, in
+        each by the first wire), in it that of the lowest stage, then of the lowest wire.
+
+    Errors
+    ------
+    ValueError
+        ``ports``, ``layers`` or ``kind`` are not legal.
     """
 
     kind = "read_network"
@@ -236,8 +295,26 @@ class ReadNetwork(_NetworkTop):
 class WriteNetwork(_NetworkTop):
     """A write network with flat ports, for tests and area reports; small enough for one module.
 
-    Members: ``write_valid``, ``write_bank``, ``write_payload`` in, by pod; ``bank_valid``, ``bank_payload`` out, by bank;
-    ``error``, ``error_stage``, ``error_port`` as in a `ReadNetwork`.
+    Latency: as of `WritePorts`; 2 cycles from the first conflict to ``error``.
+
+    Parameters
+    ----------
+    ports, payload, layers, pipeline, kind : int, int, Sequence[int], int, str
+        As of a `ReadNetwork`.
+
+    Members
+    -------
+    write_valid, write_bank, write_payload : In(ports), In(ports * index), In(ports * payload)
+        Words, their banks and payloads, by pod.
+    bank_valid, bank_payload : Out(ports), Out(ports * payload)
+        Words and their payloads, by bank.
+    error, error_stage, error_port : Out(1), Out(bits_for_index(index)), Out(index)
+        As in a `ReadNetwork`.
+
+    Errors
+    ------
+    ValueError
+        ``ports``, ``layers`` or ``kind`` are not legal.
     """
 
     kind = "write_network"

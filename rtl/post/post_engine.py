@@ -26,15 +26,32 @@ class PostEngine(TimedEngine):
     """Reads one P word per cycle for ``n0 * n1 * n2 * n3`` cycles from the start time of a job; loop 0 is innermost.
 
     Loops 0 and 1 are the window of one output word. When loop i advances (all loops inside it wrap), the P address grows by
-    ``p_step<i>``, and the X address by ``x_step<i>`` if i is 2 or 3.
+    ``p_step<i>``, and the X address by ``x_step<i>`` if i is 2 or 3. A word out of range is not read; an output word out of range,
+    or with a word out of range in its window, is not emitted.
 
-    Members beside those of `TimedEngine`
-    -------------------------------------
-    ``read_enable``, ``read_address``: the P word to read; the address keeps its last value while there is none.
-    ``first``: this word is the first of its window. ``emit``: it is the last, and the output word is to be written. ``word``: what
-    accompanies both.
-    ``p_out_of_range``, ``x_out_of_range``: errors: the P address of this word, the X address at the last word of a window. A word
-    out of range is not read; an output word out of range, or with a word out of range in its window, is not emitted.
+    Parameters
+    ----------
+    config : ChipConfig
+        P and X memories and layout of post jobs.
+
+    Members
+    -------
+    Beside those of `TimedEngine`:
+
+    read_enable : Out(1)
+        A P word is read.
+    read_address : Out(bits_for_index(p_words))
+        That word; keeps its last value while there is none.
+    first : Out(1)
+        This word is the first of its window.
+    emit : Out(1)
+        This word is the last of its window, and the output word is to be written.
+    word : Out(output_layout(config))
+        What accompanies both.
+    p_out_of_range : Out(1)
+        Error: the P address of this word.
+    x_out_of_range : Out(1)
+        Error: the X address, at the last word of a window.
     """
 
     kind = "post_engine"

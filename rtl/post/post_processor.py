@@ -22,28 +22,63 @@ class PostProcessor(Block):
     """The post-processor of one P bank, time-triggered: every job starts at the epoch time it carries.
 
     Epoch time counts cycles while ``run`` is high; time 0 is the cycle after the first one with ``run`` high. A job that starts
-    at time s reads its first P word at time s, one more per cycle after that. The output word whose last P word was read in
-    cycle t is on the port in cycle t + 6 (`ChipConfig.post_latency`).
+    at time s reads its first P word at time s, one more per cycle after that.
 
     Each lane of a slice of ``post_lanes`` lanes: the words of a window, sign-extended to 32 bits, are reduced to their largest, or
     to their sum modulo 2**32; then ``saturate(round((sum + bias) * multiplier / 2**shift))``, rounding a half away from zero; then,
     if the job says so, the entry of the activation table for that int8, taken as an unsigned byte.
 
-    Members
-    -------
-    ``run``: the epoch is on. Jobs may be pushed before; a job still queued when ``run`` falls belongs to the next epoch.
-    ``job_valid``, ``job``, ``job_ready``: pushes, laid out by `post_job_layout`. A push while ready is low is an error.
-    ``p_read_enable``, ``p_read_address``: a word of the P bank to read, expected on ``p_data`` in the next cycle. The address keeps
-    its last value while there is none.
-    ``y_valid``, ``y_bank``, ``y_plane``, ``y_slot``, ``y_address``, ``y_data``: ``post_lanes`` int8 lanes for a slot of an X word.
-    All but ``y_valid`` keep their last value between words.
-    ``parameter_write``, ``parameter_address``, ``parameter_data``: a parameter set: one word of `post_parameters_layout` for each
-    of the ``cols`` lanes. ``table_write``, ``table_address`` (256 times the table plus the index), ``table_data``: an entry.
     With the last P word of an output word read in cycle t, bias, multiplier, shift and table are read in cycles t + 1, t + 2,
     t + 3 and t + 5: one written in that very cycle makes the output word undefined.
-    ``busy``: a job is queued or in progress, or a word is under way.
-    ``errors``: one bit per `PostError`, sticky until reset. With any bit set no further job starts; words under way still complete,
-    words out of range leave no trace. ``error_time``: the epoch time at which ``errors`` was first seen to be set.
+
+    Latency: 6 cycles (`ChipConfig.post_latency`) from the read of the last P word of an output word to that word on the port.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        Its ``post``, array, pod and memory, which give the widths below.
+
+    Members
+    -------
+    run : In(1)
+        The epoch is on. Jobs may be pushed before; a job still queued when ``run`` falls belongs to the next epoch.
+    job_valid : In(1)
+        A push. A push while ready is low is an error.
+    job : In(post_job_layout(config).width)
+        The job, laid out by `post_job_layout`.
+    job_ready : Out(1)
+        The queue takes a push.
+    p_read_enable : Out(1)
+        A word of the P bank is read.
+    p_read_address : Out(bits_for_index(p_words))
+        That word; keeps its last value while there is none.
+    p_data : In(psum_width * cols)
+        The word, expected in the cycle after its read.
+    y_valid : Out(1)
+        An output word. All of ``y_*`` but this keep their last value between words.
+    y_bank, y_plane, y_slot, y_address : Out(bits_for_index(banks, planes, rows // post_lanes, x_words))
+        X bank, plane of the network, slot of the X word, and X word that it is for.
+    y_data : Out(8 * post_lanes)
+        ``post_lanes`` int8 lanes.
+    parameter_write : In(1)
+        Writes a parameter set.
+    parameter_address : In(bits_for_index(parameter_sets))
+        That set.
+    parameter_data : In(post_parameters_layout().width * cols)
+        One word of `post_parameters_layout` for each of the ``cols`` lanes.
+    table_write : In(1)
+        Writes an entry of a table.
+    table_address : In(bits_for_index(256 * tables))
+        256 times the table plus the index.
+    table_data : In(8)
+        The entry.
+    busy : Out(1)
+        A job is queued or in progress, or a word is under way.
+    errors : Out(len(PostError))
+        One bit per `PostError`, sticky until reset. With any bit set no further job starts; words under way still complete,
+        words out of range leave no trace.
+    error_time : Out(time_width)
+        The epoch time at which ``errors`` was first seen to be set.
     """
 
     kind = "post_processor"

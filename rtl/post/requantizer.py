@@ -11,11 +11,20 @@ from ..parts.blocks import Block
 class Requantizer(Block):
     """One lane: ``saturate(round((sum + bias) * multiplier / 2**shift))``, exact but for the one rounding, half away from zero.
 
+    Latency: 3 cycles from ``sum`` to ``result``, with the three stages one cycle after the other.
+
     Members
     -------
-    ``stages``: bit i lets stage i take a word in this cycle; a stage without one keeps what it has.
-    ``sum``, ``bias``: with stage 0. ``multiplier`` (unsigned): with stage 1, one cycle later. ``shift``: with stage 2.
-    ``result``: int8, one cycle after stage 2, until one cycle after the next.
+    stages : In(3)
+        Bit i lets stage i take a word in this cycle; a stage without one keeps what it has.
+    sum, bias : In(signed(32))
+        With stage 0.
+    multiplier : In(31)
+        Unsigned, with stage 1, one cycle later.
+    shift : In(6)
+        With stage 2.
+    result : Out(signed(8))
+        int8, one cycle after stage 2, until one cycle after the next.
     """
 
     kind = "requantizer"
