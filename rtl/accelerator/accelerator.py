@@ -30,11 +30,21 @@ def manager_prefix(manager: int) -> str:
 class Accelerator(WiredBlock):
     """Software writes programs and data into memory, says in registers where they are, and starts; the rest happens here.
 
+    ``rst`` resets everything; the control resets chip and engines alone when software asks for it, or a run needs it.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        The whole chip, with a ``prefetch``.
+
     Members
     -------
-    ``s_axil_*``: registers, as an AXI4-Lite subordinate (`Csr`). ``irq``: an enabled interrupt is pending.
-    ``m<i>_axi_*``: AXI4 manager i, of the engine for nodes i * ``nodes_per_manager`` on (`PrefetchEngine`).
-    ``rst`` resets everything; the control resets chip and engines alone when software asks for it, or a run needs it.
+    s_axil_* : as in axil_members
+        Registers, as an AXI4-Lite subordinate (`Csr`).
+    irq : Out(1)
+        An enabled interrupt is pending.
+    m<i>_axi_* : as in axi_members
+        AXI4 manager i, of the engine for nodes i * ``nodes_per_manager`` on (`PrefetchEngine`).
     """
 
     kind = "accelerator"

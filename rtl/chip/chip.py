@@ -29,21 +29,52 @@ class Chip(WiredBlock):
     one with ``run`` at the nodes. If T is the epoch time of the last cycle in which a node is busy, ``cycles`` is
     T + `ChipConfig.epoch_overhead`; at its end all words are in their banks.
 
-    Members
-    -------
     The ports of all managers lie side by side, manager 0 least significant; manager m has ``nodes_per_manager`` nodes, from
     m * ``nodes_per_manager`` on. X and P banks are only accessed while no epoch is on; program stores, parameters, tables and W
     banks also meanwhile, where no job of the epoch reads.
-    ``host_valid``, ``host_write``, ``host_select``, ``host_unit``, ``host_address``: an access by `HostSelect` to a word of the
-    node ``host_unit`` of the manager, at most one per cycle and manager. A word goes through ``host_data`` and ``host_read_data``
-    in beats of ``host_bits``, beat 0 least significant: ``host_beat`` names the one to read or to write. A node keeps the beats
-    written; with ``host_commit``, all kept beats and this one become the word. ``host_broadcast``: for all nodes of the manager;
-    a read with it returns the OR of their words.
-    ``host_read_data``: the beat of a read `ChipConfig.host_read_latency` cycles later; 0 in all other cycles.
-    ``start``, ``epochs``, ``hold``, ``busy``, ``cycles``, ``total_cycles``, ``done``: as of the `Sequencer`; a start clears the
-    counters of the nodes. ``rewind``: the next epoch begins at word 0 of all program stores; ignored while ``busy``.
-    ``error``: a node or a network has an error, until reset; the epoch ends and no other begins. ``network_error``: the first
-    conflict in a network, a word of `network_error_layout`; 0 if there was none.
+
+    A word goes through ``host_data`` and ``host_read_data`` in beats of ``host_bits``, beat 0 least significant. A node keeps the
+    beats written; with ``host_commit``, all kept beats and this one become the word.
+
+    Latency: `ChipConfig.host_read_latency` cycles from a host read to ``host_read_data``.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        The whole chip.
+
+    Members
+    -------
+    host_valid : In(managers)
+        An access, at most one per cycle and manager.
+    host_write : In(managers)
+        It writes (1) or reads (0).
+    host_commit : In(managers)
+        The beats become the word.
+    host_select : In(managers * bits_for_index(len(HostSelect)))
+        What of the node it is to, a `HostSelect`.
+    host_unit : In(managers * bits_for_index(nodes_per_manager))
+        The node of the manager.
+    host_broadcast : In(managers)
+        For all nodes of the manager; a read with it returns the OR of their words.
+    host_address : In(managers * host_address_width(config))
+        The word.
+    host_beat : In(managers * host_beat_width(config))
+        The beat to read or to write.
+    host_data : In(managers * host_bits)
+        The beat written.
+    host_read_data : Out(managers * host_bits)
+        The beat of a read `ChipConfig.host_read_latency` cycles later; 0 in all other cycles.
+    start, epochs, hold : In(1), In(32), In(1)
+        As of the `Sequencer`; a start clears the counters of the nodes.
+    rewind : In(1)
+        The next epoch begins at word 0 of all program stores; ignored while ``busy``.
+    busy, cycles, total_cycles, done : Out(1), Out(32), Out(32), Out(32)
+        As of the `Sequencer`.
+    error : Out(1)
+        A node or a network has an error, until reset; the epoch ends and no other begins.
+    network_error : Out(network_error_layout(config).width)
+        The first conflict in a network, a word of `network_error_layout`; 0 if there was none.
     """
 
     kind = "chip"

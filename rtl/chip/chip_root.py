@@ -38,11 +38,29 @@ def root_members(config: ChipConfig) -> dict[str, Any]:
 class ChipRoot(Block):
     """The sequencer; its commands go down to the nodes, and ``busy`` and ``error`` come up, through ``host_levels`` registers.
 
+    Latency: ``host_levels`` cycles from a command of the sequencer to ``group_*``, and from ``node_busy`` to the sequencer.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        ``pods``, ``host_levels``, ``network_latency`` and the layout of the network record.
+    network_blocks : int
+        Blocks of all networks.
+
     Members
     -------
-    Those of a `Chip` without its load ports; ``group_*``: commands for each group of `FANOUT` nodes, side by side; ``node_busy``,
-    ``node_error``: of each node. ``conflict_valid``, ``conflict_stage``, ``conflict_where``: sticky errors of the blocks of the
-    networks, their stages, and the fields port, plane and network of `network_error_layout` side by side.
+    start, epochs, rewind, hold, busy, error, cycles, total_cycles, done, network_error : as in root_members
+        Those of a `Chip` without its load ports.
+    group_run, group_fill, group_rewind, group_clear : Out(groups)
+        Commands for each group of `FANOUT` nodes, side by side.
+    node_busy, node_error : In(pods)
+        Of each node.
+    conflict_valid : In(network_blocks)
+        Sticky errors of the blocks of the networks.
+    conflict_stage : In(network_blocks * width of stage)
+        Their stages.
+    conflict_where : In(network_blocks * width of port, plane and network)
+        The fields port, plane and network of `network_error_layout`, side by side.
     """
 
     kind = "chip_root"

@@ -16,17 +16,42 @@ class Sequencer(Block):
     With ``node_busy`` high in cycle t for the last time of the epoch, ``run`` is high up to and including cycle
     t + ``drain`` + 1; if t is before the first cycle of ``run``, r, up to and including cycle r + ``drain``.
 
+    An epoch is due from the cycle of its start on, or from the last one of the epoch before; its ``fill`` comes in the cycle after
+    the first of these with ``hold`` low. While it waits ``busy`` is low, a start puts its epochs in place of all that wait, and an
+    error drops them.
+
+    Latency: 1 cycle from ``start`` to ``fill`` with ``hold`` low; `FILL_CYCLES` from ``fill`` to ``run``.
+
+    Parameters
+    ----------
+    drain : int
+        Cycles in which the networks become empty.
+
     Members
     -------
-    ``start``, ``epochs``: run that many epochs; ignored while ``busy``, and with ``epochs`` 0. ``clear``: in the cycle of such a
-    start. ``fill``, ``run``: to the nodes. ``node_busy``, ``error``: whether any node is, or has; there may be registers between
-    here and the nodes, up to `FILL_CYCLES` - 2 there and back. An error ends the epoch as if no node were busy, and drops all
-    that follow.
-    ``hold``: the next epoch waits. An epoch is due from the cycle of its start on, or from the last one of the epoch before; its
-    ``fill`` comes in the cycle after the first of these with ``hold`` low. While it waits ``busy`` is low, a start puts its
-    epochs in place of all that wait, and an error drops them.
-    ``busy``: an epoch is on, from its ``fill`` to the last cycle with ``run``. ``cycles``: cycles with ``run`` of this epoch, or
-    of the last; ``total_cycles``: since the last start; ``done``: epochs finished since the last start.
+    start : In(1)
+        Run ``epochs`` epochs; ignored while ``busy``, and with ``epochs`` 0.
+    epochs : In(32)
+        How many.
+    hold : In(1)
+        The next epoch waits.
+    clear : Out(1)
+        In the cycle of a start that is not ignored.
+    fill, run : Out(1)
+        To the nodes.
+    node_busy : In(1)
+        Any node is busy; there may be registers between here and the nodes, up to `FILL_CYCLES` - 2 there and back.
+    error : In(1)
+        Any node has an error, behind registers as ``node_busy``. It ends the epoch as if no node were busy, and drops all that
+        follow.
+    busy : Out(1)
+        An epoch is on, from its ``fill`` to the last cycle with ``run``.
+    cycles : Out(32)
+        Cycles with ``run`` of this epoch, or of the last.
+    total_cycles : Out(32)
+        Cycles with ``run`` since the last start.
+    done : Out(32)
+        Epochs finished since the last start.
     """
 
     kind = "sequencer"

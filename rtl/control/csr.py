@@ -53,13 +53,33 @@ class Csr(Block):
     A read is answered, with the values of cycle t, in t + 1, if its address was accepted in cycle t - 1; SLVERR and 0 where there
     is no register. No ready depends on a valid.
 
+    Latency: 2 cycles from the acceptance of a read's address to its answer; 1 from ``node_data_done`` to the answer of NODE_DATA.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        Gives the registers (`register_list`).
+
     Members
     -------
-    ``s_axil_*``: the AXI4-Lite port. ``irq``: an enabled interrupt is pending.
-    By `Register.port`: inputs with the value of read-only registers; outputs with that of RW registers; ``irq_pending_*`` set a
-    bit that is cleared by writing 1; ``control_*`` are pulses; ``cancel_valid`` is a pulse that comes with ``cancel_*``.
-    ``node_data_read``: a read of NODE_DATA: a pulse, to be answered by a pulse on ``node_data_done`` in any later cycle, with
-    ``node_data`` or ``node_data_error``; the answer is on the bus one cycle later.
+    s_axil_* : as in axil_members
+        The AXI4-Lite port.
+    irq : Out(1)
+        An enabled interrupt is pending.
+    <register>_<field> : In or Out(copies * width), by Register.port
+        Inputs with the value of read-only registers; outputs with that of RW registers.
+    irq_pending_* : In(copies * width)
+        Set a bit that is cleared by writing 1.
+    control_* : Out(copies * width)
+        Pulses.
+    cancel_valid, cancel_* : Out(1), Out(copies * width)
+        A pulse, and what comes with it.
+    node_data_read : Out(1)
+        A read of NODE_DATA: a pulse.
+    node_data_done : In(1)
+        Answers it: a pulse in any later cycle, with ``node_data`` or ``node_data_error``.
+    node_data_error : In(1)
+        There is no such word, with ``node_data_done``.
     """
 
     kind = "csr"

@@ -27,14 +27,37 @@ class NodeWindow(Block):
 
     A ``read`` in cycle t, while none is under way, stands on the load port of the node's manager in the first cycle g > t without
     ``engine_host_valid`` of that manager; its ``done`` comes in g + `ChipConfig.host_read_latency`. If there is no such node or
-    word, ``done`` comes in t + 1, with ``error``.
+    word, ``done`` comes in t + 1, with ``error``. Ports of managers lie side by side, manager 0 least significant.
+
+    Latency: ``g - t + host_read_latency`` cycles from ``read`` to ``done``, 1 with ``error``.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        Managers, nodes, and the members of a load port.
 
     Members
     -------
-    ``read``, ``node``, ``words`` (`NodeWords`), ``index``: pulse, and what to read, which holds still until ``done``.
-    ``done``, ``error``, ``data``: pulse, with the word, in the same cycle.
-    ``engine_host_*``: the accesses of all engines; ``host_*``: the load ports of the `Chip`; both side by side, manager 0 least
-    significant, and without ``host_data``, which a read leaves alone. ``read_data``: the low bits of each ``host_read_data``.
+    read : In(1)
+        A pulse: read.
+    node : In(NODE_WIDTH)
+        The node; holds still until ``done``.
+    words : In(1)
+        Which words, `NodeWords`; holds still until ``done``.
+    index : In(4)
+        The word of these; holds still until ``done``.
+    done : Out(1)
+        A pulse.
+    error : Out(1)
+        There is no such node or word, with ``done``.
+    data : Out(WORD_WIDTH)
+        The word, with ``done``.
+    engine_host_* : In(managers * width in window_members)
+        The accesses of all engines, without ``host_data``, which a read leaves alone.
+    host_* : Out(managers * width in window_members)
+        The load ports of the `Chip`, without ``host_data``.
+    read_data : In(managers * WORD_WIDTH)
+        The low bits of each ``host_read_data``.
     """
 
     kind = "node_window"

@@ -66,22 +66,77 @@ class RunControl(Block):
     ``error_source`` and ``error_manager`` 0 from t + 1 on. If one of these three commands does not find IDLE in t, or ``start``
     another `Refusal` (the smallest one), it does nothing, but ``refused`` is high from t + 1 on, with its ``reason``.
 
+    Latency: ``p + 1 - t`` cycles from ``start`` to ``chip_start``: 2, or 2 + `RESET_CYCLES` with a reset.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        With a ``prefetch``, of which ``managers`` and ``address_width``.
+
     Members
     -------
-    Ports of engines are side by side, manager 0 least significant. ``start``, ``abort``, ``soft_reset``, ``clear``: commands,
-    pulses. ``epochs``, ``demand_base``, ``prefetch_base``, ``demand_size``, ``prefetch_size``: of the run, read in the cycle of
-    its start. ``cancel_valid``, ``cancel_manager``, ``cancel_tag``: in GAP, EPOCH and END, ``engine_cancel`` of that manager is
-    high in the next cycle. ``engine_cancel_tag`` is ``cancel_tag`` of the cycle before. ``engine_stop``: high in IDLE and
-    RESET, and with ``aborted``. ``gap``: not EPOCH. ``quiet`` may lag by up to 3 cycles. ``chip_*``: of the `Chip`.
-    ``core_reset``: reset of chip and engines; it includes our own, and beside that comes only in RESET, when all engines have
-    been quiet since the run before. ``error_source``, ``error_manager``: of the first error; of several in one cycle, that of
-    the lowest manager, else of the networks. Pulses: ``event_done`` (d), ``event_error`` (the first f), ``event_epoch`` (u, if
-    ``epochs_done`` grows), ``event_refused`` (t). For the counters: ``counters_clear`` (an accepted start, or ``clear`` in
-    IDLE, in t); ``launched``: p to d, which are as many behind an error as after a reset; ``running``: EPOCH; ``begins``:
-    ``chip_hold`` is low; with it ``prefetch_hit``, if prefetch rings were ready in the first cycle of this GAP and an EPOCH was
-    before it; ``wait_prefetch``, ``wait_demand``, ``wait_store``: cycles of GAP
-    with ``failed`` and ``aborted`` low in which not all rings are ready: with next < ``epochs``, prefetch rings or only demand
-    rings; with next = ``epochs``; ``wasted``: d, with ``failed`` or ``aborted``.
+    Ports of engines are side by side, manager 0 least significant.
+
+    start, abort, soft_reset, clear : In(1)
+        Commands, pulses.
+    epochs : In(32)
+        Of the run, read in the cycle of its start.
+    demand_base, prefetch_base : In(managers * address_width)
+        Byte addresses of the rings, read in the cycle of the start.
+    demand_size, prefetch_size : In(managers * 32)
+        Descriptors in the rings, read in the cycle of the start.
+    cancel_valid, cancel_manager : In(1), In(4)
+        In GAP, EPOCH and END, ``engine_cancel`` of that manager is high in the next cycle.
+    cancel_tag : In(TAG_WIDTH)
+        Its tag.
+    demand_complete, prefetch_complete : In(managers * TAG_WIDTH)
+        Tags completed by each engine.
+    quiet : In(managers)
+        Of each engine; may lag by up to 3 cycles.
+    engine_error : In(managers * 4)
+        Of each engine; 0: none.
+    engine_cancel : Out(managers)
+        To each engine.
+    engine_cancel_tag : Out(TAG_WIDTH)
+        ``cancel_tag`` of the cycle before.
+    engine_start : Out(1)
+        To all engines, in PREPARE.
+    engine_stop : Out(1)
+        High in IDLE and RESET, and with ``aborted``.
+    epochs_done : Out(TAG_WIDTH)
+        Epochs of the run that are done.
+    gap : Out(1)
+        Not EPOCH.
+    chip_start, chip_rewind, chip_hold : Out(1)
+        Of the `Chip`.
+    chip_epochs, chip_busy, chip_error, chip_network_error : Out(32), In(1), In(1), In(network_error_layout(config).width)
+        Of the `Chip`.
+    core_reset : Out(1)
+        Reset of chip and engines; it includes our own, and beside that comes only in RESET, when all engines have been quiet since
+        the run before.
+    busy, done, failed, aborted, refused : Out(1)
+        State of the run, as above.
+    reason : Out(3)
+        A `Refusal`, with ``refused``.
+    error_source, error_manager : Out(2), Out(4)
+        Of the first error; of several in one cycle, that of the lowest manager, else of the networks.
+    event_done, event_error, event_epoch, event_refused : Out(1)
+        Pulses in d; in the first f; in u, if ``epochs_done`` grows; in t.
+    counters_clear : Out(1)
+        For the counters, as all below: an accepted start, or ``clear`` in IDLE, in t.
+    launched : Out(1)
+        p to d, which are as many behind an error as after a reset.
+    running : Out(1)
+        EPOCH.
+    begins : Out(1)
+        ``chip_hold`` is low.
+    prefetch_hit : Out(1)
+        With ``begins``, if prefetch rings were ready in the first cycle of this GAP and an EPOCH was before it.
+    wasted : Out(1)
+        d, with ``failed`` or ``aborted``.
+    wait_prefetch, wait_demand, wait_store : Out(1)
+        Cycles of GAP with ``failed`` and ``aborted`` low in which not all rings are ready: with next < ``epochs``, prefetch rings
+        or only demand rings; with next = ``epochs``.
     """
 
     kind = "run_control"

@@ -20,14 +20,30 @@ BEAT_CLASSES = ("descriptor", "demand", "prefetch")
 class RunCounters(Block):
     """The counters of `register_list.counters`: what happens in cycle t is counted from t + 2 on.
 
+    What is of the engines lies side by side, manager 0 least significant.
+
+    Latency: 2 cycles from an event to its counter, 1 from ``wasted`` to PREFETCH_UNUSED.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        ``managers`` of its ``prefetch``.
+
     Members
     -------
-    ``clear``: in cycle t: all counters are 0 from t + 1 on; what happened up to t does not count.
-    ``launched``, ``running``, ``wait_*``, ``begins``, ``prefetch_hit``, ``wasted``: of the `RunControl`.
-    Of the engines, side by side, manager 0 least significant: ``read_beat``, ``read_class``, ``write_beat``, ``stall_*``: events of
-    one cycle, stalls only with ``launched``; ``unconsumed``: words of begun prefetch descriptors with a tag > ``epochs_done``.
-    ``count_*``: the counters. PREFETCH_UNUSED is set by ``wasted`` in cycle t, from t + 1 on: to the sum of ``unconsumed``, modulo
-    2^32, in the last cycle with ``running`` since the last ``clear``; if there is none, in t.
+    clear : In(1)
+        In cycle t: all counters are 0 from t + 1 on; what happened up to t does not count.
+    launched, running, wait_prefetch, wait_demand, wait_store, begins, prefetch_hit, wasted : In(1)
+        Of the `RunControl`.
+    read_beat, read_class, write_beat : In(managers), In(2 * managers), In(managers)
+        Of the engines: events of one cycle.
+    stall_gate, stall_cap, stall_gap, stall_buffer, stall_bus : In(managers)
+        Of the engines: events of one cycle, only with ``launched``.
+    unconsumed : In(UNCONSUMED_WIDTH * managers)
+        Of the engines: words of begun prefetch descriptors with a tag > ``epochs_done``.
+    count_<name> : Out(width in counters())
+        The counters. PREFETCH_UNUSED is set by ``wasted`` in cycle t, from t + 1 on: to the sum of ``unconsumed``, modulo 2^32, in
+        the last cycle with ``running`` since the last ``clear``; if there is none, in t.
     """
 
     kind = "performance"

@@ -67,13 +67,32 @@ class SoftwareControl(WiredBlock):
 
     A write of START takes effect in cycle t of the `Csr`; cycle t of the `RunControl` is the next one.
 
+    Latency: 1 cycle from a command at the `Csr` to the `RunControl`; 0 from ``engine_host_*`` to ``host_*``.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        With a ``prefetch``; widths are those of `control_members`.
+
     Members
     -------
-    ``s_axil_*``, ``irq``: of the `Csr`. ``core_reset``: the reset of chip and engines, in place of ``rst``, which it includes.
-    ``chip_*``: to and from the members of a `Chip` without this prefix. ``host_*``: its load ports.
-    ``engine_*``: to and from the engines; ``start``, ``stop``, ``enable``, ``gap``, ``cap``, ``memory_bytes``, ``epochs_done`` and
-    ``cancel_tag`` once for all, all others for each manager side by side, manager 0 least significant. ``engine_host_*``: the load
-    ports of the engines, which pass through in the same cycle; they take what they read from ``host_read_data`` of the chip.
+    s_axil_* : as in axil_members
+        Of the `Csr`.
+    irq : Out(1)
+        Of the `Csr`.
+    core_reset : Out(1)
+        The reset of chip and engines, in place of ``rst``, which it includes.
+    chip_* : as in control_members
+        To and from the members of a `Chip` without this prefix.
+    engine_* : as in control_members
+        To and from the engines; ``start``, ``stop``, ``enable``, ``gap``, ``cap``, ``memory_bytes``, ``epochs_done`` and
+        ``cancel_tag`` once for all, all others for each manager side by side, manager 0 least significant.
+    engine_host_* : In(managers * width in load_port_members)
+        The load ports of the engines, which pass through in the same cycle.
+    host_* : Out(managers * width in load_port_members)
+        The load ports of the chip.
+    host_read_data : In(managers * host_bits)
+        Of the chip; the engines take what they read from there.
     """
 
     kind = "control"

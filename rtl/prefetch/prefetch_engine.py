@@ -92,22 +92,59 @@ class PrefetchEngine(Block):
     unreadable or out of order does not count for the order of tags. Of several errors in one cycle, that of a response is kept. A
     ring that is misaligned or leaves the memory ends there.
 
+    Latency: by the numbered rules at the head of this module.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        With a ``prefetch``, whose ``address_width`` is ``address`` below; and the nodes of a manager.
+
     Members
     -------
-    ``start``: while ``quiet``: forget everything, errors too, and begin both rings at index 0. ``stop``: begin nothing new: no
-    descriptor fetch, no burst, no access; what is under way ends and is dropped; only a start ends this. ``enable``: prefetch
-    descriptors may begin before their epoch is the next one. ``cap``: words that may be prefetched and not consumed, 0: no
-    limit. ``memory_bytes``: first byte beyond the memory. ``epochs_done``; ``gap``: no epoch is on, X and P banks may be reached.
-    ``*_base``: byte address of a ring; ``*_size``: descriptors in it, at least 1; ``*_tail``: published since the start; index i is
-    at base + 64 * (i mod size). ``cancel_valid``, ``cancel_tag``: drop the descriptors of that tag that have not begun; a later
-    cancel takes the place of an earlier one.
-    ``*_complete``: tags completed: lasts of which all before in the ring is in its memory. ``quiet``: nothing was under way in the
-    cycle before, and nothing could begin without a change of an input. ``error``, ``error_tag``, ``error_address``, ``error_ring``
-    (1: prefetch): the first error since the start.
-    ``read_beat``, ``read_class`` (`ReadClass`), ``write_beat``: a beat was transferred. ``stall_gate``: a head waited for
-    ``epochs_done`` or ``enable``; ``stall_gap``, ``stall_cap``: for gap (cap) only; ``stall_buffer``: a burst waited for buffer
-    space; ``stall_bus``: for ``arready``. ``unconsumed``: words of begun prefetch descriptors whose tag is > ``epochs_done``.
-    ``m_axi_*``: AXI4 manager. ``host_*``: a load port of a `Chip`, from the side of its driver; bytes beyond a piece are 0.
+    start : In(1)
+        While ``quiet``: forget everything, errors too, and begin both rings at index 0.
+    stop : In(1)
+        Begin nothing new: no descriptor fetch, no burst, no access; what is under way ends and is dropped; only a start ends this.
+    enable : In(1)
+        Prefetch descriptors may begin before their epoch is the next one.
+    cap : In(32)
+        Words that may be prefetched and not consumed, 0: no limit.
+    memory_bytes : In(address + 1)
+        First byte beyond the memory.
+    epochs_done : In(TAG_WIDTH)
+        Epochs that are done: lets descriptors begin, and words count as consumed.
+    gap : In(1)
+        No epoch is on, X and P banks may be reached.
+    demand_base, prefetch_base : In(address)
+        Byte address of a ring; index i is at base + 64 * (i mod size).
+    demand_size, prefetch_size : In(32)
+        Descriptors in a ring, at least 1.
+    demand_tail, prefetch_tail : In(32)
+        Descriptors published since the start.
+    cancel_valid, cancel_tag : In(1), In(TAG_WIDTH)
+        Drop the descriptors of that tag that have not begun; a later cancel takes the place of an earlier one.
+    demand_complete, prefetch_complete : Out(TAG_WIDTH)
+        Tags completed: lasts of which all before in the ring is in its memory.
+    quiet : Out(1)
+        Nothing was under way in the cycle before, and nothing could begin without a change of an input.
+    error, error_tag, error_address, error_ring : Out(CODE_WIDTH), Out(TAG_WIDTH), Out(address), Out(1)
+        The first error since the start; ring 1: prefetch.
+    read_beat, read_class, write_beat : Out(1), Out(2), Out(1)
+        A beat was transferred; the `ReadClass` of the one read.
+    stall_gate : Out(1)
+        A head waited for ``epochs_done`` or ``enable``.
+    stall_gap, stall_cap : Out(1)
+        A head waited for gap (cap) only.
+    stall_buffer, stall_bus : Out(1)
+        A burst waited for buffer space (for ``arready``).
+    unconsumed : Out(UNCONSUMED_WIDTH)
+        Words of begun prefetch descriptors whose tag is > ``epochs_done``.
+    m_axi_* : as in axi_members
+        AXI4 manager.
+    host_* : Out(width in load_port_members)
+        A load port of a `Chip`, from the side of its driver; bytes beyond a piece are 0.
+    host_read_data : In(host_bits)
+        What it reads, `ChipConfig.host_read_latency` cycles later.
     """
 
     kind = "prefetch_engine"
