@@ -12,13 +12,33 @@ from .blocks import Block, struct
 
 
 class JobQueue(Block):
-    """FIFO of ``depth`` jobs; a pushed job is at the head one cycle later at the earliest.
+    """FIFO of ``depth`` jobs.
+
+    Latency: 1 cycle, at the least, from a push to the head.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of a job.
+    depth : int
+        Jobs it holds.
 
     Members
     -------
-    ``push_valid``, ``push_job``: a job to append. ``ready``: there is room; a job pushed while ``ready`` is low is lost and
-    raises ``overflow`` in the same cycle.
-    ``head_valid``, ``head``: the oldest job. ``pop``: remove it (only with ``head_valid``).
+    push_valid : In(1)
+        A job to append.
+    push_job : In(layout.width)
+        That job.
+    ready : Out(1)
+        There is room; a job pushed while ``ready`` is low is lost.
+    overflow : Out(1)
+        A job is pushed while ``ready`` is low, in the same cycle.
+    head_valid : Out(1)
+        There is a job at the head.
+    head : Out(struct(layout))
+        The oldest job.
+    pop : In(1)
+        Remove it (only with ``head_valid``).
     """
 
     def __init__(self, layout: Layout, depth: int):

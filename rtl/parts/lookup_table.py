@@ -35,11 +35,33 @@ endmodule
 
 
 class LookupTable(Block):
-    """``entries`` bytes, read at ``lanes`` addresses at once, read latency 1 cycle.
+    """``entries`` bytes, read at ``lanes`` addresses at once.
 
-    Members: ``read_enable``, ``read_address`` (one per lane) -> ``read_data`` (one byte per lane) one cycle later, kept until the
-    next read; ``write_enable``, ``write_address``, ``write_data``. Reading the entry written in the same cycle returns an undefined
-    byte. ``rst`` is unused.
+    Reading the entry written in the same cycle returns an undefined byte. ``rst`` is unused.
+
+    Latency: 1 cycle from ``read_enable`` to ``read_data``.
+
+    Parameters
+    ----------
+    lanes : int
+        Addresses that are read at once.
+    entries : int
+        Bytes of the table.
+
+    Members
+    -------
+    read_enable : In(1)
+        Read.
+    read_address : In(lanes * bits_for_index(entries))
+        One entry per lane.
+    read_data : Out(lanes * 8)
+        One byte per lane, one cycle later, kept until the next read.
+    write_enable : In(1)
+        Write an entry.
+    write_address : In(bits_for_index(entries))
+        That entry.
+    write_data : In(8)
+        What is written.
     """
 
     kind = "lookup_table"

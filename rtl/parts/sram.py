@@ -31,10 +31,33 @@ endmodule
 
 
 class Sram(Block):
-    """``depth`` words of ``width`` bits, one read and one write port, read latency 1 cycle.
+    """``depth`` words of ``width`` bits, one read and one write port.
 
-    Members: ``read_enable``, ``read_address`` -> ``read_data`` one cycle later; ``write_enable``, ``write_address``,
-    ``write_data``. Reading the address written in the same cycle returns an undefined word. ``rst`` is unused.
+    Reading the address written in the same cycle returns an undefined word. ``rst`` is unused.
+
+    Latency: 1 cycle from ``read_enable`` to ``read_data``.
+
+    Parameters
+    ----------
+    depth : int
+        Words.
+    width : int
+        Bits of a word.
+
+    Members
+    -------
+    read_enable : In(1)
+        Read a word.
+    read_address : In(bits_for_index(depth))
+        That word.
+    read_data : Out(width)
+        The word, one cycle later.
+    write_enable : In(1)
+        Write a word.
+    write_address : In(bits_for_index(depth))
+        That word.
+    write_data : In(width)
+        What is written.
     """
 
     kind = "sram"

@@ -18,7 +18,12 @@ _Chunk = tuple[str, int, int]
 class WiredBlock(Block):
     """A block whose ``elaborate`` places blocks and assigns signals, slices and concatenations (in domain comb) to each other.
 
-    Beside these only additions are understood. Every bit of every signal must be driven exactly once; RuntimeError if one is not.
+    Beside these only additions are understood. Every bit of every signal must be driven exactly once.
+
+    Errors
+    ------
+    RuntimeError
+        A bit is driven never or twice, or ``elaborate`` has something that is not understood (when the Verilog is written).
     """
 
     def structure(self) -> str:

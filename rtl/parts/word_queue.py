@@ -12,15 +12,33 @@ from .sram import Sram
 
 
 class WordQueue(Block):
-    """``depth`` words of ``width`` bits, a power of two, and one more at the head.
+    """``depth`` words of ``width`` bits, and one more at the head.
 
-    A word pushed in cycle t is at the head in cycle t + 2 at the earliest; up to one word per cycle goes in and one out. Whoever
-    pushes counts: nothing tells when it is full.
+    Up to one word per cycle goes in and one out. Whoever pushes counts: nothing tells when it is full.
+
+    Latency: 2 cycles, at the least, from a push to the head.
+
+    Parameters
+    ----------
+    depth : int
+        Words, a power of two, at least 2.
+    width : int
+        Bits of a word.
 
     Members
     -------
-    ``clear``: in the next cycle it is empty. ``push``, ``push_word``: append a word. ``head_valid``, ``head``: the oldest word; it
-    stays until the cycle of its ``pop``, which is only allowed with ``head_valid``; the next word follows without a gap.
+    clear : In(1)
+        In the next cycle it is empty.
+    push : In(1)
+        Append a word.
+    push_word : In(width)
+        That word.
+    head_valid : Out(1)
+        There is a word at the head.
+    head : Out(width)
+        The oldest word; it stays until the cycle of its ``pop``; the next word follows without a gap.
+    pop : In(1)
+        Remove it (only with ``head_valid``).
     """
 
     kind = "word_queue"

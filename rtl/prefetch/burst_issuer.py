@@ -33,16 +33,61 @@ class BurstIssuer(Block):
     from t + 1), a write to ``write_ended``. Credits: ``buffer_beats``, less the beats of a read from the cycle after its issue on;
     ``reserve`` takes one and ``release`` gives one, for the next cycle.
 
+    Latency: 1 cycle from stage to stage, and 1 from the issue of a burst to its address channel.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        With a ``prefetch``, whose ``address_width`` is ``address`` below.
+
     Members
     -------
-    ``clear``, ``stopped``. ``begin``, ``walk`` (`walk_layout`): a descriptor begins (only if not ``walking``). ``walking``: one is
-    in the walker. ``busy``: something is in one of the stages.
-    ``request_valid``, ``request_ring``, ``request_address``, ``granted``: a descriptor to be fetched; it is issued.
-    ``reserve``, ``release``, ``credit`` (there is at least one): room in the buffer. ``stored``: a beat to be written came into it.
-    ``read_issued``, ``burst`` (`burst_layout`): a read is issued; ``read_ended``: one ends. ``write_issued``, ``write_address``,
-    ``write_length`` (beats - 1); ``write_ended``. ``reading``, ``writing``: bursts are under way, or on an address channel.
-    ``stall_buffer``: in the cycle before, a read waited for credits. ``stall_bus``: so it did for ``arready``.
-    ``m_axi_ar*``, ``m_axi_aw*`` without ids.
+    clear : In(1)
+        Forget everything.
+    stopped : In(1)
+        Nothing is issued.
+    begin : In(1)
+        A descriptor begins (only if not ``walking``).
+    walk : In(walk_layout(config).width)
+        That descriptor, laid out by `walk_layout`.
+    walking : Out(1)
+        A descriptor is in the walker.
+    busy : Out(1)
+        Something is in one of the stages.
+    request_valid : In(1)
+        A descriptor is to be fetched.
+    request_ring, request_address : In(1), In(address)
+        Its ring and its byte address.
+    granted : Out(1)
+        The request is issued.
+    reserve : In(1)
+        Takes room of one beat in the buffer.
+    release : In(1)
+        Gives room of one beat in the buffer.
+    credit : Out(1)
+        There is room of at least one beat in the buffer.
+    stored : In(1)
+        A beat to be written came into the buffer.
+    read_issued : Out(1)
+        A read is issued.
+    burst : Out(burst_layout(config).width)
+        That read, laid out by `burst_layout`.
+    read_ended : In(1)
+        A read ends.
+    write_issued : Out(1)
+        A write is issued.
+    write_address, write_length : Out(address), Out(8)
+        Its byte address, and its beats - 1.
+    write_ended : In(1)
+        A write ends.
+    reading, writing : Out(1)
+        Reads (writes) are under way, or on their address channel.
+    stall_buffer : Out(1)
+        In the cycle before, a read waited for credits.
+    stall_bus : Out(1)
+        In the cycle before, a read waited for ``arready``.
+    m_axi_ar*, m_axi_aw* : addr Out(address), len Out(8), valid Out(1), ready In(1)
+        The address channels, without ids.
     """
 
     kind = "burst_issuer"

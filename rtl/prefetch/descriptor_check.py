@@ -24,14 +24,32 @@ class DescriptorCheck(Block):
     of tags is that of the ring since ``clear``, in which descriptors with DESCRIPTOR_RESPONSE, UNKNOWN_KIND and TAG_ORDER do not
     count.
 
-    A descriptor at the head in cycle t (the first in which it is there, or t - 1 that of the ``pop`` before) is popped and pushed
-    in cycle t + `CHECK_CYCLES` - 1; ``memory_bytes`` is sampled in the cycle before that.
+    Latency: ``CHECK_CYCLES - 1`` cycles from t, the first cycle of a descriptor at the head or the one before that, that of the
+    ``pop`` before, to its pop and push; ``memory_bytes`` is sampled in the cycle before that.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        With a ``prefetch``; gives the sizes of what a descriptor may reach.
 
     Members
     -------
-    ``head_valid``, ``head`` (`fetched_layout`), ``pop``: descriptors in the order of their arrival. ``push`` (a bit per ring),
-    ``push_word`` (`held_layout`): the descriptor, checked. One that could not be read has the tag of the one before in its ring.
-    ``memory_bytes``: first byte beyond the memory. ``previous_tag``: for each ring, the tag of the one before, 0 if there was none.
+    clear : In(1)
+        The rings begin anew.
+    head_valid : In(1)
+        There is a descriptor; they come in the order of their arrival.
+    head : In(fetched_layout(config).width)
+        That descriptor, laid out by `fetched_layout`.
+    pop : Out(1)
+        Takes it.
+    push : Out(2)
+        A bit per ring: a descriptor is checked.
+    push_word : Out(held_layout(config).width)
+        The descriptor, checked. One that could not be read has the tag of the one before in its ring.
+    memory_bytes : In(address_width + 1)
+        First byte beyond the memory.
+    previous_tag : Out(2 * TAG_WIDTH)
+        For each ring, the tag of the one before, 0 if there was none.
     """
 
     kind = "descriptor_check"

@@ -29,21 +29,60 @@ class DescriptorGate(Block):
     In each cycle one of the heads for which the cycle before has decided is taken, demand before prefetch: one with an error
     always; a NOP if there is room in the delivery queue; a load if there is also no descriptor in the run walker (``walking``); a
     store if nothing else is under way. From the take of a store to the end of its last response nothing is taken.
-    A ring whose head is taken in cycle t can have the next one taken in cycle t + 2.
+
+    Latency: 1 cycle from a head to its take; 2 from a take to the next one of the same ring, at the least.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        With a ``prefetch``, whose ``address_width`` is ``address`` below.
 
     Members
     -------
-    ``clear``; ``stopped``: nothing is taken. ``enable``, ``cap``, ``epochs_done``, ``gap``, ``cancel_valid``, ``cancel_tag``: as
-    of a `PrefetchEngine`. ``head_*``, ``broken*``, ``previous_tag``, ``held``, ``pop``: as of a `DescriptorReader`.
-    ``fault_valid``, ``fault`` (`fault_layout`): an error response for a tag of a ring.
-    ``refused_valid``, ``refused``: an error found here, in the cycle of its take.
-    ``begin_walk``, ``walk`` (`walk_layout`): a load or store begins; ``walking``: as of a `BurstIssuer`.
-    ``begin_item``, ``item`` (`item_layout`): anything begins; ``item_ended``: the last step of one was made.
-    ``storing``: a store is under way; its ``store_ring``, ``store_tag``, ``store_counts``. ``store_ended``: its last response is
-    here. ``waiting``: a head will be taken, or was not looked at yet; else nothing happens here before an input changes.
-    ``under_way``: items that have begun have not ended.
-    ``stall_gate``, ``stall_cap``, ``stall_gap``: a head waits, in the cycle before, for ``epochs_done`` (or ``enable``), cap, gap.
-    ``unconsumed``: words of begun prefetch descriptors whose tag was beyond ``epochs_done`` then, and is still.
+    clear : In(1)
+        Forget everything.
+    stopped : In(1)
+        Nothing is taken.
+    enable, cap, epochs_done, gap : In(1), In(32), In(TAG_WIDTH), In(1)
+        As of a `PrefetchEngine`.
+    cancel_valid, cancel_tag : In(1), In(TAG_WIDTH)
+        As of a `PrefetchEngine`.
+    head_valid, head : In(2), In(2 * held_layout(config).width)
+        As of a `DescriptorReader`.
+    pop : Out(2)
+        As of a `DescriptorReader`.
+    held : In(2)
+        As of a `DescriptorReader`.
+    broken, broken_code, broken_address : In(2), In(2 * CODE_WIDTH), In(2 * address)
+        As of a `DescriptorReader`.
+    previous_tag : In(2 * TAG_WIDTH)
+        As of a `DescriptorReader`.
+    fault_valid, fault : In(1), In(fault_layout(config).width)
+        An error response for a tag of a ring.
+    refused_valid, refused : Out(1), Out(fault_layout(config).width)
+        An error found here, in the cycle of its take.
+    begin_walk, walk : Out(1), Out(walk_layout(config).width)
+        A load or store begins.
+    walking : In(1)
+        As of a `BurstIssuer`.
+    begin_item, item : Out(1), Out(item_layout(config).width)
+        Anything begins.
+    item_ended : In(1)
+        The last step of an item was made.
+    storing : Out(1)
+        A store is under way.
+    store_ring, store_tag, store_counts : Out(1), Out(TAG_WIDTH), Out(1)
+        Of that store.
+    store_ended : In(1)
+        Its last response is here.
+    waiting : Out(1)
+        A head will be taken, or was not looked at yet; else nothing happens here before an input changes.
+    under_way : Out(1)
+        Items that have begun have not ended.
+    stall_gate, stall_cap, stall_gap : Out(1)
+        A head waits, in the cycle before, for ``epochs_done`` (or ``enable``), cap, gap.
+    unconsumed : Out(UNCONSUMED_WIDTH)
+        Words of begun prefetch descriptors whose tag was beyond ``epochs_done`` then, and is still.
     """
 
     kind = "descriptor_gate"

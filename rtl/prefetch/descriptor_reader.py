@@ -22,23 +22,53 @@ class DescriptorReader(Block):
 
     What is of both rings lies side by side, demand least significant. Descriptor i of a ring is fetched when i < tail and there is
     room; the demand ring goes first. One decided on in cycle t is requested from cycle t + 1 on, and the next one decided on in the
-    cycle after that of its ``granted`` at the earliest. Its last beat in cycle x (``beat_valid``) brings it before the
-    `DescriptorCheck` in cycle x + 3 if that is free; what is pushed there in cycle p is at the head of its ring in cycle p + 2.
+    cycle after that of its ``granted`` at the earliest.
 
     A ring that is misaligned, or a descriptor of it that would lie beyond the memory, ends the fetching of the ring: ``broken``
     rises when all descriptors before are popped.
 
+    Latency: 3 cycles from the last beat of a descriptor (``beat_valid``) to the `DescriptorCheck`, if that is free; 2 from the push
+    there to the head of its ring.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        With a ``prefetch``, whose ``address_width`` is ``address`` below.
+
     Members
     -------
-    ``clear``: forget everything; the rings begin at index 0 at the bases of this cycle. ``enable``: fetching may begin.
-    ``base``, ``size``, ``tail``: of the rings, as in a `PrefetchEngine`. ``memory_bytes``: first byte beyond the memory.
-    ``request_valid``, ``request_ring``, ``request_address``: a burst of 64 bytes that is wanted; ``granted``: it is issued.
-    ``beat_valid``, ``beat_data``, ``beat_failed``, ``beat_last``, ``beat_ring``, ``beat_address``: beats of these bursts; ring and
-    address are those of the burst.
-    ``head_valid``, ``head`` (`held_layout`), ``pop``: of each ring. ``broken``, ``broken_code``, ``broken_address``,
-    ``previous_tag``: why and where a ring ended, and the tag of the last descriptor before.
-    ``waiting``: descriptors may be fetched or are on their way to a head; else nothing happens here before an input changes.
-    ``held``: for each ring, it has descriptors that are not popped.
+    clear : In(1)
+        Forget everything; the rings begin at index 0 at the bases of this cycle.
+    enable : In(1)
+        Fetching may begin.
+    base, size, tail : In(2 * address), In(2 * 32), In(2 * 32)
+        Of the rings, as in a `PrefetchEngine`.
+    memory_bytes : In(address + 1)
+        First byte beyond the memory.
+    request_valid : Out(1)
+        A burst of 64 bytes is wanted.
+    request_ring, request_address : Out(1), Out(address)
+        Its ring and byte address.
+    granted : In(1)
+        It is issued.
+    beat_valid, beat_data, beat_failed, beat_last : In(1), In(data_width), In(1), In(1)
+        A beat of these bursts.
+    beat_ring, beat_address : In(1), In(address)
+        Those of its burst.
+    head_valid, head : Out(2), Out(2 * held_layout(config).width)
+        Of each ring: there is a descriptor at the head; that one, laid out by `held_layout`.
+    pop : In(2)
+        Of each ring: take the head.
+    broken : Out(2)
+        Of each ring: it ended.
+    broken_code, broken_address : Out(2 * CODE_WIDTH), Out(2 * address)
+        Why and where a ring ended.
+    previous_tag : Out(2 * TAG_WIDTH)
+        The tag of the last descriptor before.
+    waiting : Out(1)
+        Descriptors may be fetched or are on their way to a head; else nothing happens here before an input changes.
+    held : Out(2)
+        For each ring, it has descriptors that are not popped.
     """
 
     kind = "descriptor_reader"

@@ -16,7 +16,7 @@ from .engine_words import beat_bits, item_layout, targets
 
 
 class PieceWalker(Block):
-    """Makes up to one step per cycle; an item that is loaded in cycle t makes its first one in cycle t + 1 at the earliest.
+    """Makes up to one step per cycle.
 
     An item is loaded in the first cycle in which it is at the head and there is none here or the one here makes its last step.
     Piece j of a run covers bytes offset + j * piece_bytes and following of the beats of the run. A step is made in the first
@@ -28,15 +28,49 @@ class PieceWalker(Block):
     that last piece reaches into one more beat, a step after it reads nothing and pushes that. Pushing needs ``credit``.
     NOP: one step, that does neither.
 
+    Latency: 1 cycle, at the least, from the load of an item to its first step.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        With a ``prefetch``; gives beats and the members of a load port.
+
     Members
     -------
-    ``clear``; ``stopped``: no step is made and nothing loaded. ``item_valid``, ``item`` (`item_layout`), ``item_pop``: the next
-    item. ``available``, ``credit``. Of the step of this cycle: ``step``: there is one; ``pops``, ``delivers``, ``reads``,
-    ``pushes``: what it does; ``first``, ``last``: it is the first (last) of its item; ``offset``: byte in the beat where the
-    piece begins; ``straddles``: it ends in the next beat; ``commit``: it is the last piece of its word; ``select``,
-    ``broadcast``, ``unit``, ``address``, ``beat``: as on the load port; ``ring``, ``counts``: of the item.
-    ``piece_bits``: logarithm of the bytes of a piece, of the last item loaded, from the cycle after that on. ``active``: there is
-    an item.
+    clear : In(1)
+        Forget everything.
+    stopped : In(1)
+        No step is made and nothing loaded.
+    item_valid, item : In(1), In(item_layout(config).width)
+        There is a next item; it, laid out by `item_layout`.
+    item_pop : Out(1)
+        Takes it.
+    available : In(1)
+        There is a beat to pop.
+    credit : In(1)
+        There is room to push a beat.
+    step : Out(1)
+        There is a step in this cycle, which all up to ``counts`` are of.
+    pops, delivers, reads, pushes : Out(1)
+        What the step does.
+    first, last : Out(1)
+        It is the first (last) of its item.
+    straddles : Out(1)
+        Its piece ends in the next beat.
+    commit : Out(1)
+        Its piece is the last one of its word.
+    offset : Out(beat_bits(config))
+        Byte in the beat where the piece begins.
+    select, broadcast, unit : Out(width in item_layout)
+        As on the load port.
+    address, beat : Out(host_address_width(config)), Out(host_beat_width(config))
+        As on the load port.
+    ring, counts : Out(width in item_layout)
+        Of the item.
+    piece_bits : Out(bits(beat_bits(config) + 1))
+        Logarithm of the bytes of a piece, of the last item loaded, from the cycle after that on.
+    active : Out(1)
+        There is an item.
     """
 
     kind = "piece_walker"

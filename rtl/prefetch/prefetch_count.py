@@ -19,12 +19,25 @@ UNCONSUMED_WIDTH = 40
 class PrefetchCount(Block):
     """Adds up the words of begun prefetch descriptors whose epoch is not the next one yet: those with a tag > ``epochs_done``.
 
+    Latency: 1 cycle from ``add``, and from ``epochs_done`` reaching a tag, one tag per cycle, to ``unconsumed``.
+
     Members
     -------
-    ``clear``: forget all. ``epochs_done``. ``tag``: of the descriptor that may be added; tags never decrease. ``room``: there is
-    room for one of this tag. ``add``: it begins, with ``words``; counts from the next cycle on, if its tag is > ``epochs_done``.
-    ``unconsumed``: the sum, modulo 2**`UNCONSUMED_WIDTH`; words of a tag leave it one cycle after ``epochs_done`` has reached the
-    tag, one tag per cycle.
+    clear : In(1)
+        Forget all.
+    epochs_done : In(TAG_WIDTH)
+        Epochs that are done.
+    tag : In(TAG_WIDTH)
+        Of the descriptor that may be added; tags never decrease.
+    room : Out(1)
+        There is room for one of this tag.
+    add : In(1)
+        The descriptor begins; it counts from the next cycle on, if its tag is > ``epochs_done``.
+    words : In(WORDS_WIDTH)
+        Its words, with ``add``.
+    unconsumed : Out(UNCONSUMED_WIDTH)
+        The sum, modulo 2**`UNCONSUMED_WIDTH`; words of a tag leave it one cycle after ``epochs_done`` has reached the tag, one tag
+        per cycle.
     """
 
     kind = "prefetch_count"

@@ -14,16 +14,37 @@ from .engine_words import ReadClass, burst_layout, fault_layout, prefetch_of
 
 
 class ReadTracker(Block):
-    """One register between the read data channel, which is always ready, and the rest: a beat of cycle r is here in cycle r + 1.
+    """One register between the read data channel, which is always ready, and the rest.
 
-    Bursts are answered in the order of their issue. Everything below is about the beat that is here.
+    Bursts are answered in the order of their issue. All of ``beat_*``, ``ended`` and ``fault*`` is about the beat that is here.
+
+    Latency: 1 cycle from a beat on the channel to here.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        With a ``prefetch``: ``data_width`` and ``address_width``.
 
     Members
     -------
-    ``clear``. ``issued``, ``burst`` (`burst_layout`): a burst is issued. ``m_axi_r*`` without id.
-    ``beat_valid``, ``beat_data``, ``beat_last``: a beat. ``beat_class`` (`ReadClass`), ``beat_ring``, ``beat_address``: of its
-    burst. ``beat_failed``: its response is an error. ``ended``: it is the last one of its burst.
-    ``fault_valid``, ``fault`` (`fault_layout`): it is a beat of data with an error.
+    clear : In(1)
+        Forget everything.
+    issued, burst : In(1), In(burst_layout(config).width)
+        A burst is issued; it, laid out by `burst_layout`.
+    m_axi_rdata, m_axi_rresp, m_axi_rlast, m_axi_rvalid : In(data_width), In(2), In(1), In(1)
+        The read data channel, without id.
+    m_axi_rready : Out(1)
+        Always high.
+    beat_valid, beat_data, beat_last : Out(1), Out(data_width), Out(1)
+        A beat.
+    beat_failed : Out(1)
+        Its response is an error.
+    beat_class, beat_ring, beat_address : Out(2), Out(1), Out(address_width)
+        Of its burst: `ReadClass`, ring and byte address.
+    ended : Out(1)
+        It is the last one of its burst.
+    fault_valid, fault : Out(1), Out(fault_layout(config).width)
+        It is a beat of data with an error; that, laid out by `fault_layout`.
     """
 
     kind = "read_tracker"

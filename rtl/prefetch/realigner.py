@@ -20,7 +20,7 @@ PORT_CYCLES = 2
 
 
 class Realigner(Block):
-    """Items wait in a queue for the `PieceWalker`: one that begins in cycle t can be loaded in cycle t + 2.
+    """Items wait in a queue for the `PieceWalker`; its steps move pieces between beats of memory and the load port.
 
     Loads: a beat that is here in cycle x (``beat_valid``) can be popped from cycle x + 1 on; a pop in cycle s gives its room back
     (``release`` in cycle s), and the piece of a step in cycle s is on the load port in cycle s + `PORT_CYCLES`. Pieces of a beat
@@ -29,16 +29,45 @@ class Realigner(Block):
     ``host_read_latency`` cycles later, in cycle q; a beat pushed by that step goes into the buffer in cycle q + 1 (``stored``),
     and can be popped from the next cycle on. It takes its room in cycle s (``reserve``).
 
+    Latency: 2 cycles from ``begin_item`` to the load of the item, at the least; `PORT_CYCLES` from a step to the load port.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        With a ``prefetch``; gives beats and the members of a load port; ``width`` is the bits of a beat.
+
     Members
     -------
-    ``clear``, ``stopped``. ``begin_item``, ``item`` (`item_layout`); ``item_ended``: an item makes its last step.
-    ``beat_valid``, ``beat_data``, ``beat_failed``: a beat of data, in order. ``credit``, ``reserve``, ``release``: room in the
-    buffer. ``host_*``: the load port of a manager; bytes of ``host_data`` beyond the piece are 0.
-    ``stored``; ``write_pop``: a stored beat is popped; ``write_data``, ``write_strobe``: that beat, from the next cycle until the
-    one after the next pop.
-    ``ended``: in this cycle the last piece of an item is on the load port (or would be: a NOP, and pieces left out); its
-    ``ended_ring``, ``ended_counts``, and ``ended_failed``: something was left out.
-    ``busy``: pieces are on their way between here and the load port, or back.
+    clear : In(1)
+        Forget everything.
+    stopped : In(1)
+        As of a `PieceWalker`.
+    begin_item, item : In(1), In(item_layout(config).width)
+        An item begins; it, laid out by `item_layout`.
+    item_ended : Out(1)
+        An item makes its last step.
+    beat_valid, beat_data, beat_failed : In(1), In(width), In(1)
+        A beat of data, in order.
+    credit, reserve, release : In(1), Out(1), Out(1)
+        Room in the buffer: there is some; one beat of it is taken; one is given back.
+    host_* : Out(width in load_port_members)
+        The load port of a manager; bytes of ``host_data`` beyond the piece are 0.
+    host_read_data : In(width)
+        What it reads.
+    stored : Out(1)
+        A beat goes into the buffer.
+    write_pop : In(1)
+        A stored beat is popped.
+    write_data, write_strobe : Out(width), Out(width // 8)
+        That beat, from the next cycle until the one after the next pop.
+    ended : Out(1)
+        In this cycle the last piece of an item is on the load port (or would be: a NOP, and pieces left out).
+    ended_ring, ended_counts : Out(1)
+        Of that item.
+    ended_failed : Out(1)
+        Something of it was left out.
+    busy : Out(1)
+        Pieces are on their way between here and the load port, or back.
     """
 
     kind = "realigner"

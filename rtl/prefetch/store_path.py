@@ -16,16 +16,43 @@ from .engine_words import fault_layout, prefetch_of
 class StorePath(Block):
     """Sends the beats of write bursts, all of which are in the buffer when their burst is issued, and takes the responses.
 
-    Beats go in order, without a gap while ``wready`` is high: those of a burst issued in cycle t from cycle t + 3 on at the
-    earliest, whether its address was accepted or not. The response channel is always ready; a response of cycle r is here in cycle
-    r + 1, and ends its burst (``ended``).
+    Beats go in order, without a gap while ``wready`` is high. The response channel is always ready; a response ends its burst
+    (``ended``).
+
+    Latency: 3 cycles, at the least, from ``issued`` to the first beat, whether its address was accepted or not; 1 from a response
+    on the channel to here.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        With a ``prefetch``: ``data_width`` and ``address_width``.
 
     Members
     -------
-    ``clear``. ``issued``, ``address``, ``length`` (beats - 1): a burst is issued.
-    ``pop``: take a beat from the buffer; ``data``, ``strobe``: it, from the next cycle until the one after the next pop.
-    ``ended``: a response; ``fault_valid``, ``fault`` (`fault_layout`): it is an error, of the store ``ring``, ``tag``.
-    ``beat``: a beat was accepted in the cycle before. ``m_axi_w*``, ``m_axi_b*`` without id.
+    clear : In(1)
+        Forget everything.
+    issued : In(1)
+        A burst is issued.
+    address, length : In(address_width), In(8)
+        Its byte address, and its beats - 1.
+    pop : Out(1)
+        Take a beat from the buffer.
+    data, strobe : In(data_width), In(data_width // 8)
+        That beat, from the next cycle until the one after the next pop.
+    ring, tag : In(1), In(TAG_WIDTH)
+        Of the store.
+    ended : Out(1)
+        A response.
+    fault_valid, fault : Out(1), Out(fault_layout(config).width)
+        It is an error, of the store ``ring``, ``tag``; that, laid out by `fault_layout`.
+    beat : Out(1)
+        A beat was accepted in the cycle before.
+    m_axi_wdata, m_axi_wstrb, m_axi_wlast, m_axi_wvalid : Out(data_width), Out(data_width // 8), Out(1), Out(1)
+        The write data channel.
+    m_axi_wready : In(1)
+        The memory takes a beat.
+    m_axi_bresp, m_axi_bvalid, m_axi_bready : In(2), In(1), Out(1)
+        The response channel, without id.
     """
 
     kind = "store_path"
