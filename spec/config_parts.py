@@ -32,6 +32,20 @@ class ArrayConfig:
 
     Activations are broadcast over the columns of a group and products of the rows of a group are summed in one adder
     tree; registers stand only between groups. ``1 x 1`` groups are the classic systolic array.
+
+    Parameters
+    ----------
+    rows, cols : int
+        Multipliers, 1 to 256 each way.
+    group_rows, group_cols : int
+        Multipliers of a group, 1 to 64 each way; they divide ``rows`` and ``cols``.
+    psum_width : int
+        Bits of a partial sum, 17 to 32.
+
+    Errors
+    ------
+    ConfigError
+        A value is not in its range, or no multiple of what it must be.
     """
 
     rows: int
@@ -78,9 +92,23 @@ class ArrayConfig:
 class PodConfig:
     """One pod: an array, its local accumulators and its two job queues.
 
-    ``accumulator_rows``: depth of the local accumulator memory in rows of ``cols`` partial sums; 0 leaves it out.
-    ``load_queue_depth``, ``stream_queue_depth``: jobs. ``time_width``: bits of a start time, so an epoch lasts fewer than
-    ``2**time_width`` cycles. ``count_width``: bits of each loop count of a stream job.
+    Parameters
+    ----------
+    array : ArrayConfig
+        Its array.
+    accumulator_rows : int
+        Depth of the local accumulator memory in rows of ``cols`` partial sums, 0 to 65536; 0 leaves it out.
+    load_queue_depth, stream_queue_depth : int
+        Jobs, 2 to 64.
+    time_width : int
+        Bits of a start time, 8 to 32, so an epoch lasts fewer than ``2**time_width`` cycles.
+    count_width : int
+        Bits of each loop count of a stream job, 4 to 24.
+
+    Errors
+    ------
+    ConfigError
+        A value is not in its range.
     """
 
     array: ArrayConfig
@@ -102,9 +130,22 @@ class PodConfig:
 class MemoryConfig:
     """The fixed-latency memory that a pod sees: ``banks`` of each kind (X, W, P) over ``planes`` copies of the network.
 
-    ``x_words``, ``w_words``, ``p_words``: words of one bank; a word is one row of ``rows`` activations, ``cols`` weights or
-    ``cols`` partial sums. ``latency``: cycles from a read request on a pod's port to the word on its data input; None where a
-    network stands between pods and banks, which gives it (`ChipConfig.read_latency`).
+    Parameters
+    ----------
+    banks : int
+        Banks of each kind, 1 to 256.
+    planes : int
+        Copies of the network, 1 to 8.
+    x_words, w_words, p_words : int
+        Words of one bank, 2 to 2**22; a word is one row of ``rows`` activations, ``cols`` weights or ``cols`` partial sums.
+    latency : int | None
+        Cycles from a read request on a pod's port to the word on its data input, 1 to 64; None where a network stands between
+        pods and banks, which gives it (`ChipConfig.read_latency`).
+
+    Errors
+    ------
+    ConfigError
+        A value is not in its range.
     """
 
     banks: int = 1
@@ -127,8 +168,17 @@ class MemoryConfig:
 class NetworkConfig:
     """The four networks (X and W read, P and Y write) of a chip.
 
-    ``kind``: butterfly, or a crossbar of the same latency, on which every program for the butterfly also runs.
-    ``pipeline``: stages of 2 x 2 switches between registers.
+    Parameters
+    ----------
+    kind : str
+        One of `NETWORK_KINDS`: butterfly, or a crossbar of the same latency, on which every program for the butterfly also runs.
+    pipeline : int
+        Stages of 2 x 2 switches between registers, 1 to 8.
+
+    Errors
+    ------
+    ConfigError
+        A value is not in its range.
     """
 
     kind: str = "butterfly"
@@ -144,8 +194,21 @@ class NetworkConfig:
 class PostConfig:
     """The post-processor of each P bank.
 
-    ``parameter_sets``: sets of bias, multiplier and shift per lane. ``tables``: activation tables of 256 entries.
-    ``queue_depth``: jobs. ``window_width``: bits of each count of the two reduction loops.
+    Parameters
+    ----------
+    parameter_sets : int
+        Sets of bias, multiplier and shift per lane, 1 to 65536.
+    tables : int
+        Activation tables of 256 entries, 1 to 16.
+    queue_depth : int
+        Jobs, 2 to 64.
+    window_width : int
+        Bits of each count of the two reduction loops, 2 to 12.
+
+    Errors
+    ------
+    ConfigError
+        A value is not in its range.
     """
 
     parameter_sets: int = 64
@@ -162,7 +225,20 @@ class PostConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramConfig:
-    """Program stores, in jobs: loads and streams of each pod, jobs of each post-processor."""
+    """Program stores, in jobs.
+
+    Parameters
+    ----------
+    load_jobs, stream_jobs : int
+        Loads and streams of each pod, 4 to 2**20.
+    post_jobs : int
+        Jobs of each post-processor, 4 to 2**20.
+
+    Errors
+    ------
+    ConfigError
+        A value is not in its range.
+    """
 
     load_jobs: int = 1024
     stream_jobs: int = 1024
@@ -177,9 +253,30 @@ class ProgramConfig:
 class PrefetchConfig:
     """The prefetch engines of a chip, one per AXI4 manager; each serves as many nodes, side by side.
 
-    ``data_width``, ``address_width``: bits. ``buffer_beats``: beats of read data for which there is room; to keep the bus busy, at
-    least latency x bandwidth. ``max_burst``: beats of a burst. ``outstanding``: read bursts under way. ``descriptors``: held per
-    ring. All but ``address_width`` are powers of two.
+    All but ``address_width`` are powers of two.
+
+    Parameters
+    ----------
+    managers : int
+        AXI4 managers, 1 to 16.
+    data_width : int
+        Bits of a beat, 64 to 512.
+    address_width : int
+        Bits of a byte address, 32 to 64.
+    buffer_beats : int
+        Beats of read data for which there is room, 16 to 4096, and at least two bursts of data or descriptors; to keep the bus
+        busy, at least latency x bandwidth.
+    max_burst : int
+        Beats of a burst, at most, 1 to 256.
+    outstanding : int
+        Read bursts under way, at most, 2 to 256.
+    descriptors : int
+        Held per ring, 2 to 16.
+
+    Errors
+    ------
+    ConfigError
+        A value is not in its range, no power of two, or too small for two bursts.
     """
 
     managers: int = 1

@@ -52,7 +52,19 @@ LINT_WAIVERS = {
 
 @dataclass(frozen=True)
 class Emitted:
-    """Text of an emitted design. ``sidecar`` is JSON-ready: configuration, ports, layouts, codes, latencies, modules."""
+    """Text of an emitted design.
+
+    Parameters
+    ----------
+    top : str
+        Name of the top module.
+    verilog : str
+        The Verilog of all modules.
+    control : str
+        Verilator control file, to be read before the Verilog.
+    sidecar : dict[str, Any]
+        JSON-ready: configuration, ports, layouts, codes, latencies, modules.
+    """
 
     top: str
     verilog: str

@@ -24,8 +24,10 @@ class DescriptorCheck(Block):
     of tags is that of the ring since ``clear``, in which descriptors with DESCRIPTOR_RESPONSE, UNKNOWN_KIND and TAG_ORDER do not
     count.
 
-    Latency: ``CHECK_CYCLES - 1`` cycles from t, the first cycle of a descriptor at the head or the one before that, that of the
-    ``pop`` before, to its pop and push; ``memory_bytes`` is sampled in the cycle before that.
+    A descriptor at the head in cycle t (the first in which it is there, or t - 1 that of the ``pop`` before) is popped and pushed
+    in cycle t + `CHECK_CYCLES` - 1; ``memory_bytes`` is sampled in the cycle before that.
+
+    Latency: ``CHECK_CYCLES - 1`` cycles from the head to ``pop`` and ``push``.
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ class DescriptorCheck(Block):
     push : Out(2)
         A bit per ring: a descriptor is checked.
     push_word : Out(held_layout(config).width)
-        The descriptor, checked. One that could not be read has the tag of the one before in its ring.
+        The descriptor, checked, laid out by `held_layout`. One that could not be read has the tag of the one before in its ring.
     memory_bytes : In(address_width + 1)
         First byte beyond the memory.
     previous_tag : Out(2 * TAG_WIDTH)

@@ -28,7 +28,19 @@ class ReadClass(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Target:
-    """What a load can write: ``words`` in a node, ``stride`` bytes each in memory, delivered in ``pieces`` of ``piece_bytes``."""
+    """What a load can write.
+
+    Parameters
+    ----------
+    words : int
+        Words in a node.
+    stride : int
+        Bytes of each word in memory.
+    pieces : int
+        Pieces in which a word is delivered.
+    piece_bytes : int
+        Bytes of a piece.
+    """
 
     words: int
     stride: int

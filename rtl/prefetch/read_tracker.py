@@ -28,7 +28,7 @@ class ReadTracker(Block):
     Members
     -------
     clear : In(1)
-        Forget everything.
+        Forget the bursts issued.
     issued, burst : In(1), In(burst_layout(config).width)
         A burst is issued; it, laid out by `burst_layout`.
     m_axi_rdata, m_axi_rresp, m_axi_rlast, m_axi_rvalid : In(data_width), In(2), In(1), In(1)

@@ -30,7 +30,7 @@ class StorePath(Block):
     Members
     -------
     clear : In(1)
-        Forget everything.
+        Forget the bursts issued.
     issued : In(1)
         A burst is issued.
     address, length : In(address_width), In(8)
