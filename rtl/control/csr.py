@@ -66,8 +66,8 @@ class Csr(Block):
         The AXI4-Lite port.
     irq : Out(1)
         An enabled interrupt is pending.
-    <register>_<field> : In or Out(copies * width), by Register.port
-        Inputs with the value of read-only registers; outputs with that of RW registers.
+    <register>, <register>_<field> : In(copies * width) or Out(copies * width)
+        By `Register.port`: inputs with the value of read-only registers; outputs with that of RW registers.
     irq_pending_* : In(copies * width)
         Set a bit that is cleared by writing 1.
     control_* : Out(copies * width)
