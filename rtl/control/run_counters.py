@@ -1,4 +1,4 @@
-"""RunCounters counters of a run."""
+"""Counters of a run: one per event, cleared by its start."""
 
 from __future__ import annotations
 
