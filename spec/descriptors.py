@@ -6,6 +6,7 @@ Plain tables without hardware, for the compiler, the runtime and the test bench 
 from __future__ import annotations
 
 import enum
+import functools
 
 from .config import ChipConfig
 from .layout import Field, Layout
@@ -67,6 +68,7 @@ def loadable(config: ChipConfig) -> tuple[HostSelect, ...]:
     return tuple(s for s in HostSelect if s not in (HostSelect.COUNTERS, HostSelect.ERRORS))
 
 
+@functools.lru_cache(maxsize=256)
 def memory_stride(config: ChipConfig, select: HostSelect) -> int:
     """Bytes from one word to the next in memory.
 
