@@ -54,6 +54,12 @@ def test_generate_writes_the_three_files_of_a_toml_configuration(cli: Cli, tmp_p
     assert json.loads((folder / "new" / "pod.json").read_text())["config"] == config.to_dict()
 
 
+def test_generate_with_a_prefix(cli: Cli, tmp_path: Path) -> None:
+    done = cli("generate", "pod4", "-o", tmp_path, "--prefix", "left")
+    assert done.out.splitlines() == [str(tmp_path / f"left_pod.{kind}") for kind in ("v", "vlt", "json")]
+    assert "module left_pod(" in (tmp_path / "left_pod.v").read_text()
+
+
 def test_model_of_a_gemm(cli: Cli, tmp_path: Path) -> None:
     target = tmp_path / "new" / "report.json"
     told = cli("model", "gemm:256x256x256", "--config", "pod16", "--json", target)
@@ -190,6 +196,14 @@ def test_lockstep_failure_names_the_place_and_reports_no_figure(cli: Cli, monkey
         (["generate", "pod5", "-o", "{tmp}"], "podweave: unknown preset 'pod5'; presets are pod4, chip2x4, pod8, pod16, "),
         (["generate", "{tmp}/none.toml", "-o", "{tmp}"], "podweave: configuration file '{tmp}/none.toml' does not exist"),
         (["generate", "{tmp}/bad.toml", "-o", "{tmp}"], "podweave: {tmp}/bad.toml: rows must be between 1 and 256, got 0"),
+        (
+            ["generate", "pod4", "-o", "{tmp}", "--prefix", "4x"],
+            "podweave: a prefix is lower-case letters, digits and underscores, ",
+        ),
+        (
+            ["generate", "pod4", "-o", "{tmp}", "--prefix", "reg"],
+            "podweave: a prefix must not be a keyword of Verilog or C, got 'reg'",
+        ),
         (["generate", "pod4", "-o", "{tmp}/bad.toml"], "podweave: [Errno 17] File exists: '{tmp}/bad.toml'"),
         (["model", "gemm:5x6", "--config", "pod4"], "podweave: workload 'gemm:5x6' is not of the form gemm:MxKxN or conv:"),
         (["model", "gemm:5x70000x7", "--config", "pod4"], "podweave: gemm:5x70000x7: the reduction K is 70000, 4464 more than"),

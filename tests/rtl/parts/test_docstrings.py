@@ -1,0 +1,101 @@
+"""The section Members of a block says of every port which way it goes, and of no port that is not there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+
+import pytest
+from amaranth.lib.wiring import Out
+
+from podweave.rtl.accelerator.accelerator import Accelerator
+from podweave.rtl.chip.chip import Chip
+from podweave.rtl.control.node_window import NodeWindow
+from podweave.rtl.control.run_control import RunControl
+from podweave.rtl.control.run_counters import RunCounters
+from podweave.rtl.control.software_control import SoftwareControl
+from podweave.rtl.network.butterfly import ReadButterfly, WriteButterfly
+from podweave.rtl.node.load_port_tree import LoadPortTree
+from podweave.rtl.node.node import Node
+from podweave.rtl.node.p_bank import PBank
+from podweave.rtl.parts.amaranth_internals import mark_used
+from podweave.rtl.parts.blocks import Block
+from podweave.rtl.pod.array import Array, ArrayRow
+from podweave.rtl.pod.array_group import ArrayGroup, GroupColumn
+from podweave.rtl.pod.pod import Pod
+from podweave.rtl.post.post_processor import PostProcessor
+from podweave.rtl.prefetch.prefetch_engine import PrefetchEngine
+from podweave.spec.presets import load_config
+
+CONFIG = load_config("chip2x4")
+BLOCKS: dict[str, Callable[[], Block]] = {
+    "GroupColumn": lambda: GroupColumn(CONFIG.array),
+    "ArrayGroup": lambda: ArrayGroup(CONFIG.array),
+    "ArrayRow": lambda: ArrayRow(CONFIG.array),
+    "Array": lambda: Array(CONFIG.array),
+    "ReadButterfly": lambda: ReadButterfly(stages=2, payload=3, data=8, pipeline=1, turnaround=1),
+    "WriteButterfly": lambda: WriteButterfly(stages=2, payload=3, pipeline=1),
+    **{
+        kind.__name__: lambda kind=kind: kind(CONFIG)
+        for kind in (Pod, PBank, PostProcessor, PrefetchEngine, Node, LoadPortTree, Chip, Accelerator)
+    },
+    **{kind.__name__: lambda kind=kind: kind(CONFIG) for kind in (NodeWindow, RunControl, RunCounters, SoftwareControl)},
+}
+Ports = dict[str, str]
+
+
+def made(name: str) -> Block:
+    """A block that will never be elaborated, nor will those that it holds."""
+    pending = [block := BLOCKS[name]()]
+    while pending:
+        mark_used(one := pending.pop())
+        pending += [part for part in vars(one).values() if isinstance(part, Block)]
+    return block
+
+
+def ports(block: Block) -> Ports:
+    return {name: "Out" if member.flow is Out else "In" for name, member in block.signature.members.items()}
+
+
+def sections(docstring: str) -> dict[str, str]:
+    parts = re.split(r"^ *(\w+)\n *-{4,}\n", docstring, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def differences(docstring: str, found: Ports) -> list[str]:
+    """What the section says that is not so, and what it does not say."""
+    wrong, seen = [], set()
+    entries = [
+        (names.split(", "), re.findall(r"\b(In|Out)\(", what))
+        for names, what in re.findall(r"^    (\S.*?) : (\S.*)$", sections(docstring)["Members"], re.MULTILINE)
+    ]
+    exact = {name for names, _ in entries for name in names} & set(found)
+    for names, ways in entries:
+        # One shape for each name, or one for all.
+        ways = ways if len(ways) == len(names) else ways[:1] * len(names) or [""] * len(names)
+        for pattern, way in zip(names, ways, strict=True):
+            # Three dots, and wildcards, are for what has no entry of its own.
+            wanted = "*" if pattern == "..." else re.sub(r"<\w+>", "*", pattern)
+            matching = {pattern} if pattern in exact else {name for name in found if fnmatchcase(name, wanted)} - exact
+            seen |= matching
+            if not matching:
+                wrong.append(f"there is no {pattern}")
+            if way and pattern != "...":
+                wrong += [f"{name} is not {way}" for name in sorted(matching) if found[name] != way]
+    return wrong + [f"nothing is said of {name}" for name in sorted(set(found) - seen)]
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_members_are_the_ports(name: str) -> None:
+    block = made(name)
+    docstring = type(block).__doc__ or ""
+    assert list(sections(docstring)) == ["Parameters", "Members"]
+    assert differences(docstring, ports(block)) == []
+
+
+def test_differences_are_found() -> None:
+    docstring, found = Pod.__doc__ or "", ports(made("Pod"))
+    assert differences(docstring, {**found, "extra": "In"}) == ["nothing is said of extra"]
+    assert "busy is not Out" in differences(docstring, found | {"busy": "In"})
+    assert differences(docstring, {name: way for name, way in found.items() if name != "busy"}) == ["there is no busy"]
