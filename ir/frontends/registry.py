@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from ..graph import Graph
@@ -10,25 +11,26 @@ from ..rewrites import single_operations
 from .guessed_chain import chain
 
 
-class Frontend:
+class Frontend(ABC):
     """Reads the workloads of one kind. ``forms``: how they are written, for help and errors."""
 
     forms: tuple[str, ...] = ()
 
+    @abstractmethod
     def recognises(self, text: str) -> bool:
         """Whether ``text``, without a layer behind it, is of this kind, be it right or wrong."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load(self, text: str) -> Graph:
         """The graph; raises `WorkloadError`."""
-        raise NotImplementedError
 
 
 class ListFrontend(Frontend):
     """Reads lists of layers, of which the connections are guessed."""
 
+    @abstractmethod
     def layers(self, text: str) -> list[Layer]:
-        raise NotImplementedError
+        """The layers in order; raises `WorkloadError`."""
 
     def load(self, text: str) -> Graph:
         return chain(shortened(text), self.layers(text))
