@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-import shutil
+import os
 import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from podweave.ip.write import write_ip
 from podweave.spec.config_parts import ConfigError, PrefetchConfig
 from podweave.spec.presets import load_config
+from tb.build.toolchain import find_toolchain
 from tests.rtl.accelerator.designs import bodies
 from tests.verilator_lint import VERILATORS, lint
 
@@ -157,8 +159,6 @@ def test_name_of_a_configuration_that_is_no_prefix_is_refused(tmp_path: Path) ->
     assert (tmp_path / "ip" / "mine_accelerator.v") in write_ip(SMALL.replace(name="Mine"), tmp_path / "ip")
 
 
-@pytest.mark.skipif(shutil.which("fusesoc") is None, reason="needs fusesoc on PATH")
-@pytest.mark.skipif(shutil.which("verilator") is None, reason="needs a Verilator on PATH")
 def test_waivers_come_along_in_fusesoc(tmp_path: Path) -> None:
     write_all(tmp_path, top_of_both())
     (tmp_path / "user.core").write_text("""\
@@ -176,7 +176,11 @@ targets:
     flow: "lint"
     flow_options: {tool: "verilator", verilator_options: ["-Wall"]}
 """)
-    command = ["fusesoc", "--cores-root", ".", "run", "--target", "lint", "user::top"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    # FuseSoC calls the `verilator` on PATH: let it be the one that everything else is built with.
+    toolchain = find_toolchain()
+    environment = toolchain.environment()
+    environment["PATH"] = os.pathsep.join([str(toolchain.verilator.parent), environment["PATH"]])
+    command = [Path(sys.executable).with_name("fusesoc"), "--cores-root", ".", "run", "--target", "lint", "user::top"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
     assert "%Warning" not in result.stdout + result.stderr
