@@ -110,7 +110,7 @@ def _for_users() -> tuple[type[Exception], ...]:
     from podweave.spec.config_parts import ConfigError
     from podweave.synth.errors import SynthesisError
     from podweave.tb.build.simulate import NoVerdictError
-    from podweave.tb.build.verilate import BuildError
+    from podweave.tb.build.make import BuildError
 
     found = (ConfigError, WorkloadError, ProgramError, JobFieldError)
     return (*found, ToolchainError, BuildError, NoVerdictError, SynthesisError, OSError)

@@ -14,6 +14,15 @@ from .blocks import Block
 # Bits of a signal (or of a constant, as text), from the least significant: (name or constant, first bit, last bit + 1).
 _Chunk = tuple[str, int, int]
 
+Wiring = dict[str, Any]
+"""A module that is only wires, JSON-ready.
+
+``inputs``, ``outputs``: names of its ports, ``clk`` and ``rst`` among them. ``widths``: bits of each signal. ``assigns``: pairs of
+chunks that are driven and chunks that drive them. ``sums``: by signal, the operands added. ``instances``: by name, ``module``,
+``ports`` (by name the chunks connected) and ``outputs`` (names of those that are). Chunks go from the least significant up: [signal,
+first bit, last bit + 1], the signal of a constant is its Verilog (``4'd9``).
+"""
+
 
 class WiredBlock(Block):
     """A block whose ``elaborate`` places blocks and assigns signals, slices and concatenations (in domain comb) to each other.
@@ -26,9 +35,10 @@ class WiredBlock(Block):
         A bit is driven never or twice, or ``elaborate`` has something that is not understood (when the Verilog is written).
     """
 
-    def structure(self) -> str:
-        """The Verilog module; must be called where the blocks it places are collected."""
-        return _Writer(self).text()
+    def structure(self) -> tuple[str, Wiring]:
+        """The Verilog module, and the same as data; must be called where the blocks it places are collected."""
+        writer = _Writer(self)
+        return writer.text(), writer.wiring()
 
 
 class _Writer:
@@ -42,12 +52,17 @@ class _Writer:
         # Holds the signals, whose identities are the keys of `names`.
         self.signals: list[Signal] = []
         self.lines: list[str] = []
+        self.flows: dict[str, list[str]] = {"inputs": ["clk", "rst"], "outputs": []}
+        self.assigns: list[tuple[list[_Chunk], list[_Chunk]]] = []
+        self.sums: dict[str, list[list[_Chunk]]] = {}
+        self.instances: dict[str, dict[str, Any]] = {}
         self.ports: list[str] = ["input wire clk", "input wire rst"]
         for name, member in block.signature.members.items():
             width = Shape.cast(member.shape).width
             signal = getattr(block, name)
             self._declare(Value.cast(signal), name)
             out = member.flow is wiring.Out
+            self.flows["outputs" if out else "inputs"].append(name)
             self.driven[name] = 0 if out else _mask(0, width)
             self.ports.append(f"{'output' if out else 'input'} wire {_range(width)}{name}")
         self.own = set(self.widths)
@@ -68,6 +83,10 @@ class _Writer:
         wires = [f"  wire {_range(width)}{name};" for name, width in self.widths.items() if name not in self.own]
         head = f"module {self.block.module_name}(\n  " + ",\n  ".join(self.ports) + "\n);"
         return "\n".join([head, *wires, *self.lines, "endmodule", ""])
+
+    def wiring(self) -> Wiring:
+        parts = {"widths": self.widths, "assigns": self.assigns, "sums": self.sums, "instances": self.instances}
+        return {**self.flows, **parts}
 
     def _declare(self, signal: Signal, name: str) -> str:
         unique, copy = name, 0
@@ -94,6 +113,7 @@ class _Writer:
         if isinstance(value, Operator) and value.operator == "+" and not any(op.shape().signed for op in value.operands):
             name = self._declare(Signal(len(value), name="sum"), "sum")
             self.driven[name] = _mask(0, len(value))
+            self.sums[name] = [self._chunks(op) for op in value.operands]
             operands = " + ".join(self._expression(op) for op in value.operands)
             self.lines.append(f"  assign {name} = {operands};")
             return [(name, 0, len(value))]
@@ -129,18 +149,23 @@ class _Writer:
     def _assign(self, lhs: Value, rhs: Value) -> None:
         if len(lhs):
             self._drive(lhs)
+            self.assigns.append((_joined(self._chunks(lhs)), _joined(self._chunks(rhs))))
             self.lines.append(f"  assign {self._expression(lhs)} = {self._expression(rhs)};")
 
     def _instance(self, instance: Instance, name: str) -> None:
-        connections = []
+        connections, ports, outputs = [], {}, []
         for port, (value, kind) in instance.ports.items():
             if isinstance(value, ClockSignal | ResetSignal):
                 text = "clk" if isinstance(value, ClockSignal) else "rst"
+                ports[port] = [(text, 0, 1)]
             else:
                 text = self._expression(value)
+                ports[port] = _joined(self._chunks(value))
                 if kind == "o":
                     self._drive(value)
+                    outputs.append(port)
             connections.append(f"    .{port}({text})")
+        self.instances[name] = {"module": instance.type, "ports": ports, "outputs": outputs}
         self.lines.append(f"  {instance.type} {name} (\n" + ",\n".join(connections) + "\n  );")
 
 

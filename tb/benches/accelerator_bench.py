@@ -16,7 +16,7 @@ from podweave.spec.config import ChipConfig
 
 from ..build.simulate import running_simulator
 from .accelerator_task import ACCESSES, CHANNEL
-from .design_bench import BuildOptions, DesignBench, Harness, Sidecar, initial_state, public_arrays, sv_source, write_job
+from .design_bench import BuildOptions, DesignBench, Harness, Sidecar, initial_state, sv_source
 from .simulated_bus import SERVER, SimulatedBus
 
 
@@ -38,8 +38,9 @@ class AcceleratorBench(DesignBench):
             }
             sources = {"manager_ports.sv": _manager_ports(sidecar), "hbm_channel.sv": sv_source("hbm_channel.sv")}
             # One class for all channels, as for all blocks of the design that repeat.
-            control = public_arrays(sidecar) + 'no_inline -module "hbm_channel"\n'
-            return Harness("accelerator_harness", ["clk", "rst", "go"], parameters, sources, control)
+            control = 'no_inline -module "hbm_channel"\n'
+            taps = ["control__engine_start"]
+            return Harness("accelerator_harness", ["clk", "rst", "go"], parameters, sources, control, taps)
 
         return cls(config, *cls.made(config, harness, BuildOptions(**options)))
 
@@ -53,14 +54,12 @@ class AcceleratorBench(DesignBench):
         each manager; the file that holds it is sparse. ``waves``: where to write a VCD of everything; the bench must be built for
         it.
         """
-        if waves is not None and not self.build.traced:
-            raise ValueError("this bench was built without waves: AcceleratorBench.of(..., waves=True)")
         with tempfile.TemporaryDirectory(prefix="podweave-accelerator-") as name:
             directory = Path(name)
             path = directory / "memory"
             with path.open("wb") as file:
                 file.truncate(self.config.managers * channel_bytes)
-            write_job(directory, {"config": self.config, "memory": str(path)}, waves)
+            self.write_job(directory, {"config": self.config, "memory": str(path)}, waves)
             connection, other = Pipe()
             with contextlib.closing(connection), contextlib.ExitStack() as running:
                 with other:
@@ -71,7 +70,6 @@ class AcceleratorBench(DesignBench):
                             directory,
                             seed=seed,
                             plusargs=initial_state(seed),
-                            waves=waves and waves.resolve(),
                             environment={CHANNEL: str(other.fileno())},
                             pass_fds=[other.fileno()],
                         )

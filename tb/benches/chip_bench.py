@@ -13,7 +13,7 @@ from podweave.spec.layout import bits_for_index
 from podweave.spec.load_port import HostSelect, host_address_width, host_beat_width
 
 from .chip_task import ACCESSES, ChipEpoch, ChipRun, Readback
-from .design_bench import BuildOptions, DesignBench, Harness, Sidecar, public_arrays
+from .design_bench import BuildOptions, DesignBench, Harness, Sidecar
 
 
 class ChipBench(DesignBench):
@@ -33,7 +33,7 @@ class ChipBench(DesignBench):
                 "READ_LATENCY": config.host_read_latency,
                 "ACCESSES": ACCESSES,
             }
-            return Harness("chip_harness", ["clk", "rst", "go", "start", "rewind"], parameters, control=public_arrays(sidecar))
+            return Harness("chip_harness", ["clk", "rst", "go", "start", "rewind"], parameters)
 
         return cls(config, *cls.made(config, harness, BuildOptions(**options), top="chip"))
 

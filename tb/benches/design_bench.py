@@ -5,20 +5,22 @@ from __future__ import annotations
 import pickle
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from podweave.spec.config import ChipConfig
 
-from ..build.emission import emitted_design
+from ..build.blocks import block_of, modules_of
+from ..build.circuit import circuit_of
+from ..build.emission import Design, emitted_design
 from ..build.simulate import simulate
-from ..build.verilate import HARNESS_DIRECTORY, Build, build
+from ..build.verilate import HARNESS_DIRECTORY, Assembly, Build, build, stub
 
 Sidecar = dict[str, Any]
-HIERARCHICAL_FROM = 2048
-"""Multipliers of a chip from which its repeated blocks are verilated on their own: below, one model builds faster."""
+LEAST_SECONDS = 4e-6
+"""What a cycle must take on one core for threads to be worth their barriers."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class Harness:
     sources : mapping of str to str
         More of ``tb/sv``, or text made here, by file name.
     control : str
-        More lines of the control file.
+        More lines of the control file, about the harness.
+    taps : sequence of str
+        Signals of the design that the harness reads beside its ports.
     """
 
     top: str
@@ -44,6 +48,10 @@ class Harness:
     parameters: Mapping[str, int]
     sources: Mapping[str, str] = field(default_factory=dict)
     control: str = ""
+    taps: Sequence[str] = ()
+
+
+_CONTROL = "`verilator_config\n"
 
 
 def sv_source(name: str) -> str:
@@ -53,29 +61,50 @@ def sv_source(name: str) -> str:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How a bench is built.
+    """How a bench is built, and runs.
 
     Parameters
     ----------
-    hierarchical : bool, optional
-        Verilate blocks that repeat once each; by default the size of the design decides.
+    plain : bool
+        Have Verilator make one model of the whole Verilog text, and not a class of each block: slower from a few pods on, and what
+        the other way is held against.
     optimize : {"speed", "build"}
         For long runs, or for many small builds.
     random_initial_state : bool
         Registers and memories begin with bits that the seed of a run chooses.
     waves : bool
         Runs can write a VCD.
+    waves_of : sequence of str
+        Blocks that it shows, by the end of their names ("node_3", "chip.root"); by default, all.
+    threads : int
+        Cores over which the blocks of a design are spread; what comes out does not depend on it.
+    least_s : float
+        Seconds that a cycle must take on one core to be spread.
+    checking : bool
+        Evaluate also what need not be evaluated, and end the simulation if it makes a difference; slow.
     alter : callable, optional
         Changes the emitted Verilog: how a test plants a fault.
+    rewire : callable, optional
+        Changes the text of the circuit, as that of a `Circuit`: the same for faults in the simulation itself.
     progress : callable, optional
         Told what is being done.
+
+    Errors
+    ------
+    ValueError
+        ``alter`` changes a module that is only wires and not ``plain``; ``waves_of`` names nothing.
     """
 
-    hierarchical: bool | None = None
+    plain: bool = False
     optimize: str = "speed"
     random_initial_state: bool = False
     waves: bool = False
+    waves_of: Sequence[str] = ()
+    threads: int = 1
+    least_s: float = LEAST_SECONDS
+    checking: bool = False
     alter: Callable[[str], str] | None = None
+    rewire: Callable[[str], str] | None = None
     progress: Callable[[str], None] | None = None
 
 
@@ -86,34 +115,35 @@ class DesignBench:
     config: ChipConfig
     build: Build
     emit_seconds: float
+    options: BuildOptions
 
     @staticmethod
     def made(
         config: ChipConfig, harness: Callable[[Sidecar], Harness], options: BuildOptions, *, top: str | None = None
-    ) -> tuple[Build, float]:
-        """Emit and build a design (``top`` as `emit` takes it) in a harness that its sidecar decides; the build, and seconds."""
+    ) -> tuple[Build, float, BuildOptions]:
+        """Emit and build a design (``top`` as `emit` takes it) in a harness that its sidecar decides; what a bench has of it."""
         began = time.perf_counter()
-        verilog, control, sidecar = emitted_design(config, top=top)
+        design = emitted_design(config, top=top)
         seconds = time.perf_counter() - began
-        around = harness(sidecar)
-        built = build(
-            {
-                "design.v": options.alter(verilog) if options.alter else verilog,
-                # What the harness uses comes before it.
-                **around.sources,
-                f"{around.top}.sv": sv_source(f"{around.top}.sv"),
-            },
-            top=around.top,
-            public_inputs=around.public_inputs,
-            control=control + around.control,
-            parameters=around.parameters,
-            optimize=options.optimize,
-            random_initial_state=options.random_initial_state,
-            waves=options.waves,
-            hierarchical=hierarchical_blocks(config, sidecar, options.hierarchical),
-            progress=options.progress,
-        )
-        return built, seconds
+        around = harness(design.sidecar)
+        verilog = options.alter(design.verilog) if options.alter else design.verilog
+        own = {
+            # What the harness uses comes before it.
+            **around.sources,
+            f"{around.top}.sv": sv_source(f"{around.top}.sv"),
+        }
+        settings: dict[str, Any] = {"top": around.top, "public_inputs": around.public_inputs, "parameters": around.parameters}
+        settings |= {name: getattr(options, name) for name in ("optimize", "random_initial_state", "waves", "progress")}
+        # A pod is one block.
+        if options.plain or not design.circuit["wiring"]:
+            control = design.control + public_arrays(design.sidecar) + around.control
+            return build({"design.v": verilog, **own}, control=control, **settings), seconds, options
+        name = design.sidecar["top"]
+        taps = {tap: design.circuit["wiring"][name]["widths"][tap] for tap in around.taps}
+        text, public = stub(name, design.sidecar["ports"], taps)
+        assembly = assembled(design, verilog, f"{around.top}.{name}", around.taps, options.rewire)
+        made = build({"design.v": text, **own}, control=_CONTROL + public + around.control, assembly=assembly, **settings)
+        return made, seconds, options
 
     def simulated(
         self,
@@ -128,7 +158,7 @@ class DesignBench:
         """What a test of a module in ``tb/sim`` leaves behind, given a job."""
         with tempfile.TemporaryDirectory(prefix="podweave-run-") as name:
             directory = Path(name)
-            write_job(directory, job, waves)
+            self.write_job(directory, job, waves)
             simulate(
                 self.build,
                 f"podweave.tb.sim.{module}",
@@ -136,17 +166,37 @@ class DesignBench:
                 test=test,
                 seed=seed,
                 plusargs=initial_state(seed),
-                waves=waves,
                 progress=progress,
             )
             with (directory / "outcome.pickle").open("rb") as handle:
                 return pickle.load(handle)
 
+    def write_job(self, directory: Path, job: dict[str, Any], waves: Path | None) -> None:
+        """Where the simulator's side finds it, and how it is to run."""
+        if waves is not None and not self.build.traced:
+            raise ValueError("this bench was built without waves: of(..., waves=True)")
+        run: dict[str, Any] = {name: getattr(self.options, name) for name in ("threads", "least_s", "checking")}
+        run |= {"waves": waves and str(waves.resolve()), "waves_of": self._waves_of()}
+        with (directory / "job.pickle").open("wb") as handle:
+            pickle.dump(job | {"run": run}, handle)
 
-def write_job(directory: Path, job: dict[str, Any], waves: Path | None) -> None:
-    """Where the simulator's side finds it."""
-    with (directory / "job.pickle").open("wb") as handle:
-        pickle.dump(job | {"waves": waves is not None}, handle)
+    def units(self) -> dict[str, str]:
+        """The blocks of a design that is simulated block by block, by name: the module of each."""
+        if not self.build.scope:
+            return {}
+        lines = (self.build.directory / "circuit").read_text(encoding="utf-8").splitlines()
+        words = [line.split() for line in lines if line.startswith("unit ")]
+        return {name: module for _, module, name in words[1:]}
+
+    def _waves_of(self) -> list[str]:
+        found, units = [], self.units()
+        for wanted in self.options.waves_of:
+            names = [name for name in units if f".{name}".endswith(f".{wanted}")]
+            if not names:
+                known = ", ".join(name.removeprefix(f"{self.build.scope}.") for name in units) or "none: it is one block"
+                raise ValueError(f"{self.config.name} has no block {wanted}; it has {known}")
+            found += names
+        return found
 
 
 def initial_state(seed: int) -> list[str]:
@@ -154,12 +204,21 @@ def initial_state(seed: int) -> list[str]:
     return ["+verilator+rand+reset+2", f"+verilator+seed+{seed % (2**31 - 1) + 1}"]
 
 
-def hierarchical_blocks(config: ChipConfig, sidecar: dict[str, Any], hierarchical: bool | None) -> list[str]:
-    """Modules of a chip to verilate on their own; none if ``hierarchical`` is False, or None for a small chip, or of one pod."""
-    if hierarchical is None:
-        hierarchical = config.pods * config.array.multipliers >= HIERARCHICAL_FROM
-    instances = sidecar["modules"].get("chip", {}).get("instances", {})
-    return [name for name, count in instances.items() if count > 1] if hierarchical else []
+def assembled(
+    design: Design, verilog: str, scope: str, taps: Sequence[str] = (), rewire: Callable[[str], str] | None = None
+) -> Assembly:
+    """The blocks of a design, of which ``verilog`` is the text, changed or not, and their circuit."""
+    wiring, modules = design.circuit["wiring"], modules_of(verilog)
+    if verilog != design.verilog:
+        changed = [name for name, text in modules_of(design.verilog).items() if name in wiring and modules.get(name) != text]
+        if changed:
+            raise ValueError(f"module {changed[0]} is only wires: its Verilog is not read in a simulation that is not plain")
+    circuit = circuit_of(wiring, design.circuit["paths"], design.sidecar["top"], scope, taps)
+    below = {name: list(module["instances"]) for name, module in design.sidecar["modules"].items()}
+    control = design.control + public_arrays(design.sidecar)
+    names = dict.fromkeys(name for name in circuit.units.values() if name)
+    text = circuit.text()
+    return Assembly([block_of(name, modules, below, control) for name in names], rewire(text) if rewire else text, scope)
 
 
 def public_arrays(sidecar: dict[str, Any]) -> str:

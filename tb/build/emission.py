@@ -6,7 +6,7 @@ import hashlib
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from podweave import rtl, spec
 from podweave.spec.config import ChipConfig
@@ -25,15 +25,25 @@ def emission_key(config: ChipConfig, top: str | None = None) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 
-def emitted_design(config: ChipConfig, *, top: str | None = None) -> tuple[str, str, dict[str, Any]]:
-    """Verilog, control file and sidecar; ``top`` as `rtl.accelerator.emit` takes it."""
+class Design(NamedTuple):
+    """What `rtl.accelerator.emit.Emitted` has."""
+
+    verilog: str
+    control: str
+    sidecar: dict[str, Any]
+    circuit: dict[str, Any]
+
+
+def emitted_design(config: ChipConfig, *, top: str | None = None) -> Design:
+    """The design of a configuration; ``top`` as `rtl.accelerator.emit` takes it."""
     stored = cache_directory() / "emitted" / f"{emission_key(config, top)}.json"
     match read_json(stored):
-        case [str(verilog), str(control), dict(sidecar)]:
-            return verilog, control, sidecar
+        case [str(verilog), str(control), dict(sidecar), dict(circuit)]:
+            return Design(verilog, control, sidecar, circuit)
     # Amaranth takes a third of a second to import.
     from podweave.rtl.accelerator.emit import emit
 
     emitted = emit(config, top=top)
-    write_json(stored, [emitted.verilog, emitted.control, emitted.sidecar])
-    return emitted.verilog, emitted.control, emitted.sidecar
+    design = Design(emitted.verilog, emitted.control, emitted.sidecar, emitted.circuit)
+    write_json(stored, design)
+    return design

@@ -51,7 +51,6 @@ def simulate(
     test: str | None = None,
     seed: int = 0,
     plusargs: list[str] | None = None,
-    waves: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> None:
     """Run the cocotb tests of ``module``, or only ``test``, on ``build`` in ``directory``, where they find their input.
@@ -61,7 +60,7 @@ def simulate(
     Raises `SimulationError` unless every test passed. A missing results file is no verdict, whatever the exit code: that of a
     simulator without a root handle is 0.
     """
-    with running_simulator(build, module, directory, test=test, seed=seed, plusargs=plusargs, waves=waves) as process:
+    with running_simulator(build, module, directory, test=test, seed=seed, plusargs=plusargs) as process:
         _wait(process, directory / "progress", progress)
     check_verdict(module, directory, process.returncode)
 
@@ -75,7 +74,6 @@ def running_simulator(
     test: str | None = None,
     seed: int = 0,
     plusargs: list[str] | None = None,
-    waves: Path | None = None,
     environment: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
 ) -> Iterator[subprocess.Popen]:
@@ -109,12 +107,12 @@ def running_simulator(
         # One simulation per core: NumPy inside must not start threads of its own.
         "OPENBLAS_NUM_THREADS": env.get("OPENBLAS_NUM_THREADS", "1"),
     }
+    if build.scope:
+        env |= {"PODWEAVE_CIRCUIT": str(build.directory / "circuit"), "PODWEAVE_DESIGN": build.scope}
     env |= environment or {}
     if test:
         env["COCOTB_TEST_FILTER"] = rf"\.{test}$"
     command = [str(build.directory / build.top), *(plusargs or [])]
-    if waves:
-        command += ["--trace", "--trace-file", str(waves)]
     logging.getLogger(__name__).debug("running %s", command)
     with (directory / _LOG).open("wb") as output:
         process = subprocess.Popen(

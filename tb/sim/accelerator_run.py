@@ -17,7 +17,7 @@ from podweave.spec.config import ChipConfig
 from ..benches.accelerator_task import ACCESSES, CHANNEL, Reply
 from ..benches.chip_task import Readback
 from .backdoor import array
-from .clock import clock_of
+from .clock import Clock
 from .memory import configure_channel, open_memory
 from .nodes import NodeArrays
 
@@ -38,7 +38,7 @@ class Server:
         self.count = array(HARNESS, "access_count", 1, 32).view(np.uint32)
         self.irq = array(HARNESS, "irq", 1, 1)
         self.recorded = array(HARNESS, "violations", config.managers, 32).view(np.uint32)[:, 0]
-        self.clock = clock_of(dut, HARNESS, timed=job["waves"])
+        self.clock = Clock(dut, HARNESS, job["run"])
 
     async def configure(self, tables: list[NDArray[np.uint32]]) -> None:
         for scope, table in zip(self.channels, tables, strict=True):
@@ -51,7 +51,6 @@ class Server:
         await self.clock.advance(RESET_CYCLES)
         self.dut.rst.value = 0
         await self.clock.advance(1)
-        # Models of hierarchical blocks come into being with the first evaluation.
         self.nodes = NodeArrays(self.config, f"{HARNESS}.accelerator.chip")
         return RESET_CYCLES + 1
 

@@ -10,7 +10,7 @@ import cocotb
 import numpy as np
 
 from .backdoor import array
-from .clock import BurstClock
+from .clock import Clock
 from .memory import configure_channel, open_memory
 
 
@@ -28,7 +28,7 @@ async def run_block(dut: Any) -> None:
         for scope, table in task["tables"].items():
             configure_channel(scope, np.array(table, np.uint32))
 
-    clock = BurstClock(dut, "block_harness")
+    clock = Clock(dut, "block_harness")
 
     async def reset() -> None:
         dut.rst.value = 1

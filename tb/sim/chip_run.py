@@ -21,7 +21,7 @@ from podweave.spec.load_port import Counter, HostSelect, host_widths
 
 from ..benches.chip_task import ACCESSES, ChipEpoch, ChipRun, EpochResult, Readback, beats, describe_network_error, stores
 from .backdoor import array
-from .clock import clock_of
+from .clock import Clock
 from .nodes import NodeArrays, bank_words
 
 HARNESS = "chip_harness"
@@ -224,7 +224,7 @@ class Session:
 
     def __init__(self, dut: Any, job: dict):
         self.dut, self.job, self.config = dut, job, job["config"]
-        self.clock = clock_of(dut, HARNESS, timed=job["waves"])
+        self.clock = Clock(dut, HARNESS, job["run"])
         self.run = ChipRun()
         self.port = Port(dut, self.clock, self.config, self.run)
 
@@ -234,7 +234,6 @@ class Session:
         self.dut.rst.value = 1
         await self.port.advance(3)
         self.dut.rst.value = 0
-        # Models of hierarchical blocks come into being with the first evaluation.
         self.host = Host(
             self.config, self.port, None if self.job["through"] == "port" else NodeArrays(self.config, f"{HARNESS}.chip")
         )

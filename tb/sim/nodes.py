@@ -45,8 +45,8 @@ class NodeArrays:
                 for field in post_parameters_layout().fields
             },
         }
-        # A block verilated on its own has its module's name as one more level.
-        self.level = ".node" if f"{chip}.node_0.node" in scopes() else ""
+        # A block that is a class of its own has its module's name as one more level.
+        self.level = ".node" if any(name.startswith(f"{chip}.node_0.node.") for name in scopes()) else ""
         self.views: dict[tuple[Any, int], NDArray[np.uint8]] = {}
 
     def view(self, which: Any, node: int) -> NDArray[np.uint8]:

@@ -21,7 +21,7 @@ from ..benches.pod_expected import LEAD, expected_ports, trace_ports
 from ..benches.pod_task import TRACE_CYCLES, PodRun, Task
 from ..lockstep.ports import LockstepError, first_mismatch
 from .backdoor import array
-from .clock import clock_of
+from .clock import Clock
 
 COUNTERS = ("first_request", "last_write", "x_words", "w_words", "p_words", "cycles", "errors", "error_time", "busy")
 
@@ -115,7 +115,7 @@ class Session:
 
     def __init__(self, dut: Any, job: dict):
         self.dut, self.job = dut, job
-        self.clock = clock_of(dut, "pod_harness", timed=job["waves"])
+        self.clock = Clock(dut, "pod_harness", job["run"])
 
     async def begin(self) -> None:
         self.dut.go.value = 0

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backdoor import array
-from .clock import BurstClock
+from .clock import Clock
 
 SCOPE = "prefetch_harness"
 _POLL = 64
@@ -62,7 +62,7 @@ async def run_phases(dut: Any, phases: list[dict[str, Any]], advance: Advance) -
 async def run_prefetch(dut: Any) -> None:
     task = json.loads(Path("task.json").read_text(encoding="utf-8"))
     harness = Harness(task["widths"], task["depths"])
-    clock = BurstClock(dut, SCOPE)
+    clock = Clock(dut, SCOPE)
 
     async def advance(cycles: int) -> None:
         await clock.advance(cycles)

@@ -21,6 +21,7 @@ module accelerator_harness #(
   logic [63:0] results [0:ACCESSES-1] /*verilator public_flat_rw*/;
   logic [31:0] access_count [0:0] /*verilator public_flat_rw*/;
   logic played /*verilator public_flat_rw*/;
+  // One cycle late: outputs of the harness, and what is read of it, come from registers.
   logic irq /*verilator public_flat_rw*/;
   // What each manager did against the rules of AXI4, as its channel has it.
   logic [31:0] violations [0:MANAGERS-1] /*verilator public_flat_rw*/;
@@ -57,8 +58,10 @@ module accelerator_harness #(
   wire [DATA_BITS-1:0] wdata [MANAGERS], rdata [MANAGERS];
   wire [DATA_BITS/8-1:0] wstrb [MANAGERS];
 
+  wire interrupt;
+  always_ff @(posedge clk) irq <= interrupt;
   accelerator accelerator (
-    .clk, .rst, .irq,
+    .clk, .rst, .irq(interrupt),
     .s_axil_awaddr(now[32+:OFFSET_BITS]), .s_axil_awprot(3'b0), .s_axil_awvalid(active & now[63] & ~aw_sent),
     .s_axil_awready(lite_awready),
     .s_axil_wdata(now[31:0]), .s_axil_wstrb(4'hf), .s_axil_wvalid(active & now[63] & ~w_sent), .s_axil_wready(lite_wready),

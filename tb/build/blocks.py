@@ -1,0 +1,172 @@
+"""Blocks of a design, each verilated once, as a class of which a simulator makes objects; kept by the content of the block."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .make import OPTIMIZATION, RUNTIME_OPTIMIZATION, BuildError, Workshop, content_key, kept_file
+from .toolchain import find_toolchain
+
+_MODULE = re.compile(r"^module (\w+)\b.*?^endmodule\n", re.MULTILINE | re.DOTALL)
+_CONTROL = re.compile(r'^\w+ -module "(\w+)".*$', re.MULTILINE)
+_OBJECT = "block.o"
+CPP = Path(__file__).parents[1] / "cpp"
+
+_CLASS = """
+#include "{prefix}___024root.h"
+#include "{prefix}__Syms.h"
+#include "unit.h"
+#if VM_TRACE
+#include "verilated_vcd_c.h"
+#endif
+
+namespace {{
+class Block final : public podweave::Unit {{
+public:
+    Block(VerilatedContext* context, const char* name) : model_(context, name) {{
+        model_.clk = 0;
+        model_.eval();
+    }}
+    void rise() override {{ podweave::rising_edge(model_, *model_.rootp); }}
+    void settle() override {{ model_.eval(); }}
+    void show_clock(bool high) override {{ model_.clk = high; }}
+    std::vector<podweave::Port> ports() override {{
+        return {{
+{ports}
+        }};
+    }}
+    char* state() override {{ return reinterpret_cast<char*>(&model_.rootp->vlSymsp->TOP); }}
+    std::size_t state_bytes() override {{ return reinterpret_cast<char*>(model_.rootp->vlSymsp + 1) - state(); }}
+    const void* symbols() override {{ return model_.rootp->vlSymsp; }}
+    void trace(VerilatedVcdC* file) override {{
+#if VM_TRACE
+        model_.trace(file, 99);
+#else
+        (void)file;
+#endif
+    }}
+
+private:
+    {prefix} model_;
+}};
+}}  // namespace
+
+podweave::Unit* {prefix}_make(VerilatedContext* context, const char* name) {{ return new Block{{context, name}}; }}
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A module with all that is in it, ready to be verilated.
+
+    Parameters
+    ----------
+    name : str
+        The module.
+    verilog : str
+        It, and the modules below it.
+    control : str
+        Lines of a Verilator control file about these modules.
+    """
+
+    name: str
+    verilog: str
+    control: str
+
+    @property
+    def prefix(self) -> str:
+        """What Verilator calls its class, and what the names of all others begin with."""
+        return f"V{self.name}"
+
+
+def modules_of(verilog: str) -> dict[str, str]:
+    """The text of each module of an emitted design."""
+    return {match[1]: match[0] for match in _MODULE.finditer(verilog)}
+
+
+def block_of(name: str, modules: Mapping[str, str], below: Mapping[str, Sequence[str]], control: str) -> Block:
+    """A block out of the modules of a design. ``below``: by module, those that it has instances of. ``control``: of all."""
+    wanted, pending = {name}, [name]
+    while pending:
+        for child in below[pending.pop()]:
+            if child not in wanted:
+                wanted.add(child)
+                pending.append(child)
+    text = "\n".join(modules[each] for each in sorted(wanted))
+    return Block(name, text, "\n".join(match[0] for match in _CONTROL.finditer(control) if match[1] in wanted))
+
+
+def build_block(block: Block, *, optimize: str, random_initial_state: bool, waves: bool) -> tuple[Path, bool]:
+    """The object file of a block, whose one function ``<prefix>_make`` makes an instance; whether it was compiled now."""
+    if "negedge" in block.verilog:
+        raise BuildError(f"{block.name} does something at falling edges: they are not evaluated")
+    toolchain = find_toolchain()
+    flags = [
+        *("--cc", "--assert", "--top-module", block.name, "--prefix", block.prefix, "--Mdir", "obj"),
+        *("--timescale", "1ns/1ps", "-O3", "--x-assign", "fast"),
+        *("--x-initial", "unique" if random_initial_state else "fast"),
+        *("-Wno-fatal", "-Wno-lint", "-Wno-style"),
+        *(["--trace"] if waves else []),
+    ]
+    variables = {
+        "OPT_FAST": " ".join(filter(None, [OPTIMIZATION[optimize], toolchain.native if optimize == "speed" else ""])),
+        "OPT_GLOBAL": RUNTIME_OPTIMIZATION,
+        # One file of C++: less to read for the compiler. Blocks are compiled side by side.
+        "VM_PARALLEL_BUILDS": "0",
+        "VM_TRACE": str(int(waves)),
+    }
+    headers = [(CPP / name).read_text(encoding="utf-8") for name in ("unit.h", "verilated_fast.h")]
+    identity = (block.name, block.verilog, block.control, flags, sorted(variables.items()), _CLASS, headers)
+
+    def compile_in(work: Path) -> list[Path]:
+        shop = Workshop(work, toolchain)
+        shop.link("cpp", CPP)
+        Path(work, "block.v").write_text(block.verilog, encoding="utf-8")
+        Path(work, "block.vlt").write_text(f"`verilator_config\n{block.control}\n", encoding="utf-8")
+        shop.verilate(*flags, "-CFLAGS", f"-fmacro-prefix-map={work}/= -I{shop.tools / 'cpp'}", "block.vlt", "block.v")
+        model = work / "obj" / f"{block.prefix}.cpp"
+        with model.open("a", encoding="utf-8") as source:
+            source.write(_CLASS.format(prefix=block.prefix, ports=_port_list(work / "obj" / f"{block.prefix}.h")))
+        # The class begins with the precompiled header, and that with what is faster in our copy.
+        with (work / "obj" / f"{block.prefix}__pch.h").open("a", encoding="utf-8") as header:
+            header.write('#include "verilated_fast.h"\n')
+        shop.make(f"{block.prefix}.mk", variables, f"{block.prefix}__ALL.o", jobs=1)
+        return [(work / "obj" / f"{block.prefix}__ALL.o").rename(work / _OBJECT)]
+
+    key = content_key(*identity, toolchain.version, toolchain.compiler, sorted(toolchain.make_variables.items()))
+    return kept_file("blocks", key, _OBJECT, compile_in)
+
+
+def block_table(blocks: Sequence[Block]) -> str:
+    """C++ by which a simulator knows its blocks."""
+    declared = [f"podweave::Unit* {block.prefix}_make(VerilatedContext*, const char*);" for block in blocks]
+    rows = [f'    {{"{block.name}", {block.prefix}_make}},' for block in blocks]
+    # An array of nothing is not C++.
+    return "\n".join(
+        [
+            '#include "unit.h"',
+            *declared,
+            "const podweave::BlockType podweave::block_types[] = {",
+            *rows,
+            "    {nullptr, nullptr},",
+            "};",
+            f"const unsigned podweave::block_type_count = {len(blocks)};",
+            "",
+        ]
+    )
+
+
+_PORT = re.compile(r"^\s*VL_(IN|OUT)(?:8|16|64|W)?\(&(\w+),(\d+),(\d+)(?:,\d+)?\);", re.MULTILINE)
+
+
+def _port_list(header: Path) -> str:
+    """The ports of a class, as its header declares them."""
+    rows = []
+    for direction, name, high, low in _PORT.findall(header.read_text(encoding="utf-8")):
+        output = "true" if direction == "OUT" else "false"
+        rows.append(f'            {{"{name}", {int(high) - int(low) + 1}, {output}, static_cast<void*>(&model_.{name})}},')
+    return "\n".join(rows)
+
