@@ -19,8 +19,6 @@ import cocotb_tools.config
 from .kept import cache_directory, can_be_written, read_json, write_json
 from .toolchain import Toolchain, ToolchainError
 
-# Optimisation of the model's own code: for long runs, and for many small builds.
-OPTIMIZATION = {"speed": "-O3", "build": "-O1"}
 # Verilator's runtime is not on the way of a clock edge, and takes longer to optimise than a pod.
 RUNTIME_OPTIMIZATION = "-O0"
 
@@ -37,6 +35,11 @@ class BuildError(RuntimeError):
 def cores() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def optimization(toolchain: Toolchain, optimize: str) -> str:
+    """Flags for the model's own code: for long runs ("speed"), or for many small builds ("build")."""
+    return {"speed": f"-O3 {toolchain.native}".strip(), "build": "-O1"}[optimize]
 
 
 def content_key(*parts: object) -> str:

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from .blocks import CPP, Block, block_table, build_block
-from .make import OPTIMIZATION, RUNTIME_OPTIMIZATION, Progress, Workshop, content_key, cores, kept_file
+from .make import RUNTIME_OPTIMIZATION, Progress, Workshop, content_key, cores, kept_file, optimization
 from .toolchain import find_toolchain
 
 HARNESS_DIRECTORY = CPP.parent
@@ -108,7 +108,7 @@ def build(
         *(f"-G{name}={value}" for name, value in (parameters or {}).items()),
     ]
     variables = {
-        "OPT_FAST": OPTIMIZATION[optimize],
+        "OPT_FAST": optimization(toolchain, optimize),
         "OPT_SLOW": "-O0",
         "OPT_GLOBAL": RUNTIME_OPTIMIZATION,
         "VM_TRACE": str(int(waves)),

@@ -18,6 +18,7 @@
 #endif
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -34,10 +35,12 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // Cycles between two that are timed, and in one piece of work of the threads, after which units may change hands.
-constexpr unsigned Sample = 256, PieceOfWork = 8192;
+constexpr unsigned Sample = 64, PieceOfWork = 8192;
 // A unit that has not come to rest is looked at again after as many edges; twice as many each time.
 constexpr unsigned LongestWait = 64;
 constexpr std::uint64_t Period = 2000;
+// Of the average, what the busiest thread may have to do before units change hands.
+constexpr double Imbalance = 1.04;
 
 struct Instance;
 
@@ -61,8 +64,20 @@ struct alignas(64) Instance {
     // What is looked at to see whether it is at rest: its state without memories that are read through registers.
     std::vector<std::pair<char*, std::size_t>> parts;
     std::vector<char> before;
-    double cost = 0;
+    // Seconds that either phase of a cycle takes.
+    std::array<double, 2> seconds{};
     unsigned thread = 0;
+
+    double cost() const { return seconds[0] + seconds[1]; }
+
+    template <class Work>
+    void took(unsigned phase, Work work) {
+        const auto began = Clock::now();
+        work();
+        const double now = std::chrono::duration<double>(Clock::now() - began).count();
+        // What interrupts us is not its cost: most of the time it costs what it costs at least.
+        seconds[phase] = seconds[phase] ? 0.75 * seconds[phase] + 0.25 * std::min(now, 4 * seconds[phase]) : now;
+    }
 
     Bits bits(const std::string& port, unsigned low) {
         const auto found = ports.find(port);
@@ -438,20 +453,18 @@ private:
         crew_.run(members, context_, [&](unsigned number) {
             const std::vector<Instance*>& mine = own[number];
             for (std::uint64_t cycle = 0;; ++cycle) {
-                const bool timed = cycle % Sample == 0;
+                // Not the first: whoever called had the caches meanwhile.
+                const bool timed = cycle % Sample == Sample / 2;
                 if (instances_.size() > 1) {
-                    for (Instance* const instance : mine) instance->take_inputs();
+                    for (Instance* const instance : mine) {
+                        if (timed) instance->took(0, [&] { instance->take_inputs(); });
+                        else instance->take_inputs();
+                    }
                     barrier_.wait();
                 }
                 for (Instance* const instance : mine) {
-                    if (!timed) {
-                        edge(*instance);
-                        continue;
-                    }
-                    const auto began = Clock::now();
-                    edge(*instance);
-                    const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
-                    instance->cost = instance->cost ? 0.75 * instance->cost + 0.25 * seconds : seconds;
+                    if (timed) instance->took(1, [&] { edge(*instance); });
+                    else edge(*instance);
                 }
                 if (number == 0 && !last_phase) stop = ended(++done, cycles, until);
                 barrier_.wait();
@@ -465,7 +478,7 @@ private:
                 if (stop) return;
             }
         });
-        measured_ = true;
+        measured_ |= done > Sample / 2;
         return done;
     }
 
@@ -479,26 +492,26 @@ private:
         double total = 0;
         std::vector<Instance*> units;
         for (auto& instance : instances_) {
-            total += instance->cost;
+            total += instance->cost();
             units.push_back(instance.get());
         }
         const unsigned members = std::min<unsigned>(threads_, units.size());
         if (total < least_seconds_ || members < 2) return 1;
         std::vector<double> load(members, 0.0);
         const auto balanced = [&] {
-            return *std::max_element(load.begin(), load.end()) < 1.1 * total / members;
+            return *std::max_element(load.begin(), load.end()) < Imbalance * total / members;
         };
         // A unit that stays where it is has its state in the caches there.
-        for (const Instance* const unit : units) load[std::min(unit->thread, members - 1)] += unit->cost;
+        for (const Instance* const unit : units) load[std::min(unit->thread, members - 1)] += unit->cost();
         if (members == members_before_ && balanced()) return members;
         members_before_ = members;
-        std::stable_sort(units.begin() + 1, units.end(), [](const Instance* a, const Instance* b) { return a->cost > b->cost; });
+        std::stable_sort(units.begin() + 1, units.end(), [](const Instance* a, const Instance* b) { return a->cost() > b->cost(); });
         load.assign(members, 0.0);
         for (Instance* const unit : units) {
             // The harness, and units with paths, belong to the thread that called.
             const bool here = unit == units[0] || std::find(order_.begin(), order_.end(), unit) != order_.end();
             unit->thread = here ? 0 : std::min_element(load.begin(), load.end()) - load.begin();
-            load[unit->thread] += unit->cost;
+            load[unit->thread] += unit->cost();
         }
         return members;
     }

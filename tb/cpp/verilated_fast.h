@@ -16,6 +16,18 @@ inline IData extended(int bits, IData value) {
     }
 }
 
+// Byte `index` of a value, as C++ in which it was found says it (tb/build/blocks.py).
+template <std::size_t Words>
+inline IData signed_byte(const VlWide<Words>& value, int index) {
+    return static_cast<IData>(static_cast<std::int32_t>(reinterpret_cast<const std::int8_t*>(value.data())[index]));
+}
+
+// The same of an array of words.
+template <class Word, std::size_t Words>
+inline IData signed_byte(const VlUnpacked<Word, Words>& value, int index) {
+    return extended(8, static_cast<IData>(value[index / 4]) >> 8 * (index % 4));
+}
+
 }  // namespace podweave
 
 #define VL_EXTENDS_II(obits, lbits, lhs) podweave::extended((lbits), (lhs))

@@ -16,10 +16,9 @@ struct Bits {
 
     // Its machine word, or up to 64 bits of its words.
     std::uint64_t load(unsigned width) const {
-        std::uint64_t value = 0;
+        std::uint64_t value;
         if (bytes) {
-            std::memcpy(&value, data, bytes);
-            value >>= low;
+            value = word() >> low;
         } else {
             const std::uint32_t* const words = static_cast<const std::uint32_t*>(data) + low / 32;
             const unsigned shift = low % 32;
@@ -30,13 +29,17 @@ struct Bits {
         return width < 64 ? value & ((std::uint64_t{1} << width) - 1) : value;
     }
 
-    void store(unsigned width, std::uint64_t value) {
+    void store(unsigned width, std::uint64_t value) const {
         const std::uint64_t mask = width < 64 ? (std::uint64_t{1} << width) - 1 : ~std::uint64_t{0};
         if (bytes) {
-            std::uint64_t word = 0;
-            std::memcpy(&word, data, bytes);
-            word = (word & ~(mask << low)) | (value << low);
-            std::memcpy(data, &word, bytes);
+            const std::uint64_t now = (word() & ~(mask << low)) | (value << low);
+            // Sizes that the compiler knows: these are single instructions.
+            switch (bytes) {
+            case 1: std::memcpy(data, &now, 1); break;
+            case 2: std::memcpy(data, &now, 2); break;
+            case 4: std::memcpy(data, &now, 4); break;
+            default: std::memcpy(data, &now, 8);
+            }
         } else {
             for (unsigned done = 0; done < width;) {
                 std::uint32_t& word = static_cast<std::uint32_t*>(data)[(low + done) / 32];
@@ -45,6 +48,16 @@ struct Bits {
                 word = (word & ~part) | (static_cast<std::uint32_t>(value >> done) << shift & part);
                 done += 32 - shift;
             }
+        }
+    }
+
+private:
+    std::uint64_t word() const {
+        switch (bytes) {
+        case 1: return *static_cast<const std::uint8_t*>(data);
+        case 2: return *static_cast<const std::uint16_t*>(data);
+        case 4: return *static_cast<const std::uint32_t*>(data);
+        default: return *static_cast<const std::uint64_t*>(data);
         }
     }
 };
@@ -88,14 +101,17 @@ public:
             case 4: return assign<std::uint32_t>(from, to);
             case 8: return assign<std::uint64_t>(from, to);
             default:
-                if (std::memcmp(from, to, width_) == 0) return false;
-                std::memcpy(to, from, width_);
-                return true;
+                if (width_ % 8) {
+                    if (std::memcmp(from, to, width_) == 0) return false;
+                    std::memcpy(to, from, width_);
+                    return true;
+                }
+                return assign_many(from, to, width_ / 8);
             }
         }
         case Words: {
-            const std::uint32_t* const from = static_cast<const std::uint32_t*>(source_.data);
-            std::uint32_t* const to = static_cast<std::uint32_t*>(target_.data);
+            const std::uint32_t* const __restrict from = static_cast<const std::uint32_t*>(source_.data);
+            std::uint32_t* const __restrict to = static_cast<std::uint32_t*>(target_.data);
             const unsigned right = source_.low, left = 32 - right;
             std::uint32_t changed = 0;
             for (unsigned i = 0; i < width_; ++i) {
@@ -109,8 +125,7 @@ public:
             std::uint64_t value = source_.load(taken_) + added_;
             if (width_ < 64) value &= (std::uint64_t{1} << width_) - 1;
             if (target_.load(width_) == value) return false;
-            Bits target = target_;
-            target.store(width_, value);
+            target_.store(width_, value);
             return true;
         }
         }
@@ -148,6 +163,19 @@ private:
         std::memcpy(&before, to, sizeof before);
         std::memcpy(to, from, sizeof now);
         return now != before;
+    }
+
+    // In the words that vectors are made of.
+    static bool assign_many(const char* __restrict from, char* __restrict to, unsigned count) {
+        std::uint64_t changed = 0;
+        for (unsigned i = 0; i < count; ++i) {
+            std::uint64_t now, before;
+            std::memcpy(&now, from + 8 * i, sizeof now);
+            std::memcpy(&before, to + 8 * i, sizeof before);
+            std::memcpy(to + 8 * i, &now, sizeof now);
+            changed |= now ^ before;
+        }
+        return changed;
     }
 
     Kind kind_;
