@@ -154,6 +154,12 @@ def run(
     check: Check = "result",
     seed: Annotated[int, typer.Option(help="Seed of the random operands and of the initial state.")] = 0,
     waves: Annotated[Path | None, typer.Option(help="Write a VCD waveform (slow; for short runs).")] = None,
+    waves_of: Annotated[
+        list[str] | None, typer.Option(metavar="<block>", help="Chips: of this block only, as node_3; may be given more than once.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Chips: cores to simulate with; by default, all there are. Results do not depend on it.")
+    ] = None,
     per_layer: PerLayer = False,
     partition: Partition = None,
     through: Through = None,
@@ -171,12 +177,16 @@ def run(
     """
     from ..runs.pod import CHECKS, run_workload
     from ..runs.workloads import load_layers
+    from podweave.tb.build.make import cores
+
     from .chip_commands import ChipOptions, run_chip
 
     if check not in CHECKS:
         raise typer.BadParameter(f"{check!r} is not one of {', '.join(CHECKS)}", param_hint="--check")
     if seed < 0:
         raise typer.BadParameter(f"{seed} is negative", param_hint="--seed")
+    if waves_of and not waves:
+        raise typer.BadParameter("says what --waves shows: give both", param_hint="--waves-of")
     if waves and waves.suffix != ".vcd":
         raise typer.BadParameter(f"{waves} must end in .vcd", param_hint="--waves")
     chosen = load_config(config)
@@ -188,11 +198,15 @@ def run(
         _make_folders(waves, plot, json_file)
         options = ChipOptions.of(chosen, per_layer, partition, through, prefetch, cap, memory, plot, rules=check == "rules")
         with Progress() as progress:
-            report, show = run_chip(workload, chosen, options, seed=seed, waves=waves and waves.resolve(), progress=progress)
+            settings = {"waves": waves and waves.resolve(), "waves_of": waves_of or [], "threads": threads or cores()}
+            report, show = run_chip(workload, chosen, options, seed=seed, progress=progress, **settings)
         _write_scalesim(report, chosen, scalesim_reports)
         _finish({"workload": workload, **report}, json_file, show)
         raise typer.Exit(EXIT_CODES[report["verdict"]])
     _refuse_chip_options(per_layer, partition, through, prefetch, cap, memory)
+    for name, given in (("--waves-of", waves_of), ("--threads", threads)):
+        if given:
+            raise typer.BadParameter("is for chips of several pods", param_hint=name)
     found = load_layers(workload)
     layers = found.layers
     _check_plot(plot, layers)

@@ -97,9 +97,9 @@ def memory_timing(text: str | None) -> HbmTiming:
 
 
 def run_chip(
-    workload: str, config: ChipConfig, options: ChipOptions, *, seed: int, waves: Path | None, progress: Progress
+    workload: str, config: ChipConfig, options: ChipOptions, *, seed: int, progress: Progress, **simulation: Any
 ) -> tuple[dict[str, Any], Show]:
-    """Run in RTL; the report, and how to show it."""
+    """Run in RTL; the report, and how to show it. ``simulation``: members of a `Simulation`."""
     from podweave.compiler.compile_network import require_fits
 
     from ..runs.accelerator import run_on_device
@@ -123,8 +123,8 @@ def run_chip(
             partition=options.partition,
             check=options.check,
             seed=seed,
-            waves=waves,
             progress=progress,
+            **simulation,
         )
         _draw_device(compiled[0], options)
         return report, print_device_run
@@ -136,8 +136,8 @@ def run_chip(
         seed=seed,
         partition=options.partition,
         check=options.check,
-        waves=waves,
         progress=progress,
+        **simulation,
     )
     _draw_chip(networks[0].program, options)
     return report, partial(print_chip_run, tables=1 if graphs == 1 else None)

@@ -24,7 +24,7 @@ from podweave.tb.build.simulate import SimulationError
 from ..driver.device import Device, DeviceError, RunCounters
 from .figures import device_figures
 from .jobs import Job
-from .road import Progress, Simulated, Tensors, Way, run_jobs
+from .road import Progress, Simulated, Simulation, Tensors, Way, run_jobs
 from .verdict import Comparison
 
 
@@ -65,8 +65,8 @@ class AcceleratorWay(Way):
     def predict(self, network: CompiledNetwork) -> Prediction:
         return predict_accelerator(network, self.timing, prefetch=self.prefetch, cap=self.cap)
 
-    def bench(self, networks: Sequence[CompiledNetwork], *, waves: bool, progress: Progress) -> AcceleratorBench:
-        return AcceleratorBench.of(self.config, waves=waves, progress=progress)
+    def bench(self, networks: Sequence[CompiledNetwork], options: dict[str, Any]) -> AcceleratorBench:
+        return AcceleratorBench.of(self.config, **options)
 
     def simulate(
         self,
@@ -74,15 +74,15 @@ class AcceleratorWay(Way):
         jobs: Sequence[Job],
         networks: Sequence[CompiledNetwork],
         predictions: Sequence[Prediction],
-        *,
-        seed: int,
-        waves: Path | None,
+        simulation: Simulation,
         progress: Progress,
     ) -> Simulated:
         run, began = Simulated(), time.perf_counter()
         channel_bytes = networks[0].memory.channel_bytes
         try:
-            with bench.session(timing=self.timing, seed=seed, channel_bytes=channel_bytes, waves=waves) as bus:
+            with bench.session(
+                timing=self.timing, seed=simulation.seed, channel_bytes=channel_bytes, waves=simulation.waves
+            ) as bus:
                 device, loaded = Device(bus, self.config), None
                 for number, (job, network, prediction) in enumerate(zip(jobs, networks, predictions, strict=True), start=1):
                     if loaded is not network:
@@ -135,14 +135,12 @@ def run_on_device(
     policy: BankPolicy | None = None,
     partition: int | None = None,
     check: CheckRules = "auto",
-    seed: int = 0,
-    waves: Path | None = None,
-    bench: AcceleratorBench | None = None,
     progress: Progress,
+    **simulation: Any,
 ) -> tuple[dict[str, Any], list[Tensors], list[CompiledNetwork]]:
-    """`run_jobs` on an accelerator. ``bench``: a simulator of ``config`` that is there; else one is built for speed."""
+    """`run_jobs` on an accelerator. ``simulation``: members of a `Simulation`."""
     way = AcceleratorWay(config, timing=timing, prefetch=prefetch, cap=cap, policy=policy, partition=partition, check=check)
-    return run_jobs(jobs, way, seed=seed, waves=waves, bench=bench, progress=progress)
+    return run_jobs(jobs, way, Simulation(**simulation), progress)
 
 
 def _progress(progress: Progress, number: int, count: int, prediction: Prediction) -> Callable[[int], None]:

@@ -25,7 +25,7 @@ from podweave.tb.build.simulate import SimulationError
 
 from .figures import layer_rows, total
 from .jobs import Job
-from .road import Progress, Simulated, Tensors, Way, run_jobs
+from .road import Progress, Simulated, Simulation, Tensors, Way, run_jobs
 from .verdict import Comparison
 
 
@@ -42,8 +42,8 @@ class ChipWay(Way):
     def predict(self, network: CompiledNetwork) -> ChipFigures:
         return predict(network.program)
 
-    def bench(self, networks: Sequence[CompiledNetwork], *, waves: bool, progress: Progress) -> ChipBench:
-        return ChipBench.of(self.config, waves=waves, progress=progress)
+    def bench(self, networks: Sequence[CompiledNetwork], options: dict[str, Any]) -> ChipBench:
+        return ChipBench.of(self.config, **options)
 
     def simulate(
         self,
@@ -51,9 +51,7 @@ class ChipWay(Way):
         jobs: Sequence[Job],
         networks: Sequence[CompiledNetwork],
         predictions: Sequence[ChipFigures],
-        *,
-        seed: int,
-        waves: Path | None,
+        simulation: Simulation,
         progress: Progress,
     ) -> Simulated:
         try:
@@ -62,8 +60,8 @@ class ChipWay(Way):
                 limits=[predicted.cycles + 4096 for predicted in predictions],
                 readback=[_regions(network.program) for network in networks],
                 through=self.through,
-                seed=seed,
-                waves=waves,
+                seed=simulation.seed,
+                waves=simulation.waves,
                 progress=progress,
             )
         except SimulationError as error:
@@ -130,15 +128,13 @@ def run_networks(
     config: ChipConfig,
     *,
     through: str = "backdoor",
-    seed: int = 0,
     partition: int | None = None,
     check: CheckRules = "auto",
-    waves: Path | None = None,
-    bench: ChipBench | None = None,
     progress: Progress,
+    **simulation: Any,
 ) -> tuple[dict[str, Any], list[Tensors], list[CompiledNetwork]]:
-    """`run_jobs` on a chip. ``bench``: a simulator of ``config`` that is there; else one is built for speed."""
-    return run_jobs(jobs, ChipWay(config, through, partition, check), seed=seed, waves=waves, bench=bench, progress=progress)
+    """`run_jobs` on a chip. ``simulation``: members of a `Simulation`."""
+    return run_jobs(jobs, ChipWay(config, through, partition, check), Simulation(**simulation), progress)
 
 
 def epoch_of(network: CompiledNetwork, job: Job) -> SimpleEpoch:

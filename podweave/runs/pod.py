@@ -22,7 +22,7 @@ from podweave.tb.benches.pod_task import PodRun, Task
 from podweave.tb.build.simulate import SimulationError
 
 from .jobs import Job, layer_graph, layer_jobs
-from .road import Progress, Simulated, Tensors, Way, run_jobs
+from .road import Progress, Simulated, Simulation, Tensors, Way, run_jobs
 from .verdict import Comparison
 
 CHECKS = ("lockstep", "result", "rules")
@@ -48,9 +48,9 @@ class PodWay(Way):
     def predict(self, network: CompiledNetwork) -> PodPrediction:
         return PodPrediction(sum(span.cycles for span in predicted_spans(_program(network))))
 
-    def bench(self, networks: Sequence[CompiledNetwork], *, waves: bool, progress: Progress) -> PodBench:
+    def bench(self, networks: Sequence[CompiledNetwork], options: dict[str, Any]) -> PodBench:
         jobs = max(len(epoch.streams["start"]) for network in networks for epoch in _program(network).epochs)
-        return PodBench.of(self.config, jobs=jobs, waves=waves, progress=progress)
+        return PodBench.of(self.config, jobs=jobs, **options)
 
     def simulate(
         self,
@@ -58,9 +58,7 @@ class PodWay(Way):
         jobs: Sequence[Job],
         networks: Sequence[CompiledNetwork],
         predictions: Sequence[PodPrediction],
-        *,
-        seed: int,
-        waves: Path | None,
+        simulation: Simulation,
         progress: Progress,
     ) -> Simulated:
         tasks = []
@@ -68,7 +66,7 @@ class PodWay(Way):
             (activations,), (held,) = job.inputs.values(), job.constants.values()
             tasks.append(Task(_program(network), activations, held.weights[0]))
         try:
-            runs = bench.run(tasks, lockstep=self.check == "lockstep", seed=seed, waves=waves, progress=progress)
+            runs = bench.run(tasks, lockstep=self.check == "lockstep", seed=simulation.seed, waves=simulation.waves, progress=progress)
         except SimulationError as error:
             return Simulated(failure=error)
         wall = {phase: sum(run.wall_s.get(phase, 0.0) for run in runs) for phase in ("start", "load", "simulate", "check")}
@@ -128,7 +126,7 @@ def run_workload(
     for layer in layers:
         layer.require_values_fit()
     jobs = layer_jobs(layers, seed, data)
-    report, found, _ = run_jobs(jobs, PodWay(config, check), seed=seed, waves=waves, progress=progress)
+    report, found, _ = run_jobs(jobs, PodWay(config, check), Simulation(seed=seed, waves=waves), progress)
     return report, found
 
 

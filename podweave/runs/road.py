@@ -31,6 +31,36 @@ class Bench(Protocol):
     def emit_seconds(self) -> float: ...
 
 
+@dataclass(frozen=True)
+class Simulation:
+    """How jobs are simulated.
+
+    Parameters
+    ----------
+    seed : int
+        Of the initial state.
+    waves : Path, optional
+        Where to write a VCD.
+    waves_of : sequence of str
+        Blocks that it shows, by the ends of their names; all, if there is none.
+    threads : int
+        Cores over which the blocks of a chip are spread.
+    bench : Bench, optional
+        A simulator that is there; else one is built for speed.
+    """
+
+    seed: int = 0
+    waves: Path | None = None
+    waves_of: Sequence[str] = ()
+    threads: int = 1
+    bench: Bench | None = None
+
+    def options(self, progress: Progress) -> dict[str, Any]:
+        """Those of a bench (`tb.benches.design_bench.BuildOptions`)."""
+        chosen = {"waves": self.waves is not None, "waves_of": tuple(self.waves_of), "threads": self.threads}
+        return {**chosen, "progress": progress}
+
+
 @dataclass
 class Simulated:
     """``results``: of the first jobs, in order; of all unless there is a ``failure``. ``cycles``: all that were simulated.
@@ -73,8 +103,8 @@ class Way(ABC):
         """The prediction; it has ``cycles``."""
 
     @abstractmethod
-    def bench(self, networks: Sequence[CompiledNetwork], *, waves: bool, progress: Progress) -> Bench:
-        """A simulator for them."""
+    def bench(self, networks: Sequence[CompiledNetwork], options: dict[str, Any]) -> Bench:
+        """A simulator for them, built with some options."""
 
     @abstractmethod
     def simulate(
@@ -83,9 +113,7 @@ class Way(ABC):
         jobs: Sequence[Job],
         networks: Sequence[CompiledNetwork],
         predictions: Sequence[Any],
-        *,
-        seed: int,
-        waves: Path | None,
+        simulation: Simulation,
         progress: Progress,
     ) -> Simulated:
         """Run the jobs."""
@@ -123,16 +151,10 @@ def compile_jobs(jobs: Sequence[Job], way: Way, progress: Progress) -> list[Comp
 def run_jobs(
     jobs: Sequence[Job],
     way: Way,
-    *,
-    seed: int = 0,
-    waves: Path | None = None,
-    bench: Bench | None = None,
+    simulation: Simulation,
     progress: Progress,
 ) -> tuple[dict[str, Any], list[Tensors], list[CompiledNetwork]]:
-    """The report, the outputs of each job that came out of the RTL, and the networks.
-
-    ``seed``: of the initial state. ``waves``: where to write a VCD. ``bench``: a simulator that is there; else one is built.
-    """
+    """The report, the outputs of each job that came out of the RTL, and the networks."""
     clock = time.perf_counter
     began = clock()
     networks = compile_jobs(jobs, way, progress)
@@ -142,12 +164,13 @@ def run_jobs(
     known = {id(network): way.predict(network) for network in networks}
     predictions = [known[id(network)] for network in networks]
     wall["model"] = clock() - began
+    bench = simulation.bench
     if bench is None:
         progress("emitting Verilog")
-        bench = way.bench(networks, waves=waves is not None, progress=progress)
+        bench = way.bench(networks, simulation.options(progress))
     wall |= {"emit": bench.emit_seconds, "build": bench.build.seconds}
     progress("simulating")
-    run = way.simulate(bench, jobs, networks, predictions, seed=seed, waves=waves, progress=progress)
+    run = way.simulate(bench, jobs, networks, predictions, simulation, progress)
     wall |= run.wall_s
     began = clock()
     rows, found = [], []
@@ -158,7 +181,7 @@ def run_jobs(
         found.append(tensors)
     wall["check"] = wall.get("check", 0.0) + clock() - began
     config = way.config
-    report: dict[str, Any] = {"config": config.name, "pods": config.pods, "seed": seed, **way.facts()}
+    report: dict[str, Any] = {"config": config.name, "pods": config.pods, "seed": simulation.seed, **way.facts()}
     report["verdict"] = verdict([row["verdict"] for row in rows], len(jobs), run.failure)
     report |= {"failure": run.failure and str(run.failure), "checked": all(network.checked for network in networks)}
     report[way.rows] = rows

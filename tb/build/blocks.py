@@ -13,6 +13,8 @@ from .toolchain import find_toolchain
 _MODULE = re.compile(r"^module (\w+)\b.*?^endmodule\n", re.MULTILINE | re.DOTALL)
 _CONTROL = re.compile(r'^\w+ -module "(\w+)".*$', re.MULTILINE)
 _OBJECT = "block.o"
+# What is made of a block depends on what is done here, too.
+_OWN = Path(__file__).read_text(encoding="utf-8")
 CPP = Path(__file__).parents[1] / "cpp"
 
 _CLASS = """
@@ -119,7 +121,7 @@ def build_block(block: Block, *, optimize: str, random_initial_state: bool, wave
         "VM_TRACE": str(int(waves)),
     }
     headers = [(CPP / name).read_text(encoding="utf-8") for name in ("unit.h", "verilated_fast.h")]
-    identity = (block.name, block.verilog, block.control, flags, sorted(variables.items()), _CLASS, headers)
+    identity = (block.name, block.verilog, block.control, flags, sorted(variables.items()), _OWN, headers)
 
     def compile_in(work: Path) -> list[Path]:
         shop = Workshop(work, toolchain)
@@ -187,6 +189,8 @@ def _port_list(header: Path) -> str:
     rows = []
     for direction, name, high, low in _PORT.findall(header.read_text(encoding="utf-8")):
         output = "true" if direction == "OUT" else "false"
-        rows.append(f'            {{"{name}", {int(high) - int(low) + 1}, {output}, static_cast<void*>(&model_.{name})}},')
+        # Names that mean something in C++, and double underscores, are written otherwise there.
+        plain = name.removeprefix("__SYM__").replace("___05F", "__")
+        rows.append(f'            {{"{plain}", {int(high) - int(low) + 1}, {output}, static_cast<void*>(&model_.{name})}},')
     return "\n".join(rows)
 
