@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,11 +132,7 @@ def build_block(block: Block, *, optimize: str, random_initial_state: bool, wave
         model = work / "obj" / f"{block.prefix}.cpp"
         with model.open("a", encoding="utf-8") as source:
             source.write(_CLASS.format(prefix=block.prefix, ports=_port_list(work / "obj" / f"{block.prefix}.h")))
-        for source in (work / "obj").glob("*.cpp"):
-            source.write_text(with_bytes(source.read_text(encoding="utf-8")), encoding="utf-8")
-        # The class begins with the precompiled header, and that with what is faster in our copy.
-        with (work / "obj" / f"{block.prefix}__pch.h").open("a", encoding="utf-8") as header:
-            header.write('#include "verilated_fast.h"\n')
+        _quicken(work / "obj", block.prefix)
         shop.make(f"{block.prefix}.mk", variables, f"{block.prefix}__ALL.o", jobs=1)
         return [(work / "obj" / f"{block.prefix}__ALL.o").rename(work / _OBJECT)]
 
@@ -161,6 +157,19 @@ def block_table(blocks: Sequence[Block]) -> str:
             "",
         ]
     )
+
+
+def _quicken(obj: Path, prefix: str) -> None:
+    """Put what is faster of ours (tb/cpp/verilated_fast.h) into the C++ of a class."""
+
+    def edit(file: Path, change: Callable[[str], str]) -> None:
+        file.write_text(change(file.read_text(encoding="utf-8")), encoding="utf-8")
+
+    first, end = '#include "verilated.h"\n', f"~{prefix}__Syms();\n"
+    edit(obj / f"{prefix}__pch.h", lambda text: text.replace(first, f'{first}#include "verilated_fast.h"\n', 1))
+    edit(obj / f"{prefix}__Syms.h", lambda text: text.replace(end, f"{end}    PODWEAVE_LARGE_PAGES\n", 1))
+    for source in obj.glob("*.cpp"):
+        edit(source, with_bytes)
 
 
 _VALUE = r"((?:[A-Za-z_]\w*(?:\.|->))*[A-Za-z_]\w*)\[(0x[0-9a-f]+|\d+)U\]"

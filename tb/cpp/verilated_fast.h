@@ -1,10 +1,18 @@
 // Verilator extends a sign with a mask, a negation and an or; with a cast, compilers see what is meant, and have instructions for it,
 // also for many at once. In an array of multipliers nothing takes longer.
+//
+// And it takes the state of a model from wherever there is room. A chip holds many megabytes of memories, and touches a few words of
+// each in every cycle: on small pages, finding them takes longer than what is done with them.
 #ifndef PODWEAVE_VERILATED_FAST_H
 #define PODWEAVE_VERILATED_FAST_H
 
 #include "verilated.h"
 #include "verilated_funcs.h"
+
+#include <cstddef>
+#include <new>
+
+void* podweave_large_pages(std::size_t bytes);
 
 namespace podweave {
 
@@ -29,6 +37,13 @@ inline IData signed_byte(const VlUnpacked<Word, Words>& value, int index) {
 }
 
 }  // namespace podweave
+
+// In the class of the state of a model; that is made once and never freed.
+#define PODWEAVE_LARGE_PAGES                                                                                      \
+    static void* operator new(std::size_t bytes) { return podweave_large_pages(bytes); }                          \
+    static void* operator new(std::size_t bytes, std::align_val_t) { return podweave_large_pages(bytes); }        \
+    static void operator delete(void*) {}                                                                         \
+    static void operator delete(void*, std::align_val_t) {}
 
 #define VL_EXTENDS_II(obits, lbits, lhs) podweave::extended((lbits), (lhs))
 #define VL_MULS_III(lbits, lhs, rhs) \
