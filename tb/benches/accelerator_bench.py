@@ -16,7 +16,7 @@ from podweave.spec.config import ChipConfig
 
 from ..build.simulate import running_simulator
 from .accelerator_task import ACCESSES, CHANNEL
-from .design_bench import BuildOptions, DesignBench, Harness, Sidecar, initial_state, sv_source
+from .design_bench import BuildOptions, DesignBench, Harness, Sidecar, sv_source
 from .simulated_bus import SERVER, SimulatedBus
 
 
@@ -69,7 +69,7 @@ class AcceleratorBench(DesignBench):
                             SERVER,
                             directory,
                             seed=seed,
-                            plusargs=initial_state(seed),
+                            plusargs=self.initial_state(seed),
                             environment={CHANNEL: str(other.fileno())},
                             pass_fds=[other.fileno()],
                         )

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from podweave.spec.config import ChipConfig
 
 from ..build.blocks import block_of, modules_of
@@ -17,6 +20,7 @@ from ..build.circuit import circuit_of
 from ..build.emission import Design, emitted_design
 from ..build.simulate import simulate
 from ..build.verilate import HARNESS_DIRECTORY, Assembly, Build, build, stub
+from .storage import stride
 
 Sidecar = dict[str, Any]
 LEAST_SECONDS = 4e-6
@@ -82,6 +86,8 @@ class BuildOptions:
         Seconds that a cycle must take on one core to be spread.
     checking : bool
         Evaluate also what need not be evaluated, and end the simulation if it makes a difference; slow.
+    record : Path, optional
+        A file for the values of all ports of all blocks after each cycle, as `DesignBench.recorded` reads it; slow.
     alter : callable, optional
         Changes the emitted Verilog: how a test plants a fault.
     rewire : callable, optional
@@ -103,6 +109,7 @@ class BuildOptions:
     threads: int = 1
     least_s: float = LEAST_SECONDS
     checking: bool = False
+    record: Path | None = None
     alter: Callable[[str], str] | None = None
     rewire: Callable[[str], str] | None = None
     progress: Callable[[str], None] | None = None
@@ -134,11 +141,14 @@ class DesignBench:
         }
         settings: dict[str, Any] = {"top": around.top, "public_inputs": around.public_inputs, "parameters": around.parameters}
         settings |= {name: getattr(options, name) for name in ("optimize", "random_initial_state", "waves", "progress")}
+        name = design.sidecar["top"]
         # A pod is one block.
         if options.plain or not design.circuit["wiring"]:
             control = design.control + public_arrays(design.sidecar) + around.control
+            if options.record:
+                circuit = circuit_of(**design.circuit, top=name, scope="")
+                control += "".join(_recordable(block, ports) for block, ports in circuit.ports.items())
             return build({"design.v": verilog, **own}, control=control, **settings), seconds, options
-        name = design.sidecar["top"]
         taps = {tap: design.circuit["wiring"][name]["widths"][tap] for tap in around.taps}
         text, public = stub(name, design.sidecar["ports"], taps)
         assembly = assembled(design, verilog, f"{around.top}.{name}", around.taps, options.rewire)
@@ -165,20 +175,43 @@ class DesignBench:
                 directory,
                 test=test,
                 seed=seed,
-                plusargs=initial_state(seed),
+                plusargs=self.initial_state(seed),
                 progress=progress,
             )
             with (directory / "outcome.pickle").open("rb") as handle:
                 return pickle.load(handle)
+
+    def initial_state(self, seed: int) -> list[str]:
+        """Arguments of a simulator that was built with a random initial state. All bits are 1 where ports are recorded: random
+        ones come from names of registers, which depend on how a model is built."""
+        if self.options.record:
+            return ["+verilator+rand+reset+1"]
+        return ["+verilator+rand+reset+2", f"+verilator+seed+{seed % (2**31 - 1) + 1}"]
 
     def write_job(self, directory: Path, job: dict[str, Any], waves: Path | None) -> None:
         """Where the simulator's side finds it, and how it is to run."""
         if waves is not None and not self.build.traced:
             raise ValueError("this bench was built without waves: of(..., waves=True)")
         run: dict[str, Any] = {name: getattr(self.options, name) for name in ("threads", "least_s", "checking")}
+        run["record"] = self.options.record and (str(self.options.record.resolve()), self.recorded_ports())
         run |= {"waves": waves and str(waves.resolve()), "waves_of": self._waves_of()}
         with (directory / "job.pickle").open("wb") as handle:
             pickle.dump(job | {"run": run}, handle)
+
+    def recorded_ports(self) -> list[tuple[str, str, int]]:
+        """Unit, name and width of the ports of all blocks."""
+        top = self.build.top.removesuffix("_harness")
+        circuit = circuit_of(**emitted_design(self.config, top=top).circuit, top=top, scope=f"{self.build.top}.{top}")
+        return [(unit, name, width) for unit, block in circuit.units.items() if block for name, width in circuit.ports[block].items()]
+
+    def recorded(self) -> dict[tuple[str, str], NDArray[np.uint8]]:
+        """By unit and port, its bytes after each cycle of all runs so far: (cycles, bytes)."""
+        assert self.options.record is not None
+        ports = self.recorded_ports()
+        sizes = [stride(width) for *_, width in ports]
+        rows = np.fromfile(self.options.record, np.uint8).reshape(-1, sum(sizes))
+        parts = np.split(rows, np.cumsum(sizes)[:-1], axis=1)
+        return {(unit, name): part for (unit, name, _), part in zip(ports, parts, strict=True)}
 
     def units(self) -> dict[str, str]:
         """The blocks of a design that is simulated block by block, by name: the module of each."""
@@ -199,11 +232,6 @@ class DesignBench:
         return found
 
 
-def initial_state(seed: int) -> list[str]:
-    """Arguments of a simulator that was built with a random initial state."""
-    return ["+verilator+rand+reset+2", f"+verilator+seed+{seed % (2**31 - 1) + 1}"]
-
-
 def assembled(
     design: Design, verilog: str, scope: str, taps: Sequence[str] = (), rewire: Callable[[str], str] | None = None
 ) -> Assembly:
@@ -219,6 +247,11 @@ def assembled(
     names = dict.fromkeys(name for name in circuit.units.values() if name)
     text = circuit.text()
     return Assembly([block_of(name, modules, below, control) for name in names], rewire(text) if rewire else text, scope)
+
+
+def _recordable(block: str, ports: Mapping[str, int]) -> str:
+    """Lines of a control file by which a model of a whole design shows the ports of a block, a class of its own as elsewhere."""
+    return f'no_inline -module "{block}"\n' + "".join(f'public_flat_rd -module "{block}" -var "{port}"\n' for port in ports)
 
 
 def public_arrays(sidecar: dict[str, Any]) -> str:

@@ -63,12 +63,15 @@ class Circuit:
         The block of each, by name: its place in the hierarchy, dots between levels. The harness has none.
     inputs : dict of (str, str) to list of Piece
         What drives an input port, by unit and port, from the least significant bit up.
+    ports : dict of str to dict of str to int
+        Width of each port but the clock, by block and port.
     order : list of str
         Units with paths from input to output, as they are to be evaluated after an edge; some more than once.
     """
 
     units: dict[str, str] = field(default_factory=dict)
     inputs: dict[tuple[str, str], list[Piece]] = field(default_factory=dict)
+    ports: dict[str, dict[str, int]] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
 
     def text(self) -> str:
@@ -120,6 +123,8 @@ def circuit_of(
             if made["module"] not in wiring:
                 unit = f"{instance.scope}.{name}"
                 circuit.units[unit] = made["module"]
+                widths = {port: sum(stop - start for _, start, stop in chunks) for port, chunks in made["ports"].items()}
+                circuit.ports[made["module"]] = {port: width for port, width in widths.items() if port != "clk"}
                 for port, chunks in made["ports"].items():
                     if port not in made["outputs"] and port != "clk":
                         circuit.inputs[unit, port] = instance.sources(chunks)

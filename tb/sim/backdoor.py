@@ -7,13 +7,7 @@ import ctypes
 import numpy as np
 from numpy.typing import NDArray
 
-
-def stride(width: int) -> int:
-    """Bytes that Verilator gives one element of ``width`` bits."""
-    for bits in (8, 16, 32, 64):
-        if width <= bits:
-            return bits // 8
-    return 4 * ((width + 31) // 32)
+from ..benches.storage import stride
 
 
 def array(scope: str, name: str, elements: int, width: int) -> NDArray[np.uint8]:
