@@ -6,6 +6,9 @@
 #include "unit.h"
 #include "verilated.h"
 #include "verilated_syms.h"
+#if VM_TRACE
+#include "verilated_vcd_c.h"
+#endif
 
 #include <cstring>
 #include <string>

@@ -59,7 +59,7 @@ struct alignas(64) Instance {
     std::vector<Group> groups;
     // Counts the evaluations that may have changed an output.
     std::uint64_t version = 1;
-    bool changed = true, asleep = false;
+    bool changed = true, asleep = false, deaf = false;
     unsigned still = 0, wait = 0, backoff = 1;
     // What is looked at to see whether it is at rest: its state without memories that are read through registers.
     std::vector<std::pair<char*, std::size_t>> parts;
@@ -282,6 +282,10 @@ private:
             } else if (kind == "order") {
                 words >> to;
                 order_.push_back(instances_.at(to).get());
+            } else if (kind == "deaf") {
+                // A fault that a test plants.
+                words >> to;
+                instances_.at(to)->deaf = true;
             } else {
                 throw std::runtime_error("not understood in a circuit: " + line);
             }
@@ -418,6 +422,7 @@ private:
     }
 
     void edge(Instance& instance) {
+        if (instance.deaf && instance.asleep) instance.changed = false;
         if (instances_.size() == 1 || &instance == instances_[0].get()) {
             // The harness keeps what is outside of any state: memory, files.
             instance.evaluate();

@@ -43,7 +43,7 @@ campaign = [pytest.param(name, marks=pytest.mark.campaign) for name in CONFIGS i
 
 @functools.cache
 def bench(name: str) -> AcceleratorBench:
-    return AcceleratorBench.of(CONFIGS[name], optimize="build", random_initial_state=True)
+    return AcceleratorBench.of(CONFIGS[name], optimize="build", random_initial_state=True, checking=True)
 
 
 @contextmanager

@@ -188,8 +188,7 @@ def test_two_epochs_on_data_from_memory(name: str) -> None:
 
 
 def test_chip_and_engines_are_reset_together() -> None:
-    verilog, *_ = emitted_design(CONFIGS[FAST])
-    _, _, text = verilog.partition("\nmodule accelerator(")
+    _, _, text = emitted_design(CONFIGS[FAST]).verilog.partition("\nmodule accelerator(")
     instances: dict[str, str] = {}
     for part in text.partition("endmodule")[0].split("\n  );"):
         name = next((word for word in ("control control", "chip chip", "engine_0", "engine_1") if f" {word} (" in part), None)
@@ -215,8 +214,7 @@ def test_configurations_without_prefetch_have_no_accelerator() -> None:
 
 
 def test_ports() -> None:
-    *_, sidecar = emitted_design(CONFIGS[FAST])
-    ports = {port["name"]: (port["direction"], port["width"]) for port in sidecar["ports"]}
+    ports = {port["name"]: (port["direction"], port["width"]) for port in emitted_design(CONFIGS[FAST]).sidecar["ports"]}
     assert ports["irq"] == ("output", 1)
     assert ports["s_axil_awaddr"] == ("input", 12)
     for manager in (0, 1):

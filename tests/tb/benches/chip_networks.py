@@ -53,7 +53,7 @@ CONFIGS = FAST | CAMPAIGN
 
 @functools.cache
 def bench_of(key: str) -> ChipBench:
-    return ChipBench.of(CONFIGS[key], optimize="build", random_initial_state=True)
+    return ChipBench.of(CONFIGS[key], optimize="build", random_initial_state=True, checking=True)
 
 
 def conv(name: str, sources: str | tuple[str, ...], shape: tuple[int, int, int, int], outputs: int, **options: Any) -> Operand:

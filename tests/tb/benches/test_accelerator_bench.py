@@ -199,9 +199,9 @@ def test_waves_show_the_run_and_change_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.campaign
-def test_hierarchical_build_gives_the_same() -> None:
-    hierarchical = AcceleratorBench.of(CONFIG, optimize="build", hierarchical=True)
-    with hierarchical.session(timing=TIMING, channel_bytes=CHANNEL) as bus:
+def test_plain_verilator_gives_the_same() -> None:
+    plain = AcceleratorBench.of(CONFIG, optimize="build", plain=True)
+    with plain.session(timing=TIMING, channel_bytes=CHANNEL) as bus:
         cycles = assert_clean_run(Driver(bus, CONFIG), 4)
     with driven() as driver:
         assert assert_clean_run(driver, 4) == cycles
@@ -213,7 +213,7 @@ def test_manager_that_breaks_the_rules_is_named() -> None:
         assert verilog.count("assign m0_axi_arlen = engine_0__m_axi_arlen;") == 1
         return verilog.replace("assign m0_axi_arlen = engine_0__m_axi_arlen;", "assign m0_axi_arlen = 8'd255;")
 
-    faulty = AcceleratorBench.of(CHIP2, optimize="build", alter=alter)
+    faulty = AcceleratorBench.of(CHIP2, optimize="build", plain=True, alter=alter)
     with faulty.session(timing=HbmTiming(), channel_bytes=CHANNEL) as bus:
         driver = Driver(bus, CHIP2)
         driver.free[0] = 4096 - 256

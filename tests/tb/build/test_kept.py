@@ -52,12 +52,12 @@ def only(folder: Path, pattern: str) -> Path:
 @pytest.mark.parametrize("damage", [*DAMAGES, lambda path: path.write_bytes(b"[]"), lambda path: path.write_bytes(b"\xff\xfe")])
 def test_a_damaged_emission_is_made_anew(own_cache: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]) -> None:
     class Emitted:
-        verilog, control, sidecar = "module", "control", {"ports": []}
+        verilog, control, sidecar, circuit = "module", "control", {"ports": []}, {"wiring": {}}
 
     made = []
     monkeypatch.setattr(podweave.rtl.accelerator.emit, "emit", lambda *_, **__: made.append(1) or Emitted)
     config = load_config("pod4")
-    expected = ("module", "control", {"ports": []})
+    expected = ("module", "control", {"ports": []}, {"wiring": {}})
     assert emitted_design(config) == emitted_design(config) == expected
     assert len(made) == 1
     damage(only(own_cache, "emitted/*.json"))
