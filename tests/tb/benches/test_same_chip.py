@@ -205,7 +205,7 @@ def test_a_change_of_one_block_compiles_that_block_only() -> None:
     # Of no build before this one.
     constant = time.time_ns() % (1 << 31)
     ChipBench.of(CHIP2, optimize="build")
-    one = ChipBench.of(CHIP2, optimize="build", alter=altered("p_bank", r"\+ old;", f"+ 32'd{constant};"))
+    one = ChipBench.of(CHIP2, optimize="build", alter=altered("p_bank", r"\+ old\[31:0\];", f"+ 32'd{constant};"))
     assert sorted(one.build.made) == ["chip_harness", "node"]
     assert ChipBench.of(CHIP2, optimize="build").build.made == []
     # Another top has the same blocks, and some more.
@@ -223,7 +223,7 @@ def test_only_wires_are_not_read_from_altered_verilog() -> None:
 
 def test_waves_of_one_block(tmp_path: Path) -> None:
     exchange = Exchange(CHIPS["2x4"])
-    with pytest.raises(ValueError, match="chip has no block node_7; it has node_0, node_1, "):
+    with pytest.raises(ValueError, match="chip2x4 has no block node_7; it has node_0, node_1, "):
         ChipBench.of(CHIPS["2x4"], optimize="build", waves=True, waves_of=["node_7"]).run(
             [exchange.epoch], limits=[1000], waves=tmp_path / "none.vcd"
         )
