@@ -109,8 +109,8 @@ def _for_users() -> tuple[type[Exception], ...]:
     from podweave.ir.layers import WorkloadError
     from podweave.spec.config_parts import ConfigError
     from podweave.synth.errors import SynthesisError
-    from podweave.tb.build.simulate import NoVerdictError
     from podweave.tb.build.make import BuildError
+    from podweave.tb.build.simulate import NoVerdictError
 
     found = (ConfigError, WorkloadError, ProgramError, JobFieldError)
     return (*found, ToolchainError, BuildError, NoVerdictError, SynthesisError, OSError)

@@ -21,9 +21,9 @@ from podweave.tb.benches.pod_bench import PodBench
 from podweave.tb.benches.pod_task import Task
 from podweave.tb.build.toolchain import find_toolchain
 
-from ..runs.chip import run_networks
-from ..runs.jobs import chip_graphs, chip_jobs, layer_graph, random_data
+from ..runs.jobs import chip_graphs, layer_graph, random_data
 from .bus import measure_bus
+from .chips import measure_chips
 
 Progress = Callable[[str], None]
 PRESETS = ("pod4", "pod16", "pod32")
@@ -39,8 +39,6 @@ AMPLE = {
     "stream_jobs": 65536,
     "post_jobs": 65536,
 }
-ENCODER = "Encoder-1-"
-
 
 STARTS = (["--help"], ["presets"], ["model", "gemm:8x8x8", "--config", "pod4"])
 """Commands of which the start is most of what they take."""
@@ -161,16 +159,9 @@ def bench_model(repeat: int, progress: Progress) -> list[dict[str, Any]]:
     return rows
 
 
-def bench_chip(repeat: int, progress: Progress) -> list[dict[str, Any]]:
-    """The largest chip: 256 pods of 32x32 emitted, built, and running the GEMMs of one encoder layer of BERT medium in RTL."""
-    del repeat
-    config = load_config("chip256x32")
-    jobs = [job for job in chip_jobs("bert_medium_100", 0, per_layer=True) if job.graph.name.startswith(ENCODER)]
-    report, *_ = run_networks(jobs, config, progress=progress)
-    keys = ("verdict", "mismatches", "cycles", "predicted_cycles", "sim_cycles_per_s")
-    wall = report["wall_s"]
-    row = {"preset": config.name, "layers": len(jobs)} | {key: report[key] for key in keys}
-    return [row | {"emit_s": wall["emit"], "build_s": wall["build"], "simulate_s": wall["simulate"]}]
+def bench_chip(repeat: int, progress: Progress) -> dict[str, Any]:
+    """Chips of 4, 16 and 256 pods: built from nothing, idle, busy, and fed from memory, by the cores used."""
+    return measure_chips(repeat, progress)
 
 
 def bench_bus(repeat: int, progress: Progress) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from podweave import __version__
-from podweave.ir.layers import CONV_FORM, GEMM_FORM, MAX_SIZE, Layer
+from podweave.ir.layers import Layer
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ConfigError
 from podweave.spec.presets import load_config, preset_names
@@ -21,50 +21,26 @@ from podweave.synth.flows import DEFAULT_FLOW, FLOWS
 from ..program import EXIT_CODES, errors, prepare_cache, program
 from ..reports.area import print_area, print_network_table
 from ..reports.tables import print_bench, print_model, print_presets, print_run
+from .options import (
+    Cap,
+    Check,
+    Config,
+    JsonFile,
+    Memory,
+    Partition,
+    PerLayer,
+    Plot,
+    Prefetch,
+    ScalesimReports,
+    Threads,
+    Through,
+    WavesOf,
+    Workload,
+)
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
 _PIPED_WIDTH = 200
 REPEAT = 3
-
-WORKLOAD_HELP = (
-    f"{GEMM_FORM}, {CONV_FORM}, a network (resnet50, digits), NETWORK/LAYER, or a CSV file (layer,M,K,N, or as SCALE-Sim has it). "
-    f"Sizes are at most {MAX_SIZE:,}."
-)
-Check = Annotated[
-    str,
-    typer.Option(
-        help="result: results and cycles; rules: also hold the programs against the rules of the hardware, which is done anyway "
-        "where it costs little; lockstep, for one pod: also every port in every cycle."
-    ),
-]
-Config = Annotated[str, typer.Option("--config", help="A preset, or a TOML file.")]
-Workload = Annotated[str, typer.Argument(help=WORKLOAD_HELP)]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the report as JSON; - for standard output.")]
-PerLayer = Annotated[bool, typer.Option("--per-layer", help="Chips: each layer alone, its inputs loaded from outside.")]
-Partition = Annotated[
-    int | None,
-    typer.Option(
-        min=0, help="Chips: words a pod streams per weight tile (SOSA: the rows); 0: all that fit; chosen per layer by default."
-    ),
-]
-Through = Annotated[
-    str | None,
-    typer.Option(
-        help="Chips: axi, all from memory by prefetch engines; backdoor, banks loaded in no time; port, through load ports. "
-        "By default axi for whole networks."
-    ),
-]
-Prefetch = Annotated[
-    bool, typer.Option("--prefetch/--no-prefetch", help="axi: load words while earlier epochs run, or when their epoch is next.")
-]
-Cap = Annotated[
-    int, typer.Option(min=0, max=2**32 - 1, help="axi: words that a manager may have prefetched at a time; 0: no limit.")
-]
-Memory = Annotated[str | None, typer.Option(help="axi: NAME=NUMBER,... of the memory model, as latency=200,beat_sixteenths=32.")]
-ScalesimReports = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Also write COMPUTE_REPORT.csv and the two others that SCALE-Sim writes.")
-]
-Plot = Annotated[Path | None, typer.Option("--plot", help="Draw the activity over time (.svg, .png or .pdf).")]
 
 
 class Progress:
@@ -154,12 +130,8 @@ def run(
     check: Check = "result",
     seed: Annotated[int, typer.Option(help="Seed of the random operands and of the initial state.")] = 0,
     waves: Annotated[Path | None, typer.Option(help="Write a VCD waveform (slow; for short runs).")] = None,
-    waves_of: Annotated[
-        list[str] | None, typer.Option(metavar="<block>", help="Chips: of this block only, as node_3; may be given more than once.")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Chips: cores to simulate with; by default, all there are. Results do not depend on it.")
-    ] = None,
+    waves_of: WavesOf = None,
+    threads: Threads = None,
     per_layer: PerLayer = False,
     partition: Partition = None,
     through: Through = None,
@@ -177,16 +149,12 @@ def run(
     """
     from ..runs.pod import CHECKS, run_workload
     from ..runs.workloads import load_layers
-    from podweave.tb.build.make import cores
-
-    from .chip_commands import ChipOptions, run_chip
+    from .chip_commands import ChipOptions, run_chip, simulation_settings
 
     if check not in CHECKS:
         raise typer.BadParameter(f"{check!r} is not one of {', '.join(CHECKS)}", param_hint="--check")
     if seed < 0:
         raise typer.BadParameter(f"{seed} is negative", param_hint="--seed")
-    if waves_of and not waves:
-        raise typer.BadParameter("says what --waves shows: give both", param_hint="--waves-of")
     if waves and waves.suffix != ".vcd":
         raise typer.BadParameter(f"{waves} must end in .vcd", param_hint="--waves")
     chosen = load_config(config)
@@ -198,15 +166,12 @@ def run(
         _make_folders(waves, plot, json_file)
         options = ChipOptions.of(chosen, per_layer, partition, through, prefetch, cap, memory, plot, rules=check == "rules")
         with Progress() as progress:
-            settings = {"waves": waves and waves.resolve(), "waves_of": waves_of or [], "threads": threads or cores()}
+            settings = simulation_settings(waves, waves_of, threads)
             report, show = run_chip(workload, chosen, options, seed=seed, progress=progress, **settings)
         _write_scalesim(report, chosen, scalesim_reports)
         _finish({"workload": workload, **report}, json_file, show)
         raise typer.Exit(EXIT_CODES[report["verdict"]])
-    _refuse_chip_options(per_layer, partition, through, prefetch, cap, memory)
-    for name, given in (("--waves-of", waves_of), ("--threads", threads)):
-        if given:
-            raise typer.BadParameter("is for chips of several pods", param_hint=name)
+    _refuse_chip_options(per_layer, partition, through, prefetch, cap, memory, waves_of, threads)
     found = load_layers(workload)
     layers = found.layers
     _check_plot(plot, layers)
@@ -267,10 +232,18 @@ def _write_scalesim(report: dict[str, Any], config: ChipConfig, folder: Path | N
 
 
 def _refuse_chip_options(
-    per_layer: bool, partition: int | None, through: str | None, prefetch: bool, cap: int, memory: str | None
+    per_layer: bool,
+    partition: int | None,
+    through: str | None,
+    prefetch: bool,
+    cap: int,
+    memory: str | None,
+    waves_of: list[str] | None = None,
+    threads: int | None = None,
 ) -> None:
-    given_options = {"--per-layer": per_layer, "--partition": partition is not None, "--through": through}
+    given_options: dict[str, Any] = {"--per-layer": per_layer, "--partition": partition is not None, "--through": through}
     given_options |= {"--no-prefetch": not prefetch, "--cap": cap > 0, "--memory": memory}
+    given_options |= {"--waves-of": waves_of, "--threads": threads}
     for name, given in given_options.items():
         if given:
             raise typer.BadParameter("is for chips of several pods", param_hint=name)

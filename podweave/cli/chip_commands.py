@@ -78,6 +78,15 @@ class ChipOptions:
             raise typer.BadParameter("a picture shows one network: leave out --per-layer, or name one layer", param_hint="--plot")
 
 
+def simulation_settings(waves: Path | None, waves_of: list[str] | None, threads: int | None) -> dict[str, Any]:
+    """Members of a `Simulation`, from what was typed; raises `typer.BadParameter`."""
+    from podweave.tb.build.make import cores
+
+    if waves_of and not waves:
+        raise typer.BadParameter("says what --waves shows: give both", param_hint="--waves-of")
+    return {"waves": waves and waves.resolve(), "waves_of": waves_of or [], "threads": threads or cores()}
+
+
 def memory_timing(text: str | None) -> HbmTiming:
     """The memory that ``NAME=NUMBER,...`` describes."""
     names = [field.name for field in dataclasses.fields(HbmTiming)]

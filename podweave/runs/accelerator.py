@@ -6,7 +6,6 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from podweave.compiler.chip.policy import BankPolicy
@@ -98,7 +97,7 @@ class AcceleratorWay(Way):
                     )
                     outputs: Tensors = {name: device.read_output(name) for name in network.memory.outputs}
                     run.results.append(DeviceResult(outputs, device.counters()))
-                run.cycles = bus.cycles
+                run.cycles, run.peak_bytes = bus.cycles, bus.peak_bytes()
         except (SimulationError, DeviceError) as error:
             run.failure = error
         run.wall_s["simulate"] = time.perf_counter() - began

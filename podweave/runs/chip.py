@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,7 +65,7 @@ class ChipWay(Way):
             )
         except SimulationError as error:
             return Simulated(failure=error)
-        return Simulated(list(run.epochs), run.simulated_cycles, run.wall_s)
+        return Simulated(list(run.epochs), run.simulated_cycles, run.wall_s, run.peak_bytes)
 
     def compare(
         self, job: Job, network: CompiledNetwork, prediction: ChipFigures, result: EpochResult

@@ -66,7 +66,9 @@ class PodWay(Way):
             (activations,), (held,) = job.inputs.values(), job.constants.values()
             tasks.append(Task(_program(network), activations, held.weights[0]))
         try:
-            runs = bench.run(tasks, lockstep=self.check == "lockstep", seed=simulation.seed, waves=simulation.waves, progress=progress)
+            runs = bench.run(
+                tasks, lockstep=self.check == "lockstep", seed=simulation.seed, waves=simulation.waves, progress=progress
+            )
         except SimulationError as error:
             return Simulated(failure=error)
         wall = {phase: sum(run.wall_s.get(phase, 0.0) for run in runs) for phase in ("start", "load", "simulate", "check")}

@@ -65,12 +65,13 @@ class Simulation:
 class Simulated:
     """``results``: of the first jobs, in order; of all unless there is a ``failure``. ``cycles``: all that were simulated.
 
-    ``wall_s``: seconds by phase, "simulate" among them: only while the simulator runs.
+    ``wall_s``: seconds by phase, "simulate" among them: only while the simulator runs. ``peak_bytes``: the memory that it took.
     """
 
     results: list[Any] = field(default_factory=list)
     cycles: int = 0
     wall_s: dict[str, float] = field(default_factory=dict)
+    peak_bytes: int = 0
     failure: Exception | None = None
 
 
@@ -188,6 +189,7 @@ def run_jobs(
     if rows:
         report |= way.totals(rows)
         report["sim_cycles_per_s"] = run.cycles / wall["simulate"]
+        report["sim_peak_bytes"] = run.peak_bytes
         report["sim_mmac_per_s"] = report["macs"] / wall["simulate"] / 1e6
     else:
         # Nothing was compared: no figure that a reader could take for a measurement.

@@ -42,7 +42,9 @@ def flow_of(module: Mapping[str, Any]) -> Flow:
             instances[label] = kind
             continue
         directions = cell["port_directions"]
-        outputs = [bit for port, bits in connections.items() if directions[port] == "output" for bit in bits if isinstance(bit, int)]
+        outputs = [
+            bit for port, bits in connections.items() if directions[port] == "output" for bit in bits if isinstance(bit, int)
+        ]
         driven_within.update(outputs)
         registered = kind.startswith(_REGISTERS) or (kind == "$memrd_v2" and int(cell["parameters"]["CLK_ENABLE"], 2))
         if registered or kind.startswith(_CHECKS):

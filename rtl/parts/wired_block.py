@@ -19,8 +19,8 @@ Wiring = dict[str, Any]
 
 ``inputs``, ``outputs``: names of its ports, ``clk`` and ``rst`` among them. ``widths``: bits of each signal. ``assigns``: pairs of
 chunks that are driven and chunks that drive them. ``sums``: by signal, the operands added. ``instances``: by name, ``module``,
-``ports`` (by name the chunks connected) and ``outputs`` (names of those that are). Chunks go from the least significant up: [signal,
-first bit, last bit + 1], the signal of a constant is its Verilog (``4'd9``).
+``ports`` (by name the chunks connected) and ``outputs`` (names of those that are). Chunks go from the least significant up:
+[signal, first bit, last bit + 1], the signal of a constant is its Verilog (``4'd9``).
 """
 
 
@@ -120,7 +120,10 @@ class _Writer:
         raise RuntimeError(f"{self.block.module_name} is structural but has {value!r}")
 
     def _expression(self, value: Value) -> str:
-        parts = [self._select(chunk) for chunk in reversed(_joined(self._chunks(value)))]
+        return self._joint(self._chunks(value))
+
+    def _joint(self, chunks: list[_Chunk]) -> str:
+        parts = [self._select(chunk) for chunk in reversed(_joined(chunks))]
         return parts[0] if len(parts) == 1 else "{" + ", ".join(parts) + "}"
 
     def _select(self, chunk: _Chunk) -> str:
@@ -149,8 +152,9 @@ class _Writer:
     def _assign(self, lhs: Value, rhs: Value) -> None:
         if len(lhs):
             self._drive(lhs)
-            self.assigns.append((_joined(self._chunks(lhs)), _joined(self._chunks(rhs))))
-            self.lines.append(f"  assign {self._expression(lhs)} = {self._expression(rhs)};")
+            driven, driving = self._chunks(lhs), self._chunks(rhs)
+            self.assigns.append((_joined(driven), _joined(driving)))
+            self.lines.append(f"  assign {self._joint(driven)} = {self._joint(driving)};")
 
     def _instance(self, instance: Instance, name: str) -> None:
         connections, ports, outputs = [], {}, []
@@ -159,8 +163,8 @@ class _Writer:
                 text = "clk" if isinstance(value, ClockSignal) else "rst"
                 ports[port] = [(text, 0, 1)]
             else:
-                text = self._expression(value)
                 ports[port] = _joined(self._chunks(value))
+                text = self._joint(ports[port])
                 if kind == "o":
                     self._drive(value)
                     outputs.append(port)

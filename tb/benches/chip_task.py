@@ -92,10 +92,11 @@ class EpochResult:
 
 @dataclass
 class ChipRun:
-    """``wall_s``: seconds by phase (start, load, simulate, read)."""
+    """``wall_s``: seconds by phase (start, load, simulate, read). ``peak_bytes``: of memory, that the simulator took."""
 
     epochs: list[EpochResult] = field(default_factory=list)
     simulated_cycles: int = 0
+    peak_bytes: int = 0
     wall_s: dict[str, float] = field(default_factory=lambda: {"load": 0.0, "simulate": 0.0, "read": 0.0})
 
 

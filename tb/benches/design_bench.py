@@ -202,7 +202,9 @@ class DesignBench:
         """Unit, name and width of the ports of all blocks."""
         top = self.build.top.removesuffix("_harness")
         circuit = circuit_of(**emitted_design(self.config, top=top).circuit, top=top, scope=f"{self.build.top}.{top}")
-        return [(unit, name, width) for unit, block in circuit.units.items() if block for name, width in circuit.ports[block].items()]
+        return [
+            (unit, name, width) for unit, block in circuit.units.items() if block for name, width in circuit.ports[block].items()
+        ]
 
     def recorded(self) -> dict[tuple[str, str], NDArray[np.uint8]]:
         """By unit and port, its bytes after each cycle of all runs so far: (cycles, bytes)."""

@@ -127,6 +127,11 @@ class SimulatedBus:
         """An array of a node past all ports, (words, bytes); ``which`` as in `tb.sim.nodes.NodeArrays`."""
         return self._ask("words", which, node)
 
+    def peak_bytes(self) -> int:
+        """The most memory that the simulator has had so far."""
+        peak: int = self._ask("peak_bytes")
+        return peak
+
     def check_rules(self) -> None:
         """Raise `SimulationError` if a manager has broken a rule of AXI4 since the last reset."""
         for manager, word in enumerate(self._ask("violations")):

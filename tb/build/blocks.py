@@ -45,7 +45,7 @@ public:
     const void* symbols() override {{ return model_.rootp->vlSymsp; }}
     void trace(VerilatedVcdC* file) override {{
 #if VM_TRACE
-        model_.trace(file, 99);
+        model_.traceBaseModel(file, 99, 0);
 #else
         (void)file;
 #endif
@@ -133,7 +133,8 @@ def build_block(block: Block, *, optimize: str, random_initial_state: bool, wave
         with model.open("a", encoding="utf-8") as source:
             source.write(_CLASS.format(prefix=block.prefix, ports=_port_list(work / "obj" / f"{block.prefix}.h")))
         _quicken(work / "obj", block.prefix)
-        shop.make(f"{block.prefix}.mk", variables, f"{block.prefix}__ALL.o", jobs=1)
+        traceable(work / "obj" / f"{block.prefix}.h")
+        shop.make(f"{block.prefix}.mk", variables, f"{block.prefix}__ALL.o", jobs=1, keep_objects=False)
         return [(work / "obj" / f"{block.prefix}__ALL.o").rename(work / _OBJECT)]
 
     key = content_key(*identity, toolchain.version, toolchain.compiler, sorted(toolchain.make_variables.items()))
@@ -159,12 +160,18 @@ def block_table(blocks: Sequence[Block]) -> str:
     )
 
 
+def traceable(header: Path) -> None:
+    """Let a class be asked to write waveforms alone: ``trace`` is for all of a simulation."""
+    edit(header, lambda text: text.replace("    void traceBaseModel(", "  public:\n    void traceBaseModel("))
+
+
+def edit(file: Path, change: Callable[[str], str]) -> None:
+    """Change a file of Verilator's."""
+    file.write_text(change(file.read_text(encoding="utf-8")), encoding="utf-8")
+
+
 def _quicken(obj: Path, prefix: str) -> None:
     """Put what is faster of ours (tb/cpp/verilated_fast.h) into the C++ of a class."""
-
-    def edit(file: Path, change: Callable[[str], str]) -> None:
-        file.write_text(change(file.read_text(encoding="utf-8")), encoding="utf-8")
-
     first, end = '#include "verilated.h"\n', f"~{prefix}__Syms();\n"
     edit(obj / f"{prefix}__pch.h", lambda text: text.replace(first, f'{first}#include "verilated_fast.h"\n', 1))
     edit(obj / f"{prefix}__Syms.h", lambda text: text.replace(end, f"{end}    PODWEAVE_LARGE_PAGES\n", 1))
@@ -173,9 +180,7 @@ def _quicken(obj: Path, prefix: str) -> None:
 
 
 _VALUE = r"((?:[A-Za-z_]\w*(?:\.|->))*[A-Za-z_]\w*)\[(0x[0-9a-f]+|\d+)U\]"
-_BYTE = re.compile(
-    rf"VL_EXTENDS_II\(32,8,\s*\((?:0x000000ffU\s*&\s*)?\(?\s*{_VALUE}(?:\s*>>\s*(0x[0-9a-f]+|\d+)U)?\s*\)?\)\)"
-)
+_BYTE = re.compile(rf"VL_EXTENDS_II\(32,8,\s*\((?:0x000000ffU\s*&\s*)?\(?\s*{_VALUE}(?:\s*>>\s*(0x[0-9a-f]+|\d+)U)?\s*\)?\)\)")
 
 
 def with_bytes(source: str) -> str:
@@ -202,4 +207,3 @@ def _port_list(header: Path) -> str:
         plain = name.removeprefix("__SYM__").replace("___05F", "__")
         rows.append(f'            {{"{plain}", {int(high) - int(low) + 1}, {output}, static_cast<void*>(&model_.{name})}},')
     return "\n".join(rows)
-

@@ -212,7 +212,6 @@ class _Instance:
             case ("instance", name, port, at):
                 yield Piece(f"{self.scope}.{name}", port, at + start, stop - start)
 
-
     def _sum(self, name: str) -> Piece:
         """Bits of one port, and constants, added."""
         width = self.wiring["widths"][name]

@@ -48,8 +48,8 @@ def content_key(*parts: object) -> str:
 
 
 def kept_file(kind: str, key: str, name: str, make: Callable[[Path], Sequence[Path]]) -> tuple[Path, bool]:
-    """The file ``name`` that is kept under a key, and whether it was made now: by ``make`` in an empty folder, which returns what is
-    to be kept, the file among it.
+    """The file ``name`` that is kept under a key, and whether it was made now: by ``make`` in an empty folder, which returns what
+    is to be kept, the file among it.
 
     Of several who want it at the same time, one makes it.
     """
@@ -136,9 +136,10 @@ class Workshop:
     def verilate(self, *arguments: str) -> None:
         self._run([str(self.toolchain.verilator), *arguments])
 
-    def make(self, makefile: str, variables: Mapping[str, str], *targets: str, jobs: int) -> None:
+    def make(self, makefile: str, variables: Mapping[str, str], *targets: str, jobs: int, keep_objects: bool = True) -> None:
+        """``keep_objects``: by their content, beside what is kept of what they are part of."""
         launcher = f"{self.tools / 'python'} -S -E {self.tools / 'objcache.py'} {self.tools / 'objects'}"
-        given = self.toolchain.make_variables | variables | {"OBJCACHE": launcher}
+        given = {**self.toolchain.make_variables, **variables, **({"OBJCACHE": launcher} if keep_objects else {})}
         command = ["make", "-s", f"-j{jobs}", "-C", "obj", "-f", makefile]
         self._run([*command, *(f"{name}={value}" for name, value in given.items()), *targets])
 

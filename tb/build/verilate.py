@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from .blocks import CPP, Block, block_table, build_block
+from .blocks import CPP, Block, block_table, build_block, traceable
 from .make import RUNTIME_OPTIMIZATION, Progress, Workshop, content_key, cores, kept_file, optimization
 from .toolchain import find_toolchain
 
@@ -129,10 +129,13 @@ def build(
         # Objects are kept by content, and some have the names of their sources in them.
         here = f"-fmacro-prefix-map={work}/= -I{work}"
         # Verilator reads its control files before the sources that they are about.
-        ordered = sorted((name for name in texts if name.endswith((".v", ".sv", ".vlt"))), key=lambda name: not name.endswith(".vlt"))
+        ordered = sorted(
+            (name for name in texts if name.endswith((".v", ".sv", ".vlt"))), key=lambda name: not name.endswith(".vlt")
+        )
         compiled = [str(work / name) for name in (*texts, *own) if name.endswith(".cpp")]
         main = str(shop.tools / "main" / "verilator.cpp")
         shop.verilate(*flags, "--Mdir", "obj", "-CFLAGS", here, "-LDFLAGS", link, main, *compiled, *ordered)
+        traceable(work / "obj" / "Vtop.h")
         shop.make("Vtop.mk", variables, jobs=cores())
         return [work / "obj" / top, *(work / name for name in texts)]
 

@@ -31,7 +31,7 @@ extern "C" unsigned long long podweave_scopes(char* buffer, unsigned long long s
 
 namespace {
 
-// The class that cocotb has made. What stands in it for a design (tb/build/stub.py) has the ports of the design as variables:
+// The class that cocotb has made. What stands in it for a design (tb/build/verilate.py) has the ports of the design as variables:
 // those that the design drives are inputs of the harness.
 class Harness final : public podweave::Unit {
 public:
@@ -68,7 +68,7 @@ public:
 
     void trace(VerilatedVcdC* file) override {
 #if VM_TRACE
-        model_->trace(file, 99);
+        model_->traceBaseModel(file, 99, 0);
 #else
         (void)file;
 #endif

@@ -16,7 +16,7 @@ from podweave.spec.config import ChipConfig
 
 from ..benches.accelerator_task import ACCESSES, CHANNEL, Reply
 from ..benches.chip_task import Readback
-from .backdoor import array
+from .backdoor import array, peak_bytes
 from .clock import Clock
 from .memory import configure_channel, open_memory
 from .nodes import NodeArrays
@@ -72,6 +72,9 @@ class Server:
     async def interrupt(self, limit: int) -> tuple[int, bool]:
         """Cycles until it is raised, ``limit`` at most; whether it is."""
         return await self.clock.advance(limit, "irq"), bool(self.irq[0, 0])
+
+    async def peak_bytes(self) -> int:
+        return peak_bytes()
 
     async def violations(self) -> list[int]:
         return [int(word) for word in self.recorded]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import resource
+import sys
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,3 +32,8 @@ def scopes() -> list[str]:
     buffer = ctypes.create_string_buffer(find(None, 0))
     find(buffer, len(buffer))
     return buffer.raw.decode().splitlines()
+
+
+def peak_bytes() -> int:
+    """The most memory that the simulator has had so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -20,7 +20,7 @@ from podweave.spec.layout import Layout
 from podweave.spec.load_port import Counter, HostSelect, host_widths
 
 from ..benches.chip_task import ACCESSES, ChipEpoch, ChipRun, EpochResult, Readback, beats, describe_network_error, stores
-from .backdoor import array
+from .backdoor import array, peak_bytes
 from .clock import Clock
 from .nodes import NodeArrays, bank_words
 
@@ -278,6 +278,7 @@ async def run_epochs(dut: Any) -> None:
         await session.epoch(epoch, limit, job["readback"][number - 1])
         if session.run.epochs[-1].errors:
             break
+    session.run.peak_bytes = peak_bytes()
     _write_outcome(session.run)
 
 

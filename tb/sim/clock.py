@@ -97,12 +97,12 @@ class _Recorder:
                 raise LookupError(f"no port {name!r} of {unit!r}")
         self.rows = np.zeros((self.ROWS, sum(bytes_)), np.uint8)
         self.next = 0
-        self.file = open(path, "ab")
+        self.path = path
         target = self.rows.ctypes.data_as(ctypes.c_void_p)
         library.podweave_record(data, bytes_, ctypes.c_uint(len(ports)), target, ctypes.c_ulonglong(self.ROWS))
 
     def keep(self, cycles: int) -> None:
         """The rows of that many last cycles, up to ROWS."""
-        self.file.write(self.rows[(self.next + np.arange(cycles)) % self.ROWS].tobytes())
-        self.file.flush()
+        with open(self.path, "ab") as file:
+            file.write(self.rows[(self.next + np.arange(cycles)) % self.ROWS].tobytes())
         self.next += cycles

@@ -17,6 +17,7 @@ from podweave.predict.memory_timing import HbmTiming
 from podweave.runs import accelerator as accelerator_runs
 from podweave.spec.presets import load_config
 from podweave.tb.benches.accelerator_bench import AcceleratorBench
+from podweave.tb.build.make import cores
 from tests.podweave.command_line import Cli, assert_refused
 from tests.podweave.runs.random_networks import CONFIG, small_bench
 
@@ -40,6 +41,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def built(config: Any, **options: Any) -> AcceleratorBench:
         assert config == CONFIG
         assert not options.pop("waves")
+        assert not options.pop("waves_of")
+        assert options.pop("threads") == cores()
         options.pop("progress")("building")
         assert not options
         return bench

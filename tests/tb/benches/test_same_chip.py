@@ -194,7 +194,9 @@ def test_a_stale_order_is_found(folder: Path, tmp_path: Path) -> None:
 def test_a_sleeper_that_should_have_woken_is_found(tmp_path: Path) -> None:
     exchange = Exchange(CHIPS["2x4"])
     checked = ChipBench.of(CHIPS["2x4"], optimize="build", checking=True, rewire=lambda text: text + "deaf 1\n")
-    with pytest.raises(NoVerdictError, match=r"cycle \d+: chip_harness\.chip\.node_0 slept, and would have changed byte \d+ of its"):
+    with pytest.raises(
+        NoVerdictError, match=r"cycle \d+: chip_harness\.chip\.node_0 slept, and would have changed byte \d+ of its"
+    ):
         checked.run([exchange.epoch], limits=[1000])
 
 
@@ -235,7 +237,8 @@ def test_waves_of_one_block(tmp_path: Path) -> None:
         exchange.check(run)
         texts[names] = path.read_text()
     for text in texts.values():
-        assert "node_1" in text and "x_request_address" in text
+        assert "node_1" in text
+        assert "x_request_address" in text
     assert "node_0" in texts[()]
     assert "chip.node_0" not in texts["node_1",]
     assert len(texts["node_1",]) < len(texts[()])

@@ -1,0 +1,57 @@
+"""Options that several commands take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from podweave.ir.layers import CONV_FORM, GEMM_FORM, MAX_SIZE
+
+WORKLOAD_HELP = (
+    f"{GEMM_FORM}, {CONV_FORM}, a network (resnet50, digits), NETWORK/LAYER, or a CSV file (layer,M,K,N, or as SCALE-Sim has it). "
+    f"Sizes are at most {MAX_SIZE:,}."
+)
+Check = Annotated[
+    str,
+    typer.Option(
+        help="result: results and cycles; rules: also hold the programs against the rules of the hardware, which is done anyway "
+        "where it costs little; lockstep, for one pod: also every port in every cycle."
+    ),
+]
+Config = Annotated[str, typer.Option("--config", help="A preset, or a TOML file.")]
+Workload = Annotated[str, typer.Argument(help=WORKLOAD_HELP)]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the report as JSON; - for standard output.")]
+PerLayer = Annotated[bool, typer.Option("--per-layer", help="Chips: each layer alone, its inputs loaded from outside.")]
+Partition = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Chips: words a pod streams per weight tile (SOSA: the rows); 0: all that fit; chosen per layer by default."
+    ),
+]
+Through = Annotated[
+    str | None,
+    typer.Option(
+        help="Chips: axi, all from memory by prefetch engines; backdoor, banks loaded in no time; port, through load ports. "
+        "By default axi for whole networks."
+    ),
+]
+Prefetch = Annotated[
+    bool, typer.Option("--prefetch/--no-prefetch", help="axi: load words while earlier epochs run, or when their epoch is next.")
+]
+Cap = Annotated[
+    int, typer.Option(min=0, max=2**32 - 1, help="axi: words that a manager may have prefetched at a time; 0: no limit.")
+]
+Memory = Annotated[str | None, typer.Option(help="axi: NAME=NUMBER,... of the memory model, as latency=200,beat_sixteenths=32.")]
+ScalesimReports = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Also write COMPUTE_REPORT.csv and the two others that SCALE-Sim writes.")
+]
+WavesOf = Annotated[
+    list[str] | None,
+    typer.Option("--waves-of", metavar="<block>", help="Chips: of this block only, as node_3; may be given more than once."),
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Chips: cores to simulate with; by default, all there are. Results do not depend on it.")
+]
+Plot = Annotated[Path | None, typer.Option("--plot", help="Draw the activity over time (.svg, .png or .pdf).")]
