@@ -23,8 +23,8 @@ Progress = Callable[[str], None]
 
 ENCODER = "Encoder-1-"
 # By preset: what keeps its pods busy with words that are in its banks, and what is loaded and stored over AXI meanwhile.
-BUSY = {"chip4x16": "conv:28x28x64x64,kernel=3x3,padding=1", "chip16x32": "conv:28x28x128x512,kernel=3x3,padding=1"}
-FROM_MEMORY = {"chip4x16": "conv:28x28x64x64,kernel=3x3,padding=1", "chip16x32": "resnet50", "chip256x32": "gemm:100x512x512"}
+BUSY = {"chip4x16": "conv:14x14x64x64,kernel=3x3,padding=1", "chip16x32": "conv:28x28x128x512,kernel=3x3,padding=1"}
+FROM_MEMORY = {"chip4x16": "conv:14x14x64x64,kernel=3x3,padding=1", "chip16x32": "resnet50", "chip256x32": "gemm:100x512x512"}
 PRESETS = ("chip4x16", "chip16x32", "chip256x32")
 IDLE_CYCLES = 200_000
 # What takes a minute is run once.
