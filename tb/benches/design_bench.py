@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ConfigError
 
 from ..build.blocks import block_of, modules_of
 from ..build.circuit import circuit_of
@@ -23,6 +24,8 @@ from ..build.verilate import HARNESS_DIRECTORY, Assembly, Build, build, stub
 from .storage import stride
 
 Sidecar = dict[str, Any]
+# Blocks that an error lists.
+_SOME = 24
 LEAST_SECONDS = 4e-6
 """What a cycle must take on one core for threads to be worth their barriers."""
 
@@ -98,7 +101,9 @@ class BuildOptions:
     Errors
     ------
     ValueError
-        ``alter`` changes a module that is only wires and not ``plain``; ``waves_of`` names nothing.
+        ``alter`` changes a module that is only wires and not ``plain``.
+    ConfigError
+        ``waves_of`` names nothing.
     """
 
     plain: bool = False
@@ -152,6 +157,8 @@ class DesignBench:
         taps = {tap: design.circuit["wiring"][name]["widths"][tap] for tap in around.taps}
         text, public = stub(name, design.sidecar["ports"], taps)
         assembly = assembled(design, verilog, f"{around.top}.{name}", around.taps, options.rewire)
+        # Before anything is built.
+        shown_units(options.waves_of, assembly.circuit, config, assembly.scope)
         made = build({"design.v": text, **own}, control=_CONTROL + public + around.control, assembly=assembly, **settings)
         return made, seconds, options
 
@@ -194,7 +201,9 @@ class DesignBench:
             raise ValueError("this bench was built without waves: of(..., waves=True)")
         run: dict[str, Any] = {name: getattr(self.options, name) for name in ("threads", "least_s", "checking")}
         run["record"] = self.options.record and (str(self.options.record.resolve()), self.recorded_ports())
-        run |= {"waves": waves and str(waves.resolve()), "waves_of": self._waves_of()}
+        circuit = self._circuit()
+        shown = shown_units(self.options.waves_of, circuit, self.config, self.build.scope)
+        run |= {"waves": waves and str(waves.resolve()), "waves_of": shown}
         with (directory / "job.pickle").open("wb") as handle:
             pickle.dump(job | {"run": run}, handle)
 
@@ -217,21 +226,29 @@ class DesignBench:
 
     def units(self) -> dict[str, str]:
         """The blocks of a design that is simulated block by block, by name: the module of each."""
-        if not self.build.scope:
-            return {}
-        lines = (self.build.directory / "circuit").read_text(encoding="utf-8").splitlines()
-        words = [line.split() for line in lines if line.startswith("unit ")]
-        return {name: module for _, module, name in words[1:]}
+        return units_of(self._circuit())
 
-    def _waves_of(self) -> list[str]:
-        found, units = [], self.units()
-        for wanted in self.options.waves_of:
-            names = [name for name in units if f".{name}".endswith(f".{wanted}")]
-            if not names:
-                known = ", ".join(name.removeprefix(f"{self.build.scope}.") for name in units) or "none: it is one block"
-                raise ValueError(f"{self.config.name} has no block {wanted}; it has {known}")
-            found += names
-        return found
+    def _circuit(self) -> str:
+        return (self.build.directory / "circuit").read_text(encoding="utf-8") if self.build.scope else ""
+
+
+def units_of(circuit: str) -> dict[str, str]:
+    """The blocks in the text of a circuit, by name: the module of each."""
+    words = [line.split() for line in circuit.splitlines() if line.startswith("unit ")]
+    return {name: module for _, module, name in words[1:]}
+
+
+def shown_units(wanted: Sequence[str], circuit: str, config: ChipConfig, scope: str) -> list[str]:
+    """The blocks that some ends of names mean; `ConfigError` for one that means none."""
+    found, units = [], units_of(circuit)
+    for end in wanted:
+        names = [name for name in units if f".{name}".endswith(f".{end}")]
+        if not names:
+            known = [name.removeprefix(f"{scope}.") for name in units]
+            some = ", ".join(known[:_SOME]) + (f" and {len(known) - _SOME} more" if len(known) > _SOME else "")
+            raise ConfigError(f"{config.name} has no block {end}; it has {some or 'none: it is one block'}")
+        found += names
+    return found
 
 
 def assembled(

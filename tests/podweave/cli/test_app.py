@@ -222,6 +222,15 @@ def test_lockstep_failure_names_the_place_and_reports_no_figure(cli: Cli, monkey
         (["run", GEMM, "--config", "pod4", "--check", "ports"], "'ports' is not one of lockstep, result"),
         (["run", GEMM, "--config", "pod4", "--seed", "-1"], "-1 is negative"),
         (["run", GEMM, "--config", "pod4", "--seed", "one"], "Invalid value for '--seed'"),
+        (["run", GEMM, "--config", "pod4", "--threads", "2"], "Invalid value for --threads: is for chips of several pods"),
+        (
+            ["run", GEMM, "--config", "chip2x4", "--waves-of", "root"],
+            "Invalid value for --waves-of: says what --waves shows: give both",
+        ),
+        (
+            ["run", GEMM, "--config", "chip2x4", "--waves", "{tmp}/x.vcd", "--waves-of", "node_2"],
+            "podweave: chip2x4 has no block node_2; it has engine_0, control.csr, ",
+        ),
         (["run", GEMM, "--config", "pod4", "--waves", "{tmp}/x.fst"], "{tmp}/x.fst must end in .vcd"),
         (["run", GEMM, "--config", "pod4", "--waves", "{tmp}/bad.toml/x.vcd"], "podweave: [Errno"),
         (["run", GEMM, "--config", "pod4", "--plot", "{tmp}/x.gif"], "{tmp}/x.gif must end in .svg, .png or .pdf"),
