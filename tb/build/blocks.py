@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .make import RUNTIME_OPTIMIZATION, BuildError, Workshop, content_key, kept_file, optimization
+from .runtime import CPP
 from .toolchain import find_toolchain
 
 _MODULE = re.compile(r"^module (\w+)\b.*?^endmodule\n", re.MULTILINE | re.DOTALL)
@@ -15,7 +16,6 @@ _CONTROL = re.compile(r'^\w+ -module "(\w+)".*$', re.MULTILINE)
 _OBJECT = "block.o"
 # What is made of a block depends on what is done here, too.
 _OWN = Path(__file__).read_text(encoding="utf-8")
-CPP = Path(__file__).parents[1] / "cpp"
 
 _CLASS = """
 #include "{prefix}___024root.h"
@@ -132,12 +132,12 @@ def build_block(block: Block, *, optimize: str, random_initial_state: bool, wave
         model = work / "obj" / f"{block.prefix}.cpp"
         with model.open("a", encoding="utf-8") as source:
             source.write(_CLASS.format(prefix=block.prefix, ports=_port_list(work / "obj" / f"{block.prefix}.h")))
-        _quicken(work / "obj", block.prefix)
+        quicken(work / "obj", block.prefix)
         traceable(work / "obj" / f"{block.prefix}.h")
-        shop.make(f"{block.prefix}.mk", variables, f"{block.prefix}__ALL.o", jobs=1, keep_objects=False)
+        shop.make(f"{block.prefix}.mk", variables, f"{block.prefix}__ALL.o")
         return [(work / "obj" / f"{block.prefix}__ALL.o").rename(work / _OBJECT)]
 
-    key = content_key(*identity, toolchain.version, toolchain.compiler, sorted(toolchain.make_variables.items()))
+    key = content_key(*identity, toolchain.identity)
     return kept_file("blocks", key, _OBJECT, compile_in)
 
 
@@ -148,7 +148,7 @@ def block_table(blocks: Sequence[Block]) -> str:
     # An array of nothing is not C++.
     return "\n".join(
         [
-            '#include "unit.h"',
+            '#include "block_types.h"',
             *declared,
             "const podweave::BlockType podweave::block_types[] = {",
             *rows,
@@ -170,7 +170,7 @@ def edit(file: Path, change: Callable[[str], str]) -> None:
     file.write_text(change(file.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def _quicken(obj: Path, prefix: str) -> None:
+def quicken(obj: Path, prefix: str) -> None:
     """Put what is faster of ours (tb/cpp/verilated_fast.h) into the C++ of a class."""
     first, end = '#include "verilated.h"\n', f"~{prefix}__Syms();\n"
     edit(obj / f"{prefix}__pch.h", lambda text: text.replace(first, f'{first}#include "verilated_fast.h"\n', 1))

@@ -111,15 +111,10 @@ class Workshop:
     def __init__(self, work: Path, toolchain: Toolchain):
         self.work, self.tools, self.toolchain = work, work / "tools", toolchain
         self.tools.mkdir()
-        objects = cache_directory() / "objects"
-        objects.mkdir(parents=True, exist_ok=True)
         links = {
             "verilator": toolchain.root,
             "libraries": cocotb_tools.config.libs_dir,
             "main": cocotb_tools.config.share_dir / "lib" / "verilator",
-            "objcache.py": Path(__file__).with_name("objcache.py"),
-            "python": Path(sys.executable),
-            "objects": objects,
         }
         for name, target in links.items():
             if target is not None:
@@ -136,11 +131,9 @@ class Workshop:
     def verilate(self, *arguments: str) -> None:
         self._run([str(self.toolchain.verilator), *arguments])
 
-    def make(self, makefile: str, variables: Mapping[str, str], *targets: str, jobs: int, keep_objects: bool = True) -> None:
-        """``keep_objects``: by their content, beside what is kept of what they are part of."""
-        launcher = f"{self.tools / 'python'} -S -E {self.tools / 'objcache.py'} {self.tools / 'objects'}"
-        given = {**self.toolchain.make_variables, **variables, **({"OBJCACHE": launcher} if keep_objects else {})}
-        command = ["make", "-s", f"-j{jobs}", "-C", "obj", "-f", makefile]
+    def make(self, makefile: str, variables: Mapping[str, str], *targets: str) -> None:
+        given = {**self.toolchain.make_variables, **variables}
+        command = ["make", "-s", f"-j{cores()}", "-C", "obj", "-f", makefile]
         self._run([*command, *(f"{name}={value}" for name, value in given.items()), *targets])
 
     def _run(self, command: list[str]) -> None:

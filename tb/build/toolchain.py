@@ -37,6 +37,11 @@ class Toolchain:
     make_variables: dict[str, str]
     native: str
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Of all that what is built depends on."""
+        return self.version, self.compiler, sorted(self.make_variables.items())
+
     def environment(self) -> dict[str, str]:
         """Of a build. The variables of an outer make, or of a user's shell, do not leak into it."""
         return clean_environment() | ({"VERILATOR_ROOT": str(self.root)} if self.root else {})

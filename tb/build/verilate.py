@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from .blocks import CPP, Block, block_table, build_block, traceable
+from .blocks import Block, block_table, build_block, quicken, traceable
 from .make import RUNTIME_OPTIMIZATION, Progress, Workshop, content_key, cores, kept_file, optimization
+from .runtime import CPP, own_sources, runtime, unpack
 from .toolchain import find_toolchain
 
 HARNESS_DIRECTORY = CPP.parent
@@ -98,7 +99,7 @@ def build(
         "blocks.cpp": block_table(list(blocks)),
         **({"circuit": assembly.circuit} if assembly else {}),
     }
-    own = {path.name: path.read_text(encoding="utf-8") for path in sorted((HARNESS_DIRECTORY / "cpp").iterdir()) if path.is_file()}
+    own = own_sources()
     flags = [
         *("--cc", "--exe", "--vpi", "--assert", "--top-module", top, "--prefix", "Vtop", "-o", top),
         *("--timescale", "1ns/1ps", "-O3", "--x-assign", "fast"),
@@ -112,8 +113,10 @@ def build(
         "OPT_SLOW": "-O0",
         "OPT_GLOBAL": RUNTIME_OPTIMIZATION,
         "VM_TRACE": str(int(waves)),
+        # One file of C++ is less to read for the compiler; several are compiled side by side.
+        **({"VM_PARALLEL_BUILDS": "0"} if optimize == "build" else {}),
     }
-    tools = (toolchain.version, toolchain.compiler, sorted(toolchain.make_variables.items()), version("cocotb"))
+    tools = (*toolchain.identity, version("cocotb"))
     # An object that is kept has its key in its path.
     objects = [str(path.parent.name) for path, _ in blocks.values()]
     key = content_key(list(texts.items()), list(own.items()), flags, sorted(variables.items()), tools, objects)
@@ -126,7 +129,6 @@ def build(
             Path(work, name).write_text(text, encoding="utf-8")
         linked = [str(shop.link(f"block_{i}.o", path)) for i, (path, _) in enumerate(blocks.values())]
         link = f"{' '.join(linked)} -L{shop.tools / 'libraries'} -lcocotbvpi_verilator -rdynamic"
-        # Objects are kept by content, and some have the names of their sources in them.
         here = f"-fmacro-prefix-map={work}/= -I{work}"
         # Verilator reads its control files before the sources that they are about.
         ordered = sorted(
@@ -135,8 +137,10 @@ def build(
         compiled = [str(work / name) for name in (*texts, *own) if name.endswith(".cpp")]
         main = str(shop.tools / "main" / "verilator.cpp")
         shop.verilate(*flags, "--Mdir", "obj", "-CFLAGS", here, "-LDFLAGS", link, main, *compiled, *ordered)
+        quicken(work / "obj", "Vtop")
         traceable(work / "obj" / "Vtop.h")
-        shop.make("Vtop.mk", variables, jobs=cores())
+        unpack(runtime(toolchain, variables, waves), work / "obj")
+        shop.make("Vtop.mk", variables)
         return [work / "obj" / top, *(work / name for name in texts)]
 
     program, fresh = kept_file("builds", key, top, link_in)

@@ -1,5 +1,8 @@
 // What the Python side of a test bench, in the same process, needs of the running model beyond VPI: the addresses of public
 // arrays, and the harness as a unit. VPI would take longer for one clock edge than the model of a whole pod.
+// Before what it is in.
+#include "verilated_fast.h"
+
 #include "Vtop.h"
 #include "Vtop___024root.h"
 #include "Vtop__Syms.h"

@@ -7,6 +7,7 @@
 // A unit whose inputs are what they were, and of which two edges in a row have changed nothing, will change nothing at the next
 // edge either, whatever it is: it sleeps until an input changes. Memories that are read through registers need not be looked at:
 // an edge that leaves the registers as they are writes what it will write again at the next, and then reads the same.
+#include "block_types.h"
 #include "crew.h"
 #include "unit.h"
 #include "wires.h"

@@ -38,14 +38,6 @@ public:
     virtual void trace(VerilatedVcdC* file) = 0;
 };
 
-struct BlockType {
-    const char* name;
-    Unit* (*make)(VerilatedContext* context, const char* name);
-};
-// Of this simulator; written for it.
-extern const BlockType block_types[];
-extern const unsigned block_type_count;
-
 // What is around the design, in cocotb's hands; `scope`: of it. Null if there is none of this name.
 Unit* harness_unit(const char* scope, const char* design);
 

@@ -11,7 +11,6 @@ import pytest
 import podweave.rtl.accelerator.emit
 from podweave.spec.presets import load_config
 from podweave.studies.points import Point, sweep
-from podweave.tb.build import objcache
 from podweave.tb.build.emission import emitted_design
 from podweave.tb.build.environment import clean_environment
 from podweave.tb.build.kept import cache_directory, can_be_written, read_json, write_json, write_whole
@@ -69,12 +68,12 @@ def built() -> Build:
     return build({"top.v": TOP}, top="top", public_inputs=["clk"], optimize="build")
 
 
-def test_a_damaged_simulator_is_made_anew_out_of_the_objects(own_cache: Path) -> None:
+def test_a_damaged_simulator_is_made_anew_with_the_runtime_that_is_there(own_cache: Path) -> None:
     first = built()
     assert first.fresh
     assert not built().fresh
-    objects = {path: path.stat().st_mtime_ns for path in own_cache.glob("objects/*/*.object")}
-    assert objects
+    runtime = only(own_cache, "runtime/*/runtime.a")
+    before = runtime.stat().st_mtime_ns
     executable = only(own_cache, "builds/*/top")
     for damage in (cut, flip, empty, Path.unlink, lambda path: (path.parent / "complete.json").unlink()):
         whole = executable.read_bytes() if executable.exists() else b""
@@ -83,21 +82,18 @@ def test_a_damaged_simulator_is_made_anew_out_of_the_objects(own_cache: Path) ->
         assert executable.read_bytes()[:4] == b"\x7fELF"
         assert not built().fresh
         assert len(executable.read_bytes()) >= len(whole) > 0
-    # Paths of the folder of a build are in no object.
-    assert {path: path.stat().st_mtime_ns for path in own_cache.glob("objects/*/*.object")} == objects
+    assert runtime.stat().st_mtime_ns == before
 
 
-def test_damaged_objects_are_made_anew(own_cache: Path) -> None:
+def test_a_damaged_runtime_is_made_anew(own_cache: Path) -> None:
     built()
-    objects = sorted(own_cache.glob("objects/*/*.object"))
-    before = [path.read_bytes() for path in objects]
-    for path, damage in zip(objects, (cut, flip, empty), strict=False):
-        damage(path)
-        assert objcache.read(str(path)) is None
+    runtime = only(own_cache, "runtime/*/runtime.a")
+    whole = runtime.read_bytes()
+    flip(runtime)
     shutil.rmtree(own_cache / "builds")
     assert built().fresh
-    assert [len(path.read_bytes()) for path in objects] == [len(content) for content in before]
-    assert all(objcache.read(str(path)) is not None for path in objects)
+    assert only(own_cache, "runtime/*/runtime.a").read_bytes()[:8] == whole[:8] == b"!<arch>\n"
+    assert len(runtime.read_bytes()) == len(whole)
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, lambda path: path.write_bytes(b"[1]")])
