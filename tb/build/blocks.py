@@ -132,7 +132,7 @@ def build_block(block: Block, *, optimize: str, random_initial_state: bool, wave
         model = work / "obj" / f"{block.prefix}.cpp"
         with model.open("a", encoding="utf-8") as source:
             source.write(_CLASS.format(prefix=block.prefix, ports=_port_list(work / "obj" / f"{block.prefix}.h")))
-        quicken(work / "obj", block.prefix)
+        quicken(work / "obj", block.prefix, large_pages=True)
         traceable(work / "obj" / f"{block.prefix}.h")
         shop.make(f"{block.prefix}.mk", variables, f"{block.prefix}__ALL.o")
         return [(work / "obj" / f"{block.prefix}__ALL.o").rename(work / _OBJECT)]
@@ -170,11 +170,12 @@ def edit(file: Path, change: Callable[[str], str]) -> None:
     file.write_text(change(file.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def quicken(obj: Path, prefix: str) -> None:
+def quicken(obj: Path, prefix: str, *, large_pages: bool) -> None:
     """Put what is faster of ours (tb/cpp/verilated_fast.h) into the C++ of a class."""
     first, end = '#include "verilated.h"\n', f"~{prefix}__Syms();\n"
     edit(obj / f"{prefix}__pch.h", lambda text: text.replace(first, f'{first}#include "verilated_fast.h"\n', 1))
-    edit(obj / f"{prefix}__Syms.h", lambda text: text.replace(end, f"{end}    PODWEAVE_LARGE_PAGES\n", 1))
+    if large_pages:
+        edit(obj / f"{prefix}__Syms.h", lambda text: text.replace(end, f"{end}    PODWEAVE_LARGE_PAGES\n", 1))
     for source in obj.glob("*.cpp"):
         edit(source, with_bytes)
 

@@ -137,7 +137,7 @@ def build(
         compiled = [str(work / name) for name in (*texts, *own) if name.endswith(".cpp")]
         main = str(shop.tools / "main" / "verilator.cpp")
         shop.verilate(*flags, "--Mdir", "obj", "-CFLAGS", here, "-LDFLAGS", link, main, *compiled, *ordered)
-        quicken(work / "obj", "Vtop")
+        quicken(work / "obj", "Vtop", large_pages=False)
         traceable(work / "obj" / "Vtop.h")
         unpack(runtime(toolchain, variables, waves), work / "obj")
         shop.make("Vtop.mk", variables)

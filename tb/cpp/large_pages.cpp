@@ -13,6 +13,8 @@ std::uintptr_t next = 0, end = 0;
 }  // namespace
 
 void* podweave_large_pages(std::size_t bytes) {
+    // Large pages take their time to be made.
+    if (bytes < Page / 8) return ::operator new(bytes, std::align_val_t{64});
     // Each begins on a cache line of its own kind: with states at equal distances, all their hot words would meet in a few.
     static std::size_t colour = 0;
     bytes = (bytes + Alignment - 1) / Alignment * Alignment + (colour = (colour + 320) % 4032 / 64 * 64);
