@@ -44,16 +44,16 @@ def emitted_design(config: ChipConfig, *, top: str | None = None) -> Design:
         case [str(verilog), str(control), dict(sidecar), dict(circuit)]:
             return Design(verilog, control, sidecar, circuit)
     # Amaranth takes a third of a second to import.
-    from podweave.rtl.accelerator.emit import converted, emit
+    from podweave.rtl.accelerator.emit import Converted, converted, emit
 
     writer = [*_tools(), sources_hash([Path(str(rtl.__file__)).parent / "accelerator"])]
 
-    def kept(design: str) -> Any:
-        """`converted`, once for each module: another design has most of them, too."""
+    def kept(design: str) -> Converted:
+        """`converted`, once for modules that belong together: another design has most of them, too."""
         file = cache_directory() / "modules" / f"{hashlib.sha256(f'{writer} {design}'.encode()).hexdigest()[:24]}.json"
         match read_json(file):
-            case [str(verilog), dict(flow)]:
-                return verilog, flow
+            case dict(found):
+                return {name: (verilog, flow) for name, (verilog, flow) in found.items()}
         made = converted(design)
         write_json(file, made)
         return made
