@@ -45,8 +45,9 @@ constexpr double Imbalance = 1.04;
 
 struct Instance;
 
-// Copies from one source, to be made only when that has been evaluated since.
-struct Group {
+// Copies from one source, to be made only when that has been evaluated since. On a cache line of its own: neighbours in memory may be of
+// another thread.
+struct alignas(64) Group {
     const Instance* source;
     std::uint64_t seen;
     std::size_t begin, end;
@@ -58,9 +59,9 @@ struct alignas(64) Instance {
     std::unordered_map<std::string, Port> ports;
     std::vector<Copy> copies;
     std::vector<Group> groups;
-    // Counts the evaluations that may have changed an output.
-    std::uint64_t version = 1;
-    bool changed = true, asleep = false, deaf = false;
+    // Counts the evaluations that may have changed an output. Others read it; what is behind it only its thread knows.
+    alignas(64) std::uint64_t version = 1;
+    alignas(64) bool changed = true, asleep = false, deaf = false;
     unsigned still = 0, wait = 0, backoff = 1;
     // What is looked at to see whether it is at rest: its state without memories that are read through registers.
     std::vector<std::pair<char*, std::size_t>> parts;
