@@ -16,8 +16,7 @@ from podweave.golden.cycle.accelerator.run import EngineProgram, predict_run
 from podweave.golden.cycle.memory.hbm import HbmChannel
 from podweave.golden.cycle.prefetch.words import Descriptor
 from podweave.spec.config_parts import FILL_CYCLES
-from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, memory_stride
-from podweave.spec.load_port import HostSelect
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, loadable, memory_stride
 
 from .chip import predict
 from .engine_geometry import engine_geometry
@@ -95,7 +94,7 @@ def _descriptors(ring: Ring) -> list[Descriptor]:
 
 def _moved(image: MemoryImage) -> Iterator[tuple[int, Ring, NDArray[np.int64]]]:
     """Manager, ring, and the bytes that each of its descriptors moves."""
-    strides = {int(select): memory_stride(image.config, select) for select in HostSelect if select <= HostSelect.TABLE}
+    strides = {int(select): memory_stride(image.config, select) for select in loadable(image.config)}
     for rings in (image.demand, image.prefetch):
         for m, ring in enumerate(rings):
             fields = ring.fields

@@ -83,11 +83,12 @@ class ChipConfig:
             raise ConfigError(
                 f"of rows ({array.rows}) and cols ({array.cols}) one must be a multiple of the other: outputs become activations"
             )
+        self._check_post()
         if self.managers > self.pods:
             raise ConfigError(f"managers ({self.managers}) must be at most as many as pods ({self.pods})")
         row = array.psum_width * array.cols
         # The write ports of all planes and the host's; 64 for its control signals.
-        p_bank = memory.planes * (row + bits(memory.p_words) + 2) + row + 64
+        p_bank = (memory.planes + self.has_rows) * (row + bits(memory.p_words) + 2) + row + 64
         if p_bank > _MODULE_BITS:
             raise ConfigError(
                 f"a P bank may have {_MODULE_BITS} bits of inputs; {memory.planes} planes of {array.cols} columns of "
@@ -97,6 +98,18 @@ class ChipConfig:
         assert self.network is not None
         if self.network.kind == "crossbar" and widest > _MODULE_BITS:
             raise ConfigError(f"a crossbar may have {_MODULE_BITS} bits of inputs; the one for partial sums has {widest}")
+
+    def _check_post(self) -> None:
+        array, post = self.array, self.post
+        assert post is not None
+        if post.lanes and self.post_lanes % post.lanes:
+            raise ConfigError(f"lanes ({post.lanes}) of a post-processor must divide the {self.post_lanes} lanes of an output word")
+        if not post.row_registers:
+            return
+        if array.cols > array.rows:
+            raise ConfigError(f"row functions need cols ({array.cols}) of at most rows ({array.rows}): they write whole P words")
+        if self.post_lanes // self.post_beats % 2:
+            raise ConfigError(f"row functions need an even number of lanes per cycle, got {self.post_lanes // self.post_beats}")
 
     @property
     def array(self) -> ArrayConfig:
@@ -136,7 +149,35 @@ class ChipConfig:
     @property
     def post_latency(self) -> int:
         """Cycles from a post-processor's read of the last partial sum of an output word to that word on its write port."""
-        return 6
+        assert self.post is not None
+        # Row functions multiply before, and a word in several beats, or in two planes, is collected.
+        collects = self.has_rows or self.post_beats > 1
+        return 6 + 2 * self.has_rows + self.post_beats - 1 + collects
+
+    @property
+    def post_beats(self) -> int:
+        """Cycles in which a post-processor requantises an output word."""
+        assert self.post is not None
+        return self.post_lanes // (self.post.lanes or self.post_lanes)
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether post-processors have row functions."""
+        return self.post is not None and self.post.row_registers > 0
+
+    @property
+    def statistic_latency(self) -> int:
+        """Cycles from a post-processor's read of the last partial sum of a row to the first one in which its register has the
+        value.
+
+        A row register is read 2 cycles after the last partial sum of an output word (`PostProcessor`).
+        """
+        return 10 + self.post_beats - 1 + self.network_stages + 1
+
+    @property
+    def network_stages(self) -> int:
+        """Stages of 2 x 2 switches between pods and banks."""
+        return sum(self.network_layers)
 
     @property
     def managers(self) -> int:

@@ -8,6 +8,8 @@ FILL_CYCLES = 8
 """Cycles from the pulse that begins an epoch to the first cycle of ``run``: in them, jobs arrive at the head of their queues."""
 
 NETWORK_KINDS = ("butterfly", "crossbar")
+ROUNDINGS = ("half_away", "half_even")
+"""A half goes away from zero, or to the even neighbour."""
 # Amaranth refuses a module with more bits of inputs, or outputs: a crossbar is one module.
 _MODULE_BITS = 65536
 # A butterfly of up to 2**4 ports is one block; a larger one is two layers of such blocks.
@@ -204,23 +206,43 @@ class PostConfig:
         Jobs, 2 to 64.
     window_width : int
         Bits of each count of the two reduction loops, 2 to 12.
+    lanes : int
+        Lanes of an output word that are requantised in a cycle, a divisor of them, up to 256; 0: all.
+    row_registers : int
+        Registers for statistics of rows, a power of two from 16 to 4096; 0: no row functions, which networks of convolutions do
+        without (`podweave.spec.row_functions`).
+    rounding : str
+        One of `ROUNDINGS`: how requantisation rounds a half.
 
     Errors
     ------
     ConfigError
-        A value is not in its range.
+        A value is not in its range, ``row_registers`` no power of two, or ``tables`` odd with row functions.
     """
 
     parameter_sets: int = 64
     tables: int = 2
     queue_depth: int = 4
     window_width: int = 6
+    lanes: int = 0
+    row_registers: int = 0
+    rounding: str = "half_away"
 
     def __post_init__(self) -> None:
         _check_range(self, "parameter_sets", 1, 65536)
         _check_range(self, "tables", 1, 16)
         _check_range(self, "queue_depth", 2, 64)
         _check_range(self, "window_width", 2, 12)
+        _check_range(self, "lanes", 0, 256)
+        if self.rounding not in ROUNDINGS:
+            raise ConfigError(f"rounding must be one of {', '.join(ROUNDINGS)}, got {self.rounding!r}")
+        if self.row_registers == 0:
+            return
+        _check_range(self, "row_registers", 16, 4096)
+        if self.row_registers & (self.row_registers - 1):
+            raise ConfigError(f"row_registers must be a power of two, got {self.row_registers}")
+        if self.tables % 2:
+            raise ConfigError(f"tables must be even with row functions, where two make one of 16 bits, got {self.tables}")
 
 
 @dataclass(frozen=True, kw_only=True)

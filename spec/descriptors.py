@@ -65,7 +65,7 @@ EPOCH_BANKS = (HostSelect.X, HostSelect.P)
 
 def loadable(config: ChipConfig) -> tuple[HostSelect, ...]:
     """What a load can write."""
-    return tuple(s for s in HostSelect if s not in (HostSelect.COUNTERS, HostSelect.ERRORS))
+    return tuple(s for s in host_widths(config) if s not in (HostSelect.COUNTERS, HostSelect.ERRORS, HostSelect.ROWS))
 
 
 @functools.lru_cache(maxsize=256)
@@ -101,6 +101,7 @@ def words_of(config: ChipConfig, select: HostSelect) -> int:
         HostSelect.POST_STORE: program.post_jobs,
         HostSelect.PARAMETERS: post.parameter_sets,
         HostSelect.TABLE: 256 * post.tables,
+        HostSelect.LENGTHS: post.row_registers,
     }[select]
 
 

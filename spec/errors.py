@@ -51,7 +51,11 @@ class PostError(enum.IntEnum):
     P_ADDRESS = 3
     """A partial-sum address outside its bank; the word was not read."""
     X_ADDRESS = 4
-    """An activation address outside its bank; the word was dropped."""
+    """An activation address (or that of a word for the own P bank) outside its bank; the word was dropped."""
+    ROW_NOT_READY = 5
+    """A row register was read before the statistic that it was last given to had arrived."""
+    SCALAR_BUSY = 6
+    """A statistic to make a scale of arrived while the scale of another one was being made, and has none."""
 
 
 class BankError(enum.IntEnum):
@@ -64,7 +68,7 @@ class BankError(enum.IntEnum):
     W_CONFLICT = 2
     """Two planes asked the W bank for different words in the same cycle."""
     P_CONFLICT = 3
-    """Two planes wrote the P bank in the same cycle."""
+    """Two planes, or a plane and the post-processor, wrote the P bank in the same cycle."""
     P_BUSY = 4
     """The post-processor read the P bank in a cycle in which a word to be accumulated needs the read port."""
     P_HAZARD = 5
@@ -91,6 +95,8 @@ class NetworkId(enum.IntEnum):
     W = 1
     P = 2
     Y = 3
+    STATISTICS = 4
+    """Nodes of a block that did not all send a statistic of the same kind."""
 
 
 def network_error_layout(config: ChipConfig) -> Layout:
@@ -99,7 +105,7 @@ def network_error_layout(config: ChipConfig) -> Layout:
         "network_error",
         (
             Field("valid", 1, "there was a conflict"),
-            Field("network", 2, "NetworkId code"),
+            Field("network", 3 if config.has_rows else 2, "NetworkId code"),
             Field("plane", bits_for_index(config.memory.planes), "plane of the network"),
             Field("stage", bits_for_index(stages), "stage of switches, counted from the pods"),
             Field("port", stages, "wire after that stage that two words wanted"),

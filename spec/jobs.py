@@ -6,6 +6,7 @@ import enum
 
 from .config import ChipConfig
 from .layout import Field, Layout, bits_for_index, step_width
+from .row_functions import row_fields
 
 
 class Accumulate(enum.IntEnum):
@@ -32,6 +33,11 @@ class Reduce(enum.IntEnum):
 
     MAX = 0
     SUM = 1
+    HORNER = 2
+    """256 times what there is plus the next one, modulo 2**32: sums of the high and of the low plane become those of 16 bits. Only
+    with row functions."""
+    PAIR = 3
+    """The low 16 bits of the last two, the earlier one above. Only with row functions."""
 
 
 def load_job_layout(config: ChipConfig) -> Layout:
@@ -85,15 +91,17 @@ def post_job_layout(config: ChipConfig) -> Layout:
     """A job of a post-processor: loops 0 and 1 (innermost) are reduced to one word, loops 2 and 3 walk over output words.
 
     When loop i advances (all loops inside it wrap), the P address grows by ``p_step<i>``; when loop 2 or 3 advances, the X
-    address grows by ``x_step<i>``.
+    address grows by ``x_step<i>``. With row functions, results may go into the own P bank: then what is said of the X bank is of
+    it.
     """
     memory, array, post = config.memory, config.array, config.post
     assert post is not None
     lanes = config.post_lanes
+    written = max(memory.x_words, memory.p_words) if post.row_registers else memory.x_words
     p_steps = [
         Field(f"p_step{i}", step_width(memory.p_words), f"P address increment when loop {i} advances", True) for i in range(4)
     ]
-    x_steps = [Field(f"x_step{i}", step_width(memory.x_words), f"X address increment when loop {i} advances", True) for i in (2, 3)]
+    x_steps = [Field(f"x_step{i}", step_width(written), f"X address increment when loop {i} advances", True) for i in (2, 3)]
     return Layout(
         "post_job",
         (
@@ -104,7 +112,7 @@ def post_job_layout(config: ChipConfig) -> Layout:
             Field("n3", config.pod.count_width, "trip count of loop 3"),
             Field("p_base", bits_for_index(memory.p_words), "P address of the first word read"),
             *p_steps,
-            Field("reduce", 1, "Reduce code"),
+            Field("reduce", 2 if post.row_registers else 1, "Reduce code"),
             Field("parameters", bits_for_index(post.parameter_sets), "set of bias, multiplier and shift"),
             Field("activate", 1, "1: look the result up in the activation table"),
             Field("table", bits_for_index(post.tables), "activation table"),
@@ -112,8 +120,9 @@ def post_job_layout(config: ChipConfig) -> Layout:
             Field("slot", bits_for_index(array.rows // lanes), "which lanes of an X word, in units of an output word"),
             Field("x_bank", bits_for_index(memory.banks), "X bank"),
             Field("x_plane", bits_for_index(memory.planes), "plane of the Y network"),
-            Field("x_base", bits_for_index(memory.x_words), "X address of the first output word"),
+            Field("x_base", bits_for_index(written), "X address of the first output word"),
             *x_steps,
+            *(row_fields(config) if post.row_registers else ()),
         ),
     )
 
@@ -125,7 +134,7 @@ def post_parameters_layout() -> Layout:
         (
             Field("bias", 32, "added to the reduced partial sum", signed=True),
             Field("multiplier", 31, "times this"),
-            Field("shift", 6, "divided by 2**shift, 0 to 62, rounding a half away from zero"),
+            Field("shift", 6, "divided by 2**shift, 0 to 62, rounding to nearest"),
         ),
     )
 

@@ -8,6 +8,7 @@ from .config import ChipConfig
 from .errors import NodeErrors, PodError
 from .jobs import load_job_layout, post_job_layout, post_parameters_layout, store_layout, stream_job_layout
 from .layout import bits_for_index
+from .row_functions import ELEMENT_WIDTH, STATISTIC_WIDTH
 
 
 class HostSelect(enum.IntEnum):
@@ -33,6 +34,10 @@ class HostSelect(enum.IntEnum):
     """Read only, by `Counter`."""
     ERRORS = 9
     """Read only, by `NodeErrors`."""
+    LENGTHS = 10
+    """Lengths of rows, by row; write only. Only with row functions."""
+    ROWS = 11
+    """Values of statistics, by row register; read only. Only with row functions."""
 
 
 class Counter(enum.IntEnum):
@@ -70,6 +75,10 @@ def host_widths(config: ChipConfig) -> dict[HostSelect, tuple[int, int]]:
         (HostSelect.STREAM_STORE, stream_job_layout(config), program.stream_jobs),
         (HostSelect.POST_STORE, post_job_layout(config), program.post_jobs),
     )
+    rows: dict[HostSelect, tuple[int, int]] = {}
+    if config.has_rows:
+        register = bits_for_index(post.row_registers)
+        rows = {HostSelect.LENGTHS: (register, ELEMENT_WIDTH), HostSelect.ROWS: (register, STATISTIC_WIDTH)}
     return {
         HostSelect.X: (bits_for_index(memory.x_words), 8 * array.rows),
         HostSelect.W: (bits_for_index(memory.w_words), 8 * array.cols),
@@ -79,6 +88,7 @@ def host_widths(config: ChipConfig) -> dict[HostSelect, tuple[int, int]]:
         HostSelect.TABLE: (bits_for_index(256 * post.tables), 8),
         HostSelect.COUNTERS: (bits_for_index(len(Counter)), 32),
         HostSelect.ERRORS: (bits_for_index(len(NodeErrors)), max(config.pod.time_width, len(PodError))),
+        **rows,
     }
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from podweave.ir.constants import Constants
 from podweave.ir.layers import WorkloadError
 from podweave.spec.config import ChipConfig
-from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, memory_stride, words_of
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, loadable, memory_stride, words_of
 from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters_layout, store_layout, stream_job_layout
 from podweave.spec.layout import Layout
 from podweave.spec.load_port import HostSelect
@@ -114,7 +114,7 @@ class _Builder:
         self.config = programs[0].config
         self.graph = programs[0].graph
         self.channels = [_Channel() for _ in range(self.config.managers)]
-        self.stride = {select: memory_stride(self.config, select) for select in HostSelect if select <= HostSelect.TABLE}
+        self.stride = {select: memory_stride(self.config, select) for select in loadable(self.config)}
         self.depth = {select: words_of(self.config, select) for select in self.stride}
         # Per word of each node, how many epochs must be done before it may be written.
         self.free = {select: np.zeros((self.config.pods, depth), np.int64) for select, depth in self.depth.items()}

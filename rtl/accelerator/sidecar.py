@@ -23,6 +23,7 @@ from podweave.spec.layout import Layout
 from podweave.spec.load_port import Counter, HostSelect, host_widths
 from podweave.spec.register_list import register_list
 from podweave.spec.register_types import ADDRESS_WIDTH, MANAGER_PITCH, WORD_WIDTH, ErrorSource, NodeWords, Refusal, Register, Ring
+from podweave.spec.row_functions import SCALAR_CYCLES, Combine, Destination, Saturate, Scalar, Statistic
 
 from .accelerator import manager_prefix
 
@@ -54,6 +55,8 @@ def _add_chip(config: ChipConfig, sidecar: dict[str, Any]) -> None:
     others = [post_parameters_layout(), *map(store_layout, jobs), network_error_layout(config)]
     sidecar["layouts"] += [_layout(layout) for layout in (jobs[2], *others)]
     sidecar["codes"] |= _codes(Reduce, HostSelect, Counter, NodeErrors, NetworkId)
+    if config.has_rows:
+        sidecar["codes"] |= _codes(Combine, Saturate, Destination, Statistic, Scalar)
     sidecar["post_errors"] = {error.name: error.value for error in PostError}
     sidecar["bank_errors"] = {error.name: error.value for error in BankError}
     words = {
@@ -67,6 +70,7 @@ def _add_chip(config: ChipConfig, sidecar: dict[str, Any]) -> None:
         "host_read": config.host_read_latency,
         "fill": FILL_CYCLES,
         "epoch_overhead": config.epoch_overhead,
+        **({"statistic": config.statistic_latency, "scalar": SCALAR_CYCLES} if config.has_rows else {}),
     }
 
 

@@ -8,10 +8,12 @@ from amaranth.hdl import Cat, Const, Module
 from amaranth.lib.wiring import In, Out
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.errors import NetworkId
+from podweave.spec.errors import NetworkId, network_error_layout
 from podweave.spec.layout import bits_for_index
 
+from ..network.conflicts import NetworkError
 from ..network.network import WritePorts, read_network, write_network
+from ..network.statistics import StatisticsNetwork
 from ..node.load_port_tree import LoadPortTree
 from ..node.node import Node, p_payload_parts, y_payload_parts
 from ..parts.blocks import place
@@ -86,17 +88,20 @@ class Chip(WiredBlock):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         nodes = [place(m, f"node_{i}", Node(self.config)) for i in range(self.config.pods)]
-        self._root(m, nodes, self._networks(m, nodes))
+        errors = [(error, plane, network) for network, plane, ports in self._networks(m, nodes) for error in ports.errors]
+        if self.config.has_rows:
+            errors.append((self._statistics(m, nodes), 0, NetworkId.STATISTICS))
+        self._root(m, nodes, errors)
         for manager in range(self.config.managers):
             first = manager * self.config.nodes_per_manager
             self._load_port(m, manager, nodes[first : first + self.config.nodes_per_manager])
         return m
 
-    def _root(self, m: Module, nodes: list[dict[str, Any]], networks: list[tuple[NetworkId, int, WritePorts]]) -> None:
-        errors = [(error, plane, network) for network, plane, ports in networks for error in ports.errors]
+    def _root(self, m: Module, nodes: list[dict[str, Any]], errors: list[tuple[NetworkError, int, NetworkId]]) -> None:
         root = place(m, "root", ChipRoot(self.config, len(errors)))
         plane_width = bits_for_index(self.config.memory.planes)
-        wheres = [Cat(error.port, Const(plane, plane_width), Const(network, 2)) for error, plane, network in errors]
+        network_width = next(f.width for f in network_error_layout(self.config).fields if f.name == "network")
+        wheres = [Cat(error.port, Const(plane, plane_width), Const(network, network_width)) for error, plane, network in errors]
         m.d.comb += [
             root["conflict_valid"].eq(Cat(error.flag for error, *_ in errors)),
             root["conflict_stage"].eq(Cat(error.stage for error, *_ in errors)),
@@ -158,6 +163,15 @@ class Chip(WiredBlock):
                         node[f"bank_{name}_payload"].word_select(plane, payload).eq(write.bank_payload[i]),
                     ]
         return made
+
+    def _statistics(self, m: Module, nodes: list[dict[str, Any]]) -> NetworkError:
+        network = place(m, "statistics_network", StatisticsNetwork(self.config.pods))
+        for port, name in (("valid", "sent"), *((part, f"sent_{part}") for part in ("statistic", "level", "value", "element"))):
+            m.d.comb += network[port].eq(Cat(node[name] for node in nodes))
+        for name in ("total", "place"):
+            width = len(network[name]) // len(nodes)
+            m.d.comb += [node[name].eq(network[name].word_select(i, width)) for i, node in enumerate(nodes)]
+        return NetworkError(network["error"], network["error_stage"], network["error_port"])
 
 
 def port_members(config: ChipConfig) -> dict[str, Any]:

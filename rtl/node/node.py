@@ -18,6 +18,7 @@ from ..parts.load_port import access_members
 from ..parts.planes import planes_of
 from ..pod.pod import Pod
 from ..post.post_processor import PostProcessor
+from ..post.row_path import STATISTIC_PORTS, row_members
 from .feeder import Feeder
 from .node_counters import NodeCounters
 from .p_bank import PBank
@@ -78,6 +79,10 @@ class Node(Block):
         As on a load port of a `Chip`, for this node.
     host_read_data : Out(host_bits)
         3 cycles after a read; 0 in all other cycles.
+    sent, sent_statistic, sent_level, sent_value, sent_element : Out(as of a PostProcessor)
+        Only with row functions: a statistic of a row for the statistics network.
+    total, place : In(signed(STATISTIC_WIDTH)), In(ELEMENT_WIDTH)
+        Only with row functions: what that brings back.
     """
 
     kind = "node"
@@ -123,6 +128,7 @@ class Node(Block):
                 "host_valid": In(1),
                 **{name: In(width) for name, width in access_members(config).items()},
                 "host_read_data": Out(config.host_bits),
+                **({name: row_members(config)[name] for name in STATISTIC_PORTS} if config.has_rows else {}),
             }
         )
 
@@ -154,6 +160,8 @@ class Node(Block):
             ]
             done.append(feeder["done"])
         m.d.comb += self.busy.eq(pod["busy"] | post["busy"] | ~Cat(done).all())
+        if config.has_rows:
+            self._rows(m, post)
 
         self._reads(m, "x", pod, x_bank)
         self._reads(m, "w", pod, w_bank)
@@ -171,7 +179,7 @@ class Node(Block):
             post["table_address"].eq(self._address),
             post["table_data"].eq(self._written),
         ]
-        self._host_reads(m, x_bank, w_bank, p_bank, counters, errors)
+        self._host_reads(m, x_bank, w_bank, p_bank, counters, errors, post)
         return m
 
     def _host_accesses(self, m: Module) -> None:
@@ -227,6 +235,8 @@ class Node(Block):
         planes = self.config.memory.planes
         arriving_p = [_parts(payload, p_payload_parts(self.config)) for payload in planes_of(self.bank_p_payload, planes)]
         arriving_y = [_parts(payload, y_payload_parts(self.config)) for payload in planes_of(self.bank_y_payload, planes)]
+        # What the post-processor writes into its own bank arrives as on one more plane.
+        own = [post[f"own_{part}"] for part in ("valid", "data", "address", "accumulate")] if self.config.has_rows else []
         m.d.comb += [
             self.p_valid.eq(Cat(pod["p_valid"] & (pod["p_plane"] == i) for i in range(planes))),
             self.p_bank.eq(pod["p_bank"]),
@@ -234,10 +244,10 @@ class Node(Block):
             self.y_valid.eq(Cat(post["y_valid"] & (post["y_plane"] == i) for i in range(planes))),
             self.y_bank.eq(post["y_bank"]),
             self.y_payload.eq(Cat(post["y_data"], post["y_address"], post["y_slot"])),
-            p_bank["write_valid"].eq(self.bank_p_valid),
-            p_bank["write_data"].eq(Cat(parts[0] for parts in arriving_p)),
-            p_bank["write_address"].eq(Cat(parts[1] for parts in arriving_p)),
-            p_bank["write_accumulate"].eq(Cat(parts[2] for parts in arriving_p)),
+            p_bank["write_valid"].eq(Cat(self.bank_p_valid, *own[:1])),
+            p_bank["write_data"].eq(Cat(*(parts[0] for parts in arriving_p), *own[1:2])),
+            p_bank["write_address"].eq(Cat(*(parts[1] for parts in arriving_p), *own[2:3])),
+            p_bank["write_accumulate"].eq(Cat(*(parts[2] for parts in arriving_p), *own[3:])),
             x_bank["write_valid"].eq(self.bank_y_valid),
             x_bank["write_data"].eq(Cat(parts[0] for parts in arriving_y)),
             x_bank["write_address"].eq(Cat(parts[1] for parts in arriving_y)),
@@ -248,6 +258,19 @@ class Node(Block):
             p_bank["read_enable"].eq(post["p_read_enable"] | host_reads_p),
             p_bank["read_address"].eq(Mux(post["p_read_enable"], post["p_read_address"], self._address)),
             post["p_data"].eq(p_bank["read_data"]),
+        ]
+
+    def _rows(self, m: Module, post: dict[str, Any]) -> None:
+        """Statistics go out and come back; lengths are written, and values read, through the load port."""
+        for name in STATISTIC_PORTS:
+            port = getattr(self, name)
+            m.d.comb += post[name].eq(port) if name in ("total", "place") else port.eq(post[name])
+        m.d.comb += [
+            post["length_write"].eq(self._host_writes(HostSelect.LENGTHS)),
+            post["length_address"].eq(self._address),
+            post["length_data"].eq(self._written),
+            post["value_read"].eq(self._reading & (self._select == HostSelect.ROWS)),
+            post["value_row"].eq(self._address),
         ]
 
     def _counters(self, m: Module, pod: Any, post: Any, x_bank: Any, w_bank: Any, p_bank: Any) -> dict[str, Any]:
@@ -293,10 +316,11 @@ class Node(Block):
             NodeErrors.BANK: banks,
         }
 
-    def _host_reads(self, m: Module, x_bank: Any, w_bank: Any, p_bank: Any, counters: Any, errors: dict[NodeErrors, Value]) -> None:
+    def _host_reads(
+        self, m: Module, x_bank: Any, w_bank: Any, p_bank: Any, counters: Any, errors: dict[NodeErrors, Value], post: Any
+    ) -> None:
         """What stands in a register goes into another one for a cycle, so that all reads take as long as those of a bank."""
-        readable = (HostSelect.X, HostSelect.W, HostSelect.P, HostSelect.COUNTERS, HostSelect.ERRORS)
-        widths = {select: host_widths(self.config)[select][1] for select in readable}
+        widths = {select: width for select, (_, width) in host_widths(self.config).items()}
         error = Signal(widths[HostSelect.ERRORS], name="error_word")
         with m.Switch(self._address):
             for which, value in errors.items():
@@ -311,6 +335,7 @@ class Node(Block):
             HostSelect.P: p_bank["read_data"],
             HostSelect.COUNTERS: register(m, counters["value"], name="counter_word"),
             HostSelect.ERRORS: register(m, error, name="error_word_held"),
+            **({HostSelect.ROWS: post["value"]} if self.config.has_rows else {}),
         }
         width = self.config.host_bits
         beat = Signal(width, name="host_beat_read")

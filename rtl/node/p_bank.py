@@ -17,14 +17,15 @@ class PBank(Block):
     """One bank of rows of ``cols`` partial sums: one word stored or accumulated per cycle, and one read.
 
     Ports of the ``planes`` planes of the network lie side by side, plane 0 least significant; the lowest valid plane is served.
-    A word that arrives in cycle t is written into the SRAM in cycle t + 1; the same row may arrive again in cycle t + 1.
+    With row functions, the post-processor is one more plane, the last. A word that arrives in cycle t is written into the SRAM
+    in cycle t + 1; the same row may arrive again in cycle t + 1.
 
     Latency: 1 cycle from ``read_enable`` to ``read_data``; a row of the host may be read 2 cycles after its ``host_write``.
 
     Parameters
     ----------
     config : ChipConfig
-        ``cols`` and ``psum_width`` of its array, ``p_words`` and ``planes`` of its memory.
+        ``cols`` and ``psum_width`` of its array, ``p_words`` and ``planes`` of its memory; whether it has row functions.
 
     Members
     -------
@@ -63,7 +64,7 @@ class PBank(Block):
 
     def __init__(self, config: ChipConfig):
         self.lanes, self.width = config.array.cols, config.array.psum_width
-        self.depth, self.planes = config.memory.p_words, config.memory.planes
+        self.depth, self.planes = config.memory.p_words, config.memory.planes + config.has_rows
         self.variant = f"{self.depth}x{self.lanes}x{self.width}_planes{self.planes}"
         self.address_width = bits_for_index(self.depth)
         word = self.lanes * self.width

@@ -11,6 +11,7 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import words_of
 from podweave.spec.jobs import post_parameters_layout
 from podweave.spec.load_port import Counter, HostSelect, host_widths
+from podweave.spec.row_functions import ELEMENT_WIDTH
 
 from ..benches.chip_task import Readback, stores
 from .backdoor import array, scopes
@@ -19,8 +20,8 @@ from .backdoor import array, scopes
 class NodeArrays:
     """The arrays of the nodes, wherever they stand in the hierarchy of the model. ``chip``: scope of the chip.
 
-    An array has the name of a `HostSelect` (W, P, TABLE, COUNTERS and the program stores), of a field of parameters, or
-    ("x", i), slot i of the words of activations.
+    An array has the name of a `HostSelect` (W, P, LENGTHS, COUNTERS and the program stores), of a field of parameters,
+    ("x", i), slot i of the words of activations, or ("table", i), memory i of activation tables.
     """
 
     def __init__(self, config: ChipConfig, chip: str):
@@ -30,10 +31,16 @@ class NodeArrays:
         widths = host_widths(config)
         slot = 8 * config.post_lanes
         self.x_slots = config.array.rows // config.post_lanes
+        tables = ("table_0", "table_1") if config.has_rows else ("table",)
+        self.tables = len(tables)
         self.places: dict[Any, tuple[str, str, int, int]] = {
             HostSelect.W: ("w_memory.slot_0", "words", memory.w_words, widths[HostSelect.W][1]),
             HostSelect.P: ("p_memory.memory", "words", memory.p_words, widths[HostSelect.P][1]),
-            HostSelect.TABLE: ("post_processor.table", "words", 256 * post.tables, 8),
+            **{
+                ("table", i): (f"post_processor.{place}", "words", 256 * post.tables // len(tables), 8)
+                for i, place in enumerate(tables)
+            },
+            HostSelect.LENGTHS: ("post_processor.row_registers.length_memory", "words", post.row_registers, ELEMENT_WIDTH),
             HostSelect.COUNTERS: ("counters", "values", 1, 32 * len(Counter)),
             **{
                 select: (f"{layout.name}_feeder.store", "words", words_of(config, select), widths[select][1])
@@ -63,6 +70,12 @@ class NodeArrays:
         if select == HostSelect.X:
             for i, part in enumerate(np.split(words, self.x_slots, axis=1)):
                 self.view(("x", i), node)[base : base + len(words)] = part
+        elif select == HostSelect.TABLE:
+            # Even tables in one memory, odd ones in the other, if there are two.
+            table, entry = np.divmod(base + np.arange(len(words)), 256)
+            for i in range(self.tables):
+                of = table % self.tables == i
+                self.view(("table", i), node)[256 * (table[of] // self.tables) + entry[of]] = words[of]
         else:
             self.view(select, node)[base : base + len(words), : words.shape[1]] = words
 

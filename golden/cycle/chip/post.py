@@ -9,15 +9,21 @@ from numpy.typing import NDArray
 
 from ..pod.jobs import Pushes, epoch_time, serve
 from ..ports import PortTrace, held, wrap
+from . import rows
+from .host_writes import HostWrites
+from .row_words import OutputWords, RowInputs, RowWords
+from .rows import RowGeometry
 
 MAX, SUM = 0, 1
 
-ERRORS = ("late", "overflow", "illegal", "p_address", "x_address")
+ERRORS = ("late", "overflow", "illegal", "p_address", "x_address", "row_not_ready", "scalar_busy")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PostGeometry:
-    """Sizes of a post-processor and of the banks it sees. ``latency``: from the last P word read to the word of outputs."""
+    """Sizes of a post-processor and of the banks it sees. ``latency``: from the last P word read to the word of outputs.
+
+    ``beats``: in which an output word is requantised. ``even``: a half goes to the even neighbour. ``functions``: those of rows."""
 
     rows: int
     cols: int
@@ -31,33 +37,18 @@ class PostGeometry:
     parameter_sets: int
     tables: int
     latency: int = 6
+    beats: int = 1
+    even: bool = False
+    functions: RowGeometry | None = None
 
     @property
     def lanes(self) -> int:
         return min(self.rows, self.cols)
 
-
-@dataclass(frozen=True)
-class HostWrites:
-    """One write port of a memory: ``valid`` (cycles,), ``address`` (cycles,), ``data`` (cycles,) or (cycles, lanes)."""
-
-    valid: NDArray[np.bool_]
-    address: NDArray[np.int64]
-    data: NDArray[np.int64]
-
-    def read(self, cycle: NDArray[np.int64], address: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """What reads of ``address`` in ``cycle`` find, and whether that is known: written before, and not in that very cycle."""
-        span = len(self.valid) + 1
-        when = np.flatnonzero(self.valid)
-        key = self.address[when].astype(np.int64) * span + when
-        order = np.argsort(key)
-        key, when = key[order], when[order]
-        wanted = address.astype(np.int64) * span + cycle
-        latest = np.searchsorted(key, wanted, side="left") - 1
-        if not len(key):
-            return np.zeros((*wanted.shape, *self.data.shape[1:]), np.int64), np.zeros(wanted.shape, bool)
-        known = (latest >= 0) & (key[np.maximum(latest, 0)] // span == address)
-        return self.data[when[np.maximum(latest, 0)]].astype(np.int64), known & ~np.isin(wanted, key)
+    @property
+    def extra(self) -> int:
+        """Cycles that row functions put before the bias."""
+        return 2 if self.functions else 0
 
 
 @dataclass(frozen=True)
@@ -68,19 +59,6 @@ class Parameters:
     multiplier: HostWrites
     shift: HostWrites
     table: HostWrites
-
-
-def requantize_wide(total: NDArray[np.int64], multiplier: NDArray[np.int64], shift: NDArray[np.int64]) -> NDArray[np.int64]:
-    """`golden.layers.requant.requantize` of totals of 33 bits, element by element.
-
-    >>> requantize_wide(np.array([-(2**32), 2**32 - 1, 3]), np.array([1, 1, 1]), np.array([26, 25, 1]))
-    array([-64, 127,   2])
-    """
-    # At most 2**32 * (2**31 - 1), and half of 2**62: together below 2**64.
-    magnitude = np.abs(total).astype(np.uint64) * multiplier.astype(np.uint64)
-    half = (np.uint64(1) << shift.astype(np.uint64)) >> np.uint64(1)
-    rounded = np.minimum((magnitude + half) >> shift.astype(np.uint64), np.uint64(255)).astype(np.int64)
-    return np.clip(np.where(total < 0, -rounded, rounded), -128, 127)
 
 
 class PostModel:
@@ -101,9 +79,11 @@ class PostModel:
 
     def _resolve(self, halt: int) -> None:
         g, fields = self.geometry, self.jobs.fields
-        words = fields["n0"] * fields["n1"] * fields["n2"] * fields["n3"]
+        self.window = fields["n0"] * fields["n1"]
+        self.period = self.window + g.beats - 1 + (fields["gap"] if g.functions else 0)
+        sent = fields["n2"] * fields["n3"]
         legal = (
-            (words > 0)
+            (self.window * sent > 0)
             & (fields["parameters"] < g.parameter_sets)
             & (fields["table"] < g.tables)
             & (fields["slice"] < g.cols // g.lanes)
@@ -111,6 +91,20 @@ class PostModel:
             & (fields["x_bank"] < g.banks)
             & (fields["x_plane"] < g.planes)
         )
+        if g.functions:
+            registers = g.functions.registers
+            legal &= (
+                (fields["combine"] <= rows.ROTATE)
+                & (fields["destination"] <= rows.ADD)
+                & (fields["scalar"] <= rows.RSQRT)
+                & ~((fields["wide_table"] == 1) & (fields["table"] % 2 == 1))
+                & ~((fields["destination"] == rows.PLANES) & (self.period < 2))
+                & (fields["level"] <= g.functions.stages)
+                & (fields["parameters"] + fields["parameters_step"] * (fields["n2"] - 1) < g.parameter_sets)
+                & (fields["row"] + fields["n3"] <= registers)
+                & (fields["length"] + fields["length_step"] * (fields["n3"] - 1) < registers)
+            )
+        words = np.maximum(sent, 1) * np.maximum(self.period, 1)
         self.service = serve(self.jobs, name="job", depth=g.queue_depth, words=words, legal=legal, run=self.run, halt=halt)
         self._walk()
         served = self.service.events
@@ -120,25 +114,39 @@ class PostModel:
             "overflow": served["job_overflow"],
             "illegal": served["illegal_job"],
             **{name: cycles[cycles < len(self.run)] for name, cycles in outside.items()},
+            "row_not_ready": np.zeros(0, np.int64),
+            "scalar_busy": np.zeros(0, np.int64),
         }
+        if g.functions:
+            self._resolve_rows()
 
     def _walk(self) -> None:
         """One entry per P word of all jobs that began, in order."""
         g, fields, service = self.geometry, self.jobs.fields, self.service
-        words = (fields["n0"] * fields["n1"] * fields["n2"] * fields["n3"])[service.job]
+        words = (self.window * fields["n2"] * fields["n3"])[service.job]
         job = np.repeat(service.job, words)
         index = np.arange(len(job)) - np.repeat(np.cumsum(words) - words, words)
-        self.job, self.cycle = job, np.repeat(service.begin + 1, words) + index
         n0, n1, n2 = (np.maximum(fields[f"n{i}"][job], 1) for i in range(3))
+        number, part = index // (n0 * n1), index % (n0 * n1)
+        self.job, self.cycle = job, np.repeat(service.begin + 1, words) + number * self.period[job] + part
+        self.word, self.row = number % n2, number // n2
         # How often a loop has advanced: as often as all loops inside it have wrapped, but for where an outer one did instead.
         wraps = [index, index // n0, index // (n0 * n1), index // (n0 * n1 * n2), np.zeros_like(index)]
         advances = [wraps[i] - wraps[i + 1] for i in range(4)]
         p = fields["p_base"][job] + sum(advances[i] * fields[f"p_step{i}"][job] for i in range(4))
         x = fields["x_base"][job] + sum(advances[i] * fields[f"x_step{i}"][job] for i in (2, 3))
-        # Generators hold addresses in two's complement, with two bits more than the port.
-        self.p_address, self.x_address = (wrap(a, _index_width(n) + 2) for a, n in ((p, g.p_words), (x, g.x_words)))
+        # Generators hold addresses in two's complement, with two bits more than the field.
+        written = max(g.x_words, g.p_words) if g.functions else g.x_words
+        self.p_address, self.x_address = (wrap(a, _index_width(n) + 2) for a, n in ((p, g.p_words), (x, written)))
         self.p_fits = (self.p_address >= 0) & (self.p_address < g.p_words)
-        self.x_fits = (self.x_address >= 0) & (self.x_address < g.x_words)
+        limit = np.full(len(job), g.x_words)
+        if g.functions:
+            destination = fields["destination"][job]
+            limit = np.where(destination == rows.PLANES, g.x_words - 1, limit)
+            limit = np.where(destination >= rows.STORE, g.p_words, limit)
+        self.x_fits = (self.x_address >= 0) & (self.x_address < limit)
+        if g.functions:
+            self.x_fits |= destination == rows.NOWHERE
         self.window_end = index % (n0 * n1) == n0 * n1 - 1
         # Windows are contiguous: the first word of one follows the last of the one before.
         self.window_last = np.flatnonzero(self.window_end)
@@ -147,10 +155,61 @@ class PostModel:
         whole = broken[self.window_last + 1] == broken[self.window_first]
         emitted = whole & self.x_fits[self.window_last]
         self.emitted = np.flatnonzero(emitted)
+        last = self.window_last[self.emitted]
+        self.out_job, self.out_read = self.job[last], self.cycle[last]
+        self.out_row, self.out_word, self.out_address = self.row[last], self.word[last], self.x_address[last]
+
+    def _resolve_rows(self) -> None:
+        """Statistics that are sent, registers that are taken, ready and read."""
+        g, fields, job = self.geometry, self.jobs.fields, self.out_job
+        assert g.functions is not None
+        self.register = fields["row"][job] + self.out_row
+        self.counts = fields["statistic"][job] != 0
+        self.row_last = self.out_word == fields["n2"][job] - 1
+        complete = self.counts & self.row_last
+        self.sent_cycle = self.out_read[complete] + 9 + g.beats
+        arrivals = zip(self.sent_cycle, self.register[complete], job[complete], strict=True)
+        self.arrivals = [
+            rows.Arrival(int(c) + g.functions.stages, int(r), int(fields["scalar"][j]), bool(fields["statistic"][j] == rows.ARGMAX))
+            for c, r, j in arrivals
+        ]
+        self.scales, lost = rows.begun_scales(self.arrivals, g.functions.scalar_cycles)
+        wanting = (rows.RECIPROCAL, rows.RSQRT)
+        sets = [(a.cycle, a.row) for a in self.arrivals if a.scalar not in wanting]
+        sets += [(a.cycle + g.functions.scalar_cycles, a.row) for a in self.scales]
+        clears = zip((self.out_read[complete] + 2).tolist(), self.register[complete].tolist(), strict=True)
+        readiness = rows.Readiness(sets, clears)
+        self.reads_row = (fields["subtract"][job] | fields["row_scale"][job]) == 1
+        checked = np.flatnonzero(self.reads_row)
+        self.row_ready = np.ones(len(job), bool)
+        self.row_ready[checked] = [readiness.at(int(self.out_read[i]) + 2, int(self.register[i])) for i in checked]
+        wrong = {"row_not_ready": self.out_read[~self.row_ready] + 2, "scalar_busy": np.array([a.cycle for a in lost], np.int64)}
+        self.events |= {name: cycles[cycles < len(self.run)] for name, cycles in wrong.items()}
+
+    def _output_words(self) -> OutputWords:
+        g = self.geometry
+        assert g.functions is not None
+        return OutputWords(
+            functions=g.functions,
+            beats=g.beats,
+            latency=g.latency,
+            psum_width=g.psum_width,
+            cycles=len(self.run),
+            fields={name: values[self.out_job] for name, values in self.jobs.fields.items()},
+            read=self.out_read,
+            row=self.out_row,
+            word=self.out_word,
+            address=self.out_address,
+            register=self.register,
+            counts=self.counts,
+            row_last=self.row_last,
+            arrivals=self.arrivals,
+            scales=self.scales,
+        )
 
     def requests(self) -> dict[str, PortTrace]:
         """Every output port but ``y_data``."""
-        g, cycles, fields = self.geometry, len(self.run), self.jobs.fields
+        g, cycles = self.geometry, len(self.run)
         inside = self.cycle < cycles
         active, address = np.zeros(cycles, bool), np.zeros(cycles, np.int64)
         active[self.cycle[inside]] = True
@@ -160,27 +219,55 @@ class PostModel:
             "p_read_enable": _pulse(self.cycle[self.p_fits], cycles),
             "p_read_address": held(address, active),
         }
-        last = self.window_last[self.emitted]
-        when = self.cycle[last] + g.latency
-        kept = when < cycles
-        job = self.job[last][kept]
-        valid = np.zeros(cycles, bool)
-        valid[when[kept]] = True
-        ports["y_valid"] = _certain(valid)
+        return ports | self._write_requests() | self._errors() | {"busy": self._busy()}
+
+    def _write_requests(self) -> dict[str, PortTrace]:
+        """Every port of the words that go out, but their data."""
+        cycles, fields = len(self.run), self.jobs.fields
+        when, which, second = self._sent_words()
+        job = self.out_job[which]
         columns = {"bank": fields["x_bank"][job], "plane": fields["x_plane"][job], "slot": fields["slot"][job]}
-        columns["address"] = self.x_address[last][kept]
+        columns["address"] = self.out_address[which] + second
+        valid = np.zeros(cycles, bool)
+        valid[when] = True
+        ports = {"y_valid": _certain(valid)}
         for name, column in columns.items():
-            value = np.zeros(cycles, np.int64)
-            value[when[kept]] = column
-            ports[f"y_{name}"] = held(value, valid)
-        return ports | self._errors() | {"busy": self._busy()}
+            ports[f"y_{name}"] = held(_scattered(column, when, cycles), valid)
+        return ports
+
+    def _sent_words(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Of each word for an X bank, in order: the cycle, the output word, and whether it is the second of two."""
+        which = np.arange(len(self.out_job))
+        second = np.zeros(len(which), np.int64)
+        if self.geometry.functions:
+            destination = self.jobs.fields["destination"][self.out_job]
+            copies = np.where(destination == rows.PLANES, 2, destination == rows.X)
+            which = np.repeat(which, copies)
+            second = np.concatenate([[0], which[1:] == which[:-1]])[: len(which)].astype(np.int64)
+        when = self.out_read[which] + self.geometry.latency + second
+        inside = when < len(self.run)
+        return when[inside], which[inside], second[inside]
 
     def _busy(self) -> PortTrace:
-        cycles, changes = len(self.run), np.zeros(len(self.run) + 2, np.int64)
-        under_way = self.cycle[self.window_last[self.emitted]] + 1
-        for first, length in ((self.cycle, 1), (under_way, self.geometry.latency)):
+        g, cycles, changes = self.geometry, len(self.run), np.zeros(len(self.run) + 2, np.int64)
+
+        def busy(first: NDArray[np.int64], length: NDArray[np.int64] | int) -> None:
             np.add.at(changes, np.minimum(first, cycles + 1), 1)
             np.add.at(changes, np.minimum(first + length, cycles + 1), -1)
+
+        # An output word takes its time to the end, whatever became of it.
+        last = self.window_last
+        busy(self.cycle, 1)
+        busy(self.cycle[last] + 1, (self.period - self.window)[self.job[last]])
+        if not g.functions:
+            busy(self.out_read + 1, g.latency)
+        else:
+            destination = self.jobs.fields["destination"][self.out_job]
+            busy(self.out_read + 1, g.latency - (destination == rows.NOWHERE) + (destination == rows.PLANES))
+            busy(self.out_read[self.counts] + 1, g.latency)
+            busy(self.sent_cycle, g.functions.stages + 1)
+            scales = np.array([a.cycle for a in self.scales], np.int64)
+            busy(scales + 1, g.functions.scalar_cycles)
         return _certain((self.service.level > 0) | (np.cumsum(changes)[:cycles] > 0))
 
     def _errors(self) -> dict[str, PortTrace]:
@@ -193,39 +280,74 @@ class PostModel:
             time[self.first_error + 1 :] = self.next_time[self.first_error]
         return {"errors": _certain(errors), "error_time": _certain(time)}
 
-    def outputs(self, p_data: NDArray[np.int64], parameters: Parameters) -> dict[str, PortTrace]:
+    def outputs(
+        self, p_data: NDArray[np.int64], parameters: Parameters, row_inputs: RowInputs | None = None
+    ) -> dict[str, PortTrace]:
         """Every output port, the words of outputs (``y_data``: (cycles, lanes)) included."""
-        g, cycles, fields = self.geometry, len(self.run), self.jobs.fields
-        inside = self.emitted[self.cycle[self.window_last[self.emitted]] + g.latency < cycles]
-        last = self.window_last[inside]
-        job, read = self.job[last], self.cycle[last]
+        g, fields, job, read = self.geometry, self.jobs.fields, self.out_job, self.out_read
         lane = np.arange(g.lanes)
         columns = fields["slice"][job][:, None] * g.lanes + lane
+        values, known = self._reduced(p_data, columns), np.ones((len(job), g.lanes), bool)
+        row = RowWords(self._output_words(), row_inputs) if row_inputs else None
+        if row:
+            values, known = row.combined(values)
 
-        reduced = np.zeros((len(inside), g.lanes), np.int64)
-        for i, (begin, end) in enumerate(zip(self.window_first[inside], last, strict=True)):
-            window = p_data[self.cycle[begin] + 1 : self.cycle[end] + 2, columns[i]].astype(np.int64)
-            reduced[i] = wrap(window.sum(axis=0), 32) if fields["reduce"][job[i]] == SUM else window.max(axis=0)
-
-        found, known = [], np.ones(len(inside), bool)
+        found = []
+        which = fields["parameters"][job]
+        if g.functions:
+            which = which + fields["parameters_step"][job] * self.out_word
         for stage, writes in enumerate((parameters.bias, parameters.multiplier, parameters.shift)):
-            data, is_known = writes.read(read + 1 + stage, fields["parameters"][job])
-            found.append(np.take_along_axis(data, columns, axis=1) if len(data) else np.zeros_like(reduced))
-            known &= is_known
-        result = requantize_wide(reduced + found[0], found[1], found[2])
-        entry, entry_known = parameters.table.read(
-            np.repeat((read + 5)[:, None], g.lanes, axis=1), fields["table"][job][:, None] * 256 + (result & 0xFF)
-        )
-        activate = fields["activate"][job][:, None] == 1
-        result = np.where(activate, wrap(entry, 8), result)
-        result_known = known[:, None] & (entry_known | ~activate)
+            data, is_known = writes.read(read + 1 + g.extra + stage, which)
+            found.append(np.take_along_axis(data, columns, axis=1) if len(data) else np.zeros_like(values))
+            known &= is_known[:, None]
+        limits = np.broadcast_to(-128, values.shape), np.broadcast_to(127, values.shape)
+        if row:
+            found, limits, scale_known = row.scales(found)
+            known &= scale_known[:, None]
+        result = rows.scaled(wrap(values + found[0], 33), found[1], found[2], limits, even=g.even)
 
-        value, certain = np.zeros((cycles, g.lanes), np.int64), np.zeros((cycles, g.lanes), np.int64)
-        valid = np.zeros(cycles, bool)
-        when = read + g.latency
-        value[when], certain[when], valid[when] = result, result_known, True
-        data_port = held(value, valid)
-        return self.requests() | {"y_data": PortTrace(data_port.value, data_port.known & (held(certain, valid).value == 1))}
+        table = fields["table"][job][:, None]
+        when = (read + 5 + g.extra)[:, None] + lane // (g.lanes // g.beats)
+        entry, entry_known = parameters.table.read(when, table * 256 + (result & 0xFF))
+        entry = wrap(entry, 8)
+        if row:
+            high, high_known = parameters.table.read(when, table * 256 + 256 + (result & 0xFF))
+            wide = fields["wide_table"][job][:, None] == 1
+            entry = np.where(wide, wrap(high * 256 + (entry & 0xFF), 16), entry)
+            entry_known = entry_known & (high_known | ~wide)
+        activate = fields["activate"][job][:, None] == 1
+        result = np.where(activate, entry, result)
+        known = known & (entry_known | ~activate)
+        ports: dict[str, PortTrace] = {}
+        if row:
+            result, known, ports = row.finished(result, known)
+
+        when, word, second = self._sent_words()
+        data = result[word]
+        if g.functions:
+            planes = (fields["destination"][job[word]] == rows.PLANES)[:, None]
+            data = wrap(np.where(planes & (second[:, None] == 0), (data + 128) >> 8, data), 8)
+        valid = np.zeros(len(self.run), bool)
+        valid[when] = True
+        return self.requests() | ports | {"y_data": _held_lanes(data, known[word], when, valid)}
+
+    def _reduced(self, p_data: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(output words, lanes) of reduced windows."""
+        reduced = np.zeros(columns.shape, np.int64)
+        codes = self.jobs.fields["reduce"][self.out_job]
+        for i, (begin, end) in enumerate(zip(self.window_first[self.emitted], self.window_last[self.emitted], strict=True)):
+            window = p_data[np.minimum(self.cycle[begin : end + 1] + 1, len(p_data) - 1)][:, columns[i]].astype(np.int64)
+            if codes[i] == MAX:
+                reduced[i] = window.max(axis=0)
+            elif codes[i] == SUM:
+                reduced[i] = wrap(window.sum(axis=0), 32)
+            else:
+                total = window[0]
+                for value in window[1:]:
+                    pair = (total & 0xFFFF) << 16 | value & 0xFFFF
+                    total = wrap((total << 8) + value if codes[i] == rows.HORNER else pair, 32)
+                reduced[i] = total
+        return reduced
 
 
 def _index_width(words: int) -> int:
@@ -234,6 +356,19 @@ def _index_width(words: int) -> int:
 
 def _certain(value: NDArray) -> PortTrace:
     return PortTrace(value.astype(np.int64), np.ones(len(value), bool))
+
+
+def _scattered(column: NDArray, when: NDArray[np.int64], cycles: int) -> NDArray[np.int64]:
+    value = np.zeros((cycles, *column.shape[1:]), np.int64)
+    value[when] = column
+    return value
+
+
+def _held_lanes(data: NDArray, known: NDArray, when: NDArray[np.int64], valid: NDArray[np.bool_]) -> PortTrace:
+    """A register of lanes that takes ``data`` in the cycles ``when``, of which some may not be known."""
+    port = held(_scattered(data, when, len(valid)), valid)
+    certain = held(_scattered(known.astype(np.int64), when, len(valid)), valid)
+    return PortTrace(port.value, port.known & (certain.value == 1))
 
 
 def _pulse(when: NDArray[np.int64], cycles: int) -> PortTrace:

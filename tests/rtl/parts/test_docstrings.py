@@ -16,6 +16,7 @@ from podweave.rtl.control.run_control import RunControl
 from podweave.rtl.control.run_counters import RunCounters
 from podweave.rtl.control.software_control import SoftwareControl
 from podweave.rtl.network.butterfly import ReadButterfly, WriteButterfly
+from podweave.rtl.network.statistics import StatisticsNetwork
 from podweave.rtl.node.load_port_tree import LoadPortTree
 from podweave.rtl.node.node import Node
 from podweave.rtl.node.p_bank import PBank
@@ -24,16 +25,26 @@ from podweave.rtl.parts.blocks import Block
 from podweave.rtl.pod.array import Array, ArrayRow
 from podweave.rtl.pod.array_group import ArrayGroup, GroupColumn
 from podweave.rtl.pod.pod import Pod
+from podweave.rtl.post.combiner import Combiner
 from podweave.rtl.post.post_processor import PostProcessor
+from podweave.rtl.post.requantizer import Requantizer
+from podweave.rtl.post.row_registers import RowRegisters
+from podweave.rtl.post.row_statistic import RowStatistic
 from podweave.rtl.prefetch.prefetch_engine import PrefetchEngine
 from podweave.spec.presets import load_config
 
-CONFIG = load_config("chip2x4")
+# With everything that a configuration can have.
+CONFIG = load_config("chip2x4").replace(row_registers=16)
 BLOCKS: dict[str, Callable[[], Block]] = {
     "GroupColumn": lambda: GroupColumn(CONFIG.array),
     "ArrayGroup": lambda: ArrayGroup(CONFIG.array),
     "ArrayRow": lambda: ArrayRow(CONFIG.array),
     "Array": lambda: Array(CONFIG.array),
+    "Combiner": lambda: Combiner(4),
+    "RowRegisters": lambda: RowRegisters(16),
+    "RowStatistic": lambda: RowStatistic(4, 32, 2),
+    "Requantizer": lambda: Requantizer(CONFIG),
+    "StatisticsNetwork": lambda: StatisticsNetwork(4),
     "ReadButterfly": lambda: ReadButterfly(stages=2, payload=3, data=8, pipeline=1, turnaround=1),
     "WriteButterfly": lambda: WriteButterfly(stages=2, payload=3, pipeline=1),
     **{

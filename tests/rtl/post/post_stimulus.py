@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.golden.cycle.chip.post import HostWrites, Parameters, PostGeometry, PostModel
+from podweave.golden.cycle.chip.host_writes import HostWrites
+from podweave.golden.cycle.chip.post import Parameters, PostGeometry, PostModel
+from podweave.golden.cycle.chip.row_words import RowInputs
+from podweave.golden.cycle.chip.rows import RowGeometry
 from podweave.golden.cycle.pod.jobs import Pushes
 from podweave.golden.cycle.ports import PortTrace
 from podweave.rtl.post.post_processor import PostProcessor
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 from podweave.spec.jobs import post_job_layout, post_parameters_layout
+from podweave.spec.row_functions import SCALAR_CYCLES, STATISTIC_WIDTH
 from podweave.tb.benches.block_bench import BlockBench
+from tests.rtl.post.row_jobs import RowJobs, random_row_inputs
 
 CYCLES = 2000
 # The host writes all tables before the first epoch.
@@ -23,14 +29,14 @@ PROLOGUE = 780
 Jobs = list[dict[str, int]]
 
 
-def chip(rows: int, cols: int, *, psum_width: int = 32, planes: int = 1, queue_depth: int = 4, tables: int = 2) -> ChipConfig:
+def chip(rows: int, cols: int, *, psum_width: int = 32, planes: int = 1, tables: int = 2, **post: Any) -> ChipConfig:
     return ChipConfig(
         name="post",
         pods=4,
         pod=PodConfig(array=ArrayConfig(rows=rows, cols=cols, psum_width=psum_width)),
         memory=MemoryConfig(banks=4, planes=planes, x_words=50, w_words=64, p_words=75),
         network=NetworkConfig(),
-        post=PostConfig(parameter_sets=5, tables=tables, queue_depth=queue_depth),
+        post=PostConfig(parameter_sets=5, tables=tables, **post),
         program=ProgramConfig(),
     )
 
@@ -40,7 +46,16 @@ CONFIGS = {
     "8x4_psum20": chip(8, 4, psum_width=20, planes=2),
     "4x12": chip(4, 12, queue_depth=3, tables=3),
     "3x1_psum17": chip(3, 1, psum_width=17, planes=4, queue_depth=2, tables=1),
+    "4x12_lanes2_even": chip(4, 12, lanes=2, rounding="half_even"),
+    "8x8_lanes4": chip(8, 8, lanes=4),
+    "rows_4x4": chip(4, 4, row_registers=16),
+    "rows_8x4_lanes2_psum24_even": chip(
+        8, 4, psum_width=24, planes=2, lanes=2, row_registers=32, rounding="half_even", tables=4, queue_depth=3
+    ),
+    "rows_16x16_lanes4": chip(16, 16, lanes=4, row_registers=64),
+    "rows_2x2_psum20": chip(2, 2, psum_width=20, row_registers=16),
 }
+ROWS = tuple(key for key in CONFIGS if key.startswith("rows"))
 
 
 def geometry_of(config: ChipConfig) -> PostGeometry:
@@ -59,6 +74,11 @@ def geometry_of(config: ChipConfig) -> PostGeometry:
         parameter_sets=post.parameter_sets,
         tables=post.tables,
         latency=config.post_latency,
+        beats=config.post_beats,
+        even=post.rounding == "half_even",
+        functions=RowGeometry(registers=post.row_registers, stages=config.network_stages, scalar_cycles=SCALAR_CYCLES)
+        if config.has_rows
+        else None,
     )
 
 
@@ -71,6 +91,9 @@ def bench_of(key: str) -> BlockBench:
         "y_data": (8, config.post_lanes, True),
         "parameter_data": (1, post_parameters_layout().width * config.array.cols, False),
     }
+    if config.has_rows:
+        shapes |= dict.fromkeys(("total", "value", "sent_value"), (STATISTIC_WIDTH, 0, True))
+        shapes["own_data"] = (config.array.psum_width, config.array.cols, True)
     return BlockBench.of(PostProcessor(config), shapes, random_initial_state=True)
 
 
@@ -83,6 +106,7 @@ class PostStimulus:
     job_cycles: list[int]
     p_data: NDArray[np.int64]
     parameters: Parameters
+    rows: RowInputs | None = None
 
     def model(self, config: ChipConfig) -> PostModel:
         order = np.argsort(np.array(self.job_cycles, np.int64), kind="stable")
@@ -103,7 +127,12 @@ class PostStimulus:
             (getattr(written, field.name).data[:, :, None] >> np.arange(field.width)) & 1
             for field in post_parameters_layout().fields
         ]
-        return {
+        rows: dict[str, NDArray] = {}
+        if self.rows:
+            lengths = self.rows.lengths
+            rows = {name: getattr(self.rows, name) for name in ("total", "place", "value_read", "value_row")}
+            rows |= {"length_write": lengths.valid, "length_address": lengths.address, "length_data": lengths.data}
+        return rows | {
             "run": self.run,
             "job_valid": job_valid,
             "job": words,
@@ -144,15 +173,21 @@ def post_stimulus(rng: np.random.Generator, config: ChipConfig, cycles: int = CY
     large = rng.random(cycles) < rng.choice([0, 0.5, 1], cycles // 100 + 1).repeat(100)[:cycles]
     p_data = np.where(large[:, None], rng.integers(-limit, limit, (cycles, g.cols)), rng.integers(-300, 300, (cycles, g.cols)))
     p_data = np.where(rng.random(p_data.shape) < 0.05, rng.choice([-limit, limit - 1], p_data.shape), p_data)
-    stimulus = PostStimulus(run, [], [], p_data, random_parameters(rng, g, cycles))
+    inputs = random_row_inputs(rng, g, run) if g.functions else None
+    stimulus = PostStimulus(run, [], [], p_data, random_parameters(rng, g, cycles), inputs)
+    row_jobs = RowJobs(rng, g)
     for first, last, earliest in ((PROLOGUE, half - 9, 0), (half + 6, cycles - 1, half)):
         jobs: Jobs = []
         start = 2
         while True:
             job = post_job(rng, g, start)
-            words = job["n0"] * job["n1"] * job["n2"] * job["n3"]
+            if g.functions:
+                row_jobs.extend(job, first)
+            words = job["n2"] * job["n3"] * (job["n0"] * job["n1"] + g.beats - 1 + job.get("gap", 0))
             if first + start + words + g.latency > last:
                 break
+            if g.functions:
+                row_jobs.accept(job, first)
             jobs.append(job)
             start += words + int(rng.choice([0, 0, 0, 1, 2, 9]))
         pushes: list[int] = []
@@ -199,7 +234,7 @@ def post_job(rng: np.random.Generator, g: PostGeometry, start: int) -> dict[str,
 def check(key: str, stimulus: PostStimulus, seed: int, **options: int) -> tuple[PostModel, dict[str, PortTrace]]:
     config, bench = CONFIGS[key], bench_of(key)
     model = stimulus.model(config)
-    expected = model.outputs(stimulus.p_data, stimulus.parameters)
+    expected = model.outputs(stimulus.p_data, stimulus.parameters, stimulus.rows)
     bench.check(expected, bench.run(stimulus.inputs(config), seed=seed, **options))
     return model, expected
 
@@ -215,7 +250,9 @@ def quiet(key: str, cycles: int) -> PostStimulus:
     first, second, third, table = nothing(cols), nothing(cols), nothing(cols), nothing()
     # One port writes all three.
     second, third = (HostWrites(first.valid, first.address, part.data) for part in (second, third))
-    return PostStimulus(run, [], [], np.zeros((cycles, cols), np.int64), Parameters(first, second, third, table))
+    rows = RowInputs(*(table.address.copy() for _ in range(2)), nothing(), run & False, table.address.copy())
+    parameters = Parameters(first, second, third, table)
+    return PostStimulus(run, [], [], np.zeros((cycles, cols), np.int64), parameters, rows if CONFIGS[key].has_rows else None)
 
 
 def set_parameters(s: PostStimulus, cycle: int, address: int, bias: object, multiplier: object, shift: object) -> None:
@@ -224,8 +261,9 @@ def set_parameters(s: PostStimulus, cycle: int, address: int, bias: object, mult
         part.data[cycle] = value
 
 
-def base_job(**fields: int) -> dict[str, int]:
-    names = [field.name for field in post_job_layout(CONFIGS["4x4"]).fields]
+def base_job(key: str = "4x4", **fields: int) -> dict[str, int]:
+    """A job of one word, with these fields; all others are 0."""
+    names = [field.name for field in post_job_layout(CONFIGS[key]).fields]
     return dict.fromkeys(names, 0) | {f"n{i}": 1 for i in range(4)} | fields
 
 

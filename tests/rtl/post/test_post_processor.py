@@ -13,11 +13,13 @@ from podweave.golden.layers.requant import requantize
 from podweave.spec.config import ChipConfig
 from podweave.spec.errors import PostError
 from podweave.spec.jobs import Reduce, post_job_layout
+from podweave.spec.row_functions import Destination
 from podweave.tb.lockstep.ports import LockstepError
 from tests.rtl.post.post_stimulus import (
     CONFIGS,
     CYCLES,
     PROLOGUE,
+    ROWS,
     PostStimulus,
     base_job,
     bench_of,
@@ -36,12 +38,12 @@ def test_random_legal_jobs(key: str) -> None:
         stimulus = post_stimulus(np.random.default_rng([seed, len(key)]), CONFIGS[key])
         model, expected = check(key, stimulus, seed)
         assert model.first_error is None, model.events
-        assert len(model.service.job) == len(stimulus.jobs) > 30
+        assert len(model.service.job) == len(stimulus.jobs) > (12 if key in ROWS else 25)
         words = expected["y_valid"].value.astype(bool)
         data = expected["y_data"]
-        assert words.sum() > 200
+        assert words.sum() > (30 if key in ROWS else 150)
         # Most words are known in spite of parameters that change under them, and many have not saturated.
-        assert data.known[words].mean() > 0.9
+        assert data.known[words].mean() > (0.75 if key in ROWS else 0.9)
         assert (np.abs(data.value[words]) < 127).mean() > 0.2
 
 
@@ -116,10 +118,40 @@ DIRECTED = {
 }
 
 
-@pytest.mark.parametrize("error", DIRECTED, ids=lambda error: error.name.lower())
+def row_not_ready(s: PostStimulus) -> None:
+    s.jobs[5].update(subtract=1, row=17, n3=1)
+
+
+def scalar_busy(s: PostStimulus) -> None:
+    # Two rows whose values arrive one after the other.
+    s.jobs[5].update(statistic=1, scalar=1, n3=2, n2=1, n0=2, n1=1, gap=0, destination=0, row=3)
+
+
+ROW_DIRECTED = {
+    PostError.ILLEGAL: [
+        lambda s: s.jobs[4].update(combine=3),
+        lambda s: s.jobs[4].update(destination=5),
+        lambda s: s.jobs[4].update(scalar=3),
+        lambda s: s.jobs[4].update(wide_table=1, table=1),
+        lambda s: s.jobs[4].update(level=3),
+        lambda s: s.jobs[4].update(parameters=4, parameters_step=1, n2=2),
+        lambda s: s.jobs[4].update(row=31, n3=2),
+        lambda s: s.jobs[4].update(length=31, length_step=1, n3=2),
+    ],
+    PostError.X_ADDRESS: [
+        lambda s: s.jobs[5].update(x_base=49, destination=2, n2=1, n3=1),
+        lambda s: s.jobs[5].update(x_base=75, destination=3, n2=1, n3=1),
+    ],
+    PostError.ROW_NOT_READY: [row_not_ready],
+    PostError.SCALAR_BUSY: [scalar_busy],
+}
+SPOILT = [("4x12", error, spoil) for error, spoils in DIRECTED.items() for spoil in spoils]
+SPOILT += [("rows_8x4_lanes2_psum24_even", error, spoil) for error, spoils in ROW_DIRECTED.items() for spoil in spoils]
+
+
+@pytest.mark.parametrize("error", PostError, ids=lambda error: error.name.lower())
 def test_every_error_is_raised_named_and_sticky(error: PostError) -> None:
-    key = "4x12"
-    for spoil in DIRECTED[error]:
+    for key, spoil in [(key, spoil) for key, of, spoil in SPOILT if of == error]:
         stimulus = post_stimulus(np.random.default_rng(4), CONFIGS[key])
         spoil(stimulus)
         model, expected = check(key, stimulus, seed=1)
@@ -136,7 +168,17 @@ def test_every_error_is_raised_named_and_sticky(error: PostError) -> None:
 
 def test_errors_have_the_names_and_bits_of_the_model() -> None:
     assert [error.name.lower() for error in PostError] == list(ERRORS)
-    assert set(DIRECTED) == set(PostError)
+    assert {error for _, error, _ in SPOILT} == set(PostError)
+
+
+def test_two_planes_need_two_cycles() -> None:
+    """A period of 1 is illegal for them, and only for them."""
+    key = "rows_4x4"
+    for destination, wrong in ((Destination.PLANES, True), (Destination.X, False)):
+        stimulus = quiet(key, 120)
+        stimulus.jobs, stimulus.job_cycles = [base_job(key, start=5, destination=int(destination))], [2]
+        model, _ = check(key, stimulus, seed=1)
+        assert bool(len(model.events["illegal"])) == wrong
 
 
 def test_words_out_of_range_leave_no_trace() -> None:
@@ -162,7 +204,7 @@ def test_words_out_of_range_leave_no_trace() -> None:
         assert not observed["busy"][-1]
 
 
-@pytest.mark.parametrize("reduce", Reduce)
+@pytest.mark.parametrize("reduce", [Reduce.MAX, Reduce.SUM])
 def test_pooling_three_by_three_with_stride_two(reduce: Reduce) -> None:
     """The contract itself, without the cycle model: 7 x 9 positions to 3 x 4, then bias, scale and table."""
     key, rng = "4x12", np.random.default_rng(6)
@@ -256,31 +298,23 @@ def test_a_reset_clears_an_error() -> None:
     assert not observed["busy"][: min(broken.job_cycles)].any()
 
 
-OUTPUTS = (
-    *("job_ready", "p_read_enable", "p_read_address", "busy", "errors", "error_time"),
-    *("y_valid", "y_bank", "y_plane", "y_slot", "y_address", "y_data"),
-)
-
-
 @functools.cache
-def legal_run() -> tuple[dict, dict]:
-    key = "8x4_psum20"
+def legal_run(key: str) -> tuple[dict, dict]:
     stimulus = post_stimulus(np.random.default_rng(21), CONFIGS[key])
-    expected = stimulus.model(CONFIGS[key]).outputs(stimulus.p_data, stimulus.parameters)
+    expected = stimulus.model(CONFIGS[key]).outputs(stimulus.p_data, stimulus.parameters, stimulus.rows)
     return bench_of(key).run(stimulus.inputs(CONFIGS[key])), expected
 
 
-def test_every_output_is_checked() -> None:
-    assert sorted(OUTPUTS) == sorted(port.name for port in bench_of("8x4_psum20").outputs)
-
-
-@pytest.mark.parametrize("port", OUTPUTS)
-def test_checker_sees_one_flipped_bit_of_every_port(port: str) -> None:
-    observed, expected = legal_run()
-    values, known = observed[port].copy(), expected[port].known
-    cycle = int(np.flatnonzero(known.reshape(CYCLES, -1).all(axis=1) & (np.arange(CYCLES) > 1500))[0])
-    at = (cycle, values.shape[1] - 1) if values.ndim == 2 else (cycle,)
-    values[at] ^= 1
-    lane = f" lane {at[1]}" if len(at) == 2 else ""
-    with pytest.raises(LockstepError, match=rf"at cycle {cycle}, port {port}{lane}: expected"):
-        bench_of("8x4_psum20").check(expected, {**observed, port: values})
+@pytest.mark.parametrize("key", ["8x4_psum20", "rows_4x4"])
+def test_checker_sees_one_flipped_bit_of_every_port(key: str) -> None:
+    observed, expected = legal_run(key)
+    names = [port.name for port in bench_of(key).outputs]
+    assert set(names) == set(expected)
+    for port in names:
+        values, known = observed[port].copy(), expected[port].known
+        cycle = int(np.flatnonzero(known.reshape(CYCLES, -1).all(axis=1) & (np.arange(CYCLES) > 1500))[0])
+        at = (cycle, values.shape[1] - 1) if values.ndim == 2 else (cycle,)
+        values[at] ^= 1
+        lane = f" lane {at[1]}" if len(at) == 2 else ""
+        with pytest.raises(LockstepError, match=rf"at cycle {cycle}, port {port}{lane}: expected"):
+            bench_of(key).check(expected, {**observed, port: values})

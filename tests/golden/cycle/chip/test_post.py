@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from podweave.golden.cycle.chip.post import HostWrites, Parameters, PostGeometry, PostModel, requantize_wide
+from podweave.golden.cycle.chip.host_writes import HostWrites
+from podweave.golden.cycle.chip.post import Parameters, PostGeometry, PostModel
+from podweave.golden.cycle.chip.rows import scaled
 from podweave.golden.cycle.pod.jobs import Pushes
 from podweave.golden.layers.requant import requantize
 
@@ -38,26 +40,34 @@ def model(cycles: int, *jobs: dict[str, int]) -> PostModel:
     return PostModel(GEOMETRY, np.arange(cycles) >= 2, Pushes(np.arange(len(jobs)), fields))
 
 
+def to_int8(total: np.ndarray, multiplier: np.ndarray, shift: np.ndarray, *, even: bool = False) -> np.ndarray:
+    ends = np.full(len(total), -128), np.full(len(total), 127)
+    return scaled(total, multiplier, shift, ends, even=even)
+
+
 @settings(derandomize=True, deadline=None, max_examples=500)
 @given(st.integers(-(2**32), 2**32 - 2), st.integers(0, 2**31 - 1), st.integers(0, 62))
-def test_requantize_wide_is_exact(total: int, multiplier: int, shift: int) -> None:
-    scaled = abs(Fraction(total) * multiplier / 2**shift)
-    rounded = int(scaled + Fraction(1, 2))
+def test_scaled_is_exact(total: int, multiplier: int, shift: int) -> None:
+    exact = Fraction(total) * multiplier / 2**shift
+    rounded = int(abs(exact) + Fraction(1, 2))
     expected = max(-128, min(127, -rounded if total < 0 else rounded))
-    assert requantize_wide(np.array([total]), np.array([multiplier]), np.array([shift])).tolist() == [expected]
+    given_values = np.array([total]), np.array([multiplier]), np.array([shift])
+    assert to_int8(*given_values).tolist() == [expected]
+    # Python rounds a half to the even neighbour.
+    assert to_int8(*given_values, even=True).tolist() == [max(-128, min(127, round(exact)))]
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(st.integers(-(2**31), 2**31 - 1), st.integers(0, 2**31 - 1), st.integers(0, 62))
-def test_requantize_wide_is_requantize_where_both_are_defined(total: int, multiplier: int, shift: int) -> None:
-    wide = requantize_wide(np.array([total]), np.array([multiplier]), np.array([shift]))
+def test_scaled_is_requantize_where_both_are_defined(total: int, multiplier: int, shift: int) -> None:
+    wide = to_int8(np.array([total]), np.array([multiplier]), np.array([shift]))
     assert_array_equal(wide, requantize(np.array([total], np.int32), multiplier, shift))
 
 
 @pytest.mark.parametrize(("shift", "expected"), [(62, 2), (57, 64), (56, 127)])
-def test_requantize_wide_at_the_end_of_its_range(shift: int, expected: int) -> None:
+def test_scaled_at_the_end_of_its_range(shift: int, expected: int) -> None:
     """-2**32 times (2**31 - 1) is just above -2**63."""
-    got = requantize_wide(np.array([-(2**32), 2**32 - 2]), np.array([2**31 - 1] * 2), np.array([shift] * 2))
+    got = to_int8(np.array([-(2**32), 2**32 - 2]), np.array([2**31 - 1] * 2), np.array([shift] * 2))
     assert got.tolist() == [-expected if expected < 127 else -128, expected]
 
 
