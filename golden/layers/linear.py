@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .conv import conv2d
-from .pool import Kind, Padding, pad, reduce_windows, require_int32
+from .fixed_point import Integers, require_int32
+from .pool import Kind, Padding, pad, reduce_windows
 from .post import post_process
-from .requant import Integers
 
 
 class Operand(NamedTuple):

@@ -7,6 +7,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from .conv import output_size
+from .fixed_point import require_int32
 from .gemm import require_int8
 
 Kind: TypeAlias = Literal["max", "sum"]
@@ -108,30 +109,3 @@ def pad(x: NDArray[np.int8], padding: Padding, value: int) -> NDArray[np.int8]:
     if not -128 <= value <= 127:
         raise ValueError(f"the value of padding must be in [-128, 127], got {value}")
     return np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=value)
-
-
-def require_int32(name: str, totals: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Narrow exact totals to int32, and refuse those that an accumulator would wrap.
-
-    Parameters
-    ----------
-    name : str
-        What the sentence of the error calls a total.
-    totals : ndarray of int64
-        Exact totals.
-
-    Returns
-    -------
-    ndarray of int32
-        The same numbers.
-
-    Raises
-    ------
-    OverflowError
-        If one of them is no int32.
-    """
-    limits = np.iinfo(np.int32)
-    wrong = (totals < limits.min) | (totals > limits.max)
-    if wrong.any():
-        raise OverflowError(f"{name} must be an int32, got {totals[wrong][0]}")
-    return totals.astype(np.int32)

@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from .fixed_point import Integers
 from .gemm import require_int8
-from .requant import Integers, scale_to_int8
+from .requant import requantize_wide
 
 
 def post_process(
@@ -57,7 +58,7 @@ def post_process(
         raise ValueError("acc must have a channel axis (..., C), got shape ()")
     if bias.shape != acc.shape[-1:]:
         raise ValueError(f"bias must have shape (C,) = {acc.shape[-1:]}, got shape {bias.shape}")
-    narrow = scale_to_int8(acc.astype(np.int64) + bias, multiplier, shift)
+    narrow = requantize_wide(acc.astype(np.int64) + bias, multiplier, shift)
     if table is None:
         return narrow
     require_int8("table", table, ("256",))

@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from podweave.golden.layers.conv import conv2d
-from podweave.golden.layers.pool import Kind, pad, reduce_windows, require_int32
+from podweave.golden.layers.pool import Kind, pad, reduce_windows
 
 MAX_POOL = "pool ({type}[N,C,H,W] x) => ({type}[N,C,OH,OW] y) {{ y = MaxPool<{attributes}>(x) }}"
 AVERAGE_POOL = "pool ({type}[N,C,H,W] x) => ({type}[N,C,OH,OW] y) {{ y = AveragePool<count_include_pad=1, {attributes}>(x) }}"
@@ -112,13 +112,6 @@ def test_sums_up_to_the_ends_of_int32() -> None:
         reduce_windows(acc[:, :, :3], "sum", (1, 3), (1, 1))
     with pytest.raises(OverflowError, match="got -2147483649"):
         reduce_windows(acc[:, :, 3:5], "sum", (1, 2), (1, 1))
-
-
-def test_narrowing() -> None:
-    ends = np.array([INT32.min, INT32.max], dtype=np.int64)
-    assert_array_equal(require_int32("it", ends), ends.astype(np.int32), strict=True)
-    with pytest.raises(OverflowError, match="it must be an int32, got 2147483648"):
-        require_int32("it", ends + 1)
 
 
 @pytest.mark.parametrize("fault", ["kind", "stride", "kernel", "one value", "pad value"])

@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from podweave.golden.layers.post import post_process
-from podweave.golden.layers.requant import requantize, scale_to_int8
+from podweave.golden.layers.requant import requantize, requantize_wide
 from podweave.ir.quantise import MAX_MULTIPLIER, MAX_SHIFT, activation_table, gelu, hard_swish, quantize_scale, relu
 
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
@@ -229,4 +229,4 @@ def test_table_refusals(args: tuple[Any, ...], sentence: str) -> None:
 @pytest.mark.parametrize("total", [(1 << 32) + 1, -(1 << 32) - 1, -(1 << 63), (1 << 63) - 1])
 def test_totals_beyond_33_bits_are_refused(total: int) -> None:
     with pytest.raises(ValueError, match=rf"total must be in \[-4294967296, 4294967296\], got {total}"):
-        scale_to_int8(np.array([total]), 1, 0)
+        requantize_wide(np.array([total]), 1, 0)

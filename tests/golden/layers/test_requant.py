@@ -15,8 +15,9 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from podweave.golden.layers.conv import conv2d
+from podweave.golden.layers.fixed_point import LIMITS
 from podweave.golden.layers.gemm import gemm
-from podweave.golden.layers.requant import requantize
+from podweave.golden.layers.requant import requantize, requantize_wide
 from podweave.ir.quantise import MAX_MULTIPLIER, MAX_SHIFT, quantize_scale
 
 Int8s: TypeAlias = NDArray[np.int8]
@@ -124,6 +125,37 @@ def test_per_channel(shape: tuple[int, ...], per_channel: str) -> None:
     for c in range(6):
         m, s = (int(np.broadcast_to(value, 6)[c]) for value in (multiplier, shift))
         assert got[..., c].ravel().tolist() == [exact(a, m, s) for a in acc[..., c].ravel().tolist()]
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(
+    totals=st.lists(st.integers(-(1 << 32), 1 << 32) | st.sampled_from([-(1 << 32), 0, 1 << 32]), min_size=1, max_size=8),
+    multiplier=st.integers(0, MAX_MULTIPLIER) | st.sampled_from([1, MAX_MULTIPLIER]),
+    shift=st.integers(0, MAX_SHIFT),
+    to=st.sampled_from(["int8", "uint8", "int16", "int32"]),
+    rounding=st.sampled_from(["half_away", "half_even"]),
+)
+@example(totals=[-(1 << 32), 1 << 32], multiplier=MAX_MULTIPLIER, shift=62, to="int32", rounding="half_away")
+@example(totals=[-3, -1, 1, 3, 5], multiplier=1, shift=1, to="int16", rounding="half_even")
+def test_wide_totals_and_widths_equal_exact_arithmetic(
+    totals: list[int], multiplier: int, shift: int, to: Any, rounding: Any
+) -> None:
+    least, largest = LIMITS[to]
+    values = [total * Fraction(multiplier, 1 << shift) for total in totals]
+    whole = [round(value) if rounding == "half_even" else round_half_away(value) for value in values]
+    expected = np.array([min(max(value, least), largest) for value in whole]).astype(to)
+    assert_array_equal(requantize_wide(np.array(totals), multiplier, shift, to, rounding), expected, strict=True)
+
+
+def test_per_row() -> None:
+    rng = np.random.default_rng(0)
+    total = rng.integers(-(1 << 32), 1 << 32, (3, 4, 5))
+    multiplier, shift = rng.integers(0, 1 << 31, (3, 4, 1)), rng.integers(40, 50, (3, 4, 1))
+    for m, s in ((multiplier, shift), (multiplier, shift[0, :1].ravel()[0]), (multiplier[:, 0, 0].repeat(2)[:5], shift)):
+        wide = [np.broadcast_to(value, total.shape).ravel().tolist() for value in (m, s)]
+        values = [Fraction(t * a, 1 << b) for t, a, b in zip(total.ravel().tolist(), *wide, strict=True)]
+        expected = np.clip([round_half_away(value) for value in values], -32768, 32639).reshape(total.shape)
+        assert_array_equal(requantize_wide(total, m, s, "int16"), expected.astype(np.int16), strict=True)
 
 
 @pytest.mark.parametrize("fault", ["half to even", "half up", "two roundings", "truncation", "one wrong bit"])
@@ -285,6 +317,7 @@ ACC = np.zeros((2, 3), dtype=np.int32)
         ((ACC, 1, np.array([0, 63, 0])), ValueError, r"shift must be in \[0, 62\], got 63"),
         ((ACC, np.array([1, 1]), 0), ValueError, r"multiplier must have shape .* \(3,\), got shape \(2,\)"),
         ((ACC, 1, ACC), ValueError, r"shift must have shape .* = \(3,\), got shape \(2, 3\)"),
+        ((ACC, 1, np.array([[1]])), ValueError, r"must have shape \(\), \(..., 1\) = \(2, 1\) or .* got shape \(1, 1\)"),
         ((0.0,), ValueError, "scale must be positive and finite, got 0.0"),
         ((float("nan"),), ValueError, "scale must be positive and finite, got nan"),
         ((np.array([0.5, -1.0]),), ValueError, "scale must be positive and finite, got -1.0"),
