@@ -46,6 +46,78 @@ def activation_table(
     >>> activation_table(np.negative)[[0, 1, 127, 128, 255]]
     array([   0,   -1, -127,  127,    1], dtype=int8)
     """
+    return _tabulated(function, input_scale, output_scale, np.int8).astype(np.int8)
+
+
+def wide_table(
+    function: Callable[[NDArray[np.float64]], NDArray[np.float64]], input_scale: float = 1.0, output_scale: float = 1.0
+) -> NDArray[np.int16]:
+    """Tabulate a real function of an int8 in 16 bits, a factor for a product: `sigmoid`, `normal_distribution`.
+
+    Parameters
+    ----------
+    function : callable
+        From an array of float64 to one of the same shape.
+    input_scale, output_scale : float
+        What 1 stands for before and after the function; positive and finite.
+
+    Returns
+    -------
+    ndarray of int16, shape (256,)
+        As `activation_table`, saturated to [-32768, 32767].
+
+    Raises
+    ------
+    ValueError
+        As `activation_table`.
+
+    Examples
+    --------
+    By hand, sigmoid at 0, 1/16 and -1/16: 2**15 / 2, and 2**15 / (1 + exp(-+0.0625)) = 16384 +- 511.8.
+
+    >>> wide_table(sigmoid, 1 / 16, 2**-15)[[0, 1, 255]]
+    array([16384, 16896, 15872], dtype=int16)
+    """
+    return _tabulated(function, input_scale, output_scale, np.int16).astype(np.int16)
+
+
+def exp_table(largest: int = 4095) -> NDArray[np.uint16]:
+    """Tabulate exp(-i / 16) for softmax: i is how far a score is below the largest, in sixteenths of a nat.
+
+    Parameters
+    ----------
+    largest : int
+        The entry of 0, in [1, 32768]. An int32 holds the product of an int8 and a sum of (2**31 - 1) // (128 * largest)
+        entries: 4,097 of 4095, 514 of 32639.
+
+    Returns
+    -------
+    ndarray of uint16, shape (256,)
+        Entry i is ``round(largest * exp(-i / 16))``.
+
+    Raises
+    ------
+    ValueError
+        If ``largest`` is out of range.
+
+    Examples
+    --------
+    By hand: 1000 / e = 367.88 and 1000 / e**2 = 135.34.
+
+    >>> exp_table(1000)[[0, 16, 32, 255]]
+    array([1000,  368,  135,    0], dtype=uint16)
+    """
+    if not 1 <= largest <= 1 << 15:
+        raise ValueError(f"the largest entry of an exp table must be in [1, {1 << 15}], got {largest}")
+    return np.rint(largest * np.exp(np.arange(256) / -16)).astype(np.uint16)
+
+
+def _tabulated(
+    function: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    input_scale: float,
+    output_scale: float,
+    dtype: type[np.signedinteger],
+) -> NDArray[np.float64]:
     for name, scale in (("input_scale", input_scale), ("output_scale", output_scale)):
         if not (np.isfinite(scale) and scale > 0):
             raise ValueError(f"{name} must be positive and finite, got {scale}")
@@ -57,8 +129,8 @@ def activation_table(
     magnitude = np.abs(real / output_scale)
     whole = np.floor(magnitude)
     rounded = np.copysign(whole + (magnitude - whole >= 0.5), real)
-    saturated: NDArray[np.int8] = np.clip(rounded, -128, 127).astype(np.int8)
-    return saturated
+    limits = np.iinfo(dtype)
+    return np.clip(rounded, limits.min, limits.max)
 
 
 def relu(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -66,9 +138,25 @@ def relu(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.maximum(x, 0.0)
 
 
+def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 / (1 + exp(-x)), by the exponential of -|x|, which does not overflow."""
+    small = np.exp(-np.abs(x))
+    return np.where(x < 0, small, 1.0) / (1.0 + small)
+
+
+def silu(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """x times sigmoid at x."""
+    return x * sigmoid(x)
+
+
+def normal_distribution(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The standard normal distribution function, by the error function."""
+    return 0.5 * (1.0 + np.vectorize(erf, otypes=[np.float64])(x / np.sqrt(2.0)))
+
+
 def gelu(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """x times the standard normal distribution function at x, by the error function (no approximation by tanh)."""
-    return 0.5 * x * (1.0 + np.vectorize(erf, otypes=[np.float64])(x / np.sqrt(2.0)))
+    """x times the standard normal distribution function at x (no approximation by tanh)."""
+    return x * normal_distribution(x)
 
 
 def hard_swish(x: NDArray[np.float64]) -> NDArray[np.float64]:
