@@ -257,7 +257,7 @@ def require_type(name: str, array: NDArray, dtype: type[np.generic], axes: int =
     wanted = np.dtype(dtype).name
     if not isinstance(array, np.ndarray) or array.dtype != dtype:
         found = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
-        raise TypeError(f"{name} must be {'an' if wanted[0] in 'aeiou' else 'a'} {wanted} array, got {found}")
+        raise TypeError(f"{name} must be {'an' if wanted.startswith('int') else 'a'} {wanted} array, got {found}")
     if array.ndim < axes or 0 in array.shape[array.ndim - axes :]:
         raise ValueError(f"{name} must have at least {axes} axes, none of them empty, got shape {array.shape}")
 
