@@ -13,6 +13,8 @@ MAX_MULTIPLIER = (1 << 31) - 1
 """Largest multiplier: the largest int32."""
 MAX_SHIFT = 62
 """Largest right shift: multipliers keep 31 significant bits for every scale from 2**-32 up."""
+ANGLE_BITS = 14
+"""Cosines and sines are in units of 2**-14: 16 bits hold 1 and -1."""
 _MAX_TOTAL = 1 << 32
 
 
@@ -110,6 +112,118 @@ def exp_table(largest: int = 4095) -> NDArray[np.uint16]:
     if not 1 <= largest <= 1 << 15:
         raise ValueError(f"the largest entry of an exp table must be in [1, {1 << 15}], got {largest}")
     return np.rint(largest * np.exp(np.arange(256) / -16)).astype(np.uint16)
+
+
+def rope_tables(
+    positions: NDArray[np.integer], head_size: int, theta: float = 10_000.0
+) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    """Cosines and sines of the angles by which a rotary embedding turns neighbouring channels.
+
+    Parameters
+    ----------
+    positions : ndarray of integers, shape (T,)
+        At least 0.
+    head_size : int
+        Even, at least 2.
+    theta : float
+        The base of the angles; positive and finite.
+
+    Returns
+    -------
+    cosines, sines : ndarray of int16, shape (T, head_size // 2)
+        Of ``positions[t] * theta**(-2 * i / head_size)``, times 2**14, rounded.
+
+    Raises
+    ------
+    TypeError
+        If ``positions`` does not hold integers.
+    ValueError
+        If a parameter is out of range.
+
+    Examples
+    --------
+    By hand, 1 radian and 1/100: 16384 * 0.540302 and 16384 * 0.841471; 16384 * 0.99995 and 16384 * 0.00999983.
+
+    >>> rope_tables(np.array([1]), 4)
+    (array([[ 8852, 16383]], dtype=int16), array([[13787,   164]], dtype=int16))
+    """
+    if not np.issubdtype(np.asarray(positions).dtype, np.integer):
+        raise TypeError(f"positions must be integers, got {np.asarray(positions).dtype}")
+    _refuse(positions, positions < 0, "positions must be at least 0")
+    if head_size < 2 or head_size % 2:
+        raise ValueError(f"head_size must be even and at least 2, got {head_size}")
+    if not (np.isfinite(theta) and theta > 0):
+        raise ValueError(f"theta must be positive and finite, got {theta}")
+    angles = positions[:, None] * float(theta) ** (-np.arange(0, head_size, 2) / head_size)
+    one = 2.0**ANGLE_BITS
+    return np.rint(one * np.cos(angles)).astype(np.int16), np.rint(one * np.sin(angles)).astype(np.int16)
+
+
+def fixed_point(real: NDArray[np.floating], fraction: int = 12) -> NDArray[np.int32]:
+    """Round real numbers to int32 in units of a power of two: rows of an embedding, in the unit of the residual.
+
+    Parameters
+    ----------
+    real : ndarray of real numbers
+        Of a magnitude below ``2**(31 - fraction)``.
+    fraction : int
+        Bits behind the point, in [0, 31].
+
+    Returns
+    -------
+    ndarray of int32
+        ``round(real * 2**fraction)``, a half to the even neighbour: off by at most half a unit.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite or no int32, or ``fraction`` is out of range.
+
+    Examples
+    --------
+    >>> fixed_point(np.array([0.25, -1.0, 0.0001]))
+    array([ 1024, -4096,     0], dtype=int32)
+    """
+    if not 0 <= fraction <= 31:
+        raise ValueError(f"fraction must be in [0, 31], got {fraction}")
+    scaled = np.rint(np.asarray(real, dtype=np.float64) * 2.0**fraction)
+    wrong = ~(np.isfinite(scaled) & (scaled >= -(2.0**31)) & (scaled < 2.0**31))
+    _refuse(np.asarray(real), wrong, f"numbers must fit an int32 in units of 2**-{fraction}")
+    return scaled.astype(np.int32)
+
+
+def norm_epsilon(epsilon: float, channels: int, shift: int, fraction: int = 12) -> int:
+    """The epsilon of a norm, which frameworks add to a mean of squares, in units of a sum of squares of integers.
+
+    Parameters
+    ----------
+    epsilon : float
+        At least 0.
+    channels : int
+        How many squares are summed.
+    shift, fraction : int
+        The integers are residuals of ``fraction`` bits behind the point, shifted right by ``shift``.
+
+    Returns
+    -------
+    int
+        ``round(epsilon * channels * 4**(fraction - shift))``.
+
+    Raises
+    ------
+    ValueError
+        If ``epsilon`` is negative or not finite.
+
+    Examples
+    --------
+    By hand: 1e-5 * 576 * 2**24 = 96636.8, and a 16th of it.
+
+    >>> norm_epsilon(1e-5, 576, 0), norm_epsilon(1e-5, 576, 2)
+    (96637, 6040)
+    """
+    if not (np.isfinite(epsilon) and epsilon >= 0):
+        raise ValueError(f"epsilon must be finite and at least 0, got {epsilon}")
+    return round(epsilon * channels * 4.0 ** (fraction - shift))
 
 
 def _tabulated(
