@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .fixed_point import Integers
+from .fixed_point import Integers, Width
 from .gemm import require_int8
 from .requant import requantize_wide
 
@@ -14,8 +14,9 @@ def post_process(
     multiplier: Integers,
     shift: Integers,
     table: NDArray[np.int8] | None = None,
-) -> NDArray[np.int8]:
-    """Add a bias, scale by ``multiplier / 2**shift``, round once, saturate to int8, and look the result up in a table.
+    to: Width = "int8",
+) -> NDArray:
+    """Add a bias, scale by ``multiplier / 2**shift``, round once, saturate, and look the result up in a table.
 
     The sum has 33 bits and does not wrap. The rounding is that of `golden.layers.requant.requantize`: a half away from zero.
 
@@ -29,10 +30,12 @@ def post_process(
         As in `golden.layers.requant.requantize`.
     table : ndarray of int8, shape (256,), or None
         The result for each int8, which is read as uint8 to find its entry; None leaves it as it is.
+    to : 'int8', 'int16' or 'int32'
+        The width of the result; a table needs int8.
 
     Returns
     -------
-    ndarray of int8, shape (..., C)
+    ndarray of the type ``to``, shape (..., C)
         ``table[saturate(round((acc + bias) * multiplier / 2**shift)) & 0xff]``.
 
     Raises
@@ -40,7 +43,8 @@ def post_process(
     TypeError
         If ``acc`` or ``bias`` is not int32, ``table`` not int8, or ``multiplier`` or ``shift`` does not hold integers.
     ValueError
-        If ``acc`` has no channel axis, or any of the others is out of range or has the wrong shape.
+        If ``acc`` has no channel axis, any of the others is out of range or has the wrong shape, or a table is to give
+        another width.
 
     Examples
     --------
@@ -58,9 +62,11 @@ def post_process(
         raise ValueError("acc must have a channel axis (..., C), got shape ()")
     if bias.shape != acc.shape[-1:]:
         raise ValueError(f"bias must have shape (C,) = {acc.shape[-1:]}, got shape {bias.shape}")
-    narrow = requantize_wide(acc.astype(np.int64) + bias, multiplier, shift)
+    narrow = requantize_wide(acc.astype(np.int64) + bias, multiplier, shift, to)
     if table is None:
         return narrow
+    if to != "int8":
+        raise ValueError(f"a table gives int8, got a width of {to}")
     require_int8("table", table, ("256",))
     if table.size != 256:
         raise ValueError(f"table must have 256 entries, got {table.size}")

@@ -125,6 +125,12 @@ def test_bias_and_relu_of_qlinearconv_differ_only_at_ties() -> None:
             assert_array_equal(faulty[off_tie], theirs[off_tie], strict=True)
 
 
+def test_wider_results() -> None:
+    acc, bias = np.array([[INT32_MAX, -500_000, 99]], dtype=np.int32), np.array([INT32_MAX, 7, 1], dtype=np.int32)
+    for to, expected in (("int16", [32639, -32768, 50]), ("int32", [INT32_MAX, -249_997, 50])):
+        assert_array_equal(post_process(acc, bias, 1, 1, to=to), np.array([expected]).astype(to), strict=True)  # type: ignore[arg-type]
+
+
 FUNCTIONS = {"Relu": relu, "Gelu": gelu, "HardSwish": hard_swish}
 
 
@@ -203,6 +209,7 @@ TABLE = np.zeros(256, dtype=np.int8)
         ((ACC, BIAS, 1, 0, TABLE.astype(np.uint8)), TypeError, "table must be an int8 array, got uint8"),
         ((ACC, BIAS, 1, 0, TABLE[:255]), ValueError, "table must have 256 entries, got 255"),
         ((ACC, BIAS, 1, 0, TABLE.reshape(2, 128)), ValueError, "table must have the 1 axes"),
+        ((ACC, BIAS, 1, 0, TABLE, "int16"), ValueError, "a table gives int8, got a width of int16"),
     ],
 )
 def test_refusals(args: tuple[Any, ...], error: type[Exception], sentence: str) -> None:
