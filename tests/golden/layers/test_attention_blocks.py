@@ -72,6 +72,25 @@ def test_bounds(cuts: list[int], headroom: int) -> None:
         assert_array_equal(result, whole, strict=True)
 
 
+@pytest.mark.parametrize("kind", ["all equal", "one hot", "zeros", "extremes"])
+def test_bounds_of_every_kind(kind: str) -> None:
+    q, k, v = operands(13, 2500, 40)
+    if kind == "all equal":
+        k[:] = k[20]
+    elif kind == "one hot":
+        q, k = np.abs(q) + np.int16(1), np.full_like(k, -128)
+        k[17] = 127
+    elif kind == "zeros":
+        q, k = np.zeros_like(q), np.zeros_like(k)
+    else:
+        q = np.where(q > 0, 32639, -32768).astype(np.int16)
+        k, v = (np.where(x > 0, 127, -128).astype(np.int8) for x in (k, v))
+    visible = visible_keys(np.random.default_rng(14).integers(1, 41, 2500), 40)
+    merged = in_blocks(q, k, v, [8, 16, 24, 32], visible)
+    real = 256 * attention_float(q, k, v, NATS, visible)
+    assert np.all(np.abs(finish(merged) - real) <= bound(q, k, v, visible, merged, 5))
+
+
 def test_the_order_of_blocks_does_not_matter() -> None:
     q, k, v = operands(9, 50, 96)
     one, two, three = (attend_block(q, k[a : a + 32], v[a : a + 32], *SCALE) for a in (0, 32, 64))
