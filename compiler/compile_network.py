@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -14,6 +14,7 @@ from podweave.ir.constants import Constants, Parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
 from podweave.ir.rewrites import with_constants, with_stored_pools, without_unused
+from podweave.ir.row_graph import RowGraph, verify_row_constants, verify_rows
 from podweave.ir.verify import verify, verify_constants
 from podweave.spec.config import ChipConfig
 
@@ -28,6 +29,8 @@ from .memory.image import MemoryImage, memory_image
 from .pod.executor import check_times
 from .pod.layer_compiler import compile_layer
 from .pod.program import Program
+from .rows.front import compile_rows
+from .rows.program import RowProgram
 
 Progress = Callable[[str], None]
 CheckRules = Literal["auto", "always", "never"]
@@ -76,6 +79,8 @@ class CompiledNetwork:
         Of the operations as they run.
     programs : tuple
         One per epoch of a chip, in order.
+    rows : tuple
+        The same of a graph of rows.
     layers : tuple
         On one pod: programs of the layers, which run one after the other.
     image : MemoryImage or None
@@ -91,10 +96,16 @@ class CompiledNetwork:
     split: SplitGraph
     constants: Constants | None = None
     programs: tuple[EpochProgram, ...] = ()
+    rows: tuple[RowProgram, ...] = ()
     layers: tuple[Program, ...] = ()
     image: MemoryImage | None = None
     checked: bool = False
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
+
+    @property
+    def epochs(self) -> Sequence[EpochProgram | RowProgram]:
+        """The programs of a chip, of whatever kind."""
+        return self.programs or self.rows
 
     @property
     def program(self) -> EpochProgram:
@@ -146,7 +157,7 @@ def in_channels(network: CompiledNetwork, channel_bytes: int) -> CompiledNetwork
     assert network.constants is not None
     if network.memory.channel_bytes == channel_bytes:
         return network
-    return replace(network, image=memory_image(network.programs, network.constants, channel_bytes=channel_bytes))
+    return replace(network, image=memory_image(network.epochs, network.constants, channel_bytes=channel_bytes))
 
 
 @dataclass(frozen=True)
@@ -164,12 +175,24 @@ Pass = Callable[[CompiledNetwork, _Job], CompiledNetwork]
 
 
 def _verify(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
+    if isinstance(network.graph, RowGraph):
+        if job.is_pod or not job.options.from_memory:
+            raise WorkloadError(f"{network.graph.name} has operations on rows: it runs on chips, from memory (through AXI)")
+        if network.constants is None:
+            raise ValueError("a network that runs from memory needs its constants")
+        verify_row_constants(verify_rows(network.graph), network.constants)
+        return network
     require_fits(verify(network.graph), job.config)
     if network.constants is not None:
         verify_constants(network.graph, network.constants)
     elif job.options.from_memory:
         raise ValueError("a network that runs from memory needs its constants")
     return network
+
+
+def _of_layers(run: Pass) -> Pass:
+    """A pass that leaves graphs of rows as they are."""
+    return lambda network, job: network if isinstance(network.graph, RowGraph) else run(network, job)
 
 
 def _rewritten(network: CompiledNetwork, graph: Graph) -> CompiledNetwork:
@@ -219,6 +242,18 @@ def _pack_layers(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     return replace(network, layers=tuple(programs))
 
 
+def _schedule_rows(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
+    graph = network.graph
+    if not isinstance(graph, RowGraph):
+        return network
+    assert network.constants is not None
+
+    def show(done: int, count: int) -> None:
+        job.progress(f"compiling {graph.name} ({done}/{count} operations)")
+
+    return replace(network, rows=compile_rows(graph, job.config, network.constants, progress=show))
+
+
 def _schedule(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     if job.is_pod:
         return network
@@ -260,19 +295,20 @@ def _place_in_memory(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     if not job.options.from_memory:
         return network
     assert network.constants is not None
-    image = memory_image(network.programs, network.constants, channel_bytes=job.options.channel_bytes)
+    image = memory_image(network.epochs, network.constants, channel_bytes=job.options.channel_bytes)
     return replace(network, image=image)
 
 
 PASSES: tuple[tuple[str, Pass], ...] = (
     ("verify", _verify),
-    ("drop unused", _drop_unused),
-    ("store pools", _store_pools),
-    ("split outputs", _split_outputs),
+    ("drop unused", _of_layers(_drop_unused)),
+    ("store pools", _of_layers(_store_pools)),
+    ("split outputs", _of_layers(_split_outputs)),
     ("number tables", _number_tables),
-    ("pack layers", _pack_layers),
-    ("schedule", _schedule),
-    ("check rules", _check_rules),
+    ("pack layers", _of_layers(_pack_layers)),
+    ("schedule", _of_layers(_schedule)),
+    ("schedule rows", _schedule_rows),
+    ("check rules", _of_layers(_check_rules)),
     ("place in memory", _place_in_memory),
 )
 """All that happens to a network, in this order. What is not for a configuration or its options leaves the network as it is."""

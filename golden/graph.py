@@ -12,10 +12,12 @@ from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
 from podweave.ir.operations import Linear
 from podweave.ir.operations import Operand as GraphOperand
+from podweave.ir.row_graph import RowGraph
 
 from .layers.linear import Operand, accumulate
 from .layers.pool import reduce_windows
 from .layers.post import post_process
+from .rows import evaluate_rows
 
 
 def operand_input(operand: GraphOperand, tensors: Mapping[str, NDArray[np.int8]]) -> NDArray[np.int8]:
@@ -31,6 +33,8 @@ def evaluate(
     graph: Graph, parameters: Mapping[str, Parameters], inputs: Mapping[str, NDArray[np.int8]]
 ) -> dict[str, NDArray[np.int8]]:
     """Every tensor of a graph by its name, the inputs first, then the outputs of the operations in their order."""
+    if isinstance(graph, RowGraph):
+        return evaluate_rows(graph, parameters, inputs)
     _require_names(f"{graph.name}: inputs", set(graph.inputs), set(inputs))
     _require_names(f"{graph.name}: parameters", {operation.name for operation in graph.operations}, set(parameters))
     tensors: dict[str, NDArray[np.int8]] = {}

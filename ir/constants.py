@@ -20,7 +20,8 @@ class Parameters:
     """What an operation holds beside its layers.
 
     ``weights``: of each operand, int8 in the ``weight_shape`` of its layer. ``bias``, ``multiplier``, ``shift``: int32 (O,).
-    ``table``: int8 (256,), the activation function by ``value & 0xff``, or None.
+    ``table``: int8 (256,), the activation function by ``value & 0xff``, or None. ``wide_table``: int16 (256,), that of an
+    operation on rows, or None.
     """
 
     weights: tuple[NDArray[np.int8], ...]
@@ -28,6 +29,7 @@ class Parameters:
     multiplier: NDArray[np.int32]
     shift: NDArray[np.int32]
     table: NDArray[np.int8] | None = None
+    wide_table: NDArray[np.int16] | None = None
 
     def outputs(self, begin: int, end: int) -> Parameters:
         """Those of the outputs [begin, end)."""
@@ -46,19 +48,32 @@ class Constants(Mapping[str, Parameters]):
     Members
     -------
     tables : tuple of ndarray of int8, shape (256,)
-        Activation tables, each once, in the order in which operations first use them.
+        Activation tables, each once, in the order in which operations first use them. One of int16 is two of them, an even one with
+        the low bytes and the next one with the high ones.
     table_of : dict
-        For each operation that has a table, which of ``tables`` it is.
+        For each operation that has a table, which of ``tables`` it is, or begins at.
     """
 
     def __init__(self, parameters: Mapping[str, Parameters]):
         self._of = dict(parameters)
-        tables: dict[bytes, int] = {}
+        known: dict[bytes, int] = {}
+        tables: list[NDArray[np.int8]] = []
         self.table_of: dict[str, int] = {}
         for name, held in self._of.items():
             if held.table is not None:
-                self.table_of[name] = tables.setdefault(held.table.astype(np.int8).tobytes(), len(tables))
-        self.tables = tuple(np.frombuffer(table, np.int8) for table in tables)
+                key = held.table.astype(np.int8).tobytes()
+            elif held.wide_table is not None:
+                key = held.wide_table.astype("<i2").tobytes()
+            else:
+                continue
+            if key not in known:
+                halves = np.frombuffer(key, np.int8).reshape(256, -1)
+                if halves.shape[1] == 2 and len(tables) % 2:
+                    tables.append(np.zeros(256, np.int8))
+                known[key] = len(tables)
+                tables += [np.ascontiguousarray(halves[:, i]) for i in range(halves.shape[1])]
+            self.table_of[name] = known[key]
+        self.tables = tuple(tables)
 
     def __getitem__(self, name: str) -> Parameters:
         return self._of[name]
@@ -75,7 +90,8 @@ class Constants(Mapping[str, Parameters]):
         total = hashlib.sha256()
         for name in sorted(self._of):
             held = self._of[name]
-            arrays = (*held.weights, held.bias, held.multiplier, held.shift, *(() if held.table is None else (held.table,)))
+            tables = [table for table in (held.table, held.wide_table) if table is not None]
+            arrays: list[NDArray] = [*held.weights, held.bias, held.multiplier, held.shift, *tables]
             total.update(f"{name} {[(array.dtype.str, array.shape) for array in arrays]}\n".encode())
             for array in arrays:
                 total.update(np.ascontiguousarray(array).data)

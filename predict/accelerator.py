@@ -53,7 +53,7 @@ def predict_accelerator(network: CompiledNetwork, timing: HbmTiming, *, prefetch
         channel = HbmChannel(timing.of_channel(m), beat_bytes=beat, base=m * image.channel_bytes, end=(m + 1) * image.channel_bytes)
         rings = tuple(_descriptors(ring) for ring in (image.demand[m], image.prefetch[m]))
         programs.append(EngineProgram(rings, (image.demand[m].base, image.prefetch[m].base), channel))  # type: ignore[arg-type]
-    epochs = tuple(predict(program) for program in network.programs)
+    epochs = tuple(predict(program) for program in network.epochs)
     cycles = [figures.cycles for figures in epochs]
     run = predict_run(
         engine_geometry(config),
@@ -67,7 +67,7 @@ def predict_accelerator(network: CompiledNetwork, timing: HbmTiming, *, prefetch
     nodes = {name: np.sum([figures.counters[name] for figures in epochs], axis=0) for name in epochs[0].counters}
     timeline, before, ended = [], 0, 0
     loaded = _bytes_by_tag(image)
-    for number, (times, program, own) in enumerate(zip(run.epochs, network.programs, cycles, strict=True)):
+    for number, (times, program, own) in enumerate(zip(run.epochs, network.epochs, cycles, strict=True)):
         timeline.append(
             {
                 "operations": [program.operation(index).name for index in program.operations],

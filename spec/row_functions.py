@@ -19,6 +19,8 @@ MANTISSA_WIDTH = 17
 """Bits of the mantissa of the scale of a row."""
 ROW_SHIFT_WIDTH = 6
 """Bits of its shift."""
+GAP_WIDTH = 5
+"""Bits of the cycles that a job may wait between output words: enough for a scale of every row."""
 SCALAR_CYCLES = 20
 """Cycles from the value of a statistic to the scale that is made of it; the unit makes one at a time."""
 
@@ -88,7 +90,7 @@ def row_fields(config: ChipConfig) -> tuple[Field, ...]:
     assert post is not None
     registers = bits_for_index(post.row_registers)
     return (
-        Field("gap", 4, "cycles from one output word to the next, beyond those it takes"),
+        Field("gap", GAP_WIDTH, "cycles from one output word to the next, beyond those it takes"),
         Field("combine", 2, "Combine code"),
         Field("subtract", 1, "1: the value of the row's statistic minus this"),
         Field("row_scale", 1, "1: times the row's mantissa instead of the lane's multiplier, and its shift added to the lane's"),

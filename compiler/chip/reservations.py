@@ -20,6 +20,12 @@ class Timeline:
         self.starts: list[int] = []
         self.ends: list[int] = []
 
+    def copy(self) -> Timeline:
+        """The same intervals, apart from what is added later."""
+        line = Timeline()
+        line.starts, line.ends = self.starts.copy(), self.ends.copy()
+        return line
+
     def next_free(self, time: int, length: int) -> int:
         """The first cycle from ``time`` on at which ``length`` cycles are free."""
         starts, ends = self.starts, self.ends

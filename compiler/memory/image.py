@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from podweave.ir.constants import Constants
 from podweave.ir.layers import WorkloadError
+from podweave.ir.row_graph import RowGraph
+from podweave.ir.row_operations import Format
 from podweave.spec.config import ChipConfig
-from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, loadable, memory_stride, words_of
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, EPOCH_BANKS, DescriptorKind, loadable, memory_stride, words_of
 from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters_layout, store_layout, stream_job_layout
 from podweave.spec.layout import Layout
 from podweave.spec.load_port import HostSelect
@@ -24,6 +26,8 @@ from ..chip.bank_image import outputs, parameter_image, w_image, x_image
 from ..chip.bank_words import zero_word
 from ..chip.epoch_program import EpochProgram
 from ..jobs import Jobs, pack_jobs
+from ..rows.formats import BYTES
+from ..rows.program import RowProgram, Words
 from .rings import Ring, RingBuilder
 from .tensors import InputPlaces, OutputPlaces, TensorMap, byte_number
 
@@ -71,7 +75,7 @@ class MemoryImage:
 
 
 def memory_image(
-    programs: Sequence[EpochProgram],
+    programs: Sequence[EpochProgram | RowProgram],
     constants: Constants,
     *,
     channel_bytes: int | None = None,
@@ -109,7 +113,7 @@ class _Channel:
 
 
 class _Builder:
-    def __init__(self, programs: Sequence[EpochProgram], constants: Constants):
+    def __init__(self, programs: Sequence[EpochProgram | RowProgram], constants: Constants):
         self.programs, self.constants = programs, constants
         self.config = programs[0].config
         self.graph = programs[0].graph
@@ -119,7 +123,8 @@ class _Builder:
         # Per word of each node, how many epochs must be done before it may be written.
         self.free = {select: np.zeros((self.config.pods, depth), np.int64) for select, depth in self.depth.items()}
         self.store_at = {select: np.zeros(self.config.pods, np.int64) for _, _, select, _ in _STORES}
-        self.inputs, self.outputs = InputPlaces(self.graph.inputs), OutputPlaces()
+        forms = self.graph.formats if isinstance(self.graph, RowGraph) else {}
+        self.inputs, self.outputs = InputPlaces(self.graph.inputs, forms), OutputPlaces()
 
     def build(self, channel_bytes: int | None) -> MemoryImage:
         for epoch, program in enumerate(self.programs):
@@ -147,18 +152,60 @@ class _Builder:
             tuple(demand),
             tuple(prefetch),
             self.inputs.maps(channel_bytes),
-            self.outputs.maps(channel_bytes, {name: self.graph.shape(name) for name in self.outputs.names}),
+            self.outputs.maps(channel_bytes, *self._shapes(self.outputs.names)),
         )
 
-    def _epoch(self, epoch: int, program: EpochProgram) -> None:
+    def _shapes(self, names: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], dict[str, Format]]:
+        """Shapes and formats of tensors."""
+        shapes: dict[str, tuple[int, ...]] = {name: self.graph.shape(name) for name in names}
+        return shapes, {name: self.graph.format(name) for name in names} if isinstance(self.graph, RowGraph) else {}
+
+    def _epoch(self, epoch: int, program: EpochProgram | RowProgram) -> None:
         if epoch == 0:
             self._first()
+        if isinstance(program, RowProgram):
+            self._stores(epoch, program)
+            self._row_words(epoch, program)
+            self._end_tag()
+            self._row_outputs(epoch, program)
+            return
         self._inputs(epoch, program)
         self._stores(epoch, program)
         self._parameters(epoch, program)
         self._weights(epoch, program)
         self._end_tag()
         self._outputs(epoch, program)
+
+    def _row_words(self, epoch: int, program: RowProgram) -> None:
+        """All that an epoch of row operations needs; runs of words that follow each other are joined."""
+        kinds: dict[tuple[HostSelect, str | None], list[Words]] = {}
+        for words in program.words:
+            kinds.setdefault((words.select, words.tensor), []).append(words)
+        for (select, tensor), found in kinds.items():
+            pieces = []
+            for words in found:
+                content = self._strided(select, words.content if select != HostSelect.PARAMETERS else packed_sets(words.content))
+                numbers = np.zeros(content.shape, np.int64)
+                if tensor is not None:
+                    assert words.numbers is not None
+                    numbers[:, : words.numbers.shape[1]] = self.inputs.number(tensor, words.numbers)
+                pieces.append((words.node, words.base, np.stack([content.astype(np.int64), numbers])))
+            for node, base, (content, numbers) in _runs(iter(pieces)):
+                self._load(epoch, select, node, base, content.astype(np.uint8), None if tensor is None else numbers)
+
+    def _row_outputs(self, epoch: int, program: RowProgram) -> None:
+        for words in program.outputs:
+            channel, unit = divmod(words.node, self.config.nodes_per_manager)
+            stride = self.stride[words.select]
+            address = self.channels[channel].reserve(len(words.numbers) * stride)
+            ring = self.channels[channel].demand
+            count = len(words.numbers)
+            ring.add(words.select, unit, words.base, count, address, after=epoch + 1, kind=DescriptorKind.STORE)
+            shape, form = self.graph.shape(words.tensor), program.graph.format(words.tensor)
+            word, byte = np.nonzero(words.numbers >= 0)
+            numbers = np.zeros(int(np.prod(shape)) * BYTES[form], np.int64)
+            numbers[words.numbers[word, byte]] = byte_number(np.array(channel), address + stride * word + byte)
+            self.outputs.add(words.tensor, numbers)
 
     def _first(self) -> None:
         """What all epochs use."""
@@ -189,7 +236,7 @@ class _Builder:
             numbered[:, : sources.shape[1]] = sources
             self.inputs.add(channel, address, numbered)
 
-    def _stores(self, epoch: int, program: EpochProgram) -> None:
+    def _stores(self, epoch: int, program: EpochProgram | RowProgram) -> None:
         """Jobs behind those of the epoch before, and around the end of the store."""
         for name, column, select, layout_of in _STORES:
             jobs: Jobs = getattr(program, name)
@@ -216,10 +263,8 @@ class _Builder:
             field.name: np.concatenate([np.asarray(item[2 + i], np.int64) for item in items])
             for i, field in enumerate(post_parameters_layout().fields)
         }
-        layout, cols = post_parameters_layout(), self.config.array.cols
-        lanes = np.unpackbits(pack_jobs(layout, fields), axis=1, bitorder="little")[:, : layout.width]
-        packed = np.packbits(lanes.reshape(len(items), cols * layout.width), axis=1, bitorder="little")
-        words = self._strided(HostSelect.PARAMETERS, packed)
+        sets = np.stack([values.reshape(len(items), -1) for values in fields.values()], axis=1)
+        words = self._strided(HostSelect.PARAMETERS, packed_sets(sets))
         for node, base, part in _runs((bank, index, words[i : i + 1]) for i, (bank, index, *_) in enumerate(items)):
             self._load(epoch, HostSelect.PARAMETERS, node, base, part)
 
@@ -249,8 +294,19 @@ class _Builder:
         for name, found in outputs(program, numbers).items():
             self.outputs.add(name, found)
 
-    def _load(self, epoch: int, select: HostSelect, node: int, base: int, words: NDArray[np.uint8]) -> None:
-        """Descriptors for the words (n, stride) of a node, in pieces that may begin as soon as their place is free."""
+    def _load(
+        self,
+        epoch: int,
+        select: HostSelect,
+        node: int,
+        base: int,
+        words: NDArray[np.uint8],
+        numbers: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Descriptors for the words (n, stride) of a node, in pieces that may begin as soon as their place is free.
+
+        ``numbers``: of the bytes of inputs among them (`InputPlaces`).
+        """
         channel, unit = divmod(node, self.config.nodes_per_manager)
         free = self.free[select][node]
         chunk = max(1, _CHUNK_BYTES // words.shape[1])
@@ -258,9 +314,13 @@ class _Builder:
             part = words[begin : begin + chunk]
             place = free[base + begin : base + begin + len(part)]
             address = self.channels[channel].append(part)
-            ring = self.channels[channel].prefetch
-            ring.add(select, unit, base + begin, len(part), address, after=int(place.max()))
+            # X and P banks are the engines' between epochs.
+            between = select in EPOCH_BANKS
+            ring = self.channels[channel].demand if between else self.channels[channel].prefetch
+            ring.add(select, unit, base + begin, len(part), address, after=epoch if between else int(place.max()))
             place[:] = epoch + 1
+            if numbers is not None:
+                self.inputs.add(channel, address, numbers[begin : begin + chunk])
 
     def _end_tag(self) -> None:
         for channel in self.channels:
@@ -272,6 +332,14 @@ class _Builder:
         result = np.zeros((len(words), self.stride[select]), np.uint8)
         result[:, : words.shape[1]] = words
         return result
+
+
+def packed_sets(sets: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Words of parameter sets (n, fields, lanes)."""
+    layout = post_parameters_layout()
+    fields = {field.name: sets[:, i].reshape(-1) for i, field in enumerate(layout.fields)}
+    lanes = np.unpackbits(pack_jobs(layout, fields), axis=1, bitorder="little")[:, : layout.width]
+    return np.packbits(lanes.reshape(len(sets), -1), axis=1, bitorder="little")
 
 
 def packed_store(layout: Layout, jobs: Jobs, nodes: NDArray[np.int64], stride: int) -> NDArray[np.uint8]:

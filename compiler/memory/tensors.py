@@ -8,6 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.ir.row_operations import Format
+
+from ..rows.formats import BYTES, DTYPES, decoded, encoded
+
 Ints = NDArray[np.int64]
 Shape = tuple[int, ...]
 
@@ -17,24 +21,45 @@ _CHANNEL_BIT = 48
 
 @dataclass(frozen=True)
 class TensorMap:
-    """Where a tensor of the graph lies in memory: byte ``addresses[i]`` is element ``elements[i]``, counted in C order.
+    """Where a tensor of the graph lies in memory: byte ``addresses[i]`` is byte ``elements[i]`` of it, counted in C order.
 
-    An input may lie in several places, an output lies in one.
+    An input may lie in several places, an output lies in one. ``form``: of its numbers, which are int8 but in graphs of rows.
     """
 
     shape: Shape
     addresses: Ints
     elements: Ints
+    form: Format = Format.INT8
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(DTYPES[self.form])
+
+    @property
+    def size(self) -> int:
+        """Bytes of the tensor."""
+        return int(np.prod(self.shape)) * BYTES[self.form]
+
+    def encoded(self, tensor: NDArray) -> NDArray[np.uint8]:
+        """The bytes of a tensor."""
+        return encoded(self.form, tensor).reshape(-1).view(np.uint8)
+
+    def decoded(self, content: NDArray[np.uint8]) -> NDArray:
+        """The tensor that has these bytes."""
+        return decoded(self.form, content.view(np.int8).reshape(*self.shape, BYTES[self.form]))
 
 
 class InputPlaces:
-    """Where elements of inputs lie, which are numbered over all inputs; 0 is the number of what is none."""
+    """Where bytes of inputs lie, which are numbered over all inputs; 0 is the number of what is none.
 
-    def __init__(self, shapes: Mapping[str, Shape]):
-        self._shapes, self._offsets, at = shapes, dict[str, int](), 1
-        for name, shape in shapes.items():
+    ``forms``: of inputs that are not int8.
+    """
+
+    def __init__(self, shapes: Mapping[str, Shape], forms: Mapping[str, Format]):
+        self._shapes, self._forms, self._offsets, at = shapes, forms, dict[str, int](), 1
+        for name in shapes:
             self._offsets[name] = at
-            at += int(np.prod(shape))
+            at += self._size(name)
         self._words: list[tuple[int, int, Ints]] = []
 
     def numbers(self) -> dict[str, Ints]:
@@ -44,8 +69,15 @@ class InputPlaces:
             for name, offset in self._offsets.items()
         }
 
+    def _size(self, name: str) -> int:
+        return int(np.prod(self._shapes[name])) * BYTES[self._forms.get(name, Format.INT8)]
+
+    def number(self, name: str, which: Ints) -> Ints:
+        """Numbers of bytes of an input; of -1, the number of none."""
+        return np.where(which >= 0, which + self._offsets[name], 0)
+
     def add(self, channel: int, address: int, numbers: Ints) -> None:
-        """From byte ``address`` of a channel on, one element per byte."""
+        """From byte ``address`` of a channel on, the number of each byte."""
         self._words.append((channel, address, numbers))
 
     def maps(self, channel_bytes: int) -> dict[str, TensorMap]:
@@ -59,8 +91,8 @@ class InputPlaces:
         maps = {}
         for name, offset in self._offsets.items():
             shape = self._shapes[name]
-            mine = (which >= offset) & (which < offset + int(np.prod(shape)))
-            maps[name] = TensorMap(shape, where[mine], which[mine] - offset)
+            mine = (which >= offset) & (which < offset + self._size(name))
+            maps[name] = TensorMap(shape, where[mine], which[mine] - offset, self._forms.get(name, Format.INT8))
         return maps
 
 
@@ -84,11 +116,11 @@ class OutputPlaces:
         elements = np.flatnonzero(numbers != 0)
         self._parts.setdefault(name, []).append((numbers.reshape(-1)[elements], elements))
 
-    def maps(self, channel_bytes: int, shapes: Mapping[str, Shape]) -> dict[str, TensorMap]:
+    def maps(self, channel_bytes: int, shapes: Mapping[str, Shape], forms: Mapping[str, Format]) -> dict[str, TensorMap]:
         maps = {}
         for name, parts in self._parts.items():
             numbers = np.concatenate([part[0] for part in parts])
             elements = np.concatenate([part[1] for part in parts])
             where = (numbers >> _CHANNEL_BIT) * channel_bytes + (numbers & (1 << _CHANNEL_BIT) - 1)
-            maps[name] = TensorMap(shapes[name], where, elements)
+            maps[name] = TensorMap(shapes[name], where, elements, forms.get(name, Format.INT8))
         return maps

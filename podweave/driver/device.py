@@ -110,39 +110,39 @@ class Device:
                 self.write(f"{name}_TAIL", manager, VALUE=len(rings[manager]))
         self.image = image
 
-    def write_input(self, name: str, tensor: NDArray[np.int8]) -> None:
-        """Put an input of the graph, int8 (B, H, W, C), wherever it is needed in memory.
+    def write_input(self, name: str, tensor: NDArray) -> None:
+        """Put an input of the graph, (B, H, W, C), wherever it is needed in memory; int8, but in graphs of rows.
 
         Raises `DeviceError` if there is no such input, if the tensor is of another shape or type, or if a run is on, which may
         read the input at any time until it ends.
         """
         where = self._tensor(name, "input")
-        if tensor.shape != where.shape or tensor.dtype != np.int8:
-            raise DeviceError(f"input {name} is int8 {where.shape}, got {tensor.dtype} {tensor.shape}")
+        if tensor.shape != where.shape or tensor.dtype != where.dtype:
+            raise DeviceError(f"input {name} is {where.dtype} {where.shape}, got {tensor.dtype} {tensor.shape}")
         self._refuse_in_a_run("no input can be written")
-        values = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
+        values = where.encoded(tensor)
         for begin, mine in self._regions(where):
             at = where.addresses[mine] - begin
             region = self.bus.read_memory(begin, int(at.max()) + 1).copy()
             region[at] = values[where.elements[mine]]
             self.bus.write_memory(begin, region)
 
-    def read_output(self, name: str) -> NDArray[np.int8]:
-        """An output of the graph, int8 (B, H, W, C), after a run.
+    def read_output(self, name: str) -> NDArray:
+        """An output of the graph, (B, H, W, C), after a run; int8, but in graphs of rows.
 
         Raises `DeviceError` if there is no such output, if the program does not store all of it, or if a run is on, which may
         write the output at any time until it ends.
         """
         where = self._tensor(name, "output")
-        values = np.zeros(int(np.prod(where.shape)), np.uint8)
+        values = np.zeros(where.size, np.uint8)
         missing = len(values) - len(np.unique(where.elements))
         if missing:
-            raise DeviceError(f"output {name} is not all in memory: {missing} of its {len(values)} elements are stored nowhere")
+            raise DeviceError(f"output {name} is not all in memory: {missing} of its {len(values)} bytes are stored nowhere")
         self._refuse_in_a_run("no output can be read")
         for begin, mine in self._regions(where):
             at = where.addresses[mine] - begin
             values[where.elements[mine]] = self.bus.read_memory(begin, int(at.max()) + 1)[at]
-        return values.view(np.int8).reshape(where.shape)
+        return where.decoded(values)
 
     def start(self, *, prefetch: bool = True, cap: int = 0) -> None:
         """Start a run of the loaded program and return at once.

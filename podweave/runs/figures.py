@@ -24,7 +24,7 @@ def device_figures(network: CompiledNetwork, prediction: Prediction, timing: Hbm
     beats = sum(prediction.counters[f"{kind}_BEATS"] for kind in ("DESCRIPTOR", "DEMAND", "PREFETCH", "WRITE"))
     bound = max(prediction.compute_cycles, prediction.hbm_cycles)
     return {
-        "epochs": len(network.programs),
+        "epochs": len(network.epochs),
         "macs": network.graph.macs,
         "compute_cycles": prediction.compute_cycles,
         "hbm_cycles": prediction.hbm_cycles,

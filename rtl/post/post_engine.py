@@ -9,7 +9,7 @@ from amaranth.lib.wiring import Out
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import post_job_layout
 from podweave.spec.layout import bits_for_index
-from podweave.spec.row_functions import ELEMENT_WIDTH, Combine, Destination
+from podweave.spec.row_functions import ELEMENT_WIDTH, GAP_WIDTH, Combine, Destination
 
 from ..parts.blocks import struct
 from ..parts.job_engine import TimedEngine
@@ -153,7 +153,7 @@ class PostEngine(TimedEngine):
         if beats == 1 and not self.config.has_rows:
             return active, active, active
         # Behind a window, as many cycles as are left of the time of an output word.
-        pause = Signal(range(beats + (16 if self.config.has_rows else 1)), name="pause")
+        pause = Signal(range(beats + (1 << GAP_WIDTH if self.config.has_rows else 1)), name="pause")
         rest = Signal.like(pause, name="rest")
         reads, steps = Signal(name="reads"), Signal(name="steps")
         m.d.comb += [

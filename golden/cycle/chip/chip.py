@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 STORE, ACCUMULATE = 1, 2
+NOWHERE, INTO_X, PLANES, OWN, OWN_ADDED = range(5)
+"""Where words of post-processors go; without row functions into X banks."""
 COUNTERS = (
     "x_words",
     "w_words",
@@ -32,12 +34,17 @@ Jobs = Mapping[str, NDArray[np.int64]]
 @dataclass(frozen=True, kw_only=True)
 class ChipGeometry:
     """``write_latency``: cycles from a pod's request to its partial sums on its port. ``post_latency``: from the last read of a
-    window to its word on the Y port. ``epoch_overhead``: cycles of an epoch beyond the time of its last busy cycle."""
+    window to its word on the Y port, or for the own P bank. ``beats``: in which it is requantised. ``statistic_latency``: from
+    the last read of a row to the cycle in which its statistic is back; ``scalar_cycles``: that its scale takes more.
+    ``epoch_overhead``: cycles of an epoch beyond the time of its last busy cycle."""
 
     pods: int
     write_latency: int
     post_latency: int
     epoch_overhead: int
+    beats: int = 1
+    statistic_latency: int = 0
+    scalar_cycles: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,12 +72,16 @@ def chip_figures(loads: Jobs, streams: Jobs, posts: Jobs, geometry: ChipGeometry
         raise ValueError("an epoch needs at least one job")
     words = streams["n0"] * streams["n1"] * streams["n2"]
     emits = streams["emit"] != 0
-    read = posts["n0"] * posts["n1"] * posts["n2"] * posts["n3"]
-    sent = posts["n2"] * posts["n3"]
+    window, outputs = posts["n0"] * posts["n1"], posts["n2"] * posts["n3"]
+    rows = "destination" in posts
+    destination = posts["destination"] if rows else np.full(len(window), INTO_X)
+    sent = outputs * np.where(destination == PLANES, 2, destination == INTO_X)
 
     def total(where: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.bincount(where, weights=values, minlength=n).astype(np.int64)
 
+    codes = {"p_stores": STORE, "p_accumulates": ACCUMULATE}
+    stored = {name: total(streams["p_bank"], words * (streams["emit"] == code)) for name, code in codes.items()}
     counters = {
         "x_words": total(streams["pod"], words),
         "w_words": total(loads["pod"], loads["rows"]),
@@ -78,8 +89,8 @@ def chip_figures(loads: Jobs, streams: Jobs, posts: Jobs, geometry: ChipGeometry
         "x_reads": _reads(streams["x_bank"], streams["start"], words, n),
         "x_writes": total(posts["x_bank"], sent),
         "w_reads": _reads(loads["w_bank"], loads["start"], loads["rows"], n),
-        "p_stores": total(streams["p_bank"], words * (streams["emit"] == STORE)),
-        "p_accumulates": total(streams["p_bank"], words * (streams["emit"] == ACCUMULATE)),
+        "p_stores": stored["p_stores"] + total(posts["bank"], outputs * (destination == OWN)),
+        "p_accumulates": stored["p_accumulates"] + total(posts["bank"], outputs * (destination == OWN_ADDED)),
         "post_words": total(posts["bank"], sent),
     }
     end = streams["start"] + words
@@ -91,11 +102,27 @@ def chip_figures(loads: Jobs, streams: Jobs, posts: Jobs, geometry: ChipGeometry
     # A word that is not emitted is gone when it has been added to its accumulator.
     busy = [
         end - 1 + geometry.write_latency - ~emits,
-        posts["start"] + read - 1 + geometry.post_latency,
+        *_posts_end(posts, window, outputs, destination, geometry),
         loads["start"] + loads["rows"] - 1,
     ]
     final = max(int(times.max()) for times in busy if len(times))
     return ChipFigures(final + geometry.epoch_overhead, {name: counters[name] for name in COUNTERS})
+
+
+def _posts_end(
+    posts: Jobs, window: NDArray[np.int64], outputs: NDArray[np.int64], destination: NDArray[np.int64], geometry: ChipGeometry
+) -> list[NDArray[np.int64]]:
+    """Times of the last busy cycles of post-processors: their engines, their words, statistics."""
+    rows = "destination" in posts
+    pause = geometry.beats - 1 + (posts["gap"] if rows else 0)
+    end = posts["start"] + outputs * (window + pause) - 1
+    last_read = end - pause
+    found = [end, last_read + geometry.post_latency - (destination == NOWHERE) + (destination == PLANES)]
+    if rows:
+        counts = posts["statistic"] != 0
+        scale = np.where(posts["scalar"] != 0, geometry.scalar_cycles, 0)
+        found.append((last_read + geometry.statistic_latency + scale)[counts])
+    return found
 
 
 def _reads(bank: NDArray[np.int64], start: NDArray[np.int64], words: NDArray[np.int64], banks: int) -> NDArray[np.int64]:

@@ -131,7 +131,7 @@ def test_output_that_is_not_all_in_memory_is_refused(bus: FakeBus) -> None:
     for elements, missing in (([3, 0, 1], 1), ([3, 0], 2), ([3, 3, 1], 2), ([], 4)):
         part = dataclasses.replace(whole, addresses=whole.addresses[: len(elements)], elements=np.array(elements, np.int64))
         device.load(dataclasses.replace(image, outputs={"logits": part}))
-        sentence = f"output logits is not all in memory: {missing} of its 4 elements are stored nowhere"
+        sentence = f"output logits is not all in memory: {missing} of its 4 bytes are stored nowhere"
         with pytest.raises(DeviceError, match=f"^{sentence}$"):
             device.read_output("logits")
 

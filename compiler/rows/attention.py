@@ -1,0 +1,216 @@
+"""Attention: keys and values are tiles that pods multiply by; scores stay in P banks until their maximum is known."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podweave.ir.layers import WorkloadError
+from podweave.ir.row_operations import Attention
+from podweave.spec.row_functions import Destination, Saturate, Scalar, Statistic
+
+from .compile_rows import RowCompiler
+from .epoch import Ints, Pass
+from .layout import RowLayout, plain_layout
+from .lowerings import When, accumulate_code, alike, chunks, most_streamed, place, result_words, uniform
+
+
+class _Heads:
+    """Heads that share keys: rows of their queries are streamed together."""
+
+    def __init__(self, compiler: RowCompiler, index: int, operation: Attention, number: int):
+        self.compiler, self.index, self.operation, self.number = compiler, index, operation, number
+        self.query = compiler.home(operation.query, "x")
+        self.rows = operation.group * operation.rows
+        self.each = self.query.layout.tiles // operation.kv_heads
+        self.first = number * self.each
+        self.keys = plain_layout(self.rows, operation.context, nodes=compiler.nodes, lanes=compiler.lanes, words=2)
+
+    def run(self, row: int, length: int, target: RowLayout, free: When) -> None:
+        """``row``: the first of their row registers. ``length``: where the lengths of their rows stand. ``free``: results
+        may be written."""
+        compiler, keys = self.compiler, self.keys
+        scores, cycle = compiler.scratch(self.operation.name, keys.node_words)
+        ready = self._scores(scores, When(compiler, cycle))
+        weights, cycle = compiler.pools["x"].take(keys.node_words, self.operation.name)
+        ready, sums = self._softmax(scores, weights, ready, When(compiler, cycle), row, length)
+        self._values(weights, ready, sums, row, target, free)
+
+    def _scores(self, scores: int, free: When) -> When:
+        """Queries times keys: a tile of keys in each node of a slot."""
+        compiler, operation, query, keys = self.compiler, self.operation, self.query, self.keys
+        tiles = range(self.first, self.first + self.each)
+        ready = When(compiler)
+        for slot in range(keys.slots):
+            for row, rows in chunks(self.rows, most_streamed(compiler, self.each)):
+
+                def stream(slot: int = slot, row: int = row, rows: int = rows) -> None:
+                    nonlocal ready
+                    epoch = compiler.epoch
+                    for number, tile in enumerate(tiles):
+                        channels = query.layout.channel[tile, 0]
+                        key = {keys.node(t): keys.channel[t, 0] for t in keys.tiles_of(slot)}
+                        last = number == self.each - 1
+                        words = (query.layout.node(tile), query.base + query.layout.offset(tile) + 2 * row, 2 * rows, 0)
+                        end = epoch.tile(
+                            self.index,
+                            {node: self._cached(node, operation.key, k[None, :], channels[:, None]) for node, k in key.items()},
+                            compiler.lanes,
+                            [words],
+                            accumulate=accumulate_code(number, self.each),
+                            into=dict.fromkeys(key, scores + slot * keys.tile_words + 2 * row) if last else None,
+                            ready=query.ready_in(epoch.number),
+                            free=free.now(),
+                        )
+                    ready = When(compiler, end)
+
+                compiler.attempt(stream)
+        query.used = compiler.epoch.pods_free
+        return ready
+
+    def _cached(self, pod: int, tensor: str, key: Ints, channel: Ints) -> int:
+        """A tile of the bytes of keys or values: of those keys and of channels of the queries; 0 where there is none."""
+        operation = self.operation
+        width = operation.kv_heads * operation.head_size
+        there = (key >= 0) & (channel >= 0)
+        number = np.where(there, key * width + self.number * operation.head_size + channel % operation.head_size, -1)
+        return self.compiler.epoch.weights(pod, np.zeros(number.shape, np.uint8), tensor, number)
+
+    def _softmax(
+        self, scores: int, weights: int, ready: When, free: When, row: int, length: int
+    ) -> tuple[When, list[tuple[When, Ints]]]:
+        """The largest score of each row; then the weights, and their sums. Returns when those are there, by head."""
+        compiler, operation, keys = self.compiler, self.operation, self.keys
+        nodes, lanes = range(compiler.nodes), compiler.lanes
+        held = compiler.constants[operation.name]
+        largest = place(
+            compiler,
+            Pass(
+                operation=self.index,
+                counts=(2, keys.slots, self.rows),
+                strides=(1, keys.tile_words, 2),
+                bases=dict.fromkeys(nodes, (scores, 0)),
+                sets=alike(nodes, uniform(lanes)),
+                statistic=Statistic.MAX,
+                row=row,
+                length=length,
+                length_step=1,
+                lanes=lanes,
+            ),
+            None,
+            ready,
+        )
+        maxima, sums = When(compiler), []
+        for head in range(operation.group):
+            first, number = head * operation.rows, self.number * operation.group + head
+            scale = uniform(lanes, int(held.multiplier[number]), int(held.shift[number]))
+            done = place(
+                compiler,
+                Pass(
+                    operation=self.index,
+                    counts=(2, keys.slots, operation.rows),
+                    strides=(1, keys.tile_words, 2),
+                    bases=dict.fromkeys(nodes, (scores + 2 * first, weights + 2 * first)),
+                    written=(keys.tile_words, 2),
+                    sets=alike(nodes, scale),
+                    saturate=Saturate.UINT8,
+                    table=compiler.constants.table_of[operation.name],
+                    destination=Destination.PLANES,
+                    statistic=Statistic.SUM,
+                    scalar=Scalar.RECIPROCAL,
+                    subtract=True,
+                    row=row + first,
+                    length=length + first,
+                    length_step=1,
+                    lanes=lanes,
+                ),
+                None,
+                ready,
+                free,
+                (maxima, largest.registers[first : first + operation.rows]),
+            )
+            sums.append((When(compiler), done.registers))
+        compiler.pools["p"].give(scores, keys.node_words, done.read)
+        return When(compiler, done.written), sums
+
+    def _values(self, weights: int, ready: When, sums: list[tuple[When, Ints]], row: int, target: RowLayout, written: When) -> None:
+        """Weights times values, a tile of channels in each of some nodes; divided by the sums of the weights on the way out."""
+        compiler, operation, keys = self.compiler, self.operation, self.keys
+        home = compiler.home(operation.name, "x")
+        tiles = range(self.first, self.first + self.each)
+        rounds = [tiles[i : i + compiler.nodes] for i in range(0, self.each, compiler.nodes)]
+        for group in rounds:
+            results, cycle = compiler.scratch(operation.name, 2 * self.rows)
+            free, found = When(compiler, cycle), When(compiler)
+            for first, rows in chunks(self.rows, most_streamed(compiler, keys.tiles)):
+
+                def stream(
+                    group: range = group, first: int = first, rows: int = rows, free: When = free, results: int = results
+                ) -> None:
+                    nonlocal found
+                    epoch = compiler.epoch
+                    for number in range(keys.tiles):
+                        last = number == keys.tiles - 1
+                        key = keys.channel[number, 0]
+                        pods = {target.node(tile): target.channel[tile, 0] for tile in group}
+                        words = (keys.node(number), weights + keys.offset(number) + 2 * first, 2 * rows, 0)
+                        end = epoch.tile(
+                            self.index,
+                            {pod: self._cached(pod, operation.value, key[:, None], c[None, :]) for pod, c in pods.items()},
+                            compiler.lanes,
+                            [words],
+                            accumulate=accumulate_code(number, keys.tiles),
+                            into=dict.fromkeys(pods, results + 2 * first) if last else None,
+                            ready=ready.now(),
+                            free=free.now(),
+                        )
+                    found = When(compiler, end)
+
+                compiler.attempt(stream)
+            done = None
+            for head in range(operation.group):
+                first = head * operation.rows
+                done = place(
+                    compiler,
+                    Pass(
+                        operation=self.index,
+                        counts=(2, 1, operation.rows),
+                        strides=(1, 0, 2),
+                        bases={target.node(tile): (results + 2 * first, home.base + target.offset(tile, head)) for tile in group},
+                        written=(0, target.words),
+                        sets=alike(map(target.node, group), uniform(compiler.lanes, 0, 7)),
+                        saturate=Saturate.INT16,
+                        destination=Destination.PLANES,
+                        row_scale=True,
+                        row=row + first,
+                    ),
+                    home,
+                    found,
+                    written,
+                    sums[head],
+                )
+            assert done is not None
+            compiler.pools["p"].give(results, 2 * self.rows, done.read)
+        compiler.pools["x"].give(weights, keys.node_words, compiler.epoch.pods_free)
+
+
+def lower_attention(compiler: RowCompiler, index: int, operation: Attention) -> None:
+    """Heads that share keys, one group after the other."""
+    post = compiler.config.post
+    assert post is not None
+    rows = operation.group * operation.rows
+    if rows > post.row_registers:
+        raise WorkloadError(
+            f"{operation.name}: {operation.rows} rows of {operation.group} heads each need {rows} row registers, "
+            f"{rows - post.row_registers} more than row_registers ({post.row_registers})"
+        )
+    numbers: NDArray[np.int64] = np.tile(np.arange(operation.rows), operation.group)[:, None] * 4 + np.arange(3)
+    key = (operation.lengths, operation.group)
+    length = compiler.length(key, operation.lengths, numbers, np.zeros(rows, np.int64))
+    shape = compiler.home(operation.query, "x").layout
+    layout = RowLayout(operation.rows, shape.nodes, result_words("x", operation.format), shape.channel)
+    _, cycle = compiler.place(operation.name, "x", layout)
+    free = When(compiler, cycle)
+    for number in range(operation.kv_heads):
+        base = number % 2 * rows if 2 * rows <= post.row_registers else 0
+        _Heads(compiler, index, operation, number).run(base, length, layout, free)

@@ -1,0 +1,210 @@
+"""The compiler for operations on rows: each becomes tiles that pods multiply by, and passes of post-processors over rows.
+
+Tensors lie spread over all nodes (`RowLayout`). Pods work in step: in a cycle all stream the same words, each with a tile of its
+own. What an operation leaves for post-processors stays in P banks; what will be streamed goes into X banks, from every node into
+its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from podweave.ir.constants import Constants
+from podweave.ir.layers import WorkloadError
+from podweave.ir.row_graph import RowGraph
+from podweave.ir.row_operations import Attention, Format, Rope, RowLinear, RowOperation
+from podweave.spec.config import ChipConfig
+from podweave.spec.load_port import HostSelect
+
+from ..chip.bank_words import EpochFullError
+from .epoch import Epoch, Ints
+from .formats import byte_numbers
+from .layout import RowLayout, head_layout, plain_layout
+from .pool import Pool
+from .program import OutputWords, RowProgram, Words
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Home:
+    """Where a tensor lies: in X or P banks, from ``base`` on in each. ``ready``: by epoch, the cycle from which all of it may be
+    read; ``used``: from which nobody reads it."""
+
+    kind: str
+    layout: RowLayout
+    base: int
+    epoch: int = -1
+    ready: int = 0
+    used: int = 0
+
+    def ready_in(self, epoch: int) -> int:
+        return self.ready if epoch == self.epoch else 0
+
+
+@dataclass
+class RowCompiler:
+    """``share``: of what an epoch may take of W banks, parameter sets and program stores."""
+
+    graph: RowGraph
+    config: ChipConfig
+    constants: Constants
+    share: float = 0.5
+    homes: dict[tuple[str, str], Home] = field(default_factory=dict)
+    programs: list[RowProgram] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        config, memory = self.config, self.config.memory
+        if not config.has_rows:
+            raise WorkloadError(f"{self.graph.name} has operations on rows, which {config.name} lacks: row_registers is 0")
+        if config.array.rows != config.array.cols:
+            raise WorkloadError(
+                f"operations on rows need a square array, got {config.array.rows} rows and {config.array.cols} cols"
+            )
+        if config.array.psum_width != 32:
+            raise WorkloadError(f"residuals and norms need a psum_width of 32, got {config.array.psum_width}")
+        if config.prefetch is None:
+            raise WorkloadError(f"operations on rows run from memory: {config.name} has no table [prefetch]")
+        assert config.post is not None
+        self.lanes, self.nodes = config.array.cols, config.pods
+        self.pools = {"x": Pool("X", memory.x_words), "p": Pool("P", memory.p_words - 1)}
+        self.readers = Counter(source for operation in self.graph.operations for source in operation.sources)
+        self.lengths: dict[tuple, int] = {}
+        zeros = np.zeros(config.pods, np.int64)
+        self.epoch = Epoch(config, 0, self.share, {"w": zeros, "set": zeros})
+        self.done: list[int] = []
+
+    # What operations ask for.
+
+    def home(self, name: str, kind: str) -> Home:
+        """Where a tensor lies in banks of a kind."""
+        return self.homes[name, kind]
+
+    def homes_of(self, operation: RowOperation) -> tuple[str, ...]:
+        """The kinds of banks into which an operation's tensor goes."""
+        kinds = {self.kind_for(reader, operation.name) for reader in self.graph.operations if operation.name in reader.inputs}
+        if operation.name in self.graph.outputs:
+            kinds.add("p" if operation.format is Format.WIDE else "x")
+        return tuple(sorted(kinds))
+
+    @staticmethod
+    def kind_for(reader: RowOperation, name: str) -> str:
+        streamed = {RowLinear: "source", Attention: "query"}.get(type(reader))
+        return "x" if streamed and getattr(reader, streamed) == name else "p"
+
+    def layout_of(self, name: str, rows: int, channels: int, words: int) -> RowLayout:
+        """The layout of a tensor: heads that share keys side by side if it becomes the query of an attention, else as it is."""
+        seen, wanted = {name}, None
+        for reader in self.graph.operations:
+            if isinstance(reader, Attention) and reader.query in seen:
+                wanted = reader
+            if isinstance(reader, Rope) and reader.source in seen:
+                seen.add(reader.name)
+        if wanted:
+            sizes = (wanted.heads, wanted.group, wanted.head_size)
+            return head_layout(rows, *sizes, nodes=self.nodes, lanes=self.lanes, words=words)
+        return plain_layout(rows, channels, nodes=self.nodes, lanes=self.lanes, words=words)
+
+    def place(self, name: str, kind: str, layout: RowLayout) -> tuple[Home, int]:
+        """Room for a tensor, and the cycle from which it may be written."""
+        base, free = self.pools[kind].take(layout.node_words, name)
+        home = Home(kind, layout, base, self.epoch.number)
+        self.homes[name, kind] = home
+        return home, free
+
+    def scratch(self, what: str, words: int) -> tuple[int, int]:
+        return self.pools["p"].take(words, what)
+
+    def release(self, name: str) -> None:
+        """An operation has read a tensor."""
+        self.readers[name] -= 1
+        if self.readers[name] > 0 or name in self.graph.outputs:
+            return
+        for kind in ("x", "p"):
+            home = self.homes.pop((name, kind), None)
+            if home:
+                self.pools[kind].give(home.base, home.layout.node_words, home.used if home.epoch == self.epoch.number else 0)
+
+    def length(self, key: tuple, tensor: str | None, numbers: Ints, values: Ints) -> int:
+        """Where lengths stand that all nodes know: constants, or an input's."""
+        post = self.config.post
+        assert post is not None
+        if key not in self.lengths:
+            base = sum(len(each[2]) for each in self.lengths)
+            excess = base + len(values) - post.row_registers
+            if excess > 0:
+                raise WorkloadError(
+                    f"{self.graph.name}: there are {base + len(values)} lengths of rows, {excess} more than row_registers "
+                    f"({post.row_registers})"
+                )
+            self.lengths[key] = base
+            content = (values[:, None] >> np.arange(0, 24, 8) & 0xFF).astype(np.uint8)
+            for node in range(self.nodes):
+                self.epoch.words.append(Words(HostSelect.LENGTHS, node, base, content, tensor, numbers if tensor else None))
+        return self.lengths[key]
+
+    # The graph, one operation after the other.
+
+    def run(self, lowerings: Mapping[type, Callable], progress: Progress | None = None) -> tuple[RowProgram, ...]:
+        """The programs of all epochs."""
+        for index, operation in enumerate(self.graph.operations):
+            lowerings[type(operation)](self, index, operation)
+            for name in operation.sources:
+                self.release(name)
+            self.done.append(index)
+            if progress:
+                progress(index + 1, len(self.graph.operations))
+        self.close()
+        return tuple(self.programs)
+
+    def close(self) -> None:
+        """End the epoch, and begin the next."""
+        epoch = self.epoch
+        tables = epoch.jobs.tables()
+        outputs = tuple(self._outputs(index) for index in self.done if self.graph.operations[index].name in self.graph.outputs)
+        self.programs.append(
+            RowProgram(
+                self.config,
+                self.graph,
+                tables["loads"],
+                tables["streams"],
+                tables["posts"],
+                tuple(epoch.words),
+                tuple(words for found in outputs for words in found),
+                tuple(self.done),
+            )
+        )
+        self.done = []
+        rings = {name: (epoch.rings[name] + epoch.used[name]) % epoch.depths[name] for name in epoch.rings}
+        self.epoch = Epoch(self.config, epoch.number + 1, self.share, rings)
+        for pool in self.pools.values():
+            pool.next_epoch()
+
+    def attempt(self, step: Callable[[], None]) -> None:
+        """A step that places jobs; if they do not fit into this epoch any more, in the next one."""
+        before = self.epoch.mark()
+        try:
+            step()
+            self.epoch.require_room()
+        except EpochFullError:
+            self.epoch.back_to(before)
+            if self.epoch.is_empty:
+                raise
+            self.close()
+            step()
+            self.epoch.require_room()
+
+    def _outputs(self, index: int) -> list[OutputWords]:
+        operation = self.graph.operations[index]
+        kind = "p" if operation.format is Format.WIDE else "x"
+        home = self.homes[operation.name, kind]
+        select = HostSelect.P if kind == "p" else HostSelect.X
+        return [
+            OutputWords(select, node, home.base, operation.name, numbers)
+            for node, numbers in enumerate(byte_numbers(home.layout, operation.format))
+            if (numbers >= 0).any()
+        ]

@@ -1,0 +1,268 @@
+"""One epoch of row operations while it is scheduled: when pods, post-processors and ports are taken, and what is in its banks.
+
+All nodes do the same at the same time, each with its own tiles, so that every time here is one for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podweave.spec.config import ChipConfig
+from podweave.spec.jobs import Accumulate, Reduce
+from podweave.spec.load_port import HostSelect
+from podweave.spec.row_functions import GAP_WIDTH, SCALAR_CYCLES, Combine, Destination, Saturate, Scalar, Statistic
+
+from ..chip.bank_words import EpochFullError
+from ..chip.reservations import Timeline
+from ..lower.address_walk import increments
+from .program import Words
+from .tables import RowJobs
+
+Ints = NDArray[np.int64]
+LaneSet = tuple[Ints, Ints, Ints]
+"""Bias, multiplier and shift of the lanes of a word."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """Jobs of post-processors that walk over rows: ``counts`` (words of a window, words of a row, rows).
+
+    ``bases``: by node, the first P word, and where the first result goes. ``strides``: of P words, ``written``: of results, loop by
+    loop. ``counts_of``: words of a row of nodes that have fewer. ``sets``: by node, those of the words of a row.
+    """
+
+    operation: int
+    counts: tuple[int, int, int]
+    bases: Mapping[int, tuple[int, int]]
+    strides: tuple[int, int, int]
+    written: tuple[int, int] = (0, 0)
+    sets: Mapping[int, Sequence[LaneSet]]
+    counts_of: Mapping[int, int] = field(default_factory=dict)
+    reduce: Reduce = Reduce.HORNER
+    combine: Combine = Combine.VALUE
+    saturate: Saturate = Saturate.WIDE
+    destination: Destination = Destination.NONE
+    statistic: Statistic = Statistic.NONE
+    scalar: Scalar = Scalar.NONE
+    subtract: bool = False
+    row_scale: bool = False
+    row: int = 0
+    table: int | None = None
+    length: int | None = None
+    length_step: int = 0
+    lanes: int = 0
+    """Lanes of a word, where elements of rows are counted."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """When a pass reads, writes, and makes statistics: ``written``: the last result may be read; ``registers``: by row, a word
+    whose last P word is read in that cycle finds its register ready."""
+
+    start: int
+    read: int
+    written: int
+    registers: Ints
+
+
+class Epoch:
+    """``share``: of W banks, parameter sets and program stores, what it may take; ``rings``: where it begins in them, by node."""
+
+    def __init__(self, config: ChipConfig, number: int, share: float, rings: Mapping[str, Ints]):
+        assert config.post is not None
+        assert config.program is not None
+        self.config, self.number = config, number
+        self.jobs = RowJobs(config)
+        self.words: list[Words] = []
+        self.pods_free, self.swapped, self.posts_free, self.scalar_free = 0, 0, 0, 0
+        self.p_writes = Timeline()
+        self.rings = {name: begins.copy() for name, begins in rings.items()}
+        self.used = {name: np.zeros(config.pods, np.int64) for name in rings}
+        self.depths = {"w": config.memory.w_words, "set": config.post.parameter_sets}
+        self.limits = {name: max(1, int(depth * share)) for name, depth in self.depths.items()}
+        program = config.program
+        stores = {"loads": program.load_jobs, "streams": program.stream_jobs, "posts": program.post_jobs}
+        self.stores = {name: max(2, int(depth * share)) for name, depth in stores.items()}
+        self._sets: dict[tuple[int, bytes], int] = {}
+        self._to_bank = config.write_latency + config.network_latency
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(len(jobs) for jobs in self.jobs.jobs.values())
+
+    def require_room(self) -> None:
+        """Raises `EpochFullError` if stores hold fewer jobs than there are."""
+        for kind, most in self.stores.items():
+            if int(self.jobs.counts[kind].max()) > most:
+                raise EpochFullError(f"an epoch has {int(self.jobs.counts[kind].max())} {kind}, more than its {most}")
+
+    def mark(self) -> tuple:
+        """What `back_to` needs to undo all that comes."""
+        lists = {kind: len(jobs) for kind, jobs in self.jobs.jobs.items()}
+        counts = {kind: count.copy() for kind, count in self.jobs.counts.items()}
+        used = {name: count.copy() for name, count in self.used.items()}
+        times = self.pods_free, self.swapped, self.posts_free, self.scalar_free
+        return lists, counts, used, times, self.p_writes.copy(), len(self.words), dict(self._sets)
+
+    def back_to(self, mark: tuple) -> None:
+        lists, self.jobs.counts, self.used, times, self.p_writes, words, self._sets = mark
+        self.pods_free, self.swapped, self.posts_free, self.scalar_free = times
+        for kind, length in lists.items():
+            del self.jobs.jobs[kind][length:]
+        del self.words[words:]
+
+    def _take(self, name: str, node: int, count: int) -> int:
+        """The first of ``count`` words or sets that follow each other."""
+        begin, used, depth = int(self.rings[name][node]), int(self.used[name][node]), self.depths[name]
+        at = (begin + used) % depth
+        if at + count > depth:
+            used, at = used + depth - at, 0
+        if used + count > self.limits[name]:
+            what = "words of a W bank" if name == "w" else "parameter sets"
+            raise EpochFullError(f"an epoch needs {used + count} {what}, more than its {self.limits[name]}")
+        self.used[name][node] = used + count
+        return at
+
+    def weights(self, pod: int, content: NDArray[np.uint8], tensor: str | None = None, numbers: Ints | None = None) -> int:
+        """Words of weights in the W bank of a pod; returns the first."""
+        base = self._take("w", pod, len(content))
+        self.words.append(Words(HostSelect.W, pod, base, content, tensor, numbers))
+        return base
+
+    def parameters(self, node: int, sets: Sequence[LaneSet]) -> int:
+        """Sets side by side in the post-processor of a node; equal ones are there once."""
+        key = node, b"".join(np.asarray(part, np.int64).tobytes() for one in sets for part in one)
+        if key not in self._sets:
+            base = self._take("set", node, len(sets))
+            self._sets[key] = base
+            content = np.stack([np.stack(one) for one in sets]).astype(np.int64)
+            self.words.append(Words(HostSelect.PARAMETERS, node, base, content))
+        return self._sets[key]
+
+    def tile(
+        self,
+        operation: int,
+        weights: Mapping[int, int],
+        rows: int,
+        streams: Sequence[tuple[int, int, int, int]],
+        *,
+        accumulate: Accumulate,
+        into: Mapping[int, int] | None,
+        ready: int,
+        free: int = 0,
+    ) -> int:
+        """Let every pod of ``weights`` (its first word in its W bank) multiply the same words by a tile of its own.
+
+        ``streams``: (X bank, first word, words, accumulator row) of each stretch of words. ``into``: by pod, the P word of the
+        first sum; the last tile of a sum says so. ``ready``: the words are there. ``free``: the P words may be written. Returns
+        the cycle from which the sums may be read.
+        """
+        config = self.config
+        words = sum(stretch[2] for stretch in streams)
+        begin = max(self.pods_free, self.swapped + config.array.rows, ready)
+        if into is not None:
+            begin = max(begin, free - self._to_bank)
+            begin = self.p_writes.next_free(begin + self._to_bank, words) - self._to_bank
+            self.p_writes.add(begin + self._to_bank, words)
+        for pod, base in weights.items():
+            self.jobs.load(pod, operation, begin - rows, rows, base)
+            time, offset = begin, 0
+            for number, (bank, first, count, row) in enumerate(streams):
+                target = None if into is None else into[pod] + offset
+                codes = {"swap": number == 0, "accumulate": accumulate, "row": row, "p_base": target}
+                self.jobs.stream(pod, operation, time, count, bank=bank, base=first, **codes)  # type: ignore[arg-type]
+                time, offset = time + count, offset + count
+        self.pods_free, self.swapped = begin + words, begin
+        return begin + words + self._to_bank + 1
+
+    def post(self, work: Pass, ready: int, registers: Ints | None = None, free: int = 0) -> Done:
+        """Jobs of a pass. ``ready``: its words may be read. ``registers``: as of the pass whose rows it reads. ``free``: its
+        results may be written."""
+        config, (window, words, rows) = self.config, work.counts
+        own = work.destination in (Destination.STORE, Destination.ADD)
+        gap = self._gap(work)
+        period = window + config.post_beats - 1 + gap
+        index = np.arange(rows)
+        first_reads = index * words * period + window - 1
+        last_reads = ((index + 1) * words - 1) * period + window - 1
+        duration = rows * words * period
+        start = max(self.posts_free, ready, free - window + 1 - config.post_latency)
+        if registers is not None:
+            start = max(start, int((registers - first_reads).max()))
+        arrives = last_reads + 9 + config.post_beats + config.network_stages
+        if work.scalar:
+            start = max(start, self.scalar_free - int(arrives[0]))
+        if own:
+            lead, span = window - 1 + config.post_latency, duration
+            start = self.p_writes.next_free(start + lead, span) - lead
+            self.p_writes.add(start + lead, span)
+        self._jobs(work, start, gap)
+        last = start + duration - period + window - 1 + config.post_latency + (work.destination is Destination.PLANES)
+        self.posts_free = start + duration
+        if work.destination is Destination.ADD:
+            # The last of them needs the read port.
+            self.posts_free = max(self.posts_free, last + 1)
+        if work.scalar:
+            self.scalar_free = start + int(arrives[-1]) + SCALAR_CYCLES
+        later = SCALAR_CYCLES if work.scalar else 0
+        written = last + 2 if own else last + 1
+        return Done(start, start + duration, written, start + arrives + 1 + later - 2)
+
+    def _gap(self, work: Pass) -> int:
+        """The fewest cycles between words with which nothing meets."""
+        config, (window, words, rows) = self.config, work.counts
+        least = window + config.post_beats - 1
+        for gap in range(1 << GAP_WIDTH):
+            period = least + gap
+            if work.destination is Destination.PLANES and period < 2:
+                continue
+            if work.scalar and rows > 1 and words * period < SCALAR_CYCLES:
+                continue
+            # A word that is added reads where the window of no other word does.
+            if work.destination is Destination.ADD and (window - 1 + config.post_latency) % period < window:
+                continue
+            return gap
+        raise AssertionError(f"no gap lets {work} run")
+
+    def _jobs(self, work: Pass, start: int, gap: int) -> None:
+        window, words, rows = work.counts
+        codes = {"reduce": work.reduce, "combine": work.combine, "saturate": work.saturate, "destination": work.destination}
+        codes |= {"statistic": work.statistic, "scalar": work.scalar}
+        flags = {"subtract": work.subtract, "row_scale": work.row_scale, "activate": work.table is not None}
+        flags |= {"wide_table": work.table is not None, "masked": work.length is not None}
+        for node, (p_base, x_base) in work.bases.items():
+            count = work.counts_of.get(node, words)
+            sets = work.sets[node][:count]
+            p = increments((window, 1, count, rows), (work.strides[0], 0, *work.strides[1:]))
+            x = increments((count, rows), work.written)
+            self.jobs.add(
+                "posts",
+                node,
+                work.operation,
+                start=start,
+                n0=window,
+                n1=1,
+                n2=count,
+                n3=rows,
+                p_base=p_base,
+                **{f"p_step{i}": step for i, step in enumerate(p)},
+                x_bank=node,
+                x_base=x_base,
+                x_step2=x[0],
+                x_step3=x[1],
+                parameters=self.parameters(node, sets),
+                parameters_step=int(len(sets) > 1),
+                table=work.table or 0,
+                gap=gap,
+                level=self.config.network_stages,
+                row=work.row,
+                length=work.length or 0,
+                length_step=work.length_step,
+                element=node * work.lanes,
+                element_step=self.config.pods * work.lanes,
+                **{name: int(value) for name, value in (codes | flags).items()},
+            )

@@ -1,0 +1,73 @@
+"""From a graph of operations on rows to the programs of its epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from podweave.ir.constants import Constants
+from podweave.ir.row_graph import RowGraph
+from podweave.ir.row_operations import Attention, Format, RmsNorm, Rope, RowLinear, SiluProduct
+from podweave.spec.config import ChipConfig
+from podweave.spec.load_port import HostSelect
+
+from .attention import lower_attention
+from .compile_rows import RowCompiler
+from .formats import byte_numbers
+from .layout import RowLayout
+from .lowerings import lower_linear, lower_rms_norm, lower_rope, lower_silu_product, result_words
+from .program import RowProgram, Words
+
+LOWERINGS: dict[type, Callable] = {
+    RowLinear: lower_linear,
+    RmsNorm: lower_rms_norm,
+    Rope: lower_rope,
+    SiluProduct: lower_silu_product,
+    Attention: lower_attention,
+}
+"""By kind of operation."""
+
+
+def compile_rows(
+    graph: RowGraph,
+    config: ChipConfig,
+    constants: Constants,
+    *,
+    share: float = 0.5,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[RowProgram, ...]:
+    """The programs of all epochs. ``share``: of W banks, sets and stores, what one may take.
+
+    Raises `WorkloadError` for what a configuration cannot run, with the limit and the excess.
+    """
+    compiler = RowCompiler(graph, config, constants, share)
+    _place_inputs(compiler)
+    return compiler.run(LOWERINGS, progress)
+
+
+def _place_inputs(compiler: RowCompiler) -> None:
+    """Inputs that lie in X or P banks are loaded before the first epoch."""
+    graph = compiler.graph
+    for name, (_, _, rows, channels) in graph.inputs.items():
+        form = graph.format(name)
+        if form is Format.ANGLES:
+            for operation in graph.operations:
+                if isinstance(operation, Rope) and operation.angles == name and (name, "p") not in compiler.homes:
+                    spread = compiler.layout_of(operation.source, rows, operation.channels, 1)
+                    size = operation.head_size
+                    channel = np.where(spread.channel[:, :1] >= 0, spread.channel[:, :1] % size, -1)
+                    _load(compiler, name, "p", RowLayout(rows, spread.nodes, 1, channel), form)
+        elif form in (Format.WIDE, Format.INT16):
+            kinds = {compiler.kind_for(reader, name) for reader in graph.operations if name in reader.inputs}
+            for kind in sorted(kinds):
+                words = result_words(kind, form)
+                _load(compiler, name, kind, compiler.layout_of(name, rows, channels, words), form)
+
+
+def _load(compiler: RowCompiler, name: str, kind: str, layout: RowLayout, form: Format) -> None:
+    home, _ = compiler.place(name, kind, layout)
+    select = HostSelect.X if kind == "x" else HostSelect.P
+    for node, numbers in enumerate(byte_numbers(layout, form)):
+        content = np.zeros(numbers.shape, np.uint8)
+        compiler.epoch.words.append(Words(select, node, home.base, content, name, numbers))

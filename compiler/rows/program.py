@@ -1,0 +1,62 @@
+"""Programs of row operations: jobs of an epoch, what is loaded before it, and where results lie after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from numpy.typing import NDArray
+
+from podweave.ir.row_graph import RowGraph
+from podweave.ir.row_operations import RowOperation
+from podweave.spec.config import ChipConfig
+from podweave.spec.load_port import HostSelect
+
+from ..jobs import Jobs
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """Words of a node that are loaded: constants, or bytes of an input.
+
+    ``content``: uint8 (words, bytes). ``tensor``: the input whose bytes they are, if any; then ``numbers`` (words, bytes) says
+    which byte of it each is (`input_bytes`), -1 where it stays as in ``content``.
+    """
+
+    select: HostSelect
+    node: int
+    base: int
+    content: NDArray
+    tensor: str | None = None
+    numbers: NDArray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class OutputWords:
+    """Words of a node that are stored: ``numbers`` (words, bytes) says which byte of ``tensor`` each is, -1 for none."""
+
+    select: HostSelect
+    node: int
+    base: int
+    tensor: str
+    numbers: NDArray
+
+
+@dataclass(frozen=True)
+class RowProgram:
+    """One epoch of a `RowGraph` on a chip.
+
+    ``loads``, ``streams``, ``posts``: as of an `EpochProgram`. ``words``: what engines load for it; ``outputs``: what they store
+    after it. ``operations``: indices of those that end in it.
+    """
+
+    config: ChipConfig
+    graph: RowGraph
+    loads: Jobs
+    streams: Jobs
+    posts: Jobs
+    words: tuple[Words, ...]
+    outputs: tuple[OutputWords, ...]
+    operations: tuple[int, ...]
+
+    def operation(self, index: int) -> RowOperation:
+        return self.graph.operations[index]

@@ -1,0 +1,72 @@
+"""Graphs of operations on rows in exact integers, over whole tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podweave.ir.constants import Parameters
+from podweave.ir.layers import WorkloadError
+from podweave.ir.row_graph import RowGraph
+from podweave.ir.row_operations import Attention, Format, RmsNorm, Rope, RowLinear, RowOperation, SiluProduct
+
+from .layers.attention import attention
+from .layers.fixed_point import Width, from_planes, to_planes
+from .layers.gemm import exact_product
+from .layers.norm import rms_norm
+from .layers.product import silu_product
+from .layers.requant import requantize_wide
+from .layers.residual import residual_add
+from .layers.rope import rope
+from .layers.softmax import visible_keys
+
+DTYPES = {Format.INT8: np.int8, Format.INT16: np.int16, Format.WIDE: np.int32, Format.LENGTHS: np.int32, Format.ANGLES: np.int16}
+
+WIDTHS: dict[Format, Width] = {Format.INT8: "int8", Format.INT16: "int16", Format.WIDE: "int32"}
+
+
+def evaluate_rows(
+    graph: RowGraph, parameters: Mapping[str, Parameters], inputs: Mapping[str, NDArray], psum_width: int = 32
+) -> dict[str, NDArray]:
+    """Every tensor of a graph by its name, the inputs first, each (1, 1, rows, channels)."""
+    if set(inputs) != set(graph.inputs):
+        raise WorkloadError(f"{graph.name}: inputs must be those of {sorted(graph.inputs)}, got {sorted(inputs)}")
+    tensors: dict[str, NDArray] = {}
+    for name, shape in graph.inputs.items():
+        dtype = DTYPES[graph.format(name)]
+        if inputs[name].shape != shape or inputs[name].dtype != dtype:
+            found = f"{inputs[name].dtype} {inputs[name].shape}"
+            raise WorkloadError(f"{graph.name}: {name} must be {np.dtype(dtype)} {shape}, got {found}")
+        tensors[name] = inputs[name][0, 0]
+    for operation in graph.operations:
+        tensors[operation.name] = _evaluated(operation, parameters[operation.name], tensors, psum_width)
+    return {name: tensor[None, None] for name, tensor in tensors.items()}
+
+
+def _evaluated(operation: RowOperation, held: Parameters, tensors: Mapping[str, NDArray], psum_width: int) -> NDArray:
+    match operation:
+        case RowLinear():
+            high, low = (exact_product(plane, held.weights[0]) for plane in to_planes(tensors[operation.source]))
+            total = from_planes(high, low).astype(np.int64) + held.bias
+            result = requantize_wide(total, held.multiplier, held.shift, WIDTHS[operation.format])
+            return residual_add(tensors[operation.add], result, psum_width) if operation.add else result
+        case RmsNorm():
+            return rms_norm(tensors[operation.source], operation.scale_shift, operation.epsilon, held.shift)
+        case Rope():
+            angles = tensors[operation.angles]
+            turned = rope(tensors[operation.source], angles[:, ::2], angles[:, 1::2])
+            return requantize_wide(turned.astype(np.int64) + held.bias, held.multiplier, held.shift, WIDTHS[operation.format])
+        case SiluProduct():
+            return silu_product(tensors[operation.gate], tensors[operation.up], operation.fraction, held.multiplier, held.shift)
+        case Attention():
+            query = tensors[operation.query].reshape(operation.rows, operation.heads, -1)
+            key, value = (
+                tensors[name].reshape(operation.context, operation.kv_heads, -1) for name in (operation.key, operation.value)
+            )
+            visible = visible_keys(tensors[operation.lengths][0], operation.context)
+            assert held.wide_table is not None
+            found = attention(query, key, value, held.multiplier, held.shift, visible, held.wide_table.astype(np.uint16))
+            return found.reshape(operation.rows, -1)
+    raise AssertionError(f"no golden function for {operation}")

@@ -1,0 +1,241 @@
+"""Operations on rows of channels, as in language models: each row is a token, with channels of 8 or 16 bits, or of 32 as they
+sum up.
+
+Shapes are (1, 1, rows, channels), as those of all tensors. Numbers are as in `podweave.golden.layers`: what is streamed through an
+array has 16 bits, in two planes; what is stationary has 8; residuals have 32.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .layers import WorkloadError
+from .operations import Operation, Shape
+
+Read = tuple[int, int, tuple["Format", ...]]
+"""Rows, channels and allowed formats of a tensor that is read."""
+
+
+class Format(enum.Enum):
+    """Numbers of a tensor."""
+
+    INT8 = "int8"
+    INT16 = "int16"
+    """-32768 to 32639, as two planes of int8."""
+    WIDE = "int32"
+    """As long as a partial sum."""
+    LENGTHS = "lengths"
+    """How many elements each row has."""
+    ANGLES = "angles"
+    """Cosine and sine, 2**14 for 1, of each pair of channels of a head, per row: channels 2i and 2i + 1."""
+
+
+@dataclass(frozen=True)
+class RowOperation(Operation):
+    """An operation that gives ``rows`` rows in a ``format``.
+
+    Parameters
+    ----------
+    name : str
+        Of the operation, and of its tensor.
+    rows : int
+        At least 1.
+    after : tuple of str
+        Operations that must be complete before.
+    """
+
+    name: str
+    rows: int
+    after: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def format(self) -> Format:
+        return Format.INT16
+
+    @property
+    def inputs(self) -> Mapping[str, Read]:
+        """Rows, channels and allowed formats of each tensor that it reads, by its name."""
+        raise NotImplementedError
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return tuple(self.inputs)
+
+    @property
+    def output(self) -> Shape:
+        return (1, 1, self.rows, self.channels)
+
+    @property
+    def macs(self) -> int:
+        return 0
+
+    def require(self, holds: bool, rule: str) -> None:
+        """Raise `WorkloadError` with the rule unless it holds."""
+        if not holds:
+            raise WorkloadError(f"{self.name}: {rule}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowLinear(RowOperation):
+    """Rows of 16 bits times int8 weights, scaled per channel: ``width`` channels of ``source`` to ``outputs`` of ``form``.
+
+    ``add``: a wide tensor to which the result is added; nobody may read that after.
+    """
+
+    source: str
+    width: int
+    outputs: int
+    form: Format = Format.INT16
+    add: str | None = None
+
+    def __post_init__(self) -> None:
+        forms, found = (Format.INT8, Format.INT16, Format.WIDE), self.form.value
+        self.require(self.form in forms, f"results are int8, int16 or int32, got {found}")
+        self.require(self.add is None or self.form is Format.WIDE, f"what is added to a residual is int32, got {found}")
+
+    @property
+    def channels(self) -> int:
+        return self.outputs
+
+    @property
+    def format(self) -> Format:
+        return self.form
+
+    @property
+    def inputs(self) -> Mapping[str, Read]:
+        read: dict[str, Read] = {self.source: (self.rows, self.width, (Format.INT16,))}
+        return read | ({self.add: (self.rows, self.outputs, (Format.WIDE,))} if self.add else {})
+
+    @property
+    def macs(self) -> int:
+        return self.rows * self.width * self.outputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class RmsNorm(RowOperation):
+    """Wide rows by the root of the mean of their squares (`golden.layers.norm.rms_norm`).
+
+    ``scale_shift``: by how many bits values are shifted right before they are squared. ``epsilon``: added to the sum of squares.
+    """
+
+    source: str
+    width: int
+    scale_shift: int
+    epsilon: int = 0
+
+    def __post_init__(self) -> None:
+        self.require(0 <= self.scale_shift <= 31, f"scale_shift must be between 0 and 31, got {self.scale_shift}")
+        self.require(0 <= self.epsilon < 2**30, f"epsilon must be between 0 and 2**30 - 1, got {self.epsilon}")
+
+    @property
+    def channels(self) -> int:
+        return self.width
+
+    @property
+    def inputs(self) -> Mapping[str, Read]:
+        return {self.source: (self.rows, self.width, (Format.WIDE,))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rope(RowOperation):
+    """Neighbouring channels of every head rotated by the position of the row (`golden.layers.rope.rope`), then scaled."""
+
+    source: str
+    angles: str
+    heads: int
+    head_size: int
+    form: Format = Format.INT16
+
+    def __post_init__(self) -> None:
+        self.require(self.head_size % 2 == 0, f"a head has pairs of channels, got head_size {self.head_size}")
+        self.require(self.form in (Format.INT8, Format.INT16), f"results are int8 or int16, got {self.form.value}")
+
+    @property
+    def channels(self) -> int:
+        return self.heads * self.head_size
+
+    @property
+    def format(self) -> Format:
+        return self.form
+
+    @property
+    def inputs(self) -> Mapping[str, Read]:
+        return {
+            self.source: (self.rows, self.channels, (Format.INT16,)),
+            self.angles: (self.rows, self.head_size, (Format.ANGLES,)),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiluProduct(RowOperation):
+    """``gate`` times its sigmoid times ``up``, channel by channel (`golden.layers.product.silu_product`).
+
+    ``fraction``: bits behind the point of ``gate``, 4 to 15.
+    """
+
+    gate: str
+    up: str
+    width: int
+    fraction: int
+
+    def __post_init__(self) -> None:
+        self.require(4 <= self.fraction <= 15, f"fraction must be between 4 and 15, got {self.fraction}")
+
+    @property
+    def channels(self) -> int:
+        return self.width
+
+    @property
+    def inputs(self) -> Mapping[str, Read]:
+        read = (self.rows, self.width, (Format.INT16,))
+        return {self.gate: read, self.up: read}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention(RowOperation):
+    """Queries over keys and values, head by head (`golden.layers.attention.attention`); a row sees the first ``lengths`` keys.
+
+    ``heads`` divide into groups that share keys, ``kv_heads`` of them.
+    """
+
+    query: str
+    key: str
+    value: str
+    lengths: str
+    context: int
+    heads: int
+    kv_heads: int
+    head_size: int
+
+    def __post_init__(self) -> None:
+        self.require(self.heads % self.kv_heads == 0, f"kv_heads ({self.kv_heads}) must divide heads ({self.heads})")
+        self.require(self.context >= 1, f"context must be at least 1, got {self.context}")
+
+    @property
+    def channels(self) -> int:
+        return self.heads * self.head_size
+
+    @property
+    def group(self) -> int:
+        """Heads that share keys."""
+        return self.heads // self.kv_heads
+
+    @property
+    def inputs(self) -> Mapping[str, Read]:
+        cached = (self.context, self.kv_heads * self.head_size, (Format.INT8,))
+        return {
+            self.query: (self.rows, self.channels, (Format.INT16,)),
+            self.key: cached,
+            self.value: cached,
+            self.lengths: (1, self.rows, (Format.LENGTHS,)),
+        }
+
+    @property
+    def macs(self) -> int:
+        return 2 * self.rows * self.context * self.heads * self.head_size
