@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from podweave.ir.constants import Parameters
 from podweave.ir.layers import WorkloadError
 from podweave.ir.row_graph import RowGraph
-from podweave.ir.row_operations import Attention, Format, RmsNorm, Rope, RowLinear, RowOperation, SiluProduct
+from podweave.ir.row_operations import Append, Attention, Format, RmsNorm, Rope, RowLinear, RowOperation, SiluProduct
 
 from .layers.attention import attention
 from .layers.fixed_point import Width, from_planes, to_planes
@@ -41,7 +41,11 @@ def evaluate_rows(
             raise WorkloadError(f"{graph.name}: {name} must be {np.dtype(dtype)} {shape}, got {found}")
         tensors[name] = inputs[name][0, 0]
     for operation in graph.operations:
-        tensors[operation.name] = _evaluated(operation, parameters[operation.name], tensors, psum_width)
+        if isinstance(operation, Append):
+            tensors[operation.name] = tensors[operation.cache].copy()
+            tensors[operation.name][operation.position : operation.position + operation.rows] = tensors[operation.source]
+        else:
+            tensors[operation.name] = _evaluated(operation, parameters[operation.name], tensors, psum_width)
     return {name: tensor[None, None] for name, tensor in tensors.items()}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from .constants import Parameters
 from .graph import Graph
 from .layers import WorkloadError
-from .row_operations import Attention, Format, RmsNorm, RowLinear, RowOperation
+from .row_operations import Append, Attention, Format, RmsNorm, RowLinear, RowOperation
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ def verify_rows(graph: RowGraph) -> RowGraph:
                 raise WorkloadError(f"{graph.name}: {operation.name} comes after {name}, which no earlier operation gives")
         if isinstance(operation, RowLinear) and operation.add:
             spent[operation.add] = operation.name
-        known[operation.name] = (operation.rows, operation.channels, operation.format)
+        if isinstance(operation, Append):
+            _require_cache(graph, operation)
+        known[operation.name] = (*operation.output[2:], operation.format)
     for name in graph.outputs:
         if name in graph.inputs or name not in known:
             raise WorkloadError(f"{graph.name}: output {name} is nothing that an operation gives")
@@ -73,9 +75,25 @@ def verify_rows(graph: RowGraph) -> RowGraph:
     return graph
 
 
+def _require_cache(graph: RowGraph, operation: Append) -> None:
+    """A cache is an input, and only read behind what was appended to it."""
+    if operation.cache not in graph.inputs:
+        raise WorkloadError(f"{graph.name}: {operation.name} appends to {operation.cache}, which is no input")
+    for other in graph.operations:
+        if other is not operation and operation.cache in other.inputs:
+            raise WorkloadError(
+                f"{graph.name}: {other.name} reads {operation.cache}, to which {operation.name} appends: it must read "
+                f"{operation.name}"
+            )
+    if operation.name in graph.outputs:
+        raise WorkloadError(f"{graph.name}: output {operation.name} is a cache, which is in memory")
+
+
 def verify_row_constants(graph: RowGraph, constants: Mapping[str, Parameters]) -> None:
     """Raises `WorkloadError` unless there are constants for every operation, of the shapes that it takes."""
     for operation in graph.operations:
+        if isinstance(operation, Append):
+            continue
         if operation.name not in constants:
             raise WorkloadError(f"{graph.name}: there are no constants for {operation.name}")
         held = constants[operation.name]

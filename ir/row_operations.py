@@ -239,3 +239,41 @@ class Attention(RowOperation):
     @property
     def macs(self) -> int:
         return 2 * self.rows * self.context * self.heads * self.head_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Append(RowOperation):
+    """A cache of ``context`` rows in memory in which rows from ``position`` on become those of ``source``; it outlives the run.
+
+    ``cache``: an input, which nobody else appends to or reads.
+    """
+
+    source: str
+    cache: str
+    width: int
+    context: int
+    position: int
+
+    def __post_init__(self) -> None:
+        end = self.position + self.rows
+        self.require(self.position >= 0, f"position must be at least 0, got {self.position}")
+        self.require(end <= self.context, f"rows {self.position} to {end - 1} are beyond the {self.context} of the cache")
+
+    @property
+    def channels(self) -> int:
+        return self.width
+
+    @property
+    def output(self) -> Shape:
+        return (1, 1, self.context, self.width)
+
+    @property
+    def format(self) -> Format:
+        return Format.INT8
+
+    @property
+    def inputs(self) -> Mapping[str, Read]:
+        return {
+            self.source: (self.rows, self.width, (Format.INT8,)),
+            self.cache: (self.context, self.width, (Format.INT8,)),
+        }

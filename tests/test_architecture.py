@@ -69,6 +69,8 @@ INSIDE = {
         "ir/constants",
         "ir/quantise",
         "ir/rewrites",
+        "ir/row_graph",
+        "ir/row_operations",
         "ir/verify",
     ],
     "ir/frontends/workloads": [],

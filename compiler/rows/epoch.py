@@ -187,7 +187,8 @@ class Epoch:
         gap = self._gap(work)
         period = window + config.post_beats - 1 + gap
         index = np.arange(rows)
-        first_reads = index * words * period + window - 1
+        # A node with fewer words is at each row earlier.
+        first_reads = index * min([words, *filter(None, work.counts_of.values())]) * period + window - 1
         last_reads = ((index + 1) * words - 1) * period + window - 1
         duration = rows * words * period
         start = max(self.posts_free, ready, free - window + 1 - config.post_latency)

@@ -172,7 +172,7 @@ def _scale(
 ) -> Done:
     """A pass over the sums of some slots of a part."""
     held, target = compiler.constants[operation.name], home.layout
-    count = {node: sum(slot * layout.nodes + node < layout.tiles for slot in slots) for node in range(layout.nodes)}
+    count = tiles_of_nodes(layout, slots)
     nodes = [node for node, tiles in count.items() if tiles]
     to = home.base + slots.start * target.tile_words + part * target.part_words
     work = Pass(
@@ -216,20 +216,40 @@ def place(
     return done
 
 
+def tiles_of_nodes(layout: RowLayout, slots: range | None = None) -> dict[int, int]:
+    """How many tiles, of some slots or all, each node has."""
+    chosen = range(layout.slots) if slots is None else slots
+    return {node: sum(slot * layout.nodes + node < layout.tiles for slot in chosen) for node in range(layout.nodes)}
+
+
 def lower_rms_norm(compiler: RowCompiler, index: int, operation: RmsNorm) -> None:
+    """As many rows at a time as there are registers."""
+    post, source = compiler.config.post, compiler.home(operation.source, "p")
+    assert post is not None
+    (kind,) = compiler.homes_of(operation)
+    target = RowLayout(operation.rows, source.layout.nodes, result_words(kind, operation.format), source.layout.channel)
+    home, cycle = compiler.place(operation.name, kind, target)
+    free = When(compiler, cycle)
+    for first, rows in chunks(operation.rows, post.row_registers):
+        _norm_rows(compiler, index, operation, source, (kind, home, free), first, rows)
+
+
+def _norm_rows(
+    compiler: RowCompiler, index: int, operation: RmsNorm, source: Home, to: tuple[str, Home, When], first: int, rows: int
+) -> None:
     """Values in 16 bits; their squares, summed up; values times the root of that."""
-    lanes, nodes, rows = compiler.lanes, range(compiler.nodes), operation.rows
-    held, source = compiler.constants[operation.name], compiler.home(operation.source, "p")
-    layout = source.layout
-    small, cycle = compiler.scratch(operation.name, layout.node_words)
-    every = (layout.slots, rows)
-    same = {"counts": (1, *every), "strides": (0, layout.tile_words, 1), "operation": index}
+    lanes, nodes, layout = compiler.lanes, range(compiler.nodes), source.layout
+    held, (kind, home, free) = compiler.constants[operation.name], to
+    small, cycle = compiler.scratch(operation.name, layout.slots * rows)
+    every, count = (layout.slots, rows), tiles_of_nodes(layout)
     done = place(
         compiler,
         Pass(
-            **same,  # type: ignore[arg-type]
-            bases=dict.fromkeys(nodes, (source.base, small)),
-            written=(layout.tile_words, 1),
+            operation=index,
+            counts=(1, *every),
+            strides=(0, layout.tile_words, 1),
+            bases=dict.fromkeys(nodes, (source.base + first, small)),
+            written=(rows, 1),
             sets=alike(nodes, uniform(lanes, 1, operation.scale_shift)),
             saturate=Saturate.INT16,
             destination=Destination.STORE,
@@ -246,8 +266,9 @@ def lower_rms_norm(compiler: RowCompiler, index: int, operation: RmsNorm) -> Non
         Pass(
             operation=index,
             counts=(2, *every),
-            strides=(0, layout.tile_words, 1),
+            strides=(0, rows, 1),
             bases=dict.fromkeys(nodes, (small, 0)),
+            # One of the nodes adds epsilon, once.
             sets={node: [uniform(lanes, bias=None if node else epsilon)] for node in nodes},
             reduce=Reduce.PAIR,
             combine=Combine.PRODUCT,
@@ -260,18 +281,17 @@ def lower_rms_norm(compiler: RowCompiler, index: int, operation: RmsNorm) -> Non
         When(compiler, done.written),
     )
     roots = When(compiler), squares.registers
-    compiler.pools["p"].give(small, layout.node_words, squares.read)
-    (kind,) = compiler.homes_of(operation)
-    target = RowLayout(rows, layout.nodes, result_words(kind, operation.format), layout.channel)
-    home, free = compiler.place(operation.name, kind, target)
+    compiler.pools["p"].give(small, layout.slots * rows, squares.read)
     shifts = Parameters((), held.bias, held.multiplier, held.shift + operation.scale_shift)
-    count = {node: sum(slot * layout.nodes + node < layout.tiles for slot in range(layout.slots)) for node in nodes}
+    target = home.layout
     last = place(
         compiler,
         Pass(
-            **same,  # type: ignore[arg-type]
-            bases={node: (source.base, home.base) for node in nodes if count[node]},
+            operation=index,
+            counts=(1, *every),
             counts_of=count,
+            strides=(0, layout.tile_words, 1),
+            bases={node: (source.base + first, home.base + first * target.words) for node in nodes if count[node]},
             written=(target.tile_words, target.words),
             sets={
                 node: [lane_set(shifts, layout.channel[slot * layout.nodes + node, 0]) for slot in range(count[node])]
@@ -283,7 +303,7 @@ def lower_rms_norm(compiler: RowCompiler, index: int, operation: RmsNorm) -> Non
         ),
         home,
         When(compiler, source.ready_in(compiler.epoch.number)),
-        When(compiler, free),
+        free,
         roots,
     )
     source.used = last.read
@@ -329,7 +349,7 @@ def lower_silu_product(compiler: RowCompiler, index: int, operation: SiluProduct
     gate, up = compiler.home(operation.gate, "p"), compiler.home(operation.up, "p")
     layout = gate.layout
     sigmoid, cycle = compiler.scratch(operation.name, layout.node_words)
-    count = {node: sum(slot * layout.nodes + node < layout.tiles for slot in range(layout.slots)) for node in nodes}
+    count = tiles_of_nodes(layout)
     some = [node for node in nodes if count[node]]
 
     def work(first: int, second: int | None, to: int, **what: object) -> Pass:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .cnn import ConvolutionalNetworks, densenet, densenet121, inception_v3, resnet, resnet50
 from .guessed_chain import chain
+from .language_models import LanguageModels
 from .lists import Files, KnownLists, SingleLayers
 from .registry import Frontend, LayerList, ListFrontend, load_graph, load_layers, load_workload, register, workload_forms
 from .transformer import Transformers, bert, bert_named, feed_forward
@@ -29,5 +30,5 @@ __all__ = [
 ]
 
 # A file or a layer is recognised by its form, a topology before the list of the same name.
-for _frontend in (SingleLayers(), Files(), ConvolutionalNetworks(), Transformers(), KnownLists()):
+for _frontend in (SingleLayers(), Files(), ConvolutionalNetworks(), Transformers(), LanguageModels(), KnownLists()):
     register(_frontend)

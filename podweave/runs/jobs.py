@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants, Parameters
 from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.frontends.random_rows import random_row_inputs, random_row_parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer
 from podweave.ir.operations import Linear, Operand
 from podweave.ir.rewrites import single_operations
+from podweave.ir.row_graph import RowGraph
 
 from ..digits import digits_graph, digits_parameters, test_images
 from .workloads import DIGIT_BATCH, load_graph
@@ -29,7 +31,7 @@ class Job:
 
     graph: Graph
     constants: Constants
-    inputs: Mapping[str, NDArray[np.int8]]
+    inputs: Mapping[str, NDArray]
 
 
 def chip_graphs(workload: str, *, per_layer: bool = False) -> list[Graph]:
@@ -48,6 +50,9 @@ def chip_jobs(workload: str, seed: int, *, per_layer: bool = False) -> list[Job]
     rng = np.random.default_rng(seed)
     jobs = []
     for graph in graphs:
+        if isinstance(graph, RowGraph):
+            jobs.append(Job(graph, Constants(random_row_parameters(graph, seed)), random_row_inputs(graph, seed)))
+            continue
         inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
         jobs.append(Job(graph, Constants(random_parameters(graph, seed)), inputs))
     return jobs

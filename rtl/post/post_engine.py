@@ -206,8 +206,8 @@ class PostEngine(TimedEngine):
             & ~((head.destination == Destination.PLANES) & single)
             & (head.level <= config.network_stages)
             & (head.parameters + Mux(head.parameters_step, head.n2 - 1, 0) < post.parameter_sets)
-            & (head.row + head.n3 <= post.row_registers)
-            & (head.length + Mux(head.length_step, head.n3 - 1, 0) < post.row_registers)
+            & (~(head.subtract | head.row_scale | (head.statistic != 0)) | (head.row + head.n3 <= post.row_registers))
+            & (~head.masked | (head.length + Mux(head.length_step, head.n3 - 1, 0) < post.row_registers))
         )
 
     def _row(self, m: Module, begin: Value, advances: Value, row_end: Value, words_left: Signal) -> dict[str, Value]:

@@ -93,6 +93,7 @@ class PostModel:
         )
         if g.functions:
             registers = g.functions.registers
+            holds_row = (fields["subtract"] | fields["row_scale"] | (fields["statistic"] != 0)) != 0
             legal &= (
                 (fields["combine"] <= rows.ROTATE)
                 & (fields["destination"] <= rows.ADD)
@@ -101,8 +102,8 @@ class PostModel:
                 & ~((fields["destination"] == rows.PLANES) & (self.period < 2))
                 & (fields["level"] <= g.functions.stages)
                 & (fields["parameters"] + fields["parameters_step"] * (fields["n2"] - 1) < g.parameter_sets)
-                & (fields["row"] + fields["n3"] <= registers)
-                & (fields["length"] + fields["length_step"] * (fields["n3"] - 1) < registers)
+                & (~holds_row | (fields["row"] + fields["n3"] <= registers))
+                & ((fields["masked"] == 0) | (fields["length"] + fields["length_step"] * (fields["n3"] - 1) < registers))
             )
         words = np.maximum(sent, 1) * np.maximum(self.period, 1)
         self.service = serve(self.jobs, name="job", depth=g.queue_depth, words=words, legal=legal, run=self.run, halt=halt)

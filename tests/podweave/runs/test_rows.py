@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from podweave.runs.accelerator import AcceleratorWay
+from podweave.runs.jobs import chip_jobs
 from podweave.runs.road import Simulation, run_jobs
 from tests.podweave.runs.row_jobs import attention_job, small_chip
 
@@ -27,3 +28,22 @@ def test_attention() -> None:
     assert report["verdict"] == "pass", [row.get("first_mismatch") for row in report["networks"]]
     assert report["cycles"] == report["predicted_cycles"]
     assert all(row["compared"] == sizes[0] * sizes[1] * sizes[3] for row, sizes in zip(report["networks"], ATTENTION, strict=True))
+
+
+# Channels that fill tiles and that do not, more rows than registers, several epochs.
+PARTS = (
+    "norm_16",
+    "norm_22,rows=3",
+    "gated_16_24",
+    "gated_20_44,rows=5",
+    "gated_18_30,rows=20",
+    "attention_4_2_6,rows=3,context=17",
+)
+
+
+def test_norms_and_feed_forward_layers_by_name() -> None:
+    jobs = [job for name in PARTS for job in chip_jobs(name, 3)]
+    report, _, _ = run_jobs(jobs, AcceleratorWay(small_chip()), Simulation(), lambda _: None)
+    assert report["verdict"] == "pass", (report["failure"], [row.get("first_mismatch") for row in report["networks"]])
+    assert report["cycles"] == report["predicted_cycles"]
+    assert max(row["epochs"] for row in report["networks"]) > 1

@@ -135,8 +135,8 @@ ROW_DIRECTED = {
         lambda s: s.jobs[4].update(wide_table=1, table=1),
         lambda s: s.jobs[4].update(level=3),
         lambda s: s.jobs[4].update(parameters=4, parameters_step=1, n2=2),
-        lambda s: s.jobs[4].update(row=31, n3=2),
-        lambda s: s.jobs[4].update(length=31, length_step=1, n3=2),
+        lambda s: s.jobs[4].update(row=31, n3=2, statistic=1),
+        lambda s: s.jobs[4].update(length=31, length_step=1, n3=2, masked=1),
     ],
     PostError.X_ADDRESS: [
         lambda s: s.jobs[5].update(x_base=49, destination=2, n2=1, n3=1),

@@ -1,0 +1,234 @@
+"""Decoder layers of language models of the shape of Llama, and their parts: by name, with rows and context."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..graph import Graph
+from ..layers import MAX_SIZE, WorkloadError
+from ..operations import Shape
+from ..row_graph import RowGraph
+from ..row_operations import Append, Attention, Format, RmsNorm, Rope, RowLinear, RowOperation, SiluProduct
+from ..texts import whole_number
+from .registry import Frontend
+
+SCALE_SHIFT = 7
+"""Bits by which random residuals are shifted to fit 16 bits in norms."""
+EPSILON = 3
+"""Of norms, in units of squares so shifted."""
+GATE_FRACTION = 11
+"""Bits behind the point of what gates."""
+
+
+@dataclass(frozen=True)
+class DecoderSizes:
+    """``heads`` of the queries share ``kv_heads`` of keys and values; ``intermediate`` channels in the feed-forward layer."""
+
+    hidden: int
+    heads: int
+    kv_heads: int
+    intermediate: int
+    layers: int = 1
+
+    @property
+    def head_size(self) -> int:
+        return self.hidden // self.heads
+
+
+class _Builder:
+    """A graph of rows in the making."""
+
+    def __init__(self, rows: int):
+        self.rows = rows
+        self.inputs: dict[str, Shape] = {}
+        self.formats: dict[str, Format] = {}
+        self.operations: list[RowOperation] = []
+
+    def input(self, name: str, form: Format, channels: int, rows: int | None = None) -> str:
+        self.inputs[name] = (1, 1, rows or self.rows, channels)
+        self.formats[name] = form
+        return name
+
+    def add(self, operation: RowOperation) -> str:
+        self.operations.append(operation)
+        return operation.name
+
+    def linear(self, name: str, source: str, width: int, outputs: int, form: Format = Format.INT16, add: str | None = None) -> str:
+        return self.add(RowLinear(name, self.rows, source=source, width=width, outputs=outputs, form=form, add=add))
+
+    def norm(self, name: str, source: str, width: int) -> str:
+        return self.add(RmsNorm(name, self.rows, source=source, width=width, scale_shift=SCALE_SHIFT, epsilon=EPSILON))
+
+    def feed_forward(self, prefix: str, x: str, hidden: int, intermediate: int) -> str:
+        y = self.norm(f"{prefix}ffn_norm", x, hidden)
+        gate, up = (self.linear(f"{prefix}{name}", y, hidden, intermediate) for name in ("gate", "up"))
+        h = self.add(SiluProduct(f"{prefix}product", self.rows, gate=gate, up=up, width=intermediate, fraction=GATE_FRACTION))
+        return self.linear(f"{prefix}down", h, intermediate, hidden, Format.WIDE, x)
+
+    def attention(self, prefix: str, x: str, sizes: DecoderSizes, context: int) -> str:
+        size, width = sizes.head_size, sizes.kv_heads * sizes.head_size
+        y = self.norm(f"{prefix}attention_norm", x, sizes.hidden)
+        query, key = self.linear(f"{prefix}q", y, sizes.hidden, sizes.hidden), self.linear(f"{prefix}k", y, sizes.hidden, width)
+        value = self.linear(f"{prefix}v", y, sizes.hidden, width, Format.INT8)
+        query = self.add(Rope(f"{prefix}q_rope", self.rows, source=query, angles="angles", heads=sizes.heads, head_size=size))
+        key = self.add(
+            Rope(
+                f"{prefix}k_rope",
+                self.rows,
+                source=key,
+                angles="angles",
+                heads=sizes.kv_heads,
+                head_size=size,
+                form=Format.INT8,
+            )
+        )
+        cached = []
+        for name, source in (("keys", key), ("values", value)):
+            cache = self.input(f"{prefix}{name}", Format.INT8, width, context)
+            cached.append(
+                self.add(
+                    Append(
+                        f"{prefix}{name}_now",
+                        self.rows,
+                        source=source,
+                        cache=cache,
+                        width=width,
+                        context=context,
+                        position=context - self.rows,
+                    )
+                )
+            )
+        o = self.add(
+            Attention(
+                f"{prefix}attention",
+                self.rows,
+                query=query,
+                key=cached[0],
+                value=cached[1],
+                lengths="lengths",
+                context=context,
+                heads=sizes.heads,
+                kv_heads=sizes.kv_heads,
+                head_size=size,
+            )
+        )
+        return self.linear(f"{prefix}o", o, sizes.hidden, sizes.hidden, Format.WIDE, x)
+
+    def graph(self, name: str) -> RowGraph:
+        return RowGraph(name, self.inputs, tuple(self.operations), formats=self.formats)
+
+
+def decoder(sizes: DecoderSizes, rows: int, context: int, name: str) -> RowGraph:
+    """Decoder layers: the last ``rows`` of ``context`` positions are computed, the keys and values of all others are there."""
+    _require_sizes(name, hidden=sizes.hidden, heads=sizes.heads, kv_heads=sizes.kv_heads, intermediate=sizes.intermediate)
+    _require_sizes(name, layers=sizes.layers, rows=rows, context=context)
+    for what, by in (("hidden", "heads"), ("heads", "kv_heads")):
+        if getattr(sizes, what) % getattr(sizes, by):
+            raise WorkloadError(f"{name}: {by} ({getattr(sizes, by)}) must divide {what} ({getattr(sizes, what)})")
+    if sizes.head_size % 2:
+        raise WorkloadError(f"{name}: a head has pairs of channels, got {sizes.hidden} channels for {sizes.heads} heads")
+    if rows > context:
+        raise WorkloadError(f"{name}: {rows} rows are more than a context of {context}")
+    builder = _Builder(rows)
+    x = builder.input("x", Format.WIDE, sizes.hidden)
+    builder.input("angles", Format.ANGLES, sizes.head_size)
+    builder.input("lengths", Format.LENGTHS, rows, 1)
+    for layer in range(sizes.layers):
+        prefix = f"layer{layer}." if sizes.layers > 1 else ""
+        x = builder.attention(prefix, x, sizes, context)
+        x = builder.feed_forward(prefix, x, sizes.hidden, sizes.intermediate)
+    return builder.graph(name)
+
+
+def gated_feed_forward(hidden: int, intermediate: int, rows: int, name: str) -> RowGraph:
+    """The norm, the gated feed-forward layer, and the residual around them."""
+    _require_sizes(name, hidden=hidden, intermediate=intermediate, rows=rows)
+    builder = _Builder(rows)
+    builder.feed_forward("", builder.input("x", Format.WIDE, hidden), hidden, intermediate)
+    return builder.graph(name)
+
+
+def norm(hidden: int, rows: int, name: str) -> RowGraph:
+    """A norm alone."""
+    _require_sizes(name, hidden=hidden, rows=rows)
+    builder = _Builder(rows)
+    builder.norm("norm", builder.input("x", Format.WIDE, hidden), hidden)
+    return builder.graph(name)
+
+
+def attention(heads: int, kv_heads: int, head_size: int, rows: int, context: int, name: str) -> RowGraph:
+    """Attention alone: queries, keys and values are inputs."""
+    _require_sizes(name, heads=heads, kv_heads=kv_heads, head_size=head_size, rows=rows, context=context)
+    if heads % kv_heads:
+        raise WorkloadError(f"{name}: kv_heads ({kv_heads}) must divide heads ({heads})")
+    builder = _Builder(rows)
+    query = builder.input("q", Format.INT16, heads * head_size)
+    key, value = (builder.input(cache, Format.INT8, kv_heads * head_size, context) for cache in ("k", "v"))
+    lengths = builder.input("lengths", Format.LENGTHS, rows, 1)
+    builder.add(
+        Attention(
+            "attention",
+            rows,
+            query=query,
+            key=key,
+            value=value,
+            lengths=lengths,
+            context=context,
+            heads=heads,
+            kv_heads=kv_heads,
+            head_size=head_size,
+        )
+    )
+    return builder.graph(name)
+
+
+def _require_sizes(name: str, **sizes: int) -> None:
+    for what, size in sizes.items():
+        if not 1 <= size <= MAX_SIZE:
+            rule = "at least 1" if size < 1 else f"at most {MAX_SIZE:,}"
+            raise WorkloadError(f"{name}: {what} must be {rule}, got {size}")
+
+
+_COUNTS = {"llama": (4, 5), "attention": (3, 3), "gated": (2, 2), "norm": (1, 1)}
+"""Sizes, at the least and at the most."""
+_TAKES = {"llama": ("rows", "context"), "attention": ("rows", "context"), "gated": ("rows",), "norm": ("rows",)}
+
+
+class LanguageModels(Frontend):
+    """Decoders, and their parts."""
+
+    _options = "[,rows=N][,context=N]"
+    forms = (
+        f"llama_HIDDEN_HEADS_KVHEADS_INTERMEDIATE[_LAYERS]{_options}",
+        f"attention_HEADS_KVHEADS_SIZE{_options}",
+        "gated_HIDDEN_INTERMEDIATE[,rows=N]",
+        "norm_HIDDEN[,rows=N]",
+    )
+    _form = re.compile(r"(llama|attention|gated|norm)((?:_[0-9]+)+)((?:,[a-z]+=[0-9]+)*)")
+
+    def recognises(self, text: str) -> bool:
+        return self._form.fullmatch(text) is not None
+
+    def load(self, text: str) -> Graph:
+        match = self._form.fullmatch(text)
+        assert match
+        kind, sizes = match[1], [whole_number(part) or 0 for part in match[2][1:].split("_")]
+        least, most = _COUNTS[kind]
+        if not least <= len(sizes) <= most:
+            form = next(form for form in self.forms if form.startswith(kind))
+            raise WorkloadError(f"{text}: {kind} takes sizes as in {form}, got {len(sizes)}")
+        options = {"rows": 1}
+        for item in filter(None, match[3].split(",")):
+            key, _, value = item.partition("=")
+            if key not in _TAKES[kind]:
+                raise WorkloadError(f"{text}: unknown option {key!r}; allowed: {', '.join(_TAKES[kind])}")
+            options[key] = whole_number(value) or 0
+        rows, context = options["rows"], options.get("context", options["rows"])
+        if kind == "llama":
+            return decoder(DecoderSizes(*sizes), rows, context, text)
+        if kind == "attention":
+            return attention(sizes[0], sizes[1], sizes[2], rows, context, text)
+        if kind == "gated":
+            return gated_feed_forward(sizes[0], sizes[1], rows, text)
+        return norm(sizes[0], rows, text)

@@ -1,0 +1,116 @@
+"""Constants and inputs of graphs of rows of which only the sizes are known: random, spread as those of real models are.
+
+Weights are normal, with channels that are larger than others; a few channels of the residual are many times as large as the rest.
+Scales are such that queries, keys, values and what is gated take the sizes they have in a trained model.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..constants import Parameters
+from ..quantise import exp_table, quantize_scale, rope_tables, sigmoid, wide_table
+from ..row_graph import RowGraph
+from ..row_operations import Append, Attention, Format, RmsNorm, Rope, RowLinear, RowOperation, SiluProduct
+
+_WEIGHT_RMS = 30.0
+_RESIDUAL_RMS, _OUTLIER = 20_000.0, 30.0
+_UPDATE_RMS = 5_000.0
+_RMS = {Format.INT16: 3_000.0, Format.INT8: 40.0}
+"""That results are scaled to."""
+_NATS = 1.5
+"""Spread of the scores of a row of attention."""
+
+
+def random_row_parameters(graph: RowGraph, seed: int = 0) -> dict[str, Parameters]:
+    """Parameters of every operation of a graph of rows."""
+    rng = np.random.default_rng(seed)
+    rms: dict[str, float] = {name: _input_rms(graph.format(name)) for name in graph.inputs}
+    found: dict[str, Parameters] = {}
+    for operation in graph.operations:
+        found[operation.name] = _parameters(operation, rms, rng)
+        rms[operation.name] = _rms_of(operation, rms)
+    return found
+
+
+def random_row_inputs(graph: RowGraph, seed: int = 0) -> dict[str, NDArray]:
+    """Inputs of a graph of rows: residuals with outliers, angles of the last positions, causal lengths, caches as if filled."""
+    rng = np.random.default_rng([seed, 1])
+    contexts = [operation.context for operation in graph.operations if isinstance(operation, Attention)]
+    found: dict[str, NDArray] = {}
+    for name, shape in graph.inputs.items():
+        rows, channels = shape[2:]
+        match graph.format(name):
+            case Format.WIDE:
+                x = rng.normal(0, _RESIDUAL_RMS, shape)
+                x[..., rng.permutation(channels)[: max(1, channels // 200)]] *= _OUTLIER
+                found[name] = np.rint(x).astype(np.int32)
+            case Format.INT16:
+                found[name] = np.clip(np.rint(rng.normal(0, _RMS[Format.INT16], shape)), -32768, 32639).astype(np.int16)
+            case Format.INT8:
+                found[name] = np.clip(np.rint(rng.normal(0, _RMS[Format.INT8], shape)), -128, 127).astype(np.int8)
+            case Format.LENGTHS:
+                context = max(contexts)
+                found[name] = (context - channels + 1 + np.arange(channels, dtype=np.int32)).reshape(shape)
+            case Format.ANGLES:
+                context = max(contexts, default=rows)
+                tables = rope_tables(context - rows + np.arange(rows), channels, 100_000.0)
+                found[name] = np.stack(tables, axis=-1).reshape(shape).astype(np.int16)
+    return found
+
+
+def _input_rms(form: Format) -> float:
+    return _RMS.get(form, _RESIDUAL_RMS)
+
+
+def _rms_of(operation: RowOperation, rms: dict[str, float]) -> float:
+    match operation:
+        case RmsNorm():
+            return 2**15 / np.sqrt(operation.width)
+        case Attention():
+            return 256 * rms[operation.value] * 0.4
+        case Append():
+            return rms[operation.source]
+        case RowLinear() if operation.add:
+            return rms[operation.add]
+    return _RMS[operation.format]
+
+
+def _parameters(operation: RowOperation, rms: dict[str, float], rng: np.random.Generator) -> Parameters:
+    channels = operation.heads if isinstance(operation, Attention) else operation.channels
+    none = np.zeros(channels, np.int32)
+
+    def scaled(
+        scale: float | NDArray[np.float64],
+        *,
+        bias: NDArray[np.int32] = none,
+        weights: tuple[NDArray[np.int8], ...] = (),
+        table: NDArray[np.int16] | None = None,
+    ) -> Parameters:
+        multiplier, shift = quantize_scale(scale * rng.uniform(0.8, 1.25, channels))
+        return Parameters(weights, bias, multiplier, shift, wide_table=table)
+
+    match operation:
+        case RowLinear():
+            sizes = rng.lognormal(0, 0.4, operation.outputs)
+            drawn = rng.normal(0, _WEIGHT_RMS, (operation.width, operation.outputs)) * np.minimum(sizes, 3)
+            weights = np.clip(np.rint(drawn), -127, 127).astype(np.int8)
+            spread = rms[operation.source] * np.sqrt(operation.width) * np.maximum(1.0, np.std(weights.astype(float), axis=0))
+            target = _UPDATE_RMS if operation.format is Format.WIDE else _RMS[operation.format]
+            bias = np.rint(spread * rng.normal(0, 0.05, operation.outputs)).astype(np.int32)
+            return scaled(target / spread, bias=bias, weights=(weights,))
+        case RmsNorm():
+            return Parameters((), none, np.ones(channels, np.int32), rng.integers(0, 2, channels).astype(np.int32))
+        case Rope():
+            return scaled(_RMS[operation.format] / (rms[operation.source] * 2.0**14))
+        case SiluProduct():
+            table = wide_table(sigmoid, 1 / 16, 2**-15)
+            half = rms[operation.gate] * 0.5 * rms[operation.up]
+            return scaled(_RMS[Format.INT16] / half, table=table)
+        case Attention():
+            spread = rms[operation.query] * rms[operation.key] * np.sqrt(operation.head_size)
+            return scaled(16 * _NATS / spread, table=exp_table().astype(np.int16))
+        case Append():
+            return Parameters((), none, none, none)
+    raise AssertionError(f"no constants for {operation}")
