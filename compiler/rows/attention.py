@@ -12,7 +12,7 @@ from podweave.spec.row_functions import Destination, Saturate, Scalar, Statistic
 from .compile_rows import RowCompiler
 from .epoch import Ints, Pass
 from .layout import RowLayout, plain_layout
-from .lowerings import When, accumulate_code, alike, chunks, most_streamed, place, result_words, uniform
+from .lowerings import When, alike, multiply, place, result_words, uniform
 
 
 class _Heads:
@@ -42,29 +42,20 @@ class _Heads:
         tiles = range(self.first, self.first + self.each)
         ready = When(compiler)
         for slot in range(keys.slots):
-            for row, rows in chunks(self.rows, most_streamed(compiler, self.each)):
 
-                def stream(slot: int = slot, row: int = row, rows: int = rows) -> None:
-                    nonlocal ready
-                    epoch = compiler.epoch
-                    for number, tile in enumerate(tiles):
-                        channels = query.layout.channel[tile, 0]
-                        key = {keys.node(t): keys.channel[t, 0] for t in keys.tiles_of(slot)}
-                        last = number == self.each - 1
-                        words = (query.layout.node(tile), query.base + query.layout.offset(tile) + 2 * row, 2 * rows, 0)
-                        end = epoch.tile(
-                            self.index,
-                            {node: self._cached(node, operation.key, k[None, :], channels[:, None]) for node, k in key.items()},
-                            compiler.lanes,
-                            [words],
-                            accumulate=accumulate_code(number, self.each),
-                            into=dict.fromkeys(key, scores + slot * keys.tile_words + 2 * row) if last else None,
-                            ready=query.ready_in(epoch.number),
-                            free=free.now(),
-                        )
-                    ready = When(compiler, end)
+            def stream(slot: int = slot) -> None:
+                nonlocal ready
+                held = {keys.node(t): keys.channel[t, 0] for t in keys.tiles_of(slot)}
+                steps = []
+                for tile in tiles:
+                    channels = query.layout.channel[tile, 0]
+                    weights = {node: self._cached(node, operation.key, k[None, :], channels[:, None]) for node, k in held.items()}
+                    steps.append((weights, query.layout.node(tile), query.base + query.layout.offset(tile)))
+                into = dict.fromkeys(held, scores + slot * keys.tile_words)
+                there = When(compiler, query.ready_in(compiler.epoch.number))
+                ready = multiply(compiler, self.index, steps, self.rows, into, there, free)
 
-                compiler.attempt(stream)
+            compiler.attempt(stream)
         query.used = compiler.epoch.pods_free
         return ready
 
@@ -142,31 +133,18 @@ class _Heads:
         for group in rounds:
             results, cycle = compiler.scratch(operation.name, 2 * self.rows)
             free, found = When(compiler, cycle), When(compiler)
-            for first, rows in chunks(self.rows, most_streamed(compiler, keys.tiles)):
 
-                def stream(
-                    group: range = group, first: int = first, rows: int = rows, free: When = free, results: int = results
-                ) -> None:
-                    nonlocal found
-                    epoch = compiler.epoch
-                    for number in range(keys.tiles):
-                        last = number == keys.tiles - 1
-                        key = keys.channel[number, 0]
-                        pods = {target.node(tile): target.channel[tile, 0] for tile in group}
-                        words = (keys.node(number), weights + keys.offset(number) + 2 * first, 2 * rows, 0)
-                        end = epoch.tile(
-                            self.index,
-                            {pod: self._cached(pod, operation.value, key[:, None], c[None, :]) for pod, c in pods.items()},
-                            compiler.lanes,
-                            [words],
-                            accumulate=accumulate_code(number, keys.tiles),
-                            into=dict.fromkeys(pods, results + 2 * first) if last else None,
-                            ready=ready.now(),
-                            free=free.now(),
-                        )
-                    found = When(compiler, end)
+            def stream(group: range = group, free: When = free, results: int = results) -> None:
+                nonlocal found
+                pods = {target.node(tile): target.channel[tile, 0] for tile in group}
+                steps = []
+                for number in range(keys.tiles):
+                    key = keys.channel[number, 0][:, None]
+                    held = {pod: self._cached(pod, operation.value, key, channels[None, :]) for pod, channels in pods.items()}
+                    steps.append((held, keys.node(number), weights + keys.offset(number)))
+                found = multiply(compiler, self.index, steps, self.rows, dict.fromkeys(pods, results), ready, free)
 
-                compiler.attempt(stream)
+            compiler.attempt(stream)
             done = None
             for head in range(operation.group):
                 first = head * operation.rows

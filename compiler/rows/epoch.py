@@ -148,7 +148,7 @@ class Epoch:
         operation: int,
         weights: Mapping[int, int],
         rows: int,
-        streams: Sequence[tuple[int, int, int, int]],
+        words: tuple[int, int, int],
         *,
         accumulate: Accumulate,
         into: Mapping[int, int] | None,
@@ -157,27 +157,21 @@ class Epoch:
     ) -> int:
         """Let every pod of ``weights`` (its first word in its W bank) multiply the same words by a tile of its own.
 
-        ``streams``: (X bank, first word, words, accumulator row) of each stretch of words. ``into``: by pod, the P word of the
-        first sum; the last tile of a sum says so. ``ready``: the words are there. ``free``: the P words may be written. Returns
-        the cycle from which the sums may be read.
+        ``words``: X bank, first word, and how many. ``into``: by pod, the P word of the first sum; the last tile of a sum says so.
+        ``ready``: the words are there. ``free``: the P words may be written. Returns the cycle from which the sums may be read.
         """
-        config = self.config
-        words = sum(stretch[2] for stretch in streams)
-        begin = max(self.pods_free, self.swapped + config.array.rows, ready)
+        bank, first, count = words
+        begin = max(self.pods_free, self.swapped + self.config.array.rows, ready)
         if into is not None:
             begin = max(begin, free - self._to_bank)
-            begin = self.p_writes.next_free(begin + self._to_bank, words) - self._to_bank
-            self.p_writes.add(begin + self._to_bank, words)
+            begin = self.p_writes.next_free(begin + self._to_bank, count) - self._to_bank
+            self.p_writes.add(begin + self._to_bank, count)
         for pod, base in weights.items():
             self.jobs.load(pod, operation, begin - rows, rows, base)
-            time, offset = begin, 0
-            for number, (bank, first, count, row) in enumerate(streams):
-                target = None if into is None else into[pod] + offset
-                codes = {"swap": number == 0, "accumulate": accumulate, "row": row, "p_base": target}
-                self.jobs.stream(pod, operation, time, count, bank=bank, base=first, **codes)  # type: ignore[arg-type]
-                time, offset = time + count, offset + count
-        self.pods_free, self.swapped = begin + words, begin
-        return begin + words + self._to_bank + 1
+            target = None if into is None else into[pod]
+            self.jobs.stream(pod, operation, begin, count, bank=bank, base=first, accumulate=accumulate, p_base=target)
+        self.pods_free, self.swapped = begin + count, begin
+        return begin + count + self._to_bank + 1
 
     def post(self, work: Pass, ready: int, registers: Ints | None = None, free: int = 0) -> Done:
         """Jobs of a pass. ``ready``: its words may be read. ``registers``: as of the pass whose rows it reads. ``free``: its

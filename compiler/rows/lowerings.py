@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ from .layout import RowLayout
 _SCRATCH = 4
 """Of a P bank, one part in so many is for sums that wait for their pass."""
 _SATURATE = {Format.INT8: Saturate.INT8, Format.INT16: Saturate.INT16, Format.WIDE: Saturate.WIDE}
+
+
+Step = tuple[dict[int, int], int, int]
+"""By pod, the first word of a tile of weights in its W bank; the X bank and the first word of what is multiplied by it."""
 
 
 class When:
@@ -97,36 +101,26 @@ def lower_linear(compiler: RowCompiler, index: int, operation: RowLinear) -> Non
         for slot in slots:
             for part in range(layout.parts):
                 where = base + (slot - first) * sums + part * 2 * operation.rows
-                for row, rows in chunks(operation.rows, most_streamed(compiler, len(units))):
 
-                    def stream(
-                        slot: int = slot, part: int = part, where: int = where, row: int = row, rows: int = rows, free: When = free
-                    ) -> None:
-                        nonlocal ready
-                        epoch = compiler.epoch
-                        for number, (tile, of) in enumerate(units):
-                            inputs = source.layout.channel[tile, of]
-                            weights = {
-                                layout.node(t): epoch.weights(
-                                    layout.node(t), weight_bytes(held.weights[0], inputs, layout.channel[t, part])
-                                )
-                                for t in layout.tiles_of(slot)
-                            }
-                            last = number == len(units) - 1
-                            words = (source.layout.node(tile), source.base + source.layout.offset(tile, of) + 2 * row, 2 * rows, 0)
-                            end = epoch.tile(
-                                index,
-                                weights,
-                                compiler.lanes,
-                                [words],
-                                accumulate=accumulate_code(number, len(units)),
-                                into=dict.fromkeys(weights, where + 2 * row) if last else None,
-                                ready=source.ready_in(epoch.number),
-                                free=free.now(),
+                def stream(slot: int = slot, part: int = part, where: int = where, free: When = free) -> None:
+                    nonlocal ready
+                    tiles = layout.tiles_of(slot)
+                    steps = []
+                    for tile, of in units:
+                        inputs = source.layout.channel[tile, of]
+                        weights = {
+                            layout.node(t): compiler.epoch.weights(
+                                layout.node(t), weight_bytes(held.weights[0], inputs, layout.channel[t, part])
                             )
-                        ready = When(compiler, end)
+                            for t in tiles
+                        }
+                        steps.append((weights, source.layout.node(tile), source.base + source.layout.offset(tile, of)))
+                    into = dict.fromkeys(map(layout.node, tiles), where)
+                    ready = multiply(
+                        compiler, index, steps, operation.rows, into, When(compiler, source.ready_in(compiler.epoch.number)), free
+                    )
 
-                    compiler.attempt(stream)
+                compiler.attempt(stream)
         source.used = compiler.epoch.pods_free
         read = When(compiler)
         for part in range(layout.parts):
@@ -134,6 +128,30 @@ def lower_linear(compiler: RowCompiler, index: int, operation: RowLinear) -> Non
                 done = _scale(compiler, index, operation, layout, home, kind, slots, part, base, ready, home_free)
                 read = When(compiler, done.read)
         compiler.pools["p"].give(base, len(slots) * sums, read.now())
+
+
+def multiply(
+    compiler: RowCompiler, index: int, steps: Sequence[Step], rows: int, into: dict[int, int], ready: When, free: When
+) -> When:
+    """Sums over all steps, of as many rows at a time as pods can hold sums of; weights are loaded from memory once.
+
+    ``into``: by pod, the first P word. Returns when all sums may be read.
+    """
+    end = 0
+    for row, count in chunks(rows, most_streamed(compiler, len(steps))):
+        for number, (weights, bank, base) in enumerate(steps):
+            last = number == len(steps) - 1
+            end = compiler.epoch.tile(
+                index,
+                weights,
+                compiler.lanes,
+                (bank, base + 2 * row, 2 * count),
+                accumulate=accumulate_code(number, len(steps)),
+                into={pod: word + 2 * row for pod, word in into.items()} if last else None,
+                ready=ready.now(),
+                free=free.now(),
+            )
+    return When(compiler, end)
 
 
 def accumulate_code(number: int, count: int) -> Accumulate:

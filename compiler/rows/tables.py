@@ -41,18 +41,16 @@ class RowJobs:
         start: int,
         words: int,
         *,
-        swap: bool,
         bank: int,
         base: int,
         accumulate: Accumulate,
-        row: int,
         p_base: int | None,
     ) -> None:
-        """Successive words of an X bank; sums go into the pod's own P bank from ``p_base`` on, if there is one."""
+        """Successive words of an X bank, by new weights; sums go into the pod's own P bank from ``p_base`` on, if there is one."""
         emit = Emit.NONE if p_base is None else Emit.STORE
         steps = dict.fromkeys([f"{way}_step{i}" for way in "xp" for i in range(3)], 1)
         where = {"x_bank": bank, "x_base": base, "p_bank": pod, "p_base": p_base or 0, "emit": int(emit)}
-        codes = {"accumulate": int(accumulate), "accumulator_base": row, "swap": int(swap)}
+        codes = {"accumulate": int(accumulate), "swap": 1}
         self.add("streams", pod, operation, start=start, n0=words, n1=1, n2=1, **where, **codes, **steps)
 
     def tables(self) -> dict[str, Jobs]:
