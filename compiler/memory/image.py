@@ -122,6 +122,8 @@ class _Builder:
         self.depth = {select: words_of(self.config, select) for select in self.stride}
         # Per word of each node, how many epochs must be done before it may be written.
         self.free = {select: np.zeros((self.config.pods, depth), np.int64) for select, depth in self.depth.items()}
+        self.caches: list[tuple[dict[str, int], int, int]] = []
+        """Stores into inputs: the descriptor, its channel, and the number of the byte to which it goes."""
         self.store_at = {select: np.zeros(self.config.pods, np.int64) for _, _, select, _ in _STORES}
         forms = self.graph.formats if isinstance(self.graph, RowGraph) else {}
         self.inputs, self.outputs = InputPlaces(self.graph.inputs, forms), OutputPlaces()
@@ -130,6 +132,10 @@ class _Builder:
         for epoch, program in enumerate(self.programs):
             self._epoch(epoch, program)
         self._end_tag()
+        where = self.inputs.only_places([number for *_, number in self.caches])
+        for (descriptor, channel, number), (found, address) in zip(self.caches, where, strict=True):
+            assert channel == found, f"byte {number} lies in another channel"
+            descriptor["address"] = address
         bases = [[channel.reserve(DESCRIPTOR_BYTES * len(ring)) for ring in channel.rings] for channel in self.channels]
         most = max(channel.size for channel in self.channels)
         if channel_bytes is None:
@@ -178,10 +184,10 @@ class _Builder:
 
     def _row_words(self, epoch: int, program: RowProgram) -> None:
         """All that an epoch of row operations needs; runs of words that follow each other are joined."""
-        kinds: dict[tuple[HostSelect, str | None], list[Words]] = {}
+        kinds: dict[tuple[HostSelect, str | None, bool], list[Words]] = {}
         for words in program.words:
-            kinds.setdefault((words.select, words.tensor), []).append(words)
-        for (select, tensor), found in kinds.items():
+            kinds.setdefault((words.select, words.tensor, words.late), []).append(words)
+        for (select, tensor, late), found in kinds.items():
             pieces = []
             for words in found:
                 content = self._strided(select, words.content if select != HostSelect.PARAMETERS else packed_sets(words.content))
@@ -191,9 +197,20 @@ class _Builder:
                     numbers[:, : words.numbers.shape[1]] = self.inputs.number(tensor, words.numbers)
                 pieces.append((words.node, words.base, np.stack([content.astype(np.int64), numbers])))
             for node, base, (content, numbers) in _runs(iter(pieces)):
-                self._load(epoch, select, node, base, content.astype(np.uint8), None if tensor is None else numbers)
+                known = None if tensor is None else numbers
+                self._load(epoch, select, node, base, content.astype(np.uint8), known, late=late)
 
     def _row_outputs(self, epoch: int, program: RowProgram) -> None:
+        """What an epoch leaves: outputs, and rows of caches, which the next epoch reads."""
+        for appended in program.appended:
+            channel, unit = divmod(appended.node, self.config.nodes_per_manager)
+            ring = self.channels[channel].demand
+            ring.add(HostSelect.X, unit, appended.base, appended.words, 0, after=epoch + 1, kind=DescriptorKind.STORE)
+            descriptor = ring.descriptors[-1]
+            if appended.column:
+                descriptor |= {"column": 1, "lane_stride": self.stride[HostSelect.W]}
+            number = int(self.inputs.number(appended.tensor, np.array([appended.number]))[0])
+            self.caches.append((descriptor, channel, number))
         for words in program.outputs:
             channel, unit = divmod(words.node, self.config.nodes_per_manager)
             stride = self.stride[words.select]
@@ -302,10 +319,13 @@ class _Builder:
         base: int,
         words: NDArray[np.uint8],
         numbers: NDArray[np.int64] | None = None,
+        *,
+        late: bool = False,
     ) -> None:
         """Descriptors for the words (n, stride) of a node, in pieces that may begin as soon as their place is free.
 
-        ``numbers``: of the bytes of inputs among them (`InputPlaces`).
+        ``numbers``: of the bytes of inputs among them (`InputPlaces`). ``late``: the epoch before has some of them stored; in the
+        ring of its stores, they are there when these words are read.
         """
         channel, unit = divmod(node, self.config.nodes_per_manager)
         free = self.free[select][node]
@@ -315,7 +335,7 @@ class _Builder:
             place = free[base + begin : base + begin + len(part)]
             address = self.channels[channel].append(part)
             # X and P banks are the engines' between epochs.
-            between = select in EPOCH_BANKS
+            between = late or select in EPOCH_BANKS
             ring = self.channels[channel].demand if between else self.channels[channel].prefetch
             ring.add(select, unit, base + begin, len(part), address, after=epoch if between else int(place.max()))
             place[:] = epoch + 1

@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.ir.layers import WorkloadError
-from podweave.ir.row_operations import Attention
+from podweave.ir.row_operations import Append, Attention
 from podweave.spec.row_functions import Destination, Saturate, Scalar, Statistic
 
 from .compile_rows import RowCompiler
 from .epoch import Ints, Pass
 from .layout import RowLayout, plain_layout
 from .lowerings import When, alike, multiply, place, result_words, uniform
+from .program import CacheWords
 
 
 class _Heads:
@@ -65,7 +66,13 @@ class _Heads:
         width = operation.kv_heads * operation.head_size
         there = (key >= 0) & (channel >= 0)
         number = np.where(there, key * width + self.number * operation.head_size + channel % operation.head_size, -1)
-        return self.compiler.epoch.weights(pod, np.zeros(number.shape, np.uint8), tensor, number)
+        appends = {each.name: each for each in self.compiler.graph.operations if isinstance(each, Append)}
+        late = False
+        if tensor in appends:
+            append = appends[tensor]
+            new = (number >= append.position * width) & (number < (append.position + append.rows) * width)
+            tensor, late = append.cache, bool(new.any())
+        return self.compiler.epoch.weights(pod, np.zeros(number.shape, np.uint8), tensor, number, late=late)
 
     def _softmax(
         self, scores: int, weights: int, ready: When, free: When, row: int, length: int
@@ -187,8 +194,57 @@ def lower_attention(compiler: RowCompiler, index: int, operation: Attention) -> 
     length = compiler.length(key, operation.lengths, numbers, np.zeros(rows, np.int64))
     shape = compiler.home(operation.query, "x").layout
     layout = RowLayout(operation.rows, shape.nodes, result_words("x", operation.format), shape.channel)
+    if compiler.appended:
+        # What was appended goes out before the next epoch, and comes back for it.
+        compiler.close()
     _, cycle = compiler.place(operation.name, "x", layout)
     free = When(compiler, cycle)
     for number in range(operation.kv_heads):
         base = number % 2 * rows if 2 * rows <= post.row_registers else 0
         _Heads(compiler, index, operation, number).run(base, length, layout, free)
+
+
+def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
+    """Rows of keys become columns of the tiles in which they will be loaded, rows of values rows of theirs.
+
+    They go out of an X bank beside the pod that will load them: memory belongs to the nodes of a manager. Keys of a tile are
+    loaded by one pod, whichever channels they have, and values of a channel by one, whichever their keys are.
+    """
+    readers = [each for each in compiler.graph.operations if isinstance(each, Attention)]
+    columns = {each.key == operation.name for each in readers if operation.name in (each.key, each.value)}
+    if len(columns) != 1:
+        raise WorkloadError(f"{operation.name}: a cache is read as keys or as values of attentions, and as one of both")
+    (column,) = columns
+    prefetch, lanes = compiler.config.prefetch, compiler.lanes
+    assert prefetch is not None
+    most = min(prefetch.column_words, lanes) if column else lanes
+    if most < 1:
+        raise WorkloadError(f"{operation.name}: keys are stored in columns, for which {compiler.config.name} needs column_words")
+    source, rows = compiler.home(operation.source, "p"), operation.rows
+    layout = source.layout
+    base, cycle = compiler.pools["x"].take(layout.tiles * rows, operation.name)
+    free, ready = When(compiler, cycle), When(compiler, source.ready_in(compiler.epoch.number))
+    row = 0
+    while row < rows:
+        position = operation.position + row
+        count = min(rows - row, lanes - position % lanes, most)
+        for tile in range(layout.tiles):
+            node, to = layout.node(tile), base + tile * rows + row
+            bank = position // lanes % layout.nodes if column else node
+            work = Pass(
+                operation=index,
+                counts=(1, 1, count),
+                strides=(0, 0, 1),
+                bases={node: (source.base + layout.offset(tile) + row, to)},
+                written=(0, 1),
+                sets=alike([node], uniform(lanes)),
+                saturate=Saturate.INT8,
+                destination=Destination.X,
+                bank=bank,
+            )
+            done = place(compiler, work, None, ready, free)
+            number = position * operation.width + int(layout.channel[tile, 0, 0])
+            compiler.appended.append(CacheWords(bank, to, count, operation.cache, number, column))
+        row += count
+    source.used = done.read
+    compiler.held.append((base, layout.tiles * rows))

@@ -16,7 +16,7 @@ import numpy as np
 from podweave.ir.constants import Constants
 from podweave.ir.layers import WorkloadError
 from podweave.ir.row_graph import RowGraph
-from podweave.ir.row_operations import Attention, Format, Rope, RowLinear, RowOperation
+from podweave.ir.row_operations import Append, Attention, Format, Rope, RowLinear, RowOperation
 from podweave.spec.config import ChipConfig
 from podweave.spec.load_port import HostSelect
 
@@ -25,7 +25,7 @@ from .epoch import Epoch, Ints
 from .formats import byte_numbers
 from .layout import RowLayout, head_layout, plain_layout
 from .pool import Pool
-from .program import OutputWords, RowProgram, Words
+from .program import CacheWords, OutputWords, RowProgram, Words
 
 Progress = Callable[[int, int], None]
 
@@ -53,7 +53,7 @@ class RowCompiler:
     graph: RowGraph
     config: ChipConfig
     constants: Constants
-    share: float = 0.5
+    share: float = 0.25
     homes: dict[tuple[str, str], Home] = field(default_factory=dict)
     programs: list[RowProgram] = field(default_factory=list)
 
@@ -74,9 +74,13 @@ class RowCompiler:
         self.pools = {"x": Pool("X", memory.x_words), "p": Pool("P", memory.p_words - 1)}
         self.readers = Counter(source for operation in self.graph.operations for source in operation.sources)
         self.lengths: dict[tuple, int] = {}
+        self.length_count = 0
         zeros = np.zeros(config.pods, np.int64)
         self.epoch = Epoch(config, 0, self.share, {"w": zeros, "set": zeros})
         self.done: list[int] = []
+        self.appended: list[CacheWords] = []
+        self.held: list[tuple[int, int]] = []
+        """X words that go out when the epoch is over: the first, and how many."""
 
     # What operations ask for.
 
@@ -97,16 +101,16 @@ class RowCompiler:
         return "x" if streamed and getattr(reader, streamed) == name else "p"
 
     def layout_of(self, name: str, rows: int, channels: int, words: int) -> RowLayout:
-        """The layout of a tensor: heads that share keys side by side if it becomes the query of an attention, else as it is."""
-        seen, wanted = {name}, None
+        """The layout of a tensor: by heads if it becomes part of an attention, queries that share keys side by side; else as it
+        is."""
+        seen = {name}
         for reader in self.graph.operations:
-            if isinstance(reader, Attention) and reader.query in seen:
-                wanted = reader
-            if isinstance(reader, Rope) and reader.source in seen:
+            if isinstance(reader, (Rope, Append)) and reader.source in seen:
                 seen.add(reader.name)
-        if wanted:
-            sizes = (wanted.heads, wanted.group, wanted.head_size)
-            return head_layout(rows, *sizes, nodes=self.nodes, lanes=self.lanes, words=words)
+            if isinstance(reader, Attention) and seen & {reader.query, reader.key, reader.value}:
+                shared = reader.group if reader.query in seen else 1
+                heads = reader.kv_heads * shared
+                return head_layout(rows, heads, shared, reader.head_size, nodes=self.nodes, lanes=self.lanes, words=words)
         return plain_layout(rows, channels, nodes=self.nodes, lanes=self.lanes, words=words)
 
     def place(self, name: str, kind: str, layout: RowLayout) -> tuple[Home, int]:
@@ -134,14 +138,14 @@ class RowCompiler:
         post = self.config.post
         assert post is not None
         if key not in self.lengths:
-            base = sum(len(each[2]) for each in self.lengths)
+            base = self.length_count
             excess = base + len(values) - post.row_registers
             if excess > 0:
                 raise WorkloadError(
                     f"{self.graph.name}: there are {base + len(values)} lengths of rows, {excess} more than row_registers "
                     f"({post.row_registers})"
                 )
-            self.lengths[key] = base
+            self.lengths[key], self.length_count = base, base + len(values)
             content = (values[:, None] >> np.arange(0, 24, 8) & 0xFF).astype(np.uint8)
             for node in range(self.nodes):
                 self.epoch.words.append(Words(HostSelect.LENGTHS, node, base, content, tensor, numbers if tensor else None))
@@ -175,26 +179,38 @@ class RowCompiler:
                 tables["posts"],
                 tuple(epoch.words),
                 tuple(words for found in outputs for words in found),
+                tuple(self.appended),
                 tuple(self.done),
             )
         )
-        self.done = []
+        self.done, self.appended = [], []
         rings = {name: (epoch.rings[name] + epoch.used[name]) % epoch.depths[name] for name in epoch.rings}
         self.epoch = Epoch(self.config, epoch.number + 1, self.share, rings)
         for pool in self.pools.values():
             pool.next_epoch()
+        for base, count in self.held:
+            self.pools["x"].give(base, count, 0)
+        self.held = []
 
     def attempt(self, step: Callable[[], None]) -> None:
-        """A step that places jobs; if they do not fit into this epoch any more, in the next one."""
+        """A step that places jobs; if they do not fit into this epoch any more, in the next one, and if they are more than the
+        share of one, in one that may take all."""
+        before = self.epoch.mark()
+        try:
+            step()
+            self.epoch.require_room()
+            return
+        except EpochFullError:
+            self.epoch.back_to(before)
+        if not self.epoch.is_empty:
+            self.close()
         before = self.epoch.mark()
         try:
             step()
             self.epoch.require_room()
         except EpochFullError:
             self.epoch.back_to(before)
-            if self.epoch.is_empty:
-                raise
-            self.close()
+            self.epoch.take_all()
             step()
             self.epoch.require_room()
 

@@ -17,7 +17,7 @@ from podweave.spec.load_port import HostSelect
 from podweave.spec.row_functions import GAP_WIDTH, SCALAR_CYCLES, Combine, Destination, Saturate, Scalar, Statistic
 
 from ..chip.bank_words import EpochFullError
-from ..chip.reservations import Timeline
+from ..chip.reservations import Timeline, earliest
 from ..lower.address_walk import increments
 from .program import Words
 from .tables import RowJobs
@@ -52,6 +52,8 @@ class Pass:
     row_scale: bool = False
     row: int = 0
     table: int | None = None
+    bank: int | None = None
+    """The X bank of the results; by default each node's own."""
     length: int | None = None
     length_step: int = 0
     lanes: int = 0
@@ -79,20 +81,24 @@ class Epoch:
         self.jobs = RowJobs(config)
         self.words: list[Words] = []
         self.pods_free, self.swapped, self.posts_free, self.scalar_free = 0, 0, 0, 0
-        self.p_writes = Timeline()
+        self.p_writes, self.p_reads = Timeline(), Timeline()
         self.rings = {name: begins.copy() for name, begins in rings.items()}
         self.used = {name: np.zeros(config.pods, np.int64) for name in rings}
         self.depths = {"w": config.memory.w_words, "set": config.post.parameter_sets}
         self.limits = {name: max(1, int(depth * share)) for name, depth in self.depths.items()}
         program = config.program
-        stores = {"loads": program.load_jobs, "streams": program.stream_jobs, "posts": program.post_jobs}
-        self.stores = {name: max(2, int(depth * share)) for name, depth in stores.items()}
+        self._stores = {"loads": program.load_jobs, "streams": program.stream_jobs, "posts": program.post_jobs}
+        self.stores = {name: max(2, int(depth * share)) for name, depth in self._stores.items()}
         self._sets: dict[tuple[int, bytes], int] = {}
         self._to_bank = config.write_latency + config.network_latency
 
     @property
     def is_empty(self) -> bool:
         return not any(len(jobs) for jobs in self.jobs.jobs.values())
+
+    def take_all(self) -> None:
+        """Let it have more than its share: all there is."""
+        self.limits, self.stores = dict(self.depths), dict(self._stores)
 
     def require_room(self) -> None:
         """Raises `EpochFullError` if stores hold fewer jobs than there are."""
@@ -106,10 +112,10 @@ class Epoch:
         counts = {kind: count.copy() for kind, count in self.jobs.counts.items()}
         used = {name: count.copy() for name, count in self.used.items()}
         times = self.pods_free, self.swapped, self.posts_free, self.scalar_free
-        return lists, counts, used, times, self.p_writes.copy(), len(self.words), dict(self._sets)
+        return lists, counts, used, times, (self.p_writes.copy(), self.p_reads.copy()), len(self.words), dict(self._sets)
 
     def back_to(self, mark: tuple) -> None:
-        lists, self.jobs.counts, self.used, times, self.p_writes, words, self._sets = mark
+        lists, self.jobs.counts, self.used, times, (self.p_writes, self.p_reads), words, self._sets = mark
         self.pods_free, self.swapped, self.posts_free, self.scalar_free = times
         for kind, length in lists.items():
             del self.jobs.jobs[kind][length:]
@@ -127,10 +133,12 @@ class Epoch:
         self.used[name][node] = used + count
         return at
 
-    def weights(self, pod: int, content: NDArray[np.uint8], tensor: str | None = None, numbers: Ints | None = None) -> int:
+    def weights(
+        self, pod: int, content: NDArray[np.uint8], tensor: str | None = None, numbers: Ints | None = None, *, late: bool = False
+    ) -> int:
         """Words of weights in the W bank of a pod; returns the first."""
         base = self._take("w", pod, len(content))
-        self.words.append(Words(HostSelect.W, pod, base, content, tensor, numbers))
+        self.words.append(Words(HostSelect.W, pod, base, content, tensor, numbers, late))
         return base
 
     def parameters(self, node: int, sets: Sequence[LaneSet]) -> int:
@@ -152,24 +160,29 @@ class Epoch:
         *,
         accumulate: Accumulate,
         into: Mapping[int, int] | None,
+        adds: bool = False,
         ready: int,
         free: int = 0,
     ) -> int:
         """Let every pod of ``weights`` (its first word in its W bank) multiply the same words by a tile of its own.
 
         ``words``: X bank, first word, and how many. ``into``: by pod, the P word of the first sum; the last tile of a sum says so.
-        ``ready``: the words are there. ``free``: the P words may be written. Returns the cycle from which the sums may be read.
+        ``adds``: sums are added to what is there. ``ready``: the words are there. ``free``: the P words may be written. Returns the
+        cycle from which the sums may be read.
         """
         bank, first, count = words
         begin = max(self.pods_free, self.swapped + self.config.array.rows, ready)
         if into is not None:
             begin = max(begin, free - self._to_bank)
-            begin = self.p_writes.next_free(begin + self._to_bank, count) - self._to_bank
-            self.p_writes.add(begin + self._to_bank, count)
+            # A word that is added needs the read port as well.
+            lines = [self.p_writes, self.p_reads] if adds else [self.p_writes]
+            begin = earliest(lines, begin + self._to_bank, count) - self._to_bank
+            for line in lines:
+                line.add(begin + self._to_bank, count)
         for pod, base in weights.items():
             self.jobs.load(pod, operation, begin - rows, rows, base)
             target = None if into is None else into[pod]
-            self.jobs.stream(pod, operation, begin, count, bank=bank, base=first, accumulate=accumulate, p_base=target)
+            self.jobs.stream(pod, operation, begin, count, bank=bank, base=first, accumulate=accumulate, p_base=target, adds=adds)
         self.pods_free, self.swapped = begin + count, begin
         return begin + count + self._to_bank + 1
 
@@ -191,10 +204,8 @@ class Epoch:
         arrives = last_reads + 9 + config.post_beats + config.network_stages
         if work.scalar:
             start = max(start, self.scalar_free - int(arrives[0]))
-        if own:
-            lead, span = window - 1 + config.post_latency, duration
-            start = self.p_writes.next_free(start + lead, span) - lead
-            self.p_writes.add(start + lead, span)
+        lead = window - 1 + config.post_latency if own else 0
+        start = self._when_ports_are_free(start, duration, lead)
         self._jobs(work, start, gap)
         last = start + duration - period + window - 1 + config.post_latency + (work.destination is Destination.PLANES)
         self.posts_free = start + duration
@@ -206,6 +217,20 @@ class Epoch:
         later = SCALAR_CYCLES if work.scalar else 0
         written = last + 2 if own else last + 1
         return Done(start, start + duration, written, start + arrives + 1 + later - 2)
+
+    def _when_ports_are_free(self, start: int, duration: int, lead: int) -> int:
+        """The first cycle from which a pass may read for ``duration`` cycles, and, if ``lead``, write as long, so much later."""
+        while True:
+            found = self.p_reads.next_free(start, duration)
+            if lead:
+                found = max(found, self.p_writes.next_free(found + lead, duration) - lead)
+            if found == start:
+                break
+            start = found
+        self.p_reads.add(start, duration)
+        if lead:
+            self.p_writes.add(start + lead, duration)
+        return start
 
     def _gap(self, work: Pass) -> int:
         """The fewest cycles between words with which nothing meets."""
@@ -245,7 +270,7 @@ class Epoch:
                 n3=rows,
                 p_base=p_base,
                 **{f"p_step{i}": step for i, step in enumerate(p)},
-                x_bank=node,
+                x_bank=node if work.bank is None else work.bank,
                 x_base=x_base,
                 x_step2=x[0],
                 x_step3=x[1],

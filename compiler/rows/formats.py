@@ -39,6 +39,9 @@ def byte_numbers(layout: RowLayout, form: Format) -> NDArray[np.int64]:
     element = rows[None, None, :, None, None, None] * channels + channel
     if form is Format.WIDE:
         number = element * 4 + np.arange(4)
+    elif form is Format.ANGLES:
+        # 16 bits in a lane of a partial sum, of which nobody reads the others.
+        number = np.where(np.arange(4) < 2, element * 2 + np.arange(4), -1)
     elif form is Format.INT16:
         # The high plane comes first.
         number = element * 2 + 1 - np.arange(layout.words)[None, None, None, :, None, None]

@@ -8,11 +8,11 @@ import numpy as np
 
 from podweave.ir.constants import Constants
 from podweave.ir.row_graph import RowGraph
-from podweave.ir.row_operations import Attention, Format, RmsNorm, Rope, RowLinear, SiluProduct
+from podweave.ir.row_operations import Append, Attention, Format, RmsNorm, Rope, RowLinear, SiluProduct
 from podweave.spec.config import ChipConfig
 from podweave.spec.load_port import HostSelect
 
-from .attention import lower_attention
+from .attention import lower_append, lower_attention
 from .compile_rows import RowCompiler
 from .formats import byte_numbers
 from .layout import RowLayout
@@ -25,6 +25,7 @@ LOWERINGS: dict[type, Callable] = {
     Rope: lower_rope,
     SiluProduct: lower_silu_product,
     Attention: lower_attention,
+    Append: lower_append,
 }
 """By kind of operation."""
 
@@ -34,7 +35,7 @@ def compile_rows(
     config: ChipConfig,
     constants: Constants,
     *,
-    share: float = 0.5,
+    share: float = 0.25,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[RowProgram, ...]:
     """The programs of all epochs. ``share``: of W banks, sets and stores, what one may take.

@@ -18,7 +18,7 @@ from .epoch import Done, Ints, LaneSet, Pass
 from .layout import RowLayout
 
 _SCRATCH = 4
-"""Of a P bank, one part in so many is for sums that wait for their pass."""
+"""Of a P bank, one part in so many is for sums that wait for their pass; of a W bank, for the weights of one sum."""
 _SATURATE = {Format.INT8: Saturate.INT8, Format.INT16: Saturate.INT16, Format.WIDE: Saturate.WIDE}
 
 
@@ -102,25 +102,34 @@ def lower_linear(compiler: RowCompiler, index: int, operation: RowLinear) -> Non
             for part in range(layout.parts):
                 where = base + (slot - first) * sums + part * 2 * operation.rows
 
-                def stream(slot: int = slot, part: int = part, where: int = where, free: When = free) -> None:
-                    nonlocal ready
-                    tiles = layout.tiles_of(slot)
-                    steps = []
-                    for tile, of in units:
-                        inputs = source.layout.channel[tile, of]
-                        weights = {
-                            layout.node(t): compiler.epoch.weights(
-                                layout.node(t), weight_bytes(held.weights[0], inputs, layout.channel[t, part])
-                            )
-                            for t in tiles
-                        }
-                        steps.append((weights, source.layout.node(tile), source.base + source.layout.offset(tile, of)))
-                    into = dict.fromkeys(map(layout.node, tiles), where)
-                    ready = multiply(
-                        compiler, index, steps, operation.rows, into, When(compiler, source.ready_in(compiler.epoch.number)), free
-                    )
+                for begin, count in chunks(len(units), compiler.config.memory.w_words // _SCRATCH // compiler.lanes):
+                    some = units[begin : begin + count]
 
-                compiler.attempt(stream)
+                    def stream(
+                        slot: int = slot,
+                        part: int = part,
+                        where: int = where,
+                        some: list[tuple[int, int]] = some,
+                        adds: bool = begin > 0,
+                        free: When = free,
+                    ) -> None:
+                        nonlocal ready
+                        tiles = layout.tiles_of(slot)
+                        steps = []
+                        for tile, of in some:
+                            inputs = source.layout.channel[tile, of]
+                            weights = {
+                                layout.node(t): compiler.epoch.weights(
+                                    layout.node(t), weight_bytes(held.weights[0], inputs, layout.channel[t, part])
+                                )
+                                for t in tiles
+                            }
+                            steps.append((weights, source.layout.node(tile), source.base + source.layout.offset(tile, of)))
+                        into = dict.fromkeys(map(layout.node, tiles), where)
+                        there = When(compiler, source.ready_in(compiler.epoch.number))
+                        ready = multiply(compiler, index, steps, operation.rows, into, there, free, adds=adds)
+
+                    compiler.attempt(stream)
         source.used = compiler.epoch.pods_free
         read = When(compiler)
         for part in range(layout.parts):
@@ -131,11 +140,19 @@ def lower_linear(compiler: RowCompiler, index: int, operation: RowLinear) -> Non
 
 
 def multiply(
-    compiler: RowCompiler, index: int, steps: Sequence[Step], rows: int, into: dict[int, int], ready: When, free: When
+    compiler: RowCompiler,
+    index: int,
+    steps: Sequence[Step],
+    rows: int,
+    into: dict[int, int],
+    ready: When,
+    free: When,
+    *,
+    adds: bool = False,
 ) -> When:
     """Sums over all steps, of as many rows at a time as pods can hold sums of; weights are loaded from memory once.
 
-    ``into``: by pod, the first P word. Returns when all sums may be read.
+    ``into``: by pod, the first P word. ``adds``: to what is there. Returns when all sums may be read.
     """
     end = 0
     for row, count in chunks(rows, most_streamed(compiler, len(steps))):
@@ -148,6 +165,7 @@ def multiply(
                 (bank, base + 2 * row, 2 * count),
                 accumulate=accumulate_code(number, len(steps)),
                 into={pod: word + 2 * row for pod, word in into.items()} if last else None,
+                adds=adds and last,
                 ready=ready.now(),
                 free=free.now(),
             )

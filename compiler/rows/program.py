@@ -19,7 +19,8 @@ class Words:
     """Words of a node that are loaded: constants, or bytes of an input.
 
     ``content``: uint8 (words, bytes). ``tensor``: the input whose bytes they are, if any; then ``numbers`` (words, bytes) says
-    which byte of it each is (`input_bytes`), -1 where it stays as in ``content``.
+    which byte of it each is (`input_bytes`), -1 where it stays as in ``content``. ``late``:
+    the epoch before writes some of them (`CacheWords`).
     """
 
     select: HostSelect
@@ -28,6 +29,22 @@ class Words:
     content: NDArray
     tensor: str | None = None
     numbers: NDArray | None = None
+    late: bool = False
+
+
+@dataclass(frozen=True)
+class CacheWords:
+    """X words of a node that go into a cache in memory: byte 0 of the first one to byte ``number`` of input ``tensor``.
+
+    ``column``: words are columns of what will be loaded as weights, their bytes as far apart as its rows; else rows of it.
+    """
+
+    node: int
+    base: int
+    words: int
+    tensor: str
+    number: int
+    column: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +73,7 @@ class RowProgram:
     posts: Jobs
     words: tuple[Words, ...]
     outputs: tuple[OutputWords, ...]
+    appended: tuple[CacheWords, ...]
     operations: tuple[int, ...]
 
     def operation(self, index: int) -> RowOperation:

@@ -45,9 +45,10 @@ class RowJobs:
         base: int,
         accumulate: Accumulate,
         p_base: int | None,
+        adds: bool = False,
     ) -> None:
         """Successive words of an X bank, by new weights; sums go into the pod's own P bank from ``p_base`` on, if there is one."""
-        emit = Emit.NONE if p_base is None else Emit.STORE
+        emit = Emit.NONE if p_base is None else Emit.ACCUMULATE if adds else Emit.STORE
         steps = dict.fromkeys([f"{way}_step{i}" for way in "xp" for i in range(3)], 1)
         where = {"x_bank": bank, "x_base": base, "p_bank": pod, "p_base": p_base or 0, "emit": int(emit)}
         codes = {"accumulate": int(accumulate), "swap": 1}
