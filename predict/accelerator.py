@@ -44,8 +44,10 @@ class Prediction:
         return sum(epoch["cycles"] for epoch in self.timeline)
 
 
-def predict_accelerator(network: CompiledNetwork, timing: HbmTiming, *, prefetch: bool = True, cap: int = 0) -> Prediction:
-    """Cycles and counters of a run, without RTL."""
+def predict_accelerator(
+    network: CompiledNetwork, timing: HbmTiming, *, prefetch: bool = True, cap: int = 0, bases: tuple[int, ...] = ()
+) -> Prediction:
+    """Cycles and counters of a run, without RTL. ``bases``: of base registers 1 and on; the others are 0."""
     image, config = network.memory, network.config
     beat = config.host_bits // 8
     programs = []
@@ -61,6 +63,7 @@ def predict_accelerator(network: CompiledNetwork, timing: HbmTiming, *, prefetch
         cycles,
         fill_cycles=FILL_CYCLES,
         memory_bytes=image.memory_bytes,
+        bases=bases,
         prefetch=prefetch,
         cap=cap,
     )

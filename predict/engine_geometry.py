@@ -21,6 +21,7 @@ def engine_geometry(config: ChipConfig) -> EngineGeometry:
         max_burst=config.prefetch.max_burst,
         outstanding=config.prefetch.outstanding,
         descriptors=config.prefetch.descriptors,
+        base_registers=config.prefetch.base_registers,
         nodes=config.nodes_per_manager,
         host_levels=config.host_levels,
         read_latency=config.host_read_latency,

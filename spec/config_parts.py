@@ -275,7 +275,7 @@ class ProgramConfig:
 class PrefetchConfig:
     """The prefetch engines of a chip, one per AXI4 manager; each serves as many nodes, side by side.
 
-    All but ``address_width`` are powers of two.
+    All but ``address_width`` and ``base_registers`` are powers of two.
 
     Parameters
     ----------
@@ -294,6 +294,8 @@ class PrefetchConfig:
         Read bursts under way, at most, 2 to 256.
     descriptors : int
         Held per ring, 2 to 16.
+    base_registers : int
+        Registers that descriptors can add to their address, 0 to 15; with 0 nothing of them is built.
 
     Errors
     ------
@@ -308,6 +310,7 @@ class PrefetchConfig:
     max_burst: int = 32
     outstanding: int = 64
     descriptors: int = 4
+    base_registers: int = 0
 
     def __post_init__(self) -> None:
         _check_range(self, "managers", 1, 16)
@@ -317,6 +320,7 @@ class PrefetchConfig:
         _check_range(self, "max_burst", 1, 256)
         _check_range(self, "outstanding", 2, 256)
         _check_range(self, "descriptors", 2, 16)
+        _check_range(self, "base_registers", 0, 15)
         for name in ("managers", "data_width", "buffer_beats", "max_burst", "outstanding", "descriptors"):
             value = getattr(self, name)
             if value & (value - 1):

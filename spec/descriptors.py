@@ -42,7 +42,7 @@ class PrefetchError(enum.IntEnum):
     DESCRIPTOR_RESPONSE = 5
     """The memory answered the read of a descriptor with an error; the address is its own, the tag that of the one before."""
     UNKNOWN_KIND = 6
-    """A descriptor whose kind is none of `DescriptorKind`, or with a reserved bit set."""
+    """A descriptor whose kind is none of `DescriptorKind`, or with a reserved bit set (`reserved_fields`)."""
     ZERO_LENGTH = 7
     """A load or store with a loop count of 0."""
     BEYOND_MEMORY = 8
@@ -55,6 +55,8 @@ class PrefetchError(enum.IntEnum):
     """A descriptor with a tag smaller than the one before it in its ring, or behind the last one of its tag."""
     CANCELLED = 12
     """Descriptors of this tag were cancelled before they began."""
+    BAD_BASE = 13
+    """A load or store with a base register beyond those that there are."""
 
 
 STORABLE = (HostSelect.X, HostSelect.W, HostSelect.P)
@@ -105,6 +107,13 @@ def words_of(config: ChipConfig, select: HostSelect) -> int:
     }[select]
 
 
+def reserved_fields(config: ChipConfig) -> frozenset[str]:
+    """Fields of a descriptor that must be 0: reserved ones, and those of what this configuration does not have."""
+    assert config.prefetch is not None
+    missing = () if config.prefetch.base_registers else ("base_register",)
+    return frozenset((*(field.name for field in descriptor_layout().fields if field.name.startswith("reserved")), *missing))
+
+
 def descriptor_layout() -> Layout:
     """A descriptor; reserved bits are 0. Loops as in a job: 0 is innermost, a step or stride is added when its loop advances."""
     return Layout(
@@ -116,10 +125,11 @@ def descriptor_layout() -> Layout:
             Field("broadcast", 1, "1: a load goes to all nodes of the manager, whatever unit says"),
             Field("reserved0", 6, "0"),
             Field("unit", 8, "node, counted from the first one of the manager"),
-            Field("reserved1", 8, "0"),
+            Field("base_register", 4, "r: BASEr is added to address; 0: nothing is"),
+            Field("reserved1", 4, "0"),
             Field("tag", TAG_WIDTH, "epoch that needs it"),
             Field("after", TAG_WIDTH, "epochs that must be done before it may begin"),
-            Field("address", 64, "first byte in memory of the first run"),
+            Field("address", 64, "first byte in memory of the first run, less the base register"),
             Field("n0", 24, "words of a run: they lie side by side in memory"),
             Field("n1", 20, "trip count of loop 1, over runs"),
             Field("n2", 20, "trip count of loop 2"),

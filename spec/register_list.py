@@ -23,8 +23,10 @@ from .register_types import (
 )
 
 IDENTITY = int.from_bytes(b"PodW", "little")
-VERSION = (1, 0)
+VERSION = (1, 1)
 COUNTER_BASE = 0x100
+BASE_REGISTERS = 0x300
+"""BASE1 stands here, and the others behind it."""
 
 Fields = tuple[RegisterField, ...]
 
@@ -32,7 +34,7 @@ Fields = tuple[RegisterField, ...]
 def register_list(config: ChipConfig) -> tuple[Register, ...]:
     """All registers, by rising offset; those that each manager has as of manager 0."""
     assert config.prefetch is not None
-    return (*_facts(config), *_run(config), *_results(config), *_counters(), *_of_managers(config))
+    return (*_facts(config), *_run(config), *_results(config), *_counters(), *_bases(config), *_of_managers(config))
 
 
 def _field(name: str, low: int, width: int, doc: str, value: int = 0, codes: type[enum.IntEnum] | None = None) -> RegisterField:
@@ -238,6 +240,28 @@ def _counters() -> list[Register]:
         found.append(Register(name, offset, Access.RO, _whole("count", width), doc, words=words))
         offset += 4 * words
     return found
+
+
+def base_register(number: int) -> str:
+    """Name of a base register; numbers are from 1 on."""
+    return f"BASE{number}"
+
+
+def _bases(config: ChipConfig) -> list[Register]:
+    prefetch = config.prefetch
+    assert prefetch is not None
+    return [
+        Register(
+            base_register(number),
+            BASE_REGISTERS + 8 * (number - 1),
+            Access.RW,
+            _whole("bytes", prefetch.address_width),
+            f"What descriptors with base register {number} add to their address, in all managers.",
+            words=2,
+            locked=True,
+        )
+        for number in range(1, prefetch.base_registers + 1)
+    ]
 
 
 def _of_managers(config: ChipConfig) -> list[Register]:

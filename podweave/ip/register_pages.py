@@ -62,7 +62,8 @@ _USE = """\
 1. Once: MEMORY_BYTES, and for each manager the base and size of its two rings.
 2. Write the rings' descriptors and the data into memory, then the number of descriptors into DEMAND_TAIL and PREFETCH_TAIL of each
    manager. Each ring has, for every tag 0 to EPOCHS, a descriptor that is the last one of that tag.
-3. EPOCHS, OPTIONS, CAP, IRQ_ENABLE; then CONTROL.START. STATUS.REFUSED tells of a start that was not accepted, STATUS.REASON why.
+3. EPOCHS, OPTIONS, CAP, IRQ_ENABLE, the BASE registers; then CONTROL.START. STATUS.REFUSED tells of a start that was not accepted,
+   STATUS.REASON why.
 4. Epoch e begins when tags 0 to e of all rings are complete. Tails may grow meanwhile.
 5. `irq` with IRQ_PENDING.DONE, or STATUS.DONE: the run is over, and all that it stored is in memory. Clear the event by writing it
    back.
@@ -104,10 +105,10 @@ def register_page(config: ChipConfig, *, values: bool = True) -> str:
 
 def general_page() -> str:
     """The page of the documentation: widths as in a chip of 4 pods, without the values of one configuration."""
-    page = register_page(replace(load_config("chip4x16"), prefetch=PrefetchConfig()), values=False)
+    page = register_page(replace(load_config("chip4x16"), prefetch=PrefetchConfig(base_registers=2)), values=False)
     note = (
-        "Bits of addresses and of NETWORK_ERROR are those of 4 pods and 40 bits of address; `podweave ip` writes this page, and a\n"
-        "C header, for a configuration."
+        "Bits of addresses and of NETWORK_ERROR are those of 4 pods and 40 bits of address, and there are two BASE registers of\n"
+        "up to 15; `podweave ip` writes this page, and a C header, for a configuration."
     )
     return page.replace("# Registers\n", f"# Registers\n\n{note}\n", 1)
 

@@ -17,7 +17,7 @@ from ..parts.load_port import load_port_members
 from ..parts.wired_block import WiredBlock
 from ..prefetch.prefetch_engine import PrefetchEngine, axi_members
 
-SHARED = ("start", "stop", "enable", "gap", "cap", "memory_bytes", "epochs_done", "cancel_tag")
+SHARED = ("start", "stop", "enable", "gap", "cap", "memory_bytes", "epochs_done", "cancel_tag", "bases")
 """What all engines are told alike."""
 _ENGINE_PREFIX = "m_axi_"
 

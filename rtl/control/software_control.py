@@ -10,12 +10,13 @@ from amaranth.lib.wiring import In, Out
 from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import TAG_WIDTH
 from podweave.spec.errors import network_error_layout
-from podweave.spec.register_list import counters
+from podweave.spec.register_list import base_register, counters
 
 from ..parts.blocks import place
 from ..parts.load_port import load_port_members
 from ..parts.planes import planes_of
 from ..parts.wired_block import WiredBlock
+from ..prefetch.engine_words import base_members
 from ..prefetch.prefetch_count import UNCONSUMED_WIDTH
 from .csr import Csr, axil_members
 from .node_window import WORD_WIDTH, NodeWindow, window_members
@@ -39,6 +40,7 @@ def control_members(config: ChipConfig) -> dict[str, Any]:
         **{f"{ring}_{what}": managers * 32 for ring in RINGS for what in ("size", "tail")},
         "cancel_valid": managers,
         "cancel_tag": TAG_WIDTH,
+        **{name: member.shape for name, member in base_members(config).items()},
     }
     from_engines = {
         **{f"{ring}_complete": TAG_WIDTH for ring in RINGS},
@@ -85,8 +87,8 @@ class SoftwareControl(WiredBlock):
     chip_* : as in control_members
         To and from the members of a `Chip` without this prefix.
     engine_* : as in control_members
-        To and from the engines; ``start``, ``stop``, ``enable``, ``gap``, ``cap``, ``memory_bytes``, ``epochs_done`` and
-        ``cancel_tag`` once for all, all others for each manager side by side, manager 0 least significant.
+        To and from the engines; ``start``, ``stop``, ``enable``, ``gap``, ``cap``, ``memory_bytes``, ``epochs_done``,
+        ``cancel_tag`` and ``bases`` once for all, all others for each manager side by side, manager 0 least significant.
     engine_host_* : In(managers * width in load_port_members)
         The load ports of the engines, which pass through in the same cycle.
     host_* : Out(managers * width in load_port_members)
@@ -165,6 +167,10 @@ class SoftwareControl(WiredBlock):
             "memory_bytes": Cat(memory_bytes, Const(0, len(self.engine_memory_bytes) - len(memory_bytes))),
             **{f"{ring}_{what}": csr[f"{ring}_{what}"] for ring in RINGS for what in ("base", "size", "tail")},
         }
+        if base_members(self.config):
+            assert self.config.prefetch is not None
+            numbers = range(1, self.config.prefetch.base_registers + 1)
+            values["bases"] = Cat(csr[base_register(number).lower()] for number in numbers)
         m.d.comb += [getattr(self, f"engine_{name}").eq(value) for name, value in values.items()]
 
     def _counters(self, m: Module, run: Any, performance: Any) -> None:

@@ -9,7 +9,16 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import STORABLE, TAG_WIDTH, DescriptorKind, PrefetchError
 
 from ..parts.blocks import Block, struct
-from .engine_words import CODE_WIDTH, WORDS_WIDTH, fetched_layout, held_layout, prefetch_of, run_bytes_width, targets
+from .engine_words import (
+    CODE_WIDTH,
+    WORDS_WIDTH,
+    base_members,
+    fetched_layout,
+    held_layout,
+    prefetch_of,
+    run_bytes_width,
+    targets,
+)
 
 CHECK_CYCLES = 12
 _WORD_BITS = 24
@@ -20,7 +29,8 @@ class DescriptorCheck(Block):
     """Computes the first and last byte in memory and word on the chip that a descriptor touches, with one multiplier.
 
     Every product is itself the distance between two runs or words that the descriptor visits, so one that is too large to be kept
-    proves that the descriptor leaves the memory or the node. The smallest `PrefetchError` code that applies is reported. The order
+    proves that the descriptor leaves the memory or the node. With base registers, the address that counts, here and behind, is the
+    sum; a register that there is not adds nothing. The smallest `PrefetchError` code that applies is reported. The order
     of tags is that of the ring since ``clear``, in which descriptors with DESCRIPTOR_RESPONSE, UNKNOWN_KIND and TAG_ORDER do not
     count.
 
@@ -50,6 +60,8 @@ class DescriptorCheck(Block):
         The descriptor, checked, laid out by `held_layout`. One that could not be read has the tag of the one before in its ring.
     memory_bytes : In(address_width + 1)
         First byte beyond the memory.
+    bases : In(base_registers * address_width)
+        As of a `PrefetchEngine`.
     previous_tag : Out(2 * TAG_WIDTH)
         For each ring, the tag of the one before, 0 if there was none.
     """
@@ -67,6 +79,7 @@ class DescriptorCheck(Block):
                 "push": Out(2),
                 "push_word": Out(held_layout(config).width),
                 "memory_bytes": In(prefetch_of(config).address_width + 1),
+                **base_members(config),
                 "previous_tag": Out(2 * TAG_WIDTH),
             }
         )
@@ -91,6 +104,7 @@ class DescriptorCheck(Block):
             for select, target in found.items():
                 with m.Case(select):
                     m.d.comb += [self._stride.eq(target.stride), self._words.eq(target.words)]
+        self._begin = self._begin_of(m, word)
         self._multiply(m, word, cycle)
         beyond, outside = self._extremes(m, word, cycle)
         code = self._code(m, word, cycle, beyond, outside)
@@ -102,17 +116,32 @@ class DescriptorCheck(Block):
                 with m.Case(ring):
                     m.d.comb += failed_tag.eq(self.previous_tag.word_select(ring, TAG_WIDTH))
         for field in held_layout(config).fields:
-            if field.name not in ("error", "tag", "words", "run_bytes"):
+            if field.name not in ("error", "tag", "address", "words", "run_bytes"):
                 m.d.comb += result[field.name].eq(word[field.name])
         m.d.comb += [
             result.error.eq(code),
             result.tag.eq(Mux(word.failed, failed_tag, word.tag)),
+            result.address.eq(self._begin),
             result.words.eq(self._total),
             result.run_bytes.eq(self._run_bytes),
             self.push_word.eq(result),
             self.push.eq(Mux(finished, Mux(word.ring, 2, 1), 0)),
         ]
         return ResetInserter(self.clear)(m)
+
+    def _begin_of(self, m: Module, word) -> Value:
+        """The first byte in memory, base register included; one bit wider if there are any. Valid from the second cycle on."""
+        prefetch = prefetch_of(self.config)
+        if not prefetch.base_registers:
+            return word.address[: prefetch.address_width]
+        begin = Signal(prefetch.address_width + 1, name="begin", reset_less=True)
+        base = Signal(prefetch.address_width, name="base_chosen")
+        with m.Switch(word.base_register):
+            for number in range(1, prefetch.base_registers + 1):
+                with m.Case(number):
+                    m.d.comb += base.eq(self.bases.word_select(number - 1, prefetch.address_width))
+        m.d.sync += begin.eq(word.address[: prefetch.address_width] + base)
+        return begin
 
     def _multiply(self, m: Module, word, cycle: Signal) -> None:
         """Operands of cycle k give ``product`` in cycle k + 2; what is kept of it is there in cycle k + 3."""
@@ -174,7 +203,7 @@ class DescriptorCheck(Block):
         steps = {
             0: [beyond.eq(word.address[address:].any()), outside.eq(0)],
             2: [beyond.eq(beyond | ~fits_memory)],
-            3: [outside.eq(outside | ~fits_node), *spread(low, high, word.address[:address], self._memory1)],
+            3: [outside.eq(outside | ~fits_node), *spread(low, high, self._begin[:address], self._memory1)],
             4: [*spread(chip_low, chip_high, word.base, self._chip0)],
             5: [beyond.eq(beyond | ~fits_memory), *spread(low, high, low, memory2)],
             6: [outside.eq(outside | ~fits_node)],
@@ -182,6 +211,8 @@ class DescriptorCheck(Block):
             8: [beyond.eq(beyond | product[address + 1 :].any()), high.eq(high + product[: address + 1])],
             9: [outside.eq(outside | ~fits_node), *spread(chip_low, chip_high, chip_low, chip2)],
         }
+        if base_members(self.config):
+            steps[1] = [beyond.eq(beyond | self._begin[address])]
         with m.Switch(cycle):
             for k, statements in steps.items():
                 with m.Case(k):
@@ -234,6 +265,9 @@ class DescriptorCheck(Block):
                 m.d.sync += code.eq(PrefetchError.BAD_TARGET)
             with m.Elif(order):
                 m.d.sync += code.eq(PrefetchError.TAG_ORDER)
+            if base_members(self.config):
+                with m.Elif(moves & (word.base_register > prefetch_of(self.config).base_registers)):
+                    m.d.sync += code.eq(PrefetchError.BAD_BASE)
             with m.Else():
                 m.d.sync += code.eq(PrefetchError.NONE)
         return code

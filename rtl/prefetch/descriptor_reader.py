@@ -6,13 +6,13 @@ from amaranth.hdl import Array, Cat, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.descriptors import DESCRIPTOR_BYTES, TAG_WIDTH, PrefetchError, descriptor_layout
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, TAG_WIDTH, PrefetchError, descriptor_layout, reserved_fields
 
 from ..parts.blocks import Block, place, struct
 from ..parts.planes import planes_of
 from ..parts.word_queue import WordQueue
 from .descriptor_check import DescriptorCheck
-from .engine_words import CODE_WIDTH, fetched_layout, held_layout, prefetch_of
+from .engine_words import CODE_WIDTH, base_members, fetched_layout, held_layout, prefetch_of
 
 DEMAND, PREFETCH = 0, 1
 
@@ -45,6 +45,8 @@ class DescriptorReader(Block):
         Of the rings, as in a `PrefetchEngine`.
     memory_bytes : In(address + 1)
         First byte beyond the memory.
+    bases : In(base_registers * address)
+        As of a `PrefetchEngine`.
     request_valid : Out(1)
         A burst of 64 bytes is wanted.
     request_ring, request_address : Out(1), Out(address)
@@ -85,6 +87,7 @@ class DescriptorReader(Block):
                 "size": In(2 * 32),
                 "tail": In(2 * 32),
                 "memory_bytes": In(self.address + 1),
+                **base_members(config),
                 "request_valid": Out(1),
                 "request_ring": Out(1),
                 "request_address": Out(self.address),
@@ -123,6 +126,7 @@ class DescriptorReader(Block):
             check["head"].eq(arrived["head"]),
             arrived["pop"].eq(check["pop"]),
             check["memory_bytes"].eq(self.memory_bytes),
+            *(check[name].eq(getattr(self, name)) for name in base_members(config)),
             self.previous_tag.eq(check["previous_tag"]),
             self.head_valid.eq(Cat(ring["head_valid"] for ring in rings)),
             self.head.eq(Cat(ring["head"] for ring in rings)),
@@ -204,11 +208,11 @@ class DescriptorReader(Block):
             ]
         m.d.sync += complete.eq(self.beat_valid & self.beat_last)
         source, word = Signal(struct(layout), name="source"), Signal(struct(fetched_layout(self.config)), name="fetched")
-        reserved = [source[field.name].any() for field in layout.fields if field.name.startswith("reserved")]
+        empty = reserved_fields(self.config)
         m.d.comb += [
             Value.cast(source).eq(whole),
-            *(word[field.name].eq(source[field.name]) for field in layout.fields if not field.name.startswith("reserved")),
-            word.reserved.eq(Cat(reserved).any()),
+            *(word[field.name].eq(source[field.name]) for field in layout.fields if field.name not in empty),
+            word.reserved.eq(Cat(source[field.name] for field in layout.fields if field.name in empty).any()),
             word.failed.eq(failed),
             word.ring.eq(ring),
             word.where.eq(address),

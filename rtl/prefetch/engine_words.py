@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Any
+
+from amaranth.lib.wiring import In
 
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import PrefetchConfig, bits
-from podweave.spec.descriptors import TAG_WIDTH, PrefetchError, descriptor_layout, loadable, memory_stride, piece_bytes, words_of
+from podweave.spec.descriptors import (
+    TAG_WIDTH,
+    PrefetchError,
+    descriptor_layout,
+    loadable,
+    memory_stride,
+    piece_bytes,
+    reserved_fields,
+    words_of,
+)
 from podweave.spec.layout import Field, Layout, bits_for_index
 from podweave.spec.load_port import HostSelect, host_address_width
 
@@ -53,6 +65,12 @@ def prefetch_of(config: ChipConfig) -> PrefetchConfig:
     return config.prefetch
 
 
+def base_members(config: ChipConfig) -> dict[str, Any]:
+    """The port with the base registers, if there are any."""
+    prefetch = prefetch_of(config)
+    return {"bases": In(prefetch.base_registers * prefetch.address_width)} if prefetch.base_registers else {}
+
+
 def targets(config: ChipConfig) -> dict[HostSelect, Target]:
     found = {}
     for select in loadable(config):
@@ -78,7 +96,8 @@ def _descriptor_fields(*names: str) -> list[Field]:
 
 def fetched_layout(config: ChipConfig) -> Layout:
     """A descriptor as it came from memory, with where it was and how that went."""
-    fields = [field for field in descriptor_layout().fields if not field.name.startswith("reserved")]
+    reserved = reserved_fields(config)
+    fields = [field for field in descriptor_layout().fields if field.name not in reserved]
     return Layout(
         "fetched_descriptor",
         (
@@ -101,7 +120,7 @@ def held_layout(config: ChipConfig) -> Layout:
             *_descriptor_fields("kind", "select", "last", "broadcast"),
             Field("unit", bits_for_index(config.nodes_per_manager), "node of the manager"),
             *_descriptor_fields("tag", "after"),
-            Field("address", address, "first byte in memory of the first run"),
+            Field("address", address, "first byte in memory of the first run, with its base register"),
             *_descriptor_fields("n0", "n1", "n2"),
             Field("base", word, "first word on the chip"),
             *(Field(f"step{i}", word, "as in the descriptor, modulo 2**width") for i in range(3)),

@@ -72,7 +72,7 @@ from ..parts.load_port import load_port_members
 from .burst_issuer import BurstIssuer
 from .descriptor_gate import DescriptorGate
 from .descriptor_reader import DescriptorReader
-from .engine_words import CODE_WIDTH, COMPLETE_EXTRA, ReadClass, beat_bits, fault_layout, prefetch_of
+from .engine_words import CODE_WIDTH, COMPLETE_EXTRA, ReadClass, base_members, beat_bits, fault_layout, prefetch_of
 from .prefetch_count import UNCONSUMED_WIDTH
 from .read_tracker import ReadTracker
 from .realigner import Realigner
@@ -111,6 +111,9 @@ class PrefetchEngine(Block):
         Words that may be prefetched and not consumed, 0: no limit.
     memory_bytes : In(address + 1)
         First byte beyond the memory.
+    bases : In(base_registers * address)
+        What descriptors add to their address, register 1 least significant; without base registers there is no such port. They
+        hold still from ``start`` on until all is done.
     epochs_done : In(TAG_WIDTH)
         Epochs that are done: lets descriptors begin, and words count as consumed.
     gap : In(1)
@@ -160,6 +163,7 @@ class PrefetchEngine(Block):
                 "enable": In(1),
                 "cap": In(32),
                 "memory_bytes": In(address + 1),
+                **base_members(config),
                 "epochs_done": In(TAG_WIDTH),
                 "gap": In(1),
                 **{f"{name}_{port}": member for port, member in ring.items() for name in RINGS},
@@ -225,7 +229,8 @@ class PrefetchEngine(Block):
             m.d.comb += reader[port].eq(Cat(getattr(self, f"{name}_{port}") for name in RINGS))
         m.d.comb += [
             *(gate[name].eq(getattr(self, name)) for name in ("enable", "cap", "epochs_done", "gap", "cancel_valid", "cancel_tag")),
-            *(block["memory_bytes"].eq(self.memory_bytes) for block in (reader,)),
+            reader["memory_bytes"].eq(self.memory_bytes),
+            *(reader[name].eq(getattr(self, name)) for name in base_members(self.config)),
             *(
                 gate[name].eq(reader[name])
                 for name in ("head_valid", "head", "held", "broken", "broken_code", "broken_address", "previous_tag")

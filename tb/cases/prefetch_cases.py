@@ -64,6 +64,7 @@ def engine_geometry(config: ChipConfig) -> EngineGeometry:
         max_burst=prefetch.max_burst,
         outstanding=prefetch.outstanding,
         descriptors=prefetch.descriptors,
+        base_registers=prefetch.base_registers,
         nodes=config.nodes_per_manager,
         host_levels=config.host_levels,
         read_latency=config.host_read_latency,
@@ -96,6 +97,8 @@ class Program:
     rings: tuple[list[Descriptor], list[Descriptor]]
     sizes: tuple[int, int]
     memory: NDArray[np.uint8]
+    bases: tuple[int, ...] = ()
+    """Base registers."""
 
 
 def _fitting(rng: np.random.Generator, counts: list[int], words: int) -> tuple[int, list[int]] | None:
@@ -180,8 +183,19 @@ def random_program(
                 descriptors.append(dataclasses.replace(made, tag=tag, last=int(i == count - 1), after=after))
     sizes = tuple(int(rng.choice([len(d), len(d) + 1, 61])) for d in rings)
     memory = rng.integers(0, 256, MEMORY_BYTES, np.uint8)
-    _put_rings(memory, rings)
-    return Program(rings, (sizes[0], sizes[1]), memory)
+    bases = tuple(rng.integers(0, DATA_BEGIN, geometry.base_registers).tolist())
+    if bases:
+        rings = ([_on_a_base(rng, d, bases) for d in rings[0]], [_on_a_base(rng, d, bases) for d in rings[1]])
+    put_rings(memory, rings)
+    return Program(rings, (sizes[0], sizes[1]), memory, bases)
+
+
+def _on_a_base(rng: np.random.Generator, descriptor: Descriptor, bases: tuple[int, ...]) -> Descriptor:
+    """The same transfer, by way of any base register or none."""
+    number = int(rng.integers(0, len(bases) + 1))
+    if descriptor.kind == NOP or not number:
+        return descriptor
+    return dataclasses.replace(descriptor, base_register=number, address=descriptor.address - bases[number - 1])
 
 
 @dataclass(frozen=True)
@@ -219,6 +233,8 @@ class Case:
     def stimulus(self) -> dict[str, NDArray]:
         """Inputs of a `PrefetchLockstep` in every cycle."""
         columns: dict[str, NDArray] = {}
+        if self.inputs.bases:
+            columns["bases"] = np.tile(np.array(self.inputs.bases, np.int64), (self.cycles, 1))
 
         def fill(begin: int, inputs: Inputs) -> None:
             values: dict[str, int] = {"enable": inputs.enable, "cap": inputs.cap, "memory_bytes": inputs.memory_bytes}
@@ -263,6 +279,7 @@ def random_case(rng: np.random.Generator, config: ChipConfig, *, faults: bool, c
     inputs = Inputs(
         base=RING_BASES,
         memory_bytes=MEMORY_BYTES,
+        bases=program.bases,
         tail=(published[0], published[1]),
         enable=bool(rng.random() < 0.8),
         cap=int(rng.choice([0, 0, 10, 60, 200])),
@@ -331,12 +348,15 @@ def with_bad_descriptors(rng: np.random.Generator, geometry: EngineGeometry, pro
             {"tag": int(rng.integers(0, 3))},
             {"last": 1},
         ]
+        if program.bases:
+            bad += [{"base_register": int(rng.integers(0, 16))}, {"base_register": int(rng.integers(1, len(program.bases) + 1))}]
         ring[at] = dataclasses.replace(old, **bad[int(rng.integers(0, len(bad)))])
     memory = program.memory.copy()
-    _put_rings(memory, rings)
-    return Program(rings, program.sizes, memory)
+    put_rings(memory, rings)
+    return Program(rings, program.sizes, memory, program.bases)
 
 
-def _put_rings(memory: NDArray[np.uint8], rings: tuple[list[Descriptor], list[Descriptor]]) -> None:
+def put_rings(memory: NDArray[np.uint8], rings: tuple[list[Descriptor], list[Descriptor]]) -> None:
+    """Both rings at their places in memory."""
     for base, descriptors in zip(RING_BASES, rings, strict=True):
         memory[base : base + DESCRIPTOR_BYTES * len(descriptors)] = pack_descriptors(descriptors).reshape(-1)

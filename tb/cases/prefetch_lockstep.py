@@ -32,6 +32,8 @@ class PrefetchLockstep:
     @classmethod
     def of(cls, config: ChipConfig, *, alter: Callable[[str], str] | None = None) -> PrefetchLockstep:
         """Emit and build. ``alter`` changes the emitted Verilog: how a test plants a fault."""
+        prefetch = config.prefetch
+        assert prefetch is not None
         emitted = emit_block(PrefetchEngine(config))
         ports = [port for port in emitted.sidecar["ports"] if port["name"] not in ("clk", "rst")]
         wires: list[tuple[str, Port, bool]] = []
@@ -39,7 +41,7 @@ class PrefetchLockstep:
         outputs: list[Port] = []
         for port in ports:
             name, width = port["name"], port["width"]
-            lane = {"data": 32, "strb": 1}.get(name[-4:], 0)
+            lane = prefetch.address_width if name == "bases" else {"data": 32, "strb": 1}.get(name[-4:], 0)
             made = Port(name, lane, width // lane) if lane else Port(name, width)
             # What the memory says to the engine is an output of the bench as much as what the engine says.
             driven = port["direction"] == "input" and not name.startswith("m_axi_") and name != "host_read_data"

@@ -163,6 +163,11 @@ async def settings_reach_the_engines(dut: Any) -> None:
     assert (int(dut.engine_memory_bytes.value), int(dut.engine_cap.value), int(dut.engine_enable.value)) == (1 << 31, 77, 1)
     await accelerator.write("OPTIONS", 0)
     assert not int(dut.engine_enable.value)
+    numbers = range(1, accelerator.task["base_registers"] + 1)
+    for number in numbers:
+        await accelerator.write(f"BASE{number}", number << width - 5 | 7 * number)
+    if numbers:
+        assert int(dut.engine_bases.value) == sum((n << width - 5 | 7 * n) << width * (n - 1) for n in numbers)
 
 
 @limited_test

@@ -57,15 +57,20 @@ def predict_run(
     *,
     fill_cycles: int,
     memory_bytes: int,
+    bases: tuple[int, ...] = (),
     prefetch: bool = True,
     cap: int = 0,
 ) -> RunFigures:
-    """A run without errors. ``epoch_cycles``: of each epoch, as its counter has them; ``fill_cycles``: that come before them."""
+    """A run without errors. ``epoch_cycles``: of each epoch, as its counter has them; ``fill_cycles``: that come before them.
+
+    ``bases``: of the base registers, from 1 on; those that are not given are 0.
+    """
     engines = []
     for program in programs:
         inputs = Inputs(
             base=program.base,
             memory_bytes=memory_bytes,
+            bases=bases,
             tail=(len(program.rings[0]), len(program.rings[1])),
             enable=prefetch,
             cap=cap,

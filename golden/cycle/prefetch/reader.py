@@ -58,7 +58,7 @@ class ReaderModel:
         inputs: Inputs,
     ):
         self.geometry, self.agenda, self.rings, self.sizes = geometry, agenda, rings, sizes
-        self.base, self.memory_bytes = inputs.base, inputs.memory_bytes
+        self.base, self.memory_bytes, self.bases = inputs.base, inputs.memory_bytes, inputs.bases
         self.checker = DescriptorCheck(geometry)
         self.index, self.held = [0, 0], [0, 0]
         """Descriptors decided on, and of these, those that are not taken."""
@@ -102,7 +102,8 @@ class ReaderModel:
 
     def _check(self, value: tuple[int, Request, bool]) -> None:
         valid, request, failed = value
-        descriptor, before = self.rings[request.ring][request.index], self.checker.previous_tag(request.ring)
+        descriptor = self.rings[request.ring][request.index].based(self.bases)
+        before = self.checker.previous_tag(request.ring)
         code = self.checker.check(request.ring, descriptor, self.memory_bytes, unreadable=failed)
         tag = before if failed else descriptor.tag
         self._heads[request.ring].append(Head(valid, descriptor, code, tag, request.address))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ PAGE = 4096
 READ_ERROR = {2: 1, 3: 2}
 WRITE_ERROR = {2: 3, 3: 4}
 DESCRIPTOR_RESPONSE, UNKNOWN_KIND, ZERO_LENGTH, BEYOND_MEMORY, MISALIGNED, BAD_TARGET, TAG_ORDER, CANCELLED = range(5, 13)
+BAD_BASE = 13
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,8 @@ class Descriptor:
     """A run of ``n0`` words lies side by side in memory from ``address`` on; ``n1`` by ``n2`` of them are moved, as loops say.
 
     When loop 1 or 2 advances, the run begins ``stride<i>`` bytes after the one before; words on the chip are ``step0`` apart in a
-    run, and ``step<i>`` from the last one of a run to the first one of the next. ``reserved``: any bit that must be 0.
+    run, and ``step<i>`` from the last one of a run to the first one of the next. ``base_register``: number of the one that is
+    added to ``address``, 0 for none. ``reserved``: any bit that must be 0.
     """
 
     kind: int = NOP
@@ -36,6 +39,7 @@ class Descriptor:
     tag: int = 0
     after: int = 0
     address: int = 0
+    base_register: int = 0
     n0: int = 0
     n1: int = 0
     n2: int = 0
@@ -50,6 +54,11 @@ class Descriptor:
     @cached_property
     def words(self) -> int:
         return self.n0 * self.n1 * self.n2
+
+    def based(self, bases: tuple[int, ...]) -> Descriptor:
+        """The same with its base register added to its address; ``bases``: of registers 1 and on, beyond which they are 0."""
+        base = bases[self.base_register - 1] if 0 < self.base_register <= len(bases) else 0
+        return dataclasses.replace(self, address=self.address + base)
 
     def run_starts(self) -> NDArray[np.int64]:
         """Address of every run: (n1 * n2,)."""
@@ -81,10 +90,10 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineGeometry:
-    """Sizes of an engine. ``nodes``: it serves; ``host_levels``, ``read_latency``: cycles, of the chip that it feeds.
+    """Sizes of an engine. ``base_registers``: it has; without any, their number in a descriptor is reserved bits.
 
-    ``targets``: by select, what can be loaded; ``storable``: selects that can also be stored; ``epoch_banks``: selects that may
-    only be reached while no epoch is on.
+    ``nodes``: it serves; ``host_levels``, ``read_latency``: cycles, of the chip that it feeds. ``targets``: by select, what can be
+    loaded; ``storable``: selects that can also be stored; ``epoch_banks``: selects that may only be reached while no epoch is on.
     """
 
     beat_bytes: int
@@ -93,6 +102,7 @@ class EngineGeometry:
     max_burst: int
     outstanding: int
     descriptors: int
+    base_registers: int = 0
     nodes: int
     host_levels: int
     read_latency: int
@@ -108,10 +118,11 @@ class EngineGeometry:
 
 @dataclass
 class Inputs:
-    """Of an engine, from some cycle on. ``base``, ``tail``: of the demand and the prefetch ring."""
+    """Of an engine, from some cycle on. ``base``, ``tail``: of the demand and the prefetch ring. ``bases``: base registers."""
 
     base: tuple[int, int]
     memory_bytes: int
+    bases: tuple[int, ...] = ()
     tail: tuple[int, int] = (0, 0)
     enable: bool = True
     cap: int = 0
@@ -134,17 +145,19 @@ class DescriptorCheck:
         return before[0] if before else 0
 
     def check(self, ring: int, descriptor: Descriptor, memory_bytes: int, *, unreadable: bool = False) -> int:
-        """The smallest code that applies; 0 for a legal descriptor."""
+        """The smallest code that applies; 0 for a legal descriptor, whose address has its base register added."""
         code = DESCRIPTOR_RESPONSE if unreadable else self._own(descriptor, memory_bytes)
         before = self.previous[ring]
         if not code and before and (descriptor.tag < before[0] or (descriptor.tag == before[0] and before[1])):
             code = TAG_ORDER
+        if not code and descriptor.kind != NOP and descriptor.base_register > self.geometry.base_registers:
+            code = BAD_BASE
         if code not in (DESCRIPTOR_RESPONSE, UNKNOWN_KIND, TAG_ORDER):
             self.previous[ring] = descriptor.tag, bool(descriptor.last)
         return code
 
     def _own(self, d: Descriptor, memory_bytes: int) -> int:
-        if d.reserved or d.kind > STORE:
+        if d.reserved or d.kind > STORE or (d.base_register and not self.geometry.base_registers):
             return UNKNOWN_KIND
         if d.kind == NOP:
             return 0

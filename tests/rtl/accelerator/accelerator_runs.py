@@ -27,7 +27,8 @@ CHIP2, CHIP4 = load_config("chip2x4"), load_config("chip4x16")
 SMALL_ENGINE: dict[str, int] = {"buffer_beats": 32, "max_burst": 8, "outstanding": 8, "descriptors": 2}
 CONFIGS: dict[str, ChipConfig] = {
     "2 managers": dataclasses.replace(
-        CHIP2.replace(pods=4, banks=4), prefetch=PrefetchConfig(managers=2, data_width=128, address_width=33, **SMALL_ENGINE)
+        CHIP2.replace(pods=4, banks=4),
+        prefetch=PrefetchConfig(managers=2, data_width=128, address_width=33, base_registers=2, **SMALL_ENGINE),
     ),
     "4 x 16x16": CHIP4,
     "4 x 16x16, 4 managers": dataclasses.replace(CHIP4, prefetch=PrefetchConfig(managers=4, data_width=512)),

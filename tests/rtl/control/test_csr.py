@@ -20,7 +20,7 @@ from podweave.spec.register_map import MANAGER_PITCH, Access, RegisterMap
 from podweave.tb.build.simulate import SimulationError, simulate
 from podweave.tb.build.verilate import Build, build
 
-CONFIG = replace(load_config("chip2x4"), prefetch=PrefetchConfig(managers=2, address_width=40))
+CONFIG = replace(load_config("chip2x4"), prefetch=PrefetchConfig(managers=2, address_width=40, base_registers=3))
 
 
 @functools.cache

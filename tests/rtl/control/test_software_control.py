@@ -21,7 +21,7 @@ from podweave.tb.build.verilate import Build, build
 
 CHIP = load_config("chip2x4").replace(pods=4, banks=4)
 CONFIGS = {
-    "2 managers": replace(CHIP, prefetch=PrefetchConfig(managers=2, address_width=36)),
+    "2 managers": replace(CHIP, prefetch=PrefetchConfig(managers=2, address_width=36, base_registers=3)),
     "1 manager": replace(CHIP, prefetch=PrefetchConfig(managers=1, address_width=32, data_width=64)),
 }
 TESTS = (
@@ -52,6 +52,7 @@ def simulated(key: str, test: str, directory: Path, **changes: object) -> None:
         "managers": config.managers,
         "nodes": config.pods,
         "address_width": config.prefetch.address_width,
+        "base_registers": config.prefetch.base_registers,
         "host_bits": config.host_bits,
         "latency": config.host_read_latency,
         "pitch": MANAGER_PITCH,

@@ -28,6 +28,7 @@ from podweave.tb.lockstep.ports import LockstepError
 
 CONFIGS: dict[str, dict[str, int]] = {
     "64_small": {"data_width": 64, "max_burst": 8, "buffer_beats": 16, "outstanding": 4, "descriptors": 2},
+    "64_bases": {"data_width": 64, "max_burst": 8, "buffer_beats": 16, "outstanding": 4, "base_registers": 3},
 }
 CAMPAIGN: dict[str, dict[str, int]] = {
     "128": {"data_width": 128, "max_burst": 4, "buffer_beats": 32, "outstanding": 8},

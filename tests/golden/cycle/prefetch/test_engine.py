@@ -148,6 +148,16 @@ def test_codes_of_descriptors(changes: dict[str, int], code: int) -> None:
     assert DescriptorCheck(geometry()).check(0, descriptor, 1 << 30) == code
 
 
+def test_base_registers() -> None:
+    """Reserved bits without them; with two, what register 3 adds is nothing, and an error of its own."""
+    two, based = DescriptorCheck(geometry(base_registers=2)), load(WORDS4, 2, address=1 << 20, base_register=2)
+    assert DescriptorCheck(geometry()).check(0, based, 1 << 30) == 6
+    assert [two.check(0, dataclasses.replace(based, base_register=number), 1 << 30) for number in range(4)] == [0, 0, 0, 13]
+    moved = [dataclasses.replace(based, base_register=number).based((5, 7)).address - (1 << 20) for number in range(4)]
+    assert moved == [0, 5, 7, 0]
+    assert two.check(0, dataclasses.replace(based, base_register=3, kind=NOP), 1 << 30) == 0
+
+
 def test_order_of_tags() -> None:
     check = DescriptorCheck(geometry())
     tags = [(0, 1, 0, 0), (0, 1, 1, 0), (0, 1, 0, 12), (1, 1, 0, 0), (0, 0, 1, 12), (0, 2, 0, 0), (0, 1, 0, 12)]
