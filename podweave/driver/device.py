@@ -15,6 +15,7 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import PrefetchError
 from podweave.spec.errors import BankError, NetworkId, NodeErrors, PodError, PostError
 from podweave.spec.load_port import Counter
+from podweave.spec.register_list import base_register
 from podweave.spec.register_map import IDENTITY, ErrorSource, NodeWords, Refusal, RegisterMap, config_hash, counters
 
 _INTERRUPTS = ("DONE", "ERROR", "EPOCH", "REFUSED")
@@ -48,7 +49,7 @@ class Device:
     """One accelerator on a bus.
 
     While a run is on, from `start` to its interrupt, only `wait`, `abort`, `read`, `fields`, `counters` and `errors` are legal;
-    `load`, `write_input`, `read_output`, `start` and `reset` raise `DeviceError` and change nothing.
+    `load`, `set_base`, `write_input`, `read_output`, `start` and `reset` raise `DeviceError` and change nothing.
 
     >>> device = Device(bus, config)                # doctest: +SKIP
     >>> device.load(image)                          # doctest: +SKIP
@@ -92,6 +93,8 @@ class Device:
     def load(self, image: MemoryImage) -> None:
         """Put a program into memory, and tell the device where. Inputs are written after it: it overwrites their places.
 
+        Base registers are 0 then.
+
         Raises `DeviceError` if it is for another configuration, or if a run is on, whose memory it would overwrite.
         """
         if image.config != self.config:
@@ -108,7 +111,30 @@ class Device:
                 self.write(f"{name}_BASE", manager, VALUE=rings[manager].base)
                 self.write(f"{name}_SIZE", manager, VALUE=len(rings[manager]))
                 self.write(f"{name}_TAIL", manager, VALUE=len(rings[manager]))
+        for number in range(1, self._base_registers + 1):
+            self.write(base_register(number), VALUE=0)
         self.image = image
+
+    def set_base(self, number: int, value: int) -> None:
+        """What descriptors with base register ``number``, from 1 on, add to their addresses in the runs to come, in bytes.
+
+        Raises `DeviceError` if there is no such register, if it cannot hold the value, or if a run is on, whose transfers would
+        change.
+        """
+        name, last = base_register(number), self._base_registers
+        if not 1 <= number <= last:
+            has = f"it has {base_register(1)} to {base_register(last)}" if last else "it has none"
+            raise DeviceError(f"{self.config.name} has no base register {name}: {has}")
+        beyond = self.registers[name].mask + 1
+        if not 0 <= value < beyond:
+            raise DeviceError(f"{name} holds 0 to {beyond - 1:#x}, got {value:#x}")
+        self._refuse_in_a_run(f"{name} cannot be set")
+        self.write(name, VALUE=value)
+
+    @property
+    def _base_registers(self) -> int:
+        assert self.config.prefetch is not None
+        return self.config.prefetch.base_registers
 
     def write_input(self, name: str, tensor: NDArray) -> None:
         """Put an input of the graph, (B, H, W, C), wherever it is needed in memory; int8, but in graphs of rows.

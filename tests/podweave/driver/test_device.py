@@ -56,6 +56,25 @@ def test_load_tells_where_everything_is(bus: FakeBus) -> None:
             assert bus.value(f"{ring}_SIZE", manager) == bus.value(f"{ring}_TAIL", manager) == length
 
 
+def test_base_registers(bus: FakeBus, device: Device) -> None:
+    device.set_base(1, (1 << 33) - 1)
+    device.set_base(2, 0x1_0000_0004)
+    assert (bus.value("BASE1"), bus.value("BASE2")) == ((1 << 33) - 1, 0x1_0000_0004)
+    bus.log.clear()
+    wrong = {
+        (0, 1): "chip2x4 has no base register BASE0: it has BASE1 to BASE2",
+        (3, 1): "chip2x4 has no base register BASE3: it has BASE1 to BASE2",
+        (1, -1): "BASE1 holds 0 to 0x1ffffffff, got -0x1",
+        (2, 1 << 33): "BASE2 holds 0 to 0x1ffffffff, got 0x200000000",
+    }
+    for (number, value), sentence in wrong.items():
+        with pytest.raises(DeviceError, match=f"^{sentence}$"):
+            device.set_base(number, value)
+    assert not bus.log
+    device.load(small_image())
+    assert (bus.value("BASE1"), bus.value("BASE2")) == (0, 0)
+
+
 def test_load_refuses_what_would_not_run(bus: FakeBus) -> None:
     device = Device(bus, CONFIG)
     other = dataclasses.replace(small_image(), config=CONFIG.replace(x_words=128, name="tiny"))
@@ -90,6 +109,7 @@ def write_zeros(device: Device) -> None:
         (lambda device: device.read_output("logits"), "no output can be read"),
         (lambda device: device.start(prefetch=False, cap=7), "no other run can be started"),
         (lambda device: device.run(), "no other run can be started"),
+        (lambda device: device.set_base(2, 8), "BASE2 cannot be set"),
     ],
 )
 def test_what_would_disturb_a_run_is_refused(bus: FakeBus, device: Device, call: Callable[[Device], None], what: str) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from podweave.compiler.compile_network import CompiledNetwork, compile_network
+from podweave.compiler.compile_network import CompiledNetwork, compile_network, in_channels
 from podweave.compiler.memory.rings import Ring
 from podweave.driver.device import Device, DeviceError
 from podweave.golden.cycle.memory.hbm import DECERR, SLVERR, ErrorRange
@@ -86,6 +86,53 @@ def assert_ends_well(device: Device) -> None:
     counters = device.counters().device
     assert counters["CYCLES"] - cycles() == 0
     assert {name: counters[name] for name in EXACT} == {name: prediction().counters[name] for name in EXACT}
+
+
+def test_base_registers_move_a_program() -> None:
+    """Demand rings by BASE1, prefetch rings by BASE2; what they move lies in memory twice."""
+    job, compiled = network()
+    compiled = in_channels(compiled, 2 * compiled.image.channel_bytes)
+    image, span = compiled.image, compiled.image.channel_bytes // 2
+
+    def based(ring: Ring, number: int, base: int) -> Ring:
+        fields = {name: column.copy() for name, column in ring.fields.items()}
+        chosen = (fields["kind"] != DescriptorKind.NOP) & (fields["address"] >= base)
+        assert chosen.any()
+        fields["base_register"][chosen] = number
+        fields["address"][chosen] -= base
+        return Ring(ring.base, fields)
+
+    bases = 96, 1000
+    rings = {"demand": tuple(based(r, 1, 96) for r in image.demand), "prefetch": tuple(based(r, 2, 1000) for r in image.prefetch)}
+    written = [(ring.base, ring.packed()) for found in rings.values() for ring in found]
+    kept = [(address, data) for address, data in image.content if address not in dict(written)]
+    compiled = dataclasses.replace(compiled, image=dataclasses.replace(image, content=(*kept, *written), **rings))
+    expected = evaluate(job.graph, job.constants, job.inputs)
+    with small_bench().session(timing=TIMING, seed=4, channel_bytes=image.channel_bytes) as bus:
+        device = Device(bus, CONFIG)
+        device.load(compiled.image)
+        for name, tensor in job.inputs.items():
+            device.write_input(name, tensor)
+        channels = bus.memory.reshape(CONFIG.managers, 2, span)
+        channels[:, 1] = channels[:, 0]
+        for offsets in ((0, 0), (span, 0), (0, span), (span, span)):
+            moved = tuple(base + offset for base, offset in zip(bases, offsets, strict=True))
+            for number, value in enumerate(moved, start=1):
+                device.set_base(number, value)
+            for where in image.outputs.values():
+                bus.memory[where.addresses] = bus.memory[where.addresses + span] = 0x55
+            predicted = predict_accelerator(compiled, TIMING, bases=moved)
+            device.run(max_cycles=2 * predicted.cycles)
+            for where in image.outputs.values():
+                assert (bus.memory[where.addresses + (span - offsets[0])] == 0x55).all()
+                bus.memory[where.addresses] = bus.memory[where.addresses + offsets[0]]
+            for name, tensor in compiled.split.join({name: device.read_output(name) for name in image.outputs}).items():
+                np.testing.assert_array_equal(tensor, expected[name], err_msg=name)
+            counters = device.counters().device
+            assert {name: counters[name] for name in EXACT} == {name: predicted.counters[name] for name in EXACT}
+        device.set_base(2, (1 << 33) - 1)
+        with pytest.raises(DeviceError, match="beyond memory"):
+            device.run(max_cycles=2 * cycles())
 
 
 def forget_outputs(bus: SimulatedBus) -> None:
