@@ -321,7 +321,8 @@ class EngineModel:
         """The last step of a load or NOP is known."""
         self.agenda.at(item.last_step + 1, self._level_down, item)
         self.agenda.at(item.last_step + PORT_CYCLES, self._delivered, item)
-        self.busy_until = max(self.busy_until, item.last_step + PORT_CYCLES)
+        if self._made(item):
+            self.busy_until = max(self.busy_until, item.last_step + PORT_CYCLES)
 
     def _steps_made(self) -> None:
         """The same of a store, if it is known."""
