@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from podweave.golden.cycle.prefetch.words import EngineGeometry, Target
 from podweave.spec.config import ChipConfig
-from podweave.spec.descriptors import EPOCH_BANKS, STORABLE, loadable, memory_stride, piece_bytes, words_of
+from podweave.spec.descriptors import EPOCH_BANKS, STORABLE, loadable, memory_stride, piece_bytes, word_bytes, words_of
 
 
 def engine_geometry(config: ChipConfig) -> EngineGeometry:
@@ -13,7 +13,9 @@ def engine_geometry(config: ChipConfig) -> EngineGeometry:
     targets = {}
     for select in loadable(config):
         stride = memory_stride(config, select)
-        targets[int(select)] = Target(words_of(config, select), stride, stride // piece_bytes(config, select))
+        targets[int(select)] = Target(
+            words_of(config, select), stride, stride // piece_bytes(config, select), word_bytes(config, select)
+        )
     return EngineGeometry(
         beat_bytes=config.host_bits // 8,
         address_width=config.prefetch.address_width,
@@ -22,6 +24,7 @@ def engine_geometry(config: ChipConfig) -> EngineGeometry:
         outstanding=config.prefetch.outstanding,
         descriptors=config.prefetch.descriptors,
         base_registers=config.prefetch.base_registers,
+        column_words=config.prefetch.column_words,
         nodes=config.nodes_per_manager,
         host_levels=config.host_levels,
         read_latency=config.host_read_latency,

@@ -275,7 +275,7 @@ class ProgramConfig:
 class PrefetchConfig:
     """The prefetch engines of a chip, one per AXI4 manager; each serves as many nodes, side by side.
 
-    All but ``address_width`` and ``base_registers`` are powers of two.
+    All but ``address_width``, ``base_registers`` and ``column_words`` are powers of two.
 
     Parameters
     ----------
@@ -296,11 +296,13 @@ class PrefetchConfig:
         Held per ring, 2 to 16.
     base_registers : int
         Registers that descriptors can add to their address, 0 to 15; with 0 nothing of them is built.
+    column_words : int
+        Words of a run of a column store, at most, 0 to 64, and at most the bytes of a beat; with 0 nothing of them is built.
 
     Errors
     ------
     ConfigError
-        A value is not in its range, no power of two, or too small for two bursts.
+        A value is not in its range, no power of two, too small for two bursts, or too large for a beat.
     """
 
     managers: int = 1
@@ -311,6 +313,7 @@ class PrefetchConfig:
     outstanding: int = 64
     descriptors: int = 4
     base_registers: int = 0
+    column_words: int = 0
 
     def __post_init__(self) -> None:
         _check_range(self, "managers", 1, 16)
@@ -321,6 +324,7 @@ class PrefetchConfig:
         _check_range(self, "outstanding", 2, 256)
         _check_range(self, "descriptors", 2, 16)
         _check_range(self, "base_registers", 0, 15)
+        _check_range(self, "column_words", 0, 64)
         for name in ("managers", "data_width", "buffer_beats", "max_burst", "outstanding", "descriptors"):
             value = getattr(self, name)
             if value & (value - 1):
@@ -329,6 +333,8 @@ class PrefetchConfig:
         least = 2 * max(self.max_burst, 512 // self.data_width)
         if self.buffer_beats < least:
             raise ConfigError(f"buffer_beats ({self.buffer_beats}) must be at least {least}: two bursts of data or descriptors")
+        if self.column_words > self.data_width // 8:
+            raise ConfigError(f"column_words ({self.column_words}) must be at most {self.data_width // 8}: the bytes of a beat")
 
 
 def bits(count: int) -> int:

@@ -57,6 +57,8 @@ class PrefetchError(enum.IntEnum):
     """Descriptors of this tag were cancelled before they began."""
     BAD_BASE = 13
     """A load or store with a base register beyond those that there are."""
+    BAD_COLUMN = 14
+    """A load with `column`, or a column store of runs of more words than there is room for."""
 
 
 STORABLE = (HostSelect.X, HostSelect.W, HostSelect.P)
@@ -70,6 +72,11 @@ def loadable(config: ChipConfig) -> tuple[HostSelect, ...]:
     return tuple(s for s in host_widths(config) if s not in (HostSelect.COUNTERS, HostSelect.ERRORS, HostSelect.ROWS))
 
 
+def word_bytes(config: ChipConfig, select: HostSelect) -> int:
+    """Bytes of a word, without those that fill its place in memory."""
+    return -(-host_widths(config)[select][1] // 8)
+
+
 @functools.lru_cache(maxsize=256)
 def memory_stride(config: ChipConfig, select: HostSelect) -> int:
     """Bytes from one word to the next in memory.
@@ -78,7 +85,7 @@ def memory_stride(config: ChipConfig, select: HostSelect) -> int:
     is delivered in pieces of one size, `piece_bytes`.
     """
     beat = config.host_bits // 8
-    size = -(-host_widths(config)[select][1] // 8)
+    size = word_bytes(config, select)
     if size >= beat:
         return -(-size // beat) * beat
     return 1 << (size - 1).bit_length()
@@ -109,9 +116,14 @@ def words_of(config: ChipConfig, select: HostSelect) -> int:
 
 def reserved_fields(config: ChipConfig) -> frozenset[str]:
     """Fields of a descriptor that must be 0: reserved ones, and those of what this configuration does not have."""
-    assert config.prefetch is not None
-    missing = () if config.prefetch.base_registers else ("base_register",)
-    return frozenset((*(field.name for field in descriptor_layout().fields if field.name.startswith("reserved")), *missing))
+    prefetch = config.prefetch
+    assert prefetch is not None
+    found = [field.name for field in descriptor_layout().fields if field.name.startswith("reserved")]
+    if not prefetch.base_registers:
+        found.append("base_register")
+    if not prefetch.column_words:
+        found += ["column", "lane_stride"]
+    return frozenset(found)
 
 
 def descriptor_layout() -> Layout:
@@ -123,7 +135,8 @@ def descriptor_layout() -> Layout:
             Field("select", 4, "HostSelect code: which words of the node"),
             Field("last", 1, "1: the last descriptor of its tag in its ring"),
             Field("broadcast", 1, "1: a load goes to all nodes of the manager, whatever unit says"),
-            Field("reserved0", 6, "0"),
+            Field("column", 1, "1: a store writes the words of a run as columns, byte i of all of them side by side"),
+            Field("reserved0", 5, "0"),
             Field("unit", 8, "node, counted from the first one of the manager"),
             Field("base_register", 4, "r: BASEr is added to address; 0: nothing is"),
             Field("reserved1", 4, "0"),
@@ -141,7 +154,8 @@ def descriptor_layout() -> Layout:
             Field("reserved3", 16, "0"),
             Field("stride1", 32, "bytes from the start of a run to that of the next when loop 1 advances", signed=True),
             Field("stride2", 32, "bytes from the start of a run to that of the next when loop 2 advances", signed=True),
-            Field("reserved4", 64, "0"),
+            Field("lane_stride", 32, "of a column store: from byte i of the first word of a run to byte i + 1", signed=True),
+            Field("reserved4", 32, "0"),
             Field("reserved5", 64, "0"),
         ),
     )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal, Value
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import bits
-from podweave.spec.descriptors import DESCRIPTOR_BYTES
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, STORABLE
 
 from ..parts.blocks import Block, struct
-from .engine_words import ReadClass, beat_bits, burst_layout, prefetch_of, run_bytes_width, walk_layout
+from .engine_words import ReadClass, beat_bits, burst_layout, prefetch_of, run_bytes_width, targets, walk_layout
 
 PAGE_BYTES = 4096
 """No burst crosses a multiple of this."""
@@ -19,8 +20,8 @@ PAGE_BYTES = 4096
 class BurstIssuer(Block):
     """Three stages, each of which holds one thing and hands it on in the cycle in which the next is free or becomes free.
 
-    *Walker*: one run per cycle. A descriptor that begins in cycle t is there from cycle t + 1 on, until it has handed on its last
-    run.
+    *Walker*: one run per cycle; a lane of a column store is a run here. A descriptor that begins in cycle t is there from cycle
+    t + 1 on, until it has handed on its last run.
     *Splitter*: one burst per cycle, of the beats of a run, aligned down to a beat: up to the end of the run, a multiple of 4 KiB
     or ``max_burst`` beats, whichever comes first. A run handed on in cycle t is there in cycle t + 1; a run may come in the cycle
     in which the last burst of the one before goes.
@@ -146,16 +147,41 @@ class BurstIssuer(Block):
         left1, left2 = (Signal(len(walk.n1), name=f"left_{i}", reset_less=True) for i in (1, 2))
         end1, end2 = Signal(), Signal()
         m.d.comb += [Value.cast(begun).eq(self.walk), end1.eq(left1 == 1), end2.eq(left2 == 1)]
+        origin, over = start, taken
+        if prefetch_of(self.config).column_words:
+            origin, over = self._lanes(m, taken, walk, start)
+        following = origin + Mux(end1, walk.stride2, walk.stride1)
         with m.If(self.begin):
             m.d.sync += [self.walking.eq(1), walk.eq(begun), start.eq(begun.address), left1.eq(begun.n1), left2.eq(begun.n2)]
-        with m.Elif(taken):
+        with m.Elif(over):
             m.d.sync += [
-                start.eq(start + Mux(end1, walk.stride2, walk.stride1)),
+                start.eq(following),
                 left1.eq(Mux(end1, walk.n1, left1 - 1)),
                 left2.eq(left2 - end1),
                 self.walking.eq(~(end1 & end2)),
             ]
+        if prefetch_of(self.config).column_words:
+            with m.If(self.begin | over):
+                m.d.sync += origin.eq(Mux(self.begin, begun.address, following))
         return {"start": start, "bytes": walk.run_bytes, "store": walk.store, "ring": walk.ring, "tag": walk.tag}
+
+    def _lanes(self, m: Module, taken: Signal, walk: data.View, start: Signal) -> tuple[Signal, Signal]:
+        """Goes from lane to lane; returns where the first one of a run begins, and whether the last one is ``taken``."""
+        lanes = {select: target.bytes for select, target in targets(self.config).items() if select in STORABLE}
+        lane, last = (
+            Signal(range(max(lanes.values())), name=name, reset_less=name == "last_lane") for name in ("lane", "last_lane")
+        )
+        origin, over = Signal(self.address, name="run_origin", reset_less=True), Signal(name="run_over")
+        with m.Switch(walk.select):
+            for select, count in lanes.items():
+                with m.Case(select):
+                    m.d.comb += last.eq(count - 1)
+        m.d.comb += over.eq(taken & (~walk.column | (lane == last)))
+        with m.If(over):
+            m.d.sync += lane.eq(0)
+        with m.Elif(taken):
+            m.d.sync += [lane.eq(lane + 1), start.eq(start + walk.lane_stride)]
+        return origin, over
 
     def _splitter(self, m: Module, run: dict[str, Value], taken: Signal, issued: Signal) -> dict[str, Signal]:
         """The burst that is next, until it is ``issued``."""

@@ -85,7 +85,7 @@ class DescriptorCheck(Block):
         )
 
     def elaborate(self, platform: object) -> object:
-        config = self.config
+        config, self._column_words = self.config, prefetch_of(self.config).column_words
         m = Module()
         word = Signal(struct(fetched_layout(config)))
         cycle = Signal(range(CHECK_CYCLES))
@@ -104,6 +104,13 @@ class DescriptorCheck(Block):
             for select, target in found.items():
                 with m.Case(select):
                     m.d.comb += [self._stride.eq(target.stride), self._words.eq(target.words)]
+        if self._column_words:
+            self._columns, self._lane_steps = Signal(name="columns"), Signal(range(max(t.bytes for t in found.values())))
+            m.d.comb += self._columns.eq(word.column & (word.kind == DescriptorKind.STORE))
+            with m.Switch(word.select):
+                for select, target in found.items():
+                    with m.Case(select):
+                        m.d.comb += self._lane_steps.eq(target.bytes - 1)
         self._begin = self._begin_of(m, word)
         self._multiply(m, word, cycle)
         beyond, outside = self._extremes(m, word, cycle)
@@ -155,6 +162,10 @@ class DescriptorCheck(Block):
         self._total = Signal(WORDS_WIDTH, reset_less=True)
         self._run_bytes = Signal(run_bytes_width(self.config), reset_less=True)
         m.d.sync += product.eq(count * factor)
+        in_memory, run_bytes = (word.n0, self._stride), product
+        if self._column_words:
+            in_memory = Mux(self._columns, self._lane_steps, word.n0), Mux(self._columns, word.lane_stride, self._stride)
+            run_bytes = Mux(self._columns, word.n0, product)
         operands = (
             (word.n1 - 1, word.stride1),
             (word.n0 - 1, word.step0),
@@ -162,7 +173,7 @@ class DescriptorCheck(Block):
             (word.n2 - 1, self._memory1 + word.stride2),
             (word.n1 - 1, self._chip0 + word.step1),
             (word.n0, runs),
-            (word.n0, self._stride),
+            in_memory,
             (word.n2 - 1, self._chip1 + self._chip0 + word.step2),
         )
         limit = 1 << (WORDS_WIDTH - 1)
@@ -172,7 +183,7 @@ class DescriptorCheck(Block):
             4: [runs.eq(Mux(product >= 2 * limit, 2 * limit - 1, product))],
             6: [self._chip1.eq(product)],
             7: [self._total.eq(Mux(product >= limit, limit, product))],
-            8: [self._run_bytes.eq(product)],
+            8: [self._run_bytes.eq(run_bytes)],
         }
         with m.Switch(cycle):
             for k in range(CHECK_CYCLES):
@@ -213,6 +224,14 @@ class DescriptorCheck(Block):
         }
         if base_members(self.config):
             steps[1] = [beyond.eq(beyond | self._begin[address])]
+        if self._column_words:
+            # Of a column store, the product leads from the first lane to the last, which has a byte of each word of a run.
+            columns, lanes = self._columns, product[: address + 1].as_signed()
+            steps[8] = [
+                beyond.eq(beyond | Mux(columns, ~fits_memory, product[address + 1 :].any())),
+                low.eq(low + Mux(columns & (lanes < 0), lanes, 0)),
+                high.eq(high + Mux(columns, _positive(lanes) + word.n0, product[: address + 1])),
+            ]
         with m.Switch(cycle):
             for k, statements in steps.items():
                 with m.Case(k):
@@ -268,6 +287,9 @@ class DescriptorCheck(Block):
             if base_members(self.config):
                 with m.Elif(moves & (word.base_register > prefetch_of(self.config).base_registers)):
                     m.d.sync += code.eq(PrefetchError.BAD_BASE)
+            if self._column_words:
+                with m.Elif(moves & word.column & (~stores | (word.n0 > self._column_words))):
+                    m.d.sync += code.eq(PrefetchError.BAD_COLUMN)
             with m.Else():
                 m.d.sync += code.eq(PrefetchError.NONE)
         return code

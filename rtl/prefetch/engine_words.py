@@ -18,6 +18,7 @@ from podweave.spec.descriptors import (
     memory_stride,
     piece_bytes,
     reserved_fields,
+    word_bytes,
     words_of,
 )
 from podweave.spec.layout import Field, Layout, bits_for_index
@@ -52,12 +53,15 @@ class Target:
         Pieces in which a word is delivered.
     piece_bytes : int
         Bytes of a piece.
+    bytes : int
+        Bytes of a word that do not only fill its place in memory.
     """
 
     words: int
     stride: int
     pieces: int
     piece_bytes: int
+    bytes: int
 
 
 def prefetch_of(config: ChipConfig) -> PrefetchConfig:
@@ -75,7 +79,7 @@ def targets(config: ChipConfig) -> dict[HostSelect, Target]:
     found = {}
     for select in loadable(config):
         stride, piece = memory_stride(config, select), piece_bytes(config, select)
-        found[select] = Target(words_of(config, select), stride, stride // piece, piece)
+        found[select] = Target(words_of(config, select), stride, stride // piece, piece, word_bytes(config, select))
     return found
 
 
@@ -110,6 +114,10 @@ def fetched_layout(config: ChipConfig) -> Layout:
     )
 
 
+def _column_fields(config: ChipConfig) -> list[Field]:
+    return _descriptor_fields("column", "lane_stride") if prefetch_of(config).column_words else []
+
+
 def held_layout(config: ChipConfig) -> Layout:
     """A checked descriptor. Beside ``tag`` and ``where``, fields are only meaningful without an error."""
     address, word = prefetch_of(config).address_width, host_address_width(config)
@@ -125,8 +133,9 @@ def held_layout(config: ChipConfig) -> Layout:
             Field("base", word, "first word on the chip"),
             *(Field(f"step{i}", word, "as in the descriptor, modulo 2**width") for i in range(3)),
             *_descriptor_fields("stride1", "stride2"),
+            *_column_fields(config),
             Field("words", WORDS_WIDTH, "words of all runs, at most 2**32"),
-            Field("run_bytes", run_bytes_width(config), "bytes of a run"),
+            Field("run_bytes", run_bytes_width(config), "bytes of a run; of a column store, of a lane of it"),
             Field("where", address, "byte address of the descriptor"),
         ),
     )
@@ -135,7 +144,8 @@ def held_layout(config: ChipConfig) -> Layout:
 def walk_layout(config: ChipConfig) -> Layout:
     """What the burst issuer walks over: the runs of a descriptor in memory."""
     held = {field.name: field for field in held_layout(config).fields}
-    names = ("address", "run_bytes", "n1", "n2", "stride1", "stride2", "tag")
+    columns = ("select", "column", "lane_stride") if prefetch_of(config).column_words else ()
+    names = ("address", "run_bytes", "n1", "n2", "stride1", "stride2", "tag", *columns)
     store = (Field("store", 1, "1: write bursts"), Field("ring", 1, "0: demand, 1: prefetch"))
     return Layout("run_walk", (*(held[name] for name in names), *store))
 
@@ -143,14 +153,17 @@ def walk_layout(config: ChipConfig) -> Layout:
 def item_layout(config: ChipConfig) -> Layout:
     """What the realigner walks over: the words of a descriptor on the chip, and where in a beat its runs begin."""
     held = {field.name: field for field in held_layout(config).fields}
-    names = ("kind", "select", "broadcast", "unit", "n0", "n1", "n2", "base", "step0", "step1", "step2")
+    columns = prefetch_of(config).column_words > 0
+    names = ("kind", "select", "broadcast", "unit", "n0", "n1", "n2", "base", "step0", "step1", "step2", *["column"] * columns)
     byte = beat_bits(config)
+    lane_stride = Field("lane_stride", byte, "bytes from lane to lane, modulo those of a beat")
     return Layout(
         "delivery_item",
         (
             *(held[name] for name in names),
             Field("offset", byte, "byte of a beat at which the first run begins"),
             *(Field(f"stride{i}", byte, "bytes from run to run, modulo those of a beat") for i in (1, 2)),
+            *[lane_stride] * columns,
             Field("ring", 1, "0: demand, 1: prefetch"),
             Field("counts", 1, "its end completes a tag"),
         ),

@@ -29,7 +29,7 @@ thing and are refilled in the cycle in which they are emptied, so that every sta
     last run of a descriptor. The splitter holds a run from the next cycle on, and hands a burst to the issue stage in each cycle
     in which that is empty or issues. A burst can be issued from the cycle after it was handed on. So the first burst of a load
     taken in cycle t is issued in t + 3 at the earliest and on AR in t + 4; single-burst descriptors follow each other in 2
-    cycles.
+    cycles. Each lane of a run of a column store, in order, is a run here.
 9.  *Room.* A read of data also waits for n credits, n its beats, and for no descriptor to be requested. There are
     ``buffer_beats``; the issue in cycle i takes n from i + 1 on; a pop in cycle s (10) gives one back from s + 1 on.
 10. *Delivery.* An item taken in cycle t makes its first step in t + 3 at the earliest, and in the cycle after the last step of
@@ -49,7 +49,9 @@ thing and are refilled in the cycle in which they are emptied, so that every sta
     each in the cycle after the one before was accepted; a beat that is on W from cycle w on has given back its credit from w on.
     The store ends in cycle e, the first in which all its bursts are issued, all its steps made and no write is under way: for a
     last response in cycle b, e = b + 2. Its tag is complete in e + ``host_levels`` + 2, and the next descriptor can be taken in e
-    + 1.
+    + 1. Steps of a column store are, for each run and each piece of its words: one for each word, that reads the piece; then one
+    for each lane, a byte of the piece that is one of the word, that pushes the beat in which the lane begins; and if it reaches
+    into one more beat another, that pushes that.
 14. *Errors.* A beat on R in cycle r with an error stands in ``error`` from r + 2 on, a response in cycle b from b + 2 on, a
     refused or cancelled descriptor from the cycle after its take on. Heads with that tag are skipped when looked at in these
     cycles or later.

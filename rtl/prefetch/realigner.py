@@ -6,12 +6,15 @@ from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import DescriptorKind
 from podweave.spec.layout import bits_for_index
 
-from ..parts.blocks import Block, delay_line, place, register
+from ..parts.blocks import Block, delay_line, place, register, struct
 from ..parts.load_port import load_port_members
 from ..parts.sram import Sram
 from ..parts.word_queue import WordQueue
+from .column_buffer import ColumnBuffer
+from .column_walker import ColumnWalker
 from .engine_words import beat_bits, item_layout, prefetch_of
 from .piece_walker import PieceWalker
 
@@ -27,7 +30,8 @@ class Realigner(Block):
     that failed, and all that follow in its item, are left out; the steps are made nevertheless.
     Stores: a piece read by a step in cycle s is on the load port (as a read) in cycle s + `PORT_CYCLES` and back
     ``host_read_latency`` cycles later, in cycle q; a beat pushed by that step goes into the buffer in cycle q + 1 (``stored``),
-    and can be popped from the next cycle on. It takes its room in cycle s (``reserve``).
+    and can be popped from the next cycle on. It takes its room in cycle s (``reserve``). Column stores are the same, but steps are
+    those of a `ColumnWalker`, and what a step of a lane brings into the beat in cycle q comes from a `ColumnBuffer`.
 
     Latency: 2 cycles from ``begin_item`` to the load of the item, at the least; `PORT_CYCLES` from a step to the load port.
 
@@ -118,13 +122,18 @@ class Realigner(Block):
             items["clear"].eq(self.clear),
             items["push"].eq(self.begin_item),
             items["push_word"].eq(self.item),
-            items["pop"].eq(walker["item_pop"]),
             walker["clear"].eq(self.clear),
             walker["stopped"].eq(self.stopped),
-            walker["item_valid"].eq(items["head_valid"]),
             walker["item"].eq(items["head"]),
             walker["available"].eq(available != 0),
             walker["credit"].eq(self.credit),
+        ]
+        if prefetch.column_words:
+            walker = self._with_columns(m, items, walker)
+        else:
+            m.d.comb += walker["item_valid"].eq(items["head_valid"])
+        m.d.comb += [
+            items["pop"].eq(walker["item_pop"]),
             self.item_ended.eq(walker["last"]),
             pop.eq(walker["step"] & walker["pops"]),
             self.reserve.eq(walker["step"] & walker["pushes"]),
@@ -145,6 +154,33 @@ class Realigner(Block):
         data, strobe = self._collect(m, walker)
         m.d.comb += buffer["write_data"].eq(Mux(self.stored, Cat(data, strobe), Cat(self.beat_data, self.beat_failed)))
         return ResetInserter(self.clear)(m)
+
+    def _with_columns(self, m: Module, items: dict[str, Value], walker: dict[str, Value]) -> dict[str, Value]:
+        """Places a `ColumnWalker` beside; returns the outputs of whichever has an item: never do both."""
+        columns = place(m, "columns", ColumnWalker(self.config))
+        item, is_column = Signal(struct(item_layout(self.config)), name="next_item"), Signal()
+        self._column_store = Signal(name="column_store")
+        m.d.comb += [
+            Value.cast(item).eq(items["head"]),
+            is_column.eq((item.kind == DescriptorKind.STORE) & item.column),
+            walker["item_valid"].eq(items["head_valid"] & ~is_column),
+            columns["item_valid"].eq(items["head_valid"] & is_column),
+            columns["item"].eq(items["head"]),
+            *(columns[name].eq(getattr(self, name)) for name in ("clear", "stopped", "credit")),
+        ]
+        # What a store reads is all back before anything else begins.
+        with m.If(columns["item_pop"] | walker["item_pop"]):
+            m.d.sync += self._column_store.eq(columns["item_pop"])
+        self._columns = columns
+        active, merged = (
+            columns["active"],
+            {"item_pop": walker["item_pop"] | columns["item_pop"], "piece_bits": walker["piece_bits"]},
+        )
+        for name in ("step", "reads", "pushes", "first", "last", "offset", "select", "unit", "ring", "address", "beat"):
+            merged[name] = Mux(active, columns[name], walker[name])
+        for name in ("pops", "delivers", "commit", "straddles", "broadcast", "counts"):
+            merged[name] = ~active & walker[name]
+        return merged
 
     def _deliver(self, m: Module, walker: dict[str, Value], buffer: dict[str, Value], pop: Signal) -> None:
         """From steps to the load port: the buffer is read, then the piece is shifted to its place."""
@@ -202,19 +238,26 @@ class Realigner(Block):
         """From pieces that were read to beats with strobes; returns what goes into the buffer with ``stored``."""
         width, step = 8 * self.bytes, walker["step"]
         wait = PORT_CYCLES + self.config.host_read_latency
+        brings = walker["reads"]
+        if prefetch_of(self.config).column_words:
+            brings |= self._columns["active"] & self._columns["lane"]
         lines = {
-            name: delay_line(m, step & walker[name], wait, name=f"{name}_wait", reset_less=False) for name in ("reads", "pushes")
+            name: delay_line(m, step & does, wait, name=f"{name}_wait", reset_less=False)
+            for name, does in (("reads", brings), ("pushes", walker["pushes"]))
         }
         reads, pushes = lines["reads"][-1], lines["pushes"][-1]
         offset = Signal(self.byte, name="collect_offset")
         m.d.comb += offset.eq(delay_line(m, walker["offset"], wait, name="offset_wait")[-1])
 
         strobe = Signal(self.bytes, name="piece_strobe")
-        m.d.comb += strobe.eq(Cat(reads & (walker["piece_bits"] >= i.bit_length()) for i in range(self.bytes)))
+        inside, found = Cat(walker["piece_bits"] >= i.bit_length() for i in range(self.bytes)), self.host_read_data
+        if prefetch_of(self.config).column_words:
+            reads, inside, found = self._lanes(m, Value.cast(reads), Value.cast(pushes), inside)
+        m.d.comb += strobe.eq(Cat(reads & inside[i] for i in range(self.bytes)))
         shifted, shifted_strobe = Signal(width, name="read_shifted"), Signal(self.bytes, name="strobe_shifted")
         below = self.bytes - offset
         m.d.comb += [
-            shifted.eq(_rotated_right(m, self.host_read_data, below[: self.byte], self.bytes)),
+            shifted.eq(_rotated_right(m, found, below[: self.byte], self.bytes)),
             shifted_strobe.eq(_rotated_right(m, strobe, below[: self.byte], self.bytes, unit=1)),
         ]
         kept, data = Signal(width, name="kept_data", reset_less=True), Signal(width, name="stored_data", reset_less=True)
@@ -239,6 +282,21 @@ class Realigner(Block):
         moving = Cat(*(tap for line in lines.values() for tap in line[1:]), self._stage1, self.host_valid, self.ended, self.stored)
         m.d.comb += self.busy.eq(moving.any())
         return data, stored_strobe
+
+    def _lanes(self, m: Module, reads: Value, pushes: Value, inside: Value) -> tuple[Value, Value, Value]:
+        """Whether something is brought into a beat, which of its bytes, and the bytes: of a column store, those of a lane."""
+        column, columns = self._column_store, self._columns
+        pieces = place(m, "pieces", ColumnBuffer(self.config))
+        mine, found = Signal(self.bytes, name="bytes_inside"), Signal(8 * self.bytes, name="bytes_found")
+        m.d.comb += [
+            pieces["clear"].eq(self.clear),
+            pieces["collect"].eq(column & reads & ~pushes),
+            pieces["shift"].eq(column & reads & pushes),
+            pieces["piece"].eq(self.host_read_data),
+            mine.eq(Mux(column, Cat(columns["lane_bytes"] > i for i in range(self.bytes)), inside)),
+            found.eq(Mux(column, pieces["column"], self.host_read_data)),
+        ]
+        return reads & (~column | pushes), mine, found
 
 
 def _rotated_right(m: Module, value: Value, count: Value, units: int, unit: int = 8) -> Value:

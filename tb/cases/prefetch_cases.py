@@ -14,7 +14,7 @@ from podweave.golden.cycle.memory.hbm import ErrorRange, HbmChannel
 from podweave.golden.cycle.ports import PortTrace
 from podweave.golden.cycle.prefetch.engine import EngineModel, Inputs
 from podweave.golden.cycle.prefetch.ports import ChipWords, EnginePorts
-from podweave.golden.cycle.prefetch.words import LOAD, NOP, STORE, Descriptor, EngineGeometry, Target
+from podweave.golden.cycle.prefetch.words import LOAD, NOP, STORE, Descriptor, DescriptorCheck, EngineGeometry, Target
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import (
@@ -27,6 +27,7 @@ from podweave.spec.config_parts import (
     ProgramConfig,
 )
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, EPOCH_BANKS, STORABLE, descriptor_layout, loadable, memory_stride, words_of
+from podweave.spec.load_port import host_widths
 
 MEMORY_BYTES = 1 << 17
 RING_BASES = (0x1000, 0x2000)
@@ -56,7 +57,9 @@ def engine_geometry(config: ChipConfig) -> EngineGeometry:
     targets = {}
     for select in loadable(config):
         stride = memory_stride(config, select)
-        targets[int(select)] = Target(words_of(config, select), stride, max(1, stride // beat))
+        targets[int(select)] = Target(
+            words_of(config, select), stride, max(1, stride // beat), -(-host_widths(config)[select][1] // 8)
+        )
     return EngineGeometry(
         beat_bytes=beat,
         address_width=prefetch.address_width,
@@ -65,6 +68,7 @@ def engine_geometry(config: ChipConfig) -> EngineGeometry:
         outstanding=prefetch.outstanding,
         descriptors=prefetch.descriptors,
         base_registers=prefetch.base_registers,
+        column_words=prefetch.column_words,
         nodes=config.nodes_per_manager,
         host_levels=config.host_levels,
         read_latency=config.host_read_latency,
@@ -179,6 +183,8 @@ def random_program(
                 choice = rng.random()
                 kind = NOP if choice < 0.15 else STORE if choice < 0.15 + stores and ring == 0 else LOAD
                 made = Descriptor() if kind == NOP else random_transfer(rng, geometry, kind=kind, size=size)
+                if kind == STORE and geometry.column_words and rng.random() < 0.7:
+                    made = _in_columns(rng, geometry, made)
                 after = int(rng.choice([0, 0, tag, max(0, tag - 1)]))
                 descriptors.append(dataclasses.replace(made, tag=tag, last=int(i == count - 1), after=after))
     sizes = tuple(int(rng.choice([len(d), len(d) + 1, 61])) for d in rings)
@@ -188,6 +194,16 @@ def random_program(
         rings = ([_on_a_base(rng, d, bases) for d in rings[0]], [_on_a_base(rng, d, bases) for d in rings[1]])
     put_rings(memory, rings)
     return Program(rings, (sizes[0], sizes[1]), memory, bases)
+
+
+def _in_columns(rng: np.random.Generator, geometry: EngineGeometry, store: Descriptor) -> Descriptor:
+    """A column store of as many words of a run as there may be, where that is legal and stays where stores go."""
+    target, n0 = geometry.targets[store.select], min(store.n0, geometry.column_words)
+    lane_stride = int(rng.choice([n0, target.stride, geometry.beat_bytes, int(rng.integers(-300, 300))]))
+    made = dataclasses.replace(store, column=1, n0=n0, lane_stride=lane_stride)
+    starts, _ = made.memory_runs(target)
+    legal = not DescriptorCheck(geometry).check(0, made, MEMORY_BYTES) and starts.min() >= STORE_BEGIN
+    return made if legal else store
 
 
 def _on_a_base(rng: np.random.Generator, descriptor: Descriptor, bases: tuple[int, ...]) -> Descriptor:
@@ -334,7 +350,7 @@ def with_bad_descriptors(rng: np.random.Generator, geometry: EngineGeometry, pro
         old = dataclasses.replace(transfer, tag=ring[at].tag, last=ring[at].last, after=ring[at].after)
         bad: list[dict[str, int]] = [
             {"kind": int(rng.integers(3, 16))},
-            {"reserved": 1 << int(rng.integers(0, 6))},
+            {"reserved": 1 << int(rng.integers(0, 5))},
             {rng.choice(["n0", "n1", "n2"]): 0},
             {"address": MEMORY_BYTES - int(rng.integers(0, 40))},
             {"address": 1 << int(rng.integers(33, 63))},
@@ -348,6 +364,8 @@ def with_bad_descriptors(rng: np.random.Generator, geometry: EngineGeometry, pro
             {"tag": int(rng.integers(0, 3))},
             {"last": 1},
         ]
+        if geometry.column_words:
+            bad += [{"column": 1}, {"column": 1, "n0": geometry.column_words + 1}, {"lane_stride": 5}]
         if program.bases:
             bad += [{"base_register": int(rng.integers(0, 16))}, {"base_register": int(rng.integers(1, len(program.bases) + 1))}]
         ring[at] = dataclasses.replace(old, **bad[int(rng.integers(0, len(bad)))])

@@ -19,7 +19,17 @@ from podweave.spec.config_parts import (
     PrefetchConfig,
     ProgramConfig,
 )
-from podweave.spec.descriptors import DESCRIPTOR_BYTES, EPOCH_BANKS, STORABLE, DescriptorKind, loadable, memory_stride, words_of
+from podweave.spec.descriptors import (
+    DESCRIPTOR_BYTES,
+    EPOCH_BANKS,
+    STORABLE,
+    DescriptorKind,
+    loadable,
+    memory_stride,
+    word_bytes,
+    words_of,
+)
+from podweave.spec.load_port import HostSelect
 
 from ..benches.prefetch_bench import MEMORY_BYTES, PrefetchBench, Recording, Scenario, start_phases
 from ..lockstep.axi_checker import Limits, check_buffer, check_protocol
@@ -47,12 +57,12 @@ def engine_config(width: int, rows: int = 4, cols: int = 4, **prefetch: int) -> 
 
 
 ENGINES = {
-    64: engine_config(64, buffer_beats=16, max_burst=4, outstanding=4),
+    64: engine_config(64, buffer_beats=16, max_burst=4, outstanding=4, column_words=8),
     128: engine_config(128, rows=8, cols=4, buffer_beats=16, max_burst=8, descriptors=2),
     256: engine_config(256, rows=16, cols=16, buffer_beats=64, max_burst=16, outstanding=2),
-    512: engine_config(512, rows=32, cols=64, buffer_beats=128, max_burst=64, outstanding=64, descriptors=8),
+    512: engine_config(512, rows=32, cols=64, buffer_beats=128, max_burst=64, outstanding=64, descriptors=8, column_words=32),
 }
-"""Of every width, with limits that are often met."""
+"""Of every width, with limits that are often met; some with column stores."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +104,15 @@ def random_descriptor(rng: np.random.Generator, config: ChipConfig, kind: Descri
     """Anything legal that stays inside ``area`` [begin, end) in memory."""
     choices = STORABLE if kind == DescriptorKind.STORE else loadable(config)
     select = choices[int(rng.integers(len(choices)))]
-    n0 = _one_of(rng, 1, 2, rng.integers(1, 9), rng.integers(1, 60))
-    n1, n2 = (_one_of(rng, 1, 1, rng.integers(1, 6)) for _ in range(2))
+    assert config.prefetch is not None
+    column = int(kind == DescriptorKind.STORE and config.prefetch.column_words > 0 and rng.random() < 0.6)
+    n0 = _one_of(rng, 1, 2, rng.integers(1, 9), rng.integers(1, config.prefetch.column_words + 1 if column else 60))
+    n1, n2 = (_one_of(rng, 1, 1, rng.integers(1, 3 if column else 6)) for _ in range(2))
     words = words_of(config, select)
     most = max(1, (words - 1) // (3 * max(n0, n1, n2)))
     steps = [_one_of(rng, 1, 1, 0, -1, rng.integers(-most, most + 1)) for _ in range(3)]
-    run = n0 * memory_stride(config, select)
+    run, beat = n0 * memory_stride(config, select), config.host_bits // 8
+    lane_stride = _one_of(rng, n0, beat, memory_stride(config, HostSelect.W), rng.integers(-200, 200)) if column else 0
     strides = [_one_of(rng, run, 0, -run, rng.integers(-3000, 3000), 64 * rng.integers(-20, 20)) for _ in range(2)]
     broadcast = int(kind == DescriptorKind.LOAD and rng.random() < 0.2)
     unit = int(rng.integers(0, 256 if broadcast else config.nodes_per_manager))
@@ -111,10 +124,15 @@ def random_descriptor(rng: np.random.Generator, config: ChipConfig, kind: Descri
         n0=n0,
         n1=n1,
         n2=n2,
+        column=column,
+        lane_stride=lane_stride,
         **{f"step{i}": step for i, step in enumerate(steps)},
         **{f"stride{i + 1}": stride for i, stride in enumerate(strides)},
     )
     on_chip, in_memory = found.word_addresses(), found.run_addresses()
+    if column:
+        lanes = lane_stride * np.arange(word_bytes(config, select))
+        in_memory, run = (in_memory[:, None] + lanes).reshape(-1), n0
     if np.ptp(on_chip) >= words or np.ptp(in_memory) + run > area[1] - area[0]:
         return random_descriptor(rng, config, kind, area)
     # Often at an end of what there is, and of a page.
@@ -123,7 +141,7 @@ def random_descriptor(rng: np.random.Generator, config: ChipConfig, kind: Descri
     low, high = area[0], area[1] - int(np.ptp(in_memory)) - run
     somewhere = int(rng.integers(low, high + 1))
     address = _one_of(rng, low, high, somewhere, max(low, somewhere & ~4095))
-    return replace(found, base=base, address=address - int(in_memory.min()))
+    return replace(found, base=base, address=address + int(found.run_addresses()[0]) - int(in_memory.min()))
 
 
 def random_rings(rng: np.random.Generator, config: ChipConfig, *, tags: int = 3, most: int = 5) -> Rings:
@@ -168,21 +186,25 @@ def matched(config: ChipConfig, found: Rings, recording: Recording) -> list[Desc
 
 
 def _interleaved(config: ChipConfig, found: Rings, seen: NDArray) -> list[Descriptor]:
-    """The order of both rings that makes these accesses: descriptor by descriptor, whole. Where two would do, all are tried."""
+    """The order of both rings that makes these accesses: descriptor by descriptor, whole. Where two would do, all are tried.
+
+    Stores that read the same words make the same accesses: of those, the one with the smaller tag came first.
+    """
     moving = [[d for d in ring if d.kind != DescriptorKind.NOP] for ring in (found.demand, found.prefetch)]
     expected = [[accesses(config, d, found.memory) for d in ring] for ring in moving]
     # For how many of each ring may have been served, the rings in the order of service.
-    ways: dict[tuple[int, int], list[int]] = {(0, 0): []}
+    ways: dict[tuple[int, int], list[tuple[int, int]]] = {(0, 0): []}
     reached = 0
     for _ in range(len(moving[0]) + len(moving[1])):
-        following: dict[tuple[int, int], list[int]] = {}
+        following: dict[tuple[int, int], list[tuple[int, int]]] = {}
         for counts, order in ways.items():
             at = sum(len(one) for ring, count in zip(expected, counts, strict=True) for one in ring[:count])
             reached = max(reached, at)
             for ring in range(2):
                 if counts[ring] < len(moving[ring]) and _same(expected[ring][counts[ring]], seen, at):
                     after = (counts[0] + (ring == 0), counts[1] + (ring == 1))
-                    following.setdefault(after, [*order, ring])
+                    longer = [*order, (moving[ring][counts[ring]].tag, ring)]
+                    following[after] = min(following.get(after, longer), longer)
         if not following:
             raise PrefetchMismatchError(f"access {reached} of {len(seen)} begins neither of the next descriptors")
         ways = following
@@ -191,7 +213,7 @@ def _interleaved(config: ChipConfig, found: Rings, seen: NDArray) -> list[Descri
         raise PrefetchMismatchError(f"{len(seen) - total} accesses more than there should be")
     (order,) = ways.values()
     left = [iter(ring) for ring in moving]
-    return [next(left[ring]) for ring in order]
+    return [next(left[ring]) for _, ring in order]
 
 
 def _same(expected: NDArray, seen: NDArray, at: int) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, descriptor_layout, memory_stride, piece_bytes
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, descriptor_layout, memory_stride, piece_bytes, word_bytes
 from podweave.spec.load_port import HostSelect
 
 
@@ -35,6 +35,9 @@ class Descriptor:
     step2: int = 0
     stride1: int = 0
     stride2: int = 0
+    base_register: int = 0
+    column: int = 0
+    lane_stride: int = 0
     reserved0: int = 0
 
     def pack(self) -> bytes:
@@ -67,10 +70,25 @@ class Descriptor:
 
 
 def byte_indices(config: ChipConfig, descriptor: Descriptor) -> NDArray[np.int64]:
-    """Addresses of the bytes of a descriptor, in the order of the load port: (pieces, bytes of a piece)."""
+    """Addresses of the bytes of a descriptor, in the order of the load port: (pieces, bytes of a piece).
+
+    Of bytes that are not stored, those that only fill the place of a word in memory, -1.
+    """
     select = HostSelect(descriptor.select)
+    if descriptor.column:
+        return _column_indices(config, descriptor, select)
     run = descriptor.n0 * memory_stride(config, select)
     return (descriptor.run_addresses()[:, None] + np.arange(run)).reshape(-1, piece_bytes(config, select))
+
+
+def _column_indices(config: ChipConfig, descriptor: Descriptor, select: HostSelect) -> NDArray[np.int64]:
+    """The same of a column store: of each run, piece by piece of its words, word by word."""
+    stride, piece, words = memory_stride(config, select), piece_bytes(config, select), np.arange(descriptor.n0)
+    byte = np.arange(stride).reshape(-1, 1, piece)
+    found = byte * descriptor.lane_stride + words[:, None]
+    stored = np.broadcast_to(byte < word_bytes(config, select), found.shape)
+    runs = descriptor.run_addresses()[:, None, None, None] + found
+    return np.where(stored, runs, -1).reshape(-1, piece)
 
 
 def access_dtype(config: ChipConfig) -> np.dtype:
@@ -86,12 +104,19 @@ def accesses(config: ChipConfig, descriptor: Descriptor, memory: NDArray[np.uint
     pieces = memory_stride(config, HostSelect(descriptor.select)) // indices.shape[1]
     found = np.zeros(len(indices), access_dtype(config))
     found["write"] = descriptor.kind == DescriptorKind.LOAD
-    found["beat"] = np.arange(len(indices)) % pieces
+    if descriptor.column:
+        # Piece by piece of a run, word by word.
+        words = np.repeat(descriptor.word_addresses()[:, None, :], pieces, axis=1)
+        beats = np.broadcast_to(np.arange(pieces)[:, None], words.shape)
+    else:
+        words = np.repeat(descriptor.word_addresses()[:, :, None], pieces, axis=2)
+        beats = np.broadcast_to(np.arange(pieces), words.shape)
+    found["beat"] = beats.reshape(-1)
     found["commit"] = found["write"] & (found["beat"] == pieces - 1)
     found["select"] = descriptor.select
     found["unit"] = 0 if descriptor.broadcast else descriptor.unit
     found["broadcast"] = descriptor.broadcast
-    found["address"] = descriptor.word_addresses().reshape(-1).repeat(pieces)
+    found["address"] = words.reshape(-1)
     if descriptor.kind == DescriptorKind.LOAD:
         found["data"][:, : indices.shape[1]] = memory[indices]
     return found
@@ -126,6 +151,9 @@ def bus_beats(config: ChipConfig, descriptor: Descriptor) -> int:
     beat = config.host_bits // 8
     run = descriptor.n0 * memory_stride(config, HostSelect(descriptor.select))
     starts = descriptor.run_addresses()
+    if descriptor.column:
+        run, lanes = descriptor.n0, np.arange(word_bytes(config, HostSelect(descriptor.select)))
+        starts = starts[:, None] + lanes * descriptor.lane_stride
     return int((((starts % beat) + run + beat - 1) // beat).sum())
 
 
@@ -144,6 +172,12 @@ def store(config: ChipConfig, descriptor: Descriptor, memory: NDArray[np.uint8])
     """What a store leaves in memory, where the load port answers with `content`."""
     indices = byte_indices(config, descriptor)
     words = content(accesses(config, descriptor, memory), config.host_bits // 64)
+    if descriptor.column:
+        # Lane by lane: where they overlap, the later one stays.
+        lanes = (-1, descriptor.n0, indices.shape[1])
+        words = words[:, : indices.shape[1]].reshape(lanes).transpose(0, 2, 1).reshape(-1, descriptor.n0)
+        indices = indices.reshape(lanes).transpose(0, 2, 1).reshape(-1, descriptor.n0)
     # Row by row: where runs overlap, the later one stays.
     for row, data in zip(indices, words, strict=True):
-        memory[row] = data[: indices.shape[1]]
+        if row[0] >= 0:
+            memory[row] = data[: indices.shape[1]]

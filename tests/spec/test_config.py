@@ -14,6 +14,7 @@ from podweave.spec.config_parts import (
     NetworkConfig,
     PodConfig,
     PostConfig,
+    PrefetchConfig,
     ProgramConfig,
     bits,
 )
@@ -133,6 +134,23 @@ def test_what_is_not_an_integer_is_refused_for_chips(field: str, value: Any) -> 
 def test_illegal_chip_is_refused(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
         CHIP.replace(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"base_registers": -1}, "base_registers must be between 0 and 15, got -1"),
+        ({"base_registers": 16}, "base_registers must be between 0 and 15, got 16"),
+        ({"column_words": -1}, "column_words must be between 0 and 64, got -1"),
+        ({"column_words": 65, "data_width": 512}, "column_words must be between 0 and 64, got 65"),
+        ({"column_words": 9, "data_width": 64}, "column_words (9) must be at most 8: the bytes of a beat"),
+        ({"column_words": 64, "data_width": 256}, "column_words (64) must be at most 32: the bytes of a beat"),
+    ],
+)
+def test_illegal_engine_is_refused(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
+        PrefetchConfig(**changes)
+    PrefetchConfig(base_registers=15, column_words=64, data_width=512)
 
 
 def test_limits_of_chips_are_legal() -> None:

@@ -40,7 +40,8 @@ class IssuerModel:
         self.stopped_at: int | None = None
         self.reads = self.writes = 0
         """Under way."""
-        self.walk: tuple[Item, list[int], int] | None = None
+        # Where runs begin, the bytes of each, and how many have been handed on.
+        self.walk: tuple[Item, list[int], int, int] | None = None
         self._run: _Run | None = None
         self._burst: Burst | None = None
         self._claimed = 0
@@ -60,7 +61,8 @@ class IssuerModel:
 
     def begin(self, item: Item) -> None:
         """A load or store is in the walker from the next cycle on."""
-        self.walk = item, item.descriptor.run_starts().tolist(), 0
+        starts, size = item.descriptor.memory_runs(self.geometry.targets[item.descriptor.select])
+        self.walk = item, starts.tolist(), size, 0
 
     def read_address(self, t: int) -> tuple[bool, int]:
         """AR in cycle ``t``: whether it is accepted; else when it may be."""
@@ -147,10 +149,9 @@ class IssuerModel:
             if last:
                 self._run = None
         if self.walk and self._run is None:
-            item, starts, index = self.walk
+            item, starts, size, index = self.walk
             at, offset = divmod(starts[index], beat)
-            size = item.descriptor.n0 * self.geometry.targets[item.descriptor.select].stride
             self._run = _Run(item, at, -(-(offset + size) // beat), offset, index + 1 == len(starts))
-            self.walk = (item, starts, index + 1) if index + 1 < len(starts) else None
+            self.walk = (item, starts, size, index + 1) if index + 1 < len(starts) else None
             moved = True
         return moved

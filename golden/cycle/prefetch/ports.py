@@ -75,12 +75,12 @@ class EnginePorts:
 
     def _access(self, descriptor: Descriptor, count: int) -> dict[str, NDArray[np.int64]]:
         """What goes with each of the first ``count`` pieces of a descriptor."""
-        pieces = self.model.geometry.targets[descriptor.select].pieces
-        piece = np.arange(count) % pieces
+        target = self.model.geometry.targets[descriptor.select]
+        address, piece = (column[:count] for column in descriptor.accesses(target))
         return {
-            "address": np.repeat(descriptor.word_addresses(), pieces)[:count],
+            "address": address,
             "beat": piece,
-            "commit": (piece == pieces - 1).astype(np.int64),
+            "commit": (piece == target.pieces - 1).astype(np.int64),
             "select": np.full(count, descriptor.select),
             "unit": np.full(count, descriptor.unit),
             "broadcast": np.full(count, descriptor.broadcast),
@@ -103,9 +103,13 @@ class EnginePorts:
         access = {name: column[: len(made)] for name, column in access.items()} | {"cycle": made + PORT_CYCLES}
         self.host.append(access)
 
+        if descriptor.column:
+            # Runs, pieces, words, bytes; of each run its lanes in order, a byte of each word.
+            lanes = found.reshape(-1, target.pieces, descriptor.n0, target.piece_bytes).transpose(0, 1, 3, 2)
+            found = lanes.reshape(-1, target.stride, descriptor.n0)[:, : target.bytes]
         beats, strobes = [], []
-        per_run = descriptor.n0 * target.stride
-        for start, run in zip(descriptor.run_starts().tolist(), found.reshape(-1, per_run), strict=True):
+        starts, per_run = descriptor.memory_runs(target)
+        for start, run in zip(starts.tolist(), found.reshape(-1, per_run), strict=True):
             offset = start % self.beat
             whole = -(-(offset + per_run) // self.beat) * self.beat
             data, strobe = np.zeros(whole, np.uint8), np.zeros(whole, np.int64)
@@ -120,11 +124,13 @@ class EnginePorts:
             last[-1] = 1
             popped = np.array(store.pop_times[at : at + burst.beats], np.int64)
             accepted = np.array(store.accepted[at : at + burst.beats], np.int64)
-            part = slice(at, at + len(accepted))
+            # A beat may still wait on W at the end of the trace.
+            end = np.concatenate([accepted, np.full(len(popped) - len(accepted), self.cycles)])
+            part = slice(at, at + len(end))
             self.w.append(
                 {
-                    "begin": popped[: len(accepted)] + 1,
-                    "end": accepted,
+                    "begin": popped + 1,
+                    "end": end,
                     "last": last,
                     "data": data[part].view("<u4"),
                     "strb": strobe[part],

@@ -16,6 +16,8 @@ PORT_CYCLES = 2
 
 def store_steps(descriptor: Descriptor, geometry: EngineGeometry) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Of all steps in order: whether it reads a piece, whether it pushes a beat."""
+    if descriptor.column:
+        return _column_steps(descriptor, geometry)
     beat, target = geometry.beat_bytes, geometry.targets[descriptor.select]
     size, pieces = target.piece_bytes, descriptor.n0 * target.pieces
     reads, pushes = [], []
@@ -27,6 +29,19 @@ def store_steps(descriptor: Descriptor, geometry: EngineGeometry) -> tuple[NDArr
         reads += [np.ones(pieces, bool), np.zeros(int(flush), bool)]
         pushes += [push, np.ones(int(flush), bool)]
     return np.concatenate(reads), np.concatenate(pushes)
+
+
+def _column_steps(descriptor: Descriptor, geometry: EngineGeometry) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """For each piece of the words of a run: a step to read it of each word, and a push for each beat that a byte of it is in."""
+    target = geometry.targets[descriptor.select]
+    starts, size = descriptor.memory_runs(target)
+    beats = -(-(starts % geometry.beat_bytes + size) // geometry.beat_bytes)
+    reads = []
+    for run in beats.reshape(-1, target.bytes):
+        for first in range(0, target.bytes, target.piece_bytes):
+            reads += [np.ones(descriptor.n0, bool), np.zeros(run[first : first + target.piece_bytes].sum(), bool)]
+    found = np.concatenate(reads)
+    return found, ~found
 
 
 class StoreModel:

@@ -19,7 +19,7 @@ PAGE = 4096
 READ_ERROR = {2: 1, 3: 2}
 WRITE_ERROR = {2: 3, 3: 4}
 DESCRIPTOR_RESPONSE, UNKNOWN_KIND, ZERO_LENGTH, BEYOND_MEMORY, MISALIGNED, BAD_TARGET, TAG_ORDER, CANCELLED = range(5, 13)
-BAD_BASE = 13
+BAD_BASE, BAD_COLUMN = 13, 14
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,8 @@ class Descriptor:
     When loop 1 or 2 advances, the run begins ``stride<i>`` bytes after the one before; words on the chip are ``step0`` apart in a
     run, and ``step<i>`` from the last one of a run to the first one of the next. ``base_register``: number of the one that is
     added to ``address``, 0 for none. ``reserved``: any bit that must be 0.
+
+    ``column``: a store writes byte i of the words of a run side by side, ``lane_stride`` bytes behind their bytes i - 1.
     """
 
     kind: int = NOP
@@ -49,6 +51,8 @@ class Descriptor:
     step2: int = 0
     stride1: int = 0
     stride2: int = 0
+    column: int = 0
+    lane_stride: int = 0
     reserved: int = 0
 
     @cached_property
@@ -64,6 +68,21 @@ class Descriptor:
         """Address of every run: (n1 * n2,)."""
         return self._walk(self.address, self.stride1, self.stride2, (self.n1 - 1) * self.stride1)
 
+    def memory_runs(self, target: Target) -> tuple[NDArray[np.int64], int]:
+        """Where the stretches of memory that are written or read in one go begin, in order, and the bytes of each."""
+        if not self.column:
+            return self.run_starts(), self.n0 * target.stride
+        lanes = np.arange(target.bytes, dtype=np.int64) * self.lane_stride
+        return (self.run_starts()[:, None] + lanes).reshape(-1), self.n0
+
+    def accesses(self, target: Target) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Word address and piece of every access of the chip, in order."""
+        words, pieces = self.word_addresses(), np.arange(target.pieces)
+        if not self.column:
+            return np.repeat(words, target.pieces), np.tile(pieces, len(words))
+        runs = np.repeat(words.reshape(-1, 1, self.n0), target.pieces, axis=1)
+        return runs.reshape(-1), np.broadcast_to(pieces[:, None], runs.shape).reshape(-1)
+
     def _walk(self, first: int, inner: int, outer: int, row: int) -> NDArray[np.int64]:
         i, j = np.arange(self.n1, dtype=np.int64), np.arange(self.n2, dtype=np.int64)
         return (first + j[:, None] * (row + outer) + i * inner).reshape(-1)
@@ -77,11 +96,15 @@ class Descriptor:
 
 @dataclass(frozen=True)
 class Target:
-    """What a select reaches: ``words`` in a node, ``stride`` bytes from word to word in memory, in ``pieces`` on the load port."""
+    """What a select reaches: ``words`` in a node, ``stride`` bytes from word to word in memory, in ``pieces`` on the load port.
+
+    ``bytes``: of those ``stride``, the first, that are not only there to fill it.
+    """
 
     words: int
     stride: int
     pieces: int
+    bytes: int
 
     @property
     def piece_bytes(self) -> int:
@@ -91,6 +114,8 @@ class Target:
 @dataclass(frozen=True, kw_only=True)
 class EngineGeometry:
     """Sizes of an engine. ``base_registers``: it has; without any, their number in a descriptor is reserved bits.
+
+    ``column_words``: words of a run of a column store, at most; with 0, the fields of such stores are reserved bits.
 
     ``nodes``: it serves; ``host_levels``, ``read_latency``: cycles, of the chip that it feeds. ``targets``: by select, what can be
     loaded; ``storable``: selects that can also be stored; ``epoch_banks``: selects that may only be reached while no epoch is on.
@@ -103,6 +128,7 @@ class EngineGeometry:
     outstanding: int
     descriptors: int
     base_registers: int = 0
+    column_words: int = 0
     nodes: int
     host_levels: int
     read_latency: int
@@ -150,23 +176,30 @@ class DescriptorCheck:
         before = self.previous[ring]
         if not code and before and (descriptor.tag < before[0] or (descriptor.tag == before[0] and before[1])):
             code = TAG_ORDER
-        if not code and descriptor.kind != NOP and descriptor.base_register > self.geometry.base_registers:
-            code = BAD_BASE
+        if not code and descriptor.kind != NOP:
+            if descriptor.base_register > self.geometry.base_registers:
+                code = BAD_BASE
+            elif descriptor.column and (descriptor.kind == LOAD or descriptor.n0 > self.geometry.column_words):
+                code = BAD_COLUMN
         if code not in (DESCRIPTOR_RESPONSE, UNKNOWN_KIND, TAG_ORDER):
             self.previous[ring] = descriptor.tag, bool(descriptor.last)
         return code
 
     def _own(self, d: Descriptor, memory_bytes: int) -> int:
-        if d.reserved or d.kind > STORE or (d.base_register and not self.geometry.base_registers):
+        missing = d.base_register and not self.geometry.base_registers
+        missing = missing or ((d.column or d.lane_stride) and not self.geometry.column_words)
+        if d.reserved or d.kind > STORE or missing:
             return UNKNOWN_KIND
         if d.kind == NOP:
             return 0
         if 0 in (d.n0, d.n1, d.n2):
             return ZERO_LENGTH
-        target = self.geometry.targets.get(d.select, Target(0, 1, 1))
-        spread = ((d.n1 - 1) * d.stride1, (d.n2 - 1) * ((d.n1 - 1) * d.stride1 + d.stride2))
-        low, high = _reach(d.address, spread)
-        if d.address >> self.geometry.address_width or low < 0 or high + d.n0 * target.stride > memory_bytes:
+        target = self.geometry.targets.get(d.select, Target(0, 0, 1, 1))
+        columns = d.column and d.kind == STORE
+        lanes = (target.bytes - 1) * d.lane_stride if columns else 0
+        low, high = _reach(d.address, ((d.n1 - 1) * d.stride1, (d.n2 - 1) * ((d.n1 - 1) * d.stride1 + d.stride2), lanes))
+        run = d.n0 if columns else d.n0 * target.stride
+        if d.address >> self.geometry.address_width or low < 0 or high + run > memory_bytes:
             return BEYOND_MEMORY
         run = (d.n0 - 1) * d.step0
         row = (d.n1 - 1) * (run + d.step1)

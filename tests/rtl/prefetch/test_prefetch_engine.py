@@ -12,6 +12,7 @@ import pytest
 
 from podweave.rtl.accelerator.emit import emit_block
 from podweave.rtl.prefetch.prefetch_engine import PrefetchEngine
+from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import DescriptorKind, memory_stride
 from podweave.spec.load_port import HostSelect
 from podweave.tb.benches.prefetch_bench import Phase, PrefetchBench, Recording
@@ -30,7 +31,7 @@ from podweave.tb.cases.prefetch_scenarios import (
     run_rings,
 )
 from podweave.tb.lockstep.axi_checker import check_protocol
-from podweave.tb.lockstep.prefetch_expected import Descriptor, bus_beats
+from podweave.tb.lockstep.prefetch_expected import Descriptor, accesses, bus_beats, content, store
 
 LOAD, STORE, NOP = DescriptorKind.LOAD, DescriptorKind.STORE, DescriptorKind.NOP
 LAST = Descriptor(kind=NOP, last=1)
@@ -119,6 +120,39 @@ def test_single_bytes_and_stores_at_every_offset(width: int) -> None:
     for settings in ({"aw_after_w": 1}, {"stall_w": 128, "stall_aw": 128, "stall_b": 128}):
         cases.append((stores_found, stores_found.scenario(settings=settings)))
     run_rings(bench_of(width), cases)
+
+
+@pytest.mark.parametrize("outside", [False, True])
+@pytest.mark.parametrize("width", [64, 512])
+def test_column_stores(width: int, outside: bool) -> None:
+    """Of every bank, as many words as there may be and one, across pages, lanes in one beat and apart, forwards and backwards."""
+    config, beat = ENGINES[width], width // 8
+    assert config.prefetch is not None
+    most, stores = config.prefetch.column_words, []
+    for i, select in enumerate((HostSelect.X, HostSelect.W, HostSelect.P)):
+        for k, (n0, lane_stride) in enumerate(((1, beat), (most, most), (most, -beat - 3), (most - 1, 500))):
+            address = SINK + 0x30000 * (i + 1) + 0x8000 * k - 5
+            shape = {"n0": n0, "n1": 1 + k % 2, "base": 60, "step0": 1 - 2 * (k % 2), "step1": most, "stride1": 0x2000 + k}
+            stores.append(Descriptor(kind=STORE, select=select, address=address, column=1, lane_stride=lane_stride, **shape))
+    found = rings([*stores, LAST], [LAST])
+    scenarios = [found.scenario(stalls=0.2), found.scenario(settings={"aw_after_w": 1}), found.scenario(settings={"stall_b": 128})]
+    run_rings(bench_of(width), [(found, scenario) for scenario in scenarios[: 1 if outside else 3]], outside=outside)
+
+
+def test_expectation_of_column_stores_is_what_the_layout_says() -> None:
+    """Two words of 4 bytes: byte i of word j goes to address + i * lane_stride + j, and only there."""
+    config = ENGINES[64]
+    one = Descriptor(kind=STORE, select=HostSelect.X, address=50, n0=2, column=1, lane_stride=10, base=3, step0=2)
+    memory = np.zeros(100, np.uint8)
+    store(config, one, memory)
+    words = content(accesses(config, one, memory), 1)
+    expected = np.zeros(100, np.uint8)
+    for i in range(4):
+        for j in range(2):
+            expected[50 + 10 * i + j] = words[j, i]
+    np.testing.assert_array_equal(memory, expected)
+    assert len(np.unique(words[:, :4])) == 8
+    assert (bus_beats(config, one), accesses(config, one, memory)["address"].tolist()) == (4, [3, 5])
 
 
 def test_expectation_walks_as_the_layout_says() -> None:
@@ -273,8 +307,9 @@ def test_reset_in_mid_transfer_changes_nothing() -> None:
         check_run(ENGINES[64], found, Recording(recording.rows[again:], recording.memory))
 
 
-def test_lint(tmp_path: Path) -> None:
-    emitted = emit_block(PrefetchEngine(ENGINES[256]))
+@pytest.mark.parametrize("config", [ENGINES[256], ENGINES[64].replace(base_registers=3)], ids=["plain", "all"])
+def test_lint(config: ChipConfig, tmp_path: Path) -> None:
+    emitted = emit_block(PrefetchEngine(config))
     emitted.write(tmp_path)
     toolchain = find_toolchain()
     command = [

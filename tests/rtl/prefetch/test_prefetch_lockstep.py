@@ -13,9 +13,13 @@ from numpy.typing import NDArray
 from podweave.golden.cycle.memory.hbm import HbmChannel
 from podweave.golden.cycle.ports import PortTrace
 from podweave.golden.cycle.prefetch.engine import STALLS, EngineModel
+from podweave.golden.cycle.prefetch.words import LOAD, Descriptor
+from podweave.spec.load_port import HostSelect
 from podweave.tb.cases.prefetch_cases import (
+    DATA_BEGIN,
     MEMORY_BYTES,
     RING_BASES,
+    TIMINGS,
     Case,
     Program,
     engine_config,
@@ -23,12 +27,22 @@ from podweave.tb.cases.prefetch_cases import (
     pack_descriptors,
     random_case,
 )
+from podweave.tb.cases.prefetch_directed import directed_case
 from podweave.tb.cases.prefetch_lockstep import PrefetchLockstep, chip_data
 from podweave.tb.lockstep.ports import LockstepError
 
 CONFIGS: dict[str, dict[str, int]] = {
     "64_small": {"data_width": 64, "max_burst": 8, "buffer_beats": 16, "outstanding": 4, "descriptors": 2},
     "64_bases": {"data_width": 64, "max_burst": 8, "buffer_beats": 16, "outstanding": 4, "base_registers": 3},
+    "128_columns": {
+        "data_width": 128,
+        "max_burst": 4,
+        "buffer_beats": 16,
+        "outstanding": 8,
+        "rows": 12,
+        "cols": 4,
+        "column_words": 7,
+    },
 }
 CAMPAIGN: dict[str, dict[str, int]] = {
     "128": {"data_width": 128, "max_burst": 4, "buffer_beats": 32, "outstanding": 8},
@@ -38,6 +52,17 @@ CAMPAIGN: dict[str, dict[str, int]] = {
     "64_long_bursts": {"data_width": 64, "max_burst": 256, "buffer_beats": 512, "outstanding": 32, "rows": 32, "pods": 32},
     "64_least": {"data_width": 64, "max_burst": 1, "buffer_beats": 16, "outstanding": 2, "descriptors": 2},
     "512_single_beats": {"data_width": 512, "max_burst": 1, "buffer_beats": 16, "outstanding": 16, "descriptors": 2, "cols": 16},
+    "64_columns": {"data_width": 64, "max_burst": 1, "buffer_beats": 16, "outstanding": 2, "column_words": 8, "base_registers": 2},
+    "256_columns": {
+        "data_width": 256,
+        "max_burst": 64,
+        "buffer_beats": 128,
+        "managers": 1,
+        "rows": 32,
+        "cols": 16,
+        "column_words": 1,
+    },
+    "512_columns": {"data_width": 512, "max_burst": 4, "buffer_beats": 32, "rows": 16, "cols": 32, "column_words": 32},
 }
 
 
@@ -99,6 +124,17 @@ def test_lockstep_with_faults(name: str) -> None:
         model = check(name, case_of(name, seed, faults=True, cycles=3000), seed)
         errors.append(model.error.code if model.error else 0)
     assert len(set(errors)) > 4, errors
+
+
+@pytest.mark.parametrize("cycle", [160, 208, 244, 280])
+def test_stop_with_a_burst_that_waits_for_its_address(cycle: int) -> None:
+    """The memory takes one burst at a time. What it takes behind the stop makes no step, and holds up nothing."""
+    load = Descriptor(kind=LOAD, select=HostSelect.W, address=DATA_BEGIN, n0=12, n1=1, n2=1, step0=1)
+    loads = [dataclasses.replace(load, address=DATA_BEGIN + 512 * i, last=int(i == 3)) for i in range(4)]
+    case = directed_case(lockstep_of("64_small").config, loads, timing=TIMINGS[4], cycles=600)
+    model = check("64_small", dataclasses.replace(case, script=[(cycle, {"stop": True})]), 0)
+    assert (model.issuer.reads, model.issuer.ar) == (0, None)
+    assert model.quiet_from is not None
 
 
 def test_rings_wrap_around() -> None:

@@ -22,7 +22,7 @@ GEOMETRY = EngineGeometry(
     nodes=2,
     host_levels=1,
     read_latency=5,
-    targets={0: Target(1 << 16, 64, 1), 1: Target(1 << 16, 64, 1)},
+    targets={0: Target(1 << 16, 64, 1, 64), 1: Target(1 << 16, 64, 1, 64)},
     storable=(),
     epoch_banks=(0,),
 )

@@ -33,7 +33,7 @@ def geometry(beat_bytes: int = 64, **changes: Any) -> EngineGeometry:
         nodes=2,
         host_levels=1,
         read_latency=5,
-        targets={select: Target(1 << 16, size, max(1, size // beat_bytes)) for select, size in sizes.items()},
+        targets={select: Target(1 << 16, size, max(1, size // beat_bytes), size) for select, size in sizes.items()},
         storable=(WORDS4, WORDS64),
         epoch_banks=(0,),
     )
@@ -156,6 +156,47 @@ def test_base_registers() -> None:
     moved = [dataclasses.replace(based, base_register=number).based((5, 7)).address - (1 << 20) for number in range(4)]
     assert moved == [0, 5, 7, 0]
     assert two.check(0, dataclasses.replace(based, base_register=3, kind=NOP), 1 << 30) == 0
+
+
+COLUMN: list[tuple[dict[str, int], int]] = [
+    ({}, 0),
+    ({"n0": 5}, 14),
+    ({"kind": LOAD}, 14),
+    ({"kind": NOP, "n0": 5}, 0),
+    ({"column": 0, "n0": 5}, 0),
+    # Four lanes, and four bytes of the last one.
+    ({"address": (1 << 30) - 304}, 0),
+    ({"address": (1 << 30) - 303}, 8),
+    ({"lane_stride": -1366}, 8),
+    ({"lane_stride": -1365}, 0),
+    ({"unit": 2, "n0": 5}, 10),
+]
+
+
+@pytest.mark.parametrize(("changes", "code"), COLUMN)
+def test_codes_of_column_stores(changes: dict[str, int], code: int) -> None:
+    """Four words of 4 bytes, lanes 100 bytes apart; the fields are reserved bits where there are no such stores."""
+    store = dataclasses.replace(load(WORDS4, 4, address=4095), kind=STORE, column=1, lane_stride=100)
+    store = dataclasses.replace(store, **changes)
+    assert DescriptorCheck(geometry(column_words=4)).check(0, store, 1 << 30) == code
+    assert DescriptorCheck(geometry()).check(0, store, 1 << 30) == 6
+
+
+def test_column_store_by_hand() -> None:
+    """Two words of 16 bytes, of which 10 count, in beats of 8: two pieces of each, 8 and 2 lanes; one of them straddles."""
+    sizes = geometry(8)
+    sizes = dataclasses.replace(sizes, targets={WORDS64: Target(1 << 16, 16, 2, 10)})
+    store = Descriptor(kind=STORE, select=WORDS64, address=4, n0=2, n1=2, n2=1, base=7, step0=3, step1=5)
+    store = dataclasses.replace(store, stride1=100, column=1, lane_stride=1)
+    starts, size = store.memory_runs(sizes.targets[WORDS64])
+    assert (starts.tolist(), size) == ([*range(4, 14), *range(104, 114)], 2)
+    words, pieces = store.accesses(sizes.targets[WORDS64])
+    assert words.tolist() == [7, 10, 7, 10, 15, 18, 15, 18]
+    assert pieces.tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
+    reads, pushes = (column.astype(int).tolist() for column in store_steps(store, sizes))
+    # Lane 3 is from byte 7 on; 104 is at the begin of a beat, and its lane 7 at the end of one.
+    assert reads == 2 * [1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0]
+    assert pushes == [1 - read for read in reads]
 
 
 def test_order_of_tags() -> None:
