@@ -16,7 +16,7 @@ from podweave.golden.cycle.accelerator.run import EngineProgram, predict_run
 from podweave.golden.cycle.memory.hbm import HbmChannel
 from podweave.golden.cycle.prefetch.words import Descriptor
 from podweave.spec.config_parts import FILL_CYCLES
-from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, loadable, memory_stride
+from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, loadable, memory_stride, word_bytes
 
 from .chip import predict
 from .engine_geometry import engine_geometry
@@ -96,14 +96,17 @@ def _descriptors(ring: Ring) -> list[Descriptor]:
 
 
 def _moved(image: MemoryImage) -> Iterator[tuple[int, Ring, NDArray[np.int64]]]:
-    """Manager, ring, and the bytes that each of its descriptors moves."""
-    strides = {int(select): memory_stride(image.config, select) for select in loadable(image.config)}
+    """Manager, ring, and the bytes of the beats that each of its descriptors moves."""
+    config = image.config
+    strides = {int(select): memory_stride(config, select) for select in loadable(config)}
+    # A lane of a column store is a beat.
+    columns = {int(select): word_bytes(config, select) * config.host_bits // 8 for select in loadable(config)}
     for rings in (image.demand, image.prefetch):
         for m, ring in enumerate(rings):
             fields = ring.fields
-            words = fields["n0"] * fields["n1"] * fields["n2"]
-            stride = np.array([strides[select] for select in fields["select"].tolist()], np.int64)
-            yield m, ring, words * stride * (fields["kind"] != DescriptorKind.NOP)
+            runs = fields["n1"] * fields["n2"] * (fields["kind"] != DescriptorKind.NOP)
+            stride, column = (np.array([of[select] for select in fields["select"].tolist()], np.int64) for of in (strides, columns))
+            yield m, ring, runs * np.where(fields["column"] == 1, column, fields["n0"] * stride)
 
 
 def _bytes_by_tag(image: MemoryImage) -> NDArray[np.int64]:

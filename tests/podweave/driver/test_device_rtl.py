@@ -21,6 +21,7 @@ from podweave.runs.jobs import Job
 from podweave.spec.descriptors import DescriptorKind, memory_stride
 from podweave.spec.load_port import HostSelect
 from podweave.spec.register_map import counters
+from podweave.tb.benches.chip_task import Readback
 from podweave.tb.benches.simulated_bus import SimulatedBus
 from tests.podweave.runs.random_networks import CONFIG, FROM_MEMORY, random_job, small_bench
 
@@ -133,6 +134,48 @@ def test_base_registers_move_a_program() -> None:
         device.set_base(2, (1 << 33) - 1)
         with pytest.raises(DeviceError, match="beyond memory"):
             device.run(max_cycles=2 * cycles())
+
+
+def test_a_column_store_comes_back_as_weights() -> None:
+    """Behind the last epoch, words of an X bank go out as columns of a tile, by BASE1, and come back; in the predicted cycles."""
+    job, compiled = network()
+    compiled = in_channels(compiled, 2 * compiled.image.channel_bytes)
+    image, span = compiled.image, compiled.image.channel_bytes // 2
+    ring, width = image.demand[0], memory_stride(CONFIG, HostSelect.W)
+    rows, words = CONFIG.array.rows, 7
+    places = {"tiles": span + 0x1000, "plain": span + 0x2000, "ring": span + 0x4000}
+    move = {"n0": words, "n1": 1, "n2": 1, "step0": 1, "tag": image.epochs, "base": 3}
+    store = move | {"kind": DescriptorKind.STORE, "select": HostSelect.X, "base_register": 1}
+    added = [
+        # Columns 1 to 7 of a tile whose rows are two words of W; then the same words as rows.
+        store | {"address": places["tiles"] + 1 - 0x800, "column": 1, "lane_stride": 2 * width},
+        store | {"address": places["plain"] - 0x800},
+        move | {"kind": DescriptorKind.LOAD, "select": HostSelect.W, "unit": 1, "address": places["tiles"], "n0": 2 * rows},
+    ]
+    at = int(np.flatnonzero(ring.fields["tag"] == image.epochs)[0])
+    columns = {name: [descriptor.get(name, 0) for descriptor in added] for name in ring.fields}
+    longer = Ring(places["ring"], {name: np.insert(old, at, columns[name]) for name, old in ring.fields.items()})
+    content = (*image.content, (places["ring"], longer.packed()))
+    demand = (longer, *image.demand[1:])
+    compiled = dataclasses.replace(compiled, image=dataclasses.replace(image, content=content, demand=demand))
+    predicted = predict_accelerator(compiled, TIMING, bases=(0x800,))
+    with small_bench().session(timing=TIMING, seed=5, channel_bytes=image.channel_bytes) as bus:
+        device = Device(bus, CONFIG)
+        device.load(compiled.image)
+        device.set_base(1, 0x800)
+        for name, tensor in job.inputs.items():
+            device.write_input(name, tensor)
+        bus.memory[span : 2 * span][0x1000:0x2000] = 0xEE
+        device.run(max_cycles=2 * predicted.cycles)
+        counters = device.counters().device
+        assert {name: counters[name] for name in EXACT} == {name: predicted.counters[name] for name in EXACT}
+        assert counters["WRITE_BEATS"] == prediction().counters["WRITE_BEATS"] + rows + 2
+        stored = bus.memory[places["plain"] :][: words * memory_stride(CONFIG, HostSelect.X)].reshape(words, -1)[:, :rows]
+        tile = np.full((rows, 2 * width), 0xEE, np.uint8)
+        tile[:, 1 : 1 + words] = stored.T
+        np.testing.assert_array_equal(bus.memory[places["tiles"] :][: tile.size].reshape(tile.shape), tile)
+        found = bus.bank(Readback("W", 1, 3, 2 * rows))
+        np.testing.assert_array_equal(found.view(np.uint8).reshape(rows, -1), tile)
 
 
 def forget_outputs(bus: SimulatedBus) -> None:
