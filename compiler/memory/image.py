@@ -133,8 +133,8 @@ class _Builder:
             self._epoch(epoch, program)
         self._end_tag()
         where = self.inputs.only_places([number for *_, number in self.caches])
-        for (descriptor, channel, number), (found, address) in zip(self.caches, where, strict=True):
-            assert channel == found, f"byte {number} lies in another channel"
+        for (descriptor, writer, number), (found, address) in zip(self.caches, where, strict=True):
+            assert writer == found, f"byte {number} lies in another channel"
             descriptor["address"] = address
         bases = [[channel.reserve(DESCRIPTOR_BYTES * len(ring)) for ring in channel.rings] for channel in self.channels]
         most = max(channel.size for channel in self.channels)

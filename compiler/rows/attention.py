@@ -12,7 +12,7 @@ from podweave.spec.row_functions import Destination, Saturate, Scalar, Statistic
 from .compile_rows import RowCompiler
 from .epoch import Ints, Pass
 from .layout import RowLayout, plain_layout
-from .lowerings import When, alike, multiply, place, result_words, uniform
+from .passes import When, alike, multiply, place, result_words, uniform
 from .program import CacheWords
 
 

@@ -14,9 +14,11 @@ from podweave.spec.load_port import HostSelect
 
 from .attention import lower_append, lower_attention
 from .compile_rows import RowCompiler
+from .elementwise import lower_rms_norm, lower_rope, lower_silu_product
 from .formats import byte_numbers
 from .layout import RowLayout
-from .lowerings import lower_linear, lower_rms_norm, lower_rope, lower_silu_product, result_words
+from .linear import lower_linear
+from .passes import result_words
 from .program import RowProgram, Words
 
 LOWERINGS: dict[type, Callable] = {

@@ -18,7 +18,8 @@ from podweave.spec.presets import load_config
 def small_chip() -> ChipConfig:
     """Two pods of 4x4 with row functions."""
     config = load_config("chip2x4")
-    return config.replace(name="rows2x4", row_registers=16, parameter_sets=64, tables=4, x_words=512, p_words=512, w_words=1024)
+    sizes = {"x_words": 1024, "p_words": 1024, "w_words": 1024, "parameter_sets": 64, "tables": 4}
+    return config.replace(name="rows2x4", row_registers=16, column_words=4, base_registers=2, **sizes)
 
 
 def attention_job(rows: int, heads: int, kv_heads: int, size: int, context: int, lengths: Sequence[int], seed: int) -> Job:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
+from podweave.golden.graph import evaluate
 from podweave.runs.accelerator import AcceleratorWay
-from podweave.runs.jobs import chip_jobs
+from podweave.runs.jobs import Job, chip_jobs
 from podweave.runs.road import Simulation, run_jobs
+from podweave.spec.config import ChipConfig
 from tests.podweave.runs.row_jobs import attention_job, small_chip
 
 # Rows, heads, heads of keys, size of a head, keys: tiles that are full and that are not, more and fewer of them than nodes.
@@ -42,8 +47,48 @@ PARTS = (
 
 
 def test_norms_and_feed_forward_layers_by_name() -> None:
-    jobs = [job for name in PARTS for job in chip_jobs(name, 3)]
-    report, _, _ = run_jobs(jobs, AcceleratorWay(small_chip()), Simulation(), lambda _: None)
+    report = run(PARTS, small_chip())
+    assert max(row["epochs"] for row in report["networks"]) > 1
+
+
+# One row and several, which end in a tile of keys and begin the next; heads that fill tiles and that do not; two layers.
+DECODERS = ("llama_16_2_1_24,context=1", "llama_16_2_1_24,rows=3,context=9", "llama_24_3_3_20,rows=6,context=6")
+DECODERS += ("llama_32_4_2_44,context=13", "llama_16_2_2_24_2,rows=2,context=7", "llama_12_2_1_10,rows=5,context=31")
+
+
+def run(names: Sequence[str], config: ChipConfig) -> dict[str, Any]:
+    jobs = [job for name in names for job in chip_jobs(name, 3)]
+    report, _, _ = run_jobs(jobs, AcceleratorWay(config), Simulation(), lambda _: None)
     assert report["verdict"] == "pass", (report["failure"], [row.get("first_mismatch") for row in report["networks"]])
     assert report["cycles"] == report["predicted_cycles"]
-    assert max(row["epochs"] for row in report["networks"]) > 1
+    return report
+
+
+def test_decoder_layers() -> None:
+    run(DECODERS, small_chip())
+
+
+def test_sums_of_more_weights_than_an_epoch_holds() -> None:
+    report = run(("llama_32_4_2_44,context=13", "gated_64_90,rows=3"), small_chip().replace(w_words=128))
+    assert report["networks"][1]["epochs"] > 20
+
+
+def test_a_cache_grows_token_by_token_as_if_computed_at_once() -> None:
+    """Keys and values that runs appended one row at a time are those of one run over all rows, bit for bit."""
+    rows, config = 9, small_chip()
+    whole = chip_jobs(f"llama_16_2_1_24,rows={rows},context={rows}", 5)[0]
+    expected = evaluate(whole.graph, whole.constants, whole.inputs)
+    caches = {name: np.zeros((1, 1, rows, 8), np.int8) for name in ("keys", "values")}
+    way = AcceleratorWay(config)
+    for row in range(rows):
+        graph = chip_jobs(f"llama_16_2_1_24,context={row + 1}", 5)[0].graph
+        inputs = {name: whole.inputs[name][:, :, row : row + 1] for name in ("x", "angles")}
+        inputs |= {"lengths": np.full((1, 1, 1, 1), row + 1, np.int32)}
+        inputs |= {name: cache[:, :, : row + 1] for name, cache in caches.items()}
+        job = Job(graph, whole.constants, inputs)
+        report, outputs, _ = run_jobs([job], way, Simulation(), lambda _: None)
+        assert report["verdict"] == "pass"
+        np.testing.assert_array_equal(outputs[0]["down"][0, 0, 0], expected["down"][0, 0, row])
+        for name, cache in caches.items():
+            cache[0, 0, row] = evaluate(graph, whole.constants, inputs)[f"{name}_now"][0, 0, row]
+            np.testing.assert_array_equal(cache[0, 0, row], expected[f"{name}_now"][0, 0, row])

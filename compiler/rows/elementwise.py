@@ -1,0 +1,180 @@
+"""Norms, rotations and products: passes of post-processors alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from podweave.ir.constants import Parameters
+from podweave.ir.row_operations import RmsNorm, Rope, SiluProduct
+from podweave.spec.jobs import Reduce
+from podweave.spec.row_functions import Combine, Destination, Saturate, Scalar, Statistic
+
+from .compile_rows import Home, RowCompiler
+from .epoch import Pass
+from .layout import RowLayout
+from .passes import SATURATE, When, alike, chunks, destination_of, lane_set, place, result_words, tiles_of_nodes, uniform
+
+
+def lower_rms_norm(compiler: RowCompiler, index: int, operation: RmsNorm) -> None:
+    """As many rows at a time as there are registers."""
+    post, source = compiler.config.post, compiler.home(operation.source, "p")
+    assert post is not None
+    (kind,) = compiler.homes_of(operation)
+    target = RowLayout(operation.rows, source.layout.nodes, result_words(kind, operation.format), source.layout.channel)
+    home, cycle = compiler.place(operation.name, kind, target)
+    free = When(compiler, cycle)
+    for first, rows in chunks(operation.rows, post.row_registers):
+        _norm_rows(compiler, index, operation, source, (kind, home, free), first, rows)
+
+
+def _norm_rows(
+    compiler: RowCompiler, index: int, operation: RmsNorm, source: Home, to: tuple[str, Home, When], first: int, rows: int
+) -> None:
+    """Values in 16 bits; their squares, summed up; values times the root of that."""
+    lanes, nodes, layout = compiler.lanes, range(compiler.nodes), source.layout
+    held, (kind, home, free) = compiler.constants[operation.name], to
+    small, cycle = compiler.scratch(operation.name, layout.slots * rows)
+    every, count = (layout.slots, rows), tiles_of_nodes(layout)
+    done = place(
+        compiler,
+        Pass(
+            operation=index,
+            counts=(1, *every),
+            strides=(0, layout.tile_words, 1),
+            bases=dict.fromkeys(nodes, (source.base + first, small)),
+            written=(rows, 1),
+            sets=alike(nodes, uniform(lanes, 1, operation.scale_shift)),
+            saturate=Saturate.INT16,
+            destination=Destination.STORE,
+        ),
+        None,
+        When(compiler, source.ready_in(compiler.epoch.number)),
+        When(compiler, cycle),
+    )
+    length = compiler.length(("channels", operation.width), None, np.zeros(0, np.int64), np.array([operation.width]))
+    epsilon = np.zeros(lanes, np.int64)
+    epsilon[0] = operation.epsilon
+    squares = place(
+        compiler,
+        Pass(
+            operation=index,
+            counts=(2, *every),
+            strides=(0, rows, 1),
+            bases=dict.fromkeys(nodes, (small, 0)),
+            # One of the nodes adds epsilon, once.
+            sets={node: [uniform(lanes, bias=None if node else epsilon)] for node in nodes},
+            reduce=Reduce.PAIR,
+            combine=Combine.PRODUCT,
+            statistic=Statistic.SUM,
+            scalar=Scalar.RSQRT,
+            length=length,
+            lanes=lanes,
+        ),
+        None,
+        When(compiler, done.written),
+    )
+    roots = When(compiler), squares.registers
+    compiler.pools["p"].give(small, layout.slots * rows, squares.read)
+    shifts = Parameters((), held.bias, held.multiplier, held.shift + operation.scale_shift)
+    target = home.layout
+    last = place(
+        compiler,
+        Pass(
+            operation=index,
+            counts=(1, *every),
+            counts_of=count,
+            strides=(0, layout.tile_words, 1),
+            bases={node: (source.base + first, home.base + first * target.words) for node in nodes if count[node]},
+            written=(target.tile_words, target.words),
+            sets={
+                node: [lane_set(shifts, layout.channel[slot * layout.nodes + node, 0]) for slot in range(count[node])]
+                for node in nodes
+            },
+            saturate=Saturate.INT16,
+            destination=destination_of(kind, operation.format),
+            row_scale=True,
+        ),
+        home,
+        When(compiler, source.ready_in(compiler.epoch.number)),
+        free,
+        roots,
+    )
+    source.used = last.read
+
+
+def lower_rope(compiler: RowCompiler, index: int, operation: Rope) -> None:
+    """Pairs of an angle and a value, a slot and a part at a time."""
+    held, source, angles = (
+        compiler.constants[operation.name],
+        compiler.home(operation.source, "p"),
+        compiler.home(operation.angles, "p"),
+    )
+    layout = source.layout
+    for kind in compiler.homes_of(operation):
+        target = RowLayout(operation.rows, layout.nodes, result_words(kind, operation.format), layout.channel)
+        home, free = compiler.place(operation.name, kind, target)
+        for slot in range(layout.slots):
+            nodes = [layout.node(tile) for tile in layout.tiles_of(slot)]
+            for part in range(layout.parts):
+                value = source.base + slot * layout.tile_words + part * layout.part_words
+                angle = angles.base + slot * angles.layout.tile_words
+                to = home.base + slot * target.tile_words + part * target.part_words
+                work = Pass(
+                    operation=index,
+                    counts=(2, 1, operation.rows),
+                    strides=(value - angle, 0, 1),
+                    bases=dict.fromkeys(nodes, (angle, to)),
+                    written=(0, target.words),
+                    sets={node: [lane_set(held, layout.channel[slot * layout.nodes + node, part])] for node in nodes},
+                    reduce=Reduce.PAIR,
+                    combine=Combine.ROTATE,
+                    saturate=SATURATE[operation.format],
+                    destination=destination_of(kind, operation.format),
+                )
+                ready = max(source.ready_in(compiler.epoch.number), angles.ready_in(compiler.epoch.number))
+                done = place(compiler, work, home, When(compiler, ready), When(compiler, free))
+        source.used = angles.used = done.read
+
+
+def lower_silu_product(compiler: RowCompiler, index: int, operation: SiluProduct) -> None:
+    """The sigmoid of the gate, the gate times that, and the product of both."""
+    lanes, nodes, held = compiler.lanes, range(compiler.nodes), compiler.constants[operation.name]
+    gate, up = compiler.home(operation.gate, "p"), compiler.home(operation.up, "p")
+    layout = gate.layout
+    sigmoid, cycle = compiler.scratch(operation.name, layout.node_words)
+    count = tiles_of_nodes(layout)
+    some = [node for node in nodes if count[node]]
+
+    def work(first: int, second: int | None, to: int, **what: object) -> Pass:
+        return Pass(
+            operation=index,
+            counts=(1 if second is None else 2, layout.slots, operation.rows),
+            counts_of=count,
+            strides=(0 if second is None else second - first, layout.tile_words, 1),
+            bases=dict.fromkeys(some, (first, to)),
+            reduce=Reduce.MAX if second is None else Reduce.PAIR,
+            combine=Combine.VALUE if second is None else Combine.PRODUCT,
+            **what,  # type: ignore[arg-type]
+        )
+
+    own: dict[str, object] = {"destination": Destination.STORE, "written": (layout.tile_words, 1)}
+    sets = alike(some, uniform(lanes, 1, operation.fraction - 4))
+    table = compiler.constants.table_of[operation.name]
+    first = work(gate.base, None, sigmoid, sets=sets, saturate=Saturate.INT8, table=table, **own)
+    done = place(compiler, first, None, When(compiler, gate.ready_in(compiler.epoch.number)), When(compiler, cycle))
+    sets = alike(some, uniform(lanes, 1, 15))
+    second = work(gate.base, sigmoid, sigmoid, sets=sets, saturate=Saturate.INT16, **own)
+    done = place(compiler, second, None, When(compiler, done.written))
+    ready = When(compiler, done.written)
+    for kind in compiler.homes_of(operation):
+        target = RowLayout(operation.rows, layout.nodes, result_words(kind, operation.format), layout.channel)
+        home, free = compiler.place(operation.name, kind, target)
+        scale = {
+            node: [lane_set(held, layout.channel[slot * layout.nodes + node, 0]) for slot in range(count[node])] for node in some
+        }
+        where = {"written": (target.tile_words, target.words), "destination": destination_of(kind, operation.format)}
+        last = work(sigmoid, up.base, home.base, sets=scale, saturate=Saturate.INT16, **where)
+        later = max(ready.now(), up.ready_in(compiler.epoch.number))
+        done = place(compiler, last, home, When(compiler, later), When(compiler, free))
+    gate.used = up.used = done.read
+    compiler.pools["p"].give(sigmoid, layout.node_words, done.read)

@@ -1,0 +1,124 @@
+"""Rows times weights: tiles for pods, and the passes that scale their sums."""
+
+from __future__ import annotations
+
+from podweave.ir.row_operations import RowLinear
+
+from .compile_rows import Home, RowCompiler
+from .epoch import Done, Pass
+from .layout import RowLayout
+from .passes import (
+    SATURATE,
+    SCRATCH,
+    When,
+    chunks,
+    destination_of,
+    lane_set,
+    multiply,
+    place,
+    result_words,
+    tiles_of_nodes,
+    weight_bytes,
+)
+
+
+def lower_linear(compiler: RowCompiler, index: int, operation: RowLinear) -> None:
+    """Tiles of all its outputs, slot by slot; then the passes that scale them."""
+    held, source = compiler.constants[operation.name], compiler.home(operation.source, "x")
+    layout = compiler.layout_of(operation.name, operation.rows, operation.outputs, 1)
+    targets = _targets(compiler, operation, layout)
+    units = [(tile, part) for tile in range(source.layout.tiles) for part in range(source.layout.parts)]
+    sums = layout.parts * 2 * operation.rows
+    most = max(1, (compiler.config.memory.p_words // SCRATCH) // sums)
+    for first in range(0, layout.slots, most):
+        slots = range(first, min(first + most, layout.slots))
+        base, cycle = compiler.scratch(operation.name, len(slots) * sums)
+        free, ready = When(compiler, cycle), When(compiler)
+        for slot in slots:
+            for part in range(layout.parts):
+                where = base + (slot - first) * sums + part * 2 * operation.rows
+
+                for begin, count in chunks(len(units), compiler.config.memory.w_words // SCRATCH // compiler.lanes):
+                    some = units[begin : begin + count]
+
+                    def stream(
+                        slot: int = slot,
+                        part: int = part,
+                        where: int = where,
+                        some: list[tuple[int, int]] = some,
+                        adds: bool = begin > 0,
+                        free: When = free,
+                    ) -> None:
+                        nonlocal ready
+                        tiles = layout.tiles_of(slot)
+                        steps = []
+                        for tile, of in some:
+                            inputs = source.layout.channel[tile, of]
+                            weights = {
+                                layout.node(t): compiler.epoch.weights(
+                                    layout.node(t), weight_bytes(held.weights[0], inputs, layout.channel[t, part])
+                                )
+                                for t in tiles
+                            }
+                            steps.append((weights, source.layout.node(tile), source.base + source.layout.offset(tile, of)))
+                        into = dict.fromkeys(map(layout.node, tiles), where)
+                        there = When(compiler, source.ready_in(compiler.epoch.number))
+                        ready = multiply(compiler, index, steps, operation.rows, into, there, free, adds=adds)
+
+                    compiler.attempt(stream)
+        source.used = compiler.epoch.pods_free
+        read = When(compiler)
+        for part in range(layout.parts):
+            for kind, (home, home_free) in targets.items():
+                done = _scale(compiler, index, operation, layout, home, kind, slots, part, base, ready, home_free)
+                read = When(compiler, done.read)
+        compiler.pools["p"].give(base, len(slots) * sums, read.now())
+
+
+def _targets(compiler: RowCompiler, operation: RowLinear, layout: RowLayout) -> dict[str, tuple[Home, When]]:
+    """Where results go, by kind of bank, and from when on they may be written."""
+    if operation.add:
+        home = compiler.homes.pop((operation.add, "p"))
+        compiler.homes[operation.name, "p"] = home
+        return {"p": (home, When(compiler, home.ready_in(compiler.epoch.number)))}
+    targets = {}
+    for kind in compiler.homes_of(operation):
+        spread = RowLayout(layout.rows, layout.nodes, result_words(kind, operation.format), layout.channel)
+        home, free = compiler.place(operation.name, kind, spread)
+        targets[kind] = home, When(compiler, free)
+    return targets
+
+
+def _scale(
+    compiler: RowCompiler,
+    index: int,
+    operation: RowLinear,
+    layout: RowLayout,
+    home: Home,
+    kind: str,
+    slots: range,
+    part: int,
+    base: int,
+    ready: When,
+    free: When,
+) -> Done:
+    """A pass over the sums of some slots of a part."""
+    held, target = compiler.constants[operation.name], home.layout
+    count = tiles_of_nodes(layout, slots)
+    nodes = [node for node, tiles in count.items() if tiles]
+    to = home.base + slots.start * target.tile_words + part * target.part_words
+    work = Pass(
+        operation=index,
+        counts=(2, max(count.values()), operation.rows),
+        counts_of=count,
+        bases=dict.fromkeys(nodes, (base + part * 2 * operation.rows, to)),
+        strides=(1, layout.parts * 2 * operation.rows, 2),
+        written=(target.tile_words, target.words),
+        sets={
+            node: [lane_set(held, layout.channel[slot * layout.nodes + node, part]) for slot in slots[: count[node]]]
+            for node in nodes
+        },
+        saturate=SATURATE[operation.format],
+        destination=destination_of(kind, operation.format, adds=operation.add is not None),
+    )
+    return place(compiler, work, home, ready, free)

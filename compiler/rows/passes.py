@@ -1,0 +1,156 @@
+"""What lowerings of operations on rows have in common: sets of lanes, tiles that are multiplied by, passes that are placed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podweave.ir.constants import Parameters
+from podweave.ir.row_operations import Format
+from podweave.spec.jobs import Accumulate
+from podweave.spec.row_functions import Destination, Saturate
+
+from .compile_rows import Home, RowCompiler
+from .epoch import Done, Ints, LaneSet, Pass
+from .layout import RowLayout
+
+SCRATCH = 4
+"""Of a P bank, one part in so many is for sums that wait for their pass; of a W bank, for the weights of one sum."""
+SATURATE = {Format.INT8: Saturate.INT8, Format.INT16: Saturate.INT16, Format.WIDE: Saturate.WIDE}
+
+
+Step = tuple[dict[int, int], int, int]
+"""By pod, the first word of a tile of weights in its W bank; the X bank and the first word of what is multiplied by it."""
+
+
+class When:
+    """A cycle of an epoch; in any later epoch, it is over."""
+
+    def __init__(self, compiler: RowCompiler, cycle: int = 0):
+        self.compiler, self.epoch, self.cycle = compiler, compiler.epoch.number, cycle
+
+    def now(self) -> int:
+        """As a cycle of the epoch that is on."""
+        return self.cycle if self.epoch == self.compiler.epoch.number else 0
+
+
+def lane_set(held: Parameters, channels: Ints) -> LaneSet:
+    """Bias, multiplier and shift of the channels of a word; 0 where there is none."""
+    there = channels >= 0
+    return tuple(np.where(there, part[channels], 0).astype(np.int64) for part in (held.bias, held.multiplier, held.shift))  # type: ignore[return-value]
+
+
+def uniform(lanes: int, multiplier: int = 1, shift: int = 0, bias: Ints | None = None) -> LaneSet:
+    """The same for all lanes."""
+    zero = np.zeros(lanes, np.int64)
+    return (zero if bias is None else bias), zero + multiplier, zero + shift
+
+
+def alike(nodes: Iterable[int], one: LaneSet) -> dict[int, list[LaneSet]]:
+    """The same for all words of a row, in each of some nodes."""
+    return {node: [one] for node in nodes}
+
+
+def destination_of(kind: str, form: Format, *, adds: bool = False) -> Destination:
+    if adds:
+        return Destination.ADD
+    if kind == "p":
+        return Destination.STORE
+    return Destination.PLANES if form is Format.INT16 else Destination.X
+
+
+def result_words(kind: str, form: Format) -> int:
+    """Words of a row in a bank."""
+    return 2 if kind == "x" and form is Format.INT16 else 1
+
+
+def tiles_of_nodes(layout: RowLayout, slots: range | None = None) -> dict[int, int]:
+    """How many tiles, of some slots or all, each node has."""
+    chosen = range(layout.slots) if slots is None else slots
+    return {node: sum(slot * layout.nodes + node < layout.tiles for slot in chosen) for node in range(layout.nodes)}
+
+
+def chunks(rows: int, most: int) -> list[tuple[int, int]]:
+    """(first row, rows) of pieces of at most ``most`` rows, as even as can be."""
+    count = -(-rows // most)
+    edges = [rows * i // count for i in range(count + 1)]
+    return [(a, b - a) for a, b in itertools.pairwise(edges)]
+
+
+def most_streamed(compiler: RowCompiler, steps: int) -> int:
+    """Rows whose sums a pod can hold."""
+    depth = compiler.config.pod.accumulator_rows if steps > 1 else 2**compiler.config.pod.count_width - 1
+    return max(1, depth // 2)
+
+
+def weight_bytes(weights: NDArray[np.int8], inputs: Ints, outputs: Ints) -> NDArray[np.uint8]:
+    """(rows, cols) bytes of a tile: weights (inputs, outputs) of the channels in its lanes, 0 where there is none."""
+    there = (inputs >= 0)[:, None] & (outputs >= 0)[None, :]
+    return np.where(there, weights[inputs[:, None], outputs[None, :]], 0).astype(np.int8).view(np.uint8)
+
+
+def multiply(
+    compiler: RowCompiler,
+    index: int,
+    steps: Sequence[Step],
+    rows: int,
+    into: dict[int, int],
+    ready: When,
+    free: When,
+    *,
+    adds: bool = False,
+) -> When:
+    """Sums over all steps, of as many rows at a time as pods can hold sums of; weights are loaded from memory once.
+
+    ``into``: by pod, the first P word. ``adds``: to what is there. Returns when all sums may be read.
+    """
+    end = 0
+    for row, count in chunks(rows, most_streamed(compiler, len(steps))):
+        for number, (weights, bank, base) in enumerate(steps):
+            last = number == len(steps) - 1
+            end = compiler.epoch.tile(
+                index,
+                weights,
+                compiler.lanes,
+                (bank, base + 2 * row, 2 * count),
+                accumulate=accumulate_code(number, len(steps)),
+                into={pod: word + 2 * row for pod, word in into.items()} if last else None,
+                adds=adds and last,
+                ready=ready.now(),
+                free=free.now(),
+            )
+    return When(compiler, end)
+
+
+def accumulate_code(number: int, count: int) -> Accumulate:
+    """Of the tile with that number of the sums of ``count`` tiles."""
+    if count == 1:
+        return Accumulate.BYPASS
+    return Accumulate.ADD if number else Accumulate.INIT
+
+
+def place(
+    compiler: RowCompiler,
+    work: Pass,
+    home: Home | None,
+    ready: When,
+    free: When | None = None,
+    registers: tuple[When, Ints] | None = None,
+) -> Done:
+    """A pass in this epoch or the next; ``home``: of the tensor that it gives."""
+    done: Done | None = None
+
+    def step() -> None:
+        nonlocal done
+        waits = registers[1] if registers and registers[0].epoch == compiler.epoch.number else None
+        done = compiler.epoch.post(work, ready.now(), waits, free.now() if free else 0)
+
+    compiler.attempt(step)
+    assert done is not None
+    if home:
+        home.ready = max(home.ready_in(compiler.epoch.number), done.written)
+        home.epoch = compiler.epoch.number
+    return done
