@@ -23,7 +23,7 @@ class Copies:
     """Words of activations in X banks, and the jobs that send them there.
 
     What was sent once is not sent again to the same block. A job takes its post-processor, the read port of its P bank, and on
-    one plane of the Y network every wire on its way, for as many cycles as it reads words; it starts as early as all are free.
+    one plane of the Y network every wire on its way, until it could begin again; it starts as early as all are free.
     """
 
     def __init__(self, state: SchedulerState):
@@ -118,7 +118,7 @@ class Copies:
     def _pad_job(self, producer: Producer, slot: int, size: tuple[int, int], target: Place, x_width: int, value: int) -> int:
         # Of the block's post-processors the one beside the X bank: no wire but its own.
         bank, words = target.bank, size[0] * size[1]
-        start, plane = self._reserve(bank, bank, 0, words)
+        start, plane = self._reserve(bank, bank, 0, self._cycles(words))
         self.state.book.post(
             bank,
             start,
@@ -134,7 +134,7 @@ class Copies:
             plane=plane,
             x_width=x_width,
         )
-        return start + words + self.config.post_latency + self.config.network_latency
+        return self._arrival(start, self._cycles(words))
 
     def _job(
         self,
@@ -164,11 +164,16 @@ class Copies:
                 f"({config.post.window_width}) allows ({most})"
             )
         first = ((corner[0] - image0) * high + corner[1] * stride[0] - row0) * wide + corner[2] * stride[1] - column0
-        words = size[0] * size[1] * kernel[0] * kernel[1]
-        last = first + ((size[0] - 1) * stride[0] + kernel[0] - 1) * wide + (size[1] - 1) * stride[1] + kernel[1] - 1
-        # Read behind the words as they arrive: the last one is the one that is furthest ahead of its turn.
-        begin = max(0, fragment.arrival + 2 + (last if window else max(0, last - (words - 1))))
-        start, plane = self._reserve(bank, target.bank, begin, words)
+        cycles = self._cycles(size[0] * size[1], kernel[0] * kernel[1])
+        if window:
+            last = first + ((size[0] - 1) * stride[0] + kernel[0] - 1) * wide + (size[1] - 1) * stride[1] + kernel[1] - 1
+        else:
+            # Read behind the words as they arrive, one per cycle, in rows of which some words are skipped, or in rows that
+            # take longer to read than to arrive: the first word of the last row, or of the first one, is furthest ahead of
+            # its turn.
+            last = first + max(0, (size[0] - 1) * (wide - self._cycles(size[1])))
+        begin = max(0, fragment.arrival + 2 + last)
+        start, plane = self._reserve(bank, target.bank, begin, cycles)
         self.state.book.post(
             bank,
             start,
@@ -184,23 +189,32 @@ class Copies:
             plane=plane,
             x_width=x_width,
         )
-        return start + words + config.post_latency + config.network_latency
+        return self._arrival(start, cycles)
 
-    def _reserve(self, source: int, target: int, begin: int, words: int) -> tuple[int, int]:
+    def _cycles(self, outputs: int, window: int = 1) -> int:
+        """How long a post-processor is at work on so many outputs of windows of so many words."""
+        return outputs * (window + self.config.post_beats - 1)
+
+    def _arrival(self, start: int, cycles: int) -> int:
+        """When the last output of a job may be read."""
+        config = self.config
+        return start + cycles - (config.post_beats - 1) + config.post_latency + config.network_latency
+
+    def _reserve(self, source: int, target: int, begin: int, cycles: int) -> tuple[int, int]:
         path = self._path(source, target)
         best: tuple[int, int] | None = None
         for plane, wires in enumerate(self.state.wires):
             lines = [self.state.p_ports[source], *(wires[index] for index in path)]
-            start = earliest(lines, begin, words)
+            start = earliest(lines, begin, cycles)
             if best is None or start < best[0]:
                 best = (start, plane)
             if start == begin:
                 break
         assert best is not None
         start, plane = best
-        self.state.p_ports[source].add(start, words)
+        self.state.p_ports[source].add(start, cycles)
         for index in path:
-            self.state.wires[plane][index].add(start, words)
+            self.state.wires[plane][index].add(start, cycles)
         return start, plane
 
     def _path(self, source: int, target: int) -> Sequence[int]:

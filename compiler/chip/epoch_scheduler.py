@@ -202,9 +202,9 @@ class EpochScheduler:
         return batch * height * width * -(-outputs // self.config.post_lanes) / self.config.pods
 
     def _reads(self, source: str) -> int:
-        """Words of a P bank that are read for one word of a tensor."""
+        """Cycles that a post-processor takes for one word of a tensor."""
         window = self.state.producers[source].operation.window if source in self.state.producers else None
-        return window.kernel[0] * window.kernel[1] if window else 1
+        return (window.kernel[0] * window.kernel[1] if window else 1) + self.config.post_beats - 1
 
     def _distance(self, plan: OperationPlan, mapping: Mapping, patch: Box, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
         """Words that would have to be sent to each block before it can work on a patch."""

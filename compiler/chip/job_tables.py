@@ -140,11 +140,12 @@ class JobTables:
 
     def _check_length(self, loads: Jobs, streams: Jobs, posts: Jobs) -> None:
         config = self.config
+        pause = config.post_beats - 1
         # When the last word of each kind of job has left the unit; a node is busy until then.
         ends = (
             loads["start"] + loads["rows"],
             streams["start"] + streams["n0"] * streams["n1"] * streams["n2"] + config.write_latency,
-            posts["start"] + posts["n0"] * posts["n1"] * posts["n2"] * posts["n3"] + config.post_latency,
+            posts["start"] + posts["n2"] * posts["n3"] * (posts["n0"] * posts["n1"] + pause) - pause + config.post_latency,
         )
         lasts = max(int(end.max(initial=0)) for end in ends) - 1 + config.epoch_overhead
         limit = 2**config.pod.time_width - 1

@@ -105,7 +105,7 @@ def check_activations(view: ProgramView, tile_of_stream: Ints) -> None:
     sent = posts["n2"] * posts["n3"]
     for job, word in chunks(np.arange(len(posts["start"])), sent):
         at = posts["x_bank"][job] * depth + view.sent_walk.at(job, word)
-        time = posts["start"][job] + (word + 1) * view.window[job] - 1 + to_bank
+        time = posts["start"][job] + word * view.period[job] + view.window[job] - 1 + to_bank
         slot, operation = posts["slot"][job], program.operation_of_post[job]
         number = job << 24 | word
         before = writer[at, slot] >= 0

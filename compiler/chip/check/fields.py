@@ -130,7 +130,7 @@ def _engines(view: ProgramView) -> None:
     engines = (
         ("load", "pod", view.loads["rows"], 0),
         ("stream", "pod", view.streamed, config.write_latency),
-        ("post", "bank", view.read, config.post_latency),
+        ("post", "bank", view.post_cycles, config.post_latency - (config.post_beats - 1)),
     )
     for kind, unit, length, latency in engines:
         jobs = getattr(view.program, f"{kind}s")

@@ -98,6 +98,16 @@ class ProgramView:
         return self.posts["n0"] * self.posts["n1"]
 
     @cached_property
+    def period(self) -> Ints:
+        """Cycles that each post job takes per word that it sends."""
+        return self.window + self.config.post_beats - 1
+
+    @cached_property
+    def post_cycles(self) -> Ints:
+        """Cycles that each post job takes."""
+        return self.posts["n2"] * self.posts["n3"] * self.period
+
+    @cached_property
     def emits(self) -> Bools:
         """Which streams send sums to a P bank."""
         return self.streams["emit"] != Emit.NONE

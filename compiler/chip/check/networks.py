@@ -87,7 +87,7 @@ def _traffic(view: ProgramView) -> tuple[_Traffic, ...]:
             posts["x_plane"],
             posts["start"] + view.window - 1 + config.post_latency,
             posts["n2"] * posts["n3"],
-            view.window,
+            view.period,
         ),
     )
 

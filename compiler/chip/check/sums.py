@@ -51,7 +51,7 @@ def check_partial_sums(view: ProgramView) -> None:
         _refuse_early(view, early, first, depth, to_bank)
     for job, word in chunks(np.arange(len(posts["start"])), view.read):
         at = posts["bank"][job] * depth + view.read_walk.at(job, word)
-        time = posts["start"][job] + word
+        time = posts["start"][job] + word // view.window[job] * view.period[job] + word % view.window[job]
         wrong = (last[at] == -1) | (time < last[at] + 2)
         if wrong.any():
             k = int(np.argmax(wrong))
@@ -101,12 +101,12 @@ def _refuse_early(view: ProgramView, early: Bools, first: Ints, depth: int, to_b
 
 
 def _read_ports(view: ProgramView, to_bank: int) -> None:
-    """A word to be added needs the read port of its bank when it arrives."""
+    """A word to be added needs the read port of its bank when it arrives, and a post job has it from its first read to its last."""
     streams, posts = view.streams, view.posts
     adds = np.flatnonzero(streams["emit"] == Emit.ACCUMULATE)
     line = np.concatenate([streams["p_bank"][adds], posts["bank"]])
     start = np.concatenate([streams["start"][adds] + to_bank, posts["start"]])
-    end = start + np.concatenate([view.streamed[adds], view.read])
+    end = start + np.concatenate([view.streamed[adds], view.post_cycles - (view.config.post_beats - 1)])
     order = np.lexsort((start, line))
     clash = (line[order][1:] == line[order][:-1]) & (start[order][1:] < end[order][:-1])
     if clash.any():
