@@ -12,8 +12,8 @@ from podweave.spec.row_functions import Saturate
 
 from ..parts.blocks import Block
 
-_INT8 = (127, 128)
-"""The most that a value may be, and the most that the magnitude of a negative one may be."""
+_INT16_MOST = 32639
+"""What splits into two int8 planes: 127 * 256 + 127."""
 
 
 class Requantizer(Block):
@@ -74,54 +74,70 @@ class Requantizer(Block):
         with m.If(self.stages[0]):
             m.d.sync += biased.eq(self.sum + self.bias)
 
-        # At most 2**32 times 2**31 - 1. Of the magnitude, "half away from zero" is "half up".
-        magnitude, product = Signal(33), Signal(63, reset_less=True)
-        negative = Signal(reset_less=True)
-        m.d.comb += magnitude.eq(Mux(biased < 0, -biased, biased))
+        # At least -2**32 times 2**31 - 1, so its sign is that of its first factor. "Half away from zero" is "half up", but for
+        # negative ones: what is a little less than they are rounds as they should.
+        product = Signal(signed(64), reset_less=True)
         with m.If(self.stages[1]):
-            m.d.sync += [product.eq(magnitude * self.multiplier), negative.eq(biased < 0)]
+            m.d.sync += product.eq(self.multiplier * biased - (Const(0, 1) if self.even else biased < 0))
 
-        # One bit more than the result rounds it.
-        width = self.width
-        doubled, rounded = Signal(64), Signal(width + 1)
-        result = Signal(signed(width), reset_less=True)
-        most, least = Signal(width), Signal(width)
-        above = Signal()
-        m.d.comb += [
-            doubled.eq(Cat(0, product) >> self.shift),
-            rounded.eq((doubled[: width + 1] + self._rounds_up(m, product, doubled)) >> 1),
-            above.eq(doubled[width + 1 :].any()),
-            *self._limits(most, least),
-            self.result.eq(result),
-        ]
-        positive_result, negative_result = Signal(width), Signal(width)
-        m.d.comb += [
-            positive_result.eq(Mux(above | (rounded > most), most, rounded)),
-            negative_result.eq(Mux(above | (rounded > least), -least, -rounded)),
-        ]
+        doubled, lost, fits = self._shifted(m, Cat(Const(0, 1) if self.even else product[-1], product))
+        # One bit more than the result rounds it, and one less is left of it.
+        rounded = Signal(signed(self.width + 1))
+        up = doubled[0] & (lost | doubled[1]) if self.even else doubled[0]
+        m.d.comb += rounded.eq(doubled[1:].as_signed() + up)
+
+        result = Signal(signed(self.width), reset_less=True)
+        m.d.comb += self.result.eq(result)
         with m.If(self.stages[2]):
-            m.d.sync += result.eq(Mux(negative, negative_result, positive_result).as_signed())
+            m.d.sync += result.eq(self._saturated(rounded, fits, product[-1]))
         return m
 
-    def _rounds_up(self, m: Module, product: Value, doubled: Value) -> Value:
-        """What is added before the last bit is dropped: 1 but for a tie that leaves an even number."""
-        if not self.even:
-            return Const(1, 1)
-        below = Signal(64, name="below")
-        m.d.comb += below.eq(Cat(0, product) & ~(Const((1 << 64) - 1, 64) << self.shift))
-        return below.any() | doubled[1]
+    def _shifted(self, m: Module, value: Value) -> tuple[Value, Value, Value]:
+        """``value >> shift`` in one bit more than the result; whether a 1 was shifted out; and whether nothing is above.
 
-    def _limits(self, most: Signal, least: Signal) -> list[Any]:
+        Behind the step that shifts by 2**k there are 2**k - 1 bits more than are wanted, which the steps to come may still need:
+        those beyond are above whatever they do.
+        """
+        width, sign = self.width + 1, value[-1]
+        above: Value = Const(0, 1)
+        lost: Value = Const(0, 1)
+        for step in reversed(range(6)):
+            by, shifts = 1 << step, self.shift[step]
+            left = min(width + by - 1, len(value))
+            lost |= shifts & value[:by].any()
+            above |= ~shifts & Mux(sign, ~value[left:].all(), value[left:].any()) if left < len(value) else 0
+            moved = value[by : by + left]
+            shifted = Signal(left, name=f"shifted_{by}")
+            m.d.comb += shifted.eq(Mux(shifts, Cat(moved, sign.replicate(left - len(moved))), value[:left]))
+            value = shifted
+        above |= value[-1] != sign
+        if len(self.shift) == 7:
+            # Nothing is left but the sign.
+            far = self.shift[6]
+            return Mux(far, sign.replicate(width), value), far | lost, far | ~above
+        return value, lost, ~above
+
+    def _saturated(self, rounded: Value, fits: Value, negative: Value) -> Value:
+        """``rounded``, of which ``negative`` is the sign if it does not fit, or the limit that it is beyond."""
+        width = self.width
+        wide = fits & (rounded[width] == rounded[width - 1])
         if not self.rows:
-            return [most.eq(_INT8[0]), least.eq(_INT8[1])]
-        limits = {
-            Saturate.INT8: _INT8,
-            Saturate.UINT8: (255, 0),
-            Saturate.INT16: (32639, 32768),
-            Saturate.WIDE: ((1 << self.width - 1) - 1, 1 << self.width - 1),
+            return Mux(wide, rounded[:width], Cat((~negative).replicate(width - 1), negative))
+        below = Mux(fits, rounded[width], negative)
+
+        def is_within(bits: int) -> Value:
+            high = rounded[bits - 1 :]
+            return fits & (high.all() | ~high.any())
+
+        byte, int16 = is_within(8), is_within(16) & (rounded[width] | ~rounded[7:15].all())
+        unsigned = fits & ~rounded[8:].any()
+        cases = {
+            Saturate.UINT8: (unsigned, 0, 255),
+            Saturate.INT16: (int16, -_INT16_MOST - 129, _INT16_MOST),
+            Saturate.WIDE: (wide, -1 << width - 1, (1 << width - 1) - 1),
         }
-        cases = limits[Saturate.INT8]
-        found: list[Value] = [Const(value, self.width) for value in cases]
-        for code, values in limits.items():
-            found = [Mux(self.saturate == code, value, other) for value, other in zip(values, found, strict=True)]
-        return [most.eq(found[0]), least.eq(found[1])]
+        found, limit = byte, Mux(below, Const(-128, signed(width)), Const(127, signed(width)))
+        for code, (within, least, most) in cases.items():
+            found = Mux(self.saturate == code, within, found)
+            limit = Mux(self.saturate == code, Mux(below, Const(least, signed(width)), Const(most, signed(width))), limit)
+        return Mux(found, rounded[:width], limit[:width])

@@ -168,6 +168,7 @@ def cases(draw: st.DrawFn) -> Case:
         planes=draw(st.sampled_from([1, 2])),
         kind=draw(st.sampled_from(["butterfly", "butterfly", "crossbar"])),
         pipeline=draw(st.integers(1, 3)),
+        lanes=draw(st.sampled_from([0, 0, 1])),
     )
     return Case(draw(graphs()), config, draw(st.sampled_from([None, None, 8, 0])), draw(st.integers(0, 99)))
 

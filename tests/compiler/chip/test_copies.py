@@ -52,7 +52,13 @@ def words_of_padding(program: EpochProgram) -> int:
     return int((program.posts["n2"][jobs] * program.posts["n3"][jobs]).sum())
 
 
-CHIPS = {"one slot": chip(2, 4, 4), "two slots": chip(2, 8, 4), "two slices": chip(4, 4, 8, 0), "planes": chip(4, 4, 4, planes=2)}
+CHIPS = {
+    "one slot": chip(2, 4, 4),
+    "two slots": chip(2, 8, 4),
+    "two slices": chip(4, 4, 8, 0),
+    "planes": chip(4, 4, 4, planes=2),
+    "lanes": chip(4, 4, 4, lanes=2),
+}
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3])

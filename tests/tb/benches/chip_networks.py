@@ -37,6 +37,8 @@ FAST: dict[str, ChipConfig] = {
     "2x(2x1)": TINY,
     **{name: BLOCK_CONFIGS[name] for name in ("2x4", "4x(4x8), 2 planes", "4x(8x4), 2 planes, crossbar")},
     "8x(2x2), 2 planes": BASE.replace(pods=8, banks=8, cols=2, planes=2, pipeline=2, accumulator_rows=8),
+    "4x(2x2), 1 lane": BASE.replace(pods=4, banks=4, cols=2, lanes=1),
+    "2x(4x4), 2 lanes": BASE.replace(rows=4, cols=4, accumulator_rows=16, lanes=2),
 }
 CAMPAIGN: dict[str, ChipConfig] = {
     "32x(1x1)": BLOCK_CONFIGS["32x(1x1)"],
@@ -46,6 +48,7 @@ CAMPAIGN: dict[str, ChipConfig] = {
     "8x(8x4)": BASE.replace(pods=8, banks=8, rows=8, cols=4, group_rows=4, group_cols=4, pipeline=3, accumulator_rows=16),
     "8x(4x4), crossbar": BASE.replace(pods=8, banks=8, rows=4, cols=4, kind="crossbar", pipeline=2, planes=2),
     "16x(4x4), 2 planes": BASE.replace(pods=16, banks=16, rows=4, cols=4, planes=2, accumulator_rows=32),
+    "8x(8x4), crossbar, 1 lane": BASE.replace(pods=8, banks=8, rows=8, cols=4, kind="crossbar", accumulator_rows=32, lanes=1),
     "16x(4x1)": BASE.replace(pods=16, banks=16, rows=4, cols=1, pipeline=2, psum_width=24),
 }
 CONFIGS = FAST | CAMPAIGN
