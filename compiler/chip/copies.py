@@ -15,7 +15,7 @@ from ..lower.layer import Region, Unit
 from .bank_words import zero_word
 from .epoch_program import ConstantSet, ParameterSet, Stored
 from .producers import Fragment, Producer
-from .reservations import earliest
+from .reservations import Timeline, earliest
 from .state import SchedulerState
 
 
@@ -23,7 +23,7 @@ class Copies:
     """Words of activations in X banks, and the jobs that send them there.
 
     What was sent once is not sent again to the same block. A job takes its post-processor, the read port of its P bank, and on
-    one plane of the Y network every wire on its way, until it could begin again; it starts as early as all are free.
+    one plane of the Y network every wire on its way, or, of a wire, those cycles in which it sends; it starts as early as all are free.
     """
 
     def __init__(self, state: SchedulerState):
@@ -118,7 +118,7 @@ class Copies:
     def _pad_job(self, producer: Producer, slot: int, size: tuple[int, int], target: Place, x_width: int, value: int) -> int:
         # Of the block's post-processors the one beside the X bank: no wire but its own.
         bank, words = target.bank, size[0] * size[1]
-        start, plane = self._reserve(bank, bank, 0, self._cycles(words))
+        start, plane = self._reserve(bank, bank, 0, words)
         self.state.book.post(
             bank,
             start,
@@ -164,7 +164,7 @@ class Copies:
                 f"({config.post.window_width}) allows ({most})"
             )
         first = ((corner[0] - image0) * high + corner[1] * stride[0] - row0) * wide + corner[2] * stride[1] - column0
-        cycles = self._cycles(size[0] * size[1], kernel[0] * kernel[1])
+        outputs, words = size[0] * size[1], kernel[0] * kernel[1]
         if window:
             last = first + ((size[0] - 1) * stride[0] + kernel[0] - 1) * wide + (size[1] - 1) * stride[1] + kernel[1] - 1
         else:
@@ -173,7 +173,7 @@ class Copies:
             # its turn.
             last = first + max(0, (size[0] - 1) * (wide - self._cycles(size[1])))
         begin = max(0, fragment.arrival + 2 + last)
-        start, plane = self._reserve(bank, target.bank, begin, cycles)
+        start, plane = self._reserve(bank, target.bank, begin, outputs, words)
         self.state.book.post(
             bank,
             start,
@@ -189,7 +189,7 @@ class Copies:
             plane=plane,
             x_width=x_width,
         )
-        return self._arrival(start, cycles)
+        return self._arrival(start, self._cycles(outputs, words))
 
     def _cycles(self, outputs: int, window: int = 1) -> int:
         """How long a post-processor is at work on so many outputs of windows of so many words."""
@@ -200,22 +200,37 @@ class Copies:
         config = self.config
         return start + cycles - (config.post_beats - 1) + config.post_latency + config.network_latency
 
-    def _reserve(self, source: int, target: int, begin: int, cycles: int) -> tuple[int, int]:
-        path = self._path(source, target)
-        best: tuple[int, int] | None = None
+    def _reserve(self, source: int, target: int, begin: int, outputs: int, window: int = 1) -> tuple[int, int]:
+        """The first cycle from ``begin`` on in which a job may start, and on which plane."""
+        path, beats, cycles = self._path(source, target), self.config.post_beats, self._cycles(outputs, window)
+        # Words of windows of one are as many cycles apart as there are phases: jobs of other phases may share a wire.
+        choices = [range(phase, phase + 1) for phase in range(beats)] if window == 1 else [range(beats)]
+        best: tuple[int, int, range] | None = None
         for plane, wires in enumerate(self.state.wires):
-            lines = [self.state.p_ports[source], *(wires[index] for index in path)]
-            start = earliest(lines, begin, cycles)
-            if best is None or start < best[0]:
-                best = (start, plane)
-            if start == begin:
+            for phases in choices:
+                lines = [self.state.p_ports[source], *(wires[index][phase] for index in path for phase in phases)]
+                start = self._earliest(lines, begin, cycles, phases)
+                if best is None or start < best[0]:
+                    best = (start, plane, phases)
+            if best[0] == begin:
                 break
         assert best is not None
-        start, plane = best
+        start, plane, phases = best
         self.state.p_ports[source].add(start, cycles)
         for index in path:
-            self.state.wires[plane][index].add(start, cycles)
+            for phase in phases:
+                self.state.wires[plane][index][phase].add(start, cycles)
         return start, plane
+
+    def _earliest(self, lines: Sequence[Timeline], time: int, cycles: int, phases: range) -> int:
+        """The first cycle from ``time`` on, in one of the ``phases``, at which all ``lines`` are free."""
+        while True:
+            if len(phases) < self.config.post_beats:
+                time += (phases[0] - time) % self.config.post_beats
+            found = earliest(lines, time, cycles)
+            if found == time:
+                return time
+            time = found
 
     def _path(self, source: int, target: int) -> Sequence[int]:
         pods, stages = self.config.pods, self._stages

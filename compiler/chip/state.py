@@ -50,7 +50,8 @@ class SchedulerState:
     places : dict
         Where activations were sent to, and from when on they may be read.
     p_ports, wires
-        Reservations of the read port of each P bank, and of the wires of each plane of the Y network.
+        Reservations of the read port of each P bank, and of the wires of each plane of the Y network: of each wire, one for the
+        cycles of each phase of `ChipConfig.post_beats`.
     mappings : dict
         Mappings with which a tensor has been read under a kernel and stride.
     """
@@ -83,7 +84,8 @@ class SchedulerState:
         self.swapped: NDArray[np.int64] = np.zeros(pods, np.int64)
         self.p_ports = [Timeline() for _ in range(pods)]
         stages = bits(pods)
-        self.wires = [[Timeline() for _ in range((stages + 1) * pods)] for _ in range(planes)]
+        phases = range(self.config.post_beats)
+        self.wires = [[[Timeline() for _ in phases] for _ in range((stages + 1) * pods)] for _ in range(planes)]
         # The write port of a bank is one for all planes.
         for plane in self.wires[1:]:
             plane[stages * pods :] = self.wires[0][stages * pods :]

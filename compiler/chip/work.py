@@ -48,7 +48,7 @@ class Work:
     ready: NDArray[np.int64]
     held: int
     windowed: bool
-    reads: int = 1
+    reads: float = 1
     fresh: Callable[[Mapping], float] = lambda _: 1.0
     job_cost: float = 0.0
     tile_cost: float = 0.0
