@@ -23,7 +23,8 @@ class Copies:
     """Words of activations in X banks, and the jobs that send them there.
 
     What was sent once is not sent again to the same block. A job takes its post-processor, the read port of its P bank, and on
-    one plane of the Y network every wire on its way, or, of a wire, those cycles in which it sends; it starts as early as all are free.
+    one plane of the Y network every wire on its way, of which it leaves to others the cycles in which it sends nothing if all its
+    words are a period apart; it starts as early as all are free.
     """
 
     def __init__(self, state: SchedulerState):

@@ -257,9 +257,11 @@ class PostProcessor(Block):
         for lane in range(self.config.post_lanes):
             value, total = Signal(signed(32), name=f"value_{lane}"), Signal(signed(32), name=f"reduced_{lane}", reset_less=True)
             m.d.comb += value.eq(chosen.word_select(lane, psum).as_signed())
-            joined = Mux(code == Reduce.SUM, total + value, Mux(value > total, value, total))
+            base, adds = total, code == Reduce.SUM
             if self.config.has_rows:
-                joined = Mux(code == Reduce.HORNER, (total << 8) + value, joined)
+                base, adds = Mux(code == Reduce.HORNER, total << 8, total), adds | (code == Reduce.HORNER)
+            joined = Mux(adds, base + value, Mux(value > total, value, total))
+            if self.config.has_rows:
                 joined = Mux(code == Reduce.PAIR, Cat(value[:16], total[:16]).as_signed(), joined)
             with m.If(takes):
                 m.d.sync += total.eq(Mux(first, value, joined))

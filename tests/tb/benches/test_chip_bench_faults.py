@@ -44,7 +44,7 @@ def altered(module: str, pattern: str, replacement: str) -> Callable[[str], str]
     [
         # The words for bank 1 come from the wrong pod.
         ("write_butterfly_2_payload4", r"wants_1_0\[0\] \?", "wants_1_0[1] ?", "accumulators of first"),
-        ("requantizer", r"(\[8:0\] \+ 1'h)1;", r"\g<1>0;", "outputs of classes|accumulators of block"),
+        ("requantizer", r"(rounded = .*)shifted_1\[0\] }\);", r"\g<1>1'h0 });", "outputs of classes|accumulators of block"),
         # A word to be added is stored.
         ("p_bank", r"\+ old;", "+ 32'd0;", "accumulators of first"),
     ],

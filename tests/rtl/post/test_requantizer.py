@@ -1,0 +1,76 @@
+"""rtl.post.requantizer: against integers without limits, near every power of two and near what saturates."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from amaranth.sim import Simulator
+
+from podweave.rtl.post.requantizer import Requantizer
+from podweave.spec.config import ChipConfig
+from podweave.spec.presets import load_config
+from podweave.spec.row_functions import Saturate
+
+CNN, ROWS = load_config("chip4x16"), load_config("llm8x16")
+CONFIGS = {
+    "int8": CNN,
+    "int8, even": CNN.replace(rounding="half_even"),
+    "rows": ROWS,
+    "rows, even": ROWS.replace(rounding="half_even"),
+    "rows, 17 bits": ROWS.replace(psum_width=17),
+    "rows, 24 bits, even": ROWS.replace(psum_width=24, rounding="half_even"),
+}
+LIMITS = {Saturate.INT8: (-128, 127), Saturate.UINT8: (0, 255), Saturate.INT16: (-32768, 32639)}
+
+
+def near_a_power(rng: random.Random, bits: int, *, signed: bool) -> int:
+    """A number of any length up to ``bits``, now and then a power of two or one less."""
+    length = rng.randrange(bits + 1)
+    value = (1 << length) - rng.randrange(2) if rng.random() < 0.2 else rng.getrandbits(length or 1)
+    return -value if signed and rng.random() < 0.5 else min(value, (1 << bits) - 1)
+
+
+def expected(dut: Requantizer, value: int, multiplier: int, shift: int, saturate: Saturate) -> int:
+    product = (value + (1 << 32)) % (1 << 33) * multiplier - (multiplier << 32)
+    halves, rest = divmod(2 * abs(product) + (1 << shift), 2 << shift)
+    if dut.even and rest == 0 and halves % 2:
+        halves -= 1
+    least, most = LIMITS.get(saturate, (-1 << dut.width - 1, (1 << dut.width - 1) - 1))
+    return max(least, min(most, -halves if product < 0 else halves))
+
+
+@pytest.mark.parametrize("key", CONFIGS)
+def test_any_numbers(key: str) -> None:
+    config: ChipConfig = CONFIGS[key]
+    dut, rng, inside = Requantizer(config), random.Random(key), 0
+
+    async def bench(context: Any) -> None:
+        nonlocal inside
+        context.set(dut.stages, 7)
+        most = 127 if dut.rows else 63
+        for _ in range(1500):
+            total, bias = (near_a_power(rng, bits, signed=True) for bits in (31 + dut.rows, 31))
+            multiplier = near_a_power(rng, 31, signed=False)
+            shift = rng.randrange(most + 1)
+            if rng.random() < 0.7:
+                # So that something between one bit and one too many is left.
+                shift = ((total + bias) * multiplier).bit_length() - rng.randrange(-2, dut.width + 2)
+            shift = max(0, min(most, shift))
+            saturate = rng.choice(list(Saturate)) if dut.rows else Saturate.INT8
+            if dut.rows:
+                context.set(dut.saturate, int(saturate))
+            for port, value in ((dut.sum, total), (dut.bias, bias), (dut.multiplier, multiplier), (dut.shift, shift)):
+                context.set(port, value)
+            for _ in range(3):
+                await context.tick()
+            wanted = expected(dut, total + bias, multiplier, shift, saturate)
+            inside += wanted not in (0, *LIMITS.get(saturate, ()))
+            assert context.get(dut.result) == wanted, (total, bias, multiplier, shift, saturate)
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert inside > 300
