@@ -257,14 +257,19 @@ class PostProcessor(Block):
         for lane in range(self.config.post_lanes):
             value, total = Signal(signed(32), name=f"value_{lane}"), Signal(signed(32), name=f"reduced_{lane}", reset_less=True)
             m.d.comb += value.eq(chosen.word_select(lane, psum).as_signed())
-            base, adds = total, code == Reduce.SUM
+            # One adder; a value that starts a window, or is larger, is added to nothing.
+            base, adds, joined = total, code == Reduce.SUM, ~first & (code == Reduce.SUM)
             if self.config.has_rows:
-                base, adds = Mux(code == Reduce.HORNER, total << 8, total), adds | (code == Reduce.HORNER)
-            joined = Mux(adds, base + value, Mux(value > total, value, total))
+                base = Mux(code == Reduce.HORNER, total << 8, total)
+                adds |= code == Reduce.HORNER
+                joined = ~first & adds
+            taken = value + Mux(joined, base, 0)
             if self.config.has_rows:
-                joined = Mux(code == Reduce.PAIR, Cat(value[:16], total[:16]).as_signed(), joined)
-            with m.If(takes):
-                m.d.sync += total.eq(Mux(first, value, joined))
+                pairs = code == Reduce.PAIR
+                adds |= pairs
+                taken = Mux(~first & pairs, Cat(value[:16], total[:16]).as_signed(), taken)
+            with m.If(takes & (first | adds | (value > total))):
+                m.d.sync += total.eq(taken)
             reduced.append(total)
         return reduced
 
