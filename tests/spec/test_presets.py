@@ -67,7 +67,7 @@ def at(content: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
     ("path", "allowed"),
     [
         ((), "name, pods"),
-        (("pod",), "accumulator_rows, load_queue_depth, stream_queue_depth, time_width, count_width"),
+        (("pod",), "accumulator_rows, load_queue_depth, stream_queue_depth, time_width, count_width, tile_width"),
         (("pod", "array"), "rows, cols, group_rows, group_cols, psum_width"),
         (("memory",), "banks, planes, x_words, w_words, p_words, latency"),
         (("network",), "kind, pipeline"),
