@@ -287,7 +287,8 @@ def _check_rules(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
 
 def _check_seconds(network: CompiledNetwork) -> float:
     words = sum(int(program.words_streamed.sum() + program.words_read.sum()) for program in network.programs)
-    jobs = sum(len(table["start"]) for program in network.programs for table in (program.loads, program.streams, program.posts))
+    tables = [table for program in network.programs for table in (program.loads, program.streams)]
+    jobs = sum(int(table["tiles"].sum()) for table in tables) + sum(len(program.posts["start"]) for program in network.programs)
     return _CHECK_WORD * words + _CHECK_JOB * jobs
 
 

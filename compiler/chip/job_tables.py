@@ -11,11 +11,12 @@ from podweave.ir.operations import Window
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Reduce
 
-from ..jobs import Jobs, Place
+from ..jobs import Jobs, Place, with_single_tiles, words_of_tile
 from ..lower.address_walk import increments
 from ..lower.layer import Region, Step
 from .bank_words import EpochFullError
 from .policy import BankPolicy
+from .tile_jobs import joined_loads, joined_streams
 
 _LOADS = ("pod", "start", "rows", "w_bank", "w_plane", "w_base", "w_step")
 _X = ("x_bank", "x_plane", "x_base", "x_step0", "x_step1", "x_step2")
@@ -131,10 +132,14 @@ class JobTables:
 
     def tables(self) -> tuple[Jobs, Jobs, Jobs]:
         """Loads, streams and posts, each sorted by unit and start; raises `EpochFullError` for what no store holds."""
-        for name, counts in self._counts.items():
-            self._check_store(name, int(np.argmax(counts)))
-        loads, streams = _table(self.loads, _LOADS, "pod"), _table(self.streams, _STREAMS, "pod")
+        loads = with_single_tiles(_table(self.loads, _LOADS, "pod"))
+        streams = with_single_tiles(_table(self.streams, _STREAMS, "pod"))
         posts = _table(self.posts, _POSTS, "bank")
+        if self.config.pod.tile_width:
+            loads, streams = joined_loads(loads, self.config), joined_streams(streams, self.config)
+        for name, units in (("load_jobs", loads["pod"]), ("stream_jobs", streams["pod"]), ("post_jobs", posts["bank"])):
+            self._counts[name] = np.bincount(units, minlength=self.config.pods).tolist()
+            self._check_store(name, int(np.argmax(self._counts[name])))
         self._check_length(loads, streams, posts)
         return loads, streams, posts
 
@@ -142,8 +147,8 @@ class JobTables:
         config = self.config
         # When the last word of each kind of job has left the unit; a node is busy until then.
         ends = (
-            loads["start"] + loads["rows"],
-            streams["start"] + streams["n0"] * streams["n1"] * streams["n2"] + config.write_latency,
+            loads["start"] + (loads["tiles"] - 1) * loads["period"] + loads["rows"],
+            streams["start"] + (streams["tiles"] - 1) * streams["period"] + words_of_tile(streams) + config.write_latency,
             posts["start"] + posts["n0"] * posts["n1"] * posts["n2"] * posts["n3"] + config.post_latency,
         )
         lasts = max(int(end.max(initial=0)) for end in ends) - 1 + config.epoch_overhead

@@ -25,6 +25,7 @@ _NAMED = 16
 def draw_chip(program: EpochProgram, path: Path, *, title: str | None = None) -> None:
     """Draw the epoch of a program, coloured by operation; the times are those that the RTL is checked against."""
     config, graph, figures = program.config, program.graph, predict(program)
+    program = program.tile_by_tile()
     streams, posts = program.streams, program.posts
     pods, cycles = config.pods, figures.cycles
     # Post-processors below, one row each, as the pods above.

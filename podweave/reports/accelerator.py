@@ -53,7 +53,7 @@ def _print_networks(console: Console, report: dict[str, Any]) -> None:
             f"epochs take {row['compute_cycles']:,} cycles, the beats of the busiest manager {row['hbm_cycles']:,}; together "
             f"{row['overlap']:.3f} of the longer\n"
             f"{row['bytes_loaded']:,} bytes loaded; data buses busy in {row['hbm_used']:.1%} of the cycles, "
-            f"{row['hbm_used_available']:.1%} of what the memory can send; {way}: "
+            f"{row['hbm_used_available']:.1%} of what the memory can send, weights are {row['memory_useful']:.1%}; {way}: "
             f"{row['prefetch_hits']} epochs found their words, {row['prefetch_late']} waited",
             highlight=False,
             soft_wrap=True,

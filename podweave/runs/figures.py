@@ -18,11 +18,13 @@ def device_figures(network: CompiledNetwork, prediction: Prediction, timing: Hbm
 
     ``hbm_cycles``: that the beats of the busiest manager take at the memory's rate. ``overlap``: the cycles of the run relative to
     the larger of that and of those of all epochs. ``hbm_used``: share of all data-bus cycles with a beat; ``hbm_used_available``:
-    of those beats that the memory could have sent, at its rate and outside of refreshes.
+    of those beats that the memory could have sent, at its rate and outside of refreshes. ``memory_useful``: what the network's
+    weights, each byte once, are of the bytes in those beats.
     """
     config = network.config
     beats = sum(prediction.counters[f"{kind}_BEATS"] for kind in ("DESCRIPTOR", "DEMAND", "PREFETCH", "WRITE"))
     bound = max(prediction.compute_cycles, prediction.hbm_cycles)
+    sendable = prediction.cycles * config.managers * timing.available
     return {
         "epochs": len(network.epochs),
         "macs": network.graph.macs,
@@ -31,7 +33,8 @@ def device_figures(network: CompiledNetwork, prediction: Prediction, timing: Hbm
         "bytes_loaded": network.memory.loaded_bytes,
         "overlap": prediction.cycles / bound,
         "hbm_used": beats / (prediction.cycles * config.managers),
-        "hbm_used_available": beats / (prediction.cycles * config.managers * timing.available),
+        "hbm_used_available": beats / sendable,
+        "memory_useful": network.graph.weights / (sendable * config.host_bits / 8),
         "prefetch_hits": prediction.counters["PREFETCH_HITS"],
         "prefetch_late": prediction.counters["PREFETCH_LATE"],
         "busy": float(prediction.nodes["x_words"].sum()) / (prediction.cycles * config.pods),
@@ -60,6 +63,7 @@ def total(network: CompiledNetwork, figures: ChipFigures) -> dict[str, Any]:
 
 def layer_rows(program: EpochProgram) -> list[dict[str, Any]]:
     """When each operation streams, and how well: cycles from its first word requested to its last, both counted."""
+    program = program.tile_by_tile()
     streams, words = program.streams, program.words_streamed
     order = np.argsort(program.operation_of_stream, kind="stable")
     edges = np.searchsorted(program.operation_of_stream[order], np.arange(len(program.graph.operations) + 1))

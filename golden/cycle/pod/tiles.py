@@ -38,6 +38,11 @@ def with_tiles(pushes: Pushes) -> Pushes:
     return Pushes(pushes.cycle, {name: np.full(count, value) for name, value in ADVANCES.items()} | pushes.fields)
 
 
+def in_time(fields: Fields) -> Service:
+    """Jobs that begin when they should, as those of a program without an error do; cycle 0 is epoch time 0."""
+    return Service(np.arange(len(fields["start"])), fields["start"] - 1, np.zeros(0, np.int64))
+
+
 def words_of(fields: Fields) -> NDArray[np.int64]:
     """Words of a tile of stream jobs."""
     return fields["n0"] * fields["n1"] * fields["n2"]
@@ -52,7 +57,7 @@ def taken(fields: Fields, words: NDArray[np.int64]) -> NDArray[np.int64]:
     return (fields["tiles"] - 1) * fields["period"] + words
 
 
-def load_tiles(service: Service, fields: Fields, *, halt: int) -> Tiles:
+def load_tiles(service: Service, fields: Fields, *, halt: int = _NEVER) -> Tiles:
     """Of load jobs that began: addresses go on from tile to tile as from row to row. No tile begins after cycle ``halt``."""
     tiles, number = _begun(service, fields, fields["rows"], halt)
     mine = tiles.fields
@@ -60,7 +65,7 @@ def load_tiles(service: Service, fields: Fields, *, halt: int) -> Tiles:
     return tiles
 
 
-def stream_tiles(service: Service, fields: Fields, *, halt: int) -> Tiles:
+def stream_tiles(service: Service, fields: Fields, *, halt: int = _NEVER) -> Tiles:
     """Of stream jobs that began. No tile begins after cycle ``halt``.
 
     The X bank turns among 2**x_turn banks, and the X address advances when it is back at the first of them. The sums of a tile go
@@ -83,8 +88,8 @@ def _begun(service: Service, fields: Fields, words: NDArray[np.int64], halt: int
     """Tiles that begin, each with all fields of its job, and their numbers in it: none begins after one that is late."""
     count, period, length = (values[service.job] for values in (fields["tiles"], fields["period"], words))
     overrun = (count > 1) & (period < length)
-    in_time = 1 + np.maximum(0, halt - service.begin) // np.maximum(1, period)
-    begun = np.where(overrun, 1, np.minimum(count, in_time))
+    reached = 1 + np.maximum(0, halt - service.begin) // np.maximum(1, period)
+    begun = np.where(overrun, 1, np.minimum(count, reached))
     number = np.arange(int(begun.sum())) - np.repeat(np.cumsum(begun) - begun, begun)
     begin = np.repeat(service.begin, begun) + number * np.repeat(period, begun)
     over = np.where(begun == count, service.begin + 1 + taken(fields, words)[service.job], _NEVER)
