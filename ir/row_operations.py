@@ -75,6 +75,10 @@ class RowOperation(Operation):
     def macs(self) -> int:
         return 0
 
+    @property
+    def weights(self) -> int:
+        return 0
+
     def require(self, holds: bool, rule: str) -> None:
         """Raise `WorkloadError` with the rule unless it holds."""
         if not holds:
@@ -115,6 +119,10 @@ class RowLinear(RowOperation):
     @property
     def macs(self) -> int:
         return self.rows * self.width * self.outputs
+
+    @property
+    def weights(self) -> int:
+        return self.width * self.outputs
 
 
 @dataclass(frozen=True, kw_only=True)

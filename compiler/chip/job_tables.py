@@ -11,12 +11,12 @@ from podweave.ir.operations import Window
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Reduce
 
-from ..jobs import Jobs, Place, with_single_tiles, words_of_tile
+from ..jobs import Jobs, Place, words_of_tile
 from ..lower.address_walk import increments
 from ..lower.layer import Region, Step
 from .bank_words import EpochFullError
 from .policy import BankPolicy
-from .tile_jobs import joined_loads, joined_streams
+from .tile_jobs import as_stored
 
 _LOADS = ("pod", "start", "rows", "w_bank", "w_plane", "w_base", "w_step")
 _X = ("x_bank", "x_plane", "x_base", "x_step0", "x_step1", "x_step2")
@@ -132,11 +132,8 @@ class JobTables:
 
     def tables(self) -> tuple[Jobs, Jobs, Jobs]:
         """Loads, streams and posts, each sorted by unit and start; raises `EpochFullError` for what no store holds."""
-        loads = with_single_tiles(_table(self.loads, _LOADS, "pod"))
-        streams = with_single_tiles(_table(self.streams, _STREAMS, "pod"))
         posts = _table(self.posts, _POSTS, "bank")
-        if self.config.pod.tile_width:
-            loads, streams = joined_loads(loads, self.config), joined_streams(streams, self.config)
+        loads, streams = as_stored(_table(self.loads, _LOADS, "pod"), _table(self.streams, _STREAMS, "pod"), self.config)
         for name, units in (("load_jobs", loads["pod"]), ("stream_jobs", streams["pod"]), ("post_jobs", posts["bank"])):
             self._counts[name] = np.bincount(units, minlength=self.config.pods).tolist()
             self._check_store(name, int(np.argmax(self._counts[name])))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Accumulate, Emit
 
-from ..jobs import Jobs
+from ..jobs import Jobs, with_single_tiles
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -16,6 +16,14 @@ Bools = NDArray[np.bool_]
 _SAME_LOADS = ("pod", "rows", "w_bank", "w_plane", "w_step")
 _SAME_STREAMS = ("operation", "pod", "n0", "n1", "n2", "x_plane", "x_step0", "x_step1", "x_step2", "accumulator_base")
 _SUMS = ("p_bank", "p_plane", "p_base", "p_step0", "p_step1", "p_step2")
+
+
+def as_stored(loads: Jobs, streams: Jobs, config: ChipConfig) -> tuple[Jobs, Jobs]:
+    """Loads and streams of a weight tile each, sorted by pod and start, as program stores hold them."""
+    loads, streams = with_single_tiles(loads), with_single_tiles(streams)
+    if not config.pod.tile_width:
+        return loads, streams
+    return joined_loads(loads, config), joined_streams(streams, config)
 
 
 def joined_loads(loads: Jobs, config: ChipConfig) -> Jobs:

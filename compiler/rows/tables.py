@@ -10,6 +10,7 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Accumulate, Emit, load_job_layout, post_job_layout, stream_job_layout
 from podweave.spec.layout import Layout
 
+from ..chip.tile_jobs import as_stored
 from ..jobs import Jobs
 
 
@@ -55,11 +56,12 @@ class RowJobs:
         self.add("streams", pod, operation, start=start, n0=words, n1=1, n2=1, **where, **codes, **steps)
 
     def tables(self) -> dict[str, Jobs]:
-        """Each kind as arrays, sorted by unit and start, with the operation of each job."""
+        """Each kind as arrays, sorted by unit and start, with the operation of each job; those of weight tiles joined."""
         found = {}
         for kind, (unit, layout) in self.kinds.items():
             names = ["operation", unit, *(field.name for field in layout.fields)]
             rows = np.array([[job.get(name, 0) for name in names] for job in self.jobs[kind]], np.int64).reshape(-1, len(names))
             order = np.lexsort((rows[:, names.index("start")], rows[:, 1]))
             found[kind] = {name: rows[order, i] for i, name in enumerate(names)}
+        found["loads"], found["streams"] = as_stored(found["loads"], found["streams"], self.config)
         return found
