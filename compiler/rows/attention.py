@@ -23,8 +23,8 @@ class _Heads:
         self.compiler, self.index, self.operation, self.number = compiler, index, operation, number
         self.query = compiler.home(operation.query, "x")
         self.rows = operation.group * operation.rows
-        self.each = self.query.layout.tiles // operation.kv_heads
-        self.first = number * self.each
+        self.each = (self.query.layout.tiles - self.query.layout.lead) // operation.kv_heads
+        self.first = self.query.layout.lead + number * self.each
         self.keys = plain_layout(self.rows, operation.context, nodes=compiler.nodes, lanes=compiler.lanes, words=2)
 
     def run(self, row: int, length: int, target: RowLayout, free: When) -> None:
@@ -193,7 +193,7 @@ def lower_attention(compiler: RowCompiler, index: int, operation: Attention) -> 
     key = (operation.lengths, operation.group)
     length = compiler.length(key, operation.lengths, numbers, np.zeros(rows, np.int64))
     shape = compiler.home(operation.query, "x").layout
-    layout = RowLayout(operation.rows, shape.nodes, result_words("x", operation.format), shape.channel)
+    layout = shape.with_words(result_words("x", operation.format))
     if compiler.appended:
         # What was appended goes out before the next epoch, and comes back for it.
         compiler.close()
@@ -228,7 +228,7 @@ def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
     while row < rows:
         position = operation.position + row
         count = min(rows - row, lanes - position % lanes, most)
-        for tile in range(layout.tiles):
+        for tile in range(layout.lead, layout.tiles):
             node, to = layout.node(tile), base + tile * rows + row
             bank = position // lanes % layout.nodes if column else node
             work = Pass(

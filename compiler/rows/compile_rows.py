@@ -110,7 +110,15 @@ class RowCompiler:
             if isinstance(reader, Attention) and seen & {reader.query, reader.key, reader.value}:
                 shared = reader.group if reader.query in seen else 1
                 heads = reader.kv_heads * shared
-                return head_layout(rows, heads, shared, reader.head_size, nodes=self.nodes, lanes=self.lanes, words=words)
+                # What is left over of a residual is in the first nodes: what is left over of heads goes to others.
+                tiles = reader.kv_heads * -(-reader.head_size // self.lanes)
+                sizes = {
+                    "nodes": self.nodes,
+                    "lanes": self.lanes,
+                    "words": words,
+                    "lead": self.nodes // 2 if tiles % self.nodes else 0,
+                }
+                return head_layout(rows, heads, shared, reader.head_size, **sizes)
         return plain_layout(rows, channels, nodes=self.nodes, lanes=self.lanes, words=words)
 
     def place(self, name: str, kind: str, layout: RowLayout) -> tuple[Home, int]:

@@ -11,7 +11,6 @@ from podweave.spec.row_functions import Combine, Destination, Saturate, Scalar, 
 
 from .compile_rows import Home, RowCompiler
 from .epoch import Pass
-from .layout import RowLayout
 from .passes import SATURATE, When, alike, chunks, destination_of, lane_set, place, result_words, tiles_of_nodes, uniform
 
 
@@ -20,7 +19,7 @@ def lower_rms_norm(compiler: RowCompiler, index: int, operation: RmsNorm) -> Non
     post, source = compiler.config.post, compiler.home(operation.source, "p")
     assert post is not None
     (kind,) = compiler.homes_of(operation)
-    target = RowLayout(operation.rows, source.layout.nodes, result_words(kind, operation.format), source.layout.channel)
+    target = source.layout.with_words(result_words(kind, operation.format))
     home, cycle = compiler.place(operation.name, kind, target)
     free = When(compiler, cycle)
     for first, rows in chunks(operation.rows, post.row_registers):
@@ -111,7 +110,7 @@ def lower_rope(compiler: RowCompiler, index: int, operation: Rope) -> None:
     )
     layout = source.layout
     for kind in compiler.homes_of(operation):
-        target = RowLayout(operation.rows, layout.nodes, result_words(kind, operation.format), layout.channel)
+        target = layout.with_words(result_words(kind, operation.format))
         home, free = compiler.place(operation.name, kind, target)
         for slot in range(layout.slots):
             nodes = [layout.node(tile) for tile in layout.tiles_of(slot)]
@@ -167,7 +166,7 @@ def lower_silu_product(compiler: RowCompiler, index: int, operation: SiluProduct
     done = place(compiler, second, None, When(compiler, done.written))
     ready = When(compiler, done.written)
     for kind in compiler.homes_of(operation):
-        target = RowLayout(operation.rows, layout.nodes, result_words(kind, operation.format), layout.channel)
+        target = layout.with_words(result_words(kind, operation.format))
         home, free = compiler.place(operation.name, kind, target)
         scale = {
             node: [lane_set(held, layout.channel[slot * layout.nodes + node, 0]) for slot in range(count[node])] for node in some

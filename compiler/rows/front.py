@@ -60,7 +60,7 @@ def _place_inputs(compiler: RowCompiler) -> None:
                     spread = compiler.layout_of(operation.source, rows, operation.channels, 1)
                     size = operation.head_size
                     channel = np.where(spread.channel[:, :1] >= 0, spread.channel[:, :1] % size, -1)
-                    _load(compiler, name, "p", RowLayout(rows, spread.nodes, 1, channel), form)
+                    _load(compiler, name, "p", RowLayout(rows, spread.nodes, 1, channel, spread.lead), form)
         elif form in (Format.WIDE, Format.INT16):
             kinds = {compiler.kind_for(reader, name) for reader in graph.operations if name in reader.inputs}
             for kind in sorted(kinds):

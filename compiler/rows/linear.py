@@ -27,7 +27,7 @@ def lower_linear(compiler: RowCompiler, index: int, operation: RowLinear) -> Non
     held, source = compiler.constants[operation.name], compiler.home(operation.source, "x")
     layout = compiler.layout_of(operation.name, operation.rows, operation.outputs, 1)
     targets = _targets(compiler, operation, layout)
-    units = [(tile, part) for tile in range(source.layout.tiles) for part in range(source.layout.parts)]
+    units = [(tile, part) for tile in range(source.layout.lead, source.layout.tiles) for part in range(source.layout.parts)]
     sums = layout.parts * 2 * operation.rows
     most = max(1, (compiler.config.memory.p_words // SCRATCH) // sums)
     for first in range(0, layout.slots, most):
@@ -83,7 +83,7 @@ def _targets(compiler: RowCompiler, operation: RowLinear, layout: RowLayout) -> 
         return {"p": (home, When(compiler, home.ready_in(compiler.epoch.number)))}
     targets = {}
     for kind in compiler.homes_of(operation):
-        spread = RowLayout(layout.rows, layout.nodes, result_words(kind, operation.format), layout.channel)
+        spread = layout.with_words(result_words(kind, operation.format))
         home, free = compiler.place(operation.name, kind, spread)
         targets[kind] = home, When(compiler, free)
     return targets

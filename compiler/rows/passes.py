@@ -68,9 +68,10 @@ def result_words(kind: str, form: Format) -> int:
 
 
 def tiles_of_nodes(layout: RowLayout, slots: range | None = None) -> dict[int, int]:
-    """How many tiles, of some slots or all, each node has."""
+    """How many tiles, of some slots or all, each node has; with empty ones before them, but none if all are empty."""
     chosen = range(layout.slots) if slots is None else slots
-    return {node: sum(slot * layout.nodes + node < layout.tiles for slot in chosen) for node in range(layout.nodes)}
+    found = {node: [slot for slot in chosen if slot * layout.nodes + node < layout.tiles] for node in range(layout.nodes)}
+    return {node: len(of) if of and of[-1] * layout.nodes + node >= layout.lead else 0 for node, of in found.items()}
 
 
 def chunks(rows: int, most: int) -> list[tuple[int, int]]:

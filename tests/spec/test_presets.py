@@ -20,7 +20,7 @@ def test_presets() -> None:
     assert {path.stem for path in PRESET_DIRECTORY.iterdir()} == set(preset_names())
     for name in preset_names():
         config = load_config(name)
-        pods, size = map(int, re.fullmatch(r"(?:pod|chip(\d+)x)(\d+)", name).groups(1))  # type: ignore[union-attr]
+        pods, size = map(int, re.fullmatch(r"(?:pod|(?:chip|llm)(\d+)x)(\d+)", name).groups(1))  # type: ignore[union-attr]
         assert (config.pods, config.memory.banks if pods > 1 else 1) == (pods, pods)
         # The smallest chip shows what happens between groups.
         group = 2 if name == "chip2x4" else min(size, 16)
