@@ -73,6 +73,8 @@ class RowCompiler:
         self.lanes, self.nodes = config.array.cols, config.pods
         self.pools = {"x": Pool("X", memory.x_words), "p": Pool("P", memory.p_words - 1)}
         self.readers = Counter(source for operation in self.graph.operations for source in operation.sources)
+        self.angles: dict[str, Home] = {}
+        """By rotation, where its angles lie: as what it rotates."""
         self.lengths: dict[tuple, int] = {}
         self.length_count = 0
         zeros = np.zeros(config.pods, np.int64)
@@ -110,14 +112,10 @@ class RowCompiler:
             if isinstance(reader, Attention) and seen & {reader.query, reader.key, reader.value}:
                 shared = reader.group if reader.query in seen else 1
                 heads = reader.kv_heads * shared
-                # What is left over of a residual is in the first nodes: what is left over of heads goes to others.
+                # What is left over of a residual is in the first nodes, and so are keys: queries and values go to others.
                 tiles = reader.kv_heads * -(-reader.head_size // self.lanes)
-                sizes = {
-                    "nodes": self.nodes,
-                    "lanes": self.lanes,
-                    "words": words,
-                    "lead": self.nodes // 2 if tiles % self.nodes else 0,
-                }
+                lead = self.nodes // 2 if tiles % self.nodes and reader.key not in seen else 0
+                sizes = {"nodes": self.nodes, "lanes": self.lanes, "words": words, "lead": lead}
                 return head_layout(rows, heads, shared, reader.head_size, **sizes)
         return plain_layout(rows, channels, nodes=self.nodes, lanes=self.lanes, words=words)
 

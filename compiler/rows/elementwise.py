@@ -106,7 +106,7 @@ def lower_rope(compiler: RowCompiler, index: int, operation: Rope) -> None:
     held, source, angles = (
         compiler.constants[operation.name],
         compiler.home(operation.source, "p"),
-        compiler.home(operation.angles, "p"),
+        compiler.angles[operation.name],
     )
     layout = source.layout
     for kind in compiler.homes_of(operation):
