@@ -255,6 +255,22 @@ def test_tiles_without_accumulators_accumulate_in_the_p_bank(emit: int, accumula
     assert [ports["p_address"].value[cycle + delay] for cycle in (21, 29, 37)] == [60, 60, 60]
 
 
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [(0, "tiles", 4), (0, "period", 9), (1, "tiles", 2), (1, "period", 9), (1, "x_tile_step", 6), (1, "x_turn", 0)],
+)
+def test_checker_sees_every_field_of_tiles(kind: int, field: str, value: int) -> None:
+    """What the RTL does with three tiles is not what the model says of others."""
+    stimulus, other = three_tiles(), three_tiles()
+    (other.loads, other.streams)[kind][0][field] = value
+    layouts = job_layouts(SMALL)
+    load = other.pushes(layouts[0], other.loads, other.load_cycles)
+    stream = other.pushes(layouts[1], other.streams, other.stream_cycles)
+    expected = PodModel(geometry_of(SMALL), other.run, load, stream).outputs(other.x_data, other.w_data)
+    with pytest.raises(LockstepError, match="pod differs from its cycle model"):
+        bench_of("4x4").check(expected, bench_of("4x4").run(stimulus.inputs(layouts)))
+
+
 def test_a_job_of_tiles_is_those_jobs_of_one_tile() -> None:
     """Every port shows the same, but for the room in the queues and errors' times of pushes."""
     whole, single = three_tiles(), three_tiles()
