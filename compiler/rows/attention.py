@@ -57,7 +57,7 @@ class _Heads:
                 ready = multiply(compiler, self.index, steps, self.rows, into, there, free)
 
             compiler.attempt(stream)
-        query.used = compiler.epoch.pods_free
+        query.read_until(compiler.epoch.number, compiler.epoch.pods_free)
         return ready
 
     def _cached(self, pod: int, tensor: str, key: Ints, channel: Ints) -> int:
@@ -246,5 +246,5 @@ def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
             number = position * operation.width + int(layout.channel[tile, 0, 0])
             compiler.appended.append(CacheWords(bank, to, count, operation.cache, number, column))
         row += count
-    source.used = done.read
+    source.read_until(compiler.epoch.number, done.read)
     compiler.held.append((base, layout.tiles * rows))

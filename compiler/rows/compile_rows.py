@@ -16,7 +16,7 @@ import numpy as np
 from podweave.ir.constants import Constants
 from podweave.ir.layers import WorkloadError
 from podweave.ir.row_graph import RowGraph
-from podweave.ir.row_operations import Append, Attention, Format, Rope, RowLinear, RowOperation
+from podweave.ir.row_operations import Append, Attention, Format, Rope, RowLinear, RowOperation, SiluProduct
 from podweave.spec.config import ChipConfig
 from podweave.spec.load_port import HostSelect
 
@@ -40,10 +40,20 @@ class Home:
     base: int
     epoch: int = -1
     ready: int = 0
-    used: int = 0
+    read_epoch: int = -1
+    read: int = 0
 
     def ready_in(self, epoch: int) -> int:
         return self.ready if epoch == self.epoch else 0
+
+    def read_until(self, epoch: int, cycle: int) -> None:
+        """Somebody reads it, up to a cycle."""
+        self.read = max(self.used_in(epoch), cycle)
+        self.read_epoch = epoch
+
+    def used_in(self, epoch: int) -> int:
+        """The cycle from which nobody reads it."""
+        return self.read if epoch == self.read_epoch else 0
 
 
 @dataclass
@@ -80,6 +90,8 @@ class RowCompiler:
         zeros = np.zeros(config.pods, np.int64)
         self.epoch = Epoch(config, 0, self.share, {"w": zeros, "set": zeros})
         self.done: list[int] = []
+        self.waiting: dict[str, int] = {}
+        """Linear operations that are computed where the product that reads them is."""
         self.appended: list[CacheWords] = []
         self.held: list[tuple[int, int]] = []
         """X words that go out when the epoch is over: the first, and how many."""
@@ -101,6 +113,22 @@ class RowCompiler:
     def kind_for(reader: RowOperation, name: str) -> str:
         streamed = {RowLinear: "source", Attention: "query"}.get(type(reader))
         return "x" if streamed and getattr(reader, streamed) == name else "p"
+
+    def waits_for_product(self, operation: RowLinear) -> bool:
+        """Whether a product is all that reads an operation, and of its other factor as well."""
+        if operation.name in self.graph.outputs:
+            return False
+        by_name = {each.name: each for each in self.graph.operations}
+
+        def only_reader(name: str) -> RowOperation | None:
+            readers = [each for each in self.graph.operations if name in each.inputs or name in each.after]
+            return readers[0] if len(readers) == 1 and isinstance(by_name.get(name), RowLinear) else None
+
+        product = only_reader(operation.name)
+        if not isinstance(product, SiluProduct) or product.gate == product.up:
+            return False
+        both = (product.gate, product.up)
+        return all(only_reader(name) is product and name not in self.graph.outputs for name in both)
 
     def layout_of(self, name: str, rows: int, channels: int, words: int) -> RowLayout:
         """The layout of a tensor: by heads if it becomes part of an attention, queries that share keys side by side; else as it
@@ -137,7 +165,7 @@ class RowCompiler:
         for kind in ("x", "p"):
             home = self.homes.pop((name, kind), None)
             if home:
-                self.pools[kind].give(home.base, home.layout.node_words, home.used if home.epoch == self.epoch.number else 0)
+                self.pools[kind].give(home.base, home.layout.node_words, home.used_in(self.epoch.number))
 
     def length(self, key: tuple, tensor: str | None, numbers: Ints, values: Ints) -> int:
         """Where lengths stand that all nodes know: constants, or an input's."""
@@ -164,7 +192,9 @@ class RowCompiler:
         for index, operation in enumerate(self.graph.operations):
             lowerings[type(operation)](self, index, operation)
             for name in operation.sources:
-                self.release(name)
+                # A linear operation, which may wait, does so itself.
+                if not (isinstance(operation, RowLinear) and name == operation.source):
+                    self.release(name)
             self.done.append(index)
             if progress:
                 progress(index + 1, len(self.graph.operations))

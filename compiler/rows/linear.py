@@ -23,15 +23,25 @@ from .passes import (
 
 
 def lower_linear(compiler: RowCompiler, index: int, operation: RowLinear) -> None:
-    """Tiles of all its outputs, slot by slot; then the passes that scale them."""
-    held, source = compiler.constants[operation.name], compiler.home(operation.source, "x")
+    """All slots; but what is only read by a product is computed where that is, some slots at a time."""
+    if compiler.waits_for_product(operation):
+        compiler.waiting[operation.name] = index
+        return
     layout = compiler.layout_of(operation.name, operation.rows, operation.outputs, 1)
-    targets = _targets(compiler, operation, layout)
+    linear_slots(compiler, index, operation, layout, range(layout.slots), _targets(compiler, operation, layout))
+    compiler.release(operation.source)
+
+
+def linear_slots(
+    compiler: RowCompiler, index: int, operation: RowLinear, layout: RowLayout, chosen: range, targets: dict[str, tuple[Home, When]]
+) -> None:
+    """Tiles of the outputs in some slots, slot by slot; then the passes that scale them."""
+    held, source = compiler.constants[operation.name], compiler.home(operation.source, "x")
     units = [(tile, part) for tile in range(source.layout.lead, source.layout.tiles) for part in range(source.layout.parts)]
     sums = layout.parts * 2 * operation.rows
     most = max(1, (compiler.config.memory.p_words // SCRATCH) // sums)
-    for first in range(0, layout.slots, most):
-        slots = range(first, min(first + most, layout.slots))
+    for first in range(chosen.start, chosen.stop, most):
+        slots = range(first, min(first + most, chosen.stop))
         base, cycle = compiler.scratch(operation.name, len(slots) * sums)
         free, ready = When(compiler, cycle), When(compiler)
         for slot in slots:
@@ -66,7 +76,7 @@ def lower_linear(compiler: RowCompiler, index: int, operation: RowLinear) -> Non
                         ready = multiply(compiler, index, steps, operation.rows, into, there, free, adds=adds)
 
                     compiler.attempt(stream)
-        source.used = compiler.epoch.pods_free
+        source.read_until(compiler.epoch.number, compiler.epoch.pods_free)
         read = When(compiler)
         for part in range(layout.parts):
             for kind, (home, home_free) in targets.items():
