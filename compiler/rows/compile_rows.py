@@ -88,7 +88,8 @@ class RowCompiler:
         self.lengths: dict[tuple, int] = {}
         self.length_count = 0
         zeros = np.zeros(config.pods, np.int64)
-        self.epoch = Epoch(config, 0, self.share, {"w": zeros, "set": zeros})
+        # Nothing hides what the first epoch loads.
+        self.epoch = Epoch(config, 0, self.share / 4, {"w": zeros, "set": zeros})
         self.done: list[int] = []
         self.waiting: dict[str, int] = {}
         """Linear operations that are computed where the product that reads them is."""
