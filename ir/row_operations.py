@@ -245,6 +245,11 @@ class Attention(RowOperation):
         }
 
     @property
+    def weights(self) -> int:
+        """Keys and values, by which it multiplies."""
+        return 2 * self.context * self.kv_heads * self.head_size
+
+    @property
     def macs(self) -> int:
         return 2 * self.rows * self.context * self.heads * self.head_size
 

@@ -73,9 +73,8 @@ def test_sums_of_more_weights_than_an_epoch_holds() -> None:
     assert report["networks"][1]["epochs"] > 20
 
 
-def test_a_cache_grows_token_by_token_as_if_computed_at_once() -> None:
+def grow(config: ChipConfig, rows: int) -> None:
     """Keys and values that runs appended one row at a time are those of one run over all rows, bit for bit."""
-    rows, config = 9, small_chip()
     whole = chip_jobs(f"llama_16_2_1_24,rows={rows},context={rows}", 5)[0]
     expected = evaluate(whole.graph, whole.constants, whole.inputs)
     caches = {name: np.zeros((1, 1, rows, 8), np.int8) for name in ("keys", "values")}
@@ -92,3 +91,7 @@ def test_a_cache_grows_token_by_token_as_if_computed_at_once() -> None:
         for name, cache in caches.items():
             cache[0, 0, row] = evaluate(graph, whole.constants, inputs)[f"{name}_now"][0, 0, row]
             np.testing.assert_array_equal(cache[0, 0, row], expected[f"{name}_now"][0, 0, row])
+
+
+def test_a_cache_grows_token_by_token_as_if_computed_at_once() -> None:
+    grow(small_chip(), 9)
