@@ -30,6 +30,21 @@ from .program import CacheWords, OutputWords, RowProgram, Words
 Progress = Callable[[int, int], None]
 
 
+def require_row_functions(graph: RowGraph, config: ChipConfig) -> None:
+    """Raises `WorkloadError` for a configuration that runs no operations on rows."""
+    name = f"{graph.name} has operations on rows"
+    if config.pods == 1:
+        raise WorkloadError(f"{name}, for which one pod has no post-processors: {config.name} is one pod, llm8x16 a chip for them")
+    if not config.has_rows:
+        raise WorkloadError(f"{name}, which {config.name} lacks: its row_registers (of [post]) are 0; llm8x16 has them")
+    if config.array.rows != config.array.cols:
+        raise WorkloadError(f"{name}, which need a square array, got {config.array.rows} rows and {config.array.cols} cols")
+    if config.array.psum_width != 32:
+        raise WorkloadError(f"{name}: residuals and norms need a psum_width of 32, got {config.array.psum_width}")
+    if config.prefetch is None:
+        raise WorkloadError(f"{name}, which run from memory, over AXI: {config.name} has no table [prefetch]")
+
+
 @dataclass
 class Home:
     """Where a tensor lies: in X or P banks, from ``base`` on in each. ``ready``: by epoch, the cycle from which all of it may be
@@ -69,16 +84,7 @@ class RowCompiler:
 
     def __post_init__(self) -> None:
         config, memory = self.config, self.config.memory
-        if not config.has_rows:
-            raise WorkloadError(f"{self.graph.name} has operations on rows, which {config.name} lacks: row_registers is 0")
-        if config.array.rows != config.array.cols:
-            raise WorkloadError(
-                f"operations on rows need a square array, got {config.array.rows} rows and {config.array.cols} cols"
-            )
-        if config.array.psum_width != 32:
-            raise WorkloadError(f"residuals and norms need a psum_width of 32, got {config.array.psum_width}")
-        if config.prefetch is None:
-            raise WorkloadError(f"operations on rows run from memory: {config.name} has no table [prefetch]")
+        require_row_functions(self.graph, config)
         assert config.post is not None
         self.lanes, self.nodes = config.array.cols, config.pods
         self.pools = {"x": Pool("X", memory.x_words), "p": Pool("P", memory.p_words - 1)}

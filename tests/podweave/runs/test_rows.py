@@ -53,7 +53,12 @@ def test_norms_and_feed_forward_layers_by_name() -> None:
 
 # One row and several, which end in a tile of keys and begin the next; heads that fill tiles and that do not; two layers.
 DECODERS = ("llama_16_2_1_24,context=1", "llama_16_2_1_24,rows=3,context=9", "llama_24_3_3_20,rows=6,context=6")
-DECODERS += ("llama_32_4_2_44,context=13", "llama_16_2_2_24_2,rows=2,context=7", "llama_12_2_1_10,rows=5,context=31")
+DECODERS += (
+    "llama_12_2_1_10,rows=2,context=6,head=8",
+    "llama_32_4_2_44,context=13",
+    "llama_16_2_2_24_2,rows=2,context=7",
+    "llama_12_2_1_10,rows=5,context=31",
+)
 
 
 def run(names: Sequence[str], config: ChipConfig) -> dict[str, Any]:
