@@ -181,8 +181,10 @@ class _Builder:
         self._end_tag()
         self._outputs(epoch, program)
 
-    def _row_pieces(self, program: RowProgram, *, late: bool) -> Iterator[tuple[HostSelect, bool, int, int, NDArray[np.int64]]]:
-        """(select, whether it is of an input, node, first word, content and numbers) of words of row operations, runs joined."""
+    def _row_pieces(
+        self, program: RowProgram, *, late: bool
+    ) -> Iterator[tuple[HostSelect, int, int, NDArray[np.uint8], NDArray[np.int64] | None]]:
+        """(select, node, first word, content, numbers if it is of an input) of words of row operations, runs joined."""
         kinds: dict[tuple[HostSelect, str | None], list[Words]] = {}
         for words in program.words:
             if words.late == late:
@@ -191,27 +193,32 @@ class _Builder:
             pieces = []
             for words in found:
                 content = self._strided(select, words.content if select != HostSelect.PARAMETERS else packed_sets(words.content))
-                numbers = np.zeros(content.shape, np.int64)
                 if tensor is not None:
                     assert words.numbers is not None
+                    numbers = np.zeros(content.shape, np.int64)
                     numbers[:, : words.numbers.shape[1]] = self.inputs.number(tensor, words.numbers)
-                pieces.append((words.node, words.base, np.stack([content.astype(np.int64), numbers])))
-            for node, base, both in runs(iter(pieces)):
-                yield select, tensor is not None, node, base, both
+                    content = np.stack([content.astype(np.int64), numbers])
+                pieces.append((words.node, words.base, content))
+            for node, base, joined in runs(iter(pieces)):
+                if tensor is None:
+                    yield select, node, base, joined, None
+                else:
+                    yield select, node, base, joined[0].astype(np.uint8), joined[1]
 
     def _place_late(self, epoch: int, program: RowProgram) -> None:
         """Room for words of caches before all else: stores into them come before their loads."""
-        for _, _, node, base, (content, numbers) in self._row_pieces(program, late=True):
+        for _, node, base, content, numbers in self._row_pieces(program, late=True):
+            assert numbers is not None
             channel = node // self.config.nodes_per_manager
-            address = self.channels[channel].append(content.astype(np.uint8))
+            address = self.channels[channel].append(content)
             self.inputs.add(channel, address, numbers)
             self.late[epoch, node, base] = address
 
     def _row_words(self, epoch: int, program: RowProgram) -> None:
         """All that an epoch of row operations needs."""
-        for select, is_input, node, base, (content, numbers) in self._row_pieces(program, late=False):
-            self._load(epoch, select, node, base, content.astype(np.uint8), numbers if is_input else None)
-        for select, _, node, base, (content, _) in self._row_pieces(program, late=True):
+        for select, node, base, content, numbers in self._row_pieces(program, late=False):
+            self._load(epoch, select, node, base, content, numbers)
+        for select, node, base, content, _ in self._row_pieces(program, late=True):
             channel, unit = divmod(node, self.config.nodes_per_manager)
             # In the ring of the stores, which are over when these words are read.
             ring = self.channels[channel].demand

@@ -211,15 +211,15 @@ class RowCompiler:
     def close(self) -> None:
         """End the epoch, and begin the next."""
         epoch = self.epoch
-        tables = epoch.jobs.tables()
+        loads, streams, posts = epoch.jobs.tables()
         outputs = tuple(self._outputs(index) for index in self.done if self.graph.operations[index].name in self.graph.outputs)
         self.programs.append(
             RowProgram(
                 self.config,
                 self.graph,
-                tables["loads"],
-                tables["streams"],
-                tables["posts"],
+                loads,
+                streams,
+                posts,
                 tuple(epoch.words),
                 tuple(words for found in outputs for words in found),
                 tuple(self.appended),

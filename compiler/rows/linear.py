@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from podweave.ir.row_operations import RowLinear
 
 from .compile_rows import Home, RowCompiler
@@ -61,17 +63,19 @@ def linear_slots(
                     ) -> None:
                         nonlocal ready
                         tiles = layout.tiles_of(slot)
-                        steps = []
-                        for tile, of in some:
-                            inputs = source.layout.channel[tile, of]
-                            weights = {
-                                layout.node(t): compiler.epoch.weights(
-                                    layout.node(t), weight_bytes(held.weights[0], inputs, layout.channel[t, part])
-                                )
-                                for t in tiles
-                            }
-                            steps.append((weights, source.layout.node(tile), source.base + source.layout.offset(tile, of)))
-                        into = dict.fromkeys(map(layout.node, tiles), where)
+                        pods = [layout.node(tile) for tile in tiles]
+                        inputs = np.stack([source.layout.channel[tile, of] for tile, of in some])
+                        content = weight_bytes(held.weights[0], inputs, layout.channel[tiles.start : tiles.stop, part])
+                        bases = [compiler.epoch.weight_tiles(pod, own) for pod, own in zip(pods, content, strict=True)]
+                        steps = [
+                            (
+                                dict(zip(pods, own, strict=True)),
+                                source.layout.node(tile),
+                                source.base + source.layout.offset(tile, of),
+                            )
+                            for (tile, of), own in zip(some, zip(*bases, strict=True), strict=True)
+                        ]
+                        into = dict.fromkeys(pods, where)
                         there = When(compiler, source.ready_in(compiler.epoch.number))
                         ready = multiply(compiler, index, steps, operation.rows, into, there, free, adds=adds)
 
