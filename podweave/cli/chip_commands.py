@@ -213,6 +213,9 @@ def _draw_chip(program: Any, options: ChipOptions) -> None:
 
 def _draw_device(compiled: Any, options: ChipOptions) -> None:
     if options.plot:
-        from ..pictures.accelerator import draw_accelerator
+        if compiled.rows:
+            from ..pictures.rows import draw_rows as draw
+        else:
+            from ..pictures.accelerator import draw_accelerator as draw
 
-        draw_accelerator(compiled, options.timing, options.plot, prefetch=options.prefetch, cap=options.cap)
+        draw(compiled, options.timing, options.plot, prefetch=options.prefetch, cap=options.cap)

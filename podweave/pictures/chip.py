@@ -33,7 +33,7 @@ def draw_chip(program: EpochProgram, path: Path, *, title: str | None = None) ->
     begin = np.concatenate([streams["start"], posts["start"]])
     length = np.concatenate([program.words_streamed, program.words_read])
     operation = np.concatenate([program.operation_of_stream, program.operation_of_post])
-    picture = _raster(rows, begin, length, operation, 2 * pods, cycles)
+    picture = raster(rows, begin, length, operation, 2 * pods, cycles)
 
     count = len(graph.operations)
     palette = plt.get_cmap("tab20") if count <= 20 else plt.get_cmap("nipy_spectral")
@@ -61,7 +61,7 @@ def draw_chip(program: EpochProgram, path: Path, *, title: str | None = None) ->
     plt.close(figure)
 
 
-def _raster(
+def raster(
     row: NDArray[np.int64],
     begin: NDArray[np.int64],
     length: NDArray[np.int64],

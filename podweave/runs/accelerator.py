@@ -170,6 +170,7 @@ def model_on_device(
             {
                 "network": graph.name,
                 "cycles": prediction.cycles,
+                "predicted_cycles": prediction.cycles,
                 **device_figures(network, prediction, way.timing),
                 "mac_per_cycle": rate,
                 "utilization": rate / (config.pods * config.array.multipliers),

@@ -12,6 +12,8 @@ from podweave.golden.cycle.chip.chip import ChipFigures
 from podweave.predict.accelerator import Prediction
 from podweave.predict.memory_timing import HbmTiming
 
+from .row_figures import cycles_by_kind
+
 
 def device_figures(network: CompiledNetwork, prediction: Prediction, timing: HbmTiming) -> dict[str, Any]:
     """Predicted figures of a network.
@@ -19,13 +21,13 @@ def device_figures(network: CompiledNetwork, prediction: Prediction, timing: Hbm
     ``hbm_cycles``: that the beats of the busiest manager take at the memory's rate. ``overlap``: the cycles of the run relative to
     the larger of that and of those of all epochs. ``hbm_used``: share of all data-bus cycles with a beat; ``hbm_used_available``:
     of those beats that the memory could have sent, at its rate and outside of refreshes. ``memory_useful``: what the network's
-    weights, each byte once, are of the bytes in those beats.
+    weights, each byte once, are of the bytes in those beats. ``cycles_by_kind``: of rows only.
     """
     config = network.config
     beats = sum(prediction.counters[f"{kind}_BEATS"] for kind in ("DESCRIPTOR", "DEMAND", "PREFETCH", "WRITE"))
     bound = max(prediction.compute_cycles, prediction.hbm_cycles)
     sendable = prediction.cycles * config.managers * timing.available
-    return {
+    found = {
         "epochs": len(network.epochs),
         "macs": network.graph.macs,
         "compute_cycles": prediction.compute_cycles,
@@ -39,6 +41,7 @@ def device_figures(network: CompiledNetwork, prediction: Prediction, timing: Hbm
         "prefetch_late": prediction.counters["PREFETCH_LATE"],
         "busy": float(prediction.nodes["x_words"].sum()) / (prediction.cycles * config.pods),
     }
+    return found | ({"cycles_by_kind": cycles_by_kind(network, prediction)} if network.rows else {})
 
 
 def total(network: CompiledNetwork, figures: ChipFigures) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,26 @@ def test_refused(cli: Cli, tmp_path: Path, rows2x4: Path, command: str, argument
 def test_studies_are_of_layers(cli: Cli) -> None:
     sentence = f"{ROWS}and studies are of networks of layers"
     assert_refused(cli("study", "throughput", "--networks", LLAMA, "--fresh"), sentence)
+
+
+def test_figures_by_kind_and_a_picture(cli: Cli, tmp_path: Path, rows2x4: Path) -> None:
+    picture, target = tmp_path / "new" / "rows.svg", tmp_path / "report.json"
+    told = cli("model", "llama_16_2_1_24_2", "--rows", 3, "--config", rows2x4, "--plot", picture, "--json", target)
+    assert told.code == 0
+    (row,) = json.loads(target.read_text())["networks"]
+    for kind, cycles in row["cycles_by_kind"].items():
+        assert re.search(rf"^{kind} +{cycles:,} +{cycles / row['cycles']:.1%} ", told.out, re.MULTILINE)
+    drawn = picture.read_text()
+    # Layers share colours: each name is there once.
+    for name in ("attention_norm", "q_rope", "keys_now", "attention", "product", "down"):
+        assert drawn.count(f">{name}<") == 1
+    assert f"prefetch on: {row['cycles']:,} cycles" in drawn
+
+
+def test_many_epochs_are_no_table(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "narrow.toml"
+    path.write_text(small_chip().replace(w_words=128).to_toml())
+    told = cli("model", "gated_64_300", "--config", path, "--json", tmp_path / "report.json")
+    epochs = json.loads((tmp_path / "report.json").read_text())["networks"][0]["epochs"]
+    assert epochs > 100
+    assert f"{epochs} epochs, too many for a table" in told.out

@@ -66,6 +66,7 @@ def run(names: Sequence[str], config: ChipConfig) -> dict[str, Any]:
     report, _, _ = run_jobs(jobs, AcceleratorWay(config), Simulation(), lambda _: None)
     assert report["verdict"] == "pass", (report["failure"], [row.get("first_mismatch") for row in report["networks"]])
     assert report["cycles"] == report["predicted_cycles"]
+    assert all(sum(row["cycles_by_kind"].values()) == row["cycles"] for row in report["networks"])
     return report
 
 
