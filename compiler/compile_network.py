@@ -29,7 +29,7 @@ from .memory.image import MemoryImage, memory_image
 from .pod.executor import check_times
 from .pod.layer_compiler import compile_layer
 from .pod.program import Program
-from .rows.compile_rows import require_row_functions
+from .rows.compile_rows import require_row_functions, require_tiles_fit
 from .rows.front import compile_rows
 from .rows.program import RowProgram
 
@@ -148,6 +148,9 @@ def require_fits(graph: Graph, config: ChipConfig) -> None:
     functions; takes no time."""
     if isinstance(graph, RowGraph):
         require_row_functions(graph, config)
+        for each in graph.operations:
+            each.require_values_fit()
+        require_tiles_fit(graph, config)
         return
     for operand in (operand for operation in graph.operations for operand in operation.operands):
         if config.pods > 1:

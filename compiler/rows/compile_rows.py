@@ -21,6 +21,7 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.load_port import HostSelect
 
 from ..chip.bank_words import EpochFullError
+from ..lower.job_count import MAX_JOBS
 from .epoch import Epoch, Ints
 from .formats import byte_numbers
 from .layout import RowLayout, head_layout, plain_layout
@@ -43,6 +44,16 @@ def require_row_functions(graph: RowGraph, config: ChipConfig) -> None:
         raise WorkloadError(f"{name}: residuals and norms need a psum_width of 32, got {config.array.psum_width}")
     if config.prefetch is None:
         raise WorkloadError(f"{name}, which run from memory, over AXI: {config.name} has no table [prefetch]")
+
+
+def require_tiles_fit(graph: RowGraph, config: ChipConfig) -> None:
+    """Raises `WorkloadError` if a graph has more weight tiles, each a job, than are compiled."""
+    count = sum(operation.macs // operation.rows for operation in graph.operations) // config.array.multipliers
+    if count > MAX_JOBS:
+        raise WorkloadError(
+            f"{graph.name}: {config.name} takes about {count:,} jobs for it, more than the {MAX_JOBS:,} that a program may have; "
+            "larger pods take fewer"
+        )
 
 
 @dataclass

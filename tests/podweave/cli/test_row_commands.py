@@ -49,6 +49,8 @@ def test_rows_and_context_are_part_of_the_workload(cli: Cli, rows2x4: Path) -> N
         ([LLAMA, "--config", "{rows}", "--partition", 4], f"is of layers; {LLAMA} has operations on rows"),
         ([LLAMA, "--config", "{rows}", "--scalesim-reports", "{tmp}/new"], f"are of layers; {LLAMA} has operations on rows"),
         ([f"{LLAMA},head=0", "--config", "{rows}"], "head must be at least 1, got 0"),
+        (["gated_20000_20000", "--config", "{rows}"], "podweave: gate: with values, a tensor has at most 268,435,456 numbers"),
+        (["llama_4096_32_8_14336_12", "--config", "llm8x16"], "podweave: llama_4096_32_8_14336_12: llm8x16 takes about 10,"),
         ([f"{LLAMA},head=5", "--config", "{rows}"], "a head has pairs of channels, got 5"),
     ],
 )
