@@ -29,6 +29,7 @@ from .memory.image import MemoryImage, memory_image
 from .pod.executor import check_times
 from .pod.layer_compiler import compile_layer
 from .pod.program import Program
+from .rows.compile_rows import require_row_functions, require_tiles_fit
 from .rows.front import compile_rows
 from .rows.program import RowProgram
 
@@ -143,7 +144,14 @@ def compile_network(
 
 
 def require_fits(graph: Graph, config: ChipConfig) -> None:
-    """Raises `WorkloadError` for layers that no machine could compile or hold the values of; takes no time."""
+    """Raises `WorkloadError` for layers that no machine could compile or hold the values of, and for rows on what has no row
+    functions; takes no time."""
+    if isinstance(graph, RowGraph):
+        require_row_functions(graph, config)
+        for each in graph.operations:
+            each.require_values_fit()
+        require_tiles_fit(graph, config)
+        return
     for operand in (operand for operation in graph.operations for operand in operation.operands):
         if config.pods > 1:
             operand.layer.require_values_fit()
@@ -176,8 +184,9 @@ Pass = Callable[[CompiledNetwork, _Job], CompiledNetwork]
 
 def _verify(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     if isinstance(network.graph, RowGraph):
-        if job.is_pod or not job.options.from_memory:
-            raise WorkloadError(f"{network.graph.name} has operations on rows: it runs on chips, from memory (through AXI)")
+        require_row_functions(network.graph, job.config)
+        if not job.options.from_memory:
+            raise WorkloadError(f"{network.graph.name} has operations on rows, which run from memory, over AXI")
         if network.constants is None:
             raise ValueError("a network that runs from memory needs its constants")
         verify_row_constants(verify_rows(network.graph), network.constants)
@@ -287,7 +296,8 @@ def _check_rules(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
 
 def _check_seconds(network: CompiledNetwork) -> float:
     words = sum(int(program.words_streamed.sum() + program.words_read.sum()) for program in network.programs)
-    jobs = sum(len(table["start"]) for program in network.programs for table in (program.loads, program.streams, program.posts))
+    tables = [table for program in network.programs for table in (program.loads, program.streams)]
+    jobs = sum(int(table["tiles"].sum()) for table in tables) + sum(len(program.posts["start"]) for program in network.programs)
     return _CHECK_WORD * words + _CHECK_JOB * jobs
 
 

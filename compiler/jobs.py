@@ -14,6 +14,21 @@ from podweave.spec.layout import Layout
 Jobs = dict[str, NDArray[np.int64]]
 
 
+_SINGLE_LOAD = {"tiles": 1, "period": 0}
+_SINGLE_STREAM = _SINGLE_LOAD | {"x_tile_step": 0, "x_turn": 0}
+
+
+def with_single_tiles(jobs: Jobs) -> Jobs:
+    """Loads, or streams, as jobs of a weight tile each."""
+    values = _SINGLE_STREAM if "x_base" in jobs else _SINGLE_LOAD
+    return jobs | {name: np.full_like(jobs["start"], value) for name, value in values.items()}
+
+
+def words_of_tile(streams: Jobs) -> NDArray[np.int64]:
+    """Words of activations that streams read for each of their weight tiles."""
+    return streams["n0"] * streams["n1"] * streams["n2"]
+
+
 @dataclass(frozen=True)
 class Place:
     """Words at ``base`` of ``bank``."""

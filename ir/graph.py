@@ -41,6 +41,10 @@ class Graph:
     def macs(self) -> int:
         return sum(operation.macs for operation in self.operations)
 
+    @property
+    def weights(self) -> int:
+        return sum(operation.weights for operation in self.operations)
+
     def shape(self, name: str) -> Shape:
         """Shape of a tensor by its name."""
         if name in self.inputs:

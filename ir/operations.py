@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 from .layers import Layer, WorkloadError
@@ -45,6 +46,10 @@ class Operation(ABC):
     @property
     @abstractmethod
     def macs(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def weights(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -145,3 +150,8 @@ class Linear(Operation):
     def macs(self) -> int:
         """Multiplications of the network; those of a pooling or a residual are not counted."""
         return 0 if self.identity else sum(operand.layer.macs for operand in self.operands if not operand.residual)
+
+    @property
+    def weights(self) -> int:
+        """Numbers that the network has as weights; those of a pooling or a residual are not counted."""
+        return 0 if self.identity else sum(prod(operand.layer.weight_shape) for operand in self.operands if not operand.residual)

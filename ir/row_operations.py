@@ -10,8 +10,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
-from .layers import WorkloadError
+from .layers import MAX_SIMULATED, WorkloadError
 from .operations import Operation, Shape
 
 Read = tuple[int, int, tuple["Format", ...]]
@@ -75,6 +76,21 @@ class RowOperation(Operation):
     def macs(self) -> int:
         return 0
 
+    @property
+    def weights(self) -> int:
+        return 0
+
+    @property
+    def largest(self) -> int:
+        """Numbers of the largest tensor that it reads, gives or has on its way."""
+        return max(self.weights, prod(self.output), *(rows * channels for rows, channels, _ in self.inputs.values()))
+
+    def require_values_fit(self) -> None:
+        """Raise `WorkloadError` if it is too large to be computed with values, which are all in memory."""
+        self.require(
+            self.largest <= MAX_SIMULATED, f"with values, a tensor has at most {MAX_SIMULATED:,} numbers, got {self.largest:,}"
+        )
+
     def require(self, holds: bool, rule: str) -> None:
         """Raise `WorkloadError` with the rule unless it holds."""
         if not holds:
@@ -115,6 +131,10 @@ class RowLinear(RowOperation):
     @property
     def macs(self) -> int:
         return self.rows * self.width * self.outputs
+
+    @property
+    def weights(self) -> int:
+        return self.width * self.outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,8 +257,17 @@ class Attention(RowOperation):
         }
 
     @property
+    def weights(self) -> int:
+        """Keys and values, by which it multiplies."""
+        return 2 * self.context * self.kv_heads * self.head_size
+
+    @property
     def macs(self) -> int:
         return 2 * self.rows * self.context * self.heads * self.head_size
+
+    @property
+    def largest(self) -> int:
+        return max(super().largest, self.rows * self.heads * self.context)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.compile_network import CompiledNetwork
 from podweave.compiler.memory.image import MemoryImage
 from podweave.compiler.memory.rings import Ring
+from podweave.compiler.rows.program import RowProgram
 from podweave.golden.cycle.accelerator.run import EngineProgram, predict_run
 from podweave.golden.cycle.memory.hbm import HbmChannel
 from podweave.golden.cycle.prefetch.words import Descriptor
@@ -29,7 +31,8 @@ class Prediction:
 
     ``hbm_cycles``: that the beats of the busiest manager take at the memory's bandwidth. ``timeline``: per epoch, its operations,
     the cycle in which loading for it may begin (when that for the epoch before is complete; without prefetch, when that epoch is
-    over too) and ends, its first and last cycle, its own cycles, cycles waited for words after the epoch before, and bytes loaded.
+    over too) and ends, its first and last cycle, its own cycles, cycles waited for words after the epoch before (of them, for
+    prefetch rings), multiplications of the operations that end in it, and bytes loaded.
     """
 
     cycles: int
@@ -73,13 +76,14 @@ def predict_accelerator(
     for number, (times, program, own) in enumerate(zip(run.epochs, network.epochs, cycles, strict=True)):
         timeline.append(
             {
-                "operations": [program.operation(index).name for index in program.operations],
+                "operations": [program.operation(index).name for index in _operations(program)],
                 "load_begins": before if prefetch else max(before, ended),
                 "loaded": times.loaded,
                 "begins": times.begins,
                 "ends": times.ends,
                 "cycles": own,
                 "waits": times.begins - ended - 1,
+                "for_prefetch": times.for_prefetch,
                 "macs": sum(program.operation(index).macs for index in program.operations),
                 "bytes": int(loaded[number]),
             }
@@ -87,6 +91,11 @@ def predict_accelerator(
         before, ended = times.loaded, times.ends
     beats = max(_beats(image, m) for m in range(config.managers))
     return Prediction(run.cycles, beats * timing.beat_sixteenths // 16, run.counters, nodes, timeline)
+
+
+def _operations(program: EpochProgram | RowProgram) -> tuple[int, ...]:
+    """Those that have jobs in an epoch."""
+    return program.active if isinstance(program, RowProgram) else program.operations
 
 
 def _descriptors(ring: Ring) -> list[Descriptor]:

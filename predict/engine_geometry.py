@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from podweave.golden.cycle.prefetch.words import EngineGeometry, Target
 from podweave.spec.config import ChipConfig
-from podweave.spec.descriptors import EPOCH_BANKS, STORABLE, loadable, memory_stride, piece_bytes, word_bytes, words_of
+from podweave.spec.descriptors import EPOCH_BANKS, STORABLE, loadable, memory_stride, word_bytes, word_pieces, words_of
 
 
 def engine_geometry(config: ChipConfig) -> EngineGeometry:
@@ -12,10 +12,8 @@ def engine_geometry(config: ChipConfig) -> EngineGeometry:
     assert config.prefetch is not None
     targets = {}
     for select in loadable(config):
-        stride = memory_stride(config, select)
-        targets[int(select)] = Target(
-            words_of(config, select), stride, stride // piece_bytes(config, select), word_bytes(config, select)
-        )
+        sizes = memory_stride(config, select), word_pieces(config, select), word_bytes(config, select)
+        targets[int(select)] = Target(words_of(config, select), *sizes)
     return EngineGeometry(
         beat_bytes=config.host_bits // 8,
         address_width=config.prefetch.address_width,

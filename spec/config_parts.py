@@ -105,7 +105,9 @@ class PodConfig:
     time_width : int
         Bits of a start time, 8 to 32, so an epoch lasts fewer than ``2**time_width`` cycles.
     count_width : int
-        Bits of each loop count of a stream job, 4 to 24.
+        Bits of each loop count of a stream job, and of the period of a job over several tiles, 4 to 24.
+    tile_width : int
+        Bits of the count of tiles of a job, 0 to 16; 0 leaves it out: every job has one weight tile.
 
     Errors
     ------
@@ -119,6 +121,7 @@ class PodConfig:
     stream_queue_depth: int = 4
     time_width: int = 24
     count_width: int = 16
+    tile_width: int = 0
 
     def __post_init__(self) -> None:
         _check_range(self, "accumulator_rows", 0, 65536)
@@ -126,6 +129,7 @@ class PodConfig:
         _check_range(self, "stream_queue_depth", 2, 64)
         _check_range(self, "time_width", 8, 32)
         _check_range(self, "count_width", 4, 24)
+        _check_range(self, "tile_width", 0, 16)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,19 +81,24 @@ def word_bytes(config: ChipConfig, select: HostSelect) -> int:
 def memory_stride(config: ChipConfig, select: HostSelect) -> int:
     """Bytes from one word to the next in memory.
 
-    A word takes whole bytes, up to the next power of two if that is less than a beat of the bus, else whole beats: so every word
-    is delivered in pieces of one size, `piece_bytes`.
+    A word takes whole beats of the bus, and of what bytes are left the next power of two; or one more beat, if it can be stored. So
+    it is delivered in pieces of `piece_bytes`, of which the last may be smaller; each has a power of two of bytes.
     """
     beat = config.host_bits // 8
-    size = word_bytes(config, select)
-    if size >= beat:
-        return -(-size // beat) * beat
-    return 1 << (size - 1).bit_length()
+    whole, left = divmod(word_bytes(config, select), beat)
+    if left and whole and select in STORABLE:
+        return (whole + 1) * beat
+    return whole * beat + (1 << (left - 1).bit_length() if left else 0)
 
 
 def piece_bytes(config: ChipConfig, select: HostSelect) -> int:
-    """Bytes of a word that are delivered at once."""
+    """Bytes of a word that are delivered at once; the last piece has what is left."""
     return min(memory_stride(config, select), config.host_bits // 8)
+
+
+def word_pieces(config: ChipConfig, select: HostSelect) -> int:
+    """Pieces in which a word is delivered."""
+    return -(-memory_stride(config, select) // piece_bytes(config, select))
 
 
 def words_of(config: ChipConfig, select: HostSelect) -> int:

@@ -40,7 +40,20 @@ class Reduce(enum.IntEnum):
     """The low 16 bits of the last two, the earlier one above. Only with row functions."""
 
 
+def _tile_fields(config: ChipConfig, tile: str) -> tuple[Field, ...]:
+    """What makes one job of as many as there are tiles, if the configuration has such jobs; ``tile``: what it has several of."""
+    if not config.pod.tile_width:
+        return ()
+    return (
+        Field("tiles", config.pod.tile_width, f"{tile} of the job, one or more"),
+        Field(
+            "period", config.pod.count_width, "cycles from the first request of a tile to that of the next, if there are several"
+        ),
+    )
+
+
 def load_job_layout(config: ChipConfig) -> Layout:
+    """A load job fetches tiles of ``rows`` words; the W address advances from tile to tile as from row to row."""
     memory = config.memory
     return Layout(
         "load_job",
@@ -51,12 +64,26 @@ def load_job_layout(config: ChipConfig) -> Layout:
             Field("w_plane", bits_for_index(memory.planes), "plane of the W network"),
             Field("w_base", bits_for_index(memory.w_words), "address of weight row 0, in words"),
             Field("w_step", step_width(memory.w_words), "address increment from row to row, in words", signed=True),
+            *_tile_fields(config, "weight tiles"),
         ),
     )
 
 
 def stream_job_layout(config: ChipConfig) -> Layout:
+    """A stream job walks the same loops for each of its tiles, and swaps in weights before each if there are several.
+
+    With ``x_turn`` k, the X bank of a tile is that behind the one of the tile before, in the same aligned block of 2**k banks;
+    when it is the first of the block again, the X address advances by ``x_tile_step``. Sums of all tiles go to the same
+    accumulators, of which the last tile emits; in BYPASS, every tile emits, and all but the first accumulate in the P bank.
+    """
     memory, pod = config.memory, config.pod
+    advance: tuple[Field, ...] = ()
+    if pod.tile_width:
+        advance = (
+            *_tile_fields(config, "K steps"),
+            Field("x_tile_step", step_width(memory.x_words), "X address increment from tile to tile, or turn to turn", signed=True),
+            Field("x_turn", bits_for_index(memory.banks.bit_length()), "the X bank turns among 2**x_turn; 0: it stays"),
+        )
     counts = [Field(f"n{i}", pod.count_width, f"trip count of loop {i} (0 is innermost)") for i in range(3)]
     x_steps = [
         Field(f"x_step{i}", step_width(memory.x_words), f"X address increment when loop {i} advances", signed=True)
@@ -83,6 +110,7 @@ def stream_job_layout(config: ChipConfig) -> Layout:
             Field("p_plane", bits_for_index(memory.planes), "plane of the P network"),
             Field("p_base", bits_for_index(memory.p_words), "P address of the first word"),
             *p_steps,
+            *advance,
         ),
     )
 

@@ -21,7 +21,7 @@ ROW_SHIFT_WIDTH = 6
 """Bits of its shift."""
 GAP_WIDTH = 5
 """Bits of the cycles that a job may wait between output words: enough for a scale of every row."""
-SCALAR_CYCLES = 20
+SCALAR_CYCLES = 8
 """Cycles from the value of a statistic to the scale that is made of it; the unit makes one at a time."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,11 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import load_job_layout, post_job_layout, stream_job_layout
 from podweave.spec.layout import Field
 
-from ..jobs import Jobs, Place
+from ..jobs import Jobs, Place, words_of_tile
 from ..lower.boxes import Rect
 from ..lower.layer import Region, Step
 from ..lower.operation import LoweredOperation
+from .tile_jobs import single_loads, single_streams
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ class EpochProgram:
 
     @property
     def words_streamed(self) -> NDArray[np.int64]:
-        """Words of each stream job."""
-        return self.streams["n0"] * self.streams["n1"] * self.streams["n2"]
+        """Words of each stream job, of all its tiles."""
+        return words_of_tile(self.streams) * self.streams["tiles"]
 
     @property
     def words_read(self) -> NDArray[np.int64]:
@@ -124,6 +125,12 @@ class EpochProgram:
 
     def operation(self, index: int) -> Linear:
         return self.graph.operations[index]
+
+    def tile_by_tile(self) -> EpochProgram:
+        """The same with a job for each tile of loads and streams: what hardware does, if not what its stores hold."""
+        loads, _ = single_loads(self.loads)
+        streams, job = single_streams(self.streams)
+        return replace(self, loads=loads, streams=streams, operation_of_stream=self.operation_of_stream[job])
 
 
 def job_fields(config: ChipConfig) -> dict[str, tuple[Field, ...]]:

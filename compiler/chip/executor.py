@@ -16,6 +16,7 @@ from ..pod.executor import ProgramError, addresses, check_inside
 from .bank_image import outputs, parameter_image, w_image, x_image
 from .bank_words import zero_word
 from .epoch_program import EpochProgram
+from .tile_jobs import single_loads, single_streams
 
 _GARBAGE = 0x5A
 
@@ -52,9 +53,10 @@ class Machine:
             self.sets[bank, index] = lanes
 
     def run(self, program: EpochProgram, tables: Sequence[NDArray[np.int8]]) -> None:
-        """All jobs: a stream when it reads its X words, a post-processor job when it reads its P words."""
-        self.program, self.tables = program, dict(enumerate(tables))
-        loads, streams, posts = program.loads, program.streams, program.posts
+        """All jobs, tile by tile: a stream when it reads its X words, a post-processor job when it reads its P words."""
+        self.tables, self.posts = dict(enumerate(tables)), program.posts
+        (self.loads, _), (self.streams, _) = single_loads(program.loads), single_streams(program.streams)
+        loads, streams, posts = self.loads, self.streams, self.posts
         load_of = _load_of_swap(loads, streams)
         times = np.concatenate([streams["start"] + self.config.network_latency, posts["start"]])
         kinds = np.concatenate([np.zeros(len(streams["start"]), int), np.ones(len(posts["start"]), int)])
@@ -66,7 +68,7 @@ class Machine:
                 self._stream(int(index[at]), int(load_of[index[at]]))
 
     def _stream(self, job: int, load: int) -> None:
-        streams, loads = self.program.streams, self.program.loads
+        streams, loads = self.streams, self.loads
         memory, where = self.config.memory, f"stream job {job}"
         pod = int(streams["pod"][job])
         if load >= 0:
@@ -92,7 +94,7 @@ class Machine:
             bank[p] = sums if streams["emit"][job] == Emit.STORE else bank[p] + sums
 
     def _post(self, job: int) -> None:
-        posts = self.program.posts
+        posts = self.posts
         memory, where, bank = self.config.memory, f"post-processor job {job}", int(posts["bank"][job])
         counts = [int(posts[f"n{i}"][job]) for i in range(4)]
         p = _grid(counts, [int(posts[f"p_step{i}"][job]) for i in range(4)]) + posts["p_base"][job]

@@ -11,11 +11,12 @@ from podweave.ir.operations import Window
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Reduce
 
-from ..jobs import Jobs, Place
+from ..jobs import Jobs, Place, words_of_tile
 from ..lower.address_walk import increments
 from ..lower.layer import Region, Step
 from .bank_words import EpochFullError
 from .policy import BankPolicy
+from .tile_jobs import as_stored
 
 _LOADS = ("pod", "start", "rows", "w_bank", "w_plane", "w_base", "w_step")
 _X = ("x_bank", "x_plane", "x_base", "x_step0", "x_step1", "x_step2")
@@ -131,10 +132,11 @@ class JobTables:
 
     def tables(self) -> tuple[Jobs, Jobs, Jobs]:
         """Loads, streams and posts, each sorted by unit and start; raises `EpochFullError` for what no store holds."""
-        for name, counts in self._counts.items():
-            self._check_store(name, int(np.argmax(counts)))
-        loads, streams = _table(self.loads, _LOADS, "pod"), _table(self.streams, _STREAMS, "pod")
         posts = _table(self.posts, _POSTS, "bank")
+        loads, streams = as_stored(_table(self.loads, _LOADS, "pod"), _table(self.streams, _STREAMS, "pod"), self.config)
+        for name, units in (("load_jobs", loads["pod"]), ("stream_jobs", streams["pod"]), ("post_jobs", posts["bank"])):
+            self._counts[name] = np.bincount(units, minlength=self.config.pods).tolist()
+            self._check_store(name, int(np.argmax(self._counts[name])))
         self._check_length(loads, streams, posts)
         return loads, streams, posts
 
@@ -143,8 +145,8 @@ class JobTables:
         pause = config.post_beats - 1
         # When the last word of each kind of job has left the unit; a node is busy until then.
         ends = (
-            loads["start"] + loads["rows"],
-            streams["start"] + streams["n0"] * streams["n1"] * streams["n2"] + config.write_latency,
+            loads["start"] + (loads["tiles"] - 1) * loads["period"] + loads["rows"],
+            streams["start"] + (streams["tiles"] - 1) * streams["period"] + words_of_tile(streams) + config.write_latency,
             posts["start"] + posts["n2"] * posts["n3"] * (posts["n0"] * posts["n1"] + pause) - pause + config.post_latency,
         )
         lasts = max(int(end.max(initial=0)) for end in ends) - 1 + config.epoch_overhead

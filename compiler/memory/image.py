@@ -18,18 +18,18 @@ from podweave.ir.row_graph import RowGraph
 from podweave.ir.row_operations import Format
 from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, EPOCH_BANKS, DescriptorKind, loadable, memory_stride, words_of
-from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters_layout, store_layout, stream_job_layout
-from podweave.spec.layout import Layout
+from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters_layout, stream_job_layout
 from podweave.spec.load_port import HostSelect
 
 from ..chip.bank_image import outputs, parameter_image, w_image, x_image
 from ..chip.bank_words import zero_word
 from ..chip.epoch_program import EpochProgram
-from ..jobs import Jobs, pack_jobs
+from ..jobs import Jobs
 from ..rows.formats import BYTES
 from ..rows.program import RowProgram, Words
 from .rings import Ring, RingBuilder
 from .tensors import InputPlaces, OutputPlaces, TensorMap, byte_number
+from .words import joined_stores, packed_sets, packed_store, runs
 
 _ALIGNMENT = 64
 _CHUNK_BYTES = 16384
@@ -122,20 +122,19 @@ class _Builder:
         self.depth = {select: words_of(self.config, select) for select in self.stride}
         # Per word of each node, how many epochs must be done before it may be written.
         self.free = {select: np.zeros((self.config.pods, depth), np.int64) for select, depth in self.depth.items()}
-        self.caches: list[tuple[dict[str, int], int, int]] = []
-        """Stores into inputs: the descriptor, its channel, and the number of the byte to which it goes."""
+        self.late: dict[tuple[int, int, int], int] = {}
+        """Where words lie into which an earlier epoch stores: by epoch, node and first word."""
         self.store_at = {select: np.zeros(self.config.pods, np.int64) for _, _, select, _ in _STORES}
         forms = self.graph.formats if isinstance(self.graph, RowGraph) else {}
         self.inputs, self.outputs = InputPlaces(self.graph.inputs, forms), OutputPlaces()
 
     def build(self, channel_bytes: int | None) -> MemoryImage:
         for epoch, program in enumerate(self.programs):
+            if isinstance(program, RowProgram):
+                self._place_late(epoch, program)
+        for epoch, program in enumerate(self.programs):
             self._epoch(epoch, program)
         self._end_tag()
-        where = self.inputs.only_places([number for *_, number in self.caches])
-        for (descriptor, writer, number), (found, address) in zip(self.caches, where, strict=True):
-            assert writer == found, f"byte {number} lies in another channel"
-            descriptor["address"] = address
         bases = [[channel.reserve(DESCRIPTOR_BYTES * len(ring)) for ring in channel.rings] for channel in self.channels]
         most = max(channel.size for channel in self.channels)
         if channel_bytes is None:
@@ -182,35 +181,62 @@ class _Builder:
         self._end_tag()
         self._outputs(epoch, program)
 
-    def _row_words(self, epoch: int, program: RowProgram) -> None:
-        """All that an epoch of row operations needs; runs of words that follow each other are joined."""
-        kinds: dict[tuple[HostSelect, str | None, bool], list[Words]] = {}
+    def _row_pieces(
+        self, program: RowProgram, *, late: bool
+    ) -> Iterator[tuple[HostSelect, int, int, NDArray[np.uint8], NDArray[np.int64] | None]]:
+        """(select, node, first word, content, numbers if it is of an input) of words of row operations, runs joined."""
+        kinds: dict[tuple[HostSelect, str | None], list[Words]] = {}
         for words in program.words:
-            kinds.setdefault((words.select, words.tensor, words.late), []).append(words)
-        for (select, tensor, late), found in kinds.items():
+            if words.late == late:
+                kinds.setdefault((words.select, words.tensor), []).append(words)
+        for (select, tensor), found in kinds.items():
             pieces = []
             for words in found:
                 content = self._strided(select, words.content if select != HostSelect.PARAMETERS else packed_sets(words.content))
-                numbers = np.zeros(content.shape, np.int64)
                 if tensor is not None:
                     assert words.numbers is not None
+                    numbers = np.zeros(content.shape, np.int64)
                     numbers[:, : words.numbers.shape[1]] = self.inputs.number(tensor, words.numbers)
-                pieces.append((words.node, words.base, np.stack([content.astype(np.int64), numbers])))
-            for node, base, (content, numbers) in _runs(iter(pieces)):
-                known = None if tensor is None else numbers
-                self._load(epoch, select, node, base, content.astype(np.uint8), known, late=late)
+                    content = np.stack([content.astype(np.int64), numbers])
+                pieces.append((words.node, words.base, content))
+            for node, base, joined in runs(iter(pieces)):
+                if tensor is None:
+                    yield select, node, base, joined, None
+                else:
+                    yield select, node, base, joined[0].astype(np.uint8), joined[1]
+
+    def _place_late(self, epoch: int, program: RowProgram) -> None:
+        """Room for words of caches before all else: stores into them come before their loads."""
+        for _, node, base, content, numbers in self._row_pieces(program, late=True):
+            assert numbers is not None
+            channel = node // self.config.nodes_per_manager
+            address = self.channels[channel].append(content)
+            self.inputs.add(channel, address, numbers)
+            self.late[epoch, node, base] = address
+
+    def _row_words(self, epoch: int, program: RowProgram) -> None:
+        """All that an epoch of row operations needs."""
+        for select, node, base, content, numbers in self._row_pieces(program, late=False):
+            self._load(epoch, select, node, base, content, numbers)
+        for select, node, base, content, _ in self._row_pieces(program, late=True):
+            channel, unit = divmod(node, self.config.nodes_per_manager)
+            # In the ring of the stores, which are over when these words are read.
+            ring = self.channels[channel].demand
+            ring.add(select, unit, base, len(content), self.late[epoch, node, base], after=epoch)
+            self.free[select][node, base : base + len(content)] = epoch + 1
 
     def _row_outputs(self, epoch: int, program: RowProgram) -> None:
         """What an epoch leaves: outputs, and rows of caches, which the next epoch reads."""
-        for appended in program.appended:
-            channel, unit = divmod(appended.node, self.config.nodes_per_manager)
+        numbers = [int(self.inputs.number(each.tensor, np.array([each.number]))[0]) for each in program.appended]
+        where = self.inputs.only_places(numbers)
+        assert all(each.node // self.config.nodes_per_manager == at[0] for each, at in zip(program.appended, where, strict=True))
+        for store in joined_stores(program.appended, [address for _, address in where]):
+            channel, unit = divmod(store.node, self.config.nodes_per_manager)
             ring = self.channels[channel].demand
-            ring.add(HostSelect.X, unit, appended.base, appended.words, 0, after=epoch + 1, kind=DescriptorKind.STORE)
-            descriptor = ring.descriptors[-1]
-            if appended.column:
-                descriptor |= {"column": 1, "lane_stride": self.stride[HostSelect.W]}
-            number = int(self.inputs.number(appended.tensor, np.array([appended.number]))[0])
-            self.caches.append((descriptor, channel, number))
+            ring.add(HostSelect.X, unit, store.base, store.words, store.address, after=epoch + 1, kind=DescriptorKind.STORE)
+            ring.descriptors[-1] |= {"n1": store.runs, "step1": store.step - (store.words - 1), "stride1": store.stride}
+            if store.column:
+                ring.descriptors[-1] |= {"column": 1, "lane_stride": self.stride[HostSelect.W]}
         for words in program.outputs:
             channel, unit = divmod(words.node, self.config.nodes_per_manager)
             stride = self.stride[words.select]
@@ -220,9 +246,9 @@ class _Builder:
             ring.add(words.select, unit, words.base, count, address, after=epoch + 1, kind=DescriptorKind.STORE)
             shape, form = self.graph.shape(words.tensor), program.graph.format(words.tensor)
             word, byte = np.nonzero(words.numbers >= 0)
-            numbers = np.zeros(int(np.prod(shape)) * BYTES[form], np.int64)
-            numbers[words.numbers[word, byte]] = byte_number(np.array(channel), address + stride * word + byte)
-            self.outputs.add(words.tensor, numbers)
+            found = np.zeros(int(np.prod(shape)) * BYTES[form], np.int64)
+            found[words.numbers[word, byte]] = byte_number(np.array(channel), address + stride * word + byte)
+            self.outputs.add(words.tensor, found)
 
     def _first(self) -> None:
         """What all epochs use."""
@@ -240,7 +266,7 @@ class _Builder:
         zeros = {name: np.zeros(shape, np.int8) for name, shape in self.graph.inputs.items()}
         constant = [words for _, words in x_image(program, zeros)]
         stride = self.stride[HostSelect.X]
-        for node, base, (values, sources) in _runs(
+        for node, base, (values, sources) in runs(
             (place.bank, place.base, np.stack([words.astype(np.int64), number]))
             for (place, number), words in zip(places, constant, strict=True)
         ):
@@ -282,11 +308,11 @@ class _Builder:
         }
         sets = np.stack([values.reshape(len(items), -1) for values in fields.values()], axis=1)
         words = self._strided(HostSelect.PARAMETERS, packed_sets(sets))
-        for node, base, part in _runs((bank, index, words[i : i + 1]) for i, (bank, index, *_) in enumerate(items)):
+        for node, base, part in runs((bank, index, words[i : i + 1]) for i, (bank, index, *_) in enumerate(items)):
             self._load(epoch, HostSelect.PARAMETERS, node, base, part)
 
     def _weights(self, epoch: int, program: EpochProgram) -> None:
-        for node, base, words in _runs((place.bank, place.base, tile) for place, tile in w_image(program, self.constants)):
+        for node, base, words in runs((place.bank, place.base, tile) for place, tile in w_image(program, self.constants)):
             self._load(epoch, HostSelect.W, node, base, self._strided(HostSelect.W, np.ascontiguousarray(words).view(np.uint8)))
 
     def _outputs(self, epoch: int, program: EpochProgram) -> None:
@@ -300,7 +326,7 @@ class _Builder:
         used = (
             (item.place.bank, item.place.base, np.zeros((int(np.prod([e - b for b, e in item.box])), 1))) for item in program.stored
         )
-        for node, base, words in _runs(used):
+        for node, base, words in runs(used):
             channel, unit = divmod(node, self.config.nodes_per_manager)
             address = self.channels[channel].reserve(len(words) * stride)
             ring = self.channels[channel].demand
@@ -319,13 +345,10 @@ class _Builder:
         base: int,
         words: NDArray[np.uint8],
         numbers: NDArray[np.int64] | None = None,
-        *,
-        late: bool = False,
     ) -> None:
         """Descriptors for the words (n, stride) of a node, in pieces that may begin as soon as their place is free.
 
-        ``numbers``: of the bytes of inputs among them (`InputPlaces`). ``late``: the epoch before has some of them stored; in the
-        ring of its stores, they are there when these words are read.
+        ``numbers``: of the bytes of inputs among them (`InputPlaces`).
         """
         channel, unit = divmod(node, self.config.nodes_per_manager)
         free = self.free[select][node]
@@ -335,7 +358,7 @@ class _Builder:
             place = free[base + begin : base + begin + len(part)]
             address = self.channels[channel].append(part)
             # X and P banks are the engines' between epochs.
-            between = late or select in EPOCH_BANKS
+            between = select in EPOCH_BANKS
             ring = self.channels[channel].demand if between else self.channels[channel].prefetch
             ring.add(select, unit, base + begin, len(part), address, after=epoch if between else int(place.max()))
             place[:] = epoch + 1
@@ -352,40 +375,3 @@ class _Builder:
         result = np.zeros((len(words), self.stride[select]), np.uint8)
         result[:, : words.shape[1]] = words
         return result
-
-
-def packed_sets(sets: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Words of parameter sets (n, fields, lanes)."""
-    layout = post_parameters_layout()
-    fields = {field.name: sets[:, i].reshape(-1) for i, field in enumerate(layout.fields)}
-    lanes = np.unpackbits(pack_jobs(layout, fields), axis=1, bitorder="little")[:, : layout.width]
-    return np.packbits(lanes.reshape(len(sets), -1), axis=1, bitorder="little")
-
-
-def packed_store(layout: Layout, jobs: Jobs, nodes: NDArray[np.int64], stride: int) -> NDArray[np.uint8]:
-    """Words (jobs, stride) of a program store; the last of each node ends its epoch. Without jobs, the word that only does that."""
-    whole = store_layout(layout)
-    if not len(nodes):
-        fields = {f.name: np.zeros(1, np.int64) for f in whole.fields} | {"last": np.ones(1, np.int64)}
-    else:
-        last = np.append(nodes[1:] != nodes[:-1], True).astype(np.int64)
-        fields = {f.name: jobs[f.name] for f in layout.fields} | {"valid": np.ones(len(nodes), np.int64), "last": last}
-    packed = pack_jobs(whole, fields)
-    result = np.zeros((len(packed), stride), np.uint8)
-    result[:, : packed.shape[1]] = packed
-    return result
-
-
-def _runs(pieces: Iterator[tuple[int, int, NDArray]]) -> Iterator[tuple[int, int, NDArray]]:
-    """(node, first word, words) of pieces that follow each other, joined; words are the last axis but one."""
-    ordered = sorted(pieces, key=lambda piece: piece[:2])
-    start = 0
-    for i in range(1, len(ordered) + 1):
-        if i < len(ordered):
-            node, base, words = ordered[i - 1]
-            if ordered[i][:2] == (node, base + words.shape[-2]):
-                continue
-        if start < i:
-            node, base, _ = ordered[start]
-            yield node, base, np.concatenate([words for *_, words in ordered[start:i]], axis=-2)
-        start = i

@@ -11,7 +11,7 @@ from podweave.ir.layers import Layer, WorkloadError
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Accumulate, Emit
 
-from ..jobs import Place
+from ..jobs import Place, with_single_tiles, words_of_tile
 from ..lower.address_walk import increments
 from ..lower.boxes import Box, Partition, cut, largest, positions
 from ..lower.job_count import require_jobs_fit
@@ -195,7 +195,7 @@ class _Compiler:
         p_walk = ("p_bank", "p_base", "p_step0", "p_step1", "p_step2")
         names = ("swap", *counts, *x_walk, "accumulate", "emit", *p_walk)
         stream_jobs = dict(zip(names, stream[1:], strict=True))
-        words = stream_jobs["n0"] * stream_jobs["n1"] * stream_jobs["n2"]
+        words = words_of_tile(stream_jobs)
         load_start, stream_start = start_times(load[0], words, stream[0])
         zero = np.zeros_like
         stream_jobs |= {"start": stream_start, "x_plane": zero(words), "p_plane": zero(words)}
@@ -211,8 +211,8 @@ class _Compiler:
         shape = (box[0][1], height, width)
         origin = (box[0][0], box[1][0], box[2][0])
         return Epoch(
-            load_jobs,
-            stream_jobs,
+            with_single_tiles(load_jobs),
+            with_single_tiles(stream_jobs),
             tuple((unit, self.region(box, unit), place) for unit, place in plan.units.items()),
             tuple((tile, step, place) for tile, _, steps, _, _ in plan.work for step, place in steps),
             tuple(Readout(plan.p_places[i], tile, origin, shape) for tile, i, _, _, last in plan.work if last),

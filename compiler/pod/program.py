@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from podweave.spec.config import ChipConfig
 
-from ..jobs import Jobs, Place
+from ..jobs import Jobs, Place, words_of_tile
 from ..lower.layer import ColumnTile, PackedLayer, Region, Step, unit_words
 
 
@@ -26,7 +26,7 @@ class Readout:
 
 @dataclass(frozen=True)
 class Epoch:
-    """Jobs that run without interruption, on data that is resident when they start.
+    """Jobs of a weight tile each that run without interruption, on data that is resident when they start.
 
     ``loads``, ``streams``: one array per field of the job layouts, in queue order. ``units``, ``weights``: what the host puts into
     the X and W banks before. ``readouts``: what it may take from the P banks after.
@@ -41,7 +41,7 @@ class Epoch:
     @property
     def words_streamed(self) -> NDArray[np.int64]:
         """Words of each stream job."""
-        return self.streams["n0"] * self.streams["n1"] * self.streams["n2"]
+        return words_of_tile(self.streams)
 
 
 @dataclass(frozen=True)

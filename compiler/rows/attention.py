@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,7 @@ from podweave.spec.row_functions import Destination, Saturate, Scalar, Statistic
 from .compile_rows import RowCompiler
 from .epoch import Ints, Pass
 from .layout import RowLayout, plain_layout
-from .passes import When, alike, multiply, place, result_words, uniform
+from .passes import When, alike, multiply, place, result_words, tiles_of_nodes, uniform
 from .program import CacheWords
 
 
@@ -23,18 +25,22 @@ class _Heads:
         self.compiler, self.index, self.operation, self.number = compiler, index, operation, number
         self.query = compiler.home(operation.query, "x")
         self.rows = operation.group * operation.rows
-        self.each = self.query.layout.tiles // operation.kv_heads
-        self.first = number * self.each
+        self.each = (self.query.layout.tiles - self.query.layout.lead) // operation.kv_heads
+        self.first = self.query.layout.lead + number * self.each
+        self.scores: tuple[int, When]
         self.keys = plain_layout(self.rows, operation.context, nodes=compiler.nodes, lanes=compiler.lanes, words=2)
 
-    def run(self, row: int, length: int, target: RowLayout, free: When) -> None:
-        """``row``: the first of their row registers. ``length``: where the lengths of their rows stand. ``free``: results
-        may be written."""
-        compiler, keys = self.compiler, self.keys
-        scores, cycle = compiler.scratch(self.operation.name, keys.node_words)
-        ready = self._scores(scores, When(compiler, cycle))
-        weights, cycle = compiler.pools["x"].take(keys.node_words, self.operation.name)
-        ready, sums = self._softmax(scores, weights, ready, When(compiler, cycle), row, length)
+    def score(self) -> None:
+        """Let pods compute the scores."""
+        scores, cycle = self.compiler.scratch(self.operation.name, self.keys.node_words)
+        self.scores = scores, self._scores(scores, When(self.compiler, cycle))
+
+    def finish(self, row: int, length: int, target: RowLayout, free: When) -> None:
+        """What becomes of them. ``row``: the first of their row registers. ``length``: where the lengths of their rows stand.
+        ``free``: results may be written."""
+        weights, cycle = self.compiler.pools["x"].take(self.keys.node_words, self.operation.name)
+        scores, there = self.scores
+        ready, sums = self._softmax(scores, weights, there, When(self.compiler, cycle), row, length)
         self._values(weights, ready, sums, row, target, free)
 
     def _scores(self, scores: int, free: When) -> When:
@@ -57,7 +63,7 @@ class _Heads:
                 ready = multiply(compiler, self.index, steps, self.rows, into, there, free)
 
             compiler.attempt(stream)
-        query.used = compiler.epoch.pods_free
+        query.read_until(compiler.epoch.number, compiler.epoch.pods_free)
         return ready
 
     def _cached(self, pod: int, tensor: str, key: Ints, channel: Ints) -> int:
@@ -193,15 +199,21 @@ def lower_attention(compiler: RowCompiler, index: int, operation: Attention) -> 
     key = (operation.lengths, operation.group)
     length = compiler.length(key, operation.lengths, numbers, np.zeros(rows, np.int64))
     shape = compiler.home(operation.query, "x").layout
-    layout = RowLayout(operation.rows, shape.nodes, result_words("x", operation.format), shape.channel)
+    layout = shape.with_words(result_words("x", operation.format))
     if compiler.appended:
         # What was appended goes out before the next epoch, and comes back for it.
         compiler.close()
     _, cycle = compiler.place(operation.name, "x", layout)
     free = When(compiler, cycle)
-    for number in range(operation.kv_heads):
-        base = number % 2 * rows if 2 * rows <= post.row_registers else 0
-        _Heads(compiler, index, operation, number).run(base, length, layout, free)
+    heads = [_Heads(compiler, index, operation, number) for number in range(operation.kv_heads)]
+    # While post-processors are at a softmax, pods compute the scores of the next heads, if there is room for them.
+    ahead = int(compiler.pools["p"].largest >= 2 * heads[0].keys.node_words + 4 * rows)
+    for number in range(operation.kv_heads + ahead):
+        if number < operation.kv_heads:
+            heads[number].score()
+        if number >= ahead:
+            base = (number - ahead) % 2 * rows if 2 * rows <= post.row_registers else 0
+            heads[number - ahead].finish(base, length, layout, free)
 
 
 def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
@@ -222,29 +234,45 @@ def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
         raise WorkloadError(f"{operation.name}: keys are stored in columns, for which {compiler.config.name} needs column_words")
     source, rows = compiler.home(operation.source, "p"), operation.rows
     layout = source.layout
-    base, cycle = compiler.pools["x"].take(layout.tiles * rows, operation.name)
+    # Keys of all nodes come together in one bank.
+    size = layout.tiles * rows if column else layout.node_words
+    base, cycle = compiler.pools["x"].take(size, operation.name)
     free, ready = When(compiler, cycle), When(compiler, source.ready_in(compiler.epoch.number))
+    work: dict[str, Any] = {"operation": index, "saturate": Saturate.INT8, "destination": Destination.X}
+    tiles = range(layout.lead, layout.tiles)
+    if not column:
+        count = tiles_of_nodes(layout)
+        some = [node for node in range(layout.nodes) if count[node]]
+        every = Pass(
+            **work,
+            counts=(1, layout.slots, rows),
+            counts_of=count,
+            strides=(0, layout.tile_words, 1),
+            bases=dict.fromkeys(some, (source.base, base)),
+            written=(layout.tile_words, 1),
+            sets=alike(some, uniform(lanes)),
+        )
+        done = place(compiler, every, None, ready, free)
     row = 0
     while row < rows:
         position = operation.position + row
-        count = min(rows - row, lanes - position % lanes, most)
-        for tile in range(layout.tiles):
-            node, to = layout.node(tile), base + tile * rows + row
-            bank = position // lanes % layout.nodes if column else node
-            work = Pass(
-                operation=index,
-                counts=(1, 1, count),
-                strides=(0, 0, 1),
-                bases={node: (source.base + layout.offset(tile) + row, to)},
-                written=(0, 1),
-                sets=alike([node], uniform(lanes)),
-                saturate=Saturate.INT8,
-                destination=Destination.X,
-                bank=bank,
-            )
-            done = place(compiler, work, None, ready, free)
+        count_rows = min(rows - row, lanes - position % lanes, most)
+        for tile in tiles:
+            at = (tile * rows if column else layout.offset(tile)) + row
+            bank = position // lanes % layout.nodes if column else layout.node(tile)
+            if column:
+                one = Pass(
+                    **work,
+                    counts=(1, 1, count_rows),
+                    strides=(0, 0, 1),
+                    bases={layout.node(tile): (source.base + layout.offset(tile) + row, base + at)},
+                    written=(0, 1),
+                    sets=alike([layout.node(tile)], uniform(lanes)),
+                    bank=bank,
+                )
+                done = place(compiler, one, None, ready, free)
             number = position * operation.width + int(layout.channel[tile, 0, 0])
-            compiler.appended.append(CacheWords(bank, to, count, operation.cache, number, column))
-        row += count
-    source.used = done.read
-    compiler.held.append((base, layout.tiles * rows))
+            compiler.appended.append(CacheWords(bank, base + at, count_rows, operation.cache, number, column))
+        row += count_rows
+    source.read_until(compiler.epoch.number, done.read)
+    compiler.held.append((base, size))

@@ -16,11 +16,12 @@ import numpy as np
 from podweave.ir.constants import Constants
 from podweave.ir.layers import WorkloadError
 from podweave.ir.row_graph import RowGraph
-from podweave.ir.row_operations import Append, Attention, Format, Rope, RowLinear, RowOperation
+from podweave.ir.row_operations import Append, Attention, Format, Rope, RowLinear, RowOperation, SiluProduct
 from podweave.spec.config import ChipConfig
 from podweave.spec.load_port import HostSelect
 
 from ..chip.bank_words import EpochFullError
+from ..lower.job_count import MAX_JOBS
 from .epoch import Epoch, Ints
 from .formats import byte_numbers
 from .layout import RowLayout, head_layout, plain_layout
@@ -28,6 +29,31 @@ from .pool import Pool
 from .program import CacheWords, OutputWords, RowProgram, Words
 
 Progress = Callable[[int, int], None]
+
+
+def require_row_functions(graph: RowGraph, config: ChipConfig) -> None:
+    """Raises `WorkloadError` for a configuration that runs no operations on rows."""
+    name = f"{graph.name} has operations on rows"
+    if config.pods == 1:
+        raise WorkloadError(f"{name}, for which one pod has no post-processors: {config.name} is one pod, llm8x16 a chip for them")
+    if not config.has_rows:
+        raise WorkloadError(f"{name}, which {config.name} lacks: its row_registers (of [post]) are 0; llm8x16 has them")
+    if config.array.rows != config.array.cols:
+        raise WorkloadError(f"{name}, which need a square array, got {config.array.rows} rows and {config.array.cols} cols")
+    if config.array.psum_width != 32:
+        raise WorkloadError(f"{name}: residuals and norms need a psum_width of 32, got {config.array.psum_width}")
+    if config.prefetch is None:
+        raise WorkloadError(f"{name}, which run from memory, over AXI: {config.name} has no table [prefetch]")
+
+
+def require_tiles_fit(graph: RowGraph, config: ChipConfig) -> None:
+    """Raises `WorkloadError` if a graph has more weight tiles, each a job, than are compiled."""
+    count = sum(operation.macs // operation.rows for operation in graph.operations) // config.array.multipliers
+    if count > MAX_JOBS:
+        raise WorkloadError(
+            f"{graph.name}: {config.name} takes about {count:,} jobs for it, more than the {MAX_JOBS:,} that a program may have; "
+            "larger pods take fewer"
+        )
 
 
 @dataclass
@@ -40,10 +66,20 @@ class Home:
     base: int
     epoch: int = -1
     ready: int = 0
-    used: int = 0
+    read_epoch: int = -1
+    read: int = 0
 
     def ready_in(self, epoch: int) -> int:
         return self.ready if epoch == self.epoch else 0
+
+    def read_until(self, epoch: int, cycle: int) -> None:
+        """Somebody reads it, up to a cycle."""
+        self.read = max(self.used_in(epoch), cycle)
+        self.read_epoch = epoch
+
+    def used_in(self, epoch: int) -> int:
+        """The cycle from which nobody reads it."""
+        return self.read if epoch == self.read_epoch else 0
 
 
 @dataclass
@@ -59,25 +95,21 @@ class RowCompiler:
 
     def __post_init__(self) -> None:
         config, memory = self.config, self.config.memory
-        if not config.has_rows:
-            raise WorkloadError(f"{self.graph.name} has operations on rows, which {config.name} lacks: row_registers is 0")
-        if config.array.rows != config.array.cols:
-            raise WorkloadError(
-                f"operations on rows need a square array, got {config.array.rows} rows and {config.array.cols} cols"
-            )
-        if config.array.psum_width != 32:
-            raise WorkloadError(f"residuals and norms need a psum_width of 32, got {config.array.psum_width}")
-        if config.prefetch is None:
-            raise WorkloadError(f"operations on rows run from memory: {config.name} has no table [prefetch]")
+        require_row_functions(self.graph, config)
         assert config.post is not None
         self.lanes, self.nodes = config.array.cols, config.pods
         self.pools = {"x": Pool("X", memory.x_words), "p": Pool("P", memory.p_words - 1)}
         self.readers = Counter(source for operation in self.graph.operations for source in operation.sources)
+        self.angles: dict[str, Home] = {}
+        """By rotation, where its angles lie: as what it rotates."""
         self.lengths: dict[tuple, int] = {}
         self.length_count = 0
         zeros = np.zeros(config.pods, np.int64)
-        self.epoch = Epoch(config, 0, self.share, {"w": zeros, "set": zeros})
+        # Nothing hides what the first epoch loads.
+        self.epoch = Epoch(config, 0, self.share / 4, {"w": zeros, "set": zeros})
         self.done: list[int] = []
+        self.waiting: dict[str, int] = {}
+        """Linear operations that are computed where the product that reads them is."""
         self.appended: list[CacheWords] = []
         self.held: list[tuple[int, int]] = []
         """X words that go out when the epoch is over: the first, and how many."""
@@ -100,6 +132,22 @@ class RowCompiler:
         streamed = {RowLinear: "source", Attention: "query"}.get(type(reader))
         return "x" if streamed and getattr(reader, streamed) == name else "p"
 
+    def waits_for_product(self, operation: RowLinear) -> bool:
+        """Whether a product is all that reads an operation, and of its other factor as well."""
+        if operation.name in self.graph.outputs:
+            return False
+        by_name = {each.name: each for each in self.graph.operations}
+
+        def only_reader(name: str) -> RowOperation | None:
+            readers = [each for each in self.graph.operations if name in each.inputs or name in each.after]
+            return readers[0] if len(readers) == 1 and isinstance(by_name.get(name), RowLinear) else None
+
+        product = only_reader(operation.name)
+        if not isinstance(product, SiluProduct) or product.gate == product.up:
+            return False
+        both = (product.gate, product.up)
+        return all(only_reader(name) is product and name not in self.graph.outputs for name in both)
+
     def layout_of(self, name: str, rows: int, channels: int, words: int) -> RowLayout:
         """The layout of a tensor: by heads if it becomes part of an attention, queries that share keys side by side; else as it
         is."""
@@ -110,7 +158,11 @@ class RowCompiler:
             if isinstance(reader, Attention) and seen & {reader.query, reader.key, reader.value}:
                 shared = reader.group if reader.query in seen else 1
                 heads = reader.kv_heads * shared
-                return head_layout(rows, heads, shared, reader.head_size, nodes=self.nodes, lanes=self.lanes, words=words)
+                # What is left over of a residual is in the first nodes, and so are keys: queries and values go to others.
+                tiles = reader.kv_heads * -(-reader.head_size // self.lanes)
+                lead = self.nodes // 2 if tiles % self.nodes and reader.key not in seen else 0
+                sizes = {"nodes": self.nodes, "lanes": self.lanes, "words": words, "lead": lead}
+                return head_layout(rows, heads, shared, reader.head_size, **sizes)
         return plain_layout(rows, channels, nodes=self.nodes, lanes=self.lanes, words=words)
 
     def place(self, name: str, kind: str, layout: RowLayout) -> tuple[Home, int]:
@@ -131,7 +183,7 @@ class RowCompiler:
         for kind in ("x", "p"):
             home = self.homes.pop((name, kind), None)
             if home:
-                self.pools[kind].give(home.base, home.layout.node_words, home.used if home.epoch == self.epoch.number else 0)
+                self.pools[kind].give(home.base, home.layout.node_words, home.used_in(self.epoch.number))
 
     def length(self, key: tuple, tensor: str | None, numbers: Ints, values: Ints) -> int:
         """Where lengths stand that all nodes know: constants, or an input's."""
@@ -158,7 +210,9 @@ class RowCompiler:
         for index, operation in enumerate(self.graph.operations):
             lowerings[type(operation)](self, index, operation)
             for name in operation.sources:
-                self.release(name)
+                # A linear operation, which may wait, does so itself.
+                if not (isinstance(operation, RowLinear) and name == operation.source):
+                    self.release(name)
             self.done.append(index)
             if progress:
                 progress(index + 1, len(self.graph.operations))
@@ -168,15 +222,15 @@ class RowCompiler:
     def close(self) -> None:
         """End the epoch, and begin the next."""
         epoch = self.epoch
-        tables = epoch.jobs.tables()
+        loads, streams, posts = epoch.jobs.tables()
         outputs = tuple(self._outputs(index) for index in self.done if self.graph.operations[index].name in self.graph.outputs)
         self.programs.append(
             RowProgram(
                 self.config,
                 self.graph,
-                tables["loads"],
-                tables["streams"],
-                tables["posts"],
+                loads,
+                streams,
+                posts,
                 tuple(epoch.words),
                 tuple(words for found in outputs for words in found),
                 tuple(self.appended),

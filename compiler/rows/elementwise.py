@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from podweave.ir.constants import Parameters
-from podweave.ir.row_operations import RmsNorm, Rope, SiluProduct
+from podweave.ir.row_operations import RmsNorm, Rope, RowLinear, SiluProduct
 from podweave.spec.jobs import Reduce
 from podweave.spec.row_functions import Combine, Destination, Saturate, Scalar, Statistic
 
 from .compile_rows import Home, RowCompiler
 from .epoch import Pass
-from .layout import RowLayout
-from .passes import SATURATE, When, alike, chunks, destination_of, lane_set, place, result_words, tiles_of_nodes, uniform
+from .linear import linear_slots
+from .passes import SATURATE, SCRATCH, When, alike, chunks, destination_of, lane_set, place, result_words, tiles_of_nodes, uniform
 
 
 def lower_rms_norm(compiler: RowCompiler, index: int, operation: RmsNorm) -> None:
@@ -20,7 +20,7 @@ def lower_rms_norm(compiler: RowCompiler, index: int, operation: RmsNorm) -> Non
     post, source = compiler.config.post, compiler.home(operation.source, "p")
     assert post is not None
     (kind,) = compiler.homes_of(operation)
-    target = RowLayout(operation.rows, source.layout.nodes, result_words(kind, operation.format), source.layout.channel)
+    target = source.layout.with_words(result_words(kind, operation.format))
     home, cycle = compiler.place(operation.name, kind, target)
     free = When(compiler, cycle)
     for first, rows in chunks(operation.rows, post.row_registers):
@@ -99,7 +99,7 @@ def _norm_rows(
         free,
         roots,
     )
-    source.used = last.read
+    source.read_until(compiler.epoch.number, last.read)
 
 
 def lower_rope(compiler: RowCompiler, index: int, operation: Rope) -> None:
@@ -107,11 +107,11 @@ def lower_rope(compiler: RowCompiler, index: int, operation: Rope) -> None:
     held, source, angles = (
         compiler.constants[operation.name],
         compiler.home(operation.source, "p"),
-        compiler.home(operation.angles, "p"),
+        compiler.angles[operation.name],
     )
     layout = source.layout
     for kind in compiler.homes_of(operation):
-        target = RowLayout(operation.rows, layout.nodes, result_words(kind, operation.format), layout.channel)
+        target = layout.with_words(result_words(kind, operation.format))
         home, free = compiler.place(operation.name, kind, target)
         for slot in range(layout.slots):
             nodes = [layout.node(tile) for tile in layout.tiles_of(slot)]
@@ -133,22 +133,65 @@ def lower_rope(compiler: RowCompiler, index: int, operation: Rope) -> None:
                 )
                 ready = max(source.ready_in(compiler.epoch.number), angles.ready_in(compiler.epoch.number))
                 done = place(compiler, work, home, When(compiler, ready), When(compiler, free))
-        source.used = angles.used = done.read
+        source.read_until(compiler.epoch.number, done.read)
+        angles.read_until(compiler.epoch.number, done.read)
 
 
 def lower_silu_product(compiler: RowCompiler, index: int, operation: SiluProduct) -> None:
+    """As many slots at a time as P banks have room for, if its factors are computed for it; else all."""
+    targets = {}
+    layout = compiler.layout_of(operation.gate, operation.rows, operation.width, 1)
+    for kind in compiler.homes_of(operation):
+        home, cycle = compiler.place(operation.name, kind, layout.with_words(result_words(kind, operation.format)))
+        targets[kind] = home, When(compiler, cycle)
+    factors = operation.gate, operation.up
+    if operation.gate not in compiler.waiting:
+        homes = [compiler.home(name, "p") for name in factors]
+        _product_slots(compiler, index, operation, (homes[0], homes[1]), range(layout.slots), targets)
+        return
+    # Sums, both factors, and what becomes of the gate.
+    most = max(1, compiler.config.memory.p_words // SCRATCH // (5 * layout.tile_words))
+    linears = [(compiler.waiting.pop(name), compiler.graph.operations) for name in factors]
+    for first in range(0, layout.slots, most):
+        slots = range(first, min(first + most, layout.slots))
+        homes, words = [], len(slots) * layout.tile_words
+        for number, operations in linears:
+            linear = operations[number]
+            assert isinstance(linear, RowLinear)
+            base, cycle = compiler.scratch(linear.name, words)
+            # As if all slots were there.
+            home = Home("p", layout, base - first * layout.tile_words, compiler.epoch.number)
+            linear_slots(compiler, number, linear, layout, slots, {"p": (home, When(compiler, cycle))})
+            homes.append(home)
+        _product_slots(compiler, index, operation, (homes[0], homes[1]), slots, targets)
+        for home in homes:
+            compiler.pools["p"].give(home.base + first * layout.tile_words, words, home.used_in(compiler.epoch.number))
+    for number, operations in linears:
+        linear = operations[number]
+        assert isinstance(linear, RowLinear)
+        compiler.release(linear.source)
+
+
+def _product_slots(
+    compiler: RowCompiler,
+    index: int,
+    operation: SiluProduct,
+    factors: tuple[Home, Home],
+    slots: range,
+    targets: dict[str, tuple[Home, When]],
+) -> None:
     """The sigmoid of the gate, the gate times that, and the product of both."""
-    lanes, nodes, held = compiler.lanes, range(compiler.nodes), compiler.constants[operation.name]
-    gate, up = compiler.home(operation.gate, "p"), compiler.home(operation.up, "p")
+    lanes, held, (gate, up) = compiler.lanes, compiler.constants[operation.name], factors
     layout = gate.layout
-    sigmoid, cycle = compiler.scratch(operation.name, layout.node_words)
-    count = tiles_of_nodes(layout)
-    some = [node for node in nodes if count[node]]
+    skipped, words = slots.start * layout.tile_words, len(slots) * layout.tile_words
+    sigmoid, cycle = compiler.scratch(operation.name, words)
+    count = tiles_of_nodes(layout, slots)
+    some = [node for node, tiles in count.items() if tiles]
 
     def work(first: int, second: int | None, to: int, **what: object) -> Pass:
         return Pass(
             operation=index,
-            counts=(1 if second is None else 2, layout.slots, operation.rows),
+            counts=(1 if second is None else 2, len(slots), operation.rows),
             counts_of=count,
             strides=(0 if second is None else second - first, layout.tile_words, 1),
             bases=dict.fromkeys(some, (first, to)),
@@ -160,21 +203,23 @@ def lower_silu_product(compiler: RowCompiler, index: int, operation: SiluProduct
     own: dict[str, object] = {"destination": Destination.STORE, "written": (layout.tile_words, 1)}
     sets = alike(some, uniform(lanes, 1, operation.fraction - 4))
     table = compiler.constants.table_of[operation.name]
-    first = work(gate.base, None, sigmoid, sets=sets, saturate=Saturate.INT8, table=table, **own)
+    first = work(gate.base + skipped, None, sigmoid, sets=sets, saturate=Saturate.INT8, table=table, **own)
     done = place(compiler, first, None, When(compiler, gate.ready_in(compiler.epoch.number)), When(compiler, cycle))
     sets = alike(some, uniform(lanes, 1, 15))
-    second = work(gate.base, sigmoid, sigmoid, sets=sets, saturate=Saturate.INT16, **own)
-    done = place(compiler, second, None, When(compiler, done.written))
     ready = When(compiler, done.written)
-    for kind in compiler.homes_of(operation):
-        target = RowLayout(operation.rows, layout.nodes, result_words(kind, operation.format), layout.channel)
-        home, free = compiler.place(operation.name, kind, target)
+    second = work(gate.base + skipped, sigmoid, sigmoid, sets=sets, saturate=Saturate.INT16, **own)
+    done = place(compiler, second, None, ready)
+    ready = When(compiler, done.written)
+    for kind, (home, free) in targets.items():
+        target = home.layout
         scale = {
-            node: [lane_set(held, layout.channel[slot * layout.nodes + node, 0]) for slot in range(count[node])] for node in some
+            node: [lane_set(held, layout.channel[slot * layout.nodes + node, 0]) for slot in slots[: count[node]]] for node in some
         }
         where = {"written": (target.tile_words, target.words), "destination": destination_of(kind, operation.format)}
-        last = work(sigmoid, up.base, home.base, sets=scale, saturate=Saturate.INT16, **where)
+        to = home.base + slots.start * target.tile_words
+        last = work(sigmoid, up.base + skipped, to, sets=scale, saturate=Saturate.INT16, **where)
         later = max(ready.now(), up.ready_in(compiler.epoch.number))
-        done = place(compiler, last, home, When(compiler, later), When(compiler, free))
-    gate.used = up.used = done.read
-    compiler.pools["p"].give(sigmoid, layout.node_words, done.read)
+        done = place(compiler, last, home, When(compiler, later), free)
+    gate.read_until(compiler.epoch.number, done.read)
+    up.read_until(compiler.epoch.number, done.read)
+    compiler.pools["p"].give(sigmoid, words, done.read)

@@ -5,6 +5,7 @@ All nodes do the same at the same time, each with its own tiles, so that every t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -94,7 +95,7 @@ class Epoch:
 
     @property
     def is_empty(self) -> bool:
-        return not any(len(jobs) for jobs in self.jobs.jobs.values())
+        return self.jobs.is_empty
 
     def take_all(self) -> None:
         """Let it have more than its share: all there is."""
@@ -103,22 +104,20 @@ class Epoch:
     def require_room(self) -> None:
         """Raises `EpochFullError` if stores hold fewer jobs than there are."""
         for kind, most in self.stores.items():
-            if int(self.jobs.counts[kind].max()) > most:
-                raise EpochFullError(f"an epoch has {int(self.jobs.counts[kind].max())} {kind}, more than its {most}")
+            count = max(self.jobs.passes if kind == "posts" else self.jobs.tiles)
+            if count > most:
+                raise EpochFullError(f"an epoch has {count} {kind}, more than its {most}")
 
     def mark(self) -> tuple:
         """What `back_to` needs to undo all that comes."""
-        lists = {kind: len(jobs) for kind, jobs in self.jobs.jobs.items()}
-        counts = {kind: count.copy() for kind, count in self.jobs.counts.items()}
         used = {name: count.copy() for name, count in self.used.items()}
         times = self.pods_free, self.swapped, self.posts_free, self.scalar_free
-        return lists, counts, used, times, (self.p_writes.copy(), self.p_reads.copy()), len(self.words), dict(self._sets)
+        return self.jobs.mark(), used, times, (self.p_writes.copy(), self.p_reads.copy()), len(self.words), dict(self._sets)
 
     def back_to(self, mark: tuple) -> None:
-        lists, self.jobs.counts, self.used, times, (self.p_writes, self.p_reads), words, self._sets = mark
+        jobs, self.used, times, (self.p_writes, self.p_reads), words, self._sets = mark
         self.pods_free, self.swapped, self.posts_free, self.scalar_free = times
-        for kind, length in lists.items():
-            del self.jobs.jobs[kind][length:]
+        self.jobs.back_to(jobs)
         del self.words[words:]
 
     def _take(self, name: str, node: int, count: int) -> int:
@@ -140,6 +139,15 @@ class Epoch:
         base = self._take("w", pod, len(content))
         self.words.append(Words(HostSelect.W, pod, base, content, tensor, numbers, late))
         return base
+
+    def weight_tiles(self, pod: int, content: NDArray[np.uint8]) -> list[int]:
+        """The same of tiles (tiles, rows, bytes) that stay together where they can; returns the first word of each."""
+        count, rows, size = content.shape
+        bases = [self._take("w", pod, rows) for _ in range(count)]
+        edges = [0, *(i for i in range(1, count) if bases[i] != bases[i - 1] + rows), count]
+        for begin, end in itertools.pairwise(edges):
+            self.words.append(Words(HostSelect.W, pod, bases[begin], content[begin:end].reshape(-1, size)))
+        return bases
 
     def parameters(self, node: int, sets: Sequence[LaneSet]) -> int:
         """Sets side by side in the post-processor of a node; equal ones are there once."""
@@ -170,7 +178,7 @@ class Epoch:
         ``adds``: sums are added to what is there. ``ready``: the words are there. ``free``: the P words may be written. Returns the
         cycle from which the sums may be read.
         """
-        bank, first, count = words
+        count = words[2]
         begin = max(self.pods_free, self.swapped + self.config.array.rows, ready)
         if into is not None:
             begin = max(begin, free - self._to_bank)
@@ -179,10 +187,7 @@ class Epoch:
             begin = earliest(lines, begin + self._to_bank, count) - self._to_bank
             for line in lines:
                 line.add(begin + self._to_bank, count)
-        for pod, base in weights.items():
-            self.jobs.load(pod, operation, begin - rows, rows, base)
-            target = None if into is None else into[pod]
-            self.jobs.stream(pod, operation, begin, count, bank=bank, base=first, accumulate=accumulate, p_base=target, adds=adds)
+        self.jobs.step(operation, begin, weights, rows, words, accumulate=accumulate, into=into, adds=adds)
         self.pods_free, self.swapped = begin + count, begin
         return begin + count + self._to_bank + 1
 
@@ -259,8 +264,7 @@ class Epoch:
             sets = work.sets[node][:count]
             p = increments((window, 1, count, rows), (work.strides[0], 0, *work.strides[1:]))
             x = increments((count, rows), work.written)
-            self.jobs.add(
-                "posts",
+            self.jobs.post(
                 node,
                 work.operation,
                 start=start,

@@ -13,7 +13,7 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.load_port import HostSelect
 
 from .attention import lower_append, lower_attention
-from .compile_rows import RowCompiler
+from .compile_rows import Home, RowCompiler
 from .elementwise import lower_rms_norm, lower_rope, lower_silu_product
 from .formats import byte_numbers
 from .layout import RowLayout
@@ -55,12 +55,15 @@ def _place_inputs(compiler: RowCompiler) -> None:
     for name, (_, _, rows, channels) in graph.inputs.items():
         form = graph.format(name)
         if form is Format.ANGLES:
+            known: dict[bytes, Home] = {}
             for operation in graph.operations:
-                if isinstance(operation, Rope) and operation.angles == name and (name, "p") not in compiler.homes:
+                if isinstance(operation, Rope) and operation.angles == name:
                     spread = compiler.layout_of(operation.source, rows, operation.channels, 1)
-                    size = operation.head_size
-                    channel = np.where(spread.channel[:, :1] >= 0, spread.channel[:, :1] % size, -1)
-                    _load(compiler, name, "p", RowLayout(rows, spread.nodes, 1, channel), form)
+                    channel = np.where(spread.channel[:, :1] >= 0, spread.channel[:, :1] % operation.head_size, -1)
+                    key = channel.tobytes()
+                    if key not in known:
+                        known[key] = _load(compiler, name, "p", RowLayout(rows, spread.nodes, 1, channel, spread.lead), form)
+                    compiler.angles[operation.name] = known[key]
         elif form in (Format.WIDE, Format.INT16):
             kinds = {compiler.kind_for(reader, name) for reader in graph.operations if name in reader.inputs}
             for kind in sorted(kinds):
@@ -68,9 +71,10 @@ def _place_inputs(compiler: RowCompiler) -> None:
                 _load(compiler, name, kind, compiler.layout_of(name, rows, channels, words), form)
 
 
-def _load(compiler: RowCompiler, name: str, kind: str, layout: RowLayout, form: Format) -> None:
+def _load(compiler: RowCompiler, name: str, kind: str, layout: RowLayout, form: Format) -> Home:
     home, _ = compiler.place(name, kind, layout)
     select = HostSelect.X if kind == "x" else HostSelect.P
     for node, numbers in enumerate(byte_numbers(layout, form)):
         content = np.zeros(numbers.shape, np.uint8)
         compiler.epoch.words.append(Words(select, node, home.base, content, name, numbers))
+    return home

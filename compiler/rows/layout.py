@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +22,15 @@ class RowLayout:
     ----------
     channel : ndarray, shape (tiles, parts, lanes)
         Which channel of the tensor stands in a lane; -1 for none.
+    lead : int
+        So many tiles at the beginning are empty: with them, what is left over of a tensor goes to other nodes than that of others.
     """
 
     rows: int
     nodes: int
     words: int
     channel: Ints
+    lead: int = 0
 
     @property
     def tiles(self) -> int:
@@ -69,18 +71,12 @@ class RowLayout:
         return tile // self.nodes * self.tile_words + part * self.part_words
 
     def tiles_of(self, slot: int) -> range:
-        """Tiles in a slot of the nodes, from node 0 on."""
-        return range(slot * self.nodes, min((slot + 1) * self.nodes, self.tiles))
+        """Tiles in a slot of the nodes, but for empty ones."""
+        return range(max(slot * self.nodes, self.lead), min((slot + 1) * self.nodes, self.tiles))
 
-    @cached_property
-    def element_words(self) -> tuple[Ints, Ints, Ints, Ints]:
-        """Of each channel: node, lane, and offset of its word in row 0; and how far apart rows are."""
-        count = int(self.channel.max()) + 1
-        tile, part, lane = (np.zeros(count, np.int64) for _ in range(3))
-        for found, axis in zip(np.nonzero(self.channel >= 0), (tile, part, lane), strict=True):
-            axis[self.channel[self.channel >= 0]] = found
-        offset = tile // self.nodes * self.tile_words + part * self.part_words
-        return tile % self.nodes, lane, offset, np.int64(self.words)  # type: ignore[return-value]
+    def with_words(self, words: int) -> RowLayout:
+        """The same for rows of so many words."""
+        return replace(self, words=words)
 
 
 def plain_layout(rows: int, channels: int, *, nodes: int, lanes: int, words: int) -> RowLayout:
@@ -91,10 +87,11 @@ def plain_layout(rows: int, channels: int, *, nodes: int, lanes: int, words: int
     return RowLayout(rows, nodes, words, channel.reshape(tiles, 1, lanes))
 
 
-def head_layout(rows: int, heads: int, shared: int, size: int, *, nodes: int, lanes: int, words: int) -> RowLayout:
-    """``shared`` neighbouring heads of ``size`` channels are parts of the same tiles."""
+def head_layout(rows: int, heads: int, shared: int, size: int, *, nodes: int, lanes: int, words: int, lead: int = 0) -> RowLayout:
+    """``shared`` neighbouring heads of ``size`` channels are parts of the same tiles, behind ``lead`` empty ones."""
     each = -(-size // lanes)
     channel = np.full((heads // shared, shared, each * lanes), -1, np.int64)
     channel[:, :, :size] = np.arange(heads * size).reshape(heads // shared, shared, size)
     tiles = channel.reshape(heads // shared, shared, each, lanes).transpose(0, 2, 1, 3)
-    return RowLayout(rows, nodes, words, np.ascontiguousarray(tiles).reshape(-1, shared, lanes))
+    empty = np.full((lead, shared, lanes), -1, np.int64)
+    return RowLayout(rows, nodes, words, np.concatenate([empty, tiles.reshape(-1, shared, lanes)]), lead)

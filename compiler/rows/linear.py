@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from podweave.ir.row_operations import RowLinear
 
 from .compile_rows import Home, RowCompiler
@@ -23,15 +25,25 @@ from .passes import (
 
 
 def lower_linear(compiler: RowCompiler, index: int, operation: RowLinear) -> None:
-    """Tiles of all its outputs, slot by slot; then the passes that scale them."""
-    held, source = compiler.constants[operation.name], compiler.home(operation.source, "x")
+    """All slots; but what is only read by a product is computed where that is, some slots at a time."""
+    if compiler.waits_for_product(operation):
+        compiler.waiting[operation.name] = index
+        return
     layout = compiler.layout_of(operation.name, operation.rows, operation.outputs, 1)
-    targets = _targets(compiler, operation, layout)
-    units = [(tile, part) for tile in range(source.layout.tiles) for part in range(source.layout.parts)]
+    linear_slots(compiler, index, operation, layout, range(layout.slots), _targets(compiler, operation, layout))
+    compiler.release(operation.source)
+
+
+def linear_slots(
+    compiler: RowCompiler, index: int, operation: RowLinear, layout: RowLayout, chosen: range, targets: dict[str, tuple[Home, When]]
+) -> None:
+    """Tiles of the outputs in some slots, slot by slot; then the passes that scale them."""
+    held, source = compiler.constants[operation.name], compiler.home(operation.source, "x")
+    units = [(tile, part) for tile in range(source.layout.lead, source.layout.tiles) for part in range(source.layout.parts)]
     sums = layout.parts * 2 * operation.rows
     most = max(1, (compiler.config.memory.p_words // SCRATCH) // sums)
-    for first in range(0, layout.slots, most):
-        slots = range(first, min(first + most, layout.slots))
+    for first in range(chosen.start, chosen.stop, most):
+        slots = range(first, min(first + most, chosen.stop))
         base, cycle = compiler.scratch(operation.name, len(slots) * sums)
         free, ready = When(compiler, cycle), When(compiler)
         for slot in slots:
@@ -51,22 +63,24 @@ def lower_linear(compiler: RowCompiler, index: int, operation: RowLinear) -> Non
                     ) -> None:
                         nonlocal ready
                         tiles = layout.tiles_of(slot)
-                        steps = []
-                        for tile, of in some:
-                            inputs = source.layout.channel[tile, of]
-                            weights = {
-                                layout.node(t): compiler.epoch.weights(
-                                    layout.node(t), weight_bytes(held.weights[0], inputs, layout.channel[t, part])
-                                )
-                                for t in tiles
-                            }
-                            steps.append((weights, source.layout.node(tile), source.base + source.layout.offset(tile, of)))
-                        into = dict.fromkeys(map(layout.node, tiles), where)
+                        pods = [layout.node(tile) for tile in tiles]
+                        inputs = np.stack([source.layout.channel[tile, of] for tile, of in some])
+                        content = weight_bytes(held.weights[0], inputs, layout.channel[tiles.start : tiles.stop, part])
+                        bases = [compiler.epoch.weight_tiles(pod, own) for pod, own in zip(pods, content, strict=True)]
+                        steps = [
+                            (
+                                dict(zip(pods, own, strict=True)),
+                                source.layout.node(tile),
+                                source.base + source.layout.offset(tile, of),
+                            )
+                            for (tile, of), own in zip(some, zip(*bases, strict=True), strict=True)
+                        ]
+                        into = dict.fromkeys(pods, where)
                         there = When(compiler, source.ready_in(compiler.epoch.number))
                         ready = multiply(compiler, index, steps, operation.rows, into, there, free, adds=adds)
 
                     compiler.attempt(stream)
-        source.used = compiler.epoch.pods_free
+        source.read_until(compiler.epoch.number, compiler.epoch.pods_free)
         read = When(compiler)
         for part in range(layout.parts):
             for kind, (home, home_free) in targets.items():
@@ -83,7 +97,7 @@ def _targets(compiler: RowCompiler, operation: RowLinear, layout: RowLayout) -> 
         return {"p": (home, When(compiler, home.ready_in(compiler.epoch.number)))}
     targets = {}
     for kind in compiler.homes_of(operation):
-        spread = RowLayout(layout.rows, layout.nodes, result_words(kind, operation.format), layout.channel)
+        spread = layout.with_words(result_words(kind, operation.format))
         home, free = compiler.place(operation.name, kind, spread)
         targets[kind] = home, When(compiler, free)
     return targets

@@ -68,9 +68,10 @@ def result_words(kind: str, form: Format) -> int:
 
 
 def tiles_of_nodes(layout: RowLayout, slots: range | None = None) -> dict[int, int]:
-    """How many tiles, of some slots or all, each node has."""
+    """How many tiles, of some slots or all, each node has; with empty ones before them, but none if all are empty."""
     chosen = range(layout.slots) if slots is None else slots
-    return {node: sum(slot * layout.nodes + node < layout.tiles for slot in chosen) for node in range(layout.nodes)}
+    found = {node: [slot for slot in chosen if slot * layout.nodes + node < layout.tiles] for node in range(layout.nodes)}
+    return {node: len(of) if of and of[-1] * layout.nodes + node >= layout.lead else 0 for node, of in found.items()}
 
 
 def chunks(rows: int, most: int) -> list[tuple[int, int]]:
@@ -87,9 +88,14 @@ def most_streamed(compiler: RowCompiler, steps: int) -> int:
 
 
 def weight_bytes(weights: NDArray[np.int8], inputs: Ints, outputs: Ints) -> NDArray[np.uint8]:
-    """(rows, cols) bytes of a tile: weights (inputs, outputs) of the channels in its lanes, 0 where there is none."""
-    there = (inputs >= 0)[:, None] & (outputs >= 0)[None, :]
-    return np.where(there, weights[inputs[:, None], outputs[None, :]], 0).astype(np.int8).view(np.uint8)
+    """(columns of tiles, rows of tiles, rows, cols) bytes of tiles: weights of the channels ``inputs`` (rows of tiles, rows) and
+    ``outputs`` (columns of tiles, cols) in their lanes, 0 where there is none."""
+    rows, columns = inputs.reshape(-1), outputs.reshape(-1)
+    found = weights[rows[:, None], columns]
+    found[rows < 0] = 0
+    found[:, columns < 0] = 0
+    tiles = found.view(np.uint8).reshape(*inputs.shape, *outputs.shape).transpose(2, 0, 1, 3)
+    return np.ascontiguousarray(tiles)
 
 
 def multiply(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from podweave.ir.layers import WorkloadError
 
@@ -19,20 +20,30 @@ class Pool:
 
     def take(self, count: int, what: str) -> tuple[int, int]:
         """The first of ``count`` words, and the cycle from which they may be written."""
-        # Runs of free words: where the number of those before, since the last one taken, reaches the count.
-        edges = np.flatnonzero(np.diff(np.concatenate([[1], self._taken.astype(np.int8), [1]])))
-        begins, ends = edges[::2], edges[1::2]
-        fits = np.flatnonzero(ends - begins >= count)
-        if not len(fits):
-            largest = int((ends - begins).max(initial=0))
+        begins, ends = self._runs()
+        fits = ends - begins >= count
+        if not fits.any():
             raise WorkloadError(
-                f"{what}: every {self.kind} bank must hold {count} words more, {count - largest} more than are free in one piece "
-                f"({largest} of {self.words})"
+                f"{what}: every {self.kind} bank must hold {count} words more, {count - self.largest} more than are free in one "
+                f"piece ({self.largest} of {self.words})"
             )
-        base = int(begins[fits[0]])
+        # At either end of a piece: where words are free first.
+        places = np.unique(np.concatenate([begins[fits], ends[fits] - count]))
+        base = int(min(places, key=lambda at: (self._free_from[at : at + count].max(), at)))
         self._taken[base : base + count] = True
         self.most = max(self.most, int(self._taken.sum()))
         return base, int(self._free_from[base : base + count].max())
+
+    @property
+    def largest(self) -> int:
+        """Words that are free in one piece."""
+        begins, ends = self._runs()
+        return int((ends - begins).max(initial=0))
+
+    def _runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where pieces of free words begin and end."""
+        edges = np.flatnonzero(np.diff(np.concatenate([[1], self._taken.astype(np.int8), [1]])))
+        return edges[::2], edges[1::2]
 
     def give(self, base: int, count: int, time: int) -> None:
         """Words that nobody reads from that cycle on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from numpy.typing import NDArray
 
 from podweave.ir.row_graph import RowGraph
@@ -75,6 +76,12 @@ class RowProgram:
     outputs: tuple[OutputWords, ...]
     appended: tuple[CacheWords, ...]
     operations: tuple[int, ...]
+
+    @property
+    def active(self) -> tuple[int, ...]:
+        """Indices of operations that have jobs in it."""
+        found = np.concatenate([jobs["operation"] for jobs in (self.streams, self.posts)])
+        return tuple(np.unique(found).tolist())
 
     def operation(self, index: int) -> RowOperation:
         return self.graph.operations[index]

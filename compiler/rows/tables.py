@@ -2,64 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 
 import numpy as np
+from numpy.typing import NDArray
 
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Accumulate, Emit, load_job_layout, post_job_layout, stream_job_layout
 from podweave.spec.layout import Layout
 
+from ..chip.tile_jobs import as_stored
 from ..jobs import Jobs
+
+_STEP = ("operation", "start", "rows", "n0", "x_bank", "x_base", "accumulate", "emit")
+Mark = tuple[int, int, list[int], list[int]]
 
 
 class RowJobs:
-    """One list of jobs for each kind, each job a dictionary of its fields; what is not said is 0, counts are 1."""
+    """Steps, in each of which some pods load a tile and stream through it at the same time, and posts.
+
+    ``tiles``, ``passes``: how many loads and streams, and how many posts, each node has.
+    """
 
     def __init__(self, config: ChipConfig):
         self.config = config
-        self.kinds: dict[str, tuple[str, Layout]] = {
-            "loads": ("pod", load_job_layout(config)),
-            "streams": ("pod", stream_job_layout(config)),
-            "posts": ("bank", post_job_layout(config)),
-        }
-        self.jobs: dict[str, list[Mapping[str, int]]] = {kind: [] for kind in self.kinds}
-        self.counts = {kind: np.zeros(config.pods, np.int64) for kind in self.kinds}
+        self._steps: list[tuple[int, ...]] = []
+        # Of each step by pod, the first word of its weights, and the first of its sums, if it emits them.
+        self._weights: list[Mapping[int, int]] = []
+        self._sums: list[Mapping[int, int] | None] = []
+        self._posts: list[Mapping[str, int]] = []
+        self.tiles, self.passes = [0] * config.pods, [0] * config.pods
 
-    def add(self, kind: str, unit: int, operation: int, **fields: int) -> None:
-        self.jobs[kind].append({self.kinds[kind][0]: unit, "operation": operation, **fields})
-        self.counts[kind][unit] += 1
+    @property
+    def is_empty(self) -> bool:
+        return not self._steps and not self._posts
 
-    def load(self, pod: int, operation: int, start: int, rows: int, base: int) -> None:
-        """Rows of weights from the pod's own W bank."""
-        self.add("loads", pod, operation, start=start, rows=rows, w_bank=pod, w_base=base, w_step=1)
+    def mark(self) -> Mark:
+        """What `back_to` needs to undo all that comes."""
+        return len(self._steps), len(self._posts), self.tiles.copy(), self.passes.copy()
 
-    def stream(
+    def back_to(self, mark: Mark) -> None:
+        steps, posts, self.tiles, self.passes = mark
+        for several in (self._steps, self._weights, self._sums):
+            del several[steps:]
+        del self._posts[posts:]
+
+    def post(self, bank: int, operation: int, **fields: int) -> None:
+        """What is not said is 0."""
+        self._posts.append({"bank": bank, "operation": operation, **fields})
+        self.passes[bank] += 1
+
+    def step(
         self,
-        pod: int,
         operation: int,
         start: int,
-        words: int,
+        weights: Mapping[int, int],
+        rows: int,
+        words: tuple[int, int, int],
         *,
-        bank: int,
-        base: int,
         accumulate: Accumulate,
-        p_base: int | None,
+        into: Mapping[int, int] | None,
         adds: bool = False,
     ) -> None:
-        """Successive words of an X bank, by new weights; sums go into the pod's own P bank from ``p_base`` on, if there is one."""
-        emit = Emit.NONE if p_base is None else Emit.ACCUMULATE if adds else Emit.STORE
-        steps = dict.fromkeys([f"{way}_step{i}" for way in "xp" for i in range(3)], 1)
-        where = {"x_bank": bank, "x_base": base, "p_bank": pod, "p_base": p_base or 0, "emit": int(emit)}
-        codes = {"accumulate": int(accumulate), "swap": 1}
-        self.add("streams", pod, operation, start=start, n0=words, n1=1, n2=1, **where, **codes, **steps)
+        """Every pod of ``weights`` loads rows from there in its own W bank, and streams ``words`` (bank, first, how many) through
+        them; sums go into its own P bank, from ``into`` on, if that is there."""
+        bank, first, count = words
+        emit = Emit.NONE if into is None else Emit.ACCUMULATE if adds else Emit.STORE
+        self._steps.append((operation, start, rows, count, bank, first, int(accumulate), int(emit)))
+        self._weights.append(weights)
+        self._sums.append(into)
+        for pod in weights:
+            self.tiles[pod] += 1
 
-    def tables(self) -> dict[str, Jobs]:
-        """Each kind as arrays, sorted by unit and start, with the operation of each job."""
-        found = {}
-        for kind, (unit, layout) in self.kinds.items():
-            names = ["operation", unit, *(field.name for field in layout.fields)]
-            rows = np.array([[job.get(name, 0) for name in names] for job in self.jobs[kind]], np.int64).reshape(-1, len(names))
-            order = np.lexsort((rows[:, names.index("start")], rows[:, 1]))
-            found[kind] = {name: rows[order, i] for i, name in enumerate(names)}
-        return found
+    def tables(self) -> tuple[Jobs, Jobs, Jobs]:
+        """Loads, streams and posts as arrays, sorted by unit and start, with the operation of each job; those of weight tiles
+        joined."""
+        sizes = [len(weights) for weights in self._weights]
+        steps = np.array(self._steps, np.int64).reshape(-1, len(_STEP))
+        column = {name: np.repeat(steps[:, i], sizes) for i, name in enumerate(_STEP)}
+        pod, first = (
+            _ints(chain.from_iterable(self._weights)),
+            _ints(chain.from_iterable(weights.values() for weights in self._weights)),
+        )
+        sums = zip(self._weights, self._sums, strict=True)
+        p_base = _ints(chain.from_iterable(map(into.__getitem__, pods) if into else [0] * len(pods) for pods, into in sums))
+        started = {name: column[name] for name in ("operation", "start")} | {"pod": pod}
+        loads = started | {"rows": column["rows"], "w_bank": pod, "w_base": first, "w_step": np.ones_like(pod)}
+        ones = dict.fromkeys(["swap", "n1", "n2", *(f"{way}_step{i}" for way in "xp" for i in range(3))], np.ones_like(pod))
+        streamed = {name: column[name] for name in ("n0", "x_bank", "x_base", "accumulate", "emit")}
+        streams = started | ones | streamed | {"p_bank": pod, "p_base": p_base}
+        # A load ends as its stream begins.
+        loads["start"] = loads["start"] - loads["rows"]
+        config = self.config
+        sorted_loads = _sorted(loads, "pod", load_job_layout(config))
+        sorted_streams = _sorted(streams, "pod", stream_job_layout(config))
+        return *as_stored(sorted_loads, sorted_streams, config), self._post_table()
+
+    def _post_table(self) -> Jobs:
+        layout = post_job_layout(self.config)
+        names = ["operation", "bank", *(field.name for field in layout.fields)]
+        rows = np.array([[job.get(name, 0) for name in names] for job in self._posts], np.int64).reshape(-1, len(names))
+        return _sorted({name: rows[:, i] for i, name in enumerate(names)}, "bank", layout)
+
+
+def _ints(values: Iterable[int]) -> NDArray[np.int64]:
+    return np.fromiter(values, np.int64)
+
+
+def _sorted(jobs: Jobs, unit: str, layout: Layout) -> Jobs:
+    """By unit and start; what is not said is 0."""
+    order = np.lexsort((jobs["start"], jobs[unit]))
+    nothing = np.zeros(len(order), np.int64)
+    names = ["operation", unit, *(field.name for field in layout.fields)]
+    return {name: jobs[name][order] if name in jobs else nothing for name in names}

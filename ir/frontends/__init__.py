@@ -6,7 +6,18 @@ from .cnn import ConvolutionalNetworks, densenet, densenet121, inception_v3, res
 from .guessed_chain import chain
 from .language_models import LanguageModels
 from .lists import Files, KnownLists, SingleLayers
-from .registry import Frontend, LayerList, ListFrontend, load_graph, load_layers, load_workload, register, workload_forms
+from .registry import (
+    Frontend,
+    LayerList,
+    ListFrontend,
+    load_graph,
+    load_layers,
+    load_workload,
+    register,
+    require_layers,
+    with_options,
+    workload_forms,
+)
 from .transformer import Transformers, bert, bert_named, feed_forward
 
 __all__ = [
@@ -24,8 +35,10 @@ __all__ = [
     "load_layers",
     "load_workload",
     "register",
+    "require_layers",
     "resnet",
     "resnet50",
+    "with_options",
     "workload_forms",
 ]
 

@@ -23,17 +23,26 @@ GATE_FRACTION = 11
 
 @dataclass(frozen=True)
 class DecoderSizes:
-    """``heads`` of the queries share ``kv_heads`` of keys and values; ``intermediate`` channels in the feed-forward layer."""
+    """``heads`` of the queries share ``kv_heads`` of keys and values; ``intermediate`` channels in the feed-forward layer.
+
+    ``head``: channels of a head, by default so many that all heads have ``hidden``.
+    """
 
     hidden: int
     heads: int
     kv_heads: int
     intermediate: int
     layers: int = 1
+    head: int | None = None
 
     @property
     def head_size(self) -> int:
-        return self.hidden // self.heads
+        return self.hidden // self.heads if self.head is None else self.head
+
+    @property
+    def query_channels(self) -> int:
+        """Of all heads."""
+        return self.heads * self.head_size
 
 
 class _Builder:
@@ -69,7 +78,8 @@ class _Builder:
     def attention(self, prefix: str, x: str, sizes: DecoderSizes, context: int) -> str:
         size, width = sizes.head_size, sizes.kv_heads * sizes.head_size
         y = self.norm(f"{prefix}attention_norm", x, sizes.hidden)
-        query, key = self.linear(f"{prefix}q", y, sizes.hidden, sizes.hidden), self.linear(f"{prefix}k", y, sizes.hidden, width)
+        query = self.linear(f"{prefix}q", y, sizes.hidden, sizes.query_channels)
+        key = self.linear(f"{prefix}k", y, sizes.hidden, width)
         value = self.linear(f"{prefix}v", y, sizes.hidden, width, Format.INT8)
         query = self.add(Rope(f"{prefix}q_rope", self.rows, source=query, angles="angles", heads=sizes.heads, head_size=size))
         key = self.add(
@@ -113,7 +123,7 @@ class _Builder:
                 head_size=size,
             )
         )
-        return self.linear(f"{prefix}o", o, sizes.hidden, sizes.hidden, Format.WIDE, x)
+        return self.linear(f"{prefix}o", o, sizes.query_channels, sizes.hidden, Format.WIDE, x)
 
     def graph(self, name: str) -> RowGraph:
         return RowGraph(name, self.inputs, tuple(self.operations), formats=self.formats)
@@ -124,10 +134,11 @@ def decoder(sizes: DecoderSizes, rows: int, context: int, name: str) -> RowGraph
     _require_sizes(name, hidden=sizes.hidden, heads=sizes.heads, kv_heads=sizes.kv_heads, intermediate=sizes.intermediate)
     _require_sizes(name, layers=sizes.layers, rows=rows, context=context)
     for what, by in (("hidden", "heads"), ("heads", "kv_heads")):
-        if getattr(sizes, what) % getattr(sizes, by):
+        if (what == "heads" or sizes.head is None) and getattr(sizes, what) % getattr(sizes, by):
             raise WorkloadError(f"{name}: {by} ({getattr(sizes, by)}) must divide {what} ({getattr(sizes, what)})")
+    _require_sizes(name, head=sizes.head_size, channels_of_all_heads=sizes.query_channels)
     if sizes.head_size % 2:
-        raise WorkloadError(f"{name}: a head has pairs of channels, got {sizes.hidden} channels for {sizes.heads} heads")
+        raise WorkloadError(f"{name}: a head has pairs of channels, got {sizes.head_size}")
     if rows > context:
         raise WorkloadError(f"{name}: {rows} rows are more than a context of {context}")
     builder = _Builder(rows)
@@ -192,7 +203,7 @@ def _require_sizes(name: str, **sizes: int) -> None:
 
 _COUNTS = {"llama": (4, 5), "attention": (3, 3), "gated": (2, 2), "norm": (1, 1)}
 """Sizes, at the least and at the most."""
-_TAKES = {"llama": ("rows", "context"), "attention": ("rows", "context"), "gated": ("rows",), "norm": ("rows",)}
+_TAKES = {"llama": ("rows", "context", "head"), "attention": ("rows", "context"), "gated": ("rows",), "norm": ("rows",)}
 
 
 class LanguageModels(Frontend):
@@ -200,12 +211,15 @@ class LanguageModels(Frontend):
 
     _options = "[,rows=N][,context=N]"
     forms = (
-        f"llama_HIDDEN_HEADS_KVHEADS_INTERMEDIATE[_LAYERS]{_options}",
+        f"llama_HIDDEN_HEADS_KVHEADS_INTERMEDIATE[_LAYERS]{_options}[,head=N]",
         f"attention_HEADS_KVHEADS_SIZE{_options}",
         "gated_HIDDEN_INTERMEDIATE[,rows=N]",
         "norm_HIDDEN[,rows=N]",
     )
     _form = re.compile(r"(llama|attention|gated|norm)((?:_[0-9]+)+)((?:,[a-z]+=[0-9]+)*)")
+
+    def options(self, text: str) -> tuple[str, ...]:
+        return _TAKES[text.partition("_")[0]]
 
     def recognises(self, text: str) -> bool:
         return self._form.fullmatch(text) is not None
@@ -218,15 +232,20 @@ class LanguageModels(Frontend):
         if not least <= len(sizes) <= most:
             form = next(form for form in self.forms if form.startswith(kind))
             raise WorkloadError(f"{text}: {kind} takes sizes as in {form}, got {len(sizes)}")
-        options = {"rows": 1}
+        given: dict[str, int] = {}
         for item in filter(None, match[3].split(",")):
             key, _, value = item.partition("=")
             if key not in _TAKES[kind]:
                 raise WorkloadError(f"{text}: unknown option {key!r}; allowed: {', '.join(_TAKES[kind])}")
-            options[key] = whole_number(value) or 0
-        rows, context = options["rows"], options.get("context", options["rows"])
+            if key in given:
+                raise WorkloadError(f"{text}: {key} is given more than once")
+            given[key] = whole_number(value) or 0
+        rows = given.get("rows", 1)
+        context = given.get("context", rows)
         if kind == "llama":
-            return decoder(DecoderSizes(*sizes), rows, context, text)
+            hidden, heads, kv_heads, intermediate = sizes[:4]
+            layers = sizes[4] if len(sizes) > 4 else 1
+            return decoder(DecoderSizes(hidden, heads, kv_heads, intermediate, layers, given.get("head")), rows, context, text)
         if kind == "attention":
             return attention(sizes[0], sizes[1], sizes[2], rows, context, text)
         if kind == "gated":

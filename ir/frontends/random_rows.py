@@ -23,13 +23,14 @@ _NATS = 1.5
 """Spread of the scores of a row of attention."""
 
 
-def random_row_parameters(graph: RowGraph, seed: int = 0) -> dict[str, Parameters]:
-    """Parameters of every operation of a graph of rows."""
+def random_row_parameters(graph: RowGraph, seed: int = 0, *, with_weights: bool = True) -> dict[str, Parameters]:
+    """Parameters of every operation of a graph of rows. Without weights, those are zeros that take no memory."""
     rng = np.random.default_rng(seed)
+    drawn = np.random.default_rng([seed, 2]) if with_weights else None
     rms: dict[str, float] = {name: _input_rms(graph.format(name)) for name in graph.inputs}
     found: dict[str, Parameters] = {}
     for operation in graph.operations:
-        found[operation.name] = _parameters(operation, rms, rng)
+        found[operation.name] = _parameters(operation, rms, rng, drawn)
         rms[operation.name] = _rms_of(operation, rms)
     return found
 
@@ -77,7 +78,19 @@ def _rms_of(operation: RowOperation, rms: dict[str, float]) -> float:
     return _RMS[operation.format]
 
 
-def _parameters(operation: RowOperation, rms: dict[str, float], rng: np.random.Generator) -> Parameters:
+def _weights(operation: RowLinear, rng: np.random.Generator | None) -> NDArray[np.int8]:
+    """Normal, some outputs larger than others; zeros, all of them one, without a generator."""
+    if rng is None:
+        return np.broadcast_to(np.int8(0), (operation.width, operation.outputs))
+    sizes = np.minimum(rng.lognormal(0, 0.4, operation.outputs), 3)
+    normal = rng.standard_normal((operation.width, operation.outputs), np.float32)
+    normal *= (_WEIGHT_RMS * sizes).astype(np.float32)
+    return np.clip(np.rint(normal, out=normal), -127, 127, out=normal).astype(np.int8)
+
+
+def _parameters(
+    operation: RowOperation, rms: dict[str, float], rng: np.random.Generator, drawn: np.random.Generator | None
+) -> Parameters:
     channels = operation.heads if isinstance(operation, Attention) else operation.channels
     none = np.zeros(channels, np.int32)
 
@@ -93,10 +106,11 @@ def _parameters(operation: RowOperation, rms: dict[str, float], rng: np.random.G
 
     match operation:
         case RowLinear():
-            sizes = rng.lognormal(0, 0.4, operation.outputs)
-            drawn = rng.normal(0, _WEIGHT_RMS, (operation.width, operation.outputs)) * np.minimum(sizes, 3)
-            weights = np.clip(np.rint(drawn), -127, 127).astype(np.int8)
-            spread = rms[operation.source] * np.sqrt(operation.width) * np.maximum(1.0, np.std(weights.astype(float), axis=0))
+            weights = _weights(operation, drawn)
+            deviation = (
+                np.std(weights, axis=0, dtype=np.float32).astype(float) if drawn else np.full(operation.outputs, _WEIGHT_RMS)
+            )
+            spread = rms[operation.source] * np.sqrt(operation.width) * np.maximum(1.0, deviation)
             target = _UPDATE_RMS if operation.format is Format.WIDE else _RMS[operation.format]
             bias = np.rint(spread * rng.normal(0, 0.05, operation.outputs)).astype(np.int32)
             return scaled(target / spread, bias=bias, weights=(weights,))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..graph import Graph
 from ..layers import Layer, WorkloadError, shortened
 from ..rewrites import single_operations
+from ..row_graph import RowGraph
 from .guessed_chain import chain
 
 
@@ -15,6 +17,10 @@ class Frontend(ABC):
     """Reads the workloads of one kind. ``forms``: how they are written, for help and errors."""
 
     forms: tuple[str, ...] = ()
+
+    def options(self, text: str) -> tuple[str, ...]:
+        """Names of the options that may stand behind ``text`` as ``,NAME=NUMBER``."""
+        return ()
 
     @abstractmethod
     def recognises(self, text: str) -> bool:
@@ -64,6 +70,36 @@ def _found(text: str) -> tuple[list[Frontend], str, str]:
     )
 
 
+def with_options(text: str, options: Mapping[str, int | None]) -> str:
+    """A workload with options put into its text; those that are None are not given.
+
+    >>> with_options("norm_64", {"rows": 4, "context": None})
+    'norm_64,rows=4'
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if not given:
+        return text
+    frontends, whole, layer = _found(text)
+    taken = frontends[0].options(whole)
+    for name, value in given.items():
+        if name not in taken:
+            takers = [form for frontend in _FRONTENDS for form in frontend.forms if name in frontend.options(form)]
+            raise WorkloadError(f"{shortened(text)} takes no {name}; those that do are {', '.join(takers)}")
+        if f",{name}=" in whole:
+            raise WorkloadError(f"{shortened(text)} says itself what {name} is: give it once")
+        whole += f",{name}={value}"
+    return f"{whole}/{layer}" if layer else whole
+
+
+def require_layers(graph: Graph) -> None:
+    """Raises `WorkloadError` for a graph whose operations cannot be run one by one."""
+    if isinstance(graph, RowGraph):
+        raise WorkloadError(
+            f"{shortened(graph.name)} has operations on rows, which read what others leave in P and X banks: it runs as a whole; "
+            "its parts are workloads of their own, as attention_..., gated_... and norm_..."
+        )
+
+
 def load_graph(text: str) -> Graph:
     """The graph of a workload, or of one operation of it: NETWORK/LAYER.
 
@@ -74,6 +110,7 @@ def load_graph(text: str) -> Graph:
     graph = frontends[0].load(whole)
     if not layer:
         return graph
+    require_layers(graph)
     for single in single_operations(graph):
         if single.name == layer:
             return single
@@ -111,6 +148,11 @@ def load_workload(text: str) -> list[Layer]:
 
 def layers_of(graph: Graph, wanted: str = "") -> LayerList:
     """The layers of a graph that have weights of their own; with ``wanted``, those of that operation only."""
+    if isinstance(graph, RowGraph):
+        raise WorkloadError(
+            f"{shortened(graph.name)} has operations on rows, for which one pod has no post-processors: it runs on chips with row "
+            "functions and engines, as llm8x16"
+        )
     layers: list[Layer] = []
     poolings = additions = 0
     for operation in graph.operations:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.descriptors import STORABLE, DescriptorKind, loadable, memory_stride, piece_bytes, words_of
+from podweave.spec.descriptors import STORABLE, DescriptorKind, loadable, memory_stride, word_pieces, words_of
 from podweave.spec.load_port import HostSelect
 from podweave.tb.benches.prefetch_bench import PrefetchBench
 from podweave.tb.cases.prefetch_scenarios import SINK, SOURCE, engine_config, rings, run_rings
@@ -69,7 +69,8 @@ def _by_words(config: ChipConfig, progress: Progress) -> list[dict[str, Any]]:
     rows = []
     for row in _measured(bench, list(_words(config))):
         # One piece per cycle: where that is less than a beat, the load port is what limits.
-        piece = piece_bytes(config, HostSelect[row["transfer"].split()[-1]])
+        select = HostSelect[row["transfer"].split()[-1]]
+        piece = memory_stride(config, select) / word_pieces(config, select)
         rows.append({"config": config.name, "data_width": config.host_bits, **row, "limit": piece / (config.host_bits // 8)})
     return rows
 

@@ -25,12 +25,14 @@ from .options import (
     Cap,
     Check,
     Config,
+    Context,
     JsonFile,
     Memory,
     Partition,
     PerLayer,
     Plot,
     Prefetch,
+    Rows,
     ScalesimReports,
     Threads,
     Through,
@@ -132,6 +134,8 @@ def run(
     waves: Annotated[Path | None, typer.Option(help="Write a VCD waveform (slow; for short runs).")] = None,
     waves_of: WavesOf = None,
     threads: Threads = None,
+    rows: Rows = None,
+    context: Context = None,
     per_layer: PerLayer = False,
     partition: Partition = None,
     through: Through = None,
@@ -148,7 +152,7 @@ def run(
     On one pod, layers run one after the other with data of their own; on a chip, a network runs as a whole.
     """
     from ..runs.pod import CHECKS, run_workload
-    from ..runs.workloads import load_layers
+    from ..runs.workloads import load_layers, with_options
     from .chip_commands import ChipOptions, run_chip, simulation_settings
 
     if check not in CHECKS:
@@ -158,13 +162,15 @@ def run(
     if waves and waves.suffix != ".vcd":
         raise typer.BadParameter(f"{waves} must end in .vcd", param_hint="--waves")
     chosen = load_config(config)
+    workload = with_options(workload, {"rows": rows, "context": context})
     if chosen.pods > 1:
         if check == "lockstep":
             raise typer.BadParameter(
                 "lockstep is for one pod; a chip's results, cycles and counters are compared", param_hint="--check"
             )
         _make_folders(waves, plot, json_file)
-        options = ChipOptions.of(chosen, per_layer, partition, through, prefetch, cap, memory, plot, rules=check == "rules")
+        scalesim, rules = scalesim_reports is not None, check == "rules"
+        options = ChipOptions.of(chosen, per_layer, partition, through, prefetch, cap, memory, plot, rules=rules, scalesim=scalesim)
         with Progress() as progress:
             settings = simulation_settings(waves, waves_of, threads)
             report, show = run_chip(workload, chosen, options, seed=seed, progress=progress, **settings)
@@ -189,6 +195,8 @@ def run(
 def model(
     workload: Workload,
     config: Config,
+    rows: Rows = None,
+    context: Context = None,
     per_layer: PerLayer = False,
     partition: Partition = None,
     through: Through = None,
@@ -201,13 +209,16 @@ def model(
 ) -> None:
     """The cycles and utilisation of a workload from the exact model, without RTL."""
     from ..runs.pod import model_workload
-    from ..runs.workloads import load_layers
+    from ..runs.workloads import load_layers, with_options
     from .chip_commands import ChipOptions, model_chip
 
     chosen = load_config(config)
+    workload = with_options(workload, {"rows": rows, "context": context})
     _make_folders(plot, json_file)
     if chosen.pods > 1:
-        options = ChipOptions.of(chosen, per_layer, partition, through, prefetch, cap, memory, plot)
+        options = ChipOptions.of(
+            chosen, per_layer, partition, through, prefetch, cap, memory, plot, scalesim=scalesim_reports is not None
+        )
         with Progress() as progress:
             report, show = model_chip(workload, chosen, options, progress=progress)
         _write_scalesim(report, chosen, scalesim_reports)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
+from podweave.ir.graph import Graph
+from podweave.ir.row_graph import RowGraph
 from podweave.ir.texts import whole_number
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
@@ -29,7 +31,10 @@ Show = Callable[[Console, dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class ChipOptions:
-    """``through``: how a chip gets what it needs: over AXI, in no time, or through its load ports. ``check``: of programs."""
+    """``through``: how a chip gets what it needs: over AXI, in no time, or through its load ports.
+
+    ``rules``: when programs are checked. ``scalesim``: reports are written as SCALE-Sim does.
+    """
 
     per_layer: bool
     partition: int | None
@@ -38,7 +43,8 @@ class ChipOptions:
     cap: int
     timing: HbmTiming
     plot: Path | None
-    check: CheckRules
+    rules: CheckRules
+    scalesim: bool = False
 
     @classmethod
     def of(
@@ -53,6 +59,7 @@ class ChipOptions:
         plot: Path | None,
         *,
         rules: bool = False,
+        scalesim: bool = False,
     ) -> ChipOptions:
         """From what was typed; raises `typer.BadParameter`."""
         if through is None:
@@ -71,7 +78,21 @@ class ChipOptions:
                     raise typer.BadParameter(f"is for runs over AXI, not {through}", param_hint=name)
         if plot and plot.suffix not in (".svg", ".png", ".pdf"):
             raise typer.BadParameter(f"{plot} must end in .svg, .png or .pdf", param_hint="--plot")
-        return cls(per_layer, partition, through, prefetch, cap, memory_timing(memory), plot, "always" if rules else "auto")
+        checked: CheckRules = "always" if rules else "auto"
+        return cls(per_layer, partition, through, prefetch, cap, memory_timing(memory), plot, checked, scalesim)
+
+    def check(self, graph: Graph) -> None:
+        """Raises `typer.BadParameter` for ways in which a graph does not run."""
+        if not isinstance(graph, RowGraph):
+            return
+        if self.through != "axi":
+            raise typer.BadParameter(f"{graph.name} has operations on rows, which run over AXI only", param_hint="--through")
+        if self.partition is not None:
+            raise typer.BadParameter(f"is of layers; {graph.name} has operations on rows", param_hint="--partition")
+        if self.rules == "always":
+            raise typer.BadParameter(f"rules are looked at for layers; {graph.name} has operations on rows", param_hint="--check")
+        if self.scalesim:
+            raise typer.BadParameter(f"are of layers; {graph.name} has operations on rows", param_hint="--scalesim-reports")
 
     def check_plot(self, graphs: int) -> None:
         if self.plot and graphs > 1:
@@ -120,6 +141,7 @@ def run_chip(
     # At once, and before there are constants that no machine could hold.
     for graph in named:
         require_fits(graph, config)
+        options.check(graph)
     jobs = chip_jobs(workload, seed, per_layer=options.per_layer)
     graphs = len({id(job.graph) for job in jobs})
     if options.through == "axi":
@@ -130,7 +152,7 @@ def run_chip(
             prefetch=options.prefetch,
             cap=options.cap,
             partition=options.partition,
-            check=options.check,
+            check=options.rules,
             seed=seed,
             progress=progress,
             **simulation,
@@ -144,7 +166,7 @@ def run_chip(
         through=options.through,
         seed=seed,
         partition=options.partition,
-        check=options.check,
+        check=options.rules,
         progress=progress,
         **simulation,
     )
@@ -164,6 +186,7 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
     options.check_plot(len(graphs))
     for graph in graphs:
         require_fits(graph, config)
+        options.check(graph)
     if options.through == "axi":
         report, compiled = model_on_device(
             graphs,
@@ -190,6 +213,9 @@ def _draw_chip(program: Any, options: ChipOptions) -> None:
 
 def _draw_device(compiled: Any, options: ChipOptions) -> None:
     if options.plot:
-        from ..pictures.accelerator import draw_accelerator
+        if compiled.rows:
+            from ..pictures.rows import draw_rows as draw
+        else:
+            from ..pictures.accelerator import draw_accelerator as draw
 
-        draw_accelerator(compiled, options.timing, options.plot, prefetch=options.prefetch, cap=options.cap)
+        draw(compiled, options.timing, options.plot, prefetch=options.prefetch, cap=options.cap)

@@ -10,8 +10,8 @@ import typer
 from podweave.ir.layers import CONV_FORM, GEMM_FORM, MAX_SIZE
 
 WORKLOAD_HELP = (
-    f"{GEMM_FORM}, {CONV_FORM}, a network (resnet50, digits), NETWORK/LAYER, or a CSV file (layer,M,K,N, or as SCALE-Sim has it). "
-    f"Sizes are at most {MAX_SIZE:,}."
+    f"{GEMM_FORM}, {CONV_FORM}, a network (resnet50, digits), decoder layers (llama_2048_32_8_8192), NETWORK/LAYER, or a CSV file "
+    f"(layer,M,K,N, or as SCALE-Sim has it). Sizes are at most {MAX_SIZE:,}."
 )
 Check = Annotated[
     str,
@@ -23,6 +23,10 @@ Check = Annotated[
 Config = Annotated[str, typer.Option("--config", help="A preset, or a TOML file.")]
 Workload = Annotated[str, typer.Argument(help=WORKLOAD_HELP)]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the report as JSON; - for standard output.")]
+Rows = Annotated[int | None, typer.Option(min=1, help="Language models: rows (tokens) that are computed; 1 by default.")]
+Context = Annotated[
+    int | None, typer.Option(min=1, help="Language models: keys that the last row sees, its own too; by default as many as rows.")
+]
 PerLayer = Annotated[bool, typer.Option("--per-layer", help="Chips: each layer alone, its inputs loaded from outside.")]
 Partition = Annotated[
     int | None,

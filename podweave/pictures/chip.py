@@ -25,6 +25,7 @@ _NAMED = 16
 def draw_chip(program: EpochProgram, path: Path, *, title: str | None = None) -> None:
     """Draw the epoch of a program, coloured by operation; the times are those that the RTL is checked against."""
     config, graph, figures = program.config, program.graph, predict(program)
+    program = program.tile_by_tile()
     streams, posts = program.streams, program.posts
     pods, cycles = config.pods, figures.cycles
     # Post-processors below, one row each, as the pods above.
@@ -32,7 +33,7 @@ def draw_chip(program: EpochProgram, path: Path, *, title: str | None = None) ->
     begin = np.concatenate([streams["start"], posts["start"]])
     length = np.concatenate([program.words_streamed, program.words_read])
     operation = np.concatenate([program.operation_of_stream, program.operation_of_post])
-    picture = _raster(rows, begin, length, operation, 2 * pods, cycles)
+    picture = raster(rows, begin, length, operation, 2 * pods, cycles)
 
     count = len(graph.operations)
     palette = plt.get_cmap("tab20") if count <= 20 else plt.get_cmap("nipy_spectral")
@@ -60,7 +61,7 @@ def draw_chip(program: EpochProgram, path: Path, *, title: str | None = None) ->
     plt.close(figure)
 
 
-def _raster(
+def raster(
     row: NDArray[np.int64],
     begin: NDArray[np.int64],
     length: NDArray[np.int64],

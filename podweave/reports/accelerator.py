@@ -8,6 +8,17 @@ from rich.console import Console
 
 from .tables import print_checked, print_verdict, print_wall, table
 
+_MOST_EPOCHS = 100
+"""That a table shows."""
+_KINDS = {
+    "weights": "pods load tiles of weights, and stream through them",
+    "attention": "pods do so with tiles of keys and values",
+    "rows": "post-processors work, and no pod does",
+    "latency": "an epoch is on, and words are on their way",
+    "stores": "no epoch is on: results and rows of caches go to memory",
+    "memory": "no epoch is on: the next one waits for its words",
+}
+
 
 def print_device_run(console: Console, report: dict[str, Any]) -> None:
     """Epochs of the first network, figures of all, and the verdict."""
@@ -28,7 +39,8 @@ def print_device_run(console: Console, report: dict[str, Any]) -> None:
             highlight=False,
             soft_wrap=True,
         )
-    print_checked(console, report)
+    if not any("cycles_by_kind" in row for row in report["networks"]):
+        print_checked(console, report)
     print_wall(console, report)
     print_verdict(console, report, "bit-exact, cycle-exact, counters exact", f"seed {report['seed']}, over AXI")
 
@@ -41,7 +53,11 @@ def print_device_model(console: Console, report: dict[str, Any]) -> None:
 def _print_networks(console: Console, report: dict[str, Any]) -> None:
     if not report["networks"]:
         return
-    console.print(_epoch_table(report["networks"][0]))
+    first = report["networks"][0]
+    if len(first["timeline"]) <= _MOST_EPOCHS:
+        console.print(_epoch_table(first))
+    else:
+        console.print(f"{len(first['timeline'])} epochs, too many for a table: --json has them", highlight=False)
     different = {row["network"]: row for row in report["networks"]}
     if len(report["networks"]) > len(different):
         console.print(f"{len(report['networks'])} runs of the same program, with other data", highlight=False)
@@ -53,11 +69,21 @@ def _print_networks(console: Console, report: dict[str, Any]) -> None:
             f"epochs take {row['compute_cycles']:,} cycles, the beats of the busiest manager {row['hbm_cycles']:,}; together "
             f"{row['overlap']:.3f} of the longer\n"
             f"{row['bytes_loaded']:,} bytes loaded; data buses busy in {row['hbm_used']:.1%} of the cycles, "
-            f"{row['hbm_used_available']:.1%} of what the memory can send; {way}: "
+            f"{row['hbm_used_available']:.1%} of what the memory can send, weights are {row['memory_useful']:.1%}; {way}: "
             f"{row['prefetch_hits']} epochs found their words, {row['prefetch_late']} waited",
             highlight=False,
             soft_wrap=True,
         )
+        if "cycles_by_kind" in row:
+            console.print(_kind_table(row))
+
+
+def _kind_table(row: dict[str, Any]) -> Any:
+    kinds, cycles = row["cycles_by_kind"], sum(row["cycles_by_kind"].values())
+    rows = [[kind, f"{count:,}", f"{count / cycles:.1%}", _KINDS[kind]] for kind, count in kinds.items()]
+    found = table("", ["cycles by kind", "cycles", "share", ""], rows)
+    found.columns[-1].justify = "left"
+    return found
 
 
 def _epoch_table(row: dict[str, Any]) -> Any:

@@ -11,8 +11,6 @@ from typing import Any
 from podweave.compiler.chip.policy import BankPolicy
 from podweave.compiler.compile_network import CheckRules, CompiledNetwork, CompileOptions, compile_network, in_channels
 from podweave.golden.graph import evaluate
-from podweave.ir.constants import Constants
-from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
 from podweave.predict.accelerator import Prediction, predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
@@ -22,7 +20,7 @@ from podweave.tb.build.simulate import SimulationError
 
 from ..driver.device import Device, DeviceError, RunCounters
 from .figures import device_figures
-from .jobs import Job
+from .jobs import Job, model_constants
 from .road import Progress, Simulated, Simulation, Tensors, Way, run_jobs
 from .verdict import Comparison
 
@@ -163,8 +161,7 @@ def model_on_device(
     wall = {"compile": 0.0, "model": 0.0}
     for graph in graphs:
         began = time.perf_counter()
-        # Values do not change cycles.
-        network = way.compile(Job(graph, Constants(random_parameters(graph, 0)), {}), show)
+        network = way.compile(Job(graph, model_constants(graph), {}), show)
         made = time.perf_counter()
         show(f"predicting {graph.name}")
         prediction = way.predict(network)
@@ -173,6 +170,7 @@ def model_on_device(
             {
                 "network": graph.name,
                 "cycles": prediction.cycles,
+                "predicted_cycles": prediction.cycles,
                 **device_figures(network, prediction, way.timing),
                 "mac_per_cycle": rate,
                 "utilization": rate / (config.pods * config.array.multipliers),

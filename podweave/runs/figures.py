@@ -12,18 +12,22 @@ from podweave.golden.cycle.chip.chip import ChipFigures
 from podweave.predict.accelerator import Prediction
 from podweave.predict.memory_timing import HbmTiming
 
+from .row_figures import cycles_by_kind
+
 
 def device_figures(network: CompiledNetwork, prediction: Prediction, timing: HbmTiming) -> dict[str, Any]:
     """Predicted figures of a network.
 
     ``hbm_cycles``: that the beats of the busiest manager take at the memory's rate. ``overlap``: the cycles of the run relative to
     the larger of that and of those of all epochs. ``hbm_used``: share of all data-bus cycles with a beat; ``hbm_used_available``:
-    of those beats that the memory could have sent, at its rate and outside of refreshes.
+    of those beats that the memory could have sent, at its rate and outside of refreshes. ``memory_useful``: what the network's
+    weights, each byte once, are of the bytes in those beats. ``cycles_by_kind``: of rows only.
     """
     config = network.config
     beats = sum(prediction.counters[f"{kind}_BEATS"] for kind in ("DESCRIPTOR", "DEMAND", "PREFETCH", "WRITE"))
     bound = max(prediction.compute_cycles, prediction.hbm_cycles)
-    return {
+    sendable = prediction.cycles * config.managers * timing.available
+    found = {
         "epochs": len(network.epochs),
         "macs": network.graph.macs,
         "compute_cycles": prediction.compute_cycles,
@@ -31,11 +35,13 @@ def device_figures(network: CompiledNetwork, prediction: Prediction, timing: Hbm
         "bytes_loaded": network.memory.loaded_bytes,
         "overlap": prediction.cycles / bound,
         "hbm_used": beats / (prediction.cycles * config.managers),
-        "hbm_used_available": beats / (prediction.cycles * config.managers * timing.available),
+        "hbm_used_available": beats / sendable,
+        "memory_useful": network.graph.weights / (sendable * config.host_bits / 8),
         "prefetch_hits": prediction.counters["PREFETCH_HITS"],
         "prefetch_late": prediction.counters["PREFETCH_LATE"],
         "busy": float(prediction.nodes["x_words"].sum()) / (prediction.cycles * config.pods),
     }
+    return found | ({"cycles_by_kind": cycles_by_kind(network, prediction)} if network.rows else {})
 
 
 def total(network: CompiledNetwork, figures: ChipFigures) -> dict[str, Any]:
@@ -60,6 +66,7 @@ def total(network: CompiledNetwork, figures: ChipFigures) -> dict[str, Any]:
 
 def layer_rows(program: EpochProgram) -> list[dict[str, Any]]:
     """When each operation streams, and how well: cycles from its first word requested to its last, both counted."""
+    program = program.tile_by_tile()
     streams, words = program.streams, program.words_streamed
     order = np.argsort(program.operation_of_stream, kind="stable")
     edges = np.searchsorted(program.operation_of_stream[order], np.arange(len(program.graph.operations) + 1))

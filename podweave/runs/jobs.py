@@ -19,7 +19,7 @@ from podweave.ir.rewrites import single_operations
 from podweave.ir.row_graph import RowGraph
 
 from ..digits import digits_graph, digits_parameters, test_images
-from .workloads import DIGIT_BATCH, load_graph
+from .workloads import DIGIT_BATCH, load_graph, require_layers
 
 DIGIT_IMAGES = 100
 """Held-out images of `podweave run digits`."""
@@ -37,7 +37,17 @@ class Job:
 def chip_graphs(workload: str, *, per_layer: bool = False) -> list[Graph]:
     """The graph that a workload names, or one for each of its layers (or poolings)."""
     graph = load_graph(workload)
-    return single_operations(graph) if per_layer else [graph]
+    if not per_layer:
+        return [graph]
+    require_layers(graph)
+    return single_operations(graph)
+
+
+def model_constants(graph: Graph) -> Constants:
+    """Constants with which a network takes as many cycles as with any others: of rows, weights are zeros that take no room."""
+    if isinstance(graph, RowGraph):
+        return Constants(random_row_parameters(graph, with_weights=False))
+    return Constants(random_parameters(graph, 0))
 
 
 def chip_jobs(workload: str, seed: int, *, per_layer: bool = False) -> list[Job]:

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from podweave.ir.frontends import Frontend, LayerList, load_graph, load_layers, register, workload_forms
+from podweave.ir.frontends import (
+    Frontend,
+    LayerList,
+    load_graph,
+    load_layers,
+    register,
+    require_layers,
+    with_options,
+    workload_forms,
+)
 from podweave.ir.graph import Graph
 
 from ..digits import digits_graph
 
-__all__ = ["DIGIT_BATCH", "Digits", "LayerList", "load_graph", "load_layers", "workload_forms"]
+__all__ = [
+    "DIGIT_BATCH",
+    "Digits",
+    "LayerList",
+    "load_graph",
+    "load_layers",
+    "require_layers",
+    "with_options",
+    "workload_forms",
+]
 
 DIGIT_BATCH = 25
 """Images of the digits that run in one epoch."""

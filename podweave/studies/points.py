@@ -20,6 +20,7 @@ from typing import Any
 from podweave import compiler, golden, ir, predict, spec, studies
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
+from podweave.ir.row_graph import RowGraph
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, ConfigError, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 from podweave.tb.build.kept import cache_directory, read_json, write_json
@@ -109,8 +110,11 @@ def _crossbar(config: ChipConfig) -> ChipConfig:
 
 @functools.lru_cache(maxsize=64)
 def study_graph(network: str) -> Graph:
-    """A network as studies compile it; raises `WorkloadError` for a name that none has."""
-    return load_graph(network)
+    """A network as studies compile it; raises `WorkloadError` for a name that none has, and for rows."""
+    graph = load_graph(network)
+    if isinstance(graph, RowGraph):
+        raise WorkloadError(f"{network} has operations on rows, and studies are of networks of layers")
+    return graph
 
 
 def run_point(point: Point) -> Figures:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal, Value
+from amaranth.hdl import Const, Module, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from podweave.spec.config import ChipConfig
@@ -64,8 +64,11 @@ class TimedEngine(Block):
             }
         )
 
-    def start(self, m: Module, *, free: Value, legal: Value) -> Signal:
-        """Whether a job begins: its first request is in the next cycle. ``free``: the engine can take one in this cycle."""
+    def start(self, m: Module, *, free: Value, legal: Value, late: Value | None = None) -> Signal:
+        """Whether a job begins: its first request is in the next cycle. ``free``: the engine can take one in this cycle.
+
+        ``late``: what is late beside the head.
+        """
         waiting, due, begin, is_legal = (Signal(name=name) for name in ("waiting", "due", "begin", "legal"))
         m.d.comb += [
             is_legal.eq(legal),
@@ -73,14 +76,17 @@ class TimedEngine(Block):
             due.eq(waiting & (self.head.start == self.next_time) & free),
             begin.eq(due & is_legal),
             self.illegal.eq(due & ~is_legal),
-            self.late.eq(waiting & (self.head.start < self.next_time)),
+            self.late.eq(waiting & (self.head.start < self.next_time) | (Const(0) if late is None else late)),
             self.pop.eq(begin),
         ]
         return begin
 
 
 class JobEngine(TimedEngine):
-    """An engine that issues read requests to a memory of the chip.
+    """An engine that issues read requests to a memory of the chip, for one weight tile after the other.
+
+    The first request of a tile comes ``period`` cycles after that of the one before. A tile that may not begin then, because words
+    of the one before are left, is late; after an error none begins, and the job stays.
 
     Parameters
     ----------
@@ -120,3 +126,29 @@ class JobEngine(TimedEngine):
                 **ports,
             },
         )
+
+    def start_tile(self, m: Module, *, free: Value, legal: Value) -> tuple[Value, Value, Value]:
+        """(a job begins, with its first tile; the next tile of the job begins; the job has tiles that have not begun).
+
+        The first request of a tile that begins is in the next cycle. ``free``: no words of a tile are left after this cycle.
+        """
+        pod, head = self.config.pod, self.head
+        if not pod.tile_width:
+            return self.start(m, free=free, legal=legal), Const(0), Const(0)
+        left, until = Signal(pod.tile_width), Signal(pod.count_width, reset_less=True)
+        period = Signal.like(until, reset_less=True)
+        more, due, again = (Signal(name=name) for name in ("more", "tile_due", "again"))
+        m.d.comb += [
+            more.eq(left != 0),
+            due.eq(more & (until == 1) & ~self.halted),
+            again.eq(due & free),
+        ]
+        counted = (head.tiles != 0) & ((head.tiles == 1) | (head.period != 0))
+        begin = self.start(m, free=free & ~more, legal=legal & counted, late=due & ~free)
+        with m.If(begin):
+            m.d.sync += [left.eq(head.tiles - 1), until.eq(head.period), period.eq(head.period)]
+        with m.Elif(again):
+            m.d.sync += [left.eq(left - 1), until.eq(period)]
+        with m.Elif(more & (until != 1)):
+            m.d.sync += until.eq(until - 1)
+        return begin, again, more

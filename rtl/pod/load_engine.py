@@ -1,4 +1,4 @@
-"""Load engine: fetches the rows of a weight tile at the time its job says."""
+"""Load engine: fetches the rows of weight tiles at the time their job says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from ..parts.job_engine import JobEngine
 
 
 class LoadEngine(JobEngine):
-    """Issues one W request per cycle, for ``rows`` cycles from the start time of a job.
+    """Issues one W request per cycle, for ``rows`` cycles from the start time of a job, and again for each further tile.
+
+    The W address advances by ``w_step`` from row to row, and from the last row of a tile to the first of the next.
 
     Parameters
     ----------
@@ -59,6 +61,7 @@ class LoadEngine(JobEngine):
         # One guard bit for the sign and one for overflow: a single step from an address in range stays representable.
         address = Signal(signed(len(head.w_base) + 2), reset_less=True)
         step = Signal(head.w_step.shape(), reset_less=True)
+        rows = Signal.like(head.rows, reset_less=True)
         bank = Signal.like(head.w_bank, reset_less=True)
         plane = Signal.like(head.w_plane, reset_less=True)
         active, last, in_range = (Signal(name=n) for n in ("active", "last", "in_range"))
@@ -71,7 +74,6 @@ class LoadEngine(JobEngine):
             self.request_bank.eq(bank),
             self.request_plane.eq(plane),
             self.out_of_range.eq(active & ~in_range),
-            self.busy.eq(active),
         ]
 
         # `fresh`: the shadow weights are complete and not yet swapped in.
@@ -85,17 +87,23 @@ class LoadEngine(JobEngine):
             & (head.w_bank < config.memory.banks)
             & (head.w_plane < config.memory.planes)
         )
-        begin = self.start(m, free=~active | last, legal=legal)
-        m.d.comb += self.overwrites.eq(begin & self.weights_ready & ~self.swapping)
-        m.d.sync += self.request_first.eq(begin)
+        begin, again, more = self.start_tile(m, free=~active | last, legal=legal)
+        m.d.comb += [
+            self.busy.eq(active | more),
+            self.overwrites.eq((begin | again) & self.weights_ready & ~self.swapping),
+        ]
+        m.d.sync += self.request_first.eq(begin | again)
         with m.If(begin):
             m.d.sync += [
                 remaining.eq(head.rows),
                 address.eq(head.w_base),
                 step.eq(head.w_step),
+                rows.eq(head.rows),
                 bank.eq(head.w_bank),
                 plane.eq(head.w_plane),
             ]
+        with m.Elif(again):
+            m.d.sync += [remaining.eq(rows), address.eq(address + step)]
         with m.Elif(active):
             m.d.sync += remaining.eq(remaining - 1)
             with m.If(~last):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
@@ -30,10 +32,12 @@ def word_layout(config: ChipConfig) -> data.StructLayout:
 
 
 class StreamEngine(JobEngine):
-    """Issues one X request per cycle for ``n0 * n1 * n2`` cycles from the start time of a job; loop 0 is innermost.
+    """Issues one X request per cycle for ``n0 * n1 * n2`` cycles from the start time of a job on, and again for each further
+    tile; loop 0 is innermost.
 
     When loop i advances (all loops inside it wrap), the X address grows by ``x_step<i>`` and the P address by ``p_step<i>``;
-    the accumulator row grows by 1 per word. A word out of range is not requested and leaves no trace.
+    the accumulator row grows by 1 per word. A word out of range is not requested and leaves no trace. P addresses and accumulator
+    rows of every tile are those of the first; `stream_job_layout` says how X banks and addresses and the two codes change.
 
     Parameters
     ----------
@@ -47,9 +51,9 @@ class StreamEngine(JobEngine):
     weights_ready : In(1)
         Weights may be swapped in by the next cycle.
     swapping : Out(1)
-        A job that swaps begins in the next cycle.
+        A tile with weights of its own begins in the next cycle.
     request_swap : Out(1)
-        This cycle is that of the first word of a job that swaps.
+        This cycle is that of the first word of such a tile.
     word : Out(word_layout(config))
         What accompanies the requested word.
     x_out_of_range, p_out_of_range, accumulator_out_of_range : Out(1)
@@ -87,6 +91,7 @@ class StreamEngine(JobEngine):
         x_address = Signal(signed(len(job.x_base) + 2), reset_less=True)
         p_address = Signal(signed(len(job.p_base) + 2), reset_less=True)
         accumulator = Signal(len(job.accumulator_base) + 1, reset_less=True)
+        more = Signal(name="more_tiles")
 
         ends = [Signal(name=f"end_{i}") for i in range(3)]
         last = Signal()
@@ -96,8 +101,8 @@ class StreamEngine(JobEngine):
         emits, accumulates = Signal(), Signal()
         x_fits, p_fits, accumulator_fits, fits = (Signal(name=n) for n in ("x_fits", "p_fits", "accumulator_fits", "fits"))
         m.d.comb += [
-            emits.eq(job.emit != Emit.NONE),
             accumulates.eq(job.accumulate != Accumulate.BYPASS),
+            emits.eq((job.emit != Emit.NONE) & ~(accumulates & more)),
             x_fits.eq((x_address >= 0) & (x_address < memory.x_words)),
             p_fits.eq(~emits | ((p_address >= 0) & (p_address < memory.p_words))),
             accumulator_fits.eq(~accumulates | (accumulator < config.pod.accumulator_rows)),
@@ -111,26 +116,28 @@ class StreamEngine(JobEngine):
             self.request_address.eq(x_address),
             self.word.accumulate.eq(job.accumulate),
             self.word.accumulator.eq(accumulator),
-            self.word.emit.eq(job.emit),
+            self.word.emit.eq(Mux(emits, job.emit, Emit.NONE)),
             self.word.p_bank.eq(job.p_bank),
             self.word.p_plane.eq(job.p_plane),
             self.word.p_address.eq(p_address),
-            self.busy.eq(active),
+            self.busy.eq(active | more),
         ]
 
         legal = (
             (head.n0 != 0)
             & (head.n1 != 0)
             & (head.n2 != 0)
-            & (head.x_bank < memory.banks)
+            & (head.x_bank | self._turn_mask(head) < memory.banks)
+            & self._swaps_enough(head)
             & (head.x_plane < memory.planes)
             & (head.accumulate <= (Accumulate.ADD if config.pod.accumulator_rows else Accumulate.BYPASS))
             & (head.emit <= Emit.ACCUMULATE)
             & ((head.emit == Emit.NONE) | ((head.p_bank < memory.banks) & (head.p_plane < memory.planes)))
         )
-        begin = self.start(m, free=~active | last, legal=legal)
+        begin, again, left_over = self.start_tile(m, free=~active | last, legal=legal)
         m.d.comb += [
-            self.swapping.eq(begin & head.swap),
+            more.eq(left_over),
+            self.swapping.eq(begin & head.swap | again),
             self.unloaded.eq(self.swapping & ~self.weights_ready),
         ]
         m.d.sync += self.request_swap.eq(self.swapping)
@@ -142,6 +149,13 @@ class StreamEngine(JobEngine):
                 p_address.eq(head.p_base),
                 accumulator.eq(head.accumulator_base),
                 *(count.eq(head[f"n{i}"]) for i, count in enumerate(left)),
+            ]
+        with m.Elif(again):
+            m.d.sync += [
+                active.eq(1),
+                p_address.eq(job.p_base),
+                accumulator.eq(job.accumulator_base),
+                *(count.eq(job[f"n{i}"]) for i, count in enumerate(left)),
             ]
         with m.Elif(last):
             m.d.sync += active.eq(0)
@@ -160,4 +174,34 @@ class StreamEngine(JobEngine):
                 m.d.sync += left[1].eq(Mux(ends[1], job.n1, left[1] - 1))
                 with m.If(ends[1]):
                     m.d.sync += left[2].eq(left[2] - 1)
+        if config.pod.tile_width:
+            self._advance_tile(m, begin, again, job, x_address)
         return m
+
+    def _advance_tile(self, m: Module, begin: Value, again: Value, job: Any, x_address: Signal) -> None:
+        """What differs from tile to tile: X bank and address, and codes."""
+        first_address = Signal.like(x_address)
+        turned, next_address = Signal.like(job.x_bank), Signal.like(x_address)
+        mask = self._turn_mask(job)[: len(turned)]
+        m.d.comb += [
+            turned.eq((job.x_bank & ~mask) | ((job.x_bank + 1) & mask)),
+            next_address.eq(first_address + Mux((turned & mask) == 0, job.x_tile_step, 0)),
+        ]
+        with m.If(begin):
+            m.d.sync += first_address.eq(self.head.x_base)
+        with m.If(again):
+            m.d.sync += [first_address.eq(next_address), x_address.eq(next_address), job.x_bank.eq(turned)]
+            with m.If(job.accumulate == Accumulate.INIT):
+                m.d.sync += job.accumulate.eq(Accumulate.ADD)
+            with m.If((job.accumulate == Accumulate.BYPASS) & (job.emit == Emit.STORE)):
+                m.d.sync += job.emit.eq(Emit.ACCUMULATE)
+
+    def _turn_mask(self, job: Any) -> Value:
+        """The bits of an X bank that turn."""
+        if not self.config.pod.tile_width:
+            return Const(0)
+        return Cat(job.x_turn > bit for bit in range(max(2 ** len(job.x_turn) - 1, len(job.x_bank))))
+
+    def _swaps_enough(self, job: Any) -> Value:
+        """Several tiles have weights of their own each."""
+        return (job.tiles == 1) | job.swap if self.config.pod.tile_width else Const(1)

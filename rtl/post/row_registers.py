@@ -13,6 +13,8 @@ from podweave.spec.row_functions import ELEMENT_WIDTH, MANTISSA_WIDTH, ROW_SHIFT
 from ..parts.blocks import Block, place, register
 from ..parts.sram import Sram
 
+_BITS_PER_CYCLE = 3
+"""Of a quotient; all but two cycles of a scale are for it."""
 ROOTS = tuple(round(2**23 / sqrt(256 * i + 128)) for i in range(64, 256))
 """Reciprocal square roots of the middle of each i, from 64 on."""
 
@@ -186,14 +188,19 @@ class RowRegisters(Block):
         with m.If(second):
             m.d.sync += [normal.eq(shifted[width - 16 :]), power.eq(Mux(root, (bits + 1) >> 1, bits))]
 
-        # 2**31 by a number from 2**15 to 2**16 - 1: 17 bits, one per cycle; the first 15 bits of the dividend are less than it.
+        # 2**31 by a number from 2**15 to 2**16 - 1: 17 bits, a few in a cycle. The first 13 bits of the dividend are less than it.
         rest, quotient = Signal(17, name="rest", reset_less=True), Signal(MANTISSA_WIDTH, name="quotient", reset_less=True)
-        doubled, fits = Signal(17, name="doubled"), Signal(name="fits")
-        m.d.comb += [doubled.eq(rest << 1), fits.eq(doubled >= normal)]
+        left_over: Signal = rest
+        bits_found: list[Signal] = []
+        for i in range(_BITS_PER_CYCLE):
+            doubled, fits, after = Signal(17, name=f"doubled_{i}"), Signal(name=f"fits_{i}"), Signal(17, name=f"rest_{i}")
+            m.d.comb += [doubled.eq(left_over << 1), fits.eq(doubled >= normal), after.eq(Mux(fits, doubled - normal, doubled))]
+            left_over = after
+            bits_found.insert(0, fits)
         with m.If(second):
-            m.d.sync += rest.eq(1 << 14)
-        with m.Elif(left > 2):
-            m.d.sync += [rest.eq(Mux(fits, doubled - normal, doubled)), quotient.eq(Cat(fits, quotient))]
+            m.d.sync += rest.eq(1 << 31 - _BITS_PER_CYCLE * (SCALAR_CYCLES - 2))
+        with m.Elif(left > 1):
+            m.d.sync += [rest.eq(left_over), quotient.eq(Cat(*bits_found, quotient))]
         inverse = Signal(16, name="inverse_root")
         with m.Switch(normal[8:]):
             for i, entry in enumerate(ROOTS, start=64):

@@ -19,6 +19,7 @@ from podweave.spec.descriptors import (
     piece_bytes,
     reserved_fields,
     word_bytes,
+    word_pieces,
     words_of,
 )
 from podweave.spec.layout import Field, Layout, bits_for_index
@@ -55,6 +56,8 @@ class Target:
         Bytes of a piece.
     bytes : int
         Bytes of a word that do not only fill its place in memory.
+    last_bytes : int
+        Bytes of the last piece of a word.
     """
 
     words: int
@@ -62,6 +65,7 @@ class Target:
     pieces: int
     piece_bytes: int
     bytes: int
+    last_bytes: int
 
 
 def prefetch_of(config: ChipConfig) -> PrefetchConfig:
@@ -78,8 +82,9 @@ def base_members(config: ChipConfig) -> dict[str, Any]:
 def targets(config: ChipConfig) -> dict[HostSelect, Target]:
     found = {}
     for select in loadable(config):
-        stride, piece = memory_stride(config, select), piece_bytes(config, select)
-        found[select] = Target(words_of(config, select), stride, stride // piece, piece, word_bytes(config, select))
+        stride, piece, pieces = memory_stride(config, select), piece_bytes(config, select), word_pieces(config, select)
+        last = stride - (pieces - 1) * piece
+        found[select] = Target(words_of(config, select), stride, pieces, piece, word_bytes(config, select), last)
     return found
 
 

@@ -19,8 +19,8 @@ class PieceWalker(Block):
     """Makes up to one step per cycle.
 
     An item is loaded in the first cycle in which it is at the head and there is none here or the one here makes its last step.
-    Piece j of a run covers bytes offset + j * piece_bytes and following of the beats of the run. A step is made in the first
-    cycle in which it may be.
+    The pieces of a run cover its bytes one after the other; the last piece of a word may be smaller than others. A step is made
+    in the first cycle in which it may be.
 
     LOAD: a step pops a beat if its piece ends in another beat than the piece before, and delivers the piece. If the first piece of
     a run reaches into the second beat, a step before pops the first one and delivers nothing. Popping needs ``available``.
@@ -68,7 +68,7 @@ class PieceWalker(Block):
     ring, counts : Out(width in item_layout)
         Of the item.
     piece_bits : Out(bits(beat_bits(config) + 1))
-        Logarithm of the bytes of a piece, of the last item loaded, from the cycle after that on.
+        Logarithm of the bytes of the piece of the step.
     active : Out(1)
         There is an item.
     """
@@ -112,7 +112,7 @@ class PieceWalker(Block):
             stores.eq(self.active & (item.kind == DescriptorKind.STORE)),
         ]
         last_piece = Signal(len(self.beat), reset_less=True)
-        piece_bits = Signal(len(self.piece_bits), reset_less=True)
+        whole_bits, last_bits = (Signal(len(self.piece_bits), name=f"{n}_bits", reset_less=True) for n in ("whole", "last"))
         fresh, primed, flushing, starting = (Signal(name=n, reset_less=True) for n in ("fresh", "primed", "flushing", "starting"))
         left0, left1, left2 = (Signal(len(item[f"n{i}"]), name=f"left_{i}", reset_less=True) for i in range(3))
         offset, run_offset = (Signal(byte, name=name, reset_less=True) for name in ("piece_offset", "run_offset"))
@@ -123,7 +123,8 @@ class PieceWalker(Block):
             Signal(name=n) for n in ("end_0", "end_1", "end_2", "word_end", "run_end", "primes", "piece_ends")
         )
         m.d.comb += [
-            end.eq(offset + (1 << piece_bits)),
+            self.piece_bits.eq(Mux(word_end, last_bits, whole_bits)),
+            end.eq(offset + (1 << self.piece_bits)),
             self.straddles.eq(end > 1 << byte),
             *(flag.eq(left == 1) for flag, left in ((end0, left0), (end1, left1), (end2, left2))),
             word_end.eq(beat == last_piece),
@@ -141,7 +142,6 @@ class PieceWalker(Block):
             self.offset.eq(offset),
             self.address.eq(address),
             self.beat.eq(beat),
-            self.piece_bits.eq(piece_bits),
             *(getattr(self, name).eq(item[name]) for name in ("select", "broadcast", "unit", "ring", "counts")),
         ]
         with m.If(self.item_pop):
@@ -154,7 +154,7 @@ class PieceWalker(Block):
                 address.eq(incoming.base),
                 *(flag.eq(value) for flag, value in ((fresh, 1), (primed, 0), (flushing, 0), (starting, 1), (beat, 0))),
             ]
-            self._sizes(m, incoming, last_piece, piece_bits)
+            self._sizes(m, incoming, last_piece, whole_bits, last_bits)
         with m.Elif(self.step):
             m.d.sync += [starting.eq(0), self.active.eq(~self.last)]
             with m.If(~piece_ends):
@@ -174,8 +174,9 @@ class PieceWalker(Block):
                     ]
         return ResetInserter(self.clear)(m)
 
-    def _sizes(self, m: Module, incoming: data.View, last_piece: Signal, piece_bits: Signal) -> None:
+    def _sizes(self, m: Module, incoming: data.View, last_piece: Signal, whole_bits: Signal, last_bits: Signal) -> None:
         with m.Switch(incoming.select):
             for select, target in targets(self.config).items():
                 with m.Case(select):
-                    m.d.sync += [last_piece.eq(target.pieces - 1), piece_bits.eq(bits(target.piece_bytes))]
+                    sizes = (whole_bits, target.piece_bytes), (last_bits, target.last_bytes)
+                    m.d.sync += [last_piece.eq(target.pieces - 1), *(signal.eq(bits(size)) for signal, size in sizes)]

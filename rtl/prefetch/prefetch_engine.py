@@ -33,7 +33,7 @@ thing and are refilled in the cycle in which they are emptied, so that every sta
 9.  *Room.* A read of data also waits for n credits, n its beats, and for no descriptor to be requested. There are
     ``buffer_beats``; the issue in cycle i takes n from i + 1 on; a pop in cycle s (10) gives one back from s + 1 on.
 10. *Delivery.* An item taken in cycle t makes its first step in t + 3 at the earliest, and in the cycle after the last step of
-    the item before. A run of L bytes from byte o of a beat on (o = address mod beat) has one step for each piece of p bytes;
+    the item before. A run of L bytes from byte o of a beat on (o = address mod beat) has one step for each piece of its words;
     piece j pops a beat if it is the first of its run or ends in another beat than piece j - 1; if the first piece of a run
     reaches into a second beat there is one more step before, that pops the first beat. One step per cycle; a step that pops waits
     for its beat: a beat on R in cycle r can be popped from r + 2 on. A NOP makes one step. There is no other wait.

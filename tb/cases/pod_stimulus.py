@@ -118,8 +118,11 @@ class PodStimulus:
         return result
 
 
-def pod_stimulus(rng: np.random.Generator, geometry: PodGeometry, cycles: int) -> PodStimulus:
-    """Two epochs of random legal jobs, pushed at random times before they start; data inputs random in every cycle."""
+def pod_stimulus(rng: np.random.Generator, geometry: PodGeometry, cycles: int, *, tiles: int = 1) -> PodStimulus:
+    """Two epochs of random legal jobs, pushed at random times before they start; data inputs random in every cycle.
+
+    ``tiles``: the most that a job has.
+    """
     g = geometry
     half = cycles // 2
     run = np.zeros(cycles, bool)
@@ -127,7 +130,7 @@ def pod_stimulus(rng: np.random.Generator, geometry: PodGeometry, cycles: int) -
     run[half + 6 :] = True
     stimulus = PodStimulus(run, [], [], [], [], random_lanes(rng, (cycles, g.rows)), random_lanes(rng, (cycles, g.cols)))
     for first, last, earliest in ((6, half - 9, 0), (half + 6, cycles - 1, half)):
-        loads, streams = _epoch_jobs(rng, g, last - first - g.psum_delay)
+        loads, streams = _epoch_jobs(rng, g, last - first - g.psum_delay, tiles)
         for jobs, into, when, depth in (
             (loads, stimulus.loads, stimulus.load_cycles, g.load_queue_depth),
             (streams, stimulus.streams, stimulus.stream_cycles, g.stream_queue_depth),
@@ -146,7 +149,7 @@ def _push_cycles(rng: np.random.Generator, begins: list[int], depth: int, earlie
     return pushes
 
 
-def _epoch_jobs(rng: np.random.Generator, g: PodGeometry, length: int) -> tuple[Jobs, Jobs]:
+def _epoch_jobs(rng: np.random.Generator, g: PodGeometry, length: int, most: int) -> tuple[Jobs, Jobs]:
     loads: Jobs = []
     streams: Jobs = []
     # Epoch time 0 would have to be pushed before the epoch; leave room for random push times.
@@ -156,30 +159,43 @@ def _epoch_jobs(rng: np.random.Generator, g: PodGeometry, length: int) -> tuple[
         rows = int(rng.integers(1, g.rows + 1)) if rng.random() < 0.3 else g.rows
         load_start = max(load_free, swapped) + _gap(rng)
         swap_start = max(load_start + rows, stream_free) + _gap(rng)
-        batch: Jobs = []
-        start = swap_start
-        for index in range(int(rng.integers(1, 4))):
-            job = _stream_job(rng, g, start, swap=index == 0)
-            batch.append(job)
-            start += job["n0"] * job["n1"] * job["n2"] + (_gap(rng) if rng.random() < 0.5 else 0)
+        tiles = int(rng.integers(2, most + 1)) if most > 1 and rng.random() < 0.5 else 1
+        batch = [_stream_job(rng, g, swap_start, swap=True, tiles=tiles)]
+        words = _words(batch[0])
+        # Weights of a tile are loaded when those of the one before have been swapped in, and before its own are.
+        period = max(rows, words, swap_start - load_start) + _gap(rng) if tiles > 1 else int(rng.integers(words + 2))
+        batch[0]["period"] = period
+        if tiles > 1 and rng.random() < 0.3:
+            batch = [_stream_job(rng, g, swap_start + t * period, swap=True, most=words) for t in range(tiles)]
+        swapped = swap_start + (tiles - 1) * period
+        start = swapped + words
+        for _ in range(int(rng.integers(3))):
+            start += _gap(rng) if rng.random() < 0.5 else 0
+            batch.append(_stream_job(rng, g, start, swap=False))
+            start += _words(batch[-1])
         if start >= length:
             return loads, streams
-        loads.append(_load_job(rng, g, load_start, rows))
+        if rng.random() < 0.3:
+            loads += [_load_job(rng, g, load_start + t * period, rows) for t in range(tiles)]
+        else:
+            loads.append(_load_job(rng, g, load_start, rows, tiles=tiles) | {"period": period})
         streams += batch
-        last = batch[-1]
-        load_free = load_start + rows
-        stream_free = last["start"] + last["n0"] * last["n1"] * last["n2"]
-        swapped = swap_start
+        load_free = load_start + (tiles - 1) * period + rows
+        stream_free = start
+
+
+def _words(job: dict[str, int]) -> int:
+    return job["n0"] * job["n1"] * job["n2"]
 
 
 def _gap(rng: np.random.Generator) -> int:
     return int(rng.choice([0, 0, 0, 1, 2, 7]))
 
 
-def _load_job(rng: np.random.Generator, g: PodGeometry, start: int, rows: int) -> dict[str, int]:
-    steps = [step for step in (-3, -1, 0, 1, 1, 1, 2) if abs(step) * (rows - 1) < g.w_words]
+def _load_job(rng: np.random.Generator, g: PodGeometry, start: int, rows: int, *, tiles: int = 1) -> dict[str, int]:
+    steps = [step for step in (-3, -1, 0, 1, 1, 1, 2) if abs(step) * (tiles * rows - 1) < g.w_words]
     step = int(rng.choice(steps))
-    span = step * (rows - 1)
+    span = step * (tiles * rows - 1)
     return {
         "start": start,
         "rows": rows,
@@ -187,28 +203,40 @@ def _load_job(rng: np.random.Generator, g: PodGeometry, start: int, rows: int) -
         "w_plane": int(rng.integers(g.planes)),
         "w_base": int(rng.integers(max(0, -span), g.w_words - max(0, span))),
         "w_step": step,
+        "tiles": tiles,
+        "period": 0,
     }
 
 
-def _stream_job(rng: np.random.Generator, g: PodGeometry, start: int, *, swap: bool) -> dict[str, int]:
+def _stream_job(
+    rng: np.random.Generator, g: PodGeometry, start: int, *, swap: bool, tiles: int = 1, most: int = 24
+) -> dict[str, int]:
+    """``most``: words of a tile."""
     accumulates = g.accumulator_rows > 0 and rng.random() < 0.7
-    limit = g.accumulator_rows if accumulates else 24
+    limit = min(most, g.accumulator_rows) if accumulates else most
     counts = [int(n) for n in rng.integers(1, 5, 3)]
     while np.prod(counts) > min(limit, g.x_words, g.p_words):
         counts[int(np.argmax(counts))] -= 1
     words = int(np.prod(counts))
-    job = {"start": start, "swap": int(swap), **{f"n{i}": n for i, n in enumerate(counts)}}
+    job = {"start": start, "swap": int(swap), **{f"n{i}": n for i, n in enumerate(counts)}, "tiles": tiles, "period": 0}
+    job |= _tile_advance(rng, g, tiles)
     for memory, size in (("x", g.x_words), ("p", g.p_words)):
         strides = [int(s) for s in rng.integers(-4, 5, 3)]
         ends = [s * (n - 1) for s, n in zip(strides, counts, strict=True)]
         low, high = sum(min(0, e) for e in ends), sum(max(0, e) for e in ends)
         if high - low >= size:
             strides, low, high = [0, 0, 0], 0, 0
+        if memory == "x":
+            # How often the first address advances from the first tile to the last.
+            turned = (job["x_bank"] & (1 << job["x_turn"]) - 1) + tiles - 1 >> job["x_turn"]
+            most_step = (size - 1 - (high - low)) // max(1, turned)
+            job["x_tile_step"] = int(np.clip(rng.integers(-6, 7), -most_step, most_step))
+            low += min(0, turned * job["x_tile_step"])
+            high += max(0, turned * job["x_tile_step"])
         back0 = (counts[0] - 1) * strides[0]
         back1 = (counts[1] - 1) * strides[1] + back0
         job |= {
             f"{memory}_base": int(rng.integers(-low, size - high)),
-            f"{memory}_bank": int(rng.integers(g.banks)),
             f"{memory}_plane": int(rng.integers(g.planes)),
             f"{memory}_step0": strides[0],
             f"{memory}_step1": strides[1] - back0,
@@ -219,6 +247,13 @@ def _stream_job(rng: np.random.Generator, g: PodGeometry, start: int, *, swap: b
     job["accumulator_base"] = int(rng.integers(0, g.accumulator_rows - words + 1)) if accumulates else 0
     job["emit"] = int(rng.choice([Emit.NONE, Emit.STORE, Emit.ACCUMULATE]))
     return job
+
+
+def _tile_advance(rng: np.random.Generator, g: PodGeometry, tiles: int) -> dict[str, int]:
+    """Banks, and among how many X banks a job turns: those must all be there."""
+    banks = {f"{memory}_bank": int(rng.integers(g.banks)) for memory in "xp"}
+    turns = [turn for turn in range(g.banks.bit_length()) if banks["x_bank"] | (1 << turn) - 1 < g.banks]
+    return {**banks, "x_turn": int(rng.choice(turns)) if tiles > 1 else 0}
 
 
 def corrupt(rng: np.random.Generator, stimulus: PodStimulus, layouts: tuple[Layout, Layout]) -> str:
@@ -233,5 +268,7 @@ def corrupt(rng: np.random.Generator, stimulus: PodStimulus, layouts: tuple[Layo
         value = max(0, jobs[job]["start"] + int(rng.integers(-6, 7)))
     if field.name in ("n0", "n1", "n2"):
         value = int(rng.integers(0, 8))
+    if field.name == "period" and rng.random() < 0.8:
+        value = int(rng.integers(0, 24))
     jobs[job][field.name] = value
     return f"{layouts[kind].name} {job}: {field.name} = {value}"

@@ -57,9 +57,7 @@ def engine_geometry(config: ChipConfig) -> EngineGeometry:
     targets = {}
     for select in loadable(config):
         stride = memory_stride(config, select)
-        targets[int(select)] = Target(
-            words_of(config, select), stride, max(1, stride // beat), -(-host_widths(config)[select][1] // 8)
-        )
+        targets[int(select)] = Target(words_of(config, select), stride, -(-stride // beat), -(-host_widths(config)[select][1] // 8))
     return EngineGeometry(
         beat_bytes=beat,
         address_width=prefetch.address_width,

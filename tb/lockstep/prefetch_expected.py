@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, descriptor_layout, memory_stride, piece_bytes, word_bytes
+from podweave.spec.descriptors import (
+    DESCRIPTOR_BYTES,
+    DescriptorKind,
+    descriptor_layout,
+    memory_stride,
+    piece_bytes,
+    word_bytes,
+    word_pieces,
+)
 from podweave.spec.load_port import HostSelect
 
 
@@ -72,13 +80,16 @@ class Descriptor:
 def byte_indices(config: ChipConfig, descriptor: Descriptor) -> NDArray[np.int64]:
     """Addresses of the bytes of a descriptor, in the order of the load port: (pieces, bytes of a piece).
 
-    Of bytes that are not stored, those that only fill the place of a word in memory, -1.
+    Of bytes that are not stored, those that only fill the place of a word in memory, -1. Of a piece with fewer bytes than others,
+    the last again and again.
     """
     select = HostSelect(descriptor.select)
     if descriptor.column:
         return _column_indices(config, descriptor, select)
-    run = descriptor.n0 * memory_stride(config, select)
-    return (descriptor.run_addresses()[:, None] + np.arange(run)).reshape(-1, piece_bytes(config, select))
+    stride, size, pieces = memory_stride(config, select), piece_bytes(config, select), word_pieces(config, select)
+    word = np.minimum(np.arange(pieces * size), stride - 1)
+    run = (np.arange(descriptor.n0)[:, None] * stride + word).reshape(-1)
+    return (descriptor.run_addresses()[:, None] + run).reshape(-1, size)
 
 
 def _column_indices(config: ChipConfig, descriptor: Descriptor, select: HostSelect) -> NDArray[np.int64]:
@@ -101,7 +112,7 @@ def accesses(config: ChipConfig, descriptor: Descriptor, memory: NDArray[np.uint
     if descriptor.kind == DescriptorKind.NOP:
         return np.zeros(0, access_dtype(config))
     indices = byte_indices(config, descriptor)
-    pieces = memory_stride(config, HostSelect(descriptor.select)) // indices.shape[1]
+    pieces = word_pieces(config, HostSelect(descriptor.select))
     found = np.zeros(len(indices), access_dtype(config))
     found["write"] = descriptor.kind == DescriptorKind.LOAD
     if descriptor.column:
@@ -118,7 +129,8 @@ def accesses(config: ChipConfig, descriptor: Descriptor, memory: NDArray[np.uint
     found["broadcast"] = descriptor.broadcast
     found["address"] = words.reshape(-1)
     if descriptor.kind == DescriptorKind.LOAD:
-        found["data"][:, : indices.shape[1]] = memory[indices]
+        inside = np.diff(indices, axis=1, prepend=-1) != 0
+        found["data"][:, : indices.shape[1]] = np.where(inside, memory[indices], 0)
     return found
 
 

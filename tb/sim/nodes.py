@@ -21,7 +21,8 @@ class NodeArrays:
     """The arrays of the nodes, wherever they stand in the hierarchy of the model. ``chip``: scope of the chip.
 
     An array has the name of a `HostSelect` (W, P, LENGTHS, COUNTERS and the program stores), of a field of parameters,
-    ("x", i), slot i of the words of activations, or ("table", i), memory i of activation tables.
+    ("x", i), slot i of the words of activations, or ("table", i), memory i of activation tables
+    (TABLE as well, if there is one).
     """
 
     def __init__(self, config: ChipConfig, chip: str):
@@ -52,6 +53,8 @@ class NodeArrays:
                 for field in post_parameters_layout().fields
             },
         }
+        if self.tables == 1:
+            self.places[HostSelect.TABLE] = self.places["table", 0]
         # A block that is a class of its own has its module's name as one more level.
         self.level = ".node" if any(name.startswith(f"{chip}.node_0.node.") for name in scopes()) else ""
         self.views: dict[tuple[Any, int], NDArray[np.uint8]] = {}

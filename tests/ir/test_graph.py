@@ -49,6 +49,8 @@ def test_macs_are_those_of_the_network() -> None:
     graph = Graph("g", {"in": SHAPE}, (node("a"), two, ones))
     assert [n.macs for n in graph.operations] == [960, 960 + 960, 0]
     assert graph.macs == 3 * 960
+    assert [n.weights for n in graph.operations] == [16, 16 + 16, 0]
+    assert graph.weights == 48
 
 
 def test_a_trained_depthwise_layer_of_one_tap_counts() -> None:

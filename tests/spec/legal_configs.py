@@ -23,6 +23,7 @@ RANGES: dict[str, tuple[int, int, dict[str, int]]] = {
     "stream_queue_depth": (2, 64, {}),
     "time_width": (8, 32, {}),
     "count_width": (4, 24, {}),
+    "tile_width": (0, 16, {}),
     "banks": (1, 256, {}),
     "planes": (1, 8, {}),
     "x_words": (2, 2**22, {}),

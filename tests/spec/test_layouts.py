@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from podweave.golden.cycle.pod import pod as pod_model
+from podweave.golden.cycle.pod import tiles as pod_model
 from podweave.golden.cycle.pod.jobs import ERRORS
 from podweave.spec.config import ChipConfig
 from podweave.spec.errors import PodError
@@ -13,6 +13,7 @@ from podweave.spec.layout import Field, Layout, bits_for_index, step_width
 from podweave.spec.presets import load_config
 
 POD4 = load_config("pod4")
+TILES = POD4.replace(tile_width=7)
 
 # Name, offset, width, signed. pod4: 4 rows, 2 banks, 1 plane, 1024 words, times of 24 bits, counts of 16, 16 accumulators.
 LOAD_JOB = [
@@ -52,6 +53,19 @@ STREAM_JOB = [
     [
         (load_job_layout(POD4), "load_job", 50, LOAD_JOB),
         (stream_job_layout(POD4), "stream_job", 171, STREAM_JOB),
+        (load_job_layout(TILES), "load_job", 73, [*LOAD_JOB, ("tiles", 50, 7, False), ("period", 57, 16, False)]),
+        (
+            stream_job_layout(TILES),
+            "stream_job",
+            206,
+            [
+                *STREAM_JOB,
+                ("tiles", 171, 7, False),
+                ("period", 178, 16, False),
+                ("x_tile_step", 194, 11, True),
+                ("x_turn", 205, 1, False),
+            ],
+        ),
     ],
 )
 def test_pod4_by_hand(layout: Layout, name: str, width: int, fields: list[tuple[str, int, int, bool]]) -> None:

@@ -12,7 +12,7 @@ from podweave.spec.config_parts import ArrayConfig, ConfigError, PodConfig
 from podweave.spec.presets import PRESET_DIRECTORY, load_config, preset_names
 from tests.spec.legal_configs import CHIP, POD4, SMALL, legal_chips, legal_configs
 
-PRESETS = ["pod4", "chip2x4", "pod8", "pod16", "chip4x16", "pod32", "chip16x32", "chip256x32"]
+PRESETS = ["pod4", "chip2x4", "pod8", "pod16", "chip4x16", "pod32", "llm8x16", "chip16x32", "chip256x32"]
 
 
 def test_presets() -> None:
@@ -20,7 +20,7 @@ def test_presets() -> None:
     assert {path.stem for path in PRESET_DIRECTORY.iterdir()} == set(preset_names())
     for name in preset_names():
         config = load_config(name)
-        pods, size = map(int, re.fullmatch(r"(?:pod|chip(\d+)x)(\d+)", name).groups(1))  # type: ignore[union-attr]
+        pods, size = map(int, re.fullmatch(r"(?:pod|(?:chip|llm)(\d+)x)(\d+)", name).groups(1))  # type: ignore[union-attr]
         assert (config.pods, config.memory.banks if pods > 1 else 1) == (pods, pods)
         # The smallest chip shows what happens between groups.
         group = 2 if name == "chip2x4" else min(size, 16)
@@ -67,7 +67,7 @@ def at(content: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
     ("path", "allowed"),
     [
         ((), "name, pods"),
-        (("pod",), "accumulator_rows, load_queue_depth, stream_queue_depth, time_width, count_width"),
+        (("pod",), "accumulator_rows, load_queue_depth, stream_queue_depth, time_width, count_width, tile_width"),
         (("pod", "array"), "rows, cols, group_rows, group_cols, psum_width"),
         (("memory",), "banks, planes, x_words, w_words, p_words, latency"),
         (("network",), "kind, pipeline"),

@@ -15,10 +15,15 @@ from .jobs import NEVER, Bools, ProgramView
 _CONSTANT = -2
 
 
-def check_fields(view: ProgramView) -> None:
-    """Raises `ProgramError` for a job that is wrong whatever the others do, or that begins before the last of its engine ends."""
+def check_values(view: ProgramView) -> None:
+    """Raises `ProgramError` for a field of a job that does not hold its value, or a value that the hardware refuses."""
     _field_widths(view)
     _legal_values(view)
+
+
+def check_fields(view: ProgramView) -> None:
+    """Raises `ProgramError` for a job of a tile with an address that is not there, or that begins before the last of its engine
+    ends."""
     _addresses(view, _parameter_sets(view))
     _engines(view)
 
@@ -52,6 +57,7 @@ def _legal_values(view: ProgramView) -> None:
     _inside(view, "load", "rows", 1, config.array.rows)
     for loop in range(3):
         _inside(view, "stream", f"n{loop}", 1, NEVER)
+    _tiles(view)
     _inside(view, "stream", "accumulate", 0, int(Accumulate.ADD if config.pod.accumulator_rows else Accumulate.BYPASS))
     _inside(view, "stream", "emit", 0, int(Emit.ACCUMULATE))
     for name, count in (("p_bank", pods), ("p_plane", memory.planes)):
@@ -69,6 +75,21 @@ def _legal_values(view: ProgramView) -> None:
         held = np.bincount(jobs[unit], minlength=pods)
         if held.max() > limit:
             raise ProgramError(f"{unit} {held.argmax()} has {held.max()} {kind} jobs, {held.max() - limit} more than {name}")
+
+
+def _tiles(view: ProgramView) -> None:
+    most = max(1, (1 << view.config.pod.tile_width) - 1)
+    for kind in ("load", "stream"):
+        jobs = getattr(view.program, f"{kind}s")
+        _inside(view, kind, "tiles", 1, most)
+        endless = (jobs["tiles"] > 1) & (jobs["period"] < 1)
+        view.refuse(endless, kind, lambda i, j=jobs: f"has {j['tiles'][i]} tiles, but a period of {j['period'][i]}")  # type: ignore[misc]
+    streams = view.streams
+    view.refuse((streams["tiles"] > 1) & (streams["swap"] == 0), "stream", lambda _: "has several tiles, but swaps no weights in")
+    _inside(view, "stream", "x_turn", 0, view.config.memory.banks.bit_length() - 1)
+    last = streams["x_bank"] | (1 << streams["x_turn"]) - 1
+    outside = last >= view.config.memory.banks
+    view.refuse(outside, "stream", lambda i: f"turns to X bank {last[i]}, must be 0 to {view.config.memory.banks - 1}")
 
 
 def _inside(view: ProgramView, kind: str, name: str, low: int, high: int) -> None:

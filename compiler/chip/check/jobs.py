@@ -62,9 +62,13 @@ class Walk:
 
 @dataclass(frozen=True)
 class ProgramView:
-    """A chip program, read only; arrays have one value per job of their kind, in the order of the program."""
+    """A chip program, read only; arrays have one value per job of their kind, in the order of the program.
+
+    ``whole``: what stores hold, if ``program`` is that tile by tile; then messages name its jobs.
+    """
 
     program: EpochProgram
+    whole: EpochProgram | None = None
 
     @property
     def config(self) -> ChipConfig:
@@ -140,7 +144,13 @@ class ProgramView:
     def name(self, kind: str, index: int) -> str:
         """A job as messages name it; ``kind``: load, stream or post."""
         jobs, unit = {"load": (self.loads, "pod"), "stream": (self.streams, "pod"), "post": (self.posts, "bank")}[kind]
-        return f"{kind} job {index} ({unit} {jobs[unit][index]}, start {jobs['start'][index]})"
+        number = str(index)
+        if self.whole and kind != "post":
+            tiles = getattr(self.whole, f"{kind}s")["tiles"]
+            ends = np.cumsum(tiles)
+            job = int(np.searchsorted(ends, index, side="right"))
+            number = str(job) if tiles[job] == 1 else f"{job} tile {index - ends[job] + tiles[job]}"
+        return f"{kind} job {number} ({unit} {jobs[unit][index]}, start {jobs['start'][index]})"
 
     def refuse(self, wrong: Bools, kind: str, what: Callable[[int], str]) -> None:
         """Raises `ProgramError` if any job is wrong; ``what(job)``: the rest of the message for the first one."""

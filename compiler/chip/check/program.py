@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..epoch_program import EpochProgram
 from .activations import check_activations, check_weights
-from .fields import check_fields
+from .fields import check_fields, check_values
 from .jobs import ProgramView
 from .networks import check_networks
 from .sums import check_accumulators, check_partial_sums
@@ -17,13 +17,16 @@ from .sums import check_accumulators, check_partial_sums
 def check_chip(program: EpochProgram) -> None:
     """Raises `ProgramError` for the first rule that a program breaks; the message names the job, the cycle and the place.
 
+    Each tile of a job over several is held against the rules as a job of its own.
+
     Beyond what sets an error bit, words must be there when they are read: each address of a P bank holds one result per epoch,
     which is stored once, complete before it is read, and not written after; each slot of an X word is written once, and not on
     top of what the host put there; a pod adds only to accumulators of the same operation that it has initialised and
     whose sum it has not yet emitted. Accumulators of earlier epochs may be read, and must not be written; the zero word only by
     jobs with a constant set, which in turn read nothing else.
     """
-    view = ProgramView(program)
+    check_values(ProgramView(program))
+    view = ProgramView(program.tile_by_tile(), whole=program)
     check_fields(view)
     check_networks(view)
     tile_of_stream = check_weights(view)

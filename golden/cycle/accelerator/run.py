@@ -30,11 +30,15 @@ class EngineProgram:
 
 @dataclass
 class EpochTimes:
-    """``loaded``: the first cycle in which all tags of the epoch are complete. ``begins``, ``ends``: first and last cycle of it."""
+    """``loaded``: the first cycle in which all tags of the epoch are complete. ``begins``, ``ends``: first and last cycle of it.
+
+    ``for_prefetch``: of the cycles before it, those that it waited for prefetch rings; for demand rings is what comes after.
+    """
 
     loaded: int
     begins: int
     ends: int
+    for_prefetch: int
 
 
 @dataclass
@@ -92,7 +96,7 @@ def predict_run(
         counters["WAIT_DEMAND"] += ready - late
         counters["PREFETCH_HITS" if number and prefetched < gap else "PREFETCH_LATE"] += 1
         over = ready + 1 + fill_cycles + cycles
-        figures.epochs.append(EpochTimes(max(demand, prefetched), ready + 1, over - 1))
+        figures.epochs.append(EpochTimes(max(demand, prefetched), ready + 1, over - 1, late - gap))
         counters["RUN_CYCLES"] += over - ready
         _change(engines, ready + 1, gap=False)
         gap = over + 1

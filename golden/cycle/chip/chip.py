@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-STORE, ACCUMULATE = 1, 2
+from ..pod.tiles import ACCUMULATE, STORE, in_time, load_tiles, stream_tiles, words_of
+
 NOWHERE, INTO_X, PLANES, OWN, OWN_ADDED = range(5)
 """Where words of post-processors go; without row functions into X banks."""
 COUNTERS = (
@@ -70,7 +71,9 @@ def chip_figures(loads: Jobs, streams: Jobs, posts: Jobs, geometry: ChipGeometry
     n = geometry.pods
     if not any(len(jobs["start"]) for jobs in (loads, streams, posts)):
         raise ValueError("an epoch needs at least one job")
-    words = streams["n0"] * streams["n1"] * streams["n2"]
+    load, stream = load_tiles(in_time(loads), loads), stream_tiles(in_time(streams), streams)
+    loads, streams = (tiles.fields | {"start": tiles.begin + 1} for tiles in (load, stream))
+    words = words_of(streams)
     emits = streams["emit"] != 0
     window, outputs = posts["n0"] * posts["n1"], posts["n2"] * posts["n3"]
     rows = "destination" in posts

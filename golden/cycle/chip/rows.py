@@ -30,7 +30,7 @@ class RowGeometry:
 
     registers: int
     stages: int
-    scalar_cycles: int = 20
+    scalar_cycles: int = 8
 
 
 def combined(words: Ints, code: Ints) -> Ints:

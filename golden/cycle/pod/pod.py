@@ -8,17 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..ports import PortTrace, held, wrap
-from .jobs import ERRORS, PodGeometry, Pushes, Service, epoch_time, hand_over, serve
-
-BYPASS, INIT, ADD = 0, 1, 2
-NONE, STORE, ACCUMULATE = 0, 1, 2
+from .jobs import ERRORS, PodGeometry, Pushes, epoch_time, hand_over, serve
+from .tiles import ACCUMULATE, ADD, BYPASS, NONE, Tiles, legal_tiles, load_tiles, stream_tiles, taken, with_tiles, words_of
 
 
 @dataclass(frozen=True)
 class _Words:
-    """Words of all jobs that began, in request order: one array entry per word; ``first[j]`` is where job j begins."""
+    """Words of all tiles that began, in request order: one array entry per word; ``first[i]`` is where tile i begins."""
 
-    job: NDArray[np.int64]
+    tile: NDArray[np.int64]
     cycle: NDArray[np.int64]
     address: dict[str, NDArray[np.int64]]
     fits: NDArray[np.bool_]
@@ -33,7 +31,7 @@ class PodModel:
     """
 
     def __init__(self, geometry: PodGeometry, run: NDArray[np.bool_], load: Pushes, stream: Pushes):
-        self.geometry, self.run, self.load, self.stream = geometry, run, load, stream
+        self.geometry, self.run, self.load, self.stream = geometry, run, with_tiles(load), with_tiles(stream)
         self.next_time = epoch_time(run, geometry.time_width)
         self._resolve(halt=len(run))
         first = min((int(c.min()) for c in self.events.values() if len(c)), default=None)
@@ -44,12 +42,16 @@ class PodModel:
     def _resolve(self, halt: int) -> None:
         g, load, stream = self.geometry, self.load.fields, self.stream.fields
         fits_w = (load["w_bank"] < g.banks) & (load["w_plane"] < g.planes)
-        fits_x = (stream["x_bank"] < g.banks) & (stream["x_plane"] < g.planes)
+        # All banks among which it turns.
+        fits_x = (stream["x_bank"] | (1 << stream["x_turn"]) - 1) < g.banks
+        fits_x &= stream["x_plane"] < g.planes
         fits_p = (stream["p_bank"] < g.banks) & (stream["p_plane"] < g.planes)
-        counts = stream["n0"] * stream["n1"] * stream["n2"]
-        legal_load = (load["rows"] >= 1) & (load["rows"] <= g.rows) & fits_w
+        words = words_of(stream)
+        legal_load = (load["rows"] >= 1) & (load["rows"] <= g.rows) & fits_w & legal_tiles(load)
         legal_stream = (
-            (counts > 0)
+            (words > 0)
+            & legal_tiles(stream)
+            & ((stream["tiles"] == 1) | (stream["swap"] == 1))
             & fits_x
             & (stream["accumulate"] <= (ADD if g.accumulator_rows else BYPASS))
             & (stream["emit"] <= ACCUMULATE)
@@ -59,7 +61,7 @@ class PodModel:
             self.load,
             name="load",
             depth=g.load_queue_depth,
-            words=load["rows"],
+            words=taken(load, load["rows"]),
             legal=legal_load,
             run=self.run,
             halt=halt,
@@ -68,64 +70,69 @@ class PodModel:
             self.stream,
             name="stream",
             depth=g.stream_queue_depth,
-            words=counts,
+            words=taken(stream, words),
             legal=legal_stream,
             run=self.run,
             halt=halt,
         )
+        latest = min(halt, len(self.run) - 1)
+        self.w_tiles = load_tiles(self.loads, load, halt=latest)
+        self.x_tiles = stream_tiles(self.streams, stream, halt=latest)
         self.w_words = self._load_words()
         self.x_words = self._stream_words()
-        swaps = self.streams.begin[stream["swap"][self.streams.job] == 1]
+        swaps = self.x_tiles.begin[self.x_tiles.fields["swap"] == 1]
         self.events = {
             **self.loads.events,
             **self.streams.events,
-            **hand_over(self.loads.begin, load["rows"][self.loads.job], swaps),
+            **hand_over(self.w_tiles.begin, self.w_tiles.fields["rows"], swaps),
             **self._range_events(),
             "epoch_overflow": np.flatnonzero(self.run & (self.next_time == (1 << g.time_width) - 1)),
         }
+        for name, tiles in (("late_load", self.w_tiles), ("late_stream", self.x_tiles)):
+            self.events[name] = np.concatenate([self.events[name], tiles.late])
 
-    def _expand(self, service: Service, words: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-        job = np.repeat(service.job, words)
+    def _expand(self, tiles: Tiles, words: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+        tile = np.repeat(np.arange(len(words)), words)
         first = np.concatenate([[0], np.cumsum(words)])
-        index = np.arange(len(job)) - np.repeat(first[:-1], words)
-        return job, index, np.repeat(service.begin + 1, words) + index, first
+        index = np.arange(len(tile)) - np.repeat(first[:-1], words)
+        return tile, index, np.repeat(tiles.begin + 1, words) + index, first
 
     def _load_words(self) -> _Words:
-        fields, g = self.load.fields, self.geometry
-        job, index, cycle, first = self._expand(self.loads, fields["rows"][self.loads.job])
-        address = _walk(fields["w_base"][job] + index * fields["w_step"][job], g.w_words)
-        return _Words(job, cycle, {"w": address}, (address >= 0) & (address < g.w_words), first)
+        fields, g = self.w_tiles.fields, self.geometry
+        tile, index, cycle, first = self._expand(self.w_tiles, fields["rows"])
+        address = _walk(fields["w_base"][tile] + index * fields["w_step"][tile], g.w_words)
+        return _Words(tile, cycle, {"w": address}, (address >= 0) & (address < g.w_words), first)
 
     def _stream_words(self) -> _Words:
-        fields, g = self.stream.fields, self.geometry
-        n0, n1, n2 = (fields[f"n{i}"] for i in range(3))
-        job, index, cycle, first = self._expand(self.streams, (n0 * n1 * n2)[self.streams.job])
+        fields, g = self.x_tiles.fields, self.geometry
+        n0, n1 = fields["n0"], fields["n1"]
+        tile, index, cycle, first = self._expand(self.x_tiles, words_of(fields))
         # How often the middle and outer loops have advanced before this word; the inner one advanced otherwise.
-        outer = index // (n0 * n1)[job] if len(job) else index
-        middle = index // n0[job] - outer if len(job) else index
+        outer = index // (n0 * n1)[tile] if len(tile) else index
+        middle = index // n0[tile] - outer if len(tile) else index
         inner = index - middle - outer
         address = {}
         for memory, words in (("x", g.x_words), ("p", g.p_words)):
-            step = [fields[f"{memory}_step{i}"][job] for i in range(3)]
-            raw = fields[f"{memory}_base"][job] + inner * step[0] + middle * step[1] + outer * step[2]
+            step = [fields[f"{memory}_step{i}"][tile] for i in range(3)]
+            raw = fields[f"{memory}_base"][tile] + inner * step[0] + middle * step[1] + outer * step[2]
             address[memory] = _walk(raw, words)
-        row = fields["accumulator_base"][job] + index
+        row = fields["accumulator_base"][tile] + index
         address["accumulator"] = np.where(
-            row < g.accumulator_rows, row, np.maximum(fields["accumulator_base"][job], g.accumulator_rows)
+            row < g.accumulator_rows, row, np.maximum(fields["accumulator_base"][tile], g.accumulator_rows)
         )
-        outside = self._outside(job, address)
-        return _Words(job, cycle, address, ~(outside["x"] | outside["p"] | outside["accumulator"]), first)
+        outside = self._outside(tile, address)
+        return _Words(tile, cycle, address, ~(outside["x"] | outside["p"] | outside["accumulator"]), first)
 
-    def _outside(self, job: NDArray, address: dict[str, NDArray]) -> dict[str, NDArray[np.bool_]]:
-        fields, g = self.stream.fields, self.geometry
+    def _outside(self, tile: NDArray, address: dict[str, NDArray]) -> dict[str, NDArray[np.bool_]]:
+        fields, g = self.x_tiles.fields, self.geometry
         return {
             "x": (address["x"] < 0) | (address["x"] >= g.x_words),
-            "p": ((address["p"] < 0) | (address["p"] >= g.p_words)) & (fields["emit"][job] != NONE),
-            "accumulator": (address["accumulator"] >= g.accumulator_rows) & (fields["accumulate"][job] != BYPASS),
+            "p": ((address["p"] < 0) | (address["p"] >= g.p_words)) & (fields["emit"][tile] != NONE),
+            "accumulator": (address["accumulator"] >= g.accumulator_rows) & (fields["accumulate"][tile] != BYPASS),
         }
 
     def _range_events(self) -> dict[str, NDArray[np.int64]]:
-        outside = self._outside(self.x_words.job, self.x_words.address)
+        outside = self._outside(self.x_words.tile, self.x_words.address)
         cycles = len(self.run)
         events = {f"{memory}_address": self.x_words.cycle[mask] for memory, mask in outside.items()}
         events["w_address"] = self.w_words.cycle[~self.w_words.fits]
@@ -136,8 +143,8 @@ class PodModel:
         g, cycles = self.geometry, len(self.run)
         ports: dict[str, PortTrace] = {}
         sources = (
-            ("w", self.w_words, self.load.fields, g.w_words),
-            ("x", self.x_words, self.stream.fields, g.x_words),
+            ("w", self.w_words, self.w_tiles.fields, g.w_words),
+            ("x", self.x_words, self.x_tiles.fields, g.x_words),
         )
         for memory, words, fields, size in sources:
             ports[f"{memory}_request_valid"] = _pulse(words.cycle[words.fits], cycles)
@@ -145,8 +152,8 @@ class PodModel:
             active = np.zeros(cycles, bool)
             active[words.cycle[inside]] = True
             columns = {
-                "bank": fields[f"{memory}_bank"][words.job],
-                "plane": fields[f"{memory}_plane"][words.job],
+                "bank": fields[f"{memory}_bank"][words.tile],
+                "plane": fields[f"{memory}_plane"][words.tile],
                 "address": words.address[memory] & ((1 << _index_width(size)) - 1),
             }
             for name, column in columns.items():
@@ -164,7 +171,7 @@ class PodModel:
         return ports
 
     def _emits(self) -> NDArray[np.bool_]:
-        return self.x_words.fits & (self.stream.fields["emit"][self.x_words.job] != NONE)
+        return self.x_words.fits & (self.x_tiles.fields["emit"][self.x_words.tile] != NONE)
 
     def _busy(self) -> PortTrace:
         cycles, delay = len(self.run), self.geometry.psum_delay
@@ -172,14 +179,14 @@ class PodModel:
         changes = np.zeros(cycles + 2, np.int64)
         under_way = self.x_words.cycle[self.x_words.fits]
         emitted = self.x_words.cycle[self._emits()] + delay
-        for first, length in (
-            (self.w_words.cycle, 1),
-            (self.x_words.cycle, 1),
-            (under_way + 1, delay),
-            (emitted + 1, 1),
+        for first, end in (
+            (self.loads.begin + 1, self.w_tiles.over),
+            (self.streams.begin + 1, self.x_tiles.over),
+            (under_way + 1, under_way + 1 + delay),
+            (emitted + 1, emitted + 2),
         ):
             np.add.at(changes, np.minimum(first, cycles + 1), 1)
-            np.add.at(changes, np.minimum(first + length, cycles + 1), -1)
+            np.add.at(changes, np.minimum(end, cycles + 1), -1)
         return _certain(busy | (np.cumsum(changes)[:cycles] > 0))
 
     def _errors(self) -> dict[str, PortTrace]:
@@ -194,16 +201,16 @@ class PodModel:
         return {"errors": _certain(errors), "error_time": _certain(time)}
 
     def _writes(self) -> dict[str, PortTrace]:
-        g, cycles, fields = self.geometry, len(self.run), self.stream.fields
+        g, cycles, fields = self.geometry, len(self.run), self.x_tiles.fields
         emits = self._emits()
-        cycle, job = self.x_words.cycle[emits] + g.psum_delay + 1, self.x_words.job[emits]
+        cycle, tile = self.x_words.cycle[emits] + g.psum_delay + 1, self.x_words.tile[emits]
         inside = cycle < cycles
         valid = np.zeros(cycles, bool)
         valid[cycle[inside]] = True
         columns = {
-            "p_accumulate": fields["emit"][job] == ACCUMULATE,
-            "p_bank": fields["p_bank"][job],
-            "p_plane": fields["p_plane"][job],
+            "p_accumulate": fields["emit"][tile] == ACCUMULATE,
+            "p_bank": fields["p_bank"][tile],
+            "p_plane": fields["p_plane"][tile],
             "p_address": self.x_words.address["p"][emits],
         }
         ports = {"p_valid": _certain(valid)}
@@ -215,7 +222,7 @@ class PodModel:
 
     def outputs(self, x_data: NDArray[np.int8], w_data: NDArray[np.int8]) -> dict[str, PortTrace]:
         """Every output port, the partial sums (``p_data``: (cycles, cols)) included."""
-        g, cycles, words, fields = self.geometry, len(self.run), self.x_words, self.stream.fields
+        g, cycles, words, fields = self.geometry, len(self.run), self.x_words, self.x_tiles.fields
         weights = np.zeros((g.rows, g.cols), np.int8)
         weights_known = False
         rows = np.zeros((max(1, g.accumulator_rows), g.cols), np.int64)
@@ -223,17 +230,17 @@ class PodModel:
         value = np.zeros((cycles, g.cols), np.int64)
         known = np.zeros(cycles, bool)
         valid = np.zeros(cycles, bool)
-        load_first = self.loads.begin + 1
-        for position, (job, begin) in enumerate(zip(self.streams.job, self.streams.begin, strict=True)):
-            if fields["swap"][job]:
+        load_first = self.w_tiles.begin + 1
+        for tile, begin in enumerate(self.x_tiles.begin):
+            if fields["swap"][tile]:
                 weights, weights_known = self._shadow(w_data, load_first, begin + 1)
-            span = slice(words.first[position], words.first[position + 1])
+            span = slice(words.first[tile], words.first[tile + 1])
             kept = words.fits[span] & (words.cycle[span] + g.psum_delay + 1 < cycles)
             arrival = words.cycle[span][kept]
             # At most 256 rows of products of int8: below 2**24, exact in float32.
             psum = (x_data[arrival + g.latency].astype(np.float32) @ weights.astype(np.float32)).astype(np.int64)
             psum_known = np.full(len(psum), weights_known)
-            code, row = fields["accumulate"][job], words.address["accumulator"][span][kept]
+            code, row = fields["accumulate"][tile], words.address["accumulator"][span][kept]
             if code == ADD:
                 psum, psum_known = psum + rows[row], psum_known & rows_known[row]
             psum = wrap(psum, g.psum_width)

@@ -127,7 +127,12 @@ class Delivery:
     def _same_steps(self, burst: Burst, at: int, beats: int) -> tuple[int, int]:
         """How many beats from number ``at`` of a run on have as many steps each as that one, and how many steps these are."""
         descriptor = burst.item.descriptor
-        size = self.geometry.targets[descriptor.select].piece_bytes
+        target = self.geometry.targets[descriptor.select]
+        size = target.piece_bytes
+        if target.stride % size:
+            before, through = (self._pieces_within(burst, beat) for beat in (at, at + 1))
+            # If no piece ends in the first beat, one step that only pops it.
+            return 1, max(1, through - before)
         if size == self.geometry.beat_bytes:
             return beats, 1
         pieces, per_beat = descriptor.n0, self.geometry.beat_bytes // size
@@ -140,6 +145,14 @@ class Delivery:
         if at == burst.run_beats - 1:
             return 1, pieces - in_first - (burst.run_beats - 2) * per_beat
         return min(beats, burst.run_beats - 1 - at), per_beat
+
+    def _pieces_within(self, burst: Burst, beats: int) -> int:
+        """Pieces of a run that end in its first ``beats`` beats, if the last piece of a word is smaller than others."""
+        descriptor = burst.item.descriptor
+        target = self.geometry.targets[descriptor.select]
+        room = max(0, beats * self.geometry.beat_bytes - burst.offset)
+        words, left = divmod(min(room, descriptor.n0 * target.stride), target.stride)
+        return words * target.pieces + left // target.piece_bytes
 
     def _pop(self, item: Item, count: int, steps: int, due16: int) -> None:
         start, beat16 = self.free, self.beat16

@@ -128,10 +128,11 @@ class EngineModel:
         t, complete = self.now, self.events.complete
         completed = len(complete[0]) + len(complete[1])
         self._stirred = self.agenda.pass_to(t) or self._stirred
+        self.issuer.end_reads(t)
         changed, wake, full, bus, working = self._cycle(t)
         # What waits for a completion changes inputs then, and nothing may have run past that.
         changed = changed or len(complete[0]) + len(complete[1]) > completed
-        following = t + 1 if changed else min(wake, self.agenda.next)
+        following = t + 1 if changed else min(wake, self.agenda.next, self.issuer.next_end)
         ends = following >= FOREVER
         if ends and limit >= FOREVER:
             # Nothing will happen: what is left is on its way out.
@@ -167,7 +168,7 @@ class EngineModel:
         waits = requested or reader.unchecked > 0
         changed = self._stirred = self._pulses(t)
 
-        accepted, wake = issuer.read_address(t)
+        wake = issuer.read_address(t)
         bus = issuer.ar is not None
         while self._sent and self._sent[0][0] <= t:
             self._write_received(*self._sent.popleft())
@@ -193,7 +194,8 @@ class EngineModel:
         # A request that is issued, or an empty walker, may let something begin.
         if (requested and reader.request is None) or (walking and issuer.walk is None):
             self._stirred = True
-        changed = changed or accepted or addressed or issued or split
+        # After a read was accepted, what is next for the bus was looked at in this very cycle.
+        changed = changed or addressed or issued or split
         working = moving or ((waits or self._waiting or level > 0 or storing or busy) and not stopped)
         return changed, min(wake, write_wake, issue_wake), full, bus, working
 
@@ -259,7 +261,7 @@ class EngineModel:
         _, pieces = self.channel.read(t, address, beats)
         self.agenda.note("r", address, beats, what, pieces)
         last = self.channel.last_cycle(pieces)
-        self.agenda.at(last + 2, self._read_ended, stirs=False)
+        self.issuer.read_ends.append(last + 2)
         failed = self.channel.failing(address, beats)
         if isinstance(what, Request):
             self.events.read_beats["descriptor"] += beats
@@ -270,9 +272,6 @@ class EngineModel:
         self.delivery.arrive(what, pieces)
         if failed:
             self._data_failed(what, pieces, failed, popped)
-
-    def _read_ended(self, _: None) -> None:
-        self.issuer.reads -= 1
 
     def _data_failed(self, burst: Burst, pieces: list[Piece], failed: list[tuple[int, int]], popped: int) -> None:
         """Some beats of a burst, (number, response) each, are errors."""

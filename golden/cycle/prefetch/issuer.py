@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from ..memory.hbm import HbmChannel
@@ -40,6 +41,8 @@ class IssuerModel:
         self.stopped_at: int | None = None
         self.reads = self.writes = 0
         """Under way."""
+        self.read_ends: deque[int] = deque()
+        """Cycles from which on reads that were accepted are not, in order."""
         # Where runs begin, the bytes of each, and how many have been handed on.
         self.walk: tuple[Item, list[int], int, int] | None = None
         self._run: _Run | None = None
@@ -64,18 +67,31 @@ class IssuerModel:
         starts, size = item.descriptor.memory_runs(self.geometry.targets[item.descriptor.select])
         self.walk = item, starts.tolist(), size, 0
 
-    def read_address(self, t: int) -> tuple[bool, int]:
-        """AR in cycle ``t``: whether it is accepted; else when it may be."""
+    def end_reads(self, t: int) -> None:
+        """Reads that are over in cycle ``t``."""
+        while self.read_ends and self.read_ends[0] <= t:
+            self.read_ends.popleft()
+            self.reads -= 1
+
+    @property
+    def next_end(self) -> int:
+        """The next cycle in which the end of a read changes anything: that of one, if no more may be under way; else of all."""
+        if not self.read_ends:
+            return FOREVER
+        return self.read_ends[0 if self.reads >= self.geometry.outstanding else -1]
+
+    def read_address(self, t: int) -> int:
+        """AR in cycle ``t``: it is accepted if it can be; else when it may be."""
         if not self.ar:
-            return False, FOREVER
+            return FOREVER
         ready = self.channel.reads_left[0] + 1
         if ready > t:
-            return False, ready
+            return ready
         begin, address, beats, what = self.ar
         self.ar = None
         self.agenda.note("ar", begin, t, address, beats, what)
         self.accepted(t, address, beats, what)
-        return True, FOREVER
+        return FOREVER
 
     def write_address(self, t: int) -> tuple[bool, int]:
         """The same of AW."""

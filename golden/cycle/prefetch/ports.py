@@ -66,9 +66,10 @@ class EnginePorts:
         target = self.model.geometry.targets[descriptor.select]
         starts = descriptor.run_starts()
         words = self._words(starts, descriptor.n0, target.stride)
-        pieces = words.reshape(-1, target.piece_bytes)[: len(made)]
+        pieces = np.zeros((descriptor.words, target.pieces * target.piece_bytes), np.uint8)
+        pieces[:, : target.stride] = words.reshape(-1, target.stride)
         data = np.zeros((len(made), self.beat), np.uint8)
-        data[:, : target.piece_bytes] = pieces
+        data[:, : target.piece_bytes] = pieces.reshape(-1, target.piece_bytes)[: len(made)]
         access = self._access(descriptor, len(made)) | {"write": np.ones(len(made), np.int64), "data": data.view("<u4")}
         kept = made < (item.failed_from if item.failed_from is not None else 1 << 62)
         self.host.append({name: column[kept] for name, column in (access | {"cycle": made + PORT_CYCLES}).items()})

@@ -98,7 +98,8 @@ class Descriptor:
 class Target:
     """What a select reaches: ``words`` in a node, ``stride`` bytes from word to word in memory, in ``pieces`` on the load port.
 
-    ``bytes``: of those ``stride``, the first, that are not only there to fill it.
+    ``bytes``: of those ``stride``, the first, that are not only there to fill it. A piece has a power of two of bytes, the same in
+    all pieces but the last one of a word, which may be smaller, if it is not of what can be stored.
     """
 
     words: int
@@ -108,7 +109,7 @@ class Target:
 
     @property
     def piece_bytes(self) -> int:
-        return self.stride // self.pieces
+        return 1 << (-(-self.stride // self.pieces) - 1).bit_length()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -136,7 +136,8 @@ def check_limits(program: Program, epoch: Epoch) -> None:
         assert job["accumulate"] == Accumulate.BYPASS or job["accumulator_base"] + len(written) <= pod.accumulator_rows
         assert job["x_plane"] == job["p_plane"] == 0
     for layout, jobs in zip(job_layouts(config), (epoch.loads, epoch.streams), strict=True):
-        assert set(jobs) == {field.name for field in layout.fields}
+        assert set(jobs) >= {field.name for field in layout.fields}
+        assert (jobs["tiles"] == 1).all()
         assert len(pack_jobs(layout, jobs)) == len(jobs["start"])
 
 

@@ -31,7 +31,7 @@ def test_presets(cli: Cli) -> None:
     for name in preset_names():
         config = load_config(name)
         expected.append([name, str(config.pods), f"{config.array.rows}x{config.array.cols}"])
-    rows = [line.split() for line in table.splitlines() if re.match(r"(pod|chip)\d", line)]
+    rows = [line.split() for line in table.splitlines() if re.match(r"(pod|chip|llm)\d", line)]
     assert [row[:3] for row in rows] == expected
     assert {row[-1] for row in rows if row[0].startswith("chip")} == {"network"}
 

@@ -53,7 +53,12 @@ def test_norms_and_feed_forward_layers_by_name() -> None:
 
 # One row and several, which end in a tile of keys and begin the next; heads that fill tiles and that do not; two layers.
 DECODERS = ("llama_16_2_1_24,context=1", "llama_16_2_1_24,rows=3,context=9", "llama_24_3_3_20,rows=6,context=6")
-DECODERS += ("llama_32_4_2_44,context=13", "llama_16_2_2_24_2,rows=2,context=7", "llama_12_2_1_10,rows=5,context=31")
+DECODERS += (
+    "llama_12_2_1_10,rows=2,context=6,head=8",
+    "llama_32_4_2_44,context=13",
+    "llama_16_2_2_24_2,rows=2,context=7",
+    "llama_12_2_1_10,rows=5,context=31",
+)
 
 
 def run(names: Sequence[str], config: ChipConfig) -> dict[str, Any]:
@@ -61,6 +66,7 @@ def run(names: Sequence[str], config: ChipConfig) -> dict[str, Any]:
     report, _, _ = run_jobs(jobs, AcceleratorWay(config), Simulation(), lambda _: None)
     assert report["verdict"] == "pass", (report["failure"], [row.get("first_mismatch") for row in report["networks"]])
     assert report["cycles"] == report["predicted_cycles"]
+    assert all(sum(row["cycles_by_kind"].values()) == row["cycles"] for row in report["networks"])
     return report
 
 
@@ -73,9 +79,8 @@ def test_sums_of_more_weights_than_an_epoch_holds() -> None:
     assert report["networks"][1]["epochs"] > 20
 
 
-def test_a_cache_grows_token_by_token_as_if_computed_at_once() -> None:
+def grow(config: ChipConfig, rows: int) -> None:
     """Keys and values that runs appended one row at a time are those of one run over all rows, bit for bit."""
-    rows, config = 9, small_chip()
     whole = chip_jobs(f"llama_16_2_1_24,rows={rows},context={rows}", 5)[0]
     expected = evaluate(whole.graph, whole.constants, whole.inputs)
     caches = {name: np.zeros((1, 1, rows, 8), np.int8) for name in ("keys", "values")}
@@ -92,3 +97,7 @@ def test_a_cache_grows_token_by_token_as_if_computed_at_once() -> None:
         for name, cache in caches.items():
             cache[0, 0, row] = evaluate(graph, whole.constants, inputs)[f"{name}_now"][0, 0, row]
             np.testing.assert_array_equal(cache[0, 0, row], expected[f"{name}_now"][0, 0, row])
+
+
+def test_a_cache_grows_token_by_token_as_if_computed_at_once() -> None:
+    grow(small_chip(), 9)

@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 
+from podweave.compiler.jobs import with_single_tiles
 from podweave.golden.layers.post import post_process
 from podweave.rtl.chip.sequencer import Sequencer
 from podweave.spec.config import ChipConfig
@@ -62,6 +63,7 @@ class Exchange:
         self.shift = rng.integers(28, 31, (count, array.cols))
         self.table = rng.integers(-128, 128, 256).astype(np.int8)
         loads = jobs("pod", pods, start=0, rows=array.rows, w_bank=pods, w_plane=pods % planes, w_base=3, w_step=1)
+        loads = with_single_tiles(loads)
         streams = jobs(
             "pod",
             pods,
@@ -70,6 +72,7 @@ class Exchange:
             **{"accumulate": Accumulate.BYPASS, "accumulator_base": 0, "emit": Emit.STORE},
             **{"p_bank": pods ^ self.across, "p_plane": 0, "p_base": 2, "p_step0": 1, "p_step1": 1, "p_step2": 0},
         )
+        streams = with_single_tiles(streams)
         # The first word is in the SRAM two cycles after it is at the bank.
         self.post_start = array.rows + config.write_latency + config.network_latency + 2
         self.slices, self.slots = array.cols // config.post_lanes, array.rows // config.post_lanes

@@ -43,6 +43,8 @@ CONFIGS: dict[str, dict[str, int]] = {
         "cols": 4,
         "column_words": 7,
     },
+    # Of words of parameters and jobs, the last piece is smaller than others.
+    "64_odd_words": {"data_width": 64, "max_burst": 8, "buffer_beats": 32, "outstanding": 4, "rows": 12, "cols": 12},
 }
 CAMPAIGN: dict[str, dict[str, int]] = {
     "128": {"data_width": 128, "max_burst": 4, "buffer_beats": 32, "outstanding": 8},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,17 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 
 GEOMETRY = ChipGeometry(pods=4, write_latency=9, post_latency=6, epoch_overhead=11)
-LOADS = ("pod", "start", "rows", "w_bank")
-STREAMS = ("pod", "start", "n0", "n1", "n2", "x_bank", "emit", "p_bank")
+LOADS = ("pod", "start", "rows", "w_bank", "tiles", "period")
+STREAMS = ("pod", "start", "n0", "n1", "n2", "x_bank", "emit", "p_bank", "tiles", "period", "x_turn", "accumulate")
 POSTS = ("bank", "start", "n0", "n1", "n2", "n3", "x_bank")
 Table = dict[str, np.ndarray]
 
 
 def table(names: tuple[str, ...], rows: list[tuple[int, ...]]) -> Table:
     array = np.array(rows, np.int64).reshape(len(rows), len(names))
-    return {name: array[:, i] for i, name in enumerate(names)}
+    # Where words lie in their banks does not count.
+    anywhere = {name: np.zeros(len(rows), np.int64) for name in ("w_base", "w_step", "x_base", "x_tile_step")}
+    return anywhere | {name: array[:, i] for i, name in enumerate(names)}
 
 
 def rows_of(jobs: Table, names: tuple[str, ...]) -> list[dict[str, int]]:
@@ -42,20 +45,28 @@ def counted(loads: Table, streams: Table, posts: Table, geometry: ChipGeometry) 
     streaming: dict[int, set[int]] = {pod: set() for pod in range(geometry.pods)}
     final = -1
     for job in rows_of(loads, LOADS):
-        for row in range(job["rows"]):
+        for tile, row in itertools.product(range(job["tiles"]), range(job["rows"])):
+            cycle = job["start"] + tile * job["period"] + row
             count["w_words"][job["pod"]] += 1
-            w_asked.add((job["w_bank"], job["start"] + row))
-            final = max(final, job["start"] + row)
+            w_asked.add((job["w_bank"], cycle))
+            final = max(final, cycle)
     for job in rows_of(streams, STREAMS):
-        for word in range(job["n0"] * job["n1"] * job["n2"]):
-            cycle = job["start"] + word
-            count["x_words"][job["pod"]] += 1
-            streaming[job["pod"]].add(cycle)
-            x_asked.add((job["x_bank"], cycle))
-            if job["emit"]:
-                count["p_words"][job["pod"]] += 1
-                count["p_stores" if job["emit"] == 1 else "p_accumulates"][job["p_bank"]] += 1
-                final = max(final, cycle + geometry.write_latency)
+        bank = job["x_bank"]
+        for tile in range(job["tiles"]):
+            emits = job["emit"] and (not job["accumulate"] or tile == job["tiles"] - 1)
+            stores = job["emit"] == 1 and (job["accumulate"] or tile == 0)
+            for word in range(job["n0"] * job["n1"] * job["n2"]):
+                cycle = job["start"] + tile * job["period"] + word
+                count["x_words"][job["pod"]] += 1
+                streaming[job["pod"]].add(cycle)
+                x_asked.add((bank, cycle))
+                if emits:
+                    count["p_words"][job["pod"]] += 1
+                    count["p_stores" if stores else "p_accumulates"][job["p_bank"]] += 1
+                    final = max(final, cycle + geometry.write_latency)
+            if job["x_turn"]:
+                first = bank - bank % 2 ** job["x_turn"]
+                bank = first + (bank - first + 1) % 2 ** job["x_turn"]
     for job in rows_of(posts, POSTS):
         for word in range(job["n0"] * job["n1"] * job["n2"] * job["n3"]):
             final = max(final, job["start"] + word + geometry.post_latency)
@@ -83,8 +94,9 @@ def require_equal(found: ChipFigures, expected: ChipFigures) -> None:
 
 def test_by_hand() -> None:
     """Pods 0 and 1 read the same 6 words of bank 2; pod 1 adds to bank 3, whose post-processor reduces 2 x 1 windows."""
-    loads = table(LOADS, [(0, 0, 4, 0), (1, 0, 4, 1)])
-    streams = table(STREAMS, [(0, 4, 3, 2, 1, 2, 1, 3), (1, 4, 3, 2, 1, 2, 0, 0), (1, 12, 2, 1, 1, 2, 2, 3)])
+    one, only = (1, 0), (1, 0, 0, 0)
+    loads = table(LOADS, [(0, 0, 4, 0, *one), (1, 0, 4, 1, *one)])
+    streams = table(STREAMS, [(0, 4, 3, 2, 1, 2, 1, 3, *only), (1, 4, 3, 2, 1, 2, 0, 0, *only), (1, 12, 2, 1, 1, 2, 2, 3, *only)])
     posts = table(POSTS, [(3, 30, 2, 1, 3, 1, 1)])
     figures = chip_figures(loads, streams, posts, GEOMETRY)
     assert {name: values.tolist() for name, values in figures.counters.items()} == {
@@ -105,14 +117,49 @@ def test_by_hand() -> None:
     assert figures.merged_words == {"x": 6, "w": 0}
 
 
+@pytest.mark.parametrize(
+    ("accumulate", "counters"),
+    [
+        (1, {"p_words": [0, 2, 0, 0], "p_stores": [2, 0, 0, 0], "p_accumulates": [0, 0, 0, 0]}),
+        (0, {"p_words": [0, 6, 0, 0], "p_stores": [2, 0, 0, 0], "p_accumulates": [4, 0, 0, 0]}),
+    ],
+)
+def test_tiles_by_hand(accumulate: int, counters: dict[str, list[int]]) -> None:
+    """Pod 1 loads three tiles of four rows, one every 6 cycles, and streams two words for each, from X banks 3, 2 and 3."""
+    loads = table(LOADS, [(1, 0, 4, 0, 3, 6)])
+    streams = table(STREAMS, [(1, 4, 2, 1, 1, 3, 1, 0, 3, 6, 1, accumulate)])
+    figures = chip_figures(loads, streams, table(POSTS, []), GEOMETRY)
+    expected = {
+        "x_words": [0, 6, 0, 0],
+        "w_words": [0, 12, 0, 0],
+        "x_reads": [0, 0, 2, 4],
+        "x_writes": [0, 0, 0, 0],
+        "w_reads": [12, 0, 0, 0],
+        "post_words": [0, 0, 0, 0],
+        # Cycles -1 to 3, 6 to 9 and 12 to 15.
+        "waiting": [0, 13, 0, 0],
+    }
+    assert {name: values.tolist() for name, values in figures.counters.items()} == expected | counters
+    # The last word is requested in cycle 17.
+    assert figures.cycles == 17 + 9 + 11
+
+
 def jobs_of(names: tuple[str, ...], **ranges: tuple[int, int]) -> st.SearchStrategy[list[tuple[int, ...]]]:
     """Jobs of any unit at any time, whether or not they overlap elsewhere."""
-    default = {"start": (0, 30), "rows": (1, 4), "emit": (0, 2)} | {f"n{i}": (1, 3) for i in range(4)}
+    default = {"start": (0, 30), "rows": (1, 4), "emit": (0, 2), "tiles": (1, 3), "x_turn": (0, 2), "accumulate": (0, 2)}
+    default |= {f"n{i}": (1, 3) for i in range(4)}
     return st.lists(st.tuples(*(st.integers(*(ranges | default).get(name, (0, 3))) for name in names)), max_size=6)
+
+
+def with_periods(jobs: Table, words: Any) -> Table:
+    """A period that is random by now becomes one that is long enough."""
+    return jobs | {"period": jobs["period"] + words}
 
 
 def one_at_a_time(jobs: Table, unit: str, words: Any) -> Table:
     """The jobs of each unit one behind the other, in the order they have."""
+    if "tiles" in jobs:
+        words = (jobs["tiles"] - 1) * jobs["period"] + words
     free: dict[int, int] = {}
     start = jobs["start"].copy()
     for job in np.argsort(start, kind="stable"):
@@ -129,8 +176,9 @@ def test_random_jobs(
 ) -> None:
     """On the read networks, whoever asks a bank in the same cycle asks for the same word. An epoch without jobs is refused."""
     loads, streams, posts = table(LOADS, load_rows), table(STREAMS, stream_rows), table(POSTS, post_rows)
-    loads = one_at_a_time(loads, "pod", loads["rows"])
-    streams = one_at_a_time(streams, "pod", streams["n0"] * streams["n1"] * streams["n2"])
+    words = streams["n0"] * streams["n1"] * streams["n2"]
+    loads = one_at_a_time(with_periods(loads, loads["rows"]), "pod", loads["rows"])
+    streams = one_at_a_time(with_periods(streams, words), "pod", words)
     posts = one_at_a_time(posts, "bank", posts["n0"] * posts["n1"] * posts["n2"] * posts["n3"])
     if not (load_rows or stream_rows or post_rows):
         with pytest.raises(ValueError, match="at least one job"):
@@ -139,17 +187,18 @@ def test_random_jobs(
     found, expected = chip_figures(loads, streams, posts, GEOMETRY), counted(loads, streams, posts, GEOMETRY)
     # What is added to an accumulator is gone one cycle before it would have been emitted.
     silent = streams["emit"] == 0
-    ends = (streams["start"] + streams["n0"] * streams["n1"] * streams["n2"])[silent] - 1 + GEOMETRY.write_latency - 1
+    ends = (streams["start"] + (streams["tiles"] - 1) * streams["period"] + words)[silent] - 1 + GEOMETRY.write_latency - 1
     cycles = max(expected.cycles, int(ends.max(initial=-1)) + GEOMETRY.epoch_overhead)
     require_equal(found, ChipFigures(cycles, expected.counters))
 
 
+@pytest.mark.parametrize("tile_width", [0, 4])
 @pytest.mark.parametrize(("pods", "rows", "cols", "accumulator_rows"), [(2, 4, 4, 64), (4, 4, 4, 0), (8, 8, 4, 16)])
-def test_compiled_programs(pods: int, rows: int, cols: int, accumulator_rows: int) -> None:
+def test_compiled_programs(pods: int, rows: int, cols: int, accumulator_rows: int, tile_width: int) -> None:
     config = ChipConfig(
         name="chip",
         pods=pods,
-        pod=PodConfig(array=ArrayConfig(rows=rows, cols=cols), accumulator_rows=accumulator_rows),
+        pod=PodConfig(array=ArrayConfig(rows=rows, cols=cols), accumulator_rows=accumulator_rows, tile_width=tile_width),
         memory=MemoryConfig(banks=pods, x_words=1024, w_words=1024, p_words=1024),
         network=NetworkConfig(),
         post=PostConfig(),

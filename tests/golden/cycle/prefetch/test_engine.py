@@ -53,6 +53,25 @@ def load(select: int, n0: int, n1: int = 1, *, address: int = 1 << 20, **fields:
     return Descriptor(kind=LOAD, select=select, address=address, n0=n0, n1=n1, n2=1, step0=1, step1=1, **fields)
 
 
+def test_words_whose_last_piece_is_smaller() -> None:
+    """Four words of 64, 64 and 16 bytes lie in nine beats; of these, the fifth, seventh and ninth have a second piece to end in."""
+    target = Target(1 << 16, 144, 3, 138)
+    assert target.piece_bytes == 64
+    sizes = geometry()
+    sizes = dataclasses.replace(sizes, targets={**sizes.targets, WORDS64: target})
+    model = engine([load(WORDS64, 4, last=1)], [], sizes)
+    model.run_until_quiet()
+    (item,) = (entry for (entry,) in model.agenda.log["items"])
+    assert [pops.steps for pops in item.pops for _ in range(pops.beats)] == [1, 1, 1, 1, 2, 1, 2, 1, 2]
+    assert len(item.piece_steps(sizes)) == 12
+    # From byte 60 of a beat on, the first piece begins in one beat and ends in the next: a step only pops the first.
+    model = engine([load(WORDS64, 1, address=(1 << 20) + 60, last=1)], [], sizes)
+    model.run_until_quiet()
+    (item,) = (entry for (entry,) in model.agenda.log["items"])
+    assert [pops.steps for pops in item.pops for _ in range(pops.beats)] == [1, 1, 1, 1]
+    assert len(item.piece_steps(sizes)) == 3
+
+
 def test_one_load_from_start_to_completion() -> None:
     """Decided on in 0, issued in 1, on AR in 2; R in 12; checked from 16 on; head from 29, taken in 30; its burst on AR in 34."""
     model = engine([load(WORDS64, 3, last=1)], [], geometry())

@@ -1,0 +1,58 @@
+"""When nodes work on which operation in an epoch of rows, as figures and pictures need it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..chip.tile_jobs import single_loads, single_streams
+from ..jobs import words_of_tile
+from .program import RowProgram
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Cycles [``begin``, ``end``) of an epoch in which a node works on an operation."""
+
+    node: Ints
+    begin: Ints
+    end: Ints
+    operation: Ints
+
+    def __getitem__(self, which: NDArray[np.bool_]) -> Spans:
+        return Spans(self.node[which], self.begin[which], self.end[which], self.operation[which])
+
+    def __add__(self, other: Spans) -> Spans:
+        pairs = ((getattr(each, name) for each in (self, other)) for name in ("node", "begin", "end", "operation"))
+        return Spans(*(np.concatenate(list(pair)) for pair in pairs))
+
+    @property
+    def covered(self) -> int:
+        """Cycles in which any node works."""
+        order = np.argsort(self.begin, kind="stable")
+        begin, end = self.begin[order], self.end[order]
+        before = np.concatenate([begin[:1], np.maximum.accumulate(end)])[: len(end)]
+        return int(np.maximum(0, end - np.maximum(begin, before)).sum())
+
+
+def pod_spans(program: RowProgram) -> Spans:
+    """When pods load tiles, and when they ask for words to stream through them.
+
+    Tile n of a pod's loads is that of its streams: a job may load tiles of several operations.
+    """
+    loads, _ = single_loads(program.loads)
+    streams, _ = single_streams(program.streams)
+    operation = streams["operation"]
+    loading = Spans(loads["pod"], loads["start"], loads["start"] + loads["rows"], operation)
+    return loading + Spans(streams["pod"], streams["start"], streams["start"] + words_of_tile(streams), operation)
+
+
+def post_spans(program: RowProgram) -> Spans:
+    """When post-processors read words, pauses between them included."""
+    posts = program.posts
+    each = posts["n0"] * posts["n1"] + program.config.post_beats - 1 + posts["gap"]
+    return Spans(posts["bank"], posts["start"], posts["start"] + posts["n2"] * posts["n3"] * each, posts["operation"])

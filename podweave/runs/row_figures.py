@@ -1,0 +1,45 @@
+"""How the cycles of a run of rows split into what the chip is at."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from podweave.compiler.compile_network import CompiledNetwork
+from podweave.compiler.rows.program import RowProgram
+from podweave.compiler.rows.spans import pod_spans, post_spans
+from podweave.ir.row_operations import Attention
+from podweave.predict.accelerator import Prediction
+
+KINDS = ("weights", "attention", "rows", "latency", "stores", "memory")
+
+
+def epoch_cycles(program: RowProgram) -> dict[str, int]:
+    """Cycles of an epoch in which pods load and stream tiles of weights; of keys and values; and post-processors work alone.
+
+    A cycle is of the first kind that it could be of.
+    """
+    pods, posts = pod_spans(program), post_spans(program)
+    attends = np.array([isinstance(operation, Attention) for operation in program.graph.operations])[pods.operation]
+    weights, both, all_three = pods[~attends].covered, pods.covered, (pods + posts).covered
+    return {"weights": weights, "attention": both - weights, "rows": all_three - both}
+
+
+def cycles_by_kind(network: CompiledNetwork, prediction: Prediction) -> dict[str, int]:
+    """Cycles of a run by `KINDS`; they add up to all of them.
+
+    ``latency``: an epoch is on, and words are on their way, or statistics. ``stores``: no epoch is on, as results and rows of
+    caches go to memory: behind an epoch that stores some, the next one waits for that ring first, and for loads behind them in it.
+    ``memory``: no epoch is on, and the next one waits for its words.
+    """
+    found = dict.fromkeys(KINDS, 0)
+    stores = False
+    for program, epoch in zip(network.rows, prediction.timeline, strict=True):
+        found["memory"] += epoch["for_prefetch"]
+        found["stores" if stores else "memory"] += epoch["waits"] - epoch["for_prefetch"]
+        own = epoch_cycles(program)
+        for kind, cycles in own.items():
+            found[kind] += cycles
+        found["latency"] += epoch["ends"] - epoch["begins"] + 1 - sum(own.values())
+        stores = bool(program.outputs or program.appended)
+    found["stores"] += prediction.cycles - prediction.timeline[-1]["ends"]
+    return found
