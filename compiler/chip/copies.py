@@ -213,7 +213,7 @@ class Copies:
                 start = self._earliest(lines, begin, cycles, phases)
                 if best is None or start < best[0]:
                     best = (start, plane, phases)
-            if best[0] == begin:
+            if best and best[0] == begin:
                 break
         assert best is not None
         start, plane, phases = best
