@@ -208,7 +208,10 @@ class RowCompiler:
     def run(self, lowerings: Mapping[type, Callable], progress: Progress | None = None) -> tuple[RowProgram, ...]:
         """The programs of all epochs."""
         for index, operation in enumerate(self.graph.operations):
-            lowerings[type(operation)](self, index, operation)
+            try:
+                lowerings[type(operation)](self, index, operation)
+            except EpochFullError as error:
+                raise WorkloadError(f"{operation.name}: {error}") from error
             for name in operation.sources:
                 # A linear operation, which may wait, does so itself.
                 if not (isinstance(operation, RowLinear) and name == operation.source):

@@ -51,13 +51,20 @@ def test_rows_and_context_are_part_of_the_workload(cli: Cli, rows2x4: Path) -> N
         ([f"{LLAMA},head=0", "--config", "{rows}"], "head must be at least 1, got 0"),
         (["gated_20000_20000", "--config", "{rows}"], "podweave: gate: with values, a tensor has at most 268,435,456 numbers"),
         (["llama_4096_32_8_14336_12", "--config", "llm8x16"], "podweave: llama_4096_32_8_14336_12: llm8x16 takes about 10,"),
+        (
+            [LLAMA, "--context", 100, "--config", "{narrow}"],
+            "podweave: attention: an epoch needs 68 words of a W bank, more than its 64",
+        ),
         ([f"{LLAMA},head=5", "--config", "{rows}"], "a head has pairs of channels, got 5"),
     ],
 )
 def test_refused(cli: Cli, tmp_path: Path, rows2x4: Path, command: str, arguments: list[object], sentence: str) -> None:
     bare = tmp_path / "bare.toml"
     bare.write_text(dataclasses.replace(small_chip(), name="bare", prefetch=None).to_toml())
-    told = cli(command, *(str(word).format(rows=rows2x4, bare=bare, tmp=tmp_path) for word in arguments))
+    narrow = tmp_path / "narrow.toml"
+    narrow.write_text(small_chip().replace(w_words=64).to_toml())
+    files = {"rows": rows2x4, "bare": bare, "narrow": narrow, "tmp": tmp_path}
+    told = cli(command, *(str(word).format(**files) for word in arguments))
     told.err = " ".join(told.err.split()) if not sentence.startswith("podweave: ") else told.err
     assert_refused(told, sentence)
     assert not (tmp_path / "new").exists()
