@@ -9,15 +9,11 @@ import numpy as np
 from ...jobs import Place
 from ...pod.executor import ProgramError
 from ..epoch_program import EpochProgram, WeightTile
-from .jobs import Ints, ProgramView, chunks, expand
+from .jobs import Ints, JobView, ProgramView, chunks, expand
 
 
-def check_weights(view: ProgramView) -> Ints:
-    """The number of the weight tile that each stream multiplies by.
-
-    Raises `ProgramError` for weights that are swapped in before they are complete, overwritten before they are swapped in, or of
-    another operation.
-    """
+def check_swaps(view: JobView) -> None:
+    """Raises `ProgramError` for weights that are swapped in before they are complete, or overwritten before they are swapped in."""
     loads, streams = view.loads, view.streams
     swaps = np.flatnonzero(streams["swap"])
     pods = view.config.pods
@@ -37,12 +33,19 @@ def check_weights(view: ProgramView) -> Ints:
     same = loads["pod"][1:] == loads["pod"][:-1]
     early = np.concatenate([[False], same & (loads["start"][1:] < swapped[:-1])])
     view.refuse(early, "load", lambda i: f"overwrites weights before {view.name('stream', int(swaps[i - 1]))} swaps them in")
-    tile = _tiles(view)
+
+
+def check_weights(view: ProgramView) -> Ints:
+    """The number of the weight tile that each stream multiplies by.
+
+    Raises `ProgramError` for weights that are not there, or of another operation.
+    """
+    streams, tile = view.streams, _tiles(view)
     # Which tile each stream multiplies by: that of the last swap of its pod.
     tile_of_stream = tile[np.cumsum(streams["swap"]) - 1]
     operation = np.array([item.operation for item in view.program.weights], np.int64)[tile_of_stream]
     view.refuse(
-        operation != view.program.operation_of_stream,
+        operation != view.operation_of_stream,
         "stream",
         lambda i: f"multiplies by weights of {view.program.operation(int(operation[i])).name}",
     )

@@ -9,28 +9,27 @@ from podweave.spec.jobs import Accumulate, Emit
 from ...pod.executor import ProgramError
 from ..bank_words import zero_word
 from ..epoch_program import ConstantSet, job_fields
-from .jobs import NEVER, Bools, ProgramView
+from .jobs import NEVER, Bools, JobView, ProgramView
 
 # In the place of the operation that a set of parameters is of.
 _CONSTANT = -2
 
 
-def check_values(view: ProgramView) -> None:
+def check_values(view: JobView) -> None:
     """Raises `ProgramError` for a field of a job that does not hold its value, or a value that the hardware refuses."""
     _field_widths(view)
     _legal_values(view)
 
 
 def check_fields(view: ProgramView) -> None:
-    """Raises `ProgramError` for a job of a tile with an address that is not there, or that begins before the last of its engine
-    ends."""
+    """Raises `ProgramError` for a job of a tile with an address that is not there."""
     _addresses(view, _parameter_sets(view))
-    _engines(view)
 
 
-def _field_widths(view: ProgramView) -> None:
+def _field_widths(view: JobView) -> None:
     for name, fields in job_fields(view.config).items():
-        jobs, kind = getattr(view.program, name), name[:-1]
+        kind = name[:-1]
+        jobs = view.jobs(kind)
         for field in fields:
             low = -(1 << (field.width - 1)) if field.signed else 0
             high = (1 << (field.width - field.signed)) - 1
@@ -44,56 +43,57 @@ def _field_widths(view: ProgramView) -> None:
             )
 
 
-def _legal_values(view: ProgramView) -> None:
+def _legal_values(view: JobView) -> None:
     config, memory, post = view.config, view.config.memory, view.config.post
     assert post is not None
     assert config.program is not None
     pods, lanes = config.pods, config.post_lanes
     for kind, unit in (("load", "pod"), ("stream", "pod"), ("post", "bank")):
-        _inside(view, kind, unit, 0, pods - 1)
+        inside(view, kind, unit, 0, pods - 1)
     for kind, name in (("load", "w"), ("stream", "x"), ("post", "x")):
-        _inside(view, kind, f"{name}_bank", 0, pods - 1)
-        _inside(view, kind, f"{name}_plane", 0, memory.planes - 1)
-    _inside(view, "load", "rows", 1, config.array.rows)
+        inside(view, kind, f"{name}_bank", 0, pods - 1)
+        inside(view, kind, f"{name}_plane", 0, memory.planes - 1)
+    inside(view, "load", "rows", 1, config.array.rows)
     for loop in range(3):
-        _inside(view, "stream", f"n{loop}", 1, NEVER)
+        inside(view, "stream", f"n{loop}", 1, NEVER)
     _tiles(view)
-    _inside(view, "stream", "accumulate", 0, int(Accumulate.ADD if config.pod.accumulator_rows else Accumulate.BYPASS))
-    _inside(view, "stream", "emit", 0, int(Emit.ACCUMULATE))
+    inside(view, "stream", "accumulate", 0, int(Accumulate.ADD if config.pod.accumulator_rows else Accumulate.BYPASS))
+    inside(view, "stream", "emit", 0, int(Emit.ACCUMULATE))
     for name, count in (("p_bank", pods), ("p_plane", memory.planes)):
         wrong = view.emits & (view.streams[name] >= count)
         view.refuse(wrong, "stream", lambda i, n=name, c=count: f"{n} is {view.streams[n][i]}, must be 0 to {c - 1}")  # type: ignore[misc]
     for loop in range(4):
-        _inside(view, "post", f"n{loop}", 1, NEVER)
-    _inside(view, "post", "parameters", 0, post.parameter_sets - 1)
-    _inside(view, "post", "table", 0, post.tables - 1)
-    _inside(view, "post", "slice", 0, config.array.cols // lanes - 1)
-    _inside(view, "post", "slot", 0, config.array.rows // lanes - 1)
+        inside(view, "post", f"n{loop}", 1, NEVER)
+    inside(view, "post", "parameters", 0, post.parameter_sets - 1)
+    inside(view, "post", "table", 0, post.tables - 1)
+    inside(view, "post", "slice", 0, config.array.cols // lanes - 1)
+    inside(view, "post", "slot", 0, config.array.rows // lanes - 1)
     stores = (("load", "pod", "load_jobs"), ("stream", "pod", "stream_jobs"), ("post", "bank", "post_jobs"))
     for kind, unit, name in stores:
-        jobs, limit = getattr(view.program, f"{kind}s"), getattr(config.program, name)
+        jobs, limit = view.jobs(kind), getattr(config.program, name)
         held = np.bincount(jobs[unit], minlength=pods)
         if held.max() > limit:
             raise ProgramError(f"{unit} {held.argmax()} has {held.max()} {kind} jobs, {held.max() - limit} more than {name}")
 
 
-def _tiles(view: ProgramView) -> None:
+def _tiles(view: JobView) -> None:
     most = max(1, (1 << view.config.pod.tile_width) - 1)
     for kind in ("load", "stream"):
-        jobs = getattr(view.program, f"{kind}s")
-        _inside(view, kind, "tiles", 1, most)
+        jobs = view.jobs(kind)
+        inside(view, kind, "tiles", 1, most)
         endless = (jobs["tiles"] > 1) & (jobs["period"] < 1)
         view.refuse(endless, kind, lambda i, j=jobs: f"has {j['tiles'][i]} tiles, but a period of {j['period'][i]}")  # type: ignore[misc]
     streams = view.streams
     view.refuse((streams["tiles"] > 1) & (streams["swap"] == 0), "stream", lambda _: "has several tiles, but swaps no weights in")
-    _inside(view, "stream", "x_turn", 0, view.config.memory.banks.bit_length() - 1)
+    inside(view, "stream", "x_turn", 0, view.config.memory.banks.bit_length() - 1)
     last = streams["x_bank"] | (1 << streams["x_turn"]) - 1
     outside = last >= view.config.memory.banks
     view.refuse(outside, "stream", lambda i: f"turns to X bank {last[i]}, must be 0 to {view.config.memory.banks - 1}")
 
 
-def _inside(view: ProgramView, kind: str, name: str, low: int, high: int) -> None:
-    values = getattr(view.program, f"{kind}s")[name]
+def inside(view: JobView, kind: str, name: str, low: int, high: int) -> None:
+    """Raises `ProgramError` for a job with a value of a field that is not between two."""
+    values = view.jobs(kind)[name]
     view.refuse((values < low) | (values > high), kind, lambda i: f"{name} is {values[i]}, must be {low} to {high}")
 
 
@@ -146,7 +146,8 @@ def _addresses(view: ProgramView, pads: Bools) -> None:
     view.refuse(wrong, "stream", lambda i: f"accumulator row {end[i] - 1} is outside of 0 to {rows - 1}")
 
 
-def _engines(view: ProgramView) -> None:
+def check_engines(view: JobView) -> None:
+    """Raises `ProgramError` for a job that begins before the last of its engine ends, or an epoch that lasts too long."""
     config, final = view.config, -1
     engines = (
         ("load", "pod", view.loads["rows"], 0),
@@ -154,7 +155,7 @@ def _engines(view: ProgramView) -> None:
         ("post", "bank", view.post_cycles, config.post_latency - (config.post_beats - 1)),
     )
     for kind, unit, length, latency in engines:
-        jobs = getattr(view.program, f"{kind}s")
+        jobs = view.jobs(kind)
         units, start, end = jobs[unit], jobs["start"], jobs["start"] + length
         same = units[1:] == units[:-1]
         wrong = (units[1:] < units[:-1]) | (same & (start[1:] < end[:-1]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Emit
 
-from ...jobs import Jobs
+from ...jobs import Jobs, words_of_tile
 from ...pod.executor import ProgramError
 from ..epoch_program import EpochProgram
 
@@ -61,40 +61,32 @@ class Walk:
 
 
 @dataclass(frozen=True)
-class ProgramView:
-    """A chip program, read only; arrays have one value per job of their kind, in the order of the program.
+class JobView:
+    """Jobs of an epoch, read only; arrays have one value per job of their kind, in the order of the program.
 
-    ``whole``: what stores hold, if ``program`` is that tile by tile; then messages name its jobs.
+    ``stored``: what stores hold, if loads and streams are those tile by tile; then messages name its jobs.
     """
 
-    program: EpochProgram
-    whole: EpochProgram | None = None
+    config: ChipConfig
+    loads: Jobs
+    streams: Jobs
+    posts: Jobs
+    operation_of_stream: Ints
+    stored: dict[str, Jobs] | None = None
 
-    @property
-    def config(self) -> ChipConfig:
-        return self.program.config
-
-    @property
-    def loads(self) -> Jobs:
-        return self.program.loads
-
-    @property
-    def streams(self) -> Jobs:
-        return self.program.streams
-
-    @property
-    def posts(self) -> Jobs:
-        return self.program.posts
+    def jobs(self, kind: str) -> Jobs:
+        """``kind``: load, stream or post."""
+        return {"load": self.loads, "stream": self.streams, "post": self.posts}[kind]
 
     @cached_property
     def streamed(self) -> Ints:
         """Words of activations that each stream reads."""
-        return self.program.words_streamed
+        return words_of_tile(self.streams) * self.streams["tiles"]
 
     @cached_property
     def read(self) -> Ints:
         """Words that each post job reads of a P bank."""
-        return self.program.words_read
+        return self.window * self.posts["n2"] * self.posts["n3"]
 
     @cached_property
     def window(self) -> Ints:
@@ -143,10 +135,10 @@ class ProgramView:
 
     def name(self, kind: str, index: int) -> str:
         """A job as messages name it; ``kind``: load, stream or post."""
-        jobs, unit = {"load": (self.loads, "pod"), "stream": (self.streams, "pod"), "post": (self.posts, "bank")}[kind]
+        jobs, unit = self.jobs(kind), "bank" if kind == "post" else "pod"
         number = str(index)
-        if self.whole and kind != "post":
-            tiles = getattr(self.whole, f"{kind}s")["tiles"]
+        if self.stored and kind != "post":
+            tiles = self.stored[kind]["tiles"]
             ends = np.cumsum(tiles)
             job = int(np.searchsorted(ends, index, side="right"))
             number = str(job) if tiles[job] == 1 else f"{job} tile {index - ends[job] + tiles[job]}"
@@ -157,6 +149,26 @@ class ProgramView:
         if wrong.any():
             index = int(np.argmax(wrong))
             raise ProgramError(f"{self.name(kind, index)}: {what(index)}")
+
+
+@dataclass(frozen=True)
+class ProgramView(JobView):
+    """A chip program as jobs."""
+
+    program: EpochProgram = field(kw_only=True)
+
+    @classmethod
+    def of(cls, program: EpochProgram) -> ProgramView:
+        """Jobs as stores hold them."""
+        jobs = program.loads, program.streams, program.posts, program.operation_of_stream
+        return cls(program.config, *jobs, program=program)
+
+    @classmethod
+    def tile_by_tile(cls, program: EpochProgram) -> ProgramView:
+        """A job for each tile of loads and streams."""
+        single = program.tile_by_tile()
+        stored = {"load": program.loads, "stream": program.streams}
+        return cls(program.config, single.loads, single.streams, single.posts, single.operation_of_stream, stored, program=single)
 
 
 def expand(jobs: Ints, words: Ints) -> tuple[Ints, Ints]:

@@ -9,11 +9,11 @@ import numpy as np
 from podweave.spec.config_parts import bits
 
 from ...pod.executor import ProgramError
-from .jobs import Ints, ProgramView, Walk, expand
+from .jobs import Ints, JobView, Walk, expand
 
 
 @dataclass(frozen=True)
-class _Traffic:
+class Traffic:
     """Words that jobs put into one network, one every ``period`` cycles from ``start`` on.
 
     ``job``: their numbers among all of a kind. ``walk``: what is read, for a read network, on which equal words may meet.
@@ -31,19 +31,14 @@ class _Traffic:
     walk: Walk | None = None
 
 
-def check_networks(view: ProgramView) -> None:
-    """Raises `ProgramError` for two words that meet: what is sent, or different ones that are read."""
-    for traffic in _traffic(view):
-        _network(view, traffic)
-
-
-def _traffic(view: ProgramView) -> tuple[_Traffic, ...]:
-    loads, streams, posts, config = view.loads, view.streams, view.posts, view.config
+def pod_traffic(view: JobView) -> tuple[Traffic, ...]:
+    """What pods read and write."""
+    loads, streams, config = view.loads, view.streams, view.config
     emits = np.flatnonzero(view.emits)
     one_load, one_stream = np.ones_like(loads["start"]), np.ones_like(streams["start"])
-    load, stream, post = (np.arange(len(jobs["start"])) for jobs in (loads, streams, posts))
+    load, stream = (np.arange(len(jobs["start"])) for jobs in (loads, streams))
     return (
-        _Traffic(
+        Traffic(
             "X",
             "stream",
             stream,
@@ -55,7 +50,7 @@ def _traffic(view: ProgramView) -> tuple[_Traffic, ...]:
             one_stream,
             view.x_walk,
         ),
-        _Traffic(
+        Traffic(
             "W",
             "load",
             load,
@@ -67,7 +62,7 @@ def _traffic(view: ProgramView) -> tuple[_Traffic, ...]:
             one_load,
             view.w_walk,
         ),
-        _Traffic(
+        Traffic(
             "P",
             "stream",
             emits,
@@ -78,21 +73,27 @@ def _traffic(view: ProgramView) -> tuple[_Traffic, ...]:
             view.streamed[emits],
             one_stream[emits],
         ),
-        _Traffic(
-            "Y",
-            "post",
-            post,
-            posts["bank"],
-            posts["x_bank"],
-            posts["x_plane"],
-            posts["start"] + view.window - 1 + config.post_latency,
-            posts["n2"] * posts["n3"],
-            view.period,
-        ),
     )
 
 
-def _network(view: ProgramView, traffic: _Traffic) -> None:
+def sent_traffic(view: JobView, chosen: Ints, later: Ints | int = 0) -> Traffic:
+    """What some of the jobs of post-processors send to X banks, ``later`` than the first word that a window becomes."""
+    posts = {name: values[chosen] for name, values in view.posts.items()}
+    return Traffic(
+        "Y",
+        "post",
+        chosen,
+        posts["bank"],
+        posts["x_bank"],
+        posts["x_plane"],
+        posts["start"] + view.window[chosen] - 1 + view.config.post_latency + later,
+        posts["n2"] * posts["n3"],
+        view.period[chosen],
+    )
+
+
+def check_network(view: JobView, traffic: Traffic) -> None:
+    """Raises `ProgramError` for two words that meet: what is sent, or different ones that are read."""
     assert view.config.network is not None
     pods, walk = view.config.pods, traffic.walk
     same: Ints | None = None
@@ -108,7 +109,7 @@ def _network(view: ProgramView, traffic: _Traffic) -> None:
     _meet(view, traffic, traffic.bank, same, None)
 
 
-def _meet(view: ProgramView, traffic: _Traffic, line: Ints, same: Ints | None, stage: int | None) -> None:
+def _meet(view: JobView, traffic: Traffic, line: Ints, same: Ints | None, stage: int | None) -> None:
     """Refuse words that meet on a line: a wire of a plane behind a stage, or a bank."""
     chosen = np.arange(len(line))
     if same is not None:

@@ -6,11 +6,13 @@ addresses, or where intervals on a wire overlap.
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..epoch_program import EpochProgram
-from .activations import check_activations, check_weights
-from .fields import check_fields, check_values
+from .activations import check_activations, check_swaps, check_weights
+from .fields import check_engines, check_fields, check_values
 from .jobs import ProgramView
-from .networks import check_networks
+from .networks import check_network, pod_traffic, sent_traffic
 from .sums import check_accumulators, check_partial_sums
 
 
@@ -25,10 +27,13 @@ def check_chip(program: EpochProgram) -> None:
     whose sum it has not yet emitted. Accumulators of earlier epochs may be read, and must not be written; the zero word only by
     jobs with a constant set, which in turn read nothing else.
     """
-    check_values(ProgramView(program))
-    view = ProgramView(program.tile_by_tile(), whole=program)
+    check_values(ProgramView.of(program))
+    view = ProgramView.tile_by_tile(program)
     check_fields(view)
-    check_networks(view)
+    check_engines(view)
+    for traffic in (*pod_traffic(view), sent_traffic(view, np.arange(len(program.posts["start"])))):
+        check_network(view, traffic)
+    check_swaps(view)
     tile_of_stream = check_weights(view)
     check_partial_sums(view)
     check_activations(view, tile_of_stream)

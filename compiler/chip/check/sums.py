@@ -8,7 +8,7 @@ from podweave.spec.jobs import Accumulate, Emit
 
 from ...pod.executor import ProgramError
 from ..bank_words import zero_word
-from .jobs import NEVER, Bools, Ints, ProgramView, chunks, expand
+from .jobs import NEVER, Bools, Ints, JobView, ProgramView, chunks, expand
 
 _BEFORE = -(1 << 40)
 
@@ -119,7 +119,7 @@ def _read_ports(view: ProgramView, to_bank: int) -> None:
         )
 
 
-def check_accumulators(view: ProgramView) -> None:
+def check_accumulators(view: JobView) -> None:
     """Raises `ProgramError` for a stream that adds to accumulators not initialised for its operation, or already emitted."""
     streams = view.streams
     uses = streams["accumulate"] != Accumulate.BYPASS
@@ -133,7 +133,7 @@ def check_accumulators(view: ProgramView) -> None:
         adds = streams["accumulate"][job] == Accumulate.ADD
         begun = np.concatenate([[False], row[1:] == row[:-1]])[: len(row)]
         before = np.roll(job, 1)
-        begun &= view.program.operation_of_stream[before] == view.program.operation_of_stream[job]
+        begun &= view.operation_of_stream[before] == view.operation_of_stream[job]
         begun &= streams["emit"][before] == Emit.NONE
         wrong = adds & ~begun
         if wrong.any():
