@@ -29,6 +29,7 @@ from .memory.image import MemoryImage, memory_image
 from .pod.executor import check_times
 from .pod.layer_compiler import compile_layer
 from .pod.program import Program
+from .rows.check.program import check_rows
 from .rows.compile_rows import require_row_functions, require_tiles_fit
 from .rows.front import compile_rows
 from .rows.program import RowProgram
@@ -39,6 +40,8 @@ CHECK_SHARE = 0.1
 """Of the time that a compilation takes, what checking its programs may cost by default."""
 _CHECK_WORD, _CHECK_JOB = 1.3e-7, 1.5e-6
 """Seconds that the checker takes per word and per job, measured where scheduling ResNet-50 takes 6 s."""
+_CHECK_ROWS = 4e-3
+"""Seconds per epoch of rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,17 +291,24 @@ def _check_rules(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
             check_times(epoch, f"{network.graph.name}, epoch {number}")
     if job.options.check == "auto" and _check_seconds(network) > CHECK_SHARE * sum(network.seconds.values()):
         return network
-    for number, program in enumerate(network.programs, start=1):
-        job.progress(f"checking {network.graph.name} ({number}/{len(network.programs)} epochs)")
+    count = len(network.epochs)
+
+    def show(number: int) -> None:
+        job.progress(f"checking {network.graph.name} ({number + 1}/{count} epochs)")
+
+    for number, program in enumerate(network.programs):
+        show(number)
         check_chip(program)
+    if network.rows and network.constants is not None:
+        check_rows(network.rows, len(network.constants.tables), show)
     return replace(network, checked=True)
 
 
 def _check_seconds(network: CompiledNetwork) -> float:
-    words = sum(int(program.words_streamed.sum() + program.words_read.sum()) for program in network.programs)
-    tables = [table for program in network.programs for table in (program.loads, program.streams)]
-    jobs = sum(int(table["tiles"].sum()) for table in tables) + sum(len(program.posts["start"]) for program in network.programs)
-    return _CHECK_WORD * words + _CHECK_JOB * jobs
+    words = sum(int(program.words_streamed.sum() + program.words_read.sum()) for program in network.epochs)
+    tables = [table for program in network.epochs for table in (program.loads, program.streams)]
+    jobs = sum(int(table["tiles"].sum()) for table in tables) + sum(len(program.posts["start"]) for program in network.epochs)
+    return _CHECK_WORD * words + _CHECK_JOB * jobs + _CHECK_ROWS * len(network.rows)
 
 
 def _place_in_memory(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
@@ -318,7 +328,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("pack layers", _of_layers(_pack_layers)),
     ("schedule", _of_layers(_schedule)),
     ("schedule rows", _schedule_rows),
-    ("check rules", _of_layers(_check_rules)),
+    ("check rules", _check_rules),
     ("place in memory", _place_in_memory),
 )
 """All that happens to a network, in this order. What is not for a configuration or its options leaves the network as it is."""

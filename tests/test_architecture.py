@@ -98,8 +98,11 @@ INSIDE = {
     "compiler/chip": ["compiler/jobs", "compiler/lower", "compiler/pod"],
     "compiler/chip/check": ["compiler/jobs", "compiler/lower", "compiler/chip", "compiler/pod"],
     "compiler/rows": ["compiler/jobs", "compiler/lower", "compiler/chip"],
+    "compiler/rows/check": [f"compiler/{place}" for place in ("jobs", "pod", "chip", "chip/check", "rows")],
     "compiler/memory": ["compiler/jobs", "compiler/chip", "compiler/rows"],
-    "compiler/compile_network": [f"compiler/{place}" for place in ("jobs", "lower", "pod", "chip", "chip/check", "rows", "memory")],
+    "compiler/compile_network": [
+        f"compiler/{place}" for place in ("jobs", "lower", "pod", "chip", "chip/check", "rows", "rows/check", "memory")
+    ],
     "predict/memory_timing": [],
     "predict/engine_geometry": [],
     "predict/pod": [],

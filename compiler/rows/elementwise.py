@@ -33,6 +33,7 @@ def _norm_rows(
     """Values in 16 bits; their squares, summed up; values times the root of that."""
     lanes, nodes, layout = compiler.lanes, range(compiler.nodes), source.layout
     held, (kind, home, free) = compiler.constants[operation.name], to
+    length = compiler.length(("channels", operation.width), None, np.zeros(0, np.int64), np.array([operation.width]))
     small, cycle = compiler.scratch(operation.name, layout.slots * rows)
     every, count = (layout.slots, rows), tiles_of_nodes(layout)
     done = place(
@@ -46,12 +47,14 @@ def _norm_rows(
             sets=alike(nodes, uniform(lanes, 1, operation.scale_shift)),
             saturate=Saturate.INT16,
             destination=Destination.STORE,
+            # Where there are no channels, nobody may have written anything.
+            length=length,
+            lanes=lanes,
         ),
         None,
         When(compiler, source.ready_in(compiler.epoch.number)),
         When(compiler, cycle),
     )
-    length = compiler.length(("channels", operation.width), None, np.zeros(0, np.int64), np.array([operation.width]))
     epsilon = np.zeros(lanes, np.int64)
     epsilon[0] = operation.epsilon
     squares = place(

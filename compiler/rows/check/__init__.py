@@ -1,0 +1,1 @@
+"""Programs of rows against the rules of the hardware."""
