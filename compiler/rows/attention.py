@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,14 @@ from podweave.ir.layers import WorkloadError
 from podweave.ir.row_operations import Append, Attention
 from podweave.spec.row_functions import Destination, Saturate, Scalar, Statistic
 
-from .compile_rows import RowCompiler
+from .compile_rows import Home, RowCompiler
 from .epoch import Ints, Pass
-from .layout import RowLayout, plain_layout
-from .passes import When, alike, multiply, place, result_words, tiles_of_nodes, uniform
+from .layout import plain_layout
+from .passes import When, alike, destination_of, multiply, place, result_words, tiles_of_nodes, uniform
 from .program import CacheWords
+
+Targets = dict[str, tuple[Home, When]]
+"""By kind of bank, where results go, and from when on they may be written."""
 
 
 class _Heads:
@@ -35,13 +39,12 @@ class _Heads:
         scores, cycle = self.compiler.scratch(self.operation.name, self.keys.node_words)
         self.scores = scores, self._scores(scores, When(self.compiler, cycle))
 
-    def finish(self, row: int, length: int, target: RowLayout, free: When) -> None:
-        """What becomes of them. ``row``: the first of their row registers. ``length``: where the lengths of their rows stand.
-        ``free``: results may be written."""
+    def finish(self, row: int, length: int, targets: Targets) -> None:
+        """What becomes of them. ``row``: the first of their row registers. ``length``: where the lengths of their rows stand."""
         weights, cycle = self.compiler.pools["x"].take(self.keys.node_words, self.operation.name)
         scores, there = self.scores
         ready, sums = self._softmax(scores, weights, there, When(self.compiler, cycle), row, length)
-        self._values(weights, ready, sums, row, target, free)
+        self._values(weights, ready, sums, row, targets)
 
     def _scores(self, scores: int, free: When) -> When:
         """Queries times keys: a tile of keys in each node of a slot."""
@@ -137,10 +140,10 @@ class _Heads:
         compiler.pools["p"].give(scores, keys.node_words, done.read)
         return When(compiler, done.written), sums
 
-    def _values(self, weights: int, ready: When, sums: list[tuple[When, Ints]], row: int, target: RowLayout, written: When) -> None:
+    def _values(self, weights: int, ready: When, sums: list[tuple[When, Ints]], row: int, targets: Targets) -> None:
         """Weights times values, a tile of channels in each of some nodes; divided by the sums of the weights on the way out."""
         compiler, operation, keys = self.compiler, self.operation, self.keys
-        home = compiler.home(operation.name, "x")
+        target = self.query.layout
         tiles = range(self.first, self.first + self.each)
         rounds = [tiles[i : i + compiler.nodes] for i in range(0, self.each, compiler.nodes)]
         for group in rounds:
@@ -158,20 +161,20 @@ class _Heads:
                 found = multiply(compiler, self.index, steps, self.rows, dict.fromkeys(pods, results), ready, free)
 
             compiler.attempt(stream)
-            done = None
-            for head in range(operation.group):
-                first = head * operation.rows
+            read = When(compiler)
+            for head, (kind, (home, written)) in itertools.product(range(operation.group), targets.items()):
+                first, words = head * operation.rows, home.layout
                 done = place(
                     compiler,
                     Pass(
                         operation=self.index,
                         counts=(2, 1, operation.rows),
                         strides=(1, 0, 2),
-                        bases={target.node(tile): (results + 2 * first, home.base + target.offset(tile, head)) for tile in group},
-                        written=(0, target.words),
-                        sets=alike(map(target.node, group), uniform(compiler.lanes, 0, 7)),
+                        bases={words.node(tile): (results + 2 * first, home.base + words.offset(tile, head)) for tile in group},
+                        written=(0, words.words),
+                        sets=alike(map(words.node, group), uniform(compiler.lanes, 0, 7)),
                         saturate=Saturate.INT16,
-                        destination=Destination.PLANES,
+                        destination=destination_of(kind, operation.format),
                         row_scale=True,
                         row=row + first,
                     ),
@@ -180,8 +183,8 @@ class _Heads:
                     written,
                     sums[head],
                 )
-            assert done is not None
-            compiler.pools["p"].give(results, 2 * self.rows, done.read)
+                read = When(compiler, done.read)
+            compiler.pools["p"].give(results, 2 * self.rows, read.now())
         compiler.pools["x"].give(weights, keys.node_words, compiler.epoch.pods_free)
 
 
@@ -198,13 +201,14 @@ def lower_attention(compiler: RowCompiler, index: int, operation: Attention) -> 
     numbers: NDArray[np.int64] = np.tile(np.arange(operation.rows), operation.group)[:, None] * 4 + np.arange(3)
     key = (operation.lengths, operation.group)
     length = compiler.length(key, operation.lengths, numbers, np.zeros(rows, np.int64))
-    shape = compiler.home(operation.query, "x").layout
-    layout = shape.with_words(result_words("x", operation.format))
     if compiler.appended:
         # What was appended goes out before the next epoch, and comes back for it.
         compiler.close()
-    _, cycle = compiler.place(operation.name, "x", layout)
-    free = When(compiler, cycle)
+    shape = compiler.home(operation.query, "x").layout
+    targets: Targets = {}
+    for kind in compiler.homes_of(operation):
+        home, cycle = compiler.place(operation.name, kind, shape.with_words(result_words(kind, operation.format)))
+        targets[kind] = home, When(compiler, cycle)
     heads = [_Heads(compiler, index, operation, number) for number in range(operation.kv_heads)]
     # While post-processors are at a softmax, pods compute the scores of the next heads, if there is room for them.
     ahead = int(compiler.pools["p"].largest >= 2 * heads[0].keys.node_words + 4 * rows)
@@ -213,7 +217,7 @@ def lower_attention(compiler: RowCompiler, index: int, operation: Attention) -> 
             heads[number].score()
         if number >= ahead:
             base = (number - ahead) % 2 * rows if 2 * rows <= post.row_registers else 0
-            heads[number - ahead].finish(base, length, layout, free)
+            heads[number - ahead].finish(base, length, targets)
 
 
 def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from podweave.ir.constants import Constants
 from podweave.ir.layers import WorkloadError
 from podweave.ir.row_graph import RowGraph
-from podweave.ir.row_operations import Append, Attention, Format, Rope, RowLinear, RowOperation, SiluProduct
+from podweave.ir.row_operations import Attention, Format, RowLinear, RowOperation, SiluProduct
 from podweave.spec.config import ChipConfig
 from podweave.spec.load_port import HostSelect
 
@@ -27,6 +27,7 @@ from .formats import byte_numbers
 from .layout import RowLayout, head_layout, plain_layout
 from .pool import Pool
 from .program import CacheWords, OutputWords, RowProgram, Words
+from .spread import Spreads
 
 Progress = Callable[[int, int], None]
 
@@ -87,8 +88,8 @@ class RowCompiler:
     """``share``: of what an epoch may take of W banks, parameter sets and program stores."""
 
     graph: RowGraph
-    config: ChipConfig
     constants: Constants
+    config: ChipConfig
     share: float = 0.25
     homes: dict[tuple[str, str], Home] = field(default_factory=dict)
     programs: list[RowProgram] = field(default_factory=list)
@@ -100,6 +101,7 @@ class RowCompiler:
         self.lanes, self.nodes = config.array.cols, config.pods
         self.pools = {"x": Pool("X", memory.x_words), "p": Pool("P", memory.p_words - 1)}
         self.readers = Counter(source for operation in self.graph.operations for source in operation.sources)
+        self.spreads = Spreads(self.graph)
         self.angles: dict[str, Home] = {}
         """By rotation, where its angles lie: as what it rotates."""
         self.lengths: dict[tuple, int] = {}
@@ -148,22 +150,17 @@ class RowCompiler:
         both = (product.gate, product.up)
         return all(only_reader(name) is product and name not in self.graph.outputs for name in both)
 
-    def layout_of(self, name: str, rows: int, channels: int, words: int) -> RowLayout:
+    def layout_of(self, name: str, words: int = 1) -> RowLayout:
         """The layout of a tensor: by heads if it becomes part of an attention, queries that share keys side by side; else as it
         is."""
-        seen = {name}
-        for reader in self.graph.operations:
-            if isinstance(reader, (Rope, Append)) and reader.source in seen:
-                seen.add(reader.name)
-            if isinstance(reader, Attention) and seen & {reader.query, reader.key, reader.value}:
-                shared = reader.group if reader.query in seen else 1
-                heads = reader.kv_heads * shared
-                # What is left over of a residual is in the first nodes, and so are keys: queries and values go to others.
-                tiles = reader.kv_heads * -(-reader.head_size // self.lanes)
-                lead = self.nodes // 2 if tiles % self.nodes and reader.key not in seen else 0
-                sizes = {"nodes": self.nodes, "lanes": self.lanes, "words": words, "lead": lead}
-                return head_layout(rows, heads, shared, reader.head_size, **sizes)
-        return plain_layout(rows, channels, nodes=self.nodes, lanes=self.lanes, words=words)
+        _, _, rows, channels = self.graph.shape(name)
+        sizes = {"nodes": self.nodes, "lanes": self.lanes, "words": words}
+        heads = self.spreads.of(name)
+        if heads is None:
+            return plain_layout(rows, channels, **sizes)
+        tiles = heads.kv_heads * -(-heads.size // self.lanes)
+        lead = self.nodes // 2 if tiles % self.nodes and heads.later else 0
+        return head_layout(rows, heads.kv_heads * heads.shared, heads.shared, heads.size, **sizes, lead=lead)
 
     def place(self, name: str, kind: str, layout: RowLayout) -> tuple[Home, int]:
         """Room for a tensor, and the cycle from which it may be written."""

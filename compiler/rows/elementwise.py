@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from podweave.ir.constants import Parameters
@@ -19,20 +21,20 @@ def lower_rms_norm(compiler: RowCompiler, index: int, operation: RmsNorm) -> Non
     """As many rows at a time as there are registers."""
     post, source = compiler.config.post, compiler.home(operation.source, "p")
     assert post is not None
-    (kind,) = compiler.homes_of(operation)
-    target = source.layout.with_words(result_words(kind, operation.format))
-    home, cycle = compiler.place(operation.name, kind, target)
-    free = When(compiler, cycle)
+    targets = {}
+    for kind in compiler.homes_of(operation):
+        home, cycle = compiler.place(operation.name, kind, source.layout.with_words(result_words(kind, operation.format)))
+        targets[kind] = home, When(compiler, cycle)
     for first, rows in chunks(operation.rows, post.row_registers):
-        _norm_rows(compiler, index, operation, source, (kind, home, free), first, rows)
+        _norm_rows(compiler, index, operation, source, targets, first, rows)
 
 
 def _norm_rows(
-    compiler: RowCompiler, index: int, operation: RmsNorm, source: Home, to: tuple[str, Home, When], first: int, rows: int
+    compiler: RowCompiler, index: int, operation: RmsNorm, source: Home, to: dict[str, tuple[Home, When]], first: int, rows: int
 ) -> None:
     """Values in 16 bits; their squares, summed up; values times the root of that."""
     lanes, nodes, layout = compiler.lanes, range(compiler.nodes), source.layout
-    held, (kind, home, free) = compiler.constants[operation.name], to
+    held = compiler.constants[operation.name]
     length = compiler.length(("channels", operation.width), None, np.zeros(0, np.int64), np.array([operation.width]))
     small, cycle = compiler.scratch(operation.name, layout.slots * rows)
     every, count = (layout.slots, rows), tiles_of_nodes(layout)
@@ -79,29 +81,30 @@ def _norm_rows(
     roots = When(compiler), squares.registers
     compiler.pools["p"].give(small, layout.slots * rows, squares.read)
     shifts = Parameters((), held.bias, held.multiplier, held.shift + operation.scale_shift)
-    target = home.layout
-    last = place(
-        compiler,
-        Pass(
-            operation=index,
-            counts=(1, *every),
-            counts_of=count,
-            strides=(0, layout.tile_words, 1),
-            bases={node: (source.base + first, home.base + first * target.words) for node in nodes if count[node]},
-            written=(target.tile_words, target.words),
-            sets={
-                node: [lane_set(shifts, layout.channel[slot * layout.nodes + node, 0]) for slot in range(count[node])]
-                for node in nodes
-            },
-            saturate=Saturate.INT16,
-            destination=destination_of(kind, operation.format),
-            row_scale=True,
-        ),
-        home,
-        When(compiler, source.ready_in(compiler.epoch.number)),
-        free,
-        roots,
-    )
+    for kind, (home, free) in to.items():
+        target = home.layout
+        last = place(
+            compiler,
+            Pass(
+                operation=index,
+                counts=(1, *every),
+                counts_of=count,
+                strides=(0, layout.tile_words, 1),
+                bases={node: (source.base + first, home.base + first * target.words) for node in nodes if count[node]},
+                written=(target.tile_words, target.words),
+                sets={
+                    node: [lane_set(shifts, layout.channel[slot * layout.nodes + node, 0]) for slot in range(count[node])]
+                    for node in nodes
+                },
+                saturate=Saturate.INT16,
+                destination=destination_of(kind, operation.format),
+                row_scale=True,
+            ),
+            home,
+            When(compiler, source.ready_in(compiler.epoch.number)),
+            free,
+            roots,
+        )
     source.read_until(compiler.epoch.number, last.read)
 
 
@@ -143,7 +146,7 @@ def lower_rope(compiler: RowCompiler, index: int, operation: Rope) -> None:
 def lower_silu_product(compiler: RowCompiler, index: int, operation: SiluProduct) -> None:
     """As many slots at a time as P banks have room for, if its factors are computed for it; else all."""
     targets = {}
-    layout = compiler.layout_of(operation.gate, operation.rows, operation.width, 1)
+    layout = compiler.layout_of(operation.gate)
     for kind in compiler.homes_of(operation):
         home, cycle = compiler.place(operation.name, kind, layout.with_words(result_words(kind, operation.format)))
         targets[kind] = home, When(compiler, cycle)
@@ -191,10 +194,10 @@ def _product_slots(
     count = tiles_of_nodes(layout, slots)
     some = [node for node, tiles in count.items() if tiles]
 
-    def work(first: int, second: int | None, to: int, **what: object) -> Pass:
+    def work(first: int, second: int | None, to: int, rows: int, **what: object) -> Pass:
         return Pass(
             operation=index,
-            counts=(1 if second is None else 2, len(slots), operation.rows),
+            counts=(1 if second is None else 2, len(slots), rows),
             counts_of=count,
             strides=(0 if second is None else second - first, layout.tile_words, 1),
             bases=dict.fromkeys(some, (first, to)),
@@ -206,21 +209,23 @@ def _product_slots(
     own: dict[str, object] = {"destination": Destination.STORE, "written": (layout.tile_words, 1)}
     sets = alike(some, uniform(lanes, 1, operation.fraction - 4))
     table = compiler.constants.table_of[operation.name]
-    first = work(gate.base + skipped, None, sigmoid, sets=sets, saturate=Saturate.INT8, table=table, **own)
+    first = work(gate.base + skipped, None, sigmoid, layout.tile_words, sets=sets, saturate=Saturate.INT8, table=table, **own)
     done = place(compiler, first, None, When(compiler, gate.ready_in(compiler.epoch.number)), When(compiler, cycle))
     sets = alike(some, uniform(lanes, 1, 15))
     ready = When(compiler, done.written)
-    second = work(gate.base + skipped, sigmoid, sigmoid, sets=sets, saturate=Saturate.INT16, **own)
+    second = work(gate.base + skipped, sigmoid, sigmoid, layout.tile_words, sets=sets, saturate=Saturate.INT16, **own)
     done = place(compiler, second, None, ready)
     ready = When(compiler, done.written)
-    for kind, (home, free) in targets.items():
-        target = home.layout
+    for part, (kind, (home, free)) in itertools.product(range(layout.parts), targets.items()):
+        target, part_of = home.layout, part * layout.part_words
         scale = {
-            node: [lane_set(held, layout.channel[slot * layout.nodes + node, 0]) for slot in slots[: count[node]]] for node in some
+            node: [lane_set(held, layout.channel[slot * layout.nodes + node, part]) for slot in slots[: count[node]]]
+            for node in some
         }
         where = {"written": (target.tile_words, target.words), "destination": destination_of(kind, operation.format)}
-        to = home.base + slots.start * target.tile_words
-        last = work(sigmoid, up.base + skipped, to, sets=scale, saturate=Saturate.INT16, **where)
+        to = home.base + slots.start * target.tile_words + part * target.part_words
+        factors_at = sigmoid + part_of, up.base + skipped + part_of
+        last = work(*factors_at, to, operation.rows, sets=scale, saturate=Saturate.INT16, **where)
         later = max(ready.now(), up.ready_in(compiler.epoch.number))
         done = place(compiler, last, home, When(compiler, later), free)
     gate.read_until(compiler.epoch.number, done.read)

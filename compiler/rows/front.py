@@ -20,6 +20,7 @@ from .layout import RowLayout
 from .linear import lower_linear
 from .passes import result_words
 from .program import RowProgram, Words
+from .spread import with_copies
 
 LOWERINGS: dict[type, Callable] = {
     RowLinear: lower_linear,
@@ -44,7 +45,7 @@ def compile_rows(
 
     Raises `WorkloadError` for what a configuration cannot run, with the limit and the excess.
     """
-    compiler = RowCompiler(graph, config, constants, share)
+    compiler = RowCompiler(*with_copies(graph, constants), config, share)
     _place_inputs(compiler)
     return compiler.run(LOWERINGS, progress)
 
@@ -52,13 +53,13 @@ def compile_rows(
 def _place_inputs(compiler: RowCompiler) -> None:
     """Inputs that lie in X or P banks are loaded before the first epoch."""
     graph = compiler.graph
-    for name, (_, _, rows, channels) in graph.inputs.items():
+    for name, (_, _, rows, _) in graph.inputs.items():
         form = graph.format(name)
         if form is Format.ANGLES:
             known: dict[bytes, Home] = {}
             for operation in graph.operations:
                 if isinstance(operation, Rope) and operation.angles == name:
-                    spread = compiler.layout_of(operation.source, rows, operation.channels, 1)
+                    spread = compiler.layout_of(operation.source)
                     channel = np.where(spread.channel[:, :1] >= 0, spread.channel[:, :1] % operation.head_size, -1)
                     key = channel.tobytes()
                     if key not in known:
@@ -68,7 +69,7 @@ def _place_inputs(compiler: RowCompiler) -> None:
             kinds = {compiler.kind_for(reader, name) for reader in graph.operations if name in reader.inputs}
             for kind in sorted(kinds):
                 words = result_words(kind, form)
-                _load(compiler, name, kind, compiler.layout_of(name, rows, channels, words), form)
+                _load(compiler, name, kind, compiler.layout_of(name, words), form)
 
 
 def _load(compiler: RowCompiler, name: str, kind: str, layout: RowLayout, form: Format) -> Home:

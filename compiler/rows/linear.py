@@ -29,7 +29,7 @@ def lower_linear(compiler: RowCompiler, index: int, operation: RowLinear) -> Non
     if compiler.waits_for_product(operation):
         compiler.waiting[operation.name] = index
         return
-    layout = compiler.layout_of(operation.name, operation.rows, operation.outputs, 1)
+    layout = compiler.layout_of(operation.name)
     linear_slots(compiler, index, operation, layout, range(layout.slots), _targets(compiler, operation, layout))
     compiler.release(operation.source)
 

@@ -75,7 +75,7 @@ def _rms_of(operation: RowOperation, rms: dict[str, float]) -> float:
             return rms[operation.source]
         case RowLinear() if operation.add:
             return rms[operation.add]
-    return _RMS[operation.format]
+    return _RMS.get(operation.format, _UPDATE_RMS)
 
 
 def _weights(operation: RowLinear, rng: np.random.Generator | None) -> NDArray[np.int8]:
@@ -111,7 +111,7 @@ def _parameters(
                 np.std(weights, axis=0, dtype=np.float32).astype(float) if drawn else np.full(operation.outputs, _WEIGHT_RMS)
             )
             spread = rms[operation.source] * np.sqrt(operation.width) * np.maximum(1.0, deviation)
-            target = _UPDATE_RMS if operation.format is Format.WIDE else _RMS[operation.format]
+            target = _RMS.get(operation.format, _UPDATE_RMS)
             bias = np.rint(spread * rng.normal(0, 0.05, operation.outputs)).astype(np.int32)
             return scaled(target / spread, bias=bias, weights=(weights,))
         case RmsNorm():

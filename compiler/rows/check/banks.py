@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from podweave.ir.row_operations import Append
+from podweave.ir.row_operations import Append, Attention
 from podweave.spec.jobs import Emit
 from podweave.spec.load_port import HostSelect
-from podweave.spec.row_functions import Destination
+from podweave.spec.row_functions import ELEMENT_WIDTH, Destination
 
 from ...chip.check.jobs import Bools, Ints, expand
 from ...chip.check.networks import check_network, pod_traffic, sent_traffic
@@ -67,7 +67,10 @@ def _needless(view: RowView, state: State, job: Ints, word: Ints) -> Bools:
     vanishes = state.vanishes[node, posts["parameters"][job] + posts["parameters_step"][job] * in_row]
     vanishes &= posts["row_scale"][job] == 0
     length = np.where(posts["masked"][job] == 1, posts["length"][job] + posts["length_step"][job] * row, 0)
-    beyond = posts["element"][job] + posts["element_step"][job] * in_row >= state.most[node, length]
+    # No row sees more keys than there are.
+    contexts = [each.context if isinstance(each, Attention) else 1 << ELEMENT_WIDTH for each in view.program.graph.operations]
+    most = np.minimum(state.most[node, length], np.array(contexts)[posts["operation"][job]])
+    beyond = posts["element"][job] + posts["element_step"][job] * in_row >= most
     return vanishes | (posts["masked"][job] == 1) & beyond
 
 

@@ -121,7 +121,8 @@ def check_history(bank: Bank) -> Ints:
     strange = ~bank.owners.may_read[reads.operation, content] & (content != NOBODY) & ~needless
     refuse(strange, lambda i: f"where {bank.owners.names[content[i]]} is, which is nothing that it reads")
     previous = events.previous[last]
-    torn = _torn(reads.job, np.where(same, events.job[last], -1), np.where(same, previous, -1))
+    counts = same & ~needless
+    torn = _torn(reads.job, np.where(counts, events.job[last], -1), np.where(counts, previous, -1))
     refuse(torn, lambda i: f"over which {bank.name(int(events.job[last[i]]))} has written, and other words of its place before")
     _require_read(bank, events, last[same])
     final = bank.owner.copy()

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.ir.row_operations import Attention
 from podweave.spec.config import ChipConfig
 from podweave.spec.load_port import HostSelect
 from podweave.spec.row_functions import ELEMENT_WIDTH
@@ -86,7 +85,7 @@ class State:
             if select is HostSelect.PARAMETERS:
                 self.vanishes[place] = (words.content[:, 1] == 0).all(axis=1)
             if select is HostSelect.LENGTHS:
-                self.most[place] = _most(program, words.tensor, words.content)
+                self.most[place] = _constants(words.tensor, words.content)
 
     def _shape(self, select: HostSelect) -> tuple[int, int]:
         if select in self.owner:
@@ -100,9 +99,8 @@ class State:
         return self.loaded[select][node, word] == NOT_YET
 
 
-def _most(program: RowProgram, tensor: str | None, content: NDArray[np.uint8]) -> Ints:
-    """The largest values that lengths may have: of an input, as many as there are keys."""
+def _constants(tensor: str | None, content: NDArray[np.uint8]) -> Ints:
+    """Lengths that are loaded; of an input, more than any."""
     if tensor is None:
         return (content.astype(np.int64) << np.arange(0, 8 * content.shape[1], 8)).sum(axis=1)
-    contexts = [each.context for each in program.graph.operations if isinstance(each, Attention) and each.lengths == tensor]
-    return np.full(len(content), max(contexts))
+    return np.full(len(content), 1 << ELEMENT_WIDTH)

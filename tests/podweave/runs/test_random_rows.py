@@ -1,0 +1,30 @@
+"""Random graphs of rows: bit-exact, with exactly the predicted cycles and counters, by programs that break no rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from podweave.runs.accelerator import AcceleratorWay
+from podweave.runs.road import Simulation, run_jobs
+from tests.podweave.runs.random_rows import random_rows
+from tests.podweave.runs.row_jobs import small_chip
+
+
+def run(seeds: Iterable[int]) -> None:
+    jobs = [random_rows(seed) for seed in seeds]
+    report, _, _ = run_jobs(jobs, AcceleratorWay(small_chip(), check="always"), Simulation(), lambda _: None)
+    wrong = [(job.graph.name, row["first_mismatch"]) for job, row in zip(jobs, report["networks"], strict=True)]
+    assert report["verdict"] == "pass", (report["failure"], [each for each in wrong if each[1]])
+    assert report["cycles"] == report["predicted_cycles"]
+
+
+def test_random_graphs() -> None:
+    run(range(20))
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("first", range(20, 220, 25))
+def test_many_random_graphs(first: int) -> None:
+    run(range(first, first + 25))
