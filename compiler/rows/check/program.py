@@ -49,7 +49,7 @@ def _check_epoch(epoch: int, program: RowProgram, state: State, tables: int) -> 
     check_row_networks(view)
     check_swaps(view)
     check_accumulators(view)
+    check_registers(view, state)
     check_p_banks(view, state)
     check_x_banks(view, state)
-    check_registers(view, state)
     check_stored(program, state)
