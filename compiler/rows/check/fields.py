@@ -10,7 +10,7 @@ from podweave.spec.row_functions import Combine, Destination, Scalar
 
 from ...chip.bank_words import zero_word
 from ...chip.check.fields import inside
-from ...chip.check.jobs import Ints, expand
+from ...chip.check.jobs import Bools, Ints, expand
 from .state import NAMES, State
 from .view import RowView
 
@@ -32,7 +32,7 @@ def check_row_values(view: RowView) -> None:
     view.refuse(planes & (view.period < 2), "post", lambda _: "sends two words in each cycle")
     ends = (
         ("parameters", True, posts["parameters"] + posts["parameters_step"] * (posts["n2"] - 1), post.parameter_sets),
-        ("row", uses_registers(view), posts["row"] + posts["n3"] - 1, post.row_registers),
+        ("row", _uses_registers(view), posts["row"] + posts["n3"] - 1, post.row_registers),
         ("length", posts["masked"] == 1, posts["length"] + posts["length_step"] * (posts["n3"] - 1), post.row_registers),
     )
     for name, counts, end, limit in ends:
@@ -43,7 +43,7 @@ def check_row_values(view: RowView) -> None:
         )
 
 
-def uses_registers(view: RowView) -> np.ndarray:
+def _uses_registers(view: RowView) -> Bools:
     return (view.posts["subtract"] == 1) | (view.posts["row_scale"] == 1) | view.counts
 
 
@@ -80,7 +80,13 @@ def check_loaded(view: RowView, state: State, epoch: int, tables: int) -> None:
     posts, loads = view.posts, view.loads
     jobs = np.arange(len(posts["start"]))
     job, word = expand(np.arange(len(loads["start"])), loads["rows"])
-    _use(view, state, epoch, HostSelect.W, "load", job, loads["w_bank"][job], view.w_walk.at(job, word))
+    bank, at = loads["w_bank"][job], view.w_walk.at(job, word)
+    _use(view, state, epoch, HostSelect.W, "load", job, bank, at)
+    tile = state.tile[bank, at]
+    apart = (tile != tile[np.cumsum(loads["rows"])[job] - loads["rows"][job]]) | (state.row_of_tile[bank, at] != word)
+    wrong = np.zeros(len(loads["start"]), bool)
+    wrong[job[apart]] = True
+    view.refuse(wrong, "load", lambda i: f"words of W bank {bank[job == i][0]} from {at[job == i][0]} on are not one weight tile")
     job, word = expand(jobs, np.where(posts["parameters_step"] == 1, posts["n2"], 1))
     _use(view, state, epoch, HostSelect.PARAMETERS, "post", job, posts["bank"][job], posts["parameters"][job] + word)
     masked = np.flatnonzero(posts["masked"] == 1)

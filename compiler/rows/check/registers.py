@@ -8,7 +8,7 @@ import numpy as np
 
 from podweave.spec.row_functions import SCALAR_CYCLES, Scalar
 
-from ...chip.check.jobs import Ints
+from ...chip.check.jobs import Bools, Ints
 from ...pod.executor import ProgramError
 from .state import State
 from .view import RowView, first_of
@@ -85,7 +85,7 @@ def _require_scales_apart(view: RowView, found: _Statistics) -> None:
 
 
 def _require_ready(view: RowView, state: State, found: _Statistics) -> None:
-    posts, (nodes, registers) = view.posts, state.ready.shape
+    posts, registers = view.posts, state.ready.shape[1]
     by_row = np.flatnonzero((posts["subtract"] == 1) | (posts["row_scale"] == 1))
     made = view.made(by_row)
     reader, time = made.job, made.read + _CHECKED
@@ -101,33 +101,32 @@ def _require_ready(view: RowView, state: State, found: _Statistics) -> None:
             f"{_takes(view, found, int(order[i + 1]))}, before what {view.name('post', int(found.job[order[i]]))} makes for it is "
             f"there, in cycle {found.ready[order[i]]}"
         )
-    # The last statistic that had taken the register before it is read.
+    # The last statistic that had taken the register before it is read; at the end, none.
     last = np.searchsorted(taken, place * span + time, side="left") - 1
-    in_epoch = last >= 0
-    in_epoch[in_epoch] = where[order[last[in_epoch]]] == place[in_epoch]
-    source = np.where(in_epoch, order[last], -1) if len(order) else last
-    ready = np.where(in_epoch, found.ready[source] < time, state.ready.ravel()[place]) if len(order) else state.ready.ravel()[place]
+    source = np.append(order, -1)[last]
+    here = (last >= 0) & (np.append(where, -1)[source] == place)
 
-    def refuse(wrong: np.ndarray, what: str) -> None:
+    def held(of: Ints, before: Ints) -> Ints:
+        """What a statistic of this epoch, or else one before, put into the register that is read."""
+        return np.where(here, np.append(of, 0)[source], before.ravel()[place])
+
+    def refuse(wrong: Bools, what: str) -> None:
         if wrong.any():
             i = first_of(wrong, time)
             register, node = place[i] % registers, place[i] // registers
             name = view.name("post", int(reader[i]))
             raise ProgramError(f"{name}: reads row register {register} of node {node} in cycle {time[i]}, {what}")
 
+    operation = posts["operation"][found.job]
+    ready = np.where(here, np.append(found.ready, 0)[source] < time, state.ready.ravel()[place])
     refuse(~ready, "which is not ready")
-    owner, scaled = state.register_owner.ravel()[place], state.scaled.ravel()[place]
-    if len(order):
-        owner = np.where(in_epoch, posts["operation"][found.job[source]], owner)
-        scaled = np.where(in_epoch, found.scaled[source] == 1, scaled)
-    refuse(owner != posts["operation"][reader], "which another operation has taken")
+    refuse(held(operation, state.register_owner) != posts["operation"][reader], "which another operation has taken")
+    scaled = held(found.scaled, state.scaled) == 1
     refuse((posts["row_scale"][reader] == 1) & ~scaled, "of which no scale was made")
-    _require_read(view, found, order, last[in_epoch])
-    if len(order):
-        state.ready.ravel()[where[order]] = True
-        state.register_owner.ravel()[where[order]] = posts["operation"][found.job[order]]
-        state.scaled.ravel()[where[order]] = found.scaled[order] == 1
-    assert nodes == view.config.pods
+    _require_read(view, found, order, last[here])
+    state.ready.ravel()[where[order]] = True
+    state.register_owner.ravel()[where[order]] = operation[order]
+    state.scaled.ravel()[where[order]] = found.scaled[order]
 
 
 def _require_read(view: RowView, found: _Statistics, order: Ints, read: Ints) -> None:

@@ -51,9 +51,14 @@ class State:
         """By node and length: how large it may be."""
         self.vanishes = np.zeros((config.pods, post.parameter_sets), bool)
         """By node and set: whether it makes the same of any sum."""
+        self.tile = np.full((config.pods, memory.w_words), NOT_YET)
+        """By node and word of weights, the number of the tile that it is of, and which of its rows it is."""
+        self.row_of_tile = np.zeros((config.pods, memory.w_words), np.int64)
+        self.tiles = 0
         self.ready = np.zeros((config.pods, post.row_registers), bool)
         self.register_owner = np.full((config.pods, post.row_registers), NOBODY)
-        self.scaled = np.zeros((config.pods, post.row_registers), bool)
+        self.scaled = np.zeros((config.pods, post.row_registers), np.int64)
+        """Row registers: whether they are ready, whose they are, and whether a scale was made for them."""
 
     def load(self, epoch: int, program: RowProgram) -> None:
         """What is loaded for an epoch. Raises `ProgramError` for words outside, or that are loaded where others are needed."""
@@ -82,6 +87,9 @@ class State:
                 word = f"{NAMES[select]} {base + at} of node {node}"
                 raise ProgramError(f"{word} may be loaded when epoch {loaded} is over, but epoch {used} needs what is there")
             self.loaded[select][place] = epoch
+            if select is HostSelect.W:
+                self.tile[place], self.row_of_tile[place] = self.tiles, np.arange(count)
+                self.tiles += 1
             if select is HostSelect.PARAMETERS:
                 self.vanishes[place] = (words.content[:, 1] == 0).all(axis=1)
             if select is HostSelect.LENGTHS:

@@ -49,6 +49,7 @@ FAULTS: dict[str, tuple[int, str, int | list[int], dict[str, int], str]] = {
     "post engine": (0, "posts", 4, {"start": 173}, rf"{POST}: starts before {POST} has ended, in cycle 173$"),
     "stream engine": (0, "streams", 1, {"start": 133}, rf"{STREAM}: starts before {STREAM} has ended, in cycle 133$"),
     "time": (2, "posts", 2, {"start": LATE}, r"^epoch 2: the epoch lasts \d+ cycles, more than time_width allows \(16777215\)$"),
+    "weights": (0, "loads", 0, {"w_base": 1}, "words of W bank 0 from 1 on are not one weight tile$"),
     "late weights": (0, "loads", 0, {"start": 107}, rf"weights are complete in cycle 111, but {STREAM} swaps them in$"),
     "early weights": (0, "loads", 1, {"start": 170}, rf"overwrites weights before {STREAM} swaps them in$"),
     "Y network": (0, "posts", 2, {"x_bank": 1}, rf"Y bank 1: {POST} and {POST} send a word each in cycle 99$"),
