@@ -247,6 +247,11 @@ def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
     if not column:
         count = tiles_of_nodes(layout)
         some = [node for node in range(layout.nodes) if count[node]]
+        # Of empty tiles, zeros.
+        sets = alike(some, uniform(lanes))
+        if layout.lead:
+            own = {node: np.arange(count[node]) * layout.nodes + node for node in some}
+            sets = {node: [uniform(lanes, int(tile >= layout.lead)) for tile in each] for node, each in own.items()}
         every = Pass(
             **work,
             counts=(1, layout.slots, rows),
@@ -254,7 +259,7 @@ def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
             strides=(0, layout.tile_words, 1),
             bases=dict.fromkeys(some, (source.base, base)),
             written=(layout.tile_words, 1),
-            sets=alike(some, uniform(lanes)),
+            sets=sets,
         )
         done = place(compiler, every, None, ready, free)
     row = 0

@@ -100,7 +100,7 @@ def check_network(view: JobView, traffic: Traffic) -> None:
     if walk is not None:
         same = np.zeros_like(traffic.bank)
         for column in (traffic.bank, walk.base, *walk.counts, *walk.strides):
-            same = _pairs(same, column)
+            same = pairs(same, column)
     if view.config.network.kind == "butterfly":
         # Behind the last stage, the wire is the bank.
         for stage in range(bits(pods) - 1):
@@ -114,7 +114,7 @@ def _meet(view: JobView, traffic: Traffic, line: Ints, same: Ints | None, stage:
     chosen = np.arange(len(line))
     if same is not None:
         # Jobs that are word by word the same go their ways together.
-        _, chosen = np.unique(_pairs(_pairs(line, traffic.start), same), return_index=True)
+        _, chosen = np.unique(pairs(pairs(line, traffic.start), same), return_index=True)
     end = traffic.start + (traffic.words - 1) * traffic.period + 1
     chosen = chosen[_overlapping(line[chosen], traffic.start[chosen], end[chosen])]
     if not len(chosen):
@@ -142,7 +142,7 @@ def _meet(view: JobView, traffic: Traffic, line: Ints, same: Ints | None, stage:
     raise ProgramError(f"{where}: {jobs} {what} in cycle {cycle}")
 
 
-def _pairs(left: Ints, right: Ints) -> Ints:
+def pairs(left: Ints, right: Ints) -> Ints:
     """Numbers that are equal where both are."""
     _, small = np.unique(right, return_inverse=True)
     _, number = np.unique(left * (int(small.max(initial=0)) + 1) + small, return_inverse=True)

@@ -40,7 +40,8 @@ def check_p_banks(view: RowView, state: State) -> None:
     adds = [streams["emit"][stream] == Emit.ACCUMULATE, posts["destination"][made.job] == Destination.ADD]
     job, word = expand(np.arange(len(posts["start"])), view.read)
     at = posts["bank"][job] * depth + view.read_walk.at(job, word)
-    time = posts["start"][job] + word // view.window[job] * view.period[job] + word % view.window[job]
+    made_word = word // view.window[job]
+    time = posts["start"][job] + made_word * view.period[job] + word % view.window[job]
     bank = Bank(
         kind="P",
         view=view,
@@ -48,8 +49,9 @@ def check_p_banks(view: RowView, state: State) -> None:
         depth=depth,
         writes=Access.joined(sums, own),
         adds=np.concatenate(adds),
+        void=np.concatenate([np.zeros(len(stream), bool), _nothing(view, state, made.job, made.in_row, made.row)]),
         reads=Access.of_posts(view, job, at, time),
-        needless=_needless(view, state, job, word),
+        needless=_nothing(view, state, job, made_word % posts["n2"][job], made_word // posts["n2"][job]),
         lag=2,
         owner=state.owner[HostSelect.P],
     )
@@ -58,20 +60,18 @@ def check_p_banks(view: RowView, state: State) -> None:
     state.owner[HostSelect.P] = check_history(bank)
 
 
-def _needless(view: RowView, state: State, job: Ints, word: Ints) -> Bools:
-    """Words that post jobs read for results that do not depend on them: multiplied by nothing, or beyond the end of their row."""
+def _nothing(view: RowView, state: State, job: Ints, in_row: Ints, row: Ints) -> Bools:
+    """Words that post jobs make of nothing: whatever they read, it is multiplied by 0, or beyond the end of its row."""
     posts = view.posts
-    made = word // view.window[job]
-    in_row, row = made % posts["n2"][job], made // posts["n2"][job]
     node = posts["bank"][job]
     vanishes = state.vanishes[node, posts["parameters"][job] + posts["parameters_step"][job] * in_row]
     vanishes &= posts["row_scale"][job] == 0
-    length = np.where(posts["masked"][job] == 1, posts["length"][job] + posts["length_step"][job] * row, 0)
+    masked = posts["masked"][job] == 1
+    length = np.where(masked, posts["length"][job] + posts["length_step"][job] * row, 0)
     # No row sees more keys than there are.
     contexts = [each.context if isinstance(each, Attention) else 1 << ELEMENT_WIDTH for each in view.program.graph.operations]
     most = np.minimum(state.most[node, length], np.array(contexts)[posts["operation"][job]])
-    beyond = posts["element"][job] + posts["element_step"][job] * in_row >= most
-    return vanishes | (posts["masked"][job] == 1) & beyond
+    return vanishes | masked & (posts["element"][job] + posts["element_step"][job] * in_row >= most)
 
 
 def check_x_banks(view: RowView, state: State) -> None:
@@ -85,7 +85,7 @@ def check_x_banks(view: RowView, state: State) -> None:
     second = Access(first.job, first.at + 1, first.time + 1, first.operation)[planes]
     stream, word = expand(np.arange(len(streams["start"])), view.streamed)
     at = streams["x_bank"][stream] * depth + view.x_walk.at(stream, word)
-    writes = Access.joined(first, second)
+    writes, nothing = Access.joined(first, second), _nothing(view, state, made.job, made.in_row, made.row)
     bank = Bank(
         kind="X",
         view=view,
@@ -93,6 +93,7 @@ def check_x_banks(view: RowView, state: State) -> None:
         depth=depth,
         writes=writes,
         adds=np.zeros(len(writes.job), bool),
+        void=np.concatenate([nothing, nothing[planes]]),
         reads=Access.of_streams(view, stream, at, streams["start"][stream] + word + config.network_latency),
         needless=np.zeros(len(stream), bool),
         lag=1,

@@ -47,9 +47,9 @@ class Access:
 class Bank:
     """Banks of a kind in one epoch.
 
-    ``writes``, of which those that ``adds`` add to what is there: then they are among ``reads`` as well, at the end. ``needless``:
-    reads of which nothing depends on what is there; of ``reads`` without those that add. ``lag``: cycles from a write to the first
-    read. ``owner``: by word, whose content is in it when the epoch begins, or `NOBODY`'s.
+    ``adds``: which ``writes`` add to what is there, and so read it. ``void``: which are of nothing, so that nobody needs to read
+    them. ``needless``: which ``reads`` make nothing of what is there. ``lag``: cycles from a write to the first read. ``owner``: by
+    word, whose content is in it when the epoch begins, or `NOBODY`'s.
     """
 
     kind: str
@@ -58,14 +58,11 @@ class Bank:
     depth: int
     writes: Access
     adds: Bools
+    void: Bools
     reads: Access
     needless: Bools
     lag: int
     owner: Ints
-
-    def __post_init__(self) -> None:
-        assert len(self.adds) == len(self.writes.job)
-        assert len(self.needless) == len(self.reads.job)
 
     def name(self, job: int) -> str:
         streams = len(self.view.streams["start"])
@@ -163,14 +160,10 @@ def _torn(reader: Ints, writer: Ints, before: Ints) -> Bools:
 
 
 def _require_read(bank: Bank, events: _Events, read: Ints) -> None:
-    """All banks do the same at a time: of words that are written over, some bank's must have been read."""
-    was_read = np.zeros(len(events.at), bool)
-    was_read[read] = True
-    lost = events.overwritten & ~was_read
-    if not lost.any():
-        return
-    moment = events.time * bank.depth + events.at % bank.depth
-    lost &= ~np.isin(moment, moment[was_read])
+    """Words that hold something are read before others are written there."""
+    lost = events.overwritten.copy()
+    lost[read] = False
+    lost[:-1] &= ~bank.void[events.order]
     if lost.any():
         i = first_of(lost, events.time)
         one, two = bank.name(int(events.job[i])), bank.name(int(events.job[i + 1]))

@@ -9,6 +9,7 @@ import numpy as np
 from podweave.spec.row_functions import SCALAR_CYCLES, Scalar
 
 from ...chip.check.jobs import Bools, Ints
+from ...chip.check.networks import pairs
 from ...pod.executor import ProgramError
 from .state import State
 from .view import RowView, first_of
@@ -130,15 +131,16 @@ def _require_ready(view: RowView, state: State, found: _Statistics) -> None:
 
 
 def _require_read(view: RowView, found: _Statistics, order: Ints, read: Ints) -> None:
-    """A register is taken again when somebody, in any node, has read what was there."""
-    where = found.node * (1 << 20) + found.register
-    follows = np.concatenate([np.diff(where[order]) == 0, [False]])[: len(order)]
+    """Of registers that nodes take at the same time, somebody must have read one before."""
+    place = pairs(found.node, found.register)[order]
+    over = np.flatnonzero(np.diff(place) == 0)
     was_read = np.zeros(len(order), bool)
     was_read[read] = True
-    moment = found.taken[order] * (1 << 20) + found.register[order]
-    lost = follows & ~was_read & ~np.isin(moment, moment[was_read])
+    taken = found.taken[order]
+    moment = pairs(pairs(taken[over], found.register[order][over]), taken[over + 1])
+    lost = ~was_read[over] & ~np.isin(moment, moment[was_read[over]])
     if lost.any():
-        i = first_of(lost, found.taken[order])
+        i = int(over[first_of(lost, taken[over])])
         one = view.name("post", int(found.job[order[i]]))
         raise ProgramError(f"{_takes(view, found, int(order[i + 1]))}, before anybody has read what {one} put there")
 

@@ -88,8 +88,9 @@ class State:
                 raise ProgramError(f"{word} may be loaded when epoch {loaded} is over, but epoch {used} needs what is there")
             self.loaded[select][place] = epoch
             if select is HostSelect.W:
-                self.tile[place], self.row_of_tile[place] = self.tiles, np.arange(count)
-                self.tiles += 1
+                rows = self.config.array.rows
+                self.tile[place], self.row_of_tile[place] = self.tiles + np.arange(count) // rows, np.arange(count) % rows
+                self.tiles += -(-count // rows)
             if select is HostSelect.PARAMETERS:
                 self.vanishes[place] = (words.content[:, 1] == 0).all(axis=1)
             if select is HostSelect.LENGTHS:
