@@ -43,6 +43,8 @@ def require_row_functions(graph: RowGraph, config: ChipConfig) -> None:
         raise WorkloadError(f"{name}, which need a square array, got {config.array.rows} rows and {config.array.cols} cols")
     if config.array.psum_width != 32:
         raise WorkloadError(f"{name}: residuals and norms need a psum_width of 32, got {config.array.psum_width}")
+    if config.pod.accumulator_rows < 2:
+        raise WorkloadError(f"{name}: sums of two planes need accumulator_rows of at least 2, got {config.pod.accumulator_rows}")
     if config.prefetch is None:
         raise WorkloadError(f"{name}, which run from memory, over AXI: {config.name} has no table [prefetch]")
 

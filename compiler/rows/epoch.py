@@ -102,11 +102,17 @@ class Epoch:
         self.limits, self.stores = dict(self.depths), dict(self._stores)
 
     def require_room(self) -> None:
-        """Raises `EpochFullError` if stores hold fewer jobs than there are."""
+        """Raises `EpochFullError` if stores hold fewer jobs than there are, or times are too large for their fields."""
         for kind, most in self.stores.items():
             count = max(self.jobs.passes if kind == "posts" else self.jobs.tiles)
             if count > most:
                 raise EpochFullError(f"an epoch has {count} {kind}, more than its {most}")
+        config = self.config
+        posts_end = self.posts_free + config.post_latency + config.statistic_latency + SCALAR_CYCLES
+        cycles = max(self.pods_free + config.write_latency, posts_end) + config.epoch_overhead
+        longest = 2**config.pod.time_width - 1
+        if cycles > longest:
+            raise EpochFullError(f"an epoch lasts {cycles} cycles, more than time_width allows ({longest})")
 
     def mark(self) -> tuple:
         """What `back_to` needs to undo all that comes."""
@@ -195,6 +201,10 @@ class Epoch:
         """Jobs of a pass. ``ready``: its words may be read. ``registers``: as of the pass whose rows it reads. ``free``: its
         results may be written."""
         config, (window, words, rows) = self.config, work.counts
+        most = 2**config.pod.count_width - 1
+        if max(words, rows) > most:
+            what = f"{rows} rows" if rows > most else f"{words} words of a row"
+            raise EpochFullError(f"a job goes over {what}, more than count_width allows ({most})")
         own = work.destination in (Destination.STORE, Destination.ADD)
         gap = self._gap(work)
         period = window + config.post_beats - 1 + gap

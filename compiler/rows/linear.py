@@ -50,7 +50,8 @@ def linear_slots(
             for part in range(layout.parts):
                 where = base + (slot - first) * sums + part * 2 * operation.rows
 
-                for begin, count in chunks(len(units), compiler.config.memory.w_words // SCRATCH // compiler.lanes):
+                most_tiles = max(1, compiler.config.memory.w_words // SCRATCH // compiler.lanes)
+                for begin, count in chunks(len(units), most_tiles):
                     some = units[begin : begin + count]
 
                     def stream(

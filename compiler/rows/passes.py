@@ -83,8 +83,9 @@ def chunks(rows: int, most: int) -> list[tuple[int, int]]:
 
 def most_streamed(compiler: RowCompiler, steps: int) -> int:
     """Rows whose sums a pod can hold."""
-    depth = compiler.config.pod.accumulator_rows if steps > 1 else 2**compiler.config.pod.count_width - 1
-    return max(1, depth // 2)
+    pod = compiler.config.pod
+    most = 2**pod.count_width - 1
+    return (min(most, pod.accumulator_rows) if steps > 1 else most) // 2
 
 
 def weight_bytes(weights: NDArray[np.int8], inputs: Ints, outputs: Ints) -> NDArray[np.uint8]:
