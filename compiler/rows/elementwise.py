@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 
@@ -194,7 +195,7 @@ def _product_slots(
     count = tiles_of_nodes(layout, slots)
     some = [node for node, tiles in count.items() if tiles]
 
-    def work(first: int, second: int | None, to: int, rows: int, **what: object) -> Pass:
+    def work(first: int, second: int | None, to: int, rows: int, **what: Any) -> Pass:
         return Pass(
             operation=index,
             counts=(1 if second is None else 2, len(slots), rows),
@@ -206,7 +207,7 @@ def _product_slots(
             **what,  # type: ignore[arg-type]
         )
 
-    own: dict[str, object] = {"destination": Destination.STORE, "written": (layout.tile_words, 1)}
+    own: dict[str, Any] = {"destination": Destination.STORE, "written": (layout.tile_words, 1)}
     sets = alike(some, uniform(lanes, 1, operation.fraction - 4))
     table = compiler.constants.table_of[operation.name]
     first = work(gate.base + skipped, None, sigmoid, layout.tile_words, sets=sets, saturate=Saturate.INT8, table=table, **own)
@@ -222,7 +223,10 @@ def _product_slots(
             node: [lane_set(held, layout.channel[slot * layout.nodes + node, part]) for slot in slots[: count[node]]]
             for node in some
         }
-        where = {"written": (target.tile_words, target.words), "destination": destination_of(kind, operation.format)}
+        where: dict[str, Any] = {
+            "written": (target.tile_words, target.words),
+            "destination": destination_of(kind, operation.format),
+        }
         to = home.base + slots.start * target.tile_words + part * target.part_words
         factors_at = sigmoid + part_of, up.base + skipped + part_of
         last = work(*factors_at, to, operation.rows, sets=scale, saturate=Saturate.INT16, **where)

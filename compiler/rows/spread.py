@@ -7,6 +7,7 @@ lies. Where that does not agree, a copy stands between: a linear operation with 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -98,7 +99,8 @@ def with_copies(graph: RowGraph, constants: Constants) -> tuple[RowGraph, Consta
         width = graph.shape(source)[3]
         copy = RowLinear(name, reader.rows, source=source, width=width, outputs=width)
         operations = list(graph.operations)
-        operations[index : index + 1] = [copy, replace(reader, **{part: name})]
+        renamed: dict[str, Any] = {part: name}
+        operations[index : index + 1] = [copy, replace(reader, **renamed)]
         graph = replace(graph, operations=tuple(operations))
         ones = np.ones(width, np.int32)
         held[name] = Parameters((np.eye(width, dtype=np.int8),), 0 * ones, ones, 0 * ones)

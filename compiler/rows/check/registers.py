@@ -67,9 +67,9 @@ def _require_blocks(view: RowView, found: _Statistics) -> None:
     if alone.any():
         i = first_of(alone, found.taken)
         first, cycle = int(found.node[i] >> level[i] << level[i]), found.arrives[i] - view.config.network_stages
-        nodes = f"not all of nodes {first} to {first + (1 << level[i]) - 1} send one of its kind"
+        others = f"not all of nodes {first} to {first + (1 << level[i]) - 1} send one of its kind"
         what = f"sends a statistic of row register {found.register[i]} in cycle {cycle}"
-        raise ProgramError(f"{view.name('post', int(found.job[i]))}: {what}, but {nodes}")
+        raise ProgramError(f"{view.name('post', int(found.job[i]))}: {what}, but {others}")
 
 
 def _require_scales_apart(view: RowView, found: _Statistics) -> None:
