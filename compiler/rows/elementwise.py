@@ -204,7 +204,7 @@ def _product_slots(
             bases=dict.fromkeys(some, (first, to)),
             reduce=Reduce.MAX if second is None else Reduce.PAIR,
             combine=Combine.VALUE if second is None else Combine.PRODUCT,
-            **what,  # type: ignore[arg-type]
+            **what,
         )
 
     own: dict[str, Any] = {"destination": Destination.STORE, "written": (layout.tile_words, 1)}
