@@ -136,7 +136,7 @@ def _misread(operation: RowOperation, spreads: Spreads, graph: RowGraph) -> list
                 raise WorkloadError(f"{operation.name}: what goes into a cache is computed, but {operation.source} is an input")
             if spreads.of(operation.source) != spreads.asked(operation.name):
                 raise WorkloadError(
-                    f"{operation.name}: {operation.source} is appended to caches of heads of different sizes: each needs an "
+                    f"{operation.name}: {operation.source} is appended to caches that are read otherwise: each needs an "
                     "operation of its own that gives its rows"
                 )
     return []

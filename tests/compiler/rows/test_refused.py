@@ -1,0 +1,132 @@
+"""Graphs of rows that a chip cannot run, each with a sentence; and chips on which they only just fit."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, compile_network
+from podweave.ir.layers import WorkloadError
+from podweave.ir.row_operations import Append, Attention, Rope
+from podweave.runs.jobs import chip_jobs
+from podweave.spec.config import ChipConfig
+from tests.podweave.runs.row_jobs import small_chip
+
+LAYER = "llama_16_2_1_24,rows=3,context=9"
+
+
+def compiled(name: str, config: ChipConfig) -> CompiledNetwork:
+    (job,) = chip_jobs(name, 3)
+    return compile_network(job.graph, config, job.constants, CompileOptions(from_memory=True, check="always"))
+
+
+# What is changed in the chip, and what is said.
+CHIPS: dict[str, tuple[str, dict[str, int], str]] = {
+    "no row functions": (LAYER, {"row_registers": 0}, r"which rows2x4 lacks: its row_registers \(of \[post\]\) are 0"),
+    "narrow sums": (LAYER, {"psum_width": 24}, "residuals and norms need a psum_width of 32, got 24$"),
+    "array": (LAYER, {"rows": 8}, "need a square array, got 8 rows and 4 cols$"),
+    "accumulators": (LAYER, {"accumulator_rows": 1}, "sums of two planes need accumulator_rows of at least 2, got 1$"),
+    "tables": (LAYER, {"tables": 2}, r"^the network has 4 activation tables, 2 more than tables \(2\)$"),
+    "columns": (LAYER, {"column_words": 0}, "^keys_now: keys are stored in columns, for which rows2x4 needs column_words$"),
+    "X banks": (
+        LAYER,
+        {"x_words": 16},
+        r"^keys_now: every X bank must hold 6 words more, 2 more than are free",
+    ),
+    "P banks": ("gated_3000_40,rows=9", {}, "^x: every P bank must hold 3375 words more, 2352 more than are free"),
+    "W banks": (
+        "llama_16_2_1_24,context=100",
+        {"w_words": 64},
+        "^attention: an epoch needs 68 words of a W bank, more than its 64$",
+    ),
+    "parameter sets": (LAYER, {"parameter_sets": 1}, "^attention_norm: an epoch needs 3 parameter sets, more than its 1$"),
+    "loads": (LAYER, {"load_jobs": 4}, "^down: an epoch has 6 loads, more than its 4$"),
+    "streams": (LAYER, {"stream_jobs": 4}, "^down: an epoch has 6 streams, more than its 4$"),
+    "row registers": (
+        "llama_16_2_1_24,rows=30,context=40",
+        {},
+        r"^attention: 30 rows of 2 heads each need 60 row registers, 44 more than row_registers \(16\)$",
+    ),
+    "lengths": (
+        "llama_16_2_1_24,rows=8,context=9",
+        {},
+        r"there are 17 lengths of rows, 1 more than row_registers \(16\)$",
+    ),
+    "rows": ("gated_18_30,rows=33", {"count_width": 5}, r"^product: a job goes over 33 rows, more than count_width allows \(31\)$"),
+    "words of a row": (
+        "gated_80_300,rows=3",
+        {"count_width": 4},
+        r"^product: a job goes over 17 words of a row, more than count_width allows \(15\)$",
+    ),
+    "time": (
+        "gated_64_90,rows=20",
+        {"time_width": 9},
+        r"^product: an epoch lasts \d+ cycles, more than time_width allows",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CHIPS)
+def test_chip(what: str) -> None:
+    name, changes, sentence = CHIPS[what]
+    with pytest.raises(WorkloadError, match=sentence):
+        compiled(name, small_chip().replace(**changes))
+
+
+def test_no_engines() -> None:
+    with pytest.raises(WorkloadError, match=r"run from memory, over AXI: rows2x4 has no table \[prefetch\]$"):
+        compiled(LAYER, dataclasses.replace(small_chip(), prefetch=None))
+
+
+NAMES = {
+    "llama_10_3_1_24": r"heads \(3\) must divide hidden \(10\)$",
+    "llama_16_4_3_24": r"kv_heads \(3\) must divide heads \(4\)$",
+    "llama_15_5_1_24": "a head has pairs of channels, got 3$",
+    "llama_16_2_1_24,rows=8,context=4": "8 rows are more than a context of 4$",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_name(name: str) -> None:
+    with pytest.raises(WorkloadError, match=NAMES[name]):
+        compiled(name, small_chip())
+
+
+def test_sizes_of_operations() -> None:
+    with pytest.raises(WorkloadError, match=r"^t: rows 7 to 9 are beyond the 9 of the cache$"):
+        Append("t", 3, source="k", cache="keys", width=4, context=9, position=7)
+    sizes: dict[str, Any] = {"query": "q", "key": "k", "value": "v", "lengths": "n", "context": 9, "head_size": 4}
+    with pytest.raises(WorkloadError, match=r"^t: kv_heads \(2\) must divide heads \(3\)$"):
+        Attention("t", 3, **sizes, heads=3, kv_heads=2)
+    with pytest.raises(WorkloadError, match=r"^t: a head has pairs of channels, got head_size 5$"):
+        Rope("t", 3, source="q", angles="a", heads=2, head_size=5)
+
+
+def test_a_context_that_is_not_that_of_the_cache() -> None:
+    (job,) = chip_jobs(LAYER, 3)
+    longer = [dataclasses.replace(each, context=12) if isinstance(each, Attention) else each for each in job.graph.operations]
+    wrong = dataclasses.replace(job.graph, operations=tuple(longer))
+    with pytest.raises(WorkloadError, match=r"attention expects 12 rows of 8 int8, but keys_now has 9 of 8 int8$"):
+        compile_network(wrong, small_chip(), job.constants, CompileOptions(from_memory=True))
+
+
+# The least that a layer runs with, or nearly.
+TIGHT = [
+    {"accumulator_rows": 2},
+    {"w_words": 16},
+    {"x_words": 64, "p_words": 32},
+    {"parameter_sets": 8},
+    {"load_jobs": 8, "stream_jobs": 8, "post_jobs": 4},
+    {"time_width": 8},
+    {"tile_width": 0},
+    {"tile_width": 1},
+]
+
+
+@pytest.mark.parametrize("changes", TIGHT)
+def test_tight(changes: dict[str, int]) -> None:
+    network = compiled(LAYER, small_chip().replace(**changes))
+    assert network.checked
+    assert all(program.streams["start"].max(initial=0) < 2**network.config.pod.time_width for program in network.rows)
