@@ -81,7 +81,7 @@ class Epoch:
         self.config, self.number = config, number
         self.jobs = RowJobs(config)
         self.words: list[Words] = []
-        self.pods_free, self.swapped, self.posts_free, self.scalar_free = 0, 0, 0, 0
+        self.pods_free, self.swapped, self.posts_free, self.scalar_free, self.sent = 0, 0, 0, 0, 0
         self.p_writes, self.p_reads = Timeline(), Timeline()
         self.rings = {name: begins.copy() for name, begins in rings.items()}
         self.used = {name: np.zeros(config.pods, np.int64) for name in rings}
@@ -117,12 +117,12 @@ class Epoch:
     def mark(self) -> tuple:
         """What `back_to` needs to undo all that comes."""
         used = {name: count.copy() for name, count in self.used.items()}
-        times = self.pods_free, self.swapped, self.posts_free, self.scalar_free
+        times = self.pods_free, self.swapped, self.posts_free, self.scalar_free, self.sent
         return self.jobs.mark(), used, times, (self.p_writes.copy(), self.p_reads.copy()), len(self.words), dict(self._sets)
 
     def back_to(self, mark: tuple) -> None:
         jobs, self.used, times, (self.p_writes, self.p_reads), words, self._sets = mark
-        self.pods_free, self.swapped, self.posts_free, self.scalar_free = times
+        self.pods_free, self.swapped, self.posts_free, self.scalar_free, self.sent = times
         self.jobs.back_to(jobs)
         del self.words[words:]
 
@@ -219,11 +219,17 @@ class Epoch:
         arrives = last_reads + 9 + config.post_beats + config.network_stages
         if work.scalar:
             start = max(start, self.scalar_free - int(arrives[0]))
+        into_x = work.destination in (Destination.X, Destination.PLANES)
+        if into_x:
+            # The second of the last two planes is on its way one cycle longer.
+            start = max(start, self.sent - window + 1 - config.post_latency)
         lead = window - 1 + config.post_latency if own else 0
         start = self._when_ports_are_free(start, duration, lead)
         self._jobs(work, start, gap)
         last = start + duration - period + window - 1 + config.post_latency + (work.destination is Destination.PLANES)
         self.posts_free = start + duration
+        if into_x:
+            self.sent = last + 1
         if work.destination is Destination.ADD:
             # The last of them needs the read port.
             self.posts_free = max(self.posts_free, last + 1)

@@ -63,6 +63,17 @@ def test_two_planes_need_two_cycles() -> None:
     assert done.read - done.start == 2 * 6
 
 
+def test_the_last_plane_is_sent_before_the_next_word() -> None:
+    """Windows of two words make planes without a pause; those of one that come next would send a word with the last plane."""
+    one = epoch()
+    planes = one.post(work(counts=(2, 2, 3), strides=(1, 6, 2), destination=Destination.PLANES, written=(6, 2)), 0)
+    assert planes.read - planes.start == 2 * 6
+    assert one.post(work(), 0).start == planes.read
+    one = epoch()
+    planes = one.post(work(counts=(2, 2, 3), strides=(1, 6, 2), destination=Destination.PLANES, written=(6, 2)), 0)
+    assert one.post(work(destination=Destination.X, written=(3, 1)), 0).start == planes.read + 1
+
+
 def test_scales_are_made_one_after_the_other() -> None:
     one = epoch()
     scaled = work(statistic=Statistic.SUM, scalar=Scalar.RSQRT)

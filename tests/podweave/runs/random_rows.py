@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+
 import numpy as np
 
 from podweave.ir.constants import Constants
@@ -152,3 +155,29 @@ class RandomRows:
 
 def random_rows(seed: int) -> Job:
     return RandomRows(seed).job()
+
+
+def two_at_once(seed: int) -> Job:
+    """Two random graphs as one, their operations by turns: tensors of different rows, and passes of all kinds in any order."""
+    parts = [random_rows(1000 + 2 * seed + i) for i in range(2)]
+    named = list(zip(parts, "ab", strict=True))
+    operations = [[renamed(each, prefix) for each in part.graph.operations] for part, prefix in named]
+    by_turns = itertools.chain.from_iterable(itertools.zip_longest(*operations))
+    graph = RowGraph(
+        f"both{seed}",
+        {prefix + name: shape for part, prefix in named for name, shape in part.graph.inputs.items()},
+        tuple(operation for operation in by_turns if operation),
+        tuple(prefix + name for part, prefix in named for name in part.graph.outputs),
+        formats={prefix + name: form for part, prefix in named for name, form in part.graph.formats.items()},
+    )
+    held = {prefix + name: each for part, prefix in named for name, each in part.constants.items()}
+    inputs = {prefix + name: values for part, prefix in named for name, values in part.inputs.items()}
+    return Job(verify_rows(graph), Constants(held), inputs)
+
+
+def renamed(operation: RowOperation, prefix: str) -> RowOperation:
+    """The same with other names for it and what it reads."""
+    names = {operation.name, *operation.sources}
+    values = {field.name: getattr(operation, field.name) for field in dataclasses.fields(operation)}
+    changes = {field: prefix + value for field, value in values.items() if isinstance(value, str) and value in names}
+    return dataclasses.replace(operation, **changes)  # type: ignore[arg-type]
