@@ -34,7 +34,7 @@ from podweave.rtl.prefetch.prefetch_engine import PrefetchEngine
 from podweave.spec.presets import load_config
 
 # With everything that a configuration can have.
-CONFIG = load_config("chip2x4").replace(row_registers=16)
+CONFIG = load_config("chip2x4").replace(row_registers=16, base_registers=2, column_words=4)
 BLOCKS: dict[str, Callable[[], Block]] = {
     "GroupColumn": lambda: GroupColumn(CONFIG.array),
     "ArrayGroup": lambda: ArrayGroup(CONFIG.array),
