@@ -15,7 +15,7 @@ from podweave.spec.row_functions import Destination, Saturate, Scalar, Statistic
 from .compile_rows import Home, RowCompiler
 from .epoch import Ints, Pass
 from .layout import plain_layout
-from .passes import When, alike, destination_of, multiply, place, result_words, tiles_of_nodes, uniform
+from .passes import When, alike, destination_of, multiply, of_tiles, place, result_words, tiles_of_nodes, uniform
 from .program import CacheWords
 
 Targets = dict[str, tuple[Home, When]]
@@ -247,11 +247,6 @@ def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
     if not column:
         count = tiles_of_nodes(layout)
         some = [node for node in range(layout.nodes) if count[node]]
-        # Of empty tiles, zeros.
-        sets = alike(some, uniform(lanes))
-        if layout.lead:
-            own = {node: np.arange(count[node]) * layout.nodes + node for node in some}
-            sets = {node: [uniform(lanes, int(tile >= layout.lead)) for tile in each] for node, each in own.items()}
         every = Pass(
             **work,
             counts=(1, layout.slots, rows),
@@ -259,7 +254,7 @@ def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
             strides=(0, layout.tile_words, 1),
             bases=dict.fromkeys(some, (source.base, base)),
             written=(layout.tile_words, 1),
-            sets=sets,
+            sets=of_tiles(layout, range(layout.slots), uniform(lanes)),
         )
         done = place(compiler, every, None, ready, free)
     row = 0

@@ -15,7 +15,20 @@ from podweave.spec.row_functions import Combine, Destination, Saturate, Scalar, 
 from .compile_rows import Home, RowCompiler
 from .epoch import Pass
 from .linear import linear_slots
-from .passes import SATURATE, SCRATCH, When, alike, chunks, destination_of, lane_set, place, result_words, tiles_of_nodes, uniform
+from .passes import (
+    SATURATE,
+    SCRATCH,
+    When,
+    alike,
+    chunks,
+    destination_of,
+    lane_set,
+    of_tiles,
+    place,
+    result_words,
+    tiles_of_nodes,
+    uniform,
+)
 
 
 def lower_rms_norm(compiler: RowCompiler, index: int, operation: RmsNorm) -> None:
@@ -208,11 +221,11 @@ def _product_slots(
         )
 
     own: dict[str, Any] = {"destination": Destination.STORE, "written": (layout.tile_words, 1)}
-    sets = alike(some, uniform(lanes, 1, operation.fraction - 4))
+    sets = of_tiles(layout, slots, uniform(lanes, 1, operation.fraction - 4))
     table = compiler.constants.table_of[operation.name]
     first = work(gate.base + skipped, None, sigmoid, layout.tile_words, sets=sets, saturate=Saturate.INT8, table=table, **own)
     done = place(compiler, first, None, When(compiler, gate.ready_in(compiler.epoch.number)), When(compiler, cycle))
-    sets = alike(some, uniform(lanes, 1, 15))
+    sets = of_tiles(layout, slots, uniform(lanes, 1, 15))
     ready = When(compiler, done.written)
     second = work(gate.base + skipped, sigmoid, sigmoid, layout.tile_words, sets=sets, saturate=Saturate.INT16, **own)
     done = place(compiler, second, None, ready)

@@ -54,6 +54,18 @@ def alike(nodes: Iterable[int], one: LaneSet) -> dict[int, list[LaneSet]]:
     return {node: [one] for node in nodes}
 
 
+def of_tiles(layout: RowLayout, slots: range, one: LaneSet) -> dict[int, list[LaneSet]]:
+    """The same for all tiles in some slots, by node; for empty ones, in which nobody may have written anything, what gives 0."""
+    counts = tiles_of_nodes(layout, slots)
+    some = [node for node, count in counts.items() if count]
+    if not layout.lead:
+        return alike(some, one)
+    nothing = uniform(layout.lanes, 0)
+    return {
+        node: [one if slot * layout.nodes + node >= layout.lead else nothing for slot in slots[: counts[node]]] for node in some
+    }
+
+
 def destination_of(kind: str, form: Format, *, adds: bool = False) -> Destination:
     if adds:
         return Destination.ADD
