@@ -89,8 +89,6 @@ class ChipOptions:
             raise typer.BadParameter(f"{graph.name} has operations on rows, which run over AXI only", param_hint="--through")
         if self.partition is not None:
             raise typer.BadParameter(f"is of layers; {graph.name} has operations on rows", param_hint="--partition")
-        if self.rules == "always":
-            raise typer.BadParameter(f"rules are looked at for layers; {graph.name} has operations on rows", param_hint="--check")
         if self.scalesim:
             raise typer.BadParameter(f"are of layers; {graph.name} has operations on rows", param_hint="--scalesim-reports")
 
