@@ -8,6 +8,7 @@ array has 16 bits, in two planes; what is stationary has 8; residuals have 32.
 from __future__ import annotations
 
 import enum
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -52,17 +53,18 @@ class RowOperation(Operation):
     after: tuple[str, ...] = ()
 
     @property
+    @abstractmethod
     def channels(self) -> int:
-        raise NotImplementedError
+        """Of a row that it gives."""
 
     @property
     def format(self) -> Format:
         return Format.INT16
 
     @property
+    @abstractmethod
     def inputs(self) -> Mapping[str, Read]:
         """Rows, channels and allowed formats of each tensor that it reads, by its name."""
-        raise NotImplementedError
 
     @property
     def sources(self) -> tuple[str, ...]:
