@@ -23,6 +23,7 @@ from .layers.rope import rope
 from .layers.softmax import visible_keys
 
 DTYPES = {Format.INT8: np.int8, Format.INT16: np.int16, Format.WIDE: np.int32, Format.LENGTHS: np.int32, Format.ANGLES: np.int16}
+DTYPES |= {Format.OFFSET: np.int32}
 
 WIDTHS: dict[Format, Width] = {Format.INT8: "int8", Format.INT16: "int16", Format.WIDE: "int32"}
 
@@ -42,11 +43,22 @@ def evaluate_rows(
         tensors[name] = inputs[name][0, 0]
     for operation in graph.operations:
         if isinstance(operation, Append):
+            first = operation.position + _offset(operation, tensors)
             tensors[operation.name] = tensors[operation.cache].copy()
-            tensors[operation.name][operation.position : operation.position + operation.rows] = tensors[operation.source]
+            tensors[operation.name][first : first + operation.rows] = tensors[operation.source]
         else:
             tensors[operation.name] = _evaluated(operation, parameters[operation.name], tensors, psum_width)
     return {name: tensor[None, None] for name, tensor in tensors.items()}
+
+
+def _offset(operation: Append, tensors: Mapping[str, NDArray]) -> int:
+    """By how many rows what is appended goes further."""
+    if operation.offset is None:
+        return 0
+    offset, most = int(tensors[operation.offset][0, 0]), operation.span - operation.rows
+    if not 0 <= offset <= most:
+        raise WorkloadError(f"{operation.name}: {operation.offset} must be between 0 and {most}, got {offset}")
+    return offset
 
 
 def _evaluated(operation: RowOperation, held: Parameters, tensors: Mapping[str, NDArray], psum_width: int) -> NDArray:

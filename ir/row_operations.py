@@ -32,6 +32,8 @@ class Format(enum.Enum):
     """How many elements each row has."""
     ANGLES = "angles"
     """Cosine and sine, 2**14 for 1, of each pair of channels of a head, per row: channels 2i and 2i + 1."""
+    OFFSET = "offset"
+    """By how many rows what is appended to caches goes further, chosen run by run."""
 
 
 @dataclass(frozen=True)
@@ -276,7 +278,8 @@ class Attention(RowOperation):
 class Append(RowOperation):
     """A cache of ``context`` rows in memory in which rows from ``position`` on become those of ``source``; it outlives the run.
 
-    ``cache``: an input, which nobody else appends to or reads.
+    ``cache``: an input, which nobody else appends to or reads. ``offset``: an input that says by how many rows further they go:
+    they stay within ``span`` rows from ``position`` on. So one program serves as many positions as there are offsets.
     """
 
     source: str
@@ -284,11 +287,22 @@ class Append(RowOperation):
     width: int
     context: int
     position: int
+    offset: str | None = None
+    span: int = 0
 
     def __post_init__(self) -> None:
-        end = self.position + self.rows
+        end = self.position + self.places
         self.require(self.position >= 0, f"position must be at least 0, got {self.position}")
         self.require(end <= self.context, f"rows {self.position} to {end - 1} are beyond the {self.context} of the cache")
+        if self.offset is None:
+            self.require(self.span == 0, f"there is no offset, but a span of {self.span}")
+        else:
+            self.require(self.span >= self.rows, f"span must be at least its {self.rows} rows, got {self.span}")
+
+    @property
+    def places(self) -> int:
+        """Rows of the cache that may become others, from ``position`` on."""
+        return self.rows if self.offset is None else self.span
 
     @property
     def channels(self) -> int:
@@ -304,7 +318,8 @@ class Append(RowOperation):
 
     @property
     def inputs(self) -> Mapping[str, Read]:
-        return {
+        read: dict[str, Read] = {
             self.source: (self.rows, self.width, (Format.INT8,)),
             self.cache: (self.context, self.width, (Format.INT8,)),
         }
+        return read | ({self.offset: (1, 1, (Format.OFFSET,))} if self.offset else {})

@@ -6,7 +6,7 @@ epoch that used their place is done (`after`). What X and P banks need is in the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from podweave.ir.constants import Constants
 from podweave.ir.layers import WorkloadError
 from podweave.ir.row_graph import RowGraph
-from podweave.ir.row_operations import Format
+from podweave.ir.row_operations import Append, Format
 from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, EPOCH_BANKS, DescriptorKind, loadable, memory_stride, words_of
 from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters_layout, stream_job_layout
@@ -42,10 +42,28 @@ _STORES = (
 
 
 @dataclass(frozen=True)
+class OffsetMap:
+    """An input that is no bytes in memory, but moves stores: at most by ``most``.
+
+    ``columns``, ``rows``: the base registers of stores of columns and of rows, of which each further one is ``row_bytes`` away.
+    """
+
+    columns: int
+    rows: int
+    row_bytes: int
+    most: int
+
+    def bases(self, offset: int) -> dict[int, int]:
+        """By base register, its value."""
+        return {self.columns: offset, self.rows: offset * self.row_bytes}
+
+
+@dataclass(frozen=True)
 class MemoryImage:
     """``content``: (first byte, bytes) of what must be written once; the rest of the memory may hold anything.
 
-    Channel m begins at m * ``channel_bytes``. ``demand``, ``prefetch``: the rings of each manager.
+    Channel m begins at m * ``channel_bytes``. ``demand``, ``prefetch``: the rings of each manager. ``offsets``: inputs that are
+    base registers.
     """
 
     config: ChipConfig
@@ -56,6 +74,16 @@ class MemoryImage:
     prefetch: tuple[Ring, ...]
     inputs: dict[str, TensorMap]
     outputs: dict[str, TensorMap]
+    offsets: dict[str, OffsetMap] = field(default_factory=dict)
+
+    def bases(self, inputs: Mapping[str, NDArray]) -> tuple[int, ...]:
+        """Values of the base registers, from number 1 on, in a run on ``inputs``."""
+        prefetch = self.config.prefetch
+        assert prefetch is not None
+        found = {
+            number: value for name, each in self.offsets.items() for number, value in each.bases(int(inputs[name].item())).items()
+        }
+        return tuple(found.get(number, 0) for number in range(1, prefetch.base_registers + 1))
 
     @property
     def memory_bytes(self) -> int:
@@ -126,7 +154,9 @@ class _Builder:
         """Where words lie into which an earlier epoch stores: by epoch, node and first word."""
         self.store_at = {select: np.zeros(self.config.pods, np.int64) for _, _, select, _ in _STORES}
         forms = self.graph.formats if isinstance(self.graph, RowGraph) else {}
-        self.inputs, self.outputs = InputPlaces(self.graph.inputs, forms), OutputPlaces()
+        placed = {name: shape for name, shape in self.graph.inputs.items() if forms.get(name) is not Format.OFFSET}
+        self.inputs, self.outputs = InputPlaces(placed, forms), OutputPlaces()
+        self.offsets = self._offset_maps()
 
     def build(self, channel_bytes: int | None) -> MemoryImage:
         for epoch, program in enumerate(self.programs):
@@ -158,7 +188,24 @@ class _Builder:
             tuple(prefetch),
             self.inputs.maps(channel_bytes),
             self.outputs.maps(channel_bytes, *self._shapes(self.outputs.names)),
+            self.offsets,
         )
+
+    def _offset_maps(self) -> dict[str, OffsetMap]:
+        """Two base registers for each offset. Raises `WorkloadError` if there are too few."""
+        prefetch, found = self.config.prefetch, dict[str, OffsetMap]()
+        assert prefetch is not None
+        for each in self.graph.operations if isinstance(self.graph, RowGraph) else ():
+            if isinstance(each, Append) and each.offset:
+                first = found[each.offset].columns if each.offset in found else 2 * len(found) + 1
+                most = min(each.span - each.rows, found[each.offset].most if each.offset in found else each.span)
+                found[each.offset] = OffsetMap(first, first + 1, self.stride[HostSelect.W], most)
+        if 2 * len(found) > prefetch.base_registers:
+            raise WorkloadError(
+                f"{self.graph.name}: {', '.join(found)} take {2 * len(found)} base registers, {self.config.name} has "
+                f"{prefetch.base_registers} (base_registers)"
+            )
+        return found
 
     def _shapes(self, names: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], dict[str, Format]]:
         """Shapes and formats of tensors."""
@@ -235,6 +282,9 @@ class _Builder:
             ring = self.channels[channel].demand
             ring.add(HostSelect.X, unit, store.base, store.words, store.address, after=epoch + 1, kind=DescriptorKind.STORE)
             ring.descriptors[-1] |= {"n1": store.runs, "step1": store.step - (store.words - 1), "stride1": store.stride}
+            if store.offset:
+                moved = self.offsets[store.offset]
+                ring.descriptors[-1] |= {"base_register": moved.columns if store.column else moved.rows}
             if store.column:
                 ring.descriptors[-1] |= {"column": 1, "lane_stride": self.stride[HostSelect.W]}
         for words in program.outputs:

@@ -64,6 +64,7 @@ class CacheStore:
     runs: int = 1
     step: int = 0
     stride: int = 0
+    offset: str | None = None
 
 
 def joined_stores(appended: Sequence[CacheWords], addresses: Sequence[int]) -> list[CacheStore]:
@@ -77,15 +78,17 @@ def joined_stores(appended: Sequence[CacheWords], addresses: Sequence[int]) -> l
     """
     stores: list[CacheStore] = []
     order = sorted(
-        zip(appended, addresses, strict=True), key=lambda item: (item[0].node, item[0].column, item[0].words, item[0].base)
+        zip(appended, addresses, strict=True),
+        key=lambda item: (item[0].node, item[0].column, item[0].words, item[0].offset or "", item[0].base),
     )
     for item, address in order:
         last = stores[-1] if stores else None
-        if last and (last.node, last.column, last.words) == (item.node, item.column, item.words):
+        alike = last and (last.node, last.column, last.words, last.offset) == (item.node, item.column, item.words, item.offset)
+        if last and alike:
             step, stride = item.base - last.base, address - last.address
             if last.runs == 1 or (step, stride) == (last.step * last.runs, last.stride * last.runs):
                 each = (step, stride) if last.runs == 1 else (last.step, last.stride)
                 stores[-1] = replace(last, runs=last.runs + 1, step=each[0], stride=each[1])
                 continue
-        stores.append(CacheStore(item.node, item.column, item.base, item.words, address))
+        stores.append(CacheStore(item.node, item.column, item.base, item.words, address, offset=item.offset))
     return stores

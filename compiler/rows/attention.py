@@ -79,7 +79,7 @@ class _Heads:
         late = False
         if tensor in appends:
             append = appends[tensor]
-            new = (number >= append.position * width) & (number < (append.position + append.rows) * width)
+            new = (number >= append.position * width) & (number < (append.position + append.places) * width)
             tensor, late = append.cache, bool(new.any())
         return self.compiler.epoch.weights(pod, np.zeros(number.shape, np.uint8), tensor, number, late=late)
 
@@ -236,6 +236,8 @@ def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
     most = min(prefetch.column_words, lanes) if column else lanes
     if most < 1:
         raise WorkloadError(f"{operation.name}: keys are stored in columns, for which {compiler.config.name} needs column_words")
+    if operation.offset is not None:
+        _require_offset(compiler, operation, most)
     source, rows = compiler.home(operation.source, "p"), operation.rows
     layout = source.layout
     # Keys of all nodes come together in one bank.
@@ -276,7 +278,18 @@ def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
                 )
                 done = place(compiler, one, None, ready, free)
             number = position * operation.width + int(layout.channel[tile, 0, 0])
-            compiler.appended.append(CacheWords(bank, base + at, count_rows, operation.cache, number, column))
+            compiler.appended.append(CacheWords(bank, base + at, count_rows, operation.cache, number, column, operation.offset))
         row += count_rows
     source.read_until(compiler.epoch.number, done.read)
     compiler.held.append((base, size))
+
+
+def _require_offset(compiler: RowCompiler, operation: Append, most: int) -> None:
+    """Wherever an offset moves rows, they are in the same tile of keys, and go out at once."""
+    first, last, lanes = operation.position, operation.position + operation.span - 1, compiler.lanes
+    if first // lanes != last // lanes:
+        raise WorkloadError(
+            f"{operation.name}: rows {first} to {last}, among which an offset chooses, lie in more than one tile of {lanes} keys"
+        )
+    if operation.rows > most:
+        raise WorkloadError(f"{operation.name}: an offset moves at most {most} rows (column_words), got {operation.rows}")

@@ -38,6 +38,7 @@ class CacheWords:
     """X words of a node that go into a cache in memory: byte 0 of the first one to byte ``number`` of input ``tensor``.
 
     ``column``: words are columns of what will be loaded as weights, their bytes as far apart as its rows; else rows of it.
+    ``offset``: the input that says by how many columns, or rows, further they go.
     """
 
     node: int
@@ -46,6 +47,7 @@ class CacheWords:
     tensor: str
     number: int
     column: bool
+    offset: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,7 +75,7 @@ class _Builder:
         h = self.add(SiluProduct(f"{prefix}product", self.rows, gate=gate, up=up, width=intermediate, fraction=GATE_FRACTION))
         return self.linear(f"{prefix}down", h, intermediate, hidden, Format.WIDE, x)
 
-    def attention(self, prefix: str, x: str, sizes: DecoderSizes, context: int) -> str:
+    def attention(self, prefix: str, x: str, sizes: DecoderSizes, context: int, position: int, span: int) -> str:
         size, width = sizes.head_size, sizes.kv_heads * sizes.head_size
         y = self.norm(f"{prefix}attention_norm", x, sizes.hidden)
         query = self.linear(f"{prefix}q", y, sizes.hidden, sizes.query_channels)
@@ -105,7 +105,9 @@ class _Builder:
                         cache=cache,
                         width=width,
                         context=context,
-                        position=context - self.rows,
+                        position=position,
+                        offset="offset" if span else None,
+                        span=span,
                     )
                 )
             )
@@ -129,8 +131,12 @@ class _Builder:
         return RowGraph(name, self.inputs, tuple(self.operations), formats=self.formats)
 
 
-def decoder(sizes: DecoderSizes, rows: int, context: int, name: str) -> RowGraph:
-    """Decoder layers: the last ``rows`` of ``context`` positions are computed, the keys and values of all others are there."""
+def decoder(sizes: DecoderSizes, rows: int, context: int, name: str, *, position: int | None = None, span: int = 0) -> RowGraph:
+    """Decoder layers: ``rows`` of ``context`` positions are computed, the keys and values of all others are there.
+
+    ``position``: the first of them; by default they are the last. ``span``: how many positions from there on they may be among; an
+    input, ``offset``, says by how many they go further. By default they do not move.
+    """
     _require_sizes(name, hidden=sizes.hidden, heads=sizes.heads, kv_heads=sizes.kv_heads, intermediate=sizes.intermediate)
     _require_sizes(name, layers=sizes.layers, rows=rows, context=context)
     for what, by in (("hidden", "heads"), ("heads", "kv_heads")):
@@ -141,13 +147,16 @@ def decoder(sizes: DecoderSizes, rows: int, context: int, name: str) -> RowGraph
         raise WorkloadError(f"{name}: a head has pairs of channels, got {sizes.head_size}")
     if rows > context:
         raise WorkloadError(f"{name}: {rows} rows are more than a context of {context}")
+    first = context - rows if position is None else position
     builder = _Builder(rows)
     x = builder.input("x", Format.WIDE, sizes.hidden)
     builder.input("angles", Format.ANGLES, sizes.head_size)
     builder.input("lengths", Format.LENGTHS, rows, 1)
+    if span:
+        builder.input("offset", Format.OFFSET, 1, 1)
     for layer in range(sizes.layers):
         prefix = f"layer{layer}." if sizes.layers > 1 else ""
-        x = builder.attention(prefix, x, sizes, context)
+        x = builder.attention(prefix, x, sizes, context, first, span)
         x = builder.feed_forward(prefix, x, sizes.hidden, sizes.intermediate)
     return builder.graph(name)
 

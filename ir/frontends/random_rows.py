@@ -54,6 +54,10 @@ def random_row_inputs(graph: RowGraph, seed: int = 0) -> dict[str, NDArray]:
             case Format.LENGTHS:
                 context = max(contexts)
                 found[name] = (context - channels + 1 + np.arange(channels, dtype=np.int32)).reshape(shape)
+            case Format.OFFSET:
+                moved = [each for each in graph.operations if isinstance(each, Append) and each.offset == name]
+                most = min(each.span - each.rows for each in moved)
+                found[name] = rng.integers(0, most + 1, shape, dtype=np.int32)
             case Format.ANGLES:
                 context = max(contexts, default=rows)
                 tables = rope_tables(context - rows + np.arange(rows), channels, 100_000.0)

@@ -137,11 +137,15 @@ class Device:
         return self.config.prefetch.base_registers
 
     def write_input(self, name: str, tensor: NDArray) -> None:
-        """Put an input of the graph, (B, H, W, C), wherever it is needed in memory; int8, but in graphs of rows.
+        """Put an input of the graph, (B, H, W, C), wherever it is needed in memory; int8, but in graphs of rows. An offset goes
+        into base registers.
 
         Raises `DeviceError` if there is no such input, if the tensor is of another shape or type, or if a run is on, which may
         read the input at any time until it ends.
         """
+        if self.image is not None and name in self.image.offsets:
+            self._write_offset(name, tensor)
+            return
         where = self._tensor(name, "input")
         if tensor.shape != where.shape or tensor.dtype != where.dtype:
             raise DeviceError(f"input {name} is {where.dtype} {where.shape}, got {tensor.dtype} {tensor.shape}")
@@ -152,6 +156,14 @@ class Device:
             region = self.bus.read_memory(begin, int(at.max()) + 1).copy()
             region[at] = values[where.elements[mine]]
             self.bus.write_memory(begin, region)
+
+    def _write_offset(self, name: str, tensor: NDArray) -> None:
+        assert self.image is not None
+        where = self.image.offsets[name]
+        if tensor.shape != (1, 1, 1, 1) or not 0 <= tensor.item() <= where.most:
+            raise DeviceError(f"input {name} is one number from 0 to {where.most}, got {tensor.tolist()}")
+        for number, value in where.bases(int(tensor.item())).items():
+            self.set_base(number, value)
 
     def read_output(self, name: str) -> NDArray:
         """An output of the graph, (B, H, W, C), after a run; int8, but in graphs of rows.
@@ -280,7 +292,8 @@ class Device:
             raise DeviceError("no program is loaded")
         maps = self.image.inputs if what == "input" else self.image.outputs
         if name not in maps:
-            raise DeviceError(f"the network has no {what} {name!r}; it has {', '.join(maps)}")
+            names = [*maps, *(self.image.offsets if what == "input" else ())]
+            raise DeviceError(f"the network has no {what} {name!r}; it has {', '.join(names)}")
         return maps[name]
 
     def _regions(self, where: TensorMap) -> list[tuple[int, NDArray[np.int64]]]:

@@ -59,8 +59,11 @@ class AcceleratorWay(Way):
         most = max(network.memory.channel_bytes for network in networks)
         return [in_channels(network, most) for network in networks]
 
-    def predict(self, network: CompiledNetwork) -> Prediction:
-        return predict_accelerator(network, self.timing, prefetch=self.prefetch, cap=self.cap)
+    def bases(self, network: CompiledNetwork, job: Job) -> tuple[int, ...]:
+        return network.memory.bases(job.inputs)
+
+    def predict(self, network: CompiledNetwork, bases: tuple[int, ...] = ()) -> Prediction:
+        return predict_accelerator(network, self.timing, prefetch=self.prefetch, cap=self.cap, bases=bases)
 
     def bench(self, networks: Sequence[CompiledNetwork], options: dict[str, Any]) -> AcceleratorBench:
         return AcceleratorBench.of(self.config, **options)

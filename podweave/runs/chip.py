@@ -38,7 +38,7 @@ class ChipWay(Way):
     def compile(self, job: Job, progress: Progress) -> CompiledNetwork:
         return compile_network(job.graph, self.config, job.constants, self.options, progress=progress)
 
-    def predict(self, network: CompiledNetwork) -> ChipFigures:
+    def predict(self, network: CompiledNetwork, bases: tuple[int, ...] = ()) -> ChipFigures:
         return predict(network.program)
 
     def bench(self, networks: Sequence[CompiledNetwork], options: dict[str, Any]) -> ChipBench:

@@ -45,7 +45,7 @@ class PodWay(Way):
     def compile(self, job: Job, progress: Progress) -> CompiledNetwork:
         return compile_network(job.graph, self.config, job.constants, self.options, progress=progress)
 
-    def predict(self, network: CompiledNetwork) -> PodPrediction:
+    def predict(self, network: CompiledNetwork, bases: tuple[int, ...] = ()) -> PodPrediction:
         return PodPrediction(sum(span.cycles for span in predicted_spans(_program(network))))
 
     def bench(self, networks: Sequence[CompiledNetwork], options: dict[str, Any]) -> PodBench:

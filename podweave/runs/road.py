@@ -99,8 +99,12 @@ class Way(ABC):
         """What is changed for networks that run one after the other."""
         return networks
 
+    def bases(self, network: CompiledNetwork, job: Job) -> tuple[int, ...]:
+        """Values of base registers, the only ones of a job's inputs on which its cycles depend."""
+        return ()
+
     @abstractmethod
-    def predict(self, network: CompiledNetwork) -> Any:
+    def predict(self, network: CompiledNetwork, bases: tuple[int, ...] = ()) -> Any:
         """The prediction; it has ``cycles``."""
 
     @abstractmethod
@@ -162,8 +166,13 @@ def run_jobs(
     wall = {"compile": clock() - began}
     began = clock()
     progress("predicting cycles")
-    known = {id(network): way.predict(network) for network in networks}
-    predictions = [known[id(network)] for network in networks]
+    known: dict[tuple[int, tuple[int, ...]], Any] = {}
+    predictions = []
+    for job, network in zip(jobs, networks, strict=True):
+        key = id(network), way.bases(network, job)
+        if key not in known:
+            known[key] = way.predict(network, key[1])
+        predictions.append(known[key])
     wall["model"] = clock() - began
     bench = simulation.bench
     if bench is None:

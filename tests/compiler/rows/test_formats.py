@@ -18,7 +18,7 @@ LIMITS = {
 }
 
 
-@pytest.mark.parametrize("form", Format)
+@pytest.mark.parametrize("form", BYTES)
 def test_there_and_back(form: Format) -> None:
     low, high = LIMITS[form]
     values = np.concatenate([[low, high, 0], np.random.default_rng(1).integers(low, high + 1, 61)]).reshape(1, 1, 8, 8)

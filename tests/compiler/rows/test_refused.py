@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 
 from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, compile_network
+from podweave.golden.graph import evaluate
+from podweave.ir.frontends.language_models import DecoderSizes, decoder
+from podweave.ir.frontends.random_rows import random_row_inputs, random_row_parameters
 from podweave.ir.layers import WorkloadError
 from podweave.ir.row_operations import Append, Attention, Rope
-from podweave.runs.jobs import chip_jobs
+from podweave.runs.jobs import chip_jobs, model_constants
 from podweave.spec.config import ChipConfig
 from tests.podweave.runs.row_jobs import small_chip
 
@@ -110,6 +114,39 @@ def test_a_context_that_is_not_that_of_the_cache() -> None:
     wrong = dataclasses.replace(job.graph, operations=tuple(longer))
     with pytest.raises(WorkloadError, match=r"attention expects 12 rows of 8 int8, but keys_now has 9 of 8 int8$"):
         compile_network(wrong, small_chip(), job.constants, CompileOptions(from_memory=True))
+
+
+OFFSETS: dict[str, tuple[tuple[int, int, int, int], dict[str, int], str]] = {
+    # Rows, context, position, span.
+    "tiles": ((1, 12, 2, 4), {}, "^keys_now: rows 2 to 5, among which an offset chooses, lie in more than one tile of 4 keys$"),
+    "columns": ((3, 12, 4, 4), {"column_words": 2}, r"^keys_now: an offset moves at most 2 rows \(column_words\), got 3$"),
+    "registers": ((1, 12, 4, 4), {"base_registers": 1}, "offset take 2 base registers, rows2x4 has 1"),
+}
+
+
+@pytest.mark.parametrize("what", OFFSETS)
+def test_offset(what: str) -> None:
+    (rows, context, position, span), changes, sentence = OFFSETS[what]
+    graph = decoder(DecoderSizes(16, 2, 1, 24), rows, context, "moves", position=position, span=span)
+    with pytest.raises(WorkloadError, match=sentence):
+        compile_network(graph, small_chip().replace(**changes), model_constants(graph), CompileOptions(from_memory=True))
+
+
+def test_offsets_of_operations() -> None:
+    sizes: dict[str, Any] = {"source": "k", "cache": "keys", "width": 4, "context": 9}
+    with pytest.raises(WorkloadError, match=r"^t: rows 4 to 9 are beyond the 9 of the cache$"):
+        Append("t", 3, **sizes, position=4, offset="o", span=6)
+    with pytest.raises(WorkloadError, match=r"^t: span must be at least its 3 rows, got 2$"):
+        Append("t", 3, **sizes, position=4, offset="o", span=2)
+    with pytest.raises(WorkloadError, match=r"^t: there is no offset, but a span of 2$"):
+        Append("t", 3, **sizes, position=4, span=2)
+
+
+def test_an_offset_beyond_its_span() -> None:
+    graph = decoder(DecoderSizes(16, 2, 1, 24), 1, 12, "moves", position=4, span=4)
+    inputs = random_row_inputs(graph) | {"offset": np.full((1, 1, 1, 1), 4, np.int32)}
+    with pytest.raises(WorkloadError, match=r"^keys_now: offset must be between 0 and 3, got 4$"):
+        evaluate(graph, random_row_parameters(graph), inputs)
 
 
 # The least that a layer runs with, or nearly.

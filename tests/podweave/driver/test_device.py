@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from podweave.compiler.memory.image import OffsetMap
 from podweave.driver.device import Device, DeviceError
 from podweave.spec.descriptors import PrefetchError
 from podweave.spec.errors import BankError, NetworkId, NodeErrors, PodError, PostError
@@ -315,3 +316,14 @@ def test_counters_are_read_whole(bus: FakeBus, device: Device) -> None:
     cycles = device.registers.offset("CYCLES")
     at = bus.log.index(("read", cycles))
     assert bus.log[at + 1] == ("read", cycles + 4)
+
+
+def test_an_offset_is_base_registers(bus: FakeBus, device: Device) -> None:
+    device.load(dataclasses.replace(small_image(), offsets={"offset": OffsetMap(1, 2, 16, 3)}))
+    device.write_input("offset", np.full((1, 1, 1, 1), 3, np.int32))
+    assert [bus.value(f"BASE{number}") for number in (1, 2)] == [3, 48]
+    for wrong in (-1, 4):
+        with pytest.raises(DeviceError, match=f"input offset is one number from 0 to 3, got .*{wrong}"):
+            device.write_input("offset", np.full((1, 1, 1, 1), wrong, np.int32))
+    with pytest.raises(DeviceError, match=r"it has image, other, offset$"):
+        device.write_input("y", np.zeros((1, 1, 1, 1), np.int8))

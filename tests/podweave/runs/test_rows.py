@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from podweave.golden.graph import evaluate
+from podweave.ir.frontends.language_models import DecoderSizes, decoder
 from podweave.runs.accelerator import AcceleratorWay
 from podweave.runs.jobs import Job, chip_jobs
 from podweave.runs.road import Simulation, run_jobs
@@ -97,6 +98,34 @@ def grow(config: ChipConfig, rows: int) -> None:
         for name, cache in caches.items():
             cache[0, 0, row] = evaluate(graph, whole.constants, inputs)[f"{name}_now"][0, 0, row]
             np.testing.assert_array_equal(cache[0, 0, row], expected[f"{name}_now"][0, 0, row])
+
+
+def test_one_program_appends_wherever_its_offset_says() -> None:
+    """Three programs, for keys 0 to 3, 4 to 7 and 8 to 11, run twelve tokens as one run over all of them does, bit for bit."""
+    rows, sizes = 12, DecoderSizes(16, 2, 1, 24)
+    config = small_chip()
+    whole = chip_jobs(f"llama_16_2_1_24,rows={rows},context={rows}", 5)[0]
+    expected = evaluate(whole.graph, whole.constants, whole.inputs)
+    caches = {name: np.zeros((1, 1, rows, 8), np.int8) for name in ("keys", "values")}
+    jobs = []
+    for row in range(rows):
+        first = row // 4 * 4
+        graph = decoder(sizes, 1, first + 4, f"keys {first} to {first + 3}", position=first, span=4)
+        inputs = {name: whole.inputs[name][:, :, row : row + 1] for name in ("x", "angles")}
+        inputs |= {"lengths": np.full((1, 1, 1, 1), row + 1, np.int32), "offset": np.full((1, 1, 1, 1), row - first, np.int32)}
+        inputs |= {name: cache[:, :, : first + 4].copy() for name, cache in caches.items()}
+        jobs.append(Job(graph, whole.constants, inputs))
+        tensors = evaluate(graph, whole.constants, inputs)
+        np.testing.assert_array_equal(tensors["down"][0, 0, 0], expected["down"][0, 0, row])
+        for name, cache in caches.items():
+            cache[0, 0, row] = expected[f"{name}_now"][0, 0, row]
+            np.testing.assert_array_equal(tensors[f"{name}_now"][0, 0], cache[0, 0, : first + 4])
+    report, outputs, networks = run_jobs(jobs, AcceleratorWay(config), Simulation(), lambda _: None)
+    assert report["verdict"] == "pass", (report["failure"], [row.get("first_mismatch") for row in report["networks"]])
+    assert report["cycles"] == report["predicted_cycles"]
+    assert len({id(network) for network in networks}) == 3
+    for row in range(rows):
+        np.testing.assert_array_equal(outputs[row]["down"][0, 0, 0], expected["down"][0, 0, row])
 
 
 def test_a_cache_grows_token_by_token_as_if_computed_at_once() -> None:
