@@ -26,6 +26,7 @@ from .chip.policy import BankPolicy
 from .chip.split_outputs import SplitGraph, split_outputs
 from .lower.job_count import require_jobs_fit, require_sums_fit
 from .memory.image import MemoryImage, memory_image
+from .memory.shared import SharedMemory
 from .pod.executor import check_times
 from .pod.layer_compiler import compile_layer
 from .pod.program import Program
@@ -58,6 +59,10 @@ class CompileOptions:
         What an epoch from memory may take.
     channel_bytes : int, optional
         Size of each manager's channel of the memory; by default the next power of two that holds the network.
+    shared : SharedMemory, optional
+        Where the network is placed beside others, with which it shares weights and caches; its channels have that size.
+    capacity : int
+        Keys for which caches have room in memory, if they are more than the network sees: the same for all that share them.
     check : {"auto", "always", "never"}
         Hold the programs against the rules of the hardware: by default where it costs less than a tenth of the compilation.
     """
@@ -66,6 +71,8 @@ class CompileOptions:
     partition: int | None = None
     policy: BankPolicy = field(default_factory=BankPolicy)
     channel_bytes: int | None = None
+    shared: SharedMemory | None = None
+    capacity: int = 0
     check: CheckRules = "auto"
 
 
@@ -263,7 +270,7 @@ def _schedule_rows(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     def show(done: int, count: int) -> None:
         job.progress(f"compiling {graph.name} ({done}/{count} operations)")
 
-    return replace(network, rows=compile_rows(graph, job.config, network.constants, progress=show))
+    return replace(network, rows=compile_rows(graph, job.config, network.constants, capacity=job.options.capacity, progress=show))
 
 
 def _schedule(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
@@ -315,7 +322,7 @@ def _place_in_memory(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     if not job.options.from_memory:
         return network
     assert network.constants is not None
-    image = memory_image(network.epochs, network.constants, channel_bytes=job.options.channel_bytes)
+    image = memory_image(network.epochs, network.constants, channel_bytes=job.options.channel_bytes, shared=job.options.shared)
     return replace(network, image=image)
 
 

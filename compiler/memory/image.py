@@ -26,14 +26,16 @@ from ..chip.bank_words import zero_word
 from ..chip.epoch_program import EpochProgram
 from ..jobs import Jobs
 from ..rows.formats import BYTES
-from ..rows.program import RowProgram, Words
+from ..rows.program import CachePlace, RowProgram, Words
 from .rings import Ring, RingBuilder
+from .shared import SharedMemory
 from .tensors import InputPlaces, OutputPlaces, TensorMap, byte_number
-from .words import joined_stores, packed_sets, packed_store, runs
+from .words import Runs, joined_runs, joined_stores, joined_words, packed_sets, packed_store, runs
 
-_ALIGNMENT = 64
 _CHUNK_BYTES = 16384
 """Of one descriptor: a demand waits for as long, and a place is free again that much earlier."""
+_ROW_CHUNK_BYTES = 32768
+"""The same of rows, which demand little and free places epoch by epoch."""
 _STORES = (
     ("loads", "pod", HostSelect.LOAD_STORE, load_job_layout),
     ("streams", "pod", HostSelect.STREAM_STORE, stream_job_layout),
@@ -107,20 +109,22 @@ def memory_image(
     constants: Constants,
     *,
     channel_bytes: int | None = None,
+    shared: SharedMemory | None = None,
 ) -> MemoryImage:
     """The memory for a graph whose epochs are ``programs``, in order.
 
-    ``channel_bytes``: size of each manager's channel; by default the next power of two. Raises `WorkloadError` if a channel is
-    too small, with the excess.
+    ``channel_bytes``: size of each manager's channel; by default the next power of two. ``shared``: where other programs lie, which
+    has that size; ``content`` is what this one adds. Raises `WorkloadError` if a channel is too small, with the excess.
     """
-    return _Builder(programs, constants).build(channel_bytes)
+    return _Builder(programs, constants, shared).build(shared.channel_bytes if shared else channel_bytes)
 
 
 @dataclass
 class _Channel:
     """Memory of one manager: pieces one behind the other; addresses count from its beginning."""
 
-    size: int = 0
+    memory: SharedMemory
+    number: int
     pieces: list[tuple[int, NDArray[np.uint8]]] = field(default_factory=list)
     demand: RingBuilder = field(default_factory=RingBuilder)
     prefetch: RingBuilder = field(default_factory=RingBuilder)
@@ -130,9 +134,7 @@ class _Channel:
         return self.demand, self.prefetch
 
     def reserve(self, count: int) -> int:
-        address = self.size
-        self.size += -(-count // _ALIGNMENT) * _ALIGNMENT
-        return address
+        return self.memory.reserve(self.number, count)
 
     def append(self, content: NDArray[np.uint8]) -> int:
         address = self.reserve(content.size)
@@ -141,17 +143,16 @@ class _Channel:
 
 
 class _Builder:
-    def __init__(self, programs: Sequence[EpochProgram | RowProgram], constants: Constants):
-        self.programs, self.constants = programs, constants
+    def __init__(self, programs: Sequence[EpochProgram | RowProgram], constants: Constants, shared: SharedMemory | None):
+        self.programs, self.constants, self.shared = programs, constants, shared
         self.config = programs[0].config
         self.graph = programs[0].graph
-        self.channels = [_Channel() for _ in range(self.config.managers)]
+        self.memory = shared or SharedMemory(self.config, 0)
+        self.channels = [_Channel(self.memory, number) for number in range(self.config.managers)]
         self.stride = {select: memory_stride(self.config, select) for select in loadable(self.config)}
         self.depth = {select: words_of(self.config, select) for select in self.stride}
         # Per word of each node, how many epochs must be done before it may be written.
         self.free = {select: np.zeros((self.config.pods, depth), np.int64) for select, depth in self.depth.items()}
-        self.late: dict[tuple[int, int, int], int] = {}
-        """Where words lie into which an earlier epoch stores: by epoch, node and first word."""
         self.store_at = {select: np.zeros(self.config.pods, np.int64) for _, _, select, _ in _STORES}
         forms = self.graph.formats if isinstance(self.graph, RowGraph) else {}
         placed = {name: shape for name, shape in self.graph.inputs.items() if forms.get(name) is not Format.OFFSET}
@@ -160,17 +161,15 @@ class _Builder:
 
     def build(self, channel_bytes: int | None) -> MemoryImage:
         for epoch, program in enumerate(self.programs):
-            if isinstance(program, RowProgram):
-                self._place_late(epoch, program)
-        for epoch, program in enumerate(self.programs):
             self._epoch(epoch, program)
         self._end_tag()
         bases = [[channel.reserve(DESCRIPTOR_BYTES * len(ring)) for ring in channel.rings] for channel in self.channels]
-        most = max(channel.size for channel in self.channels)
+        most = max(self.memory.sizes)
         if channel_bytes is None:
             channel_bytes = max(4096, 1 << (most - 1).bit_length())
         if most > channel_bytes:
-            raise WorkloadError(f"the network needs {most} bytes of a memory channel, {most - channel_bytes} more than it has")
+            what = "with the programs before it, the network" if self.shared else "the network"
+            raise WorkloadError(f"{what} needs {most} bytes of a memory channel, {most - channel_bytes} more than it has")
         content, demand, prefetch = [], [], []
         for m, (channel, places) in enumerate(zip(self.channels, bases, strict=True)):
             offset = m * channel_bytes
@@ -229,12 +228,13 @@ class _Builder:
         self._outputs(epoch, program)
 
     def _row_pieces(
-        self, program: RowProgram, *, late: bool
+        self, program: RowProgram
     ) -> Iterator[tuple[HostSelect, int, int, NDArray[np.uint8], NDArray[np.int64] | None]]:
-        """(select, node, first word, content, numbers if it is of an input) of words of row operations, runs joined."""
+        """(select, node, first word, content, numbers if it is of an input) of words of row operations but those of caches, runs
+        joined."""
         kinds: dict[tuple[HostSelect, str | None], list[Words]] = {}
         for words in program.words:
-            if words.late == late:
+            if words.place is None:
                 kinds.setdefault((words.select, words.tensor), []).append(words)
         for (select, tensor), found in kinds.items():
             pieces = []
@@ -252,36 +252,54 @@ class _Builder:
                 else:
                     yield select, node, base, joined[0].astype(np.uint8), joined[1]
 
-    def _place_late(self, epoch: int, program: RowProgram) -> None:
-        """Room for words of caches before all else: stores into them come before their loads."""
-        for _, node, base, content, numbers in self._row_pieces(program, late=True):
-            assert numbers is not None
-            channel = node // self.config.nodes_per_manager
-            address = self.channels[channel].append(content)
-            self.inputs.add(channel, address, numbers)
-            self.late[epoch, node, base] = address
+    def _cache_address(self, tensor: str, node: int, place: CachePlace) -> int:
+        tile_bytes = self.config.array.rows * self.stride[HostSelect.W]
+        return self.memory.region(tensor, node, place.region, place.count) + place.index * tile_bytes
 
     def _row_words(self, epoch: int, program: RowProgram) -> None:
         """All that an epoch of row operations needs."""
-        for select, node, base, content, numbers in self._row_pieces(program, late=False):
+        for select, node, base, content, numbers in self._row_pieces(program):
             self._load(epoch, select, node, base, content, numbers)
-        for select, node, base, content, _ in self._row_pieces(program, late=True):
-            channel, unit = divmod(node, self.config.nodes_per_manager)
-            # In the ring of the stores, which are over when these words are read.
-            ring = self.channels[channel].demand
-            ring.add(select, unit, base, len(content), self.late[epoch, node, base], after=epoch)
-            self.free[select][node, base : base + len(content)] = epoch + 1
+        for late in (False, True):
+            for piece in self._cached(program, late=late):
+                channel, unit = divmod(piece.node, self.config.nodes_per_manager)
+                begins = np.arange(piece.groups)[:, None] * piece.group_step + np.arange(piece.runs) * piece.step
+                runs = piece.base + begins.reshape(-1, 1) + np.arange(piece.words)
+                free = self.free[HostSelect.W][piece.node]
+                # Late ones are in the ring of the stores, which are over when these words are read.
+                ring = self.channels[channel].demand if late else self.channels[channel].prefetch
+                after = epoch if late else int(free[runs].max())
+                ring.add(HostSelect.W, unit, piece.base, piece.words, piece.address, after=after)
+                ring.descriptors[-1] |= piece.loops
+                free[runs] = epoch + 1
+
+    def _cached(self, program: RowProgram, *, late: bool) -> list[Runs]:
+        """Words of caches, in as few loads as there can be."""
+        stride, found = self.stride[HostSelect.W], []
+        for words in program.words:
+            if words.place is None or words.late != late:
+                continue
+            assert words.tensor is not None
+            assert words.numbers is not None
+            address = self._cache_address(words.tensor, words.node, words.place)
+            found.append(Runs(words.node, words.base, len(words.numbers), address))
+            numbers = np.zeros((len(words.numbers), stride), np.int64)
+            numbers[:, : words.numbers.shape[1]] = self.inputs.number(words.tensor, words.numbers)
+            self.inputs.add(words.node // self.config.nodes_per_manager, address, numbers)
+        return joined_runs(joined_words(found, stride), _ROW_CHUNK_BYTES // stride)
 
     def _row_outputs(self, epoch: int, program: RowProgram) -> None:
         """What an epoch leaves: outputs, and rows of caches, which the next epoch reads."""
-        numbers = [int(self.inputs.number(each.tensor, np.array([each.number]))[0]) for each in program.appended]
-        where = self.inputs.only_places(numbers)
-        assert all(each.node // self.config.nodes_per_manager == at[0] for each, at in zip(program.appended, where, strict=True))
-        for store in joined_stores(program.appended, [address for _, address in where]):
+        stride = self.stride[HostSelect.W]
+        where = [
+            self._cache_address(each.tensor, each.node, each.place) + each.first * (1 if each.column else stride)
+            for each in program.appended
+        ]
+        for store in joined_stores(program.appended, where):
             channel, unit = divmod(store.node, self.config.nodes_per_manager)
             ring = self.channels[channel].demand
             ring.add(HostSelect.X, unit, store.base, store.words, store.address, after=epoch + 1, kind=DescriptorKind.STORE)
-            ring.descriptors[-1] |= {"n1": store.runs, "step1": store.step - (store.words - 1), "stride1": store.stride}
+            ring.descriptors[-1] |= store.loops
             if store.offset:
                 moved = self.offsets[store.offset]
                 ring.descriptors[-1] |= {"base_register": moved.columns if store.column else moved.rows}
@@ -396,24 +414,35 @@ class _Builder:
         words: NDArray[np.uint8],
         numbers: NDArray[np.int64] | None = None,
     ) -> None:
-        """Descriptors for the words (n, stride) of a node, in pieces that may begin as soon as their place is free.
+        """The words (n, stride) of a node: their bytes and their descriptors. ``numbers``: of those of inputs among them
+        (`InputPlaces`)."""
+        channel = node // self.config.nodes_per_manager
+        if self.shared and select == HostSelect.W and numbers is None:
+            for begin, count, address, fresh in self.shared.weights(channel, words):
+                if fresh:
+                    self.channels[channel].pieces.append((address, words[begin : begin + count].reshape(-1)))
+                self._load_placed(epoch, select, node, base + begin, count, address)
+            return
+        address = self.channels[channel].append(words)
+        if numbers is not None:
+            self.inputs.add(channel, address, numbers)
+        self._load_placed(epoch, select, node, base, len(words), address)
 
-        ``numbers``: of the bytes of inputs among them (`InputPlaces`).
-        """
+    def _load_placed(self, epoch: int, select: HostSelect, node: int, base: int, count: int, address: int) -> None:
+        """Descriptors for words of a node, in pieces that may begin as soon as their place is free."""
         channel, unit = divmod(node, self.config.nodes_per_manager)
-        free = self.free[select][node]
-        chunk = max(1, _CHUNK_BYTES // words.shape[1])
-        for begin in range(0, len(words), chunk):
-            part = words[begin : begin + chunk]
-            place = free[base + begin : base + begin + len(part)]
-            address = self.channels[channel].append(part)
+        stride = self.stride[select]
+        whole = _ROW_CHUNK_BYTES if isinstance(self.programs[epoch], RowProgram) else _CHUNK_BYTES
+        chunk = max(1, whole // stride)
+        for begin in range(0, count, chunk):
+            some = min(chunk, count - begin)
+            place = self.free[select][node, base + begin : base + begin + some]
             # X and P banks are the engines' between epochs.
             between = select in EPOCH_BANKS
             ring = self.channels[channel].demand if between else self.channels[channel].prefetch
-            ring.add(select, unit, base + begin, len(part), address, after=epoch if between else int(place.max()))
+            after = epoch if between else int(place.max())
+            ring.add(select, unit, base + begin, some, address + begin * stride, after=after)
             place[:] = epoch + 1
-            if numbers is not None:
-                self.inputs.add(channel, address, numbers[begin : begin + chunk])
 
     def _end_tag(self) -> None:
         for channel in self.channels:

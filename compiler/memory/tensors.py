@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,17 +79,6 @@ class InputPlaces:
     def add(self, channel: int, address: int, numbers: Ints) -> None:
         """From byte ``address`` of a channel on, the number of each byte."""
         self._words.append((channel, address, numbers))
-
-    def only_places(self, numbers: Sequence[int]) -> list[tuple[int, int]]:
-        """Channel and address of bytes that lie in one place."""
-        places: dict[int, list[tuple[int, int]]] = {number: [] for number in numbers}
-        for channel, address, words in self._words if places else ():
-            flat = words.reshape(-1)
-            for at in np.flatnonzero(np.isin(flat, list(places))).tolist():
-                places[int(flat[at])].append((channel, address + at))
-        for number, found in places.items():
-            assert len(found) == 1, f"byte {number} lies in {len(found)} places"
-        return [places[number][0] for number in numbers]
 
     def maps(self, channel_bytes: int) -> dict[str, TensorMap]:
         addresses, numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]

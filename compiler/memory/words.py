@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,42 +54,113 @@ def runs(pieces: Iterator[tuple[int, int, NDArray]]) -> Iterator[tuple[int, int,
 
 
 @dataclass(frozen=True)
-class CacheStore:
-    """Words of a node that go into a cache: ``runs`` of ``words`` words, ``step`` words and ``stride`` bytes apart."""
+class Runs:
+    """Words of a node, and where they lie in memory: ``runs`` of ``words`` words, ``step`` words and ``stride`` bytes apart, and
+    ``groups`` of such runs, ``group_step`` and ``group_stride`` apart."""
 
     node: int
-    column: bool
     base: int
     words: int
     address: int
     runs: int = 1
     step: int = 0
     stride: int = 0
+    groups: int = 1
+    group_step: int = 0
+    group_stride: int = 0
+
+    @property
+    def count(self) -> int:
+        """Of all words."""
+        return self.words * self.runs * self.groups
+
+    @property
+    def loops(self) -> dict[str, int]:
+        """Fields of a descriptor that goes over all of them."""
+        span = (self.runs - 1) * self.step + self.words - 1
+        return {
+            "n1": self.runs,
+            "step1": self.step - (self.words - 1) if self.runs > 1 else 0,
+            "stride1": self.stride,
+            "n2": self.groups,
+            "step2": self.group_step - span if self.groups > 1 else 0,
+            "stride2": self.group_stride - (self.runs - 1) * self.stride if self.groups > 1 else 0,
+        }
+
+    def alike(self, other: Runs) -> bool:
+        """Whether they differ in where they begin only."""
+        return replace(self, base=0, address=0) == replace(other, base=0, address=0)
+
+
+@dataclass(frozen=True)
+class CacheStore(Runs):
+    """Words that go into a cache, as `CacheWords` do."""
+
+    column: bool = False
     offset: str | None = None
 
 
+R = TypeVar("R", bound=Runs)
+
+
+def joined_runs(pieces: Sequence[R], most: int) -> list[R]:
+    """Single runs, in as few pieces of at most ``most`` words as there can be: what is as far apart in bank and memory becomes
+    one, and of those again.
+
+    >>> pieces = [Runs(0, base, 4, address) for base, address in ((0, 64), (8, 128), (20, 512), (28, 576), (40, 0))]
+    >>> [(piece.base, piece.runs, piece.step, piece.groups, piece.group_stride) for piece in joined_runs(pieces, 100)]
+    [(0, 2, 8, 2, 448), (40, 1, 0, 1, 0)]
+    """
+    ordered = sorted(pieces, key=lambda piece: (piece.node, piece.base))
+    return _joined(_joined(ordered, most, ("runs", "step", "stride")), most, ("groups", "group_step", "group_stride"))
+
+
+def _joined(pieces: Sequence[R], most: int, names: tuple[str, str, str]) -> list[R]:
+    """Pieces that follow each other as often as possible as the loop whose count, step and stride have those names."""
+    found: list[R] = []
+    i = 0
+    while i < len(pieces):
+        first, count, apart = pieces[i], 1, (0, 0)
+        while i + count < len(pieces) and first.alike(pieces[i + count]) and (count + 1) * first.count <= most:
+            last, one = pieces[i + count - 1], pieces[i + count]
+            step = one.base - last.base, one.address - last.address
+            if count > 1 and step != apart:
+                break
+            count, apart = count + 1, step
+        found.append(replace(first, **dict(zip(names, (count, *apart), strict=True))))
+        i += count
+    return found
+
+
+def joined_words(pieces: Sequence[Runs], stride: int) -> list[Runs]:
+    """Runs of words, ``stride`` bytes each, of which those that follow each other in bank and memory are one.
+
+    >>> joined_words([Runs(0, 0, 4, 64), Runs(0, 4, 4, 128), Runs(0, 8, 4, 512)], 16)[0].words
+    8
+    """
+    found: list[Runs] = []
+    for one in sorted(pieces, key=lambda piece: (piece.node, piece.base)):
+        last = found[-1] if found else None
+        if last and (last.node, last.base + last.words, last.address + last.words * stride) == (one.node, one.base, one.address):
+            found[-1] = replace(last, words=last.words + one.words)
+        else:
+            found.append(one)
+    return found
+
+
 def joined_stores(appended: Sequence[CacheWords], addresses: Sequence[int]) -> list[CacheStore]:
-    """What is appended, in as few stores as there can be: words that are as far apart as what they become are runs of one.
+    """What is appended, in as few stores as there can be.
 
     Three columns that follow each other in bank and memory, and one elsewhere:
 
-    >>> words = [CacheWords(0, base, 1, "keys", 0, True) for base in (5, 6, 7, 20)]
+    >>> from podweave.compiler.rows.program import CachePlace
+    >>> place = CachePlace(0, 0, 1)
+    >>> words = [CacheWords(0, base, 1, "keys", place, 0, True) for base in (5, 6, 7, 20)]
     >>> [(store.base, store.runs, store.step, store.stride) for store in joined_stores(words, [64, 80, 96, 32])]
     [(5, 3, 1, 16), (20, 1, 0, 0)]
     """
-    stores: list[CacheStore] = []
-    order = sorted(
-        zip(appended, addresses, strict=True),
-        key=lambda item: (item[0].node, item[0].column, item[0].words, item[0].offset or "", item[0].base),
-    )
-    for item, address in order:
-        last = stores[-1] if stores else None
-        alike = last and (last.node, last.column, last.words, last.offset) == (item.node, item.column, item.words, item.offset)
-        if last and alike:
-            step, stride = item.base - last.base, address - last.address
-            if last.runs == 1 or (step, stride) == (last.step * last.runs, last.stride * last.runs):
-                each = (step, stride) if last.runs == 1 else (last.step, last.stride)
-                stores[-1] = replace(last, runs=last.runs + 1, step=each[0], stride=each[1])
-                continue
-        stores.append(CacheStore(item.node, item.column, item.base, item.words, address, offset=item.offset))
-    return stores
+    kinds: dict[tuple[bool, int, str | None], list[CacheStore]] = {}
+    for item, address in zip(appended, addresses, strict=True):
+        store = CacheStore(item.node, item.base, item.words, address, column=item.column, offset=item.offset)
+        kinds.setdefault((item.column, item.words, item.offset), []).append(store)
+    return [store for kind in kinds.values() for store in joined_runs(kind, 1 << 20)]

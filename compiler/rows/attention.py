@@ -16,10 +16,22 @@ from .compile_rows import Home, RowCompiler
 from .epoch import Ints, Pass
 from .layout import plain_layout
 from .passes import When, alike, destination_of, multiply, of_tiles, place, result_words, tiles_of_nodes, uniform
-from .program import CacheWords
+from .program import CachePlace, CacheWords
 
 Targets = dict[str, tuple[Home, When]]
 """By kind of bank, where results go, and from when on they may be written."""
+
+
+def key_place(compiler: RowCompiler, context: int, slot: int, tile: int, tiles: int) -> CachePlace:
+    """Where a tile of keys lies: ``tile`` of the ``tiles`` tiles of channels of all heads, in a slot of the nodes. Those of a slot
+    are side by side: what is appended is in one row of the memory, or a few."""
+    slots = -(-compiler.key_tiles(context) // compiler.nodes)
+    return CachePlace(0, slot * tiles + tile, slots * tiles)
+
+
+def value_place(compiler: RowCompiler, context: int, tile: int, of_keys: int) -> CachePlace:
+    """Where values lie: those of a tile of keys, in a tile of channels of all heads."""
+    return CachePlace(tile, of_keys, compiler.key_tiles(context))
 
 
 class _Heads:
@@ -59,7 +71,11 @@ class _Heads:
                 steps = []
                 for tile in tiles:
                     channels = query.layout.channel[tile, 0]
-                    weights = {node: self._cached(node, operation.key, k[None, :], channels[:, None]) for node, k in held.items()}
+                    lead, all_tiles = query.layout.lead, query.layout.tiles
+                    place = key_place(compiler, operation.context, slot, tile - lead, all_tiles - lead)
+                    weights = {
+                        node: self._cached(node, operation.key, k[None, :], channels[:, None], place) for node, k in held.items()
+                    }
                     steps.append((weights, query.layout.node(tile), query.base + query.layout.offset(tile)))
                 into = dict.fromkeys(held, scores + slot * keys.tile_words)
                 there = When(compiler, query.ready_in(compiler.epoch.number))
@@ -69,7 +85,7 @@ class _Heads:
         query.read_until(compiler.epoch.number, compiler.epoch.pods_free)
         return ready
 
-    def _cached(self, pod: int, tensor: str, key: Ints, channel: Ints) -> int:
+    def _cached(self, pod: int, tensor: str, key: Ints, channel: Ints, place: CachePlace) -> int:
         """A tile of the bytes of keys or values: of those keys and of channels of the queries; 0 where there is none."""
         operation = self.operation
         width = operation.kv_heads * operation.head_size
@@ -81,7 +97,7 @@ class _Heads:
             append = appends[tensor]
             new = (number >= append.position * width) & (number < (append.position + append.places) * width)
             tensor, late = append.cache, bool(new.any())
-        return self.compiler.epoch.weights(pod, np.zeros(number.shape, np.uint8), tensor, number, late=late)
+        return self.compiler.epoch.cached(pod, tensor, number, place, late=late)
 
     def _softmax(
         self, scores: int, weights: int, ready: When, free: When, row: int, length: int
@@ -152,11 +168,20 @@ class _Heads:
 
             def stream(group: range = group, free: When = free, results: int = results) -> None:
                 nonlocal found
-                pods = {target.node(tile): target.channel[tile, 0] for tile in group}
+                pods = {target.node(tile): tile for tile in group}
                 steps = []
                 for number in range(keys.tiles):
                     key = keys.channel[number, 0][:, None]
-                    held = {pod: self._cached(pod, operation.value, key, channels[None, :]) for pod, channels in pods.items()}
+                    held = {
+                        pod: self._cached(
+                            pod,
+                            operation.value,
+                            key,
+                            target.channel[tile, 0][None, :],
+                            value_place(compiler, operation.context, tile - target.lead, number),
+                        )
+                        for pod, tile in pods.items()
+                    }
                     steps.append((held, keys.node(number), weights + keys.offset(number)))
                 found = multiply(compiler, self.index, steps, self.rows, dict.fromkeys(pods, results), ready, free)
 
@@ -277,8 +302,14 @@ def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
                     bank=bank,
                 )
                 done = place(compiler, one, None, ready, free)
-            number = position * operation.width + int(layout.channel[tile, 0, 0])
-            compiler.appended.append(CacheWords(bank, base + at, count_rows, operation.cache, number, column, operation.offset))
+            of_keys, first = divmod(position, lanes)
+            if column:
+                found = key_place(compiler, operation.context, of_keys // layout.nodes, tile - layout.lead, len(tiles))
+            else:
+                found = value_place(compiler, operation.context, tile - layout.lead, of_keys)
+            compiler.appended.append(
+                CacheWords(bank, base + at, count_rows, operation.cache, found, first, column, operation.offset)
+            )
         row += count_rows
     source.read_until(compiler.epoch.number, done.read)
     compiler.held.append((base, size))

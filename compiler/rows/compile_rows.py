@@ -87,12 +87,14 @@ class Home:
 
 @dataclass
 class RowCompiler:
-    """``share``: of what an epoch may take of W banks, parameter sets and program stores."""
+    """``share``: of what an epoch may take of W banks, parameter sets and program stores. ``capacity``: keys for which caches have
+    room in memory, if they are more than an attention sees."""
 
     graph: RowGraph
     constants: Constants
     config: ChipConfig
     share: float = 0.25
+    capacity: int = 0
     homes: dict[tuple[str, str], Home] = field(default_factory=dict)
     programs: list[RowProgram] = field(default_factory=list)
 
@@ -163,6 +165,10 @@ class RowCompiler:
         tiles = heads.kv_heads * -(-heads.size // self.lanes)
         lead = self.nodes // 2 if tiles % self.nodes and heads.later else 0
         return head_layout(rows, heads.kv_heads * heads.shared, heads.shared, heads.size, **sizes, lead=lead)
+
+    def key_tiles(self, context: int) -> int:
+        """Tiles of keys for which a cache has room in memory."""
+        return -(-max(context, self.capacity) // self.lanes)
 
     def place(self, name: str, kind: str, layout: RowLayout) -> tuple[Home, int]:
         """Room for a tensor, and the cycle from which it may be written."""

@@ -20,7 +20,7 @@ from podweave.spec.row_functions import GAP_WIDTH, SCALAR_CYCLES, Combine, Desti
 from ..chip.bank_words import EpochFullError
 from ..chip.reservations import Timeline, earliest
 from ..lower.address_walk import increments
-from .program import Words
+from .program import CachePlace, Words
 from .tables import RowJobs
 
 Ints = NDArray[np.int64]
@@ -138,12 +138,10 @@ class Epoch:
         self.used[name][node] = used + count
         return at
 
-    def weights(
-        self, pod: int, content: NDArray[np.uint8], tensor: str | None = None, numbers: Ints | None = None, *, late: bool = False
-    ) -> int:
-        """Words of weights in the W bank of a pod; returns the first."""
-        base = self._take("w", pod, len(content))
-        self.words.append(Words(HostSelect.W, pod, base, content, tensor, numbers, late))
+    def cached(self, pod: int, tensor: str, numbers: Ints, place: CachePlace, *, late: bool = False) -> int:
+        """A tile of a cache in the W bank of a pod, with those ``numbers`` of bytes of its tensor; returns the first word."""
+        base = self._take("w", pod, len(numbers))
+        self.words.append(Words(HostSelect.W, pod, base, np.zeros(numbers.shape, np.uint8), tensor, numbers, late, place))
         return base
 
     def weight_tiles(self, pod: int, content: NDArray[np.uint8]) -> list[int]:

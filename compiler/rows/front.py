@@ -39,13 +39,15 @@ def compile_rows(
     constants: Constants,
     *,
     share: float = 0.25,
+    capacity: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[RowProgram, ...]:
-    """The programs of all epochs. ``share``: of W banks, sets and stores, what one may take.
+    """The programs of all epochs. ``share``: of W banks, sets and stores, what one may take. ``capacity``: keys for which caches
+    have room in memory, at least as many as any attention sees.
 
     Raises `WorkloadError` for what a configuration cannot run, with the limit and the excess.
     """
-    compiler = RowCompiler(*with_copies(graph, constants), config, share)
+    compiler = RowCompiler(*with_copies(graph, constants), config, share, capacity)
     _place_inputs(compiler)
     return compiler.run(LOWERINGS, progress)
 

@@ -15,13 +15,25 @@ from podweave.spec.load_port import HostSelect
 from ..jobs import Jobs, words_of_tile
 
 
+@dataclass(frozen=True)
+class CachePlace:
+    """Where a tile of a cache lies in memory: it is number ``index`` of ``count`` that lie side by side, as they are loaded.
+
+    ``region``: which of those of its tensor and node they are. Places are the same in all programs with the same room for caches.
+    """
+
+    region: int
+    index: int
+    count: int
+
+
 @dataclass(frozen=True, eq=False)
 class Words:
     """Words of a node that are loaded: constants, or bytes of an input.
 
     ``content``: uint8 (words, bytes). ``tensor``: the input whose bytes they are, if any; then ``numbers`` (words, bytes) says
     which byte of it each is (`input_bytes`), -1 where it stays as in ``content``. ``late``:
-    the epoch before writes some of them (`CacheWords`).
+    the epoch before writes some of them (`CacheWords`). ``place``: of words of a cache, which are a tile of weights.
     """
 
     select: HostSelect
@@ -31,21 +43,23 @@ class Words:
     tensor: str | None = None
     numbers: NDArray | None = None
     late: bool = False
+    place: CachePlace | None = None
 
 
 @dataclass(frozen=True)
 class CacheWords:
-    """X words of a node that go into a cache in memory: byte 0 of the first one to byte ``number`` of input ``tensor``.
+    """X words of a node that go into a cache in memory: into tile ``place`` of input ``tensor``, from a column or row of it on.
 
     ``column``: words are columns of what will be loaded as weights, their bytes as far apart as its rows; else rows of it.
-    ``offset``: the input that says by how many columns, or rows, further they go.
+    ``first``: that of the first word. ``offset``: the input that says by how many further they go.
     """
 
     node: int
     base: int
     words: int
     tensor: str
-    number: int
+    place: CachePlace
+    first: int
     column: bool
     offset: str | None = None
 

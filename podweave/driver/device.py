@@ -49,7 +49,8 @@ class Device:
     """One accelerator on a bus.
 
     While a run is on, from `start` to its interrupt, only `wait`, `abort`, `read`, `fields`, `counters` and `errors` are legal;
-    `load`, `set_base`, `write_input`, `read_output`, `start` and `reset` raise `DeviceError` and change nothing.
+    `load`, `select`, `set_base`, `write_input`, `read_input`, `read_output`, `start` and `reset` raise `DeviceError` and change
+    nothing.
 
     >>> device = Device(bus, config)                # doctest: +SKIP
     >>> device.load(image)                          # doctest: +SKIP
@@ -97,13 +98,20 @@ class Device:
 
         Raises `DeviceError` if it is for another configuration, or if a run is on, whose memory it would overwrite.
         """
-        if image.config != self.config:
-            raise DeviceError(f"the image is for {image.config.name}, the device is a {self.config.name} of another configuration")
-        self._refuse_in_a_run("no program can be loaded")
+        self._require_selectable(image, "loaded")
         # Until all of it is in memory, there is none.
         self.image = None
         for address, content in image.content:
             self.bus.write_memory(address, content)
+        self.select(image)
+
+    def select(self, image: MemoryImage) -> None:
+        """Go on with a program that `load` has put into memory, and that nothing has overwritten since: a few registers.
+
+        Inputs keep their places in memory, caches what runs left in them; base registers are 0 then. Raises `DeviceError` if it is
+        for another configuration, or if a run is on.
+        """
+        self._require_selectable(image, "selected")
         self.write("EPOCHS", VALUE=image.epochs)
         self.write("MEMORY_BYTES", VALUE=image.memory_bytes)
         for manager in range(self.config.managers):
@@ -114,6 +122,11 @@ class Device:
         for number in range(1, self._base_registers + 1):
             self.write(base_register(number), VALUE=0)
         self.image = image
+
+    def _require_selectable(self, image: MemoryImage, verb: str) -> None:
+        if image.config != self.config:
+            raise DeviceError(f"the image is for {image.config.name}, the device is a {self.config.name} of another configuration")
+        self._refuse_in_a_run(f"no program can be {verb}")
 
     def set_base(self, number: int, value: int) -> None:
         """What descriptors with base register ``number``, from 1 on, add to their addresses in the runs to come, in bytes.
@@ -165,6 +178,15 @@ class Device:
         for number, value in where.bases(int(tensor.item())).items():
             self.set_base(number, value)
 
+    def read_input(self, name: str) -> NDArray:
+        """An input as it lies in memory: of a cache, with what runs have added to it.
+
+        Raises `DeviceError` if there is no such input, or if a run is on, which may change it.
+        """
+        where = self._tensor(name, "input")
+        self._refuse_in_a_run("no input can be read")
+        return self._read(where)
+
     def read_output(self, name: str) -> NDArray:
         """An output of the graph, (B, H, W, C), after a run; int8, but in graphs of rows.
 
@@ -172,11 +194,14 @@ class Device:
         write the output at any time until it ends.
         """
         where = self._tensor(name, "output")
-        values = np.zeros(where.size, np.uint8)
-        missing = len(values) - len(np.unique(where.elements))
+        missing = where.size - len(np.unique(where.elements))
         if missing:
-            raise DeviceError(f"output {name} is not all in memory: {missing} of its {len(values)} bytes are stored nowhere")
+            raise DeviceError(f"output {name} is not all in memory: {missing} of its {where.size} bytes are stored nowhere")
         self._refuse_in_a_run("no output can be read")
+        return self._read(where)
+
+    def _read(self, where: TensorMap) -> NDArray:
+        values = np.zeros(where.size, np.uint8)
         for begin, mine in self._regions(where):
             at = where.addresses[mine] - begin
             values[where.elements[mine]] = self.bus.read_memory(begin, int(at.max()) + 1)[at]

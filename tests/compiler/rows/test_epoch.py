@@ -32,7 +32,7 @@ def work(**what: Any) -> Pass:
 
 def tile(into: Epoch, ready: int = 0, **what: Any) -> int:
     """Six words from the first one on times a tile in each pod."""
-    weights = {pod: into.weights(pod, np.zeros((4, 4), np.uint8)) for pod in NODES}
+    weights = {pod: into.weight_tiles(pod, np.zeros((1, 4, 4), np.uint8))[0] for pod in NODES}
     values: dict[str, Any] = {"accumulate": Accumulate.BYPASS, "into": dict.fromkeys(NODES, 50)}
     return into.tile(0, weights, 4, (0, 0, 6), ready=ready, **values | what)
 

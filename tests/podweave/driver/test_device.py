@@ -106,7 +106,9 @@ def write_zeros(device: Device) -> None:
     ("call", "what"),
     [
         (lambda device: device.load(small_image()), "no program can be loaded"),
+        (lambda device: device.select(small_image()), "no program can be selected"),
         (write_zeros, "no input can be written"),
+        (lambda device: device.read_input("image"), "no input can be read"),
         (lambda device: device.read_output("logits"), "no output can be read"),
         (lambda device: device.start(prefetch=False, cap=7), "no other run can be started"),
         (lambda device: device.run(), "no other run can be started"),

@@ -6,13 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
+from podweave.compiler.compile_network import CompileOptions, compile_network
+from podweave.compiler.memory.shared import SharedMemory
+from podweave.driver.device import Device
 from podweave.golden.graph import evaluate
 from podweave.ir.frontends.language_models import DecoderSizes, decoder
+from podweave.ir.layers import WorkloadError
+from podweave.predict.accelerator import predict_accelerator
+from podweave.predict.memory_timing import HbmTiming
 from podweave.runs.accelerator import AcceleratorWay
 from podweave.runs.jobs import Job, chip_jobs
 from podweave.runs.road import Simulation, run_jobs
 from podweave.spec.config import ChipConfig
+from podweave.tb.benches.accelerator_bench import AcceleratorBench
 from tests.podweave.runs.row_jobs import attention_job, small_chip
 
 # Rows, heads, heads of keys, size of a head, keys: tiles that are full and that are not, more and fewer of them than nodes.
@@ -130,3 +138,47 @@ def test_one_program_appends_wherever_its_offset_says() -> None:
 
 def test_a_cache_grows_token_by_token_as_if_computed_at_once() -> None:
     grow(small_chip(), 9)
+
+
+def test_programs_share_weights_and_caches() -> None:
+    """Three tokens at once, then nine one by one, by programs for keys 0 to 3, 4 to 7 and 8 to 11 in one memory: only runs write to
+    caches, and every program after the first adds hardly more than its jobs."""
+    config, sizes, rows = small_chip(), DecoderSizes(16, 2, 1, 24), 12
+    whole = chip_jobs(f"llama_16_2_1_24,rows={rows},context={rows}", 5)[0]
+    expected = evaluate(whole.graph, whole.constants, whole.inputs)
+    shared = SharedMemory(config, 1 << 16)
+    options = CompileOptions(from_memory=True, shared=shared, capacity=rows, check="always")
+    graphs = [decoder(sizes, 3, 4, "three at once", position=0)]
+    graphs += [decoder(sizes, 1, first + 4, f"keys from {first}", position=first, span=4) for first in (0, 4, 8)]
+    networks = [compile_network(graph, config, whole.constants, options) for graph in graphs]
+    added = [sum(content.size for _, content in network.memory.content) for network in networks]
+    weights = sum(part.nbytes for held in whole.constants.values() for part in held.weights)
+    assert all(more < added[0] - weights // 2 for more in added[1:])
+    with AcceleratorBench.of(config).session(channel_bytes=shared.channel_bytes) as bus:
+        device = Device(bus, config)
+        for network in networks:
+            device.load(network.memory)
+        row = 0
+        for network, first, count in [(networks[0], 0, 3), *((networks[1 + row // 4], row // 4 * 4, 1) for row in range(3, rows))]:
+            device.select(network.memory)
+            inputs = {name: whole.inputs[name][:, :, row : row + count] for name in ("x", "angles")}
+            inputs["lengths"] = np.arange(row + 1, row + count + 1, dtype=np.int32).reshape(1, 1, 1, count)
+            if network is not networks[0]:
+                inputs["offset"] = np.full((1, 1, 1, 1), row - first, np.int32)
+            for name, tensor in inputs.items():
+                device.write_input(name, tensor)
+            device.run(max_cycles=100_000)
+            np.testing.assert_array_equal(device.read_output("down")[0, 0], expected["down"][0, 0, row : row + count])
+            prediction = predict_accelerator(network, HbmTiming(), bases=network.memory.bases(inputs))
+            assert device.counters().device["CYCLES"] == prediction.cycles
+            row += count
+        for name in ("keys", "values"):
+            np.testing.assert_array_equal(device.read_input(name), expected[f"{name}_now"])
+
+
+def test_no_room_beside_other_programs() -> None:
+    job = chip_jobs("llama_16_2_1_24,context=4", 5)[0]
+    options = CompileOptions(from_memory=True, shared=SharedMemory(small_chip(), 20480), capacity=8)
+    compile_network(job.graph, small_chip(), job.constants, options)
+    with pytest.raises(WorkloadError, match=r"^with the programs before it, the network needs \d+ bytes of a memory channel, "):
+        compile_network(job.graph, small_chip(), job.constants, options)
