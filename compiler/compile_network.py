@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from podweave.ir.constants import Constants, Parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
+from podweave.ir.mixed_graph import MixedGraph, verify_mixed, verify_mixed_constants
 from podweave.ir.rewrites import with_constants, with_stored_pools, without_unused
 from podweave.ir.row_graph import RowGraph, verify_row_constants, verify_rows
 from podweave.ir.verify import verify, verify_constants
@@ -27,6 +28,8 @@ from .chip.split_outputs import SplitGraph, split_outputs
 from .lower.job_count import require_jobs_fit, require_sums_fit
 from .memory.image import MemoryImage, memory_image
 from .memory.shared import SharedMemory
+from .mixed.compile_parts import compile_parts
+from .mixed.parts import Joined, Kinds, by_kinds, join
 from .pod.executor import check_times
 from .pod.layer_compiler import compile_layer
 from .pod.program import Program
@@ -88,14 +91,14 @@ class CompiledNetwork:
         As it runs: rewritten, and operations in parts.
     constants : Constants or None
         Of the operations as they run.
-    programs : tuple
-        One per epoch of a chip, in order.
-    rows : tuple
-        The same of a graph of rows.
+    epochs : tuple
+        The programs of a chip, one per epoch, in order: of layers, and of operations on rows.
     layers : tuple
         On one pod: programs of the layers, which run one after the other.
     image : MemoryImage or None
         What lies in memory before a run from memory.
+    kinds, joined
+        Of a graph of layers and operations on rows: both apart, and as they run.
     checked : bool
         Whether the programs were held against the rules of the hardware.
     seconds : dict
@@ -106,17 +109,23 @@ class CompiledNetwork:
     config: ChipConfig
     split: SplitGraph
     constants: Constants | None = None
-    programs: tuple[EpochProgram, ...] = ()
-    rows: tuple[RowProgram, ...] = ()
+    epochs: tuple[EpochProgram | RowProgram, ...] = ()
     layers: tuple[Program, ...] = ()
     image: MemoryImage | None = None
+    kinds: Kinds | None = None
+    joined: Joined | None = None
     checked: bool = False
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
     @property
-    def epochs(self) -> Sequence[EpochProgram | RowProgram]:
-        """The programs of a chip, of whatever kind."""
-        return self.programs or self.rows
+    def programs(self) -> tuple[EpochProgram, ...]:
+        """Those of layers."""
+        return tuple(program for program in self.epochs if isinstance(program, EpochProgram))
+
+    @property
+    def rows(self) -> tuple[RowProgram, ...]:
+        """Those of operations on rows."""
+        return tuple(program for program in self.epochs if isinstance(program, RowProgram))
 
     @property
     def program(self) -> EpochProgram:
@@ -156,13 +165,14 @@ def compile_network(
 def require_fits(graph: Graph, config: ChipConfig) -> None:
     """Raises `WorkloadError` for layers that no machine could compile or hold the values of, and for rows on what has no row
     functions; takes no time."""
+    layers = graph.operations
     if isinstance(graph, RowGraph):
         require_row_functions(graph, config)
-        for each in graph.operations:
+        layers = graph.layers if isinstance(graph, MixedGraph) else ()
+        for each in graph.rows if isinstance(graph, MixedGraph) else graph.operations:
             each.require_values_fit()
         require_tiles_fit(graph, config)
-        return
-    for operand in (operand for operation in graph.operations for operand in operation.operands):
+    for operand in (operand for operation in layers for operand in operation.operands):
         if config.pods > 1:
             operand.layer.require_values_fit()
         require_jobs_fit(operand.layer, config)
@@ -175,7 +185,7 @@ def in_channels(network: CompiledNetwork, channel_bytes: int) -> CompiledNetwork
     assert network.constants is not None
     if network.memory.channel_bytes == channel_bytes:
         return network
-    return replace(network, image=memory_image(network.epochs, network.constants, channel_bytes=channel_bytes))
+    return replace(network, image=memory_image(network.epochs, network.constants, network.split.graph, channel_bytes=channel_bytes))
 
 
 @dataclass(frozen=True)
@@ -199,7 +209,11 @@ def _verify(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
             raise WorkloadError(f"{network.graph.name} has operations on rows, which run from memory, over AXI")
         if network.constants is None:
             raise ValueError("a network that runs from memory needs its constants")
-        verify_row_constants(verify_rows(network.graph), network.constants)
+        if isinstance(network.graph, MixedGraph):
+            verify_mixed_constants(verify_mixed(network.graph), network.constants)
+            require_fits(network.graph, job.config)
+        else:
+            verify_row_constants(verify_rows(network.graph), network.constants)
         return network
     require_fits(verify(network.graph), job.config)
     if network.constants is not None:
@@ -211,7 +225,25 @@ def _verify(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
 
 def _of_layers(run: Pass) -> Pass:
     """A pass that leaves graphs of rows as they are."""
-    return lambda network, job: network if isinstance(network.graph, RowGraph) else run(network, job)
+    return lambda network, job: network if isinstance(network.split.graph, RowGraph) else run(network, job)
+
+
+def _take_kinds_apart(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
+    """What comes next sees the layers alone."""
+    if not isinstance(network.graph, MixedGraph):
+        return network
+    assert network.constants is not None
+    kinds = by_kinds(network.graph, network.constants)
+    held = Constants({layer.name: network.constants[layer.name] for layer in kinds.layers.operations})
+    return replace(network, kinds=kinds, split=SplitGraph(verify(kinds.layers), {}), constants=held)
+
+
+def _join_kinds(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
+    if network.kinds is None:
+        return network
+    assert network.constants is not None
+    joined, split, constants = join(network.kinds, network.split, network.constants)
+    return replace(network, joined=joined, split=split, constants=constants)
 
 
 def _rewritten(network: CompiledNetwork, graph: Graph) -> CompiledNetwork:
@@ -270,7 +302,12 @@ def _schedule_rows(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     def show(done: int, count: int) -> None:
         job.progress(f"compiling {graph.name} ({done}/{count} operations)")
 
-    return replace(network, rows=compile_rows(graph, job.config, network.constants, capacity=job.options.capacity, progress=show))
+    if network.joined:
+        policy, partition = job.options.policy, job.options.partition
+        epochs = compile_parts(network.joined, job.config, network.constants, policy, partition=partition, progress=show)
+    else:
+        epochs = compile_rows(graph, job.config, network.constants, capacity=job.options.capacity, progress=show)
+    return replace(network, epochs=epochs)
 
 
 def _schedule(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
@@ -286,7 +323,7 @@ def _schedule(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
         programs = compile_epochs(graph, job.config, job.options.policy, tables=tables, partition=partition, progress=show)
     else:
         programs = (compile_graph(graph, job.config, tables=tables, partition=partition, progress=show),)
-    return replace(network, programs=programs)
+    return replace(network, epochs=programs)
 
 
 def _check_rules(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
@@ -303,11 +340,13 @@ def _check_rules(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     def show(number: int) -> None:
         job.progress(f"checking {network.graph.name} ({number + 1}/{count} epochs)")
 
-    for number, program in enumerate(network.programs):
-        show(number)
-        check_chip(program)
     if network.rows and network.constants is not None:
-        check_rows(network.rows, len(network.constants.tables), show)
+        images = network.joined.images if network.joined else None
+        check_rows(network.epochs, len(network.constants.tables), show, images)
+    else:
+        for number, program in enumerate(network.programs):
+            show(number)
+            check_chip(program)
     return replace(network, checked=True)
 
 
@@ -322,15 +361,18 @@ def _place_in_memory(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     if not job.options.from_memory:
         return network
     assert network.constants is not None
-    image = memory_image(network.epochs, network.constants, channel_bytes=job.options.channel_bytes, shared=job.options.shared)
+    where = {"channel_bytes": job.options.channel_bytes, "shared": job.options.shared}
+    image = memory_image(network.epochs, network.constants, network.split.graph, **where)
     return replace(network, image=image)
 
 
 PASSES: tuple[tuple[str, Pass], ...] = (
     ("verify", _verify),
+    ("take kinds apart", _take_kinds_apart),
     ("drop unused", _of_layers(_drop_unused)),
     ("store pools", _of_layers(_store_pools)),
     ("split outputs", _of_layers(_split_outputs)),
+    ("join kinds", _join_kinds),
     ("number tables", _number_tables),
     ("pack layers", _of_layers(_pack_layers)),
     ("schedule", _of_layers(_schedule)),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from podweave.ir.constants import Parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
+from podweave.ir.mixed_graph import MixedGraph
 from podweave.ir.operations import Linear
 from podweave.ir.operations import Operand as GraphOperand
 from podweave.ir.row_graph import RowGraph
@@ -17,12 +18,17 @@ from podweave.ir.row_graph import RowGraph
 from .layers.linear import Operand, accumulate
 from .layers.pool import reduce_windows
 from .layers.post import post_process
-from .rows import evaluate_rows
+from .rows import checked_inputs, evaluate_row_operation, evaluate_rows
 
 
 def operand_input(operand: GraphOperand, tensors: Mapping[str, NDArray[np.int8]]) -> NDArray[np.int8]:
-    """What an operand reads: its sources one after the other along the channels, or some channels of its only source."""
-    whole = np.concatenate([tensors[source] for source in operand.sources], axis=3)
+    """What an operand reads: its sources one after the other along the channels, or some channels of its only source.
+
+    Rows, (1, 1, rows, channels), are the positions of an image.
+    """
+    layer, found = operand.layer, [tensors[source] for source in operand.sources]
+    images = (layer.batch, layer.height, layer.width, -1)
+    whole = np.concatenate([each.reshape(images) if each.shape[:2] == (1, 1) else each for each in found], axis=3)
     if operand.channels is None:
         return whole
     first, count = operand.channels
@@ -33,6 +39,8 @@ def evaluate(
     graph: Graph, parameters: Mapping[str, Parameters], inputs: Mapping[str, NDArray[np.int8]]
 ) -> dict[str, NDArray[np.int8]]:
     """Every tensor of a graph by its name, the inputs first, then the outputs of the operations in their order."""
+    if isinstance(graph, MixedGraph):
+        return _evaluate_mixed(graph, parameters, inputs)
     if isinstance(graph, RowGraph):
         return evaluate_rows(graph, parameters, inputs)
     _require_names(f"{graph.name}: inputs", set(graph.inputs), set(inputs))
@@ -44,6 +52,18 @@ def evaluate(
         tensors[name] = inputs[name]
     for operation in graph.operations:
         _, tensors[operation.name] = evaluate_operation(operation, parameters[operation.name], tensors)
+    return tensors
+
+
+def _evaluate_mixed(graph: MixedGraph, parameters: Mapping[str, Parameters], inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """Positions of images are rows, and rows positions of images, in C order."""
+    tensors = checked_inputs(graph, inputs)
+    for operation in graph.operations:
+        if isinstance(operation, Linear):
+            _, tensors[operation.name] = evaluate_operation(operation, parameters[operation.name], tensors)
+        else:
+            read = {source: tensors[source].reshape(-1, tensors[source].shape[3]) for source in operation.sources}
+            tensors[operation.name] = evaluate_row_operation(operation, parameters, read)[None, None]
     return tensors
 
 

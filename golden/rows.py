@@ -32,23 +32,34 @@ def evaluate_rows(
     graph: RowGraph, parameters: Mapping[str, Parameters], inputs: Mapping[str, NDArray], psum_width: int = 32
 ) -> dict[str, NDArray]:
     """Every tensor of a graph by its name, the inputs first, each (1, 1, rows, channels)."""
+    tensors = {name: tensor[0, 0] for name, tensor in checked_inputs(graph, inputs).items()}
+    for operation in graph.operations:
+        tensors[operation.name] = evaluate_row_operation(operation, parameters, tensors, psum_width)
+    return {name: tensor[None, None] for name, tensor in tensors.items()}
+
+
+def checked_inputs(graph: RowGraph, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """Inputs by name, as they are; raises `WorkloadError` for one that is missing, too many, or not as the graph says."""
     if set(inputs) != set(graph.inputs):
         raise WorkloadError(f"{graph.name}: inputs must be those of {sorted(graph.inputs)}, got {sorted(inputs)}")
-    tensors: dict[str, NDArray] = {}
     for name, shape in graph.inputs.items():
         dtype = DTYPES[graph.format(name)]
         if inputs[name].shape != shape or inputs[name].dtype != dtype:
             found = f"{inputs[name].dtype} {inputs[name].shape}"
             raise WorkloadError(f"{graph.name}: {name} must be {np.dtype(dtype)} {shape}, got {found}")
-        tensors[name] = inputs[name][0, 0]
-    for operation in graph.operations:
-        if isinstance(operation, Append):
-            first = operation.position + _offset(operation, tensors)
-            tensors[operation.name] = tensors[operation.cache].copy()
-            tensors[operation.name][first : first + operation.rows] = tensors[operation.source]
-        else:
-            tensors[operation.name] = _evaluated(operation, parameters[operation.name], tensors, psum_width)
-    return {name: tensor[None, None] for name, tensor in tensors.items()}
+    return {name: inputs[name] for name in graph.inputs}
+
+
+def evaluate_row_operation(
+    operation: RowOperation, parameters: Mapping[str, Parameters], tensors: Mapping[str, NDArray], psum_width: int = 32
+) -> NDArray:
+    """What an operation makes of ``tensors`` (rows, channels)."""
+    if isinstance(operation, Append):
+        first = operation.position + _offset(operation, tensors)
+        cache = tensors[operation.cache].copy()
+        cache[first : first + operation.rows] = tensors[operation.source]
+        return cache
+    return _evaluated(operation, parameters[operation.name], tensors, psum_width)
 
 
 def _offset(operation: Append, tensors: Mapping[str, NDArray]) -> int:
@@ -64,8 +75,12 @@ def _offset(operation: Append, tensors: Mapping[str, NDArray]) -> int:
 def _evaluated(operation: RowOperation, held: Parameters, tensors: Mapping[str, NDArray], psum_width: int) -> NDArray:
     match operation:
         case RowLinear():
-            high, low = (exact_product(plane, held.weights[0]) for plane in to_planes(tensors[operation.source]))
-            total = from_planes(high, low).astype(np.int64) + held.bias
+            source = tensors[operation.source]
+            if source.dtype == np.int8:
+                sums = exact_product(source, held.weights[0])
+            else:
+                sums = from_planes(*(exact_product(plane, held.weights[0]) for plane in to_planes(source)))
+            total = sums.astype(np.int64) + held.bias
             result = requantize_wide(total, held.multiplier, held.shift, WIDTHS[operation.format])
             return residual_add(tensors[operation.add], result, psum_width) if operation.add else result
         case RmsNorm():

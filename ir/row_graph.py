@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,34 +45,49 @@ def verify_rows(graph: RowGraph) -> RowGraph:
             raise WorkloadError(f"{graph.name}: there is a format for {name}, which is no input")
     spent: dict[str, str] = {}
     for operation in graph.operations:
-        if operation.name in known:
-            raise WorkloadError(f"{graph.name}: two tensors are named {operation.name}")
-        for source, (rows, channels, formats) in operation.inputs.items():
-            if source not in known:
-                raise WorkloadError(f"{graph.name}: {operation.name} reads {source}, which no earlier operation gives")
-            if source in spent:
-                raise WorkloadError(f"{graph.name}: {operation.name} reads {source}, to which {spent[source]} has added")
-            found = known[source]
-            if found[:2] != (rows, channels) or found[2] not in formats:
-                wanted = " or ".join(f.value for f in formats)
-                raise WorkloadError(
-                    f"{graph.name}: {operation.name} expects {rows} rows of {channels} {wanted}, "
-                    f"but {source} has {found[0]} of {found[1]} {found[2].value}"
-                )
-        for name in operation.after:
-            if name not in known:
-                raise WorkloadError(f"{graph.name}: {operation.name} comes after {name}, which no earlier operation gives")
-        if isinstance(operation, RowLinear) and operation.add:
-            spent[operation.add] = operation.name
-        if isinstance(operation, Append):
-            _require_cache(graph, operation)
+        verify_row_operation(graph, operation, known, spent)
         known[operation.name] = (*operation.output[2:], operation.format)
+    verify_row_outputs(graph, known, spent)
+    return graph
+
+
+def verify_row_operation(
+    graph: RowGraph, operation: RowOperation, known: Mapping[str, tuple[int, int, Format]], spent: dict[str, str]
+) -> None:
+    """Raises `WorkloadError` for an operation that breaks a rule. ``known``: rows, channels and format of earlier tensors;
+    ``spent``: by residual, what has added to it, which this operation may become."""
+    if operation.name in known:
+        raise WorkloadError(f"{graph.name}: two tensors are named {operation.name}")
+    for source, (rows, channels, formats) in operation.inputs.items():
+        if source not in known:
+            raise WorkloadError(f"{graph.name}: {operation.name} reads {source}, which no earlier operation gives")
+        if source in spent:
+            raise WorkloadError(f"{graph.name}: {operation.name} reads {source}, to which {spent[source]} has added")
+        if isinstance(operation, RowLinear) and any(isinstance(each, Append) and each.name == source for each in graph.operations):
+            raise WorkloadError(f"{graph.name}: {operation.name} reads {source}, which is a cache: only attentions read those")
+        found = known[source]
+        if found[:2] != (rows, channels) or found[2] not in formats:
+            wanted = " or ".join(f.value for f in formats)
+            raise WorkloadError(
+                f"{graph.name}: {operation.name} expects {rows} rows of {channels} {wanted}, "
+                f"but {source} has {found[0]} of {found[1]} {found[2].value}"
+            )
+    for name in operation.after:
+        if name not in known:
+            raise WorkloadError(f"{graph.name}: {operation.name} comes after {name}, which no earlier operation gives")
+    if isinstance(operation, RowLinear) and operation.add:
+        spent[operation.add] = operation.name
+    if isinstance(operation, Append):
+        _require_cache(graph, operation)
+
+
+def verify_row_outputs(graph: RowGraph, known: Collection[str], spent: Mapping[str, str]) -> None:
+    """Raises `WorkloadError` for an output that no operation gives, or to which something was added."""
     for name in graph.outputs:
         if name in graph.inputs or name not in known:
             raise WorkloadError(f"{graph.name}: output {name} is nothing that an operation gives")
         if name in spent:
             raise WorkloadError(f"{graph.name}: output {name} is a residual to which {spent[name]} has added")
-    return graph
 
 
 def _require_cache(graph: RowGraph, operation: Append) -> None:
@@ -80,7 +95,7 @@ def _require_cache(graph: RowGraph, operation: Append) -> None:
     if operation.cache not in graph.inputs:
         raise WorkloadError(f"{graph.name}: {operation.name} appends to {operation.cache}, which is no input")
     for other in graph.operations:
-        if other is not operation and operation.cache in other.inputs:
+        if other is not operation and operation.cache in other.sources:
             raise WorkloadError(
                 f"{graph.name}: {other.name} reads {operation.cache}, to which {operation.name} appends: it must read "
                 f"{operation.name}"

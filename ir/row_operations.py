@@ -103,7 +103,7 @@ class RowOperation(Operation):
 
 @dataclass(frozen=True, kw_only=True)
 class RowLinear(RowOperation):
-    """Rows of 16 bits times int8 weights, scaled per channel: ``width`` channels of ``source`` to ``outputs`` of ``form``.
+    """Rows of 16 or 8 bits times int8 weights, scaled per channel: ``width`` channels of ``source`` to ``outputs`` of ``form``.
 
     ``add``: a wide tensor to which the result is added; nobody may read that after.
     """
@@ -129,7 +129,7 @@ class RowLinear(RowOperation):
 
     @property
     def inputs(self) -> Mapping[str, Read]:
-        read: dict[str, Read] = {self.source: (self.rows, self.width, (Format.INT16,))}
+        read: dict[str, Read] = {self.source: (self.rows, self.width, (Format.INT16, Format.INT8))}
         return read | ({self.add: (self.rows, self.outputs, (Format.WIDE,))} if self.add else {})
 
     @property

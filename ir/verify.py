@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from .constants import Parameters
 from .graph import Graph
@@ -25,7 +25,7 @@ def verify(graph: Graph) -> Graph:
     for operation in graph.operations:
         if operation.name in shapes:
             raise WorkloadError(f"{graph.name}: two tensors are named {operation.name}")
-        _verify_operands(graph, operation, shapes)
+        verify_operands(graph, operation, shapes)
         for name in operation.after:
             if name not in shapes:
                 raise WorkloadError(f"{graph.name}: {operation.name} comes after {name}, which no earlier operation gives")
@@ -42,7 +42,11 @@ def verify(graph: Graph) -> Graph:
     return graph
 
 
-def _verify_operands(graph: Graph, operation: Linear, shapes: Mapping[str, Shape]) -> None:
+def verify_operands(graph: Graph, operation: Linear, shapes: Mapping[str, Shape], rows: Collection[str] = ()) -> None:
+    """Raises `WorkloadError` for an operand that reads what is not there, or in another shape.
+
+    ``shapes``: of earlier tensors. ``rows``: which of them are rows, (1, 1, rows, channels), and so the positions of an image.
+    """
     for operand in operation.operands:
         layer, total = operand.layer, 0
         for source in operand.sources:
@@ -58,7 +62,14 @@ def _verify_operands(graph: Graph, operation: Linear, shapes: Mapping[str, Shape
                     )
                 channels = count
             total += channels
-            if (batch, height, width) != (layer.batch, layer.height, layer.width):
+            if source in rows:
+                if (layer.batch, layer.height * layer.width) != (1, width):
+                    images = layer.batch, layer.height, layer.width
+                    raise WorkloadError(
+                        f"{graph.name}: {operation.name} expects images of {images}, but {source} has {width} rows, which are the "
+                        "positions of one image"
+                    )
+            elif (batch, height, width) != (layer.batch, layer.height, layer.width):
                 raise WorkloadError(
                     f"{graph.name}: {operation.name} expects images of {(layer.batch, layer.height, layer.width)}, "
                     f"but {source} is {(batch, height, width)}"

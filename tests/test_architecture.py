@@ -59,6 +59,9 @@ INSIDE = {
     "ir/constants": ["ir/operations", "ir/graph", "ir/layers", "ir/quantise"],
     "ir/row_operations": ["ir/layers", "ir/operations"],
     "ir/row_graph": ["ir/constants", "ir/graph", "ir/layers", "ir/row_operations"],
+    "ir/mixed_graph": [
+        *("ir/constants", "ir/graph", "ir/layers", "ir/operations", "ir/row_graph", "ir/row_operations", "ir/verify"),
+    ],
     "ir/rewrites": ["ir/operations", "ir/graph", "ir/layers", "ir/constants"],
     "ir/verify": ["ir/operations", "ir/graph", "ir/layers", "ir/constants"],
     "ir/frontends": [
@@ -67,6 +70,7 @@ INSIDE = {
         "ir/graph",
         "ir/layers",
         "ir/constants",
+        "ir/mixed_graph",
         "ir/quantise",
         "ir/rewrites",
         "ir/row_graph",
@@ -99,9 +103,10 @@ INSIDE = {
     "compiler/chip/check": ["compiler/jobs", "compiler/lower", "compiler/chip", "compiler/pod"],
     "compiler/rows": ["compiler/jobs", "compiler/lower", "compiler/chip"],
     "compiler/rows/check": [f"compiler/{place}" for place in ("jobs", "pod", "chip", "chip/check", "rows")],
+    "compiler/mixed": ["compiler/jobs", "compiler/chip", "compiler/rows"],
     "compiler/memory": ["compiler/jobs", "compiler/chip", "compiler/rows"],
     "compiler/compile_network": [
-        f"compiler/{place}" for place in ("jobs", "lower", "pod", "chip", "chip/check", "rows", "rows/check", "memory")
+        f"compiler/{place}" for place in ("jobs", "lower", "pod", "chip", "chip/check", "rows", "rows/check", "mixed", "memory")
     ],
     "predict/memory_timing": [],
     "predict/engine_geometry": [],

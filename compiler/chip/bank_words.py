@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from podweave.ir.layers import WorkloadError
 from podweave.ir.operations import Linear
@@ -33,6 +34,9 @@ class BankWords:
     - W banks and parameter sets are rings: an epoch goes on where the one before ended, so that the next one's words can be
       loaded while this one's are in use, as long as both fit;
     - P banks keep what later epochs read; `release` gives the rest back.
+
+    Beside others in the same banks, epochs have some words of the X banks, one piece (`use_x`), and P words that others `hold` are
+    taken.
     """
 
     def __init__(self, config: ChipConfig):
@@ -40,6 +44,7 @@ class BankWords:
         assert post is not None
         self.depths = {"x": memory.x_words, "w": memory.w_words, "p": zero_word(config), "set": post.parameter_sets}
         self.limits = dict(self.depths)
+        self.x_begin = 0
         self.filled = {kind: [0] * memory.banks for kind in (*self.depths, "input")}
         self.starts = {kind: [0] * memory.banks for kind in ("w", "set")}
         """Where the epoch began in the rings."""
@@ -97,7 +102,8 @@ class BankWords:
             if taken > self.limits["x"]:
                 self._refuse("x", bank, words, taken - self.limits["x"], operation)
             self.filled[kind][bank] += words
-            return Place(bank, self.filled["x"][bank] - words if kind == "x" else self.depths["x"] - self.filled["input"][bank])
+            at = self.filled["x"][bank] - words if kind == "x" else self.limits["x"] - self.filled["input"][bank]
+            return Place(bank, self.x_begin + at)
         base = filled[bank]
         if kind in self.starts:
             # Words of one piece do not go around the end of the bank.
@@ -111,6 +117,37 @@ class BankWords:
         if kind in self.starts:
             base = (self.starts[kind][bank] + base) % self.depths[kind]
         return Place(bank, base)
+
+    def use_x(self, begin: int, words: int) -> None:
+        """These words of every X bank, and no others."""
+        self.x_begin, self.limits["x"] = begin, words
+
+    @property
+    def held(self) -> NDArray[np.bool_]:
+        """Which P words are taken in some bank."""
+        return ~np.logical_and.reduce([self._is_free(bank) for bank in range(len(self._free))])
+
+    def hold(self, words: NDArray[np.bool_]) -> None:
+        """Take these P words of all banks, which are free."""
+        for bank in range(len(self._free)):
+            free = self._is_free(bank)
+            assert free[words].all()
+            self._free[bank] = _runs(free & ~words)
+            self.filled["p"][bank] += int(words.sum())
+
+    def give(self, words: NDArray[np.bool_]) -> None:
+        """Give these P words of all banks back."""
+        for bank in range(len(self._free)):
+            free = self._is_free(bank)
+            assert not free[words].any()
+            self._free[bank] = _runs(free | words)
+            self.filled["p"][bank] -= int(words.sum())
+
+    def _is_free(self, bank: int) -> NDArray[np.bool_]:
+        free = np.zeros(self.depths["p"], bool)
+        for begin, end in self._free[bank]:
+            free[begin:end] = True
+        return free
 
     def _take(self, bank: int, words: int, operation: Linear) -> int:
         free = self._free[bank]
@@ -160,3 +197,9 @@ class BankWords:
         """Words of the fullest bank, and of all banks, of each kind."""
         most = {f"{kind}_words": int(np.max(self._filled(kind))) for kind in ("x", "w", "p")}
         return most | {f"{kind}_words_total": int(np.sum(self._filled(kind))) for kind in ("x", "w", "p")}
+
+
+def _runs(free: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Pieces [begin, end) of free words."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], free.astype(np.int8), [0]]))).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from podweave.ir.layers import Layer, WorkloadError
 from podweave.ir.operations import Linear, Operand
@@ -13,7 +13,7 @@ from ..jobs import Place
 from ..lower.boxes import Box, Rect
 from ..lower.layer import Region, Unit
 from .bank_words import zero_word
-from .epoch_program import ConstantSet, ParameterSet, Stored
+from .epoch_program import ConstantSet, Exported, ParameterSet, Stored
 from .producers import Fragment, Producer
 from .reservations import Timeline, earliest
 from .state import SchedulerState
@@ -259,24 +259,25 @@ class Copies:
         return self.state.sets[key]
 
     def promise_outputs(self, producer: Producer) -> None:
-        """Keep what storing an operation's outputs will take; raises `EpochFullError` at once, and not when all is scheduled."""
-        state = self.state
-        for tile, fragment, (_, (_, rows), (_, columns)), _ in self._output_pieces(producer):
+        """Keep what storing and exporting an operation's outputs will take; raises `EpochFullError` at once, and not when all is
+        scheduled."""
+        state, name = self.state, producer.operation.name
+        uses = (name in state.outputs) + (name in state.exports)
+        for tile, fragment, (_, (_, rows), (_, columns)), _ in self._output_pieces(producer) if uses else ():
             bank = fragment.place.bank
             key = ("operation", producer.index, tile, bank)
             if key not in state.sets and key not in state.promised_sets:
                 state.promised_sets.add(key)
                 state.storage.promise("set", bank, 1, producer.operation)
-            state.storage.promise("x", bank, rows * columns, producer.operation)
-            state.book.promise_post(bank)
+            if name in state.outputs:
+                state.storage.promise("x", bank, rows * columns, producer.operation)
+            for _ in range(uses):
+                state.book.promise_post(bank)
 
     def store_outputs(self) -> None:
         """Send outputs of the graph that were computed in this epoch to the X bank beside their P bank."""
         state = self.state
-        for index in state.scheduled:
-            producer = state.producers[state.graph.operations[index].name]
-            if producer.operation.name not in state.outputs:
-                continue
+        for producer in self._scheduled(state.outputs):
             for tile, fragment, ((image, _), (row, rows), (column, columns)), part in self._output_pieces(producer):
                 bank = fragment.place.bank
                 state.storage.redeem("x", bank, rows * columns)
@@ -285,6 +286,23 @@ class Copies:
                 self._job(producer, tile, fragment, (image, row, column), (rows, columns), (part, 0), place, columns)
                 rect = ((image, image + 1), (row, row + rows), (column, column + columns))
                 state.stored.append(Stored(producer.index, tile, part, rect, place, 0))
+
+    def export(self) -> None:
+        """Send tensors that were computed in this epoch to where operations on rows read them: positions are rows."""
+        state = self.state
+        for producer in self._scheduled(state.exports):
+            export, (_, height, width, _) = state.exports[producer.operation.name], producer.operation.output
+            for tile, fragment, ((image, _), (row, rows), (column, columns)), part in self._output_pieces(producer):
+                state.book.redeem_post(fragment.place.bank)
+                target = Place(export.places[tile].bank, export.places[tile].base + row * width + column)
+                self._job(producer, tile, fragment, (image, row, column), (rows, columns), (part, part), target, width)
+            pieces = enumerate(export.places)
+            state.exported += [Exported(producer.index, tile, place, height * width, export.tensor) for tile, place in pieces]
+
+    def _scheduled(self, names: Collection[str]) -> Iterator[Producer]:
+        """Of those operations, the ones of this epoch."""
+        operations = [self.state.graph.operations[index].name for index in self.state.scheduled]
+        return (self.state.producers[name] for name in operations if name in names)
 
     def _output_pieces(self, producer: Producer) -> Iterator[tuple[int, Fragment, Box, int]]:
         """(tile, fragment, box of outputs, slice of the tile's lanes) of every job that stores outputs of an operation."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from podweave.ir.graph import Graph
 from podweave.spec.config import ChipConfig
 
+from ..jobs import Place
 from ..lower.boxes import positions
 from ..lower.operation import lower_graph
 from .bank_words import BankWords, EpochFullError
-from .epoch_program import EpochProgram
+from .epoch_program import EpochProgram, Export
 from .epoch_scheduler import EpochScheduler, Progress
 from .frontier import Frontier
+from .patches import Patches
 from .policy import EASY, WHOLE_CHIP, BankPolicy
-from .producers import Producer
+from .producers import Fragment, Producer
 from .state import SchedulerState
 
 
@@ -34,10 +36,22 @@ def compile_epochs(
     when the epoch before is done with the space. For the rest see `compile_graph`.
     Raises `WorkloadError` for an operation that does not fit even so, with the limit and the excess.
     """
-    return _Cutter(graph, config, dict(tables or {}), partition, policy, progress).run()
+    return EpochCutter(graph, config, dict(tables or {}), partition, policy, progress).run(range(len(graph.operations)))
 
 
-class _Cutter:
+class EpochCutter:
+    """Cuts a graph into epochs, all of it or some operations at a time.
+
+    ``exports``: by operation whose tensor operations on rows read, where it goes.
+
+    Members
+    -------
+    storage : BankWords
+        What the next epoch finds.
+    first : bool
+        Whether nothing hides what the next epoch loads.
+    """
+
     def __init__(
         self,
         graph: Graph,
@@ -46,13 +60,16 @@ class _Cutter:
         partition: int | None,
         policy: BankPolicy,
         progress: Progress | None,
+        exports: Mapping[str, Export] | None = None,
     ):
+        self.exports = {} if exports is None else exports
         self.graph, self.config, self.tables, self.partition, self.policy = graph, config, tables, partition, policy
         self.progress = progress
         self.lowered = lower_graph(graph, config)
         self.storage = BankWords(config)
         self.carried: dict[str, Producer] = {}
-        self.frontier = Frontier(self.lowered, graph)
+        self.first, self.done = True, 0
+        self.imported: set[str] = set()
         self.readers = Counter(source for operation in graph.operations for source in operation.sources)
         """How often operations that are left read each tensor."""
         self.waiting = Counter(name for lowering in self.lowered for name in lowering.needs)
@@ -60,11 +77,29 @@ class _Cutter:
         self.previous: SchedulerState | None = None
         """The last epoch, if inputs that it left in X banks are read again."""
 
-    def run(self) -> tuple[EpochProgram, ...]:
+    def add(self, index: int, places: Sequence[Place]) -> None:
+        """The sums of an operation on a single image are in P banks: each column tile from a place on, position by position.
+
+        Those words are not the cutter's, and are not released.
+        """
+        operation, lowering = self.graph.operations[index], self.lowered[index]
+        _, height, width, _ = operation.output
+        box = ((0, 1), (0, height), (0, width))
+        producer = Producer(index, operation, lowering, Patches((box[0],), (box[1],), (box[2],)))
+        for tile, place in enumerate(places):
+            producer.add(0, box, tile, Fragment(box, place, 0), 0)
+        self.carried[operation.name] = producer.carried()
+        self.imported.add(operation.name)
+
+    def run(self, chosen: Sequence[int]) -> tuple[EpochProgram, ...]:
+        """The programs of these operations, of all of which the others have been computed, and no inputs left in X banks."""
         programs = []
+        self.frontier = Frontier(self.lowered, self.graph, chosen)
         while self.frontier.left:
             state, program = self._longest()
             programs.append(program)
+            self.first = False
+            self.done += len(program.operations)
             self.frontier.remove(program.operations)
             for index in program.operations:
                 self.readers.subtract(self.graph.operations[index].sources)
@@ -72,12 +107,12 @@ class _Cutter:
             self.previous = state if self._inputs_again(state) else None
             self.storage = state.storage.next_epoch(inputs=self.previous is not None)
             self.carried = self._kept(state)
+        self.previous, self.storage = None, self.storage.next_epoch()
         return tuple(programs)
 
     def _longest(self) -> tuple[SchedulerState, EpochProgram]:
         """The epoch with the most operations that fit."""
-        begins = self.frontier.left == len(self.graph.operations)
-        for policy in (self.policy.first, self.policy) if begins else (self.policy,):
+        for policy in (self.policy.first, self.policy) if self.first else (self.policy,):
             most = self.frontier.left
             while most:
                 state = self._begin(policy)
@@ -116,12 +151,12 @@ class _Cutter:
             producers=dict(self.carried),
             resident=dict(self.previous.resident) if self.previous else {},
             mappings=inputs,
+            exports=self.exports,
         )
 
     def _show(self, done: int, _: int) -> None:
         if self.progress:
-            total = len(self.graph.operations)
-            self.progress(total - self.frontier.left + done, total)
+            self.progress(self.done + done, len(self.graph.operations))
 
     def _inputs_again(self, state: SchedulerState) -> bool:
         """Whether operations that are left read what is in the X banks."""
@@ -132,7 +167,7 @@ class _Cutter:
         kept = {}
         for name, producer in state.producers.items():
             after = producer.carried()
-            if self.readers[name] <= 0:
+            if self.readers[name] <= 0 and name not in self.imported:
                 for fragments in after.fragments.values():
                     for fragment in fragments:
                         self.storage.release(fragment.place, positions(fragment.box))

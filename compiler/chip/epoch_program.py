@@ -84,11 +84,31 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Where operations on rows read ``tensor``, or the channels of it that an operation gives: a place for each column tile."""
+
+    tensor: str
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A column tile of an int8 tensor in an X bank, for operations on rows: all its lanes, position by position."""
+
+    operation: int
+    tile: int
+    place: Place
+    words: int
+    tensor: str
+
+
+@dataclass(frozen=True)
 class EpochProgram:
     """One epoch of a graph compiled for a chip: all of it, or some of its operations.
 
     ``operations``: indices of those that it computes. ``carried``: accumulators of earlier epochs that are in the P banks when it
     begins; before the first one, the last word of every P bank is 0. ``resident``: inputs that an earlier epoch left in X banks.
+    ``exported``: what it leaves in X banks for operations on rows.
 
     ``loads``, ``streams``: one array per field of the job layouts and ``pod``; ``posts``: likewise, and ``bank``; each sorted by
     pod (bank) and start. ``operation_of_stream``, ``operation_of_post``: index into ``graph.operations``.
@@ -111,6 +131,7 @@ class EpochProgram:
     operations: tuple[int, ...] = ()
     carried: tuple[Accumulated, ...] = ()
     resident: tuple[ExternalUnit, ...] = ()
+    exported: tuple[Exported, ...] = ()
 
     @property
     def words_streamed(self) -> NDArray[np.int64]:

@@ -78,12 +78,12 @@ class EpochScheduler:
         for index in itertools.islice(frontier.order(state.producers), most):
             self._schedule(OperationPlan.of(index, self.graph.operations[index], state.lowered[index]))
             producer = state.producers[self.graph.operations[index].name]
-            if producer.operation.name in state.outputs:
-                self.copies.promise_outputs(producer)
+            self.copies.promise_outputs(producer)
             state.scheduled.append(index)
             if progress:
                 progress(len(state.scheduled), most)
         self.copies.store_outputs()
+        self.copies.export()
         return state.program()
 
     def _schedule(self, plan: OperationPlan) -> None:

@@ -15,19 +15,22 @@ from .producers import Producer
 class Frontier:
     """What is left of a graph: which operations need nothing more from earlier epochs, and who waits for whom.
 
-    What an epoch costs here does not grow with the operations that it does not come to.
+    What an epoch costs here does not grow with the operations that it does not come to. ``chosen``: of these operations only, in
+    order, which need nothing of others that is not there; by default all.
     """
 
-    def __init__(self, lowered: Sequence[LoweredOperation], graph: Graph):
+    def __init__(self, lowered: Sequence[LoweredOperation], graph: Graph, chosen: Sequence[int] | None = None):
         self.lowered = lowered
-        numbers = {operation.name: index for index, operation in enumerate(graph.operations)}
-        self._waiting = [len(lowering.needs) for lowering in lowered]
-        self._followers: list[list[int]] = [[] for _ in lowered]
-        for index, lowering in enumerate(lowered):
-            for name in lowering.needs:
-                self._followers[numbers[name]].append(index)
-        self._ready = [index for index, count in enumerate(self._waiting) if not count]
-        self.left = len(lowered)
+        some = range(len(lowered)) if chosen is None else chosen
+        numbers = {graph.operations[index].name: index for index in some}
+        needs = {index: [numbers[name] for name in lowered[index].needs if name in numbers] for index in some}
+        self._waiting = {index: len(needed) for index, needed in needs.items()}
+        self._followers: dict[int, list[int]] = {index: [] for index in some}
+        for index, needed in needs.items():
+            for other in needed:
+                self._followers[other].append(index)
+        self._ready = [index for index, count in self._waiting.items() if not count]
+        self.left = len(some)
         """How many operations there are."""
 
     def order(self, producers: Mapping[str, Producer]) -> Iterator[int]:

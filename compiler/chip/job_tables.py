@@ -10,6 +10,7 @@ from podweave.ir.layers import Layer
 from podweave.ir.operations import Window
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Reduce
+from podweave.spec.row_functions import Destination, row_fields
 
 from ..jobs import Jobs, Place, words_of_tile
 from ..lower.address_walk import increments
@@ -133,6 +134,10 @@ class JobTables:
     def tables(self) -> tuple[Jobs, Jobs, Jobs]:
         """Loads, streams and posts, each sorted by unit and start; raises `EpochFullError` for what no store holds."""
         posts = _table(self.posts, _POSTS, "bank")
+        if self.config.has_rows:
+            # One word of int8 of each window, into an X bank, and nothing else of what rows have.
+            posts |= {field.name: np.zeros_like(posts["start"]) for field in row_fields(self.config)}
+            posts["destination"] = np.full_like(posts["start"], Destination.X)
         loads, streams = as_stored(_table(self.loads, _LOADS, "pod"), _table(self.streams, _STREAMS, "pod"), self.config)
         for name, units in (("load_jobs", loads["pod"]), ("stream_jobs", streams["pod"]), ("post_jobs", posts["bank"])):
             self._counts[name] = np.bincount(units, minlength=self.config.pods).tolist()

@@ -16,7 +16,7 @@ from podweave.spec.config_parts import bits
 from ..jobs import Place
 from ..lower.operation import LoweredOperation
 from .bank_words import BankWords
-from .epoch_program import ConstantSet, EpochProgram, ExternalUnit, ParameterSet, Stored, WeightTile
+from .epoch_program import ConstantSet, EpochProgram, Export, Exported, ExternalUnit, ParameterSet, Stored, WeightTile
 from .job_tables import JobTables
 from .policy import BankPolicy
 from .producers import Producer
@@ -40,6 +40,8 @@ class SchedulerState:
         Operations that have been scheduled, those of earlier epochs among them, with what of them is in P banks.
     resident : dict
         External inputs that are in X banks, by what they are.
+    exports : dict
+        By operation whose tensor operations on rows read, where it goes.
 
     Members
     -------
@@ -66,6 +68,7 @@ class SchedulerState:
     producers: dict[str, Producer] = field(default_factory=dict)
     resident: dict[tuple, tuple[ExternalUnit, ...]] = field(default_factory=dict)
     mappings: dict[tuple, set[tuple[Any, tuple[str, ...]]]] = field(default_factory=dict)
+    exports: Mapping[str, Export] = field(default_factory=dict)
     places: dict[tuple, list[tuple[Place, int]]] = field(default_factory=dict)
     weight_places: dict[tuple[int, int, int, int, int], Place] = field(default_factory=dict)
     sets: dict[tuple[str, int, int, int], int] = field(default_factory=dict)
@@ -74,6 +77,7 @@ class SchedulerState:
     external_units: list[ExternalUnit] = field(default_factory=list)
     parameters: list[ParameterSet | ConstantSet] = field(default_factory=list)
     stored: list[Stored] = field(default_factory=list)
+    exported: list[Exported] = field(default_factory=list)
     scheduled: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -114,4 +118,5 @@ class SchedulerState:
             operations=tuple(self.scheduled),
             carried=tuple(item for producer in self._found for item in producer.accumulated()),
             resident=self._resident,
+            exported=tuple(self.exported),
         )

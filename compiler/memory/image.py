@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.ir.constants import Constants
+from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
 from podweave.ir.row_graph import RowGraph
 from podweave.ir.row_operations import Append, Format
@@ -107,16 +108,17 @@ class MemoryImage:
 def memory_image(
     programs: Sequence[EpochProgram | RowProgram],
     constants: Constants,
+    graph: Graph,
     *,
     channel_bytes: int | None = None,
     shared: SharedMemory | None = None,
 ) -> MemoryImage:
-    """The memory for a graph whose epochs are ``programs``, in order.
+    """The memory for a graph, as it runs, whose epochs are ``programs``, in order.
 
     ``channel_bytes``: size of each manager's channel; by default the next power of two. ``shared``: where other programs lie, which
     has that size; ``content`` is what this one adds. Raises `WorkloadError` if a channel is too small, with the excess.
     """
-    return _Builder(programs, constants, shared).build(shared.channel_bytes if shared else channel_bytes)
+    return _Builder(programs, constants, graph, shared).build(shared.channel_bytes if shared else channel_bytes)
 
 
 @dataclass
@@ -143,10 +145,11 @@ class _Channel:
 
 
 class _Builder:
-    def __init__(self, programs: Sequence[EpochProgram | RowProgram], constants: Constants, shared: SharedMemory | None):
-        self.programs, self.constants, self.shared = programs, constants, shared
+    def __init__(
+        self, programs: Sequence[EpochProgram | RowProgram], constants: Constants, graph: Graph, shared: SharedMemory | None
+    ):
+        self.programs, self.constants, self.graph, self.shared = programs, constants, graph, shared
         self.config = programs[0].config
-        self.graph = programs[0].graph
         self.memory = shared or SharedMemory(self.config, 0)
         self.channels = [_Channel(self.memory, number) for number in range(self.config.managers)]
         self.stride = {select: memory_stride(self.config, select) for select in loadable(self.config)}

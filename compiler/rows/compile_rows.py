@@ -15,6 +15,7 @@ import numpy as np
 
 from podweave.ir.constants import Constants
 from podweave.ir.layers import WorkloadError
+from podweave.ir.mixed_graph import MixedGraph
 from podweave.ir.row_graph import RowGraph
 from podweave.ir.row_operations import Attention, Format, RowLinear, RowOperation, SiluProduct
 from podweave.spec.config import ChipConfig
@@ -51,7 +52,8 @@ def require_row_functions(graph: RowGraph, config: ChipConfig) -> None:
 
 def require_tiles_fit(graph: RowGraph, config: ChipConfig) -> None:
     """Raises `WorkloadError` if a graph has more weight tiles, each a job, than are compiled."""
-    count = sum(operation.macs // operation.rows for operation in graph.operations) // config.array.multipliers
+    operations = graph.rows if isinstance(graph, MixedGraph) else graph.operations
+    count = sum(operation.macs // operation.rows for operation in operations) // config.array.multipliers
     if count > MAX_JOBS:
         raise WorkloadError(
             f"{graph.name}: {config.name} takes about {count:,} jobs for it, more than the {MAX_JOBS:,} that a program may have; "
@@ -88,13 +90,18 @@ class Home:
 @dataclass
 class RowCompiler:
     """``share``: of what an epoch may take of W banks, parameter sets and program stores. ``capacity``: keys for which caches have
-    room in memory, if they are more than an attention sees."""
+    room in memory, if they are more than an attention sees.
+
+    Beside layers, ``given`` are inputs that they compute, and leave in X banks, and ``taken`` tensors that they read in P banks.
+    """
 
     graph: RowGraph
     constants: Constants
     config: ChipConfig
     share: float = 0.25
     capacity: int = 0
+    given: frozenset[str] = frozenset()
+    taken: frozenset[str] = frozenset()
     homes: dict[tuple[str, str], Home] = field(default_factory=dict)
     programs: list[RowProgram] = field(default_factory=list)
 
@@ -105,7 +112,8 @@ class RowCompiler:
         self.lanes, self.nodes = config.array.cols, config.pods
         self.pools = {"x": Pool("X", memory.x_words), "p": Pool("P", memory.p_words - 1)}
         self.readers = Counter(source for operation in self.graph.operations for source in operation.sources)
-        self.spreads = Spreads(self.graph)
+        self.readers.update(self.taken)
+        self.spreads = Spreads(self.graph, self.taken)
         self.angles: dict[str, Home] = {}
         """By rotation, where its angles lie: as what it rotates."""
         self.lengths: dict[tuple, int] = {}
@@ -113,6 +121,8 @@ class RowCompiler:
         zeros = np.zeros(config.pods, np.int64)
         # Nothing hides what the first epoch loads.
         self.epoch = Epoch(config, 0, self.share / 4, {"w": zeros, "set": zeros})
+        self.begun = 0
+        """How many operations have been taken on."""
         self.done: list[int] = []
         self.waiting: dict[str, int] = {}
         """Linear operations that are computed where the product that reads them is."""
@@ -131,6 +141,8 @@ class RowCompiler:
         kinds = {self.kind_for(reader, operation.name) for reader in self.graph.operations if operation.name in reader.inputs}
         if operation.name in self.graph.outputs:
             kinds.add("p" if operation.format is Format.WIDE else "x")
+        if operation.name in self.taken:
+            kinds.add("p")
         return tuple(sorted(kinds))
 
     @staticmethod
@@ -210,9 +222,10 @@ class RowCompiler:
 
     # The graph, one operation after the other.
 
-    def run(self, lowerings: Mapping[type, Callable], progress: Progress | None = None) -> tuple[RowProgram, ...]:
-        """The programs of all epochs."""
-        for index, operation in enumerate(self.graph.operations):
+    def run(self, lowerings: Mapping[type, Callable], end: int, progress: Progress | None = None) -> tuple[RowProgram, ...]:
+        """The programs of the epochs of the next operations, up to number ``end``."""
+        for index in range(self.begun, end):
+            operation = self.graph.operations[index]
             try:
                 lowerings[type(operation)](self, index, operation)
             except EpochFullError as error:
@@ -224,8 +237,11 @@ class RowCompiler:
             self.done.append(index)
             if progress:
                 progress(index + 1, len(self.graph.operations))
-        self.close()
-        return tuple(self.programs)
+        self.begun = end
+        if not self.epoch.is_empty:
+            self.close()
+        programs, self.programs = tuple(self.programs), []
+        return programs
 
     def close(self) -> None:
         """End the epoch, and begin the next."""

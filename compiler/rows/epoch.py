@@ -83,15 +83,19 @@ class Epoch:
         self.words: list[Words] = []
         self.pods_free, self.swapped, self.posts_free, self.scalar_free, self.sent = 0, 0, 0, 0, 0
         self.p_writes, self.p_reads = Timeline(), Timeline()
-        self.rings = {name: begins.copy() for name, begins in rings.items()}
-        self.used = {name: np.zeros(config.pods, np.int64) for name in rings}
         self.depths = {"w": config.memory.w_words, "set": config.post.parameter_sets}
-        self.limits = {name: max(1, int(depth * share)) for name, depth in self.depths.items()}
         program = config.program
         self._stores = {"loads": program.load_jobs, "streams": program.stream_jobs, "posts": program.post_jobs}
-        self.stores = {name: max(2, int(depth * share)) for name, depth in self._stores.items()}
+        self.begin(share, rings)
         self._sets: dict[tuple[int, bytes], int] = {}
         self._to_bank = config.write_latency + config.network_latency
+
+    def begin(self, share: float, rings: Mapping[str, Ints]) -> None:
+        """What it may take, and where it begins in rings; nothing has been placed in them."""
+        self.rings = {name: begins.copy() for name, begins in rings.items()}
+        self.used = {name: np.zeros(self.config.pods, np.int64) for name in rings}
+        self.limits = {name: max(1, int(depth * share)) for name, depth in self.depths.items()}
+        self.stores = {name: max(2, int(depth * share)) for name, depth in self._stores.items()}
 
     @property
     def is_empty(self) -> bool:

@@ -47,9 +47,24 @@ def compile_rows(
 
     Raises `WorkloadError` for what a configuration cannot run, with the limit and the excess.
     """
-    compiler = RowCompiler(*with_copies(graph, constants), config, share, capacity)
+    compiler = row_compiler(graph, config, constants, share=share, capacity=capacity)
+    return compiler.run(LOWERINGS, len(compiler.graph.operations), progress)
+
+
+def row_compiler(
+    graph: RowGraph,
+    config: ChipConfig,
+    constants: Constants,
+    *,
+    share: float = 0.25,
+    capacity: int = 0,
+    given: frozenset[str] = frozenset(),
+    taken: frozenset[str] = frozenset(),
+) -> RowCompiler:
+    """A compiler for a graph with copies where it needs some, which has placed its inputs; see `RowCompiler`."""
+    compiler = RowCompiler(*with_copies(graph, constants, taken), config, share, capacity, given, taken)
     _place_inputs(compiler)
-    return compiler.run(LOWERINGS, progress)
+    return compiler
 
 
 def _place_inputs(compiler: RowCompiler) -> None:
@@ -57,6 +72,8 @@ def _place_inputs(compiler: RowCompiler) -> None:
     graph = compiler.graph
     for name, (_, _, rows, _) in graph.inputs.items():
         form = graph.format(name)
+        if name in compiler.given:
+            continue
         if form is Format.ANGLES:
             known: dict[bytes, Home] = {}
             for operation in graph.operations:
@@ -67,8 +84,10 @@ def _place_inputs(compiler: RowCompiler) -> None:
                     if key not in known:
                         known[key] = _load(compiler, name, "p", RowLayout(rows, spread.nodes, 1, channel, spread.lead), form)
                     compiler.angles[operation.name] = known[key]
-        elif form in (Format.WIDE, Format.INT16):
-            kinds = {compiler.kind_for(reader, name) for reader in graph.operations if name in reader.inputs}
+        elif form in (Format.WIDE, Format.INT16, Format.INT8):
+            readers = [reader for reader in graph.operations if name in reader.inputs]
+            # Caches are read in memory.
+            kinds = {compiler.kind_for(each, name) for each in readers if form is not Format.INT8 or isinstance(each, RowLinear)}
             for kind in sorted(kinds):
                 words = result_words(kind, form)
                 _load(compiler, name, kind, compiler.layout_of(name, words), form)

@@ -40,7 +40,8 @@ def linear_slots(
     """Tiles of the outputs in some slots, slot by slot; then the passes that scale them."""
     held, source = compiler.constants[operation.name], compiler.home(operation.source, "x")
     units = [(tile, part) for tile in range(source.layout.lead, source.layout.tiles) for part in range(source.layout.parts)]
-    sums = layout.parts * 2 * operation.rows
+    planes = source.layout.words
+    sums = layout.parts * planes * operation.rows
     most = max(1, (compiler.config.memory.p_words // SCRATCH) // sums)
     for first in range(chosen.start, chosen.stop, most):
         slots = range(first, min(first + most, chosen.stop))
@@ -48,7 +49,7 @@ def linear_slots(
         free, ready = When(compiler, cycle), When(compiler)
         for slot in slots:
             for part in range(layout.parts):
-                where = base + (slot - first) * sums + part * 2 * operation.rows
+                where = base + (slot - first) * sums + part * planes * operation.rows
 
                 most_tiles = max(1, compiler.config.memory.w_words // SCRATCH // compiler.lanes)
                 for begin, count in chunks(len(units), most_tiles):
@@ -78,14 +79,14 @@ def linear_slots(
                         ]
                         into = dict.fromkeys(pods, where)
                         there = When(compiler, source.ready_in(compiler.epoch.number))
-                        ready = multiply(compiler, index, steps, operation.rows, into, there, free, adds=adds)
+                        ready = multiply(compiler, index, steps, operation.rows, into, there, free, planes=planes, adds=adds)
 
                     compiler.attempt(stream)
         source.read_until(compiler.epoch.number, compiler.epoch.pods_free)
         read = When(compiler)
         for part in range(layout.parts):
             for kind, (home, home_free) in targets.items():
-                done = _scale(compiler, index, operation, layout, home, kind, slots, part, base, ready, home_free)
+                done = _scale(compiler, index, operation, planes, layout, home, kind, slots, part, base, ready, home_free)
                 read = When(compiler, done.read)
         compiler.pools["p"].give(base, len(slots) * sums, read.now())
 
@@ -108,6 +109,7 @@ def _scale(
     compiler: RowCompiler,
     index: int,
     operation: RowLinear,
+    planes: int,
     layout: RowLayout,
     home: Home,
     kind: str,
@@ -124,10 +126,10 @@ def _scale(
     to = home.base + slots.start * target.tile_words + part * target.part_words
     work = Pass(
         operation=index,
-        counts=(2, max(count.values()), operation.rows),
+        counts=(planes, max(count.values()), operation.rows),
         counts_of=count,
-        bases=dict.fromkeys(nodes, (base + part * 2 * operation.rows, to)),
-        strides=(1, layout.parts * 2 * operation.rows, 2),
+        bases=dict.fromkeys(nodes, (base + part * planes * operation.rows, to)),
+        strides=(planes - 1, layout.parts * planes * operation.rows, planes),
         written=(target.tile_words, target.words),
         sets={
             node: [lane_set(held, layout.channel[slot * layout.nodes + node, part]) for slot in slots[: count[node]]]

@@ -93,11 +93,11 @@ def chunks(rows: int, most: int) -> list[tuple[int, int]]:
     return [(a, b - a) for a, b in itertools.pairwise(edges)]
 
 
-def most_streamed(compiler: RowCompiler, steps: int) -> int:
+def most_streamed(compiler: RowCompiler, steps: int, planes: int) -> int:
     """Rows whose sums a pod can hold."""
     pod = compiler.config.pod
     most = 2**pod.count_width - 1
-    return (min(most, pod.accumulator_rows) if steps > 1 else most) // 2
+    return (min(most, pod.accumulator_rows) if steps > 1 else most) // planes
 
 
 def weight_bytes(weights: NDArray[np.int8], inputs: Ints, outputs: Ints) -> NDArray[np.uint8]:
@@ -120,23 +120,25 @@ def multiply(
     ready: When,
     free: When,
     *,
+    planes: int = 2,
     adds: bool = False,
 ) -> When:
     """Sums over all steps, of as many rows at a time as pods can hold sums of; weights are loaded from memory once.
 
-    ``into``: by pod, the first P word. ``adds``: to what is there. Returns when all sums may be read.
+    ``into``: by pod, the first P word. ``planes``: words, and sums, of a row. ``adds``: to what is there. Returns when all sums may
+    be read.
     """
     end = 0
-    for row, count in chunks(rows, most_streamed(compiler, len(steps))):
+    for row, count in chunks(rows, most_streamed(compiler, len(steps), planes)):
         for number, (weights, bank, base) in enumerate(steps):
             last = number == len(steps) - 1
             end = compiler.epoch.tile(
                 index,
                 weights,
                 compiler.lanes,
-                (bank, base + 2 * row, 2 * count),
+                (bank, base + planes * row, planes * count),
                 accumulate=accumulate_code(number, len(steps)),
-                into={pod: word + 2 * row for pod, word in into.items()} if last else None,
+                into={pod: word + planes * row for pod, word in into.items()} if last else None,
                 adds=adds and last,
                 ready=ready.now(),
                 free=free.now(),

@@ -35,10 +35,33 @@ class Pool:
         return base, int(self._free_from[base : base + count].max())
 
     @property
+    def taken(self) -> NDArray[np.bool_]:
+        """Which words are."""
+        return self._taken.copy()
+
+    def hold(self, words: NDArray[np.bool_]) -> None:
+        """Take these words, which are free."""
+        assert not self._taken[words].any()
+        self._taken |= words
+
+    def free(self, words: NDArray[np.bool_]) -> None:
+        """Give these words back, between epochs."""
+        assert self._taken[words].all()
+        self._taken &= ~words
+
+    @property
+    def gap(self) -> tuple[int, int]:
+        """The first word, and how many words, of the largest piece that is free."""
+        begins, ends = self._runs()
+        if not len(begins):
+            return 0, 0
+        at = int(np.argmax(ends - begins))
+        return int(begins[at]), int(ends[at] - begins[at])
+
+    @property
     def largest(self) -> int:
         """Words that are free in one piece."""
-        begins, ends = self._runs()
-        return int((ends - begins).max(initial=0))
+        return self.gap[1]
 
     def _runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Where pieces of free words begin and end."""

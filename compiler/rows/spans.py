@@ -1,4 +1,4 @@
-"""When nodes work on which operation in an epoch of rows, as figures and pictures need it."""
+"""When nodes work on which operation in an epoch, as figures and pictures need it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..chip.epoch_program import EpochProgram
 from ..chip.tile_jobs import single_loads, single_streams
 from ..jobs import words_of_tile
 from .program import RowProgram
@@ -39,20 +40,21 @@ class Spans:
         return int(np.maximum(0, end - np.maximum(begin, before)).sum())
 
 
-def pod_spans(program: RowProgram) -> Spans:
+def pod_spans(program: EpochProgram | RowProgram) -> Spans:
     """When pods load tiles, and when they ask for words to stream through them.
 
-    Tile n of a pod's loads is that of its streams: a job may load tiles of several operations.
+    Tile n of a pod's loads is that of its streams that swap: a job may load tiles of several operations.
     """
     loads, _ = single_loads(program.loads)
-    streams, _ = single_streams(program.streams)
-    operation = streams["operation"]
-    loading = Spans(loads["pod"], loads["start"], loads["start"] + loads["rows"], operation)
+    streams, job = single_streams(program.streams)
+    operation = (program.streams["operation"] if isinstance(program, RowProgram) else program.operation_of_stream)[job]
+    loading = Spans(loads["pod"], loads["start"], loads["start"] + loads["rows"], operation[streams["swap"] == 1])
     return loading + Spans(streams["pod"], streams["start"], streams["start"] + words_of_tile(streams), operation)
 
 
-def post_spans(program: RowProgram) -> Spans:
+def post_spans(program: EpochProgram | RowProgram) -> Spans:
     """When post-processors read words, pauses between them included."""
     posts = program.posts
-    each = posts["n0"] * posts["n1"] + program.config.post_beats - 1 + posts["gap"]
-    return Spans(posts["bank"], posts["start"], posts["start"] + posts["n2"] * posts["n3"] * each, posts["operation"])
+    operation, gap = (posts["operation"], posts["gap"]) if isinstance(program, RowProgram) else (program.operation_of_post, 0)
+    each = posts["n0"] * posts["n1"] + program.config.post_beats - 1 + gap
+    return Spans(posts["bank"], posts["start"], posts["start"] + posts["n2"] * posts["n3"] * each, operation)

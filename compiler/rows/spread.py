@@ -6,6 +6,7 @@ lies. Where that does not agree, a copy stands between: a linear operation with 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,9 +34,10 @@ class Heads:
 
 
 class Spreads:
-    """Of all tensors of a graph: `Heads`, or None for channels in their order."""
+    """Of all tensors of a graph: `Heads`, or None for channels in their order, as ``plain`` ones must lie."""
 
-    def __init__(self, graph: RowGraph):
+    def __init__(self, graph: RowGraph, plain: Collection[str] = ()):
+        self.plain = plain
         self._operations = {operation.name: operation for operation in graph.operations}
         self._readers: dict[str, list[RowOperation]] = {name: [] for name in (*graph.inputs, *self._operations)}
         for operation in graph.operations:
@@ -44,6 +46,8 @@ class Spreads:
 
     def asked(self, name: str) -> Heads | None:
         """What the first reader asks for that asks for heads."""
+        if name in self.plain:
+            return None
         for reader in self._readers[name]:
             found: Heads | None = None
             if isinstance(reader, Attention):
@@ -79,8 +83,9 @@ class Spreads:
         return self.asked(name) if operation is None or isinstance(operation, RowLinear) else None
 
 
-def with_copies(graph: RowGraph, constants: Constants) -> tuple[RowGraph, Constants]:
-    """The same with copies of tensors that cannot lie as all of their readers need them.
+def with_copies(graph: RowGraph, constants: Constants, plain: Collection[str] = ()) -> tuple[RowGraph, Constants]:
+    """The same with copies of tensors that cannot lie as all of their readers need them; ``plain``: those that others read, with
+    channels in their order.
 
     Raises `WorkloadError` for caches of which no copy can be made.
     """
@@ -88,7 +93,7 @@ def with_copies(graph: RowGraph, constants: Constants) -> tuple[RowGraph, Consta
     held = dict(constants)
     while True:
         # A copy takes a reader away from its source, which may then lie otherwise.
-        found = _first_to_copy(graph)
+        found = _first_to_copy(graph, plain)
         if found is None:
             return graph, Constants(held) if len(held) > len(constants) else constants
         index, part = found
@@ -97,7 +102,7 @@ def with_copies(graph: RowGraph, constants: Constants) -> tuple[RowGraph, Consta
         name = fresh_name(f"{source}/copy", taken)
         taken.add(name)
         width = graph.shape(source)[3]
-        copy = RowLinear(name, reader.rows, source=source, width=width, outputs=width)
+        copy = RowLinear(name, reader.rows, source=source, width=width, outputs=width, form=graph.format(source))
         operations = list(graph.operations)
         renamed: dict[str, Any] = {part: name}
         operations[index : index + 1] = [copy, replace(reader, **renamed)]
@@ -106,9 +111,9 @@ def with_copies(graph: RowGraph, constants: Constants) -> tuple[RowGraph, Consta
         held[name] = Parameters((np.eye(width, dtype=np.int8),), 0 * ones, ones, 0 * ones)
 
 
-def _first_to_copy(graph: RowGraph) -> tuple[int, str] | None:
+def _first_to_copy(graph: RowGraph, plain: Collection[str]) -> tuple[int, str] | None:
     """The first operation that cannot read something as it lies, and which of its fields names that."""
-    spreads = Spreads(graph)
+    spreads = Spreads(graph, plain)
     for index, operation in enumerate(graph.operations):
         for part in _misread(operation, spreads, graph):
             return index, part
@@ -120,7 +125,8 @@ def _misread(operation: RowOperation, spreads: Spreads, graph: RowGraph) -> list
     match operation:
         case Rope():
             lies, asked = spreads.of(operation.source), spreads.asked_through(operation)
-            unfit = lies != asked if asked else lies is not None and not lies.fits(operation.head_size)
+            plain = operation.name in spreads.plain
+            unfit = lies != asked if asked else lies is not None and (plain or not lies.fits(operation.head_size))
             return ["source"] if unfit or operation.source in graph.inputs else []
         case SiluProduct():
             parts = {part: getattr(operation, part) for part in ("gate", "up")}
@@ -132,13 +138,8 @@ def _misread(operation: RowOperation, spreads: Spreads, graph: RowGraph) -> list
             lies, needs = spreads.of(operation.query), spreads.of_attention(operation, operation.query)
             return ["query"] if lies is None or replace(lies, later=needs.later) != needs else []
         case Append():
-            if operation.source in graph.inputs:
-                raise WorkloadError(f"{operation.name}: what goes into a cache is computed, but {operation.source} is an input")
-            if spreads.of(operation.source) != spreads.asked(operation.name):
-                raise WorkloadError(
-                    f"{operation.name}: {operation.source} is appended to caches that are read otherwise: each needs an "
-                    "operation of its own that gives its rows"
-                )
+            unfit = spreads.of(operation.source) != spreads.asked(operation.name)
+            return ["source"] if unfit or operation.source in graph.inputs else []
     return []
 
 

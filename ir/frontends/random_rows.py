@@ -6,6 +6,8 @@ Scales are such that queries, keys, values and what is gated take the sizes they
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,12 +29,19 @@ def random_row_parameters(graph: RowGraph, seed: int = 0, *, with_weights: bool 
     """Parameters of every operation of a graph of rows. Without weights, those are zeros that take no memory."""
     rng = np.random.default_rng(seed)
     drawn = np.random.default_rng([seed, 2]) if with_weights else None
-    rms: dict[str, float] = {name: _input_rms(graph.format(name)) for name in graph.inputs}
+    rms: dict[str, float] = {name: input_rms(graph.format(name)) for name in graph.inputs}
     found: dict[str, Parameters] = {}
     for operation in graph.operations:
-        found[operation.name] = _parameters(operation, rms, rng, drawn)
-        rms[operation.name] = _rms_of(operation, rms)
+        found[operation.name], rms[operation.name] = row_parameters(operation, rms, rng, drawn)
     return found
+
+
+def row_parameters(
+    operation: RowOperation, rms: Mapping[str, float], rng: np.random.Generator, drawn: np.random.Generator | None
+) -> tuple[Parameters, float]:
+    """Those of an operation, and the root mean square of what it gives. ``rms``: of what it reads. ``drawn``: for weights, if they
+    are not to be zeros."""
+    return _parameters(operation, rms, rng, drawn), _rms_of(operation, rms)
 
 
 def random_row_inputs(graph: RowGraph, seed: int = 0) -> dict[str, NDArray]:
@@ -65,11 +74,12 @@ def random_row_inputs(graph: RowGraph, seed: int = 0) -> dict[str, NDArray]:
     return found
 
 
-def _input_rms(form: Format) -> float:
+def input_rms(form: Format) -> float:
+    """The root mean square of random inputs."""
     return _RMS.get(form, _RESIDUAL_RMS)
 
 
-def _rms_of(operation: RowOperation, rms: dict[str, float]) -> float:
+def _rms_of(operation: RowOperation, rms: Mapping[str, float]) -> float:
     match operation:
         case RmsNorm():
             return 2**15 / np.sqrt(operation.width)
@@ -93,7 +103,7 @@ def _weights(operation: RowLinear, rng: np.random.Generator | None) -> NDArray[n
 
 
 def _parameters(
-    operation: RowOperation, rms: dict[str, float], rng: np.random.Generator, drawn: np.random.Generator | None
+    operation: RowOperation, rms: Mapping[str, float], rng: np.random.Generator, drawn: np.random.Generator | None
 ) -> Parameters:
     channels = operation.heads if isinstance(operation, Attention) else operation.channels
     none = np.zeros(channels, np.int32)

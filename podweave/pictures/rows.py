@@ -22,20 +22,20 @@ from .chip import raster
 
 
 def draw_rows(compiled: Any, timing: HbmTiming, path: Path, *, prefetch: bool = True, cap: int = 0) -> None:
-    """Draw the first run of a compiled network of rows; operations of the same name in several layers have one colour."""
+    """Draw the first run of a compiled network with rows; operations of the same name in several layers have one colour."""
     prediction = predict_accelerator(compiled, timing, prefetch=prefetch, cap=cap)
-    names = [operation.name.rpartition(".")[2] for operation in compiled.graph.operations]
-    shown = list(dict.fromkeys(names))
-    number = np.array([shown.index(name) for name in names])
+    names = list(dict.fromkeys(_shown(name) for epoch in prediction.timeline for name in epoch["operations"]))
     pods, cycles = compiled.config.pods, prediction.cycles
     none = np.zeros(0, np.int64)
     spans = Spans(none, none, none, none)
-    for program, epoch in zip(compiled.rows, prediction.timeline, strict=True):
+    for program, epoch in zip(compiled.epochs, prediction.timeline, strict=True):
+        shown = [_shown(operation.name) for operation in program.graph.operations]
+        number = np.array([names.index(name) if name in names else -1 for name in shown])
         for found, row in ((pod_spans(program), 0), (post_spans(program), pods)):
             at = epoch["begins"] + FILL_CYCLES
             spans += Spans(found.node + row, found.begin + at, found.end + at, number[found.operation])
     picture = raster(spans.node, spans.begin, spans.end - spans.begin, spans.operation, 2 * pods, cycles + 1)
-    colors = plt.get_cmap("tab20")(np.arange(len(shown)) % 20)
+    colors = plt.get_cmap("tab20")(np.arange(len(names)) % 20)
     image = np.ones((*picture.shape, 4))
     image[picture >= 0] = colors[picture[picture >= 0]]
 
@@ -51,7 +51,7 @@ def draw_rows(compiled: Any, timing: HbmTiming, path: Path, *, prefetch: bool = 
     below.set_xlabel("cycles from the start; memory: one shade per epoch")
     title = f"{compiled.graph.name} on {compiled.config.name}, prefetch {'on' if prefetch else 'off'}: {cycles:,} cycles"
     above.set_title(title, fontsize=10, loc="left")
-    handles = [Patch(color=color, label=name) for color, name in zip(colors, shown, strict=True)]
+    handles = [Patch(color=color, label=name) for color, name in zip(colors, names, strict=True)]
     below.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
     for axis in (above, below):
         for side in ("top", "right"):
@@ -59,3 +59,8 @@ def draw_rows(compiled: Any, timing: HbmTiming, path: Path, *, prefetch: bool = 
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "podweave"}):
         figure.savefig(path, dpi=110, metadata={"Date": None} if path.suffix == ".svg" else None)
     plt.close(figure)
+
+
+def _shown(name: str) -> str:
+    """Of an operation of a layer of several, what it has in common with those of the others."""
+    return name.rpartition(".")[2]

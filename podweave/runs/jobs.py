@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants, Parameters
 from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.frontends.random_mixed import random_mixed_inputs, random_mixed_parameters
 from podweave.ir.frontends.random_rows import random_row_inputs, random_row_parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer
+from podweave.ir.mixed_graph import MixedGraph
 from podweave.ir.operations import Linear, Operand
 from podweave.ir.rewrites import single_operations
 from podweave.ir.row_graph import RowGraph
@@ -45,6 +47,8 @@ def chip_graphs(workload: str, *, per_layer: bool = False) -> list[Graph]:
 
 def model_constants(graph: Graph) -> Constants:
     """Constants with which a network takes as many cycles as with any others: of rows, weights are zeros that take no room."""
+    if isinstance(graph, MixedGraph):
+        return Constants(random_mixed_parameters(graph, with_weights=False))
     if isinstance(graph, RowGraph):
         return Constants(random_row_parameters(graph, with_weights=False))
     return Constants(random_parameters(graph, 0))
@@ -60,6 +64,9 @@ def chip_jobs(workload: str, seed: int, *, per_layer: bool = False) -> list[Job]
     rng = np.random.default_rng(seed)
     jobs = []
     for graph in graphs:
+        if isinstance(graph, MixedGraph):
+            jobs.append(Job(graph, Constants(random_mixed_parameters(graph, seed)), random_mixed_inputs(graph, seed)))
+            continue
         if isinstance(graph, RowGraph):
             jobs.append(Job(graph, Constants(random_row_parameters(graph, seed)), random_row_inputs(graph, seed)))
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.compile_network import CompiledNetwork
 from podweave.compiler.rows.program import RowProgram
 from podweave.compiler.rows.spans import pod_spans, post_spans
@@ -13,7 +14,7 @@ from podweave.predict.accelerator import Prediction
 KINDS = ("weights", "attention", "rows", "latency", "stores", "memory")
 
 
-def epoch_cycles(program: RowProgram) -> dict[str, int]:
+def epoch_cycles(program: EpochProgram | RowProgram) -> dict[str, int]:
     """Cycles of an epoch in which pods load and stream tiles of weights; of keys and values; and post-processors work alone.
 
     A cycle is of the first kind that it could be of.
@@ -33,13 +34,13 @@ def cycles_by_kind(network: CompiledNetwork, prediction: Prediction) -> dict[str
     """
     found = dict.fromkeys(KINDS, 0)
     stores = False
-    for program, epoch in zip(network.rows, prediction.timeline, strict=True):
+    for program, epoch in zip(network.epochs, prediction.timeline, strict=True):
         found["memory"] += epoch["for_prefetch"]
         found["stores" if stores else "memory"] += epoch["waits"] - epoch["for_prefetch"]
         own = epoch_cycles(program)
         for kind, cycles in own.items():
             found[kind] += cycles
         found["latency"] += epoch["ends"] - epoch["begins"] + 1 - sum(own.values())
-        stores = bool(program.outputs or program.appended)
+        stores = bool(program.outputs or program.appended if isinstance(program, RowProgram) else program.stored)
     found["stores"] += prediction.cycles - prediction.timeline[-1]["ends"]
     return found

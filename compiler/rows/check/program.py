@@ -2,39 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from ...chip.check.activations import check_swaps
 from ...chip.check.fields import check_engines, check_values
 from ...chip.check.sums import check_accumulators
+from ...chip.epoch_program import EpochProgram
 from ...pod.executor import ProgramError
 from ..program import RowProgram
 from .banks import check_p_banks, check_row_networks, check_stored, check_x_banks
 from .fields import check_loaded, check_row_addresses, check_row_values
+from .layers import check_layers
 from .registers import check_registers
 from .state import State
 from .view import Owners, RowView
 
+Kind = TypeVar("Kind", EpochProgram, RowProgram)
 
-def check_rows(programs: Sequence[RowProgram], tables: int, progress: Callable[[int], None] | None = None) -> None:
+
+def check_rows(
+    programs: Sequence[EpochProgram | RowProgram],
+    tables: int,
+    progress: Callable[[int], None] | None = None,
+    images: Mapping[str, str] | None = None,
+) -> None:
     """Raises `ProgramError` for the first rule that the programs of the epochs of a graph break, with the epoch, the job, the cycle
     and the place.
 
     ``tables``: activation tables that are loaded before the first epoch. ``progress``: is told the number of each epoch.
+    ``images``: as `check_layers` takes it, if there are layers.
 
     Beyond what sets an error bit: a word is written before it is read, and not written over until somebody has read it; an
     operation reads what it or an operation whose tensor it reads has made, in banks and in row registers; what is loaded is loaded
     before it is used, and stays as long; what goes into memory is what it is taken for. Each tile of a job over several is held
     against the rules as a job of its own.
     """
-    state = State(programs[0].config, Owners.of(programs[0]))
+    (rows, *_), layers = _of(RowProgram, programs), _of(EpochProgram, programs)
+    names = tuple(operation.name for operation in layers[0].graph.operations) if layers else ()
+    state = State(rows.config, Owners.of(rows.graph, names))
     for epoch, program in enumerate(programs):
         if progress:
             progress(epoch)
         try:
-            _check_epoch(epoch, program, state, tables)
+            if isinstance(program, RowProgram):
+                _check_epoch(epoch, program, state, tables)
+            else:
+                check_layers(program, state, images or {})
         except ProgramError as error:
             raise ProgramError(f"epoch {epoch}: {error}") from None
+
+
+def _of(kind: type[Kind], programs: Sequence[EpochProgram | RowProgram]) -> list[Kind]:
+    return [program for program in programs if isinstance(program, kind)]
 
 
 def _check_epoch(epoch: int, program: RowProgram, state: State, tables: int) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
+from podweave.ir.row_graph import RowGraph
 from podweave.spec.row_functions import Destination, Statistic
 
 from ...chip.check.jobs import Bools, Ints, JobView, expand
@@ -75,23 +76,30 @@ class Made:
 
 @dataclass(frozen=True)
 class Owners:
-    """Tensors by number, operations first, and which of them each operation may read: its own, and its sources."""
+    """Tensors by number, operations on rows first, and which of them each of those may read: its own, and its sources.
+
+    ``layers``: the number of the sums of each layer.
+    """
 
     names: tuple[str, ...]
     may_read: Bools
+    layers: Mapping[str, int]
 
     @classmethod
-    def of(cls, program: RowProgram) -> Owners:
-        operations = program.graph.operations
-        names = (*(operation.name for operation in operations), *program.graph.inputs)
-        number = {name: i for i, name in enumerate(names)}
+    def of(cls, graph: RowGraph, layers: Sequence[str] = ()) -> Owners:
+        operations = graph.operations
+        names = (*(operation.name for operation in operations), *graph.inputs, *layers)
+        number = {name: i for i, name in enumerate(names[: len(names) - len(layers)])}
         may_read = np.eye(len(operations), len(names), dtype=bool)
         for index, operation in enumerate(operations):
             may_read[index, [number[name] for name in operation.sources]] = True
-        return cls(names, may_read)
+        return cls(names, may_read, {name: len(number) + i for i, name in enumerate(layers)})
 
     def number(self, name: str) -> int:
         return self.names.index(name)
+
+    def layer(self, name: str) -> int:
+        return self.layers[name]
 
 
 def first_of(wrong: Bools, time: Ints) -> int:

@@ -154,9 +154,9 @@ def test_pooled_and_concatenated_across_epochs() -> None:
 def test_words_given_back_too_early_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a later epoch reads is free, and something else is stored there."""
     case = Case(residual_at_the_end(8), chip(2, 4, 4, p_words=100))
-    kept, release = epochs_module._Cutter._kept, BankWords.release
+    kept, release = epochs_module.EpochCutter._kept, BankWords.release
 
-    def careless(self: epochs_module._Cutter, state: SchedulerState) -> dict[str, Producer]:
+    def careless(self: epochs_module.EpochCutter, state: SchedulerState) -> dict[str, Producer]:
         result = kept(self, state)
         if "n0" in result:
             for fragment in itertools.chain.from_iterable(result["n0"].fragments.values()):
@@ -167,7 +167,7 @@ def test_words_given_back_too_early_are_seen(monkeypatch: pytest.MonkeyPatch) ->
         with contextlib.suppress(ValueError):
             release(self, place, words)
 
-    monkeypatch.setattr(epochs_module._Cutter, "_kept", careless)
+    monkeypatch.setattr(epochs_module.EpochCutter, "_kept", careless)
     with pytest.raises(ValueError, match=r"^P bank \d: words \d+ to \d+ are not all taken$"):
         run_case(case)
     monkeypatch.setattr(BankWords, "release", lenient)
@@ -176,13 +176,13 @@ def test_words_given_back_too_early_are_seen(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_words_that_are_not_given_back_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = epochs_module._Cutter._kept
+    original = epochs_module.EpochCutter._kept
 
-    def careful(self: epochs_module._Cutter, state: SchedulerState) -> dict[str, Producer]:
+    def careful(self: epochs_module.EpochCutter, state: SchedulerState) -> dict[str, Producer]:
         self.readers = self.waiting = Counter({node.name: 1 for node in self.graph.operations})
         return original(self, state)
 
-    monkeypatch.setattr(epochs_module._Cutter, "_kept", careful)
+    monkeypatch.setattr(epochs_module.EpochCutter, "_kept", careful)
     with pytest.raises(AssertionError):
         run_case(Case(W_CHAIN, chip(2, 4, 4, w_words=32)))
 

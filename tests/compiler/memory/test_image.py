@@ -171,7 +171,7 @@ def run(config: ChipConfig, graph: Graph, *, eager: bool, share: float = 0.5, se
     parameters = random_parameters(graph, seed)
     constants = Constants(parameters)
     programs = compile_epochs(graph, config, BankPolicy(bank_share=share, first_epoch_share=1.0), tables=constants.table_of)
-    image = memory_image(programs, constants)
+    image = memory_image(programs, constants, programs[0].graph)
     rng = np.random.default_rng(seed)
     inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
     memory = rng.integers(0, 256, image.memory_bytes, dtype=np.uint8)
@@ -240,4 +240,4 @@ def test_small_channel_is_refused() -> None:
     constants = Constants(parameters)
     programs = compile_epochs(graph, config, HALF, tables=constants.table_of)
     with pytest.raises(WorkloadError, match=r"needs \d+ bytes of a memory channel, \d+ more than it has"):
-        memory_image(programs, constants, channel_bytes=4096)
+        memory_image(programs, constants, programs[0].graph, channel_bytes=4096)

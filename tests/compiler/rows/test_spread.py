@@ -104,6 +104,16 @@ COPIES: dict[str, tuple[tuple[RowOperation, ...], Sequence[str]]] = {
     "an input in a product": ((linear("b"), product("p", "x", "b")), ["x/copy"]),
     "an input twice": ((product("p", "x", "x"),), ["x/copy", "x/copy'"]),
     "an input, rotated": ((rope("r", "x"), linear("y", "r")), ["x/copy"]),
+    "rows of two caches": (
+        (
+            linear("both", form=Format.INT8),
+            append("keys_8", "both", "k2", 8),
+            append("values", "both", "v2", 8),
+            attention("o", "x", "keys_8", "values"),
+        ),
+        ["both/copy"],
+    ),
+    "rows that are an input": ((append("keys", "row", "k"), attention("o", "x", "keys")), ["row/copy"]),
 }
 
 
@@ -136,19 +146,6 @@ REFUSED: dict[str, tuple[tuple[RowOperation, ...], str]] = {
             attention("o", "x", "k_all"),
         ),
         "^o: keys are an input, or what was appended to one, but k_all is computed$",
-    ),
-    "rows of two caches": (
-        (
-            linear("both", form=Format.INT8),
-            append("keys_8", "both", "k2", 8),
-            append("values", "both", "v2", 8),
-            attention("o", "x", "keys_8", "values"),
-        ),
-        "^values: both is appended to caches that are read otherwise: each needs an operation of its own that gives its rows$",
-    ),
-    "rows that are an input": (
-        (append("keys", "row", "k"), attention("o", "x", "keys")),
-        "^keys: what goes into a cache is computed, but row is an input$",
     ),
 }
 

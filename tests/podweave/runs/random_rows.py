@@ -20,6 +20,9 @@ REGISTERS = 16
 class RandomRows:
     """A graph in the making; ``seed``: another one for each."""
 
+    narrow = 0.2
+    """How many linear operations read int8."""
+
     def __init__(self, seed: int):
         self.rng = np.random.default_rng([seed, 77])
         self.seed = seed
@@ -65,7 +68,7 @@ class RandomRows:
         return f"t{len(self.operations)}"
 
     def linear(self, form: Format | None = None, outputs: int | None = None) -> str:
-        source = self.source(Format.INT16)
+        source = self.source(Format.INT8 if self.rng.random() < self.narrow else Format.INT16)
         form = form or Format(self.rng.choice([f.value for f in (Format.INT8, Format.INT16, Format.INT16, Format.WIDE)]))
         outputs = outputs or self.number(3, 4, 8, 10, 13, 16, 24)
         add = None
@@ -105,7 +108,7 @@ class RandomRows:
         source = self.any(Format.INT16, heads * size)
         if source is None or self.rng.random() < 0.5:
             source = self.linear(Format.INT16, heads * size)
-        angles = [name for name, f in self.formats.items() if f is Format.ANGLES and self.inputs[name][3] == size]
+        angles = [name for name, f in self.formats.items() if f is Format.ANGLES and self.inputs[name][2:] == (self.rows, size)]
         chosen = str(self.rng.choice(angles)) if angles and self.rng.random() < 0.7 else self.input(Format.ANGLES, size)
         return self.add(Rope(self.name, self.rows, source=source, angles=chosen, heads=heads, head_size=size, form=form))
 
@@ -133,7 +136,7 @@ class RandomRows:
             query = self.rope(heads, size)
         else:
             query = self.linear(Format.INT16, heads * size)
-        same = [name for name, c in self.lengths.items() if c <= context]
+        same = [name for name, c in self.lengths.items() if c <= context and self.inputs[name][3] == self.rows]
         lengths = str(self.rng.choice(same)) if same and self.rng.random() < 0.5 else self.input(Format.LENGTHS, self.rows, 1)
         self.lengths.setdefault(lengths, context)
         sizes = {"context": context, "heads": heads, "kv_heads": kv, "head_size": size}

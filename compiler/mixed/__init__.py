@@ -1,0 +1,1 @@
+"""Graphs of layers and of operations on rows: each is compiled by its own compiler, part by part, into one list of epochs."""
