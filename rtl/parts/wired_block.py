@@ -10,9 +10,7 @@ from amaranth.lib import wiring
 
 from .amaranth_internals import Assign, Concat, Operator, Slice
 from .blocks import Block
-
-# Bits of a signal (or of a constant, as text), from the least significant: (name or constant, first bit, last bit + 1).
-_Chunk = tuple[str, int, int]
+from .chunks import Chunk, cut
 
 Wiring = dict[str, Any]
 """A module that is only wires, JSON-ready.
@@ -53,8 +51,8 @@ class _Writer:
         self.signals: list[Signal] = []
         self.lines: list[str] = []
         self.flows: dict[str, list[str]] = {"inputs": ["clk", "rst"], "outputs": []}
-        self.assigns: list[tuple[list[_Chunk], list[_Chunk]]] = []
-        self.sums: dict[str, list[list[_Chunk]]] = {}
+        self.assigns: list[tuple[list[Chunk], list[Chunk]]] = []
+        self.sums: dict[str, list[list[Chunk]]] = {}
         self.instances: dict[str, dict[str, Any]] = {}
         self.ports: list[str] = ["input wire clk", "input wire rst"]
         for name, member in block.signature.members.items():
@@ -101,7 +99,7 @@ class _Writer:
     def _name(self, signal: Signal) -> str:
         return self.names.get(id(signal)) or self._declare(signal, signal.name)
 
-    def _chunks(self, value: Value) -> list[_Chunk]:
+    def _chunks(self, value: Value) -> list[Chunk]:
         if isinstance(value, Const):
             return [(f"{len(value)}'d{value.value & (1 << len(value)) - 1}", 0, len(value))] if len(value) else []
         if isinstance(value, Signal):
@@ -109,7 +107,7 @@ class _Writer:
         if isinstance(value, Concat):
             return [chunk for part in value.parts for chunk in self._chunks(part)]
         if isinstance(value, Slice):
-            return _cut(self._chunks(value.value), value.start, value.stop)
+            return cut(self._chunks(value.value), value.start, value.stop)
         if isinstance(value, Operator) and value.operator == "+" and not any(op.shape().signed for op in value.operands):
             name = self._declare(Signal(len(value), name="sum"), "sum")
             self.driven[name] = _mask(0, len(value))
@@ -122,11 +120,11 @@ class _Writer:
     def _expression(self, value: Value) -> str:
         return self._joint(self._chunks(value))
 
-    def _joint(self, chunks: list[_Chunk]) -> str:
+    def _joint(self, chunks: list[Chunk]) -> str:
         parts = [self._select(chunk) for chunk in reversed(_joined(chunks))]
         return parts[0] if len(parts) == 1 else "{" + ", ".join(parts) + "}"
 
-    def _select(self, chunk: _Chunk) -> str:
+    def _select(self, chunk: Chunk) -> str:
         name, start, stop = chunk
         if "'" in name:
             width, number = name.split("'d")
@@ -191,17 +189,7 @@ def _listed(bits: int) -> str:
     )
 
 
-def _cut(chunks: list[_Chunk], start: int, stop: int) -> list[_Chunk]:
-    found, at = [], 0
-    for name, first, last in chunks:
-        low, high = max(start, at), min(stop, at + last - first)
-        if low < high:
-            found.append((name, first + low - at, first + high - at))
-        at += last - first
-    return found
-
-
-def _joined(chunks: list[_Chunk]) -> list[_Chunk]:
+def _joined(chunks: list[Chunk]) -> list[Chunk]:
     """Adjacent bits of one signal as one chunk."""
     found: list[Any] = []
     for name, start, stop in chunks:

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from podweave.rtl.parts.chunks import cut
+
 HARNESS = "harness"
 """Name of the unit around the design, whose ports are those of the design."""
 
@@ -146,7 +148,7 @@ class _Instance:
         for driven, driving in self.wiring["assigns"]:
             at = 0
             for name, start, stop in driven:
-                self._add(name, start, stop, ("chunks", _cut(driving, at, at + stop - start)))
+                self._add(name, start, stop, ("chunks", cut(driving, at, at + stop - start)))
                 at += stop - start
         for name in self.wiring["sums"]:
             self._add(name, 0, self.wiring["widths"][name], ("sum", name))
@@ -199,14 +201,14 @@ class _Instance:
     def _origin(self, origin: Any, start: int, stop: int) -> Iterator[Piece]:
         match origin:
             case ("chunks", chunks):
-                yield from self.sources(_cut(chunks, start, stop))
+                yield from self.sources(cut(chunks, start, stop))
             case ("sum", name):
                 yield self._sum(name).cut(start, stop)
             case ("outside", port) if self.parent is None:
                 yield Piece(HARNESS, port, start, stop - start)
             case ("outside", port):
                 assert self.parent is not None
-                yield from self.parent.sources(_cut(self.ports[port], start, stop))
+                yield from self.parent.sources(cut(self.ports[port], start, stop))
             case ("instance", name, port, at) if name in self.children:
                 yield from self.children[name].sources([(port, at + start, at + stop)])
             case ("instance", name, port, at):
@@ -222,17 +224,6 @@ class _Instance:
             raise CircuitError(f"{self.scope}.{name}: between blocks only bits of one port and constants are added, up to 64 bits")
         ((piece,),) = found
         return replace(piece, width=width, value=added, taken=piece.width)
-
-
-def _cut(chunks: Sequence[Any], start: int, stop: int) -> list[tuple[str, int, int]]:
-    """Bits ``start`` to ``stop`` of what chunks are together."""
-    found, at = [], 0
-    for name, first, last in chunks:
-        low, high = max(start, at), min(stop, at + last - first)
-        if low < high:
-            found.append((name, first + low - at, first + high - at))
-        at += last - first
-    return found
 
 
 def _order(circuit: Circuit, paths: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
