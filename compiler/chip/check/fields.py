@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from podweave.spec.jobs import Accumulate, Emit
@@ -9,7 +11,7 @@ from podweave.spec.jobs import Accumulate, Emit
 from ...pod.executor import ProgramError
 from ..bank_words import zero_word
 from ..epoch_program import ConstantSet, job_fields
-from .jobs import NEVER, Bools, JobView, ProgramView
+from .jobs import NEVER, Bools, Ints, JobView, ProgramView, Walk
 
 # In the place of the operation that a set of parameters is of.
 _CONSTANT = -2
@@ -97,6 +99,28 @@ def inside(view: JobView, kind: str, name: str, low: int, high: int) -> None:
     view.refuse((values < low) | (values > high), kind, lambda i: f"{name} is {values[i]}, must be {low} to {high}")
 
 
+def addresses_inside(view: JobView, walks: Iterable[tuple[str, str, Walk, int | Ints, Bools]]) -> None:
+    """Raises `ProgramError` for a job with an address, or an accumulator row, that is not there.
+
+    ``walks``: kind of the jobs, what their addresses are of, the addresses, how many there are (for all jobs or for each), and
+    which jobs use any.
+    """
+    for kind, what, walk, words, counts in walks:
+        low, high = walk.extremes()
+        limit = np.broadcast_to(words, low.shape)
+        view.refuse(
+            counts & ((low < 0) | (high >= limit)),
+            kind,
+            lambda i, w=what, lo=low, hi=high, n=limit: (  # type: ignore[misc]
+                f"{w} {lo[i] if lo[i] < 0 else hi[i]} is outside of 0 to {n[i] - 1}"
+            ),
+        )
+    streams, rows = view.streams, view.config.pod.accumulator_rows
+    end = streams["accumulator_base"] + view.streamed
+    wrong = (streams["accumulate"] != Accumulate.BYPASS) & (end > rows)
+    view.refuse(wrong, "stream", lambda i: f"accumulator row {end[i] - 1} is outside of 0 to {rows - 1}")
+
+
 def _parameter_sets(view: ProgramView) -> Bools:
     """Which post jobs have a constant set."""
     post = view.config.post
@@ -117,33 +141,19 @@ def _parameter_sets(view: ProgramView) -> Bools:
 
 
 def _addresses(view: ProgramView, pads: Bools) -> None:
-    memory, streams = view.config.memory, view.streams
-    loads = view.loads
+    memory = view.config.memory
     walks = (
-        ("load", "W address", view.w_walk, memory.w_words, loads["rows"] > 0),
-        ("stream", "X address", view.x_walk, memory.x_words, view.emits | True),
+        ("load", "W address", view.w_walk, memory.w_words, view.loads["rows"] > 0),
+        ("stream", "X address", view.x_walk, memory.x_words, view.streamed > 0),
         ("stream", "P address", view.p_walk, zero_word(view.config), view.emits),
         ("post", "P address", view.read_walk, zero_word(view.config), ~pads),
         ("post", "X address", view.sent_walk, memory.x_words, view.read > 0),
     )
-    for kind, what, walk, words, counts in walks:
-        low, high = walk.extremes()
-        wrong = counts & ((low < 0) | (high >= words))
-        view.refuse(
-            wrong,
-            kind,
-            lambda i, w=what, lo=low, hi=high, n=words: (  # type: ignore[misc]
-                f"{w} {lo[i] if lo[i] < 0 else hi[i]} is outside of 0 to {n - 1}"
-            ),
-        )
+    addresses_inside(view, walks)
     low, high = view.read_walk.extremes()
     zero = zero_word(view.config)
     wrong = pads & ((low != zero) | (high != zero))
     view.refuse(wrong, "post", lambda i: f"has a constant set, but reads P address {low[i]}, not the zero word ({zero})")
-    rows = view.config.pod.accumulator_rows
-    end = streams["accumulator_base"] + view.streamed
-    wrong = (streams["accumulate"] != Accumulate.BYPASS) & (end > rows)
-    view.refuse(wrong, "stream", lambda i: f"accumulator row {end[i] - 1} is outside of 0 to {rows - 1}")
 
 
 def check_engines(view: JobView) -> None:

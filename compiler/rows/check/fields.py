@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from podweave.spec.jobs import Accumulate
 from podweave.spec.load_port import HostSelect
 from podweave.spec.row_functions import Combine, Destination, Scalar
 
 from ...chip.bank_words import zero_word
-from ...chip.check.fields import inside
+from ...chip.check.fields import addresses_inside, inside
 from ...chip.check.jobs import Bools, Ints, expand
 from .state import NAMES, State
 from .view import RowView
@@ -49,7 +48,7 @@ def _uses_registers(view: RowView) -> Bools:
 
 def check_row_addresses(view: RowView) -> None:
     """Raises `ProgramError` for a job of a tile with an address that is not there; the last word of a P bank is nobody's."""
-    memory, posts, streams = view.config.memory, view.posts, view.streams
+    memory, posts = view.config.memory, view.posts
     zero, planes = zero_word(view.config), posts["destination"] == Destination.PLANES
     walks = (
         ("load", "W address", view.w_walk, memory.w_words, view.loads["rows"] > 0),
@@ -59,20 +58,7 @@ def check_row_addresses(view: RowView) -> None:
         ("post", "X address", view.sent_walk, memory.x_words - planes, view.into_x),
         ("post", "own P address", view.sent_walk, zero, view.own),
     )
-    for kind, what, walk, words, counts in walks:
-        low, high = walk.extremes()
-        limit = np.broadcast_to(words, low.shape)
-        view.refuse(
-            counts & ((low < 0) | (high >= limit)),
-            kind,
-            lambda i, w=what, lo=low, hi=high, n=limit: (  # type: ignore[misc]
-                f"{w} {lo[i] if lo[i] < 0 else hi[i]} is outside of 0 to {n[i] - 1}"
-            ),
-        )
-    rows = view.config.pod.accumulator_rows
-    end = streams["accumulator_base"] + view.streamed
-    wrong = (streams["accumulate"] != Accumulate.BYPASS) & (end > rows)
-    view.refuse(wrong, "stream", lambda i: f"accumulator row {end[i] - 1} is outside of 0 to {rows - 1}")
+    addresses_inside(view, walks)
 
 
 def check_loaded(view: RowView, state: State, epoch: int, tables: int) -> None:
