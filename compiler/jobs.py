@@ -29,6 +29,24 @@ def words_of_tile(streams: Jobs) -> NDArray[np.int64]:
     return streams["n0"] * streams["n1"] * streams["n2"]
 
 
+class EpochJobs:
+    """What programs of an epoch of a chip have in common, whatever they compute: jobs as stores hold them."""
+
+    streams: Jobs
+    posts: Jobs
+
+    @property
+    def words_streamed(self) -> NDArray[np.int64]:
+        """Words of each stream job, of all its tiles."""
+        return words_of_tile(self.streams) * self.streams["tiles"]
+
+    @property
+    def words_read(self) -> NDArray[np.int64]:
+        """Words of the P bank that each post-processor job reads."""
+        jobs = self.posts
+        return jobs["n0"] * jobs["n1"] * jobs["n2"] * jobs["n3"]
+
+
 @dataclass(frozen=True)
 class Place:
     """Words at ``base`` of ``bank``."""

@@ -13,7 +13,7 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import load_job_layout, post_job_layout, stream_job_layout
 from podweave.spec.layout import Field
 
-from ..jobs import Jobs, Place, words_of_tile
+from ..jobs import EpochJobs, Jobs, Place
 from ..lower.boxes import Rect
 from ..lower.layer import Region, Step
 from ..lower.operation import LoweredOperation
@@ -103,7 +103,7 @@ class Exported:
 
 
 @dataclass(frozen=True)
-class EpochProgram:
+class EpochProgram(EpochJobs):
     """One epoch of a graph compiled for a chip: all of it, or some of its operations.
 
     ``operations``: indices of those that it computes. ``carried``: accumulators of earlier epochs that are in the P banks when it
@@ -132,17 +132,6 @@ class EpochProgram:
     carried: tuple[Accumulated, ...] = ()
     resident: tuple[ExternalUnit, ...] = ()
     exported: tuple[Exported, ...] = ()
-
-    @property
-    def words_streamed(self) -> NDArray[np.int64]:
-        """Words of each stream job, of all its tiles."""
-        return words_of_tile(self.streams) * self.streams["tiles"]
-
-    @property
-    def words_read(self) -> NDArray[np.int64]:
-        """Words of the P bank that each post-processor job reads."""
-        jobs = self.posts
-        return jobs["n0"] * jobs["n1"] * jobs["n2"] * jobs["n3"]
 
     def operation(self, index: int) -> Linear:
         return self.graph.operations[index]

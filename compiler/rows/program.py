@@ -12,7 +12,7 @@ from podweave.ir.row_operations import RowOperation
 from podweave.spec.config import ChipConfig
 from podweave.spec.load_port import HostSelect
 
-from ..jobs import Jobs, words_of_tile
+from ..jobs import EpochJobs, Jobs
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class OutputWords:
 
 
 @dataclass(frozen=True)
-class RowProgram:
+class RowProgram(EpochJobs):
     """One epoch of a `RowGraph` on a chip.
 
     ``loads``, ``streams``, ``posts``: as of an `EpochProgram`. ``words``: what engines load for it; ``outputs``: what they store
@@ -98,17 +98,6 @@ class RowProgram:
         """Indices of operations that have jobs in it."""
         found = np.concatenate([jobs["operation"] for jobs in (self.streams, self.posts)])
         return tuple(np.unique(found).tolist())
-
-    @property
-    def words_streamed(self) -> NDArray[np.int64]:
-        """Words of each stream job, of all its tiles."""
-        return words_of_tile(self.streams) * self.streams["tiles"]
-
-    @property
-    def words_read(self) -> NDArray[np.int64]:
-        """Words of the P bank that each post-processor job reads."""
-        jobs = self.posts
-        return jobs["n0"] * jobs["n1"] * jobs["n2"] * jobs["n3"]
 
     def operation(self, index: int) -> RowOperation:
         return self.graph.operations[index]
