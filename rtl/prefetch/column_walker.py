@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Out
 
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import bits
 from podweave.spec.descriptors import STORABLE
-from podweave.spec.load_port import host_address_width, host_beat_width
 
-from ..parts.blocks import Block, struct
-from .engine_words import beat_bits, item_layout, prefetch_of, targets
+from ..parts.blocks import Block
+from .engine_words import beat_bits, item_registers, prefetch_of, targets, walker_members
 
 
 class ColumnWalker(Block):
@@ -64,32 +63,20 @@ class ColumnWalker(Block):
 
     def __init__(self, config: ChipConfig):
         self.config = config
-        item = {field.name: field.width for field in item_layout(config).fields}
-        flags = ("step", "reads", "lane", "pushes", "first", "last")
         super().__init__(
-            {
-                "clear": In(1),
-                "stopped": In(1),
-                "item_valid": In(1),
-                "item": In(item_layout(config).width),
-                "item_pop": Out(1),
-                "credit": In(1),
-                **{name: Out(1) for name in flags},
-                "offset": Out(beat_bits(config)),
-                **{name: Out(item[name]) for name in ("select", "unit", "ring")},
-                "address": Out(host_address_width(config)),
-                "beat": Out(host_beat_width(config)),
-                "lane_bytes": Out(bits(prefetch_of(config).column_words + 1)),
-                "active": Out(1),
-            }
+            walker_members(
+                config,
+                asks=("credit",),
+                flags=("step", "reads", "lane", "pushes", "first", "last"),
+                fields=("select", "unit", "ring"),
+                lane_bytes=Out(bits(prefetch_of(config).column_words + 1)),
+            )
         )
 
     def elaborate(self, platform: object) -> object:
         m = Module()
         byte = beat_bits(self.config)
-        incoming, item = (
-            Signal(struct(item_layout(self.config)), name=n, reset_less=n == "item_held") for n in ("incoming", "item_held")
-        )
+        incoming, item = item_registers(self.config)
         left0, left1, left2 = (Signal(len(item[f"n{i}"]), name=f"left_{i}", reset_less=True) for i in range(3))
         offset, run_offset = (Signal(byte, name=name, reset_less=True) for name in ("lane_offset", "run_offset"))
         address, run_address = (Signal(len(self.address), name=name, reset_less=True) for name in ("word", "run_word"))

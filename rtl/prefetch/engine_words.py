@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from amaranth.lib.wiring import In
+from amaranth.hdl import Signal
+from amaranth.lib.wiring import In, Out
 
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import PrefetchConfig, bits
@@ -23,7 +25,9 @@ from podweave.spec.descriptors import (
     words_of,
 )
 from podweave.spec.layout import Field, Layout, bits_for_index
-from podweave.spec.load_port import HostSelect, host_address_width
+from podweave.spec.load_port import HostSelect, host_address_width, host_beat_width
+
+from ..parts.blocks import struct
 
 CODE_WIDTH = 4
 WORDS_WIDTH = 33
@@ -173,6 +177,37 @@ def item_layout(config: ChipConfig) -> Layout:
             Field("counts", 1, "its end completes a tag"),
         ),
     )
+
+
+def walker_members(
+    config: ChipConfig, *, asks: Sequence[str], flags: Sequence[str], fields: Sequence[str], **more: Any
+) -> dict[str, Any]:
+    """Ports of a block that walks over the words of one item after the other.
+
+    ``asks``: inputs without which some steps wait. ``flags``: what a step does. ``fields``: of the item, as steps hand them on.
+    """
+    widths = {field.name: field.width for field in item_layout(config).fields}
+    return {
+        "clear": In(1),
+        "stopped": In(1),
+        "item_valid": In(1),
+        "item": In(item_layout(config).width),
+        "item_pop": Out(1),
+        **{name: In(1) for name in asks},
+        **{name: Out(1) for name in flags},
+        "offset": Out(beat_bits(config)),
+        **{name: Out(widths[name]) for name in fields},
+        "address": Out(host_address_width(config)),
+        "beat": Out(host_beat_width(config)),
+        **more,
+        "active": Out(1),
+    }
+
+
+def item_registers(config: ChipConfig) -> tuple[Any, Any]:
+    """Of a walker: the item that comes in, which is no register, and the one that it holds."""
+    layout = struct(item_layout(config))
+    return Signal(layout, name="incoming"), Signal(layout, name="item_held", reset_less=True)
 
 
 def burst_layout(config: ChipConfig) -> Layout:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Out
 
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import bits
 from podweave.spec.descriptors import DescriptorKind
-from podweave.spec.load_port import host_address_width, host_beat_width
 
-from ..parts.blocks import Block, struct
-from .engine_words import beat_bits, item_layout, targets
+from ..parts.blocks import Block
+from .engine_words import beat_bits, item_registers, targets, walker_members
 
 
 class PieceWalker(Block):
@@ -77,33 +76,20 @@ class PieceWalker(Block):
 
     def __init__(self, config: ChipConfig):
         self.config = config
-        item = {field.name: field.width for field in item_layout(config).fields}
-        flags = ("step", "pops", "delivers", "reads", "pushes", "first", "last", "straddles", "commit")
         super().__init__(
-            {
-                "clear": In(1),
-                "stopped": In(1),
-                "item_valid": In(1),
-                "item": In(item_layout(config).width),
-                "item_pop": Out(1),
-                "available": In(1),
-                "credit": In(1),
-                **{name: Out(1) for name in flags},
-                "offset": Out(beat_bits(config)),
-                **{name: Out(item[name]) for name in ("select", "broadcast", "unit", "ring", "counts")},
-                "address": Out(host_address_width(config)),
-                "beat": Out(host_beat_width(config)),
-                "piece_bits": Out(bits(beat_bits(config) + 1)),
-                "active": Out(1),
-            }
+            walker_members(
+                config,
+                asks=("available", "credit"),
+                flags=("step", "pops", "delivers", "reads", "pushes", "first", "last", "straddles", "commit"),
+                fields=("select", "broadcast", "unit", "ring", "counts"),
+                piece_bits=Out(bits(beat_bits(config) + 1)),
+            )
         )
 
     def elaborate(self, platform: object) -> object:
         m = Module()
         byte = beat_bits(self.config)
-        incoming, item = (
-            Signal(struct(item_layout(self.config)), name=n, reset_less=n == "item_held") for n in ("incoming", "item_held")
-        )
+        incoming, item = item_registers(self.config)
         loads, stores = Signal(), Signal()
         m.d.comb += [
             Value.cast(incoming).eq(self.item),
