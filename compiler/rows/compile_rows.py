@@ -118,6 +118,12 @@ class RowCompiler:
         """By rotation, where its angles lie: as what it rotates."""
         self.lengths: dict[tuple, int] = {}
         self.length_count = 0
+        self.operations = {operation.name: operation for operation in self.graph.operations}
+        self.readers_of: dict[str, list[RowOperation]] = {name: [] for name in (*self.graph.inputs, *self.operations)}
+        """Who reads a tensor, by its name."""
+        for operation in self.graph.operations:
+            for source in operation.sources:
+                self.readers_of[source].append(operation)
         zeros = np.zeros(config.pods, np.int64)
         # Nothing hides what the first epoch loads.
         self.epoch = Epoch(config, 0, self.share / 4, {"w": zeros, "set": zeros})
@@ -138,7 +144,7 @@ class RowCompiler:
 
     def homes_of(self, operation: RowOperation) -> tuple[str, ...]:
         """The kinds of banks into which an operation's tensor goes."""
-        kinds = {self.kind_for(reader, operation.name) for reader in self.graph.operations if operation.name in reader.inputs}
+        kinds = {self.kind_for(reader, operation.name) for reader in self.readers_of[operation.name]}
         if operation.name in self.graph.outputs:
             kinds.add("p" if operation.format is Format.WIDE else "x")
         if operation.name in self.taken:
@@ -154,11 +160,10 @@ class RowCompiler:
         """Whether a product is all that reads an operation, and of its other factor as well."""
         if operation.name in self.graph.outputs:
             return False
-        by_name = {each.name: each for each in self.graph.operations}
 
         def only_reader(name: str) -> RowOperation | None:
-            readers = [each for each in self.graph.operations if name in each.inputs or name in each.after]
-            return readers[0] if len(readers) == 1 and isinstance(by_name.get(name), RowLinear) else None
+            readers = self.readers_of[name]
+            return readers[0] if len(readers) == 1 and isinstance(self.operations.get(name), RowLinear) else None
 
         product = only_reader(operation.name)
         if not isinstance(product, SiluProduct) or product.gate == product.up:

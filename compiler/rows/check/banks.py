@@ -69,8 +69,13 @@ def _nothing(view: RowView, state: State, job: Ints, in_row: Ints, row: Ints) ->
     masked = posts["masked"][job] == 1
     length = np.where(masked, posts["length"][job] + posts["length_step"][job] * row, 0)
     # No row sees more keys than there are.
-    contexts = [each.context if isinstance(each, Attention) else 1 << ELEMENT_WIDTH for each in view.program.graph.operations]
-    most = np.minimum(state.most[node, length], np.array(contexts)[posts["operation"][job]])
+    operations = view.program.graph.operations
+    contexts = np.full(len(operations), 1 << ELEMENT_WIDTH)
+    for index in np.unique(posts["operation"]).tolist():
+        operation = operations[index]
+        if isinstance(operation, Attention):
+            contexts[index] = operation.context
+    most = np.minimum(state.most[node, length], contexts[posts["operation"][job]])
     return vanishes | masked & (posts["element"][job] + posts["element_step"][job] * in_row >= most)
 
 
