@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ..graph import Graph
-from ..layers import MAX_SIZE, WorkloadError
+from ..layers import MAX_SIZE, WorkloadError, shortened
 from ..operations import Shape
 from ..row_graph import RowGraph
 from ..row_operations import Append, Attention, Format, RmsNorm, Rope, RowLinear, RowOperation, SiluProduct
@@ -182,6 +182,8 @@ def attention(heads: int, kv_heads: int, head_size: int, rows: int, context: int
     _require_sizes(name, heads=heads, kv_heads=kv_heads, head_size=head_size, rows=rows, context=context)
     if heads % kv_heads:
         raise WorkloadError(f"{name}: kv_heads ({kv_heads}) must divide heads ({heads})")
+    if rows > context:
+        raise WorkloadError(f"{name}: {rows} rows are more than a context of {context}")
     builder = _Builder(rows)
     query = builder.input("q", Format.INT16, heads * head_size)
     key, value = (builder.input(cache, Format.INT8, kv_heads * head_size, context) for cache in ("k", "v"))
@@ -225,17 +227,21 @@ class LanguageModels(Frontend):
         "gated_HIDDEN_INTERMEDIATE[,rows=N]",
         "norm_HIDDEN[,rows=N]",
     )
+    _begin = re.compile(r"(llama|attention|gated|norm)_[0-9][^/]*")
     _form = re.compile(r"(llama|attention|gated|norm)((?:_[0-9]+)+)((?:,[a-z]+=[0-9]+)*)")
 
     def options(self, text: str) -> tuple[str, ...]:
         return _TAKES[text.partition("_")[0]]
 
     def recognises(self, text: str) -> bool:
-        return self._form.fullmatch(text) is not None
+        return self._begin.fullmatch(text) is not None
 
     def load(self, text: str) -> Graph:
         match = self._form.fullmatch(text)
-        assert match
+        if not match:
+            form = next(form for form in self.forms if form.startswith(text.partition("_")[0]))
+            raise WorkloadError(f"{shortened(text)} is not of the form {form}, with whole numbers")
+        text = shortened(text)
         kind, sizes = match[1], [whole_number(part) or 0 for part in match[2][1:].split("_")]
         least, most = _COUNTS[kind]
         if not least <= len(sizes) <= most:

@@ -90,6 +90,17 @@ def test_every_form_that_is_offered_is_a_network(form: str) -> None:
         ("densenet121_1048576", "conv1/conv: the padded input has"),
         ("inception_1048576", "conv2d_188: the padded input has"),
         ("resnet50_" + "9" * 5000, "conv1_conv: height must be at most 1,048,576, got 1000"),
+        *(
+            (f"norm_64{wrong}", f"norm_64{wrong} is not of the form norm_HIDDEN[,rows=N], with whole numbers")
+            for wrong in (",", ",rows", ",rows=", ",rows=-1", ",rows=1.5", "x", "_")
+        ),
+        ("llama_8_2_1", "llama_8_2_1: llama takes sizes as in llama_HIDDEN_HEADS_KVHEADS_INTERMEDIATE[_LAYERS][,rows=N]"),
+        ("norm_8,row=2", "norm_8,row=2: unknown option 'row'; allowed: rows"),
+        ("norm_8,rows=2,rows=2", "norm_8,rows=2,rows=2: rows is given more than once"),
+        ("norm_" + "9" * 5000, f"norm_{'9' * 195}...: hidden must be at most 1,048,576, got 1000"),
+        ("attention_2_1_4,rows=5,context=4", "attention_2_1_4,rows=5,context=4: 5 rows are more than a context of 4"),
+        ("llama_16_2_1_24,rows=5,context=4", "llama_16_2_1_24,rows=5,context=4: 5 rows are more than a context of 4"),
+        ("attention_2_1_4/attention", "attention_2_1_4 has operations on rows, "),
     ],
 )
 def test_graphs_that_do_not_exist(name: str, sentence: str) -> None:
