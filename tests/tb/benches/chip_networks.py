@@ -38,6 +38,7 @@ FAST: dict[str, ChipConfig] = {
     **{name: BLOCK_CONFIGS[name] for name in ("2x4", "4x(4x8), 2 planes", "4x(8x4), 2 planes, crossbar")},
     "8x(2x2), 2 planes": BASE.replace(pods=8, banks=8, cols=2, planes=2, pipeline=2, accumulator_rows=8),
     "4x(2x2), 1 lane": BASE.replace(pods=4, banks=4, cols=2, lanes=1),
+    "2x(4x4), 2 planes, 2 lanes, row functions": BASE.replace(rows=4, cols=4, planes=2, lanes=2, row_registers=16),
     "2x(4x4), 2 lanes": BASE.replace(rows=4, cols=4, accumulator_rows=16, lanes=2),
 }
 CAMPAIGN: dict[str, ChipConfig] = {
