@@ -61,7 +61,6 @@ class InputPlaces:
             self._offsets[name] = at
             at += self._size(name)
         self._words: list[tuple[int, int, Ints]] = []
-        """Of the words in each place, the least and the largest number of a byte."""
 
     def numbers(self) -> dict[str, Ints]:
         """The number of each element, in the shape of its input."""
