@@ -91,53 +91,77 @@ def rms_norm_float(x: NDArray[np.floating], epsilon: float = 0.0, gain: float | 
     return np.asarray(wide / np.sqrt((wide**2).mean(axis=-1, keepdims=True) + epsilon) * gain)
 
 
-def layer_norm(x: NDArray[np.int32], shift: int, epsilon: int = 0, gain_shift: Integers = 0) -> NDArray[np.int16]:
-    """Subtract the mean of each row, and divide what is left by the root of its sum of squares.
-
-    Two passes of statistics: the sum of a row, which a constant multiplier makes the mean of, and the sum of the squares of
-    lanes less the mean. A gain and a bias for each channel belong into the weights and the bias behind it, or into
-    `golden.layers.post.post_process` of the result.
+def layer_norm(
+    x: NDArray[np.int32], shift: int, epsilon: int = 0, bias: Integers = 0, multiplier: Integers = 1, places: Integers = 0
+) -> NDArray[np.int16]:
+    """Subtract the mean of each row, divide what is left by the root of its sum of squares, and take gain and bias of each channel.
 
     Parameters
     ----------
     x : ndarray of int32, shape (..., C)
-        Rows of the residual.
-    shift : int
-        In [0, 30]: ``z = saturate(round(x / 2**shift))`` in 16 bits is what the sum is of, and likewise, of x less the mean,
-        what the squares are of.
-    epsilon, gain_shift
-        As in `rms_norm`.
+        Rows of the residual, of at least 2 channels.
+    shift, epsilon : int
+        As in `rms_norm`, for what is left.
+    bias : int, or ndarray of integers, shape () or (C,)
+        In [-2**31, 2**31): the bias of each channel by its gain, in units of 2**-15 of the root of the sum of squares.
+    multiplier, places : int, or ndarray of integers, shape () or (C,)
+        The gain of each channel as `golden.layers.requant.requantize_wide` takes multiplier and shift; it is not negative.
 
     Returns
     -------
     ndarray of int16, shape (..., C)
-        `rms_norm` of ``x - mean``, in which mean is ``round(sum(z) * multiplier / 2**places)``, an int32, with multiplier and
-        places those of ``2**shift / C`` (`ir.quantise.quantize_scale`).
+        ``saturate(round((n + bias) * multiplier / 2**places))``, n the `rms_norm` of c, x less the mean of its row: 2**15 stands
+        for all of the root of the sum of squares, ``sqrt(C) / 2**15`` times that for the standard deviation.
+
+        c is ``C / (C - 1)`` times as large, which the root divides out: with S the sum of the row, and a multiplier and a shift for
+        ``C / (C - 1)`` (`ir.quantise.quantize_scale`), it is ``S - round((S - x) * multiplier / 2**shift)``, both differences
+        saturated to 32 bits. So nothing is divided by C, and all bits of x count in the mean.
 
     Raises
     ------
-    TypeError, ValueError, OverflowError
-        As `rms_norm`.
+    TypeError
+        If ``x`` is not int32, or a parameter does not hold integers.
+    ValueError
+        If a parameter is out of range or has the wrong shape, or there is only one channel.
+    OverflowError
+        If the sum of a row does not fit 32 bits, or a sum of squares is 2**41 or more.
 
     Notes
     -----
-    If no z saturates, the mean is off by at most ``m = 2**shift / 2 + 1`` (1 if ``shift`` is 0), and with N of x less its mean,
-    as in `rms_norm`, ``h = sqrt(C) * (m / 2**shift + 1/2)``, the result y by at most
-    ``|y| * ((1 + 2**-8) / (1 - h / N) - 1) + 2**15 * (1 + 2**-8) * m / 2**shift / (N - h) + 1``.
+    If nothing saturates and S - x fits 32 bits, c is off by at most 3/2. With N the root of the sum of squares of real ``c /
+    2**shift``, epsilon included, and ``h = sqrt(C) * (3/2 / 2**shift + 1/2)`` (3/2 if ``shift`` is 0), n is off by at most
+    ``|n| * ((1 + 2**-8) / (1 - h / N) - 1) + 2**15 * (1 + 2**-8) * 3/2 / 2**shift / (N - h) + 1``. The gain multiplies that, and
+    rounds once.
 
     Examples
     --------
-    By hand: the mean of 1300, 500 and 600 is 800; 500, -300, -200: 380000 is below 2**20, 380000 / 16 is in entry 92,
-    2**23 / sqrt(23680) = 54512.9, and 500 * 54513 / 2**10 = 26617.7 (2**15 * 500 / sqrt(380000) = 26578.2).
+    By hand: S = 2400, and 3/2 of 1100, 1900 and 1800 are 1650, 2850 and 2700, which leaves 750, -450 and -300; 855000 is below
+    2**20, 855000 / 16 is in entry 208 of the table, 2**23 / sqrt(53376) = 36309.2, and 750 * 36309 / 2**10 = 26593.506
+    (2**15 * 500 / sqrt(380000) = 26578.2).
 
     >>> layer_norm(np.array([[1300, 500, 600]], dtype=np.int32), 0)
-    array([[ 26618, -15971, -10647]], dtype=int16)
+    array([[ 26594, -15956, -10637]], dtype=int16)
+
+    A gain of 1/2, and a bias of 1000:
+
+    >>> layer_norm(np.array([[1300, 500, 600]], dtype=np.int32), 0, bias=2000, multiplier=1, places=1)
+    array([[14297, -6978, -4319]], dtype=int16)
     """
     require_type("x", x, np.int32)
-    z = _in_16_bits(x.astype(np.int64), shift)
-    multiplier, places = quantize_scale(2.0**shift / x.shape[-1])
-    mean = requantize_wide(z.sum(axis=-1, keepdims=True, dtype=np.int64), multiplier, places, "int32")
-    return _normalised(x.astype(np.int64) - mean, shift, epsilon, gain_shift)
+    channels = x.shape[-1]
+    if channels < 2:
+        raise ValueError(f"a row must have at least 2 channels, got {channels}")
+    added = require_integers("bias", bias)
+    if added.shape not in ((), (channels,)):
+        raise ValueError(f"bias must have shape () or (C,) = {(channels,)}, got shape {added.shape}")
+    _refuse(added, (added < -(1 << 31)) | (added >= 1 << 31), "bias must fit 32 bits")
+    total = x.sum(axis=-1, keepdims=True, dtype=np.int64)
+    wrong = (total < -(1 << 31)) | (total >= 1 << 31)
+    if wrong.any():
+        raise OverflowError(f"the sum of a row must fit 32 bits, got {total[wrong][0]}")
+    others = requantize_wide(total - x, *quantize_scale(channels / (channels - 1)), "int32")
+    found = _normalised(saturate(total - others, "int32").astype(np.int64), shift, epsilon, 0)
+    return requantize_wide(found + added.astype(np.int64), multiplier, places, "int16")
 
 
 def layer_norm_float(
@@ -172,7 +196,7 @@ def layer_norm_float(
 
 
 def _normalised(x: NDArray[np.int64], shift: int, epsilon: int, gain_shift: Integers) -> NDArray[np.int16]:
-    """`rms_norm` of numbers of up to 33 bits."""
+    """`rms_norm` of numbers of 32 bits."""
     gains = require_integers("gain_shift", gain_shift)
     if gains.shape not in ((), x.shape[-1:]):
         raise ValueError(f"gain_shift must have shape () or (C,) = {x.shape[-1:]}, got shape {gains.shape}")
