@@ -10,13 +10,24 @@ from numpy.typing import NDArray
 from podweave.ir.constants import Parameters
 from podweave.ir.layers import WorkloadError
 from podweave.ir.row_graph import RowGraph
-from podweave.ir.row_operations import Append, Attention, Format, RmsNorm, Rope, RowLinear, RowOperation, SiluProduct
+from podweave.ir.row_operations import (
+    Append,
+    Attention,
+    Format,
+    Gelu,
+    LayerNorm,
+    RmsNorm,
+    Rope,
+    RowLinear,
+    RowOperation,
+    SiluProduct,
+)
 
 from .layers.attention import attention
 from .layers.fixed_point import Width, from_planes, to_planes
 from .layers.gemm import exact_product
-from .layers.norm import rms_norm
-from .layers.product import silu_product
+from .layers.norm import layer_norm, rms_norm
+from .layers.product import NORMAL, gate, silu_product
 from .layers.requant import requantize_wide
 from .layers.residual import residual_add
 from .layers.rope import rope
@@ -82,21 +93,26 @@ def _evaluated(operation: RowOperation, held: Parameters, tensors: Mapping[str, 
                 sums = from_planes(*(exact_product(plane, held.weights[0]) for plane in to_planes(source)))
             total = sums.astype(np.int64) + held.bias
             result = requantize_wide(total, held.multiplier, held.shift, WIDTHS[operation.format])
-            return residual_add(tensors[operation.add], result, psum_width) if operation.add else result
+            return residual_add(tensors[operation.add].astype(np.int32), result, psum_width) if operation.add else result
         case RmsNorm():
             return rms_norm(tensors[operation.source], operation.scale_shift, operation.epsilon, held.shift)
+        case LayerNorm():
+            gain = held.bias, held.multiplier, held.shift
+            return layer_norm(tensors[operation.source], operation.scale_shift, operation.epsilon, *gain)
         case Rope():
             angles = tensors[operation.angles]
             turned = rope(tensors[operation.source], angles[:, ::2], angles[:, 1::2])
             return requantize_wide(turned.astype(np.int64) + held.bias, held.multiplier, held.shift, WIDTHS[operation.format])
         case SiluProduct():
             return silu_product(tensors[operation.gate], tensors[operation.up], operation.fraction, held.multiplier, held.shift)
+        case Gelu():
+            return gate(tensors[operation.gate], operation.fraction, NORMAL, held.multiplier, held.shift)
         case Attention():
             query = tensors[operation.query].reshape(operation.rows, operation.heads, -1)
             key, value = (
                 tensors[name].reshape(operation.context, operation.kv_heads, -1) for name in (operation.key, operation.value)
             )
-            visible = visible_keys(tensors[operation.lengths][0], operation.context)
+            visible = visible_keys(tensors[operation.lengths][0], operation.context) if operation.lengths else None
             assert held.wide_table is not None
             found = attention(query, key, value, held.multiplier, held.shift, visible, held.wide_table.astype(np.uint16))
             return found.reshape(operation.rows, -1)

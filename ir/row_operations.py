@@ -105,7 +105,7 @@ class RowOperation(Operation):
 class RowLinear(RowOperation):
     """Rows of 16 or 8 bits times int8 weights, scaled per channel: ``width`` channels of ``source`` to ``outputs`` of ``form``.
 
-    ``add``: a wide tensor to which the result is added; nobody may read that after.
+    ``add``: a tensor of 32 or 16 bits to which the result is added; nobody may read that after.
     """
 
     source: str
@@ -130,7 +130,8 @@ class RowLinear(RowOperation):
     @property
     def inputs(self) -> Mapping[str, Read]:
         read: dict[str, Read] = {self.source: (self.rows, self.width, (Format.INT16, Format.INT8))}
-        return read | ({self.add: (self.rows, self.outputs, (Format.WIDE,))} if self.add else {})
+        # What is added to lies in P banks, where 16 bits are 32 as well.
+        return read | ({self.add: (self.rows, self.outputs, (Format.WIDE, Format.INT16))} if self.add else {})
 
     @property
     def macs(self) -> int:
@@ -142,8 +143,8 @@ class RowLinear(RowOperation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RmsNorm(RowOperation):
-    """Wide rows by the root of the mean of their squares (`golden.layers.norm.rms_norm`).
+class Norm(RowOperation):
+    """Wide rows by a root of their squares.
 
     ``scale_shift``: by how many bits values are shifted right before they are squared. ``epsilon``: added to the sum of squares.
     """
@@ -164,6 +165,20 @@ class RmsNorm(RowOperation):
     @property
     def inputs(self) -> Mapping[str, Read]:
         return {self.source: (self.rows, self.width, (Format.WIDE,))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RmsNorm(Norm):
+    """By the root of the mean of squares (`golden.layers.norm.rms_norm`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerNorm(Norm):
+    """Less their mean, by their standard deviation, with gain and bias (`golden.layers.norm.layer_norm`)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.width >= 2, f"of less than 2 channels nothing is left without their mean, got {self.width}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,16 +212,20 @@ class Rope(RowOperation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SiluProduct(RowOperation):
-    """``gate`` times its sigmoid times ``up``, channel by channel (`golden.layers.product.silu_product`).
+class GatedRows(RowOperation):
+    """``gate`` times a function of it that is a table.
 
     ``fraction``: bits behind the point of ``gate``, 4 to 15.
     """
 
     gate: str
-    up: str
     width: int
     fraction: int
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """What is multiplied by the function of ``gate``, which is the first."""
+        return (self.gate,)
 
     def __post_init__(self) -> None:
         self.require(4 <= self.fraction <= 15, f"fraction must be between 4 and 15, got {self.fraction}")
@@ -217,21 +236,37 @@ class SiluProduct(RowOperation):
 
     @property
     def inputs(self) -> Mapping[str, Read]:
-        read = (self.rows, self.width, (Format.INT16,))
-        return {self.gate: read, self.up: read}
+        return dict.fromkeys(self.factors, (self.rows, self.width, (Format.INT16,)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gelu(GatedRows):
+    """Times the normal distribution function of it (`golden.layers.product.gate`), then scaled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiluProduct(GatedRows):
+    """Times the sigmoid of it times ``up``, channel by channel (`golden.layers.product.silu_product`)."""
+
+    up: str
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        return (self.gate, self.up)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attention(RowOperation):
-    """Queries over keys and values, head by head (`golden.layers.attention.attention`); a row sees the first ``lengths`` keys.
+    """Queries over keys and values, head by head (`golden.layers.attention.attention`).
 
-    ``heads`` divide into groups that share keys, ``kv_heads`` of them.
+    ``lengths``: how many keys each row sees, the first ones; None: all of them. ``heads`` divide into groups that share keys,
+    ``kv_heads`` of them.
     """
 
     query: str
     key: str
     value: str
-    lengths: str
+    lengths: str | None = None
     context: int
     heads: int
     kv_heads: int
@@ -253,12 +288,8 @@ class Attention(RowOperation):
     @property
     def inputs(self) -> Mapping[str, Read]:
         cached = (self.context, self.kv_heads * self.head_size, (Format.INT8,))
-        return {
-            self.query: (self.rows, self.channels, (Format.INT16,)),
-            self.key: cached,
-            self.value: cached,
-            self.lengths: (1, self.rows, (Format.LENGTHS,)),
-        }
+        read: dict[str, Read] = {self.query: (self.rows, self.channels, (Format.INT16,)), self.key: cached, self.value: cached}
+        return read | ({self.lengths: (1, self.rows, (Format.LENGTHS,))} if self.lengths else {})
 
     @property
     def weights(self) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from podweave.ir.layers import WorkloadError
 from podweave.ir.row_operations import Append, Attention
@@ -52,7 +52,8 @@ class _Heads:
         self.scores = scores, self._scores(scores, When(self.compiler, cycle))
 
     def finish(self, row: int, length: int, targets: Targets) -> None:
-        """What becomes of them. ``row``: the first of their row registers. ``length``: where the lengths of their rows stand."""
+        """What becomes of them. ``row``: the first of their row registers. ``length``: where the lengths of their rows stand, or
+        that of all."""
         weights, cycle = self.compiler.pools["x"].take(self.keys.node_words, self.operation.name)
         scores, there = self.scores
         ready, sums = self._softmax(scores, weights, there, When(self.compiler, cycle), row, length)
@@ -106,6 +107,7 @@ class _Heads:
         compiler, operation, keys = self.compiler, self.operation, self.keys
         nodes, lanes = range(compiler.nodes), compiler.lanes
         held = compiler.constants[operation.name]
+        step = int(operation.lengths is not None)
         largest = place(
             compiler,
             Pass(
@@ -117,7 +119,7 @@ class _Heads:
                 statistic=Statistic.MAX,
                 row=row,
                 length=length,
-                length_step=1,
+                length_step=step,
                 lanes=lanes,
             ),
             None,
@@ -143,8 +145,8 @@ class _Heads:
                     scalar=Scalar.RECIPROCAL,
                     subtract=True,
                     row=row + first,
-                    length=length + first,
-                    length_step=1,
+                    length=length + step * first,
+                    length_step=step,
                     lanes=lanes,
                 ),
                 None,
@@ -223,9 +225,8 @@ def lower_attention(compiler: RowCompiler, index: int, operation: Attention) -> 
             f"{operation.name}: {operation.rows} rows of {operation.group} heads each need {rows} row registers, "
             f"{rows - post.row_registers} more than row_registers ({post.row_registers})"
         )
-    numbers: NDArray[np.int64] = np.tile(np.arange(operation.rows), operation.group)[:, None] * 4 + np.arange(3)
-    key = (operation.lengths, operation.group)
-    length = compiler.length(key, operation.lengths, numbers, np.zeros(rows, np.int64))
+    lengths = operation.lengths
+    length = compiler.lengths_of(lengths, operation.group) if lengths else compiler.length(operation.context)
     if compiler.appended:
         # What was appended goes out before the next epoch, and comes back for it.
         compiler.close()
@@ -265,8 +266,10 @@ def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
         _require_offset(compiler, operation, most)
     source, rows = compiler.home(operation.source, "p"), operation.rows
     layout = source.layout
-    # Keys of all nodes come together in one bank.
-    size = layout.tiles * rows if column else layout.node_words
+    pieces = _pieces(operation, most, lanes, layout.nodes)
+    longest = max(piece.rows for piece in pieces)
+    # Keys of all nodes come together in one bank, that of the pod that will load them.
+    size = (1 + max(piece.share for piece in pieces)) * layout.tiles * longest if column else layout.node_words
     base, cycle = compiler.pools["x"].take(size, operation.name)
     free, ready = When(compiler, cycle), When(compiler, source.ready_in(compiler.epoch.number))
     work: dict[str, Any] = {"operation": index, "saturate": Saturate.INT8, "destination": Destination.X}
@@ -284,33 +287,29 @@ def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
             sets=of_tiles(layout, range(layout.slots), uniform(lanes)),
         )
         done = place(compiler, every, None, ready, free)
-    row = 0
-    while row < rows:
-        position = operation.position + row
-        count_rows = min(rows - row, lanes - position % lanes, most)
+    for piece in pieces:
         for tile in tiles:
-            at = (tile * rows if column else layout.offset(tile)) + row
-            bank = position // lanes % layout.nodes if column else layout.node(tile)
+            at = (piece.share * layout.tiles + tile) * longest if column else layout.offset(tile) + piece.row
             if column:
                 one = Pass(
                     **work,
-                    counts=(1, 1, count_rows),
+                    counts=(1, 1, piece.rows),
                     strides=(0, 0, 1),
-                    bases={layout.node(tile): (source.base + layout.offset(tile) + row, base + at)},
+                    bases={layout.node(tile): (source.base + layout.offset(tile) + piece.row, base + at)},
                     written=(0, 1),
                     sets=alike([layout.node(tile)], uniform(lanes)),
-                    bank=bank,
+                    bank=piece.bank,
                 )
                 done = place(compiler, one, None, ready, free)
-            of_keys, first = divmod(position, lanes)
+            bank = piece.bank if column else layout.node(tile)
+            of_keys, first = divmod(operation.position + piece.row, lanes)
             if column:
                 found = key_place(compiler, operation.context, of_keys // layout.nodes, tile - layout.lead, len(tiles))
             else:
                 found = value_place(compiler, operation.context, tile - layout.lead, of_keys)
             compiler.appended.append(
-                CacheWords(bank, base + at, count_rows, operation.cache, found, first, column, operation.offset)
+                CacheWords(bank, base + at, piece.rows, operation.cache, found, first, column, operation.offset)
             )
-        row += count_rows
     source.read_until(compiler.epoch.number, done.read)
     compiler.held.append((base, size))
 
@@ -324,3 +323,26 @@ def _require_offset(compiler: RowCompiler, operation: Append, most: int) -> None
         )
     if operation.rows > most:
         raise WorkloadError(f"{operation.name}: an offset moves at most {most} rows (column_words), got {operation.rows}")
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Rows of keys that are columns of the same tiles: ``bank`` of the pod that will load them, in which ``share`` other pieces are
+    before."""
+
+    row: int
+    rows: int
+    bank: int
+    share: int
+
+
+def _pieces(operation: Append, most: int, lanes: int, nodes: int) -> list[_Piece]:
+    """Of at most so many rows each."""
+    found: list[_Piece] = []
+    row = 0
+    while row < operation.rows:
+        tile, first = divmod(operation.position + row, lanes)
+        bank, rows = tile % nodes, min(operation.rows - row, lanes - first, most)
+        found.append(_Piece(row, rows, bank, sum(piece.bank == bank for piece in found)))
+        row += rows
+    return found

@@ -17,7 +17,7 @@ from podweave.ir.constants import Constants
 from podweave.ir.layers import WorkloadError
 from podweave.ir.mixed_graph import MixedGraph
 from podweave.ir.row_graph import RowGraph
-from podweave.ir.row_operations import Attention, Format, RowLinear, RowOperation, SiluProduct
+from podweave.ir.row_operations import Attention, Format, GatedRows, RowLinear, RowOperation
 from podweave.spec.config import ChipConfig
 from podweave.spec.load_port import HostSelect
 
@@ -116,7 +116,7 @@ class RowCompiler:
         self.spreads = Spreads(self.graph, self.taken)
         self.angles: dict[str, Home] = {}
         """By rotation, where its angles lie: as what it rotates."""
-        self.lengths: dict[tuple, int] = {}
+        self.lengths: dict[object, int] = {}
         self.length_count = 0
         self.operations = {operation.name: operation for operation in self.graph.operations}
         self.readers_of: dict[str, list[RowOperation]] = {name: [] for name in (*self.graph.inputs, *self.operations)}
@@ -157,7 +157,7 @@ class RowCompiler:
         return "x" if streamed and getattr(reader, streamed) == name else "p"
 
     def waits_for_product(self, operation: RowLinear) -> bool:
-        """Whether a product is all that reads an operation, and of its other factor as well."""
+        """Whether a product is all that reads an operation, and its other factor if there is one."""
         if operation.name in self.graph.outputs:
             return False
 
@@ -166,10 +166,9 @@ class RowCompiler:
             return readers[0] if len(readers) == 1 and isinstance(self.operations.get(name), RowLinear) else None
 
         product = only_reader(operation.name)
-        if not isinstance(product, SiluProduct) or product.gate == product.up:
+        if not isinstance(product, GatedRows) or len(set(product.factors)) < len(product.factors):
             return False
-        both = (product.gate, product.up)
-        return all(only_reader(name) is product and name not in self.graph.outputs for name in both)
+        return all(only_reader(name) is product and name not in self.graph.outputs for name in product.factors)
 
     def layout_of(self, name: str, words: int = 1) -> RowLayout:
         """The layout of a tensor: by heads if it becomes part of an attention, queries that share keys side by side; else as it
@@ -207,8 +206,17 @@ class RowCompiler:
             if home:
                 self.pools[kind].give(home.base, home.layout.node_words, home.used_in(self.epoch.number))
 
-    def length(self, key: tuple, tensor: str | None, numbers: Ints, values: Ints) -> int:
-        """Where lengths stand that all nodes know: constants, or an input's."""
+    def length(self, length: int) -> int:
+        """Where a length stands that all nodes know."""
+        return self._lengths(length, None, None, np.array([length]))
+
+    def lengths_of(self, tensor: str, copies: int) -> int:
+        """Where those of an input stand, so many times one after the other."""
+        rows = self.graph.shape(tensor)[3]
+        numbers = np.tile(np.arange(rows), copies)[:, None] * 4 + np.arange(3)
+        return self._lengths((tensor, copies), tensor, numbers, np.zeros(rows * copies, np.int64))
+
+    def _lengths(self, key: object, tensor: str | None, numbers: Ints | None, values: Ints) -> int:
         post = self.config.post
         assert post is not None
         if key not in self.lengths:
@@ -222,7 +230,7 @@ class RowCompiler:
             self.lengths[key], self.length_count = base, base + len(values)
             content = (values[:, None] >> np.arange(0, 24, 8) & 0xFF).astype(np.uint8)
             for node in range(self.nodes):
-                self.epoch.words.append(Words(HostSelect.LENGTHS, node, base, content, tensor, numbers if tensor else None))
+                self.epoch.words.append(Words(HostSelect.LENGTHS, node, base, content, tensor, numbers))
         return self.lengths[key]
 
     # The graph, one operation after the other.

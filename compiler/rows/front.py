@@ -8,16 +8,27 @@ import numpy as np
 
 from podweave.ir.constants import Constants
 from podweave.ir.row_graph import RowGraph
-from podweave.ir.row_operations import Append, Attention, Format, RmsNorm, Rope, RowLinear, SiluProduct
+from podweave.ir.row_operations import (
+    Append,
+    Attention,
+    Format,
+    Gelu,
+    LayerNorm,
+    RmsNorm,
+    Rope,
+    RowLinear,
+    SiluProduct,
+)
 from podweave.spec.config import ChipConfig
 from podweave.spec.load_port import HostSelect
 
 from .attention import lower_append, lower_attention
 from .compile_rows import Home, RowCompiler
-from .elementwise import lower_rms_norm, lower_rope, lower_silu_product
+from .elementwise import lower_gated_rows, lower_rope
 from .formats import byte_numbers
 from .layout import RowLayout
 from .linear import lower_linear
+from .norms import lower_layer_norm, lower_rms_norm
 from .passes import result_words
 from .program import RowProgram, Words
 from .spread import with_copies
@@ -25,8 +36,10 @@ from .spread import with_copies
 LOWERINGS: dict[type, Callable] = {
     RowLinear: lower_linear,
     RmsNorm: lower_rms_norm,
+    LayerNorm: lower_layer_norm,
     Rope: lower_rope,
-    SiluProduct: lower_silu_product,
+    SiluProduct: lower_gated_rows,
+    Gelu: lower_gated_rows,
     Attention: lower_attention,
     Append: lower_append,
 }

@@ -37,6 +37,10 @@ class When:
         return self.cycle if self.epoch == self.compiler.epoch.number else 0
 
 
+Registers = tuple[When, Ints]
+"""An epoch, and by row of it the cycle as of `Done`."""
+
+
 def lane_set(held: Parameters, channels: Ints) -> LaneSet:
     """Bias, multiplier and shift of the channels of a word; 0 where there is none."""
     there = channels >= 0
@@ -159,7 +163,7 @@ def place(
     home: Home | None,
     ready: When,
     free: When | None = None,
-    registers: tuple[When, Ints] | None = None,
+    registers: Registers | None = None,
 ) -> Done:
     """A pass in this epoch or the next; ``home``: of the tensor that it gives."""
     done: Done | None = None

@@ -16,7 +16,7 @@ from podweave.ir.constants import Constants, Parameters
 from podweave.ir.layers import WorkloadError
 from podweave.ir.rewrites import fresh_name
 from podweave.ir.row_graph import RowGraph
-from podweave.ir.row_operations import Append, Attention, Format, Rope, RowLinear, RowOperation, SiluProduct
+from podweave.ir.row_operations import Append, Attention, Format, GatedRows, Rope, RowLinear, RowOperation, SiluProduct
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Spreads:
             return self.of_attention(operation, name)
         if isinstance(operation, Rope):
             return self.of(operation.source)
-        if isinstance(operation, SiluProduct):
+        if isinstance(operation, GatedRows):
             return self.of(operation.gate)
         return self.asked(name) if operation is None or isinstance(operation, RowLinear) else None
 
@@ -123,6 +123,10 @@ def _first_to_copy(graph: RowGraph, plain: Collection[str]) -> tuple[int, str] |
 def _misread(operation: RowOperation, spreads: Spreads, graph: RowGraph) -> list[str]:
     """The fields of an operation that name what it cannot read as it lies."""
     match operation:
+        case RowLinear() if operation.add:
+            # An input of 16 bits is loaded as planes.
+            planes = operation.add in graph.inputs and graph.format(operation.add) is Format.INT16
+            return ["add"] if planes or operation.add == operation.source or spreads.of(operation.add) else []
         case Rope():
             lies, asked = spreads.of(operation.source), spreads.asked_through(operation)
             plain = operation.name in spreads.plain
@@ -133,6 +137,8 @@ def _misread(operation: RowOperation, spreads: Spreads, graph: RowGraph) -> list
             lie = {part: spreads.of(name) for part, name in parts.items()}
             alike = lie["gate"] == lie["up"]
             return [part for part, name in parts.items() if name in graph.inputs or (not alike and lie[part] is not None)]
+        case GatedRows():
+            return ["gate"] if operation.gate in graph.inputs else []
         case Attention():
             _require_caches(operation, graph)
             lies, needs = spreads.of(operation.query), spreads.of_attention(operation, operation.query)

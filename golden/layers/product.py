@@ -82,7 +82,13 @@ def product_float(
     return np.asarray(a * b * scale, dtype=np.float64)
 
 
-def gate(x: NDArray[np.int16], fraction: int, table: NDArray[np.int16] = SIGMOID) -> NDArray[np.int16]:
+def gate(
+    x: NDArray[np.int16],
+    fraction: int,
+    table: NDArray[np.int16] = SIGMOID,
+    multiplier: Integers = 1,
+    shift: Integers = _UNIT_BITS,
+) -> NDArray[np.int16]:
     """Multiply values by a tabulated function of themselves: SiLU with ``SIGMOID``, GELU with ``NORMAL``.
 
     Parameters
@@ -93,23 +99,27 @@ def gate(x: NDArray[np.int16], fraction: int, table: NDArray[np.int16] = SIGMOID
         In [4, 15].
     table : ndarray of int16, shape (256,)
         The function of sixteenths, of an int8 that is read as uint8 to find its entry, in units of 2**-15.
+    multiplier, shift : int, or ndarray of integers, shape (), (C,) or (..., 1)
+        As in `golden.layers.requant.requantize`; by default, 2**-15.
 
     Returns
     -------
     ndarray of int16, shape of ``x``
-        ``saturate(round(x * table[saturate(round(x / 2**(fraction - 4))) & 0xff] / 2**15))``, in units of ``2**-fraction``.
+        ``saturate(round(x * table[saturate(round(x / 2**(fraction - 4))) & 0xff] * multiplier / 2**shift))``; by default, in
+        units of ``2**-fraction``.
 
     Raises
     ------
     TypeError
-        If ``x`` or ``table`` is not int16.
+        If ``x`` or ``table`` is not int16, or for what `golden.layers.requant.requantize_wide` refuses.
     ValueError
-        If a value is beyond 32639, ``fraction`` is out of range, or ``table`` has not 256 entries.
+        If a value is beyond 32639, ``fraction`` is out of range, ``table`` has not 256 entries, or for what `requantize_wide`
+        refuses.
 
     Notes
     -----
-    SiLU is off by at most ``0.0072 + 0.00037 * |x|``, GELU by at most ``0.0077 + 2**-15 * |x|``, and half a unit: within
-    [-8, 8] for the step of 1/16 of the table's argument, beyond it because the function goes on where the table ends.
+    By default, SiLU is off by at most ``0.0072 + 0.00037 * |x|``, GELU by at most ``0.0077 + 2**-15 * |x|``, and half a unit:
+    within [-8, 8] for the step of 1/16 of the table's argument, beyond it because the function goes on where the table ends.
 
     Examples
     --------
@@ -126,7 +136,7 @@ def gate(x: NDArray[np.int16], fraction: int, table: NDArray[np.int16] = SIGMOID
     if not _STEP_BITS <= fraction <= _UNIT_BITS:
         raise ValueError(f"fraction must be in [{_STEP_BITS}, {_UNIT_BITS}], got {fraction}")
     index = saturate(round_shift(x, fraction - _STEP_BITS), "int8").view(np.uint8)
-    return saturate(round_shift(x.astype(np.int64) * table[index], _UNIT_BITS), "int16")
+    return requantize_wide(x.astype(np.int64) * table[index], multiplier, shift, "int16")
 
 
 def silu_product(

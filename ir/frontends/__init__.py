@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .cnn import ConvolutionalNetworks, densenet, densenet121, inception_v3, resnet, resnet50
+from .encoders import Encoders
 from .guessed_chain import chain
 from .language_models import LanguageModels
 from .lists import Files, KnownLists, SingleLayers
@@ -43,5 +44,5 @@ __all__ = [
 ]
 
 # A file or a layer is recognised by its form, a topology before the list of the same name.
-for _frontend in (SingleLayers(), Files(), ConvolutionalNetworks(), Transformers(), LanguageModels(), KnownLists()):
+for _frontend in (SingleLayers(), Files(), ConvolutionalNetworks(), Transformers(), LanguageModels(), Encoders(), KnownLists()):
     register(_frontend)

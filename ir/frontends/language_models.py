@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 
 from ..graph import Graph
-from ..layers import MAX_SIZE, WorkloadError, shortened
-from ..operations import Shape
+from ..layers import WorkloadError, shortened
 from ..row_graph import RowGraph
-from ..row_operations import Append, Attention, Format, RmsNorm, Rope, RowLinear, RowOperation, SiluProduct
+from ..row_operations import Append, Attention, Format, RmsNorm, Rope, SiluProduct
 from ..texts import whole_number
 from .registry import Frontend
+from .row_builder import RowBuilder, require_sizes
 
 SCALE_SHIFT = 7
 """Bits by which random residuals are shifted to fit 16 bits in norms."""
@@ -45,26 +45,8 @@ class DecoderSizes:
         return self.heads * self.head_size
 
 
-class _Builder:
-    """A graph of rows in the making."""
-
-    def __init__(self, rows: int):
-        self.rows = rows
-        self.inputs: dict[str, Shape] = {}
-        self.formats: dict[str, Format] = {}
-        self.operations: list[RowOperation] = []
-
-    def input(self, name: str, form: Format, channels: int, rows: int | None = None) -> str:
-        self.inputs[name] = (1, 1, rows or self.rows, channels)
-        self.formats[name] = form
-        return name
-
-    def add(self, operation: RowOperation) -> str:
-        self.operations.append(operation)
-        return operation.name
-
-    def linear(self, name: str, source: str, width: int, outputs: int, form: Format = Format.INT16, add: str | None = None) -> str:
-        return self.add(RowLinear(name, self.rows, source=source, width=width, outputs=outputs, form=form, add=add))
+class _Builder(RowBuilder):
+    """Of decoders."""
 
     def norm(self, name: str, source: str, width: int) -> str:
         return self.add(RmsNorm(name, self.rows, source=source, width=width, scale_shift=SCALE_SHIFT, epsilon=EPSILON))
@@ -127,9 +109,6 @@ class _Builder:
         )
         return self.linear(f"{prefix}o", o, sizes.query_channels, sizes.hidden, Format.WIDE, x)
 
-    def graph(self, name: str) -> RowGraph:
-        return RowGraph(name, self.inputs, tuple(self.operations), formats=self.formats)
-
 
 def decoder(sizes: DecoderSizes, rows: int, context: int, name: str, *, position: int | None = None, span: int = 0) -> RowGraph:
     """Decoder layers: ``rows`` of ``context`` positions are computed, the keys and values of all others are there.
@@ -137,12 +116,12 @@ def decoder(sizes: DecoderSizes, rows: int, context: int, name: str, *, position
     ``position``: the first of them; by default they are the last. ``span``: how many positions from there on they may be among; an
     input, ``offset``, says by how many they go further. By default they do not move.
     """
-    _require_sizes(name, hidden=sizes.hidden, heads=sizes.heads, kv_heads=sizes.kv_heads, intermediate=sizes.intermediate)
-    _require_sizes(name, layers=sizes.layers, rows=rows, context=context)
+    require_sizes(name, hidden=sizes.hidden, heads=sizes.heads, kv_heads=sizes.kv_heads, intermediate=sizes.intermediate)
+    require_sizes(name, layers=sizes.layers, rows=rows, context=context)
     for what, by in (("hidden", "heads"), ("heads", "kv_heads")):
         if (what == "heads" or sizes.head is None) and getattr(sizes, what) % getattr(sizes, by):
             raise WorkloadError(f"{name}: {by} ({getattr(sizes, by)}) must divide {what} ({getattr(sizes, what)})")
-    _require_sizes(name, head=sizes.head_size, channels_of_all_heads=sizes.query_channels)
+    require_sizes(name, head=sizes.head_size, channels_of_all_heads=sizes.query_channels)
     if sizes.head_size % 2:
         raise WorkloadError(f"{name}: a head has pairs of channels, got {sizes.head_size}")
     if rows > context:
@@ -163,7 +142,7 @@ def decoder(sizes: DecoderSizes, rows: int, context: int, name: str, *, position
 
 def gated_feed_forward(hidden: int, intermediate: int, rows: int, name: str) -> RowGraph:
     """The norm, the gated feed-forward layer, and the residual around them."""
-    _require_sizes(name, hidden=hidden, intermediate=intermediate, rows=rows)
+    require_sizes(name, hidden=hidden, intermediate=intermediate, rows=rows)
     builder = _Builder(rows)
     builder.feed_forward("", builder.input("x", Format.WIDE, hidden), hidden, intermediate)
     return builder.graph(name)
@@ -171,7 +150,7 @@ def gated_feed_forward(hidden: int, intermediate: int, rows: int, name: str) -> 
 
 def norm(hidden: int, rows: int, name: str) -> RowGraph:
     """A norm alone."""
-    _require_sizes(name, hidden=hidden, rows=rows)
+    require_sizes(name, hidden=hidden, rows=rows)
     builder = _Builder(rows)
     builder.norm("norm", builder.input("x", Format.WIDE, hidden), hidden)
     return builder.graph(name)
@@ -179,7 +158,7 @@ def norm(hidden: int, rows: int, name: str) -> RowGraph:
 
 def attention(heads: int, kv_heads: int, head_size: int, rows: int, context: int, name: str) -> RowGraph:
     """Attention alone: queries, keys and values are inputs."""
-    _require_sizes(name, heads=heads, kv_heads=kv_heads, head_size=head_size, rows=rows, context=context)
+    require_sizes(name, heads=heads, kv_heads=kv_heads, head_size=head_size, rows=rows, context=context)
     if heads % kv_heads:
         raise WorkloadError(f"{name}: kv_heads ({kv_heads}) must divide heads ({heads})")
     if rows > context:
@@ -203,13 +182,6 @@ def attention(heads: int, kv_heads: int, head_size: int, rows: int, context: int
         )
     )
     return builder.graph(name)
-
-
-def _require_sizes(name: str, **sizes: int) -> None:
-    for what, size in sizes.items():
-        if not 1 <= size <= MAX_SIZE:
-            rule = "at least 1" if size < 1 else f"at most {MAX_SIZE:,}"
-            raise WorkloadError(f"{name}: {what} must be {rule}, got {size}")
 
 
 _COUNTS = {"llama": (4, 5), "attention": (3, 3), "gated": (2, 2), "norm": (1, 1)}
@@ -247,14 +219,7 @@ class LanguageModels(Frontend):
         if not least <= len(sizes) <= most:
             form = next(form for form in self.forms if form.startswith(kind))
             raise WorkloadError(f"{text}: {kind} takes sizes as in {form}, got {len(sizes)}")
-        given: dict[str, int] = {}
-        for item in filter(None, match[3].split(",")):
-            key, _, value = item.partition("=")
-            if key not in _TAKES[kind]:
-                raise WorkloadError(f"{text}: unknown option {key!r}; allowed: {', '.join(_TAKES[kind])}")
-            if key in given:
-                raise WorkloadError(f"{text}: {key} is given more than once")
-            given[key] = whole_number(value) or 0
+        given = self.given(text, match[3])
         rows = given.get("rows", 1)
         context = given.get("context", rows)
         if kind == "llama":

@@ -12,9 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..constants import Parameters
-from ..quantise import exp_table, quantize_scale, rope_tables, sigmoid, wide_table
+from ..quantise import exp_table, normal_distribution, quantize_scale, rope_tables, sigmoid, wide_table
 from ..row_graph import RowGraph
-from ..row_operations import Append, Attention, Format, RmsNorm, Rope, RowLinear, RowOperation, SiluProduct
+from ..row_operations import (
+    Append,
+    Attention,
+    Format,
+    Gelu,
+    LayerNorm,
+    RmsNorm,
+    Rope,
+    RowLinear,
+    RowOperation,
+    SiluProduct,
+)
 
 _WEIGHT_RMS = 30.0
 _RESIDUAL_RMS, _OUTLIER = 20_000.0, 30.0
@@ -47,7 +58,7 @@ def row_parameters(
 def random_row_inputs(graph: RowGraph, seed: int = 0) -> dict[str, NDArray]:
     """Inputs of a graph of rows: residuals with outliers, angles of the last positions, causal lengths, caches as if filled."""
     rng = np.random.default_rng([seed, 1])
-    contexts = [operation.context for operation in graph.operations if isinstance(operation, Attention)]
+    contexts = [operation.context for operation in graph.operations if isinstance(operation, Attention) and operation.lengths]
     found: dict[str, NDArray] = {}
     for name, shape in graph.inputs.items():
         rows, channels = shape[2:]
@@ -130,8 +141,15 @@ def _parameters(
             return scaled(target / spread, bias=bias, weights=(weights,))
         case RmsNorm():
             return Parameters((), none, np.ones(channels, np.int32), rng.integers(0, 2, channels).astype(np.int32))
+        case LayerNorm():
+            unit = 2**15 / np.sqrt(operation.width)
+            bias = np.rint(unit * rng.normal(0, 0.1, channels)).astype(np.int32)
+            return scaled(_RMS[Format.INT16] / unit, bias=bias)
         case Rope():
             return scaled(_RMS[operation.format] / (rms[operation.source] * 2.0**14))
+        case Gelu():
+            table = wide_table(normal_distribution, 1 / 16, 2**-15)
+            return scaled(_RMS[Format.INT16] / (rms[operation.gate] * 0.6 * 2**15), table=table)
         case SiluProduct():
             table = wide_table(sigmoid, 1 / 16, 2**-15)
             half = rms[operation.gate] * 0.5 * rms[operation.up]

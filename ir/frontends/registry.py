@@ -10,6 +10,7 @@ from ..graph import Graph
 from ..layers import Layer, WorkloadError, shortened
 from ..rewrites import single_operations
 from ..row_graph import RowGraph
+from ..texts import whole_number
 from .guessed_chain import chain
 
 
@@ -29,6 +30,19 @@ class Frontend(ABC):
     @abstractmethod
     def load(self, text: str) -> Graph:
         """The graph; raises `WorkloadError`."""
+
+    def given(self, text: str, options: str) -> dict[str, int]:
+        """What ``,NAME=NUMBER``, as often as it is there in ``options``, says behind ``text``."""
+        taken = self.options(text)
+        found: dict[str, int] = {}
+        for item in filter(None, options.split(",")):
+            key, _, value = item.partition("=")
+            if key not in taken:
+                raise WorkloadError(f"{text}: unknown option {key!r}; allowed: {', '.join(taken)}")
+            if key in found:
+                raise WorkloadError(f"{text}: {key} is given more than once")
+            found[key] = whole_number(value) or 0
+        return found
 
 
 class ListFrontend(Frontend):

@@ -37,7 +37,7 @@ CHIPS: dict[str, tuple[str, dict[str, int], str]] = {
     "X banks": (
         LAYER,
         {"x_words": 16},
-        r"^keys_now: every X bank must hold 6 words more, 2 more than are free",
+        r"^values_now: every X bank must hold 3 words more, 3 more than are free",
     ),
     "P banks": ("gated_3000_40,rows=9", {}, "^x: every P bank must hold 3375 words more, 2352 more than are free"),
     "W banks": (
@@ -52,6 +52,16 @@ CHIPS: dict[str, tuple[str, dict[str, int], str]] = {
         "llama_16_2_1_24,rows=30,context=40",
         {},
         r"^attention: 30 rows of 2 heads each need 60 row registers, 44 more than row_registers \(16\)$",
+    ),
+    "row registers of encoders": (
+        "encoder_8_2_12,rows=17",
+        {},
+        r"^attention: 17 rows of 1 heads each need 17 row registers, 1 more than row_registers \(16\)$",
+    ),
+    "P banks of encoders": (
+        "encoder_600_2_12,rows=9",
+        {},
+        "^embedding_norm: every P bank must hold 675 words more, 327 more than are free",
     ),
     "lengths": (
         "llama_16_2_1_24,rows=8,context=9",

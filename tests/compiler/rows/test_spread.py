@@ -13,7 +13,18 @@ from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_rows import random_row_inputs, random_row_parameters
 from podweave.ir.layers import WorkloadError
 from podweave.ir.row_graph import RowGraph, verify_row_constants, verify_rows
-from podweave.ir.row_operations import Append, Attention, Format, RmsNorm, Rope, RowLinear, RowOperation, SiluProduct
+from podweave.ir.row_operations import (
+    Append,
+    Attention,
+    Format,
+    Gelu,
+    LayerNorm,
+    RmsNorm,
+    Rope,
+    RowLinear,
+    RowOperation,
+    SiluProduct,
+)
 
 ROWS = 3
 INPUTS = {
@@ -30,8 +41,12 @@ INPUTS = {
 }
 
 
-def linear(name: str, source: str = "x", outputs: int = 8, form: Format = Format.INT16) -> RowLinear:
-    return RowLinear(name, ROWS, source=source, width=8, outputs=outputs, form=form)
+def linear(name: str, source: str = "x", outputs: int = 8, form: Format = Format.INT16, add: str | None = None) -> RowLinear:
+    return RowLinear(name, ROWS, source=source, width=8, outputs=outputs, form=form, add=add)
+
+
+def added(name: str, to: str, source: str = "x") -> RowLinear:
+    return linear(name, source, form=Format.WIDE, add=to)
 
 
 def rope(name: str, source: str, heads: int = 2, form: Format = Format.INT16) -> Rope:
@@ -53,8 +68,16 @@ def append(name: str, source: str, cache: str, width: int = 4) -> Append:
     return Append(name, ROWS, source=source, cache=cache, width=width, context=7, position=2)
 
 
+def gelu(name: str, gate: str) -> Gelu:
+    return Gelu(name, ROWS, gate=gate, width=8, fraction=11)
+
+
 def norm(name: str) -> RmsNorm:
     return RmsNorm(name, ROWS, source="w", width=8, scale_shift=7)
+
+
+def layer_norm(name: str, source: str = "w") -> LayerNorm:
+    return LayerNorm(name, ROWS, source=source, width=8, scale_shift=7)
 
 
 def graph(*operations: RowOperation) -> RowGraph:
@@ -92,6 +115,8 @@ NO_COPIES: dict[str, tuple[RowOperation, ...]] = {
     "an input": (attention("o", "x"), linear("y", "x")),
     "a product": (linear("a"), linear("b"), product("p", "a", "b"), linear("y", "p")),
     "products of norms": (norm("a"), linear("b", "a"), product("p", "a", "b"), product("p2", "p", "p")),
+    "a residual of 16 bits": (layer_norm("a"), linear("b", "a"), gelu("g", "b"), added("c", "a", "g"), layer_norm("d", "c")),
+    "added to what a product is of": (linear("a"), gelu("g", "a"), added("b", "a", "g")),
     "a rotation of a norm": (norm("a"), rope("r", "a"), linear("y", "r")),
 }
 COPIES: dict[str, tuple[tuple[RowOperation, ...], Sequence[str]]] = {
@@ -103,6 +128,10 @@ COPIES: dict[str, tuple[tuple[RowOperation, ...], Sequence[str]]] = {
     "an attention in a product": ((linear("q"), attention("o", "q"), linear("b"), product("p", "b", "o")), ["o/copy"]),
     "an input in a product": ((linear("b"), product("p", "x", "b")), ["x/copy"]),
     "an input twice": ((product("p", "x", "x"),), ["x/copy", "x/copy'"]),
+    "an input in GELU": ((gelu("g", "x"), linear("y", "g")), ["x/copy"]),
+    "an input of 16 bits to which something is added": ((linear("a"), added("b", "x", "a")), ["x/copy"]),
+    "added to what is multiplied": ((linear("a"), added("b", "a", "a")), ["a/copy"]),
+    "added to a query": ((linear("a"), attention("o", "a"), added("b", "a", "o")), ["a/copy"]),
     "an input, rotated": ((rope("r", "x"), linear("y", "r")), ["x/copy"]),
     "rows of two caches": (
         (

@@ -39,6 +39,18 @@ def test_rows_and_context_are_part_of_the_workload(cli: Cli, rows2x4: Path) -> N
     [
         (["resnet50", "--rows", 2, "--config", "chip2x4"], "podweave: resnet50 takes no rows; those that do are llama_HIDDEN"),
         (["norm_16", "--context", 2, "--config", "chip2x4"], "podweave: norm_16 takes no context; those that do are llama_HIDDEN"),
+        (
+            ["bert_tiny_16", "--rows", 2, "--config", "chip2x4"],
+            "podweave: bert_tiny_16 takes no rows; those that do are llama_HIDDEN",
+        ),
+        (
+            ["bert_tiny", "--context", 2, "--config", "llm8x16"],
+            "podweave: bert_tiny takes no context; those that do are llama_HIDDEN",
+        ),
+        (
+            ["bert_tiny", "--config", "chip2x4"],
+            "podweave: bert_tiny has operations on rows, which chip2x4 lacks: its row_registers",
+        ),
         ([f"{LLAMA},rows=2", "--rows", 2, "--config", "{rows}"], "podweave: llama_16_2_1_24,rows=2 says itself what rows is"),
         ([LLAMA, "--config", "pod4"], f"{ROWS}for which one pod has no post-processors"),
         ([LLAMA, "--config", "chip2x4"], f"{ROWS}which chip2x4 lacks: its row_registers (of [post]) are 0"),

@@ -10,7 +10,18 @@ import numpy as np
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_rows import random_row_inputs, random_row_parameters
 from podweave.ir.row_graph import RowGraph, verify_rows
-from podweave.ir.row_operations import Append, Attention, Format, RmsNorm, Rope, RowLinear, RowOperation, SiluProduct
+from podweave.ir.row_operations import (
+    Append,
+    Attention,
+    Format,
+    Gelu,
+    LayerNorm,
+    RmsNorm,
+    Rope,
+    RowLinear,
+    RowOperation,
+    SiluProduct,
+)
 from podweave.runs.jobs import Job
 
 REGISTERS = 16
@@ -73,7 +84,7 @@ class RandomRows:
         outputs = outputs or self.number(3, 4, 8, 10, 13, 16, 24)
         add = None
         if form is Format.WIDE and self.rng.random() < 0.7:
-            add = self.any(Format.WIDE)
+            add = self.any(Format.INT16 if self.rng.random() < 0.4 else Format.WIDE)
             if add:
                 outputs = self.channels[add][1]
         made = RowLinear(self.name, self.rows, source=source, width=self.channels[source][1], outputs=outputs, form=form, add=add)
@@ -86,11 +97,9 @@ class RandomRows:
             return self.linear()
         self.registers += 1
         source = self.source(Format.WIDE)
-        return self.add(
-            RmsNorm(
-                self.name, self.rows, source=source, width=self.channels[source][1], scale_shift=7, epsilon=self.number(0, 3, 1000)
-            )
-        )
+        kind = LayerNorm if self.rng.random() < 0.6 else RmsNorm
+        sizes = {"width": self.channels[source][1], "scale_shift": self.number(2, 7), "epsilon": self.number(0, 3, 1000)}
+        return self.add(kind(self.name, self.rows, source=source, **sizes))
 
     def product(self) -> str:
         gate = self.source(Format.INT16)
@@ -102,6 +111,10 @@ class RandomRows:
         return self.add(
             SiluProduct(self.name, self.rows, gate=gate, up=up, width=self.channels[gate][1], fraction=self.number(4, 11, 15))
         )
+
+    def gelu(self) -> str:
+        gate = self.linear(Format.INT16) if self.rng.random() < 0.6 else self.source(Format.INT16)
+        return self.add(Gelu(self.name, self.rows, gate=gate, width=self.channels[gate][1], fraction=self.number(4, 11, 15)))
 
     def rope(self, heads: int | None = None, size: int | None = None, form: Format = Format.INT16) -> str:
         heads, size = heads or self.number(1, 2, 3), size or self.number(2, 4, 6, 8)
@@ -137,15 +150,17 @@ class RandomRows:
         else:
             query = self.linear(Format.INT16, heads * size)
         same = [name for name, c in self.lengths.items() if c <= context and self.inputs[name][3] == self.rows]
-        lengths = str(self.rng.choice(same)) if same and self.rng.random() < 0.5 else self.input(Format.LENGTHS, self.rows, 1)
-        self.lengths.setdefault(lengths, context)
+        lengths = None
+        if self.rng.random() < 0.7:
+            lengths = str(self.rng.choice(same)) if same and self.rng.random() < 0.5 else self.input(Format.LENGTHS, self.rows, 1)
+            self.lengths.setdefault(lengths, context)
         sizes = {"context": context, "heads": heads, "kv_heads": kv, "head_size": size}
         return self.add(Attention(self.name, self.rows, query=query, key=cached[0], value=cached[1], lengths=lengths, **sizes))
 
     def job(self) -> Job:
-        kinds = [self.linear, self.norm, self.product, self.rope, self.attention]
+        kinds = [self.linear, self.norm, self.product, self.gelu, self.rope, self.attention]
         for _ in range(self.number(1, 2, 4, 7)):
-            kinds[self.rng.choice(5, p=[0.3, 0.2, 0.2, 0.15, 0.15])]()
+            kinds[self.rng.choice(6, p=[0.25, 0.2, 0.15, 0.15, 0.1, 0.15])]()
         outputs = tuple(name for name in self.channels if name not in self.inputs and self.rng.random() < 0.3)
         read = {source for operation in self.operations for source in operation.sources}
         outputs += tuple(o.name for o in self.operations if o.name not in (*read, *outputs) and not isinstance(o, Append))

@@ -18,7 +18,7 @@ from podweave.spec.presets import load_config
 def small_chip() -> ChipConfig:
     """Two pods of 4x4 with row functions."""
     config = load_config("chip2x4")
-    sizes = {"x_words": 1024, "p_words": 1024, "w_words": 1024, "parameter_sets": 64, "tables": 4}
+    sizes = {"x_words": 1024, "p_words": 1024, "w_words": 1024, "parameter_sets": 64, "tables": 6}
     return config.replace(name="rows2x4", row_registers=16, column_words=4, base_registers=2, **sizes)
 
 

@@ -70,6 +70,16 @@ DECODERS += (
 )
 
 
+# Channels that fill tiles and that do not, rows on both sides of a tile of keys; as many as there are registers.
+ENCODERS = (
+    "encoder_16_2_24",
+    "encoder_16_2_24,rows=3",
+    "encoder_22_2_30,rows=5",
+    "encoder_12_3_20_2,rows=9",
+    "encoder_20_1_12,rows=16",
+)
+
+
 def run(names: Sequence[str], config: ChipConfig) -> dict[str, Any]:
     jobs = [job for name in names for job in chip_jobs(name, 3)]
     report, _, _ = run_jobs(jobs, AcceleratorWay(config), Simulation(), lambda _: None)
@@ -81,6 +91,10 @@ def run(names: Sequence[str], config: ChipConfig) -> dict[str, Any]:
 
 def test_decoder_layers() -> None:
     run(DECODERS, small_chip())
+
+
+def test_encoder_layers() -> None:
+    run(ENCODERS, small_chip())
 
 
 def test_sums_of_more_weights_than_an_epoch_holds() -> None:

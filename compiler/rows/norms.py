@@ -1,0 +1,176 @@
+"""Norms: statistics of rows, and what they make of rows; passes of post-processors alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from podweave.ir.constants import Parameters
+from podweave.ir.quantise import quantize_scale
+from podweave.ir.row_operations import LayerNorm, Norm, RmsNorm
+from podweave.spec.jobs import Reduce
+from podweave.spec.row_functions import Combine, Destination, Saturate, Scalar, Statistic
+
+from .compile_rows import Home, RowCompiler
+from .epoch import Done, LaneSet, Pass
+from .passes import SCRATCH, Registers, When, alike, chunks, destination_of, lane_set, place, result_words, tiles_of_nodes, uniform
+
+Targets = dict[str, tuple[Home, When]]
+"""By kind of bank, where results go, and from when on they may be written."""
+Place = tuple[int, int]
+"""The first of the words of rows, and how far those of the next slot are from those of a slot."""
+
+
+def lower_rms_norm(compiler: RowCompiler, index: int, operation: RmsNorm) -> None:
+    """Values in 16 bits; their squares, summed up; values times the root of that."""
+    held = compiler.constants[operation.name]
+    shifts = Parameters((), held.bias, held.multiplier, held.shift + operation.scale_shift)
+    targets = _targets(compiler, operation)
+    for rows in _pieces(compiler, index, operation, operation.rows):
+        roots = rows.roots(rows.source, rows.there())
+        rows.results(rows.source, targets, shifts, rows.there(), roots)
+        rows.over()
+
+
+def lower_layer_norm(compiler: RowCompiler, index: int, operation: LayerNorm) -> None:
+    """Rows, summed up; what is left of the sum without a value; what that leaves, which is the value without the mean. Then as for
+    a norm by squares, but that gain and bias are taken by a pass of their own: one that scales by row has no multiplier left."""
+    held, one = compiler.constants[operation.name], uniform(compiler.lanes)
+    most = uniform(compiler.lanes, *quantize_scale(operation.width / (operation.width - 1)))
+    targets = _targets(compiler, operation)
+    # What is left of them, and the same in 16 bits.
+    words = 2 * compiler.home(operation.source, "p").layout.slots
+    for rows in _pieces(compiler, index, operation, max(1, compiler.config.memory.p_words // SCRATCH // words)):
+        summed = rows.everywhere(rows.source, None, one, rows.there(), statistic=Statistic.SUM)
+        sums = When(compiler), summed.registers
+        base, cycle = rows.scratch()
+        wide, free = (base, rows.rows), When(compiler, cycle)
+        left = rows.own(rows.source, wide, most, rows.there(), free, sums, subtract=True)
+        rows.over()
+        left = rows.own(wide, wide, one, When(compiler, left.written), free, sums, subtract=True)
+        roots = rows.roots(wide, When(compiler, left.written))
+        shift = uniform(compiler.lanes, 1, operation.scale_shift)
+        work: dict[str, Any] = {"saturate": Saturate.INT16, "row_scale": True}
+        left = rows.own(wide, wide, shift, When(compiler, left.written), free, roots, **work)
+        last = rows.results(wide, targets, held, When(compiler, left.written))
+        compiler.pools["p"].give(base, rows.words, last.read)
+
+
+def _targets(compiler: RowCompiler, operation: Norm) -> Targets:
+    layout, targets = compiler.home(operation.source, "p").layout, {}
+    for kind in compiler.homes_of(operation):
+        home, cycle = compiler.place(operation.name, kind, layout.with_words(result_words(kind, operation.format)))
+        targets[kind] = home, When(compiler, cycle)
+    return targets
+
+
+def _pieces(compiler: RowCompiler, index: int, operation: Norm, most: int) -> Iterator[_Rows]:
+    """At most so many rows at a time, and as many as there are registers."""
+    post = compiler.config.post
+    assert post is not None
+    for first, rows in chunks(operation.rows, min(most, post.row_registers)):
+        yield _Rows(compiler, index, operation, first, rows)
+
+
+class _Rows:
+    """``rows`` rows of a norm, from ``first`` on."""
+
+    def __init__(self, compiler: RowCompiler, index: int, operation: Norm, first: int, rows: int):
+        self.compiler, self.index, self.operation, self.first, self.rows = compiler, index, operation, first, rows
+        self.home = compiler.home(operation.source, "p")
+        self.layout = self.home.layout
+        self.source: Place = self.home.base + first, self.layout.tile_words
+        self.words = self.layout.slots * rows
+        self.nodes, self.count = range(compiler.nodes), tiles_of_nodes(self.layout)
+        self.length = compiler.length(operation.width)
+        self.read = 0
+
+    def there(self) -> When:
+        """When all of the source may be read."""
+        return When(self.compiler, self.home.ready_in(self.compiler.epoch.number))
+
+    def over(self) -> None:
+        """Passes up to the last one have read the source."""
+        self.home.read_until(self.compiler.epoch.number, self.read)
+
+    def scratch(self) -> tuple[int, int]:
+        """Room for a word of each, and the cycle from which it may be written."""
+        return self.compiler.scratch(self.operation.name, self.words)
+
+    def own(self, words: Place, to: Place, lanes: LaneSet, ready: When, free: When, registers: Registers, **what: Any) -> Done:
+        """A pass that leaves a word for each in the own P bank, where there are channels."""
+        there = [node for node in self.nodes if self.count[node]]
+        bases = dict.fromkeys(there, (words[0], to[0]))
+        what |= {"counts_of": self.count, "destination": Destination.STORE, "written": (to[1], 1), "sets": alike(there, lanes)}
+        return self._placed(words, bases, None, ready, free, registers, **what)
+
+    def everywhere(
+        self, words: Place, to: Place | None, lanes: LaneSet, ready: When, free: When | None = None, **what: Any
+    ) -> Done:
+        """A pass in all nodes: where there are no channels, nobody may have written anything, and nothing is made of it."""
+        if to:
+            what |= {"destination": Destination.STORE, "written": (to[1], 1)}
+        what |= {"length": self.length, "lanes": self.compiler.lanes}
+        bases = dict.fromkeys(self.nodes, (words[0], to[0] if to else 0))
+        return self._placed(words, bases, None, ready, free, **({"sets": alike(self.nodes, lanes)} | what))
+
+    def roots(self, words: Place, ready: When) -> Registers:
+        """The root of the sum of squares of each row, in its register."""
+        compiler, lanes = self.compiler, self.compiler.lanes
+        base, cycle = self.scratch()
+        small, shift = (base, self.rows), uniform(lanes, 1, self.operation.scale_shift)
+        done = self.everywhere(words, small, shift, ready, When(compiler, cycle), saturate=Saturate.INT16)
+        epsilon = np.zeros(lanes, np.int64)
+        epsilon[0] = self.operation.epsilon
+        # One of the nodes adds epsilon, once.
+        sets = {node: [uniform(lanes, bias=None if node else epsilon)] for node in self.nodes}
+        work: dict[str, Any] = {"reduce": Reduce.PAIR, "combine": Combine.PRODUCT, "sets": sets}
+        work |= {"statistic": Statistic.SUM, "scalar": Scalar.RSQRT, "window": 2}
+        squares = self.everywhere(small, None, uniform(lanes), When(compiler, done.written), **work)
+        compiler.pools["p"].give(base, self.words, squares.read)
+        return When(compiler), squares.registers
+
+    def results(self, words: Place, targets: Targets, held: Parameters, ready: When, roots: Registers | None = None) -> Done:
+        """Passes that scale by channel, or by row with a shift by channel, into all banks where results go."""
+        layout, count = self.layout, self.count
+        for home, free in targets.values():
+            target = home.layout
+            to = home.base + self.first * target.words
+            sets = {
+                node: [lane_set(held, layout.channel[slot * layout.nodes + node, 0]) for slot in range(count[node])]
+                for node in self.nodes
+            }
+            last = self._placed(
+                words,
+                {node: (words[0], to) for node in self.nodes if count[node]},
+                home,
+                ready,
+                free,
+                roots,
+                counts_of=count,
+                written=(target.tile_words, target.words),
+                sets=sets,
+                saturate=Saturate.INT16,
+                destination=destination_of(home.kind, self.operation.format),
+                row_scale=roots is not None,
+            )
+        return last
+
+    def _placed(
+        self,
+        words: Place,
+        bases: dict[int, Place],
+        home: Home | None,
+        ready: When,
+        free: When | None = None,
+        registers: Registers | None = None,
+        *,
+        window: int = 1,
+        **what: Any,
+    ) -> Done:
+        walk: dict[str, Any] = {"counts": (window, self.layout.slots, self.rows), "strides": (0, words[1], 1), "bases": bases}
+        done = place(self.compiler, Pass(operation=self.index, **walk, **what), home, ready, free, registers)
+        self.read = done.read
+        return done
