@@ -159,9 +159,10 @@ def layer_norm(
     wrong = (total < -(1 << 31)) | (total >= 1 << 31)
     if wrong.any():
         raise OverflowError(f"the sum of a row must fit 32 bits, got {total[wrong][0]}")
-    others = requantize_wide(total - x, *quantize_scale(channels / (channels - 1)), "int32")
+    factor, by = quantize_scale(channels / (channels - 1))
+    others = requantize_wide(total - x, factor, by, "int32")
     found = _normalised(saturate(total - others, "int32").astype(np.int64), shift, epsilon, 0)
-    return requantize_wide(found + added.astype(np.int64), multiplier, places, "int16")
+    return requantize_wide(found.astype(np.int64) + added, multiplier, places, "int16")
 
 
 def layer_norm_float(

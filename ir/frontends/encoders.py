@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from ..graph import Graph
 from ..layers import WorkloadError
@@ -59,7 +60,7 @@ class _Builder(RowBuilder):
             cache = self.input(f"{prefix}{name}", Format.INT8, hidden)
             append = Append(f"{prefix}{name}_now", rows, source=source, cache=cache, width=hidden, context=rows, position=0)
             cached.append(self.add(append))
-        shape = {"context": rows, "heads": sizes.heads, "kv_heads": sizes.heads, "head_size": hidden // sizes.heads}
+        shape: dict[str, Any] = {"context": rows, "heads": sizes.heads, "kv_heads": sizes.heads, "head_size": hidden // sizes.heads}
         o = self.add(Attention(f"{prefix}attention", rows, query=query, key=cached[0], value=cached[1], **shape))
         x = self.linear(f"{prefix}o", o, hidden, hidden, Format.WIDE, y)
         return self.norm(f"{prefix}attention_norm", x, hidden, SCALE_SHIFT)
