@@ -143,10 +143,10 @@ def message(checked: Programs, tables: int = TABLES) -> str:
     return ""
 
 
-def refused(fault: Fault, sentence: str, tables: int = TABLES) -> None:
+def refused(fault: Fault, sentence: str, tables: int = TABLES, name: str = LAYER) -> None:
     """The sentence is said of one of the programs that a fault makes of the legal ones."""
     said = set()
-    for wrong in fault(programs()):
+    for wrong in fault(programs(name)):
         found_out = message(wrong, tables)
         if re.search(sentence, found_out):
             return

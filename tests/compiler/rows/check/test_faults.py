@@ -139,6 +139,22 @@ LOADED: dict[str, tuple[Fault, str]] = {
         r"^epoch \d: W address 0 of node 0 may be loaded when epoch 0 is over, but epoch \d needs what is there$",
     ),
 }
+# Of an encoder; jobs of its norms: sums, what is left of them without a value, that again, 16 bits, squares, those by their root,
+# results for P banks and for X banks.
+ENCODER = "encoder_16_2_24,rows=3"
+OF_ENCODERS: dict[str, tuple[Fault, str]] = {
+    "sum not ready": (at("posts", NORM, 1, 0, 1, start=EARLIER), r"reads row register 0 of node 0 .*, which is not ready$"),
+    "sum of another": (at("posts", NORM, 1, 0, 1, row=3), "row register 3 of node 0 .*, which another operation has taken$"),
+    "no sum": (at("posts", NORM, 0, 0, 1, statistic=0), "row register 0 of node 0 .*, which another operation has taken$"),
+    "scale of a sum": (at("posts", NORM, 1, 0, 1, row_scale=1), "row register 0 of node 0 .*, of which no scale was made$"),
+    "values of another": (
+        at("posts", NORM, 3, 0, p_base=0),
+        "reads P bank 0 .*, where attention is, which is nothing that it reads",
+    ),
+    "added elsewhere": (at("posts", "o", 0, 0, x_base=600), rf"{POST}: adds to P bank 0 address 600 .*, where nothing is yet$"),
+    "GELU of another": (at("posts", "gelu", 0, 0, p_base=0), "where attention_norm is, which is nothing that it reads$"),
+    "length of all": (at("posts", "attention", 0, 0, length=3), "takes length 3 of node 0, which nobody has loaded$"),
+}
 ALL = VALUES | TIMES | SUMS | ACTIVATIONS | REGISTERS | LOADED
 
 
@@ -149,6 +165,15 @@ def test_the_legal_program_passes() -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_fault(name: str) -> None:
     refused(*ALL[name])
+
+
+def test_the_encoder_passes() -> None:
+    assert message(programs(ENCODER)) == ""
+
+
+@pytest.mark.parametrize("name", OF_ENCODERS)
+def test_fault_of_an_encoder(name: str) -> None:
+    refused(*OF_ENCODERS[name], name=ENCODER)
 
 
 def test_tables() -> None:
