@@ -279,28 +279,31 @@ def hard_swish(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @overload
-def quantize_scale(scale: float | np.floating) -> tuple[int, int]: ...
+def quantize_scale(scale: float | np.floating, bits: int = 31) -> tuple[int, int]: ...
 
 
 @overload
-def quantize_scale(scale: NDArray[np.floating]) -> tuple[NDArray[np.int32], NDArray[np.int32]]: ...
+def quantize_scale(scale: NDArray[np.floating], bits: int = 31) -> tuple[NDArray[np.int32], NDArray[np.int32]]: ...
 
 
 def quantize_scale(
     scale: float | np.floating | NDArray[np.floating],
+    bits: int = 31,
 ) -> tuple[int, int] | tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Find the multiplier and shift whose ratio ``multiplier / 2**shift`` is closest to a real scale.
 
     Parameters
     ----------
     scale : float, or ndarray of floats, shape (C,)
-        From 2**-63 (exclusive) up to 2**31 - 0.5 (exclusive).
+        From 2**-63 (exclusive) up to 2**bits - 0.5 (exclusive).
+    bits : int
+        Of a multiplier, in [1, 31].
 
     Returns
     -------
     multiplier : int, or ndarray of int32, shape (C,)
-        In [2**30, 2**31), which gives a relative error of at most 2**-31; smaller only where the scale is
-        below 2**-32 and the shift therefore already 62.
+        In [2**(bits - 1), 2**bits), which gives a relative error of at most 2**-bits; smaller only where the scale is
+        below 2**(bits - 63) and the shift therefore already 62.
     shift : int, or ndarray of int32, shape (C,)
         In [0, 62].
 
@@ -309,7 +312,7 @@ def quantize_scale(
     TypeError
         If ``scale`` does not hold real numbers.
     ValueError
-        If a scale is not positive and finite, or is too large or too small to be represented.
+        If a scale is not positive and finite, or is too large or too small to be represented, or ``bits`` is out of range.
 
     Examples
     --------
@@ -317,7 +320,11 @@ def quantize_scale(
 
     >>> quantize_scale(0.375)
     (1610612736, 32)
+    >>> quantize_scale(0.375, 16)
+    (49152, 17)
     """
+    if not 1 <= bits <= 31:
+        raise ValueError(f"a multiplier has 1 to 31 bits, got {bits}")
     given = np.asarray(scale)
     if not np.issubdtype(given.dtype, np.floating) and not np.issubdtype(given.dtype, np.integer):
         raise TypeError(f"scale must be real, got {given.dtype}")
@@ -326,13 +333,13 @@ def quantize_scale(
 
     # Both steps are exact: frexp and ldexp only move the exponent. rint is the one rounding.
     _, exponent = np.frexp(real)
-    shift = np.minimum(31 - exponent, MAX_SHIFT)
+    shift = np.minimum(bits - exponent, MAX_SHIFT)
     multiplier = np.rint(np.ldexp(real, shift)).astype(np.int64)
-    carried = multiplier > MAX_MULTIPLIER
+    carried = multiplier >= 1 << bits
     multiplier = np.where(carried, multiplier >> 1, multiplier)
     shift = np.where(carried, shift - 1, shift)
 
-    _refuse(real, shift < 0, "scale must be below 2**31 - 0.5, to round to at most the largest multiplier")
+    _refuse(real, shift < 0, f"scale must be below 2**{bits} - 0.5, to round to at most the largest multiplier")
     _refuse(real, multiplier == 0, "scale must be above 2**-63, to round to at least 1 / 2**62")
     if given.ndim == 0:
         return int(multiplier), int(shift)
