@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..graph import Graph
@@ -12,13 +13,6 @@ from ..row_operations import Append, Attention, Format, RmsNorm, Rope, SiluProdu
 from ..texts import whole_number
 from .registry import Frontend
 from .row_builder import RowBuilder, require_sizes
-
-SCALE_SHIFT = 7
-"""Bits by which random residuals are shifted to fit 16 bits in norms."""
-EPSILON = 3
-"""Of norms, in units of squares so shifted."""
-GATE_FRACTION = 11
-"""Bits behind the point of what gates."""
 
 
 @dataclass(frozen=True)
@@ -44,22 +38,59 @@ class DecoderSizes:
         """Of all heads."""
         return self.heads * self.head_size
 
+    @property
+    def key_channels(self) -> int:
+        """Of all heads of keys, or of values."""
+        return self.kv_heads * self.head_size
+
+
+@dataclass(frozen=True)
+class NormSettings:
+    """Of a norm. ``scale_shift``: bits by which residuals are shifted to fit 16 bits; ``epsilon``: in units of squares so shifted.
+
+    By default as random residuals need it.
+    """
+
+    scale_shift: int = 7
+    epsilon: int = 3
+
+
+@dataclass(frozen=True)
+class LayerSettings:
+    """Of a decoder layer: of its two norms, and bits behind the point of what gates."""
+
+    attention_norm: NormSettings = NormSettings()
+    ffn_norm: NormSettings = NormSettings()
+    gate_fraction: int = 11
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """What comes behind all layers: a norm, and as many logits as a vocabulary has tokens."""
+
+    vocabulary: int
+    norm: NormSettings = NormSettings()
+
 
 class _Builder(RowBuilder):
     """Of decoders."""
 
-    def norm(self, name: str, source: str, width: int) -> str:
-        return self.add(RmsNorm(name, self.rows, source=source, width=width, scale_shift=SCALE_SHIFT, epsilon=EPSILON))
+    def norm(self, name: str, source: str, width: int, settings: NormSettings) -> str:
+        shift, epsilon = settings.scale_shift, settings.epsilon
+        return self.add(RmsNorm(name, self.rows, source=source, width=width, scale_shift=shift, epsilon=epsilon))
 
-    def feed_forward(self, prefix: str, x: str, hidden: int, intermediate: int) -> str:
-        y = self.norm(f"{prefix}ffn_norm", x, hidden)
+    def feed_forward(self, prefix: str, x: str, hidden: int, intermediate: int, settings: LayerSettings) -> str:
+        y = self.norm(f"{prefix}ffn_norm", x, hidden, settings.ffn_norm)
         gate, up = (self.linear(f"{prefix}{name}", y, hidden, intermediate) for name in ("gate", "up"))
-        h = self.add(SiluProduct(f"{prefix}product", self.rows, gate=gate, up=up, width=intermediate, fraction=GATE_FRACTION))
+        fraction = settings.gate_fraction
+        h = self.add(SiluProduct(f"{prefix}product", self.rows, gate=gate, up=up, width=intermediate, fraction=fraction))
         return self.linear(f"{prefix}down", h, intermediate, hidden, Format.WIDE, x)
 
-    def attention(self, prefix: str, x: str, sizes: DecoderSizes, context: int, position: int, span: int) -> str:
-        size, width = sizes.head_size, sizes.kv_heads * sizes.head_size
-        y = self.norm(f"{prefix}attention_norm", x, sizes.hidden)
+    def attention(
+        self, prefix: str, x: str, sizes: DecoderSizes, context: int, settings: LayerSettings, position: int, span: int
+    ) -> str:
+        size, width = sizes.head_size, sizes.key_channels
+        y = self.norm(f"{prefix}attention_norm", x, sizes.hidden, settings.attention_norm)
         query = self.linear(f"{prefix}q", y, sizes.hidden, sizes.query_channels)
         key = self.linear(f"{prefix}k", y, sizes.hidden, width)
         value = self.linear(f"{prefix}v", y, sizes.hidden, width, Format.INT8)
@@ -110,11 +141,47 @@ class _Builder(RowBuilder):
         return self.linear(f"{prefix}o", o, sizes.query_channels, sizes.hidden, Format.WIDE, x)
 
 
-def decoder(sizes: DecoderSizes, rows: int, context: int, name: str, *, position: int | None = None, span: int = 0) -> RowGraph:
+def decoder(
+    sizes: DecoderSizes,
+    rows: int,
+    context: int,
+    name: str,
+    settings: Sequence[LayerSettings] | None = None,
+    head: HeadSettings | None = None,
+    *,
+    position: int | None = None,
+    span: int = 0,
+) -> RowGraph:
     """Decoder layers: ``rows`` of ``context`` positions are computed, the keys and values of all others are there.
 
-    ``position``: the first of them; by default they are the last. ``span``: how many positions from there on they may be among; an
-    input, ``offset``, says by how many they go further. By default they do not move.
+    Parameters
+    ----------
+    sizes : DecoderSizes
+        Of the layers, and how many there are.
+    rows, context : int
+        Rows that are computed, and positions for which there are keys, their own too.
+    name : str
+        Of the graph.
+    settings : sequence of LayerSettings, optional
+        Of each layer. Without them all are as `LayerSettings` has them by default, and a single layer has no "layer0." in front
+        of its names.
+    head : HeadSettings, optional
+        Adds the operations "norm" and "head" behind the layers; the output is "head", int32.
+    position : int, optional
+        That of the first row; by default the rows are the last ones of the context.
+    span : int
+        Among how many positions, from ``position`` on, the rows may be: an input, "offset", says by how many they go further. By
+        default they do not move.
+
+    Returns
+    -------
+    RowGraph
+        Its inputs are "x", int32 residuals; "angles"; "lengths"; and of each layer "layerN.keys" and "layerN.values".
+
+    Raises
+    ------
+    WorkloadError
+        For sizes that do not fit together.
     """
     require_sizes(name, hidden=sizes.hidden, heads=sizes.heads, kv_heads=sizes.kv_heads, intermediate=sizes.intermediate)
     require_sizes(name, layers=sizes.layers, rows=rows, context=context)
@@ -126,6 +193,8 @@ def decoder(sizes: DecoderSizes, rows: int, context: int, name: str, *, position
         raise WorkloadError(f"{name}: a head has pairs of channels, got {sizes.head_size}")
     if rows > context:
         raise WorkloadError(f"{name}: {rows} rows are more than a context of {context}")
+    if settings is not None and len(settings) != sizes.layers:
+        raise WorkloadError(f"{name}: there are settings of {len(settings)} layers for {sizes.layers}")
     first = context - rows if position is None else position
     builder = _Builder(rows)
     x = builder.input("x", Format.WIDE, sizes.hidden)
@@ -133,10 +202,14 @@ def decoder(sizes: DecoderSizes, rows: int, context: int, name: str, *, position
     builder.input("lengths", Format.LENGTHS, rows, 1)
     if span:
         builder.input("offset", Format.OFFSET, 1, 1)
-    for layer in range(sizes.layers):
-        prefix = f"layer{layer}." if sizes.layers > 1 else ""
-        x = builder.attention(prefix, x, sizes, context, first, span)
-        x = builder.feed_forward(prefix, x, sizes.hidden, sizes.intermediate)
+    for layer, of_layer in enumerate(settings or [LayerSettings()] * sizes.layers):
+        prefix = f"layer{layer}." if settings or sizes.layers > 1 else ""
+        x = builder.attention(prefix, x, sizes, context, of_layer, first, span)
+        x = builder.feed_forward(prefix, x, sizes.hidden, sizes.intermediate, of_layer)
+    if head:
+        require_sizes(name, vocabulary=head.vocabulary)
+        y = builder.norm("norm", x, sizes.hidden, head.norm)
+        builder.linear("head", y, sizes.hidden, head.vocabulary, Format.WIDE)
     return builder.graph(name)
 
 
@@ -144,7 +217,7 @@ def gated_feed_forward(hidden: int, intermediate: int, rows: int, name: str) -> 
     """The norm, the gated feed-forward layer, and the residual around them."""
     require_sizes(name, hidden=hidden, intermediate=intermediate, rows=rows)
     builder = _Builder(rows)
-    builder.feed_forward("", builder.input("x", Format.WIDE, hidden), hidden, intermediate)
+    builder.feed_forward("", builder.input("x", Format.WIDE, hidden), hidden, intermediate, LayerSettings())
     return builder.graph(name)
 
 
@@ -152,7 +225,7 @@ def norm(hidden: int, rows: int, name: str) -> RowGraph:
     """A norm alone."""
     require_sizes(name, hidden=hidden, rows=rows)
     builder = _Builder(rows)
-    builder.norm("norm", builder.input("x", Format.WIDE, hidden), hidden)
+    builder.norm("norm", builder.input("x", Format.WIDE, hidden), hidden, NormSettings())
     return builder.graph(name)
 
 
