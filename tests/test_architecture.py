@@ -33,7 +33,7 @@ _LIBRARIES = {
     "predict": ["numpy"],
     "synth": [],
     "tb": ["cocotb", "cocotb_tools", "cocotbext", "find_libpython", "numpy"],
-    "podweave": ["numpy", "typer", "rich", "matplotlib", "sklearn", "distributed"],
+    "podweave": ["numpy", "typer", "rich", "matplotlib", "sklearn", "distributed", "gguf", "safetensors", "tokenizers"],
 }
 ALLOWED = {room: {*_LIBRARIES[room], *(f"podweave.{below}" for below in _BELOW[room])} for room in _BELOW}
 
@@ -121,6 +121,7 @@ INSIDE = {
     "tb/sim": ["tb/benches", "tb/lockstep"],
     "podweave/program": [],
     "podweave/digits": ["podweave/program"],
+    "podweave/language": ["podweave/program"],
     "podweave/driver": [],
     "podweave/ip": ["podweave/__init__"],
     "podweave/runs": ["podweave/digits", "podweave/driver"],

