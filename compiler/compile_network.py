@@ -26,6 +26,7 @@ from .chip.epoch_scheduler import compile_graph
 from .chip.policy import BankPolicy
 from .chip.split_outputs import SplitGraph, split_outputs
 from .lower.job_count import require_jobs_fit, require_sums_fit
+from .lower.scales import require_scales_fit
 from .memory.image import MemoryImage, memory_image
 from .memory.shared import SharedMemory
 from .mixed.compile_parts import compile_parts
@@ -203,6 +204,8 @@ Pass = Callable[[CompiledNetwork, _Job], CompiledNetwork]
 
 
 def _verify(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
+    if network.constants is not None:
+        require_scales_fit(network.constants, job.config)
     if isinstance(network.graph, RowGraph):
         require_row_functions(network.graph, job.config)
         if not job.options.from_memory:

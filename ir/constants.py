@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -96,6 +96,28 @@ class Constants(Mapping[str, Parameters]):
             for array in arrays:
                 total.update(np.ascontiguousarray(array).data)
         return total.hexdigest()
+
+
+def with_scale_bits(constants: Mapping[str, Parameters], bits: int) -> Constants:
+    """The same constants with the multipliers of all scales rounded to ``bits`` bits (``scale_bits`` of a chip).
+
+    A scale changes by at most 2**-bits of itself, where it has a multiplier of more bits; elsewhere by nothing.
+    """
+
+    def rounded(held: Parameters) -> Parameters:
+        multiplier, shift = np.broadcast_arrays(held.multiplier, held.shift)
+        wide = multiplier >= 1 << bits
+        if not wide.any():
+            return held
+        # An int32 over a power of two is a float64.
+        fewer = quantize_scale(np.where(wide, np.ldexp(multiplier.astype(np.float64), -shift), 1.0), bits)
+        return replace(
+            held,
+            multiplier=np.where(wide, fewer[0], multiplier).astype(np.int32),
+            shift=np.where(wide, fewer[1], shift).astype(np.int32),
+        )
+
+    return Constants({name: rounded(held) for name, held in constants.items()})
 
 
 def identity_weights(layer: Layer) -> NDArray[np.int8]:

@@ -287,17 +287,16 @@ def quantize_scale(scale: NDArray[np.floating], bits: int = 31) -> tuple[NDArray
 
 
 def quantize_scale(
-    scale: float | np.floating | NDArray[np.floating],
-    bits: int = 31,
+    scale: float | np.floating | NDArray[np.floating], bits: int = 31
 ) -> tuple[int, int] | tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Find the multiplier and shift whose ratio ``multiplier / 2**shift`` is closest to a real scale.
+    """Find the multiplier of so many bits and the shift whose ratio ``multiplier / 2**shift`` is closest to a real scale.
 
     Parameters
     ----------
     scale : float, or ndarray of floats, shape (C,)
         From 2**-63 (exclusive) up to 2**bits - 0.5 (exclusive).
     bits : int
-        Of a multiplier, in [1, 31].
+        From 1 to 31: ``scale_bits`` of the chip.
 
     Returns
     -------
@@ -320,11 +319,14 @@ def quantize_scale(
 
     >>> quantize_scale(0.375)
     (1610612736, 32)
-    >>> quantize_scale(0.375, 16)
-    (49152, 17)
+
+    With 4 bits, 0.75 * 2**4, and a shift of 4 + 1; a tenth is 0.8 * 2**-3, and 12.8 rounds to 13.
+
+    >>> quantize_scale(0.375, 4), quantize_scale(0.1, 4)
+    ((12, 5), (13, 7))
     """
     if not 1 <= bits <= 31:
-        raise ValueError(f"a multiplier has 1 to 31 bits, got {bits}")
+        raise ValueError(f"bits must be in [1, 31], got {bits}")
     given = np.asarray(scale)
     if not np.issubdtype(given.dtype, np.floating) and not np.issubdtype(given.dtype, np.integer):
         raise TypeError(f"scale must be real, got {given.dtype}")

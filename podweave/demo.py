@@ -31,8 +31,8 @@ def run_demo(images: int, seed: int, picture: Path | None, progress: Any) -> dic
 
     pixels, labels = test_images()
     pixels, labels = pixels[:images], labels[:images]
-    jobs = digits_jobs(images)
     config = load_config(CONFIG)
+    jobs = digits_jobs(images, scale_bits=config.scale_bits)
     report, outputs, compiled = run_on_device(jobs, config, seed=seed, progress=progress)
     output = jobs[0].graph.operations[-1].name
 

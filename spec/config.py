@@ -161,6 +161,11 @@ class ChipConfig:
         return self.post_lanes // (self.post.lanes or self.post_lanes)
 
     @property
+    def scale_bits(self) -> int:
+        """Bits that the multipliers of a network may have: those of its post-processors, and as int32 has where there are none."""
+        return self.post.scale_bits if self.post else 31
+
+    @property
     def has_rows(self) -> bool:
         """Whether post-processors have row functions."""
         return self.post is not None and self.post.row_registers > 0

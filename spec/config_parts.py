@@ -7,6 +7,9 @@ from dataclasses import dataclass
 FILL_CYCLES = 8
 """Cycles from the pulse that begins an epoch to the first cycle of ``run``: in them, jobs arrive at the head of their queues."""
 
+MANTISSA_WIDTH = 17
+"""Bits of the mantissa of the scale of a row."""
+
 NETWORK_KINDS = ("butterfly", "crossbar")
 ROUNDINGS = ("half_away", "half_even")
 """A half goes away from zero, or to the even neighbour."""
@@ -217,11 +220,15 @@ class PostConfig:
         without (`podweave.spec.row_functions`).
     rounding : str
         One of `ROUNDINGS`: how requantisation rounds a half.
+    scale_bits : int
+        Bits of the multiplier of a lane, 16 to 31; with row functions at least the 17 of the scale of a row. 24 are what the scales
+        of float32 have.
 
     Errors
     ------
     ConfigError
-        A value is not in its range, ``row_registers`` no power of two, or ``tables`` odd with row functions.
+        A value is not in its range, ``row_registers`` no power of two, or ``tables`` odd or ``scale_bits`` too few with row
+        functions.
     """
 
     parameter_sets: int = 64
@@ -231,6 +238,7 @@ class PostConfig:
     lanes: int = 0
     row_registers: int = 0
     rounding: str = "half_away"
+    scale_bits: int = 31
 
     def __post_init__(self) -> None:
         _check_range(self, "parameter_sets", 1, 65536)
@@ -240,6 +248,7 @@ class PostConfig:
         _check_range(self, "lanes", 0, 256)
         if self.rounding not in ROUNDINGS:
             raise ConfigError(f"rounding must be one of {', '.join(ROUNDINGS)}, got {self.rounding!r}")
+        _check_range(self, "scale_bits", 16, 31)
         if self.row_registers == 0:
             return
         _check_range(self, "row_registers", 16, 4096)
@@ -247,6 +256,11 @@ class PostConfig:
             raise ConfigError(f"row_registers must be a power of two, got {self.row_registers}")
         if self.tables % 2:
             raise ConfigError(f"tables must be even with row functions, where two make one of 16 bits, got {self.tables}")
+        if self.scale_bits < MANTISSA_WIDTH:
+            raise ConfigError(
+                f"scale_bits must be at least {MANTISSA_WIDTH} with row functions, which scale by numbers of so many bits, "
+                f"got {self.scale_bits}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -155,13 +155,14 @@ def post_job_layout(config: ChipConfig) -> Layout:
     )
 
 
-def post_parameters_layout() -> Layout:
+def post_parameters_layout(config: ChipConfig) -> Layout:
     """Parameters of one lane; a parameter set is one such word for each of the ``cols`` lanes of a P word."""
+    assert config.post is not None
     return Layout(
         "post_parameters",
         (
             Field("bias", 32, "added to the reduced partial sum", signed=True),
-            Field("multiplier", 31, "times this"),
+            Field("multiplier", config.post.scale_bits, "times this"),
             Field("shift", 6, "divided by 2**shift, 0 to 62, rounding to nearest"),
         ),
     )

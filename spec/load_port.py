@@ -84,7 +84,7 @@ def host_widths(config: ChipConfig) -> dict[HostSelect, tuple[int, int]]:
         HostSelect.W: (bits_for_index(memory.w_words), 8 * array.cols),
         HostSelect.P: (bits_for_index(memory.p_words), array.psum_width * array.cols),
         **{select: (bits_for_index(depth), store_layout(layout).width) for select, layout, depth in stores},
-        HostSelect.PARAMETERS: (bits_for_index(post.parameter_sets), post_parameters_layout().width * array.cols),
+        HostSelect.PARAMETERS: (bits_for_index(post.parameter_sets), post_parameters_layout(config).width * array.cols),
         HostSelect.TABLE: (bits_for_index(256 * post.tables), 8),
         HostSelect.COUNTERS: (bits_for_index(len(Counter)), 32),
         HostSelect.ERRORS: (bits_for_index(len(NodeErrors)), max(config.pod.time_width, len(PodError))),

@@ -9,14 +9,13 @@ from __future__ import annotations
 import enum
 
 from .config import ChipConfig
+from .config_parts import MANTISSA_WIDTH as MANTISSA_WIDTH
 from .layout import Field, bits_for_index
 
 ELEMENT_WIDTH = 18
 """Bits of the number of an element of a row, and of a length."""
 STATISTIC_WIDTH = 48
 """Bits of the value of a statistic, signed."""
-MANTISSA_WIDTH = 17
-"""Bits of the mantissa of the scale of a row."""
 ROW_SHIFT_WIDTH = 6
 """Bits of its shift."""
 GAP_WIDTH = 5

@@ -44,7 +44,7 @@ INSIDE = {
     "spec/presets": ["spec/config", "spec/config_parts"],
     "spec/layout": [],
     "spec/errors": ["spec/config", "spec/layout"],
-    "spec/row_functions": ["spec/config", "spec/layout"],
+    "spec/row_functions": ["spec/config_parts", "spec/config", "spec/layout"],
     "spec/jobs": ["spec/config", "spec/layout", "spec/row_functions"],
     "spec/load_port": ["spec/config", "spec/layout", "spec/row_functions", "spec/jobs", "spec/errors"],
     "spec/descriptors": ["spec/config", "spec/layout", "spec/jobs", "spec/load_port"],

@@ -242,7 +242,9 @@ class _Builder:
         for (select, tensor), found in kinds.items():
             pieces = []
             for words in found:
-                content = self._strided(select, words.content if select != HostSelect.PARAMETERS else packed_sets(words.content))
+                content = self._strided(
+                    select, words.content if select != HostSelect.PARAMETERS else packed_sets(self.config, words.content)
+                )
                 if tensor is not None:
                     assert words.numbers is not None
                     numbers = np.zeros(content.shape, np.int64)
@@ -375,10 +377,10 @@ class _Builder:
             return
         fields = {
             field.name: np.concatenate([np.asarray(item[2 + i], np.int64) for item in items])
-            for i, field in enumerate(post_parameters_layout().fields)
+            for i, field in enumerate(post_parameters_layout(self.config).fields)
         }
         sets = np.stack([values.reshape(len(items), -1) for values in fields.values()], axis=1)
-        words = self._strided(HostSelect.PARAMETERS, packed_sets(sets))
+        words = self._strided(HostSelect.PARAMETERS, packed_sets(self.config, sets))
         for node, base, part in runs((bank, index, words[i : i + 1]) for i, (bank, index, *_) in enumerate(items)):
             self._load(epoch, HostSelect.PARAMETERS, node, base, part)
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import post_parameters_layout, store_layout
 from podweave.spec.layout import Layout
 
@@ -16,9 +17,9 @@ from ..jobs import Jobs, pack_jobs
 from ..rows.program import CacheWords
 
 
-def packed_sets(sets: NDArray[np.int64]) -> NDArray[np.uint8]:
+def packed_sets(config: ChipConfig, sets: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Words of parameter sets (n, fields, lanes)."""
-    layout = post_parameters_layout()
+    layout = post_parameters_layout(config)
     fields = {field.name: sets[:, i].reshape(-1) for i, field in enumerate(layout.fields)}
     lanes = np.unpackbits(pack_jobs(layout, fields), axis=1, bitorder="little")[:, : layout.width]
     return np.packbits(lanes.reshape(len(sets), -1), axis=1, bitorder="little")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from podweave.spec.config import ChipConfig
 from podweave.spec.presets import load_config
 from podweave.tb.benches.accelerator_bench import AcceleratorBench
 from podweave.tb.benches.chip_bench import ChipBench
@@ -69,7 +70,7 @@ def _measured(preset: str, repeat: int, progress: Progress) -> tuple[dict[str, A
     first = time.perf_counter() - began
     accelerators = {count: AcceleratorBench.of(config, threads=count, progress=told) for count in threads}
     then = time.perf_counter() - began - first
-    jobs, memory_jobs = _busy_jobs(preset), chip_jobs(FROM_MEMORY[preset], 0, per_layer=False)
+    jobs, memory_jobs = _busy_jobs(config), chip_jobs(FROM_MEMORY[preset], 0, scale_bits=config.scale_bits)
     found: list[dict[str, Any]] = []
     for number in range(repeat):
         # One after the other in each round: the noise of the machine is the same for all.
@@ -97,10 +98,10 @@ def _measured(preset: str, repeat: int, progress: Progress) -> tuple[dict[str, A
     return build | {"blocks": len(units), "simulator_peak_gib": peak}, speeds
 
 
-def _busy_jobs(preset: str) -> list[Job]:
-    if preset in BUSY:
-        return chip_jobs(BUSY[preset], 0, per_layer=False)
-    jobs = chip_jobs("bert_medium_100", 0, per_layer=True)
+def _busy_jobs(config: ChipConfig) -> list[Job]:
+    if config.name in BUSY:
+        return chip_jobs(BUSY[config.name], 0, scale_bits=config.scale_bits)
+    jobs = chip_jobs("bert_medium_100", 0, per_layer=True, scale_bits=config.scale_bits)
     return [job for job in jobs if job.graph.name.startswith(ENCODER)]
 
 

@@ -140,7 +140,7 @@ def run_chip(
     for graph in named:
         require_fits(graph, config)
         options.check(graph)
-    jobs = chip_jobs(workload, seed, per_layer=options.per_layer)
+    jobs = chip_jobs(workload, seed, per_layer=options.per_layer, scale_bits=config.scale_bits)
     graphs = len({id(job.graph) for job in jobs})
     if options.through == "axi":
         report, _, compiled = run_on_device(

@@ -164,7 +164,7 @@ def model_on_device(
     wall = {"compile": 0.0, "model": 0.0}
     for graph in graphs:
         began = time.perf_counter()
-        network = way.compile(Job(graph, model_constants(graph), {}), show)
+        network = way.compile(Job(graph, model_constants(graph, scale_bits=config.scale_bits), {}), show)
         made = time.perf_counter()
         show(f"predicting {graph.name}")
         prediction = way.predict(network)

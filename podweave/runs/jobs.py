@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.golden.graph import evaluate
-from podweave.ir.constants import Constants, Parameters
+from podweave.ir.constants import Constants, Parameters, with_scale_bits
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.frontends.random_mixed import random_mixed_inputs, random_mixed_parameters
 from podweave.ir.frontends.random_rows import random_row_inputs, random_row_parameters
@@ -45,50 +45,58 @@ def chip_graphs(workload: str, *, per_layer: bool = False) -> list[Graph]:
     return single_operations(graph)
 
 
-def model_constants(graph: Graph) -> Constants:
-    """Constants with which a network takes as many cycles as with any others: of rows, weights are zeros that take no room."""
+def model_constants(graph: Graph, *, scale_bits: int = 31) -> Constants:
+    """Constants with which a network takes as many cycles as with any others, with multipliers of ``scale_bits``: of rows, weights
+    are zeros that take no room."""
     if isinstance(graph, MixedGraph):
-        return Constants(random_mixed_parameters(graph, with_weights=False))
-    if isinstance(graph, RowGraph):
-        return Constants(random_row_parameters(graph, with_weights=False))
-    return Constants(random_parameters(graph, 0))
+        found = random_mixed_parameters(graph, with_weights=False)
+    elif isinstance(graph, RowGraph):
+        found = random_row_parameters(graph, with_weights=False)
+    else:
+        found = random_parameters(graph, 0)
+    return with_scale_bits(found, scale_bits)
 
 
-def chip_jobs(workload: str, seed: int, *, per_layer: bool = False) -> list[Job]:
-    """What a workload names, with data: those of the digits, else random constants and uniform int8 inputs."""
+def chip_jobs(workload: str, seed: int, *, per_layer: bool = False, scale_bits: int = 31) -> list[Job]:
+    """What a workload names, with data: those of the digits, else random constants and uniform int8 inputs.
+
+    ``scale_bits``: bits of multipliers, those of the configuration (`ChipConfig.scale_bits`) or fewer.
+    """
     if workload == "digits" and not per_layer:
-        return digits_jobs(DIGIT_IMAGES)
+        return digits_jobs(DIGIT_IMAGES, scale_bits=scale_bits)
     graphs = chip_graphs(workload, per_layer=per_layer)
     if workload.partition("/")[0] == "digits":
-        return [_digits_layer(graph) for graph in graphs]
+        return [_digits_layer(graph, scale_bits) for graph in graphs]
     rng = np.random.default_rng(seed)
     jobs = []
     for graph in graphs:
         if isinstance(graph, MixedGraph):
-            jobs.append(Job(graph, Constants(random_mixed_parameters(graph, seed)), random_mixed_inputs(graph, seed)))
+            constants = with_scale_bits(random_mixed_parameters(graph, seed), scale_bits)
+            jobs.append(Job(graph, constants, random_mixed_inputs(graph, seed)))
             continue
         if isinstance(graph, RowGraph):
-            jobs.append(Job(graph, Constants(random_row_parameters(graph, seed)), random_row_inputs(graph, seed)))
+            constants = with_scale_bits(random_row_parameters(graph, seed), scale_bits)
+            jobs.append(Job(graph, constants, random_row_inputs(graph, seed)))
             continue
         inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
-        jobs.append(Job(graph, Constants(random_parameters(graph, seed)), inputs))
+        jobs.append(Job(graph, with_scale_bits(random_parameters(graph, seed), scale_bits), inputs))
     return jobs
 
 
-def _digits_layer(graph: Graph) -> Job:
+def _digits_layer(graph: Graph, scale_bits: int) -> Job:
     """A layer of the digits by itself, with its constants, and what it reads when the network sees the first held-out images."""
     pixels, _ = test_images()
-    whole, parameters = digits_graph(DIGIT_BATCH), digits_parameters()
+    whole, parameters = digits_graph(DIGIT_BATCH), with_scale_bits(digits_parameters(), scale_bits)
     (image,) = whole.inputs
     tensors = evaluate(whole, parameters, {image: pixels[:DIGIT_BATCH]})
     held = Constants({operation.name: parameters[operation.name] for operation in graph.operations})
     return Job(graph, held, {name: tensors[name] for name in graph.inputs})
 
 
-def digits_jobs(images: int) -> list[Job]:
+def digits_jobs(images: int, *, scale_bits: int = 31) -> list[Job]:
     """The digits network on the first held-out images, a batch per epoch; the last one is filled up with the first images."""
     pixels, _ = test_images()
-    graph, constants = digits_graph(DIGIT_BATCH), Constants(digits_parameters())
+    graph, constants = digits_graph(DIGIT_BATCH), with_scale_bits(digits_parameters(), scale_bits)
     (name,) = graph.inputs
     order = np.arange(-(-images // DIGIT_BATCH) * DIGIT_BATCH) % images
     batches = order.reshape(-1, DIGIT_BATCH)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from podweave.compiler.compile_network import CompileOptions, compile_network
+from podweave.ir.constants import with_scale_bits
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.predict.accelerator import predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
@@ -50,7 +51,8 @@ def prefetch_study(
     for network in networks:
         graph = load_graph(network)
         # Values do not change cycles.
-        compiled = compile_network(graph, config, random_parameters(graph, 0), options, progress=progress)
+        constants = with_scale_bits(random_parameters(graph, 0), config.scale_bits)
+        compiled = compile_network(graph, config, constants, options, progress=progress)
         for sixteenths in SIXTEENTHS:
             if progress:
                 progress(f"study prefetch: {network}, {full * 16 / sixteenths:.0f} bytes/cycle")

@@ -52,7 +52,7 @@ def describe(config: ChipConfig, top: str) -> dict[str, Any]:
 def _add_chip(config: ChipConfig, sidecar: dict[str, Any]) -> None:
     """What a chip has beside its pods."""
     jobs = [load_job_layout(config), stream_job_layout(config), post_job_layout(config)]
-    others = [post_parameters_layout(), *map(store_layout, jobs), network_error_layout(config)]
+    others = [post_parameters_layout(config), *map(store_layout, jobs), network_error_layout(config)]
     sidecar["layouts"] += [_layout(layout) for layout in (jobs[2], *others)]
     sidecar["codes"] |= _codes(Reduce, HostSelect, Counter, NodeErrors, NetworkId)
     if config.has_rows:

@@ -78,7 +78,7 @@ class PostProcessor(Block):
         Writes a parameter set.
     parameter_address : In(bits_for_index(parameter_sets))
         That set.
-    parameter_data : In(post_parameters_layout().width * cols)
+    parameter_data : In(post_parameters_layout(config).width * cols)
         One word of `post_parameters_layout` for each of the ``cols`` lanes.
     table_write : In(1)
         Writes an entry of a table.
@@ -118,7 +118,7 @@ class PostProcessor(Block):
 
     def __init__(self, config: ChipConfig):
         self.config = config
-        self.layout, self.parameters = post_job_layout(config), post_parameters_layout()
+        self.layout, self.parameters = post_job_layout(config), post_parameters_layout(config)
         memory, array, post, lanes = config.memory, config.array, config.post, config.post_lanes
         assert post is not None
         self.lanes = lanes // config.post_beats

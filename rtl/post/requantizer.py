@@ -36,7 +36,7 @@ class Requantizer(Block):
         With stage 0. Sum and bias are taken modulo 2**33.
     bias : In(signed(32))
         With stage 0.
-    multiplier : In(31)
+    multiplier : In(scale_bits)
         Unsigned, with stage 1, one cycle later.
     shift : In(6), with row functions In(7)
         With stage 2.
@@ -53,15 +53,16 @@ class Requantizer(Block):
         assert config.post is not None
         self.rows, self.even = config.has_rows, config.post.rounding == "half_even"
         self.width = config.array.psum_width if self.rows else 8
-        # Two lists of words that nothing sets apart are one block.
-        self.variant = "_".join((["wide", str(self.width)] if self.rows else []) + (["even"] if self.even else []))
+        self.scale_bits = config.post.scale_bits
+        wide = ["wide", str(self.width)] if self.rows else []
+        self.variant = "_".join([*wide, f"scale{self.scale_bits}", *(["even"] if self.even else [])])
         saturate: dict[str, Any] = {"saturate": In(2)} if self.rows else {}
         super().__init__(
             {
                 "stages": In(3),
                 "sum": In(signed(32 + self.rows)),
                 "bias": In(signed(32)),
-                "multiplier": In(31),
+                "multiplier": In(self.scale_bits),
                 "shift": In(6 + self.rows),
                 **saturate,
                 "result": Out(signed(self.width)),
@@ -74,9 +75,9 @@ class Requantizer(Block):
         with m.If(self.stages[0]):
             m.d.sync += biased.eq(self.sum + self.bias)
 
-        # At least -2**32 times 2**31 - 1, so its sign is that of its first factor. "Half away from zero" is "half up", but for
-        # negative ones: what is a little less than they are rounds as they should.
-        product = Signal(signed(64), reset_less=True)
+        # At least -2**32 times 2**scale_bits - 1, so its sign is that of its first factor. "Half away from zero" is "half up", but
+        # for negative ones: what is a little less than they are rounds as they should.
+        product = Signal(signed(33 + self.scale_bits), reset_less=True)
         with m.If(self.stages[1]):
             m.d.sync += product.eq(self.multiplier * biased - (Const(0, 1) if self.even else biased < 0))
 

@@ -144,7 +144,7 @@ class Host:
             self.nodes.write(select, each, base, words)
 
     def write_parameters(self, node: int, number: int, values: dict[str, NDArray]) -> None:
-        layout = post_parameters_layout()
+        layout = post_parameters_layout(self.config)
         if self.nodes is None:
             lanes = pack_jobs(layout, {name: np.asarray(value, np.int64) for name, value in values.items()})
             bits = np.unpackbits(lanes, axis=1, bitorder="little")[:, : layout.width]

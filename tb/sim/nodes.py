@@ -50,7 +50,7 @@ class NodeArrays:
             **{("x", i): (f"x_memory.slot_{i}", "words", memory.x_words, slot) for i in range(self.x_slots)},
             **{
                 field.name: (f"post_processor.{field.name}", "words", post.parameter_sets, field.width * config.array.cols)
-                for field in post_parameters_layout().fields
+                for field in post_parameters_layout(config).fields
             },
         }
         if self.tables == 1:

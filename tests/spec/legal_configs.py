@@ -38,6 +38,7 @@ CHIP_RANGES: dict[str, tuple[int, int]] = {
     "tables": (1, 16),
     "queue_depth": (2, 64),
     "window_width": (2, 12),
+    "scale_bits": (16, 31),
     "load_jobs": (4, 2**20),
     "stream_jobs": (4, 2**20),
     "post_jobs": (4, 2**20),

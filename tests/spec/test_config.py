@@ -18,6 +18,7 @@ from podweave.spec.config_parts import (
     ProgramConfig,
     bits,
 )
+from podweave.spec.load_port import HostSelect, host_widths
 from podweave.spec.presets import load_config
 from tests.spec.legal_configs import CHIP, CHIP_RANGES, POD4, RANGES, SMALL
 
@@ -151,6 +152,30 @@ def test_illegal_engine_is_refused(changes: dict[str, Any], sentence: str) -> No
     with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
         PrefetchConfig(**changes)
     PrefetchConfig(base_registers=15, column_words=64, data_width=512)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"scale_bits": 15}, "scale_bits must be between 16 and 31, got 15"),
+        ({"scale_bits": 32}, "scale_bits must be between 16 and 31, got 32"),
+        (
+            {"scale_bits": 16, "row_registers": 16},
+            "scale_bits must be at least 17 with row functions, which scale by numbers of so many bits, got 16",
+        ),
+    ],
+)
+def test_illegal_post_processor_is_refused(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
+        PostConfig(**changes)
+
+
+def test_scale_bits() -> None:
+    """Those of the post-processors, and of an int32 where there are none; a parameter set takes as many bits as it has."""
+    assert (POD4.scale_bits, CHIP.scale_bits, CHIP.replace(scale_bits=24).scale_bits) == (31, 31, 24)
+    assert [PostConfig(scale_bits=16).scale_bits, PostConfig(scale_bits=17, row_registers=16).scale_bits] == [16, 17]
+    widths = [host_widths(CHIP.replace(scale_bits=bits))[HostSelect.PARAMETERS][1] for bits in (31, 16)]
+    assert widths == [(32 + bits + 6) * CHIP.array.cols for bits in (31, 16)]
 
 
 def test_limits_of_chips_are_legal() -> None:

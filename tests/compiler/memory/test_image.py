@@ -118,7 +118,7 @@ class Chip:
         first = machine.p[:, -1, 0] == 0x5A5A5A5A
         machine.p[first, -1] = np.ascontiguousarray(self.words[HostSelect.P][first, -1, : 4 * cols]).view(np.int32)
         raw = np.unpackbits(self.words[HostSelect.PARAMETERS], axis=2, bitorder="little")
-        layout = post_parameters_layout()
+        layout = post_parameters_layout(config)
         lanes = raw[..., : cols * layout.width].reshape(*raw.shape[:2], cols, layout.width)
         for i, f in enumerate(layout.fields):
             machine.sets[:, :, i] = unpack(lanes, layout, f.name)

@@ -209,23 +209,25 @@ def scale_error(scale: float, multiplier: int, shift: int) -> Fraction:
     return abs(Fraction(multiplier, 1 << shift) - Fraction(scale))
 
 
-def least_error(scale: float) -> Fraction:
+def least_error(scale: float, bits: int) -> Fraction:
     nearest = [round_half_away(Fraction(scale) * (1 << shift)) for shift in range(MAX_SHIFT + 1)]
-    return min(scale_error(scale, min(m, MAX_MULTIPLIER), shift) for shift, m in enumerate(nearest))
+    return min(scale_error(scale, min(m, (1 << bits) - 1), shift) for shift, m in enumerate(nearest))
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
-@given(st.floats(0.5, 1), st.integers(-61, 30))
-@example((2.0**31 - 1) / 2.0**31, 31)
-@example(1 - 2.0**-53, 30)
-def test_scale_is_the_closest(mantissa: float, exponent: int) -> None:
+@given(st.floats(0.5, 1), st.integers(-61, 15), st.sampled_from([16, 17, 24, 31]))
+@example((2.0**31 - 1) / 2.0**31, 31, 31)
+@example(1 - 2.0**-53, 30, 31)
+@example(1 - 2.0**-17, 15, 16)
+@example(1 - 2.0**-24, 24, 24)
+def test_scale_is_the_closest(mantissa: float, exponent: int, bits: int) -> None:
     scale = float(np.ldexp(mantissa, exponent))
-    multiplier, shift = quantize_scale(scale)
-    assert 1 <= multiplier <= MAX_MULTIPLIER
+    multiplier, shift = quantize_scale(scale, bits)
+    assert 1 <= multiplier < 1 << bits
     assert 0 <= shift <= MAX_SHIFT
-    assert multiplier >= 1 << 30 or shift == MAX_SHIFT
-    assert scale_error(scale, multiplier, shift) == least_error(scale)
-    assert scale_error(scale, multiplier + 1, shift) > least_error(scale)
+    assert multiplier >= 1 << bits - 1 or shift == MAX_SHIFT
+    assert scale_error(scale, multiplier, shift) == least_error(scale, bits)
+    assert scale_error(scale, multiplier + 1, shift) > least_error(scale, bits) or multiplier + 1 == 1 << bits
 
 
 def test_scales_of_channels() -> None:
@@ -237,15 +239,16 @@ def test_scales_of_channels() -> None:
 
 
 @settings(derandomize=True, deadline=None, max_examples=25)
-@given(st.integers(0, 2**32 - 1))
-def test_onnxruntime_differs_only_at_ties(seed: int) -> None:
+@given(st.integers(0, 2**32 - 1), st.sampled_from([24, 31]))
+def test_onnxruntime_differs_only_at_ties(seed: int, bits: int) -> None:
+    """With 24 bits as with 31: those of float32."""
     rng = np.random.default_rng(seed)
     scale = np.ldexp(rng.uniform(0.5, 1, 256), -rng.integers(0, 31, 256)).astype(np.float32)
     # Half of the accumulators aim at ties, the others anywhere in and around int8.
     target = rng.integers(-140, 140, 256) + np.where(np.arange(256) % 2, 0.5, rng.uniform(0, 1, 256))
     acc = np.clip(np.rint(target / scale), INT32_MIN, INT32_MAX).astype(np.int32)
     values = [a * Fraction(s) for a, s in zip(acc.tolist(), scale.tolist(), strict=True)]
-    ours, theirs = requantize(acc, *quantize_scale(scale)), onnxruntime_requantize(acc, scale)
+    ours, theirs = requantize(acc, *quantize_scale(scale, bits)), onnxruntime_requantize(acc, scale)
     count_ties(ours, theirs, values, SCALE_GIVEN)
 
 

@@ -24,7 +24,7 @@ def test_decoder_layers(preset: str) -> None:
     if not config.has_rows:
         config = config.replace(name=f"rows_{preset}", **ROWS)
     names = [f"llama_256_8_4_688,rows={rows},context={context}" for rows, context in DECODE + PREFILL]
-    jobs = [job for name in names for job in chip_jobs(name, 1)]
+    jobs = [job for name in names for job in chip_jobs(name, 1, scale_bits=config.scale_bits)]
     report, _, _ = run_jobs(jobs, AcceleratorWay(config), Simulation(), lambda _: None)
     assert report["verdict"] == "pass", (report["failure"], [row.get("first_mismatch") for row in report["networks"]])
     assert report["cycles"] == report["predicted_cycles"]
@@ -33,8 +33,9 @@ def test_decoder_layers(preset: str) -> None:
 @pytest.mark.campaign
 def test_a_layer_of_a_real_shape() -> None:
     """SmolLM2-135M."""
-    jobs = [job for name in ("llama_576_9_3_1536,context=512", "llama_576_9_3_1536,rows=128") for job in chip_jobs(name, 1)]
-    report, _, _ = run_jobs(jobs, AcceleratorWay(load_config("llm8x16")), Simulation(), lambda _: None)
+    config, names = load_config("llm8x16"), ("llama_576_9_3_1536,context=512", "llama_576_9_3_1536,rows=128")
+    jobs = [job for name in names for job in chip_jobs(name, 1, scale_bits=config.scale_bits)]
+    report, _, _ = run_jobs(jobs, AcceleratorWay(config), Simulation(), lambda _: None)
     assert report["verdict"] == "pass", (report["failure"], [row.get("first_mismatch") for row in report["networks"]])
 
 

@@ -79,7 +79,7 @@ def add_jobs(driver: Driver, exchange: Exchange, epoch: int, **changes: NDArray[
 
 
 def add_constants(driver: Driver, exchange: Exchange) -> None:
-    layout = post_parameters_layout()
+    layout = post_parameters_layout(driver.config)
     for node in range(driver.config.pods):
         driver.load(node, HostSelect.W, 3, exchange.w[node].view(np.uint8), ring="PREFETCH")
         lanes = {"bias": exchange.bias[node], "multiplier": exchange.multiplier[node], "shift": exchange.shift[node]}

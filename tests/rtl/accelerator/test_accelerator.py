@@ -47,7 +47,7 @@ def contents(driver: Driver, select: HostSelect, node: int) -> NDArray[np.uint8]
     if select != HostSelect.PARAMETERS:
         return low_bits(bus.node_array(select, node), width)
     parts = []
-    for field in post_parameters_layout().fields:
+    for field in post_parameters_layout(config).fields:
         bits = low_bits(bus.node_array(field.name, node), field.width * config.array.cols)
         parts.append(bits.reshape(len(bits), config.array.cols, field.width))
     return np.concatenate(parts, axis=2).reshape(len(parts[0]), -1)

@@ -166,7 +166,7 @@ def test_sidecar_of_a_chip(name: str) -> None:
 def test_sidecar_of_a_chip_has_layouts_codes_and_latencies(name: str) -> None:
     sidecar, config = emitted(name).sidecar, CHIPS[name]
     jobs = [load_job_layout(config), stream_job_layout(config), post_job_layout(config)]
-    layouts = [*jobs, post_parameters_layout(), *map(store_layout, jobs), network_error_layout(config)]
+    layouts = [*jobs, post_parameters_layout(config), *map(store_layout, jobs), network_error_layout(config)]
     described = [(layout["name"], layout["width"], [f["name"] for f in layout["fields"]]) for layout in sidecar["layouts"]]
     assert described == [(layout.name, layout.width, [f.name for f in layout.fields]) for layout in layouts]
     codes = (Accumulate, EmitCode, Reduce, HostSelect, CounterCode, NodeErrors, NetworkId)

@@ -47,13 +47,15 @@ CONFIGS = {
     "4x12": chip(4, 12, queue_depth=3, tables=3),
     "3x1_psum17": chip(3, 1, psum_width=17, planes=4, queue_depth=2, tables=1),
     "4x12_lanes2_even": chip(4, 12, lanes=2, rounding="half_even"),
-    "8x8_lanes4": chip(8, 8, lanes=4),
+    "8x8_lanes4_scale24": chip(8, 8, lanes=4, scale_bits=24),
+    "4x4_scale16_even": chip(4, 4, scale_bits=16, rounding="half_even"),
     "rows_4x4": chip(4, 4, row_registers=16),
     "rows_8x4_lanes2_psum24_even": chip(
         8, 4, psum_width=24, planes=2, lanes=2, row_registers=32, rounding="half_even", tables=4, queue_depth=3
     ),
     "rows_16x16_lanes4": chip(16, 16, lanes=4, row_registers=64),
-    "rows_2x2_psum20": chip(2, 2, psum_width=20, row_registers=16),
+    "rows_8x8_lanes4_scale17": chip(8, 8, lanes=4, row_registers=64, scale_bits=17),
+    "rows_2x2_psum20_scale18": chip(2, 2, psum_width=20, row_registers=16, scale_bits=18),
 }
 ROWS = tuple(key for key in CONFIGS if key.startswith("rows"))
 
@@ -89,7 +91,7 @@ def bench_of(key: str) -> BlockBench:
         "job": (1, post_job_layout(config).width, False),
         "p_data": (config.array.psum_width, config.array.cols, True),
         "y_data": (8, config.post_lanes, True),
-        "parameter_data": (1, post_parameters_layout().width * config.array.cols, False),
+        "parameter_data": (1, post_parameters_layout(config).width * config.array.cols, False),
     }
     if config.has_rows:
         shapes |= dict.fromkeys(("total", "value", "sent_value"), (STATISTIC_WIDTH, 0, True))
@@ -125,7 +127,7 @@ class PostStimulus:
         written = self.parameters
         lanes = [
             (getattr(written, field.name).data[:, :, None] >> np.arange(field.width)) & 1
-            for field in post_parameters_layout().fields
+            for field in post_parameters_layout(config).fields
         ]
         rows: dict[str, NDArray] = {}
         if self.rows:
@@ -146,14 +148,16 @@ class PostStimulus:
         }
 
 
-def random_parameters(rng: np.random.Generator, g: PostGeometry, cycles: int) -> Parameters:
+def random_parameters(rng: np.random.Generator, g: PostGeometry, cycles: int, scale_bits: int) -> Parameters:
     """All of them written once at the start, in a random order, and some again while words are under way."""
     shape = (cycles, g.cols)
     bias = rng.choice([rng.integers(-(1 << 31), 1 << 31, shape), rng.integers(-300, 300, shape)])
     bias = np.where(rng.random(shape) < 0.1, rng.choice([-(1 << 31), (1 << 31) - 1], shape), bias)
-    multiplier = np.where(rng.random(shape) < 0.2, rng.choice([0, 1, (1 << 31) - 1], shape), rng.integers(1 << 30, 1 << 31, shape))
+    most = 1 << scale_bits
+    multiplier = np.where(rng.random(shape) < 0.2, rng.choice([0, 1, most - 1], shape), rng.integers(most >> 1, most, shape))
     # Scales from one that leaves full sums in 8 bits to one that leaves small ones alone, and extreme ones.
-    shift = np.where(rng.random(shape) < 0.2, rng.choice([0, 1, 31, 62], shape), rng.integers(30, 30 + g.psum_width - 6, shape))
+    usual = rng.integers(scale_bits - 1, scale_bits + g.psum_width - 7, shape)
+    shift = np.where(rng.random(shape) < 0.2, rng.choice([0, 1, 31, 62], shape), usual)
     valid = rng.random((2, cycles)) < [[0.01], [0.3]]
     address = [rng.integers(0, g.parameter_sets, cycles), rng.integers(0, 256 * g.tables, cycles)]
     for port, entries in enumerate((g.parameter_sets, 256 * g.tables)):
@@ -174,7 +178,7 @@ def post_stimulus(rng: np.random.Generator, config: ChipConfig, cycles: int = CY
     p_data = np.where(large[:, None], rng.integers(-limit, limit, (cycles, g.cols)), rng.integers(-300, 300, (cycles, g.cols)))
     p_data = np.where(rng.random(p_data.shape) < 0.05, rng.choice([-limit, limit - 1], p_data.shape), p_data)
     inputs = random_row_inputs(rng, g, run) if g.functions else None
-    stimulus = PostStimulus(run, [], [], p_data, random_parameters(rng, g, cycles), inputs)
+    stimulus = PostStimulus(run, [], [], p_data, random_parameters(rng, g, cycles, config.scale_bits), inputs)
     row_jobs = RowJobs(rng, g)
     for first, last, earliest in ((PROLOGUE, half - 9, 0), (half + 6, cycles - 1, half)):
         jobs: Jobs = []

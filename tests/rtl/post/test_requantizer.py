@@ -16,11 +16,13 @@ from podweave.spec.row_functions import Saturate
 CNN, ROWS = load_config("chip4x16"), load_config("llm8x16")
 CONFIGS = {
     "int8": CNN,
-    "int8, even": CNN.replace(rounding="half_even"),
-    "rows": ROWS,
+    "int8, even": CNN.replace(rounding="half_even", scale_bits=31),
+    "int8, 16 bits of scale": CNN.replace(scale_bits=16),
+    "rows": ROWS.replace(scale_bits=31),
     "rows, even": ROWS.replace(rounding="half_even"),
     "rows, 17 bits": ROWS.replace(psum_width=17),
-    "rows, 24 bits, even": ROWS.replace(psum_width=24, rounding="half_even"),
+    "rows, 24 bits, even": ROWS.replace(psum_width=24, rounding="half_even", scale_bits=31),
+    "rows, 17 bits of scale, even": ROWS.replace(scale_bits=17, rounding="half_even"),
 }
 LIMITS = {Saturate.INT8: (-128, 127), Saturate.UINT8: (0, 255), Saturate.INT16: (-32768, 32639)}
 
@@ -52,7 +54,7 @@ def test_any_numbers(key: str) -> None:
         most = 127 if dut.rows else 63
         for _ in range(1500):
             total, bias = (near_a_power(rng, bits, signed=True) for bits in (31 + dut.rows, 31))
-            multiplier = near_a_power(rng, 31, signed=False)
+            multiplier = near_a_power(rng, dut.scale_bits, signed=False)
             shift = rng.randrange(most + 1)
             if rng.random() < 0.7:
                 # So that something between one bit and one too many is left.
