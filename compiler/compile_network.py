@@ -204,8 +204,6 @@ Pass = Callable[[CompiledNetwork, _Job], CompiledNetwork]
 
 
 def _verify(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
-    if network.constants is not None:
-        require_scales_fit(network.constants, job.config)
     if isinstance(network.graph, RowGraph):
         require_row_functions(network.graph, job.config)
         if not job.options.from_memory:
@@ -217,10 +215,12 @@ def _verify(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
             require_fits(network.graph, job.config)
         else:
             verify_row_constants(verify_rows(network.graph), network.constants)
+        require_scales_fit(network.graph, network.constants, job.config)
         return network
     require_fits(verify(network.graph), job.config)
     if network.constants is not None:
         verify_constants(network.graph, network.constants)
+        require_scales_fit(network.graph, network.constants, job.config)
     elif job.options.from_memory:
         raise ValueError("a network that runs from memory needs its constants")
     return network

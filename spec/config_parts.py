@@ -223,12 +223,14 @@ class PostConfig:
     scale_bits : int
         Bits of the multiplier of a lane, 16 to 31; with row functions at least the 17 of the scale of a row. 24 are what the scales
         of float32 have.
+    sum_bits : int
+        Bits to which a sum with its bias is saturated before it is scaled, 20 to 33; with row functions 33: it never is.
 
     Errors
     ------
     ConfigError
-        A value is not in its range, ``row_registers`` no power of two, or ``tables`` odd or ``scale_bits`` too few with row
-        functions.
+        A value is not in its range, ``row_registers`` no power of two, or ``tables`` odd or ``scale_bits`` or ``sum_bits`` too
+        few with row functions.
     """
 
     parameter_sets: int = 64
@@ -239,6 +241,7 @@ class PostConfig:
     row_registers: int = 0
     rounding: str = "half_away"
     scale_bits: int = 31
+    sum_bits: int = 33
 
     def __post_init__(self) -> None:
         _check_range(self, "parameter_sets", 1, 65536)
@@ -249,6 +252,7 @@ class PostConfig:
         if self.rounding not in ROUNDINGS:
             raise ConfigError(f"rounding must be one of {', '.join(ROUNDINGS)}, got {self.rounding!r}")
         _check_range(self, "scale_bits", 16, 31)
+        _check_range(self, "sum_bits", 20, 33)
         if self.row_registers == 0:
             return
         _check_range(self, "row_registers", 16, 4096)
@@ -261,6 +265,8 @@ class PostConfig:
                 f"scale_bits must be at least {MANTISSA_WIDTH} with row functions, which scale by numbers of so many bits, "
                 f"got {self.scale_bits}"
             )
+        if self.sum_bits < 33:
+            raise ConfigError(f"sum_bits must be 33 with row functions, whose results are wide, got {self.sum_bits}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,21 +5,60 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from podweave.ir.constants import Parameters
+from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
+from podweave.ir.operations import Linear
 from podweave.spec.config import ChipConfig
 
+_WHOLE = 33
+"""Bits of a sum with its bias."""
 
-def require_scales_fit(constants: Mapping[str, Parameters], config: ChipConfig) -> None:
-    """Raises `WorkloadError` for the first operation with a multiplier of more bits than those of the configuration."""
+
+def require_scales_fit(graph: Graph, constants: Mapping[str, Parameters], config: ChipConfig) -> None:
+    """Raises `WorkloadError` for the first operation with a multiplier of more bits than the configuration has, or with sums that
+    it saturates though they are not beyond every result."""
     if config.post is None:
         return
     bits = config.post.scale_bits
-    for name, held in constants.items():
+    for operation in graph.operations:
+        name, held = operation.name, constants[operation.name]
         most = int(np.max(held.multiplier, initial=0))
         if most >= 1 << bits:
             raise WorkloadError(
                 f"{name}: its multiplier {most} has {most.bit_length()} bits, more than scale_bits ({bits}) of {config.name}; "
                 f"quantise scales to {bits} bits (podweave.ir.quantise.quantize_scale, or podweave.ir.constants.with_scale_bits)"
             )
+        if config.post.sum_bits < _WHOLE and isinstance(operation, Linear):
+            _require_sums_kept(operation, held, config.name, config.post.sum_bits)
+
+
+def _require_sums_kept(operation: Linear, held: Parameters, name: str, bits: int) -> None:
+    """Sums of more than ``bits`` bits must give -128 or 127, as the saturated ones do; or there are none."""
+    multiplier, shift = (part.astype(np.int64) for part in np.broadcast_arrays(held.multiplier, held.shift))
+    # What is just beyond ``bits`` bits is 2**(bits - 1), and must become 128 or more.
+    kept = (multiplier << bits - 8 >= np.int64(1) << shift) | (multiplier == 0)
+    if kept.all():
+        return
+    largest = _largest_sums(operation, held)
+    lost = ~kept & (largest >= 1 << bits - 1)
+    if lost.any():
+        channel = int(np.flatnonzero(lost)[0])
+        m, s = (np.broadcast_to(part, largest.shape)[channel] for part in (multiplier, shift))
+        raise WorkloadError(
+            f"{operation.name}: sums of channel {channel} may be {largest[channel]}, more than sum_bits ({bits}) of {name} hold, "
+            f"and its scale is {m} / 2**{s}: then it must be at least 2**-{bits - 8}; quantise its weights in larger steps"
+        )
+
+
+def _largest_sums(operation: Linear, held: Parameters) -> NDArray[np.int64]:
+    """Of each output, the largest magnitude that a sum with its bias can have, whatever the inputs."""
+    total = np.zeros(operation.output[3], np.int64)
+    for weights in held.weights:
+        total = total + 128 * np.abs(weights.astype(np.int64)).sum(axis=(0, 1, 2))
+    if operation.window is not None and operation.window.reduce == "sum":
+        total = total * int(np.prod(operation.window.kernel))
+    # Sums are modulo 2**32.
+    return np.minimum(total, 1 << 31) + np.abs(held.bias.astype(np.int64))

@@ -19,7 +19,8 @@ _INT16_MOST = 32639
 class Requantizer(Block):
     """One lane: ``saturate(round((sum + bias) * multiplier / 2**shift))``, exact but for the one rounding, to nearest.
 
-    A half goes away from zero, or to the even neighbour (``rounding`` of `PostConfig`). Without row functions, results are int8.
+    The sum with its bias is saturated to ``sum_bits`` bits first. A half goes away from zero, or to the even neighbour
+    (``rounding`` of `PostConfig`). Without row functions, results are int8.
 
     Latency: 3 cycles from ``sum`` to ``result``, with the three stages one cycle after the other.
 
@@ -33,7 +34,7 @@ class Requantizer(Block):
     stages : In(3)
         Bit i lets stage i take a word in this cycle; a stage without one keeps what it has.
     sum : In(signed(32)), with row functions In(signed(33))
-        With stage 0. Sum and bias are taken modulo 2**33.
+        With stage 0. Sum and bias are taken modulo 2**33, then saturated.
     bias : In(signed(32))
         With stage 0.
     multiplier : In(scale_bits)
@@ -53,9 +54,9 @@ class Requantizer(Block):
         assert config.post is not None
         self.rows, self.even = config.has_rows, config.post.rounding == "half_even"
         self.width = config.array.psum_width if self.rows else 8
-        self.scale_bits = config.post.scale_bits
+        self.scale_bits, self.sum_bits = config.post.scale_bits, config.post.sum_bits
         wide = ["wide", str(self.width)] if self.rows else []
-        self.variant = "_".join([*wide, f"scale{self.scale_bits}", *(["even"] if self.even else [])])
+        self.variant = "_".join([*wide, f"{self.sum_bits}x{self.scale_bits}", *(["even"] if self.even else [])])
         saturate: dict[str, Any] = {"saturate": In(2)} if self.rows else {}
         super().__init__(
             {
@@ -71,13 +72,16 @@ class Requantizer(Block):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        biased = Signal(signed(33), reset_less=True)
+        bits, total, biased = self.sum_bits, Signal(signed(33)), Signal(signed(self.sum_bits), reset_less=True)
+        m.d.comb += total.eq(self.sum + self.bias)
+        above = total[bits - 1 :]
+        limit = Cat((~total[-1]).replicate(bits - 1), total[-1])
         with m.If(self.stages[0]):
-            m.d.sync += biased.eq(self.sum + self.bias)
+            m.d.sync += biased.eq(Mux(above.all() | ~above.any(), total[:bits], limit))
 
-        # At least -2**32 times 2**scale_bits - 1, so its sign is that of its first factor. "Half away from zero" is "half up", but
-        # for negative ones: what is a little less than they are rounds as they should.
-        product = Signal(signed(33 + self.scale_bits), reset_less=True)
+        # Its sign is that of its second factor, and 1 less still fits. "Half away from zero" is "half up", but for negative ones:
+        # what is a little less than they are rounds as they should.
+        product = Signal(signed(bits + self.scale_bits), reset_less=True)
         with m.If(self.stages[1]):
             m.d.sync += product.eq(self.multiplier * biased - (Const(0, 1) if self.even else biased < 0))
 

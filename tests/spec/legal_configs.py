@@ -39,6 +39,7 @@ CHIP_RANGES: dict[str, tuple[int, int]] = {
     "queue_depth": (2, 64),
     "window_width": (2, 12),
     "scale_bits": (16, 31),
+    "sum_bits": (20, 33),
     "load_jobs": (4, 2**20),
     "stream_jobs": (4, 2**20),
     "post_jobs": (4, 2**20),

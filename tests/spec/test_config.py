@@ -159,6 +159,9 @@ def test_illegal_engine_is_refused(changes: dict[str, Any], sentence: str) -> No
     [
         ({"scale_bits": 15}, "scale_bits must be between 16 and 31, got 15"),
         ({"scale_bits": 32}, "scale_bits must be between 16 and 31, got 32"),
+        ({"sum_bits": 19}, "sum_bits must be between 20 and 33, got 19"),
+        ({"sum_bits": 34}, "sum_bits must be between 20 and 33, got 34"),
+        ({"sum_bits": 32, "row_registers": 16}, "sum_bits must be 33 with row functions, whose results are wide, got 32"),
         (
             {"scale_bits": 16, "row_registers": 16},
             "scale_bits must be at least 17 with row functions, which scale by numbers of so many bits, got 16",

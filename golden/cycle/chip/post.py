@@ -23,7 +23,8 @@ ERRORS = ("late", "overflow", "illegal", "p_address", "x_address", "row_not_read
 class PostGeometry:
     """Sizes of a post-processor and of the banks it sees. ``latency``: from the last P word read to the word of outputs.
 
-    ``beats``: in which an output word is requantised. ``even``: a half goes to the even neighbour. ``functions``: those of rows."""
+    ``beats``: in which an output word is requantised. ``even``: a half goes to the even neighbour. ``sum_bits``: to which a sum
+    with its bias saturates. ``functions``: those of rows."""
 
     rows: int
     cols: int
@@ -39,6 +40,7 @@ class PostGeometry:
     latency: int = 6
     beats: int = 1
     even: bool = False
+    sum_bits: int = 33
     functions: RowGeometry | None = None
 
     @property
@@ -305,7 +307,9 @@ class PostModel:
         if row:
             found, limits, scale_known = row.scales(found)
             known &= scale_known[:, None]
-        result = rows.scaled(wrap(values + found[0], 33), found[1], found[2], limits, even=g.even)
+        most = 1 << g.sum_bits - 1
+        total = np.clip(wrap(values + found[0], 33), -most, most - 1)
+        result = rows.scaled(total, found[1], found[2], limits, even=g.even)
 
         table = fields["table"][job][:, None]
         when = (read + 5 + g.extra)[:, None] + lane // (g.lanes // g.beats)

@@ -61,6 +61,46 @@ def test_rows_too() -> None:
     compile_network(job.graph, config, with_scale_bits(job.constants, 17), options)
 
 
+@pytest.mark.parametrize("name", ["conv:4x4x8x8,kernel=3x3,padding=1", "gemm:4x150x8"])
+def test_sums_that_saturate_must_be_beyond_every_result(name: str) -> None:
+    """The rule at its edges: with 20 bits, sums of 2**19 and more need scales of at least 2**-12."""
+    config, graph = load_config("chip2x4").replace(sum_bits=20), chip_jobs(name, 1)[0].graph
+    (operation,) = graph.operations
+    least = random_parameters(graph, 1)[operation.name]
+    largest = 128 * np.abs(least.weights[0].astype(int)).sum(axis=(0, 1, 2))
+
+    def said(**values: int) -> str:
+        here = np.arange(8) == 3
+        parts = {part: np.where(here, value, part == "multiplier").astype(np.int32) for part, value in values.items()}
+        try:
+            compile_network(graph, config, {operation.name: replace(least, **parts)})
+        except WorkloadError as error:
+            return str(error)
+        return ""
+
+    beyond = (1 << 19) - int(largest[3])
+    for bias in (beyond, -beyond) if beyond > 0 else (0, 5):
+        assert said(bias=bias, multiplier=(1 << 20) - 1, shift=32) == (
+            f"{operation.name}: sums of channel 3 may be {largest[3] + abs(bias)}, more than sum_bits (20) of chip2x4 hold, and "
+            "its scale is 1048575 / 2**32: then it must be at least 2**-12; quantise its weights in larger steps"
+        )
+        assert said(bias=bias, multiplier=1 << 20, shift=32) == said(bias=bias, multiplier=0, shift=32) == ""
+    if beyond > 0:
+        assert said(bias=beyond - 1, multiplier=1, shift=62) == ""
+
+
+def test_sums_of_windows() -> None:
+    """Those of all positions together."""
+    config, layer = load_config("chip2x4").replace(sum_bits=20, p_words=8192, x_words=8192), "digits/average_pool"
+    (job,) = chip_jobs(layer, 0)
+    (name,) = job.constants
+    held = replace(job.constants[name], multiplier=np.full(32, 1, np.int32), shift=np.full(32, 13, np.int32))
+    assert (1 << 19) // (128 * 16) == 256
+    compile_network(job.graph, config, {name: replace(held, bias=np.full(32, 2048 * 255 - 1, np.int32))})
+    with pytest.raises(WorkloadError, match="average_pool: sums of channel 0 may be 524288, more than sum_bits"):
+        compile_network(job.graph, config, {name: replace(held, bias=np.full(32, 2048 * 255, np.int32))})
+
+
 def test_scales_are_rounded_once_and_only_where_they_are_wide() -> None:
     (job,) = chip_jobs("conv:4x4x8x8,kernel=3x3,padding=1", 1)
     (name,) = job.constants

@@ -14,7 +14,7 @@ from podweave.compiler.chip.policy import BankPolicy
 from podweave.compiler.memory.image import MemoryImage, memory_image
 from podweave.compiler.memory.rings import RingBuilder
 from podweave.golden.graph import evaluate
-from podweave.ir.constants import Constants
+from podweave.ir.constants import with_scale_bits
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer, WorkloadError
@@ -168,8 +168,7 @@ def memory_descriptor(memory: np.ndarray, address: int) -> dict[str, int]:
 
 def run(config: ChipConfig, graph: Graph, *, eager: bool, share: float = 0.5, seed: int = 0) -> tuple[MemoryImage, dict, dict]:
     assert config.post is not None
-    parameters = random_parameters(graph, seed)
-    constants = Constants(parameters)
+    parameters = constants = with_scale_bits(random_parameters(graph, seed), config.scale_bits)
     programs = compile_epochs(graph, config, BankPolicy(bank_share=share, first_epoch_share=1.0), tables=constants.table_of)
     image = memory_image(programs, constants, programs[0].graph)
     rng = np.random.default_rng(seed)
@@ -236,8 +235,7 @@ def test_descriptor_that_may_begin_too_early_is_seen(monkeypatch: pytest.MonkeyP
 def test_small_channel_is_refused() -> None:
     config = config_of()
     graph = network()
-    parameters = random_parameters(graph, 0)
-    constants = Constants(parameters)
+    constants = with_scale_bits(random_parameters(graph, 0), config.scale_bits)
     programs = compile_epochs(graph, config, HALF, tables=constants.table_of)
     with pytest.raises(WorkloadError, match=r"needs \d+ bytes of a memory channel, \d+ more than it has"):
         memory_image(programs, constants, programs[0].graph, channel_bytes=4096)

@@ -49,6 +49,8 @@ CONFIGS = {
     "4x12_lanes2_even": chip(4, 12, lanes=2, rounding="half_even"),
     "8x8_lanes4_scale24": chip(8, 8, lanes=4, scale_bits=24),
     "4x4_scale16_even": chip(4, 4, scale_bits=16, rounding="half_even"),
+    "4x8_lanes2_sum23_scale17": chip(4, 8, lanes=2, sum_bits=23, scale_bits=17),
+    "4x4_psum24_sum20_scale24_even": chip(4, 4, psum_width=24, sum_bits=20, scale_bits=24, rounding="half_even"),
     "rows_4x4": chip(4, 4, row_registers=16),
     "rows_8x4_lanes2_psum24_even": chip(
         8, 4, psum_width=24, planes=2, lanes=2, row_registers=32, rounding="half_even", tables=4, queue_depth=3
@@ -78,6 +80,7 @@ def geometry_of(config: ChipConfig) -> PostGeometry:
         latency=config.post_latency,
         beats=config.post_beats,
         even=post.rounding == "half_even",
+        sum_bits=post.sum_bits,
         functions=RowGeometry(registers=post.row_registers, stages=config.network_stages, scalar_cycles=SCALAR_CYCLES)
         if config.has_rows
         else None,

@@ -18,6 +18,8 @@ CONFIGS = {
     "int8": CNN,
     "int8, even": CNN.replace(rounding="half_even", scale_bits=31),
     "int8, 16 bits of scale": CNN.replace(scale_bits=16),
+    "int8, 23 by 17 bits": CNN.replace(sum_bits=23, scale_bits=17),
+    "int8, 20 by 24 bits, even": CNN.replace(sum_bits=20, scale_bits=24, rounding="half_even"),
     "rows": ROWS.replace(scale_bits=31),
     "rows, even": ROWS.replace(rounding="half_even"),
     "rows, 17 bits": ROWS.replace(psum_width=17),
@@ -35,7 +37,8 @@ def near_a_power(rng: random.Random, bits: int, *, signed: bool) -> int:
 
 
 def expected(dut: Requantizer, value: int, multiplier: int, shift: int, saturate: Saturate) -> int:
-    product = (value + (1 << 32)) % (1 << 33) * multiplier - (multiplier << 32)
+    most = 1 << dut.sum_bits - 1
+    product = max(-most, min(most - 1, (value + (1 << 32)) % (1 << 33) - (1 << 32))) * multiplier
     halves, rest = divmod(2 * abs(product) + (1 << shift), 2 << shift)
     if dut.even and rest == 0 and halves % 2:
         halves -= 1
@@ -58,7 +61,8 @@ def test_any_numbers(key: str) -> None:
             shift = rng.randrange(most + 1)
             if rng.random() < 0.7:
                 # So that something between one bit and one too many is left.
-                shift = ((total + bias) * multiplier).bit_length() - rng.randrange(-2, dut.width + 2)
+                seen = min(abs(total + bias), 1 << dut.sum_bits - 1)
+                shift = (seen * multiplier).bit_length() - rng.randrange(-2, dut.width + 2)
             shift = max(0, min(most, shift))
             saturate = rng.choice(list(Saturate)) if dut.rows else Saturate.INT8
             if dut.rows:
