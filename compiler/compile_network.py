@@ -27,7 +27,8 @@ from .chip.policy import BankPolicy
 from .chip.split_outputs import SplitGraph, split_outputs
 from .lower.job_count import require_jobs_fit, require_sums_fit
 from .lower.scales import require_scales_fit
-from .memory.image import MemoryImage, memory_image
+from .memory.image import MemoryImage
+from .memory.place import memory_image
 from .memory.shared import SharedMemory
 from .mixed.compile_parts import compile_parts
 from .mixed.parts import Joined, Kinds, by_kinds, join
@@ -364,8 +365,10 @@ def _place_in_memory(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     if not job.options.from_memory:
         return network
     assert network.constants is not None
-    where = {"channel_bytes": job.options.channel_bytes, "shared": job.options.shared}
-    image = memory_image(network.epochs, network.constants, network.split.graph, **where)
+    options = job.options
+    image = memory_image(
+        network.epochs, network.constants, network.split.graph, channel_bytes=options.channel_bytes, shared=options.shared
+    )
     return replace(network, image=image)
 
 

@@ -11,7 +11,8 @@ import pytest
 from podweave.compiler.chip.epoch_cutter import compile_epochs
 from podweave.compiler.chip.executor import Machine
 from podweave.compiler.chip.policy import BankPolicy
-from podweave.compiler.memory.image import MemoryImage, memory_image
+from podweave.compiler.memory.image import MemoryImage
+from podweave.compiler.memory.place import memory_image
 from podweave.compiler.memory.rings import RingBuilder
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import with_scale_bits
