@@ -24,6 +24,9 @@ def require_scales_fit(graph: Graph, constants: Mapping[str, Parameters], config
         return
     bits = config.post.scale_bits
     for operation in graph.operations:
+        if operation.name not in constants:
+            # What only moves rows has none.
+            continue
         name, held = operation.name, constants[operation.name]
         most = int(np.max(held.multiplier, initial=0))
         if most >= 1 << bits:

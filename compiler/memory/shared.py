@@ -21,7 +21,8 @@ class SharedMemory:
     """What lies in the channels of a memory, over all programs that were placed in it.
 
     Weights are found by their content, tile by tile, wherever an earlier program has them; caches by their tensor, node and region
-    (`compiler.rows.program.CachePlace`). All else is each program's own.
+    (`compiler.rows.program.CachePlace`). All else is each program's own. What a program finds here is in the image of another one:
+    images go into the memory of a device in the order in which they were placed.
 
     Parameters
     ----------

@@ -125,7 +125,7 @@ class IntegerModel:
             total.update(np.ascontiguousarray(array).data)
         return total.hexdigest()
 
-    def graph(self, rows: int, context: int, head: bool = True) -> RowGraph:
+    def graph(self, rows: int, context: int, head: bool = True, *, position: int | None = None, span: int = 0) -> RowGraph:
         """The graph of a run.
 
         Parameters
@@ -133,7 +133,11 @@ class IntegerModel:
         rows : int
             How many tokens are run.
         context : int
-            Positions that the last of them sees, its own too: the tokens are the last ``rows`` of that many.
+            Positions for which there are keys and values, their own too.
+        position : int, optional
+            That of the first of them; by default they are the last ``rows`` of the context.
+        span : int
+            As of `ir.frontends.language_models.decoder`: if it is not 0, among how many positions they may be.
         head : bool
             Whether there are logits: the output is "head", int32 (1, 1, rows, V) in units of 2**-16; otherwise the residual.
 
@@ -143,7 +147,8 @@ class IntegerModel:
             Its inputs are as `inputs` makes them.
         """
         settings = self.head if head else None
-        return decoder(self.sizes, rows, context, f"{self.name} {rows} of {context}", self.layers, settings)
+        name = f"{self.name}, {rows} of {context}"
+        return decoder(self.sizes, rows, context, name, self.layers, settings, position=position, span=span)
 
     def tokens(self, text: str) -> list[int]:
         """The tokens of a text, those of ``prefix`` in front, once; raises `WorkloadError` if there is no tokenizer."""
@@ -171,7 +176,9 @@ class IntegerModel:
                 found[f"layer{layer}.{name}"] = cache
         return found
 
-    def inputs(self, tokens: Sequence[int], caches: Mapping[str, NDArray[np.int8]]) -> dict[str, NDArray]:
+    def inputs(
+        self, tokens: Sequence[int], caches: Mapping[str, NDArray[np.int8]], position: int | None = None
+    ) -> dict[str, NDArray]:
         """The inputs of ``graph(len(tokens), context)``, context being the rows of the caches.
 
         Parameters
@@ -180,6 +187,8 @@ class IntegerModel:
             Those that are run: the last of ``context`` positions. In front of them there are at least those of ``prefix``.
         caches : mapping
             As `caches` makes them, with what runs before left there.
+        position : int, optional
+            That of the first of them; by default they are the last of the context.
 
         Returns
         -------
@@ -194,7 +203,7 @@ class IntegerModel:
         """
         rows, context = len(tokens), next(iter(caches.values())).shape[2]
         numbers = np.asarray(tokens)
-        first = context - rows
+        first = context - rows if position is None else position
         if not rows:
             raise WorkloadError(f"{self.name}: a run needs at least one token, got 0")
         if first < len(self.prefix):
@@ -204,7 +213,7 @@ class IntegerModel:
         if numbers.min() < 0 or numbers.max() >= self.vocabulary:
             wrong = numbers.min() if numbers.min() < 0 else numbers.max()
             raise WorkloadError(f"{self.name}: tokens must be in [0, {self.vocabulary}), got {wrong}")
-        positions = np.arange(first, context)
+        positions = first + np.arange(rows)
         angles = np.stack(rope_tables(positions, self.sizes.head_size, self.rope_theta), axis=-1)
         return {
             "x": embedding(numbers, self.embedding)[None, None],
