@@ -1,0 +1,97 @@
+"""Graphs of layers and operations on rows in RTL."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from podweave.ir.constants import Constants
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.frontends.random_mixed import random_mixed_inputs, random_mixed_parameters
+from podweave.ir.graph import Graph
+from podweave.ir.mixed_graph import MixedGraph
+from podweave.ir.operations import Linear, Window
+from podweave.ir.row_operations import Format, RowOperation
+from podweave.runs.accelerator import AcceleratorWay
+from podweave.runs.jobs import Job
+from podweave.runs.road import Simulation, run_jobs
+from podweave.spec.config import ChipConfig
+from tests.compiler.mixed.test_compile_parts import GRAPH
+from tests.mixed_graphs import conv, linear
+from tests.podweave.runs.row_jobs import small_chip
+
+FOUR = small_chip().replace(pods=4, banks=4, managers=2, planes=2, lanes=2)
+CHIPS = {"two nodes": small_chip(), "four nodes, two lanes at a time": FOUR, "a crossbar": FOUR.replace(kind="crossbar")}
+
+
+def mixed(*operations: Linear | RowOperation, **inputs: tuple[int, int, int, int]) -> Job:
+    return job_of(MixedGraph("g", {"image": (1, 4, 4, 3), **inputs}, operations))
+
+
+def job_of(graph: MixedGraph) -> Job:
+    return Job(graph, Constants(random_mixed_parameters(graph, 2)), random_mixed_inputs(graph, 2))
+
+
+def run(config: ChipConfig, *jobs: Job) -> list[dict]:
+    report, _, _ = run_jobs(jobs, AcceleratorWay(config, check="always"), Simulation(), lambda _: None)
+    assert report["verdict"] == "pass", (report["failure"], [row.get("first_mismatch") for row in report["networks"]])
+    assert report["cycles"] == report["predicted_cycles"]
+    return report["networks"]
+
+
+SIZE, ROWS = (4, 4), 16
+JOBS = {
+    "by turns": job_of(GRAPH),
+    "a pooling that rows read": mixed(
+        conv("a", "image", SIZE, 3, 6),
+        conv("p", "a", SIZE, 6, 6, window=Window("max", (2, 2), (1, 1))),
+        conv("q", "p", (3, 3), 6, 6, window=Window("sum", (3, 3), (1, 1))),
+        linear("r", 9, "p", 6, 5),
+        linear("s", 1, "q", 6, 5),
+    ),
+    "rows as images of several shapes": mixed(
+        linear("r", ROWS, "image", 3, 9, Format.INT8),
+        conv("a", "r", SIZE, 9, 4, 3),
+        conv("b", "r", (2, 8), 9, 4, 3),
+        conv("c", "r", (16, 1), 9, 4, (3, 1)),
+        linear("s", ROWS, "c", 4, 3, Format.INT8),
+        conv("d", ("b", "s"), (2, 8), 7, 2),
+    ),
+    # A stride leaves out rows of the image.
+    "a layer with a stride": mixed(
+        linear("r", ROWS, "image", 3, 5, Format.INT8),
+        conv("a", "r", SIZE, 5, 6, 3, stride=(2, 2)),
+        linear("s", 4, "a", 6, 4),
+    ),
+}
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_layers_and_rows(chip: str) -> None:
+    found = run(CHIPS[chip], *JOBS.values())
+    for row in found:
+        kinds = row["cycles_by_kind"]
+        assert sum(kinds.values()) == row["cycles"]
+        assert kinds["weights"] > 0
+
+
+def test_parts_of_a_layer_that_rows_read() -> None:
+    """Its weights are more than an epoch's share."""
+    wide = mixed(conv("a", "image", SIZE, 3, 44, 3), linear("r", ROWS, "a", 44, 6, Format.INT8), conv("b", "r", SIZE, 6, 3))
+    (row,) = run(small_chip().replace(w_words=256), wide)
+    names = [name for epoch in row["timeline"] for name in epoch["operations"]]
+    assert sum(name.startswith("a/") for name in names) > 1
+
+
+def test_layers_alone_on_a_chip_with_row_functions() -> None:
+    operations = (
+        conv("a", "image", SIZE, 3, 6, 3),
+        conv("p", "a", SIZE, 6, 6, window=Window("max", (2, 2), (2, 2))),
+        conv("b", "p", (2, 2), 6, 9),
+    )
+    graph = Graph("layers", {"image": (1, 4, 4, 3)}, operations, ("a", "b"))
+    rng = np.random.default_rng(4)
+    job = Job(graph, Constants(random_parameters(graph, 4)), {"image": rng.integers(-128, 128, (1, 4, 4, 3), dtype=np.int8)})
+    for config in CHIPS.values():
+        (row,) = run(config, job)
+        assert "cycles_by_kind" not in row
