@@ -178,7 +178,8 @@ class BankWords:
 
     def _refuse(self, kind: str, bank: int, words: int, excess: int, operation: Linear) -> None:
         limit, what = self.limits[kind], "sets" if kind == "set" else "words"
-        of = "" if limit == self.depths[kind] else f" an epoch's share of {limit} of"
+        share = f" the {limit} that others leave of" if kind == "x" else f" an epoch's share of {limit} of"
+        of = "" if limit == self.depths[kind] else share
         raise EpochFullError(
             f"{operation.name}: {_BANKS[kind]} {bank} is full: {words} {what} more are {excess} more than{of} "
             f"{_LIMITS[kind]} ({self.depths[kind]})"

@@ -158,7 +158,8 @@ def join(kinds: Kinds, split: SplitGraph, constants: Constants) -> tuple[Joined,
     )
     rows = replace(kinds.rows, operations=tuple(each for each in ordered if isinstance(each, RowOperation)))
     runs = MixedGraph(kinds.graph.name, kinds.graph.inputs, tuple(ordered), outputs, formats=kinds.graph.formats)
-    held = Constants({**constants, **{image.name: identity_parameters(image) for image in images}, **kinds.constants})
+    # Tables of 16 bits first: they begin at even numbers.
+    held = Constants({**kinds.constants, **constants, **{image.name: identity_parameters(image) for image in images}})
     return Joined(layers, rows, parts, exports, kinds.images), SplitGraph(runs, split.parts), held
 
 

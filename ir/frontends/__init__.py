@@ -20,6 +20,7 @@ from .registry import (
     workload_forms,
 )
 from .transformer import Transformers, bert, bert_named, feed_forward
+from .vision import VisionTransformers
 
 __all__ = [
     "Frontend",
@@ -44,5 +45,14 @@ __all__ = [
 ]
 
 # A file or a layer is recognised by its form, a topology before the list of the same name.
-for _frontend in (SingleLayers(), Files(), ConvolutionalNetworks(), Transformers(), LanguageModels(), Encoders(), KnownLists()):
+for _frontend in (
+    SingleLayers(),
+    Files(),
+    ConvolutionalNetworks(),
+    Transformers(),
+    LanguageModels(),
+    Encoders(),
+    VisionTransformers(),
+    KnownLists(),
+):
     register(_frontend)

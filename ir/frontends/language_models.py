@@ -72,7 +72,7 @@ class HeadSettings:
     norm: NormSettings = NormSettings()
 
 
-class _Builder(RowBuilder):
+class DecoderBuilder(RowBuilder):
     """Of decoders."""
 
     def norm(self, name: str, source: str, width: int, settings: NormSettings) -> str:
@@ -87,25 +87,30 @@ class _Builder(RowBuilder):
         return self.linear(f"{prefix}down", h, intermediate, hidden, Format.WIDE, x)
 
     def attention(
-        self, prefix: str, x: str, sizes: DecoderSizes, context: int, settings: LayerSettings, position: int, span: int
+        self,
+        prefix: str,
+        x: str,
+        sizes: DecoderSizes,
+        context: int,
+        settings: LayerSettings,
+        *,
+        position: int | None = None,
+        span: int = 0,
+        rotated: bool = True,
     ) -> str:
+        """The norm, attention over what is appended to caches, and the residual around them. ``position``, ``span``: as of
+        `decoder`. ``rotated``: by their positions, as queries and keys of decoders are."""
         size, width = sizes.head_size, sizes.key_channels
+        first = context - self.rows if position is None else position
         y = self.norm(f"{prefix}attention_norm", x, sizes.hidden, settings.attention_norm)
         query = self.linear(f"{prefix}q", y, sizes.hidden, sizes.query_channels)
-        key = self.linear(f"{prefix}k", y, sizes.hidden, width)
+        key = self.linear(f"{prefix}k", y, sizes.hidden, width, Format.INT16 if rotated else Format.INT8)
         value = self.linear(f"{prefix}v", y, sizes.hidden, width, Format.INT8)
-        query = self.add(Rope(f"{prefix}q_rope", self.rows, source=query, angles="angles", heads=sizes.heads, head_size=size))
-        key = self.add(
-            Rope(
-                f"{prefix}k_rope",
-                self.rows,
-                source=key,
-                angles="angles",
-                heads=sizes.kv_heads,
-                head_size=size,
-                form=Format.INT8,
+        if rotated:
+            query, key = (
+                self.add(Rope(f"{name}_rope", self.rows, source=name, angles="angles", heads=heads, head_size=size, form=form))
+                for name, heads, form in ((query, sizes.heads, Format.INT16), (key, sizes.kv_heads, Format.INT8))
             )
-        )
         cached = []
         for name, source in (("keys", key), ("values", value)):
             cache = self.input(f"{prefix}{name}", Format.INT8, width, context)
@@ -118,7 +123,7 @@ class _Builder(RowBuilder):
                         cache=cache,
                         width=width,
                         context=context,
-                        position=position,
+                        position=first,
                         offset="offset" if span else None,
                         span=span,
                     )
@@ -195,8 +200,7 @@ def decoder(
         raise WorkloadError(f"{name}: {rows} rows are more than a context of {context}")
     if settings is not None and len(settings) != sizes.layers:
         raise WorkloadError(f"{name}: there are settings of {len(settings)} layers for {sizes.layers}")
-    first = context - rows if position is None else position
-    builder = _Builder(rows)
+    builder = DecoderBuilder(rows)
     x = builder.input("x", Format.WIDE, sizes.hidden)
     builder.input("angles", Format.ANGLES, sizes.head_size)
     builder.input("lengths", Format.LENGTHS, rows, 1)
@@ -204,7 +208,7 @@ def decoder(
         builder.input("offset", Format.OFFSET, 1, 1)
     for layer, of_layer in enumerate(settings or [LayerSettings()] * sizes.layers):
         prefix = f"layer{layer}." if settings or sizes.layers > 1 else ""
-        x = builder.attention(prefix, x, sizes, context, of_layer, first, span)
+        x = builder.attention(prefix, x, sizes, context, of_layer, position=position, span=span)
         x = builder.feed_forward(prefix, x, sizes.hidden, sizes.intermediate, of_layer)
     if head:
         require_sizes(name, vocabulary=head.vocabulary)
@@ -216,7 +220,7 @@ def decoder(
 def gated_feed_forward(hidden: int, intermediate: int, rows: int, name: str) -> RowGraph:
     """The norm, the gated feed-forward layer, and the residual around them."""
     require_sizes(name, hidden=hidden, intermediate=intermediate, rows=rows)
-    builder = _Builder(rows)
+    builder = DecoderBuilder(rows)
     builder.feed_forward("", builder.input("x", Format.WIDE, hidden), hidden, intermediate, LayerSettings())
     return builder.graph(name)
 
@@ -224,7 +228,7 @@ def gated_feed_forward(hidden: int, intermediate: int, rows: int, name: str) -> 
 def norm(hidden: int, rows: int, name: str) -> RowGraph:
     """A norm alone."""
     require_sizes(name, hidden=hidden, rows=rows)
-    builder = _Builder(rows)
+    builder = DecoderBuilder(rows)
     builder.norm("norm", builder.input("x", Format.WIDE, hidden), hidden, NormSettings())
     return builder.graph(name)
 
@@ -236,7 +240,7 @@ def attention(heads: int, kv_heads: int, head_size: int, rows: int, context: int
         raise WorkloadError(f"{name}: kv_heads ({kv_heads}) must divide heads ({heads})")
     if rows > context:
         raise WorkloadError(f"{name}: {rows} rows are more than a context of {context}")
-    builder = _Builder(rows)
+    builder = DecoderBuilder(rows)
     query = builder.input("q", Format.INT16, heads * head_size)
     key, value = (builder.input(cache, Format.INT8, kv_heads * head_size, context) for cache in ("k", "v"))
     lengths = builder.input("lengths", Format.LENGTHS, rows, 1)

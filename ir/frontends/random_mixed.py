@@ -14,17 +14,22 @@ from .random_rows import input_rms, random_row_inputs, row_parameters
 
 
 def random_mixed_parameters(graph: MixedGraph, seed: int = 0, *, with_weights: bool = True) -> dict[str, Parameters]:
-    """Parameters of every operation. Without weights, those of operations on rows are zeros that take no memory."""
+    """Parameters of every operation. Without weights, those of operations on rows are zeros that take no memory.
+
+    Layers of an even index that are read by layers alone have a ReLU, others no table.
+    """
     rng = np.random.default_rng(seed)
     drawn = np.random.default_rng([seed, 2]) if with_weights else None
     images = _images(graph)
+    inner = {source for layer in graph.layers for source in layer.sources} - {*graph.outputs}
+    inner -= {source for operation in graph.rows for source in operation.sources}
     rms = {name: UNIFORM_RMS if name in images else input_rms(graph.format(name)) for name in graph.inputs}
     channels = {name: shape[3] for name, shape in graph.inputs.items()}
     found: dict[str, Parameters] = {}
     for index, operation in enumerate(graph.operations):
         name = operation.name
         if isinstance(operation, Linear):
-            found[name], rms[name] = layer_parameters(operation, rms, channels, rng, with_relu=index % 2 == 0)
+            found[name], rms[name] = layer_parameters(operation, rms, channels, rng, with_relu=name in inner and index % 2 == 0)
         else:
             found[name], rms[name] = row_parameters(operation, rms, rng, drawn)
         channels[name] = operation.output[3]

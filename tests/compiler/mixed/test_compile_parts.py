@@ -209,7 +209,7 @@ REFUSED: dict[str, tuple[ChipConfig, str]] = {
     ),
     "little room in X banks": (
         small_chip().replace(x_words=32),
-        r"^a: X bank 0 is full: 36 words more are 20 more than an epoch's share of 16 of x_words \(32\)$",
+        r"^a: X bank 0 is full: 36 words more are 20 more than the 16 that others leave of x_words \(32\)$",
     ),
 }
 

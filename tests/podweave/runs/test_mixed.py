@@ -13,7 +13,7 @@ from podweave.ir.mixed_graph import MixedGraph
 from podweave.ir.operations import Linear, Window
 from podweave.ir.row_operations import Format, RowOperation
 from podweave.runs.accelerator import AcceleratorWay
-from podweave.runs.jobs import Job
+from podweave.runs.jobs import Job, chip_jobs
 from podweave.runs.road import Simulation, run_jobs
 from podweave.spec.config import ChipConfig
 from tests.compiler.mixed.test_compile_parts import GRAPH
@@ -81,6 +81,15 @@ def test_parts_of_a_layer_that_rows_read() -> None:
     (row,) = run(small_chip().replace(w_words=256), wide)
     names = [name for epoch in row["timeline"] for name in epoch["operations"]]
     assert sum(name.startswith("a/") for name in names) > 1
+
+
+def test_a_vision_transformer() -> None:
+    """Patches, two encoders, and classes of their mean: layers, rows and layers."""
+    (row,) = run(small_chip().replace(w_words=4096, parameter_sets=256), *chip_jobs("vit_8_4_8_2_12_2", 3))
+    names = [name for epoch in row["timeline"] for name in epoch["operations"]]
+    assert names[0] == "patches"
+    assert {"layer0.attention", "layer1.attention"} < set(names)
+    assert row["timeline"][-1]["operations"][-1].startswith("classes")
 
 
 def test_layers_alone_on_a_chip_with_row_functions() -> None:
