@@ -35,9 +35,9 @@ def vision_transformer(image: int, patch: int, sizes: DecoderSizes, name: str) -
     builder = DecoderBuilder(rows)
     x = builder.input("positions", Format.WIDE, hidden)
     builder.input("lengths", Format.LENGTHS, rows, 1)
-    size = {"height": image, "width": image, "channels": 3, "outputs": hidden}
-    kernel = (patch, patch)
-    patches = Linear("patches", (Operand(("image",), Layer(name="patches", **size, kernel=kernel, stride=kernel)),))
+    square = (patch, patch)
+    layer = Layer(name="patches", height=image, width=image, channels=3, outputs=hidden, kernel=square, stride=square)
+    patches = Linear("patches", (Operand(("image",), layer),))
     x = builder.linear("embedded", "patches", hidden, hidden, Format.WIDE, x)
     for layer in range(sizes.layers):
         prefix = f"layer{layer}." if sizes.layers > 1 else ""
