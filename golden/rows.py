@@ -12,10 +12,12 @@ from podweave.ir.layers import WorkloadError
 from podweave.ir.row_graph import RowGraph
 from podweave.ir.row_operations import (
     Append,
+    Argmax,
     Attention,
     Format,
     Gelu,
     LayerNorm,
+    Product,
     RmsNorm,
     Rope,
     RowLinear,
@@ -27,9 +29,9 @@ from .layers.attention import attention
 from .layers.fixed_point import Width, from_planes, to_planes
 from .layers.gemm import exact_product
 from .layers.norm import layer_norm, rms_norm
-from .layers.product import NORMAL, gate, silu_product
+from .layers.product import NORMAL, gate, product, silu_product
 from .layers.requant import requantize_wide
-from .layers.residual import residual_add
+from .layers.residual import argmax, residual_add
 from .layers.rope import rope
 from .layers.softmax import visible_keys
 
@@ -70,6 +72,8 @@ def evaluate_row_operation(
         cache = tensors[operation.cache].copy()
         cache[first : first + operation.rows] = tensors[operation.source]
         return cache
+    if isinstance(operation, Argmax):
+        return argmax(tensors[operation.source])[:, None].astype(np.int32)
     return _evaluated(operation, parameters[operation.name], tensors, psum_width)
 
 
@@ -105,6 +109,9 @@ def _evaluated(operation: RowOperation, held: Parameters, tensors: Mapping[str, 
             return requantize_wide(turned.astype(np.int64) + held.bias, held.multiplier, held.shift, WIDTHS[operation.format])
         case SiluProduct():
             return silu_product(tensors[operation.gate], tensors[operation.up], operation.fraction, held.multiplier, held.shift)
+        case Product():
+            right = tensors[operation.right]
+            return product(tensors[operation.left], right[0] if len(right) == 1 else right, held.multiplier, held.shift)
         case Gelu():
             return gate(tensors[operation.gate], operation.fraction, NORMAL, held.multiplier, held.shift)
         case Attention():

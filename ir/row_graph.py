@@ -10,7 +10,7 @@ import numpy as np
 from .constants import Parameters
 from .graph import Graph
 from .layers import WorkloadError
-from .row_operations import Append, Attention, Format, GatedRows, RmsNorm, RowLinear, RowOperation
+from .row_operations import Append, Argmax, Attention, Format, GatedRows, Product, RmsNorm, RowLinear, RowOperation
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _require_cache(graph: RowGraph, operation: Append) -> None:
 def verify_row_constants(graph: RowGraph, constants: Mapping[str, Parameters]) -> None:
     """Raises `WorkloadError` unless there are constants for every operation, of the shapes that it takes."""
     for operation in graph.operations:
-        if isinstance(operation, Append):
+        if isinstance(operation, Append | Argmax):
             continue
         if operation.name not in constants:
             raise WorkloadError(f"{graph.name}: there are no constants for {operation.name}")
@@ -121,5 +121,5 @@ def verify_row_constants(graph: RowGraph, constants: Mapping[str, Parameters]) -
             shape = getattr(held, what).shape
             if shape != (count,):
                 raise WorkloadError(f"{graph.name}: {operation.name} takes a {what} of {(count,)}, got {shape}")
-        if isinstance(operation, RmsNorm | GatedRows) and held.bias.any():
+        if isinstance(operation, RmsNorm | GatedRows | Product) and held.bias.any():
             raise WorkloadError(f"{graph.name}: {operation.name} has no bias, got {held.bias[np.flatnonzero(held.bias)[0]]}")

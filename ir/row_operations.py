@@ -256,6 +256,53 @@ class SiluProduct(GatedRows):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Product(RowOperation):
+    """``left`` times ``right``, channel by channel, then scaled (`golden.layers.product.product`).
+
+    ``right_rows``: of ``right``, as many as ``rows``, or one by which all are multiplied.
+    """
+
+    left: str
+    right: str
+    width: int
+    right_rows: int
+
+    def __post_init__(self) -> None:
+        fits = self.right_rows in (1, self.rows)
+        self.require(fits, f"rows are multiplied by as many, or by one, got {self.rows} and {self.right_rows}")
+        self.require(self.left != self.right or self.right_rows == self.rows, "a tensor times itself has all of its rows")
+
+    @property
+    def channels(self) -> int:
+        return self.width
+
+    @property
+    def inputs(self) -> Mapping[str, Read]:
+        left, right = ((rows, self.width, (Format.INT16,)) for rows in (self.rows, self.right_rows))
+        return {self.right: right, self.left: left}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Argmax(RowOperation):
+    """The channel of the largest value of each wide row, the lowest of equals (`golden.layers.residual.argmax`)."""
+
+    source: str
+    width: int
+
+    @property
+    def channels(self) -> int:
+        return 1
+
+    @property
+    def format(self) -> Format:
+        return Format.WIDE
+
+    @property
+    def inputs(self) -> Mapping[str, Read]:
+        return {self.source: (self.rows, self.width, (Format.WIDE,))}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Attention(RowOperation):
     """Queries over keys and values, head by head (`golden.layers.attention.attention`).
 

@@ -1,4 +1,4 @@
-"""Rotations, and products of what is there with functions of it: passes of post-processors alone."""
+"""Rotations, products, and largest channels: passes of post-processors alone."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from podweave.ir.row_operations import GatedRows, Rope, RowLinear
-from podweave.spec.jobs import Reduce
-from podweave.spec.row_functions import Combine, Destination, Saturate
+import numpy as np
 
+from podweave.ir.constants import Parameters
+from podweave.ir.row_operations import Argmax, GatedRows, Product, Rope, RowLinear
+from podweave.spec.jobs import Reduce
+from podweave.spec.row_functions import Combine, Destination, Saturate, Statistic
+
+from ..chip.bank_words import zero_word
 from .compile_rows import Home, RowCompiler
 from .epoch import Pass
 from .linear import linear_slots
@@ -17,6 +21,8 @@ from .passes import (
     SATURATE,
     SCRATCH,
     When,
+    alike,
+    chunks,
     destination_of,
     lane_set,
     of_tiles,
@@ -152,3 +158,97 @@ def _gated_slots(
     for home in homes:
         home.read_until(compiler.epoch.number, done.read)
     compiler.pools["p"].give(so_far, words, done.read)
+
+
+def lower_product(compiler: RowCompiler, index: int, operation: Product) -> None:
+    """Pairs, a part at a time; one row by which all are multiplied is written out for each of them first."""
+    held = compiler.constants[operation.name]
+    left, right = (compiler.home(name, "p") for name in (operation.left, operation.right))
+    layout, right_base = left.layout, right.base
+    targets = {}
+    for kind in compiler.homes_of(operation):
+        home, cycle = compiler.place(operation.name, kind, layout.with_words(result_words(kind, operation.format)))
+        targets[kind] = home, When(compiler, cycle)
+    count = tiles_of_nodes(layout)
+    some = [node for node, tiles in count.items() if tiles]
+    ready, copied = When(compiler, right.ready_in(compiler.epoch.number)), operation.right_rows < operation.rows
+    walk: dict[str, Any] = {"operation": index, "counts_of": count}
+    if copied:
+        right_base, cycle = compiler.scratch(operation.name, layout.node_words)
+        there, free = ready, When(compiler, cycle)
+        for part in range(layout.parts):
+            row = Pass(
+                **walk,
+                counts=(1, layout.slots, operation.rows),
+                strides=(0, right.layout.tile_words, 0),
+                bases=dict.fromkeys(some, (right.base + part, right_base + part * layout.part_words)),
+                written=(layout.tile_words, 1),
+                sets=of_tiles(layout, range(layout.slots), uniform(compiler.lanes)),
+                destination=Destination.STORE,
+            )
+            done = place(compiler, row, None, there, free)
+            ready = When(compiler, done.written)
+        right.read_until(compiler.epoch.number, done.read)
+    for part, (kind, (home, free)) in itertools.product(range(layout.parts), targets.items()):
+        target, first = home.layout, left.base + part * layout.part_words
+        to = home.base + part * target.part_words
+        work = Pass(
+            **walk,
+            counts=(2, layout.slots, operation.rows),
+            strides=(right_base - left.base, layout.tile_words, 1),
+            bases=dict.fromkeys(some, (first, to)),
+            written=(target.tile_words, target.words),
+            sets={
+                node: [lane_set(held, layout.channel[slot * layout.nodes + node, part]) for slot in range(count[node])]
+                for node in some
+            },
+            reduce=Reduce.PAIR,
+            combine=Combine.PRODUCT,
+            saturate=Saturate.INT16,
+            destination=destination_of(kind, operation.format),
+        )
+        both = max(ready.now(), left.ready_in(compiler.epoch.number))
+        done = place(compiler, work, home, When(compiler, both), free)
+    left.read_until(compiler.epoch.number, done.read)
+    if copied:
+        compiler.pools["p"].give(right_base, layout.node_words, done.read)
+    else:
+        right.read_until(compiler.epoch.number, done.read)
+
+
+def lower_argmax(compiler: RowCompiler, index: int, operation: Argmax) -> None:
+    """The number of the largest channel in the register of each row, as many rows at a time as there are registers; then that
+    less the word that is always 0."""
+    post, source = compiler.config.post, compiler.home(operation.source, "p")
+    assert post is not None
+    lanes, layout, nodes = compiler.lanes, source.layout, range(compiler.nodes)
+    home, cycle = compiler.place(operation.name, "p", compiler.layout_of(operation.name))
+    free, length = When(compiler, cycle), compiler.length(operation.width)
+    (channels,) = home.layout.channel[0]
+    ones = np.ones(1, np.int32)
+    one = Parameters((), 0 * ones, ones, 0 * ones)
+    for first, rows in chunks(operation.rows, post.row_registers):
+        largest = Pass(
+            operation=index,
+            counts=(1, layout.slots, rows),
+            strides=(0, layout.tile_words, 1),
+            bases=dict.fromkeys(nodes, (source.base + first, 0)),
+            sets=alike(nodes, uniform(lanes)),
+            statistic=Statistic.ARGMAX,
+            length=length,
+            lanes=lanes,
+        )
+        found = place(compiler, largest, None, When(compiler, source.ready_in(compiler.epoch.number)))
+        registers = When(compiler), found.registers
+        source.read_until(compiler.epoch.number, found.read)
+        number = Pass(
+            operation=index,
+            counts=(1, 1, rows),
+            strides=(0, 0, 0),
+            bases={0: (zero_word(compiler.config), home.base + first)},
+            written=(0, 1),
+            sets={0: [lane_set(one, channels)]},
+            destination=Destination.STORE,
+            subtract=True,
+        )
+        place(compiler, number, home, When(compiler), free, registers)

@@ -10,10 +10,12 @@ from podweave.ir.constants import Constants
 from podweave.ir.row_graph import RowGraph
 from podweave.ir.row_operations import (
     Append,
+    Argmax,
     Attention,
     Format,
     Gelu,
     LayerNorm,
+    Product,
     RmsNorm,
     Rope,
     RowLinear,
@@ -24,7 +26,7 @@ from podweave.spec.load_port import HostSelect
 
 from .attention import lower_append, lower_attention
 from .compile_rows import Home, RowCompiler
-from .elementwise import lower_gated_rows, lower_rope
+from .elementwise import lower_argmax, lower_gated_rows, lower_product, lower_rope
 from .formats import byte_numbers
 from .layout import RowLayout
 from .linear import lower_linear
@@ -40,6 +42,8 @@ LOWERINGS: dict[type, Callable] = {
     Rope: lower_rope,
     SiluProduct: lower_gated_rows,
     Gelu: lower_gated_rows,
+    Product: lower_product,
+    Argmax: lower_argmax,
     Attention: lower_attention,
     Append: lower_append,
 }

@@ -16,7 +16,7 @@ from podweave.ir.constants import Constants, Parameters
 from podweave.ir.layers import WorkloadError
 from podweave.ir.rewrites import fresh_name
 from podweave.ir.row_graph import RowGraph
-from podweave.ir.row_operations import Append, Attention, Format, GatedRows, Rope, RowLinear, RowOperation, SiluProduct
+from podweave.ir.row_operations import Append, Attention, Format, GatedRows, Product, Rope, RowLinear, RowOperation, SiluProduct
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,8 @@ class Spreads:
             return self.of(operation.source)
         if isinstance(operation, GatedRows):
             return self.of(operation.gate)
+        if isinstance(operation, Product):
+            return self.of(operation.left)
         return self.asked(name) if operation is None or isinstance(operation, RowLinear) else None
 
 
@@ -101,8 +103,8 @@ def with_copies(graph: RowGraph, constants: Constants, plain: Collection[str] = 
         source = getattr(reader, part)
         name = fresh_name(f"{source}/copy", taken)
         taken.add(name)
-        width = graph.shape(source)[3]
-        copy = RowLinear(name, reader.rows, source=source, width=width, outputs=width, form=graph.format(source))
+        _, _, rows, width = graph.shape(source)
+        copy = RowLinear(name, rows, source=source, width=width, outputs=width, form=graph.format(source))
         operations = list(graph.operations)
         renamed: dict[str, Any] = {part: name}
         operations[index : index + 1] = [copy, replace(reader, **renamed)]
@@ -132,10 +134,11 @@ def _misread(operation: RowOperation, spreads: Spreads, graph: RowGraph) -> list
             plain = operation.name in spreads.plain
             unfit = lies != asked if asked else lies is not None and (plain or not lies.fits(operation.head_size))
             return ["source"] if unfit or operation.source in graph.inputs else []
-        case SiluProduct():
-            parts = {part: getattr(operation, part) for part in ("gate", "up")}
+        case SiluProduct() | Product():
+            names = ("gate", "up") if isinstance(operation, SiluProduct) else ("left", "right")
+            parts = {part: getattr(operation, part) for part in names}
             lie = {part: spreads.of(name) for part, name in parts.items()}
-            alike = lie["gate"] == lie["up"]
+            alike = len(set(lie.values())) == 1
             return [part for part, name in parts.items() if name in graph.inputs or (not alike and lie[part] is not None)]
         case GatedRows():
             return ["gate"] if operation.gate in graph.inputs else []

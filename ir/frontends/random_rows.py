@@ -16,10 +16,12 @@ from ..quantise import exp_table, normal_distribution, quantize_scale, rope_tabl
 from ..row_graph import RowGraph
 from ..row_operations import (
     Append,
+    Argmax,
     Attention,
     Format,
     Gelu,
     LayerNorm,
+    Product,
     RmsNorm,
     Rope,
     RowLinear,
@@ -157,6 +159,9 @@ def _parameters(
         case Attention():
             spread = rms[operation.query] * rms[operation.key] * np.sqrt(operation.head_size)
             return scaled(16 * _NATS / spread, table=exp_table().astype(np.int16))
-        case Append():
+        case Product():
+            factors = rms[operation.left] * rms[operation.right]
+            return scaled(_RMS[Format.INT16] / factors)
+        case Append() | Argmax():
             return Parameters((), none, none, none)
     raise AssertionError(f"no constants for {operation}")

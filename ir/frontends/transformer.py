@@ -1,4 +1,4 @@
-"""Transformer encoders."""
+"""What transformers multiply: the GEMMs of BERT, and dense layers."""
 
 from __future__ import annotations
 
@@ -37,9 +37,8 @@ def bert(layers: int, hidden: int, heads: int, intermediate: int, sequence: int,
 
     The input is the embedded sequence. Weights are resident constants in this representation, while K^T and V, by which
     attention multiplies, are data: the operations of a head's QK and PV have weights of their sizes, and come ``after`` the
-    operations that compute them, so that the order in time is right though the values are not. Softmax, layer norm and the residual
-    connections around them are no operations yet: they are left out, as is the projection to the vocabulary (not in the rows
-    either).
+    operations that compute them, so that the order in time is right though the values are not. As in the rows, softmax, layer norm,
+    residual connections and the projection to the vocabulary are left out; `ir.frontends.encoders` is BERT as it is.
     """
     if heads < 1 or hidden % heads:
         raise WorkloadError(f"{name}: {hidden} channels cannot be shared by {heads} heads")
@@ -94,7 +93,7 @@ def feed_forward(hidden: int, intermediate: int, tokens: int = 1) -> Graph:
 
 
 class Transformers(Frontend):
-    """Encoders of BERT and feed-forward layers, by name and number of tokens."""
+    """GEMMs of BERT and feed-forward layers, by name and number of tokens."""
 
     forms = (*(f"bert_{size}_TOKENS" for size in BERTS), "ffn_HIDDEN_INTERMEDIATE[_TOKENS]")
     _berts = re.compile(rf"bert_({'|'.join(BERTS)})_([0-9]+)")

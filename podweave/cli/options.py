@@ -10,8 +10,8 @@ import typer
 from podweave.ir.layers import CONV_FORM, GEMM_FORM, MAX_SIZE
 
 WORKLOAD_HELP = (
-    f"{GEMM_FORM}, {CONV_FORM}, a network (resnet50, digits), decoder layers (llama_2048_32_8_8192), NETWORK/LAYER, or a CSV file "
-    f"(layer,M,K,N, or as SCALE-Sim has it). Sizes are at most {MAX_SIZE:,}."
+    f"{GEMM_FORM}, {CONV_FORM}, a network (resnet50, digits), decoder layers (llama_2048_32_8_8192), encoders (bert_base), "
+    f"NETWORK/LAYER, or a CSV file (layer,M,K,N, or as SCALE-Sim has it). Sizes are at most {MAX_SIZE:,}."
 )
 Check = Annotated[
     str,

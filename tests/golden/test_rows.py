@@ -17,7 +17,7 @@ from podweave.ir.frontends.random_rows import random_row_inputs, random_row_para
 from podweave.ir.layers import WorkloadError
 from podweave.ir.quantise import gelu
 from podweave.ir.row_graph import RowGraph, verify_row_constants, verify_rows
-from podweave.ir.row_operations import Append, Attention, Format, Gelu, LayerNorm, RowLinear
+from podweave.ir.row_operations import Append, Argmax, Attention, Format, Gelu, LayerNorm, Product, RowLinear
 
 Floats = NDArray[np.float64]
 
@@ -123,6 +123,10 @@ def test_rules_of_graphs(what: str) -> None:
 def test_rules_of_operations() -> None:
     with pytest.raises(WorkloadError, match=r"^n: of less than 2 channels nothing is left without their mean, got 1$"):
         norm(width=1)
+    with pytest.raises(WorkloadError, match=r"^p: rows are multiplied by as many, or by one, got 3 and 2$"):
+        Product("p", 3, left="a", right="b", width=6, right_rows=2)
+    with pytest.raises(WorkloadError, match=r"^p: a tensor times itself has all of its rows$"):
+        Product("p", 3, left="a", right="a", width=6, right_rows=1)
     with pytest.raises(WorkloadError, match=r"^g: fraction must be between 4 and 15, got 3$"):
         Gelu("g", 2, gate="a", width=6, fraction=3)
 
@@ -137,3 +141,27 @@ def test_rules_of_constants() -> None:
     short = replace(constants["n"], bias=np.zeros(5, np.int32))
     with pytest.raises(WorkloadError, match=r"^g: n takes a bias of \(6,\), got \(5,\)$"):
         verify_row_constants(graph, constants | {"n": short})
+
+
+def test_products_and_largest_channels_by_hand() -> None:
+    """3 * 5 / 2 is 7.5, and 8; of equal channels, the lowest."""
+    inputs = {"x": (1, 1, 2, 3), "row": (1, 1, 1, 3), "w": (1, 1, 2, 3)}
+    operations = (
+        Product("all", 2, left="x", right="x", width=3, right_rows=2),
+        Product("by", 2, left="x", right="row", width=3, right_rows=1),
+        Argmax("top", 2, source="w", width=3),
+    )
+    formats = {"x": Format.INT16, "row": Format.INT16, "w": Format.WIDE}
+    graph = verify_rows(RowGraph("g", inputs, operations, formats=formats))
+    halves = Parameters((), np.zeros(3, np.int32), np.ones(3, np.int32), np.ones(3, np.int32))
+    constants = {"all": halves, "by": halves}
+    verify_row_constants(graph, constants)
+    values = {
+        "x": np.array([[3, -4, 300], [1, 0, -32768]], np.int16),
+        "row": np.array([[5, 2, -7]], np.int16),
+        "w": np.array([[-9, 7, 7], [-1, -2, -3]], np.int32),
+    }
+    found = evaluate(graph, constants, {name: each[None, None] for name, each in values.items()})
+    assert found["all"][0, 0].tolist() == [[5, 8, 32639], [1, 0, 32639]]
+    assert found["by"][0, 0].tolist() == [[8, -4, -1050], [3, 0, 32639]]
+    assert (found["top"].dtype, found["top"][0, 0].tolist()) == (np.int32, [[1], [0]])

@@ -9,6 +9,7 @@ from podweave.spec.jobs import Emit
 from podweave.spec.load_port import HostSelect
 from podweave.spec.row_functions import ELEMENT_WIDTH, Destination
 
+from ...chip.bank_words import zero_word
 from ...chip.check.jobs import Bools, Ints, expand
 from ...chip.check.networks import check_network, pod_traffic, sent_traffic
 from ...pod.executor import ProgramError
@@ -39,7 +40,8 @@ def check_p_banks(view: RowView, state: State) -> None:
     own = Access.of_posts(view, made.job, at, made.read + config.post_latency)
     adds = [streams["emit"][stream] == Emit.ACCUMULATE, posts["destination"][made.job] == Destination.ADD]
     job, word = expand(np.arange(len(posts["start"])), view.read)
-    at = posts["bank"][job] * depth + view.read_walk.at(job, word)
+    address = view.read_walk.at(job, word)
+    at = posts["bank"][job] * depth + address
     made_word = word // view.window[job]
     time = posts["start"][job] + made_word * view.period[job] + word % view.window[job]
     bank = Bank(
@@ -51,7 +53,8 @@ def check_p_banks(view: RowView, state: State) -> None:
         adds=np.concatenate(adds),
         void=np.concatenate([np.zeros(len(stream), bool), _nothing(view, state, made.job, made.in_row, made.row)]),
         reads=Access.of_posts(view, job, at, time),
-        needless=_nothing(view, state, job, made_word % posts["n2"][job], made_word // posts["n2"][job]),
+        needless=_nothing(view, state, job, made_word % posts["n2"][job], made_word // posts["n2"][job])
+        | (address == zero_word(config)),
         lag=2,
         owner=state.owner[HostSelect.P],
     )

@@ -47,14 +47,16 @@ def _uses_registers(view: RowView) -> Bools:
 
 
 def check_row_addresses(view: RowView) -> None:
-    """Raises `ProgramError` for a job of a tile with an address that is not there; the last word of a P bank is nobody's."""
+    """Raises `ProgramError` for a job of a tile with an address that is not there; the last word of a P bank, which is always 0, is
+    only for jobs that read nothing else."""
     memory, posts = view.config.memory, view.posts
     zero, planes = zero_word(view.config), posts["destination"] == Destination.PLANES
+    only_zero = view.read_walk.extremes()[0] == zero
     walks = (
         ("load", "W address", view.w_walk, memory.w_words, view.loads["rows"] > 0),
         ("stream", "X address", view.x_walk, memory.x_words, view.streamed > 0),
         ("stream", "P address", view.p_walk, zero, view.emits),
-        ("post", "P address", view.read_walk, zero, view.read > 0),
+        ("post", "P address", view.read_walk, zero + only_zero, view.read > 0),
         ("post", "X address", view.sent_walk, memory.x_words - planes, view.into_x),
         ("post", "own P address", view.sent_walk, zero, view.own),
     )

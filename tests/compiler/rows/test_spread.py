@@ -19,6 +19,7 @@ from podweave.ir.row_operations import (
     Format,
     Gelu,
     LayerNorm,
+    Product,
     RmsNorm,
     Rope,
     RowLinear,
@@ -31,6 +32,7 @@ INPUTS = {
     "x": (Format.INT16, ROWS, 8),
     "all": (Format.INT16, 7, 8),
     "row": (Format.INT8, ROWS, 4),
+    "one": (Format.INT16, 1, 8),
     "w": (Format.WIDE, ROWS, 8),
     "angles": (Format.ANGLES, ROWS, 4),
     "k": (Format.INT8, 7, 4),
@@ -66,6 +68,14 @@ def attention(name: str, query: str, key: str = "k", value: str = "v") -> Attent
 
 def append(name: str, source: str, cache: str, width: int = 4) -> Append:
     return Append(name, ROWS, source=source, cache=cache, width=width, context=7, position=2)
+
+
+def multiplied(name: str, left: str, right: str, rows: int = ROWS) -> Product:
+    return Product(name, ROWS, left=left, right=right, width=8, right_rows=rows)
+
+
+def one_row(name: str) -> RowLinear:
+    return RowLinear(name, 1, source="one", width=8, outputs=8)
 
 
 def gelu(name: str, gate: str) -> Gelu:
@@ -117,6 +127,9 @@ NO_COPIES: dict[str, tuple[RowOperation, ...]] = {
     "products of norms": (norm("a"), linear("b", "a"), product("p", "a", "b"), product("p2", "p", "p")),
     "a residual of 16 bits": (layer_norm("a"), linear("b", "a"), gelu("g", "b"), added("c", "a", "g"), layer_norm("d", "c")),
     "added to what a product is of": (linear("a"), gelu("g", "a"), added("b", "a", "g")),
+    "a product of queries": (linear("q"), attention("o", "q"), multiplied("p", "q", "o")),
+    "a square": (linear("a"), multiplied("p", "a", "a")),
+    "all rows by one": (linear("a"), one_row("b"), multiplied("p", "a", "b", 1)),
     "a rotation of a norm": (norm("a"), rope("r", "a"), linear("y", "r")),
 }
 COPIES: dict[str, tuple[tuple[RowOperation, ...], Sequence[str]]] = {
@@ -128,6 +141,9 @@ COPIES: dict[str, tuple[tuple[RowOperation, ...], Sequence[str]]] = {
     "an attention in a product": ((linear("q"), attention("o", "q"), linear("b"), product("p", "b", "o")), ["o/copy"]),
     "an input in a product": ((linear("b"), product("p", "x", "b")), ["x/copy"]),
     "an input twice": ((product("p", "x", "x"),), ["x/copy", "x/copy'"]),
+    "a query by a row": ((linear("q"), attention("o", "q"), one_row("b"), multiplied("p", "q", "b", 1)), ["q/copy"]),
+    "a row by which all are multiplied, as an input": ((linear("a"), multiplied("p", "a", "one", 1)), ["one/copy"]),
+    "an input squared": ((multiplied("p", "x", "x"),), ["x/copy", "x/copy'"]),
     "an input in GELU": ((gelu("g", "x"), linear("y", "g")), ["x/copy"]),
     "an input of 16 bits to which something is added": ((linear("a"), added("b", "x", "a")), ["x/copy"]),
     "added to what is multiplied": ((linear("a"), added("b", "a", "a")), ["a/copy"]),

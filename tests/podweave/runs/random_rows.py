@@ -12,10 +12,12 @@ from podweave.ir.frontends.random_rows import random_row_inputs, random_row_para
 from podweave.ir.row_graph import RowGraph, verify_rows
 from podweave.ir.row_operations import (
     Append,
+    Argmax,
     Attention,
     Format,
     Gelu,
     LayerNorm,
+    Product,
     RmsNorm,
     Rope,
     RowLinear,
@@ -116,6 +118,24 @@ class RandomRows:
         gate = self.linear(Format.INT16) if self.rng.random() < 0.6 else self.source(Format.INT16)
         return self.add(Gelu(self.name, self.rows, gate=gate, width=self.channels[gate][1], fraction=self.number(4, 11, 15)))
 
+    def multiply(self) -> str:
+        left = self.linear(Format.INT16) if self.rng.random() < 0.4 else self.source(Format.INT16)
+        width, rows = self.channels[left][1], self.rows
+        if self.rng.random() < 0.5:
+            rows, right = 1, self.input(Format.INT16, width, 1)
+        else:
+            right = str(self.any(Format.INT16, width))
+        return self.add(Product(self.name, self.rows, left=left, right=right, width=width, right_rows=rows))
+
+    def argmax(self) -> str:
+        """Nobody reads it, so that it is an output."""
+        if self.registers == REGISTERS:
+            return self.linear()
+        self.registers += 1
+        source = self.source(Format.WIDE)
+        self.operations.append(Argmax(self.name, self.rows, source=source, width=self.channels[source][1]))
+        return self.operations[-1].name
+
     def rope(self, heads: int | None = None, size: int | None = None, form: Format = Format.INT16) -> str:
         heads, size = heads or self.number(1, 2, 3), size or self.number(2, 4, 6, 8)
         source = self.any(Format.INT16, heads * size)
@@ -158,9 +178,9 @@ class RandomRows:
         return self.add(Attention(self.name, self.rows, query=query, key=cached[0], value=cached[1], lengths=lengths, **sizes))
 
     def job(self) -> Job:
-        kinds = [self.linear, self.norm, self.product, self.gelu, self.rope, self.attention]
+        kinds = [self.linear, self.norm, self.product, self.gelu, self.multiply, self.argmax, self.rope, self.attention]
         for _ in range(self.number(1, 2, 4, 7)):
-            kinds[self.rng.choice(6, p=[0.25, 0.2, 0.15, 0.15, 0.1, 0.15])]()
+            kinds[self.rng.choice(8, p=[0.2, 0.15, 0.15, 0.1, 0.1, 0.1, 0.1, 0.1])]()
         outputs = tuple(name for name in self.channels if name not in self.inputs and self.rng.random() < 0.3)
         read = {source for operation in self.operations for source in operation.sources}
         outputs += tuple(o.name for o in self.operations if o.name not in (*read, *outputs) and not isinstance(o, Append))

@@ -43,6 +43,7 @@ VALUES: dict[str, tuple[Fault, str]] = {
     "P address": (at("streams", "q", 0, 0, p_base=1020), r"stream job 0 .*: P address 1025 is outside of 0 to 1022$"),
     "P address read": (at("posts", "q", 0, 0, p_base=1020), "P address 1025 is outside of 0 to 1022$"),
     "X address of planes": (at("posts", NORM, 2, 0, x_base=1013), "X address 1023 is outside of 0 to 1022$"),
+    "P address of the zero": (at("posts", "q", 0, 0, p_base=1018), "P address 1023 is outside of 0 to 1022$"),
     "own P address": (at("posts", "q", 0, 0, x_base=1022), "own P address 1024 is outside of 0 to 1022$"),
 }
 TIMES: dict[str, tuple[Fault, str]] = {
