@@ -13,6 +13,7 @@ from podweave.ir.row_operations import LayerNorm, Norm, RmsNorm
 from podweave.spec.jobs import Reduce
 from podweave.spec.row_functions import Combine, Destination, Saturate, Scalar, Statistic
 
+from ..chip.bank_words import zero_word
 from .compile_rows import Home, RowCompiler
 from .epoch import Done, LaneSet, Pass
 from .passes import SCRATCH, Registers, When, alike, chunks, destination_of, lane_set, place, result_words, tiles_of_nodes, uniform
@@ -54,7 +55,11 @@ def lower_layer_norm(compiler: RowCompiler, index: int, operation: LayerNorm) ->
         shift = uniform(compiler.lanes, 1, operation.scale_shift)
         work: dict[str, Any] = {"saturate": Saturate.INT16, "row_scale": True}
         left = rows.own(wide, wide, shift, When(compiler, left.written), free, roots, **work)
-        last = rows.results(wide, targets, held, When(compiler, left.written))
+        ready = When(compiler, left.written)
+        if (held.multiplier < 0).any():
+            last = rows.signed_results(wide, targets, held, ready)
+        else:
+            last = rows.results(wide, targets, held, ready)
         compiler.pools["p"].give(base, rows.words, last.read)
 
 
@@ -132,16 +137,40 @@ class _Rows:
         compiler.pools["p"].give(base, self.words, squares.read)
         return When(compiler), squares.registers
 
-    def results(self, words: Place, targets: Targets, held: Parameters, ready: When, roots: Registers | None = None) -> Done:
+    def signed_results(self, words: Place, targets: Targets, held: Parameters, ready: When) -> Done:
+        """The same of multipliers of which some are negative: values times a sign, which stands beside each of them."""
+        compiler, sign = self.compiler, np.where(held.multiplier < 0, -1, 1).astype(np.int32)
+        base, cycle = self.scratch()
+        there = [node for node in self.nodes if self.count[node]]
+        # A sign is the bias of what is always 0.
+        signs = Parameters((), sign, np.ones_like(sign), np.zeros_like(sign))
+        work: dict[str, Any] = {"counts_of": self.count, "destination": Destination.STORE, "written": (self.rows, 1)}
+        bases = dict.fromkeys(there, (zero_word(compiler.config), base))
+        zero = {"strides": (0, 0, 0), "sets": self._sets(signs)}
+        done = self._placed((0, 0), bases, None, When(compiler), When(compiler, cycle), **zero, **work)
+        positive = Parameters((), held.bias * sign, np.abs(held.multiplier), held.shift)
+        later = When(compiler, max(ready.now(), done.written))
+        pair: dict[str, Any] = {"window": 2, "reduce": Reduce.PAIR, "combine": Combine.PRODUCT}
+        last = self.results(words, targets, positive, later, **pair, strides=(base - words[0], words[1], 1))
+        compiler.pools["p"].give(base, self.words, last.read)
+        return last
+
+    def _sets(self, held: Parameters) -> dict[int, list[LaneSet]]:
+        """Of the channels of each tile, by node."""
+        layout = self.layout
+        return {
+            node: [lane_set(held, layout.channel[slot * layout.nodes + node, 0]) for slot in range(self.count[node])]
+            for node in self.nodes
+        }
+
+    def results(
+        self, words: Place, targets: Targets, held: Parameters, ready: When, roots: Registers | None = None, **what: Any
+    ) -> Done:
         """Passes that scale by channel, or by row with a shift by channel, into all banks where results go."""
-        layout, count = self.layout, self.count
+        count = self.count
         for home, free in targets.values():
             target = home.layout
             to = home.base + self.first * target.words
-            sets = {
-                node: [lane_set(held, layout.channel[slot * layout.nodes + node, 0]) for slot in range(count[node])]
-                for node in self.nodes
-            }
             last = self._placed(
                 words,
                 {node: (words[0], to) for node in self.nodes if count[node]},
@@ -151,10 +180,11 @@ class _Rows:
                 roots,
                 counts_of=count,
                 written=(target.tile_words, target.words),
-                sets=sets,
+                sets=self._sets(held),
                 saturate=Saturate.INT16,
                 destination=destination_of(home.kind, self.operation.format),
                 row_scale=roots is not None,
+                **what,
             )
         return last
 
@@ -171,6 +201,6 @@ class _Rows:
         **what: Any,
     ) -> Done:
         walk: dict[str, Any] = {"counts": (window, self.layout.slots, self.rows), "strides": (0, words[1], 1), "bases": bases}
-        done = place(self.compiler, Pass(operation=self.index, **walk, **what), home, ready, free, registers)
+        done = place(self.compiler, Pass(operation=self.index, **(walk | what)), home, ready, free, registers)
         self.read = done.read
         return done

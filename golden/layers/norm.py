@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.ir.quantise import _refuse, quantize_scale
+from podweave.ir.quantise import MAX_MULTIPLIER, _refuse, quantize_scale
 
 from .fixed_point import Integers, require_integers, require_type, round_shift, saturate
 from .requant import requantize_wide
@@ -103,9 +103,9 @@ def layer_norm(
     shift, epsilon : int
         As in `rms_norm`, for what is left.
     bias : int, or ndarray of integers, shape () or (C,)
-        In [-2**31, 2**31): the bias of each channel by its gain, in units of 2**-15 of the root of the sum of squares.
+        In (-2**31, 2**31): the bias of each channel by its gain, in units of 2**-15 of the root of the sum of squares.
     multiplier, places : int, or ndarray of integers, shape () or (C,)
-        The gain of each channel as `golden.layers.requant.requantize_wide` takes multiplier and shift; it is not negative.
+        The gain of each channel: a multiplier in (-2**31, 2**31), and a shift in [0, 62].
 
     Returns
     -------
@@ -151,10 +151,11 @@ def layer_norm(
     channels = x.shape[-1]
     if channels < 2:
         raise ValueError(f"a row must have at least 2 channels, got {channels}")
-    added = require_integers("bias", bias)
-    if added.shape not in ((), (channels,)):
-        raise ValueError(f"bias must have shape () or (C,) = {(channels,)}, got shape {added.shape}")
-    _refuse(added, (added < -(1 << 31)) | (added >= 1 << 31), "bias must fit 32 bits")
+    added, factors = require_integers("bias", bias), require_integers("multiplier", multiplier)
+    for name, values in (("bias", added), ("multiplier", factors)):
+        if values.shape not in ((), (channels,)):
+            raise ValueError(f"{name} must have shape () or (C,) = {(channels,)}, got shape {values.shape}")
+        _refuse(values, np.abs(values) > MAX_MULTIPLIER, f"{name} must be in [{-MAX_MULTIPLIER}, {MAX_MULTIPLIER}]")
     total = x.sum(axis=-1, keepdims=True, dtype=np.int64)
     wrong = (total < -(1 << 31)) | (total >= 1 << 31)
     if wrong.any():
@@ -162,7 +163,9 @@ def layer_norm(
     factor, by = quantize_scale(channels / (channels - 1))
     others = requantize_wide(total - x, factor, by, "int32")
     found = _normalised(saturate(total - others, "int32").astype(np.int64), shift, epsilon, 0)
-    return requantize_wide(found.astype(np.int64) + added, multiplier, places, "int16")
+    # Saturation is not symmetric, so that the sign comes before.
+    signed = (found.astype(np.int64) + added) * np.where(factors < 0, -1, 1)
+    return requantize_wide(signed, np.abs(factors), places, "int16")
 
 
 def layer_norm_float(

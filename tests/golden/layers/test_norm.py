@@ -60,7 +60,9 @@ def test_bound_of_layer_norm(kind: str, shift: int, epsilon: int) -> None:
     x = rows(kind, shift)
     rng = np.random.default_rng(shift)
     gain, bias = rng.uniform(0.01, 2, C), rng.integers(-30_000, 30_000, C)
-    y = layer_norm(x, shift, epsilon, bias, *quantize_scale(gain / 3))
+    sign = np.where(rng.random(C) < 0.3, -1, 1)
+    multiplier, places = quantize_scale(gain / 3)
+    y = layer_norm(x, shift, epsilon, bias, sign * multiplier, places)
     # C / (C - 1) is in all of z, and not in epsilon.
     less = (1 - 1 / C) ** 2
     real = layer_norm_float(x / 2.0**shift, epsilon / C * less, 2.0**15 / np.sqrt(C))
@@ -72,7 +74,7 @@ def test_bound_of_layer_norm(kind: str, shift: int, epsilon: int) -> None:
     bounded = (n > 1.01 * h).ravel() & inside
     y, real, n = (rows[bounded] for rows in (y, real, n))
     limit = np.abs(real) * ((1 + 2.0**-8) / (1 - h / n) - 1) + 2.0**15 * (1 + 2.0**-8) * m / (n - h) + 1
-    expected = np.clip((real + bias) * gain / 3, -32768, 32639)
+    expected = np.clip((real + bias) * sign * gain / 3, -32768, 32639)
     assert np.all(np.abs(y - expected) <= limit * gain / 3 + 0.5 + 1e-4)
     # Rows of equal values have no N to speak of; half of the rows with extremes are too far from their means.
     assert bounded.mean() > 0.4 or kind in ("zeros", "all equal", "extremes")
@@ -116,7 +118,8 @@ def test_layer_norm_equals_plain_integers(shift: int) -> None:
     rng = np.random.default_rng(shift)
     x = rng.integers(-(1 << 31), 1 << 31, (5, 80, 7), dtype=np.int32) >> rng.integers(1, 32, (5, 80, 1), dtype=np.int32)
     x = x[np.abs(x.sum(axis=-1, dtype=np.int64)) < 1 << 31]
-    bias, multiplier, places = rng.integers(-(1 << 31), 1 << 31, 7), rng.integers(0, 1 << 31, 7), rng.integers(15, 50, 7)
+    bias, multiplier = rng.integers(1 - (1 << 31), 1 << 31, (2, 7))
+    places = rng.integers(15, 50, 7)
     y = layer_norm(x, shift, 77, bias, multiplier, places)
     assert (y.dtype, y.shape) == (np.int16, x.shape)
     # 7 / 6 in 31 bits.
@@ -233,9 +236,10 @@ def test_refusals(norm: Any, args: tuple[Any, ...], error: type[Exception], sent
         (rms_norm, (X, 0, 0, 0.5), TypeError, "gain_shift must be an integer .* got float64"),
         (rms_norm, (X, 0, 0, np.zeros(2, int)), ValueError, r"gain_shift must have shape .* = \(3,\), got shape \(2,\)"),
         (layer_norm, (X, 0, 0, 0.5), TypeError, "bias must be an integer .* got float64"),
-        (layer_norm, (X, 0, 0, 1 << 31), ValueError, "bias must fit 32 bits, got 2147483648"),
+        (layer_norm, (X, 0, 0, 1 << 31), ValueError, r"bias must be in \[-2147483647, 2147483647\], got 2147483648"),
         (layer_norm, (X, 0, 0, np.zeros(2, int)), ValueError, r"bias must have shape .* = \(3,\), got shape \(2,\)"),
-        (layer_norm, (X, 0, 0, 0, -1), ValueError, r"multiplier must be in \[0, 2147483647\], got -1"),
+        (layer_norm, (X, 0, 0, 0, -1 << 31), ValueError, r"multiplier must be in \[-2147483647, 2147483647\], got -2147483648"),
+        (layer_norm, (X, 0, 0, 0, np.ones(4, int)), ValueError, r"multiplier must have shape .* = \(3,\), got shape \(4,\)"),
         (layer_norm, (X, 0, 0, 0, 1, 63), ValueError, r"shift must be in \[0, 62\], got 63"),
         (layer_norm, (X[:, :1], 0), ValueError, "a row must have at least 2 channels, got 1"),
         (layer_norm, (X + 2**30, 0), OverflowError, "the sum of a row must fit 32 bits, got 3221225472"),

@@ -188,7 +188,12 @@ class RandomRows:
         inputs = random_row_inputs(graph, self.seed)
         for name, context in self.lengths.items():
             inputs[name] = self.rng.integers(1, context + 1, inputs[name].shape).astype(np.int32)
-        return Job(graph, Constants(random_row_parameters(graph, self.seed)), inputs)
+        held = random_row_parameters(graph, self.seed)
+        for operation in self.operations:
+            if isinstance(operation, LayerNorm) and self.rng.random() < 0.4:
+                signs = self.rng.choice([-1, 1], operation.width).astype(np.int32)
+                held[operation.name] = dataclasses.replace(held[operation.name], multiplier=held[operation.name].multiplier * signs)
+        return Job(graph, Constants(held), inputs)
 
 
 def random_rows(seed: int) -> Job:
