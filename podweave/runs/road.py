@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from podweave.compiler.compile_network import CompiledNetwork, CompileOptions
 from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ConfigError
 from podweave.tb.build.simulate import verdict
 from podweave.tb.build.verilate import Build
 
@@ -153,6 +154,15 @@ def compile_jobs(jobs: Sequence[Job], way: Way, progress: Progress) -> list[Comp
     return [together[index] for index in which]
 
 
+def require_golden(config: ChipConfig) -> None:
+    """Raises `ConfigError` for a configuration whose results no golden model of graphs has."""
+    if config.post and config.post.rounding != "half_away":
+        raise ConfigError(
+            f"{config.name} rounds halves to even (rounding of [post]), and graphs are evaluated with halves away from zero: "
+            "nothing could be compared"
+        )
+
+
 def run_jobs(
     jobs: Sequence[Job],
     way: Way,
@@ -160,6 +170,7 @@ def run_jobs(
     progress: Progress,
 ) -> tuple[dict[str, Any], list[Tensors], list[CompiledNetwork]]:
     """The report, the outputs of each job that came out of the RTL, and the networks."""
+    require_golden(way.config)
     clock = time.perf_counter
     began = clock()
     networks = compile_jobs(jobs, way, progress)
