@@ -37,7 +37,9 @@ def require_row_functions(graph: RowGraph, config: ChipConfig) -> None:
     """Raises `WorkloadError` for a configuration that runs no operations on rows."""
     name = f"{graph.name} has operations on rows"
     if config.pods == 1:
-        raise WorkloadError(f"{name}, for which one pod has no post-processors: {config.name} is one pod, llm8x16 a chip for them")
+        raise WorkloadError(
+            f"{name}, for which one pod has no post-processors: it runs on chips with row functions and engines, as llm8x16"
+        )
     if not config.has_rows:
         raise WorkloadError(f"{name}, which {config.name} lacks: its row_registers (of [post]) are 0; llm8x16 has them")
     if config.array.rows != config.array.cols:

@@ -16,6 +16,7 @@ from podweave.ir.layers import WorkloadError
 from podweave.ir.row_operations import Append, Attention, Rope
 from podweave.runs.jobs import chip_jobs, model_constants
 from podweave.spec.config import ChipConfig
+from podweave.spec.presets import load_config
 from tests.podweave.runs.row_jobs import small_chip
 
 LAYER = "llama_16_2_1_24,rows=3,context=9"
@@ -92,6 +93,12 @@ def test_chip(what: str) -> None:
 def test_no_engines() -> None:
     with pytest.raises(WorkloadError, match=r"run from memory, over AXI: rows2x4 has no table \[prefetch\]$"):
         compiled(LAYER, dataclasses.replace(small_chip(), prefetch=None))
+
+
+def test_one_pod() -> None:
+    sentence = "for which one pod has no post-processors: it runs on chips with row functions and engines, as llm8x16$"
+    with pytest.raises(WorkloadError, match=sentence):
+        compiled(LAYER, load_config("pod4"))
 
 
 NAMES = {
