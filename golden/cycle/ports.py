@@ -51,3 +51,20 @@ def held(value: NDArray, valid: NDArray[np.bool_]) -> PortTrace:
     if result.ndim == 2:
         known = np.repeat(known[:, None], result.shape[1], axis=1)
     return PortTrace(np.where(known, result, 0), known)
+
+
+def held_at(column: NDArray, when: NDArray[np.int64], valid: NDArray[np.bool_]) -> PortTrace:
+    """A register that takes entry i of ``column`` in cycle ``when[i]``, all cycles with ``valid``, and keeps it until the next.
+
+    >>> held_at(np.array([5, 7]), np.array([1, 3]), np.array([False, True, False, True])).value
+    array([0, 5, 5, 7])
+    """
+    value = np.zeros((len(valid), *column.shape[1:]), np.int64)
+    value[when] = column
+    return held(value, valid)
+
+
+def held_if_known(data: NDArray, known: NDArray, when: NDArray[np.int64], valid: NDArray[np.bool_]) -> PortTrace:
+    """The same of ``data`` of which some is not known."""
+    port, certain = held_at(data, when, valid), held_at(known.astype(np.int64), when, valid)
+    return PortTrace(port.value, port.known & (certain.value == 1))

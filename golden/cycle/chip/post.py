@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..pod.jobs import Pushes, epoch_time, serve
-from ..ports import PortTrace, held, wrap
+from ..ports import PortTrace, held, held_at, held_if_known, wrap
 from . import rows
 from .host_writes import HostWrites
 from .row_words import OutputWords, RowInputs, RowWords
@@ -235,7 +235,7 @@ class PostModel:
         valid[when] = True
         ports = {"y_valid": _certain(valid)}
         for name, column in columns.items():
-            ports[f"y_{name}"] = held(_scattered(column, when, cycles), valid)
+            ports[f"y_{name}"] = held_at(column, when, valid)
         return ports
 
     def _sent_words(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -334,7 +334,7 @@ class PostModel:
             data = wrap(np.where(planes & (second[:, None] == 0), (data + 128) >> 8, data), 8)
         valid = np.zeros(len(self.run), bool)
         valid[when] = True
-        return self.requests() | ports | {"y_data": _held_lanes(data, known[word], when, valid)}
+        return self.requests() | ports | {"y_data": held_if_known(data, known[word], when, valid)}
 
     def _reduced(self, p_data: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64]:
         """(output words, lanes) of reduced windows."""
@@ -361,19 +361,6 @@ def _index_width(words: int) -> int:
 
 def _certain(value: NDArray) -> PortTrace:
     return PortTrace(value.astype(np.int64), np.ones(len(value), bool))
-
-
-def _scattered(column: NDArray, when: NDArray[np.int64], cycles: int) -> NDArray[np.int64]:
-    value = np.zeros((cycles, *column.shape[1:]), np.int64)
-    value[when] = column
-    return value
-
-
-def _held_lanes(data: NDArray, known: NDArray, when: NDArray[np.int64], valid: NDArray[np.bool_]) -> PortTrace:
-    """A register of lanes that takes ``data`` in the cycles ``when``, of which some may not be known."""
-    port = held(_scattered(data, when, len(valid)), valid)
-    certain = held(_scattered(known.astype(np.int64), when, len(valid)), valid)
-    return PortTrace(port.value, port.known & (certain.value == 1))
 
 
 def _pulse(when: NDArray[np.int64], cycles: int) -> PortTrace:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ports import PortTrace, held, wrap
+from ..ports import PortTrace, delay, held, held_at, held_if_known, wrap
 from . import rows
 from .host_writes import HostWrites
 
@@ -140,9 +140,9 @@ class RowWords:
         valid = np.zeros(cycles, bool)
         valid[columns[:, 0]] = True
         ports = {"sent": PortTrace(valid.astype(np.int64), np.ones(cycles, bool))}
-        certain = _kept(columns[:, 5], columns[:, 0], valid).value == 1
+        certain = held_at(columns[:, 5], columns[:, 0], valid).value == 1
         for i, name in enumerate(("statistic", "level", "value", "element"), start=1):
-            trace = _kept(columns[:, i], columns[:, 0], valid)
+            trace = held_at(columns[:, i], columns[:, 0], valid)
             ports[f"sent_{name}"] = PortTrace(trace.value, trace.known & (certain if name in ("value", "element") else True))
         return ports
 
@@ -153,13 +153,11 @@ class RowWords:
         when = self.read[which] + self.words.latency
         valid = np.zeros(cycles, bool)
         valid[when] = True
-        data = _kept(values[which], when, valid)
-        certain = _kept(known[which].astype(np.int64), when, valid)
         return {
             "own_valid": PortTrace(valid.astype(np.int64), np.ones(cycles, bool)),
-            "own_accumulate": _kept((destination[which] == rows.ADD).astype(np.int64), when, valid),
-            "own_address": _kept(self.words.address[which], when, valid),
-            "own_data": PortTrace(data.value, data.known & (certain.value == 1)),
+            "own_accumulate": held_at((destination[which] == rows.ADD).astype(np.int64), when, valid),
+            "own_address": held_at(self.words.address[which], when, valid),
+            "own_data": held_if_known(values[which], known[which], when, valid),
         }
 
     def _value_port(self) -> dict[str, PortTrace]:
@@ -170,17 +168,6 @@ class RowWords:
         reads[self.read[inside] + 2], row[self.read[inside] + 2] = True, self.words.register[inside]
         data, known = self.values.read(np.arange(cycles), row)
         after = np.concatenate([[False], reads[:-1]])
-        value = _shifted(data)
-        certain = held(_shifted(known.astype(np.int64)), after)
-        port = held(value, after)
+        certain = held(delay(known.astype(np.int64), 1), after)
+        port = held(delay(data, 1), after)
         return {"value": PortTrace(port.value, port.known & (certain.value == 1))}
-
-
-def _shifted(values: Ints) -> Ints:
-    return np.concatenate([[0], values[:-1]])
-
-
-def _kept(column: Ints, when: Ints, valid: Bools) -> PortTrace:
-    value = np.zeros((len(valid), *column.shape[1:]), np.int64)
-    value[when] = column
-    return held(value, valid)
