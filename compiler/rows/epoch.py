@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.jobs import Accumulate, Reduce
+from podweave.spec.jobs import Reduce
 from podweave.spec.load_port import HostSelect
 from podweave.spec.row_functions import GAP_WIDTH, SCALAR_CYCLES, Combine, Destination, Saturate, Scalar, Statistic
 
@@ -21,7 +21,7 @@ from ..chip.bank_words import EpochFullError
 from ..chip.reservations import Timeline, earliest
 from ..lower.address_walk import increments
 from .program import CachePlace, Words
-from .tables import RowJobs
+from .tables import RowJobs, TileStep
 
 Ints = NDArray[np.int64]
 LaneSet = tuple[Ints, Ints, Ints]
@@ -167,35 +167,19 @@ class Epoch:
             self.words.append(Words(HostSelect.PARAMETERS, node, base, content))
         return self._sets[key]
 
-    def tile(
-        self,
-        operation: int,
-        weights: Mapping[int, int],
-        rows: int,
-        words: tuple[int, int, int],
-        *,
-        accumulate: Accumulate,
-        into: Mapping[int, int] | None,
-        adds: bool = False,
-        ready: int,
-        free: int = 0,
-    ) -> int:
-        """Let every pod of ``weights`` (its first word in its W bank) multiply the same words by a tile of its own.
-
-        ``words``: X bank, first word, and how many. ``into``: by pod, the P word of the first sum; the last tile of a sum says so.
-        ``adds``: sums are added to what is there. ``ready``: the words are there. ``free``: the P words may be written. Returns the
-        cycle from which the sums may be read.
-        """
-        count = words[2]
+    def tile(self, step: TileStep, *, ready: int, free: int = 0) -> int:
+        """Place a step. ``ready``: its words are there. ``free``: its P words may be written. Returns the cycle from which its sums
+        may be read."""
+        count = step.words[2]
         begin = max(self.pods_free, self.swapped + self.config.array.rows, ready)
-        if into is not None:
+        if step.into is not None:
             begin = max(begin, free - self._to_bank)
             # A word that is added needs the read port as well.
-            lines = [self.p_writes, self.p_reads] if adds else [self.p_writes]
+            lines = [self.p_writes, self.p_reads] if step.adds else [self.p_writes]
             begin = earliest(lines, begin + self._to_bank, count) - self._to_bank
             for line in lines:
                 line.add(begin + self._to_bank, count)
-        self.jobs.step(operation, begin, weights, rows, words, accumulate=accumulate, into=into, adds=adds)
+        self.jobs.step(step, begin)
         self.pods_free, self.swapped = begin + count, begin
         return begin + count + self._to_bank + 1
 

@@ -16,6 +16,7 @@ from podweave.spec.row_functions import Destination, Saturate
 from .compile_rows import Home, RowCompiler
 from .epoch import Done, Ints, LaneSet, Pass
 from .layout import RowLayout
+from .tables import TileStep
 
 SCRATCH = 4
 """Of a P bank, one part in so many is for sums that wait for their pass; of a W bank, for the weights of one sum."""
@@ -136,7 +137,7 @@ def multiply(
     for row, count in chunks(rows, most_streamed(compiler, len(steps), planes)):
         for number, (weights, bank, base) in enumerate(steps):
             last = number == len(steps) - 1
-            end = compiler.epoch.tile(
+            step = TileStep(
                 index,
                 weights,
                 compiler.lanes,
@@ -144,9 +145,8 @@ def multiply(
                 accumulate=accumulate_code(number, len(steps)),
                 into={pod: word + planes * row for pod, word in into.items()} if last else None,
                 adds=adds and last,
-                ready=ready.now(),
-                free=free.now(),
             )
+            end = compiler.epoch.tile(step, ready=ready.now(), free=free.now())
     return When(compiler, end)
 
 

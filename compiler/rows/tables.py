@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
@@ -17,6 +18,37 @@ from ..jobs import Jobs
 
 _STEP = ("operation", "start", "rows", "n0", "x_bank", "x_base", "accumulate", "emit")
 Mark = tuple[int, int, list[int], list[int]]
+
+
+@dataclass(frozen=True)
+class TileStep:
+    """Some pods multiply the same words at the same time, each by a tile of its own.
+
+    Parameters
+    ----------
+    operation : int
+        Whose sums they make, as an index.
+    weights : mapping
+        By pod, the first word of its tile in its own W bank.
+    rows : int
+        Of a tile.
+    words : tuple
+        What streams: the X bank, the first word, and how many.
+    accumulate : Accumulate
+        What becomes of sums in the pod.
+    into : mapping, optional
+        By pod, the word of its own P bank for the first sum; the last tile of a sum says so.
+    adds : bool
+        Sums are added to what is there.
+    """
+
+    operation: int
+    weights: Mapping[int, int]
+    rows: int
+    words: tuple[int, int, int]
+    accumulate: Accumulate
+    into: Mapping[int, int] | None
+    adds: bool = False
 
 
 class RowJobs:
@@ -53,26 +85,14 @@ class RowJobs:
         self._posts.append({"bank": bank, "operation": operation, **fields})
         self.passes[bank] += 1
 
-    def step(
-        self,
-        operation: int,
-        start: int,
-        weights: Mapping[int, int],
-        rows: int,
-        words: tuple[int, int, int],
-        *,
-        accumulate: Accumulate,
-        into: Mapping[int, int] | None,
-        adds: bool = False,
-    ) -> None:
-        """Every pod of ``weights`` loads rows from there in its own W bank, and streams ``words`` (bank, first, how many) through
-        them; sums go into its own P bank, from ``into`` on, if that is there."""
-        bank, first, count = words
-        emit = Emit.NONE if into is None else Emit.ACCUMULATE if adds else Emit.STORE
-        self._steps.append((operation, start, rows, count, bank, first, int(accumulate), int(emit)))
-        self._weights.append(weights)
-        self._sums.append(into)
-        for pod in weights:
+    def step(self, step: TileStep, start: int) -> None:
+        """Words begin to stream in cycle ``start``; weights have been loaded by then."""
+        bank, first, count = step.words
+        emit = Emit.NONE if step.into is None else Emit.ACCUMULATE if step.adds else Emit.STORE
+        self._steps.append((step.operation, start, step.rows, count, bank, first, int(step.accumulate), int(emit)))
+        self._weights.append(step.weights)
+        self._sums.append(step.into)
+        for pod in step.weights:
             self.tiles[pod] += 1
 
     def tables(self) -> tuple[Jobs, Jobs, Jobs]:

@@ -10,6 +10,7 @@ import pytest
 from podweave.compiler.chip.bank_words import EpochFullError
 from podweave.compiler.rows.epoch import Epoch, Pass
 from podweave.compiler.rows.passes import alike, uniform
+from podweave.compiler.rows.tables import TileStep
 from podweave.spec.jobs import Accumulate
 from podweave.spec.row_functions import SCALAR_CYCLES, Destination, Scalar, Statistic
 from tests.podweave.runs.row_jobs import small_chip
@@ -30,11 +31,11 @@ def work(**what: Any) -> Pass:
     return Pass(**values | what)
 
 
-def tile(into: Epoch, ready: int = 0, **what: Any) -> int:
+def tile(into: Epoch, ready: int = 0, free: int = 0, **what: Any) -> int:
     """Six words from the first one on times a tile in each pod."""
     weights = {pod: into.weight_tiles(pod, np.zeros((1, 4, 4), np.uint8))[0] for pod in NODES}
     values: dict[str, Any] = {"accumulate": Accumulate.BYPASS, "into": dict.fromkeys(NODES, 50)}
-    return into.tile(0, weights, 4, (0, 0, 6), ready=ready, **values | what)
+    return into.tile(TileStep(0, weights, 4, (0, 0, 6), **values | what), ready=ready, free=free)
 
 
 def test_passes_follow_each_other() -> None:

@@ -10,7 +10,7 @@ import pytest
 from podweave.compiler.compile_network import CompiledNetwork
 from podweave.compiler.rows.program import RowProgram
 from podweave.compiler.rows.spans import Spans, post_spans
-from podweave.compiler.rows.tables import RowJobs
+from podweave.compiler.rows.tables import RowJobs, TileStep
 from podweave.ir.row_graph import RowGraph
 from podweave.ir.row_operations import Attention, RmsNorm, RowLinear
 from podweave.predict.accelerator import Prediction
@@ -30,10 +30,9 @@ GRAPH = RowGraph("by hand", {}, (LINEAR, ATTENTION, NORM))
 def epoch(outputs: tuple[Any, ...] = ()) -> RowProgram:
     """Pods are busy with weights in cycles 0 to 5, with keys in 4 to 13; a post-processor in two cycles behind that."""
     jobs = RowJobs(CHIP)
-    once = {"accumulate": Accumulate.BYPASS}
     # Two pods load in cycles 0 to 3 and stream in 4 and 5; then one loads in 4 to 7 and streams in 8 to 13.
-    jobs.step(0, 4, {0: 0, 1: 0}, 4, (0, 0, 2), into={0: 0, 1: 0}, **once)
-    jobs.step(1, 8, {0: 4}, 4, (0, 0, 6), into={0: 2}, **once)
+    jobs.step(TileStep(0, {0: 0, 1: 0}, 4, (0, 0, 2), Accumulate.BYPASS, into={0: 0, 1: 0}), 4)
+    jobs.step(TileStep(1, {0: 4}, 4, (0, 0, 6), Accumulate.BYPASS, into={0: 2}), 8)
     loads, streams, _ = jobs.tables()
     # Words of a window of 1, with the beats of this chip and one cycle between: behind the pods are the last two of them.
     each = CHIP.post_beats + 1
