@@ -36,6 +36,7 @@ VALUES: dict[str, tuple[Fault, str]] = {
     "wide table": (at("posts", "attention", 1, 0, table=1), "table 1 is wide, but not even$"),
     "planes": (at("posts", NORM, 2, 0, gap=0), "sends two words in each cycle$"),
     "parameter sets": (at("posts", "o", 0, 0, parameters=63), "parameters goes up to 64, must be at most 63$"),
+    "accumulator rows": (at("streams", "q", 0, 0, accumulator_base=11), "accumulator row 16 is outside of 0 to 15$"),
     "row": (at("posts", NORM, 1, 0, row=15), "row goes up to 17, must be at most 15$"),
     "length": (at("posts", "attention", 0, 0, length=13), "length goes up to 18, must be at most 15$"),
     "W address": (at("loads", "q", 0, 0, w_base=1022), r"load job 0 .*: W address 1025 is outside of 0 to 1023$"),
