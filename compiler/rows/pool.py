@@ -16,7 +16,6 @@ class Pool:
         self.kind, self.words = kind, words
         self._taken = np.zeros(words, bool)
         self._free_from = np.zeros(words, np.int64)
-        self.most = 0
 
     def take(self, count: int, what: str) -> tuple[int, int]:
         """The first of ``count`` words, and the cycle from which they may be written."""
@@ -31,7 +30,6 @@ class Pool:
         places = np.unique(np.concatenate([begins[fits], ends[fits] - count]))
         base = int(min(places, key=lambda at: (self._free_from[at : at + count].max(), at)))
         self._taken[base : base + count] = True
-        self.most = max(self.most, int(self._taken.sum()))
         return base, int(self._free_from[base : base + count].max())
 
     @property

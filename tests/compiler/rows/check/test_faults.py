@@ -189,3 +189,8 @@ def test_stores(limit: str, kind: str) -> None:
         lambda legal: iter([tuple(dataclasses.replace(program, config=tight) for program in legal)]),
         rf"has \d+ {kind} jobs, \d+ more than {limit}$",
     )
+
+
+def test_a_register_that_one_node_of_several_reads() -> None:
+    """Values of a head lie in one node: it alone divides by the sum, which all have, before another head takes the register."""
+    assert message(programs("attention_5_5_4,rows=2,context=6")) == ""
