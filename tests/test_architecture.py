@@ -122,6 +122,7 @@ INSIDE = {
     "podweave/program": [],
     "podweave/digits": ["podweave/program"],
     "podweave/language": ["podweave/program"],
+    "podweave/language/texts": [],
     "podweave/driver": [],
     "podweave/ip": ["podweave/__init__"],
     "podweave/runs": ["podweave/digits", "podweave/driver"],
@@ -131,8 +132,8 @@ INSIDE = {
     "podweave/studies": ["podweave/program", "podweave/runs", "podweave/reports", "podweave/studies/published"],
     "podweave/studies/published": [],
     "podweave/cli": [
-        *("podweave/__init__", "podweave/bench", "podweave/ip", "podweave/pictures", "podweave/program", "podweave/reports"),
-        *("podweave/runs", "podweave/studies"),
+        *("podweave/__init__", "podweave/bench", "podweave/ip", "podweave/language", "podweave/pictures"),
+        *("podweave/program", "podweave/reports", "podweave/runs", "podweave/studies"),
     ],
     "podweave/demo": ["podweave/digits", "podweave/pictures", "podweave/program", "podweave/reports", "podweave/runs"],
     "podweave/__main__": ["podweave/cli"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,56 +17,40 @@ from podweave.spec.config_parts import ConfigError
 from podweave.spec.presets import load_config, preset_names
 from podweave.synth.flows import DEFAULT_FLOW, FLOWS
 
-from ..program import EXIT_CODES, errors, prepare_cache, program
+from ..program import EXIT_CODES, prepare_cache, program
 from ..reports.area import print_area, print_network_table
+from ..reports.language import print_quantised
 from ..reports.tables import print_bench, print_model, print_presets, print_run
 from .options import (
+    Accuracy,
+    Calibrate,
     Cap,
     Check,
     Config,
     Context,
+    Evaluate,
     JsonFile,
     Memory,
+    Model,
+    ModelFile,
+    MultiplierBits,
     Partition,
     PerLayer,
     Plot,
     Prefetch,
     Rows,
     ScalesimReports,
+    Seed,
     Threads,
     Through,
     WavesOf,
     Workload,
 )
+from .progress import Progress
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
 _PIPED_WIDTH = 200
 REPEAT = 3
-
-
-class Progress:
-    """One status line on a terminal; elsewhere, a line for each step that comes more than a second after the last."""
-
-    def __init__(self) -> None:
-        spinner = "dots" if errors.encoding.startswith("utf") else "line"
-        self._status = errors.status("", spinner=spinner) if errors.is_terminal else None
-        self._shown = 0.0
-
-    def __call__(self, text: str) -> None:
-        if self._status:
-            self._status.update(text)
-        elif time.monotonic() - self._shown > 1:
-            errors.print(text, highlight=False, markup=False)
-            self._shown = time.monotonic()
-
-    def __enter__(self) -> Progress:
-        if self._status:
-            self._status.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._status:
-            self._status.stop()
 
 
 def _finish(report: dict[str, Any], target: Path | None, show: Any) -> None:
@@ -340,6 +323,28 @@ def study(
 
         draw_study(report, plot)
     _finish(report, json_file, print_study)
+
+
+@app.command("quantise")
+def quantise_command(
+    model: Model,
+    output: ModelFile,
+    calibrate: Calibrate = None,
+    evaluate: Evaluate = None,
+    accuracy: Accuracy = True,
+    multiplier_bits: MultiplierBits = 16,
+    seed: Seed = 0,
+    json_file: JsonFile = None,
+) -> None:
+    """Turn a language model into integers, and say how near they are to floating point."""
+    from ..language.quantise import Recipe
+    from .language_commands import quantise_model
+
+    _make_folders(output, json_file)
+    recipe = Recipe(multiplier_bits=multiplier_bits)
+    with Progress() as progress:
+        report = quantise_model(model, output, calibrate, evaluate, accuracy, recipe, seed, progress)
+    _finish(report, json_file, print_quantised)
 
 
 def _check_plot(plot: Path | None, layers: list[Layer]) -> None:

@@ -59,3 +59,20 @@ Threads = Annotated[
     int | None, typer.Option(min=1, help="Chips: cores to simulate with; by default, all there are. Results do not depend on it.")
 ]
 Plot = Annotated[Path | None, typer.Option("--plot", help="Draw the activity over time (.svg, .png or .pdf).")]
+Model = Annotated[str, typer.Argument(help="smollm2, a GGUF file, or a folder of Hugging Face.")]
+ModelFile = Annotated[Path, typer.Option("-o", "--output", help="File for the model in integers.")]
+Calibrate = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibrate",
+        metavar="TEXTFILE",
+        help="Texts by which ranges are chosen and weights rounded, with empty lines between them; by default what comes with "
+        "podweave, and answers of the model itself.",
+    ),
+]
+Evaluate = Annotated[
+    Path | None, typer.Option("--evaluate", metavar="TEXTFILE", help="Texts on which integers are held against floating point.")
+]
+Accuracy = Annotated[bool, typer.Option("--accuracy/--no-accuracy", help="Hold integers against floating point.")]
+MultiplierBits = Annotated[int, typer.Option(min=1, max=31, help="Significant bits of multipliers.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of what the model says by itself.")]

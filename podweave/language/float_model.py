@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -204,7 +204,7 @@ def generate(
     count: int,
     temperature: float = 0.0,
     seed: int = 0,
-    end: int | None = None,
+    ends: Collection[int] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> list[list[int]]:
     """Texts that go on from prompts.
@@ -221,8 +221,8 @@ def generate(
         0 takes the likeliest token; otherwise one is drawn, each text from a generator of its own.
     seed : int
         Of those generators.
-    end : int, optional
-        The token behind which a text is complete.
+    ends : collection of int
+        Tokens behind which a text is over.
     progress : callable, optional
         Is told how many steps are done, and of how many at most.
 
@@ -244,7 +244,7 @@ def generate(
         for row, number in enumerate(going):
             if position == len(texts[number]) - 1:
                 texts[number].append(chosen(found[row], temperature, draws[number]))
-                stays[row] = texts[number][-1] != end and len(texts[number]) < limits[number]
+                stays[row] = texts[number][-1] not in ends and len(texts[number]) < limits[number]
         going = going[stays]
         position += 1
         if progress:

@@ -148,10 +148,10 @@ def _array(what: str, kind: str, data: bytes) -> Floats:
 
 def _tokenizer(folder: Path, path: Path, config: dict[str, Any]) -> PairTokenizer:
     end = config.get("eos_token_id")
-    end = end[0] if isinstance(end, list) else end
-    if not isinstance(end, int):
-        raise CheckpointError(f"{folder}: eos_token_id must be a number, got {end}")
-    return PairTokenizer(path.read_text(encoding="utf-8"), config.get("bos_token_id"), end)
+    ends: list[Any] = end if isinstance(end, list) else [end]
+    if not ends or not all(isinstance(each, int) for each in ends):
+        raise CheckpointError(f"{folder}: eos_token_id must be a number, or several, got {end}")
+    return PairTokenizer(path.read_text(encoding="utf-8"), config.get("bos_token_id"), ends)
 
 
 def _template(folder: Path) -> str:

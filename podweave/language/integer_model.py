@@ -120,7 +120,7 @@ class IntegerModel:
     @cached_property
     def digest(self) -> str:
         total = hashlib.sha256(Constants(self.constants).digest.encode())
-        total.update(json.dumps(self._description(), sort_keys=True).encode())
+        total.update(json.dumps(self.describe(), sort_keys=True).encode())
         for array in (self.embedding, self.prefix_keys, self.prefix_values):
             total.update(np.ascontiguousarray(array).data)
         return total.hexdigest()
@@ -230,7 +230,8 @@ class IntegerModel:
         graph = self.graph(context - count, context, head)
         return evaluate(graph, self.constants, self.inputs(text[count:], self.caches(context)))
 
-    def _description(self) -> dict[str, object]:
+    def describe(self) -> dict[str, object]:
+        """All that decides a logit and is no array: sizes, settings, prefix."""
         return {
             "sizes": asdict(self.sizes),
             "layers": [asdict(layer) for layer in self.layers],
@@ -253,7 +254,7 @@ class IntegerModel:
             for what in _ARRAYS:
                 if getattr(held, what) is not None:
                     arrays[f"{name}/{what}"] = getattr(held, what)
-        about = self._description() | {
+        about = self.describe() | {
             "format": _FORMAT,
             "digest": self.digest,
             "name": self.name,

@@ -24,8 +24,8 @@ class Tokenizer(Protocol):
         Which of `KINDS` it is.
     begin : int or None
         The token in front of every text, if there is one.
-    end : int
-        The token behind the last one of a text.
+    ends : tuple of int
+        Tokens behind which a text is over; the first of them is the usual one.
     """
 
     @property
@@ -35,7 +35,7 @@ class Tokenizer(Protocol):
     def begin(self) -> int | None: ...
 
     @property
-    def end(self) -> int: ...
+    def ends(self) -> tuple[int, ...]: ...
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text. Those at its ends are there only if the text says so, or if ``begin`` is in front of all."""
@@ -55,8 +55,8 @@ class PairTokenizer:
 
     kind = "tokenizers"
 
-    def __init__(self, text: str, begin: int | None, end: int):
-        self.text, self.begin, self.end = text, begin, end
+    def __init__(self, text: str, begin: int | None, ends: Sequence[int]):
+        self.text, self.begin, self.ends = text, begin, tuple(ends)
 
     @cached_property
     def _library(self) -> LibraryTokenizer:
@@ -75,12 +75,12 @@ class PairTokenizer:
         return self._library.decode([int(token) for token in tokens], skip_special_tokens=False)
 
     def to_text(self) -> str:
-        return json.dumps({"begin": self.begin, "end": self.end, "tokenizer": self.text})
+        return json.dumps({"begin": self.begin, "ends": self.ends, "tokenizer": self.text})
 
     @classmethod
     def from_text(cls, text: str) -> PairTokenizer:
         held = json.loads(text)
-        return cls(held["tokenizer"], held["begin"], held["end"])
+        return cls(held["tokenizer"], held["begin"], held["ends"])
 
 
 KINDS: dict[str, Callable[[str], Tokenizer]] = {PairTokenizer.kind: PairTokenizer.from_text}
@@ -97,6 +97,8 @@ def read_tokenizer(kind: str, text: str) -> Tokenizer:
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "</s>")
+"""Tokens that end an answer or a text, whatever a file says of them."""
 SPLITS = {"gpt-2": None, "smollm": "digits", "llama-bpe": r"\p{N}{1,3}", "qwen2": r"\p{N}"}
 """How texts are cut before pairs of bytes are merged, by the names that GGUF has: as GPT-2 does, with single digits or without,
 or by an expression of which this is what it does with digits."""
@@ -118,7 +120,7 @@ def pair_tokenizer(
     split : str
         One of `SPLITS`.
     begin, end : int
-        As in `Tokenizer`.
+        As in `Tokenizer`; of the special tokens, those that are known to end texts do so too.
     """
     with extra("llm", "a tokenizer of pairs"):
         from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
@@ -138,4 +140,5 @@ def pair_tokenizer(
     library.pre_tokenizer = pre_tokenizers.Sequence([*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=plain)])
     library.decoder = decoders.ByteLevel()
     library.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
-    return PairTokenizer(library.to_str(), begin, end)
+    ends = [end, *(vocabulary[token] for token in special if token in ENDS and vocabulary[token] != end)]
+    return PairTokenizer(library.to_str(), begin, ends)
