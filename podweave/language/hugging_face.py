@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,9 @@ import numpy as np
 from podweave.ir.frontends.language_models import DecoderSizes
 
 from ..program import extra
-from .checkpoint import Checkpoint, CheckpointError, Floats, layer_tensors
+from .checkpoint import PLAIN_PROMPT, Checkpoint, CheckpointError, Floats, layer_tensors
 from .gguf_file import prompt_format
-from .tokenizer import PairTokenizer
+from .tokenizer import PairTokenizer, Tokenizer
 
 KINDS = ("llama", "qwen2", "qwen3")
 """Of models: ``model_type`` of config.json."""
@@ -48,44 +50,84 @@ def load_folder(folder: Path) -> Checkpoint:
         If a file is not there.
     """
     config = _json(folder / "config.json")
+    path = folder / "tokenizer.json"
+    tokenizer = _tokenizer(folder, path, config) if path.exists() else None
+    # Before gigabytes are read.
+    _require_known(str(folder), config)
+    found = checkpoint_of(str(folder), config, _tensors(folder), tokenizer, prompt_format(_template(folder)))
+    return replace(found, name=folder.resolve().name)
+
+
+def checkpoint_of(
+    name: str,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Floats],
+    tokenizer: Tokenizer | None = None,
+    prompt_format: str = PLAIN_PROMPT,
+) -> Checkpoint:
+    """A model out of its tensors.
+
+    Parameters
+    ----------
+    name : str
+        Of the model.
+    config : mapping
+        As config.json has it.
+    tensors : mapping
+        By the names that files of Hugging Face have.
+    tokenizer, prompt_format : Tokenizer, str
+        As in `Checkpoint`.
+
+    Raises
+    ------
+    CheckpointError
+        If ``config`` does not say what it must, or says something else; if a tensor is missing or unknown.
+    """
+    _require_known(name, config)
+    sizes = _sizes(name, config)
+    for required in (_EMBEDDING, _NORM):
+        if required not in tensors:
+            raise CheckpointError(f"{name}: tensor {required} is missing")
+    tied = config.get("tie_word_embeddings", False)
+    if not tied and _HEAD not in tensors:
+        raise CheckpointError(f"{name}: tensor {_HEAD} is missing, and config.json does not say tie_word_embeddings")
+    layers = layer_tensors(name, tensors, _NAMES, sizes, halves=True)
+    known = {_EMBEDDING, _NORM, _HEAD, *(each.format(i) for each in _NAMES.values() for i in range(sizes.layers))}
+    for given in tensors:
+        if given not in known:
+            raise CheckpointError(f"{name}: tensor {given} belongs to no layer of Llama's shape")
+    embedding = tensors[_EMBEDDING]
+    return Checkpoint(
+        name=name,
+        sizes=sizes,
+        vocabulary=len(embedding),
+        epsilon=float(config.get("rms_norm_eps", 1e-6)),
+        rope_theta=float(_rope(config).get("rope_theta", config.get("rope_theta", 10_000.0))),
+        context=_number(name, config, "max_position_embeddings"),
+        embedding=embedding,
+        layers=layers,
+        norm=tensors[_NORM],
+        head=embedding if tied else tensors[_HEAD],
+        tokenizer=tokenizer,
+        prompt_format=prompt_format,
+    )
+
+
+def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    return config.get("rope_parameters") or config.get("rope_scaling") or {}
+
+
+def _require_known(name: str, config: Mapping[str, Any]) -> None:
     if config.get("model_type") not in KINDS:
-        raise CheckpointError(f"{folder}: model_type must be one of {', '.join(KINDS)}, got {config.get('model_type')}")
-    sizes = _sizes(folder, config)
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        raise CheckpointError(f"{name}: model_type must be one of {', '.join(KINDS)}, got {config.get('model_type')}")
+    rope = _rope(config)
     for what, found, allowed in (
         ("hidden_act", config.get("hidden_act", "silu"), "silu"),
         ("rope_scaling", rope.get("rope_type", rope.get("type", "default")), "default"),
         ("use_sliding_window", config.get("use_sliding_window", False), False),
     ):
         if found != allowed:
-            raise CheckpointError(f"{folder}: {what} must be {allowed}, got {found}")
-    tensors = _tensors(folder)
-    for name in (_EMBEDDING, _NORM):
-        if name not in tensors:
-            raise CheckpointError(f"{folder}: tensor {name} is missing")
-    if not config.get("tie_word_embeddings", False) and _HEAD not in tensors:
-        raise CheckpointError(f"{folder}: tensor {_HEAD} is missing, and config.json does not say tie_word_embeddings")
-    layers = layer_tensors(str(folder), tensors, _NAMES, sizes, halves=True)
-    known = {_EMBEDDING, _NORM, _HEAD, *(name.format(i) for name in _NAMES.values() for i in range(sizes.layers))}
-    for name in tensors:
-        if name not in known:
-            raise CheckpointError(f"{folder}: tensor {name} belongs to no layer of Llama's shape")
-    embedding = tensors[_EMBEDDING]
-    tokenizer = folder / "tokenizer.json"
-    return Checkpoint(
-        name=folder.resolve().name,
-        sizes=sizes,
-        vocabulary=len(embedding),
-        epsilon=float(config.get("rms_norm_eps", 1e-6)),
-        rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10_000.0))),
-        context=_number(folder, config, "max_position_embeddings"),
-        embedding=embedding,
-        layers=layers,
-        norm=tensors[_NORM],
-        head=embedding if config.get("tie_word_embeddings", False) else tensors[_HEAD],
-        tokenizer=_tokenizer(folder, tokenizer, config) if tokenizer.exists() else None,
-        prompt_format=prompt_format(_template(folder)),
-    )
+            raise CheckpointError(f"{name}: {what} must be {allowed}, got {found}")
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -98,24 +140,24 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _number(folder: Path, config: dict[str, Any], name: str, otherwise: int | None = None) -> int:
+def _number(model: str, config: Mapping[str, Any], name: str, otherwise: int | None = None) -> int:
     found = config.get(name)
     if found is None and otherwise is not None:
         return otherwise
     if not isinstance(found, int) or found < 1:
-        raise CheckpointError(f"{folder}: {name} must be a number of at least 1, got {found}")
+        raise CheckpointError(f"{model}: {name} must be a number of at least 1, got {found}")
     return found
 
 
-def _sizes(folder: Path, config: dict[str, Any]) -> DecoderSizes:
-    hidden, heads = (_number(folder, config, name) for name in ("hidden_size", "num_attention_heads"))
+def _sizes(model: str, config: Mapping[str, Any]) -> DecoderSizes:
+    hidden, heads = (_number(model, config, name) for name in ("hidden_size", "num_attention_heads"))
     return DecoderSizes(
         hidden=hidden,
         heads=heads,
-        kv_heads=_number(folder, config, "num_key_value_heads", heads),
-        intermediate=_number(folder, config, "intermediate_size"),
-        layers=_number(folder, config, "num_hidden_layers"),
-        head=_number(folder, config, "head_dim", hidden // heads),
+        kv_heads=_number(model, config, "num_key_value_heads", heads),
+        intermediate=_number(model, config, "intermediate_size"),
+        layers=_number(model, config, "num_hidden_layers"),
+        head=_number(model, config, "head_dim", hidden // heads),
     )
 
 
