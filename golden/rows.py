@@ -94,7 +94,9 @@ def _evaluated(operation: RowOperation, held: Parameters, tensors: Mapping[str, 
             if source.dtype == np.int8:
                 sums = exact_product(source, held.weights[0])
             else:
-                sums = from_planes(*(exact_product(plane, held.weights[0]) for plane in to_planes(source)))
+                # Both planes at once: weights, of which there are most, are read once.
+                planes = np.concatenate(to_planes(source))
+                sums = from_planes(*np.split(exact_product(planes, held.weights[0]), 2))
             total = sums.astype(np.int64) + held.bias
             result = requantize_wide(total, held.multiplier, held.shift, WIDTHS[operation.format])
             return residual_add(tensors[operation.add].astype(np.int32), result, psum_width) if operation.add else result
