@@ -50,7 +50,7 @@ class Recipe:
 
     headroom: float = 2.0
     value_headroom: float = 1.15
-    key_headroom: float = 1.0
+    key_headroom: float = 1.1
     damping: float | None = DAMPING
     multiplier_bits: int = 31
 
@@ -229,11 +229,11 @@ class _Quantiser:
         def by_head(of_keys: Doubles) -> Doubles:
             return np.repeat(of_keys.reshape(-1, 1, size), shared, axis=1).ravel()
 
-        # What a channel of keys is divided by, its queries are multiplied by: scores stay, and both use their range.
-        balance = np.sqrt(k / q.reshape(-1, shared, size).max(axis=1).ravel())
-        key_tops = (k / balance).reshape(-1, size).max(axis=1) * recipe.key_headroom / STATIONARY
-        query_tops = (q * by_head(balance)).reshape(-1, size).max(axis=1) * recipe.headroom / STREAMED
-        key_units, query_units = balance * np.repeat(key_tops, size), np.repeat(query_tops, size) / by_head(balance)
+        # Each channel of keys has a unit of its own, by which its queries are multiplied: keys use all of their 8 bits, and queries
+        # have 16 for what is left.
+        key_units = k * recipe.key_headroom / STATIONARY
+        query_tops = (q * by_head(key_units)).reshape(-1, size).max(axis=1) * recipe.headroom / STREAMED
+        query_units = np.repeat(query_tops, size) / by_head(key_units)
         value_units = v * recipe.value_headroom / STATIONARY
         turned = {}
         for what, units in (("q", query_units), ("k", key_units)):
@@ -249,8 +249,7 @@ class _Quantiser:
             [turned["q"], turned["k"], value_units],
             [layer.q_bias, layer.k_bias, layer.v_bias],
         )
-        nats = query_tops * np.repeat(key_tops, shared) / np.sqrt(size)
-        self.constants[f"{name}attention"] = self._scaled(nats / STEP, sizes.heads, table=self.exp)
+        self.constants[f"{name}attention"] = self._scaled(query_tops / np.sqrt(size) / STEP, sizes.heads, table=self.exp)
         assert seen.prefix_keys is not None
         assert seen.prefix_values is not None
         self.prefix_keys.append(_int8(seen.prefix_keys / key_units))

@@ -54,13 +54,13 @@ def test_integers_are_near_to_floating_point(sizes: DecoderSizes, tied: bool, bi
 
 
 def test_what_a_recipe_costs() -> None:
-    checkpoint, texts, (text,) = tiny_checkpoint(), tiny_texts(8, 40), tiny_texts(1, 60, seed=2)
+    checkpoint, texts, (text,) = tiny_checkpoint(), tiny_texts(24, 40), tiny_texts(1, 60, seed=2)
     real = logits(checkpoint, hidden_states(checkpoint, Rows.of([text])))[1:]
     best, narrow, too_narrow, too_wide = (
         np.abs(integer_logits(quantise(checkpoint, texts, PREFIX, recipe), text) - real).mean()
-        for recipe in (Recipe(), Recipe(multiplier_bits=16), Recipe(multiplier_bits=6), Recipe(headroom=40))
+        for recipe in (Recipe(), Recipe(multiplier_bits=16), Recipe(multiplier_bits=5), Recipe(headroom=40))
     )
-    # 16 bits of a multiplier are as good as 31; six are not, nor is a fortieth of the range.
+    # 16 bits of a multiplier are as good as 31; five are not, nor is a fortieth of the range.
     assert narrow < 1.02 * best
     assert too_narrow > 1.2 * best
     assert too_wide > 1.1 * best
