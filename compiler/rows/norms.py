@@ -146,7 +146,7 @@ class _Rows:
         signs = Parameters((), sign, np.ones_like(sign), np.zeros_like(sign))
         work: dict[str, Any] = {"counts_of": self.count, "destination": Destination.STORE, "written": (self.rows, 1)}
         bases = dict.fromkeys(there, (zero_word(compiler.config), base))
-        zero = {"strides": (0, 0, 0), "sets": self._sets(signs)}
+        zero: dict[str, Any] = {"strides": (0, 0, 0), "sets": self._sets(signs)}
         done = self._placed((0, 0), bases, None, When(compiler), When(compiler, cycle), **zero, **work)
         positive = Parameters((), held.bias * sign, np.abs(held.multiplier), held.shift)
         later = When(compiler, max(ready.now(), done.written))

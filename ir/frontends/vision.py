@@ -39,8 +39,8 @@ def vision_transformer(image: int, patch: int, sizes: DecoderSizes, name: str) -
     layer = Layer(name="patches", height=image, width=image, channels=3, outputs=hidden, kernel=square, stride=square)
     patches = Linear("patches", (Operand(("image",), layer),))
     x = builder.linear("embedded", "patches", hidden, hidden, Format.WIDE, x)
-    for layer in range(sizes.layers):
-        prefix = f"layer{layer}." if sizes.layers > 1 else ""
+    for number in range(sizes.layers):
+        prefix = f"layer{number}." if sizes.layers > 1 else ""
         x = builder.attention(prefix, x, sizes, rows, LayerSettings(), rotated=False)
         x = builder.feed_forward(prefix, x, hidden, sizes.intermediate, LayerSettings())
     features = builder.linear("features", builder.norm("norm", x, hidden, NormSettings()), hidden, hidden, Format.INT8)

@@ -73,7 +73,7 @@ def generate(session: Session, prompt: Sequence[int], count: int, sampling: Samp
     """
     sampling = sampling or Sampling()
     rng = np.random.default_rng(sampling.seed)
-    end = session.model.tokenizer.end if session.model.tokenizer else None
+    ends = session.model.tokenizer.ends if session.model.tokenizer else ()
     behind = list(prompt)
     for _ in range(count):
         if len(session.tokens) + len(behind) > session.capacity and behind != list(prompt):
@@ -84,7 +84,7 @@ def generate(session: Session, prompt: Sequence[int], count: int, sampling: Samp
         assert step is not None
         assert step.logits is not None
         token = sampling.choose(step.logits, rng)
-        yield Token(token, step, token == end)
-        if token == end:
+        yield Token(token, step, token in ends)
+        if token in ends:
             return
         behind = [token]
