@@ -130,6 +130,8 @@ REGISTERS: dict[str, tuple[Fault, str]] = {
 }
 LOADED: dict[str, tuple[Fault, str]] = {
     "weight tile": (at("loads", "q", 0, 0, w_base=1), "words of W bank 0 from 1 on are not one weight tile$"),
+    "one row of it": (at("loads", "q", 0, 0, w_step=0), "words of W bank 0 from 0 on are not one weight tile$"),
+    "rows of several": (at("loads", "q", 0, 0, w_step=5, tiles=1), "words of W bank 0 from 0 on are not one weight tile$"),
     "no weights": (without_words(HostSelect.W), "takes W address 0 of node 0, which nobody has loaded$"),
     "no sets": (without_words(HostSelect.PARAMETERS), "takes parameter set 0 of node 0, which nobody has loaded$"),
     "no lengths": (without_words(HostSelect.LENGTHS), "takes length 0 of node 0, which nobody has loaded$"),
@@ -179,7 +181,7 @@ def test_fault_of_an_encoder(name: str) -> None:
 
 
 def test_tables() -> None:
-    refused(then(), rf"{POST}: looks up table 3, which nobody has loaded$", tables=2)
+    refused(then(), rf"{POST}: looks up table 3, which nobody has loaded$", tables=3)
 
 
 @pytest.mark.parametrize(("limit", "kind"), [("load_jobs", "load"), ("stream_jobs", "stream"), ("post_jobs", "post")])
