@@ -123,6 +123,7 @@ INSIDE = {
     "podweave/digits": ["podweave/program"],
     "podweave/language": ["podweave/program"],
     "podweave/language/texts": [],
+    "podweave/chat": ["podweave/driver", "podweave/language", "podweave/program", "podweave/runs"],
     "podweave/driver": [],
     "podweave/ip": ["podweave/__init__"],
     "podweave/runs": ["podweave/digits", "podweave/driver"],
@@ -132,7 +133,7 @@ INSIDE = {
     "podweave/studies": ["podweave/program", "podweave/runs", "podweave/reports", "podweave/studies/published"],
     "podweave/studies/published": [],
     "podweave/cli": [
-        *("podweave/__init__", "podweave/bench", "podweave/ip", "podweave/language", "podweave/pictures"),
+        *("podweave/__init__", "podweave/bench", "podweave/chat", "podweave/ip", "podweave/language", "podweave/pictures"),
         *("podweave/program", "podweave/reports", "podweave/runs", "podweave/studies"),
     ],
     "podweave/demo": ["podweave/digits", "podweave/pictures", "podweave/program", "podweave/reports", "podweave/runs"],

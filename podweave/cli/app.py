@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from podweave import __version__
 from podweave.ir.layers import Layer
@@ -21,6 +18,8 @@ from ..program import EXIT_CODES, prepare_cache, program
 from ..reports.area import print_area, print_network_table
 from ..reports.language import print_quantised
 from ..reports.tables import print_bench, print_model, print_presets, print_run
+from .chat_command import chat
+from .finish import finish
 from .options import (
     Accuracy,
     Calibrate,
@@ -49,25 +48,14 @@ from .options import (
 from .progress import Progress
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
-_PIPED_WIDTH = 200
 REPEAT = 3
-
-
-def _finish(report: dict[str, Any], target: Path | None, show: Any) -> None:
-    if target == Path("-"):
-        sys.stdout.write(json.dumps(report, indent=1) + "\n")
-        return
-    # Where nobody's screen ends, no column is folded.
-    show(Console(markup=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH), report)
-    if target:
-        target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 @app.command()
 def presets(json_file: JsonFile = None) -> None:
     """List the configurations that come with podweave."""
     report = {"presets": {name: load_config(name).to_dict() for name in preset_names()}}
-    _finish(report, json_file, print_presets)
+    finish(report, json_file, print_presets)
 
 
 @app.command()
@@ -158,7 +146,7 @@ def run(
             settings = simulation_settings(waves, waves_of, threads)
             report, show = run_chip(workload, chosen, options, seed=seed, progress=progress, **settings)
         _write_scalesim(report, chosen, scalesim_reports)
-        _finish({"workload": workload, **report}, json_file, show)
+        finish({"workload": workload, **report}, json_file, show)
         raise typer.Exit(EXIT_CODES[report["verdict"]])
     _refuse_chip_options(per_layer, partition, through, prefetch, cap, memory, waves_of, threads)
     found = load_layers(workload)
@@ -170,7 +158,7 @@ def run(
     report = {"workload": workload, **report, "left_out": found.left_out}
     _draw(plot, layers[0], chosen)
     _write_scalesim(report, chosen, scalesim_reports)
-    _finish(report, json_file, print_run)
+    finish(report, json_file, print_run)
     raise typer.Exit(EXIT_CODES[report["verdict"]])
 
 
@@ -205,7 +193,7 @@ def model(
         with Progress() as progress:
             report, show = model_chip(workload, chosen, options, progress=progress)
         _write_scalesim(report, chosen, scalesim_reports)
-        _finish({"workload": workload, **report}, json_file, show)
+        finish({"workload": workload, **report}, json_file, show)
         return
     _refuse_chip_options(per_layer, partition, through, prefetch, cap, memory)
     found = load_layers(workload)
@@ -215,7 +203,7 @@ def model(
         report = model_workload(layers, chosen, progress)
     _draw(plot, layers[0], chosen)
     _write_scalesim(report, chosen, scalesim_reports)
-    _finish({"workload": workload, **report, "left_out": found.left_out}, json_file, print_model)
+    finish({"workload": workload, **report, "left_out": found.left_out}, json_file, print_model)
 
 
 def _write_scalesim(report: dict[str, Any], config: ChipConfig, folder: Path | None) -> None:
@@ -265,12 +253,12 @@ def area(
             raise typer.BadParameter("is not for a table of networks", param_hint="--block")
         with Progress() as progress:
             table = network_table(chosen, liberty=liberty, flow=flow, progress=progress)
-        _finish({"config": chosen.name, **table}, json_file, print_network_table)
+        finish({"config": chosen.name, **table}, json_file, print_network_table)
         return
     with Progress() as progress:
         progress(f"emitting {chosen.name}")
         report = area_report(emit(chosen), block=block, liberty=liberty, flow=flow, progress=progress)
-    _finish({"config": chosen.name, **report}, json_file, print_area)
+    finish({"config": chosen.name, **report}, json_file, print_area)
 
 
 @app.command()
@@ -290,7 +278,7 @@ def bench(
         raise typer.BadParameter(f"is not for {name}, which is measured once", param_hint="--repeat")
     with Progress() as progress:
         report = run_bench(name, repeat or REPEAT, progress)
-    _finish(report, json_file, print_bench)
+    finish(report, json_file, print_bench)
 
 
 @app.command()
@@ -322,7 +310,7 @@ def study(
         from ..pictures.studies import draw_study
 
         draw_study(report, plot)
-    _finish(report, json_file, print_study)
+    finish(report, json_file, print_study)
 
 
 @app.command("quantise")
@@ -344,7 +332,10 @@ def quantise_command(
     recipe = Recipe(multiplier_bits=multiplier_bits)
     with Progress() as progress:
         report = quantise_model(model, output, calibrate, evaluate, accuracy, recipe, seed, progress)
-    _finish(report, json_file, print_quantised)
+    finish(report, json_file, print_quantised)
+
+
+app.command()(chat)
 
 
 def _check_plot(plot: Path | None, layers: list[Layer]) -> None:

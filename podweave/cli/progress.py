@@ -22,6 +22,15 @@ class Progress:
             errors.print(text, highlight=False, markup=False)
             self._shown = time.monotonic()
 
+    def pause(self) -> None:
+        """Leave the terminal to something else, until `resume`."""
+        if self._status:
+            self._status.stop()
+
+    def resume(self) -> None:
+        if self._status:
+            self._status.start()
+
     def __enter__(self) -> Progress:
         if self._status:
             self._status.start()

@@ -27,9 +27,9 @@ from podweave.spec.config import ChipConfig
 from podweave.tb.benches.accelerator_bench import AcceleratorBench
 
 from ..driver.device import Device
+from ..language.integer_model import IntegerModel
 from ..runs.verdict import Comparison
-from .integer_model import IntegerModel
-from .runs import Run, RunShape, decoding, prefilling
+from .run_shapes import Run, RunShape, decoding, prefilling
 
 Progress = Callable[[str], None]
 WAYS = ("golden", "model", "rtl")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from podweave.ir.layers import WorkloadError
 
-from .integer_model import LOGIT_FRACTION
+from ..language.integer_model import LOGIT_FRACTION
 from .session import Session, Step
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from podweave.ir.row_graph import RowGraph
 
-from .integer_model import IntegerModel
+from ..language.integer_model import IntegerModel
 
 
 @dataclass(frozen=True)

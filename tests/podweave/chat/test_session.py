@@ -1,4 +1,4 @@
-"""podweave.language.session: texts that grow token by token, in RTL and by the models, in the bits of one run over all of them."""
+"""podweave.chat.session: texts that grow token by token, in RTL and by the models, in the bits of one run over all of them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from podweave.chat.generate import Sampling, Token, generate
+from podweave.chat.run_shapes import decoding, prefilling
+from podweave.chat.session import Session, Step, open_session
 from podweave.ir.layers import WorkloadError
-from podweave.language.generate import Sampling, Token, generate
 from podweave.language.integer_model import IntegerModel
 from podweave.language.quantise import quantise
-from podweave.language.runs import decoding, prefilling
-from podweave.language.session import Session, Step, open_session
 from tests.podweave.language.tiny import VOCABULARY, tiny_checkpoint, tiny_texts
 from tests.podweave.runs.row_jobs import small_chip
 

@@ -1,0 +1,143 @@
+"""`podweave chat`: a language model answers, on an accelerator or by its models."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from podweave.ir.layers import WorkloadError
+from podweave.spec.presets import load_config
+
+from ..chat.generate import Sampling, Token, generate
+from ..chat.session import Session, Step, open_session
+from ..language.integer_model import IntegerModel, load_model
+from ..program import EXIT_CODES
+from ..reports.chat import print_chat
+from .chip_commands import memory_timing
+from .finish import finish
+from .options import Config, JsonFile, Memory, Threads
+from .progress import Progress
+
+CAPACITY = 512
+"""Positions for which there is room by default, if the model was made for as many."""
+
+
+def chat(
+    model: Annotated[
+        str, typer.Argument(help="What podweave quantise wrote; nano: the small model that comes with podweave.")
+    ] = "nano",
+    prompt: Annotated[str, typer.Option(help="What the model is asked, or the beginning of a text.")] = "",
+    tokens: Annotated[int, typer.Option(min=1, help="How many are generated, at the most; it stops where the text ends.")] = 32,
+    config: Config = "llm8x16",
+    rtl: Annotated[bool, typer.Option("--rtl", help="Run in RTL, over AXI, and compare each run with the golden model.")] = False,
+    by_model: Annotated[bool, typer.Option("--model", help="Predict cycles by the exact model.")] = False,
+    golden: Annotated[bool, typer.Option("--golden", help="Only the golden model, without cycles.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="The prompt as it is: not put as the model is asked questions.")] = False,
+    context: Annotated[
+        int | None,
+        typer.Option(min=2, help=f"Positions for which there is room; by default {CAPACITY}, or as many as the model has."),
+    ] = None,
+    chunk: Annotated[int, typer.Option(min=1, help="Tokens of the prompt that are run at a time.")] = 16,
+    temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest token; else drawn, with logits divided by it.")] = 0.0,
+    top: Annotated[int, typer.Option(min=0, help="Of how many of the likeliest tokens one is drawn; 0: of all.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn, and of the simulator's initial state.")] = 0,
+    save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write text and caches, to go on with later.")] = None,
+    restore: Annotated[Path | None, typer.Option(metavar="FILE", help="Go on with what --save wrote.")] = None,
+    memory: Memory = None,
+    threads: Threads = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Let a language model answer: text, cycles of each token, and, in RTL, whether all was as predicted."""
+    from podweave.tb.build.make import cores
+
+    ways = [name for name, chosen in (("rtl", rtl), ("model", by_model), ("golden", golden)) if chosen]
+    if len(ways) > 1:
+        raise typer.BadParameter(f"--{ways[0]} and --{ways[1]} exclude each other", param_hint=f"--{ways[1]}")
+    way = ways[0] if ways else "model"
+    for file in (save, json_file):
+        if file and file != Path("-"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+    chosen, timing = load_config(config), memory_timing(memory)
+    sampling = Sampling(temperature, top, seed)
+    streams = json_file != Path("-")
+    out = Console(markup=False, highlight=False, soft_wrap=True) if streams else None
+    report: dict[str, Any] = {"config": chosen.name, "way": way, "seed": seed}
+    with Progress() as progress:
+        progress(f"reading {model}")
+        integer = load(model)
+        report |= {"model": integer.name, "digest": integer.digest}
+        capacity = context or min(CAPACITY, integer.context)
+        asked = _prompt(integer, prompt, raw=raw, continued=restore is not None)
+        with open_session(
+            integer,
+            chosen,
+            way,
+            capacity=capacity,
+            chunk=chunk,
+            timing=timing,
+            threads=threads or cores(),
+            seed=seed,
+            progress=progress,
+        ) as session:
+            if restore:
+                session.restore(restore)
+            report |= _answer(session, asked, tokens, sampling, progress, out)
+            caches = session.compare_caches()
+            if save:
+                session.save(save)
+    steps = report["steps"]
+    if way == "rtl":
+        exact = all(step["verdict"] == "pass" for step in steps) and (caches is None or not caches.mismatches)
+        report |= {"verdict": "pass" if exact else "fail", "caches_differing": caches.mismatches if caches else 0}
+    finish(report, json_file, print_chat)
+    if way == "rtl" and EXIT_CODES[report["verdict"]]:
+        raise typer.Exit(EXIT_CODES[report["verdict"]])
+
+
+def load(name: str) -> IntegerModel:
+    """A model that was quantised, by its file."""
+    if not Path(name).exists():
+        raise WorkloadError(f"{name} is no model: there is no such file; podweave quantise MODEL -o FILE writes one")
+    return load_model(name)
+
+
+def _prompt(model: IntegerModel, text: str, *, raw: bool, continued: bool) -> list[int]:
+    """The tokens of a prompt, without those in front of all texts."""
+    found = model.tokens(text) if raw else model.prompt(text)
+    found = found[len(model.prefix) :]
+    if not found:
+        what = "to go on with" if continued else "to begin with"
+        raise WorkloadError(f"the prompt has no tokens: --prompt TEXT says what there is {what}")
+    return found
+
+
+def _answer(
+    session: Session, asked: list[int], tokens: int, sampling: Sampling, progress: Progress, out: Console | None
+) -> dict[str, Any]:
+    """Generate, showing text as it comes."""
+    tokenizer = session.model.tokenizer
+    assert tokenizer
+    steps, answer, shown, ended = [], list[int](), "", False
+    for item in generate(session, asked, tokens, sampling):
+        if isinstance(item, Step):
+            steps.append(item.row())
+            continue
+        assert isinstance(item, Token)
+        ended = item.ends
+        if not ended:
+            answer.append(item.token)
+            text = tokenizer.decode(answer)
+            if out:
+                progress.pause()
+                # What a token adds may wait for the next one: letters of several bytes.
+                out.print(text[len(shown) :].removesuffix("\ufffd"), end="")
+                sys.stdout.flush()
+                progress.resume()
+            shown = text.removesuffix("\ufffd")
+    if out:
+        out.print()
+    return {"prompt_tokens": asked, "answer_tokens": answer, "answer": shown, "ended": ended, "steps": steps}
