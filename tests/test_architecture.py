@@ -57,7 +57,8 @@ INSIDE = {
     "ir/graph": ["ir/operations"],
     "ir/quantise": [],
     "ir/constants": ["ir/operations", "ir/graph", "ir/layers", "ir/quantise"],
-    "ir/row_operations": ["ir/layers", "ir/operations"],
+    "ir/row_operation": ["ir/layers", "ir/operations"],
+    "ir/row_operations": ["ir/operations", "ir/row_operation"],
     "ir/row_graph": ["ir/constants", "ir/graph", "ir/layers", "ir/row_operations"],
     "ir/mixed_graph": [
         *("ir/constants", "ir/graph", "ir/layers", "ir/operations", "ir/row_graph", "ir/row_operations", "ir/verify"),
