@@ -293,3 +293,35 @@ def test_epochs_keep_p_banks_only() -> None:
     assert [after.filled[kind] for kind in ("x", "w", "p", "set")] == [[0, 0], [0, 0], [5, 0], [0, 0]]
     assert after.starts == {"w": [5, 0], "set": [5, 0]}
     assert [after.place(kind, (0,), 1, NODE).base for kind in ("x", "w", "p", "set")] == [0, 5, 5, 5]
+
+
+def test_some_words_of_x_banks() -> None:
+    """Activations from their beginning on, inputs from their end."""
+    storage = BankWords(chip())
+    storage.use_x(5, 8)
+    assert [storage.place("x", (0,), 3, NODE).base for _ in range(2)] == [5, 8]
+    assert storage.place("input", (0,), 2, NODE) == Place(0, 11)
+    assert message(storage, "x", (0,), 1) == (
+        "n: X bank 0 is full: 1 words more are 1 more than the 8 that others leave of x_words (20)"
+    )
+    after = storage.next_epoch()
+    after.use_x(0, 4)
+    assert after.place("x", (0,), 4, NODE) == Place(0, 0)
+
+
+def test_p_words_that_others_hold() -> None:
+    """Of all banks; `held` has them, and what is taken in some bank."""
+    storage, words = BankWords(chip()), np.zeros(16, bool)
+    own = storage.place("p", (1,), 3, NODE)
+    assert np.flatnonzero(storage.held).tolist() == [0, 1, 2]
+    words[[4, 5, 12]] = True
+    storage.hold(words)
+    assert np.flatnonzero(storage.held).tolist() == [0, 1, 2, 4, 5, 12]
+    assert [storage.place("p", (0,), count, NODE).base for count in (5, 4, 3)] == [6, 0, 13]
+    assert storage.used()["p_words"] == 15
+    with pytest.raises(EpochFullError, match="P bank 0 is full"):
+        storage.place("p", (0,), 2, NODE)
+    storage.give(words)
+    assert storage.place("p", (0,), 2, NODE).base == 4
+    storage.release(own, 3)
+    assert storage.filled["p"] == [14, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from podweave.compiler.rows.pool import Pool
@@ -38,3 +39,22 @@ def test_too_many_words() -> None:
     sentence = r"^rows: every P bank must hold 3 words more, 1 more than are free in one piece \(2 of 8\)$"
     with pytest.raises(WorkloadError, match=sentence):
         pool.take(3, "rows")
+
+
+def test_words_that_others_hold() -> None:
+    """They are nobody else's, until they are given back."""
+    pool, words = Pool("P", 10), np.zeros(10, bool)
+    words[[2, 3, 7]] = True
+    pool.hold(words)
+    assert pool.gap == (4, 3)
+    assert {pool.take(2, "x")[0], pool.take(3, "x")[0]} == {0, 4}
+    assert np.flatnonzero(~pool.taken).tolist() == [8, 9]
+    pool.free(words)
+    assert pool.gap == (7, 3)
+    assert pool.take(2, "x")[0] == 2
+    pool.hold(~pool.taken)
+    assert pool.gap == (0, 0)
+    with pytest.raises(
+        WorkloadError, match=r"^y: every P bank must hold 1 words more, 1 more than are free in one piece \(0 of 10\)$"
+    ):
+        pool.take(1, "y")
