@@ -106,7 +106,7 @@ class RandomMixed(RandomRows):
         return operation.name
 
     def job(self) -> Job:
-        on_rows = [self.linear, self.norm, self.product, self.rope, self.attention, lambda: self.linear(Format.INT8)]
+        on_rows = [self.linear, self.norm, self.product, self.gelu, self.multiply, self.argmax, self.rope, self.attention]
         self.layer()
         for _ in range(self.number(1, 3, 5, 8)):
             if self.rng.random() < 0.1:
@@ -114,7 +114,7 @@ class RandomMixed(RandomRows):
             if self.rng.random() < 0.45:
                 self.layer()
             else:
-                on_rows[self.rng.choice(6, p=[0.2, 0.12, 0.12, 0.08, 0.12, 0.36])]()
+                self.linear(Format.INT8) if self.rng.random() < 0.35 else on_rows[self.rng.choice(8)]()
         self.linear()
         names = [o.name for o in self.operations if not isinstance(o, Append)]
         read = {source for operation in self.operations for source in operation.sources}
