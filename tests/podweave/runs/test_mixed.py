@@ -11,7 +11,7 @@ from podweave.ir.frontends.random_mixed import random_mixed_inputs, random_mixed
 from podweave.ir.graph import Graph
 from podweave.ir.mixed_graph import MixedGraph
 from podweave.ir.operations import Linear, Window
-from podweave.ir.row_operations import Format, RowOperation
+from podweave.ir.row_operations import Append, Attention, Format, RowOperation
 from podweave.runs.accelerator import AcceleratorWay
 from podweave.runs.jobs import Job, chip_jobs
 from podweave.runs.road import Simulation, run_jobs
@@ -20,12 +20,19 @@ from tests.compiler.mixed.test_compile_parts import GRAPH
 from tests.mixed_graphs import conv, linear
 from tests.podweave.runs.row_jobs import small_chip
 
+SIZE, ROWS, CONTEXT = (4, 4), 16, 9
 FOUR = small_chip().replace(pods=4, banks=4, managers=2, planes=2, lanes=2)
 CHIPS = {"two nodes": small_chip(), "four nodes, two lanes at a time": FOUR, "a crossbar": FOUR.replace(kind="crossbar")}
 
 
-def mixed(*operations: Linear | RowOperation, **inputs: tuple[int, int, int, int]) -> Job:
-    return job_of(MixedGraph("g", {"image": (1, 4, 4, 3), **inputs}, operations))
+def mixed(*operations: Linear | RowOperation, formats: dict[str, Format] | None = None, **inputs: tuple[int, int, int, int]) -> Job:
+    return job_of(MixedGraph("g", {"image": (1, 4, 4, 3), **inputs}, operations, formats=formats or {}))
+
+
+def append(name: str, source: str, cache: str) -> Append:
+    """A row, behind the first four."""
+    sizes = {"width": 4, "context": CONTEXT, "position": 4, "span": 4}
+    return Append(name, 1, source=source, cache=cache, offset="offset", **sizes)
 
 
 def job_of(graph: MixedGraph) -> Job:
@@ -39,7 +46,6 @@ def run(config: ChipConfig, *jobs: Job) -> list[dict]:
     return report["networks"]
 
 
-SIZE, ROWS = (4, 4), 16
 JOBS = {
     "by turns": job_of(GRAPH),
     "a pooling that rows read": mixed(
@@ -56,6 +62,23 @@ JOBS = {
         conv("c", "r", (16, 1), 9, 4, (3, 1)),
         linear("s", ROWS, "c", 4, 3, Format.INT8),
         conv("d", ("b", "s"), (2, 8), 7, 2),
+    ),
+    # One row, of what is left of an image: somewhere in a tile of the cache.
+    "a cache that is added to where an offset says": mixed(
+        conv("a", "image", SIZE, 3, 6),
+        conv("mean", "a", SIZE, 6, 6, window=Window("sum", SIZE, (1, 1))),
+        linear("k", 1, "mean", 6, 4, Format.INT8),
+        append("keys_now", "k", "keys"),
+        linear("v", 1, "mean", 6, 4, Format.INT8),
+        append("values_now", "v", "values"),
+        linear("q", 1, "mean", 6, 8),
+        Attention("o", 1, query="q", key="keys_now", value="values_now", context=CONTEXT, heads=2, kv_heads=1, head_size=4),
+        linear("y", 1, "o", 8, 5, Format.INT8),
+        conv("b", ("y", "v"), (1, 1), 9, 4),
+        formats={"offset": Format.OFFSET},
+        keys=(1, 1, CONTEXT, 4),
+        values=(1, 1, CONTEXT, 4),
+        offset=(1, 1, 1, 1),
     ),
     # A stride leaves out rows of the image.
     "a layer with a stride": mixed(
