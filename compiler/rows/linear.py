@@ -42,7 +42,10 @@ def linear_slots(
     units = [(tile, part) for tile in range(source.layout.lead, source.layout.tiles) for part in range(source.layout.parts)]
     planes = source.layout.words
     sums = layout.parts * planes * operation.rows
-    most = max(1, (compiler.config.memory.p_words // SCRATCH) // sums)
+    post = compiler.config.post
+    assert post is not None
+    # A pass has a parameter set for each of its slots.
+    most = max(1, min(compiler.config.memory.p_words // SCRATCH // sums, post.parameter_sets // SCRATCH))
     for first in range(chosen.start, chosen.stop, most):
         slots = range(first, min(first + most, chosen.stop))
         base, cycle = compiler.scratch(operation.name, len(slots) * sums)
