@@ -73,7 +73,7 @@ CHIPS: dict[str, tuple[str, dict[str, int], str]] = {
     "words of a row": (
         "gated_80_300,rows=3",
         {"count_width": 4},
-        r"^product: a job goes over 17 words of a row, more than count_width allows \(15\)$",
+        r"^product: a job goes over 16 words of a row, more than count_width allows \(15\)$",
     ),
     "time": (
         "gated_64_90,rows=20",
