@@ -60,17 +60,22 @@ def decoding(position: int, lanes: int) -> Run:
 def prefilling(position: int, count: int, lanes: int, chunk: int) -> list[Run]:
     """Runs that put ``count`` tokens into the caches, ``chunk`` of them at a time or fewer, and give no logits.
 
-    They end at multiples of ``lanes``, so that texts of all lengths take the same programs: behind the last token rows are padding,
-    over which later tokens are written.
+    They end at multiples of ``lanes`` (with chunks that are smaller, some of them do), so that texts of all lengths take the same
+    programs: behind the last token rows are padding, over which later tokens are written.
 
     >>> [(run.position, run.shape.rows, run.count, run.shape.context) for run in prefilling(1, 40, 16, 32)]
     [(1, 15, 15, 16), (16, 16, 16, 32), (32, 16, 9, 48)]
+    >>> [(run.position, run.shape.rows) for run in prefilling(1, 9, 16, 6)]
+    [(1, 6), (7, 6)]
     """
     runs, end = [], position + count
     while position < end:
         # Whole tiles of keys, as many as fit, once the first one is full.
         whole = (end - position) // lanes * lanes
-        rows = lanes - position % lanes if position % lanes else max(lanes, min(chunk // lanes * lanes, whole))
+        if position % lanes or chunk < lanes:
+            rows = min(lanes - position % lanes, chunk)
+        else:
+            rows = max(lanes, min(chunk // lanes * lanes, whole))
         last = min(end, position + rows)
         shape = RunShape(rows, position, position + rows, 0, False)
         runs.append(Run(shape, position, last - position))

@@ -33,6 +33,8 @@ from .run_shapes import Run, RunShape, decoding, prefilling
 
 Progress = Callable[[str], None]
 WAYS = ("golden", "model", "rtl")
+CHUNK = 128
+"""Tokens of a prompt that are run at a time, if row registers are there for as many."""
 _STATE = "podweave session 1"
 _SPARE = 4
 """Room in memory for programs, as a multiple of that for weights: what is not used takes none."""
@@ -150,7 +152,7 @@ class Session:
     model: IntegerModel
     lanes: int
     capacity: int
-    chunk: int = 16
+    chunk: int = CHUNK
     programs: Programs | None = None
     device: Device | None = None
     progress: Progress = lambda _: None
@@ -301,7 +303,7 @@ def open_session(
     way: str,
     *,
     capacity: int,
-    chunk: int = 16,
+    chunk: int = CHUNK,
     timing: HbmTiming | None = None,
     threads: int = 1,
     seed: int = 0,
@@ -322,6 +324,9 @@ def open_session(
     lanes = config.array.cols
     if chunk < 1:
         raise WorkloadError(f"a prompt is run at least one token at a time, got {chunk}")
+    if config.post is not None and config.has_rows:
+        # Heads that share keys are rows of their own.
+        chunk = max(1, min(chunk, config.post.row_registers * model.sizes.kv_heads // model.sizes.heads))
     timing = timing or HbmTiming()
     programs = None if way == "golden" else Programs(model, config, capacity, timing, progress)
     session = Session(model, lanes, capacity, chunk, programs, progress=progress)

@@ -13,7 +13,7 @@ from podweave.ir.layers import WorkloadError
 from podweave.spec.presets import load_config
 
 from ..chat.generate import Sampling, Token, generate
-from ..chat.session import Session, Step, open_session
+from ..chat.session import CHUNK, Session, Step, open_session
 from ..language.integer_model import IntegerModel, load_model
 from ..program import EXIT_CODES
 from ..reports.chat import print_chat
@@ -41,7 +41,7 @@ def chat(
         int | None,
         typer.Option(min=2, help=f"Positions for which there is room; by default {CAPACITY}, or as many as the model has."),
     ] = None,
-    chunk: Annotated[int, typer.Option(min=1, help="Tokens of the prompt that are run at a time.")] = 16,
+    chunk: Annotated[int, typer.Option(min=1, help="Tokens of the prompt that are run at a time, at the most.")] = CHUNK,
     temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest token; else drawn, with logits divided by it.")] = 0.0,
     top: Annotated[int, typer.Option(min=0, help="Of how many of the likeliest tokens one is drawn; 0: of all.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn, and of the simulator's initial state.")] = 0,
