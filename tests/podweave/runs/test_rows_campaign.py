@@ -12,7 +12,7 @@ from podweave.spec.presets import load_config
 from tests.podweave.runs.row_jobs import small_chip
 from tests.podweave.runs.test_rows import grow
 
-ROWS = {"row_registers": 512, "tables": 4, "column_words": 16, "parameter_sets": 256}
+ROWS = {"row_registers": 512, "sum_bits": 33, "tables": 4, "column_words": 16, "parameter_sets": 256}
 DECODE = [(rows, context) for rows in (1, 4) for context in (1, 31, 32, 33, 500) if context >= rows]
 PREFILL = [(rows, rows) for rows in (32, 96, 128)]
 
