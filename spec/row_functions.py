@@ -33,7 +33,7 @@ class Combine(enum.IntEnum):
     """Of a pair, the product of the first and the second value."""
     ROTATE = 2
     """Of a pair, with cosine and sine (2**14 is one) as the first values of lanes 2i and 2i + 1, and a and b as the second ones:
-    lane 2i becomes a cosine - b sine, lane 2i + 1 a sine + b cosine."""
+    lane 2i becomes a cosine - b sine, lane 2i + 1 a sine + b cosine. These are two products: each beat takes two cycles."""
 
 
 class Saturate(enum.IntEnum):

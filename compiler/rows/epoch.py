@@ -112,7 +112,7 @@ class Epoch:
             if count > most:
                 raise EpochFullError(f"an epoch has {count} {kind}, more than its {most}")
         config = self.config
-        posts_end = self.posts_free + config.post_latency + config.statistic_latency + SCALAR_CYCLES
+        posts_end = self.posts_free + config.post_latency + config.post_beats + config.statistic_latency + SCALAR_CYCLES
         cycles = max(self.pods_free + config.write_latency, posts_end) + config.epoch_overhead
         longest = 2**config.pod.time_width - 1
         if cycles > longest:
@@ -192,27 +192,27 @@ class Epoch:
             what = f"{rows} rows" if rows > most else f"{words} words of a row"
             raise EpochFullError(f"a job goes over {what}, more than count_width allows ({most})")
         own = work.destination in (Destination.STORE, Destination.ADD)
-        gap = self._gap(work)
-        period = window + config.post_beats - 1 + gap
+        gap, latency = self._gap(work), config.post_latency + self._turning(work)
+        period = window + config.post_beats - 1 + self._turning(work) + gap
         index = np.arange(rows)
         # A node with fewer words is at each row earlier.
         first_reads = index * min([words, *filter(None, work.counts_of.values())]) * period + window - 1
         last_reads = ((index + 1) * words - 1) * period + window - 1
         duration = rows * words * period
-        start = max(self.posts_free, ready, free - window + 1 - config.post_latency)
+        start = max(self.posts_free, ready, free - window + 1 - latency)
         if registers is not None:
             start = max(start, int((registers - first_reads).max()))
-        arrives = last_reads + 9 + config.post_beats + config.network_stages
+        arrives = last_reads + 9 + config.post_beats + self._turning(work) + config.network_stages
         if work.scalar:
             start = max(start, self.scalar_free - int(arrives[0]))
         into_x = work.destination in (Destination.X, Destination.PLANES)
         if into_x:
             # The second of the last two planes is on its way one cycle longer.
-            start = max(start, self.sent - window + 1 - config.post_latency)
-        lead = window - 1 + config.post_latency if own else 0
+            start = max(start, self.sent - window + 1 - latency)
+        lead = window - 1 + latency if own else 0
         start = self._when_ports_are_free(start, duration, lead)
         self._jobs(work, start, gap)
-        last = start + duration - period + window - 1 + config.post_latency + (work.destination is Destination.PLANES)
+        last = start + duration - period + window - 1 + latency + (work.destination is Destination.PLANES)
         self.posts_free = start + duration
         if into_x:
             self.sent = last + 1
@@ -239,10 +239,14 @@ class Epoch:
             self.p_writes.add(start + lead, duration)
         return start
 
+    def _turning(self, work: Pass) -> int:
+        """Cycles that words take longer, for they are rotated."""
+        return self.config.post_beats if work.combine is Combine.ROTATE else 0
+
     def _gap(self, work: Pass) -> int:
         """The fewest cycles between words with which nothing meets."""
         config, (window, words, rows) = self.config, work.counts
-        least = window + config.post_beats - 1
+        least = window + config.post_beats - 1 + self._turning(work)
         for gap in range(1 << GAP_WIDTH):
             period = least + gap
             if work.destination is Destination.PLANES and period < 2:
@@ -250,7 +254,7 @@ class Epoch:
             if work.scalar and rows > 1 and words * period < SCALAR_CYCLES:
                 continue
             # A word that is added reads where the window of no other word does.
-            if work.destination is Destination.ADD and (window - 1 + config.post_latency) % period < window:
+            if work.destination is Destination.ADD and (window - 1 + config.post_latency + self._turning(work)) % period < window:
                 continue
             return gap
         raise AssertionError(f"no gap lets {work} run")

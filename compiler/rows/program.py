@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from podweave.ir.row_graph import RowGraph
 from podweave.ir.row_operations import RowOperation
 from podweave.spec.config import ChipConfig
 from podweave.spec.load_port import HostSelect
+from podweave.spec.row_functions import Combine
 
 from ..jobs import EpochJobs, Jobs
 
@@ -92,6 +94,11 @@ class RowProgram(EpochJobs):
     outputs: tuple[OutputWords, ...]
     appended: tuple[CacheWords, ...]
     operations: tuple[int, ...]
+
+    @cached_property
+    def turning(self) -> NDArray[np.int64]:
+        """Cycles that words of each post job take longer than `ChipConfig.post_beats`: as many again where they are rotated."""
+        return self.config.post_beats * (self.posts["combine"] == Combine.ROTATE)
 
     @property
     def active(self) -> tuple[int, ...]:

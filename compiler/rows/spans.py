@@ -55,6 +55,9 @@ def pod_spans(program: EpochProgram | RowProgram) -> Spans:
 def post_spans(program: EpochProgram | RowProgram) -> Spans:
     """When post-processors read words, pauses between them included."""
     posts = program.posts
-    operation, gap = (posts["operation"], posts["gap"]) if isinstance(program, RowProgram) else (program.operation_of_post, 0)
-    each = posts["n0"] * posts["n1"] + program.config.post_beats - 1 + gap
+    each = posts["n0"] * posts["n1"] + program.config.post_beats - 1
+    if isinstance(program, RowProgram):
+        operation, each = posts["operation"], each + program.turning + posts["gap"]
+    else:
+        operation = program.operation_of_post
     return Spans(posts["bank"], posts["start"], posts["start"] + posts["n2"] * posts["n3"] * each, operation)

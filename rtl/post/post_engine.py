@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Out
 
@@ -32,11 +32,11 @@ class PostEngine(TimedEngine):
     """Reads the P words of ``n2 * n3`` output words from the start time of a job on; loop 0 is innermost.
 
     Loops 0 and 1 are the window of one output word, a P word per cycle; then the engine waits for `ChipConfig.post_beats` - 1
-    cycles and the ``gap`` of the job. When loop i advances (all loops inside it wrap), the P address grows by ``p_step<i>``, and
-    the X address by ``x_step<i>`` if i is 2 or 3. A word out of range is not read; an output word out of range, or with a word
-    out of range in its window, is not emitted. With row functions, loop 2 walks over the words of a row and loop 3 over rows:
-    parameter set, element, row register and length advance as the job says, and the X address is one of the own P bank where
-    results go there.
+    cycles, `ChipConfig.post_beats` more if words are rotated, and the ``gap`` of the job. When loop i advances (all loops
+    inside it wrap), the P address grows by ``p_step<i>``, and the X address by ``x_step<i>`` if i is 2 or 3. A word out of
+    range is not read; an output word out of range, or with a word out of range in its window, is not emitted. With row
+    functions, loop 2 walks over the words of a row and loop 3 over rows: parameter set, element, row register and length
+    advance as the job says, and the X address is one of the own P bank where results go there.
 
     Parameters
     ----------
@@ -153,11 +153,14 @@ class PostEngine(TimedEngine):
         if beats == 1 and not self.config.has_rows:
             return active, active, active
         # Behind a window, as many cycles as are left of the time of an output word.
-        pause = Signal(range(beats + (1 << GAP_WIDTH if self.config.has_rows else 1)), name="pause")
+        pause = Signal(range(2 * beats + (1 << GAP_WIDTH) if self.config.has_rows else beats + 1), name="pause")
         rest = Signal.like(pause, name="rest")
         reads, steps = Signal(name="reads"), Signal(name="steps")
+        more: Value = Const(0, 1)
+        if self.config.has_rows:
+            more = Mux(self._job.combine == Combine.ROTATE, beats, 0) + self._job.gap
         m.d.comb += [
-            pause.eq(beats - 1 + (self._job.gap if self.config.has_rows else 0)),
+            pause.eq(beats - 1 + more),
             reads.eq(active & (rest == 0)),
             steps.eq(active & ((rest == 1) | (reads & (~window_end | (pause == 0))))),
         ]
@@ -196,6 +199,7 @@ class PostEngine(TimedEngine):
         )
         if not config.has_rows:
             return legal
+        # A second word goes out before the word of another job can.
         single = (head.n0 == 1) & (head.n1 == 1) & (head.gap == 0) & (config.post_beats == 1)
         return (
             legal

@@ -11,6 +11,7 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.errors import PostError
 from podweave.spec.jobs import Reduce, post_job_layout, post_parameters_layout
 from podweave.spec.layout import bits_for_index
+from podweave.spec.row_functions import Combine
 
 from ..parts.blocks import Block, delay_line, place, register
 from ..parts.job_queue import JobQueue
@@ -36,12 +37,13 @@ class PostProcessor(Block):
     that are not there (at or beyond the length of the row) count as 0, and not in a maximum; in a row with a statistic, a bias
     is only added in its first word.
 
-    An output word is requantised in ``post_beats`` beats of as many lanes each, one per cycle. With its last P word read in
-    cycle t, f = 2 with row functions, else 0, the bias is read in cycle t + 1 + f, multiplier and shift one and two cycles
-    later, and for beat b the table in cycle t + 5 + f + b; values, mantissas and shifts of row registers in cycles t + 2, t + 4
-    and t + 5, lengths in cycle t + 7. One written in that very cycle makes the output word undefined. A register that is not
-    ready in cycle t + 2 is an error, and the output word undefined; a job with a statistic takes the register in that cycle of
-    the last word of a row, so it may read what was there before.
+    An output word is requantised in ``post_beats`` beats of as many lanes each, one per cycle; of a rotated one, a beat takes
+    two cycles, so that what is said below of beat b comes 1 + b cycles later, and of the whole word ``post_beats``. With its
+    last P word read in cycle t, f = 2 with row functions, else 0, the bias is read in cycle t + 1 + f, multiplier and shift one
+    and two cycles later, and for beat b the table in cycle t + 5 + f + b; values, mantissas and shifts of row registers in
+    cycles t + 2, t + 4 and t + 5, lengths in cycle t + 7. One written in that very cycle makes the output word undefined. A
+    register that is not ready in cycle t + 2 is an error, and the output word undefined; a job with a statistic takes the
+    register in that cycle of the last word of a row, so it may read what was there before.
 
     Latency: `ChipConfig.post_latency` cycles from the read of the last P word of an output word to that word on the port;
     9 + post_beats from the last P word of a row to its statistic on the port, and `ChipConfig.network_stages` from there to the
@@ -177,7 +179,7 @@ class PostProcessor(Block):
         extra = 2 if config.has_rows else 0
         emits = delay_line(m, engine["emit"], 6 + extra, name="emit", reset_less=False)
         word = self._words(m, engine["word"], emits)
-        beats = Beats(m, config.post_beats, emits, 6 + extra)
+        beats = Beats(m, config.post_beats, emits, 6 + extra, word[1].combine == Combine.ROTATE if config.has_rows else None)
 
         sums: list[Value] = list(self._reduced(m, engine))
         sums = beats.chosen(m, 2, sums, "sum")

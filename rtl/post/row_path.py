@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from podweave.spec.config import ChipConfig
 from podweave.spec.layout import bits_for_index
-from podweave.spec.row_functions import ELEMENT_WIDTH, STATISTIC_WIDTH, Destination, Statistic
+from podweave.spec.row_functions import ELEMENT_WIDTH, STATISTIC_WIDTH, Combine, Destination, Statistic
 
 from ..parts.blocks import delay_line, place, register
 from .beats import Beats
@@ -77,10 +77,13 @@ class RowPath:
     def combined(self, sums: list[Value]) -> list[Value]:
         """Lanes of 33 bits of the words that are requantised, two cycles later than the reduced ones."""
         combiner, word = place(self.m, "combiner", Combiner(self.lanes)), self.word[3]
+        # Stage 0 may be that of one word, and stage 1 that of the one before.
         self.m.d.comb += [
             combiner["stages"].eq(Cat(self.beats.on[2:4])),
             combiner["values"].eq(Cat(sums)),
-            combiner["combine"].eq(word.combine),
+            combiner["combine"].eq(self.word[2].combine),
+            combiner["second"].eq(self.beats.second),
+            combiner["turns"].eq(word.combine == Combine.ROTATE),
             combiner["subtract"].eq(word.subtract),
             combiner["row_value"].eq(self.registers["value"]),
         ]

@@ -37,7 +37,7 @@ def check_p_banks(view: RowView, state: State) -> None:
     sums = Access.of_streams(view, stream, at, streams["start"][stream] + word + config.write_latency + config.network_latency)
     made = view.made(np.flatnonzero(view.own))
     at = posts["bank"][made.job] * depth + view.sent_walk.at(made.job, made.word)
-    own = Access.of_posts(view, made.job, at, made.read + config.post_latency)
+    own = Access.of_posts(view, made.job, at, made.read + config.post_latency + view.program.turning[made.job])
     adds = [streams["emit"][stream] == Emit.ACCUMULATE, posts["destination"][made.job] == Destination.ADD]
     job, word = expand(np.arange(len(posts["start"])), view.read)
     address = view.read_walk.at(job, word)
@@ -88,7 +88,7 @@ def check_x_banks(view: RowView, state: State) -> None:
     depth, to_bank = config.memory.x_words, config.post_latency + config.network_latency
     made = view.made(np.flatnonzero(view.into_x))
     at = posts["x_bank"][made.job] * depth + view.sent_walk.at(made.job, made.word)
-    first = Access.of_posts(view, made.job, at, made.read + to_bank)
+    first = Access.of_posts(view, made.job, at, made.read + to_bank + view.program.turning[made.job])
     planes = posts["destination"][made.job] == Destination.PLANES
     second = Access(first.job, first.at + 1, first.time + 1, first.operation)[planes]
     stream, word = expand(np.arange(len(streams["start"])), view.streamed)

@@ -53,7 +53,8 @@ def _statistics(view: RowView) -> _Statistics:
     scaled = (posts["scalar"][job] != Scalar.NONE).astype(np.int64)
     register = posts["row"][job] + made.row[ends]
     # A register is looked at two cycles after the read, so ``statistic_latency`` counts the first cycle in which it is ready.
-    return _Statistics(job, posts["bank"][job], register, read + _CHECKED, read + view.config.statistic_latency - 1, scaled)
+    arrives = read + view.config.statistic_latency - 1 + view.program.turning[job]
+    return _Statistics(job, posts["bank"][job], register, read + _CHECKED, arrives, scaled)
 
 
 def _require_blocks(view: RowView, found: _Statistics) -> None:

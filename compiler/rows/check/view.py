@@ -38,7 +38,7 @@ class RowView(JobView):
 
     @cached_property
     def period(self) -> Ints:
-        return self.window + self.config.post_beats - 1 + self.posts["gap"]
+        return self.window + self.config.post_beats - 1 + self.program.turning + self.posts["gap"]
 
     @cached_property
     def own(self) -> Bools:

@@ -16,6 +16,8 @@ from ..pod.tiles import ACCUMULATE, STORE, in_time, load_tiles, stream_tiles, wo
 
 NOWHERE, INTO_X, PLANES, OWN, OWN_ADDED = range(5)
 """Where words of post-processors go; without row functions into X banks."""
+ROTATE = 2
+"""The code of words whose lanes are rotated by pairs."""
 COUNTERS = (
     "x_words",
     "w_words",
@@ -117,14 +119,16 @@ def _posts_end(
 ) -> list[NDArray[np.int64]]:
     """Times of the last busy cycles of post-processors: their engines, their words, statistics."""
     rows = "destination" in posts
-    pause = geometry.beats - 1 + (posts["gap"] if rows else 0)
+    # Words that are rotated take each beat twice.
+    turning = geometry.beats * (posts["combine"] == ROTATE) if rows else 0
+    pause = geometry.beats - 1 + turning + (posts["gap"] if rows else 0)
     end = posts["start"] + outputs * (window + pause) - 1
     last_read = end - pause
-    found = [end, last_read + geometry.post_latency - (destination == NOWHERE) + (destination == PLANES)]
+    found = [end, last_read + geometry.post_latency + turning - (destination == NOWHERE) + (destination == PLANES)]
     if rows:
         counts = posts["statistic"] != 0
         scale = np.where(posts["scalar"] != 0, geometry.scalar_cycles, 0)
-        found.append((last_read + geometry.statistic_latency + scale)[counts])
+        found.append((last_read + geometry.statistic_latency + turning + scale)[counts])
     return found
 
 

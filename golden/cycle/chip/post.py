@@ -82,7 +82,9 @@ class PostModel:
     def _resolve(self, halt: int) -> None:
         g, fields = self.geometry, self.jobs.fields
         self.window = fields["n0"] * fields["n1"]
-        self.period = self.window + g.beats - 1 + (fields["gap"] if g.functions else 0)
+        # A rotation takes two products, one after the other: each beat takes two cycles.
+        self.beats = g.beats * (1 + (fields["combine"] == rows.ROTATE)) if g.functions else np.full(len(self.window), g.beats)
+        self.period = self.window + self.beats - 1 + (fields["gap"] if g.functions else 0)
         sent = fields["n2"] * fields["n3"]
         legal = (
             (self.window * sent > 0)
@@ -101,7 +103,8 @@ class PostModel:
                 & (fields["destination"] <= rows.ADD)
                 & (fields["scalar"] <= rows.RSQRT)
                 & ~((fields["wide_table"] == 1) & (fields["table"] % 2 == 1))
-                & ~((fields["destination"] == rows.PLANES) & (self.period < 2))
+                # A second word goes out before the word of another job can.
+                & ~((fields["destination"] == rows.PLANES) & (self.period < self.beats - g.beats + 2))
                 & (fields["level"] <= g.functions.stages)
                 & (fields["parameters"] + fields["parameters_step"] * (fields["n2"] - 1) < g.parameter_sets)
                 & (~holds_row | (fields["row"] + fields["n3"] <= registers))
@@ -170,7 +173,7 @@ class PostModel:
         self.counts = fields["statistic"][job] != 0
         self.row_last = self.out_word == fields["n2"][job] - 1
         complete = self.counts & self.row_last
-        self.sent_cycle = self.out_read[complete] + 9 + g.beats
+        self.sent_cycle = self.out_read[complete] + 9 + self.beats[job[complete]]
         arrivals = zip(self.sent_cycle, self.register[complete], job[complete], strict=True)
         self.arrivals = [
             rows.Arrival(int(c) + g.functions.stages, int(r), int(fields["scalar"][j]), bool(fields["statistic"][j] == rows.ARGMAX))
@@ -195,7 +198,8 @@ class PostModel:
         return OutputWords(
             functions=g.functions,
             beats=g.beats,
-            latency=g.latency,
+            latency=self._latency(),
+            turned=self.beats[self.out_job] - g.beats,
             psum_width=g.psum_width,
             cycles=len(self.run),
             fields={name: values[self.out_job] for name, values in self.jobs.fields.items()},
@@ -247,9 +251,13 @@ class PostModel:
             copies = np.where(destination == rows.PLANES, 2, destination == rows.X)
             which = np.repeat(which, copies)
             second = np.concatenate([[0], which[1:] == which[:-1]])[: len(which)].astype(np.int64)
-        when = self.out_read[which] + self.geometry.latency + second
+        when = self.out_read[which] + self._latency()[which] + second
         inside = when < len(self.run)
         return when[inside], which[inside], second[inside]
+
+    def _latency(self) -> NDArray[np.int64]:
+        """Of each output word."""
+        return self.geometry.latency + self.beats[self.out_job] - self.geometry.beats
 
     def _busy(self) -> PortTrace:
         g, cycles, changes = self.geometry, len(self.run), np.zeros(len(self.run) + 2, np.int64)
@@ -266,8 +274,9 @@ class PostModel:
             busy(self.out_read + 1, g.latency)
         else:
             destination = self.jobs.fields["destination"][self.out_job]
-            busy(self.out_read + 1, g.latency - (destination == rows.NOWHERE) + (destination == rows.PLANES))
-            busy(self.out_read[self.counts] + 1, g.latency)
+            latency = self._latency()
+            busy(self.out_read + 1, latency - (destination == rows.NOWHERE) + (destination == rows.PLANES))
+            busy(self.out_read[self.counts] + 1, latency[self.counts])
             busy(self.sent_cycle, g.functions.stages + 1)
             scales = np.array([a.cycle for a in self.scales], np.int64)
             busy(scales + 1, g.functions.scalar_cycles)
@@ -312,7 +321,9 @@ class PostModel:
         result = rows.scaled(total, found[1], found[2], limits, even=g.even)
 
         table = fields["table"][job][:, None]
-        when = (read + 5 + g.extra)[:, None] + lane // (g.lanes // g.beats)
+        # Beats of one cycle, or of two, of which the second counts.
+        cycles = (self.beats[job] // g.beats)[:, None]
+        when = (read + 4 + g.extra)[:, None] + cycles * (1 + lane // (g.lanes // g.beats))
         entry, entry_known = parameters.table.read(when, table * 256 + (result & 0xFF))
         entry = wrap(entry, 8)
         if row:

@@ -34,12 +34,13 @@ class OutputWords:
     ``fields``: of their jobs. ``read``: the cycle of their last P word. ``row``, ``word``: which row of the job, and which word
     of it. ``address``: where it goes. ``register``: its row register. ``counts``, ``row_last``: whether it counts in a
     statistic, and is the last of its row. ``arrivals``: statistics that come back; ``scales``: those of which a scale is made.
-    ``cycles``: of the run.
+    ``latency``: from that cycle to the word on its port; ``turned``: cycles of it that a rotation takes. ``cycles``: of the run.
     """
 
     functions: rows.RowGeometry
     beats: int
-    latency: int
+    latency: Ints
+    turned: Ints
     psum_width: int
     cycles: int
     fields: dict[str, Ints]
@@ -133,7 +134,7 @@ class RowWords:
                 starts = self.words.word[i] == 0 and beat == 0
                 part = next_part if starts else part.with_next(next_part, kind)
             if self.words.row_last[i]:
-                when = int(self.read[i]) + 9 + beats
+                when = int(self.read[i] + self.words.turned[i]) + 9 + beats
                 if when < cycles:
                     sent.append((when, kind, int(self.fields["level"][i]), part.value, part.element, part.known))
         columns = np.array(sent, np.int64).reshape(-1, 6)
@@ -150,7 +151,7 @@ class RowWords:
         """Words for the own P bank."""
         destination, cycles = self.fields["destination"], self.cycles
         which = np.flatnonzero((destination >= rows.STORE) & (self.read + self.words.latency < cycles))
-        when = self.read[which] + self.words.latency
+        when = self.read[which] + self.words.latency[which]
         valid = np.zeros(cycles, bool)
         valid[when] = True
         return {

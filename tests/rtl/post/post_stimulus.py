@@ -21,7 +21,7 @@ from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig,
 from podweave.spec.jobs import post_job_layout, post_parameters_layout
 from podweave.spec.row_functions import SCALAR_CYCLES, STATISTIC_WIDTH
 from podweave.tb.benches.block_bench import BlockBench
-from tests.rtl.post.row_jobs import RowJobs, random_row_inputs
+from tests.rtl.post.row_jobs import RowJobs, random_row_inputs, turning
 
 CYCLES = 2000
 # The host writes all tables before the first epoch.
@@ -190,8 +190,8 @@ def post_stimulus(rng: np.random.Generator, config: ChipConfig, cycles: int = CY
             job = post_job(rng, g, start)
             if g.functions:
                 row_jobs.extend(job, first)
-            words = job["n2"] * job["n3"] * (job["n0"] * job["n1"] + g.beats - 1 + job.get("gap", 0))
-            if first + start + words + g.latency > last:
+            words = job["n2"] * job["n3"] * (job["n0"] * job["n1"] + g.beats - 1 + turning(g, job) + job.get("gap", 0))
+            if first + start + words + g.latency + turning(g, job) > last:
                 break
             if g.functions:
                 row_jobs.accept(job, first)

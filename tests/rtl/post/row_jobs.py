@@ -29,6 +29,11 @@ def random_row_inputs(rng: np.random.Generator, g: PostGeometry, run: NDArray[np
     return RowInputs(total, place, HostWrites(valid, address, data), (rng.random(cycles) < 0.3) & ~run, value_row)
 
 
+def turning(g: PostGeometry, job: dict[str, int]) -> int:
+    """Cycles that an output word takes longer because it is rotated."""
+    return g.beats if job.get("combine") == rows.ROTATE else 0
+
+
 class RowJobs:
     """Knows from when on registers may be read, in cycles of the run."""
 
@@ -81,7 +86,7 @@ class RowJobs:
         return highest
 
     def _period(self, job: dict[str, int]) -> int:
-        return job["n0"] * job["n1"] + self.geometry.beats - 1 + job["gap"]
+        return job["n0"] * job["n1"] + self.geometry.beats - 1 + turning(self.geometry, job) + job["gap"]
 
     def _read(self, job: dict[str, int], first: int, row: int, word: int) -> int:
         """The cycle of the last read of an output word."""
@@ -89,7 +94,8 @@ class RowJobs:
 
     def _arrival(self, job: dict[str, int], first: int, row: int) -> int:
         assert self.geometry.functions is not None
-        return self._read(job, first, row, job["n2"] - 1) + 9 + self.geometry.beats + self.geometry.functions.stages
+        beats = self.geometry.beats + turning(self.geometry, job)
+        return self._read(job, first, row, job["n2"] - 1) + 9 + beats + self.geometry.functions.stages
 
     def _scalar(self, job: dict[str, int], first: int) -> None:
         assert self.geometry.functions is not None

@@ -49,6 +49,7 @@ VALUES: dict[str, tuple[Fault, str]] = {
 }
 TIMES: dict[str, tuple[Fault, str]] = {
     "post engine": (at("posts", "q", 1, 0, start=EARLIER), rf"{POST}: starts before {POST} has ended, in cycle \d+$"),
+    "rotation": (at("posts", "q", 0, 0, combine=2), rf"{POST}: starts before {POST} has ended, in cycle \d+$"),
     "stream engine": (at("streams", "q", 1, 0, start=EARLIER), rf"{STREAM}: starts before {STREAM} has ended, in cycle \d+$"),
     "time": (
         at("posts", "down", -1, 0, start=(1 << CHIP.pod.time_width) - 4),
