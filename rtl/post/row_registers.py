@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from math import sqrt
+from operator import or_
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import In, Out
@@ -121,12 +123,8 @@ class RowRegisters(Block):
         scalar = (self.arriving_scalar == Scalar.RECIPROCAL) | (self.arriving_scalar == Scalar.RSQRT)
         begins, done, row, mantissa, shift = self._scale(m, self.arrives & scalar)
         m.d.comb += self.scalar_lost.eq(self.arrives & scalar & ~begins)
-        ready = Signal(self.depth)
-        one = Const(1, self.depth)
-        found = Mux(self.arrives & ~scalar, (one << self.arriving_row)[: self.depth], 0) | Mux(done, (one << row)[: self.depth], 0)
-        lost = Mux(self.clear, (one << self.clear_row)[: self.depth], 0)
-        m.d.sync += ready.eq((ready & ~lost) | found)
-        m.d.comb += self.not_ready.eq(self.checks & ~ready.bit_select(self.check_row, 1))
+        is_ready = self._ready(m, [(self.arrives & ~scalar, self.arriving_row), (done, row)])
+        m.d.comb += self.not_ready.eq(self.checks & ~is_ready)
 
         reads = {"value": STATISTIC_WIDTH, "mantissa": MANTISSA_WIDTH, "shift": ROW_SHIFT_WIDTH, "length": ELEMENT_WIDTH}
         writes: dict[str, tuple[Value, Value, Value]] = {
@@ -147,6 +145,31 @@ class RowRegisters(Block):
                 memory["write_data"].eq(data),
             ]
         return m
+
+    def _ready(self, m: Module, found: list[tuple[Value, Value]]) -> Value:
+        """A bit for each register: whether that of the row that is checked is set. Rows are decoded in two halves, so that a port
+        costs a bit one gate."""
+        low = len(self.check_row) // 2
+        columns = 1 << low
+
+        def halves(enable: Value, row: Value, name: str) -> tuple[Signal, Signal]:
+            high, column = Signal(self.depth // columns, name=f"{name}_high"), Signal(columns, name=f"{name}_low")
+            m.d.comb += [high.eq(Mux(enable, Const(1, len(high)) << row[low:], 0)), column.eq(Const(1, columns) << row[:low])]
+            return high, column
+
+        sets = [halves(*port, f"found_{i}") for i, port in enumerate(found)]
+        gone_high, gone_low = halves(self.clear, self.clear_row, "lost")
+        looks_high, looks_low = halves(self.checks, self.check_row, "looks")
+        seen: list[Value] = []
+        for a in range(len(looks_high)):
+            ready, is_found, is_lost = (Signal(columns, name=f"{name}_{a}") for name in ("ready", "found", "lost"))
+            m.d.comb += [
+                is_found.eq(reduce(or_, (high[a].replicate(columns) & column for high, column in sets))),
+                is_lost.eq(gone_high[a].replicate(columns) & gone_low),
+            ]
+            m.d.sync += ready.eq((ready & ~is_lost) | is_found)
+            seen.append(looks_high[a] & (ready & looks_low).any())
+        return Cat(seen).any()
 
     def _scale(self, m: Module, wanted: Value) -> tuple[Value, Value, Value, Value, Value]:
         """The unit: whether it begins, is done, for which register, and mantissa and shift then."""

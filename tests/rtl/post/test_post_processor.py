@@ -181,6 +181,25 @@ def test_two_planes_need_two_cycles() -> None:
         assert bool(len(model.events["illegal"])) == wrong
 
 
+@pytest.mark.parametrize("row", [0, 1, 6, 15])
+def test_a_register_that_is_taken_again_is_not_ready(row: int) -> None:
+    """By hand: a sum, who reads it, a second sum into the same register or into another one, who reads again at once."""
+    key = "rows_4x4"
+    for second, wrong in ((row, True), (row ^ 8, False), (row ^ 1, False)):
+        stimulus = quiet(key, 150)
+        taken = {"statistic": 1, "destination": int(Destination.NONE)}
+        stimulus.jobs = [
+            base_job(key, start=5, row=row, **taken),
+            base_job(key, start=40, row=row, subtract=1),
+            base_job(key, start=60, row=second, **taken),
+            base_job(key, start=62, row=row, subtract=1),
+        ]
+        stimulus.job_cycles = [2, 3, 4, 60]
+        model, _ = check(key, stimulus, seed=1)
+        # Read in cycle 11 + 62, looked at two cycles later.
+        assert model.events["row_not_ready"].tolist() == ([75] if wrong else [])
+
+
 def test_words_out_of_range_leave_no_trace() -> None:
     """By hand: three windows of two words, of which the last reads outside, or all but the first do, but not at their ends; then
     three outputs, of which the last is outside."""
