@@ -12,7 +12,7 @@ from podweave.spec.config_parts import ArrayConfig, ConfigError, PodConfig
 from podweave.spec.presets import PRESET_DIRECTORY, load_config, preset_names
 from tests.spec.legal_configs import CHIP, POD4, SMALL, legal_chips, legal_configs
 
-PRESETS = ["pod4", "chip2x4", "pod8", "pod16", "chip4x16", "pod32", "llm8x16", "chip16x32", "chip256x32"]
+PRESETS = ["pod4", "chip2x4", "pod8", "pod16", "chip4x16", "pod32", "llm8x16", "chip16x32", "llm16x32", "chip256x32"]
 
 
 def test_presets() -> None:

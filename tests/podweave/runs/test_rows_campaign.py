@@ -18,7 +18,7 @@ PREFILL = [(rows, rows) for rows in (32, 96, 128)]
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("preset", ["chip4x16", "chip16x32", "llm8x16"])
+@pytest.mark.parametrize("preset", ["chip4x16", "chip16x32", "llm8x16", "llm16x32"])
 def test_decoder_layers(preset: str) -> None:
     config = load_config(preset)
     if not config.has_rows:
