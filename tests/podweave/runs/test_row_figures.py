@@ -53,7 +53,7 @@ def test_a_run_by_hand() -> None:
         {"begins": 37, "ends": 56, "waits": 7, "for_prefetch": 3},
     ]
     programs = (epoch(outputs=("something",)), epoch())
-    network = CompiledNetwork(GRAPH, CHIP, cast("Any", None), rows=programs)
+    network = CompiledNetwork(GRAPH, CHIP, cast("Any", None), epochs=programs)
     found = cycles_by_kind(network, Prediction(60, 0, {}, {}, timeline))
     # 9 cycles before the first epoch and 3 before the second for prefetch rings; 4 for stores, and 4 at the end.
     assert found == {"weights": 12, "attention": 16, "rows": 4, "latency": 8, "stores": 8, "memory": 12}

@@ -138,7 +138,7 @@ def test_illegal_programs_are_refused_by_the_hardware(table: str, field: str, ch
     job = job_of(gemm_chain())
     network = compile_network(job.graph, CONFIGS[key], job.constants)
     illegal, found = planted(network.program, table, field, changes, pattern)
-    epoch = epoch_of(dataclasses.replace(network, programs=(illegal,)), job)
+    epoch = epoch_of(dataclasses.replace(network, epochs=(illegal,)), job)
     done = bench_of(key).run([epoch] * 2, limits=[predict(network.program).cycles + 4096] * 2)
     assert len(done.epochs) == 1
     expected = words.format(*found.groups())
