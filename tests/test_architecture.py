@@ -33,7 +33,7 @@ _LIBRARIES = {
     "predict": ["numpy"],
     "synth": [],
     "tb": ["cocotb", "cocotb_tools", "cocotbext", "find_libpython", "numpy"],
-    "podweave": ["numpy", "typer", "rich", "matplotlib", "sklearn", "distributed", "gguf", "safetensors", "tokenizers"],
+    "podweave": ["numpy", "typer", "rich", "matplotlib", "sklearn", "torch", "distributed", "gguf", "safetensors", "tokenizers"],
 }
 ALLOWED = {room: {*_LIBRARIES[room], *(f"podweave.{below}" for below in _BELOW[room])} for room in _BELOW}
 
@@ -122,7 +122,8 @@ INSIDE = {
     "tb/sim": ["tb/benches", "tb/lockstep"],
     "podweave/program": [],
     "podweave/digits": ["podweave/program"],
-    "podweave/language": ["podweave/program"],
+    "podweave/language": ["podweave/program", "podweave/language/nano"],
+    "podweave/language/nano": ["podweave/program"],
     "podweave/language/texts": [],
     "podweave/chat": ["podweave/driver", "podweave/language", "podweave/program", "podweave/runs"],
     "podweave/driver": [],

@@ -251,7 +251,7 @@ def test_a_command_imports_what_it_uses(arguments: list[str], absent: set[str], 
     assert not loaded & absent
 
 
-@pytest.mark.parametrize("module", ["podweave.digits.train", "podweave.demo"])
+@pytest.mark.parametrize("module", ["podweave.digits.train", "podweave.language.nano.train", "podweave.demo"])
 def test_the_other_programs_start(module: str) -> None:
     done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, encoding="utf-8", timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
@@ -266,6 +266,21 @@ def test_digits_without_scikit_learn_name_the_extra(cli: Cli, monkeypatch: pytes
         cli("run", "digits", "--config", "chip4x16"),
         "podweave: the data set of the digits needs the Python package sklearn, which is not installed: pip install podweave[demo]",
     )
+
+
+def test_training_without_torch_names_the_extra(tmp_path: Path) -> None:
+    code = (
+        "import runpy, sys\n"
+        "sys.modules['torch'] = None\n"
+        f"sys.argv = ['train', '--folder', {str(tmp_path)!r}]\n"
+        "runpy.run_module('podweave.language.nano.train', run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=PATIENCE)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "podweave: training needs the Python package torch, which is not installed: pip install podweave[train]\n"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_study_without_dask_names_the_extra(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
