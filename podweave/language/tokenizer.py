@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from podweave.ir.layers import WorkloadError
 
 from ..program import extra
+from .nano.tokenizer import Tokenizer as WordTokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as LibraryTokenizer
@@ -83,7 +84,10 @@ class PairTokenizer:
         return cls(held["tokenizer"], held["begin"], held["ends"])
 
 
-KINDS: dict[str, Callable[[str], Tokenizer]] = {PairTokenizer.kind: PairTokenizer.from_text}
+KINDS: dict[str, Callable[[str], Tokenizer]] = {
+    PairTokenizer.kind: PairTokenizer.from_text,
+    WordTokenizer.kind: WordTokenizer.from_text,
+}
 """What makes a tokenizer of its text, by kind."""
 
 

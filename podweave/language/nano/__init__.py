@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 
 from .tokenizer import Tokenizer
 
+NANO = "nano"
 FOLDER = Path(__file__).parent
 WEIGHTS, VOCABULARY = "weights.npz", "vocabulary.txt"
+INTEGERS = FOLDER / "integers.npz"
+"""The same as `podweave quantise nano` makes it: kept, since sums of floating point may differ between machines."""
 
 Floats = NDArray[np.float32]
 

@@ -32,8 +32,9 @@ class Tokenizer:
 
     Members
     -------
+    kind: what files of models call it.
     size: how many tokens there are.
-    begin, end: the tokens at both ends of a text.
+    begin, end: the tokens at both ends of a text; ``ends`` has only the latter.
 
     >>> tokenizer = Tokenizer([*MARKS, "the", "owl", "said", "who", "is", "Mia"])
     >>> tokenizer.encode("The owl")
@@ -41,6 +42,8 @@ class Tokenizer:
     >>> tokenizer.decode(tokenizer.encode('the owl said, "who is mia zu?"'))
     'The owl said, "Who is Mia Zu?"'
     """
+
+    kind = "words"
 
     def __init__(self, entries: Sequence[str]):
         self.entries = tuple(entries)
@@ -51,6 +54,7 @@ class Tokenizer:
         if len(self._tokens) != self.size:
             raise TokenizerError("a vocabulary has every entry once")
         self.begin, self.end = self._tokens[BEGIN], self._tokens[END]
+        self.ends = (self.end,)
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text, the one that begins it in front; spaces and line ends only divide words.
@@ -100,6 +104,15 @@ class Tokenizer:
                 text, capital = text + space + (word[0].upper() + word[1:] if capital else word), False
             opened = entry == OPENING
         return text
+
+    def to_text(self) -> str:
+        """Its entries, one in each line."""
+        return "\n".join(self.entries)
+
+    @classmethod
+    def from_text(cls, text: str) -> Tokenizer:
+        """What `to_text` was of."""
+        return cls(text.split("\n"))
 
 
 MARKS = (BEGIN, END, *PUNCTUATION, OPENING, CLOSING, *_FIRST.values(), *_NEXT.values())
