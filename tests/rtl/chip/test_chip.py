@@ -109,7 +109,7 @@ class Exchange:
 
     @property
     def cycles(self) -> int:
-        last_output = self.post_start + WORDS - 1 + self.config.post_latency
+        last_output = self.post_start + (WORDS - 1) * self.config.post_beats + self.config.post_latency
         return last_output + self.config.epoch_overhead
 
     def check(self, run: ChipRun, epoch: int = 0) -> None:
