@@ -41,7 +41,10 @@ class Recipe:
     headroom : float
         How many times what calibration saw fits what streams through an array.
     value_headroom, key_headroom : float
-        The same of values and keys, which have 8 bits.
+        The same of values and keys, which have 8 bits: what does not fit costs more than the bits that are lost.
+    key_balance : float
+        How much more room channels of keys have that add less to scores: from 0, none, to 0.5, where keys and queries of a head
+        have the same range.
     damping : float or None
         Of the rounding of weights; None rounds each to the nearest.
     multiplier_bits : int
@@ -49,10 +52,11 @@ class Recipe:
     """
 
     headroom: float = 2.0
-    value_headroom: float = 1.15
-    key_headroom: float = 1.1
+    value_headroom: float = 1.25
+    key_headroom: float = 1.2
+    key_balance: float = 0.25
     damping: float | None = DAMPING
-    multiplier_bits: int = 31
+    multiplier_bits: int = 16
 
 
 def quantise(
@@ -229,9 +233,11 @@ class _Quantiser:
         def by_head(of_keys: Doubles) -> Doubles:
             return np.repeat(of_keys.reshape(-1, 1, size), shared, axis=1).ravel()
 
-        # Each channel of keys has a unit of its own, by which its queries are multiplied: keys use all of their 8 bits, and queries
-        # have 16 for what is left.
-        key_units = k * recipe.key_headroom / STATIONARY
+        # Queries are multiplied by what keys are divided by, channel by channel. Queries have bits to spare; of keys, channels that
+        # add less to a score have more room.
+        weight = (k * q.reshape(-1, shared, size).max(axis=1).ravel()).reshape(-1, size)
+        room = (weight.max(axis=1, keepdims=True) / weight) ** recipe.key_balance
+        key_units = k * room.ravel() * recipe.key_headroom / STATIONARY
         query_tops = (q * by_head(key_units)).reshape(-1, size).max(axis=1) * recipe.headroom / STREAMED
         query_units = np.repeat(query_tops, size) / by_head(key_units)
         value_units = v * recipe.value_headroom / STATIONARY

@@ -58,12 +58,12 @@ def test_what_a_recipe_costs() -> None:
     real = logits(checkpoint, hidden_states(checkpoint, Rows.of([text])))[1:]
     best, narrow, too_narrow, too_wide = (
         np.abs(integer_logits(quantise(checkpoint, texts, PREFIX, recipe), text) - real).mean()
-        for recipe in (Recipe(), Recipe(multiplier_bits=16), Recipe(multiplier_bits=5), Recipe(headroom=40))
+        for recipe in (Recipe(multiplier_bits=31), Recipe(), Recipe(multiplier_bits=5), Recipe(headroom=150))
     )
-    # 16 bits of a multiplier are as good as 31; five are not, nor is a fortieth of the range.
+    # 16 bits of a multiplier are as good as 31; five are not, nor is a part of the range.
     assert narrow < 1.02 * best
     assert too_narrow > 1.2 * best
-    assert too_wide > 1.1 * best
+    assert too_wide > 1.2 * best
 
 
 def test_multipliers_have_the_bits_that_are_asked_for() -> None:
