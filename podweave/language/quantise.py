@@ -15,7 +15,7 @@ from podweave.ir.constants import Parameters
 from podweave.ir.frontends.language_models import HeadSettings, LayerSettings, NormSettings
 from podweave.ir.quantise import ANGLE_BITS, exp_table, fixed_point, norm_epsilon, quantize_scale, sigmoid, wide_table
 
-from .calibration import LayerStatistics, calibrate
+from .calibration import LayerStatistics, by_heads, calibrate
 from .checkpoint import Checkpoint, CheckpointError, Floats, LayerTensors
 from .gptq import DAMPING, round_weights
 from .integer_model import LOGIT_FRACTION, RESIDUAL_FRACTION, IntegerModel
@@ -156,10 +156,10 @@ class _Quantiser:
     def _layer(self, name: str, layer: LayerTensors, seen: LayerStatistics) -> None:
         attention_norm = self._norm(f"{name}attention_norm", layer.attention_norm, seen.residuals[0])
         values = self._attention(name, layer, seen, attention_norm)
-        self._linear(
-            f"{name}o", [layer.o * values.astype(np.float32)], seen.hessians["o"] / np.outer(values, values), _ATTENTION_UNIT,
-            [_RESIDUAL_UNIT],
-        )  # fmt: skip
+        # The values of the first token, which were taken out, come back as a bias: weights of attention sum up to 1.
+        first = layer.o @ by_heads(seen.first_values, self.checkpoint.sizes)
+        hessian = seen.hessians["o"] / np.outer(values, values)
+        self._linear(f"{name}o", [layer.o * values.astype(np.float32)], hessian, _ATTENTION_UNIT, [_RESIDUAL_UNIT], [first])
         ffn_norm = self._norm(f"{name}ffn_norm", layer.ffn_norm, seen.residuals[1])
         fraction = self._feed_forward(name, layer, seen, ffn_norm)
         self.settings.append(LayerSettings(attention_norm.settings, ffn_norm.settings, fraction))
@@ -230,37 +230,37 @@ class _Quantiser:
         shared, size = sizes.heads // sizes.kv_heads, sizes.head_size
         q, k, v = (np.maximum(peaks[what], 1e-9).astype(np.float64) for what in "qkv")
 
-        def by_head(of_keys: Doubles) -> Doubles:
-            return np.repeat(of_keys.reshape(-1, 1, size), shared, axis=1).ravel()
-
         # Queries are multiplied by what keys are divided by, channel by channel. Queries have bits to spare; of keys, channels that
         # add less to a score have more room.
         weight = (k * q.reshape(-1, shared, size).max(axis=1).ravel()).reshape(-1, size)
         room = (weight.max(axis=1, keepdims=True) / weight) ** recipe.key_balance
         key_units = k * room.ravel() * recipe.key_headroom / STATIONARY
-        query_tops = (q * by_head(key_units)).reshape(-1, size).max(axis=1) * recipe.headroom / STREAMED
-        query_units = np.repeat(query_tops, size) / by_head(key_units)
+        query_tops = (q * by_heads(key_units, sizes)).reshape(-1, size).max(axis=1) * recipe.headroom / STREAMED
+        query_units = np.repeat(query_tops, size) / by_heads(key_units, sizes)
         value_units = v * recipe.value_headroom / STATIONARY
         turned = {}
         for what, units in (("q", query_units), ("k", key_units)):
             # Both of a pair have one unit: they are turned into each other.
             pairs = np.maximum(peaks[f"{what}_linear"], 1e-9).astype(np.float64).reshape(-1, 2).max(axis=1)
             turned[what] = np.repeat(pairs * recipe.headroom / STREAMED, 2)
-            self.constants[f"{name}{what}_rope"] = self._scaled(turned[what] * 2.0**-ANGLE_BITS / units, len(units))
+            unit = turned[what] * 2.0**-ANGLE_BITS
+            offset = -seen.first_keys / unit if what == "k" else np.zeros(len(unit))
+            bias = np.rint(offset).astype(np.int32)
+            self.constants[f"{name}{what}_rope"] = self._scaled(unit / units, len(units), bias=bias)
         self._linear(
             f"{name}q {name}k {name}v",
             [matrix * norm.weights for matrix in (layer.q, layer.k, layer.v)],
             self._hessian(seen, "attention_norm", norm),
             norm.unit,
             [turned["q"], turned["k"], value_units],
-            [layer.q_bias, layer.k_bias, layer.v_bias],
+            [layer.q_bias, layer.k_bias, (0 if layer.v_bias is None else layer.v_bias) - seen.first_values],
         )
         self.constants[f"{name}attention"] = self._scaled(query_tops / np.sqrt(size) / STEP, sizes.heads, table=self.exp)
         assert seen.prefix_keys is not None
         assert seen.prefix_values is not None
-        self.prefix_keys.append(_int8(seen.prefix_keys / key_units))
-        self.prefix_values.append(_int8(seen.prefix_values / value_units))
-        return by_head(value_units)
+        self.prefix_keys.append(_int8((seen.prefix_keys - seen.first_keys) / key_units))
+        self.prefix_values.append(_int8((seen.prefix_values - seen.first_values) / value_units))
+        return by_heads(value_units, sizes)
 
     def _feed_forward(self, name: str, layer: LayerTensors, seen: LayerStatistics, norm: _Norm) -> int:
         """Returns how many bits the gate has behind the point."""
