@@ -37,7 +37,10 @@ def test_sequences_are_texts_behind_each_other() -> None:
             left = left[len(expected) :]
 
 
-def test_training_learns_and_repeats() -> None:
+def test_training_learns_and_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning, "WARM_UP", 5)
+    monkeypatch.setattr(learning, "LEARNING_RATE", 0.03)
+    monkeypatch.setattr(learning, "HELD_OUT_TEXTS", 50)
     sizes = NanoSizes(hidden=16, layers=1, heads=2, kv_heads=1, head=8, intermediate=16, context=256)
     one, two, other = (learning.train(sizes, NANO.tokenizer, 20, seed).parameters for seed in (0, 0, 1))
     name = "model.layers.0.mlp.up_proj.weight"
