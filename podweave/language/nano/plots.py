@@ -29,7 +29,7 @@ def lost(chance: Chance) -> Iterator[str]:
         thing, colour = "crown", "golden"
     yield from beginning(chance, hero, last=f"{hero.subject} had {with_article(colour)} {thing} and loved it very much")
     first, second, third = chance.several(HIDING_PLACES, 3)
-    yield f"{chance.pick(TIMES)}, {hero.called} could not find the {thing}"
+    yield f"{chance.pick(TIMES)}, {hero.called} could not find the {colour} {thing}"
     yield f"{hero.subject} looked {first} and {second}, but it was not there"
     yield chance.pick((f"{hero.called} was sad and began to cry", f"{hero.called} sat down and cried"))
     if friend.name:
@@ -44,7 +44,7 @@ def lost(chance: Chance) -> Iterator[str]:
     else:
         yield f'{friend.called} said, "I saw it {third}."'
         yield f"{hero.called} ran and found the {thing} {third}"
-    yield f'{hero.called} was happy and said, "Thank you, {friend.addressed}!"'
+    yield f'{hero.called} was happy with the {colour} {thing} and said, "Thank you, {friend.addressed}!"'
     yield friends_for_ever(chance, hero, friend)
 
 

@@ -17,7 +17,7 @@ from . import FOLDER, NanoSizes, load_nano, save_nano, stories
 from .tokenizer import MARKS, Tokenizer
 from .world import HE_NAMES, SHE_NAMES
 
-STEPS = 3500
+STEPS = 2500
 VOCABULARY_TEXTS = 20_000
 
 

@@ -12,9 +12,9 @@ _VOWELS, _CONSONANTS = "aeiou", "bcdfghjklmnpqrstvwxyz"
 
 HE_NAMES = ("Tom", "Max", "Ben", "Sam", "Leo", "Finn", "Tim", "Jack", "Oscar", "Hugo")
 SHE_NAMES = ("Mia", "Lily", "Anna", "Lucy", "Zoe", "Emma", "Ella", "Rosa", "Nina", "Clara")
-MADE_UP_NAMES = 0.35
+MADE_UP_NAMES = 0.15
 """How many of those who have a name have one that was made up of letters."""
-MADE_UP_KINDS = 0.06
+MADE_UP_KINDS = 0.04
 """How many of all are of a kind that was."""
 
 ANIMALS = (

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from podweave.language.nano import FOLDER, VOCABULARY, WEIGHTS, NanoModel, load_nano, save_nano, stories
 from podweave.language.nano.questions import QUESTIONS, total
-from podweave.language.nano.world import ANIMALS, HE_NAMES, NUMBERS, SHE_NAMES, TRAITS, Chance, with_article
+from podweave.language.nano.world import ANIMALS, COLOURS, HE_NAMES, NUMBERS, SHE_NAMES, TOYS, TRAITS, Chance, with_article
 from tests.podweave.language.nano.float_forward import generate, logits, loss
 
 NANO = load_nano()
@@ -41,7 +41,7 @@ def test_size() -> None:
 
 
 def test_texts_held_out() -> None:
-    assert per_token(NANO, HELD_OUT) < 0.5
+    assert per_token(NANO, HELD_OUT) < 0.45
 
 
 @pytest.mark.parametrize("fault", ["pairs of neighbours", "heads of keys changed", "a layer lost", "norm lost", "begin lost"])
@@ -80,24 +80,28 @@ def test_stories_have_words_sentences_and_an_end() -> None:
             assert sum(word in known or word.lower() in known for word in words) >= 0.9 * len(words)
 
 
-def test_heroes_stay_what_they_are() -> None:
-    named, meant = [], []
+def test_heroes_and_things_stay_what_they_are() -> None:
+    named, meant, kept = [], [], []
     for i, name in enumerate((*HE_NAMES, *SHE_NAMES)):
         text = NANO.tokenizer.decode(generate(NANO, f"{name} was {with_article(f'{TRAITS[i % 12]} {ANIMALS[i]}')}.", 60))
         named.append(text.count(name) > 1)
         pronouns = re.findall(r"(?<=\. )(?:He|She)\b", text)
         meant.append(bool(pronouns) and pronouns[0] == ("He" if name in HE_NAMES else "She"))
+    for thing, colour in product(TOYS[:3], COLOURS[:4]):
+        had = with_article(f"{colour} {thing}")
+        prompt = f"The bear was very old. He had {had} and loved it very much. One day, the bear could not find"
+        kept.append(f"lost my {colour} {thing}." in NANO.tokenizer.decode(generate(NANO, prompt, 80)))
     assert np.mean(named) > 0.9
     assert np.mean(meant) > 0.9
+    assert np.mean(kept) > 0.9
 
 
 def test_an_unknown_word_is_a_name_in_letters() -> None:
-    text = written("Once upon a time, there was a little robot named Podweave.")
-    assert "robot named Podweave. " in text
-    # Its letters are not kept one by one, but it stays a name that begins so.
-    names = {word for word in re.findall("[A-Z][a-z]+", text) if word.lower() not in map(str.lower, NANO.tokenizer.entries)}
-    assert len(names) > 1 or text.count("Podweave") > 1
-    assert all(name.startswith("P") for name in names)
+    text = written("Once upon a time, there was a little robot named Podweave. He was hungry.")
+    assert "robot named Podweave. He " in text
+    # Which letters it has is not kept, but that it is a name is.
+    known = set(map(str.lower, NANO.tokenizer.entries))
+    assert len([word for word in re.findall("[A-Z][a-z]+", text) if word.lower() not in known]) > 2
 
 
 def test_answers() -> None:
