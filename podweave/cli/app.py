@@ -283,7 +283,7 @@ def bench(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="granularity, interconnect, partition, banks, throughput or prefetch.")],
+    name: Annotated[str, typer.Argument(help="granularity, interconnect, partition, banks, throughput, prefetch or decode.")],
     networks: Annotated[str | None, typer.Option(help="Names with commas between, or all; by default the study's own.")] = None,
     pods: Annotated[int | None, typer.Option(help="Pods of the chip; of granularity, at most that many.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; by default one for each core.")] = None,
@@ -292,7 +292,7 @@ def study(
     plot: Annotated[Path | None, typer.Option(help="Draw it (.svg, .png or .pdf); a folder gets study_NAME.svg.")] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Sweeps by the exact model, SOSA's beside the published values. An interrupted one goes on where it was."""
+    """Sweeps by the exact model, beside the published values of others. An interrupted one goes on where it was."""
     from ..studies.run import STUDY_NAMES, run_study
     from ..studies.tables import print_study
 

@@ -1,4 +1,4 @@
-"""Points of a study: one network on one chip by the exact model, computed on all cores or on a cluster, kept by content."""
+"""Points of studies: one network on one chip by the exact model, computed on all cores or on a cluster, kept by content."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from podweave import compiler, golden, ir, predict, spec, studies
 from podweave.ir.graph import Graph
@@ -37,10 +37,23 @@ Figures = dict[str, Any]
 Changes = Mapping[str, int | str]
 Computed = Generator[tuple[str, Figures], None, None]
 
+
+class Work(Protocol):
+    """What a sweep computes; it can be sent to another process."""
+
+    def identity(self) -> object:
+        """All that its figures depend on beside the sources of podweave; equal figures if its ``repr`` is equal."""
+
+    def cost(self) -> float:
+        """How long it takes, relative to other work."""
+
+    def figures(self) -> Figures: ...
+
+
 COMPUTING = tuple(Path(str(room.__file__)).parent for room in (spec, ir, golden, compiler, predict, studies))
 """Folders whose content decides figures."""
 # What shows figures does not change them: a new colour of a plot must not throw away hours of compiling.
-SHOWING = tuple(Path(__file__).with_name(f"{name}.py") for name in ("run", "sweeps", "tables"))
+SHOWING = tuple(Path(__file__).with_name(f"{name}.py") for name in ("run", "sweeps", "decode", "tables"))
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,16 @@ class Point:
     series: str
     changes: tuple[tuple[str, int | str], ...] = ()
     partition: int | None = None
+
+    def identity(self) -> object:
+        # The graph itself, not its name: a CSV file may change under its name.
+        return (sorted(self.changes), self.partition, repr(study_graph(self.network)))
+
+    def cost(self) -> float:
+        return macs(gemms(study_graph(self.network)))
+
+    def figures(self) -> Figures:
+        return run_point(self)
 
 
 def study_config(changes: Changes) -> ChipConfig:
@@ -155,10 +178,9 @@ def sources_version() -> str:
     return sources_hash(COMPUTING, without=SHOWING)
 
 
-def point_key(point: Point) -> str:
+def point_key(point: Work) -> str:
     """Points of equal key have equal figures."""
-    # The graph itself, not its name: a CSV file may change under its name.
-    identity = (sorted(point.changes), point.partition, repr(study_graph(point.network)), sources_version())
+    identity = (point.identity(), sources_version())
     return hashlib.sha256(repr(identity).encode()).hexdigest()[:24]
 
 
@@ -180,7 +202,7 @@ def cores() -> int:
 
 
 def sweep(
-    points: Sequence[Point],
+    points: Sequence[Work],
     *,
     jobs: int | None = None,
     cluster: str | None = None,
@@ -199,7 +221,7 @@ def sweep(
         if known is not None:
             results[key] = known
     # The longest first, so that the last to end is a short one.
-    order = sorted((key for key in wanted if key not in results), key=lambda key: -macs(gemms(study_graph(wanted[key].network))))
+    order = sorted((key for key in wanted if key not in results), key=lambda key: -wanted[key].cost())
     todo = {key: wanted[key] for key in order}
     taken, began = len(results), time.monotonic()
 
@@ -218,19 +240,19 @@ def sweep(
     return [results[key] for key in keys]
 
 
-def _run(todo: Mapping[str, Point], jobs: int, cluster: str | None) -> Computed:
+def _run(todo: Mapping[str, Work], jobs: int, cluster: str | None) -> Computed:
     if not todo:
         return
     if cluster:
         yield from _on_cluster(todo, cluster)
     elif min(jobs, len(todo)) == 1:
         for key, point in todo.items():
-            yield key, run_point(point)
+            yield key, point.figures()
     else:
         yield from _on_cores(todo, jobs)
 
 
-def _on_cores(todo: Mapping[str, Point], jobs: int) -> Computed:
+def _on_cores(todo: Mapping[str, Work], jobs: int) -> Computed:
     # Spawned: the terminal's status line is a thread, and a fork may copy its locks while they are held.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context, initializer=_end_with_parent) as pool:
@@ -264,9 +286,9 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def run_elsewhere(point: Point) -> tuple[str, Figures]:
+def run_elsewhere(point: Work) -> tuple[str, Figures]:
     """A point, and the version of the sources that this process has."""
-    return sources_version(), run_point(point)
+    return sources_version(), point.figures()
 
 
 def _of_same_sources(version: str, figures: Figures) -> Figures:
@@ -279,7 +301,7 @@ def _of_same_sources(version: str, figures: Figures) -> Figures:
     return figures
 
 
-def _on_cluster(todo: Mapping[str, Point], address: str) -> Computed:
+def _on_cluster(todo: Mapping[str, Work], address: str) -> Computed:
     with extra("dask", "--dask"):
         import distributed
     with distributed.Client(address) as client:

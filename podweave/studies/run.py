@@ -1,4 +1,4 @@
-"""Sweeps by the exact model, SOSA's beside the published figures, and of prefetching: by name, and how one is run."""
+"""Sweeps by the exact model: SOSA's beside the published figures, of prefetching, of language models; how one is run by name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from podweave.ir.layers import WorkloadError
 
 from . import sweeps
 from .counts import MOST_PODS
+from .decode import MODELS, USUALLY, decode_study
 from .points import Point, Progress, study_config, study_graph, sweep
 from .prefetch import NETWORKS as PREFETCH_NETWORKS
 from .prefetch import prefetch_study
@@ -41,12 +42,14 @@ STUDIES = {
     "throughput": Study("throughput of the chip", 256, SHARED, SHARED, sweeps.throughput_points, sweeps.throughput),
 }
 
-STUDY_NAMES = (*STUDIES, "prefetch")
+STUDY_NAMES = (*STUDIES, "prefetch", "decode")
 
 
 def chosen_networks(study: str, text: str | None) -> tuple[str, ...]:
     """Networks by the text of --networks: names with commas between, ``all``, or None; raises `WorkloadError` for unknown ones."""
     if text is None or text == "all":
+        if study == "decode":
+            return tuple(MODELS) if text else USUALLY
         if study not in STUDIES:
             return PREFETCH_NETWORKS
         return STUDIES[study].all if text else STUDIES[study].networks
@@ -54,7 +57,10 @@ def chosen_networks(study: str, text: str | None) -> tuple[str, ...]:
     if not names:
         raise WorkloadError(f"--networks {text!r} names no network")
     for name in names:
-        study_graph(name)
+        if study != "decode":
+            study_graph(name)
+        elif name not in MODELS:
+            raise WorkloadError(f"study decode is of {', '.join(MODELS)}, got {name!r}")
     return names
 
 
@@ -71,9 +77,13 @@ def run_study(
     """The report of a study: every point's figures, tables beside the published values, and what a plot shows.
 
     ``pods``: of the chip; of `granularity` the most that a chip may have. Raises `ConfigError` if no chip has so many,
-    and `WorkloadError` for what a study does not take: `prefetch` takes ``networks`` only.
+    and `WorkloadError` for what a study does not take: `prefetch` takes ``networks`` only, `decode` no ``pods``.
     """
     chosen = chosen_networks(name, networks)
+    if name == "decode":
+        if pods:
+            raise WorkloadError("study decode is of one chip, llm8x16: leave out --pods")
+        return decode_study(chosen, jobs=jobs, cluster=cluster, fresh=fresh, progress=progress)
     if name == "prefetch":
         for option, given in (("--pods", pods), ("--jobs", jobs), ("--dask", cluster), ("--fresh", fresh)):
             if given:

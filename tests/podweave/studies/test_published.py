@@ -20,10 +20,22 @@ def number(table: str, row: str, column: str) -> float:
     return value
 
 
-def test_every_table_says_where_it_is_from() -> None:
-    assert published_names() == ["sosa"]
+@pytest.mark.parametrize(("name", "address"), [("sosa", "2203.11540"), ("torch2riscv", "github.com/jonathansong/")])
+def test_every_table_says_where_it_is_from(name: str, address: str) -> None:
+    published = load_published(name)
+    assert address in published.source
+    for table in published.tables.values():
+        assert any(table.provenance.startswith(word) for word in published.provenance), table.name
+        assert table.title
+        assert table.unit
+        assert table.note
+        assert table.rows
+
+
+def test_which_tables_there_are() -> None:
+    assert published_names() == ["sosa", "torch2riscv"]
+    assert list(load_published("torch2riscv").tables) == ["decode", "prefill"]
     published = load_published("sosa")
-    assert "2203.11540" in published.source
     assert list(published.tables) == [
         "granularity",
         "granularity_pods",
@@ -37,12 +49,6 @@ def test_every_table_says_where_it_is_from() -> None:
         "partition",
         "bank_size",
     ]
-    for table in published.tables.values():
-        assert any(table.provenance.startswith(word) for word in published.provenance), table.name
-        assert table.title
-        assert table.unit
-        assert table.note
-        assert table.rows
 
 
 def test_means_are_those_of_their_rows() -> None:
@@ -87,7 +93,7 @@ def test_missing_figures() -> None:
     assert table.value("256", "mesh") is None
     assert table.column("bus") == {"32": 1.7, "64": 1.7, "128": 1.7}
     assert table.column("mesh") == {}
-    with pytest.raises(WorkloadError, match=r"^no published figures of 'tpu'; there are those of sosa$"):
+    with pytest.raises(WorkloadError, match=r"^no published figures of 'tpu'; there are those of sosa, torch2riscv$"):
         load_published("tpu")
 
 
