@@ -17,6 +17,7 @@ from ..chat.session import CHUNK, Session, Step, open_session
 from ..language.checkpoint import PLAIN_PROMPT
 from ..language.integer_model import IntegerModel, load_model
 from ..language.nano import INTEGERS, NANO
+from ..language.tokenizer import Tokenizer
 from ..program import EXIT_CODES
 from ..reports.chat import print_chat
 from .chip_commands import memory_timing
@@ -48,7 +49,9 @@ def chat(
     top: Annotated[int, typer.Option(min=0, help="Of how many of the likeliest tokens one is drawn; 0: of all.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn, and of the simulator's initial state.")] = 0,
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write text and caches, to go on with later.")] = None,
-    restore: Annotated[Path | None, typer.Option(metavar="FILE", help="Go on with what --save wrote.")] = None,
+    restore: Annotated[
+        Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Go on with what --save wrote.")
+    ] = None,
     memory: Memory = None,
     threads: Threads = None,
     json_file: JsonFile = None,
@@ -64,6 +67,8 @@ def chat(
         if file and file != Path("-"):
             file.parent.mkdir(parents=True, exist_ok=True)
     chosen, timing = load_config(config), memory_timing(memory)
+    if way != "golden" and not chosen.prefetch:
+        raise WorkloadError(f"a language model runs from memory, and {chosen.name} has no table [prefetch]; llm8x16 has one")
     sampling = Sampling(temperature, top, seed)
     streams = json_file != Path("-")
     out = Console(markup=False, highlight=False, soft_wrap=True) if streams else None
@@ -112,12 +117,20 @@ def load(name: str) -> IntegerModel:
 
 def _prompt(model: IntegerModel, text: str, *, raw: bool, continued: bool) -> list[int]:
     """The tokens of a prompt, without those in front of all texts."""
-    found = model.tokens(text) if raw else model.prompt(text)
-    found = found[len(model.prefix) :]
-    if not found:
+    if not text:
         what = "to go on with" if continued else "to begin with"
         raise WorkloadError(f"the prompt has no tokens: --prompt TEXT says what there is {what}")
-    return found
+    form = "{prompt}" if raw else model.prompt_format
+    if continued and model.tokenizer:
+        form = next_turn(form, model.tokenizer)
+    return model.tokens(form.replace("{prompt}", text))[len(model.prefix) :]
+
+
+def next_turn(form: str, tokenizer: Tokenizer) -> str:
+    """How a question is put behind an answer: as behind a system prompt, from the token on that ends that."""
+    before = form.partition("{prompt}")[0]
+    ends = [text for text in map(tokenizer.decode, ([token] for token in tokenizer.ends)) if text]
+    return form[max([0, *map(before.rfind, ends)]) :]
 
 
 def _answer(

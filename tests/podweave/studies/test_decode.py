@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +40,11 @@ def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PODWEAVE_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(decode_module, "MODELS", {model.name: model for model in (TINY, WIDE)})
-        yield decode_study(["tiny", "wide"], jobs=1)
+        return decode_study(["tiny", "wide"], jobs=1)
 
 
 def rows_of(report: dict[str, Any], table: int) -> list[dict[str, Any]]:
@@ -106,7 +105,7 @@ def test_what_a_key_depends_on() -> None:
             {"context": 80},
             {"vocabulary": 10},
             {"memory": MemoryWidth(2)},
-            {"memory": MemoryWidth(4, 64)},
+            {"memory": MemoryWidth(4, 256)},
             {"memory": MemoryWidth(beat_sixteenths=32)},
         )
     ]

@@ -1,0 +1,90 @@
+"""podweave chat: how prompts are put, and what is refused before anything is run."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from podweave.cli import chat_command
+from podweave.cli.chat_command import next_turn
+from podweave.ir.layers import WorkloadError
+from podweave.language.integer_model import IntegerModel
+from podweave.language.quantise import quantise
+from tests.podweave.command_line import Cli, assert_refused
+from tests.podweave.language.tiny import tiny_checkpoint, tiny_texts
+
+FORM = "<a>system\nBe kind.<z>\n<a>user\n{prompt}<z>\n<a>bot\n"
+
+
+class Letters:
+    """A token for each letter, and one for what begins a turn (1) and what ends it (2); another (0) ends texts, and is no text."""
+
+    kind, begin, ends = "letters", None, (2, 0)
+
+    def encode(self, text: str) -> list[int]:
+        return [{"<a>": 1, "<z>": 2, "\n": 3}.get(part) or ord(part) for part in re.findall(r"<[az]>|.|\n", text)]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return "".join({0: "", 1: "<a>", 2: "<z>", 3: "\n"}.get(token) or chr(token) for token in tokens if token)
+
+    def to_text(self) -> str:
+        return ""
+
+
+@pytest.fixture(scope="module")
+def model() -> IntegerModel:
+    return dataclasses.replace(quantise(tiny_checkpoint(), tiny_texts(4, 30), (1,)), tokenizer=Letters(), prompt_format=FORM)
+
+
+def put(model: IntegerModel, *, raw: bool, continued: bool) -> str:
+    return Letters().decode(chat_command._prompt(model, "Why?", raw=raw, continued=continued))
+
+
+def test_how_prompts_are_put(model: IntegerModel) -> None:
+    # The token in front of all texts is never run.
+    assert put(model, raw=False, continued=False) == "system\nBe kind.<z>\n<a>user\nWhy?<z>\n<a>bot\n"
+    # Behind an answer: what ends it, and no second system prompt.
+    assert put(model, raw=False, continued=True) == "<z>\n<a>user\nWhy?<z>\n<a>bot\n"
+    assert put(model, raw=True, continued=False) == put(model, raw=True, continued=True) == "Why?"
+
+
+@pytest.mark.parametrize(
+    ("form", "turn"),
+    [
+        (FORM, "<z>\n<a>user\n{prompt}<z>\n<a>bot\n"),
+        ("{prompt}", "{prompt}"),
+        ("Q: {prompt}<z>A:", "Q: {prompt}<z>A:"),
+        ("one<z>two<z>{prompt}", "<z>{prompt}"),
+    ],
+)
+def test_next_turn(form: str, turn: str) -> None:
+    assert next_turn(form, Letters()) == turn
+
+
+@pytest.mark.parametrize(("continued", "what"), [(False, "to begin with"), (True, "to go on with")])
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_prompt_without_words(model: IntegerModel, raw: bool, continued: bool, what: str) -> None:
+    with pytest.raises(WorkloadError, match=rf"^the prompt has no tokens: --prompt TEXT says what there is {what}$"):
+        chat_command._prompt(model, "", raw=raw, continued=continued)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["none.model"], "podweave: none.model is no model: there is no such file; podweave quantise MODEL -o FILE writes one"),
+        (
+            ["none.model", "--config", "pod4"],
+            "podweave: a language model runs from memory, and pod4 has no table [prefetch]; llm8x16 has one",
+        ),
+        (["none.model", "--restore", "none.session"], "'none.session' does not exist"),
+        (["none.model", "--rtl", "--golden"], "--rtl and --golden exclude each other"),
+        (["none.model", "--temperature", "100"], "podweave: temperature must be at least 0 and below 100, got 100.0"),
+    ],
+)
+def test_refusals(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], sentence: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_refused(cli("chat", *options, "--prompt", "Why?"), sentence)
