@@ -138,7 +138,15 @@ INSIDE = {
         *("podweave/__init__", "podweave/bench", "podweave/chat", "podweave/ip", "podweave/language", "podweave/pictures"),
         *("podweave/program", "podweave/reports", "podweave/runs", "podweave/studies"),
     ],
-    "podweave/demo": ["podweave/digits", "podweave/pictures", "podweave/program", "podweave/reports", "podweave/runs"],
+    "podweave/demo": [
+        "podweave/chat",
+        "podweave/digits",
+        "podweave/language",
+        "podweave/pictures",
+        "podweave/program",
+        "podweave/reports",
+        "podweave/runs",
+    ],
     "podweave/__main__": ["podweave/cli"],
 }
 MOST_LINES = 400

@@ -138,8 +138,9 @@ def _keep_residuals(kept: dict[int, Floats]) -> Look:
 
 
 def _parts(sample: Sample, prefix: int) -> Iterator[tuple[slice, NDArray[np.int64]]]:
-    """Rows, those of the prefix not counted, and the tokens that follow on them."""
-    for begin in range(sample.first, len(sample.tokens), _ROWS):
+    """Rows, those of the prefix not counted, and the tokens that follow on them. What follows the prefix itself is not scored: its
+    last token is not run."""
+    for begin in range(max(sample.first, prefix + 1), len(sample.tokens), _ROWS):
         end = min(begin + _ROWS, len(sample.tokens))
         yield slice(begin - 1 - prefix, end - 1 - prefix), np.asarray(sample.tokens[begin:end])
 

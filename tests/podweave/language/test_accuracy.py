@@ -147,3 +147,9 @@ def test_prompts_of_an_integer_model(model: IntegerModel) -> None:
     assert asked.tokens("~ab") == [1, *b"ab"]
     with pytest.raises(WorkloadError, match="tiny has no tokenizer"):
         replace(model, tokenizer=None).prompt("b?")
+
+
+def test_what_follows_the_prefix_is_not_scored(model: IntegerModel) -> None:
+    (text,) = tiny_texts(1, 20, seed=4)
+    found = compare(tiny_checkpoint(), model, [Sample(text, len(model.prefix), "prose")])
+    assert found["tokens"] == len(text) - len(model.prefix) - 1

@@ -191,7 +191,7 @@ def test_files_that_are_refused(model: IntegerModel, tmp_path: Path) -> None:
         ({"layer0.v/shift": None}, "the model lacks 'shift'"),
         ({"embedding": None}, "the model lacks 'embedding'"),
         ({"prefix_keys": np.zeros((2, 1, 8), np.int8)}, r"prefix_keys must be int8 \(2, 1, 32\), got int8 \(2, 1, 8\)"),
-        ({"tokenizer": ["words", ""]}, "a tokenizer must be one of tokenizers, got words"),
+        ({"tokenizer": ["letters", ""]}, "a tokenizer must be one of tokenizers, words, got letters"),
         ({"rope_theta": 10_001.0}, "what it holds has the hash .*, and it says"),
     ):
         with pytest.raises(WorkloadError, match=sentence):
