@@ -20,8 +20,7 @@ from podweave.tb.build.make import cores
 from .chat.generate import Token, generate
 from .chat.session import open_session
 from .digits import float_logits, test_images
-from .language.integer_model import load_model
-from .language.nano import INTEGERS
+from .language.load import load_quantised
 from .program import EXIT_CODES, errors, prepare_cache, program
 from .reports.accelerator import print_device_run
 from .runs.accelerator import run_on_device
@@ -65,7 +64,7 @@ def run_demo(images: int, seed: int, picture: Path | None, progress: Any) -> dic
 
 def tell_story(tokens: int, seed: int, progress: Any) -> dict[str, Any]:
     """Let the nano model go on with a prompt, token by token; logits, cycles and counters of every run are compared."""
-    model, config = load_model(INTEGERS), load_config(STORY_CONFIG)
+    model, config = load_quantised("nano"), load_config(STORY_CONFIG)
     assert model.tokenizer
     asked = model.prompt(PROMPT)[len(model.prefix) :]
     steps, told = [], list(asked)

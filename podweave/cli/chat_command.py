@@ -15,8 +15,8 @@ from podweave.spec.presets import load_config
 from ..chat.generate import Sampling, Token, generate
 from ..chat.session import CHUNK, Session, Step, open_session
 from ..language.checkpoint import PLAIN_PROMPT
-from ..language.integer_model import IntegerModel, load_model
-from ..language.nano import INTEGERS, NANO
+from ..language.integer_model import IntegerModel
+from ..language.load import load_quantised
 from ..language.tokenizer import Tokenizer
 from ..program import EXIT_CODES
 from ..reports.chat import print_chat
@@ -75,7 +75,7 @@ def chat(
     report: dict[str, Any] = {"config": chosen.name, "way": way, "seed": seed}
     with Progress() as progress:
         progress(f"reading {model}")
-        integer = load(model)
+        integer = load_quantised(model)
         report |= {"model": integer.name, "digest": integer.digest}
         capacity = context or min(CAPACITY, integer.context)
         continues = raw or integer.prompt_format == PLAIN_PROMPT
@@ -104,15 +104,6 @@ def chat(
     finish(report, json_file, print_chat)
     if way == "rtl" and EXIT_CODES[report["verdict"]]:
         raise typer.Exit(EXIT_CODES[report["verdict"]])
-
-
-def load(name: str) -> IntegerModel:
-    """A model that was quantised, by its file, or by the name of the one that comes with podweave."""
-    if name == NANO:
-        return load_model(INTEGERS)
-    if not Path(name).exists():
-        raise WorkloadError(f"{name} is no model: there is no such file; podweave quantise MODEL -o FILE writes one")
-    return load_model(name)
 
 
 def _prompt(model: IntegerModel, text: str, *, raw: bool, continued: bool) -> list[int]:

@@ -1,4 +1,4 @@
-"""Checkpoints by name, or out of whatever stands at a path."""
+"""Models by name, or out of whatever stands at a path."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 from .checkpoint import Checkpoint, CheckpointError
 from .gguf_file import SMOLLM2, load_gguf, smollm2_file
 from .hugging_face import checkpoint_of, load_folder
-from .nano import NANO, load_nano
+from .integer_model import IntegerModel, load_model
+from .nano import INTEGERS, NANO, load_nano
 
 
 def load_checkpoint(model: str | Path) -> Checkpoint:
@@ -39,3 +40,20 @@ def load_checkpoint(model: str | Path) -> Checkpoint:
     if not path.exists():
         raise CheckpointError(f"{model} is no model: neither {NANO} nor {SMOLLM2} nor a GGUF file nor a folder of Hugging Face")
     return load_gguf(path)
+
+
+def load_quantised(model: str | Path) -> IntegerModel:
+    """Read a model in integers: "nano", or a file that `podweave quantise` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such file.
+    ModelFileError
+        If it holds something else.
+    """
+    if str(model) == NANO:
+        return load_model(INTEGERS)
+    if not Path(model).exists():
+        raise CheckpointError(f"{model} is no model: neither {NANO} nor a file; podweave quantise MODEL -o FILE writes one")
+    return load_model(model)

@@ -75,7 +75,7 @@ def test_a_prompt_without_words(model: IntegerModel, raw: bool, continued: bool,
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["none.model"], "podweave: none.model is no model: there is no such file; podweave quantise MODEL -o FILE writes one"),
+        (["none.model"], "podweave: none.model is no model: neither nano nor a file; podweave quantise MODEL -o FILE writes one"),
         (
             ["none.model", "--config", "pod4"],
             "podweave: a language model runs from memory, and pod4 has no table [prefetch]; llm8x16 has one",
