@@ -116,8 +116,19 @@ def settings(models: Sequence[ModelShape]) -> dict[str, list[Setting]]:
         "context": [Setting(model, context=context) for model in models for context in CONTEXTS],
         "rows": [Setting(model, rows=rows) for model in models for rows in ROWS],
         "memory": [Setting(model, memory=width) for model in models for width in WIDTHS],
-        "prompt": [Setting(model, rows=PROMPT, context=PROMPT, logits=False) for model in models],
+        "prompt": [each for model in models for each in prompt(model)],
     }
+
+
+def prompt(model: ModelShape) -> list[Setting]:
+    """Runs of a prompt, each of so many tokens that residuals and queries take less than a quarter of the P banks, and what is
+    gated, in two planes, half of the X banks at the most."""
+    config, sizes, rows = load_config(CONFIG), model.sizes, PROMPT
+    lanes, memory = config.pods * config.array.cols, config.memory
+    p_words, x_words = -(-max(sizes.hidden, sizes.query_channels) // lanes), 2 * -(-sizes.intermediate // lanes)
+    while rows * p_words >= memory.p_words // 4 or rows * x_words > memory.x_words // 2:
+        rows //= 2
+    return [Setting(model, rows, context, logits=False) for context in range(rows, PROMPT + 1, rows)]
 
 
 def wholes(models: Sequence[ModelShape]) -> list[Setting]:
@@ -158,7 +169,7 @@ def decode_study(
             _context(shown["context"], whole),
             _rows(shown["rows"], whole),
             _memory(shown["memory"], whole),
-            _prompt(shown["prompt"], whole),
+            _prompt(models, whole),
             *([_held(held, figures, whole)] if held else []),
         ],
         "chart": _chart(models, whole),
@@ -168,7 +179,7 @@ def decode_study(
 
 def _reported(name: str, setting: Setting, figures: Figures) -> dict[str, Any]:
     changes = {"rows": setting.rows, "context": setting.context, **asdict(setting.memory)}
-    series = {"context": setting.context, "rows": setting.rows, "memory": _width(setting.memory), "prompt": setting.rows}[name]
+    series = {"context": setting.context, "rows": setting.rows, "memory": _width(setting.memory), "prompt": setting.context}[name]
     return {"network": setting.model.name, "series": f"{name} {series}", "changes": changes, "figures": figures}
 
 
@@ -275,23 +286,25 @@ def _memory(chosen: Sequence[Setting], whole: Mapping[Setting, Figures]) -> dict
     )
 
 
-def _prompt(chosen: Sequence[Setting], whole: Mapping[Setting, Figures]) -> dict[str, Any]:
+def _prompt(models: Sequence[ModelShape], whole: Mapping[Setting, Figures]) -> dict[str, Any]:
     prefill = load_published("torch2riscv").tables["prefill"]
-    rows: list[list[Cell]] = [
-        [
-            each.model.name,
-            *_cells(whole[each], ("cycles", 1), ("busy", 100), *_RATES[1:]),
-            prefill.value(each.model.name, "first_64"),
-        ]
-        for each in chosen
-    ]
+    pods, rows = load_config(CONFIG).pods, list[list[Cell]]()
+    for model in models:
+        runs = prompt(model)
+        figures = [whole[each] for each in runs]
+        cells: list[Cell] = ["refused"] * 4
+        if not any("refused" in each for each in figures):
+            cycles, words = (sum(each[name] for each in figures) for name in ("cycles", "x_words"))
+            cells = [cycles, 100 * words / (cycles * pods), PROMPT * _MHZ / cycles, PROMPT * _GHZ / cycles]
+        rows.append([model.name, runs[0].rows, *cells, prefill.value(model.name, "first_64")])
     notes = [
-        "All layers, without logits, which only the token behind a prompt needs. pods: share of their cycles in which they stream.",
+        "All layers, rows at a time, without logits, which only the token behind a prompt needs. pods: share of their cycles in "
+        "which they stream.",
         "Torch2RISCV: a prompt of 64 tokens, 16 at a time, on one array of 16x16; ours has as many multipliers in each pod, and "
         "streams two planes of int8 for each row.",
     ]
     return table(
-        f"a prompt of {PROMPT} tokens in one run", ["model", "cycles", "pods %", *_RATE_COLUMNS[1:], "Torch2RISCV"], rows, notes
+        f"a prompt of {PROMPT} tokens", ["model", "rows", "cycles", "pods %", *_RATE_COLUMNS[1:], "Torch2RISCV"], rows, notes
     )
 
 

@@ -21,7 +21,7 @@ from podweave.predict.accelerator import predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.presets import load_config
 from podweave.studies import decode as decode_module
-from podweave.studies.decode import CONTEXTS, MODELS, PROMPT, ROWS, WIDTHS, Setting, decode_study, wholes
+from podweave.studies.decode import CONTEXTS, MODELS, PROMPT, ROWS, WIDTHS, Setting, decode_study, prompt, wholes
 from podweave.studies.language_points import LanguagePoint, MemoryWidth, ModelShape
 from podweave.studies.points import point_key
 from podweave.studies.published import load_published
@@ -164,11 +164,31 @@ def test_more_memory_is_faster_and_more_keys_are_slower(report: dict[str, Any]) 
         assert [row["memory"] for row in widths] == ["1 x 128", "2 x 128", "4 x 128 / 2", "4 x 128", "8 x 128"]
         cycles = [row["cycles"] for row in widths]
         assert cycles[0] > max(cycles[1:3]) > min(cycles[1:3]) > cycles[3] > cycles[4]
-    (prompt,) = [row for row in rows_of(report, 3) if row["model"] == "tiny"]
+    (shown,) = [row for row in rows_of(report, 3) if row["model"] == "tiny"]
     one, two = (cycles_of(TINY, layers, rows=PROMPT, context=PROMPT) for layers in (1, 2))
-    assert prompt["cycles"] == one + 4 * (two - one)
-    assert prompt["tokens/s, 100 MHz"] == pytest.approx(PROMPT * 1e8 / prompt["cycles"])
-    assert 0 < prompt["pods %"] < 100
+    assert shown["rows"] == PROMPT
+    assert shown["cycles"] == one + 4 * (two - one)
+    assert shown["tokens/s, 100 MHz"] == pytest.approx(PROMPT * 1e8 / shown["cycles"])
+    assert 0 < shown["pods %"] < 100
+
+
+def test_prompts_run_in_as_many_pieces_as_banks_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = {name: [(run.rows, run.context) for run in prompt(model)] for name, model in MODELS.items()}
+    assert runs["smollm2_135m"] == [(128, 128)]
+    assert runs["qwen3_0.6b"] == runs["llama3.2_1b"] == [(32, 32), (32, 64), (32, 96), (32, 128)]
+    assert runs["llama3_8b"] == [(16, context) for context in range(16, 129, 16)]
+    monkeypatch.setattr(
+        decode_module,
+        "sweep",
+        lambda points, **_: [{"cycles": 100 * p.layers + p.context, "x_words": 80 * p.layers} for p in points],
+    )
+    (row,) = [row for row in rows_of(run_study("decode", networks="all"), 3) if row["model"] == "llama3_8b"]
+    assert row["cycles"] == 8 * 3200 + sum(range(16, 129, 16))
+    assert row["pods %"] == pytest.approx(100 * 8 * 32 * 80 / (row["cycles"] * 8))
+    refused = [{"refused": "too large"}]
+    monkeypatch.setattr(decode_module, "sweep", lambda points, **_: refused * len(points))
+    (row,) = rows_of(run_study("decode", networks="smollm2_135m"), 3)
+    assert row["cycles"] == "refused"
 
 
 def test_published_values_stand_beside_their_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
