@@ -106,14 +106,15 @@ def with_scale_bits(constants: Mapping[str, Parameters], bits: int) -> Constants
 
     def rounded(held: Parameters) -> Parameters:
         multiplier, shift = np.broadcast_arrays(held.multiplier, held.shift)
-        wide = multiplier >= 1 << bits
+        size = np.abs(multiplier.astype(np.int64))
+        wide = size >= 1 << bits
         if not wide.any():
             return held
         # An int32 over a power of two is a float64.
-        fewer = quantize_scale(np.where(wide, np.ldexp(multiplier.astype(np.float64), -shift), 1.0), bits)
+        fewer = quantize_scale(np.where(wide, np.ldexp(size.astype(np.float64), -shift), 1.0), bits)
         return replace(
             held,
-            multiplier=np.where(wide, fewer[0], multiplier).astype(np.int32),
+            multiplier=np.where(wide, np.sign(multiplier) * fewer[0], multiplier).astype(np.int32),
             shift=np.where(wide, fewer[1], shift).astype(np.int32),
         )
 

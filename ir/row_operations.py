@@ -94,6 +94,7 @@ class LayerNorm(Norm):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(self.width >= 2, f"of less than 2 channels nothing is left without their mean, got {self.width}")
+        self.require(self.width <= 2**16, f"values are multiplied by the number of channels, at most 65536, got {self.width}")
 
 
 @dataclass(frozen=True, kw_only=True)

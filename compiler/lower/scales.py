@@ -28,7 +28,8 @@ def require_scales_fit(graph: Graph, constants: Mapping[str, Parameters], config
             # What only moves rows has none.
             continue
         name, held = operation.name, constants[operation.name]
-        most = int(np.max(held.multiplier, initial=0))
+        # Those of norms may be negative.
+        most = int(np.max(np.abs(held.multiplier.astype(np.int64)), initial=0))
         if most >= 1 << bits:
             raise WorkloadError(
                 f"{name}: its multiplier {most} has {most.bit_length()} bits, more than scale_bits ({bits}) of {config.name}; "

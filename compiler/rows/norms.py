@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from podweave.ir.constants import Parameters
-from podweave.ir.quantise import quantize_scale
+from podweave.ir.quantise import mean_shifts
 from podweave.ir.row_operations import LayerNorm, Norm, RmsNorm
 from podweave.spec.jobs import Reduce
 from podweave.spec.row_functions import Combine, Destination, Saturate, Scalar, Statistic
@@ -30,36 +30,54 @@ def lower_rms_norm(compiler: RowCompiler, index: int, operation: RmsNorm) -> Non
     shifts = Parameters((), held.bias, held.multiplier, held.shift + operation.scale_shift)
     targets = _targets(compiler, operation)
     for rows in _pieces(compiler, index, operation, operation.rows):
-        roots = rows.roots(rows.source, rows.there())
-        rows.results(rows.source, targets, shifts, rows.there(), roots)
+        roots = rows.roots(rows.in_16_bits(rows.source, operation.scale_shift, rows.there()))
+        rows.results(rows.source, targets, shifts, rows.there(), roots, row_scale=True)
         rows.over()
 
 
 def lower_layer_norm(compiler: RowCompiler, index: int, operation: LayerNorm) -> None:
-    """Rows, summed up; what is left of the sum without a value; what that leaves, which is the value without the mean. Then as for
-    a norm by squares, but that gain and bias are taken by a pass of their own: one that scales by row has no multiplier left."""
-    held, one = compiler.constants[operation.name], uniform(compiler.lanes)
-    most = uniform(compiler.lanes, *quantize_scale(operation.width / (operation.width - 1)))
+    """Rows, summed up; values times the number of channels; the sum without those, which is so many times the mean less the value.
+    Then as for a norm by squares, but that gain and bias are taken by a pass of their own: one that scales by row has no multiplier
+    left. It subtracts from 0, which gives the sign back.
+
+    What the sum leaves is computed twice, in 16 bits for the squares and as it is: neither waits for the other, and zeros are made
+    while the first of both waits for its words.
+    """
+    assert compiler.config.post is not None
+    held, lanes = compiler.constants[operation.name], compiler.lanes
+    before, behind = mean_shifts(operation.width, operation.scale_shift)
+    one, channels = uniform(lanes), uniform(lanes, operation.width)
     targets = _targets(compiler, operation)
-    # What is left of them, and the same in 16 bits.
+    # What is left of them, and the same in 16 bits; each row has two registers.
     words = 2 * compiler.home(operation.source, "p").layout.slots
-    for rows in _pieces(compiler, index, operation, max(1, compiler.config.memory.p_words // SCRATCH // words)):
-        summed = rows.everywhere(rows.source, None, one, rows.there(), statistic=Statistic.SUM)
-        sums = When(compiler), summed.registers
+    most = min(compiler.config.memory.p_words // SCRATCH // words, compiler.config.post.row_registers // 2)
+    signed = bool((held.multiplier < 0).any())
+    for rows in _pieces(compiler, index, operation, max(1, most)):
         base, cycle = rows.scratch()
         wide, free = (base, rows.rows), When(compiler, cycle)
-        left = rows.own(rows.source, wide, most, rows.there(), free, sums, subtract=True)
-        rows.over()
-        left = rows.own(wide, wide, one, When(compiler, left.written), free, sums, subtract=True)
-        roots = rows.roots(wide, When(compiler, left.written))
-        shift = uniform(compiler.lanes, 1, operation.scale_shift)
+        source, ready = rows.source, rows.there()
+        if before:
+            done = rows.own(source, wide, uniform(lanes, 1, before), ready, free)
+            rows.over()
+            source, ready = wide, When(compiler, done.written)
+        summed = rows.everywhere(source, None, one, ready, statistic=Statistic.SUM)
+        sums = When(compiler), summed.registers
+        done = rows.own(source, wide, channels, ready, free)
+        if not before:
+            rows.over()
+        zeros = None if signed else rows.zeros()
+        times = When(compiler, done.written)
+        left: dict[str, Any] = {"registers": sums, "subtract": True}
+        small = rows.in_16_bits(wide, behind, times, **left)
+        done = rows.own(wide, wide, one, times, free, **left)
+        roots = rows.roots(small)
         work: dict[str, Any] = {"saturate": Saturate.INT16, "row_scale": True}
-        left = rows.own(wide, wide, shift, When(compiler, left.written), free, roots, **work)
-        ready = When(compiler, left.written)
-        if (held.multiplier < 0).any():
-            last = rows.signed_results(wide, targets, held, ready)
+        done = rows.own(wide, wide, uniform(lanes, 1, behind), When(compiler, done.written), free, roots, **work)
+        there = When(compiler, done.written)
+        if signed:
+            last = rows.signed_results(wide, targets, held, there)
         else:
-            last = rows.results(wide, targets, held, ready)
+            last = rows.results(wide, targets, held, there, zeros, subtract=True, row=rows.rows)
         compiler.pools["p"].give(base, rows.words, last.read)
 
 
@@ -104,7 +122,9 @@ class _Rows:
         """Room for a word of each, and the cycle from which it may be written."""
         return self.compiler.scratch(self.operation.name, self.words)
 
-    def own(self, words: Place, to: Place, lanes: LaneSet, ready: When, free: When, registers: Registers, **what: Any) -> Done:
+    def own(
+        self, words: Place, to: Place, lanes: LaneSet, ready: When, free: When, registers: Registers | None = None, **what: Any
+    ) -> Done:
         """A pass that leaves a word for each in the own P bank, where there are channels."""
         there = [node for node in self.nodes if self.count[node]]
         bases = dict.fromkeys(there, (words[0], to[0]))
@@ -121,29 +141,41 @@ class _Rows:
         bases = dict.fromkeys(self.nodes, (words[0], to[0] if to else 0))
         return self._placed(words, bases, None, ready, free, **({"sets": alike(self.nodes, lanes)} | what))
 
-    def roots(self, words: Place, ready: When) -> Registers:
-        """The root of the sum of squares of each row, in its register."""
-        compiler, lanes = self.compiler, self.compiler.lanes
+    def zeros(self) -> Registers:
+        """A statistic of 0 for each row, in the registers behind theirs."""
+        zero: dict[str, Any] = {"counts": (1, 1, self.rows), "strides": (0, 0, 0), "row": self.rows, "statistic": Statistic.SUM}
+        bases = dict.fromkeys(self.nodes, (zero_word(self.compiler.config), 0))
+        sets = alike(self.nodes, uniform(self.compiler.lanes))
+        done = self._placed((0, 0), bases, None, When(self.compiler), sets=sets, **zero)
+        return When(self.compiler), done.registers
+
+    def in_16_bits(self, words: Place, shift: int, ready: When, **what: Any) -> tuple[int, When]:
+        """What is to be squared: the first of its words, and when they may be read."""
         base, cycle = self.scratch()
-        small, shift = (base, self.rows), uniform(lanes, 1, self.operation.scale_shift)
-        done = self.everywhere(words, small, shift, ready, When(compiler, cycle), saturate=Saturate.INT16)
+        free, scale = When(self.compiler, cycle), uniform(self.compiler.lanes, 1, shift)
+        done = self.everywhere(words, (base, self.rows), scale, ready, free, saturate=Saturate.INT16, **what)
+        return base, When(self.compiler, done.written)
+
+    def roots(self, small: tuple[int, When]) -> Registers:
+        """The root of the sum of squares of each row, in its register; nobody needs what is squared any more."""
+        compiler, lanes, (base, ready) = self.compiler, self.compiler.lanes, small
         epsilon = np.zeros(lanes, np.int64)
         epsilon[0] = self.operation.epsilon
         # One of the nodes adds epsilon, once.
         sets = {node: [uniform(lanes, bias=None if node else epsilon)] for node in self.nodes}
         work: dict[str, Any] = {"reduce": Reduce.PAIR, "combine": Combine.PRODUCT, "sets": sets}
         work |= {"statistic": Statistic.SUM, "scalar": Scalar.RSQRT, "window": 2}
-        squares = self.everywhere(small, None, uniform(lanes), When(compiler, done.written), **work)
+        squares = self.everywhere((base, self.rows), None, uniform(lanes), ready, **work)
         compiler.pools["p"].give(base, self.words, squares.read)
         return When(compiler), squares.registers
 
     def signed_results(self, words: Place, targets: Targets, held: Parameters, ready: When) -> Done:
-        """The same of multipliers of which some are negative: values times a sign, which stands beside each of them."""
+        """The same of negative values, and multipliers of either sign: values times a sign, which stands beside each of them."""
         compiler, sign = self.compiler, np.where(held.multiplier < 0, -1, 1).astype(np.int32)
         base, cycle = self.scratch()
         there = [node for node in self.nodes if self.count[node]]
         # A sign is the bias of what is always 0.
-        signs = Parameters((), sign, np.ones_like(sign), np.zeros_like(sign))
+        signs = Parameters((), -sign, np.ones_like(sign), np.zeros_like(sign))
         work: dict[str, Any] = {"counts_of": self.count, "destination": Destination.STORE, "written": (self.rows, 1)}
         bases = dict.fromkeys(there, (zero_word(compiler.config), base))
         zero: dict[str, Any] = {"strides": (0, 0, 0), "sets": self._sets(signs)}
@@ -164,7 +196,7 @@ class _Rows:
         }
 
     def results(
-        self, words: Place, targets: Targets, held: Parameters, ready: When, roots: Registers | None = None, **what: Any
+        self, words: Place, targets: Targets, held: Parameters, ready: When, registers: Registers | None = None, **what: Any
     ) -> Done:
         """Passes that scale by channel, or by row with a shift by channel, into all banks where results go."""
         count = self.count
@@ -177,13 +209,12 @@ class _Rows:
                 home,
                 ready,
                 free,
-                roots,
+                registers,
                 counts_of=count,
                 written=(target.tile_words, target.words),
                 sets=self._sets(held),
                 saturate=Saturate.INT16,
                 destination=destination_of(home.kind, self.operation.format),
-                row_scale=roots is not None,
                 **what,
             )
         return last

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.ir.constants import Parameters
+from podweave.ir.layers import WorkloadError
 from podweave.ir.row_operations import Format
 from podweave.spec.jobs import Accumulate
 from podweave.spec.row_functions import Destination, Saturate
@@ -165,7 +166,9 @@ def place(
     free: When | None = None,
     registers: Registers | None = None,
 ) -> Done:
-    """A pass in this epoch or the next; ``home``: of the tensor that it gives."""
+    """A pass in this epoch or the next; ``home``: of the tensor that it gives. Raises `WorkloadError` for a multiplier of too
+    many bits."""
+    _require_scales_fit(compiler, work)
     done: Done | None = None
 
     def step() -> None:
@@ -179,3 +182,15 @@ def place(
         home.ready = max(home.ready_in(compiler.epoch.number), done.written)
         home.epoch = compiler.epoch.number
     return done
+
+
+def _require_scales_fit(compiler: RowCompiler, work: Pass) -> None:
+    """Those of constants have been looked at before; what a lowering makes must fit as well."""
+    most = max(int(multipliers.max(initial=0)) for sets in work.sets.values() for _, multipliers, _ in sets)
+    bits = compiler.config.scale_bits
+    if most >= 1 << bits:
+        name = compiler.graph.operations[work.operation].name
+        raise WorkloadError(
+            f"{name}: a pass of it multiplies by {most}, which has {most.bit_length()} bits, more than scale_bits ({bits}) of "
+            f"{compiler.config.name}"
+        )

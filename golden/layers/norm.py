@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.ir.quantise import MAX_MULTIPLIER, _refuse, quantize_scale
+from podweave.ir.quantise import MAX_MULTIPLIER, _refuse, mean_shifts
 
 from .fixed_point import Integers, require_integers, require_type, round_shift, saturate
 from .requant import requantize_wide
@@ -13,6 +13,8 @@ MAX_ROW_SHIFT = 30
 """Largest shift that makes 16 bits of a row."""
 MAX_GAIN_SHIFT = 8
 """Largest shift per channel."""
+MAX_CENTRED = 1 << 16
+"""Most channels of a row that is left without its mean: a multiplier of 17 bits holds them."""
 
 
 def rms_norm(x: NDArray[np.int32], shift: int, epsilon: int = 0, gain_shift: Integers = 0) -> NDArray[np.int16]:
@@ -99,9 +101,11 @@ def layer_norm(
     Parameters
     ----------
     x : ndarray of int32, shape (..., C)
-        Rows of the residual, of at least 2 channels.
-    shift, epsilon : int
-        As in `rms_norm`, for what is left.
+        Rows of the residual, of 2 to 65,536 channels.
+    shift : int
+        In [0, 30]: ``x / 2**shift`` fits 16 bits, and so does what is left without the mean, in the largest row that comes.
+    epsilon : int
+        In [0, 2**41): added to the sum of squares, as `ir.quantise.layer_norm_epsilon` gives it.
     bias : int, or ndarray of integers, shape () or (C,)
         In (-2**31, 2**31): the bias of each channel by its gain, in units of 2**-15 of the root of the sum of squares.
     multiplier, places : int, or ndarray of integers, shape () or (C,)
@@ -110,34 +114,35 @@ def layer_norm(
     Returns
     -------
     ndarray of int16, shape (..., C)
-        ``saturate(round((n + bias) * multiplier / 2**places))``, n the `rms_norm` of c, x less the mean of its row: 2**15 stands
-        for all of the root of the sum of squares, ``sqrt(C) / 2**15`` times that for the standard deviation.
+        ``saturate(round((bias - n) * multiplier / 2**places))``, n the `rms_norm` by ``behind`` of d, the mean of a row less its
+        values: 2**15 stands for all of the root of the sum of squares, ``sqrt(C) / 2**15`` times that for the standard deviation.
 
-        c is ``C / (C - 1)`` times as large, which the root divides out: with S the sum of the row, and a multiplier and a shift for
-        ``C / (C - 1)`` (`ir.quantise.quantize_scale`), it is ``S - round((S - x) * multiplier / 2**shift)``, both differences
-        saturated to 32 bits. So nothing is divided by C, and all bits of x count in the mean.
+        d is C times as large, which the root divides out: with ``before, behind = mean_shifts(C, shift)`` (`ir.quantise`), y is
+        ``round(x / 2**before)``, S the sum of its row, and d is ``S - C * y``, product and difference saturated to 32 bits. So
+        nothing is divided by C; if ``before`` is 0, which it is for up to ``2**(16 - shift)`` channels, d is exact.
 
     Raises
     ------
     TypeError
         If ``x`` is not int32, or a parameter does not hold integers.
     ValueError
-        If a parameter is out of range or has the wrong shape, or there is only one channel.
+        If a parameter is out of range or has the wrong shape, or there is one channel or more than 65,536.
     OverflowError
-        If the sum of a row does not fit 32 bits, or a sum of squares is 2**41 or more.
+        If the sum of a row of y does not fit 32 bits, or a sum of squares is 2**41 or more.
 
     Notes
     -----
-    If nothing saturates and S - x fits 32 bits, c is off by at most 3/2. With N the root of the sum of squares of real ``c /
-    2**shift``, epsilon included, and ``h = sqrt(C) * (3/2 / 2**shift + 1/2)`` (3/2 if ``shift`` is 0), n is off by at most
-    ``|n| * ((1 + 2**-8) / (1 - h / N) - 1) + 2**15 * (1 + 2**-8) * 3/2 / 2**shift / (N - h) + 1``. The gain multiplies that, and
-    rounds once.
+    A row of equal values leaves exactly 0, and gives its bias. While nothing saturates, ``d / 2**behind`` is ``q = C / 2**bits``,
+    with the fewest bits for which that is at most 1, times ``(mean - x) / 2**shift``, off by at most ``m``: ``q * 2**(before -
+    shift)``, or 0 if ``before`` is 0. With N the root of the sum of squares of ``q * (x - mean) / 2**shift`` in real numbers,
+    epsilon included, and ``h = sqrt(C) * (m + 1/2)``, n is off by at most
+    ``|n| * ((1 + 2**-8) / (1 - h / N) - 1) + 2**15 * (1 + 2**-8) * m / (N - h) + 1``. The gain multiplies that, and rounds once.
 
     Examples
     --------
-    By hand: S = 2400, and 3/2 of 1100, 1900 and 1800 are 1650, 2850 and 2700, which leaves 750, -450 and -300; 855000 is below
-    2**20, 855000 / 16 is in entry 208 of the table, 2**23 / sqrt(53376) = 36309.2, and 750 * 36309 / 2**10 = 26593.506
-    (2**15 * 500 / sqrt(380000) = 26578.2).
+    By hand: S = 2400, which without 3 * 1300, 3 * 500 and 3 * 600 leaves -1500, 900 and 600; behind is 2, and 375, 225 and 150
+    have 213750 as the sum of their squares, below 2**18; 213750 / 4 is in entry 208 of the table, 2**23 / sqrt(53376) = 36309.2,
+    and -1500 * 36309 / 2**11 = -26593.506 (2**15 * 500 / sqrt(380000) = 26578.2).
 
     >>> layer_norm(np.array([[1300, 500, 600]], dtype=np.int32), 0)
     array([[ 26594, -15956, -10637]], dtype=int16)
@@ -149,22 +154,24 @@ def layer_norm(
     """
     require_type("x", x, np.int32)
     channels = x.shape[-1]
-    if channels < 2:
-        raise ValueError(f"a row must have at least 2 channels, got {channels}")
+    if not 2 <= channels <= MAX_CENTRED:
+        raise ValueError(f"a row must have 2 to {MAX_CENTRED} channels, got {channels}")
     added, factors = require_integers("bias", bias), require_integers("multiplier", multiplier)
     for name, values in (("bias", added), ("multiplier", factors)):
         if values.shape not in ((), (channels,)):
             raise ValueError(f"{name} must have shape () or (C,) = {(channels,)}, got shape {values.shape}")
         _refuse(values, np.abs(values) > MAX_MULTIPLIER, f"{name} must be in [{-MAX_MULTIPLIER}, {MAX_MULTIPLIER}]")
-    total = x.sum(axis=-1, keepdims=True, dtype=np.int64)
+    _require_shift(shift)
+    before, behind = mean_shifts(channels, shift)
+    y = round_shift(x.astype(np.int64), before)
+    total = y.sum(axis=-1, keepdims=True)
     wrong = (total < -(1 << 31)) | (total >= 1 << 31)
     if wrong.any():
         raise OverflowError(f"the sum of a row must fit 32 bits, got {total[wrong][0]}")
-    factor, by = quantize_scale(channels / (channels - 1))
-    others = requantize_wide(total - x, factor, by, "int32")
-    found = _normalised(saturate(total - others, "int32").astype(np.int64), shift, epsilon, 0)
+    left = saturate(total - saturate(channels * y, "int32"), "int32")
+    found = _normalised(left.astype(np.int64), behind, epsilon, 0)
     # Saturation is not symmetric, so that the sign comes before.
-    signed = (found.astype(np.int64) + added) * np.where(factors < 0, -1, 1)
+    signed = (added - found.astype(np.int64)) * np.where(factors < 0, -1, 1)
     return requantize_wide(signed, np.abs(factors), places, "int16")
 
 
@@ -216,6 +223,10 @@ def _normalised(x: NDArray[np.int64], shift: int, epsilon: int, gain_shift: Inte
 
 
 def _in_16_bits(x: NDArray[np.int64], shift: int) -> NDArray[np.int16]:
+    _require_shift(shift)
+    return saturate(round_shift(x, shift), "int16")
+
+
+def _require_shift(shift: int) -> None:
     if not 0 <= shift <= MAX_ROW_SHIFT:
         raise ValueError(f"shift must be in [0, {MAX_ROW_SHIFT}], got {shift}")
-    return saturate(round_shift(x, shift), "int16")

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from podweave.compiler.compile_network import CompileOptions, compile_network
+from podweave.compiler.rows import norms
+from podweave.compiler.rows.passes import uniform
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Parameters, with_scale_bits
 from podweave.ir.frontends.random_constants import random_parameters
@@ -59,6 +61,34 @@ def test_rows_too() -> None:
     with pytest.raises(WorkloadError, match=r"has 31 bits, more than scale_bits \(17\) of rows2x4"):
         compile_network(job.graph, config, job.constants, options)
     compile_network(job.graph, config, with_scale_bits(job.constants, 17), options)
+
+
+def test_gains_of_norms_may_be_negative() -> None:
+    (job,) = chip_jobs("encoder_8_2_12", 1, scale_bits=17)
+    config, options, name = small_chip().replace(scale_bits=17), CompileOptions(from_memory=True), "output_norm"
+    held = job.constants[name]
+
+    def with_multiplier(multiplier: int) -> dict[str, Parameters]:
+        return {**job.constants, name: replace(held, multiplier=np.where(np.arange(8) == 5, multiplier, 1).astype(np.int32))}
+
+    compile_network(job.graph, config, with_multiplier(1 - (1 << 17)), options)
+    sentence = r"^output_norm: its multiplier 131072 has 18 bits, more than scale_bits \(17\) of rows2x4"
+    with pytest.raises(WorkloadError, match=sentence):
+        compile_network(job.graph, config, with_multiplier(-1 << 17), options)
+    rounded = with_scale_bits(with_multiplier(-(1 << 17) - 2), 17)
+    assert rounded[name].multiplier[5] == -(1 << 16) - 1
+    assert rounded[name].shift[5] == held.shift[5] - 1
+    compile_network(job.graph, config, rounded, options)
+
+
+def test_what_a_lowering_multiplies_by_must_fit_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    (job,) = chip_jobs("encoder_8_2_12", 1, scale_bits=17)
+    config, options = small_chip().replace(scale_bits=17), CompileOptions(from_memory=True)
+    compile_network(job.graph, config, job.constants, options)
+    monkeypatch.setattr(norms, "uniform", lambda lanes, multiplier=1, *rest, **more: uniform(lanes, 1 << 17, *rest, **more))
+    sentence = r"^embedding_norm: a pass of it multiplies by 131072, which has 18 bits, more than scale_bits \(17\) of rows2x4$"
+    with pytest.raises(WorkloadError, match=sentence):
+        compile_network(job.graph, config, job.constants, options)
 
 
 @pytest.mark.parametrize("name", ["conv:4x4x8x8,kernel=3x3,padding=1", "gemm:4x150x8"])

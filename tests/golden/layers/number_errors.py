@@ -26,6 +26,7 @@ from podweave.ir.quantise import (
     exp_table,
     fixed_point,
     gelu,
+    layer_norm_epsilon,
     norm_epsilon,
     normal_distribution,
     quantize_scale,
@@ -85,8 +86,9 @@ def _of_norms() -> Iterator[Row]:
     x, shift = fixed_point(real), 9
     rows = "2,000 rows of 576, one channel 20 times the others, in units of 2^-12"
     unit, epsilon = np.sqrt(576) / 2**15, norm_epsilon(1e-5, 576, shift)
+    centred = layer_norm_epsilon(1e-5, 576, shift)
     yield "rms_norm", rows, "absolute; rms of a row is 1", rms_norm(x, shift, epsilon) * unit - rms_norm_float(x / 4096, 1e-5)
-    yield "layer_norm", "the same", "the same", layer_norm(x, shift, epsilon) * unit - layer_norm_float(x / 4096, 1e-5)
+    yield "layer_norm", "the same", "the same", layer_norm(x, shift, centred) * unit - layer_norm_float(x / 4096, 1e-5)
 
 
 def _of_attention() -> Iterator[Row]:

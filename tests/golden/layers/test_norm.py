@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from podweave.golden.layers.norm import layer_norm, layer_norm_float, rms_norm, rms_norm_float
 from podweave.golden.layers.scalars import reciprocal_square_root_table
-from podweave.ir.quantise import norm_epsilon, quantize_scale
+from podweave.ir.quantise import layer_norm_epsilon, mean_shifts, norm_epsilon, quantize_scale
 
 KINDS = ["random", "outliers", "all equal", "one hot", "zeros", "extremes"]
 C = 48
@@ -54,7 +54,7 @@ def test_bound_of_rms_norm(kind: str, shift: int, epsilon: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shift", [0, 4, 9])
+@pytest.mark.parametrize("shift", [0, 4, 9, 13])
 @pytest.mark.parametrize("epsilon", [1, 5000])
 def test_bound_of_layer_norm(kind: str, shift: int, epsilon: int) -> None:
     x = rows(kind, shift)
@@ -63,14 +63,15 @@ def test_bound_of_layer_norm(kind: str, shift: int, epsilon: int) -> None:
     sign = np.where(rng.random(C) < 0.3, -1, 1)
     multiplier, places = quantize_scale(gain / 3)
     y = layer_norm(x, shift, epsilon, bias, sign * multiplier, places)
-    # C / (C - 1) is in all of z, and not in epsilon.
-    less = (1 - 1 / C) ** 2
-    real = layer_norm_float(x / 2.0**shift, epsilon / C * less, 2.0**15 / np.sqrt(C))
-    centred = (x - x.mean(axis=1, keepdims=True)) * C / (C - 1)
-    inside = np.all(np.abs(centred) < 32639 * 2.0**shift, axis=1)
-    n = np.sqrt(((centred / 2.0**shift) ** 2).sum(axis=1, keepdims=True) + epsilon)
-    m = 1.5 / 2**shift
-    h = np.sqrt(C) * (m + (0.5 if shift else 0))
+    # 48 of 64 are in all that is squared, and not in epsilon.
+    q = 0.75
+    real = layer_norm_float(x / 2.0**shift, epsilon / C / q**2, 2.0**15 / np.sqrt(C))
+    centred = (x - x.mean(axis=1, keepdims=True)) * q / 2.0**shift
+    # Rows of 29 bits times 48 have 35, three more than fit.
+    m = q * 2.0 ** (3 - 13) if shift == 13 else 0.0
+    inside = np.all(np.abs(centred) + m < 32639, axis=1)
+    n = np.sqrt((centred**2).sum(axis=1, keepdims=True) + epsilon)
+    h = np.sqrt(C) * (m + 0.5)
     bounded = (n > 1.01 * h).ravel() & inside
     y, real, n = (rows[bounded] for rows in (y, real, n))
     limit = np.abs(real) * ((1 + 2.0**-8) / (1 - h / n) - 1) + 2.0**15 * (1 + 2.0**-8) * m / (n - h) + 1
@@ -83,8 +84,21 @@ def test_bound_of_layer_norm(kind: str, shift: int, epsilon: int) -> None:
 @pytest.mark.parametrize("value", [0, 1, -700, 2**20 + 3, -(2**25)])
 def test_a_row_of_equal_values_is_its_bias(value: int) -> None:
     """Whatever the values are, of all C less their mean nothing is left."""
-    y = layer_norm(np.full((3, C), value, np.int32), 3, 1, np.arange(C), 1, 0)
-    assert_array_equal(y, np.broadcast_to(np.arange(C), (3, C)))
+    for shift in (3, 12, 30):
+        y = layer_norm(np.full((3, C), value, np.int32), shift, 1, np.arange(C), 1, 0)
+        assert_array_equal(y, np.broadcast_to(np.arange(C), (3, C)))
+
+
+def test_shares_of_a_shift() -> None:
+    """The fewest bits before, so that rows of 16 bits and ``shift`` more fit 32 bits when they are multiplied; together those by
+    which the products fit 16 bits."""
+    for channels in (1, 2, 3, 48, 64, 65, 768, 2047, 65535, 65536):
+        for shift in range(31):
+            before, behind = mean_shifts(channels, shift)
+            widest = channels << (15 + shift)
+            assert widest <= 1 << (31 + before)
+            assert before == 0 or channels << (16 + shift) > 1 << (31 + before)
+            assert widest <= 1 << (15 + before + behind) < 2 * widest
 
 
 def round_half_away(value: Fraction) -> int:
@@ -114,27 +128,27 @@ def test_equals_plain_integers(shift: int) -> None:
 
 @pytest.mark.parametrize("shift", [0, 3, 30])
 def test_layer_norm_equals_plain_integers(shift: int) -> None:
-    """Sums of rows up to the edge of 32 bits, where what is left of them saturates."""
+    """Sums of rows up to the edge of 32 bits, where products and what is left of sums saturate."""
     rng = np.random.default_rng(shift)
     x = rng.integers(-(1 << 31), 1 << 31, (5, 80, 7), dtype=np.int32) >> rng.integers(1, 32, (5, 80, 1), dtype=np.int32)
+    # Rows of 46 bits times 7 have 49, of which 17 are shifted out before.
+    before, behind = (17, 16) if shift == 30 else (0, shift + 3)
     x = x[np.abs(x.sum(axis=-1, dtype=np.int64)) < 1 << 31]
     bias, multiplier = rng.integers(1 - (1 << 31), 1 << 31, (2, 7))
     places = rng.integers(15, 50, 7)
     y = layer_norm(x, shift, 77, bias, multiplier, places)
     assert (y.dtype, y.shape) == (np.int16, x.shape)
-    # 7 / 6 in 31 bits.
-    factor, divisor = round(Fraction(7, 6) * 2**30), 2**30
     saturated = 0
     for row, found in zip(x.tolist(), y.tolist(), strict=True):
-        others = [round_half_away(Fraction((sum(row) - v) * factor, divisor)) for v in row]
-        saturated += any(abs(v) >= 1 << 31 for v in others)
-        left = [sum(row) - min(max(v, -(1 << 31)), (1 << 31) - 1) for v in others]
+        fewer = [round_half_away(Fraction(v, 1 << before)) for v in row]
+        saturated += any(abs(7 * v) >= 1 << 31 for v in fewer)
+        left = [sum(fewer) - min(max(7 * v, -(1 << 31)), (1 << 31) - 1) for v in fewer]
         left = [min(max(v, -(1 << 31)), (1 << 31) - 1) for v in left]
-        n = [v + b for v, b in zip(plain(left, shift, 77, [0] * 7), bias.tolist(), strict=True)]
+        n = [b - v for v, b in zip(plain(left, behind, 77, [0] * 7), bias.tolist(), strict=True)]
         scales = zip(n, multiplier.tolist(), places.tolist(), strict=True)
         expected = [round_half_away(Fraction(v * m, 1 << s)) for v, m, s in scales]
         assert found == [min(max(v, -32768), 32639) for v in expected]
-    assert 0 < saturated < len(x)
+    assert (0 < saturated < len(x)) == (not before)
 
 
 @cache
@@ -159,7 +173,7 @@ def real_rows() -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     return x / 4096, x
 
 
-def tolerance(centred: NDArray[np.float64], shift: int) -> NDArray[np.float64]:
+def tolerance(centred: NDArray[np.float64], shift: float) -> NDArray[np.float64]:
     """Of the table of roots, and five times the standard error that rounding z leaves in N."""
     n = np.sqrt(((centred * 4096 / 2**shift) ** 2).sum(axis=1, keepdims=True))
     return np.asarray((1 + 2.0**-8) / (1 - 5 * 0.29 / n) - 1)
@@ -192,10 +206,12 @@ def test_layer_norm_as_onnxruntime() -> None:
     shift = 10
     # In units of 1/1000.
     scale = gain * np.sqrt(96) / 2**15 * 1000
-    z = layer_norm(x, shift, norm_epsilon(1e-5, 96, shift), np.rint(bias * 1000 / scale).astype(np.int32), *quantize_scale(scale))
+    epsilon = layer_norm_epsilon(1e-5, 96, shift)
+    z = layer_norm(x, shift, epsilon, np.rint(bias * 1000 / scale).astype(np.int32), *quantize_scale(scale))
     error = np.abs(z / 1000 - theirs)
-    # And half a unit of n, of the bias and of the result, and what c is off.
-    limit = tolerance(real - real.mean(axis=1, keepdims=True), shift) * np.abs(theirs - bias) + 0.0006 + 0.0005 * gain
+    # And half a unit of n, of the bias and of the result, and that values lose a bit; 96 of 128 are squared.
+    squared = shift - np.log2(96 / 128)
+    limit = tolerance(real - real.mean(axis=1, keepdims=True), squared) * np.abs(theirs - bias) + 0.0006 + 0.0005 * gain
     assert np.all(error <= limit)
     assert np.sqrt((error**2).mean()) < 0.004
     faulty = rms_norm(x + 4096, shift, 0) * np.sqrt(96) / 2**15 * gain + bias
@@ -205,6 +221,11 @@ def test_layer_norm_as_onnxruntime() -> None:
 def test_epsilon() -> None:
     assert norm_epsilon(1e-5, 576, 3) == round(1e-5 * 576 * 2**24 / 4**3)
     assert (norm_epsilon(0.0, 576, 0), norm_epsilon(1e-5, 576, 15)) == (0, 0)
+    assert layer_norm_epsilon(1e-5, 576, 3) == round(1e-5 * 576 * 2**24 / 4**3 * (576 / 1024) ** 2)
+    # It is in the units of what is squared: where it is as much as a row's variance, it takes the root of a half.
+    x = np.tile(np.array([[1000, -1000]], np.int32), 24)
+    y = layer_norm(x, 0, layer_norm_epsilon((1000 / 4096) ** 2, 48, 0))
+    assert np.all(np.abs(np.abs(y) / 2**15 * np.sqrt(2 * 48) - 1) < 1 / 200)
     # A row of zeros is one of zeros; a small one is held down.
     assert rms_norm(np.zeros((1, 4), np.int32), 0).tolist() == [[0, 0, 0, 0]]
     assert abs(rms_norm(np.array([[3, 0]], np.int32), 0, 16 - 9)[0, 0] / 2**15 - 3 / 4) <= 3 / 4 / 256
@@ -241,7 +262,8 @@ def test_refusals(norm: Any, args: tuple[Any, ...], error: type[Exception], sent
         (layer_norm, (X, 0, 0, 0, -1 << 31), ValueError, r"multiplier must be in \[-2147483647, 2147483647\], got -2147483648"),
         (layer_norm, (X, 0, 0, 0, np.ones(4, int)), ValueError, r"multiplier must have shape .* = \(3,\), got shape \(4,\)"),
         (layer_norm, (X, 0, 0, 0, 1, 63), ValueError, r"shift must be in \[0, 62\], got 63"),
-        (layer_norm, (X[:, :1], 0), ValueError, "a row must have at least 2 channels, got 1"),
+        (layer_norm, (X[:, :1], 0), ValueError, "a row must have 2 to 65536 channels, got 1"),
+        (layer_norm, (np.zeros((1, 65537), np.int32), 0), ValueError, "a row must have 2 to 65536 channels, got 65537"),
         (layer_norm, (X + 2**30, 0), OverflowError, "the sum of a row must fit 32 bits, got 3221225472"),
     ],
 )

@@ -100,7 +100,7 @@ class RandomRows:
         self.registers += 1
         source = self.source(Format.WIDE)
         kind = LayerNorm if self.rng.random() < 0.6 else RmsNorm
-        sizes = {"width": self.channels[source][1], "scale_shift": self.number(2, 7), "epsilon": self.number(0, 3, 1000)}
+        sizes = {"width": self.channels[source][1], "scale_shift": self.number(2, 7, 13), "epsilon": self.number(0, 3, 1000)}
         return self.add(kind(self.name, self.rows, source=source, **sizes))
 
     def product(self) -> str:

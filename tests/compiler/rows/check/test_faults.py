@@ -144,14 +144,15 @@ LOADED: dict[str, tuple[Fault, str]] = {
         r"^epoch \d: W address 0 of node 0 may be loaded when epoch 0 is over, but epoch \d needs what is there$",
     ),
 }
-# Of an encoder; jobs of its norms: sums, what is left of them without a value, that again, 16 bits, squares, those by their root,
-# results for P banks and for X banks.
+# Of an encoder; jobs of its norms: sums, values times their number, zeros, what that leaves of the sums in 16 bits and as it is,
+# squares, those by their root, results for P banks and for X banks.
 ENCODER = "encoder_16_2_24,rows=3"
 OF_ENCODERS: dict[str, tuple[Fault, str]] = {
-    "sum not ready": (at("posts", NORM, 1, 0, 1, start=EARLIER), r"reads row register 0 of node 0 .*, which is not ready$"),
-    "sum of another": (at("posts", NORM, 1, 0, 1, row=3), "row register 3 of node 0 .*, which another operation has taken$"),
+    "sum not ready": (at("posts", NORM, 1, 0, 1, subtract=1), r"reads row register 0 of node 0 .*, which is not ready$"),
+    "sum elsewhere": (at("posts", NORM, 0, 0, 1, row=6), "row register 0 of node 0 .*, which another operation has taken$"),
     "no sum": (at("posts", NORM, 0, 0, 1, statistic=0), "row register 0 of node 0 .*, which another operation has taken$"),
-    "scale of a sum": (at("posts", NORM, 1, 0, 1, row_scale=1), "row register 0 of node 0 .*, of which no scale was made$"),
+    "no zero": (at("posts", NORM, 2, 0, 1, statistic=0), "row register 3 of node 0 .*, which another operation has taken$"),
+    "scale of a sum": (at("posts", NORM, 3, 0, 1, row_scale=1), "row register 0 of node 0 .*, of which no scale was made$"),
     "values of another": (
         at("posts", NORM, 3, 0, p_base=0),
         "reads P bank 0 .*, where attention is, which is nothing that it reads",
