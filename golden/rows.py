@@ -70,7 +70,7 @@ def evaluate_row_operation(
     if isinstance(operation, Append):
         first = operation.position + _offset(operation, tensors)
         cache = tensors[operation.cache].copy()
-        cache[first : first + operation.rows] = tensors[operation.source]
+        cache[first : first + operation.rows] = tensors[operation.source][operation.first_row :][: operation.rows]
         return cache
     if isinstance(operation, Argmax):
         return argmax(tensors[operation.source])[:, None].astype(np.int32)
@@ -118,11 +118,14 @@ def _evaluated(operation: RowOperation, held: Parameters, tensors: Mapping[str, 
             return gate(tensors[operation.gate], operation.fraction, NORMAL, held.multiplier, held.shift)
         case Attention():
             query = tensors[operation.query].reshape(operation.rows, operation.heads, -1)
-            key, value = (
-                tensors[name].reshape(operation.context, operation.kv_heads, -1) for name in (operation.key, operation.value)
-            )
-            visible = visible_keys(tensors[operation.lengths][0], operation.context) if operation.lengths else None
             assert held.wide_table is not None
-            found = attention(query, key, value, held.multiplier, held.shift, visible, held.wide_table.astype(np.uint16))
-            return found.reshape(operation.rows, -1)
+            table = held.wide_table.astype(np.uint16)
+            found, first = [], 0
+            for each in operation.sequences:
+                rows = slice(first, first + each.rows)
+                key, value = (tensors[name].reshape(each.context, operation.kv_heads, -1) for name in (each.key, each.value))
+                visible = visible_keys(tensors[operation.lengths][0, rows], each.context) if operation.lengths else None
+                found.append(attention(query[rows], key, value, held.multiplier, held.shift, visible, table))
+                first += each.rows
+            return np.concatenate(found).reshape(operation.rows, -1)
     raise AssertionError(f"no golden function for {operation}")

@@ -219,11 +219,21 @@ class Argmax(RowOperation):
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeyValues:
+    """Keys and values that ``rows`` rows of an attention see, ``context`` of each."""
+
+    key: str
+    value: str
+    context: int
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Attention(RowOperation):
     """Queries over keys and values, head by head (`golden.layers.attention.attention`).
 
     ``lengths``: how many keys each row sees, the first ones; None: all of them. ``heads`` divide into groups that share keys,
-    ``kv_heads`` of them.
+    ``kv_heads`` of them. ``further``: what the last rows see instead, those of other sequences.
     """
 
     query: str
@@ -234,10 +244,34 @@ class Attention(RowOperation):
     heads: int
     kv_heads: int
     head_size: int
+    further: tuple[KeyValues, ...] = ()
 
     def __post_init__(self) -> None:
         self.require(self.heads % self.kv_heads == 0, f"kv_heads ({self.kv_heads}) must divide heads ({self.heads})")
-        self.require(self.context >= 1, f"context must be at least 1, got {self.context}")
+        for each in self.sequences:
+            self.require(each.context >= 1, f"context must be at least 1, got {each.context}")
+            self.require(each.rows >= 1, f"a sequence must have at least one of the {self.rows} rows, got {each.rows}")
+        caches = [name for each in self.sequences for name in (each.key, each.value)]
+        self.require(not self.further or len(set(caches)) == len(caches), "sequences have keys and values of their own")
+
+    @property
+    def sequences(self) -> tuple[KeyValues, ...]:
+        """What the rows see, in their order."""
+        first = self.rows - sum(each.rows for each in self.further)
+        return (KeyValues(key=self.key, value=self.value, context=self.context, rows=first), *self.further)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(each.key for each in self.sequences)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        return tuple(each.value for each in self.sequences)
+
+    @property
+    def contexts(self) -> tuple[int, ...]:
+        """By row, how many keys there are."""
+        return tuple(each.context for each in self.sequences for _ in range(each.rows))
 
     @property
     def channels(self) -> int:
@@ -250,22 +284,23 @@ class Attention(RowOperation):
 
     @property
     def inputs(self) -> Mapping[str, Read]:
-        cached = (self.context, self.kv_heads * self.head_size, (Format.INT8,))
-        read: dict[str, Read] = {self.query: (self.rows, self.channels, (Format.INT16,)), self.key: cached, self.value: cached}
+        read: dict[str, Read] = {self.query: (self.rows, self.channels, (Format.INT16,))}
+        for each in self.sequences:
+            read |= dict.fromkeys((each.key, each.value), (each.context, self.kv_heads * self.head_size, (Format.INT8,)))
         return read | ({self.lengths: (1, self.rows, (Format.LENGTHS,))} if self.lengths else {})
 
     @property
     def weights(self) -> int:
         """Keys and values, by which it multiplies."""
-        return 2 * self.context * self.kv_heads * self.head_size
+        return 2 * sum(each.context for each in self.sequences) * self.kv_heads * self.head_size
 
     @property
     def macs(self) -> int:
-        return 2 * self.rows * self.context * self.heads * self.head_size
+        return 2 * sum(self.contexts) * self.heads * self.head_size
 
     @property
     def largest(self) -> int:
-        return max(super().largest, self.rows * self.heads * self.context)
+        return max(super().largest, sum(self.contexts) * self.heads)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,6 +309,7 @@ class Append(RowOperation):
 
     ``cache``: an input, which nobody else appends to or reads. ``offset``: an input that says by how many rows further they go:
     they stay within ``span`` rows from ``position`` on. So one program serves as many positions as there are offsets.
+    ``first_row``: of the ``source_rows`` rows of ``source`` those from this one on; by default it has no others.
     """
 
     source: str
@@ -283,8 +319,15 @@ class Append(RowOperation):
     position: int
     offset: str | None = None
     span: int = 0
+    first_row: int = 0
+    source_rows: int | None = None
 
     def __post_init__(self) -> None:
+        last = self.first_row + self.rows
+        self.require(
+            self.first_row >= 0 and last <= self.all_rows,
+            f"rows {self.first_row} to {last - 1} are not among the {self.all_rows} of {self.source}",
+        )
         end = self.position + self.places
         self.require(self.position >= 0, f"position must be at least 0, got {self.position}")
         self.require(end <= self.context, f"rows {self.position} to {end - 1} are beyond the {self.context} of the cache")
@@ -292,6 +335,11 @@ class Append(RowOperation):
             self.require(self.span == 0, f"there is no offset, but a span of {self.span}")
         else:
             self.require(self.span >= self.rows, f"span must be at least its {self.rows} rows, got {self.span}")
+
+    @property
+    def all_rows(self) -> int:
+        """Of the source."""
+        return self.rows if self.source_rows is None else self.source_rows
 
     @property
     def places(self) -> int:
@@ -313,7 +361,7 @@ class Append(RowOperation):
     @property
     def inputs(self) -> Mapping[str, Read]:
         read: dict[str, Read] = {
-            self.source: (self.rows, self.width, (Format.INT8,)),
+            self.source: (self.all_rows, self.width, (Format.INT8,)),
             self.cache: (self.context, self.width, (Format.INT8,)),
         }
         return read | ({self.offset: (1, 1, (Format.OFFSET,))} if self.offset else {})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from podweave.ir.layers import WorkloadError
-from podweave.ir.row_operations import Append, Attention
+from podweave.ir.row_operations import Append, Attention, KeyValues
 from podweave.spec.row_functions import Destination, Saturate, Scalar, Statistic
 
 from .compile_rows import Home, RowCompiler
@@ -35,33 +35,40 @@ def value_place(compiler: RowCompiler, context: int, tile: int, of_keys: int) ->
 
 
 class _Heads:
-    """Heads that share keys: rows of their queries are streamed together."""
+    """Heads that share keys: rows of their queries are streamed together. ``seen``: the keys and values of a sequence, whose rows
+    are those from ``first_row`` on."""
 
-    def __init__(self, compiler: RowCompiler, index: int, operation: Attention, number: int):
+    def __init__(
+        self, compiler: RowCompiler, index: int, operation: Attention, number: int, seen: KeyValues, first_row: int, length: int
+    ):
         self.compiler, self.index, self.operation, self.number = compiler, index, operation, number
+        self.seen, self.first_row, self.length = seen, first_row, length
         self.query = compiler.home(operation.query, "x")
-        self.rows = operation.group * operation.rows
+        self.rows = operation.group * seen.rows
         self.each = (self.query.layout.tiles - self.query.layout.lead) // operation.kv_heads
         self.first = self.query.layout.lead + number * self.each
         self.scores: tuple[int, When]
-        self.keys = plain_layout(self.rows, operation.context, nodes=compiler.nodes, lanes=compiler.lanes, words=2)
+        self.keys = plain_layout(self.rows, seen.context, nodes=compiler.nodes, lanes=compiler.lanes, words=2)
 
     def score(self) -> None:
         """Let pods compute the scores."""
         scores, cycle = self.compiler.scratch(self.operation.name, self.keys.node_words)
         self.scores = scores, self._scores(scores, When(self.compiler, cycle))
 
-    def finish(self, row: int, length: int, targets: Targets) -> None:
-        """What becomes of them. ``row``: the first of their row registers. ``length``: where the lengths of their rows stand, or
-        that of all."""
+    def finish(self, row: int, targets: Targets) -> None:
+        """What becomes of them. ``row``: the first of their row registers."""
         weights, cycle = self.compiler.pools["x"].take(self.keys.node_words, self.operation.name)
         scores, there = self.scores
-        ready, sums = self._softmax(scores, weights, there, When(self.compiler, cycle), row, length)
+        ready, sums = self._softmax(scores, weights, there, When(self.compiler, cycle), row)
         self._values(weights, ready, sums, row, targets)
 
     def _scores(self, scores: int, free: When) -> When:
         """Queries times keys: a tile of keys in each node of a slot."""
-        compiler, operation, query, keys = self.compiler, self.operation, self.query, self.keys
+        compiler, seen, query, keys = self.compiler, self.seen, self.query, self.keys
+        # Rows of one sequence among others lie head by head.
+        whole = seen.rows == query.layout.rows
+        spread = (1, 0) if whole else (query.layout.parts, query.layout.part_words)
+        first = self.first_row * query.layout.words
         tiles = range(self.first, self.first + self.each)
         ready = When(compiler)
         for slot in range(keys.slots):
@@ -73,14 +80,13 @@ class _Heads:
                 for tile in tiles:
                     channels = query.layout.channel[tile, 0]
                     lead, all_tiles = query.layout.lead, query.layout.tiles
-                    place = key_place(compiler, operation.context, slot, tile - lead, all_tiles - lead)
-                    weights = {
-                        node: self._cached(node, operation.key, k[None, :], channels[:, None], place) for node, k in held.items()
-                    }
-                    steps.append((weights, query.layout.node(tile), query.base + query.layout.offset(tile)))
+                    place = key_place(compiler, seen.context, slot, tile - lead, all_tiles - lead)
+                    weights = {node: self._cached(node, seen.key, k[None, :], channels[:, None], place) for node, k in held.items()}
+                    steps.append((weights, query.layout.node(tile), query.base + query.layout.offset(tile) + first))
                 into = dict.fromkeys(held, scores + slot * keys.tile_words)
                 there = When(compiler, query.ready_in(compiler.epoch.number))
-                ready = multiply(compiler, self.index, steps, self.rows, into, there, free)
+                parts, apart = spread
+                ready = multiply(compiler, self.index, steps, self.rows, into, there, free, parts=parts, apart=apart)
 
             compiler.attempt(stream)
         query.read_until(compiler.epoch.number, compiler.epoch.pods_free)
@@ -100,9 +106,7 @@ class _Heads:
             tensor, late = append.cache, bool(new.any())
         return self.compiler.epoch.cached(pod, tensor, number, place, late=late)
 
-    def _softmax(
-        self, scores: int, weights: int, ready: When, free: When, row: int, length: int
-    ) -> tuple[When, list[tuple[When, Ints]]]:
+    def _softmax(self, scores: int, weights: int, ready: When, free: When, row: int) -> tuple[When, list[tuple[When, Ints]]]:
         """The largest score of each row; then the weights, and their sums. Returns when those are there, by head."""
         compiler, operation, keys = self.compiler, self.operation, self.keys
         nodes, lanes = range(compiler.nodes), compiler.lanes
@@ -118,7 +122,7 @@ class _Heads:
                 sets=alike(nodes, uniform(lanes)),
                 statistic=Statistic.MAX,
                 row=row,
-                length=length,
+                length=self.length,
                 length_step=step,
                 lanes=lanes,
             ),
@@ -127,13 +131,13 @@ class _Heads:
         )
         maxima, sums = When(compiler), []
         for head in range(operation.group):
-            first, number = head * operation.rows, self.number * operation.group + head
+            first, number = head * self.seen.rows, self.number * operation.group + head
             scale = uniform(lanes, int(held.multiplier[number]), int(held.shift[number]))
             done = place(
                 compiler,
                 Pass(
                     operation=self.index,
-                    counts=(2, keys.slots, operation.rows),
+                    counts=(2, keys.slots, self.seen.rows),
                     strides=(1, keys.tile_words, 2),
                     bases=dict.fromkeys(nodes, (scores + 2 * first, weights + 2 * first)),
                     written=(keys.tile_words, 2),
@@ -145,14 +149,14 @@ class _Heads:
                     scalar=Scalar.RECIPROCAL,
                     subtract=True,
                     row=row + first,
-                    length=length + step * first,
+                    length=self.length + step * first,
                     length_step=step,
                     lanes=lanes,
                 ),
                 None,
                 ready,
                 free,
-                (maxima, largest.registers[first : first + operation.rows]),
+                (maxima, largest.registers[first : first + self.seen.rows]),
             )
             sums.append((When(compiler), done.registers))
         compiler.pools["p"].give(scores, keys.node_words, done.read)
@@ -160,7 +164,7 @@ class _Heads:
 
     def _values(self, weights: int, ready: When, sums: list[tuple[When, Ints]], row: int, targets: Targets) -> None:
         """Weights times values, a tile of channels in each of some nodes; divided by the sums of the weights on the way out."""
-        compiler, operation, keys = self.compiler, self.operation, self.keys
+        compiler, operation, seen, keys = self.compiler, self.operation, self.seen, self.keys
         target = self.query.layout
         tiles = range(self.first, self.first + self.each)
         rounds = [tiles[i : i + compiler.nodes] for i in range(0, self.each, compiler.nodes)]
@@ -177,10 +181,10 @@ class _Heads:
                     held = {
                         pod: self._cached(
                             pod,
-                            operation.value,
+                            seen.value,
                             key,
                             target.channel[tile, 0][None, :],
-                            value_place(compiler, operation.context, tile - target.lead, number),
+                            value_place(compiler, seen.context, tile - target.lead, number),
                         )
                         for pod, tile in pods.items()
                     }
@@ -190,14 +194,15 @@ class _Heads:
             compiler.attempt(stream)
             read = When(compiler)
             for head, (kind, (home, written)) in itertools.product(range(operation.group), targets.items()):
-                first, words = head * operation.rows, home.layout
+                first, words = head * seen.rows, home.layout
+                to = home.base + self.first_row * words.words
                 done = place(
                     compiler,
                     Pass(
                         operation=self.index,
-                        counts=(2, 1, operation.rows),
+                        counts=(2, 1, seen.rows),
                         strides=(1, 0, 2),
-                        bases={words.node(tile): (results + 2 * first, home.base + words.offset(tile, head)) for tile in group},
+                        bases={words.node(tile): (results + 2 * first, to + words.offset(tile, head)) for tile in group},
                         written=(0, words.words),
                         sets=alike(map(words.node, group), uniform(compiler.lanes, 0, 7)),
                         saturate=Saturate.INT16,
@@ -219,14 +224,19 @@ def lower_attention(compiler: RowCompiler, index: int, operation: Attention) -> 
     """Heads that share keys, one group after the other."""
     post = compiler.config.post
     assert post is not None
-    rows = operation.group * operation.rows
+    rows = operation.group * max(each.rows for each in operation.sequences)
     if rows > post.row_registers:
         raise WorkloadError(
-            f"{operation.name}: {operation.rows} rows of {operation.group} heads each need {rows} row registers, "
+            f"{operation.name}: {rows // operation.group} rows of {operation.group} heads each need {rows} row registers, "
             f"{rows - post.row_registers} more than row_registers ({post.row_registers})"
         )
-    lengths = operation.lengths
-    length = compiler.lengths_of(lengths, operation.group) if lengths else compiler.length(operation.context)
+    sequences, at = [], 0
+    for seen in operation.sequences:
+        # Where the lengths of its rows stand, or that of all.
+        own, lengths = range(at, at + seen.rows), operation.lengths
+        length = compiler.lengths_of(lengths, own, operation.group) if lengths else compiler.length(seen.context)
+        sequences.append((seen, at, length))
+        at += seen.rows
     if compiler.appended:
         # What was appended goes out before the next epoch, and comes back for it.
         compiler.close()
@@ -235,15 +245,15 @@ def lower_attention(compiler: RowCompiler, index: int, operation: Attention) -> 
     for kind in compiler.homes_of(operation):
         home, cycle = compiler.place(operation.name, kind, shape.with_words(result_words(kind, operation.format)))
         targets[kind] = home, When(compiler, cycle)
-    heads = [_Heads(compiler, index, operation, number) for number in range(operation.kv_heads)]
+    heads = [_Heads(compiler, index, operation, number, *each) for number in range(operation.kv_heads) for each in sequences]
     # While post-processors are at a softmax, pods compute the scores of the next heads, if there is room for them.
-    ahead = int(compiler.pools["p"].largest >= 2 * heads[0].keys.node_words + 4 * rows)
-    for number in range(operation.kv_heads + ahead):
-        if number < operation.kv_heads:
+    ahead = int(compiler.pools["p"].largest >= 2 * max(each.keys.node_words for each in heads) + 4 * rows)
+    for number in range(len(heads) + ahead):
+        if number < len(heads):
             heads[number].score()
         if number >= ahead:
             base = (number - ahead) % 2 * rows if 2 * rows <= post.row_registers else 0
-            heads[number - ahead].finish(base, length, targets)
+            heads[number - ahead].finish(base, targets)
 
 
 def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
@@ -253,7 +263,7 @@ def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
     loaded by one pod, whichever channels they have, and values of a channel by one, whichever their keys are.
     """
     readers = [each for each in compiler.graph.operations if isinstance(each, Attention)]
-    columns = {each.key == operation.name for each in readers if operation.name in (each.key, each.value)}
+    columns = {operation.name in each.keys for each in readers if operation.name in (*each.keys, *each.values)}
     if len(columns) != 1:
         raise WorkloadError(f"{operation.name}: a cache is read as keys or as values of attentions, and as one of both")
     (column,) = columns
@@ -265,7 +275,8 @@ def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
     if operation.offset is not None:
         _require_offset(compiler, operation, most)
     source, rows = compiler.home(operation.source, "p"), operation.rows
-    layout = source.layout
+    read = source.layout
+    layout, first_word = replace(read, rows=rows), source.base + operation.first_row
     pieces = _pieces(operation, most, lanes, layout.nodes)
     longest = max(piece.rows for piece in pieces)
     # Keys of all nodes come together in one bank, that of the pod that will load them.
@@ -281,8 +292,8 @@ def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
             **work,
             counts=(1, layout.slots, rows),
             counts_of=count,
-            strides=(0, layout.tile_words, 1),
-            bases=dict.fromkeys(some, (source.base, base)),
+            strides=(0, read.tile_words, 1),
+            bases=dict.fromkeys(some, (first_word, base)),
             written=(layout.tile_words, 1),
             sets=of_tiles(layout, range(layout.slots), uniform(lanes)),
         )
@@ -295,7 +306,7 @@ def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
                     **work,
                     counts=(1, 1, piece.rows),
                     strides=(0, 0, 1),
-                    bases={layout.node(tile): (source.base + layout.offset(tile) + piece.row, base + at)},
+                    bases={layout.node(tile): (first_word + read.offset(tile) + piece.row, base + at)},
                     written=(0, 1),
                     sets=alike([layout.node(tile)], uniform(lanes)),
                     bank=piece.bank,

@@ -212,11 +212,10 @@ class RowCompiler:
         """Where a length stands that all nodes know."""
         return self._lengths(length, None, None, np.array([length]))
 
-    def lengths_of(self, tensor: str, copies: int) -> int:
-        """Where those of an input stand, so many times one after the other."""
-        rows = self.graph.shape(tensor)[3]
-        numbers = np.tile(np.arange(rows), copies)[:, None] * 4 + np.arange(3)
-        return self._lengths((tensor, copies), tensor, numbers, np.zeros(rows * copies, np.int64))
+    def lengths_of(self, tensor: str, rows: range, copies: int) -> int:
+        """Where those of some rows of an input stand, so many times one after the other."""
+        numbers = np.tile(np.array(rows), copies)[:, None] * 4 + np.arange(3)
+        return self._lengths((tensor, rows, copies), tensor, numbers, np.zeros(len(rows) * copies, np.int64))
 
     def _lengths(self, key: object, tensor: str | None, numbers: Ints | None, values: Ints) -> int:
         post = self.config.post

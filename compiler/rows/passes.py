@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,27 +128,39 @@ def multiply(
     *,
     planes: int = 2,
     adds: bool = False,
+    parts: int = 1,
+    apart: int = 0,
 ) -> When:
     """Sums over all steps, of as many rows at a time as pods can hold sums of; weights are loaded from memory once.
 
-    ``into``: by pod, the first P word. ``planes``: words, and sums, of a row. ``adds``: to what is there. Returns when all sums may
-    be read.
+    ``into``: by pod, the first P word. ``planes``: words, and sums, of a row. ``adds``: to what is there. ``parts``: in as many
+    equal parts the rows lie, ``apart`` words from one to the next; sums lie side by side. Returns when all sums may be read.
     """
     end = 0
-    for row, count in chunks(rows, most_streamed(compiler, len(steps), planes)):
+    for part, some, row, count in _blocks(parts, rows // parts, most_streamed(compiler, len(steps), planes)):
+        first = part * (rows // parts) + row
         for number, (weights, bank, base) in enumerate(steps):
             last = number == len(steps) - 1
             step = TileStep(
                 index,
                 weights,
                 compiler.lanes,
-                (bank, base + planes * row, planes * count),
+                (bank, base + part * apart + planes * row, planes * some * count),
                 accumulate=accumulate_code(number, len(steps)),
-                into={pod: word + planes * row for pod, word in into.items()} if last else None,
+                into={pod: word + planes * first for pod, word in into.items()} if last else None,
                 adds=adds and last,
+                parts=(some, apart),
             )
             end = compiler.epoch.tile(step, ready=ready.now(), free=free.now())
     return When(compiler, end)
+
+
+def _blocks(parts: int, rows: int, most: int) -> Iterator[tuple[int, int, int, int]]:
+    """(first part, parts, first row, rows of each part) of pieces of at most ``most`` rows: some parts, or rows of one."""
+    if rows > most:
+        yield from ((part, 1, row, count) for part in range(parts) for row, count in chunks(rows, most))
+    else:
+        yield from ((part, some, 0, rows) for part, some in chunks(parts, most // rows))
 
 
 def accumulate_code(number: int, count: int) -> Accumulate:

@@ -15,8 +15,9 @@ from podweave.spec.layout import Layout
 
 from ..chip.tile_jobs import as_stored
 from ..jobs import Jobs
+from ..lower.address_walk import increments
 
-_STEP = ("operation", "start", "rows", "n0", "x_bank", "x_base", "accumulate", "emit")
+_STEP = ("operation", "start", "rows", "n0", "n1", "x_step1", "x_bank", "x_base", "accumulate", "emit")
 Mark = tuple[int, int, list[int], list[int]]
 
 
@@ -34,6 +35,8 @@ class TileStep:
         Of a tile.
     words : tuple
         What streams: the X bank, the first word, and how many.
+    parts : tuple
+        In how many parts they lie, and how many words it is from one to the next.
     accumulate : Accumulate
         What becomes of sums in the pod.
     into : mapping, optional
@@ -49,6 +52,7 @@ class TileStep:
     accumulate: Accumulate
     into: Mapping[int, int] | None
     adds: bool = False
+    parts: tuple[int, int] = (1, 0)
 
 
 class RowJobs:
@@ -88,8 +92,12 @@ class RowJobs:
     def step(self, step: TileStep, start: int) -> None:
         """Words begin to stream in cycle ``start``; weights have been loaded by then."""
         bank, first, count = step.words
+        parts, apart = step.parts
+        each = count // parts
+        _, between, _ = increments((each, parts, 1), (1, apart, 0))
         emit = Emit.NONE if step.into is None else Emit.ACCUMULATE if step.adds else Emit.STORE
-        self._steps.append((step.operation, start, step.rows, count, bank, first, int(step.accumulate), int(emit)))
+        what = step.operation, start, step.rows
+        self._steps.append((*what, each, parts, between, bank, first, int(step.accumulate), int(emit)))
         self._weights.append(step.weights)
         self._sums.append(step.into)
         for pod in step.weights:
@@ -109,8 +117,8 @@ class RowJobs:
         p_base = _ints(chain.from_iterable(map(into.__getitem__, pods) if into else [0] * len(pods) for pods, into in sums))
         started = {name: column[name] for name in ("operation", "start")} | {"pod": pod}
         loads = started | {"rows": column["rows"], "w_bank": pod, "w_base": first, "w_step": np.ones_like(pod)}
-        ones = dict.fromkeys(["swap", "n1", "n2", *(f"{way}_step{i}" for way in "xp" for i in range(3))], np.ones_like(pod))
-        streamed = {name: column[name] for name in ("n0", "x_bank", "x_base", "accumulate", "emit")}
+        ones = dict.fromkeys(["swap", "n2", *(f"{way}_step{i}" for way in "xp" for i in range(3))], np.ones_like(pod))
+        streamed = {name: column[name] for name in ("n0", "n1", "x_step1", "x_bank", "x_base", "accumulate", "emit")}
         streams = started | ones | streamed | {"p_bank": pod, "p_base": p_base}
         # A load ends as its stream begins.
         loads["start"] = loads["start"] - loads["rows"]

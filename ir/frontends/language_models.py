@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..graph import Graph
 from ..layers import WorkloadError, shortened
 from ..row_graph import RowGraph
-from ..row_operations import Append, Attention, Format, RmsNorm, Rope, SiluProduct
+from ..row_operations import Append, Attention, Format, KeyValues, RmsNorm, Rope, SiluProduct
 from ..texts import whole_number
 from .registry import Frontend
 from .row_builder import RowBuilder, require_sizes
@@ -72,6 +72,47 @@ class HeadSettings:
     norm: NormSettings = NormSettings()
 
 
+@dataclass(frozen=True)
+class TextRows:
+    """Rows of a text that are computed in a run.
+
+    Members
+    -------
+    rows : int
+        How many.
+    context : int
+        Positions for which there are keys, their own too.
+    position : int, optional
+        That of the first row; by default the rows are the last ones of the context.
+    span : int
+        Among how many positions, from ``position`` on, the rows may be: an input, "offset", says by how many they go further. By
+        default they do not move.
+    slot : int
+        Which of several texts it is: names of its caches, and of its offset, end with ".1" in slot 1, with nothing in slot 0.
+    """
+
+    rows: int
+    context: int
+    position: int | None = None
+    span: int = 0
+    slot: int = 0
+
+    @property
+    def first(self) -> int:
+        """Position of the first row."""
+        return self.context - self.rows if self.position is None else self.position
+
+    @property
+    def suffix(self) -> str:
+        """Of names of what is its own."""
+        return text_suffix(self.slot)
+
+
+def text_suffix(slot: int) -> str:
+    """Of names of what is of the text in a slot alone."""
+    return f".{slot}" if slot else ""
+
+
 class DecoderBuilder(RowBuilder):
     """Of decoders."""
 
@@ -91,17 +132,14 @@ class DecoderBuilder(RowBuilder):
         prefix: str,
         x: str,
         sizes: DecoderSizes,
-        context: int,
+        texts: Sequence[TextRows],
         settings: LayerSettings,
         *,
-        position: int | None = None,
-        span: int = 0,
         rotated: bool = True,
     ) -> str:
-        """The norm, attention over what is appended to caches, and the residual around them. ``position``, ``span``: as of
-        `decoder`. ``rotated``: by their positions, as queries and keys of decoders are."""
+        """The norm, attention over what is appended to caches, and the residual around them. ``texts``: whose rows they are.
+        ``rotated``: by their positions, as queries and keys of decoders are."""
         size, width = sizes.head_size, sizes.key_channels
-        first = context - self.rows if position is None else position
         y = self.norm(f"{prefix}attention_norm", x, sizes.hidden, settings.attention_norm)
         query = self.linear(f"{prefix}q", y, sizes.hidden, sizes.query_channels)
         key = self.linear(f"{prefix}k", y, sizes.hidden, width, Format.INT16 if rotated else Format.INT8)
@@ -111,36 +149,39 @@ class DecoderBuilder(RowBuilder):
                 self.add(Rope(f"{name}_rope", self.rows, source=name, angles="angles", heads=heads, head_size=size, form=form))
                 for name, heads, form in ((query, sizes.heads, Format.INT16), (key, sizes.kv_heads, Format.INT8))
             )
-        cached = []
-        for name, source in (("keys", key), ("values", value)):
-            cache = self.input(f"{prefix}{name}", Format.INT8, width, context)
-            cached.append(
-                self.add(
-                    Append(
-                        f"{prefix}{name}_now",
-                        self.rows,
-                        source=source,
-                        cache=cache,
-                        width=width,
-                        context=context,
-                        position=first,
-                        offset="offset" if span else None,
-                        span=span,
-                    )
+        seen, row = [], 0
+        for text in texts:
+            names = []
+            for name, source in (("keys", key), ("values", value)):
+                append = Append(
+                    f"{prefix}{name}_now{text.suffix}",
+                    text.rows,
+                    source=source,
+                    cache=self.input(f"{prefix}{name}{text.suffix}", Format.INT8, width, text.context),
+                    width=width,
+                    context=text.context,
+                    position=text.first,
+                    offset=f"offset{text.suffix}" if text.span else None,
+                    span=text.span,
+                    first_row=row,
+                    source_rows=self.rows,
                 )
-            )
+                names.append(self.add(append))
+            seen.append(KeyValues(key=names[0], value=names[1], context=text.context, rows=text.rows))
+            row += text.rows
         o = self.add(
             Attention(
                 f"{prefix}attention",
                 self.rows,
                 query=query,
-                key=cached[0],
-                value=cached[1],
+                key=seen[0].key,
+                value=seen[0].value,
                 lengths="lengths",
-                context=context,
+                context=seen[0].context,
                 heads=sizes.heads,
                 kv_heads=sizes.kv_heads,
                 head_size=size,
+                further=tuple(seen[1:]),
             )
         )
         return self.linear(f"{prefix}o", o, sizes.query_channels, sizes.hidden, Format.WIDE, x)
@@ -148,23 +189,19 @@ class DecoderBuilder(RowBuilder):
 
 def decoder(
     sizes: DecoderSizes,
-    rows: int,
-    context: int,
+    texts: Sequence[TextRows],
     name: str,
     settings: Sequence[LayerSettings] | None = None,
     head: HeadSettings | None = None,
-    *,
-    position: int | None = None,
-    span: int = 0,
 ) -> RowGraph:
-    """Decoder layers: ``rows`` of ``context`` positions are computed, the keys and values of all others are there.
+    """Decoder layers: rows of one or several texts are computed, the keys and values of all their other positions are there.
 
     Parameters
     ----------
     sizes : DecoderSizes
         Of the layers, and how many there are.
-    rows, context : int
-        Rows that are computed, and positions for which there are keys, their own too.
+    texts : sequence of TextRows
+        Whose rows they are, those of the first text in front.
     name : str
         Of the graph.
     settings : sequence of LayerSettings, optional
@@ -172,16 +209,12 @@ def decoder(
         of its names.
     head : HeadSettings, optional
         Adds the operations "norm" and "head" behind the layers; the output is "head", int32.
-    position : int, optional
-        That of the first row; by default the rows are the last ones of the context.
-    span : int
-        Among how many positions, from ``position`` on, the rows may be: an input, "offset", says by how many they go further. By
-        default they do not move.
 
     Returns
     -------
     RowGraph
-        Its inputs are "x", int32 residuals; "angles"; "lengths"; and of each layer "layerN.keys" and "layerN.values".
+        Its inputs are "x", int32 residuals; "angles"; "lengths"; of each layer and text "layerN.keys" and "layerN.values"; and
+        "offset" of texts that move.
 
     Raises
     ------
@@ -189,26 +222,33 @@ def decoder(
         For sizes that do not fit together.
     """
     require_sizes(name, hidden=sizes.hidden, heads=sizes.heads, kv_heads=sizes.kv_heads, intermediate=sizes.intermediate)
-    require_sizes(name, layers=sizes.layers, rows=rows, context=context)
+    require_sizes(name, layers=sizes.layers, texts=len(texts))
+    for text in texts:
+        require_sizes(name, rows=text.rows, context=text.context)
+    if len({text.slot for text in texts}) < len(texts):
+        raise WorkloadError(f"{name}: each text has a slot of its own, got {', '.join(str(text.slot) for text in texts)}")
     for what, by in (("hidden", "heads"), ("heads", "kv_heads")):
         if (what == "heads" or sizes.head is None) and getattr(sizes, what) % getattr(sizes, by):
             raise WorkloadError(f"{name}: {by} ({getattr(sizes, by)}) must divide {what} ({getattr(sizes, what)})")
     require_sizes(name, head=sizes.head_size, channels_of_all_heads=sizes.query_channels)
     if sizes.head_size % 2:
         raise WorkloadError(f"{name}: a head has pairs of channels, got {sizes.head_size}")
-    if rows > context:
-        raise WorkloadError(f"{name}: {rows} rows are more than a context of {context}")
+    for text in texts:
+        if text.rows > text.context:
+            raise WorkloadError(f"{name}: {text.rows} rows are more than a context of {text.context}")
     if settings is not None and len(settings) != sizes.layers:
         raise WorkloadError(f"{name}: there are settings of {len(settings)} layers for {sizes.layers}")
+    rows = sum(text.rows for text in texts)
     builder = DecoderBuilder(rows)
     x = builder.input("x", Format.WIDE, sizes.hidden)
     builder.input("angles", Format.ANGLES, sizes.head_size)
     builder.input("lengths", Format.LENGTHS, rows, 1)
-    if span:
-        builder.input("offset", Format.OFFSET, 1, 1)
+    for text in texts:
+        if text.span:
+            builder.input(f"offset{text.suffix}", Format.OFFSET, 1, 1)
     for layer, of_layer in enumerate(settings or [LayerSettings()] * sizes.layers):
         prefix = f"layer{layer}." if settings or sizes.layers > 1 else ""
-        x = builder.attention(prefix, x, sizes, context, of_layer, position=position, span=span)
+        x = builder.attention(prefix, x, sizes, texts, of_layer)
         x = builder.feed_forward(prefix, x, sizes.hidden, sizes.intermediate, of_layer)
     if head:
         require_sizes(name, vocabulary=head.vocabulary)
@@ -302,7 +342,8 @@ class LanguageModels(Frontend):
         if kind == "llama":
             hidden, heads, kv_heads, intermediate = sizes[:4]
             layers = sizes[4] if len(sizes) > 4 else 1
-            return decoder(DecoderSizes(hidden, heads, kv_heads, intermediate, layers, given.get("head")), rows, context, text)
+            sizes_of_all = DecoderSizes(hidden, heads, kv_heads, intermediate, layers, given.get("head"))
+            return decoder(sizes_of_all, [TextRows(rows, context)], text)
         if kind == "attention":
             return attention(sizes[0], sizes[1], sizes[2], rows, context, text)
         if kind == "gated":

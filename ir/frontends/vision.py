@@ -11,7 +11,7 @@ from ..operations import Linear, Operand, Window
 from ..row_operations import Format
 from ..texts import whole_number
 from .builder import diagonal
-from .language_models import DecoderBuilder, DecoderSizes, LayerSettings, NormSettings
+from .language_models import DecoderBuilder, DecoderSizes, LayerSettings, NormSettings, TextRows
 from .registry import Frontend
 from .row_builder import require_sizes
 
@@ -41,7 +41,7 @@ def vision_transformer(image: int, patch: int, sizes: DecoderSizes, name: str) -
     x = builder.linear("embedded", "patches", hidden, hidden, Format.WIDE, x)
     for number in range(sizes.layers):
         prefix = f"layer{number}." if sizes.layers > 1 else ""
-        x = builder.attention(prefix, x, sizes, rows, LayerSettings(), rotated=False)
+        x = builder.attention(prefix, x, sizes, [TextRows(rows, rows)], LayerSettings(), rotated=False)
         x = builder.feed_forward(prefix, x, hidden, sizes.intermediate, LayerSettings())
     features = builder.linear("features", builder.norm("norm", x, hidden, NormSettings()), hidden, hidden, Format.INT8)
     pooled = diagonal("mean", (1, side, side, hidden))

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from podweave.ir.layers import WorkloadError
 
 from ..language.integer_model import LOGIT_FRACTION
-from .session import Session, Step
+from .machine import Step
+from .session import Session
 
 
 @dataclass(frozen=True)

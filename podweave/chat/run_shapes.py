@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from podweave.ir.frontends.language_models import TextRows
 from podweave.ir.row_graph import RowGraph
 
 from ..language.integer_model import IntegerModel
@@ -11,59 +12,43 @@ from ..language.integer_model import IntegerModel
 
 @dataclass(frozen=True)
 class RunShape:
-    """What one program computes.
+    """What one program computes: ``head``: with logits or without."""
 
-    Members
-    -------
-    rows : int
-        Tokens at a time.
-    position : int
-        Of the first of them.
-    context : int
-        Positions for which there are keys and values.
-    span : int
-        If it is not 0, they may be anywhere among so many positions.
-    head : bool
-        Whether there are logits.
-    """
-
-    rows: int
-    position: int
-    context: int
-    span: int
+    texts: tuple[TextRows, ...]
     head: bool
 
     def graph(self, model: IntegerModel) -> RowGraph:
         """What a program is compiled of."""
-        return model.graph(self.rows, self.context, self.head, position=self.position, span=self.span)
+        return model.graph_of_texts(self.texts, self.head)
 
 
 @dataclass(frozen=True)
-class Run:
-    """A program, and where it is used: for ``count`` tokens from ``position`` on; its other rows compute what nobody needs."""
+class TextRun:
+    """Rows of a text in a program, and where they are used: for ``count`` tokens from ``position`` on; the other ones compute what
+    nobody needs."""
 
-    shape: RunShape
+    text: TextRows
     position: int
     count: int
 
     @property
     def offset(self) -> int:
-        return self.position - self.shape.position
+        return self.position - self.text.first
 
 
-def decoding(position: int, lanes: int) -> Run:
+def decoding(position: int, lanes: int, slot: int = 0) -> TextRun:
     """A token by itself. One program serves all positions in a tile of ``lanes`` keys."""
     first = position - position % lanes
-    return Run(RunShape(1, first, first + lanes, lanes, True), position, 1)
+    return TextRun(TextRows(1, first + lanes, first, lanes, slot), position, 1)
 
 
-def prefilling(position: int, count: int, lanes: int, chunk: int) -> list[Run]:
+def prefilling(position: int, count: int, lanes: int, chunk: int, slot: int = 0) -> list[TextRun]:
     """Runs that put ``count`` tokens into the caches, ``chunk`` of them at a time or fewer, and give no logits.
 
     They end at multiples of ``lanes`` (with chunks that are smaller, some of them do), so that texts of all lengths take the same
     programs: behind the last token rows are padding, over which later tokens are written.
 
-    >>> [(run.position, run.shape.rows, run.count, run.shape.context) for run in prefilling(1, 40, 16, 32)]
+    >>> [(run.position, run.text.rows, run.count, run.text.context) for run in prefilling(1, 40, 16, 32)]
     [(1, 15, 15, 16), (16, 16, 16, 32), (32, 16, 9, 48)]
     >>> [(run.position, run.shape.rows) for run in prefilling(1, 9, 16, 6)]
     [(1, 6), (7, 6)]
@@ -77,7 +62,6 @@ def prefilling(position: int, count: int, lanes: int, chunk: int) -> list[Run]:
         else:
             rows = max(lanes, min(chunk // lanes * lanes, whole))
         last = min(end, position + rows)
-        shape = RunShape(rows, position, position + rows, 0, False)
-        runs.append(Run(shape, position, last - position))
+        runs.append(TextRun(TextRows(rows, position + rows, position, slot=slot), position, last - position))
         position = last
     return runs

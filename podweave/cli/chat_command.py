@@ -12,14 +12,16 @@ from rich.console import Console
 from podweave.ir.layers import WorkloadError
 from podweave.spec.presets import load_config
 
+from ..chat.batch import generate_together
 from ..chat.generate import Sampling, Token, generate
-from ..chat.session import CHUNK, Session, Step, open_session
+from ..chat.machine import Step
+from ..chat.session import CHUNK, Session, open_sessions
 from ..language.checkpoint import PLAIN_PROMPT
 from ..language.integer_model import IntegerModel
 from ..language.load import load_quantised
 from ..language.tokenizer import Tokenizer
 from ..program import EXIT_CODES
-from ..reports.chat import print_chat
+from ..reports.chat import print_chat, print_chats
 from .chip_commands import memory_timing
 from .finish import finish
 from .options import Config, JsonFile, Memory, Threads
@@ -33,7 +35,10 @@ def chat(
     model: Annotated[
         str, typer.Argument(help="What podweave quantise wrote; nano: the small model that comes with podweave.")
     ] = "nano",
-    prompt: Annotated[str, typer.Option(help="What the model is asked, or the beginning of a text.")] = "",
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help="What the model is asked, or the beginning of a text; of several, all are answered together."),
+    ] = None,
     tokens: Annotated[int, typer.Option(min=1, help="How many are generated, at the most; it stops where the text ends.")] = 32,
     config: Config = "llm8x16",
     rtl: Annotated[bool, typer.Option("--rtl", help="Run in RTL, over AXI, and compare each run with the golden model.")] = False,
@@ -63,6 +68,10 @@ def chat(
     if len(ways) > 1:
         raise typer.BadParameter(f"--{ways[0]} and --{ways[1]} exclude each other", param_hint=f"--{ways[1]}")
     way = ways[0] if ways else "model"
+    prompts = prompt or [""]
+    for option, given in (("--save", save), ("--restore", restore)):
+        if given and len(prompts) > 1:
+            raise typer.BadParameter(f"a file holds one text, got {len(prompts)} prompts", param_hint=option)
     for file in (save, json_file):
         if file and file != Path("-"):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -79,29 +88,34 @@ def chat(
         report |= {"model": integer.name, "digest": integer.digest}
         capacity = context or min(CAPACITY, integer.context)
         continues = raw or integer.prompt_format == PLAIN_PROMPT
-        asked = _prompt(integer, prompt, raw=raw, continued=restore is not None)
-        with open_session(
+        asked = [_prompt(integer, text, raw=raw, continued=restore is not None) for text in prompts]
+        with open_sessions(
             integer,
             chosen,
             way,
+            len(asked),
             capacity=capacity,
             chunk=chunk,
             timing=timing,
             threads=threads or cores(),
             seed=seed,
             progress=progress,
-        ) as session:
+        ) as sessions:
             if restore:
-                session.restore(restore)
-            report |= _answer(session, asked, tokens, sampling, progress, out, continues=continues)
-            caches = session.compare_caches()
+                sessions[0].restore(restore)
+            if len(sessions) == 1:
+                report |= _answer(sessions[0], asked[0], tokens, sampling, progress, out, continues=continues)
+            else:
+                report |= _answer_together(sessions, asked, tokens, sampling)
+            caches = [session.compare_caches() for session in sessions]
             if save:
-                session.save(save)
+                sessions[0].save(save)
     steps = report["steps"]
     if way == "rtl":
-        exact = all(step["verdict"] == "pass" for step in steps) and (caches is None or not caches.mismatches)
-        report |= {"verdict": "pass" if exact else "fail", "caches_differing": caches.mismatches if caches else 0}
-    finish(report, json_file, print_chat)
+        differing = sum(each.mismatches for each in caches if each)
+        exact = all(step["verdict"] == "pass" for step in steps) and not differing
+        report |= {"verdict": "pass" if exact else "fail", "caches_differing": differing}
+    finish(report, json_file, print_chat if len(prompts) == 1 else print_chats)
     if way == "rtl" and EXIT_CODES[report["verdict"]]:
         raise typer.Exit(EXIT_CODES[report["verdict"]])
 
@@ -162,3 +176,22 @@ def _answer(
     if out:
         out.print()
     return {"prompt_tokens": asked, "answer_tokens": answer, "answer": shown, "ended": ended, "steps": steps}
+
+
+def _answer_together(sessions: list[Session], asked: list[list[int]], tokens: int, sampling: Sampling) -> dict[str, Any]:
+    """Generate for several texts at once."""
+    tokenizer = sessions[0].model.tokenizer
+    assert tokenizer
+    steps: list[dict[str, Any]] = []
+    texts: list[dict[str, Any]] = [{"prompt_tokens": prompt, "answer_tokens": [], "ended": False} for prompt in asked]
+    for item in generate_together(sessions, asked, tokens, sampling):
+        if isinstance(item, Step):
+            steps.append(item.row())
+            continue
+        text = texts[item.text]
+        text["ended"] = item.token.ends
+        if not item.token.ends:
+            text["answer_tokens"].append(item.token.token)
+    for text in texts:
+        text["answer"] = tokenizer.decode(text["answer_tokens"]).removesuffix("\ufffd")
+    return {"texts": texts, "steps": steps}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from podweave.golden.graph import evaluate
 from podweave.golden.layers.residual import embedding
 from podweave.ir.constants import Constants, Parameters
-from podweave.ir.frontends.language_models import DecoderSizes, HeadSettings, LayerSettings, NormSettings, decoder
+from podweave.ir.frontends.language_models import DecoderSizes, HeadSettings, LayerSettings, NormSettings, TextRows, decoder
 from podweave.ir.layers import WorkloadError
 from podweave.ir.quantise import rope_tables
 from podweave.ir.row_graph import RowGraph, verify_row_constants, verify_rows
@@ -125,30 +125,30 @@ class IntegerModel:
             total.update(np.ascontiguousarray(array).data)
         return total.hexdigest()
 
-    def graph(self, rows: int, context: int, head: bool = True, *, position: int | None = None, span: int = 0) -> RowGraph:
+    def graph(self, rows: int, context: int, head: bool = True) -> RowGraph:
+        """The graph of a run of the last ``rows`` of ``context`` positions of a text; see `graph_of_texts`.
+
+        Its inputs are as `inputs` makes them.
+        """
+        return self.graph_of_texts([TextRows(rows, context)], head)
+
+    def graph_of_texts(self, texts: Sequence[TextRows], head: bool = True) -> RowGraph:
         """The graph of a run.
 
         Parameters
         ----------
-        rows : int
-            How many tokens are run.
-        context : int
-            Positions for which there are keys and values, their own too.
-        position : int, optional
-            That of the first of them; by default they are the last ``rows`` of the context.
-        span : int
-            As of `ir.frontends.language_models.decoder`: if it is not 0, among how many positions they may be.
+        texts : sequence of TextRows
+            Which rows of which texts.
         head : bool
             Whether there are logits: the output is "head", int32 (1, 1, rows, V) in units of 2**-16; otherwise the residual.
 
         Returns
         -------
         RowGraph
-            Its inputs are as `inputs` makes them.
+            Its inputs are as of `ir.frontends.language_models.decoder`: "x", "angles" and "lengths" are `rows` of all tokens.
         """
-        settings = self.head if head else None
-        name = f"{self.name}, {rows} of {context}"
-        return decoder(self.sizes, rows, context, name, self.layers, settings, position=position, span=span)
+        name = f"{self.name}, {' and '.join(f'{text.rows} of {text.context}' for text in texts)}"
+        return decoder(self.sizes, texts, name, self.layers, self.head if head else None)
 
     def tokens(self, text: str) -> list[int]:
         """The tokens of a text, those of ``prefix`` in front, once; raises `WorkloadError` if there is no tokenizer."""
@@ -202,24 +202,27 @@ class IntegerModel:
             If tokens are none of the vocabulary, if there are none, or if they reach into the prefix.
         """
         rows, context = len(tokens), next(iter(caches.values())).shape[2]
-        numbers = np.asarray(tokens)
         first = context - rows if position is None else position
-        if not rows:
-            raise WorkloadError(f"{self.name}: a run needs at least one token, got 0")
-        if first < len(self.prefix):
+        if first < len(self.prefix) and rows:
             raise WorkloadError(
                 f"{self.name}: {rows} tokens and the {len(self.prefix)} that all texts begin with do not fit a context of {context}"
             )
+        return self.rows(tokens, range(first, first + rows)) | dict(caches)
+
+    def rows(self, tokens: Sequence[int], positions: Sequence[int]) -> dict[str, NDArray]:
+        """The inputs of tokens, which may be of several texts, at those positions of theirs: "x", "angles" and "lengths" as
+        `inputs` makes them. Raises `WorkloadError` if tokens are none of the vocabulary, or if there are none."""
+        numbers, at = np.asarray(tokens), np.asarray(positions)
+        if not len(numbers):
+            raise WorkloadError(f"{self.name}: a run needs at least one token, got 0")
         if numbers.min() < 0 or numbers.max() >= self.vocabulary:
             wrong = numbers.min() if numbers.min() < 0 else numbers.max()
             raise WorkloadError(f"{self.name}: tokens must be in [0, {self.vocabulary}), got {wrong}")
-        positions = first + np.arange(rows)
-        angles = np.stack(rope_tables(positions, self.sizes.head_size, self.rope_theta), axis=-1)
+        angles = np.stack(rope_tables(at, self.sizes.head_size, self.rope_theta), axis=-1)
         return {
             "x": embedding(numbers, self.embedding)[None, None],
-            "angles": angles.reshape(1, 1, rows, self.sizes.head_size),
-            "lengths": (positions + 1).astype(np.int32)[None, None, None],
-            **caches,
+            "angles": angles.reshape(1, 1, len(numbers), self.sizes.head_size),
+            "lengths": (at + 1).astype(np.int32)[None, None, None],
         }
 
     def evaluate(self, text: Sequence[int], head: bool = True) -> dict[str, NDArray]:

@@ -14,47 +14,78 @@ _MOST_STEPS = 60
 
 def print_chat(console: Console, report: dict[str, Any]) -> None:
     """Cycles of the runs, and the verdict."""
-    steps, way = report["steps"], report["way"]
     asked, answered = len(report["prompt_tokens"]), len(report["answer_tokens"])
-    console.print(
+    _say(
+        console,
         f"{report['model']} on {report['config']}: {asked} tokens asked, {answered} answered"
         f"{', where the text ends' if report['ended'] else ''}",
-        highlight=False,
-        soft_wrap=True,
     )
+    _print_runs(console, report, "for a token")
+
+
+def print_chats(console: Console, report: dict[str, Any]) -> None:
+    """The answers to several prompts, cycles of the runs, and the verdict."""
+    for number, text in enumerate(report["texts"]):
+        _say(console, f"{number}: {text['answer']}")
+    asked, answered = (sum(len(text[name]) for text in report["texts"]) for name in ("prompt_tokens", "answer_tokens"))
+    ended = sum(text["ended"] for text in report["texts"])
+    _say(
+        console,
+        f"{report['model']} on {report['config']}: {len(report['texts'])} texts, {asked} tokens asked, {answered} answered; "
+        f"{ended} texts have ended",
+    )
+    _print_runs(console, report, "for a token of one of them", several=True)
+
+
+def _print_runs(console: Console, report: dict[str, Any], what: str, *, several: bool = False) -> None:
+    """``what``: the cycles of a token are for. ``several``: there are several texts."""
+    steps, way = report["steps"], report["way"]
     if way == "golden":
         return
     if len(steps) <= _MOST_STEPS:
         columns = ["tokens", "rows", "cycles", "predicted", "memory useful", "pods busy", "seconds"]
         console.print(
-            table("", columns if way == "rtl" else [c for c in columns if c != "cycles"], [_row(step, way) for step in steps])
+            table(
+                "", columns if way == "rtl" else [c for c in columns if c != "cycles"], [_row(step, way, several) for step in steps]
+            )
         )
+    decoding = [step for step in steps if step["logits"]]
     total = sum(step["predicted_cycles"] for step in steps)
-    single = [step["predicted_cycles"] for step in steps if step["rows"] == 1]
-    useful = [step["memory_useful"] for step in steps if step["rows"] == 1]
-    console.print(
-        f"cycles: {total:,} predicted, {sum(single) // len(single):,} for a token, in which "
+    cycles, tokens = (sum(step[name] for step in decoding) for name in ("predicted_cycles", "count"))
+    useful = [step["memory_useful"] for step in decoding]
+    _say(
+        console,
+        f"cycles: {total:,} predicted, {cycles // tokens:,} {what}, in which "
         f"weights, keys and values, each once, are {sum(useful) / len(useful):.1%} of what the memory can send",
-        highlight=False,
-        soft_wrap=True,
     )
     if way == "rtl":
         wrong, compared = (sum(step[name] for step in steps) for name in ("mismatches", "compared"))
         difference = sum(step["cycles"] - step["predicted_cycles"] for step in steps)
-        console.print(
+        _say(
+            console,
             f"in RTL: {sum(step['cycles'] for step in steps):,} cycles, difference {difference}; {compared:,} logits and residuals "
             f"compared, {wrong} wrong; {report['caches_differing']} of keys and values wrong",
-            highlight=False,
-            soft_wrap=True,
         )
         print_verdict(console, report, "bit-exact, cycle-exact, counters exact", f"seed {report['seed']}, over AXI")
 
 
-def _row(step: dict[str, Any], way: str) -> list[str]:
-    last = step["position"] + step["count"] - 1
-    place = f"{step['position']}" if step["count"] == 1 else f"{step['position']} to {last}"
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def _row(step: dict[str, Any], way: str, several: bool) -> list[str]:
     cycles = [f"{step['cycles']:,}"] if way == "rtl" else []
     return [
-        *(place, str(step["rows"]), *cycles, f"{step['predicted_cycles']:,}", f"{step['memory_useful']:.1%}"),
+        *(_place(step, several), str(step["rows"]), *cycles, f"{step['predicted_cycles']:,}", f"{step['memory_useful']:.1%}"),
         *(f"{step['busy']:.1%}", f"{step['wall_s']:.1f}"),
     ]
+
+
+def _place(step: dict[str, Any], several: bool) -> str:
+    """Positions of tokens, and in which texts, if there are several."""
+    found = []
+    for text in step["texts"]:
+        last = text["position"] + text["count"] - 1
+        place = f"{text['position']}" if text["count"] == 1 else f"{text['position']} to {last}"
+        found.append(f"{place} of {text['text']}" if several else place)
+    return ", ".join(found)

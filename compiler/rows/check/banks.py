@@ -77,7 +77,7 @@ def _nothing(view: RowView, state: State, job: Ints, in_row: Ints, row: Ints) ->
     for index in np.unique(posts["operation"]).tolist():
         operation = operations[index]
         if isinstance(operation, Attention):
-            contexts[index] = operation.context
+            contexts[index] = max(operation.contexts)
     most = np.minimum(state.most[node, length], contexts[posts["operation"][job]])
     return vanishes | masked & (posts["element"][job] + posts["element_step"][job] * in_row >= most)
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from podweave.ir.row_graph import RowGraph
+from podweave.ir.row_operations import Attention, Format
 from podweave.spec.config import ChipConfig
 from podweave.spec.load_port import HostSelect
 from podweave.spec.row_functions import ELEMENT_WIDTH
 
 from ...chip.check.jobs import Bools, Ints
 from ...pod.executor import ProgramError
-from ..program import RowProgram
+from ..formats import BYTES
+from ..program import RowProgram, Words
 from .history import NOBODY
 from .view import Owners
 
@@ -94,7 +96,7 @@ class State:
             if select is HostSelect.PARAMETERS:
                 self.vanishes[place] = (words.content[:, 1] == 0).all(axis=1)
             if select is HostSelect.LENGTHS:
-                self.most[place] = _constants(words.tensor, words.content)
+                self.most[place] = _most(words, program.graph)
 
     def _shape(self, select: HostSelect) -> tuple[int, int]:
         if select in self.owner:
@@ -108,8 +110,11 @@ class State:
         return self.loaded[select][node, word] == NOT_YET
 
 
-def _constants(tensor: str | None, content: NDArray[np.uint8]) -> Ints:
-    """Lengths that are loaded; of an input, more than any."""
-    if tensor is None:
-        return (content.astype(np.int64) << np.arange(0, 8 * content.shape[1], 8)).sum(axis=1)
-    return np.full(len(content), 1 << ELEMENT_WIDTH)
+def _most(words: Words, graph: RowGraph) -> Ints:
+    """Lengths that are loaded; of an input, how many keys there are for each row, at the most."""
+    if words.tensor is None:
+        return (words.content.astype(np.int64) << np.arange(0, 8 * words.content.shape[1], 8)).sum(axis=1)
+    assert words.numbers is not None
+    rows = words.numbers[:, 0] // BYTES[Format.LENGTHS]
+    readers = [each for each in graph.operations if isinstance(each, Attention) and each.lengths == words.tensor]
+    return np.max([np.array(each.contexts)[rows] for each in readers], axis=0)

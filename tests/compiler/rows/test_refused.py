@@ -10,7 +10,7 @@ import pytest
 
 from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, compile_network
 from podweave.golden.graph import evaluate
-from podweave.ir.frontends.language_models import DecoderSizes, decoder
+from podweave.ir.frontends.language_models import DecoderSizes, TextRows, decoder
 from podweave.ir.frontends.random_rows import random_row_inputs, random_row_parameters
 from podweave.ir.layers import WorkloadError
 from podweave.ir.row_operations import Append, Attention, Rope
@@ -144,7 +144,7 @@ OFFSETS: dict[str, tuple[tuple[int, int, int, int], dict[str, int], str]] = {
 @pytest.mark.parametrize("what", OFFSETS)
 def test_offset(what: str) -> None:
     (rows, context, position, span), changes, sentence = OFFSETS[what]
-    graph = decoder(DecoderSizes(16, 2, 1, 24), rows, context, "moves", position=position, span=span)
+    graph = decoder(DecoderSizes(16, 2, 1, 24), [TextRows(rows, context, position, span)], "moves")
     with pytest.raises(WorkloadError, match=sentence):
         compile_network(graph, small_chip().replace(**changes), model_constants(graph), CompileOptions(from_memory=True))
 
@@ -160,7 +160,7 @@ def test_offsets_of_operations() -> None:
 
 
 def test_an_offset_beyond_its_span() -> None:
-    graph = decoder(DecoderSizes(16, 2, 1, 24), 1, 12, "moves", position=4, span=4)
+    graph = decoder(DecoderSizes(16, 2, 1, 24), [TextRows(1, 12, 4, 4)], "moves")
     inputs = random_row_inputs(graph) | {"offset": np.full((1, 1, 1, 1), 4, np.int32)}
     with pytest.raises(WorkloadError, match=r"^keys_now: offset must be between 0 and 3, got 4$"):
         evaluate(graph, random_row_parameters(graph), inputs)

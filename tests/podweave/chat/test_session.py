@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from podweave.chat.generate import Sampling, Token, generate
+from podweave.chat.machine import Step
 from podweave.chat.run_shapes import decoding, prefilling
-from podweave.chat.session import Session, Step, open_session
+from podweave.chat.session import Session, open_session
 from podweave.ir.layers import WorkloadError
 from podweave.language.integer_model import IntegerModel
 from podweave.language.quantise import quantise
@@ -32,7 +33,7 @@ def steps(session: Session, tokens: list[int]) -> list[Step]:
 
 def test_runs_of_a_prompt_end_at_tiles_of_keys() -> None:
     runs = prefilling(3, 30, 4, 8)
-    assert [(run.position, run.count, run.shape.rows) for run in runs] == [
+    assert [(run.position, run.count, run.text.rows) for run in runs] == [
         (3, 1, 1),
         (4, 8, 8),
         (12, 8, 8),
@@ -40,9 +41,9 @@ def test_runs_of_a_prompt_end_at_tiles_of_keys() -> None:
         (28, 4, 4),
         (32, 1, 4),
     ]
-    assert [run.shape.context for run in runs] == [4, 12, 20, 28, 32, 36]
+    assert [run.text.context for run in runs] == [4, 12, 20, 28, 32, 36]
     assert prefilling(5, 0, 4, 8) == []
-    assert [decoding(position, 4).shape.position for position in range(9)] == [0, 0, 0, 0, 4, 4, 4, 4, 8]
+    assert [decoding(position, 4).text.position for position in range(9)] == [0, 0, 0, 0, 4, 4, 4, 4, 8]
     assert [decoding(position, 4).offset for position in range(9)] == [0, 1, 2, 3, 0, 1, 2, 3, 0]
 
 
@@ -87,7 +88,7 @@ def test_rtl(model: IntegerModel, tmp_path: Path) -> None:
 def test_a_wrong_bit_in_the_memory_of_the_device_is_seen(model: IntegerModel) -> None:
     with open_session(model, CHIP, "rtl", capacity=8, chunk=4) as session:
         steps(session, [3, 4])
-        device = session.device
+        device = session.machine.device
         assert device
         keys = device.read_input("layer1.keys")
         keys[0, 0, 1, 0] ^= 64

@@ -12,7 +12,7 @@ from podweave.compiler.compile_network import CompileOptions, compile_network
 from podweave.compiler.memory.shared import SharedMemory
 from podweave.driver.device import Device
 from podweave.golden.graph import evaluate
-from podweave.ir.frontends.language_models import DecoderSizes, decoder
+from podweave.ir.frontends.language_models import DecoderSizes, TextRows, decoder
 from podweave.ir.layers import WorkloadError
 from podweave.predict.accelerator import predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
@@ -132,7 +132,7 @@ def test_one_program_appends_wherever_its_offset_says() -> None:
     jobs = []
     for row in range(rows):
         first = row // 4 * 4
-        graph = decoder(sizes, 1, first + 4, f"keys {first} to {first + 3}", position=first, span=4)
+        graph = decoder(sizes, [TextRows(1, first + 4, first, 4)], f"keys {first} to {first + 3}")
         inputs = {name: whole.inputs[name][:, :, row : row + 1] for name in ("x", "angles")}
         inputs |= {"lengths": np.full((1, 1, 1, 1), row + 1, np.int32), "offset": np.full((1, 1, 1, 1), row - first, np.int32)}
         inputs |= {name: cache[:, :, : first + 4].copy() for name, cache in caches.items()}
@@ -162,8 +162,8 @@ def test_programs_share_weights_and_caches() -> None:
     expected = evaluate(whole.graph, whole.constants, whole.inputs)
     shared = SharedMemory(config, 1 << 16)
     options = CompileOptions(from_memory=True, shared=shared, capacity=rows, check="always")
-    graphs = [decoder(sizes, 3, 4, "three at once", position=0)]
-    graphs += [decoder(sizes, 1, first + 4, f"keys from {first}", position=first, span=4) for first in (0, 4, 8)]
+    graphs = [decoder(sizes, [TextRows(3, 4, 0)], "three at once")]
+    graphs += [decoder(sizes, [TextRows(1, first + 4, first, 4)], f"keys from {first}") for first in (0, 4, 8)]
     networks = [compile_network(graph, config, whole.constants, options) for graph in graphs]
     added = [sum(content.size for _, content in network.memory.content) for network in networks]
     weights = sum(part.nbytes for held in whole.constants.values() for part in held.weights)

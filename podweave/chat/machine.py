@@ -1,0 +1,307 @@
+"""What texts run on: programs of a model in one memory, and, in RTL, the device that runs them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, compile_network
+from podweave.compiler.memory.image import MemoryImage
+from podweave.compiler.memory.shared import SharedMemory
+from podweave.golden.graph import evaluate
+from podweave.ir.constants import Constants
+from podweave.ir.frontends.language_models import text_suffix
+from podweave.predict.accelerator import Prediction, predict_accelerator
+from podweave.predict.memory_timing import HbmTiming
+from podweave.spec.config import ChipConfig
+
+from ..driver.device import Device
+from ..language.integer_model import IntegerModel
+from ..runs.verdict import Comparison
+from .run_shapes import RunShape, TextRun
+
+Progress = Callable[[str], None]
+_SPARE = 4
+"""Room in memory for programs, as a multiple of that for weights: what is not used takes none."""
+
+
+class Programs:
+    """Programs of a model on a configuration, compiled when they are first asked for, in one memory: they share weights and caches.
+
+    Parameters
+    ----------
+    capacity : int
+        Positions for which the caches of a text have room.
+    slots : int
+        Texts that have caches.
+
+    Members
+    -------
+    images : list of MemoryImage
+        In the order in which they must be loaded: each adds to what those before it have put into memory.
+    """
+
+    def __init__(self, model: IntegerModel, config: ChipConfig, capacity: int, slots: int, timing: HbmTiming, progress: Progress):
+        self.model, self.config, self.timing, self.progress = model, config, timing, progress
+        self.constants = Constants(model.constants)
+        weights = sum(part.nbytes for held in model.constants.values() for part in held.weights)
+        caches = 2 * model.sizes.layers * (capacity + config.array.cols) * model.sizes.key_channels
+        channel = slots * (_SPARE * weights + 2 * caches) // config.managers
+        # Each text takes programs of its own.
+        self.memory = SharedMemory(config, max(1 << (20 + (slots - 1).bit_length()), 1 << channel.bit_length()))
+        self.options = CompileOptions(from_memory=True, shared=self.memory, capacity=capacity)
+        self.images: list[MemoryImage] = []
+        self.in_device = 0
+        """How many images the memory of the device holds."""
+        self._compiled: dict[RunShape, CompiledNetwork] = {}
+        self._predicted: dict[tuple[RunShape, tuple[int, ...]], Prediction] = {}
+
+    def compiled(self, shape: RunShape) -> CompiledNetwork:
+        """The program for a shape; raises `WorkloadError` if the configuration cannot run it."""
+        if shape not in self._compiled:
+            graph = shape.graph(self.model)
+            self._compiled[shape] = compile_network(graph, self.config, self.constants, self.options, progress=self.progress)
+            self.images.append(self._compiled[shape].memory)
+        return self._compiled[shape]
+
+    def prediction(self, shape: RunShape, bases: tuple[int, ...]) -> Prediction:
+        """Cycles and counters of a run."""
+        key = shape, bases
+        if key not in self._predicted:
+            self.progress(f"predicting {shape.graph(self.model).name}")
+            self._predicted[key] = predict_accelerator(self.compiled(shape), self.timing, bases=bases)
+        return self._predicted[key]
+
+
+@dataclass
+class Text:
+    """A text so far, and its caches.
+
+    Members
+    -------
+    slot : int
+        Which of the texts of a memory it is.
+    tokens : list of int
+        All that are in the caches, those of the model's prefix in front.
+    caches : dict
+        By name, as `IntegerModel.caches` makes them.
+    stale : bool
+        Whether the device's memory does not hold yet what is in the caches.
+    image : MemoryImage or None
+        Of the last program that ran it: where its caches lie.
+    """
+
+    slot: int
+    tokens: list[int]
+    caches: dict[str, NDArray[np.int8]]
+    stale: bool = True
+    image: MemoryImage | None = None
+
+    def name(self, cache: str) -> str:
+        """Of one of its caches in graphs."""
+        return f"{cache}{text_suffix(self.slot)}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a text in a run: the tokens, and what they are run as."""
+
+    text: Text
+    run: TextRun
+    tokens: Sequence[int]
+
+    @property
+    def padded(self) -> list[int]:
+        """Tokens of all rows. Whatever padding holds, nobody sees it."""
+        return [*self.tokens, *[self.tokens[-1]] * (self.run.text.rows - self.run.count)]
+
+    def caches(self) -> dict[str, NDArray[np.int8]]:
+        """As inputs of the graph."""
+        return {self.text.name(name): cache[:, :, : self.run.text.context] for name, cache in self.text.caches.items()}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One run.
+
+    Members
+    -------
+    parts : tuple of TextRun
+        What of which texts was run.
+    logits : ndarray of int32, shape (V,), or None
+        Behind the last row, of the golden model, in units of 2**-16; in RTL, they were compared.
+    all_logits : ndarray of int32, shape (rows, V), or None
+        Of all rows.
+    predicted_cycles, cycles : int or None
+        By the exact model, and in RTL; None where neither ran.
+    memory_useful : float or None
+        Bytes of weights, and of keys and values that the tokens see, each once, of those that the memory could have sent in these
+        cycles outside of refreshes.
+    busy : float or None
+        Share of cycles in which pods multiply.
+    comparison : Comparison or None
+        In RTL, with logits, cycles and all counters.
+    seconds : float
+        That it took, all in all.
+    """
+
+    parts: tuple[TextRun, ...]
+    all_logits: NDArray[np.int32] | None
+    predicted_cycles: int | None = None
+    cycles: int | None = None
+    memory_useful: float | None = None
+    busy: float | None = None
+    comparison: Comparison | None = None
+    seconds: float = 0.0
+
+    @property
+    def position(self) -> int:
+        """Of the first token of the first text."""
+        return self.parts[0].position
+
+    @property
+    def count(self) -> int:
+        """Tokens of all texts."""
+        return sum(part.count for part in self.parts)
+
+    @property
+    def rows(self) -> int:
+        """That were computed, padding too."""
+        return sum(part.text.rows for part in self.parts)
+
+    @property
+    def logits(self) -> NDArray[np.int32] | None:
+        return None if self.all_logits is None else self.all_logits[-1]
+
+    def row(self) -> dict[str, Any]:
+        """For a report."""
+        found: dict[str, Any] = {name: getattr(self, name) for name in ("count", "rows", "cycles", "predicted_cycles")}
+        found["texts"] = [{"text": part.text.slot, "position": part.position, "count": part.count} for part in self.parts]
+        found |= {"logits": self.all_logits is not None}
+        found |= {"memory_useful": self.memory_useful, "busy": self.busy, "wall_s": self.seconds}
+        return found | (self.comparison.row() if self.comparison else {})
+
+
+@dataclass
+class Machine:
+    """Runs texts by the golden model, and by what else there is.
+
+    Parameters
+    ----------
+    model : IntegerModel
+        What computes them.
+    lanes : int
+        Keys of a tile: columns of an array.
+    capacity : int
+        Positions for which each text has room.
+    programs : Programs, optional
+        For cycles; without them only the golden model runs.
+    device : Device, optional
+        Where every run is done in RTL as well, and compared.
+    """
+
+    model: IntegerModel
+    lanes: int
+    capacity: int
+    programs: Programs | None = None
+    device: Device | None = None
+    progress: Progress = lambda _: None
+
+    def text(self, slot: int = 0) -> Text:
+        """A new one: what all begin with."""
+        return Text(slot, list(self.model.prefix), self.model.caches(-(-self.capacity // self.lanes) * self.lanes))
+
+    def run(self, parts: Sequence[Part], head: bool) -> Step:
+        """Rows of one or several texts at once, with logits or without; caches and tokens of the texts go on."""
+        began = time.perf_counter()
+        shape = RunShape(tuple(part.run.text for part in parts), head)
+        graph = shape.graph(self.model)
+        tokens = [token for part in parts for token in part.padded]
+        inputs = self.model.rows(tokens, [part.run.position + row for part in parts for row in range(part.run.text.rows)])
+        for part in parts:
+            inputs |= part.caches()
+            if part.run.text.span:
+                inputs[f"offset{part.run.text.suffix}"] = np.full((1, 1, 1, 1), part.run.offset, np.int32)
+        self.progress(f"golden model, {graph.name}")
+        tensors = evaluate(graph, self.model.constants, inputs)
+        found: dict[str, Any] = {}
+        if self.programs:
+            network = self.programs.compiled(shape)
+            prediction = self.programs.prediction(shape, network.memory.bases(inputs))
+            found = self._figures(parts, head, prediction)
+            if self.device:
+                found |= self._simulate(parts, network, prediction, inputs, tensors)
+        for part in parts:
+            for name, cache in part.text.caches.items():
+                cache[:, :, : part.run.text.context] = tensors[f"{name}_now{part.run.text.suffix}"]
+            part.text.tokens += part.tokens
+        logits = tensors["head"][0, 0] if head else None
+        return Step(tuple(part.run for part in parts), logits, **found, seconds=time.perf_counter() - began)
+
+    def _figures(self, parts: Sequence[Part], head: bool, prediction: Prediction) -> dict[str, Any]:
+        assert self.programs
+        config, sizes = self.programs.config, self.model.sizes
+        weights = sum(part.nbytes for name in self.model.constants for part in self.model.constants[name].weights)
+        if not head:
+            weights -= sum(part.nbytes for part in self.model.constants["head"].weights)
+        seen = sum(part.run.position + part.run.count for part in parts)
+        cached = 2 * sizes.layers * seen * sizes.key_channels
+        sendable = prediction.cycles * config.managers * self.programs.timing.available * config.host_bits / 8
+        return {
+            "predicted_cycles": prediction.cycles,
+            "memory_useful": (weights + cached) / sendable,
+            "busy": float(prediction.nodes["x_words"].sum()) / (prediction.cycles * config.pods),
+        }
+
+    def _simulate(
+        self,
+        parts: Sequence[Part],
+        network: CompiledNetwork,
+        prediction: Prediction,
+        inputs: dict[str, NDArray],
+        tensors: dict[str, NDArray],
+    ) -> dict[str, Any]:
+        """The same run in RTL."""
+        device, programs = self.device, self.programs
+        assert device
+        assert programs
+        # In the order in which they were placed: a program uses what those before it have put into memory.
+        for image in programs.images[programs.in_device :]:
+            device.load(image)
+        programs.in_device = len(programs.images)
+        self._select(network.memory)
+        held = {part.text.name(name) for part in parts if not part.text.stale for name in part.text.caches}
+        for name, tensor in inputs.items():
+            if name not in held:
+                device.write_input(name, tensor)
+        for part in parts:
+            part.text.stale, part.text.image = False, network.memory
+        device.run(
+            max_cycles=2 * prediction.cycles + 100_000,
+            progress=lambda cycles: self.progress(f"simulating {network.graph.name}: {min(1.0, cycles / prediction.cycles):.0%}"),
+        )
+        counters = device.counters()
+        comparison = Comparison(counters.device["CYCLES"], prediction.cycles)
+        for name in network.graph.outputs:
+            comparison.values(name, tensors[name], device.read_output(name))
+        comparison.counters(prediction.counters, counters.device)
+        comparison.counters(prediction.nodes, counters.nodes)
+        return {"cycles": counters.device["CYCLES"], "comparison": comparison}
+
+    def _select(self, image: MemoryImage) -> None:
+        assert self.device
+        if self.device.image is not image:
+            self.device.select(image)
+
+    def held(self, text: Text) -> dict[str, NDArray[np.int8]] | None:
+        """The caches of a text in the memory of the device, as far as the last program that ran it sees them; None without a
+        device, or if they are not there."""
+        if not self.device or text.image is None or text.stale:
+            return None
+        self._select(text.image)
+        return {name: self.device.read_input(text.name(name)) for name in text.caches}
