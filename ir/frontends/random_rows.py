@@ -60,7 +60,6 @@ def row_parameters(
 def random_row_inputs(graph: RowGraph, seed: int = 0) -> dict[str, NDArray]:
     """Inputs of a graph of rows: residuals with outliers, angles of the last positions, causal lengths, caches as if filled."""
     rng = np.random.default_rng([seed, 1])
-    contexts = [operation.context for operation in graph.operations if isinstance(operation, Attention) and operation.lengths]
     found: dict[str, NDArray] = {}
     for name, shape in graph.inputs.items():
         rows, channels = shape[2:]
@@ -74,17 +73,24 @@ def random_row_inputs(graph: RowGraph, seed: int = 0) -> dict[str, NDArray]:
             case Format.INT8:
                 found[name] = np.clip(np.rint(rng.normal(0, _RMS[Format.INT8], shape)), -128, 127).astype(np.int8)
             case Format.LENGTHS:
-                context = max(contexts)
-                found[name] = (context - channels + 1 + np.arange(channels, dtype=np.int32)).reshape(shape)
+                found[name] = (_positions(graph, channels) + 1).astype(np.int32).reshape(shape)
             case Format.OFFSET:
                 moved = [each for each in graph.operations if isinstance(each, Append) and each.offset == name]
                 most = min(each.span - each.rows for each in moved)
                 found[name] = rng.integers(0, most + 1, shape, dtype=np.int32)
             case Format.ANGLES:
-                context = max(contexts, default=rows)
-                tables = rope_tables(context - rows + np.arange(rows), channels, 100_000.0)
+                tables = rope_tables(_positions(graph, rows), channels, 100_000.0)
                 found[name] = np.stack(tables, axis=-1).reshape(shape).astype(np.int16)
     return found
+
+
+def _positions(graph: RowGraph, rows: int) -> NDArray[np.int64]:
+    """The last ones that so many rows may have: of each sequence, those of its keys."""
+    attentions = [each for each in graph.operations if isinstance(each, Attention) and each.lengths and each.rows == rows]
+    if not attentions:
+        return np.arange(rows)
+    sequences = max(attentions, key=lambda each: each.context).sequences
+    return np.concatenate([each.context - each.rows + np.arange(each.rows) for each in sequences])
 
 
 def input_rms(form: Format) -> float:

@@ -12,7 +12,9 @@ from podweave.compiler.compile_network import CompileOptions, compile_network
 from podweave.compiler.memory.shared import SharedMemory
 from podweave.driver.device import Device
 from podweave.golden.graph import evaluate
+from podweave.ir.constants import Constants
 from podweave.ir.frontends.language_models import DecoderSizes, TextRows, decoder
+from podweave.ir.frontends.random_rows import random_row_inputs, random_row_parameters
 from podweave.ir.layers import WorkloadError
 from podweave.predict.accelerator import predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
@@ -148,6 +150,35 @@ def test_one_program_appends_wherever_its_offset_says() -> None:
     assert len({id(network) for network in networks}) == 3
     for row in range(rows):
         np.testing.assert_array_equal(outputs[row]["down"][0, 0, 0], expected["down"][0, 0, row])
+
+
+# Rows, context and position of each text: heads of which rows are apart, tiles of keys that are full and that are not.
+TEXTS = [TextRows(3, 9, 6), TextRows(1, 6, 4, 2, slot=1), TextRows(5, 5, 0, slot=2), TextRows(2, 17, 7, slot=4)]
+
+
+@pytest.mark.parametrize("accumulator_rows", [64, 8])
+def test_rows_of_several_texts(accumulator_rows: int) -> None:
+    """Each text has the bits that it has alone, whatever the others are; sums of its heads fit into pods at once, or one by one."""
+    sizes, config = DecoderSizes(32, 4, 2, 24), small_chip().replace(row_registers=64, accumulator_rows=accumulator_rows)
+    whole = decoder(sizes, TEXTS, "four texts")
+    constants = Constants(random_row_parameters(whole, 3))
+    inputs = random_row_inputs(whole, 3) | {"offset.1": np.full((1, 1, 1, 1), 1, np.int32)}
+    inputs["lengths"][0, 0, 0] = [7, 8, 9, 6, 1, 2, 3, 4, 5, 8, 9]
+    tensors, row = evaluate(whole, constants, inputs), 0
+    for text in TEXTS:
+        rows = slice(row, row + text.rows)
+        own = {"x": inputs["x"][:, :, rows], "angles": inputs["angles"][:, :, rows], "lengths": inputs["lengths"][..., rows]}
+        graph = decoder(sizes, [text], f"text {text.slot}")
+        own |= {name: inputs[name] for name in graph.inputs if name not in own}
+        alone = evaluate(graph, constants, own)
+        np.testing.assert_array_equal(tensors["down"][:, :, rows], alone["down"])
+        for name in (f"keys_now{text.suffix}", f"values_now{text.suffix}"):
+            np.testing.assert_array_equal(tensors[name], alone[name])
+        row += text.rows
+    job = Job(whole, constants, inputs)
+    report, _, _ = run_jobs([job], AcceleratorWay(config, check="always"), Simulation(), lambda _: None)
+    assert report["verdict"] == "pass", (report["failure"], [row.get("first_mismatch") for row in report["networks"]])
+    assert report["cycles"] == report["predicted_cycles"]
 
 
 def test_a_cache_grows_token_by_token_as_if_computed_at_once() -> None:
