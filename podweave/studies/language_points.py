@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 from podweave.compiler.compile_network import CompileOptions, compile_network
 from podweave.ir.constants import with_scale_bits
-from podweave.ir.frontends.language_models import DecoderBuilder, DecoderSizes, HeadSettings, decoder
+from podweave.ir.frontends.language_models import DecoderBuilder, DecoderSizes, HeadSettings, TextRows, decoder
 from podweave.ir.frontends.random_rows import random_row_parameters
 from podweave.ir.layers import WorkloadError
 from podweave.ir.row_graph import RowGraph
@@ -108,7 +108,7 @@ class LanguagePoint:
         sizes = self.model.sizes
         head = HeadSettings(self.vocabulary) if self.vocabulary else None
         if self.layers:
-            return decoder(replace(sizes, layers=self.layers), self.rows, self.context, self.model.name, head=head)
+            return decoder(replace(sizes, layers=self.layers), [TextRows(self.rows, self.context)], self.model.name, head=head)
         assert head
         builder = DecoderBuilder(self.rows)
         y = builder.norm("norm", builder.input("x", Format.WIDE, sizes.hidden), sizes.hidden, head.norm)

@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Parameters
-from podweave.ir.frontends.language_models import DecoderSizes, HeadSettings, LayerSettings, decoder
+from podweave.ir.frontends.language_models import DecoderSizes, HeadSettings, LayerSettings, TextRows, decoder
 from podweave.ir.layers import WorkloadError
 from podweave.language.checkpoint import CheckpointError
 from podweave.language.float_model import Rows, hidden_states, logits
@@ -210,9 +210,9 @@ def test_constants_that_belong_to_no_operation_are_refused(model: IntegerModel) 
 
 def test_settings_that_do_not_fit_are_refused() -> None:
     with pytest.raises(WorkloadError, match="tiny: there are settings of 1 layers for 2"):
-        decoder(SIZES, 1, 1, "tiny", [LayerSettings()])
+        decoder(SIZES, [TextRows(1, 1)], "tiny", [LayerSettings()])
     with pytest.raises(WorkloadError, match="tiny: vocabulary must be at least 1, got 0"):
-        decoder(SIZES, 1, 1, "tiny", [LayerSettings()] * 2, HeadSettings(0))
+        decoder(SIZES, [TextRows(1, 1)], "tiny", [LayerSettings()] * 2, HeadSettings(0))
 
 
 def test_what_has_no_operation_is_refused() -> None:

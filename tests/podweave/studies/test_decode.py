@@ -12,7 +12,7 @@ from rich.console import Console
 
 from podweave.compiler.compile_network import CompileOptions, compile_network
 from podweave.ir.constants import with_scale_bits
-from podweave.ir.frontends.language_models import DecoderSizes, HeadSettings, decoder
+from podweave.ir.frontends.language_models import DecoderSizes, HeadSettings, TextRows, decoder
 from podweave.ir.frontends.random_rows import random_row_parameters
 from podweave.ir.layers import WorkloadError
 from podweave.ir.row_operations import RowLinear
@@ -55,7 +55,7 @@ def rows_of(report: dict[str, Any], table: int) -> list[dict[str, Any]]:
 def cycles_of(model: ModelShape, layers: int, *, rows: int = 1, context: int = 512, head: bool = False) -> int:
     """Predicted without what studies are made of."""
     sizes = dataclasses.replace(model.sizes, layers=layers)
-    graph = decoder(sizes, rows, context, "x", head=HeadSettings(model.vocabulary) if head else None)
+    graph = decoder(sizes, [TextRows(rows, context)], "x", head=HeadSettings(model.vocabulary) if head else None)
     config = load_config(CHIP)
     constants = with_scale_bits(random_row_parameters(graph, 7), config.scale_bits)
     return predict_accelerator(compile_network(graph, config, constants, CompileOptions(from_memory=True)), HbmTiming()).cycles
