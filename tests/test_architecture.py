@@ -56,6 +56,7 @@ INSIDE = {
     "ir/operations": ["ir/layers"],
     "ir/graph": ["ir/operations"],
     "ir/quantise": [],
+    "ir/mean_norms": ["ir/quantise"],
     "ir/constants": ["ir/operations", "ir/graph", "ir/layers", "ir/quantise"],
     "ir/row_operation": ["ir/layers", "ir/operations"],
     "ir/row_operations": ["ir/operations", "ir/row_operation"],

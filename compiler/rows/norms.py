@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from podweave.ir.constants import Parameters
-from podweave.ir.quantise import mean_shifts
+from podweave.ir.mean_norms import mean_shifts
 from podweave.ir.row_operations import LayerNorm, Norm, RmsNorm
 from podweave.spec.jobs import Reduce
 from podweave.spec.row_functions import Combine, Destination, Saturate, Scalar, Statistic

@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.ir.quantise import MAX_MULTIPLIER, _refuse, mean_shifts
+from podweave.ir.mean_norms import mean_shifts
+from podweave.ir.quantise import MAX_MULTIPLIER, _refuse
 
 from .fixed_point import Integers, require_integers, require_type, round_shift, saturate
 from .requant import requantize_wide
@@ -105,7 +106,7 @@ def layer_norm(
     shift : int
         In [0, 30]: ``x / 2**shift`` fits 16 bits, and so does what is left without the mean, in the largest row that comes.
     epsilon : int
-        In [0, 2**41): added to the sum of squares, as `ir.quantise.layer_norm_epsilon` gives it.
+        In [0, 2**41): added to the sum of squares, as `ir.mean_norms.layer_norm_epsilon` gives it.
     bias : int, or ndarray of integers, shape () or (C,)
         In (-2**31, 2**31): the bias of each channel by its gain, in units of 2**-15 of the root of the sum of squares.
     multiplier, places : int, or ndarray of integers, shape () or (C,)
@@ -117,7 +118,7 @@ def layer_norm(
         ``saturate(round((bias - n) * multiplier / 2**places))``, n the `rms_norm` by ``behind`` of d, the mean of a row less its
         values: 2**15 stands for all of the root of the sum of squares, ``sqrt(C) / 2**15`` times that for the standard deviation.
 
-        d is C times as large, which the root divides out: with ``before, behind = mean_shifts(C, shift)`` (`ir.quantise`), y is
+        d is C times as large, which the root divides out: with ``before, behind = mean_shifts(C, shift)`` (`ir.mean_norms`), y is
         ``round(x / 2**before)``, S the sum of its row, and d is ``S - C * y``, product and difference saturated to 32 bits. So
         nothing is divided by C; if ``before`` is 0, which it is for up to ``2**(16 - shift)`` channels, d is exact.
 

@@ -22,11 +22,11 @@ from podweave.golden.layers.scalars import (
     reciprocal_square_root_float,
 )
 from podweave.golden.layers.softmax import softmax, softmax_float
+from podweave.ir.mean_norms import layer_norm_epsilon
 from podweave.ir.quantise import (
     exp_table,
     fixed_point,
     gelu,
-    layer_norm_epsilon,
     norm_epsilon,
     normal_distribution,
     quantize_scale,

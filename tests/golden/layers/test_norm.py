@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from podweave.golden.layers.norm import layer_norm, layer_norm_float, rms_norm, rms_norm_float
 from podweave.golden.layers.scalars import reciprocal_square_root_table
-from podweave.ir.quantise import layer_norm_epsilon, mean_shifts, norm_epsilon, quantize_scale
+from podweave.ir.mean_norms import layer_norm_epsilon, mean_shifts
+from podweave.ir.quantise import norm_epsilon, quantize_scale
 
 KINDS = ["random", "outliers", "all equal", "one hot", "zeros", "extremes"]
 C = 48

@@ -43,8 +43,9 @@ def test_a_layer_of_a_real_shape() -> None:
 def test_encoders_of_bert() -> None:
     """Whole, and a layer of BERT base."""
     names = [f"bert_tiny,rows={rows}" for rows in (1, 16, 31, 33, 128)] + ["bert_mini,rows=16", "encoder_768_12_3072,rows=16"]
-    jobs = [job for name in names for job in chip_jobs(name, 1)]
-    report, _, _ = run_jobs(jobs, AcceleratorWay(load_config("llm8x16")), Simulation(), lambda _: None)
+    config = load_config("llm8x16")
+    jobs = [job for name in names for job in chip_jobs(name, 1, scale_bits=config.scale_bits)]
+    report, _, _ = run_jobs(jobs, AcceleratorWay(config), Simulation(), lambda _: None)
     assert report["verdict"] == "pass", (report["failure"], [row.get("first_mismatch") for row in report["networks"]])
     assert report["cycles"] == report["predicted_cycles"]
 
