@@ -16,6 +16,7 @@ from podweave.ir.row_operations import (
     Attention,
     Format,
     Gelu,
+    KeyValues,
     LayerNorm,
     Product,
     RmsNorm,
@@ -87,6 +88,18 @@ def _offset(operation: Append, tensors: Mapping[str, NDArray]) -> int:
     return offset
 
 
+def _seen(operation: Attention, own: KeyValues, tensors: Mapping[str, NDArray]) -> tuple[NDArray, NDArray]:
+    """Keys and values of a sequence: those that are shared in front."""
+    shared = operation.shared
+    if shared is None:
+        return tensors[own.key], tensors[own.value]
+    key, value = (
+        np.concatenate([tensors[first][: shared.count], tensors[rest][shared.count :]])
+        for first, rest in ((shared.key, own.key), (shared.value, own.value))
+    )
+    return key, value
+
+
 def _evaluated(operation: RowOperation, held: Parameters, tensors: Mapping[str, NDArray], psum_width: int) -> NDArray:
     match operation:
         case RowLinear():
@@ -123,7 +136,7 @@ def _evaluated(operation: RowOperation, held: Parameters, tensors: Mapping[str, 
             found, first = [], 0
             for each in operation.sequences:
                 rows = slice(first, first + each.rows)
-                key, value = (tensors[name].reshape(each.context, operation.kv_heads, -1) for name in (each.key, each.value))
+                key, value = (tensor.reshape(each.context, operation.kv_heads, -1) for tensor in _seen(operation, each, tensors))
                 visible = visible_keys(tensors[operation.lengths][0, rows], each.context) if operation.lengths else None
                 found.append(attention(query[rows], key, value, held.multiplier, held.shift, visible, table))
                 first += each.rows

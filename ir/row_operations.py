@@ -229,11 +229,22 @@ class KeyValues:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SharedKeys:
+    """Keys and values that several sequences begin with: the first ``count`` of the ``context`` of a cache."""
+
+    key: str
+    value: str
+    context: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Attention(RowOperation):
     """Queries over keys and values, head by head (`golden.layers.attention.attention`).
 
     ``lengths``: how many keys each row sees, the first ones; None: all of them. ``heads`` divide into groups that share keys,
-    ``kv_heads`` of them. ``further``: what the last rows see instead, those of other sequences.
+    ``kv_heads`` of them. ``further``: what the last rows see instead, those of other sequences. ``shared``: where
+    the first keys and values of all sequences are; of those in caches of their own, nobody reads as many.
     """
 
     query: str
@@ -245,6 +256,7 @@ class Attention(RowOperation):
     kv_heads: int
     head_size: int
     further: tuple[KeyValues, ...] = ()
+    shared: SharedKeys | None = None
 
     def __post_init__(self) -> None:
         self.require(self.heads % self.kv_heads == 0, f"kv_heads ({self.kv_heads}) must divide heads ({self.heads})")
@@ -253,6 +265,10 @@ class Attention(RowOperation):
             self.require(each.rows >= 1, f"a sequence must have at least one of the {self.rows} rows, got {each.rows}")
         caches = [name for each in self.sequences for name in (each.key, each.value)]
         self.require(not self.further or len(set(caches)) == len(caches), "sequences have keys and values of their own")
+        if self.shared:
+            least = min(self.shared.context, *self.contexts)
+            fits = 1 <= self.shared.count <= least
+            self.require(fits, f"of the keys that all see, 1 to {least} are shared, got {self.shared.count}")
 
     @property
     def sequences(self) -> tuple[KeyValues, ...]:
@@ -267,6 +283,15 @@ class Attention(RowOperation):
     @property
     def values(self) -> tuple[str, ...]:
         return tuple(each.value for each in self.sequences)
+
+    @property
+    def all_keys(self) -> tuple[str, ...]:
+        """With those that are shared."""
+        return (*self.keys, self.shared.key) if self.shared else self.keys
+
+    @property
+    def all_values(self) -> tuple[str, ...]:
+        return (*self.values, self.shared.value) if self.shared else self.values
 
     @property
     def contexts(self) -> tuple[int, ...]:
@@ -287,6 +312,9 @@ class Attention(RowOperation):
         read: dict[str, Read] = {self.query: (self.rows, self.channels, (Format.INT16,))}
         for each in self.sequences:
             read |= dict.fromkeys((each.key, each.value), (each.context, self.kv_heads * self.head_size, (Format.INT8,)))
+        if self.shared:
+            shared = self.shared
+            read |= dict.fromkeys((shared.key, shared.value), (shared.context, self.kv_heads * self.head_size, (Format.INT8,)))
         return read | ({self.lengths: (1, self.rows, (Format.LENGTHS,))} if self.lengths else {})
 
     @property

@@ -20,9 +20,9 @@ REGION_ALIGNMENT = 1024
 class SharedMemory:
     """What lies in the channels of a memory, over all programs that were placed in it.
 
-    Weights are found by their content, tile by tile, wherever an earlier program has them; caches by their tensor, node and region
-    (`compiler.rows.program.CachePlace`). All else is each program's own. What a program finds here is in the image of another one:
-    images go into the memory of a device in the order in which they were placed.
+    Weights are found by their content, tile by tile, wherever an earlier program has them; caches by their tensor, node, region and
+    room (`compiler.rows.program.CachePlace`). All else is each program's own. What a program finds here is in the image of another
+    one: images go into the memory of a device in the order in which they were placed.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class SharedMemory:
     def __init__(self, config: ChipConfig, channel_bytes: int):
         self.config, self.channel_bytes = config, channel_bytes
         self.sizes = [0] * config.managers
-        self._regions: dict[tuple[str, int, int], int] = {}
+        self._regions: dict[tuple[str, int, int, int], int] = {}
         self._tile_bytes = config.array.rows * memory_stride(config, HostSelect.W)
         self._address: list[dict[bytes, int]] = [{} for _ in range(config.managers)]
         self._content: list[dict[int, bytes]] = [{} for _ in range(config.managers)]
@@ -48,7 +48,7 @@ class SharedMemory:
 
     def region(self, tensor: str, node: int, region: int, tiles: int) -> int:
         """The first byte of a region of a cache, which has room for so many tiles."""
-        key = tensor, node, region
+        key = tensor, node, region, tiles
         if key not in self._regions:
             channel, size = node // self.config.nodes_per_manager, -(-tiles * self._tile_bytes // REGION_ALIGNMENT)
             self.reserve(channel, -self.sizes[channel] % REGION_ALIGNMENT)

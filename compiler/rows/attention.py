@@ -22,16 +22,26 @@ Targets = dict[str, tuple[Home, When]]
 """By kind of bank, where results go, and from when on they may be written."""
 
 
-def key_place(compiler: RowCompiler, context: int, slot: int, tile: int, tiles: int) -> CachePlace:
-    """Where a tile of keys lies: ``tile`` of the ``tiles`` tiles of channels of all heads, in a slot of the nodes. Those of a slot
-    are side by side: what is appended is in one row of the memory, or a few."""
+def key_place(compiler: RowCompiler, context: int, of_keys: int, tile: int, tiles: int, without: int = 0) -> CachePlace:
+    """Where a tile of keys lies: ``tile`` of the ``tiles`` tiles of channels of all heads. Those of the same keys are side by side:
+    what is appended is in one row of the memory, or a few. ``without``: so many tiles of keys in front are in another cache."""
+    slot, node = divmod(of_keys, compiler.nodes)
+    before = max(0, -(-(without - node) // compiler.nodes))
     slots = -(-compiler.key_tiles(context) // compiler.nodes)
-    return CachePlace(0, slot * tiles + tile, slots * tiles)
+    return CachePlace(0, (slot - before) * tiles + tile, (slots - before) * tiles)
 
 
-def value_place(compiler: RowCompiler, context: int, tile: int, of_keys: int) -> CachePlace:
-    """Where values lie: those of a tile of keys, in a tile of channels of all heads."""
-    return CachePlace(tile, of_keys, compiler.key_tiles(context))
+def value_place(compiler: RowCompiler, context: int, tile: int, of_keys: int, without: int = 0) -> CachePlace:
+    """Where values lie: those of a tile of keys, in a tile of channels of all heads. ``without``: as of `key_place`."""
+    return CachePlace(tile, of_keys - without, compiler.key_tiles(context) - without)
+
+
+def shared_tiles(compiler: RowCompiler, operation: Attention) -> int:
+    """How many tiles of keys all sequences of an attention have in one cache."""
+    count = operation.shared.count if operation.shared else 0
+    if count % compiler.lanes:
+        raise WorkloadError(f"{operation.name}: keys are shared in whole tiles of {compiler.lanes}, got {count} keys")
+    return count // compiler.lanes
 
 
 class _Heads:
@@ -47,6 +57,7 @@ class _Heads:
         self.rows = operation.group * seen.rows
         self.each = (self.query.layout.tiles - self.query.layout.lead) // operation.kv_heads
         self.first = self.query.layout.lead + number * self.each
+        self.shared = shared_tiles(compiler, operation)
         self.scores: tuple[int, When]
         self.keys = plain_layout(self.rows, seen.context, nodes=compiler.nodes, lanes=compiler.lanes, words=2)
 
@@ -75,13 +86,16 @@ class _Heads:
 
             def stream(slot: int = slot) -> None:
                 nonlocal ready
-                held = {keys.node(t): keys.channel[t, 0] for t in keys.tiles_of(slot)}
+                held = {keys.node(t): t for t in keys.tiles_of(slot)}
                 steps = []
                 for tile in tiles:
                     channels = query.layout.channel[tile, 0]
                     lead, all_tiles = query.layout.lead, query.layout.tiles
-                    place = key_place(compiler, seen.context, slot, tile - lead, all_tiles - lead)
-                    weights = {node: self._cached(node, seen.key, k[None, :], channels[:, None], place) for node, k in held.items()}
+                    weights = {}
+                    for node, t in held.items():
+                        tensor, context, without = self._cache(t, keys=True)
+                        place = key_place(compiler, context, t, tile - lead, all_tiles - lead, without)
+                        weights[node] = self._cached(node, tensor, keys.channel[t, 0][None, :], channels[:, None], place)
                     steps.append((weights, query.layout.node(tile), query.base + query.layout.offset(tile) + first))
                 into = dict.fromkeys(held, scores + slot * keys.tile_words)
                 there = When(compiler, query.ready_in(compiler.epoch.number))
@@ -91,6 +105,15 @@ class _Heads:
             compiler.attempt(stream)
         query.read_until(compiler.epoch.number, compiler.epoch.pods_free)
         return ready
+
+    def _cache(self, tile: int, *, keys: bool) -> tuple[str, int, int]:
+        """Where a tile of keys is, or its values: the tensor, its context, and how many tiles of it are in another cache."""
+        seen, shared = self.seen, self.operation.shared
+        if shared and tile < self.shared:
+            return (shared.key if keys else shared.value), shared.context, 0
+        own = seen.key if keys else seen.value
+        holds = shared is None or own in (shared.key, shared.value)
+        return own, seen.context, 0 if holds else self.shared
 
     def _cached(self, pod: int, tensor: str, key: Ints, channel: Ints, place: CachePlace) -> int:
         """A tile of the bytes of keys or values: of those keys and of channels of the queries; 0 where there is none."""
@@ -178,13 +201,14 @@ class _Heads:
                 steps = []
                 for number in range(keys.tiles):
                     key = keys.channel[number, 0][:, None]
+                    tensor, context, without = self._cache(number, keys=False)
                     held = {
                         pod: self._cached(
                             pod,
-                            seen.value,
+                            tensor,
                             key,
                             target.channel[tile, 0][None, :],
-                            value_place(compiler, seen.context, tile - target.lead, number),
+                            value_place(compiler, context, tile - target.lead, number, without),
                         )
                         for pod, tile in pods.items()
                     }
@@ -263,10 +287,11 @@ def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
     loaded by one pod, whichever channels they have, and values of a channel by one, whichever their keys are.
     """
     readers = [each for each in compiler.graph.operations if isinstance(each, Attention)]
-    columns = {operation.name in each.keys for each in readers if operation.name in (*each.keys, *each.values)}
+    columns = {operation.name in each.all_keys for each in readers if operation.name in (*each.all_keys, *each.all_values)}
     if len(columns) != 1:
         raise WorkloadError(f"{operation.name}: a cache is read as keys or as values of attentions, and as one of both")
     (column,) = columns
+    without = _tiles_elsewhere(compiler, operation, readers)
     prefetch, lanes = compiler.config.prefetch, compiler.lanes
     assert prefetch is not None
     most = min(prefetch.column_words, lanes) if column else lanes
@@ -315,14 +340,30 @@ def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
             bank = piece.bank if column else layout.node(tile)
             of_keys, first = divmod(operation.position + piece.row, lanes)
             if column:
-                found = key_place(compiler, operation.context, of_keys // layout.nodes, tile - layout.lead, len(tiles))
+                found = key_place(compiler, operation.context, of_keys, tile - layout.lead, len(tiles), without)
             else:
-                found = value_place(compiler, operation.context, tile - layout.lead, of_keys)
+                found = value_place(compiler, operation.context, tile - layout.lead, of_keys, without)
             compiler.appended.append(
                 CacheWords(bank, base + at, piece.rows, operation.cache, found, first, column, operation.offset)
             )
     source.read_until(compiler.epoch.number, done.read)
     compiler.held.append((base, size))
+
+
+def _tiles_elsewhere(compiler: RowCompiler, operation: Append, readers: list[Attention]) -> int:
+    """How many tiles of keys in front of a cache are in another one. Raises `WorkloadError` for rows among them."""
+    found = {
+        0 if each.shared is None or operation.name in (each.shared.key, each.shared.value) else shared_tiles(compiler, each)
+        for each in readers
+        if operation.name in (*each.all_keys, *each.all_values)
+    }
+    without = max(found)
+    if len(found) > 1 or operation.position < without * compiler.lanes:
+        raise WorkloadError(
+            f"{operation.name}: row {operation.position} is one of the {without * compiler.lanes} that are shared, which are in "
+            "another cache"
+        )
+    return without
 
 
 def _require_offset(compiler: RowCompiler, operation: Append, most: int) -> None:

@@ -88,6 +88,7 @@ class Epoch:
         self._stores = {"loads": program.load_jobs, "streams": program.stream_jobs, "posts": program.post_jobs}
         self.begin(share, rings)
         self._sets: dict[tuple[int, bytes], int] = {}
+        self._cached: dict[tuple[int, str, CachePlace], int] = {}
         self._to_bank = config.write_latency + config.network_latency
 
     def begin(self, share: float, rings: Mapping[str, Ints]) -> None:
@@ -122,10 +123,18 @@ class Epoch:
         """What `back_to` needs to undo all that comes."""
         used = {name: count.copy() for name, count in self.used.items()}
         times = self.pods_free, self.swapped, self.posts_free, self.scalar_free, self.sent
-        return self.jobs.mark(), used, times, (self.p_writes.copy(), self.p_reads.copy()), len(self.words), dict(self._sets)
+        return (
+            self.jobs.mark(),
+            used,
+            times,
+            (self.p_writes.copy(), self.p_reads.copy()),
+            len(self.words),
+            dict(self._sets),
+            dict(self._cached),
+        )
 
     def back_to(self, mark: tuple) -> None:
-        jobs, self.used, times, (self.p_writes, self.p_reads), words, self._sets = mark
+        jobs, self.used, times, (self.p_writes, self.p_reads), words, self._sets, self._cached = mark
         self.pods_free, self.swapped, self.posts_free, self.scalar_free, self.sent = times
         self.jobs.back_to(jobs)
         del self.words[words:]
@@ -143,10 +152,13 @@ class Epoch:
         return at
 
     def cached(self, pod: int, tensor: str, numbers: Ints, place: CachePlace, *, late: bool = False) -> int:
-        """A tile of a cache in the W bank of a pod, with those ``numbers`` of bytes of its tensor; returns the first word."""
-        base = self._take("w", pod, len(numbers))
-        self.words.append(Words(HostSelect.W, pod, base, np.zeros(numbers.shape, np.uint8), tensor, numbers, late, place))
-        return base
+        """A tile of a cache in the W bank of a pod, with those ``numbers`` of bytes of its tensor; returns the first word. It is
+        there once, whoever asks for it."""
+        key = pod, tensor, place
+        if key not in self._cached:
+            self._cached[key] = base = self._take("w", pod, len(numbers))
+            self.words.append(Words(HostSelect.W, pod, base, np.zeros(numbers.shape, np.uint8), tensor, numbers, late, place))
+        return self._cached[key]
 
     def weight_tiles(self, pod: int, content: NDArray[np.uint8]) -> list[int]:
         """The same of tiles (tiles, rows, bytes) that stay together where they can; returns the first word of each."""

@@ -67,8 +67,8 @@ class Spreads:
     def of_attention(reader: Attention, name: str) -> Heads:
         """What an attention reads by that name, or gives. What is left over of a residual is in the first nodes, and so are keys:
         queries and values go to others."""
-        if name in (*reader.keys, *reader.values):
-            return Heads(reader.kv_heads, 1, reader.head_size, name not in reader.keys)
+        if name in (*reader.all_keys, *reader.all_values):
+            return Heads(reader.kv_heads, 1, reader.head_size, name not in reader.all_keys)
         return Heads(reader.kv_heads, reader.group, reader.head_size, True)
 
     def of(self, name: str) -> Heads | None:
@@ -154,7 +154,7 @@ def _misread(operation: RowOperation, spreads: Spreads, graph: RowGraph) -> list
 
 def _require_caches(operation: Attention, graph: RowGraph) -> None:
     appends = {each.name for each in graph.operations if isinstance(each, Append)}
-    for what, name in (*(("keys", name) for name in operation.keys), *(("values", name) for name in operation.values)):
+    for what, name in (*(("keys", name) for name in operation.all_keys), *(("values", name) for name in operation.all_values)):
         if name not in appends and name not in graph.inputs:
             raise WorkloadError(f"{operation.name}: {what} are an input, or what was appended to one, but {name} is computed")
         assert name in appends or graph.format(name) is Format.INT8

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..graph import Graph
 from ..layers import WorkloadError, shortened
 from ..row_graph import RowGraph
-from ..row_operations import Append, Attention, Format, KeyValues, RmsNorm, Rope, SiluProduct
+from ..row_operations import Append, Attention, Format, KeyValues, RmsNorm, Rope, SharedKeys, SiluProduct
 from ..texts import whole_number
 from .registry import Frontend
 from .row_builder import RowBuilder, require_sizes
@@ -89,6 +89,8 @@ class TextRows:
         default they do not move.
     slot : int
         Which of several texts it is: names of its caches, and of its offset, end with ".1" in slot 1, with nothing in slot 0.
+    shared : int
+        So many positions at the beginning are those of the text in slot 0 too, in whose caches their keys and values are.
     """
 
     rows: int
@@ -96,6 +98,7 @@ class TextRows:
     position: int | None = None
     span: int = 0
     slot: int = 0
+    shared: int = 0
 
     @property
     def first(self) -> int:
@@ -169,6 +172,7 @@ class DecoderBuilder(RowBuilder):
                 names.append(self.add(append))
             seen.append(KeyValues(key=names[0], value=names[1], context=text.context, rows=text.rows))
             row += text.rows
+        shared = self._shared(prefix, texts, width)
         o = self.add(
             Attention(
                 f"{prefix}attention",
@@ -182,9 +186,20 @@ class DecoderBuilder(RowBuilder):
                 kv_heads=sizes.kv_heads,
                 head_size=size,
                 further=tuple(seen[1:]),
+                shared=shared,
             )
         )
         return self.linear(f"{prefix}o", o, sizes.query_channels, sizes.hidden, Format.WIDE, x)
+
+    def _shared(self, prefix: str, texts: Sequence[TextRows], width: int) -> SharedKeys | None:
+        """What texts share with that in slot 0, which may be among them."""
+        count = max(text.shared for text in texts)
+        if not count:
+            return None
+        names, context = [f"{prefix}{name}_now" for name in ("keys", "values")], [text.context for text in texts if not text.slot]
+        if not context:
+            names = [self.input(f"{prefix}{name}", Format.INT8, width, count) for name in ("keys", "values")]
+        return SharedKeys(key=names[0], value=names[1], context=context[0] if context else count, count=count)
 
 
 def decoder(
@@ -225,6 +240,8 @@ def decoder(
     require_sizes(name, layers=sizes.layers, texts=len(texts))
     for text in texts:
         require_sizes(name, rows=text.rows, context=text.context)
+    if len({text.shared for text in texts if text.slot}) > 1 or any(text.shared for text in texts if not text.slot):
+        raise WorkloadError(f"{name}: texts share as many positions with that in slot 0, got {[text.shared for text in texts]}")
     if len({text.slot for text in texts}) < len(texts):
         raise WorkloadError(f"{name}: each text has a slot of its own, got {', '.join(str(text.slot) for text in texts)}")
     for what, by in (("hidden", "heads"), ("heads", "kv_heads")):

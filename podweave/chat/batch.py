@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,14 +38,27 @@ def advance(sessions: Sequence[Session], tokens: Mapping[int, int]) -> Step:
     )
 
 
+def shared_tokens(texts: Sequence[Sequence[int]], lanes: int) -> int:
+    """With how many tokens all texts begin, in whole tiles of keys; each has at least one more. Of one text, none.
+
+    >>> shared_tokens([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 7]], 2), shared_tokens([[1, 2, 3, 4], [1, 2, 3, 4, 5]], 2)
+    (4, 2)
+    """
+    if len(texts) < 2:
+        return 0
+    alike = itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*texts, strict=False))
+    count = min(sum(1 for _ in alike), min(map(len, texts)) - 1)
+    return count // lanes * lanes
+
+
 def generate_together(
     sessions: Sequence[Session], prompts: Sequence[Sequence[int]], count: int, sampling: Sampling | None = None
 ) -> Iterator[Step | TextToken]:
     """At most ``count`` tokens behind each prompt, those that `generate` gives to each alone: every step that is run, and every
     token as soon as it is known.
 
-    Prompts go into the caches one after the other, up to their last tokens; from there on each step runs a token of every text that
-    has not ended.
+    Prompts go into the caches one after the other, up to their last tokens, and whole tiles of keys with which all begin only once;
+    from there on each step runs a token of every text that has not ended. The sessions are new, and the first is that in slot 0.
 
     Raises
     ------
@@ -56,8 +70,12 @@ def generate_together(
     ends = model.tokenizer.ends if model.tokenizer else ()
     for session, prompt in zip(sessions, prompts, strict=True):
         session.require_room(prompt)
+    prefix = len(model.prefix)
+    shared = shared_tokens([[*model.prefix, *prompt] for prompt in prompts], sessions[0].machine.lanes)
     for session, prompt in zip(sessions, prompts, strict=True):
-        yield from session.fill(prompt[:-1])
+        if shared and session is not sessions[0]:
+            session.share(sessions[0], shared)
+        yield from session.fill(prompt[len(session.tokens) - prefix : -1])
     draws = [np.random.default_rng(sampling.seed) for _ in sessions]
     behind = {number: prompt[-1] for number, prompt in enumerate(prompts)}
     for _ in range(count):

@@ -94,6 +94,10 @@ class Text:
         Whether the device's memory does not hold yet what is in the caches.
     image : MemoryImage or None
         Of the last program that ran it: where its caches lie.
+    shared : int
+        So many positions at the beginning are those of ``holder`` too, and their keys and values lie in its caches alone.
+    holder : Text or None
+        The text in slot 0, if it shares anything with that.
     """
 
     slot: int
@@ -101,6 +105,8 @@ class Text:
     caches: dict[str, NDArray[np.int8]]
     stale: bool = True
     image: MemoryImage | None = None
+    shared: int = 0
+    holder: Text | None = None
 
     def name(self, cache: str) -> str:
         """Of one of its caches in graphs."""
@@ -225,6 +231,9 @@ class Machine:
         inputs = self.model.rows(tokens, [part.run.position + row for part in parts for row in range(part.run.text.rows)])
         for part in parts:
             inputs |= part.caches()
+            holder = part.text.holder
+            if holder and all(each.text is not holder for each in parts):
+                inputs |= {name: cache[:, :, : part.text.shared] for name, cache in holder.caches.items()}
             if part.run.text.span:
                 inputs[f"offset{part.run.text.suffix}"] = np.full((1, 1, 1, 1), part.run.offset, np.int32)
         self.progress(f"golden model, {graph.name}")
@@ -249,7 +258,10 @@ class Machine:
         weights = sum(part.nbytes for name in self.model.constants for part in self.model.constants[name].weights)
         if not head:
             weights -= sum(part.nbytes for part in self.model.constants["head"].weights)
-        seen = sum(part.run.position + part.run.count for part in parts)
+        # Of what texts share, each key counts once.
+        shared = [part.text.shared for part in parts if part.text.holder]
+        holds = any(part.text.slot == 0 for part in parts)
+        seen = sum(part.run.position + part.run.count for part in parts) - sum(shared if holds else shared[1:])
         cached = 2 * sizes.layers * seen * sizes.key_channels
         sendable = prediction.cycles * config.managers * self.programs.timing.available * config.host_bits / 8
         return {
@@ -275,7 +287,8 @@ class Machine:
             device.load(image)
         programs.in_device = len(programs.images)
         self._select(network.memory)
-        held = {part.text.name(name) for part in parts if not part.text.stale for name in part.text.caches}
+        texts = [*(part.text for part in parts), *(part.text.holder for part in parts if part.text.holder)]
+        held = {text.name(name) for text in texts if not text.stale for name in text.caches}
         for name, tensor in inputs.items():
             if name not in held:
                 device.write_input(name, tensor)
@@ -304,4 +317,11 @@ class Machine:
         if not self.device or text.image is None or text.stale:
             return None
         self._select(text.image)
-        return {name: self.device.read_input(text.name(name)) for name in text.caches}
+        found = {name: self.device.read_input(text.name(name)) for name in text.caches}
+        if text.holder:
+            first = self.held(text.holder)
+            if first is None:
+                return None
+            for name, cache in found.items():
+                cache[:, :, : text.shared] = first[name][:, :, : text.shared]
+        return found

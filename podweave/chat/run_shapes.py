@@ -36,17 +36,17 @@ class TextRun:
         return self.position - self.text.first
 
 
-def decoding(position: int, lanes: int, slot: int = 0) -> TextRun:
-    """A token by itself. One program serves all positions in a tile of ``lanes`` keys."""
+def decoding(position: int, lanes: int, slot: int = 0, shared: int = 0) -> TextRun:
+    """A token by itself. One program serves all positions in a tile of ``lanes`` keys. ``slot``, ``shared``: as of `TextRows`."""
     first = position - position % lanes
-    return TextRun(TextRows(1, first + lanes, first, lanes, slot), position, 1)
+    return TextRun(TextRows(1, first + lanes, first, lanes, slot, shared), position, 1)
 
 
-def prefilling(position: int, count: int, lanes: int, chunk: int, slot: int = 0) -> list[TextRun]:
+def prefilling(position: int, count: int, lanes: int, chunk: int, slot: int = 0, shared: int = 0) -> list[TextRun]:
     """Runs that put ``count`` tokens into the caches, ``chunk`` of them at a time or fewer, and give no logits.
 
     They end at multiples of ``lanes`` (with chunks that are smaller, some of them do), so that texts of all lengths take the same
-    programs: behind the last token rows are padding, over which later tokens are written.
+    programs: behind the last token rows are padding, over which later tokens are written. ``slot``, ``shared``: as of `TextRows`.
 
     >>> [(run.position, run.text.rows, run.count, run.text.context) for run in prefilling(1, 40, 16, 32)]
     [(1, 15, 15, 16), (16, 16, 16, 32), (32, 16, 9, 48)]
@@ -62,6 +62,6 @@ def prefilling(position: int, count: int, lanes: int, chunk: int, slot: int = 0)
         else:
             rows = max(lanes, min(chunk // lanes * lanes, whole))
         last = min(end, position + rows)
-        runs.append(TextRun(TextRows(rows, position + rows, position, slot=slot), position, last - position))
+        runs.append(TextRun(TextRows(rows, position + rows, position, slot=slot, shared=shared), position, last - position))
         position = last
     return runs

@@ -90,13 +90,30 @@ class Session:
     def fill(self, tokens: Sequence[int]) -> Iterator[Step]:
         """Put tokens behind the text into the caches; there are no logits."""
         begin = len(self.tokens)
-        for run in prefilling(begin, len(tokens), self.machine.lanes, self.chunk, self.slot):
+        for run in prefilling(begin, len(tokens), self.machine.lanes, self.chunk, self.slot, self.text.shared):
             some = tokens[run.position - begin :][: run.count]
             yield self.machine.run([Part(self.text, run, some)], False)
 
+    def share(self, other: Session, count: int) -> None:
+        """Begin with the first ``count`` tokens of the text in slot 0: their keys and values are in its caches alone.
+
+        Raises `WorkloadError` for a text that has begun, and for tokens that are no whole tiles of keys or are not there.
+        """
+        lanes, text, there = self.machine.lanes, self.text, len(other.tokens)
+        if other.slot or not self.slot or other.machine is not self.machine:
+            raise WorkloadError(f"texts share tokens with that in slot 0 of their machine, got {self.slot} and {other.slot}")
+        if len(text.tokens) > len(self.model.prefix):
+            raise WorkloadError(f"a text shares what it begins with, but this one has {len(text.tokens)} tokens")
+        if count % lanes or not lanes <= count <= there or count < len(text.tokens):
+            raise WorkloadError(f"texts share whole tiles of {lanes} tokens, of {there} that are there, got {count}")
+        text.tokens = other.tokens[:count]
+        for name, cache in text.caches.items():
+            cache[:, :, :count] = other.text.caches[name][:, :, :count]
+        text.shared, text.holder = count, other.text
+
     def next(self, token: int) -> Part:
         """A token behind the text, to be run."""
-        return Part(self.text, decoding(len(self.tokens), self.machine.lanes, self.slot), [token])
+        return Part(self.text, decoding(len(self.tokens), self.machine.lanes, self.slot, self.text.shared), [token])
 
     def compare_caches(self) -> Comparison | None:
         """In RTL: keys and values in the memory of the device, held against those of the golden model, as far as the last program
@@ -206,7 +223,11 @@ def open_sessions(
     assert programs
     # What the configuration cannot run is said before anything is built.
     first = len(model.prefix)
-    programs.compiled(RunShape(tuple(decoding(first, lanes, slot).text for slot in range(slots)), True))
+    programs.compiled(RunShape((decoding(first, lanes).text,), True))
+    if slots > 1:
+        # In another memory: where caches lie is up to what texts share.
+        every = RunShape(tuple(decoding(first, lanes, slot).text for slot in range(slots)), True)
+        Programs(model, config, capacity, slots, timing, progress).compiled(every)
     progress("emitting Verilog")
     bench = AcceleratorBench.of(config, threads=threads, progress=progress)
     with bench.session(timing=timing, seed=seed, channel_bytes=programs.memory.channel_bytes) as bus:

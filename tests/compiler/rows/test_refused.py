@@ -149,12 +149,51 @@ def test_offset(what: str) -> None:
         compile_network(graph, small_chip().replace(**changes), model_constants(graph), CompileOptions(from_memory=True))
 
 
+TEXTS: dict[str, tuple[list[TextRows], str]] = {
+    "a part of a tile": (
+        [TextRows(1, 12, 8), TextRows(1, 12, 8, slot=1, shared=6)],
+        "^attention: keys are shared in whole tiles of 4, got 6 keys$",
+    ),
+    "a shared row": (
+        [TextRows(1, 12, 8), TextRows(1, 12, 6, slot=1, shared=8)],
+        "^keys_now.1: row 6 is one of the 8 that are shared, which are in another cache$",
+    ),
+    "registers": (
+        [TextRows(1, 12, 8), TextRows(9, 12, 0, slot=1)],
+        "^attention: 9 rows of 2 heads each need 18 row registers, 2 more than row_registers",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TEXTS)
+def test_several_texts(what: str) -> None:
+    texts, sentence = TEXTS[what]
+    graph = decoder(DecoderSizes(16, 2, 1, 24), texts, "several")
+    with pytest.raises(WorkloadError, match=sentence):
+        compile_network(graph, small_chip(), model_constants(graph), CompileOptions(from_memory=True))
+
+
+def test_texts_of_a_graph() -> None:
+    def refuse(texts: list[TextRows], sentence: str) -> None:
+        with pytest.raises(WorkloadError, match=sentence):
+            decoder(DecoderSizes(16, 2, 1, 24), texts, "several")
+
+    refuse([], "^several: texts must be at least 1, got 0$")
+    refuse([TextRows(1, 4, slot=1), TextRows(1, 5, slot=1)], "^several: each text has a slot of its own, got 1, 1$")
+    shared = [TextRows(1, 9, slot=1, shared=4), TextRows(1, 9, slot=2, shared=8)]
+    refuse(shared, r"^several: texts share as many positions with that in slot 0, got \[4, 8\]$")
+    refuse([TextRows(1, 9, shared=4)], r"^several: texts share as many positions with that in slot 0, got \[4\]$")
+    refuse([TextRows(1, 3, slot=1, shared=4)], "^attention: of the keys that all see, 1 to 3 are shared, got 4$")
+
+
 def test_offsets_of_operations() -> None:
     sizes: dict[str, Any] = {"source": "k", "cache": "keys", "width": 4, "context": 9}
     with pytest.raises(WorkloadError, match=r"^t: rows 4 to 9 are beyond the 9 of the cache$"):
         Append("t", 3, **sizes, position=4, offset="o", span=6)
     with pytest.raises(WorkloadError, match=r"^t: span must be at least its 3 rows, got 2$"):
         Append("t", 3, **sizes, position=4, offset="o", span=2)
+    with pytest.raises(WorkloadError, match=r"^t: rows 2 to 4 are not among the 4 of k$"):
+        Append("t", 3, **sizes, position=4, first_row=2, source_rows=4)
     with pytest.raises(WorkloadError, match=r"^t: there is no offset, but a span of 2$"):
         Append("t", 3, **sizes, position=4, span=2)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from podweave.chat.batch import TextToken, advance, generate_together
 from podweave.chat.generate import Sampling, Token, generate
 from podweave.chat.machine import Step
 from podweave.chat.session import Session, open_session, open_sessions
+from podweave.compiler.rows.attention import key_place, value_place
 from podweave.ir.layers import WorkloadError
 from podweave.language.integer_model import IntegerModel
 from podweave.language.quantise import quantise
@@ -76,6 +79,61 @@ def test_caches_of_two_texts_that_are_exchanged_are_seen(model: IntegerModel) ->
         assert step.comparison.cycles == step.predicted_cycles
 
 
+PREFIX = [9, 8, 7, 6, 5, 4, 3, 2, 9, 9, 8]
+ALIKE = [[*PREFIX, 11, 12], [*PREFIX, 13, 13, 13, 13, 13], [*PREFIX, 14]]
+
+
+def test_what_texts_begin_with_is_there_once(model: IntegerModel) -> None:
+    """Twelve positions, three tiles of keys, lie in the caches of the first text alone, which ends first: all as alone."""
+    alone = []
+    for prompt in ALIKE:
+        with open_session(model, CHIP, "golden", capacity=22) as session:
+            alone.append([each.token for each in generate(session, prompt, 4) if isinstance(each, Token)])
+    with open_sessions(model, CHIP, "rtl", 3, capacity=22, chunk=4) as sessions:
+        found = list(generate_together(sessions, ALIKE, 4))
+        steps = [each for each in found if isinstance(each, Step)]
+        assert all(step.comparison.is_exact for step in steps), [step.row() for step in steps]  # type: ignore[union-attr]
+        # The second and the third text begin at the fourth tile.
+        first = [min(part.position for step in steps for part in step.parts if part.text.slot == slot) for slot in range(3)]
+        assert first == [1, 12, 12]
+        together = [[each.token.token for each in found if isinstance(each, TextToken) and each.text == n] for n in range(3)]
+        assert together == alone
+        step = advance(sessions, {1: 5, 2: 6})
+        assert step.comparison
+        assert step.comparison.is_exact, step.row()
+        for session in sessions:
+            caches = session.compare_caches()
+            assert caches
+            assert caches.compared == 2 * 2 * len(session.tokens) * 32
+            assert not caches.mismatches
+        # What the first text begins with, the others see.
+        device = sessions[0].machine.device
+        assert device
+        values = device.read_input("layer1.values")
+        values[0, 0, 2] ^= 64
+        device.write_input("layer1.values", values)
+        step = advance(sessions, {1: 5, 2: 6})
+        assert step.comparison
+        assert step.comparison.mismatches > VOCABULARY
+
+
+def test_shared_positions_take_no_room(model: IntegerModel) -> None:
+    """Of the caches of all texts but the first they are nowhere in memory, and what is there begins with the first tile."""
+    with open_sessions(model, CHIP, "model", 3, capacity=22, chunk=32) as sessions:
+        list(generate_together(sessions, ALIKE, 1))
+        programs = sessions[0].machine.programs
+        assert programs
+        inputs = programs.images[-1].inputs
+        held = {name: set(inputs[f"layer0.{name}"].elements.tolist()) for name in ("keys", "keys.1", "values.2")}
+    # Up to the ends of the tiles in which they go on, of 32 channels.
+    assert held == {"keys": set(range(16 * 32)), "keys.1": set(range(12 * 32, 20 * 32)), "values.2": set(range(12 * 32, 16 * 32))}
+    compiler = SimpleNamespace(nodes=2, key_tiles=lambda context: -(-context // 4))
+    places = [key_place(compiler, 28, tile, 0, 1, without=3) for tile in range(3, 7)]  # type: ignore[arg-type]
+    assert [(place.index, place.count) for place in places] == [(0, 3), (0, 2), (1, 3), (1, 2)]
+    values = [value_place(compiler, 28, 0, tile, without=3) for tile in range(3, 7)]  # type: ignore[arg-type]
+    assert [(place.index, place.count) for place in values] == [(0, 4), (1, 4), (2, 4), (3, 4)]
+
+
 def test_a_token_of_all_costs_little_more_than_one(model: IntegerModel) -> None:
     """Weights are loaded once."""
     cycles = []
@@ -122,6 +180,10 @@ def test_what_does_not_go(model: IntegerModel) -> None:
         with pytest.raises(WorkloadError, match=r"^a prompt must have at least one token, got 0$"):
             list(generate_together(sessions, [[2], []], 3))
         assert all(session.tokens == [1] for session in sessions)
+        with pytest.raises(WorkloadError, match=r"^texts share whole tiles of 4 tokens, of 1 that are there, got 4$"):
+            sessions[1].share(sessions[0], 4)
+        with pytest.raises(WorkloadError, match=r"^texts share tokens with that in slot 0 of their machine, got 0 and 1$"):
+            sessions[0].share(sessions[1], 4)
         list(sessions[0].fill([2] * 3))
         with pytest.raises(WorkloadError, match=r"^4 tokens and 1 more do not fit a context of 4: allowed are 0$"):
             advance(sessions, {0: 2, 1: 2})

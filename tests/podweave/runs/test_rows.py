@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -152,28 +153,40 @@ def test_one_program_appends_wherever_its_offset_says() -> None:
         np.testing.assert_array_equal(outputs[row]["down"][0, 0, 0], expected["down"][0, 0, row])
 
 
-# Rows, context and position of each text: heads of which rows are apart, tiles of keys that are full and that are not.
-TEXTS = [TextRows(3, 9, 6), TextRows(1, 6, 4, 2, slot=1), TextRows(5, 5, 0, slot=2), TextRows(2, 17, 7, slot=4)]
+# Rows, context and position of each text: heads of which rows are apart, tiles of keys that are full and that are not, none or one
+# or two of them those of the first text, whose rows are among these or not; and how many rows of sums pods hold.
+TEXTS = {
+    "each its own": ([TextRows(3, 9, 6), TextRows(1, 6, 4, 2, 1), TextRows(5, 5, 0, slot=2), TextRows(2, 17, 7, slot=4)], 64),
+    "in pieces": ([TextRows(3, 9, 6), TextRows(1, 6, 4, 2, 1), TextRows(5, 5, 0, slot=2), TextRows(2, 17, 7, slot=4)], 8),
+    "one tile shared": ([TextRows(3, 9, 6), TextRows(1, 6, 4, 2, 1, 4), TextRows(2, 17, 7, slot=4, shared=4)], 64),
+    "of one that is not there": ([TextRows(2, 10, 8, slot=1, shared=8), TextRows(1, 21, 16, 4, 2, 8)], 64),
+}
 
 
-@pytest.mark.parametrize("accumulator_rows", [64, 8])
-def test_rows_of_several_texts(accumulator_rows: int) -> None:
-    """Each text has the bits that it has alone, whatever the others are; sums of its heads fit into pods at once, or one by one."""
+@pytest.mark.parametrize("what", TEXTS)
+def test_rows_of_several_texts(what: str) -> None:
+    """Each text has the bits that it has alone, whatever the others are; its caches, too, but for what others hold."""
+    texts, accumulator_rows = TEXTS[what]
     sizes, config = DecoderSizes(32, 4, 2, 24), small_chip().replace(row_registers=64, accumulator_rows=accumulator_rows)
-    whole = decoder(sizes, TEXTS, "four texts")
+    whole = decoder(sizes, texts, "several texts")
     constants = Constants(random_row_parameters(whole, 3))
-    inputs = random_row_inputs(whole, 3) | {"offset.1": np.full((1, 1, 1, 1), 1, np.int32)}
-    inputs["lengths"][0, 0, 0] = [7, 8, 9, 6, 1, 2, 3, 4, 5, 8, 9]
+    inputs = random_row_inputs(whole, 3)
+    positions = [text.first + int(inputs[f"offset{text.suffix}"].item() if text.span else 0) for text in texts]
+    last = [first + row + 1 for first, text in zip(positions, texts, strict=True) for row in range(text.rows)]
+    inputs["lengths"] = np.array(last, np.int32).reshape(1, 1, 1, -1)
     tensors, row = evaluate(whole, constants, inputs), 0
-    for text in TEXTS:
+    for text in texts:
         rows = slice(row, row + text.rows)
         own = {"x": inputs["x"][:, :, rows], "angles": inputs["angles"][:, :, rows], "lengths": inputs["lengths"][..., rows]}
-        graph = decoder(sizes, [text], f"text {text.slot}")
-        own |= {name: inputs[name] for name in graph.inputs if name not in own}
+        graph = decoder(sizes, [replace(text, shared=0)], f"text {text.slot}")
+        own |= {name: inputs[name].copy() for name in graph.inputs if name not in own}
+        for name in ("keys", "values"):
+            if text.shared:
+                own[f"{name}{text.suffix}"][:, :, : text.shared] = inputs[name][:, :, : text.shared]
         alone = evaluate(graph, constants, own)
         np.testing.assert_array_equal(tensors["down"][:, :, rows], alone["down"])
         for name in (f"keys_now{text.suffix}", f"values_now{text.suffix}"):
-            np.testing.assert_array_equal(tensors[name], alone[name])
+            np.testing.assert_array_equal(tensors[name][:, :, text.shared :], alone[name][:, :, text.shared :])
         row += text.rows
     job = Job(whole, constants, inputs)
     report, _, _ = run_jobs([job], AcceleratorWay(config, check="always"), Simulation(), lambda _: None)
