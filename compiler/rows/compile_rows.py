@@ -121,6 +121,8 @@ class RowCompiler:
         self.lengths: dict[object, int] = {}
         self.length_count = 0
         self.operations = {operation.name: operation for operation in self.graph.operations}
+        self.awaited = {name for operation in self.graph.operations for name in operation.after}
+        """Operations that others come after."""
         self.readers_of: dict[str, list[RowOperation]] = {name: [] for name in (*self.graph.inputs, *self.operations)}
         """Who reads a tensor, by its name."""
         for operation in self.graph.operations:
@@ -165,7 +167,8 @@ class RowCompiler:
 
         def only_reader(name: str) -> RowOperation | None:
             readers = self.readers_of[name]
-            return readers[0] if len(readers) == 1 and isinstance(self.operations.get(name), RowLinear) else None
+            alone = len(readers) == 1 and name not in self.awaited
+            return readers[0] if alone and isinstance(self.operations.get(name), RowLinear) else None
 
         product = only_reader(operation.name)
         if not isinstance(product, GatedRows) or len(set(product.factors)) < len(product.factors):

@@ -1,4 +1,4 @@
-"""podweave.golden.graph on layers and operations on rows."""
+"""golden.graph on layers and operations on rows."""
 
 from __future__ import annotations
 

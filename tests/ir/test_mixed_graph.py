@@ -1,4 +1,4 @@
-"""podweave.ir.mixed_graph: layers and operations on rows read of each other what both know, and nothing else."""
+"""ir.mixed_graph: layers and operations on rows read of each other what both know, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""podweave.compiler.mixed.compile_parts: two compilers share banks and rings, and what goes wrong if they do not is seen."""
+"""compiler.mixed.compile_parts: two compilers share banks and rings, and what goes wrong if they do not is seen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""podweave.compiler.mixed.parts: both kinds of a graph, and the order in which parts of them run."""
+"""compiler.mixed.parts: both kinds of a graph, and the order in which parts of them run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""podweave.ir.frontends.vision: vision transformers by name."""
+"""ir.frontends.vision: vision transformers by name."""
 
 from __future__ import annotations
 
