@@ -50,7 +50,7 @@ def prefilling(position: int, count: int, lanes: int, chunk: int, slot: int = 0,
 
     >>> [(run.position, run.text.rows, run.count, run.text.context) for run in prefilling(1, 40, 16, 32)]
     [(1, 15, 15, 16), (16, 16, 16, 32), (32, 16, 9, 48)]
-    >>> [(run.position, run.shape.rows) for run in prefilling(1, 9, 16, 6)]
+    >>> [(run.position, run.text.rows) for run in prefilling(1, 9, 16, 6)]
     [(1, 6), (7, 6)]
     """
     runs, end = [], position + count

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from podweave.cli import chat_command
-from podweave.cli.chat_command import next_turn
+from podweave.cli import chat_answers
+from podweave.cli.chat_answers import next_turn
 from podweave.ir.layers import WorkloadError
 from podweave.language.integer_model import IntegerModel
 from podweave.language.quantise import quantise
@@ -41,7 +41,7 @@ def model() -> IntegerModel:
 
 
 def put(model: IntegerModel, *, raw: bool, continued: bool) -> str:
-    return Letters().decode(chat_command._prompt(model, "Why?", raw=raw, continued=continued))
+    return Letters().decode(chat_answers._prompt(model, "Why?", raw=raw, continued=continued))
 
 
 def test_how_prompts_are_put(model: IntegerModel) -> None:
@@ -69,7 +69,7 @@ def test_next_turn(form: str, turn: str) -> None:
 @pytest.mark.parametrize("raw", [False, True])
 def test_a_prompt_without_words(model: IntegerModel, raw: bool, continued: bool, what: str) -> None:
     with pytest.raises(WorkloadError, match=rf"^the prompt has no tokens: --prompt TEXT says what there is {what}$"):
-        chat_command._prompt(model, "", raw=raw, continued=continued)
+        chat_answers._prompt(model, "", raw=raw, continued=continued)
 
 
 @pytest.mark.parametrize(

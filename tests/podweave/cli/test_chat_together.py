@@ -45,6 +45,7 @@ def test_several_prompts(cli: Cli, tmp_path: Path) -> None:
     assert outcome.code == 0
     assert "3 texts, " in outcome.out
     assert " for a token of one of them, in which" in outcome.out
+    (tmp_path / "saved").touch()
     for option in ("--save", "--restore"):
         refused = cli("chat", path, option, tmp_path / "saved", *prompts("A", "B"))
         assert refused.code == 2

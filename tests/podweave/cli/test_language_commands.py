@@ -69,7 +69,7 @@ def test_texts_of_its_own_and_a_report_for_people(cli: Cli, tiny: Path, texts: P
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["nothing", "-o", "{tmp}/out"], "podweave: nothing is no model: neither smollm2 nor a GGUF file nor a folder"),
+        (["nothing", "-o", "{tmp}/out"], "podweave: nothing is no model: neither nano nor smollm2 nor a GGUF file nor a folder"),
         (["{tmp}", "-o", "{tmp}/out"], "podweave: [Errno 2] No such file or directory"),
         (["{tiny}", "-o", "{tmp}/out", "--calibrate", "{tmp}/nothing"], "podweave: [Errno 2] No such file or directory"),
         (["{tiny}", "-o", "{tmp}/out", "--calibrate", "{tiny}"], "is no text: "),

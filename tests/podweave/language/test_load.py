@@ -209,7 +209,9 @@ def test_folder_with_files_that_are_none(tmp_path: Path) -> None:
 
 
 def test_what_is_no_model(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="smollm3 is no model: neither smollm2 nor a GGUF file nor a folder of Hugging Face"):
+    with pytest.raises(
+        CheckpointError, match="smollm3 is no model: neither nano nor smollm2 nor a GGUF file nor a folder of Hugging Face"
+    ):
         load_checkpoint("smollm3")
     (tmp_path / "text").write_text("text")
     with pytest.raises(CheckpointError, match="text is no GGUF file: it does not begin with GGUF"):
