@@ -19,12 +19,11 @@ from podweave.tb.benches.accelerator_bench import AcceleratorBench
 from ..driver.device import Device
 from ..language.integer_model import IntegerModel
 from ..runs.verdict import Comparison
+from .defaults import CHUNK
 from .machine import Machine, Part, Programs, Progress, Step
 from .run_shapes import RunShape, decoding, prefilling
 
 WAYS = ("golden", "model", "rtl")
-CHUNK = 128
-"""Tokens of a prompt that are run at a time, if row registers are there for as many."""
 _STATE = "podweave session 1"
 
 

@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
+from ..chat.defaults import CHUNK
 from .options import Config, JsonFile, Memory, Threads
 
 CAPACITY = 512
 """Positions for which there is room by default, if the model was made for as many."""
-CHUNK = 128
-"""Tokens of a prompt that are run at a time by default, if row registers are there for as many."""
 
 
 def chat(
