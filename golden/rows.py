@@ -36,9 +36,6 @@ from .layers.residual import argmax, residual_add
 from .layers.rope import rope
 from .layers.softmax import visible_keys
 
-DTYPES = {Format.INT8: np.int8, Format.INT16: np.int16, Format.WIDE: np.int32, Format.LENGTHS: np.int32, Format.ANGLES: np.int16}
-DTYPES |= {Format.OFFSET: np.int32}
-
 WIDTHS: dict[Format, Width] = {Format.INT8: "int8", Format.INT16: "int16", Format.WIDE: "int32"}
 
 
@@ -57,10 +54,10 @@ def checked_inputs(graph: RowGraph, inputs: Mapping[str, NDArray]) -> dict[str, 
     if set(inputs) != set(graph.inputs):
         raise WorkloadError(f"{graph.name}: inputs must be those of {sorted(graph.inputs)}, got {sorted(inputs)}")
     for name, shape in graph.inputs.items():
-        dtype = DTYPES[graph.format(name)]
+        dtype = graph.format(name).dtype
         if inputs[name].shape != shape or inputs[name].dtype != dtype:
             found = f"{inputs[name].dtype} {inputs[name].shape}"
-            raise WorkloadError(f"{graph.name}: {name} must be {np.dtype(dtype)} {shape}, got {found}")
+            raise WorkloadError(f"{graph.name}: {name} must be {dtype} {shape}, got {found}")
     return {name: inputs[name] for name in graph.inputs}
 
 

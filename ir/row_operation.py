@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+
 from .layers import MAX_SIMULATED, WorkloadError
 from .operations import Operation, Shape
 
@@ -29,6 +31,13 @@ class Format(enum.Enum):
     """Cosine and sine, 2**14 for 1, of each pair of channels of a head, per row: channels 2i and 2i + 1."""
     OFFSET = "offset"
     """By how many rows what is appended to caches goes further, chosen run by run."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of arrays of such numbers; in memory each takes as many bytes."""
+        if self is Format.INT8:
+            return np.dtype(np.int8)
+        return np.dtype(np.int16 if self in (Format.INT16, Format.ANGLES) else np.int32)
 
 
 @dataclass(frozen=True)

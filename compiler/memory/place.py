@@ -25,7 +25,6 @@ from ..chip.bank_image import outputs, parameter_image, w_image, x_image
 from ..chip.bank_words import zero_word
 from ..chip.epoch_program import EpochProgram
 from ..jobs import Jobs
-from ..rows.formats import BYTES
 from ..rows.program import CachePlace, RowProgram, Words
 from .image import MemoryImage, OffsetMap
 from .rings import RingBuilder
@@ -258,7 +257,7 @@ class _Builder:
             ring.add(words.select, unit, words.base, count, address, after=epoch + 1, kind=DescriptorKind.STORE)
             shape, form = self.graph.shape(words.tensor), program.graph.format(words.tensor)
             word, byte = np.nonzero(words.numbers >= 0)
-            found = np.zeros(int(np.prod(shape)) * BYTES[form], np.int64)
+            found = np.zeros(int(np.prod(shape)) * form.dtype.itemsize, np.int64)
             found[words.numbers[word, byte]] = byte_number(np.array(channel), address + stride * word + byte)
             self.outputs.add(words.tensor, found)
 

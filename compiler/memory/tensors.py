@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from podweave.ir.row_operations import Format
 
-from ..rows.formats import BYTES, DTYPES, decoded, encoded
+from ..rows.formats import decoded, encoded
 
 Ints = NDArray[np.int64]
 Shape = tuple[int, ...]
@@ -33,12 +33,12 @@ class TensorMap:
 
     @property
     def dtype(self) -> np.dtype:
-        return np.dtype(DTYPES[self.form])
+        return self.form.dtype
 
     @property
     def size(self) -> int:
         """Bytes of the tensor."""
-        return int(np.prod(self.shape)) * BYTES[self.form]
+        return int(np.prod(self.shape)) * self.dtype.itemsize
 
     def encoded(self, tensor: NDArray) -> NDArray[np.uint8]:
         """The bytes of a tensor."""
@@ -46,7 +46,7 @@ class TensorMap:
 
     def decoded(self, content: NDArray[np.uint8]) -> NDArray:
         """The tensor that has these bytes."""
-        return decoded(self.form, content.view(np.int8).reshape(*self.shape, BYTES[self.form]))
+        return decoded(self.form, content.view(np.int8).reshape(*self.shape, self.dtype.itemsize))
 
 
 class InputPlaces:
@@ -70,7 +70,7 @@ class InputPlaces:
         }
 
     def _size(self, name: str) -> int:
-        return int(np.prod(self._shapes[name])) * BYTES[self._forms.get(name, Format.INT8)]
+        return int(np.prod(self._shapes[name])) * self._forms.get(name, Format.INT8).dtype.itemsize
 
     def number(self, name: str, which: Ints) -> Ints:
         """Numbers of bytes of an input; of -1, the number of none."""

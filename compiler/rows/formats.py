@@ -9,14 +9,10 @@ from podweave.ir.row_operations import Format
 
 from .layout import RowLayout
 
-BYTES = {Format.INT8: 1, Format.INT16: 2, Format.WIDE: 4, Format.LENGTHS: 4, Format.ANGLES: 2}
-"""Of a number, outside: little endian, but planes for what is streamed, the low one first."""
-DTYPES = {Format.INT8: np.int8, Format.INT16: np.int16, Format.WIDE: np.int32, Format.LENGTHS: np.int32, Format.ANGLES: np.int16}
-
 
 def encoded(form: Format, tensor: NDArray) -> NDArray[np.int8]:
-    """The bytes (..., `BYTES`) of a tensor."""
-    values = tensor.astype(DTYPES[form])
+    """The bytes (..., those of a number) of a tensor: little endian, but planes for what is streamed, the low one first."""
+    values = tensor.astype(form.dtype)
     if form is Format.INT16:
         high = (values.astype(np.int64) + 128) >> 8
         return np.stack([values.astype(np.int64) - 256 * high, high], axis=-1).astype(np.int8)
@@ -24,10 +20,10 @@ def encoded(form: Format, tensor: NDArray) -> NDArray[np.int8]:
 
 
 def decoded(form: Format, content: NDArray[np.int8]) -> NDArray:
-    """The tensor of bytes (..., `BYTES`)."""
+    """The tensor of bytes (..., those of a number), as `encoded` has them."""
     if form is Format.INT16:
         return (content[..., 0].astype(np.int16) + 256 * content[..., 1].astype(np.int16)).astype(np.int16)
-    return np.ascontiguousarray(content).view(DTYPES[form])[..., 0]
+    return np.ascontiguousarray(content).view(form.dtype)[..., 0]
 
 
 def byte_numbers(layout: RowLayout, form: Format) -> NDArray[np.int64]:

@@ -14,7 +14,6 @@ from podweave.spec.row_functions import ELEMENT_WIDTH
 
 from ...chip.check.jobs import Bools, Ints
 from ...pod.executor import ProgramError
-from ..formats import BYTES
 from ..program import RowProgram, Words
 from .history import NOBODY
 from .view import Owners
@@ -115,6 +114,6 @@ def _most(words: Words, graph: RowGraph) -> Ints:
     if words.tensor is None:
         return (words.content.astype(np.int64) << np.arange(0, 8 * words.content.shape[1], 8)).sum(axis=1)
     assert words.numbers is not None
-    rows = words.numbers[:, 0] // BYTES[Format.LENGTHS]
+    rows = words.numbers[:, 0] // Format.LENGTHS.dtype.itemsize
     readers = [each for each in graph.operations if isinstance(each, Attention) and each.lengths == words.tensor]
     return np.max([np.array(each.contexts)[rows] for each in readers], axis=0)
