@@ -15,7 +15,6 @@ MAX_SHIFT = 62
 """Largest right shift: multipliers keep 31 significant bits for every scale from 2**-32 up."""
 ANGLE_BITS = 14
 """Cosines and sines are in units of 2**-14: 16 bits hold 1 and -1."""
-_MAX_TOTAL = 1 << 32
 
 
 def activation_table(
@@ -149,7 +148,7 @@ def rope_tables(
     """
     if not np.issubdtype(np.asarray(positions).dtype, np.integer):
         raise TypeError(f"positions must be integers, got {np.asarray(positions).dtype}")
-    _refuse(positions, positions < 0, "positions must be at least 0")
+    refuse(positions, positions < 0, "positions must be at least 0")
     if head_size < 2 or head_size % 2:
         raise ValueError(f"head_size must be even and at least 2, got {head_size}")
     if not (np.isfinite(theta) and theta > 0):
@@ -188,7 +187,7 @@ def fixed_point(real: NDArray[np.floating], fraction: int = 12) -> NDArray[np.in
         raise ValueError(f"fraction must be in [0, 31], got {fraction}")
     scaled = np.rint(np.asarray(real, dtype=np.float64) * 2.0**fraction)
     wrong = ~(np.isfinite(scaled) & (scaled >= -(2.0**31)) & (scaled < 2.0**31))
-    _refuse(np.asarray(real), wrong, f"numbers must fit an int32 in units of 2**-{fraction}")
+    refuse(np.asarray(real), wrong, f"numbers must fit an int32 in units of 2**-{fraction}")
     return scaled.astype(np.int32)
 
 
@@ -331,7 +330,7 @@ def quantize_scale(
     if not np.issubdtype(given.dtype, np.floating) and not np.issubdtype(given.dtype, np.integer):
         raise TypeError(f"scale must be real, got {given.dtype}")
     real = given.astype(np.float64)
-    _refuse(real, ~(np.isfinite(real) & (real > 0)), "scale must be positive and finite")
+    refuse(real, ~(np.isfinite(real) & (real > 0)), "scale must be positive and finite")
 
     # Both steps are exact: frexp and ldexp only move the exponent. rint is the one rounding.
     _, exponent = np.frexp(real)
@@ -341,13 +340,14 @@ def quantize_scale(
     multiplier = np.where(carried, multiplier >> 1, multiplier)
     shift = np.where(carried, shift - 1, shift)
 
-    _refuse(real, shift < 0, f"scale must be below 2**{bits} - 0.5, to round to at most the largest multiplier")
-    _refuse(real, multiplier == 0, "scale must be above 2**-63, to round to at least 1 / 2**62")
+    refuse(real, shift < 0, f"scale must be below 2**{bits} - 0.5, to round to at most the largest multiplier")
+    refuse(real, multiplier == 0, "scale must be above 2**-63, to round to at least 1 / 2**62")
     if given.ndim == 0:
         return int(multiplier), int(shift)
     return multiplier.astype(np.int32), shift.astype(np.int32)
 
 
-def _refuse(values: NDArray[np.number], illegal: NDArray[np.bool_], rule: str) -> None:
+def refuse(values: NDArray[np.number], illegal: NDArray[np.bool_], rule: str) -> None:
+    """Raise `ValueError` with the rule and the first of the values that break it, if any do."""
     if illegal.any():
         raise ValueError(f"{rule}, got {values[illegal][0]}")

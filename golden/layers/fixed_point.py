@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.ir.quantise import _refuse
+from podweave.ir.quantise import refuse
 
 Integers: TypeAlias = int | np.integer | NDArray[np.integer]
 Rounding: TypeAlias = Literal["half_away", "half_even"]
@@ -59,7 +59,7 @@ def round_shift(x: NDArray[np.integer], shift: Integers, rounding: Rounding = "h
     """
     values = require_integers("x", x)
     places = require_integers("shift", shift)
-    _refuse(places, (places < 0) | (places > MAX_ROUND_SHIFT), f"shift must be in [0, {MAX_ROUND_SHIFT}]")
+    refuse(places, (places < 0) | (places > MAX_ROUND_SHIFT), f"shift must be in [0, {MAX_ROUND_SHIFT}]")
     if rounding not in ("half_away", "half_even"):
         raise ValueError(f"rounding must be 'half_away' or 'half_even', got {rounding!r}")
     # Magnitudes in uint64: rounding them turns "half away from zero" into "half up". That of the smallest int64 is 2**63.
@@ -281,4 +281,4 @@ def require_streamed(name: str, y: NDArray[np.int16]) -> None:
     """
     require_type(name, y, np.int16, axes=0)
     least, largest = LIMITS["int16"]
-    _refuse(y, y > largest, f"{name} must be in [{least}, {largest}], so that both planes are int8")
+    refuse(y, y > largest, f"{name} must be in [{least}, {largest}], so that both planes are int8")

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.ir.mean_norms import mean_shifts
-from podweave.ir.quantise import MAX_MULTIPLIER, _refuse
+from podweave.ir.quantise import MAX_MULTIPLIER, refuse
 
 from .fixed_point import Integers, require_integers, require_type, round_shift, saturate
 from .requant import requantize_wide
@@ -161,7 +161,7 @@ def layer_norm(
     for name, values in (("bias", added), ("multiplier", factors)):
         if values.shape not in ((), (channels,)):
             raise ValueError(f"{name} must have shape () or (C,) = {(channels,)}, got shape {values.shape}")
-        _refuse(values, np.abs(values) > MAX_MULTIPLIER, f"{name} must be in [{-MAX_MULTIPLIER}, {MAX_MULTIPLIER}]")
+        refuse(values, np.abs(values) > MAX_MULTIPLIER, f"{name} must be in [{-MAX_MULTIPLIER}, {MAX_MULTIPLIER}]")
     _require_shift(shift)
     before, behind = mean_shifts(channels, shift)
     y = round_shift(x.astype(np.int64), before)
@@ -212,7 +212,7 @@ def _normalised(x: NDArray[np.int64], shift: int, epsilon: int, gain_shift: Inte
     gains = require_integers("gain_shift", gain_shift)
     if gains.shape not in ((), x.shape[-1:]):
         raise ValueError(f"gain_shift must have shape () or (C,) = {x.shape[-1:]}, got shape {gains.shape}")
-    _refuse(gains, (gains < 0) | (gains > MAX_GAIN_SHIFT), f"gain_shift must be in [0, {MAX_GAIN_SHIFT}]")
+    refuse(gains, (gains < 0) | (gains > MAX_GAIN_SHIFT), f"gain_shift must be in [0, {MAX_GAIN_SHIFT}]")
     if not 0 <= epsilon <= MAX_SQUARES:
         raise ValueError(f"epsilon must be in [0, {MAX_SQUARES}], got {epsilon}")
     z = _in_16_bits(x, shift).astype(np.int64)

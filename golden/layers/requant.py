@@ -3,9 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.ir.quantise import _MAX_TOTAL, MAX_MULTIPLIER, MAX_SHIFT, _refuse
+from podweave.ir.quantise import MAX_MULTIPLIER, MAX_SHIFT, refuse
 
 from .fixed_point import Integers, Rounding, Width, require_integers, round_shift, saturate
+
+MAX_TOTAL = 1 << 32
+"""Largest magnitude of a sum with its bias."""
 
 
 def requantize(acc: NDArray[np.int32], multiplier: Integers, shift: Integers) -> NDArray[np.int8]:
@@ -100,7 +103,7 @@ def requantize_wide(
     factor = _per_channel_or_row("multiplier", multiplier, MAX_MULTIPLIER, total.shape)
     places = _per_channel_or_row("shift", shift, MAX_SHIFT, total.shape)
     # Both signs: the magnitude of the smallest int64 is no int64.
-    _refuse(total, (total > _MAX_TOTAL) | (total < -_MAX_TOTAL), f"total must be in [-{_MAX_TOTAL}, {_MAX_TOTAL}]")
+    refuse(total, (total > MAX_TOTAL) | (total < -MAX_TOTAL), f"total must be in [-{MAX_TOTAL}, {MAX_TOTAL}]")
     # The product is at most 2**32 * (2**31 - 1) < 2**63.
     return saturate(round_shift(total * factor, places, rounding), to)
 
@@ -110,5 +113,5 @@ def _per_channel_or_row(name: str, value: Integers, largest: int, shape: tuple[i
     channels, rows = shape[-1:], (*shape[:-1], 1)
     if array.shape not in ((), channels, rows):
         raise ValueError(f"{name} must have shape (), (..., 1) = {rows} or (C,) = {channels}, got shape {array.shape}")
-    _refuse(array, (array < 0) | (array > largest), f"{name} must be in [0, {largest}]")
+    refuse(array, (array < 0) | (array > largest), f"{name} must be in [0, {largest}]")
     return array

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.ir.quantise import _refuse
+from podweave.ir.quantise import refuse
 
 from .fixed_point import require_integers, require_type
 
@@ -41,7 +41,7 @@ def embedding(tokens: NDArray[np.integer], rows: NDArray[np.int32]) -> NDArray[n
     if rows.ndim != 2:
         raise ValueError(f"rows must be (V, C), got shape {rows.shape}")
     numbers = require_integers("tokens", tokens)
-    _refuse(numbers, (numbers < 0) | (numbers >= len(rows)), f"tokens must be in [0, {len(rows)}), the rows there are")
+    refuse(numbers, (numbers < 0) | (numbers >= len(rows)), f"tokens must be in [0, {len(rows)}), the rows there are")
     return rows[numbers]
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.ir.quantise import _refuse
+from podweave.ir.quantise import refuse
 
 from .fixed_point import require_integers
 
@@ -63,7 +63,7 @@ def reciprocal(total: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[n
     (array([43690, 65536, 65536]), array([2, 1, 1]))
     """
     values = require_integers("total", total)
-    _refuse(values, (values < 0) | (values > MAX_SUM), f"total must be in [0, {MAX_SUM}]")
+    refuse(values, (values < 0) | (values > MAX_SUM), f"total must be in [0, {MAX_SUM}]")
     values = np.maximum(values, 1)
     bits = _bits(values)
     return (1 << 31) // _to_16_bits(values, bits), bits
@@ -120,7 +120,7 @@ def reciprocal_square_root(squares: NDArray[np.integer]) -> tuple[NDArray[np.int
     (array([52298, 65281]), array([8, 2]))
     """
     values = require_integers("squares", squares)
-    _refuse(values, (values < 1) | (values > MAX_SQUARES), f"squares must be in [1, {MAX_SQUARES}]")
+    refuse(values, (values < 1) | (values > MAX_SQUARES), f"squares must be in [1, {MAX_SQUARES}]")
     bits = (_bits(values) + 1) // 2 * 2
     return _ROOTS[(_to_16_bits(values, bits) >> 8) - 64].astype(np.int64), bits
 
