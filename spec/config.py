@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .config_parts import (
-    _BLOCK_STAGES,
-    _MODULE_BITS,
+    BLOCK_STAGES,
+    MODULE_BITS,
     ArrayConfig,
     ConfigError,
     MemoryConfig,
@@ -23,8 +23,8 @@ from .config_parts import (
     PostConfig,
     PrefetchConfig,
     ProgramConfig,
-    _check_range,
     bits,
+    check_range,
 )
 
 
@@ -44,7 +44,7 @@ class ChipConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier() or not self.name.isascii():
             raise ConfigError(f"name must be an ASCII identifier (letters, digits, underscores), got {self.name!r}")
-        _check_range(self, "pods", 1, 256)
+        check_range(self, "pods", 1, 256)
         if self.pods == 1:
             self._check_single()
         else:
@@ -89,15 +89,15 @@ class ChipConfig:
         row = array.psum_width * array.cols
         # The write ports of all planes and the host's; 64 for its control signals.
         p_bank = (memory.planes + self.has_rows) * (row + bits(memory.p_words) + 2) + row + 64
-        if p_bank > _MODULE_BITS:
+        if p_bank > MODULE_BITS:
             raise ConfigError(
-                f"a P bank may have {_MODULE_BITS} bits of inputs; {memory.planes} planes of {array.cols} columns of "
+                f"a P bank may have {MODULE_BITS} bits of inputs; {memory.planes} planes of {array.cols} columns of "
                 f"psum_width {array.psum_width} make {p_bank}"
             )
         widest = self.pods * (array.psum_width * array.cols + bits(memory.p_words) + bits(self.pods) + 4)
         assert self.network is not None
-        if self.network.kind == "crossbar" and widest > _MODULE_BITS:
-            raise ConfigError(f"a crossbar may have {_MODULE_BITS} bits of inputs; the one for partial sums has {widest}")
+        if self.network.kind == "crossbar" and widest > MODULE_BITS:
+            raise ConfigError(f"a crossbar may have {MODULE_BITS} bits of inputs; the one for partial sums has {widest}")
 
     def _check_post(self) -> None:
         array, post = self.array, self.post
@@ -119,7 +119,7 @@ class ChipConfig:
     def network_layers(self) -> tuple[int, ...]:
         """Switch stages of each layer of blocks that a butterfly is built of, from the pods to the banks."""
         stages = bits(self.pods)
-        if stages <= _BLOCK_STAGES:
+        if stages <= BLOCK_STAGES:
             return (stages,)
         return (-(-stages // 2), stages // 2)
 

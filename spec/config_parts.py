@@ -14,16 +14,16 @@ NETWORK_KINDS = ("butterfly", "crossbar")
 ROUNDINGS = ("half_away", "half_even")
 """A half goes away from zero, or to the even neighbour."""
 # Amaranth refuses a module with more bits of inputs, or outputs: a crossbar is one module.
-_MODULE_BITS = 65536
+MODULE_BITS = 65536
 # A butterfly of up to 2**4 ports is one block; a larger one is two layers of such blocks.
-_BLOCK_STAGES = 4
+BLOCK_STAGES = 4
 
 
 class ConfigError(ValueError):
     """A configuration breaks a rule; the message names the rule and the offending value."""
 
 
-def _check_range(owner: object, name: str, low: int, high: int) -> None:
+def check_range(owner: object, name: str, low: int, high: int) -> None:
     value = getattr(owner, name)
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigError(f"{name} must be an integer, got {value!r}")
@@ -60,11 +60,11 @@ class ArrayConfig:
     psum_width: int = 32
 
     def __post_init__(self) -> None:
-        _check_range(self, "rows", 1, 256)
-        _check_range(self, "cols", 1, 256)
-        _check_range(self, "group_rows", 1, 64)
-        _check_range(self, "group_cols", 1, 64)
-        _check_range(self, "psum_width", 17, 32)
+        check_range(self, "rows", 1, 256)
+        check_range(self, "cols", 1, 256)
+        check_range(self, "group_rows", 1, 64)
+        check_range(self, "group_cols", 1, 64)
+        check_range(self, "psum_width", 17, 32)
         if self.rows % self.group_rows:
             raise ConfigError(f"rows ({self.rows}) must be a multiple of group_rows ({self.group_rows})")
         if self.cols % self.group_cols:
@@ -127,12 +127,12 @@ class PodConfig:
     tile_width: int = 0
 
     def __post_init__(self) -> None:
-        _check_range(self, "accumulator_rows", 0, 65536)
-        _check_range(self, "load_queue_depth", 2, 64)
-        _check_range(self, "stream_queue_depth", 2, 64)
-        _check_range(self, "time_width", 8, 32)
-        _check_range(self, "count_width", 4, 24)
-        _check_range(self, "tile_width", 0, 16)
+        check_range(self, "accumulator_rows", 0, 65536)
+        check_range(self, "load_queue_depth", 2, 64)
+        check_range(self, "stream_queue_depth", 2, 64)
+        check_range(self, "time_width", 8, 32)
+        check_range(self, "count_width", 4, 24)
+        check_range(self, "tile_width", 0, 16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,12 +165,12 @@ class MemoryConfig:
     latency: int | None = None
 
     def __post_init__(self) -> None:
-        _check_range(self, "banks", 1, 256)
-        _check_range(self, "planes", 1, 8)
+        check_range(self, "banks", 1, 256)
+        check_range(self, "planes", 1, 8)
         for name in ("x_words", "w_words", "p_words"):
-            _check_range(self, name, 2, 2**22)
+            check_range(self, name, 2, 2**22)
         if self.latency is not None:
-            _check_range(self, "latency", 1, 64)
+            check_range(self, "latency", 1, 64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +196,7 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         if self.kind not in NETWORK_KINDS:
             raise ConfigError(f"network kind must be one of {', '.join(NETWORK_KINDS)}, got {self.kind!r}")
-        _check_range(self, "pipeline", 1, 8)
+        check_range(self, "pipeline", 1, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,18 +244,18 @@ class PostConfig:
     sum_bits: int = 33
 
     def __post_init__(self) -> None:
-        _check_range(self, "parameter_sets", 1, 65536)
-        _check_range(self, "tables", 1, 16)
-        _check_range(self, "queue_depth", 2, 64)
-        _check_range(self, "window_width", 2, 12)
-        _check_range(self, "lanes", 0, 256)
+        check_range(self, "parameter_sets", 1, 65536)
+        check_range(self, "tables", 1, 16)
+        check_range(self, "queue_depth", 2, 64)
+        check_range(self, "window_width", 2, 12)
+        check_range(self, "lanes", 0, 256)
         if self.rounding not in ROUNDINGS:
             raise ConfigError(f"rounding must be one of {', '.join(ROUNDINGS)}, got {self.rounding!r}")
-        _check_range(self, "scale_bits", 16, 31)
-        _check_range(self, "sum_bits", 20, 33)
+        check_range(self, "scale_bits", 16, 31)
+        check_range(self, "sum_bits", 20, 33)
         if self.row_registers == 0:
             return
-        _check_range(self, "row_registers", 16, 4096)
+        check_range(self, "row_registers", 16, 4096)
         if self.row_registers & (self.row_registers - 1):
             raise ConfigError(f"row_registers must be a power of two, got {self.row_registers}")
         if self.tables % 2:
@@ -292,7 +292,7 @@ class ProgramConfig:
 
     def __post_init__(self) -> None:
         for name in ("load_jobs", "stream_jobs", "post_jobs"):
-            _check_range(self, name, 4, 2**20)
+            check_range(self, name, 4, 2**20)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,15 +340,15 @@ class PrefetchConfig:
     column_words: int = 0
 
     def __post_init__(self) -> None:
-        _check_range(self, "managers", 1, 16)
-        _check_range(self, "data_width", 64, 512)
-        _check_range(self, "address_width", 32, 64)
-        _check_range(self, "buffer_beats", 16, 4096)
-        _check_range(self, "max_burst", 1, 256)
-        _check_range(self, "outstanding", 2, 256)
-        _check_range(self, "descriptors", 2, 16)
-        _check_range(self, "base_registers", 0, 15)
-        _check_range(self, "column_words", 0, 64)
+        check_range(self, "managers", 1, 16)
+        check_range(self, "data_width", 64, 512)
+        check_range(self, "address_width", 32, 64)
+        check_range(self, "buffer_beats", 16, 4096)
+        check_range(self, "max_burst", 1, 256)
+        check_range(self, "outstanding", 2, 256)
+        check_range(self, "descriptors", 2, 16)
+        check_range(self, "base_registers", 0, 15)
+        check_range(self, "column_words", 0, 64)
         for name in ("managers", "data_width", "buffer_beats", "max_burst", "outstanding", "descriptors"):
             value = getattr(self, name)
             if value & (value - 1):
