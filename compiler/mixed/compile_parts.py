@@ -36,11 +36,11 @@ def compile_parts(
     progress: Progress | None = None,
 ) -> tuple[EpochProgram | RowProgram, ...]:
     """The programs of all epochs. Raises `WorkloadError` for what does not fit, with the limit and the excess."""
-    turns = _Turns(joined, config, constants, policy, partition, progress or (lambda *_: None))
+    turns = Turns(joined, config, constants, policy, partition, progress or (lambda *_: None))
     return turns.run()
 
 
-class _Turns:
+class Turns:
     def __init__(
         self,
         joined: Joined,
@@ -79,12 +79,12 @@ class _Turns:
             if part[0] in self.row_number:
                 epochs += self.rows.run(LOWERINGS, self.row_number[part[-1]] + 1, self.show_rows)
             else:
-                epochs += self._layers(part)
+                epochs += self.run_layers(part)
                 self._release(part, (name for later in parts[number + 1 :] for name in later))
             self.layers.first = False
         return tuple(epochs)
 
-    def _layers(self, part: tuple[str, ...]) -> tuple[EpochProgram, ...]:
+    def run_layers(self, part: tuple[str, ...]) -> tuple[EpochProgram, ...]:
         """The epochs of some layers: they begin with what rows leave of banks and rings, and rows go on with what they leave."""
         rows, layers = self.rows, self.layers
         self._place_exports(part)

@@ -42,7 +42,7 @@ class _Bank:
 class _EpochPlan:
     """An epoch being filled: column tiles (or some of their K steps) over one box of output positions."""
 
-    def __init__(self, compiler: _Compiler, box: Box, resume: Place | None = None):
+    def __init__(self, compiler: LayerCompiler, box: Box, resume: Place | None = None):
         self.compiler, self.box, self.resume = compiler, box, resume
         memory = compiler.config.memory
         self.x, self.w, self.p = (_Bank(memory.banks, n) for n in (memory.x_words, memory.w_words, memory.p_words))
@@ -83,7 +83,7 @@ class _EpochPlan:
         return len(taken)
 
 
-class _Compiler:
+class LayerCompiler:
     def __init__(self, lowered: PackedLayer, config: ChipConfig, *, local: bool):
         self.lowered, self.config, self.local = lowered, config, local
         self.layer = lowered.layer
@@ -251,15 +251,15 @@ def compile_layer(layer: Layer, config: ChipConfig, *, progress: Callable[[int, 
         )
     require_jobs_fit(layer, config)
     lowered = pack_layer(layer, config.array)
-    candidates = [_Compiler(lowered, config, local=False)]
+    candidates = [LayerCompiler(lowered, config, local=False)]
     if config.pod.accumulator_rows:
-        candidates.insert(0, _Compiler(lowered, config, local=True))
+        candidates.insert(0, LayerCompiler(lowered, config, local=True))
     # Ties go to the accumulators in the pod: they save a write per K step.
     best = min(candidates, key=lambda c: sum(_tile_cycles(c, tile) for tile in lowered.tiles))
     return best.run(progress)
 
 
-def _tile_cycles(compiler: _Compiler, tile: ColumnTile) -> int:
+def _tile_cycles(compiler: LayerCompiler, tile: ColumnTile) -> int:
     layer = compiler.layer
     whole = ((0, layer.batch), (0, layer.output_size[0]), (0, layer.output_size[1]))
     boxes = cut(whole, compiler.epoch_partition)

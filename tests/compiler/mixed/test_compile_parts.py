@@ -14,7 +14,7 @@ from podweave.compiler.chip.bank_words import BankWords
 from podweave.compiler.chip.copies import Copies
 from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, compile_network
-from podweave.compiler.mixed.compile_parts import _Turns
+from podweave.compiler.mixed.compile_parts import Turns
 from podweave.compiler.pod.executor import ProgramError
 from podweave.compiler.rows.check.program import check_rows
 from podweave.compiler.rows.pool import Pool
@@ -125,7 +125,7 @@ def hold_free(storage: BankWords, words: np.ndarray) -> None:
 def taken_back(name: str) -> Callable:
     """Layers may write over a tensor of rows."""
 
-    def layers(turns: _Turns, part: tuple[str, ...]) -> tuple[EpochProgram, ...]:
+    def layers(turns: Turns, part: tuple[str, ...]) -> tuple[EpochProgram, ...]:
         pool, words = turns.rows.pools["p"], np.zeros(len(turns.held), bool)
         home = turns.rows.homes.get((name, "p"))
         if home:
@@ -138,14 +138,14 @@ def taken_back(name: str) -> Callable:
     return layers
 
 
-EXPORT, HOLD, LAYERS = Copies.export, BankWords.hold, _Turns._layers
+EXPORT, HOLD, LAYERS = Copies.export, BankWords.hold, Turns.run_layers
 FAULTS: dict[str, tuple[dict[tuple[type, str], object], str]] = {
     "layers write over rows that they read": (
-        {(_Turns, "_layers"): taken_back("t")},
+        {(Turns, "run_layers"): taken_back("t")},
         r"^epoch 2: stream job 6 \(pod 0, start 333\): stores P bank 0 address 32, which an earlier epoch left there$",
     ),
     "layers write over rows that others read": (
-        {(_Turns, "_layers"): taken_back("wide")},
+        {(Turns, "run_layers"): taken_back("wide")},
         r"^epoch 3: post job 0 \(bank 0, start 62\): adds to P bank 0 address 0 in cycle 71, where b is, which is nothing that",
     ),
     "layers write where rows are in X banks": (

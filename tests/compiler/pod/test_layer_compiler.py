@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from podweave.compiler.jobs import job_layouts, pack_jobs
 from podweave.compiler.lower.layer import pack_layer
 from podweave.compiler.pod.executor import check_times, execute
-from podweave.compiler.pod.layer_compiler import _Compiler, compile_layer
+from podweave.compiler.pod.layer_compiler import LayerCompiler, compile_layer
 from podweave.compiler.pod.program import Epoch, Program
 from podweave.golden.layers.conv import conv2d
 from podweave.ir.layers import Layer, WorkloadError, gemm, parse_workload
@@ -168,7 +168,7 @@ def test_neither_place_to_accumulate_takes_fewer_cycles_than_the_chosen(case: tu
     layer, config = case
     # Time for a whole step in small chunks, so that both places can be had at all.
     config = config.replace(time_width=20, accumulator_rows=max(1, config.pod.accumulator_rows))
-    both = [total_cycles(_Compiler(pack_layer(layer, config.array), config, local=local).run(None)) for local in (False, True)]
+    both = [total_cycles(LayerCompiler(pack_layer(layer, config.array), config, local=local).run(None)) for local in (False, True)]
     chosen = compile_layer(layer, config)
     assert total_cycles(chosen) == min(both)
     is_local = (chosen.epochs[0].streams["accumulate"] != Accumulate.BYPASS).all()
