@@ -22,7 +22,7 @@ _ROWS = 256
 
 
 @dataclass
-class _Scores:
+class Scores:
     """Of each token that is predicted."""
 
     same: list[NDArray] = field(default_factory=list)
@@ -100,7 +100,7 @@ def compare(
         root mean square, and ``worst``, that of the worst row; ``saturated``, by operation, values at the limits of their format,
         and of how many.
     """
-    scores: dict[str, _Scores] = {"": _Scores()}
+    scores: dict[str, Scores] = {"": Scores()}
     layers = [_Layer() for _ in range(model.sizes.layers)]
     saturated: dict[str, list[int]] = {}
     for number, sample in enumerate(samples):
@@ -118,7 +118,7 @@ def compare(
             integer = (tensors["head"][0, 0, part] / 2.0**LOGIT_FRACTION).astype(np.float32)
             real = logits(checkpoint, x[prefix:][part])
             for kind in ("", sample.kind):
-                scores.setdefault(kind, _Scores()).add(real, integer, following)
+                scores.setdefault(kind, Scores()).add(real, integer, following)
         if progress:
             progress(number + 1, len(samples))
     return {

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from podweave.ir.layers import WorkloadError
-from podweave.language.accuracy import _Scores, compare
+from podweave.language.accuracy import Scores, compare
 from podweave.language.checkpoint import CheckpointError
 from podweave.language.integer_model import IntegerModel
 from podweave.language.quantise import quantise
@@ -43,7 +43,7 @@ def model() -> IntegerModel:
 
 
 def test_measures_by_hand() -> None:
-    scores = _Scores()
+    scores = Scores()
     real = np.log(np.array([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]], np.float32))
     integer = np.log(np.array([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]], np.float32))
     scores.add(real, integer, np.array([0, 2]))
