@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "podweave"
 
 # What the modules of a room may import beside their own room and the standard library; a name allows what is below it.
-_BELOW = {
+BELOW = {
     "spec": [],
     "ir": [],
     "rtl": ["spec"],
@@ -35,7 +35,7 @@ _LIBRARIES = {
     "tb": ["cocotb", "cocotb_tools", "cocotbext", "find_libpython", "numpy"],
     "podweave": ["numpy", "typer", "rich", "matplotlib", "sklearn", "torch", "distributed", "gguf", "safetensors", "tokenizers"],
 }
-ALLOWED = {room: {*_LIBRARIES[room], *(f"podweave.{below}" for below in _BELOW[room])} for room in _BELOW}
+ALLOWED = {room: {*_LIBRARIES[room], *(f"podweave.{below}" for below in BELOW[room])} for room in BELOW}
 
 # The same inside of each room: what a folder, or a module that stands in a room itself, may import of its own room.
 INSIDE = {
