@@ -10,7 +10,7 @@ import numpy as np
 from .constants import Parameters
 from .graph import Graph
 from .layers import WorkloadError
-from .row_operations import Append, Argmax, Attention, Format, GatedRows, Product, RmsNorm, RowLinear, RowOperation
+from .row_operations import Append, Format, GatedRows, Product, RmsNorm, RowLinear, RowOperation
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _require_cache(graph: RowGraph, operation: Append) -> None:
 def verify_row_constants(graph: RowGraph, constants: Mapping[str, Parameters]) -> None:
     """Raises `WorkloadError` unless there are constants for every operation, of the shapes that it takes."""
     for operation in graph.operations:
-        if isinstance(operation, Append | Argmax):
+        if not operation.scales:
             continue
         if operation.name not in constants:
             raise WorkloadError(f"{graph.name}: there are no constants for {operation.name}")
@@ -116,10 +116,9 @@ def verify_row_constants(graph: RowGraph, constants: Mapping[str, Parameters]) -
         if [weights.shape for weights in held.weights] != expected:
             found = [weights.shape for weights in held.weights]
             raise WorkloadError(f"{graph.name}: {operation.name} takes weights of {expected}, got {found}")
-        count = operation.heads if isinstance(operation, Attention) else operation.channels
         for what in ("bias", "multiplier", "shift"):
             shape = getattr(held, what).shape
-            if shape != (count,):
-                raise WorkloadError(f"{graph.name}: {operation.name} takes a {what} of {(count,)}, got {shape}")
+            if shape != (operation.scales,):
+                raise WorkloadError(f"{graph.name}: {operation.name} takes a {what} of {(operation.scales,)}, got {shape}")
         if isinstance(operation, RmsNorm | GatedRows | Product) and held.bias.any():
             raise WorkloadError(f"{graph.name}: {operation.name} has no bias, got {held.bias[np.flatnonzero(held.bias)[0]]}")

@@ -89,6 +89,11 @@ class RowOperation(Operation):
         return 0
 
     @property
+    def scales(self) -> int:
+        """Multipliers, shifts and biases that it takes; 0 for an operation without constants."""
+        return self.channels
+
+    @property
     def largest(self) -> int:
         """Numbers of the largest tensor that it reads, gives or has on its way."""
         return max(self.weights, prod(self.output), *(rows * channels for rows, channels, _ in self.inputs.values()))

@@ -58,24 +58,30 @@ class RowLinear(RowOperation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Norm(RowOperation):
+class SameWidth(RowOperation):
+    """As many channels as what it reads has: ``width``."""
+
+    width: int
+
+    @property
+    def channels(self) -> int:
+        return self.width
+
+
+@dataclass(frozen=True, kw_only=True)
+class Norm(SameWidth):
     """Wide rows by a root of their squares.
 
     ``scale_shift``: by how many bits values are shifted right before they are squared. ``epsilon``: added to the sum of squares.
     """
 
     source: str
-    width: int
     scale_shift: int
     epsilon: int = 0
 
     def __post_init__(self) -> None:
         self.require(0 <= self.scale_shift <= 31, f"scale_shift must be between 0 and 31, got {self.scale_shift}")
         self.require(0 <= self.epsilon < 2**30, f"epsilon must be between 0 and 2**30 - 1, got {self.epsilon}")
-
-    @property
-    def channels(self) -> int:
-        return self.width
 
     @property
     def inputs(self) -> Mapping[str, Read]:
@@ -128,14 +134,13 @@ class Rope(RowOperation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatedRows(RowOperation):
+class GatedRows(SameWidth):
     """``gate`` times a function of it that is a table.
 
     ``fraction``: bits behind the point of ``gate``, 4 to 15.
     """
 
     gate: str
-    width: int
     fraction: int
 
     @property
@@ -145,10 +150,6 @@ class GatedRows(RowOperation):
 
     def __post_init__(self) -> None:
         self.require(4 <= self.fraction <= 15, f"fraction must be between 4 and 15, got {self.fraction}")
-
-    @property
-    def channels(self) -> int:
-        return self.width
 
     @property
     def inputs(self) -> Mapping[str, Read]:
@@ -172,7 +173,7 @@ class SiluProduct(GatedRows):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Product(RowOperation):
+class Product(SameWidth):
     """``left`` times ``right``, channel by channel, then scaled (`golden.layers.product.product`).
 
     ``right_rows``: of ``right``, as many as ``rows``, or one by which all are multiplied.
@@ -180,17 +181,12 @@ class Product(RowOperation):
 
     left: str
     right: str
-    width: int
     right_rows: int
 
     def __post_init__(self) -> None:
         fits = self.right_rows in (1, self.rows)
         self.require(fits, f"rows are multiplied by as many, or by one, got {self.rows} and {self.right_rows}")
         self.require(self.left != self.right or self.right_rows == self.rows, "a tensor times itself has all of its rows")
-
-    @property
-    def channels(self) -> int:
-        return self.width
 
     @property
     def inputs(self) -> Mapping[str, Read]:
@@ -208,6 +204,10 @@ class Argmax(RowOperation):
     @property
     def channels(self) -> int:
         return 1
+
+    @property
+    def scales(self) -> int:
+        return 0
 
     @property
     def format(self) -> Format:
@@ -303,6 +303,10 @@ class Attention(RowOperation):
         return self.heads * self.head_size
 
     @property
+    def scales(self) -> int:
+        return self.heads
+
+    @property
     def group(self) -> int:
         """Heads that share keys."""
         return self.heads // self.kv_heads
@@ -332,7 +336,7 @@ class Attention(RowOperation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Append(RowOperation):
+class Append(SameWidth):
     """A cache of ``context`` rows in memory in which rows from ``position`` on become those of ``source``; it outlives the run.
 
     ``cache``: an input, which nobody else appends to or reads. ``offset``: an input that says by how many rows further they go:
@@ -342,7 +346,6 @@ class Append(RowOperation):
 
     source: str
     cache: str
-    width: int
     context: int
     position: int
     offset: str | None = None
@@ -375,8 +378,8 @@ class Append(RowOperation):
         return self.rows if self.offset is None else self.span
 
     @property
-    def channels(self) -> int:
-        return self.width
+    def scales(self) -> int:
+        return 0
 
     @property
     def output(self) -> Shape:

@@ -16,7 +16,6 @@ from ..quantise import exp_table, normal_distribution, quantize_scale, rope_tabl
 from ..row_graph import RowGraph
 from ..row_operations import (
     Append,
-    Argmax,
     Attention,
     Format,
     Gelu,
@@ -124,8 +123,7 @@ def _weights(operation: RowLinear, rng: np.random.Generator | None) -> NDArray[n
 def _parameters(
     operation: RowOperation, rms: Mapping[str, float], rng: np.random.Generator, drawn: np.random.Generator | None
 ) -> Parameters:
-    channels = operation.heads if isinstance(operation, Attention) else operation.channels
-    none = np.zeros(channels, np.int32)
+    none = np.zeros(operation.scales, np.int32)
 
     def scaled(
         scale: float | NDArray[np.float64],
@@ -134,7 +132,7 @@ def _parameters(
         weights: tuple[NDArray[np.int8], ...] = (),
         table: NDArray[np.int16] | None = None,
     ) -> Parameters:
-        multiplier, shift = quantize_scale(scale * rng.uniform(0.8, 1.25, channels))
+        multiplier, shift = quantize_scale(scale * rng.uniform(0.8, 1.25, operation.scales))
         return Parameters(weights, bias, multiplier, shift, wide_table=table)
 
     match operation:
@@ -148,10 +146,10 @@ def _parameters(
             bias = np.rint(spread * rng.normal(0, 0.05, operation.outputs)).astype(np.int32)
             return scaled(target / spread, bias=bias, weights=(weights,))
         case RmsNorm():
-            return Parameters((), none, np.ones(channels, np.int32), rng.integers(0, 2, channels).astype(np.int32))
+            return Parameters((), none, none + 1, rng.integers(0, 2, operation.scales).astype(np.int32))
         case LayerNorm():
             unit = 2**15 / np.sqrt(operation.width)
-            bias = np.rint(unit * rng.normal(0, 0.1, channels)).astype(np.int32)
+            bias = np.rint(unit * rng.normal(0, 0.1, operation.scales)).astype(np.int32)
             return scaled(_RMS[Format.INT16] / unit, bias=bias)
         case Rope():
             return scaled(_RMS[operation.format] / (rms[operation.source] * 2.0**14))
@@ -168,6 +166,6 @@ def _parameters(
         case Product():
             factors = rms[operation.left] * rms[operation.right]
             return scaled(_RMS[Format.INT16] / factors)
-        case Append() | Argmax():
+        case _ if not operation.scales:
             return Parameters((), none, none, none)
     raise AssertionError(f"no constants for {operation}")
