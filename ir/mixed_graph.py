@@ -14,9 +14,9 @@ from .constants import Parameters
 from .graph import Graph
 from .layers import WorkloadError
 from .operations import Linear, Shape
-from .row_graph import RowGraph, verify_row_constants, verify_row_operation, verify_row_outputs
-from .row_operations import Append, Format, RowOperation
-from .verify import verify_constants, verify_operands
+from .row_graph import RowGraph, verify_no_cache, verify_row_constants, verify_row_operation, verify_row_outputs
+from .row_operations import Format, RowOperation
+from .verify import verify_after, verify_constants, verify_name, verify_operands
 
 
 @dataclass(frozen=True)
@@ -88,18 +88,14 @@ def verify_mixed(graph: MixedGraph) -> MixedGraph:
 def _verify_layer(
     graph: MixedGraph, operation: Linear, shapes: Mapping[str, Shape], rows: set[str], known: Mapping[str, tuple[int, int, Format]]
 ) -> None:
-    if operation.name in known:
-        raise WorkloadError(f"{graph.name}: two tensors are named {operation.name}")
+    verify_name(graph, operation, known)
     verify_operands(graph, operation, shapes, rows)
     for source in operation.sources:
         form = known[source][2]
         if form is not Format.INT8:
             raise WorkloadError(f"{graph.name}: {operation.name} is a layer, which reads int8, but {source} is {form.value}")
-        if any(isinstance(each, Append) and each.name == source for each in graph.operations):
-            raise WorkloadError(f"{graph.name}: {operation.name} reads {source}, which is a cache: only attentions read those")
-    for name in operation.after:
-        if name not in known:
-            raise WorkloadError(f"{graph.name}: {operation.name} comes after {name}, which no earlier operation gives")
+        verify_no_cache(graph, operation, source)
+    verify_after(graph, operation, known)
 
 
 def verify_mixed_constants(graph: MixedGraph, constants: Mapping[str, Parameters]) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 from .constants import Parameters
 from .graph import Graph
 from .layers import WorkloadError
+from .operations import Operation
 from .row_operations import Append, Format, GatedRows, Product, RmsNorm, RowLinear, RowOperation
+from .verify import verify_after, verify_name
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,14 @@ def verify_row_operation(
 ) -> None:
     """Raises `WorkloadError` for an operation that breaks a rule. ``known``: rows, channels and format of earlier tensors;
     ``spent``: by residual, what has added to it, which this operation may become."""
-    if operation.name in known:
-        raise WorkloadError(f"{graph.name}: two tensors are named {operation.name}")
+    verify_name(graph, operation, known)
     for source, (rows, channels, formats) in operation.inputs.items():
         if source not in known:
             raise WorkloadError(f"{graph.name}: {operation.name} reads {source}, which no earlier operation gives")
         if source in spent:
             raise WorkloadError(f"{graph.name}: {operation.name} reads {source}, to which {spent[source]} has added")
-        if isinstance(operation, RowLinear) and any(isinstance(each, Append) and each.name == source for each in graph.operations):
-            raise WorkloadError(f"{graph.name}: {operation.name} reads {source}, which is a cache: only attentions read those")
+        if isinstance(operation, RowLinear):
+            verify_no_cache(graph, operation, source)
         found = known[source]
         if found[:2] != (rows, channels) or found[2] not in formats:
             wanted = " or ".join(f.value for f in formats)
@@ -72,13 +73,17 @@ def verify_row_operation(
                 f"{graph.name}: {operation.name} expects {rows} rows of {channels} {wanted}, "
                 f"but {source} has {found[0]} of {found[1]} {found[2].value}"
             )
-    for name in operation.after:
-        if name not in known:
-            raise WorkloadError(f"{graph.name}: {operation.name} comes after {name}, which no earlier operation gives")
+    verify_after(graph, operation, known)
     if isinstance(operation, RowLinear) and operation.add:
         spent[operation.add] = operation.name
     if isinstance(operation, Append):
         _require_cache(graph, operation)
+
+
+def verify_no_cache(graph: RowGraph, operation: Operation, source: str) -> None:
+    """Raises `WorkloadError` if what an operation reads is a cache."""
+    if any(isinstance(each, Append) and each.name == source for each in graph.operations):
+        raise WorkloadError(f"{graph.name}: {operation.name} reads {source}, which is a cache: only attentions read those")
 
 
 def verify_row_outputs(graph: RowGraph, known: Collection[str], spent: Mapping[str, str]) -> None:

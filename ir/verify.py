@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping
 
 from .constants import Parameters
 from .graph import Graph
 from .layers import WorkloadError
-from .operations import Linear, Shape
+from .operations import Linear, Operation, Shape
 
 
 def verify(graph: Graph) -> Graph:
@@ -23,12 +23,9 @@ def verify(graph: Graph) -> Graph:
         if len(shape) != 4 or min(shape) < 1:
             raise WorkloadError(f"{graph.name}: input {name} must have four sizes (batch, height, width, channels), got {shape}")
     for operation in graph.operations:
-        if operation.name in shapes:
-            raise WorkloadError(f"{graph.name}: two tensors are named {operation.name}")
+        verify_name(graph, operation, shapes)
         verify_operands(graph, operation, shapes)
-        for name in operation.after:
-            if name not in shapes:
-                raise WorkloadError(f"{graph.name}: {operation.name} comes after {name}, which no earlier operation gives")
+        verify_after(graph, operation, shapes)
         shapes[operation.name] = operation.output
     if not graph.outputs:
         raise WorkloadError(f"{graph.name}: a graph needs at least one output")
@@ -40,6 +37,19 @@ def verify(graph: Graph) -> Graph:
         if graph.outputs.count(name) > 1:
             raise WorkloadError(f"{graph.name}: output {name} is named more than once")
     return graph
+
+
+def verify_name(graph: Graph, operation: Operation, known: Container[str]) -> None:
+    """Raises `WorkloadError` for the name of an earlier tensor."""
+    if operation.name in known:
+        raise WorkloadError(f"{graph.name}: two tensors are named {operation.name}")
+
+
+def verify_after(graph: Graph, operation: Operation, known: Container[str]) -> None:
+    """Raises `WorkloadError` for an operation that comes after what is no earlier tensor."""
+    for name in operation.after:
+        if name not in known:
+            raise WorkloadError(f"{graph.name}: {operation.name} comes after {name}, which no earlier operation gives")
 
 
 def verify_operands(graph: Graph, operation: Linear, shapes: Mapping[str, Shape], rows: Collection[str] = ()) -> None:

@@ -60,7 +60,7 @@ INSIDE = {
     "ir/constants": ["ir/operations", "ir/graph", "ir/layers", "ir/quantise"],
     "ir/row_operation": ["ir/layers", "ir/operations"],
     "ir/row_operations": ["ir/operations", "ir/row_operation"],
-    "ir/row_graph": ["ir/constants", "ir/graph", "ir/layers", "ir/row_operations"],
+    "ir/row_graph": ["ir/constants", "ir/graph", "ir/layers", "ir/operations", "ir/row_operations", "ir/verify"],
     "ir/mixed_graph": [
         *("ir/constants", "ir/graph", "ir/layers", "ir/operations", "ir/row_graph", "ir/row_operations", "ir/verify"),
     ],
