@@ -12,14 +12,11 @@ from podweave.ir.layers import WorkloadError
 from podweave.ir.row_operations import Append, Attention, KeyValues
 from podweave.spec.row_functions import Destination, Saturate, Scalar, Statistic
 
-from .compile_rows import Home, RowCompiler
+from .compile_rows import RowCompiler
 from .epoch import Ints, Pass
 from .layout import plain_layout
-from .passes import When, alike, destination_of, multiply, of_tiles, place, result_words, tiles_of_nodes, uniform
+from .passes import Targets, When, alike, destination_of, multiply, of_tiles, place, targets_of, tiles_of_nodes, uniform
 from .program import CachePlace, CacheWords
-
-Targets = dict[str, tuple[Home, When]]
-"""By kind of bank, where results go, and from when on they may be written."""
 
 
 def key_place(compiler: RowCompiler, context: int, of_keys: int, tile: int, tiles: int, without: int = 0) -> CachePlace:
@@ -121,10 +118,8 @@ class _Heads:
         width = operation.kv_heads * operation.head_size
         there = (key >= 0) & (channel >= 0)
         number = np.where(there, key * width + self.number * operation.head_size + channel % operation.head_size, -1)
-        appends = {each.name: each for each in self.compiler.graph.operations if isinstance(each, Append)}
-        late = False
-        if tensor in appends:
-            append = appends[tensor]
+        append, late = self.compiler.operations.get(tensor), False
+        if isinstance(append, Append):
             new = (number >= append.position * width) & (number < (append.position + append.places) * width)
             tensor, late = append.cache, bool(new.any())
         return self.compiler.epoch.cached(pod, tensor, number, place, late=late)
@@ -264,11 +259,7 @@ def lower_attention(compiler: RowCompiler, index: int, operation: Attention) -> 
     if compiler.appended:
         # What was appended goes out before the next epoch, and comes back for it.
         compiler.close()
-    shape = compiler.home(operation.query, "x").layout
-    targets: Targets = {}
-    for kind in compiler.homes_of(operation):
-        home, cycle = compiler.place(operation.name, kind, shape.with_words(result_words(kind, operation.format)))
-        targets[kind] = home, When(compiler, cycle)
+    targets = targets_of(compiler, operation, compiler.home(operation.query, "x").layout)
     heads = [_Heads(compiler, index, operation, number, *each) for number in range(operation.kv_heads) for each in sequences]
     # While post-processors are at a softmax, pods compute the scores of the next heads, if there is room for them.
     ahead = int(compiler.pools["p"].largest >= 2 * max(each.keys.node_words for each in heads) + 4 * rows)
@@ -312,13 +303,12 @@ def lower_append(compiler: RowCompiler, index: int, operation: Append) -> None:
     tiles = range(layout.lead, layout.tiles)
     if not column:
         count = tiles_of_nodes(layout)
-        some = [node for node in range(layout.nodes) if count[node]]
         every = Pass(
             **work,
             counts=(1, layout.slots, rows),
             counts_of=count,
             strides=(0, read.tile_words, 1),
-            bases=dict.fromkeys(some, (first_word, base)),
+            bases=dict.fromkeys(count, (first_word, base)),
             written=(layout.tile_words, 1),
             sets=of_tiles(layout, range(layout.slots), uniform(lanes)),
         )

@@ -113,21 +113,17 @@ class RowCompiler:
         assert config.post is not None
         self.lanes, self.nodes = config.array.cols, config.pods
         self.pools = {"x": Pool("X", memory.x_words), "p": Pool("P", memory.p_words - 1)}
-        self.readers = Counter(source for operation in self.graph.operations for source in operation.sources)
-        self.readers.update(self.taken)
         self.spreads = Spreads(self.graph, self.taken)
+        self.operations, self.readers = self.spreads.operations, self.spreads.readers
+        self.unread = Counter(source for operation in self.graph.operations for source in operation.sources)
+        """How many have not read a tensor yet."""
+        self.unread.update(self.taken)
         self.angles: dict[str, Home] = {}
         """By rotation, where its angles lie: as what it rotates."""
         self.lengths: dict[object, int] = {}
         self.length_count = 0
-        self.operations = {operation.name: operation for operation in self.graph.operations}
         self.awaited = {name for operation in self.graph.operations for name in operation.after}
         """Operations that others come after."""
-        self.readers_of: dict[str, list[RowOperation]] = {name: [] for name in (*self.graph.inputs, *self.operations)}
-        """Who reads a tensor, by its name."""
-        for operation in self.graph.operations:
-            for source in operation.sources:
-                self.readers_of[source].append(operation)
         zeros = np.zeros(config.pods, np.int64)
         # Nothing hides what the first epoch loads.
         self.epoch = Epoch(config, 0, self.share / 4, {"w": zeros, "set": zeros})
@@ -148,7 +144,7 @@ class RowCompiler:
 
     def homes_of(self, operation: RowOperation) -> tuple[str, ...]:
         """The kinds of banks into which an operation's tensor goes."""
-        kinds = {self.kind_for(reader, operation.name) for reader in self.readers_of[operation.name]}
+        kinds = {self.kind_for(reader, operation.name) for reader in self.readers[operation.name]}
         if operation.name in self.graph.outputs:
             kinds.add("p" if operation.format is Format.WIDE else "x")
         if operation.name in self.taken:
@@ -166,7 +162,7 @@ class RowCompiler:
             return False
 
         def only_reader(name: str) -> RowOperation | None:
-            readers = self.readers_of[name]
+            readers = self.readers[name]
             alone = len(readers) == 1 and name not in self.awaited
             return readers[0] if alone and isinstance(self.operations.get(name), RowLinear) else None
 
@@ -203,8 +199,8 @@ class RowCompiler:
 
     def release(self, name: str) -> None:
         """An operation has read a tensor."""
-        self.readers[name] -= 1
-        if self.readers[name] > 0 or name in self.graph.outputs:
+        self.unread[name] -= 1
+        if self.unread[name] > 0 or name in self.graph.outputs:
             return
         for kind in ("x", "p"):
             home = self.homes.pop((name, kind), None)

@@ -20,14 +20,17 @@ from .linear import linear_slots
 from .passes import (
     SATURATE,
     SCRATCH,
+    Targets,
     When,
     alike,
     chunks,
     destination_of,
     lane_set,
+    lane_sets,
     of_tiles,
     place,
     result_words,
+    targets_of,
     tiles_of_nodes,
     uniform,
 )
@@ -70,11 +73,8 @@ def lower_rope(compiler: RowCompiler, index: int, operation: Rope) -> None:
 
 def lower_gated_rows(compiler: RowCompiler, index: int, operation: GatedRows) -> None:
     """As many slots at a time as P banks have room for, if its factors are computed for it; else all."""
-    targets = {}
     layout = compiler.layout_of(operation.gate)
-    for kind in compiler.homes_of(operation):
-        home, cycle = compiler.place(operation.name, kind, layout.with_words(result_words(kind, operation.format)))
-        targets[kind] = home, When(compiler, cycle)
+    targets = targets_of(compiler, operation, layout)
     if operation.gate not in compiler.waiting:
         homes = [compiler.home(name, "p") for name in operation.factors]
         _gated_slots(compiler, index, operation, homes, range(layout.slots), targets)
@@ -108,7 +108,7 @@ def _gated_slots(
     operation: GatedRows,
     homes: Sequence[Home],
     slots: range,
-    targets: dict[str, tuple[Home, When]],
+    targets: Targets,
 ) -> None:
     """The function of the gate, and the product of all factors and that, from the first on; ``homes``: of the factors."""
     lanes, held = compiler.lanes, compiler.constants[operation.name]
@@ -116,7 +116,6 @@ def _gated_slots(
     skipped, words = slots.start * layout.tile_words, len(slots) * layout.tile_words
     so_far, cycle = compiler.scratch(operation.name, words)
     count = tiles_of_nodes(layout, slots)
-    some = [node for node, tiles in count.items() if tiles]
 
     def work(first: int, second: int | None, to: int, rows: int, **what: Any) -> Pass:
         return Pass(
@@ -124,7 +123,7 @@ def _gated_slots(
             counts=(1 if second is None else 2, len(slots), rows),
             counts_of=count,
             strides=(0 if second is None else second - first, layout.tile_words, 1),
-            bases=dict.fromkeys(some, (first, to)),
+            bases=dict.fromkeys(count, (first, to)),
             reduce=Reduce.MAX if second is None else Reduce.PAIR,
             combine=Combine.VALUE if second is None else Combine.PRODUCT,
             **what,
@@ -142,17 +141,13 @@ def _gated_slots(
     ready, factor = When(compiler, done.written), homes[-1]
     for part, (kind, (home, free)) in itertools.product(range(layout.parts), targets.items()):
         target, part_of = home.layout, part * layout.part_words
-        scale = {
-            node: [lane_set(held, layout.channel[slot * layout.nodes + node, part]) for slot in slots[: count[node]]]
-            for node in some
-        }
         where: dict[str, Any] = {
             "written": (target.tile_words, target.words),
             "destination": destination_of(kind, operation.format),
         }
         to = home.base + slots.start * target.tile_words + part * target.part_words
         factors_at = so_far + part_of, factor.base + skipped + part_of
-        last = work(*factors_at, to, operation.rows, sets=scale, saturate=Saturate.INT16, **where)
+        last = work(*factors_at, to, operation.rows, sets=lane_sets(held, layout, slots, part), saturate=Saturate.INT16, **where)
         later = max(ready.now(), factor.ready_in(compiler.epoch.number))
         done = place(compiler, last, home, When(compiler, later), free)
     for home in homes:
@@ -165,12 +160,8 @@ def lower_product(compiler: RowCompiler, index: int, operation: Product) -> None
     held = compiler.constants[operation.name]
     left, right = (compiler.home(name, "p") for name in (operation.left, operation.right))
     layout, right_base = left.layout, right.base
-    targets = {}
-    for kind in compiler.homes_of(operation):
-        home, cycle = compiler.place(operation.name, kind, layout.with_words(result_words(kind, operation.format)))
-        targets[kind] = home, When(compiler, cycle)
+    targets = targets_of(compiler, operation, layout)
     count = tiles_of_nodes(layout)
-    some = [node for node, tiles in count.items() if tiles]
     ready, copied = When(compiler, right.ready_in(compiler.epoch.number)), operation.right_rows < operation.rows
     walk: dict[str, Any] = {"operation": index, "counts_of": count}
     if copied:
@@ -181,7 +172,7 @@ def lower_product(compiler: RowCompiler, index: int, operation: Product) -> None
                 **walk,
                 counts=(1, layout.slots, operation.rows),
                 strides=(0, right.layout.tile_words, 0),
-                bases=dict.fromkeys(some, (right.base + part, right_base + part * layout.part_words)),
+                bases=dict.fromkeys(count, (right.base + part, right_base + part * layout.part_words)),
                 written=(layout.tile_words, 1),
                 sets=of_tiles(layout, range(layout.slots), uniform(compiler.lanes)),
                 destination=Destination.STORE,
@@ -196,12 +187,9 @@ def lower_product(compiler: RowCompiler, index: int, operation: Product) -> None
             **walk,
             counts=(2, layout.slots, operation.rows),
             strides=(right_base - left.base, layout.tile_words, 1),
-            bases=dict.fromkeys(some, (first, to)),
+            bases=dict.fromkeys(count, (first, to)),
             written=(target.tile_words, target.words),
-            sets={
-                node: [lane_set(held, layout.channel[slot * layout.nodes + node, part]) for slot in range(count[node])]
-                for node in some
-            },
+            sets=lane_sets(held, layout, part=part),
             reduce=Reduce.PAIR,
             combine=Combine.PRODUCT,
             saturate=Saturate.INT16,

@@ -102,10 +102,9 @@ def _place_inputs(compiler: RowCompiler) -> None:
                         known[key] = _load(compiler, name, "p", RowLayout(rows, spread.nodes, 1, channel, spread.lead), form)
                     compiler.angles[operation.name] = known[key]
         elif form in (Format.WIDE, Format.INT16, Format.INT8):
-            readers = [reader for reader in graph.operations if name in reader.inputs]
             # Caches are read in memory.
-            kinds = {compiler.kind_for(each, name) for each in readers if form is not Format.INT8 or isinstance(each, RowLinear)}
-            for kind in sorted(kinds):
+            readers = [each for each in compiler.readers[name] if form is not Format.INT8 or isinstance(each, RowLinear)]
+            for kind in sorted({compiler.kind_for(each, name) for each in readers}):
                 words = result_words(kind, form)
                 _load(compiler, name, kind, compiler.layout_of(name, words), form)
 

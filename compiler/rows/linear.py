@@ -12,13 +12,14 @@ from .layout import RowLayout
 from .passes import (
     SATURATE,
     SCRATCH,
+    Targets,
     When,
     chunks,
     destination_of,
-    lane_set,
+    lane_sets,
     multiply,
     place,
-    result_words,
+    targets_of,
     tiles_of_nodes,
     weight_bytes,
 )
@@ -35,7 +36,7 @@ def lower_linear(compiler: RowCompiler, index: int, operation: RowLinear) -> Non
 
 
 def linear_slots(
-    compiler: RowCompiler, index: int, operation: RowLinear, layout: RowLayout, chosen: range, targets: dict[str, tuple[Home, When]]
+    compiler: RowCompiler, index: int, operation: RowLinear, layout: RowLayout, chosen: range, targets: Targets
 ) -> None:
     """Tiles of the outputs in some slots, slot by slot; then the passes that scale them."""
     held, source = compiler.constants[operation.name], compiler.home(operation.source, "x")
@@ -94,18 +95,13 @@ def linear_slots(
         compiler.pools["p"].give(base, len(slots) * sums, read.now())
 
 
-def _targets(compiler: RowCompiler, operation: RowLinear, layout: RowLayout) -> dict[str, tuple[Home, When]]:
-    """Where results go, by kind of bank, and from when on they may be written."""
+def _targets(compiler: RowCompiler, operation: RowLinear, layout: RowLayout) -> Targets:
+    """Where results go; with what they are added to."""
     if operation.add:
         home = compiler.homes.pop((operation.add, "p"))
         compiler.homes[operation.name, "p"] = home
         return {"p": (home, When(compiler, home.ready_in(compiler.epoch.number)))}
-    targets = {}
-    for kind in compiler.homes_of(operation):
-        spread = layout.with_words(result_words(kind, operation.format))
-        home, free = compiler.place(operation.name, kind, spread)
-        targets[kind] = home, When(compiler, free)
-    return targets
+    return targets_of(compiler, operation, layout)
 
 
 def _scale(
@@ -125,19 +121,15 @@ def _scale(
     """A pass over the sums of some slots of a part."""
     held, target = compiler.constants[operation.name], home.layout
     count = tiles_of_nodes(layout, slots)
-    nodes = [node for node, tiles in count.items() if tiles]
     to = home.base + slots.start * target.tile_words + part * target.part_words
     work = Pass(
         operation=index,
         counts=(planes, max(count.values()), operation.rows),
         counts_of=count,
-        bases=dict.fromkeys(nodes, (base + part * planes * operation.rows, to)),
+        bases=dict.fromkeys(count, (base + part * planes * operation.rows, to)),
         strides=(planes - 1, layout.parts * planes * operation.rows, planes),
         written=(target.tile_words, target.words),
-        sets={
-            node: [lane_set(held, layout.channel[slot * layout.nodes + node, part]) for slot in slots[: count[node]]]
-            for node in nodes
-        },
+        sets=lane_sets(held, layout, slots, part),
         saturate=SATURATE[operation.format],
         destination=destination_of(kind, operation.format, adds=operation.add is not None),
     )

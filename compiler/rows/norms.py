@@ -16,10 +16,21 @@ from podweave.spec.row_functions import Combine, Destination, Saturate, Scalar, 
 from ..chip.bank_words import zero_word
 from .compile_rows import Home, RowCompiler
 from .epoch import Done, LaneSet, Pass
-from .passes import SCRATCH, Registers, When, alike, chunks, destination_of, lane_set, place, result_words, tiles_of_nodes, uniform
+from .passes import (
+    SCRATCH,
+    Registers,
+    Targets,
+    When,
+    alike,
+    chunks,
+    destination_of,
+    lane_sets,
+    place,
+    targets_of,
+    tiles_of_nodes,
+    uniform,
+)
 
-Targets = dict[str, tuple[Home, When]]
-"""By kind of bank, where results go, and from when on they may be written."""
 Place = tuple[int, int]
 """The first of the words of rows, and how far those of the next slot are from those of a slot."""
 
@@ -28,7 +39,7 @@ def lower_rms_norm(compiler: RowCompiler, index: int, operation: RmsNorm) -> Non
     """Values in 16 bits; their squares, summed up; values times the root of that."""
     held = compiler.constants[operation.name]
     shifts = Parameters((), held.bias, held.multiplier, held.shift + operation.scale_shift)
-    targets = _targets(compiler, operation)
+    targets = targets_of(compiler, operation, compiler.home(operation.source, "p").layout)
     for rows in _pieces(compiler, index, operation, operation.rows):
         roots = rows.roots(rows.in_16_bits(rows.source, operation.scale_shift, rows.there()))
         rows.results(rows.source, targets, shifts, rows.there(), roots, row_scale=True)
@@ -47,7 +58,7 @@ def lower_layer_norm(compiler: RowCompiler, index: int, operation: LayerNorm) ->
     held, lanes = compiler.constants[operation.name], compiler.lanes
     before, behind = mean_shifts(operation.width, operation.scale_shift)
     one, channels = uniform(lanes), uniform(lanes, operation.width)
-    targets = _targets(compiler, operation)
+    targets = targets_of(compiler, operation, compiler.home(operation.source, "p").layout)
     # What is left of them, and the same in 16 bits; each row has two registers.
     words = 2 * compiler.home(operation.source, "p").layout.slots
     most = min(compiler.config.memory.p_words // SCRATCH // words, compiler.config.post.row_registers // 2)
@@ -79,14 +90,6 @@ def lower_layer_norm(compiler: RowCompiler, index: int, operation: LayerNorm) ->
         else:
             last = rows.results(wide, targets, held, there, zeros, subtract=True, row=rows.rows)
         compiler.pools["p"].give(base, rows.words, last.read)
-
-
-def _targets(compiler: RowCompiler, operation: Norm) -> Targets:
-    layout, targets = compiler.home(operation.source, "p").layout, {}
-    for kind in compiler.homes_of(operation):
-        home, cycle = compiler.place(operation.name, kind, layout.with_words(result_words(kind, operation.format)))
-        targets[kind] = home, When(compiler, cycle)
-    return targets
 
 
 def _pieces(compiler: RowCompiler, index: int, operation: Norm, most: int) -> Iterator[_Rows]:
@@ -126,9 +129,8 @@ class _Rows:
         self, words: Place, to: Place, lanes: LaneSet, ready: When, free: When, registers: Registers | None = None, **what: Any
     ) -> Done:
         """A pass that leaves a word for each in the own P bank, where there are channels."""
-        there = [node for node in self.nodes if self.count[node]]
-        bases = dict.fromkeys(there, (words[0], to[0]))
-        what |= {"counts_of": self.count, "destination": Destination.STORE, "written": (to[1], 1), "sets": alike(there, lanes)}
+        bases = dict.fromkeys(self.count, (words[0], to[0]))
+        what |= {"counts_of": self.count, "destination": Destination.STORE, "written": (to[1], 1), "sets": alike(self.count, lanes)}
         return self._placed(words, bases, None, ready, free, registers, **what)
 
     def everywhere(
@@ -173,12 +175,11 @@ class _Rows:
         """The same of negative values, and multipliers of either sign: values times a sign, which stands beside each of them."""
         compiler, sign = self.compiler, np.where(held.multiplier < 0, -1, 1).astype(np.int32)
         base, cycle = self.scratch()
-        there = [node for node in self.nodes if self.count[node]]
         # A sign is the bias of what is always 0.
         signs = Parameters((), -sign, np.ones_like(sign), np.zeros_like(sign))
         work: dict[str, Any] = {"counts_of": self.count, "destination": Destination.STORE, "written": (self.rows, 1)}
-        bases = dict.fromkeys(there, (zero_word(compiler.config), base))
-        zero: dict[str, Any] = {"strides": (0, 0, 0), "sets": self._sets(signs)}
+        bases = dict.fromkeys(self.count, (zero_word(compiler.config), base))
+        zero: dict[str, Any] = {"strides": (0, 0, 0), "sets": lane_sets(signs, self.layout)}
         done = self._placed((0, 0), bases, None, When(compiler), When(compiler, cycle), **zero, **work)
         positive = Parameters((), held.bias * sign, np.abs(held.multiplier), held.shift)
         later = When(compiler, max(ready.now(), done.written))
@@ -187,32 +188,23 @@ class _Rows:
         compiler.pools["p"].give(base, self.words, last.read)
         return last
 
-    def _sets(self, held: Parameters) -> dict[int, list[LaneSet]]:
-        """Of the channels of each tile, by node."""
-        layout = self.layout
-        return {
-            node: [lane_set(held, layout.channel[slot * layout.nodes + node, 0]) for slot in range(self.count[node])]
-            for node in self.nodes
-        }
-
     def results(
         self, words: Place, targets: Targets, held: Parameters, ready: When, registers: Registers | None = None, **what: Any
     ) -> Done:
         """Passes that scale by channel, or by row with a shift by channel, into all banks where results go."""
-        count = self.count
         for home, free in targets.values():
             target = home.layout
             to = home.base + self.first * target.words
             last = self._placed(
                 words,
-                {node: (words[0], to) for node in self.nodes if count[node]},
+                dict.fromkeys(self.count, (words[0], to)),
                 home,
                 ready,
                 free,
                 registers,
-                counts_of=count,
+                counts_of=self.count,
                 written=(target.tile_words, target.words),
-                sets=self._sets(held),
+                sets=lane_sets(held, self.layout),
                 saturate=Saturate.INT16,
                 destination=destination_of(home.kind, self.operation.format),
                 **what,

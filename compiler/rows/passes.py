@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from podweave.ir.constants import Parameters
 from podweave.ir.layers import WorkloadError
-from podweave.ir.row_operations import Format
+from podweave.ir.row_operations import Format, RowOperation
 from podweave.spec.jobs import Accumulate
 from podweave.spec.row_functions import Destination, Saturate
 
@@ -41,12 +41,32 @@ class When:
 
 Registers = tuple[When, Ints]
 """An epoch, and by row of it the cycle as of `Done`."""
+Targets = dict[str, tuple[Home, When]]
+"""By kind of bank, where results go, and from when on they may be written."""
+
+
+def targets_of(compiler: RowCompiler, operation: RowOperation, layout: RowLayout) -> Targets:
+    """Room for what an operation gives, in all kinds of banks that it goes into; ``layout``: whatever the words of a row."""
+    targets: Targets = {}
+    for kind in compiler.homes_of(operation):
+        home, cycle = compiler.place(operation.name, kind, layout.with_words(result_words(kind, operation.format)))
+        targets[kind] = home, When(compiler, cycle)
+    return targets
 
 
 def lane_set(held: Parameters, channels: Ints) -> LaneSet:
     """Bias, multiplier and shift of the channels of a word; 0 where there is none."""
     there = channels >= 0
     return tuple(np.where(there, part[channels], 0).astype(np.int64) for part in (held.bias, held.multiplier, held.shift))  # type: ignore[return-value]
+
+
+def lane_sets(held: Parameters, layout: RowLayout, slots: range | None = None, part: int = 0) -> dict[int, list[LaneSet]]:
+    """Those of a part of the tiles in some slots or all, by node that has any."""
+    chosen = range(layout.slots) if slots is None else slots
+    return {
+        node: [lane_set(held, layout.channel[slot * layout.nodes + node, part]) for slot in chosen[:count]]
+        for node, count in tiles_of_nodes(layout, slots).items()
+    }
 
 
 def uniform(lanes: int, multiplier: int = 1, shift: int = 0, bias: Ints | None = None) -> LaneSet:
@@ -63,12 +83,12 @@ def alike(nodes: Iterable[int], one: LaneSet) -> dict[int, list[LaneSet]]:
 def of_tiles(layout: RowLayout, slots: range, one: LaneSet) -> dict[int, list[LaneSet]]:
     """The same for all tiles in some slots, by node; for empty ones, in which nobody may have written anything, what gives 0."""
     counts = tiles_of_nodes(layout, slots)
-    some = [node for node, count in counts.items() if count]
     if not layout.lead:
-        return alike(some, one)
+        return alike(counts, one)
     nothing = uniform(layout.lanes, 0)
     return {
-        node: [one if slot * layout.nodes + node >= layout.lead else nothing for slot in slots[: counts[node]]] for node in some
+        node: [one if slot * layout.nodes + node >= layout.lead else nothing for slot in slots[:count]]
+        for node, count in counts.items()
     }
 
 
@@ -86,10 +106,10 @@ def result_words(kind: str, form: Format) -> int:
 
 
 def tiles_of_nodes(layout: RowLayout, slots: range | None = None) -> dict[int, int]:
-    """How many tiles, of some slots or all, each node has; with empty ones before them, but none if all are empty."""
+    """How many tiles, of some slots or all, each node has that has any which is not empty; with empty ones before it."""
     chosen = range(layout.slots) if slots is None else slots
     found = {node: [slot for slot in chosen if slot * layout.nodes + node < layout.tiles] for node in range(layout.nodes)}
-    return {node: len(of) if of and of[-1] * layout.nodes + node >= layout.lead else 0 for node, of in found.items()}
+    return {node: len(of) for node, of in found.items() if of and of[-1] * layout.nodes + node >= layout.lead}
 
 
 def chunks(rows: int, most: int) -> list[tuple[int, int]]:

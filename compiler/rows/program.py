@@ -34,7 +34,7 @@ class Words:
     """Words of a node that are loaded: constants, or bytes of an input.
 
     ``content``: uint8 (words, bytes). ``tensor``: the input whose bytes they are, if any; then ``numbers`` (words, bytes) says
-    which byte of it each is (`input_bytes`), -1 where it stays as in ``content``. ``late``:
+    which byte of it each is (`formats.byte_numbers`), -1 where it stays as in ``content``. ``late``:
     the epoch before writes some of them (`CacheWords`). ``place``: of words of a cache, which are a tile of weights.
     """
 

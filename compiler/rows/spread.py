@@ -38,17 +38,18 @@ class Spreads:
 
     def __init__(self, graph: RowGraph, plain: Collection[str] = ()):
         self.plain = plain
-        self._operations = {operation.name: operation for operation in graph.operations}
-        self._readers: dict[str, list[RowOperation]] = {name: [] for name in (*graph.inputs, *self._operations)}
+        self.operations = {operation.name: operation for operation in graph.operations}
+        self.readers: dict[str, list[RowOperation]] = {name: [] for name in (*graph.inputs, *self.operations)}
+        """Who reads a tensor, by its name."""
         for operation in graph.operations:
             for source in operation.sources:
-                self._readers[source].append(operation)
+                self.readers[source].append(operation)
 
     def asked(self, name: str) -> Heads | None:
         """What the first reader asks for that asks for heads."""
         if name in self.plain:
             return None
-        for reader in self._readers[name]:
+        for reader in self.readers[name]:
             found: Heads | None = None
             if isinstance(reader, Attention):
                 found = self.of_attention(reader, name)
@@ -73,7 +74,7 @@ class Spreads:
 
     def of(self, name: str) -> Heads | None:
         """How a tensor lies."""
-        operation = self._operations.get(name)
+        operation = self.operations.get(name)
         if isinstance(operation, Attention):
             return self.of_attention(operation, name)
         if isinstance(operation, Rope):
