@@ -18,7 +18,7 @@ from podweave.spec.presets import load_config
 from podweave.tb.build.make import cores
 
 from .chat.generate import Token, generate
-from .chat.session import open_session
+from .chat.session import open_sessions
 from .digits import float_logits, test_images
 from .language.load import load_quantised
 from .program import EXIT_CODES, errors, prepare_cache, program
@@ -68,9 +68,9 @@ def tell_story(tokens: int, seed: int, progress: Any) -> dict[str, Any]:
     assert model.tokenizer
     asked = model.prompt(PROMPT)[len(model.prefix) :]
     steps, told = [], list(asked)
-    with open_session(
+    with open_sessions(
         model, config, "rtl", capacity=len(model.prefix) + len(asked) + tokens, threads=cores(), seed=seed, progress=progress
-    ) as session:
+    ) as (session,):
         for item in generate(session, asked, tokens):
             if isinstance(item, Token):
                 told += [] if item.ends else [item.token]

@@ -159,30 +159,11 @@ class Session:
 
 
 @contextlib.contextmanager
-def open_session(
-    model: IntegerModel,
-    config: ChipConfig,
-    way: str,
-    *,
-    capacity: int,
-    chunk: int = CHUNK,
-    timing: HbmTiming | None = None,
-    threads: int = 1,
-    seed: int = 0,
-    progress: Progress = lambda _: None,
-) -> Iterator[Session]:
-    """A session for the body of the ``with``: `open_sessions` of one."""
-    run = {"capacity": capacity, "chunk": chunk, "timing": timing, "threads": threads, "seed": seed, "progress": progress}
-    with open_sessions(model, config, way, 1, **run) as sessions:  # type: ignore[arg-type]
-        yield sessions[0]
-
-
-@contextlib.contextmanager
 def open_sessions(
     model: IntegerModel,
     config: ChipConfig,
     way: str,
-    slots: int,
+    slots: int = 1,
     *,
     capacity: int,
     chunk: int = CHUNK,
@@ -193,8 +174,8 @@ def open_sessions(
 ) -> Iterator[list[Session]]:
     """Sessions of one machine for the body of the ``with``. ``way``: one of `WAYS`; in RTL a simulator runs as long as it.
 
-    ``slots``: how many. ``timing``: of the memory. ``threads``: cores to simulate with; ``seed``: of the initial state of the
-    simulator.
+    ``slots``: how many; one by default. ``timing``: of the memory. ``threads``: cores to simulate with; ``seed``: of the initial
+    state of the simulator.
 
     Raises `WorkloadError` for a way or sizes that do not go.
     """

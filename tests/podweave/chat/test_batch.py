@@ -10,7 +10,7 @@ import pytest
 from podweave.chat.batch import TextToken, advance, generate_together
 from podweave.chat.generate import Sampling, Token, generate
 from podweave.chat.machine import Step
-from podweave.chat.session import Session, open_session, open_sessions
+from podweave.chat.session import Session, open_sessions
 from podweave.compiler.rows.attention import key_place, value_place
 from podweave.ir.layers import WorkloadError
 from podweave.language.integer_model import IntegerModel
@@ -87,7 +87,7 @@ def test_what_texts_begin_with_is_there_once(model: IntegerModel) -> None:
     """Twelve positions, three tiles of keys, lie in the caches of the first text alone, which ends first: all as alone."""
     alone = []
     for prompt in ALIKE:
-        with open_session(model, CHIP, "golden", capacity=22) as session:
+        with open_sessions(model, CHIP, "golden", capacity=22) as (session,):
             alone.append([each.token for each in generate(session, prompt, 4) if isinstance(each, Token)])
     with open_sessions(model, CHIP, "rtl", 3, capacity=22, chunk=4) as sessions:
         found = list(generate_together(sessions, ALIKE, 4))
@@ -149,7 +149,7 @@ def test_generation(model: IntegerModel, sampling: Sampling | None) -> None:
     prompts = [[7, 8, 9], [4], [10] * 9]
     alone = []
     for prompt in prompts:
-        with open_session(model, CHIP, "golden", capacity=14) as session:
+        with open_sessions(model, CHIP, "golden", capacity=14) as (session,):
             alone.append([each.token for each in generate(session, prompt, 8, sampling) if isinstance(each, Token)])
     with open_sessions(model, CHIP, "golden", 3, capacity=14) as sessions:
         found = list(generate_together(sessions, prompts, 8, sampling))

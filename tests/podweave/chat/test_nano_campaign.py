@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from podweave.chat.generate import Token, generate
-from podweave.chat.session import Session, open_session
+from podweave.chat.session import Session, open_sessions
 from podweave.language.load import load_quantised
 from podweave.spec.presets import load_config
 
@@ -29,16 +29,16 @@ def story(session: Session, prompt: list[int], count: int) -> list[int]:
 def test_a_story(tmp_path: Path) -> None:
     model, config, saved = load_quantised("nano"), load_config("llm8x16"), tmp_path / "saved"
     prompt = model.prompt("Once upon a time")[len(model.prefix) :]
-    with open_session(model, config, "golden", capacity=80) as session:
+    with open_sessions(model, config, "golden", capacity=80) as (session,):
         expected = story(session, prompt, TOKENS)
-    with open_session(model, config, "rtl", capacity=80, threads=2) as session:
+    with open_sessions(model, config, "rtl", capacity=80, threads=2) as (session,):
         first = story(session, prompt, TOKENS // 2)
         session.save(saved)
         caches = session.compare_caches()
         assert caches is not None
         assert not caches.mismatches
     assert first == expected[: TOKENS // 2]
-    with open_session(model, config, "rtl", capacity=80, threads=2) as session:
+    with open_sessions(model, config, "rtl", capacity=80, threads=2) as (session,):
         session.restore(saved)
         # The last token that was told has not been run.
         second = story(session, first[-1:], TOKENS - TOKENS // 2)

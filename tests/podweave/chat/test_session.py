@@ -10,7 +10,7 @@ import pytest
 from podweave.chat.generate import Sampling, Token, generate
 from podweave.chat.machine import Step
 from podweave.chat.run_shapes import decoding, prefilling
-from podweave.chat.session import Session, open_session
+from podweave.chat.session import Session, open_sessions
 from podweave.ir.layers import WorkloadError
 from podweave.language.integer_model import IntegerModel
 from podweave.language.quantise import quantise
@@ -50,7 +50,7 @@ def test_runs_of_a_prompt_end_at_tiles_of_keys() -> None:
 def test_a_text_in_pieces_has_the_logits_of_all_of_it(model: IntegerModel) -> None:
     (text,) = tiny_texts(1, 30)
     whole = model.evaluate(text)["head"][0, 0]
-    with open_session(model, CHIP, "golden", capacity=40, chunk=8) as session:
+    with open_sessions(model, CHIP, "golden", capacity=40, chunk=8) as (session,):
         row = 0
         for count in (1, 1, 11, 2, 7):
             last = steps(session, text[1 + row : 1 + row + count])[-1]
@@ -64,7 +64,7 @@ def test_rtl(model: IntegerModel, tmp_path: Path) -> None:
     """A prompt, tokens one by one over three tiles of keys, saved, restored and gone on with: exact, and all cycles predicted."""
     (text,) = tiny_texts(1, 18)
     whole = model.evaluate(text)["head"][0, 0]
-    with open_session(model, CHIP, "rtl", capacity=20, chunk=4) as session:
+    with open_sessions(model, CHIP, "rtl", capacity=20, chunk=4) as (session,):
         found = steps(session, text[1:9])
         assert [(step.position, step.rows) for step in found] == [(1, 3), (4, 4), (8, 1)]
         for row in range(9, 14):
@@ -86,7 +86,7 @@ def test_rtl(model: IntegerModel, tmp_path: Path) -> None:
 
 
 def test_a_wrong_bit_in_the_memory_of_the_device_is_seen(model: IntegerModel) -> None:
-    with open_session(model, CHIP, "rtl", capacity=8, chunk=4) as session:
+    with open_sessions(model, CHIP, "rtl", capacity=8, chunk=4) as (session,):
         steps(session, [3, 4])
         device = session.machine.device
         assert device
@@ -101,18 +101,18 @@ def test_a_wrong_bit_in_the_memory_of_the_device_is_seen(model: IntegerModel) ->
 
 
 def test_generation(model: IntegerModel) -> None:
-    with open_session(model, CHIP, "model", capacity=24) as session:
+    with open_sessions(model, CHIP, "model", capacity=24) as (session,):
         found = list(generate(session, [7, 8, 9], 6))
         tokens = [each for each in found if isinstance(each, Token)]
         assert [type(each) for each in found[:3]] == [Step, Step, Token]
         assert len(tokens) == 6
         assert session.tokens == [1, 7, 8, 9, *(each.token for each in tokens[:-1])]
         assert all(each.predicted_cycles for each in found if isinstance(each, Step))
-    with open_session(model, CHIP, "golden", capacity=24) as session:
+    with open_sessions(model, CHIP, "golden", capacity=24) as (session,):
         assert [each.token for each in generate(session, [7, 8, 9], 6) if isinstance(each, Token)] == [
             each.token for each in tokens
         ]
-    with open_session(model, CHIP, "golden", capacity=6) as session:
+    with open_sessions(model, CHIP, "golden", capacity=6) as (session,):
         # The last token has no room to be run.
         assert len([each for each in generate(session, [7, 8, 9], 60) if isinstance(each, Token)]) == 3
 
@@ -134,15 +134,15 @@ def test_choices() -> None:
 def test_what_does_not_go(model: IntegerModel, tmp_path: Path) -> None:
     with (
         pytest.raises(WorkloadError, match=r"^tiny was made for a context of 256, got 257$"),
-        open_session(model, CHIP, "golden", capacity=257),
+        open_sessions(model, CHIP, "golden", capacity=257),
     ):
         pass
     with (
         pytest.raises(WorkloadError, match=r"^a session runs by one of golden, model, rtl, got 'fpga'$"),
-        open_session(model, CHIP, "fpga", capacity=8),
+        open_sessions(model, CHIP, "fpga", capacity=8),
     ):
         pass
-    with open_session(model, CHIP, "golden", capacity=8) as session:
+    with open_sessions(model, CHIP, "golden", capacity=8) as (session,):
         with pytest.raises(WorkloadError, match=r"^a prompt must have at least one token, got 0$"):
             list(session.feed([]))
         with pytest.raises(WorkloadError, match=r"^1 tokens and 8 more do not fit a context of 8: allowed are 7$"):
@@ -152,16 +152,16 @@ def test_what_does_not_go(model: IntegerModel, tmp_path: Path) -> None:
         steps(session, [2, 3])
         session.save(tmp_path / "saved")
     with (
-        open_session(model, CHIP, "golden", capacity=2) as session,
+        open_sessions(model, CHIP, "golden", capacity=2) as (session,),
         pytest.raises(WorkloadError, match="holds 3 tokens, more than"),
     ):
         session.restore(tmp_path / "saved")
     other = quantise(tiny_checkpoint(seed=5), tiny_texts(8, 40), (1,))
     with (
-        open_session(other, CHIP, "golden", capacity=8) as session,
+        open_sessions(other, CHIP, "golden", capacity=8) as (session,),
         pytest.raises(WorkloadError, match="is of another model than tiny"),
     ):
         session.restore(tmp_path / "saved")
     (tmp_path / "cut").write_bytes((tmp_path / "saved").read_bytes()[:200])
-    with open_session(model, CHIP, "golden", capacity=8) as session, pytest.raises(WorkloadError, match="or not a whole one"):
+    with open_sessions(model, CHIP, "golden", capacity=8) as (session,), pytest.raises(WorkloadError, match="or not a whole one"):
         session.restore(tmp_path / "cut")
