@@ -98,7 +98,7 @@ def hidden_states(checkpoint: Checkpoint, rows: Rows, look: Look = nobody) -> Fl
     "norm".
     """
     sizes, epsilon = checkpoint.sizes, checkpoint.epsilon
-    cosines, sines = angles(checkpoint, rows.positions)
+    turns = angles(checkpoint, rows.positions)
     x = checkpoint.embedding[rows.tokens]
     for i, layer in enumerate(checkpoint.layers):
         look("x", 2 * i, x)
@@ -107,10 +107,7 @@ def hidden_states(checkpoint: Checkpoint, rows: Rows, look: Look = nobody) -> Fl
         q, k, v = projections(checkpoint, layer, normalised * layer.attention_norm)
         for name, values in (("q_linear", q), ("k_linear", k), ("v", v)):
             look(name, i, values)
-        queries, keys = (
-            turn(_normed(each, weights, sizes.head_size, epsilon), cosines, sines)
-            for each, weights in ((q, layer.q_norm), (k, layer.k_norm))
-        )
+        queries, keys = rotated(checkpoint, layer, (q, k), turns)
         look("q", i, queries.reshape(q.shape))
         look("k", i, keys.reshape(k.shape))
         values = v.reshape(keys.shape)
@@ -147,6 +144,17 @@ def projections(checkpoint: Checkpoint, layer: LayerTensors, y: Floats) -> tuple
     return of(layer.q, layer.q_bias), of(layer.k, layer.k_bias), of(layer.v, layer.v_bias)
 
 
+def rotated(
+    checkpoint: Checkpoint, layer: LayerTensors, projected: tuple[Floats, Floats], turns: tuple[Floats, Floats]
+) -> tuple[Floats, Floats]:
+    """Queries and keys (T, heads, channels) as they meet: normed, if the layer does so, and turned by cosines and sines."""
+    q, k = (
+        turn(_normed(each, weights, checkpoint.sizes.head_size, checkpoint.epsilon), *turns)
+        for each, weights in zip(projected, (layer.q_norm, layer.k_norm), strict=True)
+    )
+    return q, k
+
+
 def _normed(values: Floats, weights: Floats | None, size: int, epsilon: float) -> Floats:
     heads = values.reshape(len(values), -1, size)
     return heads if weights is None else rms(heads, epsilon) * weights
@@ -177,15 +185,12 @@ class CachedModel:
         checkpoint, sizes = self.checkpoint, self.checkpoint.sizes
         seen = int(positions.max()) + 1
         hidden = np.arange(seen)[None] > positions[:, None]
-        cosines, sines = self.cosines[positions], self.sines[positions]
+        turns = self.cosines[positions], self.sines[positions]
         x = checkpoint.embedding[tokens]
         for i, layer in enumerate(checkpoint.layers):
             y = rms(x, checkpoint.epsilon) * layer.attention_norm
             q, k, v = projections(checkpoint, layer, y)
-            queries, keys = (
-                turn(_normed(each, weights, sizes.head_size, checkpoint.epsilon), cosines, sines)
-                for each, weights in ((q, layer.q_norm), (k, layer.k_norm))
-            )
+            queries, keys = rotated(checkpoint, layer, (q, k), turns)
             self.keys[i, texts, :, positions] = keys
             self.values[i, texts, :, positions] = v.reshape(keys.shape)
             groups = queries.reshape(len(texts), sizes.kv_heads, -1, sizes.head_size)
