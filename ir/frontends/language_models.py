@@ -43,6 +43,11 @@ class DecoderSizes:
         """Of all heads of keys, or of values."""
         return self.kv_heads * self.head_size
 
+    @property
+    def cached(self) -> int:
+        """Numbers in the caches of all layers for a position: its keys and values."""
+        return 2 * self.layers * self.key_channels
+
 
 @dataclass(frozen=True)
 class NormSettings:

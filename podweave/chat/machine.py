@@ -50,7 +50,7 @@ class Programs:
         self.model, self.config, self.timing, self.progress = model, config, timing, progress
         self.constants = Constants(model.constants)
         weights = sum(part.nbytes for held in model.constants.values() for part in held.weights)
-        caches = 2 * model.sizes.layers * (capacity + config.array.cols) * model.sizes.key_channels
+        caches = (capacity + config.array.cols) * model.sizes.cached
         channel = slots * (_SPARE * weights + 2 * caches) // config.managers
         # Each text takes programs of its own.
         self.memory = SharedMemory(config, max(1 << (20 + (slots - 1).bit_length()), 1 << channel.bit_length()))
@@ -254,7 +254,7 @@ class Machine:
 
     def _figures(self, parts: Sequence[Part], head: bool, prediction: Prediction) -> dict[str, Any]:
         assert self.programs
-        config, sizes = self.programs.config, self.model.sizes
+        config = self.programs.config
         weights = sum(part.nbytes for name in self.model.constants for part in self.model.constants[name].weights)
         if not head:
             weights -= sum(part.nbytes for part in self.model.constants["head"].weights)
@@ -262,7 +262,7 @@ class Machine:
         shared = [part.text.shared for part in parts if part.text.holder]
         holds = any(part.text.slot == 0 for part in parts)
         seen = sum(part.run.position + part.run.count for part in parts) - sum(shared if holds else shared[1:])
-        cached = 2 * sizes.layers * seen * sizes.key_channels
+        cached = seen * self.model.sizes.cached
         sendable = prediction.cycles * config.managers * self.programs.timing.available * config.host_bits / 8
         return {
             "predicted_cycles": prediction.cycles,

@@ -76,7 +76,7 @@ class Setting:
     def useful(self) -> int:
         """Bytes of weights, and of keys and values that the last row sees, each once."""
         weights = self.model.weights if self.logits else self.model.weights - self.model.head_weights
-        return weights + self.model.cached(self.context)
+        return weights + self.context * self.model.sizes.cached
 
     def whole(self, figures: Mapping[LanguagePoint, Figures]) -> Figures:
         """Figures of the whole model, put together.

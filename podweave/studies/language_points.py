@@ -46,10 +46,6 @@ class ModelShape:
         """All that a token takes."""
         return self.sizes.layers * self.layer_weights + self.head_weights
 
-    def cached(self, context: int) -> int:
-        """Bytes of keys and values of so many positions."""
-        return 2 * self.sizes.layers * context * self.sizes.key_channels
-
 
 @dataclass(frozen=True)
 class MemoryWidth:

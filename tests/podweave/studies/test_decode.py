@@ -71,7 +71,7 @@ def test_models_have_the_sizes_of_the_published_ones() -> None:
         assert sum(each.width * each.outputs for each in linears) == model.layer_weights + model.head_weights
     assert [setting.model.name for setting in wholes(list(MODELS.values()))] == ["smollm2_135m"]
     # Two bytes of keys and of values for each layer, position and channel.
-    assert MODELS["smollm2_135m"].cached(512) == 2 * 30 * 512 * 192
+    assert 512 * MODELS["smollm2_135m"].sizes.cached == 2 * 30 * 512 * 192
 
 
 def test_a_point_is_what_the_exact_model_says() -> None:
