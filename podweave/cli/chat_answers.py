@@ -145,20 +145,24 @@ def _answer(
             text = tokenizer.decode([*asked, *answer] if continues else answer)
             if out:
                 progress.pause()
-                # What a token adds may wait for the next one: letters of several bytes.
-                out.print(text[len(shown) :].removesuffix("\ufffd"), end="")
+                out.print(_whole(text[len(shown) :]), end="")
                 sys.stdout.flush()
                 progress.resume()
-            shown = text.removesuffix("\ufffd")
+            shown = _whole(text)
     if out:
         out.print()
     return {
         "prompt_tokens": asked,
         "answer_tokens": answer,
-        "answer": tokenizer.decode(answer).removesuffix("\ufffd"),
+        "answer": _whole(tokenizer.decode(answer)),
         "ended": ended,
         "steps": steps,
     }
+
+
+def _whole(text: str) -> str:
+    """What a token adds may wait for the next one: letters of several bytes."""
+    return text.removesuffix("\ufffd")
 
 
 def _answer_together(sessions: list[Session], asked: list[list[int]], tokens: int, sampling: Sampling) -> dict[str, Any]:
@@ -176,5 +180,5 @@ def _answer_together(sessions: list[Session], asked: list[list[int]], tokens: in
         if not item.token.ends:
             text["answer_tokens"].append(item.token.token)
     for text in texts:
-        text["answer"] = tokenizer.decode(text["answer_tokens"]).removesuffix("\ufffd")
+        text["answer"] = _whole(tokenizer.decode(text["answer_tokens"]))
     return {"texts": texts, "steps": steps}
