@@ -90,7 +90,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], no
 
 
 def chart(x_label: str, y_label: str, x: Sequence[str], series: dict[str, Sequence[Cell]], published: str) -> dict[str, Any]:
-    """What `study_plots.draw_study` draws; series whose name begins with ``published`` are not ours, and say what they are."""
+    """What `pictures.studies.draw_study` draws; series whose name begins with ``published`` are not ours, and say what they are."""
     drawn = []
     for name, values in series.items():
         assert len(values) == len(x)
