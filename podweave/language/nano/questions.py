@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from .world import BY_SIZE, CAN, COLOURS_OF, FOOD, HOMES, KINDS, NUMBERS, SOUNDS, Chance
 
-
-def sound(chance: Chance) -> str:
-    kind = chance.pick(tuple(SOUNDS))
-    return f"What does the {kind} say? The {kind} says {SOUNDS[kind]}."
+Question = Callable[[Chance], str]
 
 
-def food(chance: Chance) -> str:
-    kind = chance.pick(tuple(FOOD))
-    return f"What does the {kind} eat? The {kind} eats {' and '.join(FOOD[kind])}."
+def about(words: str, answers: Mapping[str, str]) -> Question:
+    """``words``: question and answer, with what is asked about as {0}, with a capital as {1}, and what is true of it as {2}."""
+
+    def question(chance: Chance) -> str:
+        what = chance.pick(tuple(answers))
+        return words.format(what, what.capitalize(), answers[what])
+
+    return question
 
 
-def home(chance: Chance) -> str:
-    kind = chance.pick(tuple(HOMES))
-    return f"Where does the {kind} live? The {kind} lives {HOMES[kind]}."
-
-
-def colour(chance: Chance) -> str:
-    thing = chance.pick(tuple(COLOURS_OF))
-    return f"What colour is {thing}? {thing.capitalize()} is {COLOURS_OF[thing]}."
+sound = about("What does the {0} say? The {0} says {2}.", SOUNDS)
+food = about("What does the {0} eat? The {0} eats {2}.", {kind: " and ".join(both) for kind, both in FOOD.items()})
+home = about("Where does the {0} live? The {0} lives {2}.", HOMES)
+colour = about("What colour is {0}? {1} is {2}.", COLOURS_OF)
 
 
 def ability(chance: Chance) -> str:
@@ -60,4 +58,4 @@ def difference(chance: Chance) -> str:
     return f"What is {both}? {both.capitalize()} is {NUMBERS[first - second] if second < first else 'nothing'}."
 
 
-QUESTIONS: tuple[Callable[[Chance], str], ...] = (sound, food, home, colour, ability, size, total, after, difference)
+QUESTIONS: tuple[Question, ...] = (sound, food, home, colour, ability, size, total, after, difference)
