@@ -23,6 +23,7 @@ from .digits import float_logits, test_images
 from .language.load import load_quantised
 from .program import EXIT_CODES, errors, prepare_cache, program
 from .reports.accelerator import print_device_run
+from .reports.tables import say
 from .runs.accelerator import run_on_device
 from .runs.jobs import digits_jobs
 
@@ -97,22 +98,20 @@ def print_demo(console: Console, report: dict[str, Any], picture: Path | None) -
     """The report of one batch, the totals, and the three accuracies side by side; and the story."""
     print_device_run(console, report)
     accuracy = {name: "-" if value is None else f"{value:.2%}" for name, value in report["accuracy"].items()}
-    console.print(
+    say(
+        console,
         f"digits, {report['images']} held-out images: accuracy {accuracy['float']} in floating point, "
         f"{accuracy['golden']} in the int8 golden model, {accuracy['rtl']} in RTL",
-        highlight=False,
-        soft_wrap=True,
     )
     story = report["story"]
-    console.print(
+    say(
+        console,
         f"{story['model']}, {story['tokens']} tokens on {story['config']} in RTL: {story['cycles']:,} cycles, difference "
         f"{story['cycles'] - story['predicted_cycles']}; {story['compared']:,} logits and residuals compared; {story['verdict']}:\n"
         f"{story['story']}",
-        highlight=False,
-        soft_wrap=True,
     )
     if picture:
-        console.print(f"when memory and pods were busy, with prefetch and without: {picture}", highlight=False, soft_wrap=True)
+        say(console, f"when memory and pods were busy, with prefetch and without: {picture}")
 
 
 def main() -> None:

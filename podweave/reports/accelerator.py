@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from .tables import print_checked, print_verdict, print_wall, table
+from .tables import print_checked, print_verdict, print_wall, say, table
 
 _MOST_EPOCHS = 100
 """That a table shows."""
@@ -32,12 +32,11 @@ def print_device_run(console: Console, report: dict[str, Any]) -> None:
     if report["networks"]:
         difference = report["cycles"] - report["predicted_cycles"]
         compared = sum(row["compared"] for row in report["networks"])
-        console.print(
+        say(
+            console,
             f"cycles from start to interrupt: {report['cycles']:,} in RTL, {report['predicted_cycles']:,} predicted, difference "
             f"{difference}\n{compared:,} outputs compared, {report['mismatches']} wrong; counters of engines and nodes compared\n"
             f"simulation: {report['sim_cycles_per_s'] / 1e3:,.1f} k cycles/s",
-            highlight=False,
-            soft_wrap=True,
         )
     if not any("cycles_by_kind" in row for row in report["networks"]):
         print_checked(console, report)
@@ -63,7 +62,8 @@ def _print_networks(console: Console, report: dict[str, Any]) -> None:
         console.print(f"{len(report['networks'])} runs of the same program, with other data", highlight=False)
     way = f"prefetch {'on' if report['prefetch'] else 'off'}"
     for row in different.values():
-        console.print(
+        say(
+            console,
             f"{row['network']}: {row['macs']:,} MAC in {row['cycles']:,} cycles on {report['pods']} pods, utilisation "
             f"{row['utilization']:.2%}; {row['epochs']} epochs\n"
             f"epochs take {row['compute_cycles']:,} cycles, the beats of the busiest manager {row['hbm_cycles']:,}; together "
@@ -71,8 +71,6 @@ def _print_networks(console: Console, report: dict[str, Any]) -> None:
             f"{row['bytes_loaded']:,} bytes loaded; data buses busy in {row['hbm_used']:.1%} of the cycles, "
             f"{row['hbm_used_available']:.1%} of what the memory can send, weights are {row['memory_useful']:.1%}; {way}: "
             f"{row['prefetch_hits']} epochs found their words, {row['prefetch_late']} waited",
-            highlight=False,
-            soft_wrap=True,
         )
         if "cycles_by_kind" in row:
             console.print(_kind_table(row))

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from .tables import print_verdict, table
+from .tables import print_verdict, say, table
 
 _MOST_STEPS = 60
 """That a table shows."""
@@ -15,7 +15,7 @@ _MOST_STEPS = 60
 def print_chat(console: Console, report: dict[str, Any]) -> None:
     """Cycles of the runs, and the verdict."""
     asked, answered = len(report["prompt_tokens"]), len(report["answer_tokens"])
-    _say(
+    say(
         console,
         f"{report['model']} on {report['config']}: {asked} tokens asked, {answered} answered"
         f"{', where the text ends' if report['ended'] else ''}",
@@ -26,10 +26,10 @@ def print_chat(console: Console, report: dict[str, Any]) -> None:
 def print_chats(console: Console, report: dict[str, Any]) -> None:
     """The answers to several prompts, cycles of the runs, and the verdict."""
     for number, text in enumerate(report["texts"]):
-        _say(console, f"{number}: {text['answer']}")
+        say(console, f"{number}: {text['answer']}")
     asked, answered = (sum(len(text[name]) for text in report["texts"]) for name in ("prompt_tokens", "answer_tokens"))
     ended = sum(text["ended"] for text in report["texts"])
-    _say(
+    say(
         console,
         f"{report['model']} on {report['config']}: {len(report['texts'])} texts, {asked} tokens asked, {answered} answered; "
         f"{ended} texts have ended",
@@ -53,7 +53,7 @@ def _print_runs(console: Console, report: dict[str, Any], what: str, *, several:
     total = sum(step["predicted_cycles"] for step in steps)
     cycles, tokens = (sum(step[name] for step in decoding) for name in ("predicted_cycles", "count"))
     useful = [step["memory_useful"] for step in decoding]
-    _say(
+    say(
         console,
         f"cycles: {total:,} predicted, {cycles // tokens:,} {what}, in which "
         f"weights, keys and values, each once, are {sum(useful) / len(useful):.1%} of what the memory can send",
@@ -61,16 +61,12 @@ def _print_runs(console: Console, report: dict[str, Any], what: str, *, several:
     if way == "rtl":
         wrong, compared = (sum(step[name] for step in steps) for name in ("mismatches", "compared"))
         difference = sum(step["cycles"] - step["predicted_cycles"] for step in steps)
-        _say(
+        say(
             console,
             f"in RTL: {sum(step['cycles'] for step in steps):,} cycles, difference {difference}; {compared:,} logits and residuals "
             f"compared, {wrong} wrong; {report['caches_differing']} of keys and values wrong",
         )
         print_verdict(console, report, "bit-exact, cycle-exact, counters exact", f"seed {report['seed']}, over AXI")
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def _row(step: dict[str, Any], way: str, several: bool) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from .tables import table
+from .tables import say, table
 
 _WORST = 5
 """Layers that are shown."""
@@ -23,14 +23,13 @@ def print_quantised(console: Console, report: dict[str, Any]) -> None:
         rows = [[f"layer {index}", f"{layer['error']:.2%}", f"{layer['worst']:.2%}"] for index, layer in layers]
         console.print(table("", ["residual behind", "error, root mean square", "of its worst row"], rows))
         limits = [f"{name} {count:,} of {values:,}" for name, (count, values) in accuracy["saturated"].items()]
-        console.print(f"values at the limits of their format: {', '.join(limits) or 'none'}", highlight=False, soft_wrap=True)
+        say(console, f"values at the limits of their format: {', '.join(limits) or 'none'}")
     wall = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in report["wall_s"].items())
-    console.print(f"wall time in seconds: {wall}", highlight=False, soft_wrap=True)
-    console.print(
+    say(console, f"wall time in seconds: {wall}")
+    say(
+        console,
         f"{report['model']}: {report['bytes']:,} bytes in {report['file']}, hash {report['digest'][:16]}, multipliers of "
         f"{report['multiplier_bits']} bits, {report['calibration_tokens']:,} tokens of calibration",
-        highlight=False,
-        soft_wrap=True,
     )
 
 

@@ -17,6 +17,11 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
     return table
 
 
+def say(console: Console, text: str) -> None:
+    """A sentence as it is, on a line as long as it needs."""
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
 def print_presets(console: Console, report: dict[str, Any]) -> None:
     rows = []
     for name, config in report["presets"].items():
@@ -49,7 +54,7 @@ def _layer_row(row: dict[str, Any], *, measured: bool) -> list[str]:
 
 def _print_left_out(console: Console, report: dict[str, Any]) -> None:
     if report.get("left_out"):
-        console.print(f"left out, as one pod runs layers by themselves: {report['left_out']}", highlight=False, soft_wrap=True)
+        say(console, f"left out, as one pod runs layers by themselves: {report['left_out']}")
 
 
 def print_run(console: Console, report: dict[str, Any]) -> None:
@@ -64,7 +69,6 @@ def print_run(console: Console, report: dict[str, Any]) -> None:
                     console.print(f"  {row['layer']}: {line}", style="red", highlight=False, markup=False)
     if report["failure"]:
         console.print(report["failure"], style="red", highlight=False, markup=False)
-    wall = ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in report["wall_s"].items())
     if report["cycles"] is not None:
         difference = report["cycles"] - report["predicted_cycles"]
         console.print(
@@ -78,7 +82,7 @@ def print_run(console: Console, report: dict[str, Any]) -> None:
                 f"lockstep: {report['compared_port_values']:,} port values held against the cycle model",
                 highlight=False,
             )
-    console.print(f"wall seconds: {wall}", highlight=False)
+    print_wall(console, report)
     print_verdict(console, report, "bit-exact and cycle-exact", f"check {report['check']}, seed {report['seed']}")
 
 

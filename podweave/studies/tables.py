@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ..reports.tables import say
 from ..reports.tables import table as text_table
 from .points import Figures, Point
 from .published import Table, load_published
@@ -117,12 +118,12 @@ def print_study(console: Console, report: dict[str, Any]) -> None:
         made.width = console.measure(made, options=console.options.update(width=1000)).maximum
         console.print(made, crop=False)
         for note in one["notes"]:
-            console.print(f"  {note}", highlight=False, soft_wrap=True)
+            say(console, f"  {note}")
     refused = [point for point in report["points"] if "refused" in point["figures"]]
     if refused:
         console.print()
     for point in refused:
         sentence = point["figures"]["refused"]
-        console.print(f"refused: {point['network']}, {point['series']}: {sentence}", highlight=False, soft_wrap=True)
+        say(console, f"refused: {point['network']}, {point['series']}: {sentence}")
     count, seconds = len(report["points"]), report["wall_s"]["sweep"]
-    console.print(f"\npoints: {count}, in {seconds:.1f} s. Source: {report['source']}", highlight=False, soft_wrap=True)
+    say(console, f"\npoints: {count}, in {seconds:.1f} s. Source: {report['source']}")
