@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from podweave.ir.constants import Constants, Parameters, identity_parameters
@@ -134,7 +134,7 @@ def join(kinds: Kinds, split: SplitGraph, constants: Constants) -> tuple[Joined,
     pieces = {name: tuple((part, begin) for part, begin, _ in parts) for name, parts in split.parts.items()}
     exports = {name: pieces.get(name, ((name, 0),)) for name in sorted(kinds.given)}
     outputs = tuple(part for name in kinds.graph.outputs for part, _ in pieces.get(name, ((name, 0),)))
-    parts = min((_in_parts(kinds, split, exports, first) for first in (Linear, RowOperation)), key=len)
+    parts = min((_in_parts(kinds, split, first) for first in (Linear, RowOperation)), key=len)
     by_name: dict[str, Linear | RowOperation] = {each.name: each for each in split.graph.operations}
     by_name |= {each.name: each for each in kinds.rows.operations}
     ordered = [by_name[name] for part in parts for name in part]
@@ -163,11 +163,9 @@ def join(kinds: Kinds, split: SplitGraph, constants: Constants) -> tuple[Joined,
     return Joined(layers, rows, parts, exports, kinds.images), SplitGraph(runs, split.parts), held
 
 
-def _in_parts(
-    kinds: Kinds, split: SplitGraph, exports: Mapping[str, Sequence[tuple[str, int]]], first: type
-) -> tuple[tuple[str, ...], ...]:
+def _in_parts(kinds: Kinds, split: SplitGraph, first: type) -> tuple[tuple[str, ...], ...]:
     """Parts as long as can be, beginning with one of a kind."""
-    needs = _needs(kinds, split, exports)
+    needs = _needs(kinds, split)
     left: dict[type, list[str]] = {
         Linear: [each.name for each in split.graph.operations],
         RowOperation: [each.name for each in kinds.rows.operations],
@@ -186,7 +184,7 @@ def _in_parts(
     return tuple(parts)
 
 
-def _needs(kinds: Kinds, split: SplitGraph, exports: Mapping[str, Sequence[tuple[str, int]]]) -> dict[str, set[str]]:
+def _needs(kinds: Kinds, split: SplitGraph) -> dict[str, set[str]]:
     """What must be computed before each operation."""
     wholes = {part: name for name, parts in split.parts.items() for part, *_ in parts}
     pieces = {name: {part for part, *_ in parts} for name, parts in split.parts.items()}
