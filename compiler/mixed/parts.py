@@ -46,11 +46,6 @@ class Kinds:
         """Tensors of layers that operations on rows read."""
         return frozenset(self.rows.inputs.keys() - self.graph.inputs.keys())
 
-    @property
-    def taken(self) -> frozenset[str]:
-        """Tensors of rows that layers read."""
-        return frozenset(self.images.values())
-
 
 def by_kinds(graph: MixedGraph, constants: Mapping[str, Parameters]) -> Kinds:
     """Both graphs, each with operations in their order."""
