@@ -1,8 +1,9 @@
 """Configuration of a chip: every size, and every rule that a legal chip obeys.
 
 The tree is ``ChipConfig`` -> ``PodConfig`` -> ``ArrayConfig``, and ``ChipConfig`` -> ``MemoryConfig``; a chip of several pods also
-has a ``NetworkConfig``, a ``PostConfig`` and a ``ProgramConfig``, and one on AXI a ``PrefetchConfig``. All are frozen and
-keyword-only; an illegal value or combination raises `ConfigError` with a sentence that names the rule and the value.
+has a ``NetworkConfig``, a ``PostConfig`` and a ``ProgramConfig``, one on AXI a ``PrefetchConfig``, and one in a ring of chips a
+``LinksConfig``. All are frozen and keyword-only; an illegal value or combination raises `ConfigError` with a sentence that names
+the rule and the value.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from .config_parts import (
     bits,
     check_range,
 )
+from .links_config import LinksConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,7 @@ class ChipConfig:
     post: PostConfig | None = None
     program: ProgramConfig | None = None
     prefetch: PrefetchConfig | None = None
+    links: LinksConfig | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier() or not self.name.isascii():
@@ -60,7 +63,7 @@ class ChipConfig:
             )
 
     def _check_single(self) -> None:
-        for table in ("network", "post", "program", "prefetch"):
+        for table in ("network", "post", "program", "prefetch", "links"):
             if getattr(self, table) is not None:
                 raise ConfigError(f"table [{table}] is only for chips of 2 or more pods, got pods = 1")
         if self.memory.latency is None:
@@ -84,6 +87,7 @@ class ChipConfig:
                 f"of rows ({array.rows}) and cols ({array.cols}) one must be a multiple of the other: outputs become activations"
             )
         self._check_post()
+        self._check_links()
         if self.managers > self.pods:
             raise ConfigError(f"managers ({self.managers}) must be at most as many as pods ({self.pods})")
         row = array.psum_width * array.cols
@@ -110,6 +114,15 @@ class ChipConfig:
             raise ConfigError(f"row functions need cols ({array.cols}) of at most rows ({array.rows}): they write whole P words")
         if self.post_lanes // self.post_beats % 2:
             raise ConfigError(f"row functions need an even number of lanes per cycle, got {self.post_lanes // self.post_beats}")
+
+    def _check_links(self) -> None:
+        if self.links is None:
+            return
+        if self.prefetch is None:
+            raise ConfigError("table [links] needs a table [prefetch]: collectives are part of programs in memory")
+        word, width = self.array.psum_width * self.array.cols, self.links.flit_bits
+        if 2 * width > word:
+            raise ConfigError(f"flit_bits of [links] ({width}) must be at most half of the {word} bits of a P word")
 
     @property
     def array(self) -> ArrayConfig:
@@ -223,7 +236,7 @@ class ChipConfig:
         array = _changed(self.pod.array, changes)
         pod = dataclasses.replace(_changed(self.pod, changes), array=array)
         memory = _changed(self.memory, changes)
-        tables = ("network", "post", "program", "prefetch")
+        tables = ("network", "post", "program", "prefetch", "links")
         parts = {name: part and _changed(part, changes) for name in tables for part in (getattr(self, name),)}
         top: dict[str, Any] = {name: changes.pop(name) for name in ("name", "pods") if name in changes}
         if changes:
@@ -264,6 +277,7 @@ class ChipConfig:
             "post": PostConfig,
             "program": ProgramConfig,
             "prefetch": PrefetchConfig,
+            "links": LinksConfig,
         }
         parts = {name: _build(kind, _table(top.pop(name), name), name) if name in top else None for name, kind in kinds.items()}
         return _build(cls, top, "", pod=_build(PodConfig, pod, "pod", array=array), memory=memory, **parts)

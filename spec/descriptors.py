@@ -106,6 +106,7 @@ def words_of(config: ChipConfig, select: HostSelect) -> int:
     memory, post, program = config.memory, config.post, config.program
     assert post is not None
     assert program is not None
+    jobs = config.links.jobs if config.links else 0
     return {
         HostSelect.X: memory.x_words,
         HostSelect.W: memory.w_words,
@@ -116,6 +117,8 @@ def words_of(config: ChipConfig, select: HostSelect) -> int:
         HostSelect.PARAMETERS: post.parameter_sets,
         HostSelect.TABLE: 256 * post.tables,
         HostSelect.LENGTHS: post.row_registers,
+        HostSelect.SEND_STORE: jobs,
+        HostSelect.RECEIVE_STORE: jobs,
     }[select]
 
 

@@ -8,6 +8,7 @@ from .config import ChipConfig
 from .errors import NodeErrors, PodError
 from .jobs import load_job_layout, post_job_layout, post_parameters_layout, store_layout, stream_job_layout
 from .layout import bits_for_index
+from .links import receive_job_layout, send_job_layout
 from .row_functions import ELEMENT_WIDTH, STATISTIC_WIDTH
 
 
@@ -38,6 +39,10 @@ class HostSelect(enum.IntEnum):
     """Lengths of rows, by row; write only. Only with row functions."""
     ROWS = 11
     """Values of statistics, by row register; read only. Only with row functions."""
+    SEND_STORE = 12
+    """Jobs of the sender of the collective engine; write only, as unit 0 of manager 0. Only with links."""
+    RECEIVE_STORE = 13
+    """Jobs of its receiver, likewise."""
 
 
 class Counter(enum.IntEnum):
@@ -79,6 +84,13 @@ def host_widths(config: ChipConfig) -> dict[HostSelect, tuple[int, int]]:
     if config.has_rows:
         register = bits_for_index(post.row_registers)
         rows = {HostSelect.LENGTHS: (register, ELEMENT_WIDTH), HostSelect.ROWS: (register, STATISTIC_WIDTH)}
+    links: dict[HostSelect, tuple[int, int]] = {}
+    if config.links:
+        job = bits_for_index(config.links.jobs)
+        links = {
+            HostSelect.SEND_STORE: (job, send_job_layout(config).width),
+            HostSelect.RECEIVE_STORE: (job, receive_job_layout(config).width),
+        }
     return {
         HostSelect.X: (bits_for_index(memory.x_words), 8 * array.rows),
         HostSelect.W: (bits_for_index(memory.w_words), 8 * array.cols),
@@ -89,6 +101,7 @@ def host_widths(config: ChipConfig) -> dict[HostSelect, tuple[int, int]]:
         HostSelect.COUNTERS: (bits_for_index(len(Counter)), 32),
         HostSelect.ERRORS: (bits_for_index(len(NodeErrors)), max(config.pod.time_width, len(PodError))),
         **rows,
+        **links,
     }
 
 

@@ -17,7 +17,8 @@ from podweave.bench.speed import BENCHES
 from podweave.cli.app import app
 from podweave.spec.presets import preset_names
 from podweave.studies.run import STUDY_NAMES
-from tests.test_architecture import ALLOWED, BELOW, INSIDE, ROOT
+from tests.import_rules import ALLOWED, BELOW, INSIDE
+from tests.test_architecture import ROOT
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -164,7 +165,7 @@ def rooms_of(text: str) -> dict[str, tuple[list[str], list[str]]]:
 
 
 def wrong_rooms(text: str) -> list[str]:
-    """What a table of rooms says other than `tests/test_architecture.py`; places that do not exist yet have no row there."""
+    """What a table of rooms says other than `tests/import_rules.py`; places that do not exist yet have no row there."""
     rooms = rooms_of(text)
     wrong = [f"{room} imports {below}" for room, (below, _) in rooms.items() if sorted(below) != sorted(BELOW[room])]
     wrong += [f"there is no room {room}" for room in ALLOWED if room not in rooms]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_architecture import ALLOWED, ROOT
+from tests.import_rules import ALLOWED
+from tests.test_architecture import ROOT
 
 _ROOMS = "|".join(ALLOWED)
 # These plant names of nothing.
