@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..memory.hbm import HbmChannel, Piece
 from .agenda import FOREVER, Agenda
 from .delivery import Burst, Delivery, Item
@@ -40,7 +43,8 @@ class Fault:
 class Events:
     """What an engine did. ``complete``: cycles in which a ring counted one more tag. Counts are of cycles, beats or descriptors.
 
-    ``late``: of ``prefetched``, loads of the prefetch ring that began, those whose epoch was the next one already.
+    ``late``: of ``prefetched``, loads of the prefetch ring that began, those whose epoch was the next one already. ``ahead``: when
+    the beats of the prefetch ring come.
     """
 
     complete: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
@@ -49,6 +53,7 @@ class Events:
     stalls: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STALLS, 0))
     prefetched: int = 0
     late: int = 0
+    ahead: list[Piece] = field(default_factory=list)
 
 
 class EngineModel:
@@ -90,6 +95,15 @@ class EngineModel:
         self._sent: deque[tuple[int, Burst]] = deque()
         # Descriptors must be looked at; what came of it the last time: something waits.
         self._stirred, self._waiting = True, False
+
+    def prefetch_beats_before(self, cycles: Sequence[int]) -> NDArray[np.int64]:
+        """Beats of data for the prefetch ring before each of some cycles, up to which all is evaluated."""
+        start16, beats = np.array([(0, 0), *self.events.ahead], np.int64).T
+        last16 = 16 * (np.array(cycles, np.int64) - 1)
+        piece = np.maximum(np.searchsorted(start16, last16, side="right") - 1, 0)
+        # Beat j of a piece is in the first cycle that is not before start16 + j * beat16, and pieces follow each other.
+        within = np.clip((last16 - start16[piece]) // self.channel.timing.beat_sixteenths + 1, 0, beats[piece])
+        return np.cumsum(beats)[piece] - beats[piece] + within
 
     # -- Driving.
 
@@ -268,6 +282,8 @@ class EngineModel:
             self.reader.arrive(last, what, failed=bool(failed))
             return
         self.events.read_beats[CLASSES[1 + what.item.ring]] += beats
+        if what.item.ring == PREFETCH:
+            self.events.ahead += pieces
         popped = self.delivery.popped
         self.delivery.arrive(what, pieces)
         if failed:
