@@ -222,6 +222,16 @@ class ChipConfig:
         return 2 * self.host_levels + 3
 
     @property
+    def link_bits(self) -> int:
+        """Bits of a word between the collective engine of a chip and its nodes: of a P word or an X word, whichever is wider."""
+        return max(self.array.psum_width * self.array.cols, 8 * self.array.rows)
+
+    @property
+    def link_read_latency(self) -> int:
+        """Cycles from a read of the collective engine on the port of a chip to its word."""
+        return 2 * self.host_levels + 3
+
+    @property
     def epoch_overhead(self) -> int:
         """What the cycles of an epoch of a chip are more than the epoch time of the last cycle in which a node was busy."""
         return 2 * self.host_levels + self.network_latency + 5

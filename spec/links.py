@@ -17,8 +17,11 @@ ID_WIDTH = 16
 COUNT_WIDTH = 24
 """Bits of counts of words of a collective."""
 RUN_WIDTH = 4
-"""Bits of the number of a run, by which flits of one before are told from those of this one."""
+"""Bits of the number of a run, by which flits and credits of one before are told from those of this one: runs of a ring that
+follow each other have different numbers, and all chips of a ring the same."""
 CRC_WIDTH = 16
+MAX_CREDITS = 1024
+"""Most credits that a neighbour may have given and not got a word for."""
 NO_COLLECTIVE = 0xFFFF
 """As the epoch of the next collective: there is none."""
 
@@ -46,11 +49,11 @@ class LinkError(enum.IntEnum):
 
     NONE = 0
     TIMEOUT = 1
-    """For LINK_TIMEOUT cycles of a collective nothing was received or sent: a neighbour has not started, or has stopped."""
+    """For LINK_TIMEOUT cycles of a collective no flit was received or sent: a neighbour has not started, or has stopped."""
     WRONG_ID = 2
     """The neighbour is in another collective."""
     WRONG_LENGTH = 3
-    """The neighbour sends another number of words, or of another kind, than are expected."""
+    """The neighbour sends another number of words, or of another kind, than are expected, or a word where a head should be."""
     CRC = 4
     """A flit arrived corrupted."""
     LINK_DOWN = 5
@@ -58,9 +61,10 @@ class LinkError(enum.IntEnum):
     NEIGHBOUR = 6
     """The chip before has failed or was aborted."""
     OVERFLOW = 7
-    """A word came for which there was no room: the neighbour does not keep to credits."""
+    """A flit came for which there was no room: the neighbour does not keep to credits."""
     ILLEGAL_JOB = 8
-    """A job with a loop count of 0, a unit or word outside of the chip, sums in X banks, or more words than its collective has."""
+    """A job with a loop count of 0, a unit or word outside of the chip, sums in X banks, the id of another collective than the one
+    that has begun, or another kind than the first; or jobs with more or fewer words together than the first of them says."""
     WRONG_MANAGER = 9
     """A load of jobs came from another manager than the first."""
 
@@ -82,8 +86,8 @@ def flit_user_layout() -> Layout:
 
 def _walk(config: ChipConfig) -> tuple[Field, ...]:
     """Where the words of a job are: as many as ``n0 * n1 * n2``. Increments are added to what the word before has."""
-    units, words = bits_for_index(config.pods), max(config.memory.x_words, config.memory.p_words)
-    address, step = bits_for_index(words), step_width(words)
+    units, address = bits_for_index(config.pods), access_address_width(config)
+    step = step_width(max(config.memory.x_words, config.memory.p_words))
     return (
         Field("unit", units, "node of the first word"),
         Field("address", address, "its place in the bank"),
@@ -103,7 +107,7 @@ def _collective() -> tuple[Field, ...]:
     return (
         Field("id", ID_WIDTH, "of the collective"),
         Field("kind", 1, "CollectiveKind"),
-        Field("words", COUNT_WIDTH, "of all jobs of the collective in this store; 0: nothing is sent (received), not even a head"),
+        Field("words", COUNT_WIDTH, "of all jobs of the collective in this store, in the first; 0: not even a head is sent"),
         Field("last", 1, "1: the last job of the collective in this store"),
     )
 
@@ -131,8 +135,17 @@ def receive_job_layout(config: ChipConfig) -> Layout:
     return Layout("receive_job", (*_walk(config), *_collective(), Field("add", 1, "1: P words are added to what is there")))
 
 
+def word_bits(config: ChipConfig, kind: CollectiveKind) -> int:
+    """Bits of a word of a bank."""
+    return config.array.psum_width * config.array.cols if kind is CollectiveKind.P else 8 * config.array.rows
+
+
 def word_flits(config: ChipConfig, kind: CollectiveKind) -> int:
     """Flits of a word."""
     assert config.links is not None
-    bits = config.array.psum_width * config.array.cols if kind is CollectiveKind.P else 8 * config.array.rows
-    return -(-bits // config.links.flit_bits)
+    return -(-word_bits(config, kind) // config.links.flit_bits)
+
+
+def access_address_width(config: ChipConfig) -> int:
+    """Bits of a place in a bank, as the collective engine gives it."""
+    return bits_for_index(max(config.memory.x_words, config.memory.p_words))

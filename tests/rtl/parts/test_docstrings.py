@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from fnmatch import fnmatchcase
@@ -15,6 +16,11 @@ from podweave.rtl.control.node_window import NodeWindow
 from podweave.rtl.control.run_control import RunControl
 from podweave.rtl.control.run_counters import RunCounters
 from podweave.rtl.control.software_control import SoftwareControl
+from podweave.rtl.link.collective_engine import CollectiveEngine
+from podweave.rtl.link.crc import FlitCrc
+from podweave.rtl.link.job_walker import JobWalker
+from podweave.rtl.link.link_port import LinkPort
+from podweave.rtl.link.sender import Sender
 from podweave.rtl.network.butterfly import ReadButterfly, WriteButterfly
 from podweave.rtl.network.statistics import StatisticsNetwork
 from podweave.rtl.node.load_port_tree import LoadPortTree
@@ -31,10 +37,13 @@ from podweave.rtl.post.requantizer import Requantizer
 from podweave.rtl.post.row_registers import RowRegisters
 from podweave.rtl.post.row_statistic import RowStatistic
 from podweave.rtl.prefetch.prefetch_engine import PrefetchEngine
+from podweave.spec.links import send_job_layout
+from podweave.spec.links_config import LinksConfig
 from podweave.spec.presets import load_config
 
 # With everything that a configuration can have.
 CONFIG = load_config("chip2x4").replace(row_registers=16, base_registers=2, column_words=4)
+LINKED = dataclasses.replace(CONFIG, links=LinksConfig(flit_bits=64))
 BLOCKS: dict[str, Callable[[], Block]] = {
     "GroupColumn": lambda: GroupColumn(CONFIG.array),
     "ArrayGroup": lambda: ArrayGroup(CONFIG.array),
@@ -51,6 +60,9 @@ BLOCKS: dict[str, Callable[[], Block]] = {
         kind.__name__: lambda kind=kind: kind(CONFIG)
         for kind in (Pod, PBank, PostProcessor, PrefetchEngine, Node, LoadPortTree, Chip, Accelerator)
     },
+    "FlitCrc": lambda: FlitCrc(64),
+    "JobWalker": lambda: JobWalker(LINKED, send_job_layout(LINKED)),
+    **{kind.__name__: lambda kind=kind: kind(LINKED) for kind in (CollectiveEngine, LinkPort, Sender)},
     **{kind.__name__: lambda kind=kind: kind(CONFIG) for kind in (NodeWindow, RunControl, RunCounters, SoftwareControl)},
 }
 Ports = dict[str, str]

@@ -1,0 +1,1 @@
+"""Cycle models of links between chips, and of collectives."""
