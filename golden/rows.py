@@ -97,19 +97,34 @@ def _seen(operation: Attention, own: KeyValues, tensors: Mapping[str, NDArray]) 
     return key, value
 
 
+def linear_sums(operation: RowLinear, held: Parameters, source: NDArray) -> tuple[NDArray[np.int32], ...]:
+    """Rows times weights, of each plane, the high one first."""
+    if source.dtype == np.int8:
+        return (exact_product(source, held.weights[0]),)
+    # Both planes at once: weights, of which there are most, are read once.
+    planes = np.concatenate(to_planes(source))
+    return tuple(np.split(exact_product(planes, held.weights[0]), 2))
+
+
+def scaled_sums(
+    operation: RowLinear,
+    held: Parameters,
+    sums: tuple[NDArray[np.integer], ...],
+    tensors: Mapping[str, NDArray],
+    psum_width: int = 32,
+) -> NDArray:
+    """What becomes of the sums of each plane."""
+    total = (from_planes(*sums) if len(sums) == 2 else sums[0]).astype(np.int64) + held.bias
+    result = requantize_wide(total, held.multiplier, held.shift, WIDTHS[operation.format])
+    return residual_add(tensors[operation.add].astype(np.int32), result, psum_width) if operation.add else result
+
+
 def _evaluated(operation: RowOperation, held: Parameters, tensors: Mapping[str, NDArray], psum_width: int) -> NDArray:
     match operation:
         case RowLinear():
-            source = tensors[operation.source]
-            if source.dtype == np.int8:
-                sums = exact_product(source, held.weights[0])
-            else:
-                # Both planes at once: weights, of which there are most, are read once.
-                planes = np.concatenate(to_planes(source))
-                sums = from_planes(*np.split(exact_product(planes, held.weights[0]), 2))
-            total = sums.astype(np.int64) + held.bias
-            result = requantize_wide(total, held.multiplier, held.shift, WIDTHS[operation.format])
-            return residual_add(tensors[operation.add].astype(np.int32), result, psum_width) if operation.add else result
+            if operation.reduced:
+                raise WorkloadError(f"{operation.name}: its sums are added over several chips, and this is one")
+            return scaled_sums(operation, held, linear_sums(operation, held, tensors[operation.source]), tensors, psum_width)
         case RmsNorm():
             return rms_norm(tensors[operation.source], operation.scale_shift, operation.epsilon, held.shift)
         case LayerNorm():

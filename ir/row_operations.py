@@ -20,7 +20,8 @@ from .row_operation import RowOperation as RowOperation
 class RowLinear(RowOperation):
     """Rows of 16 or 8 bits times int8 weights, scaled per channel: ``width`` channels of ``source`` to ``outputs`` of ``form``.
 
-    ``add``: a tensor of 32 or 16 bits to which the result is added; nobody may read that after.
+    ``add``: a tensor of 32 or 16 bits to which the result is added; nobody may read that after. ``reduced``: it is one chip's part
+    of an operation of several: sums are added over all chips of a ring before there is a bias and they are scaled, on every one.
     """
 
     source: str
@@ -28,6 +29,7 @@ class RowLinear(RowOperation):
     outputs: int
     form: Format = Format.INT16
     add: str | None = None
+    reduced: bool = False
 
     def __post_init__(self) -> None:
         forms, found = (Format.INT8, Format.INT16, Format.WIDE), self.form.value

@@ -56,6 +56,7 @@ INSIDE = {
     "ir/mixed_graph": [
         *("ir/constants", "ir/graph", "ir/layers", "ir/operations", "ir/row_graph", "ir/row_operations", "ir/verify"),
     ],
+    "ir/partition": [f"ir/{place}" for place in ("constants", "layers", "mixed_graph", "row_graph", "row_operations")],
     "ir/rewrites": ["ir/operations", "ir/graph", "ir/layers", "ir/constants"],
     "ir/verify": ["ir/operations", "ir/graph", "ir/layers", "ir/constants"],
     "ir/frontends": [
@@ -85,6 +86,7 @@ INSIDE = {
     "golden/layers": [],
     "golden/rows": ["golden/layers"],
     "golden/graph": ["golden/layers", "golden/rows"],
+    "golden/system": ["golden/rows"],
     "golden/cycle": [],
     "golden/cycle/pod": ["golden/cycle"],
     "golden/cycle/chip": ["golden/cycle", "golden/cycle/pod"],
