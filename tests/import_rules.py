@@ -99,10 +99,11 @@ INSIDE = {
     "compiler/pod": ["compiler/jobs", "compiler/lower"],
     "compiler/chip": ["compiler/jobs", "compiler/lower", "compiler/pod"],
     "compiler/chip/check": ["compiler/jobs", "compiler/lower", "compiler/chip", "compiler/pod"],
-    "compiler/rows": ["compiler/jobs", "compiler/lower", "compiler/chip"],
-    "compiler/rows/check": [f"compiler/{place}" for place in ("jobs", "pod", "chip", "chip/check", "rows")],
+    "compiler/collective": ["compiler/jobs"],
+    "compiler/rows": ["compiler/jobs", "compiler/lower", "compiler/chip", "compiler/collective"],
+    "compiler/rows/check": [f"compiler/{place}" for place in ("jobs", "pod", "chip", "chip/check", "collective", "rows")],
     "compiler/mixed": ["compiler/jobs", "compiler/chip", "compiler/rows"],
-    "compiler/memory": ["compiler/jobs", "compiler/chip", "compiler/rows"],
+    "compiler/memory": ["compiler/jobs", "compiler/chip", "compiler/collective", "compiler/rows"],
     "compiler/compile_network": [
         f"compiler/{place}" for place in ("jobs", "lower", "pod", "chip", "chip/check", "rows", "rows/check", "mixed", "memory")
     ],

@@ -1,0 +1,94 @@
+"""A collective as a chip runs it: jobs of its sender and of its receiver."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from podweave.spec.config import ChipConfig
+from podweave.spec.layout import Layout
+from podweave.spec.links import CollectiveKind, receive_job_layout, send_job_layout
+
+from ..jobs import Jobs
+from .walks import BankWords, walks
+
+
+@dataclass(frozen=True, eq=False)
+class Sent:
+    """Words that go to the next chip. ``after``: of the words that the collective receives, so many are there before the first of
+    these goes, and one more before each further one; None: they wait for nothing."""
+
+    words: BankWords
+    after: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Received:
+    """Where words from the chip before go. ``adds``: to what is there."""
+
+    words: BankWords
+    adds: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class CollectiveProgram:
+    """An epoch in which a chip sends and receives words.
+
+    Parameters
+    ----------
+    id : int
+        That all chips of a ring give the collective.
+    kind : CollectiveKind
+        Of banks.
+    sends, receives : dict
+        A value per job for each field of `send_job_layout` and `receive_job_layout`; ``next`` of the last job is known when all
+        epochs of a run are, and 0 here.
+    operation : str
+        Whose sums are added, if it is of a graph.
+    """
+
+    config: ChipConfig
+    id: int
+    kind: CollectiveKind
+    sends: Jobs
+    receives: Jobs
+    operation: str = ""
+
+    @property
+    def words_sent(self) -> int:
+        return int(self.sends["words"][0])
+
+    @property
+    def words_received(self) -> int:
+        return int(self.receives["words"][0])
+
+
+def collective(
+    config: ChipConfig, number: int, kind: CollectiveKind, sent: Sequence[Sent], received: Sequence[Received], operation: str = ""
+) -> CollectiveProgram:
+    """Jobs of what is sent and received, each in its order; of nothing, the job that says so."""
+    sends, receives = [], []
+    for piece in sent:
+        for walk in walks(piece.words):
+            needs = {} if piece.after is None else {"follows": 1, "needs": piece.after + walk.first}
+            sends.append(walk.fields | needs)
+    for part in received:
+        receives += [walk.fields | {"add": int(part.adds)} for walk in walks(part.words)]
+    common = {"id": number, "kind": int(kind)}
+    return CollectiveProgram(
+        config,
+        number,
+        kind,
+        _table(send_job_layout(config), sends, common | {"words": sum(len(piece.words) for piece in sent)}),
+        _table(receive_job_layout(config), receives, common | {"words": sum(len(part.words) for part in received)}),
+        operation,
+    )
+
+
+def _table(layout: Layout, jobs: list[dict[str, int]], common: dict[str, int]) -> Jobs:
+    jobs = jobs or [{"n0": 1, "n1": 1, "n2": 1}]
+    found = {field.name: np.array([(job | common).get(field.name, 0) for job in jobs], np.int64) for field in layout.fields}
+    found["last"][-1] = 1
+    return found
