@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.compiler.chip.epoch_program import EpochProgram
+from podweave.compiler.collective.program import CollectiveProgram
 from podweave.compiler.compile_network import CompiledNetwork
 from podweave.compiler.memory.image import MemoryImage
 from podweave.compiler.memory.rings import Ring
 from podweave.compiler.rows.program import RowProgram
-from podweave.golden.cycle.accelerator.run import EngineProgram, predict_run
+from podweave.golden.cycle.accelerator.run import COLLECTIVE_COUNTERS, EngineProgram, RunFigures, finished, run_steps
+from podweave.golden.cycle.chip.chip import ChipFigures
 from podweave.golden.cycle.memory.hbm import HbmChannel
 from podweave.golden.cycle.prefetch.words import Descriptor
 from podweave.spec.config_parts import FILL_CYCLES
@@ -47,50 +49,77 @@ class Prediction:
         return sum(epoch["cycles"] for epoch in self.timeline)
 
 
+class AcceleratorRun:
+    """A run of a network, of which everything is known but how long collectives take.
+
+    ``bases``: of base registers 1 and on; the others are 0.
+    """
+
+    def __init__(
+        self, network: CompiledNetwork, timing: HbmTiming, *, prefetch: bool = True, cap: int = 0, bases: tuple[int, ...] = ()
+    ):
+        self.network, self.timing, self.prefetch, self.cap, self.bases = network, timing, prefetch, cap, bases
+        self.epochs: tuple[ChipFigures | None, ...] = tuple(
+            None if isinstance(program, CollectiveProgram) else predict(program) for program in network.epochs
+        )
+        """None: of a collective."""
+
+    def steps(self) -> Generator[int, int, RunFigures]:
+        """As `run_steps`."""
+        image, config = self.network.memory, self.network.config
+        programs = []
+        for m in range(config.managers):
+            base, end = m * image.channel_bytes, (m + 1) * image.channel_bytes
+            channel = HbmChannel(self.timing.of_channel(m), beat_bytes=config.host_bits // 8, base=base, end=end)
+            rings = _descriptors(image.demand[m]), _descriptors(image.prefetch[m])
+            programs.append(EngineProgram(rings, (image.demand[m].base, image.prefetch[m].base), channel))
+        return run_steps(
+            engine_geometry(config),
+            programs,
+            [figures and figures.cycles for figures in self.epochs],
+            fill_cycles=FILL_CYCLES,
+            memory_bytes=image.memory_bytes,
+            bases=self.bases,
+            prefetch=self.prefetch,
+            cap=self.cap,
+        )
+
+    def prediction(self, run: RunFigures) -> Prediction:
+        """What a run took, by names."""
+        network, image = self.network, self.network.memory
+        own = [figures.counters for figures in self.epochs if figures]
+        nodes = {name: np.sum([counters[name] for counters in own], axis=0) for name in own[0]}
+        timeline, before, ended = [], 0, 0
+        loaded = _bytes_by_tag(image)
+        for number, (times, program, figures) in enumerate(zip(run.epochs, network.epochs, self.epochs, strict=True)):
+            collective = isinstance(program, CollectiveProgram)
+            timeline.append(
+                {
+                    "operations": [program.operation] if collective else [program.operation(i).name for i in _operations(program)],
+                    "collective": collective,
+                    "load_begins": before if self.prefetch else max(before, ended),
+                    "loaded": times.loaded,
+                    "begins": times.begins,
+                    "ends": times.ends,
+                    "cycles": figures.cycles if figures else times.ends + 1 - times.begins,
+                    "waits": times.begins - ended - 1,
+                    "for_prefetch": times.for_prefetch,
+                    "macs": 0 if collective else sum(program.operation(index).macs for index in program.operations),
+                    "bytes": int(loaded[number]),
+                }
+            )
+            before, ended = times.loaded, times.ends
+        beats = max(_beats(image, m) for m in range(network.config.managers))
+        counters = {name: value for name, value in run.counters.items() if network.config.links or name not in COLLECTIVE_COUNTERS}
+        return Prediction(run.cycles, beats * self.timing.beat_sixteenths // 16, counters, nodes, timeline)
+
+
 def predict_accelerator(
     network: CompiledNetwork, timing: HbmTiming, *, prefetch: bool = True, cap: int = 0, bases: tuple[int, ...] = ()
 ) -> Prediction:
-    """Cycles and counters of a run, without RTL. ``bases``: of base registers 1 and on; the others are 0."""
-    image, config = network.memory, network.config
-    beat = config.host_bits // 8
-    programs = []
-    for m in range(config.managers):
-        channel = HbmChannel(timing.of_channel(m), beat_bytes=beat, base=m * image.channel_bytes, end=(m + 1) * image.channel_bytes)
-        rings = tuple(_descriptors(ring) for ring in (image.demand[m], image.prefetch[m]))
-        programs.append(EngineProgram(rings, (image.demand[m].base, image.prefetch[m].base), channel))  # type: ignore[arg-type]
-    epochs = tuple(predict(program) for program in network.epochs)
-    cycles = [figures.cycles for figures in epochs]
-    run = predict_run(
-        engine_geometry(config),
-        programs,
-        cycles,
-        fill_cycles=FILL_CYCLES,
-        memory_bytes=image.memory_bytes,
-        bases=bases,
-        prefetch=prefetch,
-        cap=cap,
-    )
-    nodes = {name: np.sum([figures.counters[name] for figures in epochs], axis=0) for name in epochs[0].counters}
-    timeline, before, ended = [], 0, 0
-    loaded = _bytes_by_tag(image)
-    for number, (times, program, own) in enumerate(zip(run.epochs, network.epochs, cycles, strict=True)):
-        timeline.append(
-            {
-                "operations": [program.operation(index).name for index in _operations(program)],
-                "load_begins": before if prefetch else max(before, ended),
-                "loaded": times.loaded,
-                "begins": times.begins,
-                "ends": times.ends,
-                "cycles": own,
-                "waits": times.begins - ended - 1,
-                "for_prefetch": times.for_prefetch,
-                "macs": sum(program.operation(index).macs for index in program.operations),
-                "bytes": int(loaded[number]),
-            }
-        )
-        before, ended = times.loaded, times.ends
-    beats = max(_beats(image, m) for m in range(config.managers))
-    return Prediction(run.cycles, beats * timing.beat_sixteenths // 16, run.counters, nodes, timeline)
+    """Cycles and counters of a run of one chip, without RTL. ``bases``: of base registers 1 and on; the others are 0."""
+    run = AcceleratorRun(network, timing, prefetch=prefetch, cap=cap, bases=bases)
+    return run.prediction(finished(run.steps()))
 
 
 def _operations(program: EpochProgram | RowProgram) -> tuple[int, ...]:

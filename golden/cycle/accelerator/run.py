@@ -20,6 +20,8 @@ from ..prefetch.words import Descriptor, EngineGeometry, Inputs
 
 ENGINE_START = 2
 """The engines start in cycle 1; they count from the cycle after that."""
+COLLECTIVE_COUNTERS = ("COLLECTIVE_CYCLES", "BENEATH_BEATS")
+"""Counters that only chips with links have."""
 _FIRST_GAP = 3
 _QUIET_CYCLES = 4
 
@@ -61,34 +63,14 @@ class RunFigures:
     engines: list[Events] = field(default_factory=list)
 
 
-def predict_run(
-    geometry: EngineGeometry,
-    programs: Sequence[EngineProgram],
-    epoch_cycles: Sequence[int],
-    *,
-    fill_cycles: int,
-    memory_bytes: int,
-    bases: tuple[int, ...] = (),
-    prefetch: bool = True,
-    cap: int = 0,
-) -> RunFigures:
-    """A run without errors and without collectives; see `run_steps`."""
-    steps = run_steps(
-        geometry,
-        programs,
-        epoch_cycles,
-        fill_cycles=fill_cycles,
-        memory_bytes=memory_bytes,
-        bases=bases,
-        prefetch=prefetch,
-        cap=cap,
-    )
+def finished(steps: Generator[int, int, RunFigures]) -> RunFigures:
+    """The figures of a run without collectives."""
     try:
         next(steps)
     except StopIteration as end:
         figures: RunFigures = end.value
         return figures
-    raise ValueError("a collective ends when other chips let it")
+    raise ValueError("a collective ends when other chips let it: who predicts it must know them all")
 
 
 def run_steps(
@@ -122,7 +104,7 @@ def run_steps(
         engines.append(EngineModel(geometry, program.channel, program.rings, sizes, inputs))
     figures = RunFigures(0)
     names = ("RUN_CYCLES", "WAIT_PREFETCH", "WAIT_DEMAND", "WAIT_STORE", "PREFETCH_HITS", "PREFETCH_LATE")
-    counters = dict.fromkeys((*names, "COLLECTIVE_CYCLES", "BENEATH_BEATS"), 0)
+    counters = dict.fromkeys((*names, *COLLECTIVE_COUNTERS), 0)
     gap = _FIRST_GAP
     for number in range(len(epoch_cycles) + 1):
         demand, prefetched = _completions(engines, number)

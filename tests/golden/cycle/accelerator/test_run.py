@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pytest
 
-from podweave.golden.cycle.accelerator.run import EngineProgram, RunFigures, predict_run
+from podweave.golden.cycle.accelerator.run import EngineProgram, RunFigures, finished, run_steps
 from podweave.golden.cycle.memory.hbm import HbmChannel
 from podweave.golden.cycle.prefetch.words import LOAD, Descriptor, EngineGeometry, Target
 from podweave.predict.memory_timing import HbmTiming
@@ -36,13 +37,20 @@ def load(words: int, tag: int, select: int = W) -> Descriptor:
 
 def run(words: list[list[int]], epochs: list[int], *, select: int = W, **options: Any) -> RunFigures:
     """Each engine prefetches so many words for each epoch."""
+    return finished(steps(words, epochs, select=select, **options))
+
+
+def steps(
+    words: list[list[int]], epochs: Sequence[int | None], *, select: int = W, **options: Any
+) -> Generator[int, int, RunFigures]:
+    """The same; collectives are None."""
     programs = []
     for amounts in words:
         prefetch = [load(n, tag, select) for tag, n in enumerate(amounts)] + [Descriptor(tag=len(amounts), last=1)]
         demand = [Descriptor(tag=tag, last=1) for tag in range(len(amounts) + 1)]
         channel = HbmChannel(PLAIN, beat_bytes=64, end=1 << 30)
         programs.append(EngineProgram((demand, prefetch), (0, 1 << 16), channel))
-    return predict_run(GEOMETRY, programs, epochs, fill_cycles=FILL, memory_bytes=1 << 30, **options)
+    return run_steps(GEOMETRY, programs, epochs, fill_cycles=FILL, memory_bytes=1 << 30, **options)
 
 
 def test_an_epoch_of_one_engine() -> None:
@@ -99,4 +107,32 @@ def test_a_run_that_cannot_end_is_told() -> None:
     rings = [Descriptor(last=1)], [Descriptor(last=1), Descriptor(tag=1, last=1)]
     program = EngineProgram(rings, (0, 1 << 16), HbmChannel(PLAIN, beat_bytes=64, end=1 << 30))
     with pytest.raises(RuntimeError, match="the demand ring will never complete 2 tags"):
-        predict_run(GEOMETRY, [program], [10], fill_cycles=FILL, memory_bytes=1 << 30)
+        finished(run_steps(GEOMETRY, [program], [10], fill_cycles=FILL, memory_bytes=1 << 30))
+
+
+def test_a_run_pauses_at_a_collective() -> None:
+    """In which words of W banks for later epochs come, and others wait."""
+    for select in (W, X):
+        paused = steps([[10, 1, 2500]], [1000, None, 10], select=select)
+        begins = next(paused)
+        with pytest.raises(StopIteration) as end:
+            paused.send(begins + 5000)
+        figures: RunFigures = end.value.value
+        before, collective, after = figures.epochs
+        # With all loaded it is told at once, and lasts from the next cycle to that in which it is seen to be over.
+        assert begins == before.ends + 2 or select == X
+        assert (collective.begins, collective.ends) == (begins + 1, begins + 4999)
+        assert figures.counters["COLLECTIVE_CYCLES"] == 5000
+        assert figures.counters["RUN_CYCLES"] == 2 * (FILL + 1) + 1010
+        ahead = after.begins - collective.ends
+        assert (ahead < 5) == (select == W)
+        # Beats are seen one cycle later, and engines count from 2 cycles later on.
+        beats = [-(-start16 // 16) + i + 3 for start16, count in figures.engines[0].ahead for i in range(count)]
+        beneath = sum(collective.begins <= cycle <= collective.ends + 1 for cycle in beats)
+        assert figures.counters["BENEATH_BEATS"] == collective.beneath == beneath
+        assert (beneath > 1000) == (select == W)
+
+
+def test_a_collective_needs_the_other_chips() -> None:
+    with pytest.raises(ValueError, match="ends when other chips let it"):
+        run([[10, 10]], [100, None])  # type: ignore[list-item]

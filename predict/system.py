@@ -1,0 +1,119 @@
+"""The exact model of runs of several chips in a ring, against each other."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator, Sequence
+
+from podweave.compiler.collective.program import CollectiveProgram
+from podweave.compiler.compile_network import CompiledNetwork
+from podweave.golden.cycle.accelerator.run import RunFigures
+from podweave.golden.cycle.link.ring import ChipWalk, LinkRate, RingModel
+from podweave.golden.cycle.link.words import LinkGeometry
+from podweave.spec.config import ChipConfig
+from podweave.spec.links import CollectiveKind, word_flits
+
+from .accelerator import AcceleratorRun, Prediction
+from .link_timing import LinkTiming
+from .memory_timing import HbmTiming
+
+_STARTS = 1
+"""The cycle of a run in which the collective engine starts, as the prefetch engines do."""
+
+
+def link_geometry(config: ChipConfig) -> LinkGeometry:
+    """What the exact model of links needs of a configuration."""
+    assert config.links is not None
+    p, x = (word_flits(config, kind) for kind in CollectiveKind)
+    return LinkGeometry(flits=(p, x), buffer_words=config.links.buffer_words, read_latency=config.link_read_latency)
+
+
+def chip_walk(program: CollectiveProgram) -> ChipWalk:
+    """How many words a chip sends in a collective, after which of those that it receives."""
+    sends = program.sends
+    counts = sends["n0"] * sends["n1"] * sends["n2"]
+    columns = counts.tolist(), sends["follows"].tolist(), sends["needs"].tolist()
+    sent = tuple(zip(*columns, strict=True)) if program.words_sent else ()
+    return ChipWalk(send=sent, receive=program.words_received, kind=int(program.kind))
+
+
+def predict_system(
+    networks: Sequence[CompiledNetwork],
+    timing: HbmTiming,
+    link: LinkTiming,
+    *,
+    starts: Sequence[int] | None = None,
+    prefetch: bool = True,
+    cap: int = 0,
+    bases: tuple[int, ...] = (),
+) -> tuple[Prediction, ...]:
+    """Cycles and counters of a run of each chip of a ring, without RTL; chip i sends to the next, the last one to chip 0.
+
+    Parameters
+    ----------
+    networks : sequence of CompiledNetwork
+        The programs of the chips.
+    timing : HbmTiming
+        Of the memory of each.
+    link : LinkTiming
+        Of each link; without faults.
+    starts : sequence of int
+        Cycle, of one clock, in which each chip's run starts; by default all in the same. Only differences matter.
+    prefetch, cap, bases
+        As `predict_accelerator`, of all chips.
+
+    Raises
+    ------
+    ValueError
+        Chips have collectives that do not fit each other.
+    """
+    begins = list(starts) if starts is not None else [0] * len(networks)
+    runs = [AcceleratorRun(network, timing, prefetch=prefetch, cap=cap, bases=bases) for network in networks]
+    config = networks[0].config
+    if len(networks) == 1 and not any(isinstance(program, CollectiveProgram) for program in networks[0].epochs):
+        return (runs[0].prediction(_Chip(runs[0]).run()),)
+    chips = [_Chip(run) for run in runs]
+    rates = [_rate(link.of_link(i)) for i in range(len(chips))]
+    ring = RingModel(link_geometry(config), rates, [begin + _STARTS for begin in begins])
+    programs = [[program for program in network.epochs if isinstance(program, CollectiveProgram)] for network in networks]
+    if len({len(each) for each in programs}) > 1:
+        raise ValueError(f"chips of a ring have the same collectives, got {', '.join(str(len(each)) for each in programs)} of them")
+    totals = [dict.fromkeys(("LINK_SENT", "LINK_RECEIVED", "WAIT_NEIGHBOUR"), 0) for _ in chips]
+    for each in zip(*programs, strict=True):
+        cycles = [chip.to_collective() + begin for chip, begin in zip(chips, begins, strict=True)]
+        figures = ring.collective([chip_walk(program) for program in each], cycles)
+        for chip, begin, total, found in zip(chips, begins, totals, figures, strict=True):
+            chip.over = found.over - begin
+            total["LINK_SENT"] += found.sent
+            total["LINK_RECEIVED"] += found.received
+            total["WAIT_NEIGHBOUR"] += found.waits
+    predictions = [run.prediction(chip.run()) for run, chip in zip(runs, chips, strict=True)]
+    return tuple(
+        dataclasses.replace(prediction, counters=prediction.counters | total)
+        for prediction, total in zip(predictions, totals, strict=True)
+    )
+
+
+def _rate(link: LinkTiming) -> LinkRate:
+    return LinkRate(latency=link.latency, beat_sixteenths=link.beat_sixteenths, jitter=link.jitter, seed=link.seed)
+
+
+class _Chip:
+    """A run between two collectives. ``over``: when the last one was."""
+
+    def __init__(self, run: AcceleratorRun):
+        self.steps: Generator[int, int | None, RunFigures] = run.steps()  # type: ignore[assignment]
+        self.over: int | None = None
+
+    def to_collective(self) -> int:
+        """The cycle in which the next one begins."""
+        return self.steps.send(self.over)
+
+    def run(self) -> RunFigures:
+        """To the end, with no collective before it."""
+        try:
+            self.to_collective()
+        except StopIteration as end:
+            figures: RunFigures = end.value
+            return figures
+        raise AssertionError("a collective was not looked at")
