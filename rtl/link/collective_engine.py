@@ -10,7 +10,7 @@ collective.
 2.  *Halt.* The engine is halted in cycle c if ``stop`` is high in c, or was in a cycle before and after the last start, or
     ``error`` is not 0 in c. In a halted cycle nothing is read, taken, handed on, begun or raised; ``busy`` is low in the cycle
     after.
-3.  *Begin.* ``begin`` in cycle t, if the engine is not halted, ``busy`` is low in it, and ``epoch`` is not NO_COLLECTIVE:
+3.  *Begin.* ``begins`` in cycle t, if the engine is not halted, ``busy`` is low in it, and ``epoch`` is not NO_COLLECTIVE:
     ``busy`` is high from t + 1 on. In t + 3 there is the first word of the sender and that of the receiver.
 4.  *Words.* Word j + 1 of a walk is there in the cycle after word j was read (written), within a job as from job to job.
 5.  *Illegal.* A word that is there and against a rule of ``LinkError.ILLEGAL_JOB`` is neither read nor are flits taken for it;
@@ -40,7 +40,7 @@ collective.
     ``overflow``, ``neighbour_failed`` and ``misdirected``, whenever high; with ``busy``, by ``link_up`` low (LINK_DOWN), an
     illegal word (5), a check (10), and TIMEOUT. ``error`` and ``error_id``, the ``epoch`` of cycle c, have it from c + 1 on
     until the next start, from which on they are 0. Of several in one cycle, that of the smallest code.
-13. *Timeout.* Let e be the last cycle in which a flit was taken or handed on (head included), or t of ``begin``: TIMEOUT is
+13. *Timeout.* Let e be the last cycle in which a flit was taken or handed on (head included), or t of ``begins``: TIMEOUT is
     raised in cycle e + ``timeout``, if that is not 0 and no flit is taken or handed on in it.
 14. *Events.* ``flit_sent`` is high in c + 1 if one was handed on in c, ``flit_received`` if one was taken; ``waits`` if in c,
     not halted, there was a word of the receiver, its head was expected, and ``received_valid`` was low.
@@ -104,7 +104,7 @@ class CollectiveEngine(Block):
         Of a run: forget everything.
     first : In(ID_WIDTH)
         Epoch of its first collective, or NO_COLLECTIVE.
-    begin : In(1)
+    begins : In(1)
         The collective ``epoch`` begins.
     stop : In(1)
         The run has failed or was aborted.
@@ -152,7 +152,7 @@ class CollectiveEngine(Block):
             {
                 "start": In(1),
                 "first": In(ID_WIDTH),
-                "begin": In(1),
+                "begins": In(1),
                 "stop": In(1),
                 "timeout": In(TIMEOUT_WIDTH),
                 "busy": Out(1),
@@ -183,23 +183,23 @@ class CollectiveEngine(Block):
         send = place(m, "send_jobs", JobWalker(config, send_job_layout(config)), reset=cleared)
         receive = place(m, "receive_jobs", JobWalker(config, receive_job_layout(config)), reset=cleared)
         sender = place(m, "sender", Sender(config), reset=cleared)
-        stopped, halted, alive, begins = (Signal(name=name) for name in ("stopped", "halted", "alive", "begins"))
+        stopped, halted, alive, begun = (Signal(name=name) for name in ("stopped", "halted", "alive", "begun"))
         m.d.comb += [
             halted.eq(self.stop | stopped | (self.error != 0)),
             alive.eq((self.epoch != NO_COLLECTIVE) & ~halted),
-            begins.eq(self.begin & ~self.busy & alive & ~self.start),
-            *(walker["begin"].eq(begins) for walker in (send, receive)),
+            begun.eq(self.begins & ~self.busy & alive & ~self.start),
+            *(walker["begins"].eq(begun) for walker in (send, receive)),
             *(walker["epoch"].eq(self.epoch) for walker in (send, receive)),
         ]
         m.d.sync += stopped.eq((stopped | self.stop) & ~self.start)
         self._jobs(m, send, receive)
-        writes, checked = self._receive(m, receive, halted, begins)
+        writes, checked = self._receive(m, receive, halted, begun)
         received = Signal(COUNT_WIDTH, name="received_words")
-        m.d.sync += received.eq(Mux(begins, 0, received + (self.access_valid & self.access_write)))
+        m.d.sync += received.eq(Mux(begun, 0, received + (self.access_valid & self.access_write)))
         self._send(m, send, sender, halted, writes, received)
         self._accesses(m, send, receive, sender["read"], writes)
-        self._ends(m, send, receive, sender, halted, begins)
-        self._errors(m, send, receive, checked, alive, begins)
+        self._ends(m, send, receive, sender, halted, begun)
+        self._errors(m, send, receive, checked, alive, begun)
         self._faults(m)
         return m
 
@@ -223,7 +223,7 @@ class CollectiveEngine(Block):
                 walker["host_data"].eq(Cat(beats)),
             ]
 
-    def _receive(self, m: Module, receive: dict[str, Any], halted: Value, begins: Value) -> tuple[Signal, dict[LinkError, Value]]:
+    def _receive(self, m: Module, receive: dict[str, Any], halted: Value, begun: Value) -> tuple[Signal, dict[LinkError, Value]]:
         """Whether a word is written, and what is wrong with the flit that is taken."""
         width = len(self.received_data)
         flits = [word_flits(self.config, kind) for kind in CollectiveKind]
@@ -239,7 +239,7 @@ class CollectiveEngine(Block):
             receive["take"].eq(takes & ~expects & last),
             head.eq(self.received_data),
         ]
-        with m.If(begins):
+        with m.If(begun):
             m.d.sync += [expects.eq(1), number.eq(0)]
         with m.Elif(takes):
             m.d.sync += [expects.eq(0), number.eq(Mux(expects | last, 0, number + 1))]
@@ -287,12 +287,12 @@ class CollectiveEngine(Block):
             ]
 
     def _ends(
-        self, m: Module, send: dict[str, Any], receive: dict[str, Any], sender: dict[str, Any], halted: Value, begins: Value
+        self, m: Module, send: dict[str, Any], receive: dict[str, Any], sender: dict[str, Any], halted: Value, begun: Value
     ) -> None:
         job = Signal(struct(send_job_layout(self.config)), name="last_send_job")
         through = Signal()
         m.d.comb += [Value.cast(job).eq(send["job"]), through.eq(~send["active"] & sender["empty"] & ~receive["active"])]
-        m.d.sync += self.busy.eq((begins | (self.busy & ~through & ~halted)) & ~self.start)
+        m.d.sync += self.busy.eq((begun | (self.busy & ~through & ~halted)) & ~self.start)
         with m.If(self.start):
             m.d.sync += self.epoch.eq(self.first)
         with m.Elif(self.busy & through & ~halted):
@@ -305,11 +305,11 @@ class CollectiveEngine(Block):
         receive: dict[str, Any],
         checked: dict[LinkError, Value],
         alive: Value,
-        begins: Value,
+        begun: Value,
     ) -> None:
         idle, moves = Signal(TIMEOUT_WIDTH, name="idle_cycles"), Signal()
         m.d.comb += moves.eq((self.send_valid & self.send_ready) | (self.received_valid & self.received_ready))
-        m.d.sync += idle.eq(Mux(begins | moves, 0, idle + 1))
+        m.d.sync += idle.eq(Mux(begun | moves, 0, idle + 1))
         events = {
             LinkError.TIMEOUT: self.busy & (self.timeout != 0) & (idle + 1 == self.timeout) & ~moves,
             **checked,

@@ -19,7 +19,7 @@ class JobWalker(Block):
     The jobs of a collective are the words of the store from where those of the collective before ended, up to one with
     ``last``. A word that no collective may have is not ``valid`` but ``illegal``, and stays.
 
-    Latency: ``begin`` in cycle t, the first word in t + 3; the next word in the cycle after a ``take``, of the same job or the
+    Latency: ``begins`` in cycle t, the first word in t + 3; the next word in the cycle after a ``take``, of the same job or the
     next. A collective without words: ``active`` is low from t + 4 on.
 
     Parameters
@@ -31,7 +31,7 @@ class JobWalker(Block):
 
     Members
     -------
-    begin : In(1)
+    begins : In(1)
         A collective begins (only without ``active``).
     epoch : In(ID_WIDTH)
         Its id, while ``active``.
@@ -67,7 +67,7 @@ class JobWalker(Block):
         self.kind = f"{layout.name}_walker"
         super().__init__(
             {
-                "begin": In(1),
+                "begins": In(1),
                 "epoch": In(ID_WIDTH),
                 "active": Out(1),
                 "valid": Out(1),
@@ -110,12 +110,12 @@ class JobWalker(Block):
             m.d.sync += pointer.eq(Mux(pointer == self.depth - 1, 0, pointer + 1))
         finishes = empty | (step & ends & job.last)
         m.d.sync += [
-            running.eq(self.begin | (running & ~(loads & incoming.last))),
+            running.eq(self.begins | (running & ~(loads & incoming.last))),
             present.eq(fetch | (present & ~loads)),
-            opening.eq(self.begin | (opening & ~loads)),
+            opening.eq(self.begins | (opening & ~loads)),
             held.eq(loads | (held & ~(step & ends) & ~empty)),
             self.first.eq(loads & opening),
-            self.active.eq(self.begin | (self.active & ~finishes)),
+            self.active.eq(self.begins | (self.active & ~finishes)),
         ]
         self._walk(m, incoming, job, opening, loads, step, ends)
         self._rules(m, job, held, ends, empty)

@@ -184,7 +184,7 @@ class RingModel:
         self.links = [_Link(rate, geometry.buffer_words, start) for rate, start in zip(rates, after, strict=True)]
 
     def collective(self, walks: Sequence[ChipWalk], begins: Sequence[int]) -> list[CollectiveFigures]:
-        """The next collective of the run. ``begins``: cycle of ``begin`` of each chip.
+        """The next collective of the run. ``begins``: cycle of ``begins`` of each chip.
 
         Raises
         ------
