@@ -25,6 +25,7 @@ from .chip.epoch_program import EpochProgram
 from .chip.epoch_scheduler import compile_graph
 from .chip.policy import BankPolicy
 from .chip.split_outputs import SplitGraph, split_outputs
+from .collective.program import CollectiveProgram
 from .lower.job_count import require_jobs_fit, require_sums_fit
 from .lower.scales import require_scales_fit
 from .memory.image import MemoryImage
@@ -35,19 +36,15 @@ from .mixed.parts import Joined, Kinds, by_kinds, join
 from .pod.executor import check_times
 from .pod.layer_compiler import compile_layer
 from .pod.program import Program
-from .rows.check.program import check_rows
+from .rows.check.program import check_rows, check_seconds
 from .rows.compile_rows import require_row_functions, require_tiles_fit
 from .rows.front import compile_rows
-from .rows.program import RowProgram
+from .rows.program import ChipEpoch, RowProgram
 
 Progress = Callable[[str], None]
 CheckRules = Literal["auto", "always", "never"]
 CHECK_SHARE = 0.1
 """Of the time that a compilation takes, what checking its programs may cost by default."""
-_CHECK_WORD, _CHECK_JOB = 1.3e-7, 1.5e-6
-"""Seconds that the checker takes per word and per job, measured where scheduling ResNet-50 takes 6 s."""
-_CHECK_ROWS = 4e-3
-"""Seconds per epoch of rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +65,9 @@ class CompileOptions:
         Where the network is placed beside others, with which it shares weights and caches; its channels have that size.
     capacity : int
         Keys for which caches have room in memory, if they are more than the network sees: the same for all that share them.
+    chips, rank : int
+        How many chips a ring has of which each computes a part of the network, and which of them, from 0 on, this part is for
+        (`podweave.ir.partition`).
     check : {"auto", "always", "never"}
         Hold the programs against the rules of the hardware: by default where it costs less than a tenth of the compilation.
     """
@@ -78,6 +78,8 @@ class CompileOptions:
     channel_bytes: int | None = None
     shared: SharedMemory | None = None
     capacity: int = 0
+    chips: int = 1
+    rank: int = 0
     check: CheckRules = "auto"
 
 
@@ -94,7 +96,7 @@ class CompiledNetwork:
     constants : Constants or None
         Of the operations as they run.
     epochs : tuple
-        The programs of a chip, one per epoch, in order: of layers, and of operations on rows.
+        The programs of a chip, one per epoch, in order: of layers, of operations on rows, and collectives.
     layers : tuple
         On one pod: programs of the layers, which run one after the other.
     image : MemoryImage or None
@@ -111,7 +113,7 @@ class CompiledNetwork:
     config: ChipConfig
     split: SplitGraph
     constants: Constants | None = None
-    epochs: tuple[EpochProgram | RowProgram, ...] = ()
+    epochs: tuple[ChipEpoch, ...] = ()
     layers: tuple[Program, ...] = ()
     image: MemoryImage | None = None
     kinds: Kinds | None = None
@@ -128,6 +130,11 @@ class CompiledNetwork:
     def rows(self) -> tuple[RowProgram, ...]:
         """Those of operations on rows."""
         return tuple(program for program in self.epochs if isinstance(program, RowProgram))
+
+    @property
+    def collectives(self) -> tuple[CollectiveProgram, ...]:
+        """In the order of their ids."""
+        return tuple(program for program in self.epochs if isinstance(program, CollectiveProgram))
 
     @property
     def program(self) -> EpochProgram:
@@ -306,11 +313,14 @@ def _schedule_rows(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     def show(done: int, count: int) -> None:
         job.progress(f"compiling {graph.name} ({done}/{count} operations)")
 
+    epochs: tuple[ChipEpoch, ...]
     if network.joined:
         policy, partition = job.options.policy, job.options.partition
         epochs = compile_parts(network.joined, job.config, network.constants, policy, partition=partition, progress=show)
     else:
-        epochs = compile_rows(graph, job.config, network.constants, capacity=job.options.capacity, progress=show)
+        options = job.options
+        ring = {"chips": options.chips, "rank": options.rank}
+        epochs = compile_rows(graph, job.config, network.constants, capacity=options.capacity, progress=show, **ring)
     return replace(network, epochs=epochs)
 
 
@@ -337,7 +347,7 @@ def _check_rules(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     for layer in network.layers:
         for number, epoch in enumerate(layer.epochs):
             check_times(epoch, f"{network.graph.name}, epoch {number}")
-    if job.options.check == "auto" and _check_seconds(network) > CHECK_SHARE * sum(network.seconds.values()):
+    if job.options.check == "auto" and check_seconds(network.epochs) > CHECK_SHARE * sum(network.seconds.values()):
         return network
     count = len(network.epochs)
 
@@ -352,13 +362,6 @@ def _check_rules(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
             show(number)
             check_chip(program)
     return replace(network, checked=True)
-
-
-def _check_seconds(network: CompiledNetwork) -> float:
-    words = sum(int(program.words_streamed.sum() + program.words_read.sum()) for program in network.epochs)
-    tables = [table for program in network.epochs for table in (program.loads, program.streams)]
-    jobs = sum(int(table["tiles"].sum()) for table in tables) + sum(len(program.posts["start"]) for program in network.epochs)
-    return _CHECK_WORD * words + _CHECK_JOB * jobs + _CHECK_ROWS * len(network.rows)
 
 
 def _place_in_memory(network: CompiledNetwork, job: _Job) -> CompiledNetwork:

@@ -102,11 +102,13 @@ INSIDE = {
     "compiler/collective": ["compiler/jobs"],
     "compiler/rows": ["compiler/jobs", "compiler/lower", "compiler/chip", "compiler/collective"],
     "compiler/rows/check": [f"compiler/{place}" for place in ("jobs", "pod", "chip", "chip/check", "collective", "rows")],
-    "compiler/mixed": ["compiler/jobs", "compiler/chip", "compiler/rows"],
+    "compiler/mixed": ["compiler/jobs", "compiler/chip", "compiler/collective", "compiler/rows"],
     "compiler/memory": ["compiler/jobs", "compiler/chip", "compiler/collective", "compiler/rows"],
     "compiler/compile_network": [
-        f"compiler/{place}" for place in ("jobs", "lower", "pod", "chip", "chip/check", "rows", "rows/check", "mixed", "memory")
+        f"compiler/{place}"
+        for place in ("jobs", "lower", "pod", "chip", "chip/check", "collective", "rows", "rows/check", "mixed", "memory")
     ],
+    "compiler/compile_system": [f"compiler/{place}" for place in ("rows/check", "compile_network")],
     "predict/memory_timing": [],
     "predict/engine_geometry": [],
     "predict/pod": [],

@@ -8,8 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.ir.graph import Graph
+from podweave.ir.layers import WorkloadError
+from podweave.ir.row_graph import RowGraph
+from podweave.ir.row_operations import Append
 from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, memory_stride
+from podweave.spec.links import NO_COLLECTIVE
 from podweave.spec.load_port import HostSelect
 
 from .rings import Ring
@@ -33,12 +38,29 @@ class OffsetMap:
         return {self.columns: offset, self.rows: offset * self.row_bytes}
 
 
+def offset_maps(graph: Graph, config: ChipConfig) -> dict[str, OffsetMap]:
+    """Two base registers for each offset. Raises `WorkloadError` if there are too few."""
+    prefetch, found = config.prefetch, dict[str, OffsetMap]()
+    assert prefetch is not None
+    for each in graph.operations if isinstance(graph, RowGraph) else ():
+        if isinstance(each, Append) and each.offset:
+            first = found[each.offset].columns if each.offset in found else 2 * len(found) + 1
+            most = min(each.span - each.rows, found[each.offset].most if each.offset in found else each.span)
+            found[each.offset] = OffsetMap(first, first + 1, memory_stride(config, HostSelect.W), most)
+    if 2 * len(found) > prefetch.base_registers:
+        raise WorkloadError(
+            f"{graph.name}: {', '.join(found)} take {2 * len(found)} base registers, {config.name} has "
+            f"{prefetch.base_registers} (base_registers)"
+        )
+    return found
+
+
 @dataclass(frozen=True)
 class MemoryImage:
     """``content``: (first byte, bytes) of what must be written once; the rest of the memory may hold anything.
 
     Channel m begins at m * ``channel_bytes``. ``demand``, ``prefetch``: the rings of each manager. ``offsets``: inputs that are
-    base registers.
+    base registers. ``first_collective``: epoch of the first collective, or `NO_COLLECTIVE`.
     """
 
     config: ChipConfig
@@ -50,6 +72,7 @@ class MemoryImage:
     inputs: dict[str, TensorMap]
     outputs: dict[str, TensorMap]
     offsets: dict[str, OffsetMap] = field(default_factory=dict)
+    first_collective: int = NO_COLLECTIVE
 
     def bases(self, inputs: Mapping[str, NDArray]) -> tuple[int, ...]:
         """Values of the base registers, from number 1 on, in a run on ``inputs``."""

@@ -16,21 +16,23 @@ from podweave.ir.constants import Constants
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
 from podweave.ir.row_graph import RowGraph
-from podweave.ir.row_operations import Append, Format
+from podweave.ir.row_operations import Format
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, EPOCH_BANKS, DescriptorKind, loadable, memory_stride, words_of
 from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters_layout, stream_job_layout
+from podweave.spec.links import NO_COLLECTIVE
 from podweave.spec.load_port import HostSelect
 
 from ..chip.bank_image import outputs, parameter_image, w_image, x_image
 from ..chip.bank_words import zero_word
 from ..chip.epoch_program import EpochProgram
+from ..collective.program import CollectiveProgram
 from ..jobs import Jobs
-from ..rows.program import CachePlace, RowProgram, Words
-from .image import MemoryImage, OffsetMap
+from ..rows.program import CachePlace, ChipEpoch, RowProgram, Words
+from .image import MemoryImage, offset_maps
 from .rings import RingBuilder
 from .shared import SharedMemory
 from .tensors import InputPlaces, OutputPlaces, byte_number
-from .words import Runs, joined_runs, joined_stores, joined_words, packed_sets, packed_store, runs
+from .words import Runs, joined_runs, joined_stores, joined_words, packed_collective, packed_sets, packed_store, runs
 
 _CHUNK_BYTES = 16384
 """Of one descriptor: a demand waits for as long, and a place is free again that much earlier."""
@@ -44,7 +46,7 @@ _STORES = (
 
 
 def memory_image(
-    programs: Sequence[EpochProgram | RowProgram],
+    programs: Sequence[ChipEpoch],
     constants: Constants,
     graph: Graph,
     *,
@@ -83,9 +85,7 @@ class _Channel:
 
 
 class _Builder:
-    def __init__(
-        self, programs: Sequence[EpochProgram | RowProgram], constants: Constants, graph: Graph, shared: SharedMemory | None
-    ):
+    def __init__(self, programs: Sequence[ChipEpoch], constants: Constants, graph: Graph, shared: SharedMemory | None):
         self.programs, self.constants, self.graph, self.shared = programs, constants, graph, shared
         self.config = programs[0].config
         self.memory = shared or SharedMemory(self.config, 0)
@@ -94,11 +94,12 @@ class _Builder:
         self.depth = {select: words_of(self.config, select) for select in self.stride}
         # Per word of each node, how many epochs must be done before it may be written.
         self.free = {select: np.zeros((self.config.pods, depth), np.int64) for select, depth in self.depth.items()}
-        self.store_at = {select: np.zeros(self.config.pods, np.int64) for _, _, select, _ in _STORES}
+        self.store_at = {select: np.zeros(self.config.pods, np.int64) for select in self.depth}
+        self.collectives = [n for n, program in enumerate(programs) if isinstance(program, CollectiveProgram)]
         forms = self.graph.formats if isinstance(self.graph, RowGraph) else {}
         placed = {name: shape for name, shape in self.graph.inputs.items() if forms.get(name) is not Format.OFFSET}
         self.inputs, self.outputs = InputPlaces(placed, forms), OutputPlaces()
-        self.offsets = self._offset_maps()
+        self.offsets = offset_maps(graph, self.config)
 
     def build(self, channel_bytes: int | None) -> MemoryImage:
         for epoch, program in enumerate(self.programs):
@@ -129,32 +130,23 @@ class _Builder:
             self.inputs.maps(channel_bytes),
             self.outputs.maps(channel_bytes, *self._shapes(self.outputs.names)),
             self.offsets,
+            min(self.collectives, default=NO_COLLECTIVE),
         )
-
-    def _offset_maps(self) -> dict[str, OffsetMap]:
-        """Two base registers for each offset. Raises `WorkloadError` if there are too few."""
-        prefetch, found = self.config.prefetch, dict[str, OffsetMap]()
-        assert prefetch is not None
-        for each in self.graph.operations if isinstance(self.graph, RowGraph) else ():
-            if isinstance(each, Append) and each.offset:
-                first = found[each.offset].columns if each.offset in found else 2 * len(found) + 1
-                most = min(each.span - each.rows, found[each.offset].most if each.offset in found else each.span)
-                found[each.offset] = OffsetMap(first, first + 1, self.stride[HostSelect.W], most)
-        if 2 * len(found) > prefetch.base_registers:
-            raise WorkloadError(
-                f"{self.graph.name}: {', '.join(found)} take {2 * len(found)} base registers, {self.config.name} has "
-                f"{prefetch.base_registers} (base_registers)"
-            )
-        return found
 
     def _shapes(self, names: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], dict[str, Format]]:
         """Shapes and formats of tensors."""
         shapes: dict[str, tuple[int, ...]] = {name: self.graph.shape(name) for name in names}
         return shapes, {name: self.graph.format(name) for name in names} if isinstance(self.graph, RowGraph) else {}
 
-    def _epoch(self, epoch: int, program: EpochProgram | RowProgram) -> None:
+    def _epoch(self, epoch: int, program: ChipEpoch) -> None:
         if epoch == 0:
             self._first()
+        if isinstance(program, CollectiveProgram):
+            later = next((number for number in self.collectives if number > epoch), NO_COLLECTIVE)
+            for select, words in packed_collective(program, later):
+                self._store(epoch, select, 0, self._strided(select, words))
+            self._end_tag()
+            return
         if isinstance(program, RowProgram):
             self._stores(epoch, program)
             self._row_words(epoch, program)
@@ -295,19 +287,22 @@ class _Builder:
         for name, column, select, layout_of in _STORES:
             jobs: Jobs = getattr(program, name)
             layout = layout_of(self.config)
-            nodes, at = jobs[column], self.store_at[select]
+            nodes = jobs[column]
             counts = np.bincount(nodes, minlength=self.config.pods)
             ends = np.cumsum(counts)
             words = packed_store(layout, jobs, nodes, self.stride[select])
             nothing = packed_store(layout, {}, np.zeros(0, np.int64), self.stride[select])
             for node in range(self.config.pods):
                 mine = words[ends[node] - counts[node] : ends[node]] if counts[node] else nothing
-                depth = self.depth[select]
-                first = min(len(mine), depth - int(at[node]))
-                for base, part in ((int(at[node]), mine[:first]), (0, mine[first:])):
-                    if len(part):
-                        self._load(epoch, select, node, base, part)
-                at[node] = (at[node] + len(mine)) % depth
+                self._store(epoch, select, node, mine)
+
+    def _store(self, epoch: int, select: HostSelect, node: int, words: NDArray[np.uint8]) -> None:
+        at, depth = int(self.store_at[select][node]), self.depth[select]
+        first = min(len(words), depth - at)
+        for base, part in ((at, words[:first]), (0, words[first:])):
+            if len(part):
+                self._load(epoch, select, node, base, part)
+        self.store_at[select][node] = (at + len(words)) % depth
 
     def _parameters(self, epoch: int, program: EpochProgram) -> None:
         items = list(parameter_image(program, self.constants))
@@ -375,7 +370,7 @@ class _Builder:
         """Descriptors for words of a node, in pieces that may begin as soon as their place is free."""
         channel, unit = divmod(node, self.config.nodes_per_manager)
         stride = self.stride[select]
-        whole = _ROW_CHUNK_BYTES if isinstance(self.programs[epoch], RowProgram) else _CHUNK_BYTES
+        whole = _CHUNK_BYTES if isinstance(self.programs[epoch], EpochProgram) else _ROW_CHUNK_BYTES
         chunk = max(1, whole // stride)
         for begin in range(0, count, chunk):
             some = min(chunk, count - begin)

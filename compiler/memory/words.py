@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import post_parameters_layout, store_layout
 from podweave.spec.layout import Layout
+from podweave.spec.links import receive_job_layout, send_job_layout
+from podweave.spec.load_port import HostSelect
 
+from ..collective.program import CollectiveProgram
 from ..jobs import Jobs, pack_jobs
 from ..rows.program import CacheWords
 
@@ -37,6 +40,15 @@ def packed_store(layout: Layout, jobs: Jobs, nodes: NDArray[np.int64], stride: i
     result = np.zeros((len(packed), stride), np.uint8)
     result[:, : packed.shape[1]] = packed
     return result
+
+
+def packed_collective(program: CollectiveProgram, later: int) -> tuple[tuple[HostSelect, NDArray[np.uint8]], ...]:
+    """Jobs of a collective; the last that is sent names the epoch ``later`` of the next one."""
+    config, sends = program.config, program.sends | {"next": later * program.sends["last"]}
+    return (
+        (HostSelect.SEND_STORE, pack_jobs(send_job_layout(config), sends)),
+        (HostSelect.RECEIVE_STORE, pack_jobs(receive_job_layout(config), program.receives)),
+    )
 
 
 def runs(pieces: Iterator[tuple[int, int, NDArray]]) -> Iterator[tuple[int, int, NDArray]]:

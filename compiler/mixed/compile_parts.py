@@ -20,7 +20,7 @@ from ..chip.policy import BankPolicy
 from ..jobs import Place
 from ..rows.compile_rows import Home
 from ..rows.front import LOWERINGS, row_compiler
-from ..rows.program import RowProgram
+from ..rows.program import ChipEpoch
 from .parts import Joined
 
 Progress = Callable[[int, int], None]
@@ -34,7 +34,7 @@ def compile_parts(
     *,
     partition: int | None = None,
     progress: Progress | None = None,
-) -> tuple[EpochProgram | RowProgram, ...]:
+) -> tuple[ChipEpoch, ...]:
     """The programs of all epochs. Raises `WorkloadError` for what does not fit, with the limit and the excess."""
     turns = Turns(joined, config, constants, policy, partition, progress or (lambda *_: None))
     return turns.run()
@@ -72,8 +72,8 @@ class Turns:
         self.held = np.zeros(config.memory.p_words - 1, bool)
         """P words that layers have left for later ones."""
 
-    def run(self) -> tuple[EpochProgram | RowProgram, ...]:
-        epochs: list[EpochProgram | RowProgram] = []
+    def run(self) -> tuple[ChipEpoch, ...]:
+        epochs: list[ChipEpoch] = []
         parts = self.joined.parts
         for number, part in enumerate(parts):
             if part[0] in self.row_number:

@@ -22,6 +22,9 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.load_port import HostSelect
 
 from ..chip.bank_words import EpochFullError
+from ..collective.program import CollectiveProgram
+from ..collective.ring import all_reduce_program
+from ..collective.walks import BankWords
 from ..lower.job_count import MAX_JOBS
 from .epoch import Epoch, Ints
 from .formats import byte_numbers
@@ -50,6 +53,15 @@ def require_row_functions(graph: RowGraph, config: ChipConfig) -> None:
         raise WorkloadError(f"{name}: sums of two planes need accumulator_rows of at least 2, got {config.pod.accumulator_rows}")
     if config.prefetch is None:
         raise WorkloadError(f"{name}, which run from memory, over AXI: {config.name} has no table [prefetch]")
+
+
+def require_ring(graph: RowGraph, config: ChipConfig, chips: int) -> None:
+    """Raises `WorkloadError` for sums of several chips on one chip, or on chips without links."""
+    reduced = [each.name for each in graph.operations if isinstance(each, RowLinear) and each.reduced]
+    if chips == 1 and reduced:
+        raise WorkloadError(f"{reduced[0]}: its sums are added over several chips, and it is compiled for one")
+    if reduced and config.links is None:
+        raise WorkloadError(f"{reduced[0]}: its sums are added over {chips} chips, and {config.name} has no table [links]")
 
 
 def require_tiles_fit(graph: RowGraph, config: ChipConfig) -> None:
@@ -95,6 +107,7 @@ class RowCompiler:
     room in memory, if they are more than an attention sees.
 
     Beside layers, ``given`` are inputs that they compute, and leave in X banks, and ``taken`` tensors that they read in P banks.
+    ``chips``, ``rank``: of a ring in which sums are reduced, and which of its chips this is.
     """
 
     graph: RowGraph
@@ -104,12 +117,15 @@ class RowCompiler:
     capacity: int = 0
     given: frozenset[str] = frozenset()
     taken: frozenset[str] = frozenset()
+    chips: int = 1
+    rank: int = 0
     homes: dict[tuple[str, str], Home] = field(default_factory=dict)
-    programs: list[RowProgram] = field(default_factory=list)
+    programs: list[RowProgram | CollectiveProgram] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         config, memory = self.config, self.config.memory
         require_row_functions(self.graph, config)
+        require_ring(self.graph, config, self.chips)
         assert config.post is not None
         self.lanes, self.nodes = config.array.cols, config.pods
         self.pools = {"x": Pool("X", memory.x_words), "p": Pool("P", memory.p_words - 1)}
@@ -135,6 +151,7 @@ class RowCompiler:
         self.appended: list[CacheWords] = []
         self.held: list[tuple[int, int]] = []
         """X words that go out when the epoch is over: the first, and how many."""
+        self.collectives = 0
 
     # What operations ask for.
 
@@ -164,7 +181,8 @@ class RowCompiler:
         def only_reader(name: str) -> RowOperation | None:
             readers = self.readers[name]
             alone = len(readers) == 1 and name not in self.awaited
-            return readers[0] if alone and isinstance(self.operations.get(name), RowLinear) else None
+            linear = self.operations.get(name)
+            return readers[0] if alone and isinstance(linear, RowLinear) and not linear.reduced else None
 
         product = only_reader(operation.name)
         if not isinstance(product, GatedRows) or len(set(product.factors)) < len(product.factors):
@@ -235,7 +253,9 @@ class RowCompiler:
 
     # The graph, one operation after the other.
 
-    def run(self, lowerings: Mapping[type, Callable], end: int, progress: Progress | None = None) -> tuple[RowProgram, ...]:
+    def run(
+        self, lowerings: Mapping[type, Callable], end: int, progress: Progress | None = None
+    ) -> tuple[RowProgram | CollectiveProgram, ...]:
         """The programs of the epochs of the next operations, up to number ``end``."""
         for index in range(self.begun, end):
             operation = self.graph.operations[index]
@@ -282,6 +302,22 @@ class RowCompiler:
         for base, count in self.held:
             self.pools["x"].give(base, count, 0)
         self.held = []
+
+    def reduce(self, name: str, words: BankWords) -> None:
+        """Add words of P banks over all chips of the ring, between this epoch and the next. Raises `WorkloadError` for more jobs
+        than a collective engine holds."""
+        links = self.config.links
+        assert links is not None
+        self.close()
+        program = all_reduce_program(self.config, self.collectives, words, self.chips, self.rank, name)
+        jobs = max(len(program.sends["n0"]), len(program.receives["n0"]))
+        if jobs > links.jobs:
+            raise WorkloadError(
+                f"{name}: its collective takes {jobs} jobs, {jobs - links.jobs} more than jobs ({links.jobs}) of [links]"
+            )
+        self.programs.append(program)
+        self.collectives += 1
+        self.epoch.number += 1
 
     def attempt(self, step: Callable[[], None]) -> None:
         """A step that places jobs; if they do not fit into this epoch any more, in the next one, and if they are more than the

@@ -24,6 +24,7 @@ from podweave.ir.row_operations import (
 from podweave.spec.config import ChipConfig
 from podweave.spec.load_port import HostSelect
 
+from ..collective.program import CollectiveProgram
 from .attention import lower_append, lower_attention
 from .compile_rows import Home, RowCompiler
 from .elementwise import lower_argmax, lower_gated_rows, lower_product, lower_rope
@@ -57,14 +58,16 @@ def compile_rows(
     *,
     share: float = 0.25,
     capacity: int = 0,
+    chips: int = 1,
+    rank: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[RowProgram, ...]:
+) -> tuple[RowProgram | CollectiveProgram, ...]:
     """The programs of all epochs. ``share``: of W banks, sets and stores, what one may take. ``capacity``: keys for which caches
-    have room in memory, at least as many as any attention sees.
+    have room in memory, at least as many as any attention sees. ``chips``, ``rank``: of the ring, and which of its chips this is.
 
     Raises `WorkloadError` for what a configuration cannot run, with the limit and the excess.
     """
-    compiler = row_compiler(graph, config, constants, share=share, capacity=capacity)
+    compiler = row_compiler(graph, config, constants, share=share, capacity=capacity, chips=chips, rank=rank)
     return compiler.run(LOWERINGS, len(compiler.graph.operations), progress)
 
 
@@ -77,9 +80,11 @@ def row_compiler(
     capacity: int = 0,
     given: frozenset[str] = frozenset(),
     taken: frozenset[str] = frozenset(),
+    chips: int = 1,
+    rank: int = 0,
 ) -> RowCompiler:
     """A compiler for a graph with copies where it needs some, which has placed its inputs; see `RowCompiler`."""
-    compiler = RowCompiler(*with_copies(graph, constants, taken), config, share, capacity, given, taken)
+    compiler = RowCompiler(*with_copies(graph, constants, taken), config, share, capacity, given, taken, chips, rank)
     _place_inputs(compiler)
     return compiler
 

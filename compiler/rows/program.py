@@ -14,6 +14,8 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.load_port import HostSelect
 from podweave.spec.row_functions import Combine
 
+from ..chip.epoch_program import EpochProgram
+from ..collective.program import CollectiveProgram
 from ..jobs import EpochJobs, Jobs
 
 
@@ -108,3 +110,7 @@ class RowProgram(EpochJobs):
 
     def operation(self, index: int) -> RowOperation:
         return self.graph.operations[index]
+
+
+ChipEpoch = EpochProgram | RowProgram | CollectiveProgram
+"""What an epoch of a chip may be."""

@@ -17,6 +17,7 @@ _KINDS = {
     "latency": "an epoch is on, and words are on their way",
     "stores": "no epoch is on: results and rows of caches go to memory",
     "memory": "no epoch is on: the next one waits for its words",
+    "links": "a collective is on: sums are added over all chips",
 }
 
 

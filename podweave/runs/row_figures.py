@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from podweave.compiler.chip.epoch_program import EpochProgram
+from podweave.compiler.collective.program import CollectiveProgram
 from podweave.compiler.compile_network import CompiledNetwork
 from podweave.compiler.rows.program import RowProgram
 from podweave.compiler.rows.spans import pod_spans, post_spans
@@ -12,6 +13,8 @@ from podweave.ir.row_operations import Attention
 from podweave.predict.accelerator import Prediction
 
 KINDS = ("weights", "attention", "rows", "latency", "stores", "memory")
+LINKS = "links"
+"""The kind of cycles that chips of a ring have beside them."""
 
 
 def epoch_cycles(program: EpochProgram | RowProgram) -> dict[str, int]:
@@ -26,17 +29,21 @@ def epoch_cycles(program: EpochProgram | RowProgram) -> dict[str, int]:
 
 
 def cycles_by_kind(network: CompiledNetwork, prediction: Prediction) -> dict[str, int]:
-    """Cycles of a run by `KINDS`; they add up to all of them.
+    """Cycles of a run by `KINDS`, and `LINKS` if there are collectives; they add up to all of them.
 
     ``latency``: an epoch is on, and words are on their way, or statistics. ``stores``: no epoch is on, as results and rows of
     caches go to memory: behind an epoch that stores some, the next one waits for that ring first, and for loads behind them in it.
-    ``memory``: no epoch is on, and the next one waits for its words.
+    ``memory``: no epoch is on, and the next one waits for its words. ``links``: a collective is on.
     """
-    found = dict.fromkeys(KINDS, 0)
+    found = dict.fromkeys((*KINDS, LINKS) if network.collectives else KINDS, 0)
     stores = False
     for program, epoch in zip(network.epochs, prediction.timeline, strict=True):
         found["memory"] += epoch["for_prefetch"]
         found["stores" if stores else "memory"] += epoch["waits"] - epoch["for_prefetch"]
+        if isinstance(program, CollectiveProgram):
+            found[LINKS] += epoch["ends"] - epoch["begins"] + 1
+            stores = False
+            continue
         own = epoch_cycles(program)
         for kind, cycles in own.items():
             found[kind] += cycles
