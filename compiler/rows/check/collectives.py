@@ -46,7 +46,7 @@ class _Words:
 
 def check_collective(program: CollectiveProgram, state: State) -> None:
     """Raises `ProgramError` for jobs that a collective engine refuses, words that are not those of the sums that are added, and
-    words that could wait for each other."""
+    words that follow others than those that they are."""
     config = program.config
     _check_jobs(program, "send", send_job_layout(config), program.sends)
     _check_jobs(program, "receive", receive_job_layout(config), program.receives)
@@ -95,26 +95,28 @@ def _check_jobs(program: CollectiveProgram, what: str, layout: Layout, jobs: Job
 
 
 def _check_followed(program: CollectiveProgram) -> None:
-    """What is sent after words have been received is the last of them, and came earlier than it goes: so chips that send as many
-    never wait for each other."""
+    """What is sent after words have been received is the last of them."""
     sent, received = _Words.of(program.sends), _Words.of(program.receives)
-    follows = program.sends["follows"][sent.job] == 1
-    after = program.sends["needs"][sent.job] + sent.word
-    _refuse(
-        follows & (after >= np.minimum(np.arange(len(sent)), len(received))),
-        sent,
-        "send",
-        lambda i: f"word {i} of the collective follows word {after[i]}, which has not come for sure",
-    )
-    which = np.where(follows, after, 0)
-    if follows.any():
-        other = follows & ((sent.unit != received.unit[which]) | (sent.address != received.address[which]))
-        _refuse(other, sent, "send", lambda i: f"word {i} of the collective follows word {after[i]}, which goes to another place")
+    after = _after(program, sent)
+    missing = after >= len(received)
+    _refuse(missing, sent, "send", lambda i: f"word {i} of the collective follows word {after[i]}, and {len(received)} come")
+    follows = np.flatnonzero(after >= 0)
+    which = after[follows]
+    other = np.zeros(len(sent), bool)
+    other[follows] = (sent.unit[follows] != received.unit[which]) | (sent.address[follows] != received.address[which])
+    _refuse(other, sent, "send", lambda i: f"word {i} of the collective follows word {after[i]}, which goes to another place")
+
+
+def _after(program: CollectiveProgram, sent: _Words) -> Ints:
+    """By word that is sent, which word must have come; -1 for none."""
+    jobs = program.sends
+    return np.where(jobs["follows"][sent.job] == 1, jobs["needs"][sent.job] + sent.word, -1)
 
 
 def check_ring(chips: Sequence[Sequence[CollectiveProgram]]) -> None:
     """Raises `ProgramError` unless chips, in the order of their ring, have the same collectives in the same order, each receives
-    what the one before sends, word for word in the same place among the sums, and all end with the sums of all.
+    what the one before sends, word for word in the same place among the sums, none waits for itself, and all end with the sums of
+    all.
 
     Collectives of each chip obey `check_collective`.
     """
@@ -158,25 +160,30 @@ def _check_sums(programs: Sequence[CollectiveProgram]) -> None:
 def _add_parts(
     programs: Sequence[CollectiveProgram], sent: list[_Words], received: list[_Words], at: list[Ints], parts: Ints
 ) -> None:
-    """Send and receive, as many words at once as do not follow each other; ``at``: places of those that each chip sends."""
-    chips, done = len(programs), 0
-    total = max(map(len, sent))
-    need = np.full((chips, total), -1)
-    for rank, program in enumerate(programs):
-        jobs, words = program.sends, sent[rank]
-        need[rank, : len(words)] = np.where(jobs["follows"][words.job] == 1, jobs["needs"][words.job] + words.word, -1)
-    while done < total:
-        waits = (need[:, done:] >= done).any(axis=0)
-        end = done + (int(np.argmax(waits)) if waits.any() else total - done)
-        moved = [parts[rank][at[rank][done:end]] for rank in range(chips)]
+    """Let chips send what they can, again and again; ``at``: places of the words that each chip sends."""
+    chips = len(programs)
+    after = [_after(program, words) for program, words in zip(programs, sent, strict=True)]
+    done = [0] * chips
+    """By chip, how many words it has sent; the next one has received as many."""
+    while done != [len(words) for words in sent]:
+        ends = [done[rank] + _free(after[rank][done[rank] :] < done[rank - 1]) for rank in range(chips)]
+        if ends == done:
+            raise ProgramError(f"chips wait for each other, and have sent {', '.join(map(str, done))} words")
+        moved = [parts[rank][at[rank][done[rank] : ends[rank]]] for rank in range(chips)]
         for rank, program in enumerate(programs):
-            where, come = at[rank - 1][done:end], moved[rank - 1]
-            adds = program.receives["add"][received[rank].job[done:end]] == 1
+            words = slice(done[rank - 1], ends[rank - 1])
+            where, come = at[rank - 1][words], moved[rank - 1]
+            adds = program.receives["add"][received[rank].job[words]] == 1
             twice = adds & (parts[rank][where] & come != 0)
             if twice.any():
-                raise ProgramError(f"chip {rank}: word {done + int(np.argmax(twice))} is added twice")
+                raise ProgramError(f"chip {rank}: word {words.start + int(np.argmax(twice))} is added twice")
             parts[rank][where] = np.where(adds, parts[rank][where], 0) | come
-        done = end
+        done = ends
+
+
+def _free(may: Bools) -> int:
+    """How many words may go before the first that may not."""
+    return len(may) if may.all() else int(np.argmin(may))
 
 
 def _refuse(wrong: Bools, words: _Words, what: str, why: Callable[[int], str]) -> None:

@@ -87,8 +87,7 @@ ALONE: dict[str, tuple[Callable[[CollectiveProgram], CollectiveProgram], str]] =
     "node": (set_to("sends", -1, unit=1), r"send job 1: P bank 2 address \d+ is not there$"),
     "zero word": (set_to("sends", 0, address=1023 - 3), r"send job 0: P bank \d address 1023 is not there$"),
     "empty": (set_to("sends", 0, address=700), r"send job 0: P bank \d address 70\d has no sums of down$"),
-    "early": (set_to("sends", 1, needs=200), r"send job 1: word \d+ of the collective follows word 2\d\d, which has not come"),
-    "itself": (set_to("sends", 1, needs=6), r"send job 1: word \d+ of the collective follows word \d+, which has not come"),
+    "never": (set_to("sends", 1, needs=200), r"send job 1: word 6 of the collective follows word 200, and 21 come$"),
     "another": (set_to("sends", -1, needs=1), r"word \d+ of the collective follows word \d+, which goes to another place$"),
 }
 
@@ -135,6 +134,12 @@ def not_added(programs: list[CollectiveProgram]) -> None:
     programs[2].receives["add"][0] = 0
 
 
+def waiting(programs: list[CollectiveProgram]) -> None:
+    """What nobody has sends nobody."""
+    for program in programs:
+        program.sends["follows"][:] = 1
+
+
 def changed(rank: int, **parts: Any) -> Callable[[list[CollectiveProgram]], None]:
     def change(programs: list[CollectiveProgram]) -> None:
         programs[rank] = dataclasses.replace(programs[rank], **parts)
@@ -153,6 +158,7 @@ TOGETHER: dict[str, tuple[Callable[[list[CollectiveProgram]], None], str]] = {
     "words": (shorter, r"collective 0: chip 1 expects 11 words, and the one before sends \d+$"),
     "places": (moved, r"collective 0: chip \d: word \d+ goes to another place than that from which it comes$"),
     "added again": (again, r"collective 0: chip \d: word \d+ is added twice$"),
+    "waiting": (waiting, r"collective 0: chips wait for each other, and have sent 0, 0, 0 words$"),
     "not added": (not_added, r"collective 0: chip \d: what word \d+ ends as is not the sum of all chips$"),
 }
 
@@ -174,3 +180,9 @@ def test_chips_have_as_many_collectives() -> None:
     check_ring([[one, later[0]], [two, later[1]], [three, later[2]]])
     with pytest.raises(ProgramError, match=r"^collective 1: chips are in different ones: down, down$"):
         check_ring([[one, later[0]], [two, later[1]], [three, three]])
+
+
+def test_fewer_words_than_chips() -> None:
+    for count in (1, 2, 5):
+        exchanges = [all_reduce(BankWords.of_runs([(0, 5, count)]), 6, rank) for rank in range(6)]
+        check_ring([[collective(CHIP, 0, CollectiveKind.P, *each)] for each in exchanges])
