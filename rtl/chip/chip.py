@@ -14,10 +14,12 @@ from podweave.spec.layout import bits_for_index
 from ..network.conflicts import NetworkError
 from ..network.network import WritePorts, read_network, write_network
 from ..network.statistics import StatisticsNetwork
+from ..node.link_tree import LinkTree
 from ..node.load_port_tree import LoadPortTree
 from ..node.node import Node, p_payload_parts, y_payload_parts
 from ..parts.blocks import place
 from ..parts.fanout import FANOUT
+from ..parts.link_access import link_access_members, link_members
 from ..parts.load_port import access_members, load_port_members
 from ..parts.wired_block import WiredBlock
 from .chip_root import COMMANDS, ChipRoot, root_members
@@ -38,7 +40,12 @@ class Chip(WiredBlock):
     A word goes through ``host_data`` and ``host_read_data`` in beats of ``host_bits``, beat 0 least significant. A node keeps the
     beats written; with ``host_commit``, all kept beats and this one become the word.
 
-    Latency: `ChipConfig.host_read_latency` cycles from a host read to ``host_read_data``.
+    With links, the collective engine reaches X and P banks, whole words at once: while no epoch is on, and no access of a load
+    port to an X or P bank is under way. A word may be stored or added in each cycle, the same word too. An X word that is written
+    in cycle t may be read from t + 1 on, a P word from t + 2 on.
+
+    Latency: `ChipConfig.host_read_latency` cycles from a host read to ``host_read_data``, `ChipConfig.link_read_latency` from one
+    of the collective engine to ``link_read_data``.
 
     Parameters
     ----------
@@ -67,6 +74,20 @@ class Chip(WiredBlock):
         The beat written.
     host_read_data : Out(managers * host_bits)
         The beat of a read `ChipConfig.host_read_latency` cycles later; 0 in all other cycles.
+    link_valid : In(1)
+        Only with links, as all ``link_*``: an access of the collective engine.
+    link_write, link_add : In(1), In(1)
+        It writes (1) or reads (0); a word of a P bank that is written is added to what is there, modulo ``2**psum_width`` per lane.
+    link_kind : In(1)
+        A `CollectiveKind`: which bank.
+    link_unit : In(bits_for_index(pods))
+        The node.
+    link_address : In(bits_for_index(max(x_words, p_words)))
+        The word.
+    link_data : In(link_bits)
+        What is written; bits beyond the width of the word do not matter.
+    link_read_data : Out(link_bits)
+        The word of a read `ChipConfig.link_read_latency` cycles later, with zeros above; 0 in all other cycles.
     start, epochs, hold : In(1), In(32), In(1)
         As of the `Sequencer`; a start clears the counters of the nodes.
     rewind : In(1)
@@ -95,6 +116,8 @@ class Chip(WiredBlock):
         for manager in range(self.config.managers):
             first = manager * self.config.nodes_per_manager
             self._load_port(m, manager, nodes[first : first + self.config.nodes_per_manager])
+        if self.config.links:
+            self._link_port(m, nodes)
         return m
 
     def _root(self, m: Module, nodes: list[dict[str, Any]], errors: list[tuple[NetworkError, int, NetworkId]]) -> None:
@@ -126,6 +149,18 @@ class Chip(WiredBlock):
         for i, node in enumerate(nodes):
             m.d.comb += node["host_valid"].eq(tree["node_valid"][i])
             for name, width in access_members(self.config).items():
+                m.d.comb += node[name].eq(tree[f"group_{name}"].word_select(i // FANOUT, width))
+
+    def _link_port(self, m: Module, nodes: list[dict[str, Any]]) -> None:
+        tree = place(m, "link_tree", LinkTree(self.config))
+        m.d.comb += [tree[name].eq(getattr(self, name)) for name in link_members(self.config)]
+        m.d.comb += [
+            self.link_read_data.eq(tree["link_read_data"]),
+            tree["node_read_data"].eq(Cat(node["link_read_data"] for node in nodes)),
+        ]
+        for i, node in enumerate(nodes):
+            m.d.comb += node["link_valid"].eq(tree["node_valid"][i])
+            for name, width in link_access_members(self.config).items():
                 m.d.comb += node[name].eq(tree[f"group_{name}"].word_select(i // FANOUT, width))
 
     def _networks(self, m: Module, nodes: list[dict[str, Any]]) -> list[tuple[NetworkId, int, WritePorts]]:
@@ -175,6 +210,10 @@ class Chip(WiredBlock):
 
 
 def port_members(config: ChipConfig) -> dict[str, Any]:
-    """The load ports of all managers, side by side."""
+    """The load ports of all managers, side by side, and the port for the collective engine."""
     ports: dict[str, Any] = {name: In(config.managers * width) for name, width in load_port_members(config).items()}
-    return {**ports, "host_read_data": Out(config.managers * config.host_bits)}
+    ports["host_read_data"] = Out(config.managers * config.host_bits)
+    if config.links:
+        ports |= {name: In(width) for name, width in link_members(config).items()}
+        ports["link_read_data"] = Out(config.link_bits)
+    return ports

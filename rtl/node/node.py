@@ -14,11 +14,11 @@ from podweave.spec.layout import bits_for_index
 from podweave.spec.load_port import Counter, HostSelect, host_widths
 
 from ..parts.blocks import Block, delay_line, place, register
-from ..parts.load_port import access_members
 from ..parts.planes import planes_of
 from ..pod.pod import Pod
 from ..post.post_processor import PostProcessor
 from ..post.row_path import STATISTIC_PORTS, row_members
+from .accesses import Accesses, host_port, link_port
 from .feeder import Feeder
 from .node_counters import NodeCounters
 from .p_bank import PBank
@@ -32,7 +32,7 @@ class Node(Block):
     ``valid`` per plane, and bank and payload once, for the plane that it names.
 
     Latency: 1 cycle from a request to a bank to its word, ``bank_x_data`` or ``bank_w_data``; 3 cycles from a host read to
-    ``host_read_data``.
+    ``host_read_data``, and from one of the collective engine to ``link_read_data``.
 
     Parameters
     ----------
@@ -78,6 +78,13 @@ class Node(Block):
     host_write, host_commit, host_select, ... : In(width in access_members)
         As on a load port of a `Chip`, for this node.
     host_read_data : Out(host_bits)
+        3 cycles after a read; 0 in all other cycles.
+    link_valid : In(1)
+        Only with links, as all ``link_*``: an access of the collective engine is for this node. In the same cycle the host has
+        none to an X or P bank.
+    link_write, link_add, link_kind, link_address, link_data : In(width in link_access_members)
+        As on the port of a `Chip`, for this node.
+    link_read_data : Out(link_bits)
         3 cycles after a read; 0 in all other cycles.
     sent, sent_statistic, sent_level, sent_value, sent_element : Out(as of a PostProcessor)
         Only with row functions: a statistic of a row for the statistics network.
@@ -125,9 +132,10 @@ class Node(Block):
                 **read_port("w", memory.w_words, array.cols),
                 **write_port("p", sum(p_payload_parts(config))),
                 **write_port("y", sum(y_payload_parts(config))),
-                "host_valid": In(1),
-                **{name: In(width) for name, width in access_members(config).items()},
+                **{name: In(width) for name, width in host_port(config).items()},
                 "host_read_data": Out(config.host_bits),
+                **{name: In(width) for name, width in link_port(config).items()},
+                **({"link_read_data": Out(config.link_bits)} if config.links else {}),
                 **({name: row_members(config)[name] for name in STATISTIC_PORTS} if config.has_rows else {}),
             }
         )
@@ -136,7 +144,7 @@ class Node(Block):
         config, program = self.config, self.config.program
         assert program is not None
         m = Module()
-        self._host_accesses(m)
+        self._accesses = Accesses(m, config, self)
         pod = place(m, "pod", Pod(config))
         post = place(m, "post_processor", PostProcessor(config))
         x_bank, w_bank = place(m, "x_memory", ReadBank(config, "x")), place(m, "w_memory", ReadBank(config, "w"))
@@ -156,7 +164,7 @@ class Node(Block):
                 taker[f"{prefix}valid"].eq(feeder["job_valid"]),
                 taker["job" if taker is post else f"{prefix}job"].eq(feeder["job"]),
                 feeder["job_ready"].eq(taker[f"{prefix}ready"]),
-                *self._host_port(feeder, select),
+                *self._accesses.port(feeder, select),
             ]
             done.append(feeder["done"])
         m.d.comb += self.busy.eq(pod["busy"] | post["busy"] | ~Cat(done).all())
@@ -169,45 +177,21 @@ class Node(Block):
         counters = self._counters(m, pod, post, x_bank, w_bank, p_bank)
         errors = self._errors(m, pod, post, x_bank, w_bank, p_bank)
         m.d.comb += [
-            *self._host_port(x_bank, HostSelect.X),
-            *self._host_port(w_bank, HostSelect.W),
-            *self._host_port(p_bank, HostSelect.P),
-            post["parameter_write"].eq(self._host_writes(HostSelect.PARAMETERS)),
-            post["parameter_address"].eq(self._address),
-            post["parameter_data"].eq(self._written),
-            post["table_write"].eq(self._host_writes(HostSelect.TABLE)),
-            post["table_address"].eq(self._address),
-            post["table_data"].eq(self._written),
+            *self._accesses.bank_port(x_bank, HostSelect.X),
+            *self._accesses.port(w_bank, HostSelect.W),
+            *self._accesses.bank_port(p_bank, HostSelect.P),
+            post["parameter_write"].eq(self._accesses.writes(HostSelect.PARAMETERS)),
+            post["parameter_address"].eq(self._accesses.address),
+            post["parameter_data"].eq(self._accesses.written),
+            post["table_write"].eq(self._accesses.writes(HostSelect.TABLE)),
+            post["table_address"].eq(self._accesses.address),
+            post["table_data"].eq(self._accesses.written),
         ]
         self._host_reads(m, x_bank, w_bank, p_bank, counters, errors, post)
+        if config.links:
+            words = {HostSelect.X: x_bank["data"], HostSelect.P: p_bank["read_data"]}
+            m.d.comb += self.link_read_data.eq(self._accesses.link_words(m, words))
         return m
-
-    def _host_accesses(self, m: Module) -> None:
-        """An access takes effect one cycle after it is on the port, when all the beats of its word are here."""
-        word = max(width for _, width in host_widths(self.config).values())
-        self._select = register(m, self.host_select, name="host_select_held")
-        self._address = register(m, self.host_address, name="host_address_held")
-        self._beat = register(m, self.host_beat, name="host_beat_held")
-        self._reading = register(m, self.host_valid & ~self.host_write, name="host_reading", reset_less=False)
-        self._committed = register(m, self.host_valid & self.host_write & self.host_commit, name="host_committed", reset_less=False)
-        width, beats = self.config.host_bits, []
-        for i, low in enumerate(range(0, word, width)):
-            beat = Signal(min(width, word - low), name=f"host_beat_{i}", reset_less=True)
-            with m.If(self.host_valid & self.host_write & (self.host_beat == i)):
-                m.d.sync += beat.eq(self.host_data)
-            beats.append(beat)
-        self._written = Signal(word, name="host_written")
-        m.d.comb += self._written.eq(Cat(beats))
-
-    def _host_writes(self, select: HostSelect) -> Value:
-        return self._committed & (self._select == select)
-
-    def _host_port(self, block: dict[str, Any], select: HostSelect) -> list[Any]:
-        return [
-            block["host_write"].eq(self._host_writes(select)),
-            block["host_address"].eq(self._address),
-            block["host_data"].eq(self._written),
-        ]
 
     def _reads(self, m: Module, name: str, pod: dict[str, Any], bank: dict[str, Any]) -> None:
         """A request goes to the plane it names; its word is taken from there when it is due."""
@@ -227,7 +211,7 @@ class Node(Block):
             pod[f"{name}_data"].eq(word),
             bank["read_valid"].eq(getattr(self, f"bank_{name}_valid")),
             bank["read_address"].eq(getattr(self, f"bank_{name}_address")),
-            bank["host_read"].eq(self._reading & (self._select == select)),
+            bank["host_read"].eq(self._accesses.reads(select)),
             getattr(self, f"bank_{name}_data").eq(bank["data"]),
         ]
 
@@ -253,10 +237,10 @@ class Node(Block):
             x_bank["write_address"].eq(Cat(parts[1] for parts in arriving_y)),
             x_bank["write_slot"].eq(Cat(parts[2] for parts in arriving_y)),
         ]
-        host_reads_p = self._reading & (self._select == HostSelect.P)
+        reads, address = self._accesses.reads(HostSelect.P), self._accesses.bank_address()
         m.d.comb += [
-            p_bank["read_enable"].eq(post["p_read_enable"] | host_reads_p),
-            p_bank["read_address"].eq(Mux(post["p_read_enable"], post["p_read_address"], self._address)),
+            p_bank["read_enable"].eq(post["p_read_enable"] | reads),
+            p_bank["read_address"].eq(Mux(post["p_read_enable"], post["p_read_address"], address)),
             post["p_data"].eq(p_bank["read_data"]),
         ]
 
@@ -266,11 +250,11 @@ class Node(Block):
             port = getattr(self, name)
             m.d.comb += post[name].eq(port) if name in ("total", "place") else port.eq(post[name])
         m.d.comb += [
-            post["length_write"].eq(self._host_writes(HostSelect.LENGTHS)),
-            post["length_address"].eq(self._address),
-            post["length_data"].eq(self._written),
-            post["value_read"].eq(self._reading & (self._select == HostSelect.ROWS)),
-            post["value_row"].eq(self._address),
+            post["length_write"].eq(self._accesses.writes(HostSelect.LENGTHS)),
+            post["length_address"].eq(self._accesses.address),
+            post["length_data"].eq(self._accesses.written),
+            post["value_read"].eq(self._accesses.reads(HostSelect.ROWS)),
+            post["value_row"].eq(self._accesses.address),
         ]
 
     def _counters(self, m: Module, pod: Any, post: Any, x_bank: Any, w_bank: Any, p_bank: Any) -> dict[str, Any]:
@@ -289,7 +273,7 @@ class Node(Block):
         m.d.comb += [
             counters["clear"].eq(self.clear),
             counters["run"].eq(self.run),
-            counters["select"].eq(self._address),
+            counters["select"].eq(self._accesses.address),
             *(counters[counter.name.lower()].eq(event) for counter, event in events.items()),
         ]
         return counters
@@ -322,13 +306,13 @@ class Node(Block):
         """What stands in a register goes into another one for a cycle, so that all reads take as long as those of a bank."""
         widths = {select: width for select, (_, width) in host_widths(self.config).items()}
         error = Signal(widths[HostSelect.ERRORS], name="error_word")
-        with m.Switch(self._address):
+        with m.Switch(self._accesses.address):
             for which, value in errors.items():
                 with m.Case(which):
                     m.d.comb += error.eq(value)
-        reads = register(m, self._reading, name="host_reads", reset_less=False)
-        select = register(m, self._select, name="host_selected")
-        number = register(m, self._beat, name="host_beat_number")
+        reads = register(m, self._accesses.reading, name="host_reads", reset_less=False)
+        select = register(m, self._accesses.select, name="host_selected")
+        number = register(m, self._accesses.beat, name="host_beat_number")
         sources = {
             HostSelect.X: x_bank["data"],
             HostSelect.W: w_bank["data"],

@@ -20,12 +20,13 @@ class PBank(Block):
     With row functions, the post-processor is one more plane, the last. A word that arrives in cycle t is written into the SRAM
     in cycle t + 1; the same row may arrive again in cycle t + 1.
 
-    Latency: 1 cycle from ``read_enable`` to ``read_data``; a row of the host may be read 2 cycles after its ``host_write``.
+    Latency: 1 cycle from ``read_enable`` to ``read_data``; a row of the host may be read 2 cycles after its ``host_write``, be it
+    stored or added.
 
     Parameters
     ----------
     config : ChipConfig
-        ``cols`` and ``psum_width`` of its array, ``p_words`` and ``planes`` of its memory; whether it has row functions.
+        ``cols`` and ``psum_width`` of its array, ``p_words`` and ``planes`` of its memory; whether it has row functions, and links.
 
     Members
     -------
@@ -38,7 +39,7 @@ class PBank(Block):
     write_data : In(planes * cols * psum_width)
         The words.
     read_enable : In(1)
-        A read, of the post-processor or the host.
+        A read, of the post-processor, the host or the collective engine.
     read_address : In(bits_for_index(p_words))
         The row to read.
     read_data : Out(cols * psum_width)
@@ -46,6 +47,8 @@ class PBank(Block):
         ``busy_conflict`` or ``hazard``.
     host_write : In(1)
         Stores a row, as if it came from a plane; gives way to the network in the same cycle.
+    host_accumulate : In(1)
+        Only with links: it is added instead, as if it came from a plane.
     host_address : In(bits_for_index(p_words))
         Row of the host.
     host_data : In(cols * psum_width)
@@ -65,7 +68,8 @@ class PBank(Block):
     def __init__(self, config: ChipConfig):
         self.lanes, self.width = config.array.cols, config.array.psum_width
         self.depth, self.planes = config.memory.p_words, config.memory.planes + config.has_rows
-        self.variant = f"{self.depth}x{self.lanes}x{self.width}_planes{self.planes}"
+        self.host_adds = config.links is not None
+        self.variant = f"{self.depth}x{self.lanes}x{self.width}_planes{self.planes}{'_host_adds' * self.host_adds}"
         self.address_width = bits_for_index(self.depth)
         word = self.lanes * self.width
         super().__init__(
@@ -78,6 +82,7 @@ class PBank(Block):
                 "read_address": In(self.address_width),
                 "read_data": Out(word),
                 "host_write": In(1),
+                **({"host_accumulate": In(1)} if self.host_adds else {}),
                 "host_address": In(self.address_width),
                 "host_data": In(word),
                 "stores": Out(1),
@@ -94,16 +99,20 @@ class PBank(Block):
         memory = place(m, "memory", Sram(self.depth, word))
 
         network, arrives, adds = (Signal(name=name) for name in ("network", "arrives", "adds"))
+        network_adds = adds
+        if self.host_adds:
+            network_adds = Signal(name="network_adds")
+            m.d.comb += adds.eq(network_adds | (self.host_write & self.host_accumulate & ~network))
         address = Signal(self.address_width, name="arriving_address")
         data = Signal(word, name="arriving_data")
         m.d.comb += [
             network.eq(self.write_valid.any()),
             arrives.eq(network | self.host_write),
-            adds.eq(network & lowest(self.write_valid, planes_of(self.write_accumulate, self.planes))),
+            network_adds.eq(network & lowest(self.write_valid, planes_of(self.write_accumulate, self.planes))),
             address.eq(Mux(network, lowest(self.write_valid, planes_of(self.write_address, self.planes)), self.host_address)),
             data.eq(Mux(network, lowest(self.write_valid, planes_of(self.write_data, self.planes)), self.host_data)),
-            self.stores.eq(network & ~adds),
-            self.accumulates.eq(adds),
+            self.stores.eq(network & ~network_adds),
+            self.accumulates.eq(network_adds),
             self.conflict.eq(several(self.write_valid)),
             memory["read_enable"].eq(adds | self.read_enable),
             memory["read_address"].eq(Mux(adds, address, self.read_address)),

@@ -112,13 +112,17 @@ def p_bank(
     host_write: NDArray[np.bool_],
     host_address: NDArray[np.int64],
     host_data: NDArray[np.int64],
+    host_accumulate: NDArray[np.bool_] | None = None,
 ) -> dict[str, PortTrace]:
-    """A bank of ``words`` rows of partial sums. ``write_data`` is (cycles, planes * lanes)."""
+    """A bank of ``words`` rows of partial sums. ``write_data`` is (cycles, planes * lanes). ``host_accumulate``: of a bank to which
+    the host adds."""
     cycles, lanes = host_data.shape
     content, written = np.zeros((words, lanes), np.int64), np.zeros(words, bool)
     value, known = np.zeros((cycles, lanes), np.int64), np.zeros((cycles, lanes), bool)
     network, plane = write_valid.sum(axis=1) > 0, _lowest(write_valid)
     adds = network & np.take_along_axis(write_accumulate.astype(bool), plane[:, None], axis=1)[:, 0]
+    host_adds = np.zeros(cycles, bool) if host_accumulate is None else host_write.astype(bool) & (host_accumulate != 0) & ~network
+    takes_port = adds | host_adds
     hazard = np.zeros(cycles, bool)
     # The row that arrived in the cycle before.
     arrived = -1
@@ -128,7 +132,7 @@ def p_bank(
             if t + 1 < cycles:
                 address = int(read_address[t])
                 value[t + 1] = content[address]
-                known[t + 1] = written[address] and not hazard[t] and not adds[t]
+                known[t + 1] = written[address] and not hazard[t] and not takes_port[t]
         arrived = -1
         if network[t]:
             arrived = int(write_address[t, plane[t]])
@@ -139,13 +143,16 @@ def p_bank(
                 content[arrived], written[arrived] = data, True
         elif host_write[t]:
             arrived = int(host_address[t])
-            content[arrived], written[arrived] = host_data[t], True
+            if host_adds[t]:
+                content[arrived] = wrap(content[arrived] + host_data[t], psum_width)
+            else:
+                content[arrived], written[arrived] = host_data[t], True
     return {
         "read_data": PortTrace(value, known),
         "stores": _certain(network & ~adds),
         "accumulates": _certain(adds),
         "conflict": _certain(write_valid.sum(axis=1) > 1),
-        "busy_conflict": _certain(read_enable & adds),
+        "busy_conflict": _certain(read_enable & takes_port),
         "hazard": _certain(hazard),
     }
 

@@ -12,8 +12,17 @@ from podweave.golden.cycle.chip import banks as model
 from podweave.golden.cycle.ports import PortTrace
 from podweave.rtl.node.p_bank import PBank
 from podweave.spec.config import ChipConfig
-from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.spec.config_parts import (
+    ArrayConfig,
+    MemoryConfig,
+    NetworkConfig,
+    PodConfig,
+    PostConfig,
+    PrefetchConfig,
+    ProgramConfig,
+)
 from podweave.spec.layout import bits_for_index
+from podweave.spec.links_config import LinksConfig
 from podweave.tb.benches.block_bench import BlockBench
 from podweave.tb.lockstep.ports import LockstepError
 
@@ -21,7 +30,7 @@ CYCLES = 1500
 Stimulus = dict[str, NDArray]
 
 
-def chip(cols: int, psum_width: int, planes: int, words: int) -> ChipConfig:
+def chip(cols: int, psum_width: int, planes: int, words: int, links: LinksConfig | None = None) -> ChipConfig:
     return ChipConfig(
         name="banks",
         pods=4,
@@ -30,6 +39,8 @@ def chip(cols: int, psum_width: int, planes: int, words: int) -> ChipConfig:
         network=NetworkConfig(),
         post=PostConfig(),
         program=ProgramConfig(),
+        prefetch=PrefetchConfig() if links else None,
+        links=links,
     )
 
 
@@ -38,6 +49,7 @@ CONFIGS = {
     "8_lanes_planes2_psum20": chip(8, 20, 2, 16),
     "4_lanes_planes4": chip(4, 32, 4, 2),
     "1_lane_planes1_psum17": chip(1, 17, 1, 5),
+    "4_lanes_planes2_links": chip(4, 32, 2, 11, LinksConfig(flit_bits=64)),
 }
 
 
@@ -68,15 +80,20 @@ def random_stimulus(rng: np.random.Generator, key: str, cycles: int = CYCLES) ->
         if again[cycle]:
             address[cycle] = address[cycle - 1, rng.integers(planes)]
     read_address = np.where(rng.random(cycles) < 0.4, address[:, 0], rng.integers(0, words, cycles))
+    links: Stimulus = {"host_accumulate": rng.random(cycles) < 0.6} if config.links else {}
+    # With links the host is as busy as the network, and as often at the same row.
+    host_rate = 0.7 if links else 0.1
+    host_address = np.where(rng.random(cycles) < 0.5 * len(links), address[:, 0], rng.integers(0, words, cycles))
     return {
+        **links,
         "write_valid": rng.random((cycles, planes)) < rate[0][:, None] * rng.choice([1, 1 / planes]),
         "write_accumulate": rng.random((cycles, planes)) < rng.choice([0.2, 0.6, 0.95]),
         "write_address": address,
         "write_data": rng.integers(-half, half, (cycles, planes * cols)),
         "read_enable": rng.random(cycles) < rate[1],
         "read_address": read_address,
-        "host_write": rng.random(cycles) < 0.1 * rate[2],
-        "host_address": rng.integers(0, words, cycles),
+        "host_write": rng.random(cycles) < host_rate * rate[2],
+        "host_address": host_address,
         "host_data": rng.integers(-half, half, (cycles, cols)),
     }
 
@@ -128,6 +145,27 @@ def test_accumulates_the_same_row_in_successive_cycles() -> None:
     assert np.flatnonzero(observed["stores"]).tolist() == [2]
     assert np.flatnonzero(observed["accumulates"]).tolist() == [3, 4, 5, 6, 7, 8]
     assert not (observed["conflict"] | observed["busy_conflict"] | observed["hazard"]).any()
+
+
+def test_the_host_adds_as_the_network_does() -> None:
+    """Store, then sums without a gap from the host and the network in turn; where both come, the host gives way."""
+    key = "4_lanes_planes2_links"
+    stimulus = idle(key, 30)
+    values = [100, 1, 20, 3000, 7]
+    for cycle, value in enumerate(values):
+        stimulus["host_write"][2 + cycle], stimulus["host_accumulate"][2 + cycle] = 1, cycle > 0
+        stimulus["host_address"][2 + cycle], stimulus["host_data"][2 + cycle] = 9, value
+    stimulus["write_valid"][[5, 7], 1] = stimulus["write_accumulate"][[5, 7], 1] = 1
+    stimulus["write_address"][[5, 7], 1], stimulus["write_data"][[5, 7], 4:8] = 9, [[50000], [600000]]
+    read_at(stimulus, 6, 9)
+    read_at(stimulus, 8, 9)
+    read_at(stimulus, 9, 9)
+    observed = bench_of(key).run(stimulus)
+    assert observed["read_data"][10].tolist() == [100 + 1 + 20 + 50000 + 7 + 600000] * 4
+    assert np.flatnonzero(observed["accumulates"]).tolist() == [5, 7]
+    assert np.flatnonzero(observed["busy_conflict"]).tolist() == [6]
+    assert np.flatnonzero(observed["hazard"]).tolist() == [6, 8]
+    assert not observed["stores"].any()
 
 
 def test_what_a_read_meets() -> None:
