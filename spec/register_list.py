@@ -1,4 +1,7 @@
-"""All registers of an accelerator, by their offsets. These are the same in all configurations."""
+"""All registers of an accelerator, by their offsets. These are the same in all configurations.
+
+Base registers are there as many as a configuration has, registers and counters of links only with links.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import zlib
 from .config import ChipConfig
 from .descriptors import TAG_WIDTH, PrefetchError
 from .errors import NetworkId, network_error_layout
+from .links import ID_WIDTH, NO_COLLECTIVE, RUN_WIDTH, LinkError
 from .register_types import (
     COUNTER_WIDTH,
     MANAGER_BASE,
@@ -23,7 +27,7 @@ from .register_types import (
 )
 
 IDENTITY = int.from_bytes(b"PodW", "little")
-VERSION = (1, 1)
+VERSION = (1, 2)
 COUNTER_BASE = 0x100
 BASE_REGISTERS = 0x300
 """BASE1 stands here, and the others behind it."""
@@ -34,7 +38,9 @@ Fields = tuple[RegisterField, ...]
 def register_list(config: ChipConfig) -> tuple[Register, ...]:
     """All registers, by rising offset; those that each manager has as of manager 0."""
     assert config.prefetch is not None
-    return (*_facts(config), *_run(config), *_results(config), *_counters(), *_bases(config), *_of_managers(config))
+    links = (*_link_facts(config), *_links()) if config.links else ()
+    found = (*_facts(config), *_run(config), *_results(config), *links, *_counters(config), *_bases(config), *_of_managers(config))
+    return tuple(sorted(found, key=lambda register: register.offset))
 
 
 def _field(name: str, low: int, width: int, doc: str, value: int = 0, codes: type[enum.IntEnum] | None = None) -> RegisterField:
@@ -82,6 +88,19 @@ def _facts(config: ChipConfig) -> list[Register]:
             _whole("CRC-32 of the TOML text", value=config_hash(config)),
             "Tells configurations apart: a program fits the one that it was compiled for.",
         ),
+    ]
+
+
+def _link_facts(config: ChipConfig) -> list[Register]:
+    assert config.links is not None
+    links = (
+        _field("FLIT_BITS", 0, 16, "bits of a word in a flit", config.links.flit_bits),
+        _field("BUFFER_WORDS", 16, 16, "words for which a receiver has room", config.links.buffer_words),
+    )
+    jobs = _whole("jobs", value=config.links.jobs)
+    return [
+        Register("LINKS", 0x018, Access.RO, links, "The links to the next chip and from the one before.", constant=True),
+        Register("LINK_JOBS", 0x01C, Access.RO, jobs, "Room of the stores SEND_STORE and RECEIVE_STORE.", constant=True),
     ]
 
 
@@ -174,7 +193,7 @@ def _interrupts(doc: str = "") -> Fields:
 
 def _results(config: ChipConfig) -> list[Register]:
     source = (
-        _field("SOURCE", 0, 2, "where it came from", codes=ErrorSource),
+        _field("SOURCE", 0, source_width(config), "where it came from", codes=ErrorSource),
         _field("MANAGER", 8, 4, "manager, if from an engine"),
     )
     chip = (_field("ANY", 0, 1, "a node or a network has one"), _field("NETWORK", 1, 1, "a network has one"))
@@ -189,7 +208,7 @@ def _results(config: ChipConfig) -> list[Register]:
             0x060,
             Access.RO,
             source,
-            "First error of the run; of several in one cycle that of the lowest manager, else of a network.",
+            "First error of the run; of several in one cycle that of the lowest manager, else of a link, else of a network.",
         ),
         Register("CHIP_ERROR", 0x064, Access.RO, chip, "Errors of the chip; they stay until SOFT_RESET or the next START."),
         Register("NETWORK_ERROR", 0x068, Access.RO, network, "The first conflict in a network."),
@@ -199,8 +218,41 @@ def _results(config: ChipConfig) -> list[Register]:
     ]
 
 
-def counters() -> tuple[tuple[str, int, str], ...]:
+def source_width(config: ChipConfig) -> int:
+    """Bits of the code of an `ErrorSource`."""
+    return 3 if config.links else 2
+
+
+def _links() -> list[Register]:
+    """Settings and results of links."""
+    run = "Number of the run: the same in all chips of a ring, another than in the run before."
+    timeout = "Cycles of a collective in which no flit is sent or received, until the run ends with TIMEOUT."
+    error = (_field("CODE", 0, 4, "what", codes=LinkError), _field("ID", 16, ID_WIDTH, "collective that was on, or the next one"))
+    first = _whole(f"epoch; {NO_COLLECTIVE}: none", TAG_WIDTH, NO_COLLECTIVE)
+    return [
+        Register("FIRST_COLLECTIVE", 0x080, Access.RW, first, "The first epoch of a run that is a collective.", locked=True),
+        Register("LINK_RUN", 0x084, Access.RW, _whole("number", RUN_WIDTH), run, locked=True),
+        Register("LINK_TIMEOUT", 0x088, Access.RW, _whole("cycles; 0: never", value=1 << 20), timeout, locked=True),
+        Register("LINK_ERROR", 0x08C, Access.RO, error, "First error of the collective engine since START."),
+    ]
+
+
+def counters(config: ChipConfig) -> tuple[tuple[str, int, str], ...]:
     """Name, bits and meaning of the performance counters, in the order of their offsets."""
+    return (*_run_counters(), *(_link_counters() if config.links else ()))
+
+
+def _link_counters() -> tuple[tuple[str, int, str], ...]:
+    return (
+        ("COLLECTIVE_CYCLES", COUNTER_WIDTH, "Cycles in which a collective is on."),
+        ("LINK_SENT", COUNTER_WIDTH, "Flits sent to the next chip."),
+        ("LINK_RECEIVED", COUNTER_WIDTH, "Flits received from the chip before."),
+        ("WAIT_NEIGHBOUR", COUNTER_WIDTH, "Cycles of collectives in which the chip before has sent nothing of them yet."),
+        ("BENEATH_BEATS", COUNTER_WIDTH, "Beats of data read for prefetch rings while a collective is on."),
+    )
+
+
+def _run_counters() -> tuple[tuple[str, int, str], ...]:
     cycles, events = COUNTER_WIDTH, 32
     per_manager = "Manager-cycles in which"
     return (
@@ -209,7 +261,7 @@ def counters() -> tuple[tuple[str, int, str], ...]:
             cycles,
             "Cycles of the run: from the one after START took effect, and after its reset if there is one, to the last with BUSY.",
         ),
-        ("RUN_CYCLES", cycles, "Cycles in which an epoch is on, its filling and draining included."),
+        ("RUN_CYCLES", cycles, "Cycles in which an epoch of the chip is on, its filling and draining included."),
         ("WAIT_PREFETCH", cycles, "Cycles in which an epoch waits for a tag of a prefetch ring."),
         ("WAIT_DEMAND", cycles, "Cycles in which an epoch waits for tags of demand rings only."),
         ("WAIT_STORE", cycles, "Cycles after the last epoch until the tag behind it, EPOCHS, is complete."),
@@ -233,9 +285,9 @@ def counters() -> tuple[tuple[str, int, str], ...]:
     )
 
 
-def _counters() -> list[Register]:
+def _counters(config: ChipConfig) -> list[Register]:
     found, offset = [], COUNTER_BASE
-    for name, width, doc in counters():
+    for name, width, doc in counters(config):
         words = -(-width // WORD_WIDTH)
         found.append(Register(name, offset, Access.RO, _whole("count", width), doc, words=words))
         offset += 4 * words

@@ -55,6 +55,8 @@ class ErrorSource(enum.IntEnum):
     """A node: read the errors of all nodes through NODE_DATA."""
     NETWORK = 3
     """Two words met in a network: see NETWORK_ERROR."""
+    LINK = 4
+    """A collective or a link: see LINK_ERROR. Only with links."""
 
 
 class NodeWords(enum.IntEnum):

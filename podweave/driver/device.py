@@ -262,7 +262,7 @@ class Device:
 
     def counters(self) -> RunCounters:
         """The counters of the last run."""
-        device = {name: self.read(name) for name, *_ in counters()}
+        device = {name: self.read(name) for name, *_ in counters(self.config)}
         nodes = {
             counter.name.lower(): np.array(
                 [self._node_word(node, NodeWords.COUNTERS, counter) for node in range(self.config.pods)], np.int64

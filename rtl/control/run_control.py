@@ -11,6 +11,8 @@ from amaranth.lib.wiring import In, Out
 from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, TAG_WIDTH
 from podweave.spec.errors import network_error_layout
+from podweave.spec.links import ID_WIDTH
+from podweave.spec.register_list import source_width
 from podweave.spec.register_types import MAX_EPOCHS, ErrorSource, Refusal
 
 from ..parts.blocks import Block
@@ -56,10 +58,15 @@ class RunControl(Block):
     already, it is END from c + 1 on instead. EPOCH lasts up to and including the first cycle u with ``chip_busy`` low; from u +
     1 on it is GAP, and ``epochs_done`` is one more unless ``chip_error`` is high in u.
 
+    *Collectives.* With links, next is that of a collective if it is ``link_epoch``. Then ``link_begin`` is high in c, in place of
+    ``chip_hold`` low; and EPOCH lasts up to and including the first cycle u with ``chip_busy`` and ``link_busy`` low. It does not
+    count in ``epochs_done`` if in u ``failed``, ``aborted`` or ``chip_error`` is high or ``link_error`` not 0.
+
     *End.* With ``failed`` or ``aborted`` high in a cycle of GAP it is END in the next. END lasts until all of ``quiet`` were
     high in `QUIET_CYCLES` cycles of it in a row, the last of which is d; from d + 1 on it is IDLE, with ``busy`` low and
-    ``done`` high. ``failed`` rises in f + 1 if an ``engine_error`` is not 0, or ``chip_error`` is high, in a cycle f of GAP,
-    EPOCH or END. ``aborted`` and ``engine_stop`` rise in a + 1 with an ``abort`` in a cycle a of the run, t + 1 to d.
+    ``done`` high. ``failed`` rises in f + 1 if an ``engine_error`` or ``link_error`` is not 0, or ``chip_error`` is high, in a
+    cycle f of GAP, EPOCH or END. ``aborted`` and ``engine_stop`` rise in a + 1 with an ``abort`` in a cycle a of the run, t + 1 to
+    d.
 
     *Other commands.* A ``soft_reset`` in cycle t of IDLE makes RESET of t + 1 to t + `RESET_CYCLES`, with ``busy``, and then it
     is IDLE. It, ``clear`` in IDLE and an accepted start in t make ``done``, ``failed``, ``aborted``, ``refused``, ``reason``,
@@ -111,6 +118,10 @@ class RunControl(Block):
         Of the `Chip`.
     chip_epochs, chip_busy, chip_error, chip_network_error : Out(32), In(1), In(1), In(network_error_layout(config).width)
         Of the `Chip`.
+    link_epoch, link_busy, link_error : In(ID_WIDTH), In(1), In(4)
+        Only with links, as all ``link_*``: of the collective engine: epoch of its next collective; one is on; 0: no error.
+    link_begin, link_stop : Out(1)
+        To it: its next collective begins; ``failed`` or ``aborted``.
     core_reset : Out(1)
         Reset of chip and engines; it includes our own, and beside that comes only in RESET, when all engines have been quiet since
         the run before.
@@ -118,8 +129,8 @@ class RunControl(Block):
         State of the run, as above.
     reason : Out(3)
         A `Refusal`, with ``refused``.
-    error_source, error_manager : Out(2), Out(4)
-        Of the first error; of several in one cycle, that of the lowest manager, else of the networks.
+    error_source, error_manager : Out(source_width(config)), Out(4)
+        Of the first error; of several in one cycle, that of the lowest manager, else of the links, else of the networks.
     event_done, event_error, event_epoch, event_refused : Out(1)
         Pulses in d; in the first f; in u, if ``epochs_done`` grows; in t.
     counters_clear : Out(1)
@@ -127,9 +138,11 @@ class RunControl(Block):
     launched : Out(1)
         p to d, which are as many behind an error as after a reset.
     running : Out(1)
-        EPOCH.
+        EPOCH, but of a collective.
+    collecting : Out(1)
+        Only with links: EPOCH of a collective.
     begins : Out(1)
-        ``chip_hold`` is low.
+        An epoch or a collective begins: c.
     prefetch_hit : Out(1)
         With ``begins``, if prefetch rings were ready in the first cycle of this GAP and an EPOCH was before it.
     wasted : Out(1)
@@ -144,6 +157,7 @@ class RunControl(Block):
     def __init__(self, config: ChipConfig):
         assert config.prefetch is not None
         self.managers, self.address_width = config.prefetch.managers, config.prefetch.address_width
+        self.links = config.links is not None
         per_manager = {
             **{f"{ring}_base": In(self.managers * self.address_width) for ring in RINGS},
             **{f"{ring}_size": In(self.managers * 32) for ring in RINGS},
@@ -172,11 +186,12 @@ class RunControl(Block):
                 "core_reset": Out(1),
                 **dict.fromkeys(("busy", "done", "failed", "aborted", "refused"), Out(1)),
                 "reason": Out(3),
-                "error_source": Out(2),
+                "error_source": Out(source_width(config)),
                 "error_manager": Out(4),
                 **dict.fromkeys(("event_done", "event_error", "event_epoch", "event_refused"), Out(1)),
                 **dict.fromkeys(("counters_clear", "launched", "running", "begins", "prefetch_hit", "wasted"), Out(1)),
                 **dict.fromkeys(("wait_prefetch", "wait_demand", "wait_store"), Out(1)),
+                **(_link_members() if self.links else {}),
             }
         )
 
@@ -187,11 +202,17 @@ class RunControl(Block):
         dirty, launching, accepted, needs_reset = (Signal(name=n) for n in ("dirty", "launching", "accepted", "needs_reset"))
         following, ready, last = Signal(TAG_WIDTH, name="next"), Signal(), Signal()
         stopping, active, in_run = Signal(), Signal(), Signal()
+        on, running, chip_begins = self.running, state == State.EPOCH, self.begins
+        over, counts = on & ~self.chip_busy, ~self.chip_error
+        if self.links:
+            on, running, chip_begins = self._collectives(m, state, following, stopping)
+            over = on & ~self.chip_busy & ~self.link_busy
+            counts = ~self.chip_error & ~(self.collecting & (stopping | self.link_error.any()))
         m.d.comb += [
             self.busy.eq(state != State.IDLE),
             self.launched.eq(self.busy & (state != State.RESET)),
-            self.running.eq(state == State.EPOCH),
-            self.gap.eq(~self.running),
+            self.running.eq(running),
+            self.gap.eq(~on),
             self.core_reset.eq((state == State.RESET) | ResetSignal()),
             self.engine_start.eq(state == State.PREPARE),
             self.chip_rewind.eq(state == State.PREPARE),
@@ -203,8 +224,8 @@ class RunControl(Block):
             needs_reset.eq(dirty | stopping | self.chip_busy | self.chip_error | self.soft_reset),
             last.eq(following == self.chip_epochs),
             self.begins.eq((state == State.GAP) & ready & ~last & ~stopping),
-            self.chip_hold.eq(~self.begins),
-            self.event_epoch.eq(self.running & ~self.chip_busy & ~self.chip_error),
+            self.chip_hold.eq(~chip_begins),
+            self.event_epoch.eq(over & counts),
             self.event_done.eq((state == State.END) & self.quiet.all() & (count == QUIET_CYCLES - 1)),
             self.wasted.eq(self.event_done & stopping),
         ]
@@ -234,13 +255,13 @@ class RunControl(Block):
                     m.d.sync += [state.eq(State.EPOCH), following.eq(following + 1)]
             with m.Case(State.EPOCH):
                 m.d.sync += self.epochs_done.eq(self.epochs_done + self.event_epoch)
-                with m.If(~self.chip_busy):
+                with m.If(over):
                     m.d.sync += state.eq(State.GAP)
             with m.Case(State.END):
                 m.d.sync += count.eq(Mux(self.quiet.all(), count + 1, 0))
                 with m.If(self.event_done):
                     m.d.sync += state.eq(State.IDLE)
-        self._readiness(m, state, following, ready, last, stopping)
+        self._readiness(m, state, following, ready, last, stopping, over)
         self._commands(m, state, accepted)
         self._failures(m, active)
         with m.If(self.abort & in_run):
@@ -251,15 +272,31 @@ class RunControl(Block):
         m.d.sync += self.engine_cancel_tag.eq(self.cancel_tag)
         return m
 
-    def _readiness(self, m: Module, state: Signal, following: Signal, ready: Signal, last: Signal, stopping: Signal) -> None:
-        """Which rings have the tags that come next; what is waited for."""
+    def _collectives(self, m: Module, state: Signal, following: Signal, stopping: Signal) -> tuple[Signal, Value, Value]:
+        """Whether an epoch or a collective is on; whether it is an epoch of the chip; whether one of the chip begins."""
+        collective, on, named = Signal(name="collective"), Signal(name="epoch_on"), Signal(name="collective_next")
+        m.d.comb += [
+            named.eq(following == self.link_epoch),
+            on.eq(state == State.EPOCH),
+            self.collecting.eq(on & collective),
+            self.link_begin.eq(self.begins & named),
+            self.link_stop.eq(stopping),
+        ]
+        with m.If(self.begins):
+            m.d.sync += collective.eq(named)
+        return on, on & ~collective, self.begins & ~named
+
+    def _readiness(
+        self, m: Module, state: Signal, following: Signal, ready: Signal, last: Signal, stopping: Signal, over: Value
+    ) -> None:
+        """Which rings have the tags that come next; what is waited for. ``over``: the last cycle of an epoch."""
         complete: dict[str, Any] = {}
         for ring in RINGS:
             counts = planes_of(getattr(self, f"{ring}_complete"), self.managers)
             complete[ring] = Signal(name=f"{ring}_ready")
             m.d.sync += complete[ring].eq(Cat(count > following for count in counts).all())
         first, early, was_early, waits = (Signal(name=name) for name in ("after_epoch", "early", "was_early", "waits"))
-        m.d.sync += [first.eq(self.running & ~self.chip_busy), was_early.eq(early & (state == State.GAP))]
+        m.d.sync += [first.eq(over), was_early.eq(early & (state == State.GAP))]
         m.d.comb += [
             ready.eq(complete["demand"] & complete["prefetch"]),
             early.eq(was_early | (first & complete["prefetch"])),
@@ -299,10 +336,24 @@ class RunControl(Block):
     def _failures(self, m: Module, active: Signal) -> None:
         """The first error of a run."""
         codes: list[Value] = planes_of(self.engine_error, self.managers)
-        m.d.comb += self.event_error.eq(active & ~self.failed & (self.engine_error.any() | self.chip_error))
+        found = self.engine_error.any() | self.chip_error
+        m.d.comb += self.event_error.eq(active & ~self.failed & (found | self.link_error.any() if self.links else found))
         with m.If(self.event_error):
             m.d.sync += self.failed.eq(1)
             m.d.sync += self.error_source.eq(Mux(self.chip_network_error[0], ErrorSource.NETWORK, ErrorSource.NODE))
+            if self.links:
+                with m.If(self.link_error.any()):
+                    m.d.sync += self.error_source.eq(ErrorSource.LINK)
             for manager in reversed(range(self.managers)):
                 with m.If(codes[manager].any()):
                     m.d.sync += [self.error_source.eq(ErrorSource.ENGINE), self.error_manager.eq(manager)]
+
+
+def _link_members() -> dict[str, Any]:
+    """Between run control and the collective engine."""
+    return {
+        "link_epoch": In(ID_WIDTH),
+        "link_busy": In(1),
+        "link_error": In(4),
+        **dict.fromkeys(("link_begin", "link_stop", "collecting"), Out(1)),
+    }

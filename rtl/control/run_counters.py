@@ -15,6 +15,7 @@ from ..prefetch.prefetch_count import UNCONSUMED_WIDTH
 RUN_EVENTS = ("launched", "running", "wait_prefetch", "wait_demand", "wait_store", "begins", "prefetch_hit", "wasted")
 STALLS = ("gate", "cap", "gap", "buffer", "bus")
 BEAT_CLASSES = ("descriptor", "demand", "prefetch")
+LINK_EVENTS = ("collecting", "link_sent", "link_received", "wait_neighbour")
 
 
 class RunCounters(Block):
@@ -37,20 +38,24 @@ class RunCounters(Block):
         Of the `RunControl`.
     read_beat, read_class, write_beat : In(managers), In(2 * managers), In(managers)
         Of the engines: events of one cycle.
+    collecting : In(1)
+        Only with links: of the `RunControl`.
+    link_sent, link_received, wait_neighbour : In(1)
+        Only with links: of the collective engine, only with ``launched``.
     stall_gate, stall_cap, stall_gap, stall_buffer, stall_bus : In(managers)
         Of the engines: events of one cycle, only with ``launched``.
     unconsumed : In(UNCONSUMED_WIDTH * managers)
         Of the engines: words of begun prefetch descriptors with a tag > ``epochs_done``.
     count_<name> : Out(width in counters())
         The counters. PREFETCH_UNUSED is set by ``wasted`` in cycle t, from t + 1 on: to the sum of ``unconsumed``, modulo 2^32, in
-        the last cycle with ``running`` since the last ``clear``; if there is none, in t.
+        the last cycle with ``running`` or ``collecting`` since the last ``clear``; if there is none, in t.
     """
 
     kind = "performance"
 
     def __init__(self, config: ChipConfig):
         assert config.prefetch is not None
-        self.managers = config.prefetch.managers
+        self.config, self.managers = config, config.prefetch.managers
         n = self.managers
         super().__init__(
             {
@@ -61,7 +66,8 @@ class RunCounters(Block):
                 "write_beat": In(n),
                 **{f"stall_{stall}": In(n) for stall in STALLS},
                 "unconsumed": In(UNCONSUMED_WIDTH * n),
-                **{f"count_{name.lower()}": Out(width) for name, width, _ in counters()},
+                **(dict.fromkeys(LINK_EVENTS, In(1)) if config.links else {}),
+                **{f"count_{name.lower()}": Out(width) for name, width, _ in counters(config)},
             }
         )
 
@@ -78,6 +84,7 @@ class RunCounters(Block):
             **{f"stall_{stall}": Mux(self.launched, getattr(self, f"stall_{stall}"), 0) for stall in STALLS},
             "prefetch_hits": self.begins & self.prefetch_hit,
             "prefetch_late": self.begins & ~self.prefetch_hit,
+            **(self._link_events() if self.config.links else {}),
         }
         for name, happens in events.items():
             # The sum over managers is ready one cycle before it is added.
@@ -91,11 +98,16 @@ class RunCounters(Block):
         m.d.comb += ahead.eq(_sum(planes_of(self.unconsumed, self.managers)))
         with m.If(self.wasted):
             m.d.sync += self.count_prefetch_unused.eq(Mux(ran, last, ahead))
-        with m.If(self.running):
+        with m.If(self.running | self.collecting if self.config.links else self.running):
             m.d.sync += [last.eq(ahead), ran.eq(1)]
         with m.If(self.clear):
             m.d.sync += [ran.eq(0), self.count_prefetch_unused.eq(0)]
         return m
+
+    def _link_events(self) -> dict[str, Value]:
+        events: dict[str, Value] = {name: self.launched & getattr(self, name) for name in LINK_EVENTS[1:]}
+        _, _, prefetch = self._read_beats()
+        return {"collective_cycles": self.collecting, **events, "beneath_beats": Mux(self.collecting, prefetch, 0)}
 
     def _read_beats(self) -> list[Value]:
         classes = planes_of(self.read_class, self.managers)

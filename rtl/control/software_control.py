@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import TAG_WIDTH
 from podweave.spec.errors import network_error_layout
+from podweave.spec.links import ID_WIDTH, RUN_WIDTH
 from podweave.spec.register_list import base_register, counters
 
 from ..parts.blocks import place
@@ -21,7 +22,7 @@ from ..prefetch.prefetch_count import UNCONSUMED_WIDTH
 from .csr import Csr, axil_members
 from .node_window import WORD_WIDTH, NodeWindow, window_members
 from .run_control import RINGS, RunControl
-from .run_counters import STALLS, RunCounters
+from .run_counters import LINK_EVENTS, STALLS, RunCounters
 
 CHIP_INPUTS = ("start", "epochs", "rewind", "hold")
 CHIP_OUTPUTS = ("busy", "error", "cycles", "total_cycles", "network_error")
@@ -61,6 +62,17 @@ def control_members(config: ChipConfig) -> dict[str, Any]:
         **{f"engine_{name}": In(width) for name, width in load_port.items()},
         **{name: Out(width) for name, width in load_port.items()},
         "host_read_data": In(managers * config.host_bits),
+        **(link_control_members() if config.links else {}),
+    }
+
+
+def link_control_members() -> dict[str, Any]:
+    """Ports to and from the collective engine."""
+    outputs = {"begin": 1, "stop": 1, "first": ID_WIDTH, "run": RUN_WIDTH, "timeout": 32}
+    inputs = {"busy": 1, "epoch": ID_WIDTH, "error": 4, "error_id": ID_WIDTH, "sent": 1, "received": 1, "waits": 1}
+    return {
+        **{f"link_{name}": Out(width) for name, width in outputs.items()},
+        **{f"link_{name}": In(width) for name, width in inputs.items()},
     }
 
 
@@ -95,6 +107,10 @@ class SoftwareControl(WiredBlock):
         The load ports of the chip.
     host_read_data : In(managers * host_bits)
         Of the chip; the engines take what they read from there.
+    link_* : as in link_control_members
+        Only with links: to and from the collective engine: FIRST_COLLECTIVE, LINK_RUN and LINK_TIMEOUT; members of the
+        `RunControl`; ``error_id`` with its error; and what is counted: ``sent``, ``received`` and ``waits``, events of one cycle.
+        It starts with the engines, by ``engine_start``.
     """
 
     kind = "control"
@@ -117,6 +133,8 @@ class SoftwareControl(WiredBlock):
         self._engines(m, csr, run)
         self._counters(m, run, performance)
         self._window(m, csr, window)
+        if self.config.links:
+            self._links(m, csr, run, performance)
         return m
 
     def _status(self, m: Module, csr: Any, run: Any, performance: Any) -> None:
@@ -136,7 +154,7 @@ class SoftwareControl(WiredBlock):
             "epochs_done": run["epochs_done"],
             "epoch_cycles": self.chip_cycles,
             "total_cycles": self.chip_total_cycles,
-            **{name.lower(): performance[f"count_{name.lower()}"] for name, *_ in counters()},
+            **{name.lower(): performance[f"count_{name.lower()}"] for name, *_ in counters(self.config)},
             **{f"complete_{ring}": getattr(self, f"engine_{ring}_complete") for ring in RINGS},
             "error_code": self.engine_error,
             **{name: getattr(self, f"engine_{name}") for name in ("error_ring", "error_tag", "error_address")},
@@ -179,6 +197,24 @@ class SoftwareControl(WiredBlock):
         m.d.comb += performance["clear"].eq(run["counters_clear"])
         m.d.comb += [performance[name].eq(run[name]) for name in run_events]
         m.d.comb += [performance[name].eq(getattr(self, f"engine_{name}")) for name in events]
+
+    def _links(self, m: Module, csr: Any, run: Any, performance: Any) -> None:
+        m.d.comb += [
+            *(getattr(self, f"link_{name}").eq(run[f"link_{name}"]) for name in ("begin", "stop")),
+            *(run[f"link_{name}"].eq(getattr(self, f"link_{name}")) for name in ("busy", "epoch", "error")),
+            self.link_first.eq(csr["first_collective"]),
+            self.link_run.eq(csr["link_run"]),
+            self.link_timeout.eq(csr["link_timeout"]),
+            csr["link_error_code"].eq(self.link_error),
+            csr["link_error_id"].eq(self.link_error_id),
+        ]
+        events = {
+            "collecting": run["collecting"],
+            "link_sent": self.link_sent,
+            "link_received": self.link_received,
+            "wait_neighbour": self.link_waits,
+        }
+        m.d.comb += [performance[name].eq(events[name]) for name in LINK_EVENTS]
 
     def _window(self, m: Module, csr: Any, window: Any) -> None:
         m.d.comb += [

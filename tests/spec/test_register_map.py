@@ -10,6 +10,8 @@ import pytest
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import PrefetchConfig
 from podweave.spec.descriptors import PrefetchError
+from podweave.spec.links import LinkError
+from podweave.spec.links_config import LinksConfig
 from podweave.spec.presets import load_config
 from podweave.spec.register_map import Access, ErrorSource, NodeWords, Refusal, Register, RegisterMap, Ring, counters
 from podweave.spec.register_types import ADDRESS_WIDTH, MANAGER_BASE, MANAGER_PITCH
@@ -17,7 +19,8 @@ from podweave.spec.register_types import ADDRESS_WIDTH, MANAGER_BASE, MANAGER_PI
 SMALL = replace(load_config("chip2x4"), prefetch=PrefetchConfig(managers=2, address_width=32))
 LARGE = replace(load_config("chip256x32"), prefetch=PrefetchConfig(managers=16, address_width=64, data_width=512))
 BASED = replace(SMALL, prefetch=PrefetchConfig(managers=2, address_width=32, base_registers=15))
-CONFIGS = {"small": SMALL, "large": LARGE, "based": BASED}
+LINKED = replace(SMALL, links=LinksConfig(flit_bits=64, buffer_words=1024, jobs=65536))
+CONFIGS = {"small": SMALL, "large": LARGE, "based": BASED, "linked": LINKED}
 
 # Offset, words, access, locked.
 BY_HAND = {
@@ -65,10 +68,26 @@ BY_HAND = {
 }
 
 
+OF_LINKS = {
+    "LINKS": (0x18, 1, "ro", 0),
+    "LINK_JOBS": (0x1C, 1, "ro", 0),
+    "FIRST_COLLECTIVE": (0x80, 1, "rw", 1),
+    "LINK_RUN": (0x84, 1, "rw", 1),
+    "LINK_TIMEOUT": (0x88, 1, "rw", 1),
+    "LINK_ERROR": (0x8C, 1, "ro", 0),
+    "COLLECTIVE_CYCLES": (0x184, 2, "ro", 0),
+    "LINK_SENT": (0x18C, 2, "ro", 0),
+    "LINK_RECEIVED": (0x194, 2, "ro", 0),
+    "WAIT_NEIGHBOUR": (0x19C, 2, "ro", 0),
+    "BENEATH_BEATS": (0x1A4, 2, "ro", 0),
+}
+
+
 @pytest.mark.parametrize("key", CONFIGS)
 def test_the_map_by_hand(key: str) -> None:
     registers = RegisterMap(CONFIGS[key]).registers.values()
     expected = {name: entry for name, entry in BY_HAND.items() if key == "based" or not re.fullmatch(r"BASE\d+", name)}
+    expected |= OF_LINKS if key == "linked" else {}
     assert {r.name: (r.offset, r.words, r.access.value, r.locked) for r in registers} == expected
     assert {r.name for r in registers if r.managers} == {name for name, entry in BY_HAND.items() if entry[0] >= MANAGER_BASE}
     assert all(r.managers in (0, CONFIGS[key].managers) for r in registers)
@@ -144,13 +163,24 @@ def test_what_is_not_there_is_refused() -> None:
 
 def test_codes_are_stable() -> None:
     assert [code.name for code in Refusal] == ["NONE", "BUSY", "EPOCHS", "RING_BASE", "RING_SIZE"]
-    assert [code.name for code in ErrorSource] == ["NONE", "ENGINE", "NODE", "NETWORK"]
+    assert [code.name for code in ErrorSource] == ["NONE", "ENGINE", "NODE", "NETWORK", "LINK"]
     for kind in (Refusal, ErrorSource, NodeWords, Ring):
         assert [code.value for code in kind] == list(range(len(kind)))
 
 
-def test_every_counter_has_a_register_of_its_width() -> None:
-    registers = RegisterMap(SMALL)
-    for name, width, _ in counters():
+def test_registers_of_links() -> None:
+    registers = RegisterMap(LINKED)
+    facts = {"FLIT_BITS": 64, "BUFFER_WORDS": 1024}
+    assert registers.unpack("LINKS", registers["LINKS"].reset) == facts
+    assert registers["LINK_JOBS"].reset == 65536
+    assert [registers[name].reset for name in ("FIRST_COLLECTIVE", "LINK_RUN", "LINK_TIMEOUT")] == [0xFFFF, 0, 1 << 20]
+    assert registers.unpack("LINK_ERROR", 0x0102_0003) == {"CODE": LinkError.WRONG_LENGTH, "ID": 0x102}
+    assert registers.unpack("ERROR_SOURCE", 4)["SOURCE"] is ErrorSource.LINK
+
+
+@pytest.mark.parametrize("config", [SMALL, LINKED])
+def test_every_counter_has_a_register_of_its_width(config: ChipConfig) -> None:
+    registers = RegisterMap(config)
+    for name, width, _ in counters(config):
         assert registers[name].fields[0].width == width
         assert registers[name].words == -(-width // 32)

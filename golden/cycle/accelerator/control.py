@@ -11,7 +11,8 @@ RESET_CYCLES = 4
 QUIET_CYCLES = 4
 MAX_EPOCHS = 65534
 BUSY, EPOCHS, RING_BASE, RING_SIZE = 1, 2, 3, 4
-ENGINE, NODE, NETWORK = 1, 2, 3
+ENGINE, NODE, NETWORK, LINK = 1, 2, 3, 4
+NO_COLLECTIVE = 0xFFFF
 
 Ports = dict[str, NDArray]
 Traces = dict[str, PortTrace]
@@ -22,15 +23,18 @@ _STATUS = ("done", "failed", "aborted", "refused", "reason", "error_source", "er
 def run_control(inputs: Ports) -> Traces:
     """All ports of run control, run by run: a run is a few searches for the next cycle in which something happens.
 
-    Ports of engines are (cycles, managers), all others (cycles,); they begin at reset.
+    Ports of engines are (cycles, managers), all others (cycles,); they begin at reset. Without ``link_epoch``, ``link_busy`` and
+    ``link_error``, the chip has no links, and run control no ports for them.
     """
     return _Runs({name: np.asarray(values).astype(np.int64) for name, values in inputs.items()}).traces()
 
 
 class _Runs:
     def __init__(self, inputs: Ports):
-        self.inputs = inputs
         self.cycles, self.managers = inputs["quiet"].shape
+        self.links = "link_epoch" in inputs
+        never = {name: np.zeros(self.cycles, np.int64) for name in ("link_busy", "link_error")}
+        self.inputs = {"link_epoch": np.full(self.cycles, NO_COLLECTIVE), **never, **inputs}
         names: tuple[str, ...] = (
             "engine_start",
             "chip_start",
@@ -43,13 +47,14 @@ class _Runs:
             "begins",
         )
         names += ("event_done", "event_error", "event_epoch", "event_refused", "prefetch_hit", "wasted")
-        names += ("wait_prefetch", "wait_demand", "wait_store")
+        names += ("wait_prefetch", "wait_demand", "wait_store", "link_begin", "collecting")
         self.outputs: Ports = {name: np.zeros(self.cycles, np.int64) for name in names}
         # (cycle, what, value): what a register holds from that cycle on.
         self.changes: list[tuple[int, str, int]] = []
         # Cycles of a run in which engines may work; of these, those in which there may be errors and epochs.
         self.started, self.active = np.zeros(self.cycles, bool), np.zeros(self.cycles, bool)
-        self.error = (inputs["engine_error"] != 0).any(axis=1) | (inputs["chip_error"] != 0)
+        codes = [self.inputs[name] != 0 for name in ("chip_error", "link_error")]
+        self.error = (inputs["engine_error"] != 0).any(axis=1) | codes[0] | codes[1]
         self.quiet: NDArray[np.bool_] = inputs["quiet"].min(axis=1) != 0
         # Of the cycle before: readiness is known one cycle later.
         self.complete = {ring: delay(inputs[f"{ring}_complete"].min(axis=1), 1) for ring in ("demand", "prefetch")}
@@ -148,15 +153,23 @@ class _Runs:
                 return leave + 1
             self._mark("begins", leave)
             self._mark("prefetch_hit", leave, value=int(epoch_before and ready["prefetch"][gap]))
+            collective = self.inputs["link_epoch"][leave] == index
+            if collective:
+                self._mark("link_begin", leave)
             index, epoch_before = index + 1, True
-            over = self._first(self.inputs["chip_busy"] == 0, leave + 1)
-            self._mark("running", leave + 1, over + 1)
-            if over < self.cycles and not self.inputs["chip_error"][over]:
+            over = self._first((self.inputs["chip_busy"] == 0) & (self.inputs["link_busy"] == 0), leave + 1)
+            self._mark("collecting" if collective else "running", leave + 1, over + 1)
+            if over < self.cycles and not self._spoiled(over, over >= stop, collective):
                 done += 1
                 self._mark("event_epoch", over)
                 self.changes.append((over + 1, "epochs_done", done))
             gap = over + 1
         return self.cycles
+
+    def _spoiled(self, over: int, stopped: bool, collective: bool) -> bool:
+        """Whether what ends in cycle ``over`` does not count. What a chip does goes on after a failure, a collective does not."""
+        of_links = collective and (stopped or self.inputs["link_error"][over] != 0)
+        return bool(self.inputs["chip_error"][over] or of_links)
 
     def _failure(self, cycle: int) -> None:
         codes = self.inputs["engine_error"][cycle]
@@ -164,6 +177,8 @@ class _Runs:
         self.changes.append((cycle + 1, "failed", 1))
         if codes.any():
             self.changes += [(cycle + 1, "error_source", ENGINE), (cycle + 1, "error_manager", int(np.argmax(codes != 0)))]
+        elif self.inputs["link_error"][cycle]:
+            self.changes.append((cycle + 1, "error_source", LINK))
         else:
             network = self.inputs["chip_network_error"][cycle] & 1
             self.changes.append((cycle + 1, "error_source", NETWORK if network else NODE))
@@ -183,11 +198,14 @@ class _Runs:
         values = {
             **self.outputs,
             **registers,
-            "gap": 1 - self.outputs["running"],
-            "chip_hold": 1 - self.outputs["begins"],
+            "gap": 1 - self.outputs["running"] - self.outputs["collecting"],
+            "chip_hold": 1 - self.outputs["begins"] + self.outputs["link_begin"],
+            "link_stop": registers["failed"] | registers["aborted"],
             "engine_stop": np.where(self.started, registers["aborted"], 1),
             "engine_cancel": delay(cancelled.astype(np.int64), 1),
         }
+        if not self.links:
+            values = {name: value for name, value in values.items() if name not in ("link_begin", "link_stop", "collecting")}
         known = {name: np.ones(value.shape, bool) for name, value in values.items()}
         values["engine_cancel_tag"] = delay(self.inputs["cancel_tag"], 1)
         known["engine_cancel_tag"] = np.arange(self.cycles) > 0
@@ -202,7 +220,7 @@ def _cycles(where: NDArray, begin: int) -> list[int]:
 def performance(inputs: Ports) -> Traces:
     """All counters: sums of events since the last cycle with ``clear``, known one cycle after the next.
 
-    Ports of engines are (cycles, managers), all others (cycles,).
+    Ports of engines are (cycles, managers), all others (cycles,). With ``collecting`` among them there are counters of links.
     """
     given = {name: np.asarray(values).astype(np.int64) for name, values in inputs.items()}
     read, kind, write = (given[name] for name in ("read_beat", "read_class", "write_beat"))
@@ -220,6 +238,10 @@ def performance(inputs: Ports) -> Traces:
         "prefetch_hits": given["begins"] & given["prefetch_hit"],
         "prefetch_late": given["begins"] & ~given["prefetch_hit"] & 1,
     }
+    if "collecting" in given:
+        collecting, launched = given["collecting"], given["launched"]
+        events |= {name: given[name] & launched for name in ("link_sent", "link_received", "wait_neighbour")}
+        events |= {"collective_cycles": collecting, "beneath_beats": events["prefetch_beats"] * collecting}
     counts = {name: _since(values, given["clear"] != 0) for name, values in events.items()}
     counts["prefetch_unused"] = _unused(given)
     return {f"count_{name}": PortTrace(values, np.ones(len(values), bool)) for name, values in counts.items()}
@@ -236,13 +258,14 @@ def _since(events: NDArray[np.int64], clear: NDArray[np.bool_]) -> NDArray[np.in
 def _unused(given: Ports) -> NDArray[np.int64]:
     ahead = given["unconsumed"].sum(axis=1) % 2**32
     result = np.zeros(len(ahead), np.int64)
+    on = given["running"] | given.get("collecting", given["running"])
     last: int | None = None
     unused = 0
     for t in range(len(ahead)):
         result[t] = unused
         if given["wasted"][t]:
             unused = int(ahead[t] if last is None else last)
-        if given["running"][t]:
+        if on[t]:
             last = int(ahead[t])
         if given["clear"][t]:
             last, unused = None, 0

@@ -304,7 +304,7 @@ def test_error_of_a_run_is_told(bus: FakeBus, device: Device, happens: Effect, s
 
 def test_counters_are_read_whole(bus: FakeBus, device: Device) -> None:
     expected: dict[str, int] = {}
-    for number, (name, bits, _) in enumerate(counters(), start=1):
+    for number, (name, bits, _) in enumerate(counters(CONFIG), start=1):
         expected[name] = (1 << bits) - number
         bus.set(name, VALUE=expected[name])
     for node in range(CONFIG.pods):

@@ -26,7 +26,7 @@ from podweave.tb.benches.simulated_bus import SimulatedBus
 from tests.podweave.runs.random_networks import CONFIG, FROM_MEMORY, random_job, small_bench
 
 # All that are predicted but HBM_BUSY.
-EXACT = [name for name, *_ in counters() if name != "HBM_BUSY"]
+EXACT = [name for name, *_ in counters(CONFIG) if name != "HBM_BUSY"]
 ACCESS = 40
 """Cycles of a few accesses to registers, at most."""
 TIMING = HbmTiming(latency=30, row_miss=7, jitter=3, refresh_interval=700, refresh_cycles=60)

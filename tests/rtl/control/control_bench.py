@@ -25,7 +25,7 @@ from podweave.tb.lockstep.ports import LockstepError, Port, compared, first_mism
 # Names of ports that have one lane per manager.
 _OF_MANAGERS = {
     "run_control": r"(demand|prefetch)_(base|size|complete)|quiet|engine_(error|cancel)",
-    "performance": r"(read|write|stall)_\w+|unconsumed",
+    "performance": r"(read|write)_(beat|class)|stall_\w+|unconsumed",
     "node_window": r"(engine_)?host_\w+|read_data",
 }
 

@@ -15,6 +15,8 @@ from podweave.golden.cycle.ports import PortTrace
 from podweave.rtl.control.run_control import QUIET_CYCLES, RESET_CYCLES
 from podweave.spec.config_parts import PrefetchConfig
 from podweave.spec.errors import NodeErrors
+from podweave.spec.links import NO_COLLECTIVE
+from podweave.spec.links_config import LinksConfig
 from podweave.spec.load_port import Counter, HostSelect
 from podweave.spec.presets import load_config
 from podweave.spec.register_types import MAX_EPOCHS, ErrorSource, Refusal
@@ -26,6 +28,7 @@ CHIP = load_config("chip2x4").replace(pods=4, banks=4)
 CONFIGS = {
     "1 manager": replace(CHIP, prefetch=PrefetchConfig(managers=1, address_width=32, data_width=64)),
     "4 managers": replace(CHIP, prefetch=PrefetchConfig(managers=4, address_width=40)),
+    "links": replace(CHIP, prefetch=PrefetchConfig(managers=2, address_width=32), links=LinksConfig(flit_bits=64)),
 }
 PARTS = ("run_control", "performance", "node_window")
 CYCLES = 2000
@@ -75,6 +78,13 @@ def random_runs(rng: np.random.Generator, key: str, cycles: int = CYCLES) -> Sti
         stimulus[f"{ring}_base"][wrong[1 + i], rng.integers(managers)] += 1 << int(rng.integers(6))
         stimulus[f"{ring}_size"] = rng.integers(1, 2**32, (cycles, managers))
         stimulus[f"{ring}_size"][wrong[3] & (rng.random(cycles) < 0.5), rng.integers(managers)] = 0
+    if CONFIGS[key].links:
+        some = rng.integers(0, 5, cycles // 4 + 1).repeat(4)[:cycles]
+        stimulus |= {
+            "link_epoch": np.where(rng.random(cycles) < 0.2, NO_COLLECTIVE, some),
+            "link_busy": rng.random(cycles) < rate(0, 0.5, 0.9),
+            "link_error": (rng.random(cycles) < rate(0, 0, 0, 0.01, 0.05)) * rng.integers(0, 16, cycles),
+        }
     return stimulus
 
 
@@ -122,11 +132,12 @@ def expected(key: str, part: str, stimulus: Stimulus) -> dict[str, PortTrace]:
 def test_model_has_the_same_codes_and_cycles() -> None:
     assert (model.RESET_CYCLES, model.QUIET_CYCLES, model.MAX_EPOCHS) == (RESET_CYCLES, QUIET_CYCLES, MAX_EPOCHS)
     assert list(Refusal)[1:] == [model.BUSY, model.EPOCHS, model.RING_BASE, model.RING_SIZE]
-    assert list(ErrorSource)[1:] == [model.ENGINE, model.NODE, model.NETWORK]
+    assert list(ErrorSource)[1:] == [model.ENGINE, model.NODE, model.NETWORK, model.LINK]
+    assert model.NO_COLLECTIVE == NO_COLLECTIVE
 
 
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("key", ["4 managers", pytest.param("1 manager", marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("key", ["4 managers", "links", pytest.param("1 manager", marks=pytest.mark.campaign)])
 def test_lockstep(key: str, part: str) -> None:
     bench, seen = bench_of(key), set()
     for seed in range(3):
@@ -138,19 +149,26 @@ def test_lockstep(key: str, part: str) -> None:
     assert seen == set(bench.ports(part, outputs=True)) - ({"error_manager"} if key == "1 manager" else set())
 
 
-def test_runs_of_the_lockstep_end_in_every_way() -> None:
+@pytest.mark.parametrize("key", ["4 managers", "links"])
+def test_runs_of_the_lockstep_end_in_every_way(key: str) -> None:
     ends = np.zeros((2, 2), int)
-    epochs = 0
+    epochs = collectives = 0
+    sources: set[int] = set()
+    reasons: set[int] = set()
     for seed in range(3):
-        traces = expected("4 managers", "run_control", random_runs(np.random.default_rng([seed, 10]), "4 managers"))
+        traces = expected(key, "run_control", random_runs(np.random.default_rng([seed, len(key)]), key))
         values = {name: trace.value for name, trace in traces.items()}
         for cycle in np.flatnonzero(values["event_done"][:-1]):
             ends[values["failed"][cycle + 1], values["aborted"][cycle + 1]] += 1
         epochs += int(values["begins"].sum())
-        assert set(values["reason"]) == set(Refusal)
-        assert set(values["error_source"]) == set(ErrorSource)
+        collectives += int(values["link_begin"].sum()) if key == "links" else 0
+        reasons |= set(values["reason"])
+        sources |= set(values["error_source"])
+    assert reasons == set(Refusal)
+    assert sources == set(ErrorSource) - (set() if key == "links" else {ErrorSource.LINK})
     assert ends.min() > 2
     assert epochs > 100
+    assert key != "links" or 20 < collectives < epochs - 20
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -185,9 +203,9 @@ def test_a_model_without_a_port_is_refused() -> None:
         bench_of("4 managers").check("performance", {k: v for k, v in traces.items() if k != "count_cycles"}, observed)
 
 
-def steady(cycles: int, **changes: Any) -> Stimulus:
+def steady(cycles: int, key: str = "4 managers", **changes: Any) -> Stimulus:
     """Rings that are complete, engines that are quiet, a chip that is idle; ``changes``: values per cycle, or cycles of a 1."""
-    stimulus = bench_of("4 managers").idle("run_control", cycles)
+    stimulus = bench_of(key).idle("run_control", cycles)
     for ring in ("demand", "prefetch"):
         stimulus[f"{ring}_complete"][:], stimulus[f"{ring}_size"][:] = 100, 8
     stimulus["quiet"][:], stimulus["epochs"][:] = 1, 2
@@ -199,10 +217,10 @@ def steady(cycles: int, **changes: Any) -> Stimulus:
     return stimulus
 
 
-def seen(stimulus: Stimulus) -> dict[str, list[int]]:
+def seen(stimulus: Stimulus, key: str = "4 managers") -> dict[str, list[int]]:
     """Cycles in which an output is not 0."""
-    observed = bench_of("4 managers").run("run_control", stimulus)
-    bench_of("4 managers").check("run_control", model.run_control(stimulus), observed)
+    observed = bench_of(key).run("run_control", stimulus)
+    bench_of(key).check("run_control", model.run_control(stimulus), observed)
     return {name: np.flatnonzero(values.reshape(len(values), -1).any(axis=1)).tolist() for name, values in observed.items()}
 
 
@@ -249,6 +267,35 @@ def test_no_epochs_are_a_run_for_tag_0_and_the_most_are_accepted() -> None:
     found = seen(steady(30, start=[10], epochs=0))
     assert (found["begins"], found["chip_start"], found["event_done"]) == ([], [12], [17])
     assert seen(steady(30, start=[10], epochs=MAX_EPOCHS))["begins"][0] == 13
+
+
+def test_a_collective_between_two_epochs_by_hand() -> None:
+    collecting = span(36, 45)
+    epoch = np.where(np.arange(80) < 46, 1, NO_COLLECTIVE)
+    changes: Any = {"epochs": 3, "link_epoch": epoch, "link_busy": collecting, "chip_busy": span(14, 33) + span(48, 57)}
+    found = seen(steady(80, "links", start=[10], **changes), "links")
+    assert (found["begins"], found["link_begin"]) == ([13, 35, 47], [35])
+    assert set(found["chip_hold"]) == set(range(80)) - {13, 47}
+    assert (found["running"], found["collecting"]) == (span(14, 34) + span(48, 58), span(36, 46))
+    assert set(found["gap"]) == set(range(80)) - set(found["running"]) - set(found["collecting"])
+    assert (found["event_epoch"], found["prefetch_hit"]) == ([34, 46, 58], [35, 47])
+    assert (found["event_done"], found["link_stop"]) == ([63], [])
+
+
+@pytest.mark.parametrize("how", ["link_error", "abort"])
+def test_a_collective_that_fails_ends_the_run_and_does_not_count(how: str) -> None:
+    # The engine ends as soon as it is told to, or by itself with an error.
+    collecting = span(14, 20 if how == "link_error" else 21)
+    changes: Any = {"epochs": 3, "link_epoch": 0, "link_busy": collecting, how: span(21, 79) if how == "link_error" else [20]}
+    found = seen(steady(80, "links", start=[10], **changes), "links")
+    assert (found["link_begin"], found["event_epoch"], found["epochs_done"]) == ([13], [], [])
+    assert found["link_stop"] == found["failed" if how == "link_error" else "aborted"]
+    assert found["link_stop"][0] == 22 if how == "link_error" else 21
+    # The last cycle of the collective, one of a gap, four of quiet.
+    over = collecting[-1] + 1
+    assert found["event_done"] == [over + 5]
+    observed = bench_of("links").run("run_control", steady(80, "links", start=[10], **changes))
+    assert observed["error_source"][-1] == (ErrorSource.LINK if how == "link_error" else ErrorSource.NONE)
 
 
 @pytest.mark.parametrize("fault", ["engine_error", "chip_error"])
