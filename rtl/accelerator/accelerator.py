@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Cat, Const, Module
 from amaranth.lib.wiring import Out
 
 from podweave.spec.config import ChipConfig
@@ -12,8 +12,12 @@ from podweave.spec.config import ChipConfig
 from ..chip.chip import Chip
 from ..control.csr import axil_members
 from ..control.software_control import CHIP_INPUTS, CHIP_OUTPUTS, SoftwareControl
+from ..link.collective_engine import CollectiveEngine
+from ..link.link_port import LinkPort, port_members, ring_members
+from ..link.stray_jobs import StrayJobs
 from ..parts.blocks import place
-from ..parts.load_port import load_port_members
+from ..parts.link_access import link_members
+from ..parts.load_port import access_members, load_port_members
 from ..parts.wired_block import WiredBlock
 from ..prefetch.prefetch_engine import PrefetchEngine, axi_members
 
@@ -30,7 +34,8 @@ def manager_prefix(manager: int) -> str:
 class Accelerator(WiredBlock):
     """Software writes programs and data into memory, says in registers where they are, and starts; the rest happens here.
 
-    ``rst`` resets everything; the control resets chip and engines alone when software asks for it, or a run needs it.
+    ``rst`` resets everything; the control resets chip and engines alone when software asks for it, or a run needs it. The link
+    port is not reset with them: neighbours may be in another run.
 
     Parameters
     ----------
@@ -45,6 +50,8 @@ class Accelerator(WiredBlock):
         An enabled interrupt is pending.
     m<i>_axi_* : as in axi_members
         AXI4 manager i, of the engine for nodes i * ``nodes_per_manager`` on (`PrefetchEngine`).
+    link_tx_*, link_rx_* : as in ring_members
+        Only with links: to the next chip of a ring, and from the chip before (`LinkPort`).
     """
 
     kind = "accelerator"
@@ -54,7 +61,7 @@ class Accelerator(WiredBlock):
         members = {**axil_members(), "irq": Out(1)}
         for i in range(config.managers):
             members |= {name.replace(_ENGINE_PREFIX, manager_prefix(i)): member for name, member in axi_members(config).items()}
-        super().__init__(members)
+        super().__init__(members | (ring_members(config) if config.links else {}))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -75,6 +82,8 @@ class Accelerator(WiredBlock):
                 self._join(m, member, getattr(self, name.replace(_ENGINE_PREFIX, manager_prefix(i))), engine[name])
         inner = {name: member for name, member in blocks[0].signature.members.items() if name not in engine_ports}
         self._engines(m, inner, control, chip, engines)
+        if self.config.links:
+            self._links(m, control, chip)
         return m
 
     def _join(self, m: Module, member: Any, outside: Any, inside: Any) -> None:
@@ -91,3 +100,30 @@ class Accelerator(WiredBlock):
             source = chip[name] if name == "host_read_data" else control[f"engine_{name}"]
             for i, engine in enumerate(engines):
                 m.d.comb += engine[name].eq(source if name in SHARED else source.word_select(i, len(engine[name])))
+
+    def _links(self, m: Module, control: dict[str, Any], chip: dict[str, Any]) -> None:
+        """The link port, and the collective engine between it, the control and the chip."""
+        engine = place(m, "collective_engine", CollectiveEngine(self.config), reset=control["core_reset"])
+        port = place(m, "link_port", LinkPort(self.config))
+        for name, member in ring_members(self.config).items():
+            self._join(m, member, getattr(self, name), port[name])
+        for name, member in port_members(self.config).items():
+            self._join(m, member, engine[name], port[name])
+        m.d.comb += [
+            *(block["start"].eq(control["engine_start"]) for block in (engine, port)),
+            port["run"].eq(control["link_run"]),
+            *(engine[name].eq(control[f"link_{name}"]) for name in ("first", "begin", "stop", "timeout")),
+            *(control[f"link_{name}"].eq(engine[name]) for name in ("busy", "epoch", "error", "error_id", "waits")),
+            *(control[f"link_{name}"].eq(engine[f"flit_{name}"]) for name in ("sent", "received")),
+            *(chip[name].eq(engine[name.replace("link_", "access_")]) for name in link_members(self.config)),
+            engine["read_data"].eq(chip["link_read_data"]),
+            engine["host_valid"].eq(control["host_valid"][0]),
+            *(engine[name].eq(control[name][:width]) for name, width in access_members(self.config).items()),
+        ]
+        if self.config.managers == 1:
+            m.d.comb += engine["misdirected"].eq(Const(0, 1))
+            return
+        stray = place(m, "stray_jobs", StrayJobs(self.config), reset=control["core_reset"])
+        m.d.comb += engine["misdirected"].eq(stray["misdirected"])
+        for name in ("host_valid", "host_write", "host_select"):
+            m.d.comb += stray[name].eq(control[name][len(control[name]) - len(stray[name]) :])

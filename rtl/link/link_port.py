@@ -114,28 +114,13 @@ class LinkPort(Block):
     def __init__(self, config: ChipConfig):
         assert config.links is not None
         self.config = config
-        width, user = config.links.flit_bits, flit_user_layout().width
-        self.variant = f"{width}x{buffer_flits(config)}"
+        self.variant = f"{config.links.flit_bits}x{buffer_flits(config)}"
         super().__init__(
             {
                 "start": In(1),
                 "run": In(RUN_WIDTH),
                 **port_members(config),
-                "link_tx_valid": Out(1),
-                "link_tx_ready": In(1),
-                "link_tx_data": Out(width),
-                "link_tx_user": Out(user),
-                "link_tx_crc": Out(CRC_WIDTH),
-                "link_tx_credit": In(1),
-                "link_tx_credit_run": In(RUN_WIDTH),
-                "link_tx_up": In(1),
-                "link_rx_valid": In(1),
-                "link_rx_data": In(width),
-                "link_rx_user": In(user),
-                "link_rx_crc": In(CRC_WIDTH),
-                "link_rx_credit": Out(1),
-                "link_rx_credit_run": Out(RUN_WIDTH),
-                "link_rx_up": In(1),
+                **ring_members(config),
             }
         )
 
@@ -241,6 +226,29 @@ class LinkPort(Block):
             self.link_rx_credit.eq(returns & ~self.start),
             self.link_rx_credit_run.eq(self._current),
         ]
+
+
+def ring_members(config: ChipConfig) -> dict[str, In | Out]:
+    """Ports of a `LinkPort`, and of an accelerator, to the neighbours in a ring of chips."""
+    assert config.links is not None
+    width, user = config.links.flit_bits, flit_user_layout().width
+    return {
+        "link_tx_valid": Out(1),
+        "link_tx_ready": In(1),
+        "link_tx_data": Out(width),
+        "link_tx_user": Out(user),
+        "link_tx_crc": Out(CRC_WIDTH),
+        "link_tx_credit": In(1),
+        "link_tx_credit_run": In(RUN_WIDTH),
+        "link_tx_up": In(1),
+        "link_rx_valid": In(1),
+        "link_rx_data": In(width),
+        "link_rx_user": In(user),
+        "link_rx_crc": In(CRC_WIDTH),
+        "link_rx_credit": Out(1),
+        "link_rx_credit_run": Out(RUN_WIDTH),
+        "link_rx_up": In(1),
+    }
 
 
 def port_members(config: ChipConfig) -> dict[str, In | Out]:
