@@ -21,8 +21,10 @@ from podweave.rtl.link.crc import FlitCrc
 from podweave.rtl.link.job_walker import JobWalker
 from podweave.rtl.link.link_port import LinkPort
 from podweave.rtl.link.sender import Sender
+from podweave.rtl.link.stray_jobs import StrayJobs
 from podweave.rtl.network.butterfly import ReadButterfly, WriteButterfly
 from podweave.rtl.network.statistics import StatisticsNetwork
+from podweave.rtl.node.link_tree import LinkTree
 from podweave.rtl.node.load_port_tree import LoadPortTree
 from podweave.rtl.node.node import Node
 from podweave.rtl.node.p_bank import PBank
@@ -42,8 +44,9 @@ from podweave.spec.links_config import LinksConfig
 from podweave.spec.presets import load_config
 
 # With everything that a configuration can have.
-CONFIG = load_config("chip2x4").replace(row_registers=16, base_registers=2, column_words=4)
-LINKED = dataclasses.replace(CONFIG, links=LinksConfig(flit_bits=64))
+CONFIG = dataclasses.replace(
+    load_config("chip2x4").replace(row_registers=16, base_registers=2, column_words=4, managers=2), links=LinksConfig(flit_bits=64)
+)
 BLOCKS: dict[str, Callable[[], Block]] = {
     "GroupColumn": lambda: GroupColumn(CONFIG.array),
     "ArrayGroup": lambda: ArrayGroup(CONFIG.array),
@@ -58,11 +61,11 @@ BLOCKS: dict[str, Callable[[], Block]] = {
     "WriteButterfly": lambda: WriteButterfly(stages=2, payload=3, pipeline=1),
     **{
         kind.__name__: lambda kind=kind: kind(CONFIG)
-        for kind in (Pod, PBank, PostProcessor, PrefetchEngine, Node, LoadPortTree, Chip, Accelerator)
+        for kind in (Pod, PBank, PostProcessor, PrefetchEngine, Node, LoadPortTree, LinkTree, Chip, Accelerator)
     },
     "FlitCrc": lambda: FlitCrc(64),
-    "JobWalker": lambda: JobWalker(LINKED, send_job_layout(LINKED)),
-    **{kind.__name__: lambda kind=kind: kind(LINKED) for kind in (CollectiveEngine, LinkPort, Sender)},
+    "JobWalker": lambda: JobWalker(CONFIG, send_job_layout(CONFIG)),
+    **{kind.__name__: lambda kind=kind: kind(CONFIG) for kind in (CollectiveEngine, LinkPort, Sender, StrayJobs)},
     **{kind.__name__: lambda kind=kind: kind(CONFIG) for kind in (NodeWindow, RunControl, RunCounters, SoftwareControl)},
 }
 Ports = dict[str, str]
