@@ -14,6 +14,7 @@ from podweave.compiler.memory.tensors import TensorMap
 from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import PrefetchError
 from podweave.spec.errors import BankError, NetworkId, NodeErrors, PodError, PostError
+from podweave.spec.links import NO_COLLECTIVE, RUN_WIDTH, LinkError
 from podweave.spec.load_port import Counter
 from podweave.spec.register_list import base_register
 from podweave.spec.register_map import IDENTITY, ErrorSource, NodeWords, Refusal, RegisterMap, config_hash, counters
@@ -207,24 +208,43 @@ class Device:
             values[where.elements[mine]] = self.bus.read_memory(begin, int(at.max()) + 1)[at]
         return where.decoded(values)
 
-    def start(self, *, prefetch: bool = True, cap: int = 0) -> None:
+    def start(
+        self, *, prefetch: bool = True, cap: int = 0, first_collective: int = NO_COLLECTIVE, link_run: int | None = None
+    ) -> None:
         """Start a run of the loaded program and return at once.
 
         ``prefetch``: whether words may be loaded before their epoch is the next one; ``cap``: at most so many words per manager at
-        a time, 0 for no limit. Raises `DeviceError` if the device refuses, with the reason, or if a run is on, whose options and
-        interrupt would change.
+        a time, 0 for no limit; ``first_collective``: the first epoch that is a collective; ``link_run``: number of the run, the
+        same in all chips of a ring and another than before, by default one more than the last. Raises `DeviceError` if the device
+        refuses, with the reason, if a run is on, whose options and interrupt would change, or if it has no links for these.
         """
         if self.image is None:
             raise DeviceError("no program is loaded")
         self._refuse_in_a_run("no other run can be started")
         self.write("OPTIONS", PREFETCH=int(prefetch))
         self.write("CAP", VALUE=cap)
+        self._set_links(first_collective, link_run)
         self.write("IRQ_PENDING", **dict.fromkeys(_INTERRUPTS, 1))
         self.write("IRQ_ENABLE", DONE=1)
         self.write("CONTROL", START=1)
         status = self.fields("STATUS")
         if status["REFUSED"]:
             raise DeviceError(f"the device refused to start: {_sentence(Refusal(status['REASON']))}")
+
+    def _set_links(self, first_collective: int, link_run: int | None) -> None:
+        """What a run with collectives is told."""
+        if self.config.links is None:
+            if first_collective != NO_COLLECTIVE or link_run is not None:
+                raise DeviceError(f"{self.config.name} has no links: no run of it has collectives")
+            return
+        runs = 1 << RUN_WIDTH
+        number = (self.read("LINK_RUN") + 1) % runs if link_run is None else link_run
+        if not 0 <= first_collective <= NO_COLLECTIVE:
+            raise DeviceError(f"FIRST_COLLECTIVE holds 0 to {NO_COLLECTIVE}, got {first_collective}")
+        if not 0 <= number < runs:
+            raise DeviceError(f"LINK_RUN holds 0 to {runs - 1}, got {number}")
+        self.write("FIRST_COLLECTIVE", VALUE=first_collective)
+        self.write("LINK_RUN", VALUE=number)
 
     def wait(self, max_cycles: int = FOREVER, progress: Callable[[int], None] | None = None) -> None:
         """Wait for the end of the run; raises `DeviceError` if it failed, was aborted, or lasts longer than ``max_cycles``."""
@@ -244,9 +264,11 @@ class Device:
         cap: int = 0,
         max_cycles: int = FOREVER,
         progress: Callable[[int], None] | None = None,
+        first_collective: int = NO_COLLECTIVE,
+        link_run: int | None = None,
     ) -> None:
         """`start` and `wait`."""
-        self.start(prefetch=prefetch, cap=cap)
+        self.start(prefetch=prefetch, cap=cap, first_collective=first_collective, link_run=link_run)
         self.wait(max_cycles, progress)
 
     def abort(self) -> None:
@@ -283,6 +305,10 @@ class Device:
                     f"prefetch engine {manager}: {_sentence(PrefetchError(error['CODE']))} "
                     f"(tag {error['TAG']} of the {ring} ring, address {address:#x})"
                 )
+        if self.config.links:
+            error = self.fields("LINK_ERROR")
+            if error["CODE"]:
+                found.append(f"collective engine: {_sentence(LinkError(error['CODE']))} (collective {error['ID']})")
         record = self.fields("NETWORK_ERROR")
         if record["VALID"]:
             network = NetworkId(record["NETWORK"]).name
@@ -332,5 +358,5 @@ def _named(kind: type, bits: int) -> str:
     return ", ".join(error.name.lower() for error in kind if bits >> error & 1)  # type: ignore[attr-defined]
 
 
-def _sentence(code: PrefetchError | Refusal) -> str:
+def _sentence(code: PrefetchError | Refusal | LinkError) -> str:
     return code.name.lower().replace("_", " ")

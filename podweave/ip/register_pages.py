@@ -10,6 +10,8 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import PrefetchConfig
 from podweave.spec.descriptors import DescriptorKind, PrefetchError
 from podweave.spec.errors import BankError, NetworkId, NodeErrors, PodError, PostError
+from podweave.spec.links import CollectiveKind, FlitKind, LinkError
+from podweave.spec.links_config import LinksConfig
 from podweave.spec.load_port import Counter, HostSelect
 from podweave.spec.presets import load_config
 from podweave.spec.register_map import Access, ErrorSource, NodeWords, Refusal, Register, RegisterField, RegisterMap, Ring
@@ -29,6 +31,12 @@ _ENUMERATIONS: dict[str, type[enum.IntEnum]] = {
     "bank_error_bit": BankError,
     "descriptor_kind": DescriptorKind,
     "select": HostSelect,
+}
+
+_LINK_ENUMERATIONS: dict[str, type[enum.IntEnum]] = {
+    "link_error": LinkError,
+    "collective_kind": CollectiveKind,
+    "flit_kind": FlitKind,
 }
 
 _NODE_CODES: dict[str, type[enum.IntEnum]] = {
@@ -77,6 +85,16 @@ The performance counters count from START on and hold still when the run is over
 managers that are busy in one cycle count 2.
 """
 
+_USE_OF_LINKS = """\
+
+## Chips in a ring
+
+Epochs of a run may be collectives, in which words go to the next chip and come from the one before. The first is FIRST_COLLECTIVE;
+the jobs of each name the next. LINK_RUN is the same in all chips of a ring, and another number than in the run before. Chips may be
+started in any order: one that comes to a collective waits for its neighbours, LINK_TIMEOUT cycles at most. After an error or
+ABORT the next chip is told, and ends with NEIGHBOUR; LINK_ERROR says what went wrong, and in which collective.
+"""
+
 _TABLE = ("| offset | register | access | reset | bits | value | |", "|---|---|---|---|---|---|---|")
 
 
@@ -98,17 +116,19 @@ def register_page(config: ChipConfig, *, values: bool = True) -> str:
         *(f"| {name} | {_codes(kind)} |" for name, kind in codes.items()),
         *("", "INDEX of NODE_SELECT, and bits of the errors of a node:", "", "| | |", "|---|---|"),
         *(f"| {name} | {_codes(kind)} |" for name, kind in _NODE_CODES.items()),
-        *("", _USE),
+        *("", _USE + (_USE_OF_LINKS if config.links else "")),
     ]
     return "\n".join(lines)
 
 
 def general_page() -> str:
     """The page of the documentation: widths as in a chip of 4 pods, without the values of one configuration."""
-    page = register_page(replace(load_config("chip4x16"), prefetch=PrefetchConfig(base_registers=2)), values=False)
+    config = replace(load_config("chip4x16"), prefetch=PrefetchConfig(base_registers=2), links=LinksConfig())
+    page = register_page(config, values=False)
     note = (
         "Bits of addresses and of NETWORK_ERROR are those of 4 pods and 40 bits of address, and there are two BASE registers of\n"
-        "up to 15; `podweave ip` writes this page, and a C header, for a configuration."
+        "up to 15; LINKS, LINK_JOBS, what stands from 0x080 to 0x08f, counters from 0x184 on and the source LINK are there only\n"
+        "with links. `podweave ip` writes this page, and a C header, for a configuration."
     )
     return page.replace("# Registers\n", f"# Registers\n\n{note}\n", 1)
 
@@ -191,7 +211,7 @@ def c_header(config: ChipConfig, prefix: str) -> str:
                 suffix = "" if field.name == "VALUE" else f"_{field.name}"
                 lines.append(f"#define {macro}_{register.name}{suffix}_VALUE {field.value:#x}u")
         lines.append("")
-    for codes, kind in _ENUMERATIONS.items():
+    for codes, kind in (_ENUMERATIONS | (_LINK_ENUMERATIONS if config.links else {})).items():
         members = ",\n".join(f"    {macro}_{codes.upper()}_{code.name} = {code.value}" for code in kind)
         lines += [f"enum {name}_{codes} {{\n{members}\n}};", ""]
     return "\n".join([*lines, _HELPERS.replace("NAME", name), f"#endif /* {guard} */", ""])

@@ -41,6 +41,17 @@ _PORTS = {
     "rst": "synchronous reset, high for at least 2 cycles",
     "irq": "interrupt, a level: an enabled event is pending",
 }
+_LINK_SIGNALS = {
+    "valid": "there is a flit",
+    "ready": "it is accepted",
+    "data": "its payload",
+    "user": "what goes beside it: kind in bits 1:0, number of the run in bits 5:2",
+    "crc": "CRC-16 of both",
+    "credit": "the receiver has room for one more word",
+    "credit_run": "number of the run that the credit is for",
+    "up": "the link is there; 1 if nothing knows better",
+}
+_LINK_PORT = re.compile(r"link_(?P<way>tx|rx)_(?P<signal>[a-z_]+)")
 _AXI_PORT = re.compile(r"(?P<bus>s_axil|m\d+_axi)_(?P<channel>aw|w|b|ar|r)(?P<signal>[a-z]+)")
 
 
@@ -141,6 +152,9 @@ targets:
 
 
 def _what(port: str) -> str:
+    link = _LINK_PORT.fullmatch(port)
+    if link:
+        return _LINK_SIGNALS[link["signal"]]
     match = _AXI_PORT.fullmatch(port)
     if not match:
         return _PORTS.get(port, "")
@@ -151,8 +165,9 @@ def _ports_page(config: ChipConfig, emitted: Emitted) -> str:
     ports = emitted.sidecar["ports"]
     groups: dict[str, list[dict[str, Any]]] = {}
     for port in ports:
-        match = _AXI_PORT.fullmatch(port["name"])
-        groups.setdefault(match["bus"] if match else "", []).append(port)
+        match, link = _AXI_PORT.fullmatch(port["name"]), _LINK_PORT.fullmatch(port["name"])
+        bus = match["bus"] if match else f"link_{link['way']}" if link else ""
+        groups.setdefault(bus, []).append(port)
     lines = [f"# Ports of `{emitted.top}` ({config.name})", ""]
     lines += ["All are synchronous to `clk`.", ""]
     for bus, members in groups.items():
@@ -166,6 +181,8 @@ def _ports_page(config: ChipConfig, emitted: Emitted) -> str:
 def _bus_title(config: ChipConfig, bus: str) -> str:
     if bus == "s_axil":
         return "`s_axil_*`: registers, an AXI4-Lite subordinate"
+    if bus.startswith("link_"):
+        return f"`{bus}_*`: {'to the next chip of a ring' if bus == 'link_tx' else 'from the chip before in a ring'}"
     manager = int(bus[1:].split("_")[0])
     first = manager * config.nodes_per_manager
     return f"`{bus}_*`: AXI4 manager {manager}, for nodes {first} to {first + config.nodes_per_manager - 1}"
@@ -229,13 +246,25 @@ _BUSES = """
 """
 
 
+_RING = """
+## Links
+
+- `link_tx_*` of a chip goes to `link_rx_*` of the next one in a ring, that of the last to the first; `credit` and `credit_run` go
+  back. What is between them, wires or a bridge, may take any time, and keeps the order.
+- `link_tx_valid`, `ready`, `data`, `user` and `crc` are as on AXI-Stream: they hold still until they are accepted. `link_rx_*` has
+  no `ready`: there is room for all that has a credit. A credit is a pulse, and none may be lost.
+- `up` of both ends is 1 while the bridge works; without one tie them to 1. Low in a collective, it ends the run with LINK_DOWN.
+- `rst` alone resets the link port, and forgets credits: reset all chips of a ring together, before a run with collectives.
+"""
+
+
 def _constraints_page(config: ChipConfig, emitted: Emitted, prefix: str, accelerator: bool) -> str:
     memories = "\n".join(f"| {module} | {kind} | {count} | {bits} |" for module, kind, count, bits in _memories(emitted))
     page = _GENERAL.format(config=config.name, prefix=prefix, memories=memories)
     if accelerator:
         assert config.prefetch is not None
         page += _BUSES.format(**dataclasses.asdict(config.prefetch))
-    return page
+    return page + _RING if config.links else page
 
 
 def _sdc(config: ChipConfig, emitted: Emitted) -> str:

@@ -20,6 +20,16 @@ from podweave.spec.jobs import (
     stream_job_layout,
 )
 from podweave.spec.layout import Layout
+from podweave.spec.links import (
+    CollectiveKind,
+    FlitKind,
+    LinkError,
+    flit_user_layout,
+    head_layout,
+    receive_job_layout,
+    send_job_layout,
+    word_flits,
+)
 from podweave.spec.load_port import Counter, HostSelect, host_widths
 from podweave.spec.register_list import register_list
 from podweave.spec.register_types import ADDRESS_WIDTH, MANAGER_PITCH, WORD_WIDTH, ErrorSource, NodeWords, Refusal, Register, Ring
@@ -94,7 +104,26 @@ def _add_accelerator(config: ChipConfig, sidecar: dict[str, Any]) -> None:
             for i in range(prefetch.managers)
         ],
     }
+    if config.links:
+        _add_links(config, sidecar)
     sidecar["registers"] = {"manager_pitch": MANAGER_PITCH, "list": [_register(register) for register in register_list(config)]}
+
+
+def _add_links(config: ChipConfig, sidecar: dict[str, Any]) -> None:
+    """Its ports to the neighbours in a ring, what goes over them, and jobs of collectives."""
+    assert config.links is not None
+    layouts = (send_job_layout(config), receive_job_layout(config), head_layout(), flit_user_layout())
+    sidecar["layouts"] += [_layout(layout) for layout in layouts]
+    sidecar["codes"] |= _codes(CollectiveKind, FlitKind, LinkError)
+    sidecar["latency"]["link_read"] = config.link_read_latency
+    sidecar["links"] = {
+        "transmit": {"prefix": "link_tx_"},
+        "receive": {"prefix": "link_rx_"},
+        "flit_bits": config.links.flit_bits,
+        "buffer_words": config.links.buffer_words,
+        "jobs": config.links.jobs,
+        "word_flits": {kind.name: word_flits(config, kind) for kind in CollectiveKind},
+    }
 
 
 def _register(register: Register) -> dict[str, Any]:

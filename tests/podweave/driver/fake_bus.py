@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from podweave.compiler.memory.image import MemoryImage
 from podweave.compiler.memory.rings import Ring
 from podweave.compiler.memory.tensors import TensorMap
+from podweave.spec.config import ChipConfig
 from podweave.spec.register_map import RegisterMap
 from podweave.spec.register_types import MANAGER_PITCH, Access, NodeWords
 from tests.podweave.runs.random_networks import CONFIG
@@ -22,8 +23,8 @@ Effect = Callable[["FakeBus"], None]
 class FakeBus:
     """Registers that keep what is written, memory, and what the test says: ``commands`` by name of the bit, ``interrupts``."""
 
-    def __init__(self) -> None:
-        self.map = RegisterMap(CONFIG)
+    def __init__(self, config: ChipConfig = CONFIG) -> None:
+        self.map = RegisterMap(config)
         self.memory = np.full(CONFIG.managers * CHANNEL, 0xA5, np.uint8)
         self.words: dict[int, int] = {}
         self.access: dict[int, Access] = {}

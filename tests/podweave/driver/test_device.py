@@ -13,6 +13,8 @@ from podweave.compiler.memory.image import OffsetMap
 from podweave.driver.device import Device, DeviceError
 from podweave.spec.descriptors import PrefetchError
 from podweave.spec.errors import BankError, NetworkId, NodeErrors, PodError, PostError
+from podweave.spec.links import NO_COLLECTIVE, LinkError
+from podweave.spec.links_config import LinksConfig
 from podweave.spec.load_port import Counter
 from podweave.spec.register_map import ErrorSource, NodeWords, Refusal, counters
 from tests.podweave.driver.fake_bus import CHANNEL, Effect, FakeBus, small_image
@@ -300,6 +302,58 @@ def test_error_of_a_run_is_told(bus: FakeBus, device: Device, happens: Effect, s
         device.run()
     assert str(caught.value) == "; ".join(sentences)
     assert device.errors() == sentences
+
+
+LINKED = dataclasses.replace(CONFIG, links=LinksConfig(flit_bits=32))
+
+
+def linked() -> tuple[FakeBus, Device]:
+    bus = FakeBus(LINKED)
+    device = Device(bus, LINKED)
+    device.load(dataclasses.replace(small_image(), config=LINKED))
+    return bus, device
+
+
+def test_a_run_with_collectives_has_a_first_one_and_a_number() -> None:
+    bus, device = linked()
+    device.start()
+    assert (bus.value("FIRST_COLLECTIVE"), bus.value("LINK_RUN")) == (NO_COLLECTIVE, 1)
+    device.run(first_collective=3, link_run=15)
+    assert (bus.value("FIRST_COLLECTIVE"), bus.value("LINK_RUN")) == (3, 15)
+    # The number after the last is the first one again.
+    device.run(first_collective=2)
+    assert (bus.value("FIRST_COLLECTIVE"), bus.value("LINK_RUN")) == (2, 0)
+    for settings, words in (
+        ({"first_collective": 65536}, "FIRST_COLLECTIVE holds 0 to 65535, got 65536"),
+        ({"link_run": 16}, "15, got 16"),
+    ):
+        with pytest.raises(DeviceError, match=words):
+            device.start(**settings)
+    assert (bus.value("FIRST_COLLECTIVE"), bus.value("LINK_RUN")) == (2, 0)
+
+
+def test_without_links_there_are_no_collectives(bus: FakeBus, device: Device) -> None:
+    for settings in ({"first_collective": 1}, {"link_run": 1}):
+        with pytest.raises(DeviceError, match="chip2x4 has no links: no run of it has collectives"):
+            device.start(**settings)
+    assert bus.value("CONTROL") == 0
+    device.run()
+
+
+def test_an_error_of_a_collective_is_told_with_its_id() -> None:
+    bus, device = linked()
+
+    def start(bus: FakeBus) -> None:
+        bus.set("STATUS", DONE=1, ERROR=1)
+        bus.set("ERROR_SOURCE", SOURCE=ErrorSource.LINK)
+        bus.set("LINK_ERROR", CODE=LinkError.WRONG_LENGTH, ID=12)
+
+    assert device.errors() == []
+    bus.commands["START"] = start
+    with pytest.raises(DeviceError, match=r"^collective engine: wrong length \(collective 12\)$"):
+        device.run()
+    bus.set("COLLECTIVE_CYCLES", VALUE=77)
+    assert device.counters().device["COLLECTIVE_CYCLES"] == 77
 
 
 def test_counters_are_read_whole(bus: FakeBus, device: Device) -> None:

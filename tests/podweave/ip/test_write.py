@@ -17,12 +17,15 @@ import pytest
 from podweave.ip.register_pages import c_header, general_page, register_page
 from podweave.ip.write import write_ip
 from podweave.spec.config_parts import PrefetchConfig
+from podweave.spec.links_config import LinksConfig
 from podweave.spec.presets import load_config
 from podweave.spec.register_map import MANAGER_PITCH, RegisterMap
 from tests.verilator_lint import VERILATORS, lint
 
 ROOT = Path(__file__).resolve().parents[3]
-CONFIG = replace(load_config("chip2x4"), prefetch=PrefetchConfig(managers=2, data_width=64))
+CONFIG = replace(
+    load_config("chip2x4"), prefetch=PrefetchConfig(managers=2, data_width=64), links=LinksConfig(flit_bits=64, buffer_words=4)
+)
 POD = load_config("pod4")
 C = "PODWEAVE_CHIP2X4"
 """What macros begin with."""
@@ -122,7 +125,12 @@ int main(void)
 
 def c_names() -> dict[str, int]:
     """Macros and codes of the header, and what they should be."""
-    found = {f"{C}_REFUSAL_RING_SIZE": 4, f"{C}_PREFETCH_ERROR_CANCELLED": 12, f"{C}_POD_ERROR_BIT_EPOCH_OVERFLOW": 12}
+    found = {
+        f"{C}_LINK_ERROR_TIMEOUT": 1,
+        f"{C}_REFUSAL_RING_SIZE": 4,
+        f"{C}_PREFETCH_ERROR_CANCELLED": 12,
+        f"{C}_POD_ERROR_BIT_EPOCH_OVERFLOW": 12,
+    }
     for register in RegisterMap(CONFIG).registers.values():
         for word, name in enumerate(register.word_names):
             for manager in range(register.managers):
@@ -178,8 +186,8 @@ def test_memories_are_all_listed() -> None:
     )
     modules = sidecar("modules")
     assert {name: int(bits) for name, _, bits in listed} == {n: m["sram_bits"] for n, m in modules.items() if m["sram_bits"]}
-    # Two nodes and two engines, of each memory at least one.
-    assert all(int(count) >= 2 for _, count, _ in listed)
+    # Two nodes and two engines, of each memory at least one; one link port, and the stores of one collective engine.
+    assert sum(int(count) == 1 for _, count, _ in listed) == 3
 
 
 _TCL = """

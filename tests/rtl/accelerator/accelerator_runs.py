@@ -16,6 +16,7 @@ from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import PrefetchConfig
 from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters_layout, store_layout, stream_job_layout
+from podweave.spec.links_config import LinksConfig
 from podweave.spec.load_port import HostSelect, host_widths
 from podweave.spec.presets import load_config
 from podweave.tb.benches.accelerator_bench import AcceleratorBench
@@ -36,7 +37,9 @@ CONFIGS: dict[str, ChipConfig] = {
         CHIP2.replace(pods=4, banks=4, planes=2, rows=8, psum_width=27), prefetch=PrefetchConfig(managers=1, data_width=256)
     ),
 }
-FAST = "2 managers"
+FAST, LINKED = "2 managers", "2 managers, links"
+# The first one as a chip of a ring; P words take four flits.
+CONFIGS[LINKED] = dataclasses.replace(CONFIGS[FAST], links=LinksConfig(flit_bits=32, buffer_words=8, jobs=16))
 CHANNEL = 1 << 18
 TIMING = HbmTiming(latency=40, row_miss=7, jitter=5, refresh_interval=700, refresh_cycles=60)
 campaign = [pytest.param(name, marks=pytest.mark.campaign) for name in CONFIGS if name != FAST]
@@ -64,8 +67,8 @@ def low_bits(words: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     return np.unpackbits(words, axis=1, bitorder="little")[:, :width]
 
 
-def add_jobs(driver: Driver, exchange: Exchange, epoch: int, **changes: NDArray[np.int64]) -> None:
-    """The program of an exchange behind that of the epochs before."""
+def add_jobs(driver: Driver, exchange: Exchange, epoch: int, *, tag: int | None = None, **changes: NDArray[np.int64]) -> None:
+    """The program of an exchange behind that of the ``epoch`` exchanges before. ``tag``: if there were collectives as well."""
     epoch_jobs, config = exchange.epoch, driver.config
     for select, layout, jobs in (
         (HostSelect.LOAD_STORE, load_job_layout(config), epoch_jobs.loads),
@@ -75,7 +78,7 @@ def add_jobs(driver: Driver, exchange: Exchange, epoch: int, **changes: NDArray[
         ends = np.ones(config.pods, np.int64)
         words = pack_jobs(store_layout(layout), {**{f.name: jobs[f.name] for f in layout.fields}, "valid": ends, "last": ends})
         for node in range(config.pods):
-            driver.load(node, select, epoch, words[node : node + 1], ring="PREFETCH", tag=epoch)
+            driver.load(node, select, epoch, words[node : node + 1], ring="PREFETCH", tag=epoch if tag is None else tag)
 
 
 def add_constants(driver: Driver, exchange: Exchange) -> None:
