@@ -86,4 +86,22 @@ def _manager_ports(sidecar: dict[str, Any]) -> str:
     names = [port["name"] for port in sidecar["ports"]]
     pairs = [(name, prefix, i) for i, prefix in enumerate(prefixes) for name in names if name.startswith(prefix)]
     connections = [f".{name}({name.removeprefix(prefix)}[{i}])" for name, prefix, i in pairs]
-    return "`define MANAGER_PORTS \\\n  " + ", \\\n  ".join(connections) + "\n"
+    connections += _looped_links(sidecar)
+    return "`define MANAGER_PORTS \\\n  " + ", \\\n  ".join(connections) + "\n" + _link_wires(sidecar)
+
+
+def _looped_links(sidecar: dict[str, Any]) -> list[str]:
+    """A chip alone is its own neighbour: what it sends comes in the next cycle."""
+    names = [port["name"] for port in sidecar["ports"] if port["name"].startswith("link_")]
+    return [f".{name}(looped_{name})" for name in names]
+
+
+def _link_wires(sidecar: dict[str, Any]) -> str:
+    ports = {port["name"]: port for port in sidecar["ports"] if port["name"].startswith("link_")}
+    lines = [f"logic [{port['width'] - 1}:0] looped_{name};" for name, port in ports.items()]
+    flit = [f"looped_link_rx_{name} <= looped_link_tx_{name};" for name in ("valid", "data", "user", "crc")]
+    back = [f"looped_link_tx_{name} <= looped_link_rx_{name};" for name in ("credit", "credit_run")]
+    if ports:
+        lines += ["assign {looped_link_tx_ready, looped_link_tx_up, looped_link_rx_up} = '1;"]
+        lines += ["always_ff @(posedge clk) begin", *flit, *back, "end"]
+    return "`define LINK_WIRES \\\n  " + " \\\n  ".join([*lines, ""]) + "\n"

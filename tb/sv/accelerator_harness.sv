@@ -58,6 +58,7 @@ module accelerator_harness #(
   wire [DATA_BITS-1:0] wdata [MANAGERS], rdata [MANAGERS];
   wire [DATA_BITS/8-1:0] wstrb [MANAGERS];
 
+  `LINK_WIRES
   wire interrupt;
   always_ff @(posedge clk) irq <= interrupt;
   accelerator accelerator (
