@@ -52,13 +52,21 @@ class Prediction:
 class AcceleratorRun:
     """A run of a network, of which everything is known but how long collectives take.
 
-    ``bases``: of base registers 1 and on; the others are 0.
+    ``beneath``: whether words may be prefetched in collectives. ``bases``: of base registers 1 and on; the others are 0.
     """
 
     def __init__(
-        self, network: CompiledNetwork, timing: HbmTiming, *, prefetch: bool = True, cap: int = 0, bases: tuple[int, ...] = ()
+        self,
+        network: CompiledNetwork,
+        timing: HbmTiming,
+        *,
+        prefetch: bool = True,
+        beneath: bool = True,
+        cap: int = 0,
+        bases: tuple[int, ...] = (),
     ):
-        self.network, self.timing, self.prefetch, self.cap, self.bases = network, timing, prefetch, cap, bases
+        self.network, self.timing, self.prefetch, self.beneath = network, timing, prefetch, beneath
+        self.cap, self.bases = cap, bases
         self.epochs: tuple[ChipFigures | None, ...] = tuple(
             None if isinstance(program, CollectiveProgram) else predict(program) for program in network.epochs
         )
@@ -81,6 +89,7 @@ class AcceleratorRun:
             memory_bytes=image.memory_bytes,
             bases=self.bases,
             prefetch=self.prefetch,
+            beneath=self.beneath,
             cap=self.cap,
         )
 

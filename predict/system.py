@@ -44,6 +44,7 @@ def predict_system(
     *,
     starts: Sequence[int] | None = None,
     prefetch: bool = True,
+    beneath: bool = True,
     cap: int = 0,
     bases: tuple[int, ...] = (),
 ) -> tuple[Prediction, ...]:
@@ -59,8 +60,8 @@ def predict_system(
         Of each link; without faults.
     starts : sequence of int
         Cycle, of one clock, in which each chip's run starts; by default all in the same. Only differences matter.
-    prefetch, cap, bases
-        As `predict_accelerator`, of all chips.
+    prefetch, beneath, cap, bases
+        As an `AcceleratorRun` takes them, of all chips.
 
     Raises
     ------
@@ -68,7 +69,7 @@ def predict_system(
         Chips have collectives that do not fit each other.
     """
     begins = list(starts) if starts is not None else [0] * len(networks)
-    runs = [AcceleratorRun(network, timing, prefetch=prefetch, cap=cap, bases=bases) for network in networks]
+    runs = [AcceleratorRun(network, timing, prefetch=prefetch, beneath=beneath, cap=cap, bases=bases) for network in networks]
     config = networks[0].config
     if len(networks) == 1 and not any(isinstance(program, CollectiveProgram) for program in networks[0].epochs):
         return (runs[0].prediction(_Chip(runs[0]).run()),)

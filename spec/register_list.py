@@ -125,7 +125,9 @@ def _run(config: ChipConfig) -> list[Register]:
         _field("REFUSED", 4, 1, "a command was refused"),
         _field("REASON", 8, 3, "why the last one was", codes=Refusal),
     )
-    options = (_field("PREFETCH", 0, 1, "0: descriptors of prefetch rings wait until their epoch is the next one", 1),)
+    options: Fields = (_field("PREFETCH", 0, 1, "0: descriptors of prefetch rings wait until their epoch is the next one", 1),)
+    if config.links:
+        options += (_field("BENEATH", 1, 1, "0: they do so while a collective is on", 1),)
     node = (
         _field("NODE", 0, 8, "node"),
         _field("WORDS", 8, 1, "what of it", codes=NodeWords),

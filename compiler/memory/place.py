@@ -36,7 +36,7 @@ from .words import Runs, joined_runs, joined_stores, joined_words, packed_collec
 
 _CHUNK_BYTES = 16384
 """Of one descriptor: a demand waits for as long, and a place is free again that much earlier."""
-_ROW_CHUNK_BYTES = 32768
+_ROW_CHUNK_BYTES = 8192
 """The same of rows, which demand little and free places epoch by epoch."""
 _STORES = (
     ("loads", "pod", HostSelect.LOAD_STORE, load_job_layout),

@@ -179,7 +179,9 @@ class SoftwareControl(WiredBlock):
             "epochs_done": run["epochs_done"],
             "cancel_valid": run["engine_cancel"],
             "cancel_tag": run["engine_cancel_tag"],
-            "enable": csr["options_prefetch"],
+            "enable": csr["options_prefetch"] & (csr["options_beneath"] | ~run["collecting"])
+            if self.config.links
+            else csr["options_prefetch"],
             "cap": csr["cap"],
             # An address space of 64 bits ends one byte before what a register can say.
             "memory_bytes": Cat(memory_bytes, Const(0, len(self.engine_memory_bytes) - len(memory_bytes))),

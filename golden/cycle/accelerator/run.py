@@ -82,13 +82,15 @@ def run_steps(
     memory_bytes: int,
     bases: tuple[int, ...] = (),
     prefetch: bool = True,
+    beneath: bool = True,
     cap: int = 0,
 ) -> Generator[int, int, RunFigures]:
     """A run without errors. ``epoch_cycles``: of each epoch, as its counter has them, None for a collective; ``fill_cycles``: that
     come before those of the chip.
 
     Yields the cycle in which the collective engine is told to begin, and takes the first one after it in which it is not busy;
-    counters that only links know are the caller's. ``bases``: of the base registers, from 1 on; those that are not given are 0.
+    counters that only links know are the caller's. ``beneath``: descriptors of prefetch rings may begin in collectives.
+    ``bases``: of the base registers, from 1 on; those that are not given are 0.
     """
     engines = []
     for program in programs:
@@ -118,12 +120,12 @@ def run_steps(
         counters["WAIT_DEMAND"] += ready - late
         counters["PREFETCH_HITS" if number and prefetched < gap else "PREFETCH_LATE"] += 1
         cycles = epoch_cycles[number]
-        _change(engines, ready + 1, gap=False)
+        _change(engines, ready + 1, gap=False, enable=prefetch and (beneath or cycles is not None))
         over = (yield ready) if cycles is None else ready + 1 + fill_cycles + cycles
         figures.epochs.append(EpochTimes(max(demand, prefetched), ready + 1, over - 1, late - gap))
         counters["COLLECTIVE_CYCLES" if cycles is None else "RUN_CYCLES"] += over - ready
         gap = over + 1
-        _change(engines, gap, gap=True, epochs_done=number + 1)
+        _change(engines, gap, gap=True, enable=prefetch, epochs_done=number + 1)
     quiet = max(engine.run_until_quiet() for engine in engines) + ENGINE_START
     figures.cycles = max(ready + 1, quiet) + _QUIET_CYCLES - 1
     counters["CYCLES"] = figures.cycles
