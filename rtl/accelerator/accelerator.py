@@ -112,7 +112,8 @@ class Accelerator(WiredBlock):
         m.d.comb += [
             *(block["start"].eq(control["engine_start"]) for block in (engine, port)),
             port["run"].eq(control["link_run"]),
-            *(engine[name].eq(control[f"link_{name}"]) for name in ("first", "begin", "stop", "timeout")),
+            engine["begins"].eq(control["link_begin"]),
+            *(engine[name].eq(control[f"link_{name}"]) for name in ("first", "stop", "timeout")),
             *(control[f"link_{name}"].eq(engine[name]) for name in ("busy", "epoch", "error", "error_id", "waits")),
             *(control[f"link_{name}"].eq(engine[f"flit_{name}"]) for name in ("sent", "received")),
             *(chip[name].eq(engine[name.replace("link_", "access_")]) for name in link_members(self.config)),

@@ -186,7 +186,7 @@ def test_memories_are_all_listed() -> None:
     )
     modules = sidecar("modules")
     assert {name: int(bits) for name, _, bits in listed} == {n: m["sram_bits"] for n, m in modules.items() if m["sram_bits"]}
-    # Two nodes and two engines, of each memory at least one; one link port, and the stores of one collective engine.
+    # Two nodes and two engines, of each memory at least one; one link port, and two stores of one collective engine.
     assert sum(int(count) == 1 for _, count, _ in listed) == 3
 
 

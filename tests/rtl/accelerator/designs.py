@@ -9,6 +9,7 @@ import re
 from podweave.rtl.accelerator.emit import Emitted, emit
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import PrefetchConfig
+from podweave.spec.links_config import LinksConfig
 from podweave.spec.presets import load_config
 
 POD4 = load_config("pod4")
@@ -36,6 +37,9 @@ CHIPS: dict[str, ChipConfig] = {
 PREFETCH_CHIP = CHIP.replace(pods=4, banks=4)
 ACCELERATORS: dict[str, ChipConfig] = {
     "accelerator": CHIP,
+    "links": dataclasses.replace(
+        CHIP, prefetch=PrefetchConfig(managers=2), links=LinksConfig(flit_bits=64, buffer_words=4, jobs=20)
+    ),
     "4 managers of 512 bits": dataclasses.replace(
         PREFETCH_CHIP, prefetch=PrefetchConfig(managers=4, data_width=512, address_width=64)
     ),

@@ -32,6 +32,7 @@ from podweave.spec.jobs import (
 )
 from podweave.spec.jobs import Emit as EmitCode
 from podweave.spec.layout import Layout
+from podweave.spec.links import LinkError, flit_user_layout, head_layout, receive_job_layout, send_job_layout
 from podweave.spec.load_port import Counter as CounterCode
 from podweave.spec.load_port import HostSelect, host_widths
 from podweave.spec.register_map import RegisterMap
@@ -194,7 +195,9 @@ def test_sidecar_of_an_accelerator(name: str) -> None:
     stated = {port["name"]: (port["direction"], port["width"]) for port in sidecar["ports"]}
     assert ports_of(defined["accelerator"][0]) == stated
     instances = sidecar["modules"]["accelerator"]["instances"]
-    assert instances == {"chip": 1, "control": 1, "prefetch_engine": prefetch.managers}
+    # Flits of 64 bits, a buffer of 4 P words of 2 flits.
+    links = {"collective_engine": 1, "link_port_64x8": 1, "stray_jobs": 1} if config.links else {}
+    assert instances == {"chip": 1, "control": 1, "prefetch_engine": prefetch.managers, **links}
     assert ('no_inline -module "prefetch_engine"' in design.control) == (prefetch.managers > 1)
 
     axi = sidecar["axi"]
@@ -211,7 +214,7 @@ def test_sidecar_of_an_accelerator(name: str) -> None:
         *range(config.pods)
     ]
 
-    descriptor = sidecar["layouts"][-1]
+    (descriptor,) = (layout for layout in sidecar["layouts"] if layout["name"] == "descriptor")
     assert (descriptor["name"], descriptor["width"]) == ("descriptor", 512)
     assert [f["name"] for f in descriptor["fields"]] == [f.name for f in descriptor_layout().fields]
     for kind in (DescriptorKind, PrefetchError, Refusal, ErrorSource, NodeWords, Ring):
@@ -231,6 +234,26 @@ def test_sidecar_of_an_accelerator(name: str) -> None:
         ]
         assert {f["codes"] for f in described["fields"]} <= {None, *sidecar["codes"]}
     assert registers["STATUS"]["fields"][5]["codes"] == "Refusal"
+
+
+def test_sidecar_of_links() -> None:
+    config, sidecar = ACCELERATORS["links"], emitted("links").sidecar
+    ports = {port["name"]: (port["direction"], port["width"]) for port in sidecar["ports"]}
+    links = sidecar["links"]
+    assert (links["flit_bits"], links["buffer_words"], links["jobs"]) == (64, 4, 20)
+    # A P word has 4 x 32 bits, an X word 4 x 8.
+    assert links["word_flits"] == {"P": 2, "X": 1}
+    for way, flows in (("transmit", ("output", "input")), ("receive", ("input", "output"))):
+        prefix, (flit, back) = links[way]["prefix"], flows
+        assert [ports[f"{prefix}{name}"] for name in ("data", "user", "crc")] == [(flit, 64), (flit, 6), (flit, 16)]
+        assert (ports[f"{prefix}valid"], ports[f"{prefix}credit"], ports[f"{prefix}up"]) == ((flit, 1), (back, 1), ("input", 1))
+    described = {layout["name"]: layout["width"] for layout in sidecar["layouts"]}
+    for layout in (send_job_layout(config), receive_job_layout(config), head_layout(), flit_user_layout()):
+        assert described[layout.name] == layout.width
+    assert sidecar["codes"]["LinkError"] == {error.name: error.value for error in LinkError}
+    assert sidecar["latency"]["link_read"] == config.link_read_latency
+    assert "links" not in emitted("accelerator").sidecar
+    assert not [port["name"] for port in emitted("accelerator").sidecar["ports"] if "link" in port["name"]]
 
 
 @pytest.mark.parametrize("name", [*CONFIGS, *CHIPS, *ACCELERATORS])
