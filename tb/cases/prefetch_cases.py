@@ -27,6 +27,7 @@ from podweave.spec.config_parts import (
     ProgramConfig,
 )
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, EPOCH_BANKS, STORABLE, descriptor_layout, loadable, memory_stride, words_of
+from podweave.spec.links_config import LinksConfig
 from podweave.spec.load_port import host_widths
 
 MEMORY_BYTES = 1 << 17
@@ -35,8 +36,8 @@ RING_BASES = (0x1000, 0x2000)
 DATA_BEGIN, STORE_BEGIN = 0x4000, 1 << 16
 
 
-def engine_config(*, rows: int = 4, cols: int = 4, pods: int = 4, managers: int = 2, **prefetch: int) -> ChipConfig:
-    """A chip whose engines serve small nodes."""
+def engine_config(*, rows: int = 4, cols: int = 4, pods: int = 4, managers: int = 2, jobs: int = 0, **prefetch: int) -> ChipConfig:
+    """A chip whose engines serve small nodes; with links if there are ``jobs``."""
     return ChipConfig(
         name="engine",
         pods=pods,
@@ -46,6 +47,7 @@ def engine_config(*, rows: int = 4, cols: int = 4, pods: int = 4, managers: int 
         post=PostConfig(parameter_sets=5, tables=2),
         program=ProgramConfig(load_jobs=16, stream_jobs=16, post_jobs=16),
         prefetch=PrefetchConfig(managers=managers, **prefetch),
+        links=LinksConfig(flit_bits=32, jobs=jobs) if jobs else None,
     )
 
 

@@ -16,6 +16,8 @@ limited_test = cocotb.test(timeout_time=500, timeout_unit="us")
 EPOCH_CYCLES = 20
 STALLS = ("gate", "cap", "gap", "buffer", "bus")
 EVENTS = ("write_beat", *(f"stall_{stall}" for stall in STALLS), "read_beat")
+LINK_EVENTS = {"sent": "link_sent", "received": "link_received", "waits": "wait_neighbour"}
+NO_COLLECTIVE = 0xFFFF
 
 
 class Accelerator:
@@ -28,6 +30,8 @@ class Accelerator:
         self.rng = random.Random(cocotb.RANDOM_SEED)
         self.seen: dict[str, int] = {}
         self.chip = {"waiting": 0, "busy": 0}
+        self.links: bool = self.task["links"]
+        self.collective = {"busy": 0, "epoch": NO_COLLECTIVE, "next": NO_COLLECTIVE, "cycles": EPOCH_CYCLES}
         self.reads: list[tuple[int, int, int]] = []
         self.cycle = 0
 
@@ -57,6 +61,10 @@ class Accelerator:
             for name, value in events.items():
                 getattr(dut, f"engine_{name}").value = value
             dut.engine_read_class.value = sum(kind << 2 * i for i, kind in enumerate(classes))
+            moves = {name: self.links and rng.random() < rate for name, rate in zip(LINK_EVENTS, (0.9, 0.6, 0.2), strict=True)}
+            for name, value in moves.items():
+                if self.links:
+                    getattr(dut, f"link_{name}").value = int(value)
             self._answer_reads()
             await RisingEdge(dut.clk)
             self.cycle += 1
@@ -73,7 +81,10 @@ class Accelerator:
             for kind, name in enumerate(("descriptor", "demand", "prefetch")):
                 self._count(**{f"{name}_beats": sum(reads >> i & 1 for i in range(self.managers) if classes[i] == kind)})
             self._count(**{f"stall_{stall}": events[f"stall_{stall}"].bit_count() for stall in STALLS})
+            self._count(**{counter: int(moves[name]) for name, counter in LINK_EVENTS.items()})
             self._step_chip()
+            if self.links:
+                self._step_collective()
 
     def _some(self, rate: float) -> int:
         """Bits of managers."""
@@ -94,6 +105,22 @@ class Accelerator:
         if int(dut.chip_start.value):
             chip["waiting"] = int(dut.chip_epochs.value)
         dut.chip_busy.value = int(chip["busy"] > 0)
+
+    def _step_collective(self) -> None:
+        """As a collective engine: it begins when it is told to, and then is on for some cycles, unless it is stopped."""
+        dut, collective = self.dut, self.collective
+        if int(dut.engine_start.value):
+            collective["epoch"] = int(dut.link_first.value)
+        if int(dut.link_stop.value):
+            collective["busy"] = 0
+        elif collective["busy"]:
+            collective["busy"] -= 1
+            if not collective["busy"]:
+                collective["epoch"] = collective["next"]
+        elif int(dut.link_begin.value):
+            collective["busy"] = collective["cycles"]
+        dut.link_busy.value = int(collective["busy"] > 0)
+        dut.link_epoch.value = collective["epoch"]
 
     def _answer_reads(self) -> None:
         """A node answers with a word that names it and what was asked for, on all the bits above those that are read too."""
@@ -292,3 +319,61 @@ async def nodes_are_read_between_loads(dut: Any) -> None:
         await accelerator.write("NODE_SELECT", wrong)
         answer = await accelerator.bus.read(accelerator.task["registers"]["NODE_DATA"]["offset"], 4)
         assert answer.resp == AxiResp.SLVERR
+
+
+@limited_test
+async def collectives(dut: Any) -> None:
+    """Epoch 1 of three is a collective: settings, its cycles, and events that are counted by their names."""
+    accelerator = await ready(dut)
+    for name, value in (("FIRST_COLLECTIVE", 1), ("LINK_RUN", 9), ("LINK_TIMEOUT", 0x12345678)):
+        await accelerator.write(name, value)
+        assert await accelerator.read(name) == value
+    settings = [int(getattr(dut, f"link_{name}").value) for name in ("first", "run", "timeout")]
+    assert settings == [1, 9, 0x12345678]
+    accelerator.collective["cycles"] = 2000
+    accelerator.complete(2, 2)
+    await accelerator.write("CONTROL", 1)
+    while not int(dut.link_busy.value):
+        await RisingEdge(dut.clk)
+    names = {counter: counter for counter in LINK_EVENTS.values()} | {"beneath_beats": "prefetch_beats"}
+    for name, event in names.items():
+        before = dict(accelerator.seen), await accelerator.read(name.upper()), dict(accelerator.seen)
+        for _ in range(200):
+            await RisingEdge(dut.clk)
+        after = dict(accelerator.seen), await accelerator.read(name.upper()), dict(accelerator.seen)
+        grown = after[1] - before[1]
+        low, high = after[0][event] - before[2][event], after[2][event] - before[0][event]
+        assert low - 4 * accelerator.managers <= grown <= high + 4 * accelerator.managers, f"{name}: {low} {grown} {high}"
+        assert grown > 20, name
+    while int(dut.link_busy.value):
+        await RisingEdge(dut.clk)
+    # What comes while the next epoch waits is beneath nothing.
+    beneath = await accelerator.read("BENEATH_BEATS")
+    for _ in range(100):
+        await RisingEdge(dut.clk)
+    assert await accelerator.read("BENEATH_BEATS") == beneath
+    accelerator.complete(9, 9)
+    await accelerator.finish()
+    assert await accelerator.read("STATUS") == 2
+    assert await accelerator.read("EPOCHS_DONE") == 3
+    assert await accelerator.read("COLLECTIVE_CYCLES") == 2000 + 1
+    assert await accelerator.read("RUN_CYCLES") == 2 * (EPOCH_CYCLES + 1) == accelerator.seen["run_cycles"]
+
+
+@limited_test
+async def a_collective_fails(dut: Any) -> None:
+    accelerator = await ready(dut)
+    await accelerator.write("FIRST_COLLECTIVE", 0)
+    accelerator.collective["cycles"] = 2000
+    accelerator.complete(9, 9)
+    await accelerator.write("CONTROL", 1)
+    for _ in range(50):
+        await RisingEdge(dut.clk)
+    assert int(dut.link_busy.value)
+    dut.link_error.value, dut.link_error_id.value = 7, 0x321
+    await accelerator.finish()
+    assert int(dut.link_stop.value)
+    assert await accelerator.read("STATUS") == 0b110
+    assert await accelerator.read("ERROR_SOURCE") == 4
+    assert await accelerator.read("LINK_ERROR") == 0x0321_0007
+    assert await accelerator.read("EPOCHS_DONE") == 0

@@ -15,12 +15,17 @@ from amaranth.lib.wiring import In
 from podweave.rtl.accelerator.emit import emit_block
 from podweave.rtl.control.csr import Csr
 from podweave.spec.config_parts import PrefetchConfig
+from podweave.spec.links_config import LinksConfig
 from podweave.spec.presets import load_config
 from podweave.spec.register_map import MANAGER_PITCH, Access, RegisterMap
 from podweave.tb.build.simulate import SimulationError, simulate
 from podweave.tb.build.verilate import Build, build
 
-CONFIG = replace(load_config("chip2x4"), prefetch=PrefetchConfig(managers=2, address_width=40, base_registers=3))
+CONFIG = replace(
+    load_config("chip2x4"),
+    prefetch=PrefetchConfig(managers=2, address_width=40, base_registers=3),
+    links=LinksConfig(flit_bits=64, buffer_words=512),
+)
 
 
 @functools.cache
@@ -135,4 +140,4 @@ def test_a_table_that_is_wrong_in_one_entry_is_seen(fault: str, tmp_path: Path) 
     words = table()
     FAULTS[fault][0](words)
     with pytest.raises(SimulationError, match=FAULTS[fault][1]):
-        simulated("every_register" if fault != "mask" else "random_traffic", tmp_path, words=words)
+        simulated("every_register" if fault != "mask" else "random_traffic", tmp_path, steps=1000, words=words)

@@ -46,6 +46,8 @@ CONFIGS: dict[str, dict[str, int]] = {
     # Of words of parameters and jobs, the last piece is smaller than others.
     "64_odd_words": {"data_width": 64, "max_burst": 8, "buffer_beats": 32, "outstanding": 4, "rows": 12, "cols": 12},
 }
+# Jobs of collectives have more beats than a parameter set.
+CONFIGS["64_links"] = {"data_width": 64, "max_burst": 8, "buffer_beats": 32, "outstanding": 4, "cols": 2, "jobs": 21}
 CAMPAIGN: dict[str, dict[str, int]] = {
     "128": {"data_width": 128, "max_burst": 4, "buffer_beats": 32, "outstanding": 8},
     "512_wide_words": {"data_width": 512, "max_burst": 4, "buffer_beats": 32, "outstanding": 8, "rows": 16, "cols": 32},
