@@ -24,56 +24,74 @@ CHIPS = range(2, 17)
 
 
 @dataclass(frozen=True)
+class Piece:
+    """Elements [``begin``, ``end``) along an axis of a tensor: 2 for rows, 3 for channels."""
+
+    axis: int
+    begin: int
+    end: int
+
+    def of(self, tensor: NDArray) -> NDArray:
+        return np.ascontiguousarray(tensor[(slice(None),) * self.axis + (slice(self.begin, self.end),)])
+
+
+@dataclass(frozen=True)
 class Share:
-    """What a chip computes: its graph, which has the names of the whole one, and what its operations hold."""
+    """What a chip computes: its graph, in which names are as in the whole one, and what its operations hold.
+
+    ``pieces``: of which tensors it has a piece; it has all of the others in its graph.
+    """
 
     graph: RowGraph
     constants: Constants
+    pieces: Mapping[str, Piece]
+
+    @cached_property
+    def tensors(self) -> frozenset[str]:
+        return frozenset((*self.graph.inputs, *(each.name for each in self.graph.operations)))
 
 
 @dataclass(frozen=True)
 class Partition:
-    """A graph of rows, and its ``shares`` by the ranks of chips.
-
-    Members
-    -------
-    whole : RowGraph
-        The graph.
-    shares : tuple of Share
-        As many as there are chips.
-    split : frozenset of str
-        Tensors of which each chip has as many neighbouring channels, those of lower ranks before; all others are on every chip.
-    """
+    """A graph of rows, and its ``shares`` by the ranks of chips."""
 
     whole: RowGraph
     shares: tuple[Share, ...]
-    split: frozenset[str]
 
     @property
     def chips(self) -> int:
         return len(self.shares)
 
+    @property
+    def split(self) -> frozenset[str]:
+        """Tensors of which chips have pieces."""
+        return frozenset(name for share in self.shares for name in share.pieces)
+
     def cut(self, tensors: Mapping[str, NDArray]) -> tuple[dict[str, NDArray], ...]:
         """By chip, what it has of inputs, caches among them, or of other tensors."""
         return tuple(
             {
-                name: np.ascontiguousarray(np.split(t, self.chips, axis=-1)[rank]) if name in self.split else t
-                for name, t in tensors.items()
+                name: share.pieces[name].of(tensor) if name in share.pieces else tensor
+                for name, tensor in tensors.items()
+                if name in share.tensors
             }
-            for rank in range(self.chips)
+            for share in self.shares
         )
 
     def join(self, tensors: Sequence[Mapping[str, NDArray]]) -> dict[str, NDArray]:
-        """Whole tensors of those of all chips, by rank. Raises `ValueError` if chips differ in one that each of them has."""
-        found = {}
-        for name, first in tensors[0].items():
+        """Whole tensors of those of all chips, by rank. Raises `ValueError` if chips differ in one of which each has all."""
+        found: dict[str, NDArray] = {}
+        for name in dict.fromkeys(name for each in tensors for name in each):
+            having = [(rank, each[name]) for rank, each in enumerate(tensors) if name in each]
+            first, tensor = having[0]
             if name in self.split:
-                found[name] = np.concatenate([each[name] for each in tensors], axis=-1)
+                axis = self.shares[first].pieces[name].axis
+                found[name] = np.concatenate([each for _, each in having], axis=axis)
                 continue
-            for rank, each in enumerate(tensors):
-                if not np.array_equal(first, each[name]):
-                    raise ValueError(f"{self.whole.name}: {name} of chip {rank} is not that of chip 0")
-            found[name] = first
+            for rank, other in having:
+                if not np.array_equal(tensor, other):
+                    raise ValueError(f"{self.whole.name}: {name} of chip {rank} is not that of chip {first}")
+            found[name] = tensor
         return found
 
 
@@ -106,11 +124,29 @@ def partition(graph: RowGraph, constants: Mapping[str, Parameters], chips: int) 
     for operation in graph.operations:
         if isinstance(operation, RowLinear) and operation.reduced:
             raise WorkloadError(f"{graph.name}: {operation.name} is of one chip of several already")
-    groups = _Groups(graph, chips)
-    shares = tuple(
-        Share(_graph(graph, groups.split, chips), _constants(graph, constants, groups.split, chips, r)) for r in range(chips)
-    )
-    return Partition(graph, shares, groups.split)
+    split = _Groups(graph, chips).split
+    return Partition(graph, tuple(_share(graph, constants, split, chips, rank) for rank in range(chips)))
+
+
+def _share(graph: RowGraph, constants: Mapping[str, Parameters], split: frozenset[str], chips: int, rank: int) -> Share:
+    pieces = {}
+    for name in sorted(split):
+        count = graph.shape(name)[3] // chips
+        pieces[name] = Piece(3, count * rank, count * (rank + 1))
+    return Share(_graph(graph, split, chips), _constants(graph, constants, split, chips, rank), pieces)
+
+
+def which_can(counts: Iterable[int]) -> str:
+    """Which numbers of chips can share so many things evenly, as the end of a sentence.
+
+    >>> which_can([12, 8])
+    '2 or 4 can'
+    """
+    found = list(counts)
+    fits = [str(chips) for chips in CHIPS if all(count % chips == 0 for count in found)]
+    if not fits:
+        return f"no number from {CHIPS[0]} to {CHIPS[-1]} fits"
+    return f"{', '.join(fits[:-1])} or {fits[-1]} can" if fits[1:] else f"{fits[0]} can"
 
 
 def _alike(operation: RowOperation) -> tuple[str, ...]:
@@ -220,10 +256,7 @@ class _Groups:
             for each in self.graph.operations
             if len(_alike(each)) > 1 and not any(self._is_whole(n) for n in self.of[each.name])
         ]
-        fits = [str(chips) for chips in CHIPS if all(_pieces(each)[0] % chips == 0 for each in some)]
-        if not fits:
-            return f"no number from {CHIPS[0]} to {CHIPS[-1]} fits"
-        return f"{' or '.join([', '.join(fits[:-1]), fits[-1]] if fits[1:] else fits)} can"
+        return which_can(_pieces(each)[0] for each in some)
 
     def _is_whole(self, name: str) -> bool:
         return not self.decided.get(name, True)

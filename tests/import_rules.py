@@ -56,6 +56,7 @@ INSIDE = {
     "ir/mixed_graph": [
         *("ir/constants", "ir/graph", "ir/layers", "ir/operations", "ir/row_graph", "ir/row_operations", "ir/verify"),
     ],
+    "ir/partition_rows": [f"ir/{place}" for place in ("constants", "layers", "partition", "row_graph", "row_operations")],
     "ir/partition": [f"ir/{place}" for place in ("constants", "layers", "mixed_graph", "row_graph", "row_operations")],
     "ir/rewrites": ["ir/operations", "ir/graph", "ir/layers", "ir/constants"],
     "ir/verify": ["ir/operations", "ir/graph", "ir/layers", "ir/constants"],

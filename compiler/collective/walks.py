@@ -54,9 +54,9 @@ def walks(words: BankWords) -> list[Walk]:
 
     A rectangle of words, node by node, and what is left of one:
 
-    >>> words = BankWords.of_runs([(1, 8, 2), (2, 6, 4), (3, 6, 4), (4, 6, 4)])
+    >>> words = BankWords.of_runs([(1, 8, 3), (2, 6, 4), (3, 6, 4)])
     >>> [(walk.first, walk.fields["n0"], walk.fields["n1"]) for walk in walks(words)]
-    [(0, 2, 1), (2, 4, 3)]
+    [(0, 3, 1), (3, 4, 2)]
     """
     unit, address, count = np.diff(words.unit), np.diff(words.address), len(words)
     before: dict[int, Walk] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from podweave.ir.layers import WorkloadError
 from podweave.ir.partition import Partition, partition
 from podweave.ir.row_graph import RowGraph, verify_rows
 from podweave.ir.row_operations import Format, RowLinear
+from podweave.runs.jobs import Job
 from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import DescriptorKind
 from podweave.spec.links import NO_COLLECTIVE
@@ -25,6 +27,7 @@ from podweave.spec.links_config import LinksConfig
 from podweave.spec.load_port import HostSelect
 from podweave.spec.presets import load_config
 from tests.compiler.collective.ring_machine import run_system
+from tests.podweave.runs.random_rows import random_rows, two_at_once
 from tests.podweave.runs.row_jobs import small_chip
 
 
@@ -139,3 +142,19 @@ def test_a_chip_alone_has_no_collective() -> None:
     network = compile_network(graph, CHIPS["llm8x16"], constants, CompileOptions(from_memory=True))
     assert network.collectives == ()
     assert network.memory.first_collective == NO_COLLECTIVE
+
+
+@pytest.mark.parametrize("make", [random_rows, two_at_once])
+def test_random_graphs_keep_the_rules(make: Callable[[int], Job]) -> None:
+    reduced = 0
+    for seed in range(40):
+        job = make(seed)
+        for chips in (2, 3):
+            try:
+                found = partition(job.graph, with_scale_bits(job.constants, CHIPS["2 nodes"].scale_bits), chips)
+            except WorkloadError:
+                continue
+            config = CHIPS["2 nodes" if seed % 2 else "4 nodes"]
+            networks = compile_system(found, config, CompileOptions(from_memory=True, check="always"))
+            reduced += len(networks[0].collectives)
+    assert reduced > 8
