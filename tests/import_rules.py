@@ -109,7 +109,7 @@ INSIDE = {
         f"compiler/{place}"
         for place in ("jobs", "lower", "pod", "chip", "chip/check", "collective", "rows", "rows/check", "mixed", "memory")
     ],
-    "compiler/compile_system": [f"compiler/{place}" for place in ("rows/check", "compile_network")],
+    "compiler/compile_system": [f"compiler/{place}" for place in ("memory", "rows/check", "compile_network")],
     "predict/memory_timing": [],
     "predict/engine_geometry": [],
     "predict/pod": [],

@@ -55,8 +55,11 @@ def require_row_functions(graph: RowGraph, config: ChipConfig) -> None:
         raise WorkloadError(f"{name}, which run from memory, over AXI: {config.name} has no table [prefetch]")
 
 
-def require_ring(graph: RowGraph, config: ChipConfig, chips: int) -> None:
-    """Raises `WorkloadError` for sums of several chips on one chip, or on chips without links."""
+def require_ring(graph: RowGraph, config: ChipConfig, chips: int, rank: int) -> None:
+    """Raises `WorkloadError` for a rank that is none of so many chips, and for sums of several chips on one chip, or without
+    links."""
+    if not 0 <= rank < chips:
+        raise WorkloadError(f"{graph.name}: the rank of one of {chips} chips is 0 to {chips - 1}, got {rank}")
     reduced = [each.name for each in graph.operations if isinstance(each, RowLinear) and each.reduced]
     if chips == 1 and reduced:
         raise WorkloadError(f"{reduced[0]}: its sums are added over several chips, and it is compiled for one")
@@ -125,7 +128,7 @@ class RowCompiler:
     def __post_init__(self) -> None:
         config, memory = self.config, self.config.memory
         require_row_functions(self.graph, config)
-        require_ring(self.graph, config, self.chips)
+        require_ring(self.graph, config, self.chips, self.rank)
         assert config.post is not None
         self.lanes, self.nodes = config.array.cols, config.pods
         self.pools = {"x": Pool("X", memory.x_words), "p": Pool("P", memory.p_words - 1)}

@@ -11,6 +11,7 @@ import pytest
 from podweave.compiler.collective.program import CollectiveProgram
 from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, compile_network
 from podweave.compiler.compile_system import compile_system
+from podweave.compiler.memory.shared import SharedMemory
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants, with_scale_bits
 from podweave.ir.frontends import load_graph
@@ -75,12 +76,24 @@ def test_chips_give_what_the_whole_does(name: str, chips: int, eager: bool) -> N
 
 
 def test_sums_that_do_not_fit_at_once_are_reduced_one_after_the_other() -> None:
-    config = ringed(small_chip().replace(p_words=128))
+    # Jobs go around the end of their stores.
+    config = ringed(small_chip().replace(p_words=128), jobs=6)
     graph = linears(9, 3, width=40)
     found, constants, networks = compiled(graph, config, 3)
     names = [each.operation for each in networks[0].collectives]
     assert names == ["b", "b", "b", "d"]
     assert [each.id for each in networks[0].collectives] == [0, 1, 2, 3]
+    assert sum(len(each.sends["n0"]) for each in networks[0].collectives) > 6
+    inputs = random_row_inputs(graph)
+    whole, joined = evaluate(graph, constants, inputs), run_system(networks, found, inputs, eager=True)
+    assert all(np.array_equal(joined[name], whole[name]) for name in ("b", "d"))
+
+
+def test_sums_of_a_collective_are_scaled_in_as_many_passes_as_there_are_sets_for() -> None:
+    config = ringed(small_chip().replace(parameter_sets=8))
+    graph = linears(2, 2, width=40)
+    found, constants, networks = compiled(graph, config, 2)
+    assert [each.operation for each in networks[0].collectives] == ["b", "d"]
     inputs = random_row_inputs(graph)
     whole, joined = evaluate(graph, constants, inputs), run_system(networks, found, inputs, eager=True)
     assert all(np.array_equal(joined[name], whole[name]) for name in ("b", "d"))
@@ -131,9 +144,28 @@ def test_what_cannot_be_compiled() -> None:
         compile_network(share.graph, config, share.constants, CompileOptions(from_memory=True))
     with pytest.raises(WorkloadError, match=r"^b: its sums are added over 2 chips, and rows2x4 has no table \[links\]$"):
         compile_system(found, small_chip())
+    with pytest.raises(WorkloadError, match=r"linears: the rank of one of 2 chips is 0 to 1, got 2$"):
+        compile_network(share.graph, config, share.constants, CompileOptions(from_memory=True, chips=2, rank=2))
+    memory = SharedMemory(config, 1 << 20)
+    with pytest.raises(ValueError, match=r"^chips do not share a memory: give one for each of them as shared$"):
+        compile_system(found, config, CompileOptions(from_memory=True, shared=memory))
     wide = linears(5, 7, width=30)
     with pytest.raises(WorkloadError, match=r"^b: its collective takes \d+ jobs, \d+ more than jobs \(4\) of \[links\]$"):
         compile_system(partition(wide, with_scale_bits(random_row_parameters(wide), config.scale_bits), 7), ringed(small_chip(), 4))
+
+
+def test_programs_of_several_lengths_share_the_memory_of_each_chip() -> None:
+    config = CHIPS["2 nodes"]
+    memories = [SharedMemory(config, 1 << 18) for _ in range(2)]
+    sizes = []
+    for rows in (1, 2):
+        graph = linears(rows, 2)
+        found = partition(graph, with_scale_bits(random_row_parameters(linears(1, 2)), config.scale_bits), 2)
+        networks = compile_system(found, config, CompileOptions(from_memory=True), shared=memories)
+        assert all(network.memory.channel_bytes == 1 << 18 for network in networks)
+        sizes.append([sum(memory.sizes) for memory in memories])
+    # Weights are there once.
+    assert all(second < 2 * first for first, second in zip(*sizes, strict=True))
 
 
 def test_a_chip_alone_has_no_collective() -> None:
