@@ -73,11 +73,14 @@ class HbmTiming:
         """The same with a seed of its own."""
         return dataclasses.replace(self, seed=(self.seed + 0x9E3779B9 * channel) % (1 << 32) or 1)
 
-    def table(self, *, base: int, end: int, errors: Sequence[ErrorRange] = ()) -> NDArray[np.uint32]:
-        """The words that a channel reads: (`SETTINGS`,). It serves bytes [``base``, ``end``), with ``errors`` among them."""
+    def table(self, *, base: int, end: int, errors: Sequence[ErrorRange] = (), place: int = 0) -> NDArray[np.uint32]:
+        """The words that a channel reads: (`SETTINGS`,). It serves bytes [``base``, ``end``), with ``errors`` among them.
+
+        ``place``: where address 0 is in the file that holds the memory.
+        """
         if len(errors) > MAX_RANGES:
             raise ValueError(f"a channel knows up to {MAX_RANGES} ranges of errors, got {len(errors)}")
-        for name, value in (("base", base), ("end", end)):
+        for name, value in (("base", base), ("end", end), ("place", place)):
             if value % PAGE:
                 raise ValueError(f"{name} of a channel must be a multiple of {PAGE} bytes, got {value}")
         words = np.zeros(SETTINGS, np.uint32)
@@ -86,7 +89,7 @@ class HbmTiming:
             *(self.refresh_interval, self.refresh_cycles, self.queue, self.jitter, self.seed),
         )
         words[10:14] = np.array([base, end], np.uint64).view(np.uint32)
-        words[14] = len(errors)
+        words[14:16] = len(errors), place // PAGE
         for i, (begin, beyond, response) in enumerate(errors):
             if response not in (SLVERR, DECERR):
                 raise ValueError(f"the response of a range of errors must be SLVERR (2) or DECERR (3), got {response}")

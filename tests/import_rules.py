@@ -84,6 +84,7 @@ INSIDE = {
     "rtl/control": ["rtl/parts", "rtl/prefetch"],
     "rtl/link": ["rtl/parts"],
     "rtl/accelerator": ["rtl/parts", "rtl/pod", "rtl/chip", "rtl/prefetch", "rtl/control", "rtl/link"],
+    "rtl/system": ["rtl/parts", "rtl/accelerator"],
     "golden/layers": [],
     "golden/rows": ["golden/layers"],
     "golden/graph": ["golden/layers", "golden/rows"],

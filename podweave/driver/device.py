@@ -218,6 +218,15 @@ class Device:
         same in all chips of a ring and another than before, by default one more than the last. Raises `DeviceError` if the device
         refuses, with the reason, if a run is on, whose options and interrupt would change, or if it has no links for these.
         """
+        self.prepare(prefetch=prefetch, cap=cap, first_collective=first_collective, link_run=link_run)
+        self.bus.write32(*self.start_access())
+        self.require_started()
+
+    def prepare(
+        self, *, prefetch: bool = True, cap: int = 0, first_collective: int = NO_COLLECTIVE, link_run: int | None = None
+    ) -> None:
+        """All of `start` but the start: whoever starts several devices does `start_access` of each at the same time, and then
+        `require_started`."""
         if self.image is None:
             raise DeviceError("no program is loaded")
         self._refuse_in_a_run("no other run can be started")
@@ -226,7 +235,13 @@ class Device:
         self._set_links(first_collective, link_run)
         self.write("IRQ_PENDING", **dict.fromkeys(_INTERRUPTS, 1))
         self.write("IRQ_ENABLE", DONE=1)
-        self.write("CONTROL", START=1)
+
+    def start_access(self) -> tuple[int, int]:
+        """Offset and value of the register that starts a run."""
+        return self.registers.offset("CONTROL"), self.registers.pack("CONTROL", START=1)
+
+    def require_started(self) -> None:
+        """Raises `DeviceError` if the start was refused, with the reason."""
         status = self.fields("STATUS")
         if status["REFUSED"]:
             raise DeviceError(f"the device refused to start: {_sentence(Refusal(status['REASON']))}")
@@ -248,7 +263,11 @@ class Device:
 
     def wait(self, max_cycles: int = FOREVER, progress: Callable[[int], None] | None = None) -> None:
         """Wait for the end of the run; raises `DeviceError` if it failed, was aborted, or lasts longer than ``max_cycles``."""
-        if not self.bus.wait_interrupt(max_cycles, progress):
+        self.finish(self.bus.wait_interrupt(max_cycles, progress), max_cycles)
+
+    def finish(self, raised: bool, max_cycles: int) -> None:
+        """What `wait` does after it has waited: ``raised`` says whether the interrupt is raised."""
+        if not raised:
             raise DeviceError(f"no interrupt within {max_cycles} cycles: {self.fields('EPOCHS_DONE')['VALUE']} epochs are done")
         self.write("IRQ_PENDING", DONE=1)
         status = self.fields("STATUS")

@@ -17,7 +17,7 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ConfigError
 
 from ..build.blocks import block_of, modules_of
-from ..build.circuit import circuit_of
+from ..build.circuit import circuit_of, tap_port, tap_width
 from ..build.emission import Design, emitted_design
 from ..build.simulate import simulate
 from ..build.verilate import HARNESS_DIRECTORY, Assembly, Build, build, stub
@@ -47,7 +47,8 @@ class Harness:
     control : str
         More lines of the control file, about the harness.
     taps : sequence of str
-        Signals of the design that the harness reads beside its ports.
+        Signals of the design that the harness reads beside its ports, as the macro TAPS, the first in its lowest bits (`circuit_of`
+        says where they may be).
     """
 
     top: str
@@ -122,39 +123,45 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class DesignBench:
-    """A simulator of the design of a configuration. ``emit_seconds``: what emitting it took, or finding it."""
+    """A simulator of the design of a configuration, or of several side by side. ``emit_seconds``: what emitting it took, or finding
+    it."""
 
     config: ChipConfig
     build: Build
     emit_seconds: float
     options: BuildOptions
+    chips: int = field(default=1, kw_only=True)
 
     @staticmethod
     def made(
-        config: ChipConfig, harness: Callable[[Sidecar], Harness], options: BuildOptions, *, top: str | None = None
+        config: ChipConfig, harness: Callable[[Sidecar], Harness], options: BuildOptions, *, top: str | None = None, chips: int = 1
     ) -> tuple[Build, float, BuildOptions]:
-        """Emit and build a design (``top`` as `emit` takes it) in a harness that its sidecar decides; what a bench has of it."""
+        """Emit and build a design in a harness that its sidecar decides; what a bench has of it. ``top``, ``chips``: as of
+        `emitted_design`."""
         began = time.perf_counter()
-        design = emitted_design(config, top=top)
+        design = emitted_design(config, top=top, chips=chips)
         seconds = time.perf_counter() - began
         around = harness(design.sidecar)
         verilog = options.alter(design.verilog) if options.alter else design.verilog
+        # A pod is one block.
+        plain = options.plain or not design.circuit["wiring"]
+        read = ", ".join(f"{design.sidecar['top']}.{tap if plain else tap_port(tap)}" for tap in reversed(around.taps))
         own = {
             # What the harness uses comes before it.
+            **({"taps.sv": f"`define TAPS {{{read}}}\n"} if around.taps else {}),
             **around.sources,
             f"{around.top}.sv": sv_source(f"{around.top}.sv"),
         }
         settings: dict[str, Any] = {"top": around.top, "public_inputs": around.public_inputs, "parameters": around.parameters}
         settings |= {name: getattr(options, name) for name in ("optimize", "random_initial_state", "waves", "progress")}
         name = design.sidecar["top"]
-        # A pod is one block.
-        if options.plain or not design.circuit["wiring"]:
+        if plain:
             control = design.control + public_arrays(design.sidecar) + around.control
             if options.record:
                 circuit = circuit_of(**design.circuit, top=name, scope="")
                 control += "".join(_recordable(block, ports) for block, ports in circuit.ports.items())
             return build({"design.v": verilog, **own}, control=control, **settings), seconds, options
-        taps = {tap: design.circuit["wiring"][name]["widths"][tap] for tap in around.taps}
+        taps = {tap_port(tap): tap_width(design.circuit["wiring"], name, tap) for tap in around.taps}
         text, public = stub(name, design.sidecar["ports"], taps)
         assembly = assembled(design, verilog, f"{around.top}.{name}", around.taps, options.rewire)
         # Before anything is built.
@@ -209,8 +216,9 @@ class DesignBench:
 
     def recorded_ports(self) -> list[tuple[str, str, int]]:
         """Unit, name and width of the ports of all blocks."""
-        top = self.build.top.removesuffix("_harness")
-        circuit = circuit_of(**emitted_design(self.config, top=top).circuit, top=top, scope=f"{self.build.top}.{top}")
+        design = emitted_design(self.config, top=self.build.top.removesuffix("_harness"), chips=self.chips)
+        top = design.sidecar["top"]
+        circuit = circuit_of(**design.circuit, top=top, scope=f"{self.build.top}.{top}")
         return [
             (unit, name, width) for unit, block in circuit.units.items() if block for name, width in circuit.ports[block].items()
         ]

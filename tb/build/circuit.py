@@ -114,7 +114,8 @@ def circuit_of(
     scope : str
         Its place in the hierarchy.
     taps : sequence of str
-        Signals of the top module that the harness reads beside its outputs.
+        Signals of the top module, or of modules of only wires in it (dots between levels), that the harness reads beside its
+        outputs: as port `tap_port` of the design.
 
     Raises `CircuitError` if there is a loop of paths through blocks; the message has it.
     """
@@ -130,10 +131,30 @@ def circuit_of(
                 for port, chunks in made["ports"].items():
                     if port not in made["outputs"] and port != "clk":
                         circuit.inputs[unit, port] = instance.sources(chunks)
-    for port in (*root.wiring["outputs"], *taps):
-        circuit.inputs[HARNESS, port] = root.sources([(port, 0, root.wiring["widths"][port])])
+    for port in root.wiring["outputs"]:
+        circuit.inputs[HARNESS, port] = root.signal(port)
+    for tap in taps:
+        *levels, name = tap.split(".")
+        instance = root
+        for level in levels:
+            instance = instance.children[level]
+        circuit.inputs[HARNESS, tap_port(tap)] = instance.signal(name)
     circuit.order = _order(circuit, paths)
     return circuit
+
+
+def tap_port(tap: str) -> str:
+    """The name, without dots, of a signal that a harness reads."""
+    return tap.replace(".", "__")
+
+
+def tap_width(wiring: Mapping[str, Wiring], top: str, tap: str) -> int:
+    """The bits of a signal that a harness reads of the design ``top``."""
+    *levels, name = tap.split(".")
+    for level in levels:
+        top = wiring[top]["instances"][level]["module"]
+    width: int = wiring[top]["widths"][name]
+    return width
 
 
 class _Instance:
@@ -171,6 +192,10 @@ class _Instance:
         yield self
         for child in self.children.values():
             yield from child.below()
+
+    def signal(self, name: str) -> list[Piece]:
+        """What drives all of a signal."""
+        return self.sources([(name, 0, self.wiring["widths"][name])])
 
     def sources(self, chunks: Sequence[Any]) -> list[Piece]:
         """What drives some bits, from the least significant up."""

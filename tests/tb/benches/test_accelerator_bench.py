@@ -19,7 +19,8 @@ from podweave.spec.register_types import NodeWords
 from podweave.tb.benches.accelerator_bench import AcceleratorBench
 from podweave.tb.benches.accelerator_task import ACCESSES
 from podweave.tb.benches.chip_task import Readback
-from podweave.tb.benches.simulated_bus import BusError, SimulatedBus
+from podweave.tb.benches.simulated_bus import SimulatedBus
+from podweave.tb.benches.simulator import BusError
 from podweave.tb.build.simulate import NoVerdictError, SimulationError
 from tests.rtl.accelerator.accelerator_driver import DONE, Driver
 from tests.rtl.accelerator.accelerator_runs import (
@@ -93,7 +94,7 @@ def test_memory_that_nothing_touches_takes_no_room() -> None:
         assert driver.run() == DONE
         assert driver.read("DEMAND_BASE", 1) > 1 << 32
         np.testing.assert_array_equal(bus.bank(Readback("X", 3, 0, 40)), words[3].view(np.int8))
-        assert (bus._directory / "memory").stat().st_blocks * 512 < 1 << 24
+        assert (bus.simulator.directory / "memory").stat().st_blocks * 512 < 1 << 24
 
 
 def test_interrupt_comes_or_does_not(driver: Driver) -> None:
@@ -132,19 +133,19 @@ def test_limit_of_a_wait_counts_the_cycle_of_the_interrupt(driver: Driver) -> No
 
 
 def alive(bus: SimulatedBus) -> bool:
-    return bus._process.poll() is None
+    return bus.simulator.process.poll() is None
 
 
 def test_simulator_that_dies_is_reported() -> None:
     with driven() as driver:
-        os.kill(driver.bus._process.pid, signal.SIGKILL)
+        os.kill(driver.bus.simulator.process.pid, signal.SIGKILL)
         with pytest.raises(NoVerdictError, match=r"^the simulator has ended:\n"):
             driver.read("ID")
         assert not alive(driver.bus)
         # There is nothing left to end in order.
     session = driven()
     driver = session.__enter__()
-    os.kill(driver.bus._process.pid, signal.SIGKILL)
+    os.kill(driver.bus.simulator.process.pid, signal.SIGKILL)
     with pytest.raises(NoVerdictError, match=r"^the simulator has ended:\n"):
         session.__exit__(None, None, None)
     assert not alive(driver.bus)
@@ -161,7 +162,7 @@ def test_failure_inside_is_told_with_the_log() -> None:
 
 def test_simulator_ends_with_the_session() -> None:
     with driven() as driver:
-        directory = driver.bus._directory
+        directory = driver.bus.simulator.directory
         assert alive(driver.bus)
     assert not alive(driver.bus)
     assert not directory.exists()

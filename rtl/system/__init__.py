@@ -1,0 +1,1 @@
+"""Several accelerators beside each other."""
