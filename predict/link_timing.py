@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.golden.cycle.link.ring import LinkRate
+
 SETTINGS = 8
 """Words of 32 bits of the table of a link."""
 NEVER = (1 << 32) - 1
@@ -68,6 +70,11 @@ class LinkTiming:
     def of_link(self, link: int) -> LinkTiming:
         """The same with a seed of its own."""
         return dataclasses.replace(self, seed=(self.seed + 0x9E3779B9 * link) % (1 << 32) or 1)
+
+    @property
+    def rate(self) -> LinkRate:
+        """For the exact model of collectives: without what goes wrong."""
+        return LinkRate(latency=self.latency, beat_sixteenths=self.beat_sixteenths, jitter=self.jitter, seed=self.seed)
 
     def table(self) -> NDArray[np.uint32]:
         """The words that a link reads: (`SETTINGS`,)."""

@@ -24,14 +24,6 @@ MAX_CYCLES = 4096
 
 
 @dataclass(frozen=True)
-class SimulatedMemory:
-    """For channels of HBM in a bench. ``path``: the file that is their memory; ``tables``: by instance name, `HbmTiming.table`."""
-
-    path: Path
-    tables: Mapping[str, NDArray[np.uint32]]
-
-
-@dataclass(frozen=True)
 class BlockBench:
     """A built block, ready to be driven. ``inputs``, ``outputs``: its ports in trace order. ``depth``: most cycles of a run."""
 
@@ -91,12 +83,14 @@ class BlockBench:
         *,
         seed: int = 0,
         reset_at: int | None = None,
-        memory: SimulatedMemory | None = None,
+        memory: Path | None = None,
+        tables: Mapping[str, NDArray[np.uint32]] | None = None,
     ) -> dict[str, NDArray[np.int64]]:
         """Drive ``stimulus`` (port -> values per cycle) after a reset; returns the outputs in each cycle.
 
         With ``reset_at``, the block runs that many cycles first, is reset, and starts over. ``seed`` chooses the initial state of
-        a bench built with a random one.
+        a bench built with a random one. ``memory``: the file that is the memory of channels of HBM; ``tables``: by the names of
+        instances, what they find in their ``settings`` (`HbmTiming.table`, `LinkTiming.table`).
         """
         cycles = len(next(iter(stimulus.values())))
         if cycles > self.depth:
@@ -108,8 +102,8 @@ class BlockBench:
             widths = [_row_bits(ports) for ports in (self.inputs, self.outputs)]
             task: dict[str, Any] = {"cycles": cycles, "reset_at": reset_at, "depth": self.depth, "widths": widths}
             if memory:
-                task["memory"] = str(memory.path.resolve())
-                task["tables"] = {f"block_harness.{name}": table.tolist() for name, table in memory.tables.items()}
+                task["memory"] = str(memory.resolve())
+            task["tables"] = {f"block_harness.{name}": table.tolist() for name, table in (tables or {}).items()}
             (directory / "task.json").write_text(json.dumps(task), encoding="utf-8")
             plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % (2**31 - 1) + 1}"]
             simulate(self.build, "podweave.tb.sim.block_run", directory, seed=seed, plusargs=plusargs)

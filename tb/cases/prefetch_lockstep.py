@@ -14,7 +14,7 @@ from podweave.rtl.accelerator.emit import emit_block
 from podweave.rtl.prefetch.prefetch_engine import PrefetchEngine
 from podweave.spec.config import ChipConfig
 
-from ..benches.block_bench import BlockBench, SimulatedMemory
+from ..benches.block_bench import BlockBench
 from ..build.verilate import HARNESS_DIRECTORY
 from ..lockstep.ports import Port
 
@@ -65,7 +65,7 @@ class PrefetchLockstep:
         with tempfile.TemporaryDirectory(prefix="podweave-prefetch-") as name:
             path = Path(name) / "memory.bin"
             memory.tofile(path)
-            observed = self.bench.run(stimulus, seed=seed, memory=SimulatedMemory(path, {"dut.memory": table}))
+            observed = self.bench.run(stimulus, seed=seed, memory=path, tables={"dut.memory": table})
             return observed, np.fromfile(path, np.uint8)
 
 

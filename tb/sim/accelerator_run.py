@@ -19,7 +19,7 @@ from ..benches.accelerator_task import ACCESSES, CHANNEL, Reply
 from ..benches.chip_task import Readback
 from .backdoor import array, peak_bytes
 from .clock import Clock
-from .memory import configure_channel, open_memory
+from .memory import configure, open_memory
 from .nodes import NodeArrays
 
 HARNESS = "accelerator_harness"
@@ -55,11 +55,11 @@ class Server:
 
     async def configure(self, chip: int, tables: list[NDArray[np.uint32]]) -> None:
         for manager, table in enumerate(tables):
-            configure_channel(f"{HARNESS}.channels[{chip * len(tables) + manager}].memory", table)
+            configure(f"{HARNESS}.channels[{chip * len(tables) + manager}].memory", table)
 
     async def configure_links(self, tables: list[NDArray[np.uint32]]) -> None:
         for chip, table in enumerate(tables):
-            _words(f"{HARNESS}.links[{chip}].link", "settings", len(table))[:] = table
+            configure(f"{HARNESS}.links[{chip}].link", table)
 
     async def reset(self) -> int:
         """The cycles that it took."""

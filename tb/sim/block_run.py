@@ -11,7 +11,7 @@ import numpy as np
 
 from .backdoor import array
 from .clock import Clock
-from .memory import configure_channel, open_memory
+from .memory import configure, open_memory
 
 
 @cocotb.test()
@@ -25,8 +25,8 @@ async def run_block(dut: Any) -> None:
 
     if "memory" in task:
         open_memory(Path(task["memory"]))
-        for scope, table in task["tables"].items():
-            configure_channel(scope, np.array(table, np.uint32))
+    for scope, table in task["tables"].items():
+        configure(scope, np.array(table, np.uint32))
 
     clock = Clock(dut, "block_harness")
 

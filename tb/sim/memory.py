@@ -1,4 +1,4 @@
-"""Simulated HBM from inside of the simulation: its file, and the tables of its channels."""
+"""Simulated HBM from inside of the simulation: its file, and the tables of its channels, and of links."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-
-from podweave.predict.memory_timing import SETTINGS
 
 from .backdoor import array
 
@@ -27,6 +25,7 @@ def open_memory(path: Path) -> int:
     return size
 
 
-def configure_channel(scope: str, table: NDArray[np.uint32]) -> None:
-    """Give the `hbm_channel` in ``scope`` its table (`HbmTiming.table`), while it is in reset or idle."""
-    array(scope, "settings", SETTINGS, 32).view(np.uint32)[:, 0] = table
+def configure(scope: str, table: NDArray[np.uint32]) -> None:
+    """Give the `hbm_channel` or `link` in ``scope`` its table (`HbmTiming.table`, `LinkTiming.table`), while it is in reset or
+    idle."""
+    array(scope, "settings", len(table), 32).view(np.uint32)[:, 0] = table

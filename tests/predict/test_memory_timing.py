@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from podweave.golden.cycle.memory.hbm import DECERR, OKAY, SLVERR, ErrorRange, HbmChannel
 from podweave.golden.cycle.memory.hbm_ports import Burst, ChannelModel
 from podweave.predict.memory_timing import HbmTiming
-from podweave.tb.benches.block_bench import BlockBench, SimulatedMemory
+from podweave.tb.benches.block_bench import BlockBench
 from podweave.tb.build.verilate import HARNESS_DIRECTORY
 from podweave.tb.lockstep.ports import LockstepError, Port
 
@@ -154,7 +154,7 @@ def run(using: BlockBench, case: Case, **options: int) -> tuple[dict[str, NDArra
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "memory.bin"
         path.write_bytes(bytes(BASE) + case.before.tobytes() + bytes(4096))
-        observed = using.run(case.stimulus, memory=SimulatedMemory(path, {"dut": case.table}), **options)
+        observed = using.run(case.stimulus, memory=path, tables={"dut": case.table}, **options)
         after = np.fromfile(path, np.uint8)
     assert not after[:BASE].any()
     assert not after[END:].any()
