@@ -39,7 +39,7 @@ class CollectiveProgram:
     Parameters
     ----------
     id : int
-        That all chips of a ring give the collective.
+        That all chips of a ring give the collective, from 0 on; in memory it is the number of its epoch.
     kind : CollectiveKind
         Of banks.
     sends, receives : dict

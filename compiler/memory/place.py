@@ -143,7 +143,7 @@ class _Builder:
             self._first()
         if isinstance(program, CollectiveProgram):
             later = next((number for number in self.collectives if number > epoch), NO_COLLECTIVE)
-            for select, words in packed_collective(program, later):
+            for select, words in packed_collective(program, epoch, later):
                 self._store(epoch, select, 0, self._strided(select, words))
             self._end_tag()
             return

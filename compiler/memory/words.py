@@ -42,13 +42,15 @@ def packed_store(layout: Layout, jobs: Jobs, nodes: NDArray[np.int64], stride: i
     return result
 
 
-def packed_collective(program: CollectiveProgram, later: int) -> tuple[tuple[HostSelect, NDArray[np.uint8]], ...]:
-    """Jobs of a collective; the last that is sent names the epoch ``later`` of the next one."""
-    config, sends = program.config, program.sends | {"next": later * program.sends["last"]}
-    return (
-        (HostSelect.SEND_STORE, pack_jobs(send_job_layout(config), sends)),
-        (HostSelect.RECEIVE_STORE, pack_jobs(receive_job_layout(config), program.receives)),
-    )
+def packed_collective(program: CollectiveProgram, epoch: int, later: int) -> tuple[tuple[HostSelect, NDArray[np.uint8]], ...]:
+    """Jobs of a collective, whose id in a run is its epoch; the last that is sent names the epoch ``later`` of the next one."""
+    config, found = program.config, []
+    for select, layout, jobs in (
+        (HostSelect.SEND_STORE, send_job_layout(config), program.sends | {"next": later * program.sends["last"]}),
+        (HostSelect.RECEIVE_STORE, receive_job_layout(config), program.receives),
+    ):
+        found.append((select, pack_jobs(layout, jobs | {"id": np.full_like(jobs["last"], epoch)})))
+    return tuple(found)
 
 
 def runs(pieces: Iterator[tuple[int, int, NDArray]]) -> Iterator[tuple[int, int, NDArray]]:

@@ -100,6 +100,7 @@ class RingChip(Chip):
     def collective(self) -> ring_interpreter.Chip:
         """The jobs of the next collective, as they lie in the stores; banks of P words."""
         sends, receives = (self._decoded(select, layout(self.config)) for select, layout in STORES)
+        assert {*sends["id"].tolist(), *receives["id"].tolist()} == {self.next_epoch}
         self.next_collective = int(sends["next"][-1])
         banks = np.ascontiguousarray(self.words[HostSelect.P][..., : 4 * self.config.array.cols]).view(np.int32).astype(np.int64)
         return ring_interpreter.Chip(sends, receives, banks)
