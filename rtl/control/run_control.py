@@ -141,6 +141,8 @@ class RunControl(Block):
         EPOCH, but of a collective.
     collecting : Out(1)
         Only with links: EPOCH of a collective.
+    prefetch, beneath, enable : In(1), In(1), Out(1)
+        Only with links: of OPTIONS; to all engines: ``prefetch``, but not with ``collecting`` and without ``beneath``.
     begins : Out(1)
         An epoch or a collective begins: c.
     prefetch_hit : Out(1)
@@ -279,6 +281,7 @@ class RunControl(Block):
             named.eq(following == self.link_epoch),
             on.eq(state == State.EPOCH),
             self.collecting.eq(on & collective),
+            self.enable.eq(self.prefetch & (self.beneath | ~self.collecting)),
             self.link_begin.eq(self.begins & named),
             self.link_stop.eq(stopping),
         ]
@@ -356,4 +359,6 @@ def _link_members() -> dict[str, Any]:
         "link_busy": In(1),
         "link_error": In(4),
         **dict.fromkeys(("link_begin", "link_stop", "collecting"), Out(1)),
+        **dict.fromkeys(("prefetch", "beneath"), In(1)),
+        "enable": Out(1),
     }

@@ -179,9 +179,7 @@ class SoftwareControl(WiredBlock):
             "epochs_done": run["epochs_done"],
             "cancel_valid": run["engine_cancel"],
             "cancel_tag": run["engine_cancel_tag"],
-            "enable": csr["options_prefetch"] & (csr["options_beneath"] | ~run["collecting"])
-            if self.config.links
-            else csr["options_prefetch"],
+            "enable": run["enable"] if self.config.links else csr["options_prefetch"],
             "cap": csr["cap"],
             # An address space of 64 bits ends one byte before what a register can say.
             "memory_bytes": Cat(memory_bytes, Const(0, len(self.engine_memory_bytes) - len(memory_bytes))),
@@ -204,6 +202,7 @@ class SoftwareControl(WiredBlock):
         m.d.comb += [
             *(getattr(self, f"link_{name}").eq(run[f"link_{name}"]) for name in ("begin", "stop")),
             *(run[f"link_{name}"].eq(getattr(self, f"link_{name}")) for name in ("busy", "epoch", "error")),
+            *(run[name].eq(csr[f"options_{name}"]) for name in ("prefetch", "beneath")),
             self.link_first.eq(csr["first_collective"]),
             self.link_run.eq(csr["link_run"]),
             self.link_timeout.eq(csr["link_timeout"]),

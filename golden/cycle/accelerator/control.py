@@ -23,8 +23,8 @@ _STATUS = ("done", "failed", "aborted", "refused", "reason", "error_source", "er
 def run_control(inputs: Ports) -> Traces:
     """All ports of run control, run by run: a run is a few searches for the next cycle in which something happens.
 
-    Ports of engines are (cycles, managers), all others (cycles,); they begin at reset. Without ``link_epoch``, ``link_busy`` and
-    ``link_error``, the chip has no links, and run control no ports for them.
+    Ports of engines are (cycles, managers), all others (cycles,); they begin at reset. Without ``link_epoch`` and what belongs
+    to it, the chip has no links, and run control no ports for them.
     """
     return _Runs({name: np.asarray(values).astype(np.int64) for name, values in inputs.items()}).traces()
 
@@ -33,7 +33,7 @@ class _Runs:
     def __init__(self, inputs: Ports):
         self.cycles, self.managers = inputs["quiet"].shape
         self.links = "link_epoch" in inputs
-        never = {name: np.zeros(self.cycles, np.int64) for name in ("link_busy", "link_error")}
+        never = {name: np.zeros(self.cycles, np.int64) for name in ("link_busy", "link_error", "prefetch", "beneath")}
         self.inputs = {"link_epoch": np.full(self.cycles, NO_COLLECTIVE), **never, **inputs}
         names: tuple[str, ...] = (
             "engine_start",
@@ -204,7 +204,10 @@ class _Runs:
             "engine_stop": np.where(self.started, registers["aborted"], 1),
             "engine_cancel": delay(cancelled.astype(np.int64), 1),
         }
-        if not self.links:
+        if self.links:
+            allowed = (self.inputs["beneath"] != 0) | (self.outputs["collecting"] == 0)
+            values["enable"] = self.inputs["prefetch"] * allowed
+        else:
             values = {name: value for name, value in values.items() if name not in ("link_begin", "link_stop", "collecting")}
         known = {name: np.ones(value.shape, bool) for name, value in values.items()}
         values["engine_cancel_tag"] = delay(self.inputs["cancel_tag"], 1)

@@ -83,6 +83,8 @@ def random_runs(rng: np.random.Generator, key: str, cycles: int = CYCLES) -> Sti
         stimulus |= {
             "link_epoch": np.where(rng.random(cycles) < 0.2, NO_COLLECTIVE, some),
             "link_busy": rng.random(cycles) < rate(0, 0.5, 0.9),
+            "prefetch": rng.random(cycles) < 0.7,
+            "beneath": rng.random(cycles) < 0.5,
             "link_error": (rng.random(cycles) < rate(0, 0, 0, 0.01, 0.05)) * rng.integers(0, 16, cycles),
         }
     return stimulus
