@@ -14,7 +14,7 @@ from podweave.compiler.memory.tensors import TensorMap
 from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import PrefetchError
 from podweave.spec.errors import BankError, NetworkId, NodeErrors, PodError, PostError
-from podweave.spec.links import NO_COLLECTIVE, RUN_WIDTH, LinkError
+from podweave.spec.links import RUN_WIDTH, LinkError
 from podweave.spec.load_port import Counter
 from podweave.spec.register_list import base_register
 from podweave.spec.register_map import IDENTITY, ErrorSource, NodeWords, Refusal, RegisterMap, config_hash, counters
@@ -208,31 +208,28 @@ class Device:
             values[where.elements[mine]] = self.bus.read_memory(begin, int(at.max()) + 1)[at]
         return where.decoded(values)
 
-    def start(
-        self, *, prefetch: bool = True, cap: int = 0, first_collective: int = NO_COLLECTIVE, link_run: int | None = None
-    ) -> None:
+    def start(self, *, prefetch: bool = True, beneath: bool = True, cap: int = 0, link_run: int | None = None) -> None:
         """Start a run of the loaded program and return at once.
 
-        ``prefetch``: whether words may be loaded before their epoch is the next one; ``cap``: at most so many words per manager at
-        a time, 0 for no limit; ``first_collective``: the first epoch that is a collective; ``link_run``: number of the run, the
-        same in all chips of a ring and another than before, by default one more than the last. Raises `DeviceError` if the device
-        refuses, with the reason, if a run is on, whose options and interrupt would change, or if it has no links for these.
+        ``prefetch``: whether words may be loaded before their epoch is the next one; ``beneath``: whether they may in collectives;
+        ``cap``: at most so many words per manager at a time, 0 for no limit; ``link_run``: number of the run, the same in all chips
+        of a ring and another than before, by default one more than the last. Raises `DeviceError` if the device refuses, with the
+        reason, if a run is on, whose options and interrupt would change, or if it has no links and is told a number of a run.
         """
-        self.prepare(prefetch=prefetch, cap=cap, first_collective=first_collective, link_run=link_run)
+        self.prepare(prefetch=prefetch, beneath=beneath, cap=cap, link_run=link_run)
         self.bus.write32(*self.start_access())
         self.require_started()
 
-    def prepare(
-        self, *, prefetch: bool = True, cap: int = 0, first_collective: int = NO_COLLECTIVE, link_run: int | None = None
-    ) -> None:
+    def prepare(self, *, prefetch: bool = True, beneath: bool = True, cap: int = 0, link_run: int | None = None) -> None:
         """All of `start` but the start: whoever starts several devices does `start_access` of each at the same time, and then
         `require_started`."""
         if self.image is None:
             raise DeviceError("no program is loaded")
         self._refuse_in_a_run("no other run can be started")
-        self.write("OPTIONS", PREFETCH=int(prefetch))
+        links = {"BENEATH": int(beneath)} if self.config.links else {}
+        self.write("OPTIONS", PREFETCH=int(prefetch), **links)
         self.write("CAP", VALUE=cap)
-        self._set_links(first_collective, link_run)
+        self._set_links(self.image.first_collective, link_run)
         self.write("IRQ_PENDING", **dict.fromkeys(_INTERRUPTS, 1))
         self.write("IRQ_ENABLE", DONE=1)
 
@@ -249,13 +246,11 @@ class Device:
     def _set_links(self, first_collective: int, link_run: int | None) -> None:
         """What a run with collectives is told."""
         if self.config.links is None:
-            if first_collective != NO_COLLECTIVE or link_run is not None:
+            if link_run is not None:
                 raise DeviceError(f"{self.config.name} has no links: no run of it has collectives")
             return
         runs = 1 << RUN_WIDTH
         number = (self.read("LINK_RUN") + 1) % runs if link_run is None else link_run
-        if not 0 <= first_collective <= NO_COLLECTIVE:
-            raise DeviceError(f"FIRST_COLLECTIVE holds 0 to {NO_COLLECTIVE}, got {first_collective}")
         if not 0 <= number < runs:
             raise DeviceError(f"LINK_RUN holds 0 to {runs - 1}, got {number}")
         self.write("FIRST_COLLECTIVE", VALUE=first_collective)
@@ -280,14 +275,14 @@ class Device:
         self,
         *,
         prefetch: bool = True,
+        beneath: bool = True,
         cap: int = 0,
         max_cycles: int = FOREVER,
         progress: Callable[[int], None] | None = None,
-        first_collective: int = NO_COLLECTIVE,
         link_run: int | None = None,
     ) -> None:
         """`start` and `wait`."""
-        self.start(prefetch=prefetch, cap=cap, first_collective=first_collective, link_run=link_run)
+        self.start(prefetch=prefetch, beneath=beneath, cap=cap, link_run=link_run)
         self.wait(max_cycles, progress)
 
     def abort(self) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from podweave.compiler.memory.image import MemoryImage
 from podweave.spec.config import ChipConfig
-from podweave.spec.links import NO_COLLECTIVE, RUN_WIDTH
+from podweave.spec.links import RUN_WIDTH
 
 from .device import FOREVER, Bus, Device, DeviceError, RunCounters
 
@@ -80,8 +80,8 @@ class System:
         *,
         delays: Sequence[int] | None = None,
         prefetch: bool = True,
+        beneath: bool = True,
         cap: int = 0,
-        first_collective: int = NO_COLLECTIVE,
     ) -> None:
         """Start a run of all chips.
 
@@ -94,7 +94,7 @@ class System:
         number = self.run_number if self.config.links else None
         for chip, device in enumerate(self.devices):
             with named(chip):
-                device.prepare(prefetch=prefetch, cap=cap, first_collective=first_collective, link_run=number)
+                device.prepare(prefetch=prefetch, beneath=beneath, cap=cap, link_run=number)
         writes = {chip: [device.start_access()] for chip, device in enumerate(self.devices)}
         self.bus.play(writes, dict(enumerate(delays or [])))
         refused = []
@@ -127,13 +127,13 @@ class System:
         *,
         delays: Sequence[int] | None = None,
         prefetch: bool = True,
+        beneath: bool = True,
         cap: int = 0,
         max_cycles: int = FOREVER,
         progress: Callable[[int], None] | None = None,
-        first_collective: int = NO_COLLECTIVE,
     ) -> None:
         """`start` and `wait`."""
-        self.start(delays=delays, prefetch=prefetch, cap=cap, first_collective=first_collective)
+        self.start(delays=delays, prefetch=prefetch, beneath=beneath, cap=cap)
         self.wait(max_cycles, progress)
 
     def abort(self) -> None:

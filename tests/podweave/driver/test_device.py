@@ -307,10 +307,10 @@ def test_error_of_a_run_is_told(bus: FakeBus, device: Device, happens: Effect, s
 LINKED = dataclasses.replace(CONFIG, links=LinksConfig(flit_bits=32))
 
 
-def linked() -> tuple[FakeBus, Device]:
+def linked(first_collective: int = NO_COLLECTIVE) -> tuple[FakeBus, Device]:
     bus = FakeBus(LINKED)
     device = Device(bus, LINKED)
-    device.load(dataclasses.replace(small_image(), config=LINKED))
+    device.load(dataclasses.replace(small_image(), config=LINKED, first_collective=first_collective))
     return bus, device
 
 
@@ -318,26 +318,26 @@ def test_a_run_with_collectives_has_a_first_one_and_a_number() -> None:
     bus, device = linked()
     device.start()
     assert (bus.value("FIRST_COLLECTIVE"), bus.value("LINK_RUN")) == (NO_COLLECTIVE, 1)
-    device.run(first_collective=3, link_run=15)
+    assert bus.value("OPTIONS") == 3
+    bus, device = linked(3)
+    device.run(link_run=15, beneath=False)
     assert (bus.value("FIRST_COLLECTIVE"), bus.value("LINK_RUN")) == (3, 15)
+    assert bus.value("OPTIONS") == 1
     # The number after the last is the first one again.
-    device.run(first_collective=2)
-    assert (bus.value("FIRST_COLLECTIVE"), bus.value("LINK_RUN")) == (2, 0)
-    for settings, words in (
-        ({"first_collective": 65536}, "FIRST_COLLECTIVE holds 0 to 65535, got 65536"),
-        ({"link_run": 16}, "15, got 16"),
-    ):
-        with pytest.raises(DeviceError, match=words):
-            device.start(**settings)
-    assert (bus.value("FIRST_COLLECTIVE"), bus.value("LINK_RUN")) == (2, 0)
+    device.run(prefetch=False)
+    assert (bus.value("FIRST_COLLECTIVE"), bus.value("LINK_RUN")) == (3, 0)
+    assert bus.value("OPTIONS") == 2
+    with pytest.raises(DeviceError, match="LINK_RUN holds 0 to 15, got 16"):
+        device.start(link_run=16)
+    assert (bus.value("FIRST_COLLECTIVE"), bus.value("LINK_RUN")) == (3, 0)
 
 
 def test_without_links_there_are_no_collectives(bus: FakeBus, device: Device) -> None:
-    for settings in ({"first_collective": 1}, {"link_run": 1}):
-        with pytest.raises(DeviceError, match="chip2x4 has no links: no run of it has collectives"):
-            device.start(**settings)
+    with pytest.raises(DeviceError, match="chip2x4 has no links: no run of it has collectives"):
+        device.start(link_run=1)
     assert bus.value("CONTROL") == 0
     device.run()
+    assert bus.value("OPTIONS") == 1
 
 
 def test_an_error_of_a_collective_is_told_with_its_id() -> None:
