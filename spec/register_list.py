@@ -29,6 +29,8 @@ from .register_types import (
 IDENTITY = int.from_bytes(b"PodW", "little")
 VERSION = (1, 2)
 COUNTER_BASE = 0x100
+LINK_COUNTER_BASE = 0x200
+"""Counters of links stand here: those that all accelerators have may become more."""
 BASE_REGISTERS = 0x300
 """BASE1 stands here, and the others behind it."""
 
@@ -288,11 +290,13 @@ def _run_counters() -> tuple[tuple[str, int, str], ...]:
 
 
 def _counters(config: ChipConfig) -> list[Register]:
-    found, offset = [], COUNTER_BASE
-    for name, width, doc in counters(config):
-        words = -(-width // WORD_WIDTH)
-        found.append(Register(name, offset, Access.RO, _whole("count", width), doc, words=words))
-        offset += 4 * words
+    found = []
+    for base, those in ((COUNTER_BASE, _run_counters()), (LINK_COUNTER_BASE, _link_counters() if config.links else ())):
+        offset = base
+        for name, width, doc in those:
+            words = -(-width // WORD_WIDTH)
+            found.append(Register(name, offset, Access.RO, _whole("count", width), doc, words=words))
+            offset += 4 * words
     return found
 
 

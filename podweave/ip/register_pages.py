@@ -127,8 +127,8 @@ def general_page() -> str:
     page = register_page(config, values=False)
     note = (
         "Bits of addresses and of NETWORK_ERROR are those of 4 pods and 40 bits of address, and there are two BASE registers of\n"
-        "up to 15; LINKS, LINK_JOBS, what stands from 0x080 to 0x08f, counters from 0x184 on and the source LINK are there only\n"
-        "with links. `podweave ip` writes this page, and a C header, for a configuration."
+        "up to 15; LINKS, LINK_JOBS, what stands from 0x080 to 0x08f and from 0x200 to 0x227, and the source LINK are there\n"
+        "only with links. `podweave ip` writes this page, and a C header, for a configuration."
     )
     return page.replace("# Registers\n", f"# Registers\n\n{note}\n", 1)
 

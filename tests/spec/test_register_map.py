@@ -75,11 +75,11 @@ OF_LINKS = {
     "LINK_RUN": (0x84, 1, "rw", 1),
     "LINK_TIMEOUT": (0x88, 1, "rw", 1),
     "LINK_ERROR": (0x8C, 1, "ro", 0),
-    "COLLECTIVE_CYCLES": (0x184, 2, "ro", 0),
-    "LINK_SENT": (0x18C, 2, "ro", 0),
-    "LINK_RECEIVED": (0x194, 2, "ro", 0),
-    "WAIT_NEIGHBOUR": (0x19C, 2, "ro", 0),
-    "BENEATH_BEATS": (0x1A4, 2, "ro", 0),
+    "COLLECTIVE_CYCLES": (0x200, 2, "ro", 0),
+    "LINK_SENT": (0x208, 2, "ro", 0),
+    "LINK_RECEIVED": (0x210, 2, "ro", 0),
+    "WAIT_NEIGHBOUR": (0x218, 2, "ro", 0),
+    "BENEATH_BEATS": (0x220, 2, "ro", 0),
 }
 
 
