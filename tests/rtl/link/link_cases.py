@@ -44,15 +44,17 @@ def geometry_of(config: ChipConfig) -> LinkGeometry:
     return LinkGeometry(flits=(p, x), buffer_words=config.links.buffer_words, read_latency=config.link_read_latency)
 
 
-def beats_of(config: ChipConfig, sends: Sequence[Job], receives: Sequence[Job]) -> list[tuple[int, int, int, int, int]]:
-    """Writes of jobs from word 0 of the stores on: (select, address, beat, commit, data) each."""
+def beats_of(
+    config: ChipConfig, sends: Sequence[Job], receives: Sequence[Job], first: tuple[int, int] = (0, 0)
+) -> list[tuple[int, int, int, int, int]]:
+    """Writes of jobs from words ``first`` of the stores on: (select, address, beat, commit, data) each."""
     assert config.links is not None
     found, size = [], config.host_bits // 8
     stores = (
-        (HostSelect.SEND_STORE, send_job_layout(config), sends),
-        (HostSelect.RECEIVE_STORE, receive_job_layout(config), receives),
+        (HostSelect.SEND_STORE, send_job_layout(config), sends, first[0]),
+        (HostSelect.RECEIVE_STORE, receive_job_layout(config), receives, first[1]),
     )
-    for select, layout, jobs in stores:
+    for select, layout, jobs, begin in stores:
         if not jobs:
             continue
         fields = {field.name: np.array([getattr(job, field.name) for job in jobs]) for field in layout.fields}
@@ -62,7 +64,7 @@ def beats_of(config: ChipConfig, sends: Sequence[Job], receives: Sequence[Job]) 
         for i, word in enumerate(packed):
             for beat in range(beats):
                 data = int.from_bytes(word[beat * size : (beat + 1) * size].tobytes(), "little")
-                found.append((int(select), i % config.links.jobs, beat, int(beat == beats - 1), data))
+                found.append((int(select), (begin + i) % config.links.jobs, beat, int(beat == beats - 1), data))
     return found
 
 

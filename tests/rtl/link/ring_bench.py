@@ -89,7 +89,9 @@ def _ring(
     common = ("first", "run", "timeout", "host_select", "host_address", "host_beat", "host_commit", "host_data")
     for i in range(chips):
         driven = {
-            **{name: f"{name}[{i}]" for name in ("start", "begins", "stop", "host_valid")},
+            **{name: f"{name}[{i}]" for name in ("start", "begins", "host_valid")},
+            # As run control does: an error stops the chip.
+            "stop": f"stop[{i}] | error_w[{i}] != 0",
             **{name: name for name in common},
             "host_write": "1'b1",
             "misdirected": "1'b0",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
 import pytest
 
-from podweave.golden.cycle.link.ring import ChipWalk, CollectiveFigures, LinkRate, RingModel
+from podweave.golden.cycle.link.ring import ChipWalk, CollectiveFigures, LinkRate, RingModel, collective_times
 from podweave.golden.cycle.link.words import P, X
+from podweave.spec.links import LinkError
 
 from .link_cases import CONFIGS, Program, Region, beats_of, collective, expected, geometry_of
 from .ring_bench import DEPTH, RingBench, content
@@ -62,48 +64,70 @@ def random_regions(rng: np.random.Generator, config, chips: int, count: int) -> 
     return found
 
 
+class Run:
+    """A run of a ring from cycle ``at`` on: jobs are loaded, chips start, and begin one collective after the other, at random."""
+
+    def __init__(
+        self,
+        ring: RingBench,
+        stimulus: dict,
+        programs: list[tuple[str, Region]],
+        rates: list[LinkRate],
+        rng: np.random.Generator,
+        at: int,
+    ):
+        self.ring, self.rng, chips = ring, rng, ring.chips
+        self.ids = [FIRST + 2 * i for i in range(len(programs))]
+        self.jobs: list[list[Program]] = [
+            [collective(what, region, chips, rank, id, id + 2 if id != self.ids[-1] else 0xFFFF) for rank in range(chips)]
+            for (what, region), id in zip(programs, self.ids, strict=True)
+        ]
+        for rank in range(chips):
+            sends, receives = ([job for program in self.jobs for job in program[rank][i]] for i in range(2))
+            for select, address, beat, commit, data in beats_of(ring.config, sends, receives):
+                stimulus["host_valid"][at, rank] = 1
+                for name, value in (("select", select), ("address", address), ("beat", beat), ("commit", commit)):
+                    stimulus[f"host_{name}"][at] = value
+                stimulus["host_data"][at] = [data >> 32 * i & 0xFFFFFFFF for i in range(ring.config.host_bits // 32)]
+                at += 1
+        self.stimulus, self.loaded, self.rates = stimulus, at, rates
+
+    def start(self, number: int, skew: int) -> None:
+        self.starts = (self.loaded + self.rng.integers(0, skew + 1, self.ring.chips)).tolist()
+        self.stimulus["run"][self.loaded - 1 :], self.stimulus["first"][self.loaded - 1 :] = number, self.ids[0]
+        self.stimulus["start"][self.starts, np.arange(self.ring.chips)] = 1
+
+    def begin(self, skew: int, busy: np.ndarray, epochs: np.ndarray) -> list[CollectiveFigures]:
+        """All collectives, as the model says; what ``busy`` and ``epochs`` must show is written there."""
+        ring, figures, over = self.ring, [], self.starts
+        model = RingModel(geometry_of(ring.config), self.rates, self.starts)
+        for i, id in enumerate(self.ids):
+            begins = [time + 1 + int(late) for time, late in zip(over, self.rng.integers(0, skew + 1, ring.chips), strict=True)]
+            found = model.collective([ChipWalk.of(*program) for program in self.jobs[i]], begins)
+            for rank in range(ring.chips):
+                self.stimulus["begins"][begins[rank], rank] = 1
+                busy[begins[rank] + 1 : found[rank].over, rank] = 1
+                epochs[over[rank] + (i == 0) :, rank] = id
+                epochs[found[rank].over :, rank] = 0xFFFF
+            over = [each.over for each in found]
+            figures += found
+        return figures
+
+
 def run(
     ring: RingBench, programs: list[tuple[str, Region]], rate: LinkRate, rng: np.random.Generator, skew: int = 40
 ) -> list[CollectiveFigures]:
-    """One run: collectives one after the other, begun at random; all that comes of it is held against the model."""
+    """One run; all that comes of it is held against the model."""
     config, chips = ring.config, ring.chips
-    ids = [FIRST + 2 * i for i in range(len(programs))]
-    jobs: list[list[Program]] = [
-        [collective(what, region, chips, rank, id, id + 2 if id != ids[-1] else 0xFFFF) for rank in range(chips)]
-        for (what, region), id in zip(programs, ids, strict=True)
-    ]
     seeds = rng.integers(1, 1 << 32, chips).tolist()
-    rates = [LinkRate(latency=rate.latency, beat_sixteenths=rate.beat_sixteenths, jitter=rate.jitter, seed=seed) for seed in seeds]
     stimulus = ring.idle(DEPTH, rate, seeds)
-    at = 0
-    for rank in range(chips):
-        sends, receives = ([job for program in jobs for job in program[rank][i]] for i in range(2))
-        for select, address, beat, commit, data in beats_of(config, sends, receives):
-            stimulus["host_valid"][at, rank] = 1
-            for name, value in (("select", select), ("address", address), ("beat", beat), ("commit", commit)):
-                stimulus[f"host_{name}"][at] = value
-            stimulus["host_data"][at] = [data >> 32 * i & 0xFFFFFFFF for i in range(config.host_bits // 32)]
-            at += 1
-    starts = (at + rng.integers(0, skew + 1, chips)).tolist()
-    stimulus["run"][:], stimulus["first"][:] = int(rng.integers(1, 16)), ids[0]
-    stimulus["start"][starts, np.arange(chips)] = 1
-    model = RingModel(geometry_of(config), rates, starts)
-    over = starts
-    busy, figures = np.zeros((DEPTH, chips), np.int64), []
-    epochs = np.full((DEPTH, chips), 0xFFFF)
-    for i, id in enumerate(ids):
-        begins = [time + 1 + int(late) for time, late in zip(over, rng.integers(0, skew + 1, chips), strict=True)]
-        found = model.collective([ChipWalk.of(*program) for program in jobs[i]], begins)
-        for rank in range(chips):
-            stimulus["begins"][begins[rank], rank] = 1
-            busy[begins[rank] + 1 : found[rank].over, rank] = 1
-            epochs[over[rank] + (i == 0) : found[rank].over, rank] = id
-        over = [each.over for each in found]
-        figures += found
-    places = [
-        (unit, address) for unit in range(config.pods) for address in range(max(config.memory.p_words, config.memory.x_words))
-    ]
-    done = max(over) + 4
+    busy, epochs = np.zeros((DEPTH, chips), np.int64), np.full((DEPTH, chips), 0xFFFF)
+    made = Run(ring, stimulus, programs, [dataclasses.replace(rate, seed=seed) for seed in seeds], rng, 0)
+    made.start(int(rng.integers(1, 16)), skew)
+    figures = made.begin(skew, busy, epochs)
+    most = max(config.memory.p_words, config.memory.x_words)
+    places = [(unit, address) for unit in range(config.pods) for address in range(most)]
+    done = max(each.over for each in figures) + 4
     cycles = done + len(places)
     assert cycles < DEPTH
     stimulus["peek_unit"][done:cycles], stimulus["peek_address"][done:cycles] = np.array(places).T
@@ -160,3 +184,57 @@ def test_random_collectives(name: str) -> None:
         )
         figures = run(ring, random_regions(rng, ring.config, ring.chips, 5), rate, rng, skew=int(rng.choice([0, 10, 200])))
         assert sum(each.sent for each in figures) > 20
+
+
+@pytest.mark.parametrize("name", RINGS)
+def test_a_sum_of_one_word_is_a_barrier(name: str) -> None:
+    """No chip is through before the last one has begun."""
+    ring, rng = ring_of(name), np.random.default_rng(7)
+    rate, begins = LinkRate(latency=3), [int(begin) for begin in rng.integers(200, 900, ring.chips)]
+    programs = [collective("all_reduce", Region(P, 1, 1), ring.chips, rank, FIRST) for rank in range(ring.chips)]
+    figures = collective_times(geometry_of(ring.config), [ChipWalk.of(*program) for program in programs], begins, rate)
+    assert min(each.over for each in figures) > max(begins)
+    run(ring, [("all_reduce", Region(P, 1, 1))], rate, rng, skew=300)
+
+
+FAULTS = {
+    # Port, values from some cycle on or for one cycle, and what the chips report: that one, and the others.
+    "aborted": ("stop", LinkError.NONE, {LinkError.NEIGHBOUR}),
+    "link down": ("up", LinkError.LINK_DOWN, {LinkError.LINK_DOWN, LinkError.NEIGHBOUR}),
+    "never begins": ("begins", LinkError.NEIGHBOUR, {LinkError.TIMEOUT, LinkError.NEIGHBOUR}),
+}
+
+
+@pytest.mark.parametrize("what", FAULTS)
+@pytest.mark.parametrize("name", ["2_of_4_1", "4_of_4_1"])
+def test_a_run_that_fails_and_a_clean_one_behind_it(name: str, what: str) -> None:
+    """One chip is the cause. All end, each with an error of its own; the next run is exact, whatever is still on its way."""
+    ring, port, rng = ring_of(name), FAULTS[what][0], np.random.default_rng([9, *name.encode()])
+    chips, rate, programs = ring.chips, LinkRate(latency=60), [("all_reduce", Region(P, 40, 12, 0, 2))]
+    stimulus, seeds = ring.idle(DEPTH, rate, [1] * chips), [1] * chips
+    stimulus["timeout"][:] = 500
+    busy, epochs = np.zeros((DEPTH, chips), np.int64), np.full((DEPTH, chips), 0xFFFF)
+    first = Run(ring, stimulus, programs, [dataclasses.replace(rate, seed=seed) for seed in seeds], rng, 0)
+    first.start(5, 20)
+    first.begin(20, busy, epochs)
+    culprit = int(rng.integers(chips))
+    begun = int(np.flatnonzero(stimulus["begins"][:, culprit])[0])
+    at = begun if what == "never begins" else begun + 150
+    # As from run control of the chip: a level, up to the next start.
+    again = begun + 1500
+    stimulus[port][at : again if what == "aborted" else at + 1, culprit] ^= 1
+    second = Run(ring, stimulus, programs, first.rates, rng, again)
+    second.start(6, 20)
+    stimulus["stop"][second.loaded - 1 :] = 0
+    busy[second.loaded :], epochs[second.loaded :] = 0, FIRST
+    figures = second.begin(20, busy, epochs)
+    cycles = max(each.over for each in figures) + 20
+    observed = ring.bench.run({name: values[:cycles] for name, values in stimulus.items()})
+    ended = observed["error"][second.loaded - 1]
+    assert not observed["busy"][second.loaded - 1].any()
+    assert ended[culprit] == FAULTS[what][1] or chips == 2
+    assert set(ended.tolist()) - {ended[culprit]} <= FAULTS[what][2]
+    assert np.count_nonzero(ended) >= chips - (what == "aborted")
+    behind = max(second.starts) + 1
+    np.testing.assert_array_equal(observed["error"][behind:], 0)
+    np.testing.assert_array_equal(observed["busy"][behind:], busy[behind:cycles])
