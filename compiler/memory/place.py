@@ -36,8 +36,10 @@ from .words import Runs, joined_runs, joined_stores, joined_words, packed_collec
 
 _CHUNK_BYTES = 16384
 """Of one descriptor: a demand waits for as long, and a place is free again that much earlier."""
-_ROW_CHUNK_BYTES = 8192
+_ROW_CHUNK_BYTES = 32768
 """The same of rows, which demand little and free places epoch by epoch."""
+_RING_CHUNK_BYTES = 8192
+"""The same with collectives, in which memory gets ahead: then what is demanded is what is waited for."""
 _STORES = (
     ("loads", "pod", HostSelect.LOAD_STORE, load_job_layout),
     ("streams", "pod", HostSelect.STREAM_STORE, stream_job_layout),
@@ -96,6 +98,7 @@ class _Builder:
         self.free = {select: np.zeros((self.config.pods, depth), np.int64) for select, depth in self.depth.items()}
         self.store_at = {select: np.zeros(self.config.pods, np.int64) for select in self.depth}
         self.collectives = [n for n, program in enumerate(programs) if isinstance(program, CollectiveProgram)]
+        self.row_chunk = _RING_CHUNK_BYTES if self.collectives else _ROW_CHUNK_BYTES
         forms = self.graph.formats if isinstance(self.graph, RowGraph) else {}
         placed = {name: shape for name, shape in self.graph.inputs.items() if forms.get(name) is not Format.OFFSET}
         self.inputs, self.outputs = InputPlaces(placed, forms), OutputPlaces()
@@ -221,7 +224,7 @@ class _Builder:
             numbers = np.zeros((len(words.numbers), stride), np.int64)
             numbers[:, : words.numbers.shape[1]] = self.inputs.number(words.tensor, words.numbers)
             self.inputs.add(words.node // self.config.nodes_per_manager, address, numbers)
-        return joined_runs(joined_words(found, stride), _ROW_CHUNK_BYTES // stride)
+        return joined_runs(joined_words(found, stride), self.row_chunk // stride)
 
     def _row_outputs(self, epoch: int, program: RowProgram) -> None:
         """What an epoch leaves: outputs, and rows of caches, which the next epoch reads."""
@@ -370,7 +373,7 @@ class _Builder:
         """Descriptors for words of a node, in pieces that may begin as soon as their place is free."""
         channel, unit = divmod(node, self.config.nodes_per_manager)
         stride = self.stride[select]
-        whole = _CHUNK_BYTES if isinstance(self.programs[epoch], EpochProgram) else _ROW_CHUNK_BYTES
+        whole = _CHUNK_BYTES if isinstance(self.programs[epoch], EpochProgram) else self.row_chunk
         chunk = max(1, whole // stride)
         for begin in range(0, count, chunk):
             some = min(chunk, count - begin)
