@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from podweave.compiler.collective.ring import all_reduce_program
+from podweave.compiler.collective.walks import BankWords
 from podweave.compiler.compile_network import CompiledNetwork
 from podweave.compiler.rows.program import RowProgram
 from podweave.compiler.rows.spans import Spans, post_spans
 from podweave.compiler.rows.tables import RowJobs, TileStep
 from podweave.ir.row_graph import RowGraph
 from podweave.ir.row_operations import Attention, RmsNorm, RowLinear
-from podweave.predict.accelerator import Prediction
+from podweave.predict.accelerator import Prediction, predict_accelerator
 from podweave.runs.accelerator import model_on_device
 from podweave.runs.jobs import chip_graphs
 from podweave.runs.row_figures import KINDS, cycles_by_kind, epoch_cycles
 from podweave.spec.jobs import Accumulate
+from podweave.spec.links_config import LinksConfig
 from tests.podweave.runs.row_jobs import small_chip
 
 CHIP = small_chip()
@@ -58,6 +62,23 @@ def test_a_run_by_hand() -> None:
     # 9 cycles before the first epoch and 3 before the second for prefetch rings; 4 for stores, and 4 at the end.
     assert found == {"weights": 12, "attention": 16, "rows": 4, "latency": 8, "stores": 8, "memory": 12}
     assert sum(found.values()) == 60
+
+
+def test_a_run_with_a_collective_by_hand() -> None:
+    """Of 30 cycles, before which the chip waits 2 cycles; what the epoch before stores goes out in 4 of those before it."""
+    timeline = [
+        {"begins": 10, "ends": 29, "waits": 9, "for_prefetch": 5},
+        {"begins": 36, "ends": 65, "waits": 6, "for_prefetch": 2},
+        {"begins": 69, "ends": 88, "waits": 3, "for_prefetch": 1},
+    ]
+    links = dataclasses.replace(CHIP, links=LinksConfig(flit_bits=32))
+    exchange = all_reduce_program(links, 0, BankWords.of_runs([(0, 0, 4), (1, 0, 4)]), 2, 0, "linear")
+    network = CompiledNetwork(GRAPH, CHIP, cast("Any", None), epochs=(epoch(outputs=("something",)), exchange, epoch()))
+    found = cycles_by_kind(network, Prediction(90, 0, {}, {}, timeline))
+    assert found == {"weights": 12, "attention": 16, "rows": 4, "latency": 8, "stores": 6, "memory": 14, "links": 30}
+    assert sum(found.values()) == 90
+    with pytest.raises(ValueError, match=r"^by hand has collectives: how long they take depends on the other chips$"):
+        predict_accelerator(dataclasses.replace(network, image=cast("Any", 0)), cast("Any", None))
 
 
 def test_spans_that_overlap_are_counted_once() -> None:
