@@ -126,7 +126,12 @@ class AcceleratorRun:
 def predict_accelerator(
     network: CompiledNetwork, timing: HbmTiming, *, prefetch: bool = True, cap: int = 0, bases: tuple[int, ...] = ()
 ) -> Prediction:
-    """Cycles and counters of a run of one chip, without RTL. ``bases``: of base registers 1 and on; the others are 0."""
+    """Cycles and counters of a run of one chip, without RTL. ``bases``: of base registers 1 and on; the others are 0.
+
+    Raises `ValueError` for a network with collectives, of which `predict_system` knows how long they take.
+    """
+    if network.collectives:
+        raise ValueError(f"{network.graph.name} has collectives: how long they take depends on the other chips")
     run = AcceleratorRun(network, timing, prefetch=prefetch, cap=cap, bases=bases)
     return run.prediction(finished(run.steps()))
 
