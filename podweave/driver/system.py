@@ -85,8 +85,9 @@ class System:
     ) -> None:
         """Start a run of all chips.
 
-        ``delays``: cycles by which each starts later than the others, 0 by default. The rest is as of `Device.start`, the same for
-        all chips. Raises `DeviceError` if a chip refuses; the runs of the others have ended then.
+        ``delays``: cycles by which each starts later than the others, 0 by default; a chip whose last run has failed or was aborted
+        also resets itself before, which takes a few cycles (`reset`). The rest is as of `Device.start`, the same for all chips.
+        Raises `DeviceError` if a chip refuses; the runs of the others have ended then.
         """
         if delays is not None and len(delays) != len(self.devices):
             raise DeviceError(f"there are {len(self.devices)} chips, got {len(delays)} delays")
@@ -143,6 +144,12 @@ class System:
                 device.abort()
                 with contextlib.suppress(DeviceError), named(chip):
                     device.wait()
+
+    def reset(self) -> None:
+        """Bring all chips into their initial state, as `Device.reset` does: a start behind it takes all the same time."""
+        for chip, device in enumerate(self.devices):
+            with named(chip):
+                device.reset()
 
     def counters(self) -> list[RunCounters]:
         """Those of the last run of each chip."""

@@ -33,7 +33,7 @@ class DeviceResult:
     counters: RunCounters
 
 
-class AcceleratorWay(Way):
+class AcceleratorWay(Way[CompiledNetwork]):
     """``timing``: of the memory. ``prefetch``, ``cap``: as `Device.start` takes them. For the rest see `CompileOptions`."""
 
     def __init__(
@@ -94,7 +94,7 @@ class AcceleratorWay(Way):
                         prefetch=self.prefetch,
                         cap=self.cap,
                         max_cycles=2 * prediction.cycles + 100_000,
-                        progress=_progress(progress, number, len(jobs), prediction),
+                        progress=device_progress(progress, number, len(jobs), prediction.cycles),
                     )
                     outputs: Tensors = {name: device.read_output(name) for name in network.memory.outputs}
                     run.results.append(DeviceResult(outputs, device.counters()))
@@ -143,9 +143,10 @@ def run_on_device(
     return run_jobs(jobs, way, Simulation(**simulation), progress)
 
 
-def _progress(progress: Progress, number: int, count: int, prediction: Prediction) -> Callable[[int], None]:
+def device_progress(progress: Progress, number: int, count: int, predicted: int) -> Callable[[int], None]:
+    """Tells which of so many runs is simulated, and how far it is."""
     which = f" {number}/{count}" if count > 1 else ""
-    return lambda cycles: progress(f"simulating run{which}: {min(1.0, cycles / prediction.cycles):.0%}")
+    return lambda cycles: progress(f"simulating run{which}: {min(1.0, cycles / predicted):.0%}")
 
 
 def model_on_device(

@@ -28,7 +28,7 @@ from .road import Progress, Simulated, Simulation, Tensors, Way, run_jobs
 from .verdict import Comparison
 
 
-class ChipWay(Way):
+class ChipWay(Way[CompiledNetwork]):
     """``through``: "backdoor" loads and reads banks in no simulated time, "port" word by word through the load ports."""
 
     def __init__(self, config: ChipConfig, through: str = "backdoor", partition: int | None = None, check: CheckRules = "auto"):

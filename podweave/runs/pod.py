@@ -35,7 +35,7 @@ class PodPrediction:
     cycles: int
 
 
-class PodWay(Way):
+class PodWay(Way[CompiledNetwork]):
     rows = "layers"
 
     def __init__(self, config: ChipConfig, check: str = "result"):

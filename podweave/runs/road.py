@@ -7,11 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
-from podweave.compiler.compile_network import CompiledNetwork, CompileOptions
+from podweave.compiler.compile_network import CompileOptions
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ConfigError
 from podweave.tb.build.simulate import verdict
@@ -21,6 +21,16 @@ from .jobs import Job
 
 Progress = Callable[[str], None]
 Tensors = dict[str, NDArray[Any]]
+
+
+class Compiled(Protocol):
+    """What is compiled of a network. ``checked``: it was held against the rules of the hardware."""
+
+    @property
+    def checked(self) -> bool: ...
+
+
+Network = TypeVar("Network", bound=Compiled)
 
 
 class Bench(Protocol):
@@ -76,7 +86,7 @@ class Simulated:
     failure: Exception | None = None
 
 
-class Way(ABC):
+class Way(ABC, Generic[Network]):
     """How networks run on one kind of hardware.
 
     Members
@@ -93,23 +103,23 @@ class Way(ABC):
         self.config, self.options = config, options
 
     @abstractmethod
-    def compile(self, job: Job, progress: Progress) -> CompiledNetwork:
+    def compile(self, job: Job, progress: Progress) -> Network:
         """One network."""
 
-    def together(self, networks: list[CompiledNetwork]) -> list[CompiledNetwork]:
+    def together(self, networks: list[Network]) -> list[Network]:
         """What is changed for networks that run one after the other."""
         return networks
 
-    def bases(self, network: CompiledNetwork, job: Job) -> tuple[int, ...]:
+    def bases(self, network: Network, job: Job) -> tuple[int, ...]:
         """Values of base registers, the only ones of a job's inputs on which its cycles depend."""
         return ()
 
     @abstractmethod
-    def predict(self, network: CompiledNetwork, bases: tuple[int, ...] = ()) -> Any:
+    def predict(self, network: Network, bases: tuple[int, ...] = ()) -> Any:
         """The prediction; it has ``cycles``."""
 
     @abstractmethod
-    def bench(self, networks: Sequence[CompiledNetwork], options: dict[str, Any]) -> Bench:
+    def bench(self, networks: Sequence[Network], options: dict[str, Any]) -> Bench:
         """A simulator for them, built with some options."""
 
     @abstractmethod
@@ -117,7 +127,7 @@ class Way(ABC):
         self,
         bench: Any,
         jobs: Sequence[Job],
-        networks: Sequence[CompiledNetwork],
+        networks: Sequence[Network],
         predictions: Sequence[Any],
         simulation: Simulation,
         progress: Progress,
@@ -125,7 +135,7 @@ class Way(ABC):
         """Run the jobs."""
 
     @abstractmethod
-    def compare(self, job: Job, network: CompiledNetwork, prediction: Any, result: Any) -> tuple[dict[str, Any], Tensors]:
+    def compare(self, job: Job, network: Network, prediction: Any, result: Any) -> tuple[dict[str, Any], Tensors]:
         """The row of a job, and the outputs that came out of the RTL."""
 
     def facts(self) -> dict[str, Any]:
@@ -139,10 +149,10 @@ class Way(ABC):
         return total | {"utilization": total["macs"] / most}
 
 
-def compile_jobs(jobs: Sequence[Job], way: Way, progress: Progress) -> list[CompiledNetwork]:
+def compile_jobs(jobs: Sequence[Job], way: Way[Network], progress: Progress) -> list[Network]:
     """The network of each job; equal graphs with equal constants share one."""
     known: dict[tuple[str, str], int] = {}
-    networks: list[CompiledNetwork] = []
+    networks: list[Network] = []
     which = []
     for job in jobs:
         key = (repr(job.graph), job.constants.digest)
@@ -165,10 +175,10 @@ def require_golden(config: ChipConfig) -> None:
 
 def run_jobs(
     jobs: Sequence[Job],
-    way: Way,
+    way: Way[Network],
     simulation: Simulation,
     progress: Progress,
-) -> tuple[dict[str, Any], list[Tensors], list[CompiledNetwork]]:
+) -> tuple[dict[str, Any], list[Tensors], list[Network]]:
     """The report, the outputs of each job that came out of the RTL, and the networks."""
     require_golden(way.config)
     clock = time.perf_counter

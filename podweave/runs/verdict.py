@@ -55,14 +55,14 @@ class Comparison:
             self.first_mismatch = f"{what}, {place}: expected {expected[at]}, got {got[at]}"
         return count
 
-    def counters(self, expected: Mapping[str, Any], got: Mapping[str, Any]) -> None:
-        """Compare counters by name: single ones, or arrays of one per node."""
+    def counters(self, expected: Mapping[str, Any], got: Mapping[str, Any], whose: str = "") -> None:
+        """Compare counters by name: single ones, or arrays of one per node. ``whose``: what names begin with in what is found."""
         for name, value in expected.items():
             wrong = np.asarray(value) != np.asarray(got[name])
             if wrong.ndim and wrong.any():
-                self.counters_differing.append(f"{name} of {int(wrong.sum())} nodes")
+                self.counters_differing.append(f"{whose}{name} of {int(wrong.sum())} nodes")
             elif not wrong.ndim and wrong:
-                self.counters_differing.append(name)
+                self.counters_differing.append(f"{whose}{name}")
 
     @property
     def is_exact(self) -> bool:

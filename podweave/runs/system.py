@@ -1,0 +1,232 @@
+"""Graphs of rows on chips in a ring, each a `Device` with a part of the graph; outputs and counters of every chip are compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from podweave.compiler.compile_network import CheckRules, CompiledNetwork, CompileOptions, in_channels
+from podweave.compiler.compile_system import compile_system
+from podweave.golden.graph import evaluate
+from podweave.ir.constants import Constants
+from podweave.ir.layers import WorkloadError
+from podweave.ir.partition import Partition, partition
+from podweave.ir.row_graph import RowGraph
+from podweave.predict.accelerator import Prediction
+from podweave.predict.link_timing import LinkTiming
+from podweave.predict.memory_timing import HbmTiming
+from podweave.predict.system import predict_system
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ConfigError
+from podweave.tb.benches.system_bench import SystemBench
+from podweave.tb.build.simulate import SimulationError
+
+from ..driver.device import DeviceError
+from ..driver.system import System
+from .accelerator import DeviceResult, device_progress
+from .figures import device_figures
+from .jobs import Job
+from .road import Progress, Simulated, Simulation, Tensors, Way, run_jobs
+from .verdict import Comparison
+
+Divide = Callable[[RowGraph, Constants, int], Partition]
+
+
+@dataclass(frozen=True, eq=False)
+class SystemNetwork:
+    """A network among chips. ``chips``: what each runs, by rank."""
+
+    partition: Partition
+    chips: tuple[CompiledNetwork, ...]
+
+    @property
+    def checked(self) -> bool:
+        return all(network.checked for network in self.chips)
+
+
+@dataclass(frozen=True)
+class SystemPrediction:
+    """``chips``: of each, by rank. ``delays``: cycles by which they start later than the first that does."""
+
+    chips: tuple[Prediction, ...]
+    delays: tuple[int, ...]
+
+    @property
+    def cycles(self) -> int:
+        """From the first start to the last end."""
+        return span(self.delays, [prediction.cycles for prediction in self.chips])
+
+
+def span(delays: Sequence[int], cycles: Sequence[int]) -> int:
+    """From the first start to the last end of runs that start so much later and take so long."""
+    return max(late + own for late, own in zip(delays, cycles, strict=True)) - min(delays)
+
+
+class SystemWay(Way[SystemNetwork]):
+    """Chips of one configuration in a ring.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        Of every chip, with ``links``.
+    chips : int
+        How many there are.
+    timing : HbmTiming, optional
+        Of the memory of each.
+    link : LinkTiming, optional
+        Of each link; their seeds differ.
+    delays : sequence of int, optional
+        Cycles by which each starts later than without.
+    prefetch, beneath, cap
+        As `Device.start` takes them.
+    divide : callable
+        Makes the parts of a graph for so many chips: `partition`, or `partition_rows`.
+    check : {"auto", "always", "never"}
+        As of `CompileOptions`.
+
+    Raises
+    ------
+    ConfigError
+        For a configuration without links.
+    """
+
+    def __init__(
+        self,
+        config: ChipConfig,
+        chips: int,
+        *,
+        timing: HbmTiming | None = None,
+        link: LinkTiming | None = None,
+        delays: Sequence[int] | None = None,
+        prefetch: bool = True,
+        beneath: bool = True,
+        cap: int = 0,
+        divide: Divide = partition,
+        check: CheckRules = "auto",
+    ):
+        if config.links is None:
+            raise ConfigError(f"{config.name} has no table [links]: its chips cannot be joined")
+        super().__init__(config, CompileOptions(from_memory=True, check=check))
+        self.chips, self.timing, self.link = chips, timing or HbmTiming(), link or LinkTiming()
+        self.delays = tuple(delays or [0] * chips)
+        if len(self.delays) != chips:
+            raise ValueError(f"there are {chips} chips, got {len(self.delays)} delays")
+        self.prefetch, self.beneath, self.cap, self.divide = prefetch, beneath, cap, divide
+
+    def compile(self, job: Job, progress: Progress) -> SystemNetwork:
+        if not isinstance(job.graph, RowGraph):
+            raise WorkloadError(f"{job.graph.name} is no graph of rows: only these are divided among chips")
+        parts = self.divide(job.graph, job.constants, self.chips)
+        return SystemNetwork(parts, compile_system(parts, self.config, self.options, progress=progress))
+
+    def together(self, networks: list[SystemNetwork]) -> list[SystemNetwork]:
+        """With channels of one size, in all chips: those of the memory do not move from run to run."""
+        most = max(chip.memory.channel_bytes for network in networks for chip in network.chips)
+        return [SystemNetwork(network.partition, tuple(in_channels(chip, most) for chip in network.chips)) for network in networks]
+
+    def bases(self, network: SystemNetwork, job: Job) -> tuple[int, ...]:
+        """Those of all chips, which are the same."""
+        (found,) = {chip.memory.bases(mine) for chip, mine in zip(network.chips, network.partition.cut(job.inputs), strict=True)}
+        return found
+
+    def predict(self, network: SystemNetwork, bases: tuple[int, ...] = ()) -> SystemPrediction:
+        options: dict[str, Any] = {"prefetch": self.prefetch, "beneath": self.beneath, "cap": self.cap, "bases": bases}
+        return SystemPrediction(predict_system(network.chips, self.timing, self.link, starts=self.delays, **options), self.delays)
+
+    def bench(self, networks: Sequence[SystemNetwork], options: dict[str, Any]) -> SystemBench:
+        return SystemBench.of(self.config, self.chips, **options)
+
+    def simulate(
+        self,
+        bench: SystemBench,
+        jobs: Sequence[Job],
+        networks: Sequence[SystemNetwork],
+        predictions: Sequence[SystemPrediction],
+        simulation: Simulation,
+        progress: Progress,
+    ) -> Simulated:
+        run, began = Simulated(), time.perf_counter()
+        try:
+            with bench.system(
+                timings=[self.timing] * self.chips,
+                links=[self.link.of_link(i) for i in range(self.chips)],
+                seed=simulation.seed,
+                channel_bytes=networks[0].chips[0].memory.channel_bytes,
+                waves=simulation.waves,
+            ) as bus:
+                system, loaded = System(bus, self.config), None
+                for number, (job, network, prediction) in enumerate(zip(jobs, networks, predictions, strict=True), start=1):
+                    if loaded is not network:
+                        system.load([chip.memory for chip in network.chips])
+                        loaded = network
+                    for rank, inputs in enumerate(network.partition.cut(job.inputs)):
+                        for name, tensor in inputs.items():
+                            system.write_input(rank, name, tensor)
+                    system.run(
+                        delays=self.delays,
+                        prefetch=self.prefetch,
+                        beneath=self.beneath,
+                        cap=self.cap,
+                        max_cycles=2 * prediction.cycles + 100_000,
+                        progress=device_progress(progress, number, len(jobs), prediction.cycles),
+                    )
+                    found = []
+                    for rank, (chip, counters) in enumerate(zip(network.chips, system.counters(), strict=True)):
+                        outputs: Tensors = {name: system.read_output(rank, name) for name in chip.memory.outputs}
+                        found.append(DeviceResult(outputs, counters))
+                    run.results.append(found)
+                run.cycles, run.peak_bytes = bus.cycles, bus.peak_bytes()
+        except (SimulationError, DeviceError) as error:
+            run.failure = error
+        run.wall_s["simulate"] = time.perf_counter() - began
+        return run
+
+    def compare(
+        self, job: Job, network: SystemNetwork, prediction: SystemPrediction, result: Sequence[DeviceResult]
+    ) -> tuple[dict[str, Any], Tensors]:
+        """Of every chip, what it has of the outputs of the whole graph on one chip."""
+        cycles = span(self.delays, [each.counters.device["CYCLES"] for each in result])
+        found = Comparison(cycles, prediction.cycles)
+        whole = evaluate(job.graph, job.constants, job.inputs)
+        expected = network.partition.cut({name: whole[name] for name in job.graph.outputs})
+        outputs: list[Tensors] = []
+        chips = []
+        for rank, (chip, predicted, each, wanted) in enumerate(zip(network.chips, prediction.chips, result, expected, strict=True)):
+            outputs.append(chip.split.join(each.outputs))
+            for name, tensor in wanted.items():
+                found.values(f"chip {rank}: outputs of {name}", tensor, outputs[rank][name])
+            found.counters(predicted.counters, each.counters.device, f"chip {rank}: ")
+            found.counters(predicted.nodes, each.counters.nodes, f"chip {rank}: ")
+            chips.append(
+                {
+                    "cycles": each.counters.device["CYCLES"],
+                    "predicted_cycles": predicted.cycles,
+                    **device_figures(chip, predicted, self.timing),
+                    "counters": each.counters.device,
+                    "timeline": predicted.timeline,
+                }
+            )
+        row: dict[str, Any] = {"network": job.graph.name, "macs": job.graph.macs, **found.row(), "chips": chips}
+        row["mac_per_cycle"] = job.graph.macs / cycles
+        row["utilization"] = row["mac_per_cycle"] / (self.chips * self.config.pods * self.config.array.multipliers)
+        # A chip that differs from another in a tensor that both have was found above.
+        return row, network.partition.join(outputs) if not found.mismatches else {}
+
+    def facts(self) -> dict[str, Any]:
+        found = {"through": "axi", "chips": self.chips, "delays": list(self.delays)}
+        found |= {"prefetch": self.prefetch, "beneath": self.beneath, "cap": self.cap}
+        return found | {"memory": dataclasses.asdict(self.timing), "link": dataclasses.asdict(self.link)}
+
+    def totals(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        found = super().totals(rows)
+        return found | {"utilization": found["utilization"] / self.chips}
+
+
+def run_on_system(
+    jobs: Sequence[Job], way: SystemWay, *, progress: Progress, **simulation: Any
+) -> tuple[dict[str, Any], list[Tensors], list[SystemNetwork]]:
+    """`run_jobs` on chips in a ring. ``simulation``: members of a `Simulation`."""
+    return run_jobs(jobs, way, Simulation(**simulation), progress)

@@ -1,0 +1,156 @@
+"""podweave.runs.system: graphs of rows on rings of chips, bit-exact on every chip, all cycles and counters as predicted."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from podweave.ir.partition_rows import partition_rows
+from podweave.predict.link_timing import LinkTiming
+from podweave.predict.memory_timing import HbmTiming
+from podweave.predict.system import predict_system
+from podweave.runs.accelerator import AcceleratorWay
+from podweave.runs.jobs import chip_jobs
+from podweave.runs.road import Simulation, run_jobs
+from podweave.runs.system import SystemNetwork, SystemPrediction, SystemWay, run_on_system
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ConfigError
+from podweave.spec.links_config import LinksConfig
+from podweave.tb.benches.system_bench import SystemBench
+from tests.podweave.runs.row_jobs import small_chip
+
+CONFIG = dataclasses.replace(small_chip(), links=LinksConfig(flit_bits=32, buffer_words=8, jobs=64))
+TIMING = HbmTiming(latency=40, row_miss=7, jitter=5, refresh_interval=700, refresh_cycles=60)
+LINK = LinkTiming(latency=13, beat_sixteenths=20, jitter=6, seed=9)
+# Heads that each number of chips can share.
+DECODERS = {2: "llama_16_4_2_24,rows=2,context=9", 3: "llama_24_6_3_48,context=7", 4: "llama_16_8_4_24,rows=3,context=6"}
+
+
+@functools.cache
+def bench(chips: int) -> SystemBench:
+    return SystemBench.of(CONFIG, chips, optimize="build", random_initial_state=True)
+
+
+def run(workload: str, way: SystemWay, *, using: SystemBench | None = None, config: ChipConfig = CONFIG) -> dict[str, Any]:
+    jobs = [*chip_jobs(workload, 3, scale_bits=config.scale_bits), *chip_jobs(workload, 4, scale_bits=config.scale_bits)]
+    report, outputs, _ = run_on_system(jobs, way, bench=using or bench(way.chips), seed=5, progress=lambda _: None)
+    assert report["failure"] is None
+    assert len(outputs) == 2
+    return report
+
+
+def assert_exact(report: dict[str, Any]) -> None:
+    for row in report["networks"]:
+        assert row["verdict"] == "pass", (row.get("first_mismatch"), row["counters_differing"])
+        assert row["cycles"] - row["predicted_cycles"] == 0
+        for chip in row["chips"]:
+            assert chip["counters"]["COLLECTIVE_CYCLES"] > 0
+            assert chip["counters"]["LINK_SENT"] == chip["counters"]["LINK_RECEIVED"] > 0
+    assert report["verdict"] == "pass"
+
+
+@pytest.mark.parametrize("chips", DECODERS)
+def test_decoders_are_exact_on_chips_that_start_whenever_they_like(chips: int) -> None:
+    for delays in (None, [0, 2311, 170, 40][:chips], [901, 3, 0, 517][:chips]):
+        assert_exact(run(DECODERS[chips], SystemWay(CONFIG, chips, timing=TIMING, link=LINK, delays=delays)))
+
+
+@pytest.mark.parametrize("link", [LinkTiming(latency=1), LinkTiming(latency=300, beat_sixteenths=55, jitter=90)])
+@pytest.mark.parametrize("options", [{}, {"beneath": False}, {"prefetch": False}, {"cap": 9}])
+def test_any_link_and_any_way_of_prefetching(link: LinkTiming, options: dict[str, Any]) -> None:
+    assert_exact(run(DECODERS[2], SystemWay(CONFIG, 2, timing=TIMING, link=link, **options)))
+
+
+def test_prefetching_beneath_collectives_is_an_option() -> None:
+    """Without it only what has begun before goes on, and a run takes longer."""
+    found = []
+    for beneath in (True, False):
+        report = run(DECODERS[2], SystemWay(CONFIG, 2, timing=TIMING, link=LinkTiming(latency=300), beneath=beneath))
+        assert_exact(report)
+        chips = [chip["counters"] for row in report["networks"] for chip in row["chips"]]
+        found.append((sum(chip["BENEATH_BEATS"] for chip in chips), report["cycles"]))
+    (most, fast), (least, slow) = found
+    assert most > 1.5 * least
+    assert fast < slow
+
+
+def test_encoders_are_exact() -> None:
+    assert_exact(run("encoder_24_2_48,rows=4", SystemWay(CONFIG, 2, timing=TIMING, link=LINK)))
+
+
+def test_any_number_of_chips_gives_the_bits_of_one() -> None:
+    workload = "llama_24_12_12_24,context=6"
+    jobs = chip_jobs(workload, 3, scale_bits=CONFIG.scale_bits)
+    single = dataclasses.replace(CONFIG, links=None)
+    report, (alone,), _ = run_jobs(jobs, AcceleratorWay(single, timing=TIMING), Simulation(), lambda _: None)
+    assert report["verdict"] == "pass"
+    for chips in (2, 3, 4):
+        way = SystemWay(CONFIG, chips, timing=TIMING, link=LINK, delays=[17 * rank for rank in range(chips)])
+        report, (found,), _ = run_on_system(jobs, way, bench=bench(chips), progress=lambda _: None)
+        assert_exact(report)
+        assert found.keys() == alone.keys()
+        for name, tensor in alone.items():
+            np.testing.assert_array_equal(found[name], tensor, err_msg=f"{chips} chips: {name}")
+
+
+def test_threads_change_nothing() -> None:
+    spread = SystemBench.of(CONFIG, 2, optimize="build", threads=2, least_s=0.0)
+    way = SystemWay(CONFIG, 2, timing=TIMING, link=LINK, delays=[0, 100])
+    assert_exact(run(DECODERS[2], way, using=spread))
+
+
+def test_what_chips_do_not_share_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"rows2x4 has no table \[links\]: its chips cannot be joined"):
+        SystemWay(small_chip(), 2)
+    with pytest.raises(ValueError, match="there are 3 chips, got 2 delays"):
+        SystemWay(CONFIG, 3, delays=[0, 1])
+
+
+def test_chips_with_rows_of_their_own_have_nothing_to_say_to_each_other() -> None:
+    report = run("gated_16_24,rows=4", SystemWay(CONFIG, 2, timing=TIMING, link=LINK, delays=[0, 77], divide=partition_rows))
+    assert report["verdict"] == "pass"
+    assert report["cycles"] == report["predicted_cycles"]
+    assert all(chip["counters"]["COLLECTIVE_CYCLES"] == 0 for row in report["networks"] for chip in row["chips"])
+
+
+# Faults that are planted.
+
+
+def test_sums_that_are_not_added_are_seen() -> None:
+    """Chip 1 stores all words that come."""
+
+    def without_adding(text: str) -> str:
+        lines = text.splitlines()
+        units = [line.split()[2] for line in lines if line.startswith("unit ")]
+        nodes = [units.index(f"accelerator_harness.system.c1.chip.node_{i}") for i in range(CONFIG.pods)]
+        kept = [line for line in lines if not any(line.startswith(f"wire {node} link_add ") for node in nodes)]
+        assert len(kept) == len(lines) - CONFIG.pods
+        return "\n".join(kept) + "\n"
+
+    faulty = SystemBench.of(CONFIG, 2, optimize="build", rewire=without_adding)
+    way = SystemWay(CONFIG, 2, timing=TIMING, link=LINK)
+    jobs = chip_jobs(DECODERS[2], 3, scale_bits=CONFIG.scale_bits)
+    report, _, _ = run_on_system(jobs, way, bench=faulty, progress=lambda _: None)
+    assert report["verdict"] == "fail"
+    (row,) = report["networks"]
+    assert row["mismatches"] > 0
+    assert row["first_mismatch"].startswith("chip ")
+    assert row["cycles"] == row["predicted_cycles"]
+
+
+def test_a_link_that_is_a_cycle_longer_than_predicted_is_seen() -> None:
+    class Wrong(SystemWay):
+        def predict(self, network: SystemNetwork, bases: tuple[int, ...] = ()) -> SystemPrediction:
+            longer = dataclasses.replace(self.link, latency=self.link.latency - 1)
+            chips = predict_system(network.chips, self.timing, longer, starts=self.delays)
+            return SystemPrediction(chips, self.delays)
+
+    report = run(DECODERS[2], Wrong(CONFIG, 2, timing=TIMING, link=LINK))
+    assert report["verdict"] == "fail"
+    for row in report["networks"]:
+        assert row["mismatches"] == 0
+        assert {"chip 0: CYCLES", "chip 1: COLLECTIVE_CYCLES"} <= set(row["counters_differing"])
