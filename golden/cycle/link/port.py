@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections.abc import Iterator
 
@@ -151,13 +152,13 @@ class PortModel:
                     crc_error[looked[i] + 1 : end + 1] = True
                 if not fits[i]:
                     continue
-                if len(taken) - np.searchsorted(taken, looked[i]) == self.room:
+                if len(taken) - bisect.bisect_left(taken, looked[i]) == self.room:
                     overflow[looked[i] + 1 : end + 1] = True
                     continue
                 shown = max(int(looked[i]) + 2, taken[-1] + 1 if taken else 0)
-                taken.append(int(taking[min(np.searchsorted(taking, shown), len(taking) - 1)]))
-                last = min(taken[-1], end)
-                valid[shown : last + 1], number[shown : last + 1] = True, i
+                taken.append(int(taking[min(int(np.searchsorted(taking, shown)), len(taking) - 1)]))
+                part = slice(shown, min(taken[-1], end) + 1)
+                valid[part], number[part] = True, i
         return {
             "received_valid": _certain(valid),
             "received_kind": _shown(kind, number, valid),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 
 import numpy as np
 import pytest
@@ -184,6 +185,30 @@ def test_random_collectives(name: str) -> None:
         )
         figures = run(ring, random_regions(rng, ring.config, ring.chips, 5), rate, rng, skew=int(rng.choice([0, 10, 200])))
         assert sum(each.sent for each in figures) > 20
+
+
+PLANTED = {
+    # What is searched for in the Verilog of the ring, and what takes its place.
+    "sums are stored": (r"access_add <= _\d+_;", "access_add <= 1'h0;"),
+    "reads do not give way": (r"\.blocked\(writes\)", ".blocked(1'h0)"),
+    "words are sent before they are received": (r"= received_words > send_jobs__needs;", "= 1'h1;"),
+    "credits do not come back": (r"= credits_due \+ give_back;", "= credits_due;"),
+    "a word less is read ahead": (r"= level != 5'h10;", "= level != 5'h02;"),
+}
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("what", PLANTED)
+def test_a_planted_fault_is_seen(what: str) -> None:
+    def plant(verilog: str) -> str:
+        changed, count = re.subn(*PLANTED[what], verilog)
+        assert count
+        return changed
+
+    ring, rng = RingBench.of(CONFIGS["4_1"].replace(jobs=256), 2, alter=plant), np.random.default_rng(4)
+    with pytest.raises(AssertionError, match="Arrays are not equal"):
+        # Of few words, each is waited for.
+        run(ring, [("all_reduce", Region(P, words, 14, 0, 1)) for words in (50, 2)], LinkRate(latency=2), rng)
 
 
 @pytest.mark.parametrize("name", RINGS)
