@@ -199,7 +199,7 @@ class CollectiveEngine(Block):
         self._send(m, send, sender, halted, writes, received)
         self._accesses(m, send, receive, sender["read"], writes)
         self._ends(m, send, receive, sender, halted, begun)
-        self._errors(m, send, receive, checked, alive, begun)
+        self._errors(m, send, receive, checked, alive)
         self._faults(m)
         return m
 
@@ -305,11 +305,11 @@ class CollectiveEngine(Block):
         receive: dict[str, Any],
         checked: dict[LinkError, Value],
         alive: Value,
-        begun: Value,
     ) -> None:
+        # Without a collective it rests, and with it the engine in a simulation.
         idle, moves = Signal(TIMEOUT_WIDTH, name="idle_cycles"), Signal()
         m.d.comb += moves.eq((self.send_valid & self.send_ready) | (self.received_valid & self.received_ready))
-        m.d.sync += idle.eq(Mux(begun | moves, 0, idle + 1))
+        m.d.sync += idle.eq(Mux(moves | ~self.busy, 0, idle + 1))
         events = {
             LinkError.TIMEOUT: self.busy & (self.timeout != 0) & (idle + 1 == self.timeout) & ~moves,
             **checked,

@@ -95,6 +95,14 @@ def test_lockstep(name: str) -> None:
     assert seen == {"fault", *(port.name for port in bench.outputs)}
 
 
+@pytest.mark.campaign
+@pytest.mark.parametrize("name", CONFIGS)
+def test_campaign(name: str) -> None:
+    for seed in range(1000, 1040):
+        stimulus = random_stimulus(np.random.default_rng([seed, *name.encode()]), name)
+        bench_of(name).check(expected(name, stimulus), bench_of(name).run(stimulus, seed=seed))
+
+
 PLANTED = {
     # What is searched for in the Verilog of "4_1", and what takes its place.
     "room for one flit less": (r"(full = level == 5'h)10", r"\g<1>0f"),
