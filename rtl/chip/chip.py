@@ -152,16 +152,24 @@ class Chip(WiredBlock):
                 m.d.comb += node[name].eq(tree[f"group_{name}"].word_select(i // FANOUT, width))
 
     def _link_port(self, m: Module, nodes: list[dict[str, Any]]) -> None:
-        tree = place(m, "link_tree", LinkTree(self.config))
-        m.d.comb += [tree[name].eq(getattr(self, name)) for name in link_members(self.config)]
-        m.d.comb += [
-            self.link_read_data.eq(tree["link_read_data"]),
-            tree["node_read_data"].eq(Cat(node["link_read_data"] for node in nodes)),
-        ]
-        for i, node in enumerate(nodes):
-            m.d.comb += node["link_valid"].eq(tree["node_valid"][i])
-            for name, width in link_access_members(self.config).items():
-                m.d.comb += node[name].eq(tree[f"group_{name}"].word_select(i // FANOUT, width))
+        groups = [nodes[first : first + FANOUT] for first in range(0, len(nodes), FANOUT)]
+        trees = [place(m, f"link_tree_{i}", LinkTree(self.config, len(group), 1)) for i, group in enumerate(groups)]
+        for tree, group in zip(trees, groups, strict=True):
+            self._link_level(m, tree, group)
+        if len(trees) > 1:
+            above = place(m, "link_tree", LinkTree(self.config, len(trees), FANOUT))
+            m.d.comb += [tree["link_unit"].eq(above["child_unit"]) for tree in trees]
+            self._link_level(m, above, trees)
+            trees = [above]
+        m.d.comb += [trees[0][name].eq(getattr(self, name)) for name in link_members(self.config)]
+        m.d.comb += self.link_read_data.eq(trees[0]["link_read_data"])
+
+    def _link_level(self, m: Module, tree: dict[str, Any], children: list[dict[str, Any]]) -> None:
+        """Between a tree and the nodes or trees below it."""
+        m.d.comb += tree["child_read_data"].eq(Cat(child["link_read_data"] for child in children))
+        for i, child in enumerate(children):
+            m.d.comb += child["link_valid"].eq(tree["child_valid"][i])
+            m.d.comb += [child[name].eq(tree[name.replace("link_", "child_")]) for name in link_access_members(self.config)]
 
     def _networks(self, m: Module, nodes: list[dict[str, Any]]) -> list[tuple[NetworkId, int, WritePorts]]:
         config, memory, array = self.config, self.config.memory, self.config.array

@@ -61,8 +61,9 @@ BLOCKS: dict[str, Callable[[], Block]] = {
     "WriteButterfly": lambda: WriteButterfly(stages=2, payload=3, pipeline=1),
     **{
         kind.__name__: lambda kind=kind: kind(CONFIG)
-        for kind in (Pod, PBank, PostProcessor, PrefetchEngine, Node, LoadPortTree, LinkTree, Chip, Accelerator)
+        for kind in (Pod, PBank, PostProcessor, PrefetchEngine, Node, LoadPortTree, Chip, Accelerator)
     },
+    "LinkTree": lambda: LinkTree(CONFIG, 2, 16),
     "FlitCrc": lambda: FlitCrc(64),
     "JobWalker": lambda: JobWalker(CONFIG, send_job_layout(CONFIG)),
     **{kind.__name__: lambda kind=kind: kind(CONFIG) for kind in (CollectiveEngine, LinkPort, Sender, StrayJobs)},
