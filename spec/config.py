@@ -229,7 +229,7 @@ class ChipConfig:
     @property
     def link_read_latency(self) -> int:
         """Cycles from a read of the collective engine on the port of a chip to its word."""
-        return 2 * self.host_levels + 3
+        return 2 * self.host_levels + 2
 
     @property
     def epoch_overhead(self) -> int:

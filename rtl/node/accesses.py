@@ -18,7 +18,8 @@ _KINDS = {HostSelect.X: CollectiveKind.X, HostSelect.P: CollectiveKind.P}
 
 
 class Accesses:
-    """An access takes effect one cycle after it is on a port of the node; of the host, when all the beats of its word are here.
+    """What the host does takes effect one cycle after it is on the port of the node, when all the beats of its word are here; what
+    the collective engine does, in its cycle: the last register of the link tree is as good as one in each node.
 
     Members: ``select``, ``address``, ``beat``, ``written`` and ``reading`` of the access of the host that takes effect.
     """
@@ -40,13 +41,7 @@ class Accesses:
             beats.append(beat)
         self.written = Signal(word, name="host_written")
         m.d.comb += self.written.eq(Cat(beats))
-        self._link: dict[str, Value] = {}
-        if config.links:
-            self._link["valid"] = register(m, node.link_valid, name="link_valid_held", reset_less=False)
-            for name, width in link_access_members(config).items():
-                held = self._link[name.removeprefix("link_")] = Signal(width, name=f"{name}_held", reset_less=True)
-                with m.If(node.link_valid):
-                    m.d.sync += held.eq(getattr(node, name))
+        self._link: dict[str, Value] = {name.removeprefix("link_"): getattr(node, name) for name in link_port(config)}
 
     def writes(self, select: HostSelect) -> Value:
         """The host writes a word of this kind."""

@@ -32,7 +32,7 @@ class Node(Block):
     ``valid`` per plane, and bank and payload once, for the plane that it names.
 
     Latency: 1 cycle from a request to a bank to its word, ``bank_x_data`` or ``bank_w_data``; 3 cycles from a host read to
-    ``host_read_data``, and from one of the collective engine to ``link_read_data``.
+    ``host_read_data``, 2 from one of the collective engine to ``link_read_data``.
 
     Parameters
     ----------
@@ -80,12 +80,12 @@ class Node(Block):
     host_read_data : Out(host_bits)
         3 cycles after a read; 0 in all other cycles.
     link_valid : In(1)
-        Only with links, as all ``link_*``: an access of the collective engine is for this node. In the same cycle the host has
+        Only with links, as all ``link_*``: an access of the collective engine is for this node. In the cycle before the host has
         none to an X or P bank.
     link_write, link_add, link_kind, link_address, link_data : In(width in link_access_members)
         As on the port of a `Chip`, for this node.
     link_read_data : Out(link_bits)
-        3 cycles after a read; 0 in all other cycles.
+        2 cycles after a read; 0 in all other cycles.
     sent, sent_statistic, sent_level, sent_value, sent_element : Out(as of a PostProcessor)
         Only with row functions: a statistic of a row for the statistics network.
     total, place : In(signed(STATISTIC_WIDTH)), In(ELEMENT_WIDTH)
