@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.collective.program import CollectiveProgram
 from podweave.compiler.compile_network import CompiledNetwork
 from podweave.compiler.memory.image import MemoryImage
 from podweave.compiler.memory.rings import Ring
-from podweave.compiler.rows.program import RowProgram
+from podweave.compiler.rows.program import ChipEpoch, RowProgram
 from podweave.golden.cycle.accelerator.run import COLLECTIVE_COUNTERS, EngineProgram, RunFigures, finished, run_steps
 from podweave.golden.cycle.chip.chip import ChipFigures
 from podweave.golden.cycle.memory.hbm import HbmChannel
@@ -84,7 +83,7 @@ class AcceleratorRun:
         return run_steps(
             engine_geometry(config),
             programs,
-            [figures and figures.cycles for figures in self.epochs],
+            [figures.cycles if figures else None for figures in self.epochs],
             fill_cycles=FILL_CYCLES,
             memory_bytes=image.memory_bytes,
             bases=self.bases,
@@ -101,11 +100,9 @@ class AcceleratorRun:
         timeline, before, ended = [], 0, 0
         loaded = _bytes_by_tag(image)
         for number, (times, program, figures) in enumerate(zip(run.epochs, network.epochs, self.epochs, strict=True)):
-            collective = isinstance(program, CollectiveProgram)
             timeline.append(
                 {
-                    "operations": [program.operation] if collective else [program.operation(i).name for i in _operations(program)],
-                    "collective": collective,
+                    **_work(program),
                     "load_begins": before if self.prefetch else max(before, ended),
                     "loaded": times.loaded,
                     "begins": times.begins,
@@ -113,7 +110,6 @@ class AcceleratorRun:
                     "cycles": figures.cycles if figures else times.ends + 1 - times.begins,
                     "waits": times.begins - ended - 1,
                     "for_prefetch": times.for_prefetch,
-                    "macs": 0 if collective else sum(program.operation(index).macs for index in program.operations),
                     "bytes": int(loaded[number]),
                 }
             )
@@ -136,9 +132,17 @@ def predict_accelerator(
     return run.prediction(finished(run.steps()))
 
 
-def _operations(program: EpochProgram | RowProgram) -> tuple[int, ...]:
-    """Those that have jobs in an epoch."""
-    return program.active if isinstance(program, RowProgram) else program.operations
+def _work(program: ChipEpoch) -> dict[str, Any]:
+    """Operations that have jobs in an epoch, or whose sums are added; whether it is a collective; multiplications of those that
+    end in it."""
+    if isinstance(program, CollectiveProgram):
+        return {"operations": [program.operation], "collective": True, "macs": 0}
+    active = program.active if isinstance(program, RowProgram) else program.operations
+    return {
+        "operations": [program.operation(index).name for index in active],
+        "collective": False,
+        "macs": sum(program.operation(index).macs for index in program.operations),
+    }
 
 
 def _descriptors(ring: Ring) -> list[Descriptor]:

@@ -24,8 +24,8 @@ from podweave.spec.presets import load_config
 
 from .points import Figures
 
-WAYS: dict[str, dict[str, bool]] = {"on": {}, "apart": {"beneath": False}, "off": {"prefetch": False}}
-"""Words are prefetched beneath everything; beneath epochs of the chip only; not at all."""
+WAYS = {"on": (True, True), "apart": (True, False), "off": (False, True)}
+"""``prefetch`` and ``beneath``: words are prefetched beneath everything; beneath epochs of the chip only; not at all."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,10 @@ class RingPoint:
         compiled, timing, found = time.perf_counter(), HbmTiming(beat_sixteenths=self.memory), []
         for sixteenths in self.links:
             link = LinkTiming(latency=self.latency, beat_sixteenths=sixteenths)
-            ways = {name: predict_system(networks, timing, link, **way) for name, way in WAYS.items()}
+            ways = {
+                name: predict_system(networks, timing, link, prefetch=prefetch, beneath=beneath)
+                for name, (prefetch, beneath) in WAYS.items()
+            }
             found.append({name: _of_run(max(chips, key=lambda chip: chip.cycles)) for name, chips in ways.items()})
         beats = networks[0].memory.loaded_bytes / (config.host_bits // 8) / config.managers
         return {

@@ -15,6 +15,9 @@ from .decode import MODELS, USUALLY, decode_study
 from .points import Point, Progress, study_config, study_graph, sweep
 from .prefetch import NETWORKS as PREFETCH_NETWORKS
 from .prefetch import prefetch_study
+from .preserve import MODELS as RING_MODELS
+from .preserve import USUALLY as RING_USUALLY
+from .preserve import preserve_study
 from .published import load_published
 from .sweeps import Outcome
 from .tables import SHARED, Results
@@ -42,14 +45,16 @@ STUDIES = {
     "throughput": Study("throughput of the chip", 256, SHARED, SHARED, sweeps.throughput_points, sweeps.throughput),
 }
 
-STUDY_NAMES = (*STUDIES, "prefetch", "decode")
+STUDY_NAMES = (*STUDIES, "prefetch", "decode", "preserve")
+_MODELS = {"decode": (tuple(MODELS), USUALLY), "preserve": (tuple(RING_MODELS), RING_USUALLY)}
+"""Studies of language models: all models, and those of a run without --networks."""
 
 
 def chosen_networks(study: str, text: str | None) -> tuple[str, ...]:
     """Networks by the text of --networks: names with commas between, ``all``, or None; raises `WorkloadError` for unknown ones."""
     if text is None or text == "all":
-        if study == "decode":
-            return tuple(MODELS) if text else USUALLY
+        if study in _MODELS:
+            return _MODELS[study][0 if text else 1]
         if study not in STUDIES:
             return PREFETCH_NETWORKS
         return STUDIES[study].all if text else STUDIES[study].networks
@@ -57,10 +62,10 @@ def chosen_networks(study: str, text: str | None) -> tuple[str, ...]:
     if not names:
         raise WorkloadError(f"--networks {text!r} names no network")
     for name in names:
-        if study != "decode":
+        if study not in _MODELS:
             study_graph(name)
-        elif name not in MODELS:
-            raise WorkloadError(f"study decode is of {', '.join(MODELS)}, got {name!r}")
+        elif name not in _MODELS[study][0]:
+            raise WorkloadError(f"study {study} is of {', '.join(_MODELS[study][0])}, got {name!r}")
     return names
 
 
@@ -77,13 +82,14 @@ def run_study(
     """The report of a study: every point's figures, tables beside the published values, and what a plot shows.
 
     ``pods``: of the chip; of `granularity` the most that a chip may have. Raises `ConfigError` if no chip has so many,
-    and `WorkloadError` for what a study does not take: `prefetch` takes ``networks`` only, `decode` no ``pods``.
+    and `WorkloadError` for what a study does not take: `prefetch` takes ``networks`` only, `decode` and `preserve` no ``pods``.
     """
     chosen = chosen_networks(name, networks)
-    if name == "decode":
+    if name in _MODELS:
         if pods:
-            raise WorkloadError("study decode is of one chip, llm8x16: leave out --pods")
-        return decode_study(chosen, jobs=jobs, cluster=cluster, fresh=fresh, progress=progress)
+            raise WorkloadError(f"study {name} is of chips llm8x16: leave out --pods")
+        of_models = decode_study if name == "decode" else preserve_study
+        return of_models(chosen, jobs=jobs, cluster=cluster, fresh=fresh, progress=progress)
     if name == "prefetch":
         for option, given in (("--pods", pods), ("--jobs", jobs), ("--dask", cluster), ("--fresh", fresh)):
             if given:

@@ -1,0 +1,264 @@
+"""What prefetching beneath collectives is worth: layers of language models among chips in a ring, by the exact model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from podweave.spec.presets import load_config
+
+from .points import Figures, Progress, sweep
+from .ring_points import WAYS, RingPoint
+from .tables import Cell, chart, table
+
+CONFIG = "llm8x16"
+CHIPS = 4
+SLOW = 64
+"""Sixteenths of a cycle of a beat of memory where loads are to be longer than epochs: pods can load eight times as much."""
+LINKS = (64, 256, 512, 768, 1024, 1280, 1536)
+EVEN = 1024
+"""The link of these on which collectives take about as long as loads."""
+W_WORDS = (2048, 4096, 8192, 16384, 32768)
+SRAM = (0.1, 0.3, 1.0)
+"""Gate equivalents of a bit of SRAM for which performance per area is told."""
+LOGIC_GE = 1_990_000
+"""Gate equivalents of the logic of `CONFIG`, as `podweave area llm8x16` reports it."""
+CONTEXTS = (64, 512, 2048)
+BATCHES = (1, 8, 32)
+MODELS = {
+    "smollm2_135m": ("llama_576_9_3_1536_2,context=512", (3,)),
+    "qwen3_0.6b": ("llama_1024_16_8_3072_2,head=128,context=512", (4, 8)),
+    "llama3.2_1b": ("llama_2048_32_8_8192_2,context=512", (4, 8)),
+    "deepseek_v3_expert": ("gated_7168_2048", (4, 8)),
+    "llama3_8b": ("llama_4096_32_8_14336,context=512", (4, 8)),
+    "llama3_70b": ("llama_8192_64_8_28672,context=512", (8,)),
+}
+USUALLY = ("smollm2_135m", "qwen3_0.6b")
+"""Those of a run without --networks: each of the others takes many minutes."""
+
+
+def _stack(layers: int, rows: int = 1, context: int = 64) -> str:
+    return f"llama_512_8_4_1408_{layers},rows={rows},context={context}"
+
+
+SHORT, LONG = 2, 4
+"""Layers of two stacks: of the difference nothing comes first or last."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The points of each table."""
+
+    ratio: tuple[RingPoint, RingPoint]
+    capacity: tuple[RingPoint, ...]
+    context: tuple[RingPoint, ...]
+    batch: tuple[RingPoint, ...]
+    models: Mapping[str, tuple[RingPoint, ...]]
+
+    @classmethod
+    def of(cls, networks: Sequence[str]) -> Settings:
+        def stack(layers: int, **options: Any) -> RingPoint:
+            sizes = {name: options.pop(name) for name in ("rows", "context") if name in options}
+            return RingPoint(CONFIG, _stack(layers, **sizes), CHIPS, **{"links": (EVEN,), "memory": SLOW, **options})
+
+        return cls(
+            (stack(SHORT, links=LINKS), stack(LONG, links=LINKS)),
+            tuple(stack(LONG, w_words=words) for words in W_WORDS),
+            tuple(stack(LONG, context=context) for context in CONTEXTS),
+            tuple(stack(LONG, rows=rows, links=(EVEN // rows,), memory=memory) for memory in (16, SLOW) for rows in BATCHES),
+            {
+                name: tuple(
+                    RingPoint(CONFIG, f"{MODELS[name][0]},rows={rows}", chips, (16,))
+                    for chips in MODELS[name][1]
+                    for rows in (1, 16)
+                )
+                for name in networks
+            },
+        )
+
+    def points(self) -> list[RingPoint]:
+        of_models = [point for points in self.models.values() for point in points]
+        return list(dict.fromkeys((*self.ratio, *self.capacity, *self.context, *self.batch, *of_models)))
+
+
+def preserve_study(
+    networks: Sequence[str],
+    *,
+    jobs: int | None = None,
+    cluster: str | None = None,
+    fresh: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """The report, in the form of the other studies; ``networks``: names of `MODELS`."""
+    settings = Settings.of(networks)
+    needed, began = settings.points(), time.perf_counter()
+    found = sweep(
+        needed, jobs=jobs, cluster=cluster, fresh=fresh, progress=progress and (lambda text: progress(f"study preserve: {text}"))
+    )
+    figures = dict(zip(needed, found, strict=True))
+    ratios = _ratios(settings, figures)
+    return {
+        "study": "preserve",
+        "title": "study preserve: weights, keys and values that are prefetched beneath collectives",
+        "source": "PRESERVE (Yuzuguler et al., arXiv 2501.08192): up to 1.6 times end to end; optimum of L2 8 MB without, "
+        "104 MB with prefetching; 1.25 times performance per cost",
+        "networks": list(networks),
+        "pods": load_config(CONFIG).pods,
+        "points": [
+            {"network": point.workload, "series": f"{point.chips} chips", "changes": asdict(point), "figures": one}
+            for point, one in figures.items()
+        ],
+        "tables": [
+            _ratio(ratios),
+            _capacity(settings.capacity, figures),
+            _plain("keys and values: a longer context", "context", CONTEXTS, settings.context, figures, _OF_CONTEXT),
+            _batch(settings.batch, figures),
+            _models(settings.models, figures),
+        ],
+        "chart": chart(
+            "cycles of collectives / cycles of loads",
+            "speed-up by prefetching",
+            [f"{each.ratio:.2f}" for each in ratios],
+            {
+                "beneath collectives too, against not at all": [each.speedup("off") for each in ratios],
+                "beneath collectives too, against beneath epochs only": [each.speedup("apart") for each in ratios],
+                "closed form, against beneath epochs only": [each.closed for each in ratios],
+            },
+            "PRESERVE",
+        ),
+        "wall_s": {"sweep": time.perf_counter() - began},
+    }
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One link. ``cycles``: of the long stack, by the names of `WAYS`; ``middle``: of layers in the middle. Of these, cycles of
+    collectives, of loads and of epochs of the chip, and what a W bank can hide beneath the collectives."""
+
+    link: float
+    cycles: Mapping[str, int]
+    middle: Mapping[str, int]
+    collective: int
+    loading: float
+    run: int
+    most: float
+
+    @property
+    def ratio(self) -> float:
+        return self.collective / self.loading
+
+    def speedup(self, way: str) -> float:
+        return self.cycles[way] / self.cycles["on"]
+
+    def middle_speedup(self, way: str) -> float:
+        return self.middle[way] / self.middle["on"]
+
+    @property
+    def closed(self) -> float:
+        """PRESERVE's, with epochs of the chip: T = T_rest + T_collective - min(T_collective, bytes / bandwidth, capacity /
+        bandwidth), where the rest is the longer of loads and epochs; and epochs and collectives do not overlap."""
+        apart = self.collective + max(self.loading, self.run)
+        on = max(apart - min(self.collective, self.loading, self.most), self.collective + self.run)
+        return apart / on
+
+
+def _ratios(settings: Settings, figures: Mapping[RingPoint, Figures]) -> list[Ratio]:
+    short, long = (figures[point] for point in settings.ratio)
+    point, found = settings.ratio[1], []
+    for number, sixteenths in enumerate(point.links):
+        few, many = short["links"][number], long["links"][number]
+        collectives = long["collectives"] - short["collectives"]
+        found.append(
+            Ratio(
+                point.link_bytes(sixteenths),
+                {way: many[way]["cycles"] for way in WAYS},
+                {way: many[way]["cycles"] - few[way]["cycles"] for way in WAYS},
+                many["on"]["collective"] - few["on"]["collective"],
+                long["loading"] - short["loading"],
+                many["on"]["run"] - few["on"]["run"],
+                collectives * long["w_bytes"] / long["memory_bytes_per_cycle"],
+            )
+        )
+    return found
+
+
+def _ratio(ratios: Sequence[Ratio]) -> dict[str, Any]:
+    rows: list[list[Cell]] = []
+    for each in ratios:
+        measured = each.middle_speedup("apart")
+        speedups = (each.speedup("off"), each.speedup("apart"), each.middle_speedup("off"), measured, each.closed)
+        rows.append([each.link, each.ratio, *each.cycles.values(), *speedups, 100 * (each.closed / measured - 1)])
+    notes = [
+        f"{_stack(LONG)} on {CHIPS} chips {CONFIG}, with a quarter of the memory's bandwidth; links have a latency of 100 cycles.",
+        "link: bytes per cycle. ratio: cycles of collectives / cycles in which the memory can send what is loaded, of layers "
+        "in the middle.",
+        "on: prefetched beneath everything; apart: no prefetch begins in a collective; off: none is ahead of its epoch.",
+        f"middle: {LONG} layers less {SHORT}. closed: T = T_rest + T_collective - min(T_collective, bytes / bandwidth, capacity / "
+        "bandwidth), at least collectives and epochs of the chip; against apart.",
+        "A descriptor that has begun goes on beneath a collective, apart too: up to 8 KB of each manager.",
+    ]
+    columns = ("link", "ratio", "on", "apart", "off", "off/on", "apart/on", "middle off/on", "middle apart/on", "closed", "diff %")
+    return table("speed-up over collectives / loads", columns, rows, notes)
+
+
+def _capacity(points: Sequence[RingPoint], figures: Mapping[RingPoint, Figures]) -> dict[str, Any]:
+    rows: list[list[Cell]] = []
+    for point in points:
+        found = figures[point]
+        if "refused" in found:
+            rows.append([point.w_words, "refused", *[None] * (3 + 2 * len(SRAM))])
+            continue
+        cycles = [found["links"][0][way]["cycles"] for way in ("on", "apart", "off")]
+        config = point.config()
+        bits = 8 * found["w_bytes"] + config.pods * (
+            8 * config.memory.x_words * config.array.rows + config.array.psum_width * config.memory.p_words * config.array.cols
+        )
+        per_area = [1e12 / (took * (LOGIC_GE + each * bits)) for each in SRAM for took in (cycles[0], cycles[2])]
+        rows.append([point.w_words, found["w_bytes"] // 1024, *cycles, *per_area])
+    notes = [
+        f"{_stack(LONG)} on {CHIPS} chips; the link on which collectives take about as long as loads.",
+        f"per area: runs per 10^12 cycle x gate equivalents, of {LOGIC_GE:,} of logic (podweave area {CONFIG}) and so many per bit "
+        "of X, W and P banks. SRAM is macros here: what a bit takes depends on the process. PRESERVE: 8 MB without, 104 MB with.",
+    ]
+    areas = [f"{way}, {each} GE/bit" for each in SRAM for way in ("on", "off")]
+    return table("capacity of W banks", ["W words", "KiB", "on", "apart", "off", *areas], rows, notes)
+
+
+def _cells(found: Figures) -> list[Cell]:
+    if "refused" in found:
+        return ["refused", *[None] * 5]
+    one = found["links"][0]
+    on, apart, off = (one[way]["cycles"] for way in ("on", "apart", "off"))
+    return [one["on"]["collective"] / found["loading"], on, apart, off, apart / on, off / on]
+
+
+_COLUMNS = ("ratio", "on", "apart", "off", "apart/on", "off/on")
+_OF_CONTEXT = "keys and values are prefetched as weights are, all but those that the epochs before have added."
+
+
+def _plain(
+    title: str, what: str, values: Sequence[int], points: Sequence[RingPoint], figures: Mapping[RingPoint, Figures], note: str
+) -> dict[str, Any]:
+    rows = [[value, *_cells(figures[point])] for value, point in zip(values, points, strict=True)]
+    return table(title, [what, *_COLUMNS], rows, [note])
+
+
+def _batch(points: Sequence[RingPoint], figures: Mapping[RingPoint, Figures]) -> dict[str, Any]:
+    labels = [(memory, rows) for memory in (16, SLOW) for rows in BATCHES]
+    rows = [
+        [64 * 16 / memory, count, point.link_bytes(point.links[0]), *_cells(figures[point])]
+        for (memory, count), point in zip(labels, points, strict=True)
+    ]
+    note = "rows of one text, which share weights and keys. Links are faster by as much as there are more rows."
+    return table("rows and bandwidth", ["memory bytes/cycle", "rows", "link bytes/cycle", *_COLUMNS], rows, [note])
+
+
+def _models(models: Mapping[str, Sequence[RingPoint]], figures: Mapping[RingPoint, Figures]) -> dict[str, Any]:
+    rows: list[list[Cell]] = []
+    for name, points in models.items():
+        for point in points:
+            rows.append([name, point.workload, point.chips, *_cells(figures[point])])
+    note = f"chips {CONFIG}, 64 bytes per cycle of memory, links of 16 bytes per cycle and a latency of 100 cycles, as they are."
+    return table("layers of models", ["model", "workload", "chips", *_COLUMNS], rows, [note])
