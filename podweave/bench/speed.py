@@ -24,6 +24,7 @@ from podweave.tb.build.toolchain import find_toolchain
 from ..runs.jobs import chip_graphs, layer_graph, random_data
 from .bus import measure_bus
 from .chips import measure_chips
+from .links import measure_links
 
 Progress = Callable[[str], None]
 PRESETS = ("pod4", "pod16", "pod32")
@@ -169,6 +170,11 @@ def bench_bus(repeat: int, progress: Progress) -> dict[str, Any]:
     return measure_bus(load_config("chip16x32"), progress)
 
 
+def bench_links(repeat: int, progress: Progress) -> dict[str, Any]:
+    """How much of the links of a ring an all-reduce uses: cycles, so one run is enough."""
+    return measure_links(load_config("llm8x16"), progress)
+
+
 BENCHES: dict[str, Callable[[int, Progress], Any]] = {
     "start": bench_start,
     "emit": bench_emit,
@@ -177,10 +183,11 @@ BENCHES: dict[str, Callable[[int, Progress], Any]] = {
     "model": bench_model,
     "chip": bench_chip,
     "bus": bench_bus,
+    "links": bench_links,
 }
-BY_NAME = ("chip", "bus")
+BY_NAME = ("chip", "bus", "links")
 """What takes minutes, or measures no speed: only when asked for."""
-ONCE = ("bus",)
+ONCE = ("bus", "links")
 """What would be the same again."""
 
 
