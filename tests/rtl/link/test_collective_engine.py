@@ -294,7 +294,7 @@ PLANTED = {
     # What is searched for in the Verilog of "4_1", and what takes its place.
     "reads do not give way": (r"\.blocked\(writes\)", ".blocked(1'h0)"),
     "a word is sent before it was received": (r"= received_words > send_jobs__needs;", "= received_words >= send_jobs__needs;"),
-    "one word less is read ahead": (r"= level != 5'h10;", "= level != 5'h0f;"),
+    "one word less is read ahead": (r"= level != (\w+'h\w+);", r"= level + 1'h1 != \1;"),
     "sums are stored": (r"access_add <= _\d+_;", "access_add <= 1'h0;"),
     "numbers of words are not looked at": (r"= received_data\[31:8\] == receive_jobs__words;", "= 1'h1;"),
     "ids of heads are not looked at": (r"= received_data\[6:0\] != epoch\[6:0\];", "= 1'h0;"),

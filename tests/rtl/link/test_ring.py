@@ -202,7 +202,7 @@ PLANTED = {
     "reads do not give way": (r"\.blocked\(writes\)", ".blocked(1'h0)"),
     "words are sent before they are received": (r"= received_words > send_jobs__needs;", "= 1'h1;"),
     "credits do not come back": (r"= credits_due \+ give_back;", "= credits_due;"),
-    "a word less is read ahead": (r"= level != 5'h10;", "= level != 5'h02;"),
+    "only two words are read ahead": (r"= level != \w+'h\w+;", "= level < 2'h2;"),
 }
 
 
