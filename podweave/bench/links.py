@@ -77,4 +77,4 @@ def _by_model(config: ChipConfig, job: Job, chips: int, rows: int, progress: Pro
     networks = compile_system(partition(job.graph, job.constants, chips), config, CompileOptions(from_memory=True))
     found: tuple[Prediction, ...] = predict_system(networks, HbmTiming(), LINK)
     cycles = max(_collective_cycles(chip.timeline) for chip in found)
-    return _row(config, chips, rows, cycles, by="model", predicted=cycles)
+    return _row(config, chips, rows, cycles, by="model", predicted=cycles, verdict="none")

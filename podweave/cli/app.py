@@ -263,13 +263,15 @@ def area(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="start, emit, build, simulation, model, or all of them; chip or bus (minutes).")],
+    name: Annotated[
+        str, typer.Argument(help="start, emit, build, simulation, model, or all of them; chip, bus or links (minutes).")
+    ],
     repeat: Annotated[
         int | None, typer.Option(min=1, help=f"Runs of each measurement; the median is reported. By default {REPEAT}.")
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Measure the speed of emission, build and simulation on stated presets, or the use of a data bus."""
+    """Measure the speed of emission, build and simulation on stated presets, or the use of a data bus, or of links."""
     from ..bench.speed import BENCHES, ONCE, run_bench
 
     if name != "all" and name not in BENCHES:

@@ -20,7 +20,7 @@ SLOW = 64
 LINKS = (64, 256, 512, 768, 1024, 1280, 1536)
 EVEN = 1024
 """The link of these on which collectives take about as long as loads."""
-W_WORDS = (2048, 4096, 8192, 16384, 32768)
+W_WORDS = (1024, 2048, 4096, 8192, 16384, 32768)
 SRAM = (0.1, 0.3, 1.0)
 """Gate equivalents of a bit of SRAM for which performance per area is told."""
 LOGIC_GE = 1_990_000
@@ -192,8 +192,8 @@ def _ratio(ratios: Sequence[Ratio]) -> dict[str, Any]:
         rows.append([each.link, each.ratio, *each.cycles.values(), *speedups, 100 * (each.closed / measured - 1)])
     notes = [
         f"{_stack(LONG)} on {CHIPS} chips {CONFIG}, with a quarter of the memory's bandwidth; links have a latency of 100 cycles.",
-        "link: bytes per cycle. ratio: cycles of collectives / cycles in which the memory can send what is loaded, of layers "
-        "in the middle.",
+        "link: bytes per cycle. ratio: cycles of collectives / cycles of loads, of the manager that has most, in layers in the "
+        "middle.",
         "on: prefetched beneath everything; apart: no prefetch begins in a collective; off: none is ahead of its epoch.",
         f"middle: {LONG} layers less {SHORT}. closed: T = T_rest + T_collective - min(T_collective, bytes / bandwidth, capacity / "
         "bandwidth), at least collectives and epochs of the chip; against apart.",

@@ -76,8 +76,8 @@ class RingPoint:
         return sum(operation.macs for operation in graph.operations) / self.chips + 1e7 * self.chips * len(self.links)
 
     def figures(self) -> Figures:
-        """``loading``: cycles in which a chip's memory can send what it loads; ``links``: of each, by the names of `WAYS`, what
-        `_of_run` says of the slowest chip. Or ``{"refused": sentence}``."""
+        """``loading``: cycles that the beats of the busiest manager of a chip take, refreshes included; ``links``: of each, by the
+        names of `WAYS`, what `_of_run` says of the slowest chip. Or ``{"refused": sentence}``."""
         try:
             config, graph = self.config(), load_graph(self.workload)
             if not isinstance(graph, RowGraph):
@@ -97,9 +97,9 @@ class RingPoint:
                 for name, (prefetch, beneath) in WAYS.items()
             }
             found.append({name: _of_run(max(chips, key=lambda chip: chip.cycles)) for name, chips in ways.items()})
-        beats = networks[0].memory.loaded_bytes / (config.host_bits // 8) / config.managers
+        loading = max(chip.hbm_cycles for chip in ways["on"]) / (timing.available * self.memory / 16)
         return {
-            "loading": beats / timing.available,
+            "loading": loading,
             "bytes": networks[0].memory.loaded_bytes,
             "collectives": len(networks[0].collectives),
             "w_bytes": config.pods * config.memory.w_words * config.array.cols,
