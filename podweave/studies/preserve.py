@@ -135,7 +135,8 @@ def preserve_study(
 @dataclass(frozen=True)
 class Ratio:
     """One link. ``cycles``: of the long stack, by the names of `WAYS`; ``middle``: of layers in the middle. Of these, cycles of
-    collectives, of loads and of epochs of the chip, and what a W bank can hide beneath the collectives."""
+    collectives, of loads, of epochs of the chip, of loads that W banks have room for beneath the collectives, and of loads that go
+    on beneath them apart too."""
 
     link: float
     cycles: Mapping[str, int]
@@ -144,6 +145,7 @@ class Ratio:
     loading: float
     run: int
     most: float
+    leaks: float
 
     @property
     def ratio(self) -> float:
@@ -161,7 +163,7 @@ class Ratio:
         bandwidth), where the rest is the longer of loads and epochs; and epochs and collectives do not overlap."""
         apart = self.collective + max(self.loading, self.run)
         on = max(apart - min(self.collective, self.loading, self.most), self.collective + self.run)
-        return apart / on
+        return (self.collective + max(self.loading - self.leaks, self.run)) / on
 
 
 def _ratios(settings: Settings, figures: Mapping[RingPoint, Figures]) -> list[Ratio]:
@@ -179,6 +181,7 @@ def _ratios(settings: Settings, figures: Mapping[RingPoint, Figures]) -> list[Ra
                 long["loading"] - short["loading"],
                 many["on"]["run"] - few["on"]["run"],
                 collectives * long["w_bytes"] / long["memory_bytes_per_cycle"],
+                (many["apart"]["beneath"] - few["apart"]["beneath"]) * long["beat_bytes"] / long["memory_bytes_per_cycle"],
             )
         )
     return found
@@ -196,8 +199,9 @@ def _ratio(ratios: Sequence[Ratio]) -> dict[str, Any]:
         "middle.",
         "on: prefetched beneath everything; apart: no prefetch begins in a collective; off: none is ahead of its epoch.",
         f"middle: {LONG} layers less {SHORT}. closed: T = T_rest + T_collective - min(T_collective, bytes / bandwidth, capacity / "
-        "bandwidth), at least collectives and epochs of the chip; against apart.",
-        "A descriptor that has begun goes on beneath a collective, apart too: up to 8 KB of each manager.",
+        "bandwidth), at least collectives and epochs of the chip; against apart, in which a descriptor that has begun goes on "
+        "beneath a collective, up to 8 KB of each manager: that is counted.",
+        "What a closed form does not know: keys and values that a layer has added must be stored before they are loaded.",
     ]
     columns = ("link", "ratio", "on", "apart", "off", "off/on", "apart/on", "middle off/on", "middle apart/on", "closed", "diff %")
     return table("speed-up over collectives / loads", columns, rows, notes)

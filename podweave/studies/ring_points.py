@@ -103,6 +103,7 @@ class RingPoint:
             "bytes": networks[0].memory.loaded_bytes,
             "collectives": len(networks[0].collectives),
             "w_bytes": config.pods * config.memory.w_words * config.array.cols,
+            "beat_bytes": config.host_bits // 8,
             "memory_bytes_per_cycle": timing.available * config.managers * config.host_bits / 8,
             "links": found,
             "compile_s": compiled - began,
