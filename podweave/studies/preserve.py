@@ -122,9 +122,10 @@ def preserve_study(
             "speed-up by prefetching",
             [f"{each.ratio:.2f}" for each in ratios],
             {
-                "beneath collectives too, against not at all": [each.speedup("off") for each in ratios],
-                "beneath collectives too, against beneath epochs only": [each.speedup("apart") for each in ratios],
-                "closed form, against beneath epochs only": [each.closed for each in ratios],
+                "four layers, against no prefetching": [each.speedup("off") for each in ratios],
+                "layers in the middle, against no prefetching": [each.middle_speedup("off") for each in ratios],
+                "layers in the middle, against prefetching beneath epochs only": [each.middle_speedup("apart") for each in ratios],
+                "closed form of that": [each.closed for each in ratios],
             },
             "PRESERVE",
         ),
