@@ -124,7 +124,7 @@ def run(
     """
     from ..runs.pod import CHECKS, run_workload
     from ..runs.workloads import load_layers, with_options
-    from .chip_commands import ChipOptions, run_chip, simulation_settings
+    from .chip_commands import ChipOptions, refuse_chip_options, run_chip, simulation_settings
 
     if check not in CHECKS:
         raise typer.BadParameter(f"{check!r} is not one of {', '.join(CHECKS)}", param_hint="--check")
@@ -148,7 +148,7 @@ def run(
         _write_scalesim(report, chosen, scalesim_reports)
         finish({"workload": workload, **report}, json_file, show)
         raise typer.Exit(EXIT_CODES[report["verdict"]])
-    _refuse_chip_options(per_layer, partition, through, prefetch, cap, memory, waves_of, threads)
+    refuse_chip_options(per_layer, partition, through, prefetch, cap, memory, waves_of, threads)
     found = load_layers(workload)
     layers = found.layers
     _check_plot(plot, layers)
@@ -181,7 +181,7 @@ def model(
     """The cycles and utilisation of a workload from the exact model, without RTL."""
     from ..runs.pod import model_workload
     from ..runs.workloads import load_layers, with_options
-    from .chip_commands import ChipOptions, model_chip
+    from .chip_commands import ChipOptions, model_chip, refuse_chip_options
 
     chosen = load_config(config)
     workload = with_options(workload, {"rows": rows, "context": context})
@@ -195,7 +195,7 @@ def model(
         _write_scalesim(report, chosen, scalesim_reports)
         finish({"workload": workload, **report}, json_file, show)
         return
-    _refuse_chip_options(per_layer, partition, through, prefetch, cap, memory)
+    refuse_chip_options(per_layer, partition, through, prefetch, cap, memory)
     found = load_layers(workload)
     layers = found.layers
     _check_plot(plot, layers)
@@ -211,24 +211,6 @@ def _write_scalesim(report: dict[str, Any], config: ChipConfig, folder: Path | N
         from ..reports.scalesim import write_scalesim_reports
 
         write_scalesim_reports(report, config, folder)
-
-
-def _refuse_chip_options(
-    per_layer: bool,
-    partition: int | None,
-    through: str | None,
-    prefetch: bool,
-    cap: int,
-    memory: str | None,
-    waves_of: list[str] | None = None,
-    threads: int | None = None,
-) -> None:
-    given_options: dict[str, Any] = {"--per-layer": per_layer, "--partition": partition is not None, "--through": through}
-    given_options |= {"--no-prefetch": not prefetch, "--cap": cap > 0, "--memory": memory}
-    given_options |= {"--waves-of": waves_of, "--threads": threads}
-    for name, given in given_options.items():
-        if given:
-            raise typer.BadParameter("is for chips of several pods", param_hint=name)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -108,20 +108,43 @@ def simulation_settings(waves: Path | None, waves_of: list[str] | None, threads:
 
 def memory_timing(text: str | None) -> HbmTiming:
     """The memory that ``NAME=NUMBER,...`` describes."""
-    names = [field.name for field in dataclasses.fields(HbmTiming)]
-    changes: dict[str, Any] = {}
+    try:
+        return HbmTiming(**named_numbers(text, [field.name for field in dataclasses.fields(HbmTiming)], "--memory"))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--memory") from error
+
+
+def named_numbers(text: str | None, names: Sequence[str], option: str) -> dict[str, Any]:
+    """What ``NAME=NUMBER,...`` says of some ``names``, in ``option``; raises `typer.BadParameter`."""
+    found: dict[str, Any] = {}
     for part in text.split(",") if text else []:
         name, _, digits = part.strip().partition("=")
         value = whole_number(digits)
         if name not in names or value is None:
-            raise typer.BadParameter(f"{part!r} is not NAME=NUMBER with a name of {', '.join(names)}", param_hint="--memory")
-        if name in changes:
-            raise typer.BadParameter(f"{name!r} is given more than once", param_hint="--memory")
-        changes[name] = value
-    try:
-        return HbmTiming(**changes)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--memory") from error
+            raise typer.BadParameter(f"{part!r} is not NAME=NUMBER with a name of {', '.join(names)}", param_hint=option)
+        if name in found:
+            raise typer.BadParameter(f"{name!r} is given more than once", param_hint=option)
+        found[name] = value
+    return found
+
+
+def refuse_chip_options(
+    per_layer: bool,
+    partition: int | None,
+    through: str | None,
+    prefetch: bool,
+    cap: int,
+    memory: str | None,
+    waves_of: list[str] | None = None,
+    threads: int | None = None,
+) -> None:
+    """Raises `typer.BadParameter` for what was typed for one pod, and is not for it."""
+    given_options: dict[str, Any] = {"--per-layer": per_layer, "--partition": partition is not None, "--through": through}
+    given_options |= {"--no-prefetch": not prefetch, "--cap": cap > 0, "--memory": memory}
+    given_options |= {"--waves-of": waves_of, "--threads": threads}
+    for name, given in given_options.items():
+        if given:
+            raise typer.BadParameter("is for chips of several pods", param_hint=name)
 
 
 def run_chip(
