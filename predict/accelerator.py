@@ -14,9 +14,9 @@ from podweave.compiler.compile_network import CompiledNetwork
 from podweave.compiler.memory.image import MemoryImage
 from podweave.compiler.memory.rings import Ring
 from podweave.compiler.rows.program import ChipEpoch, RowProgram
-from podweave.golden.cycle.accelerator.run import COLLECTIVE_COUNTERS, EngineProgram, RunFigures, finished, run_steps
+from podweave.golden.cycle.accelerator.run import COLLECTIVE_COUNTERS, ENGINE_START, EngineProgram, RunFigures, finished, run_steps
 from podweave.golden.cycle.chip.chip import ChipFigures
-from podweave.golden.cycle.memory.hbm import HbmChannel
+from podweave.golden.cycle.memory.hbm import HbmChannel, Piece
 from podweave.golden.cycle.prefetch.words import Descriptor
 from podweave.spec.config_parts import FILL_CYCLES
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, loadable, memory_stride, word_bytes
@@ -33,7 +33,10 @@ class Prediction:
     ``hbm_cycles``: that the beats of the busiest manager take at the memory's bandwidth. ``timeline``: per epoch, its operations,
     the cycle in which loading for it may begin (when that for the epoch before is complete; without prefetch, when that epoch is
     over too) and ends, its first and last cycle, its own cycles, cycles waited for words after the epoch before (of them, for
-    prefetch rings), multiplications of the operations that end in it, and bytes loaded.
+    prefetch rings), multiplications of the operations that end in it, and bytes loaded; of a collective, for how many of its cycles
+    the neighbour's first word was waited for. ``ahead``: of each manager, when beats for its prefetch ring come, (pieces, 2): the
+    first beat of a piece, in sixteenths of a cycle, and how many follow each other at the memory's rate; ``others``: all others
+    that are read.
     """
 
     cycles: int
@@ -41,6 +44,8 @@ class Prediction:
     counters: dict[str, int]
     nodes: dict[str, NDArray[np.int64]]
     timeline: list[dict[str, Any]]
+    ahead: tuple[NDArray[np.int64], ...] = ()
+    others: tuple[NDArray[np.int64], ...] = ()
 
     @property
     def compute_cycles(self) -> int:
@@ -116,7 +121,8 @@ class AcceleratorRun:
             before, ended = times.loaded, times.ends
         beats = max(_beats(image, m) for m in range(network.config.managers))
         counters = {name: value for name, value in run.counters.items() if network.config.links or name not in COLLECTIVE_COUNTERS}
-        return Prediction(run.cycles, beats * self.timing.beat_sixteenths // 16, counters, nodes, timeline)
+        arrivals = [tuple(map(_arrivals, each)) for each in zip(*((one.ahead, one.others) for one in run.engines), strict=True)]
+        return Prediction(run.cycles, beats * self.timing.beat_sixteenths // 16, counters, nodes, timeline, *arrivals)
 
 
 def predict_accelerator(
@@ -130,6 +136,11 @@ def predict_accelerator(
         raise ValueError(f"{network.graph.name} has collectives: how long they take depends on the other chips")
     run = AcceleratorRun(network, timing, prefetch=prefetch, cap=cap, bases=bases)
     return run.prediction(finished(run.steps()))
+
+
+def _arrivals(pieces: list[Piece]) -> NDArray[np.int64]:
+    """In cycles of the run."""
+    return np.array(pieces, np.int64).reshape(-1, 2) + np.array([16 * ENGINE_START, 0])
 
 
 def _work(program: ChipEpoch) -> dict[str, Any]:

@@ -83,16 +83,19 @@ def predict_system(
     for each in zip(*programs, strict=True):
         cycles = [chip.to_collective() + begin for chip, begin in zip(chips, begins, strict=True)]
         figures = ring.collective([chip_walk(program) for program in each], cycles)
-        for chip, begin, total, found in zip(chips, begins, totals, figures, strict=True):
-            chip.over = found.over - begin
-            total["LINK_SENT"] += found.sent
-            total["LINK_RECEIVED"] += found.received
-            total["WAIT_NEIGHBOUR"] += found.waits
-    predictions = [run.prediction(chip.run()) for run, chip in zip(runs, chips, strict=True)]
-    return tuple(
-        dataclasses.replace(prediction, counters=prediction.counters | total)
-        for prediction, total in zip(predictions, totals, strict=True)
-    )
+        for chip, begin, total, own in zip(chips, begins, totals, figures, strict=True):
+            chip.over = own.over - begin
+            chip.waits.append(own.waits)
+            total["LINK_SENT"] += own.sent
+            total["LINK_RECEIVED"] += own.received
+            total["WAIT_NEIGHBOUR"] += own.waits
+    found = []
+    for run, chip, total in zip(runs, chips, totals, strict=True):
+        prediction = run.prediction(chip.run())
+        for epoch, waits in zip((epoch for epoch in prediction.timeline if epoch["collective"]), chip.waits, strict=True):
+            epoch["for_neighbour"] = waits
+        found.append(dataclasses.replace(prediction, counters=prediction.counters | total))
+    return tuple(found)
 
 
 def _rate(link: LinkTiming) -> LinkRate:
@@ -100,11 +103,12 @@ def _rate(link: LinkTiming) -> LinkRate:
 
 
 class _Chip:
-    """A run between two collectives. ``over``: when the last one was."""
+    """A run between two collectives. ``over``: when the last one was; ``waits``: of each, cycles waited for the neighbour."""
 
     def __init__(self, run: AcceleratorRun):
         self.steps: Generator[int, int | None, RunFigures] = run.steps()  # type: ignore[assignment]
         self.over: int | None = None
+        self.waits: list[int] = []
 
     def to_collective(self) -> int:
         """The cycle in which the next one begins."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.ir.row_operations import Attention
+
 from ..chip.epoch_program import EpochProgram
 from ..chip.tile_jobs import single_loads, single_streams
 from ..jobs import words_of_tile
@@ -32,12 +34,18 @@ class Spans:
         return Spans(*(np.concatenate(list(pair)) for pair in pairs))
 
     @property
+    def union(self) -> tuple[Ints, Ints]:
+        """First cycles, and cycles behind the last ones, of the stretches in which any node works, in order; none is empty."""
+        order = np.argsort(self.begin, kind="stable")
+        end = np.maximum.accumulate(self.end[order])
+        begin = np.maximum(self.begin[order], np.concatenate([self.begin[order][:1], end])[: len(end)])
+        return begin[end > begin], end[end > begin]
+
+    @property
     def covered(self) -> int:
         """Cycles in which any node works."""
-        order = np.argsort(self.begin, kind="stable")
-        begin, end = self.begin[order], self.end[order]
-        before = np.concatenate([begin[:1], np.maximum.accumulate(end)])[: len(end)]
-        return int(np.maximum(0, end - np.maximum(begin, before)).sum())
+        begin, end = self.union
+        return int((end - begin).sum())
 
 
 def pod_spans(program: EpochProgram | RowProgram) -> Spans:
@@ -61,3 +69,10 @@ def post_spans(program: EpochProgram | RowProgram) -> Spans:
     else:
         operation = program.operation_of_post
     return Spans(posts["bank"], posts["start"], posts["start"] + posts["n2"] * posts["n3"] * each, operation)
+
+
+def nested_spans(program: EpochProgram | RowProgram) -> tuple[Spans, Spans, Spans]:
+    """Those of pods with tiles of weights; of pods, with tiles of keys and values too; and of pods and post-processors."""
+    pods = pod_spans(program)
+    attends = np.array([isinstance(operation, Attention) for operation in program.graph.operations])[pods.operation]
+    return pods[~attends], pods, pods + post_spans(program)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.collective.program import CollectiveProgram
 from podweave.compiler.compile_network import CompiledNetwork
 from podweave.compiler.rows.program import RowProgram
-from podweave.compiler.rows.spans import pod_spans, post_spans
-from podweave.ir.row_operations import Attention
+from podweave.compiler.rows.spans import nested_spans
 from podweave.predict.accelerator import Prediction
 
 KINDS = ("weights", "attention", "rows", "latency", "stores", "memory")
@@ -22,9 +19,7 @@ def epoch_cycles(program: EpochProgram | RowProgram) -> dict[str, int]:
 
     A cycle is of the first kind that it could be of.
     """
-    pods, posts = pod_spans(program), post_spans(program)
-    attends = np.array([isinstance(operation, Attention) for operation in program.graph.operations])[pods.operation]
-    weights, both, all_three = pods[~attends].covered, pods.covered, (pods + posts).covered
+    weights, both, all_three = (spans.covered for spans in nested_spans(program))
     return {"weights": weights, "attention": both - weights, "rows": all_three - both}
 
 

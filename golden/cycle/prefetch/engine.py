@@ -44,7 +44,7 @@ class Events:
     """What an engine did. ``complete``: cycles in which a ring counted one more tag. Counts are of cycles, beats or descriptors.
 
     ``late``: of ``prefetched``, loads of the prefetch ring that began, those whose epoch was the next one already. ``ahead``: when
-    the beats of the prefetch ring come.
+    the beats of the prefetch ring come; ``others``: when all others that are read do.
     """
 
     complete: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
@@ -54,6 +54,7 @@ class Events:
     prefetched: int = 0
     late: int = 0
     ahead: list[Piece] = field(default_factory=list)
+    others: list[Piece] = field(default_factory=list)
 
 
 class EngineModel:
@@ -277,13 +278,13 @@ class EngineModel:
         last = self.channel.last_cycle(pieces)
         self.issuer.read_ends.append(last + 2)
         failed = self.channel.failing(address, beats)
+        ahead = isinstance(what, Burst) and what.item.ring == PREFETCH
+        (self.events.ahead if ahead else self.events.others).extend(pieces)
         if isinstance(what, Request):
             self.events.read_beats["descriptor"] += beats
             self.reader.arrive(last, what, failed=bool(failed))
             return
         self.events.read_beats[CLASSES[1 + what.item.ring]] += beats
-        if what.item.ring == PREFETCH:
-            self.events.ahead += pieces
         popped = self.delivery.popped
         self.delivery.arrive(what, pieces)
         if failed:
