@@ -22,13 +22,17 @@ from .chat_command import chat
 from .finish import finish
 from .options import (
     Accuracy,
+    Beneath,
     Calibrate,
     Cap,
     Check,
+    Chips,
     Config,
     Context,
+    Divide,
     Evaluate,
     JsonFile,
+    Links,
     Memory,
     Model,
     ModelFile,
@@ -40,6 +44,7 @@ from .options import (
     Rows,
     ScalesimReports,
     Seed,
+    Skew,
     Threads,
     Through,
     WavesOf,
@@ -113,6 +118,11 @@ def run(
     prefetch: Prefetch = True,
     cap: Cap = 0,
     memory: Memory = None,
+    chips: Chips = None,
+    links: Links = None,
+    skew: Skew = None,
+    beneath: Beneath = True,
+    divide: Divide = None,
     plot: Plot = None,
     scalesim_reports: ScalesimReports = None,
     json_file: JsonFile = None,
@@ -120,11 +130,13 @@ def run(
     """Compile a workload, run it in RTL, and compare results and cycles. Exit code 0 only if both are exact; 1 if not; 2 without a
     verdict.
 
-    On one pod, layers run one after the other with data of their own; on a chip, a network runs as a whole.
+    On one pod, layers run one after the other with data of their own; on a chip, a network runs as a whole; several chips in a ring
+    (--chips) share one.
     """
     from ..runs.pod import CHECKS, run_workload
     from ..runs.workloads import load_layers, with_options
     from .chip_commands import ChipOptions, refuse_chip_options, run_chip, simulation_settings
+    from .system_commands import SystemOptions
 
     if check not in CHECKS:
         raise typer.BadParameter(f"{check!r} is not one of {', '.join(CHECKS)}", param_hint="--check")
@@ -133,6 +145,7 @@ def run(
     if waves and waves.suffix != ".vcd":
         raise typer.BadParameter(f"{waves} must end in .vcd", param_hint="--waves")
     chosen = load_config(config)
+    system = SystemOptions.of(chosen, chips, links, skew, beneath, divide)
     workload = with_options(workload, {"rows": rows, "context": context})
     if chosen.pods > 1:
         if check == "lockstep":
@@ -144,7 +157,8 @@ def run(
         options = ChipOptions.of(chosen, per_layer, partition, through, prefetch, cap, memory, plot, rules=rules, scalesim=scalesim)
         with Progress() as progress:
             settings = simulation_settings(waves, waves_of, threads)
-            report, show = run_chip(workload, chosen, options, seed=seed, progress=progress, **settings)
+            way = system.run if system else run_chip
+            report, show = way(workload, chosen, options, seed=seed, progress=progress, **settings)
         _write_scalesim(report, chosen, scalesim_reports)
         finish({"workload": workload, **report}, json_file, show)
         raise typer.Exit(EXIT_CODES[report["verdict"]])
@@ -174,6 +188,11 @@ def model(
     prefetch: Prefetch = True,
     cap: Cap = 0,
     memory: Memory = None,
+    chips: Chips = None,
+    links: Links = None,
+    skew: Skew = None,
+    beneath: Beneath = True,
+    divide: Divide = None,
     plot: Plot = None,
     scalesim_reports: ScalesimReports = None,
     json_file: JsonFile = None,
@@ -182,8 +201,10 @@ def model(
     from ..runs.pod import model_workload
     from ..runs.workloads import load_layers, with_options
     from .chip_commands import ChipOptions, model_chip, refuse_chip_options
+    from .system_commands import SystemOptions
 
     chosen = load_config(config)
+    system = SystemOptions.of(chosen, chips, links, skew, beneath, divide)
     workload = with_options(workload, {"rows": rows, "context": context})
     _make_folders(plot, json_file)
     if chosen.pods > 1:
@@ -191,7 +212,8 @@ def model(
             chosen, per_layer, partition, through, prefetch, cap, memory, plot, scalesim=scalesim_reports is not None
         )
         with Progress() as progress:
-            report, show = model_chip(workload, chosen, options, progress=progress)
+            way = system.model if system else model_chip
+            report, show = way(workload, chosen, options, progress=progress)
         _write_scalesim(report, chosen, scalesim_reports)
         finish({"workload": workload, **report}, json_file, show)
         return

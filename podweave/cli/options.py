@@ -48,6 +48,37 @@ Cap = Annotated[
     int, typer.Option(min=0, max=2**32 - 1, help="axi: words that a manager may have prefetched at a time; 0: no limit.")
 ]
 Memory = Annotated[str | None, typer.Option(help="axi: NAME=NUMBER,... of the memory model, as latency=200,beat_sixteenths=32.")]
+Chips = Annotated[
+    int | None,
+    typer.Option(
+        "--chips",
+        min=2,
+        max=16,
+        help="Language models: so many chips in a ring share the workload; in RTL at most 8. The chip of --config has links.",
+    ),
+]
+Links = Annotated[
+    str | None,
+    typer.Option(
+        "--links",
+        help="Several chips: NAME=NUMBER,... of latency, beat_sixteenths, jitter, seed of links; as latency=100,jitter=8.",
+    ),
+]
+Skew = Annotated[
+    str | None, typer.Option("--skew", metavar="C,C,...", help="Several chips: cycles by which each starts later; by default 0.")
+]
+Beneath = Annotated[
+    bool, typer.Option("--beneath/--no-beneath", help="Several chips: prefetch while sums are added over chips, or only otherwise.")
+]
+Divide = Annotated[
+    str | None,
+    typer.Option(
+        "--divide",
+        metavar="channels|rows",
+        help="Several chips: channels, each has some heads and channels, and sums are added over all (the default); rows, each has "
+        "some rows or sequences, and all weights.",
+    ),
+]
 ScalesimReports = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Also write COMPUTE_REPORT.csv and the two others that SCALE-Sim writes.")
 ]

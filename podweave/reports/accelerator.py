@@ -24,7 +24,18 @@ _KINDS = {
 def print_device_run(console: Console, report: dict[str, Any]) -> None:
     """Epochs of the first network, figures of all, and the verdict."""
     _print_networks(console, report)
+    print_outcome(console, report, "cycles from start to interrupt")
+    if not any("cycles_by_kind" in row for row in report["networks"]):
+        print_checked(console, report)
+    print_wall(console, report)
+    print_verdict(console, report, "bit-exact, cycle-exact, counters exact", f"seed {report['seed']}, over AXI")
+
+
+def print_outcome(console: Console, report: dict[str, Any], of: str) -> None:
+    """What was not as expected, and how many cycles it took: ``of`` says from when to when."""
     for row in report["networks"]:
+        if row.get("first_mismatch"):
+            console.print(f"  {row['network']}: {row['first_mismatch']}", style="red", highlight=False, markup=False)
         if row["counters_differing"]:
             names = ", ".join(row["counters_differing"])
             console.print(f"  {row['network']}: counters other than predicted: {names}", style="red", highlight=False, markup=False)
@@ -35,14 +46,10 @@ def print_device_run(console: Console, report: dict[str, Any]) -> None:
         compared = sum(row["compared"] for row in report["networks"])
         say(
             console,
-            f"cycles from start to interrupt: {report['cycles']:,} in RTL, {report['predicted_cycles']:,} predicted, difference "
-            f"{difference}\n{compared:,} outputs compared, {report['mismatches']} wrong; counters of engines and nodes compared\n"
+            f"{of}: {report['cycles']:,} in RTL, {report['predicted_cycles']:,} predicted, difference {difference}\n"
+            f"{compared:,} outputs compared, {report['mismatches']} wrong; counters of engines and nodes compared\n"
             f"simulation: {report['sim_cycles_per_s'] / 1e3:,.1f} k cycles/s",
         )
-    if not any("cycles_by_kind" in row for row in report["networks"]):
-        print_checked(console, report)
-    print_wall(console, report)
-    print_verdict(console, report, "bit-exact, cycle-exact, counters exact", f"seed {report['seed']}, over AXI")
 
 
 def print_device_model(console: Console, report: dict[str, Any]) -> None:
@@ -74,10 +81,11 @@ def _print_networks(console: Console, report: dict[str, Any]) -> None:
             f"{row['prefetch_hits']} epochs found their words, {row['prefetch_late']} waited",
         )
         if "cycles_by_kind" in row:
-            console.print(_kind_table(row))
+            console.print(kind_table(row))
 
 
-def _kind_table(row: dict[str, Any]) -> Any:
+def kind_table(row: dict[str, Any]) -> Any:
+    """``cycles_by_kind`` as a table that says what kinds are."""
     kinds, cycles = row["cycles_by_kind"], sum(row["cycles_by_kind"].values())
     rows = [[kind, f"{count:,}", f"{count / cycles:.1%}", _KINDS[kind]] for kind, count in kinds.items()]
     found = table("", ["cycles by kind", "cycles", "share", ""], rows)

@@ -12,7 +12,9 @@ from podweave.compiler.compile_network import CheckRules, CompiledNetwork, Compi
 from podweave.compiler.compile_system import compile_system
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants
+from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
+from podweave.ir.mixed_graph import MixedGraph
 from podweave.ir.partition import Partition, partition
 from podweave.ir.row_graph import RowGraph
 from podweave.predict.accelerator import Prediction
@@ -28,7 +30,7 @@ from ..driver.device import DeviceError
 from ..driver.system import System
 from .accelerator import DeviceResult, device_progress
 from .figures import device_figures
-from .jobs import Job
+from .jobs import Job, model_constants
 from .road import Progress, Simulated, Simulation, Tensors, Way, run_jobs
 from .verdict import Comparison
 
@@ -117,9 +119,7 @@ class SystemWay(Way[SystemNetwork]):
         self.prefetch, self.beneath, self.cap, self.divide = prefetch, beneath, cap, divide
 
     def compile(self, job: Job, progress: Progress) -> SystemNetwork:
-        if not isinstance(job.graph, RowGraph):
-            raise WorkloadError(f"{job.graph.name} is no graph of rows: only these are divided among chips")
-        parts = self.divide(job.graph, job.constants, self.chips)
+        parts = self.divide(require_rows(job.graph), job.constants, self.chips)
         return SystemNetwork(parts, compile_system(parts, self.config, self.options, progress=progress))
 
     def together(self, networks: list[SystemNetwork]) -> list[SystemNetwork]:
@@ -132,9 +132,14 @@ class SystemWay(Way[SystemNetwork]):
         (found,) = {chip.memory.bases(mine) for chip, mine in zip(network.chips, network.partition.cut(job.inputs), strict=True)}
         return found
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What `predict_system` must know of the way."""
+        found = {"timing": self.timing, "link": self.link, "starts": self.delays}
+        return found | {"prefetch": self.prefetch, "beneath": self.beneath, "cap": self.cap}
+
     def predict(self, network: SystemNetwork, bases: tuple[int, ...] = ()) -> SystemPrediction:
-        options: dict[str, Any] = {"prefetch": self.prefetch, "beneath": self.beneath, "cap": self.cap, "bases": bases}
-        return SystemPrediction(predict_system(network.chips, self.timing, self.link, starts=self.delays, **options), self.delays)
+        return SystemPrediction(predict_system(network.chips, **self.settings, bases=bases), self.delays)
 
     def bench(self, networks: Sequence[SystemNetwork], options: dict[str, Any]) -> SystemBench:
         return SystemBench.of(self.config, self.chips, **options)
@@ -200,20 +205,32 @@ class SystemWay(Way[SystemNetwork]):
                 found.values(f"chip {rank}: outputs of {name}", tensor, outputs[rank][name])
             found.counters(predicted.counters, each.counters.device, f"chip {rank}: ")
             found.counters(predicted.nodes, each.counters.nodes, f"chip {rank}: ")
-            chips.append(
-                {
-                    "cycles": each.counters.device["CYCLES"],
-                    "predicted_cycles": predicted.cycles,
-                    **device_figures(chip, predicted, self.timing),
-                    "counters": each.counters.device,
-                    "timeline": predicted.timeline,
-                }
-            )
-        row: dict[str, Any] = {"network": job.graph.name, "macs": job.graph.macs, **found.row(), "chips": chips}
-        row["mac_per_cycle"] = job.graph.macs / cycles
-        row["utilization"] = row["mac_per_cycle"] / (self.chips * self.config.pods * self.config.array.multipliers)
+            chips.append(self.chip_row(chip, predicted, each.counters.device))
+        row = {"network": job.graph.name, **found.row(), **self.together_row(job.graph, cycles, prediction), "chips": chips}
         # A chip that differs from another in a tensor that both have was found above.
         return row, network.partition.join(outputs) if not found.mismatches else {}
+
+    def chip_row(self, chip: CompiledNetwork, predicted: Prediction, counters: dict[str, int]) -> dict[str, Any]:
+        """Of a report, what a chip did; ``counters`` of the device, measured or predicted."""
+        return {
+            "cycles": counters["CYCLES"],
+            "predicted_cycles": predicted.cycles,
+            **device_figures(chip, predicted, self.timing),
+            "collectives": len(chip.collectives),
+            "counters": counters,
+            "timeline": predicted.timeline,
+        }
+
+    def together_row(self, graph: Graph, cycles: int, prediction: SystemPrediction) -> dict[str, Any]:
+        """Of a report, what all chips did. ``slowest``: the chip that is predicted to end last."""
+        rate = graph.macs / cycles
+        ends = [late + each.cycles for late, each in zip(self.delays, prediction.chips, strict=True)]
+        return {
+            "macs": graph.macs,
+            "mac_per_cycle": rate,
+            "utilization": rate / (self.chips * self.config.pods * self.config.array.multipliers),
+            "slowest": ends.index(max(ends)),
+        }
 
     def facts(self) -> dict[str, Any]:
         found = {"through": "axi", "chips": self.chips, "delays": list(self.delays)}
@@ -225,8 +242,31 @@ class SystemWay(Way[SystemNetwork]):
         return found | {"utilization": found["utilization"] / self.chips}
 
 
+def require_rows(graph: Graph) -> RowGraph:
+    """Raises `WorkloadError` for a graph that chips cannot share, whatever its sizes."""
+    if not isinstance(graph, RowGraph) or isinstance(graph, MixedGraph):
+        what = "has layers" if isinstance(graph, MixedGraph) else "is a graph of layers"
+        raise WorkloadError(f"{graph.name} {what}: what chips share are graphs of operations on rows, as language models are")
+    return graph
+
+
 def run_on_system(
     jobs: Sequence[Job], way: SystemWay, *, progress: Progress, **simulation: Any
 ) -> tuple[dict[str, Any], list[Tensors], list[SystemNetwork]]:
     """`run_jobs` on chips in a ring. ``simulation``: members of a `Simulation`."""
     return run_jobs(jobs, way, Simulation(**simulation), progress)
+
+
+def model_on_system(graph: RowGraph, way: SystemWay, progress: Progress) -> tuple[dict[str, Any], SystemNetwork]:
+    """Compile a graph for chips in a ring and predict what a run of them takes, without RTL."""
+    began = time.perf_counter()
+    (network,) = way.together([way.compile(Job(graph, model_constants(graph, scale_bits=way.config.scale_bits), {}), progress)])
+    made = time.perf_counter()
+    progress(f"predicting {graph.name}")
+    prediction = way.predict(network)
+    wall = {"compile": made - began, "model": time.perf_counter() - made}
+    cycles = {"cycles": prediction.cycles, "predicted_cycles": prediction.cycles}
+    chips = [way.chip_row(chip, own, own.counters) for chip, own in zip(network.chips, prediction.chips, strict=True)]
+    row = {"network": graph.name, **cycles, **way.together_row(graph, prediction.cycles, prediction), "chips": chips}
+    report = {"config": way.config.name, "pods": way.config.pods, **way.facts(), "networks": [row]}
+    return report | {key: row[key] for key in ("cycles", "macs", "utilization")} | {"wall_s": wall}, network
