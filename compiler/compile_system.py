@@ -21,7 +21,7 @@ def compile_system(
     shared: Sequence[SharedMemory] | None = None,
     progress: Progress | None = None,
 ) -> tuple[CompiledNetwork, ...]:
-    """What each chip of a ring runs, by rank, in a memory of its own.
+    """What each chip of a ring, or one chip alone, runs, by rank, in a memory of its own.
 
     ``options``: of every chip, but for its rank. ``shared``: of each chip, where it is placed beside other networks. Raises
     `WorkloadError` for what does not fit, as `compile_network` does, and `ProgramError` for collectives of which chips do not make
@@ -33,7 +33,7 @@ def compile_system(
     memories: Sequence[SharedMemory | None] = shared or [None] * partition.chips
 
     def tell(rank: int) -> Progress | None:
-        return progress and (lambda text: progress(f"chip {rank}: {text}"))
+        return progress and (lambda text: progress(f"chip {rank}: {text}" if partition.chips > 1 else text))
 
     networks = tuple(
         compile_network(

@@ -128,6 +128,11 @@ def partition(graph: RowGraph, constants: Mapping[str, Parameters], chips: int) 
     return Partition(graph, tuple(_share(graph, constants, split, chips, rank) for rank in range(chips)))
 
 
+def undivided(graph: RowGraph, constants: Mapping[str, Parameters]) -> Partition:
+    """A graph of which one chip computes all."""
+    return Partition(graph, (Share(graph, constants if isinstance(constants, Constants) else Constants(constants), {}),))
+
+
 def _share(graph: RowGraph, constants: Mapping[str, Parameters], split: frozenset[str], chips: int, rank: int) -> Share:
     pieces = {}
     for name in sorted(split):

@@ -1,4 +1,4 @@
-"""What texts run on: programs of a model in one memory, and, in RTL, the device that runs them."""
+"""What texts run on: programs of a model in the memories of chips, and, in RTL, the chips that run them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, compile_network
-from podweave.compiler.memory.image import MemoryImage
+from podweave.compiler.compile_network import CompileOptions
+from podweave.compiler.compile_system import compile_system
 from podweave.compiler.memory.shared import SharedMemory
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.language_models import text_suffix
-from podweave.predict.accelerator import Prediction, predict_accelerator
-from podweave.predict.memory_timing import HbmTiming
-from podweave.spec.config import ChipConfig
 
-from ..driver.device import Device
+from ..driver.system import System
 from ..language.integer_model import IntegerModel
+from ..runs.system import SystemNetwork, SystemPrediction
 from ..runs.verdict import Comparison
+from .accelerators import Accelerators
 from .run_shapes import RunShape, TextRun
 
 Progress = Callable[[str], None]
@@ -31,7 +30,7 @@ _SPARE = 4
 
 
 class Programs:
-    """Programs of a model on a configuration, compiled when they are first asked for, in one memory: they share weights and caches.
+    """Programs of a model, compiled when they are first asked for, in one memory of each chip: they share weights and caches.
 
     Parameters
     ----------
@@ -42,39 +41,43 @@ class Programs:
 
     Members
     -------
-    images : list of MemoryImage
+    networks : list of SystemNetwork
         In the order in which they must be loaded: each adds to what those before it have put into memory.
     """
 
-    def __init__(self, model: IntegerModel, config: ChipConfig, capacity: int, slots: int, timing: HbmTiming, progress: Progress):
-        self.model, self.config, self.timing, self.progress = model, config, timing, progress
+    def __init__(self, model: IntegerModel, accelerators: Accelerators, capacity: int, slots: int, progress: Progress):
+        self.model, self.accelerators, self.progress = model, accelerators, progress
+        config = accelerators.config
         self.constants = Constants(model.constants)
         weights = sum(part.nbytes for held in model.constants.values() for part in held.weights)
         caches = (capacity + config.array.cols) * model.sizes.cached
         channel = slots * (_SPARE * weights + 2 * caches) // config.managers
         # Each text takes programs of its own.
-        self.memory = SharedMemory(config, max(1 << (20 + (slots - 1).bit_length()), 1 << channel.bit_length()))
-        self.options = CompileOptions(from_memory=True, shared=self.memory, capacity=capacity)
-        self.images: list[MemoryImage] = []
-        self.in_device = 0
-        """How many images the memory of the device holds."""
-        self._compiled: dict[RunShape, CompiledNetwork] = {}
-        self._predicted: dict[tuple[RunShape, tuple[int, ...]], Prediction] = {}
+        self.channel_bytes = max(1 << (20 + (slots - 1).bit_length()), 1 << channel.bit_length())
+        self.memories = [SharedMemory(config, self.channel_bytes) for _ in range(accelerators.chips)]
+        self.options = CompileOptions(from_memory=True, capacity=capacity)
+        self.networks: list[SystemNetwork] = []
+        self.loaded = 0
+        """How many networks the memories of the chips hold."""
+        self._compiled: dict[RunShape, SystemNetwork] = {}
+        self._predicted: dict[tuple[RunShape, tuple[int, ...]], SystemPrediction] = {}
 
-    def compiled(self, shape: RunShape) -> CompiledNetwork:
-        """The program for a shape; raises `WorkloadError` if the configuration cannot run it."""
+    def compiled(self, shape: RunShape) -> SystemNetwork:
+        """The programs for a shape; raises `WorkloadError` if the chips cannot run it."""
         if shape not in self._compiled:
-            graph = shape.graph(self.model)
-            self._compiled[shape] = compile_network(graph, self.config, self.constants, self.options, progress=self.progress)
-            self.images.append(self._compiled[shape].memory)
+            parts = self.accelerators.divide(shape.graph(self.model), self.constants)
+            chips = compile_system(parts, self.accelerators.config, self.options, shared=self.memories, progress=self.progress)
+            self._compiled[shape] = SystemNetwork(parts, chips)
+            self.networks.append(self._compiled[shape])
         return self._compiled[shape]
 
-    def prediction(self, shape: RunShape, bases: tuple[int, ...]) -> Prediction:
+    def prediction(self, shape: RunShape, inputs: dict[str, NDArray]) -> SystemPrediction:
         """Cycles and counters of a run."""
-        key = shape, bases
+        network = self.compiled(shape)
+        key = shape, network.bases(inputs)
         if key not in self._predicted:
-            self.progress(f"predicting {shape.graph(self.model).name}")
-            self._predicted[key] = predict_accelerator(self.compiled(shape), self.timing, bases=bases)
+            self.progress(f"predicting {network.partition.whole.name}")
+            self._predicted[key] = self.accelerators.predict(network.chips, key[1])
         return self._predicted[key]
 
 
@@ -91,9 +94,9 @@ class Text:
     caches : dict
         By name, as `IntegerModel.caches` makes them.
     stale : bool
-        Whether the device's memory does not hold yet what is in the caches.
-    image : MemoryImage or None
-        Of the last program that ran it: where its caches lie.
+        Whether the memories of the chips do not hold yet what is in the caches.
+    network : SystemNetwork or None
+        The last that ran it: where its caches lie.
     shared : int
         So many positions at the beginning are those of ``holder`` too, and their keys and values lie in its caches alone.
     holder : Text or None
@@ -104,7 +107,7 @@ class Text:
     tokens: list[int]
     caches: dict[str, NDArray[np.int8]]
     stale: bool = True
-    image: MemoryImage | None = None
+    network: SystemNetwork | None = None
     shared: int = 0
     holder: Text | None = None
 
@@ -144,10 +147,12 @@ class Step:
     all_logits : ndarray of int32, shape (rows, V), or None
         Of all rows.
     predicted_cycles, cycles : int or None
-        By the exact model, and in RTL; None where neither ran.
+        By the exact model, and in RTL, of the slowest chip; None where neither ran.
+    collectives : float or None
+        Share of them in which the slowest chip was in a collective; None for one chip.
     memory_useful : float or None
-        Bytes of weights, and of keys and values that the tokens see, each once, of those that the memory could have sent in these
-        cycles outside of refreshes.
+        Bytes of weights, and of keys and values that the tokens see, each once, of those that the memories of all chips could have
+        sent in these cycles outside of refreshes.
     busy : float or None
         Share of cycles in which pods multiply.
     comparison : Comparison or None
@@ -160,6 +165,7 @@ class Step:
     all_logits: NDArray[np.int32] | None
     predicted_cycles: int | None = None
     cycles: int | None = None
+    collectives: float | None = None
     memory_useful: float | None = None
     busy: float | None = None
     comparison: Comparison | None = None
@@ -188,7 +194,7 @@ class Step:
         """For a report."""
         found: dict[str, Any] = {name: getattr(self, name) for name in ("count", "rows", "cycles", "predicted_cycles")}
         found["texts"] = [{"text": part.text.slot, "position": part.position, "count": part.count} for part in self.parts]
-        found |= {"logits": self.all_logits is not None}
+        found |= {"logits": self.all_logits is not None, "collectives": self.collectives}
         found |= {"memory_useful": self.memory_useful, "busy": self.busy, "wall_s": self.seconds}
         return found | (self.comparison.row() if self.comparison else {})
 
@@ -207,7 +213,7 @@ class Machine:
         Positions for which each text has room.
     programs : Programs, optional
         For cycles; without them only the golden model runs.
-    device : Device, optional
+    system : System, optional
         Where every run is done in RTL as well, and compared.
     """
 
@@ -215,7 +221,7 @@ class Machine:
     lanes: int
     capacity: int
     programs: Programs | None = None
-    device: Device | None = None
+    system: System | None = None
     progress: Progress = lambda _: None
 
     def text(self, slot: int = 0) -> Text:
@@ -241,9 +247,9 @@ class Machine:
         found: dict[str, Any] = {}
         if self.programs:
             network = self.programs.compiled(shape)
-            prediction = self.programs.prediction(shape, network.memory.bases(inputs))
+            prediction = self.programs.prediction(shape, inputs)
             found = self._figures(parts, head, prediction)
-            if self.device:
+            if self.system:
                 found |= self._simulate(parts, network, prediction, inputs, tensors)
         for part in parts:
             for name, cache in part.text.caches.items():
@@ -252,9 +258,10 @@ class Machine:
         logits = tensors["head"][0, 0] if head else None
         return Step(tuple(part.run for part in parts), logits, **found, seconds=time.perf_counter() - began)
 
-    def _figures(self, parts: Sequence[Part], head: bool, prediction: Prediction) -> dict[str, Any]:
+    def _figures(self, parts: Sequence[Part], head: bool, prediction: SystemPrediction) -> dict[str, Any]:
         assert self.programs
-        config = self.programs.config
+        accelerators = self.programs.accelerators
+        config, chips = accelerators.config, accelerators.chips
         weights = sum(part.nbytes for name in self.model.constants for part in self.model.constants[name].weights)
         if not head:
             weights -= sum(part.nbytes for part in self.model.constants["head"].weights)
@@ -263,61 +270,74 @@ class Machine:
         holds = any(part.text.slot == 0 for part in parts)
         seen = sum(part.run.position + part.run.count for part in parts) - sum(shared if holds else shared[1:])
         cached = seen * self.model.sizes.cached
-        sendable = prediction.cycles * config.managers * self.programs.timing.available * config.host_bits / 8
+        sendable = prediction.cycles * chips * config.managers * accelerators.timing.available * config.host_bits / 8
+        streamed = sum(float(chip.nodes["x_words"].sum()) for chip in prediction.chips)
+        slowest = max(prediction.chips, key=lambda chip: chip.cycles)
         return {
             "predicted_cycles": prediction.cycles,
+            "collectives": slowest.counters["COLLECTIVE_CYCLES"] / slowest.cycles if chips > 1 else None,
             "memory_useful": (weights + cached) / sendable,
-            "busy": float(prediction.nodes["x_words"].sum()) / (prediction.cycles * config.pods),
+            "busy": streamed / (prediction.cycles * chips * config.pods),
         }
 
     def _simulate(
         self,
         parts: Sequence[Part],
-        network: CompiledNetwork,
-        prediction: Prediction,
+        network: SystemNetwork,
+        prediction: SystemPrediction,
         inputs: dict[str, NDArray],
         tensors: dict[str, NDArray],
     ) -> dict[str, Any]:
         """The same run in RTL."""
-        device, programs = self.device, self.programs
-        assert device
+        system, programs = self.system, self.programs
+        assert system
         assert programs
         # In the order in which they were placed: a program uses what those before it have put into memory.
-        for image in programs.images[programs.in_device :]:
-            device.load(image)
-        programs.in_device = len(programs.images)
-        self._select(network.memory)
+        for each in programs.networks[programs.loaded :]:
+            system.load(each.images)
+        programs.loaded = len(programs.networks)
+        self._select(network)
         texts = [*(part.text for part in parts), *(part.text.holder for part in parts if part.text.holder)]
         held = {text.name(name) for text in texts if not text.stale for name in text.caches}
-        for name, tensor in inputs.items():
-            if name not in held:
-                device.write_input(name, tensor)
+        for rank, mine in enumerate(network.partition.cut(inputs)):
+            for name, tensor in mine.items():
+                if name not in held:
+                    system.write_input(rank, name, tensor)
         for part in parts:
-            part.text.stale, part.text.image = False, network.memory
-        device.run(
+            part.text.stale, part.text.network = False, network
+        whole = network.partition.whole
+        system.run(
+            **programs.accelerators.options,
             max_cycles=2 * prediction.cycles + 100_000,
-            progress=lambda cycles: self.progress(f"simulating {network.graph.name}: {min(1.0, cycles / prediction.cycles):.0%}"),
+            progress=lambda cycles: self.progress(f"simulating {whole.name}: {min(1.0, cycles / prediction.cycles):.0%}"),
         )
-        counters = device.counters()
-        comparison = Comparison(counters.device["CYCLES"], prediction.cycles)
-        for name in network.graph.outputs:
-            comparison.values(name, tensors[name], device.read_output(name))
-        comparison.counters(prediction.counters, counters.device)
-        comparison.counters(prediction.nodes, counters.nodes)
-        return {"cycles": counters.device["CYCLES"], "comparison": comparison}
+        counters = system.counters()
+        cycles = max(each.device["CYCLES"] for each in counters)
+        comparison = Comparison(cycles, prediction.cycles)
+        # Of each chip, what it has of the outputs: chips that have all of one have the same.
+        expected = network.partition.cut({name: tensors[name] for name in whole.outputs})
+        for rank, (each, predicted, wanted) in enumerate(zip(counters, prediction.chips, expected, strict=True)):
+            whose = f"chip {rank}: " if programs.accelerators.chips > 1 else ""
+            for name, tensor in wanted.items():
+                comparison.values(f"{whose}{name}", tensor, system.read_output(rank, name))
+            comparison.counters(predicted.counters, each.device, whose)
+            comparison.counters(predicted.nodes, each.nodes, whose)
+        return {"cycles": cycles, "comparison": comparison}
 
-    def _select(self, image: MemoryImage) -> None:
-        assert self.device
-        if self.device.image is not image:
-            self.device.select(image)
+    def _select(self, network: SystemNetwork) -> None:
+        assert self.system
+        if self.system.devices[0].image is not network.images[0]:
+            self.system.select(network.images)
 
     def held(self, text: Text) -> dict[str, NDArray[np.int8]] | None:
-        """The caches of a text in the memory of the device, as far as the last program that ran it sees them; None without a
-        device, or if they are not there."""
-        if not self.device or text.image is None or text.stale:
+        """The caches of a text in the memories of the chips, put together, as far as the last program that ran it sees them; None
+        outside of RTL, or if they are not there."""
+        if not self.system or text.network is None or text.stale:
             return None
-        self._select(text.image)
-        found = {name: self.device.read_input(text.name(name)) for name in text.caches}
+        self._select(text.network)
+        names = {text.name(name): name for name in text.caches}
+        chips = [{name: self.system.read_input(rank, name) for name in names} for rank in range(text.network.partition.chips)]
+        found = {names[name]: cache for name, cache in text.network.partition.join(chips).items()}
         if text.holder:
             first = self.held(text.holder)
             if first is None:

@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from podweave.ir.layers import WorkloadError
-from podweave.predict.memory_timing import HbmTiming
-from podweave.spec.config import ChipConfig
-from podweave.tb.benches.accelerator_bench import AcceleratorBench
+from podweave.tb.benches.system_bench import MOST_CHIPS, SystemBench
 
-from ..driver.device import Device
+from ..driver.system import System
 from ..language.integer_model import IntegerModel
 from ..runs.verdict import Comparison
+from .accelerators import Accelerators
 from .defaults import CHUNK
 from .machine import Machine, Part, Programs, Progress, Step
 from .run_shapes import RunShape, decoding, prefilling
@@ -115,7 +114,7 @@ class Session:
         return Part(self.text, decoding(len(self.tokens), self.machine.lanes, self.slot, self.text.shared), [token])
 
     def compare_caches(self) -> Comparison | None:
-        """In RTL: keys and values in the memory of the device, held against those of the golden model, as far as the last program
+        """In RTL: keys and values in the memories of the chips, held against those of the golden model, as far as the last program
         sees them."""
         held = self.machine.held(self.text)
         if held is None:
@@ -128,7 +127,10 @@ class Session:
         return comparison
 
     def save(self, path: Path) -> None:
-        """Write text and caches to one file, of the format of NumPy's ``npz``; in RTL, caches are those of the device's memory."""
+        """Write text and caches to one file, of the format of NumPy's ``npz``; in RTL, caches are those of the chips' memories.
+
+        Nothing in it depends on how many chips there are.
+        """
         count = len(self.tokens)
         held = self.machine.held(self.text) or self.text.caches
         caches = {name: cache[:, :, :count] for name, cache in held.items()}
@@ -161,23 +163,21 @@ class Session:
 @contextlib.contextmanager
 def open_sessions(
     model: IntegerModel,
-    config: ChipConfig,
+    accelerators: Accelerators,
     way: str,
     slots: int = 1,
     *,
     capacity: int,
     chunk: int = CHUNK,
-    timing: HbmTiming | None = None,
     threads: int = 1,
     seed: int = 0,
     progress: Progress = lambda _: None,
 ) -> Iterator[list[Session]]:
     """Sessions of one machine for the body of the ``with``. ``way``: one of `WAYS`; in RTL a simulator runs as long as it.
 
-    ``slots``: how many; one by default. ``timing``: of the memory. ``threads``: cores to simulate with; ``seed``: of the initial
-    state of the simulator.
+    ``slots``: how many; one by default. ``threads``: cores to simulate with; ``seed``: of the initial state of the simulator.
 
-    Raises `WorkloadError` for a way or sizes that do not go.
+    Raises `WorkloadError` for a way or sizes that do not go, and for what so many chips cannot share.
     """
     if way not in WAYS:
         raise WorkloadError(f"a session runs by one of {', '.join(WAYS)}, got {way!r}")
@@ -185,6 +185,7 @@ def open_sessions(
         raise WorkloadError(f"{model.name} was made for a context of {model.context}, got {capacity}")
     if capacity <= len(model.prefix):
         raise WorkloadError(f"a context must hold more than the {len(model.prefix)} tokens in front of all texts, got {capacity}")
+    config, chips = accelerators.config, accelerators.chips
     lanes = config.array.cols
     if slots < 1:
         raise WorkloadError(f"there must be at least one text, got {slots}")
@@ -193,23 +194,31 @@ def open_sessions(
     if config.post is not None and config.has_rows:
         # Heads that share keys are rows of their own.
         chunk = max(1, min(chunk, config.post.row_registers * model.sizes.kv_heads // model.sizes.heads))
-    timing = timing or HbmTiming()
-    programs = None if way == "golden" else Programs(model, config, capacity, slots, timing, progress)
+    first = len(model.prefix)
+    one = RunShape((decoding(first, lanes).text,), True)
+    accelerators.divide(one.graph(model), model.constants)
+    programs = None if way == "golden" else Programs(model, accelerators, capacity, slots, progress)
     machine = Machine(model, lanes, capacity, programs, progress=progress)
     sessions = [Session(machine, chunk, slot) for slot in range(slots)]
     if way != "rtl":
         yield sessions
         return
     assert programs
-    # What the configuration cannot run is said before anything is built.
-    first = len(model.prefix)
-    programs.compiled(RunShape((decoding(first, lanes).text,), True))
+    # What the chips cannot run is said before anything is built.
+    if chips > MOST_CHIPS:
+        raise WorkloadError(f"in RTL there are at most {MOST_CHIPS} chips, got {chips}")
+    programs.compiled(one)
     if slots > 1:
         # In another memory: where caches lie is up to what texts share.
         every = RunShape(tuple(decoding(first, lanes, slot).text for slot in range(slots)), True)
-        Programs(model, config, capacity, slots, timing, progress).compiled(every)
+        Programs(model, accelerators, capacity, slots, progress).compiled(every)
     progress("emitting Verilog")
-    bench = AcceleratorBench.of(config, threads=threads, progress=progress)
-    with bench.session(timing=timing, seed=seed, channel_bytes=programs.memory.channel_bytes) as bus:
-        machine.device = Device(bus, config)
+    bench = SystemBench.of(config, chips, threads=threads, progress=progress)
+    with bench.system(
+        timings=[accelerators.timing] * chips,
+        links=[accelerators.link.of_link(rank) for rank in range(chips)],
+        seed=seed,
+        channel_bytes=programs.channel_bytes,
+    ) as bus:
+        machine.system = System(bus, config)
         yield sessions

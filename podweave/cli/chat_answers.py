@@ -13,6 +13,7 @@ from podweave.ir.layers import WorkloadError
 from podweave.spec.presets import load_config
 from podweave.tb.build.make import cores
 
+from ..chat.accelerators import Accelerators
 from ..chat.batch import generate_together
 from ..chat.generate import Sampling, Token, generate
 from ..chat.machine import Step
@@ -26,6 +27,7 @@ from ..reports.chat import print_chat, print_chats
 from .chip_commands import memory_timing
 from .finish import finish
 from .progress import Progress
+from .system_commands import link_timing
 
 
 def answer_prompts(
@@ -45,6 +47,10 @@ def answer_prompts(
     save: Path | None,
     restore: Path | None,
     memory: str | None,
+    chips: int,
+    links: str | None,
+    prefetch: bool,
+    beneath: bool,
     threads: int | None,
     json_file: Path | None,
 ) -> None:
@@ -52,13 +58,14 @@ def answer_prompts(
 
     ``capacity``: positions for which there is room; by default ``most``, or as many as the model was made for.
     """
-    chosen, timing = load_config(config), memory_timing(memory)
+    accelerators = Accelerators(load_config(config), chips, memory_timing(memory), link_timing(links), prefetch, beneath)
+    chosen = accelerators.config
     if way != "golden" and not chosen.prefetch:
         raise WorkloadError(f"a language model runs from memory, and {chosen.name} has no table [prefetch]; llm8x16 has one")
     sampling = Sampling(temperature, top, seed)
     streams = json_file != Path("-")
     out = Console(markup=False, highlight=False, soft_wrap=True) if streams else None
-    report: dict[str, Any] = {"config": chosen.name, "way": way, "seed": seed}
+    report: dict[str, Any] = {"config": chosen.name, "chips": chips, "way": way, "seed": seed}
     with Progress() as progress:
         progress(f"reading {model}")
         integer = load_quantised(model)
@@ -68,12 +75,11 @@ def answer_prompts(
         asked = [_prompt(integer, text, raw=raw, continued=restore is not None) for text in prompts]
         with open_sessions(
             integer,
-            chosen,
+            accelerators,
             way,
             len(asked),
             capacity=capacity,
             chunk=chunk,
-            timing=timing,
             threads=threads or cores(),
             seed=seed,
             progress=progress,

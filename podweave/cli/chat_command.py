@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..chat.defaults import CHUNK
-from .options import Config, JsonFile, Memory, Threads
+from .options import Beneath, Chips, Config, JsonFile, Links, Memory, Prefetch, Threads
 
 CAPACITY = 512
 """Positions for which there is room by default, if the model was made for as many."""
@@ -41,6 +41,10 @@ def chat(
         Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Go on with what --save wrote.")
     ] = None,
     memory: Memory = None,
+    chips: Chips = None,
+    links: Links = None,
+    prefetch: Prefetch = True,
+    beneath: Beneath = True,
     threads: Threads = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -53,6 +57,9 @@ def chat(
     for option, given in (("--save", save), ("--restore", restore)):
         if given and len(prompts) > 1:
             raise typer.BadParameter(f"a file holds one text, got {len(prompts)} prompts", param_hint=option)
+    for option, given in (("--links", links), ("--no-beneath", not beneath)):
+        if given and chips is None:
+            raise typer.BadParameter("is for several chips: give --chips too", param_hint=option)
     for file in (save, json_file):
         if file and file != Path("-"):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -74,6 +81,10 @@ def chat(
         save=save,
         restore=restore,
         memory=memory,
+        chips=chips or 1,
+        links=links,
+        prefetch=prefetch,
+        beneath=beneath,
         threads=threads,
         json_file=json_file,
     )

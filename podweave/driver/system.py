@@ -71,6 +71,10 @@ class System:
         with named(chip):
             self.devices[chip].write_input(name, tensor)
 
+    def read_input(self, chip: int, name: str) -> NDArray:
+        with named(chip):
+            return self.devices[chip].read_input(name)
+
     def read_output(self, chip: int, name: str) -> NDArray:
         with named(chip):
             return self.devices[chip].read_output(name)

@@ -17,8 +17,7 @@ def print_chat(console: Console, report: dict[str, Any]) -> None:
     asked, answered = len(report["prompt_tokens"]), len(report["answer_tokens"])
     say(
         console,
-        f"{report['model']} on {report['config']}: {asked} tokens asked, {answered} answered"
-        f"{', where the text ends' if report['ended'] else ''}",
+        f"{_where(report)}: {asked} tokens asked, {answered} answered{', where the text ends' if report['ended'] else ''}",
     )
     _print_runs(console, report, "for a token")
 
@@ -31,10 +30,15 @@ def print_chats(console: Console, report: dict[str, Any]) -> None:
     ended = sum(text["ended"] for text in report["texts"])
     say(
         console,
-        f"{report['model']} on {report['config']}: {len(report['texts'])} texts, {asked} tokens asked, {answered} answered; "
-        f"{ended} texts have ended",
+        f"{_where(report)}: {len(report['texts'])} texts, {asked} tokens asked, {answered} answered; {ended} texts have ended",
     )
     _print_runs(console, report, "for a token of one of them", several=True)
+
+
+def _where(report: dict[str, Any]) -> str:
+    """Which model ran on what."""
+    chips = f"{report['chips']} chips of " if report["chips"] > 1 else ""
+    return f"{report['model']} on {chips}{report['config']}"
 
 
 def _print_runs(console: Console, report: dict[str, Any], what: str, *, several: bool = False) -> None:
@@ -43,16 +47,14 @@ def _print_runs(console: Console, report: dict[str, Any], what: str, *, several:
     if way == "golden":
         return
     if len(steps) <= _MOST_STEPS:
-        columns = ["tokens", "rows", "cycles", "predicted", "memory useful", "pods busy", "seconds"]
-        console.print(
-            table(
-                "", columns if way == "rtl" else [c for c in columns if c != "cycles"], [_row(step, way, several) for step in steps]
-            )
-        )
+        console.print(table("", _columns(way, report["chips"] > 1), [_row(step, way, several) for step in steps]))
     decoding = [step for step in steps if step["logits"]]
     total = sum(step["predicted_cycles"] for step in steps)
     cycles, tokens = (sum(step[name] for step in decoding) for name in ("predicted_cycles", "count"))
     useful = [step["memory_useful"] for step in decoding]
+    shares = [step["collectives"] for step in decoding]
+    if report["chips"] > 1:
+        say(console, f"cycles are those of the slowest chip, of which {sum(shares) / len(shares):.1%} are collectives {what}")
     say(
         console,
         f"cycles: {total:,} predicted, {cycles // tokens:,} {what}, in which "
@@ -69,11 +71,18 @@ def _print_runs(console: Console, report: dict[str, Any], what: str, *, several:
         print_verdict(console, report, "bit-exact, cycle-exact, counters exact", f"seed {report['seed']}, over AXI")
 
 
+def _columns(way: str, ring: bool) -> list[str]:
+    """Names of what `_row` gives; ``ring``: there are several chips."""
+    measured, collectives = ["cycles"] * (way == "rtl"), ["collectives"] * ring
+    return ["tokens", "rows", *measured, "predicted", *collectives, "memory useful", "pods busy", "seconds"]
+
+
 def _row(step: dict[str, Any], way: str, several: bool) -> list[str]:
     cycles = [f"{step['cycles']:,}"] if way == "rtl" else []
+    collectives = [f"{step['collectives']:.1%}"] if step["collectives"] is not None else []
     return [
-        *(_place(step, several), str(step["rows"]), *cycles, f"{step['predicted_cycles']:,}", f"{step['memory_useful']:.1%}"),
-        *(f"{step['busy']:.1%}", f"{step['wall_s']:.1f}"),
+        *(_place(step, several), str(step["rows"]), *cycles, f"{step['predicted_cycles']:,}", *collectives),
+        *(f"{step['memory_useful']:.1%}", f"{step['busy']:.1%}", f"{step['wall_s']:.1f}"),
     ]
 
 

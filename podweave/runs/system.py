@@ -10,6 +10,7 @@ from typing import Any
 
 from podweave.compiler.compile_network import CheckRules, CompiledNetwork, CompileOptions, in_channels
 from podweave.compiler.compile_system import compile_system
+from podweave.compiler.memory.image import MemoryImage
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants
 from podweave.ir.graph import Graph
@@ -48,6 +49,16 @@ class SystemNetwork:
     def checked(self) -> bool:
         return all(network.checked for network in self.chips)
 
+    @property
+    def images(self) -> list[MemoryImage]:
+        """What lies in the memories of the chips before a run."""
+        return [network.memory for network in self.chips]
+
+    def bases(self, inputs: Tensors) -> tuple[int, ...]:
+        """Values of base registers, the same on all chips, in a run on ``inputs`` of the whole graph."""
+        (found,) = {image.bases(mine) for image, mine in zip(self.images, self.partition.cut(inputs), strict=True)}
+        return found
+
 
 @dataclass(frozen=True)
 class SystemPrediction:
@@ -65,6 +76,12 @@ class SystemPrediction:
 def span(delays: Sequence[int], cycles: Sequence[int]) -> int:
     """From the first start to the last end of runs that start so much later and take so long."""
     return max(late + own for late, own in zip(delays, cycles, strict=True)) - min(delays)
+
+
+def require_links(config: ChipConfig) -> None:
+    """Raises `ConfigError` for a configuration of which several chips make no ring."""
+    if config.links is None:
+        raise ConfigError(f"{config.name} has no table [links]: its chips cannot be joined")
 
 
 class SystemWay(Way[SystemNetwork]):
@@ -109,8 +126,7 @@ class SystemWay(Way[SystemNetwork]):
         divide: Divide = partition,
         check: CheckRules = "auto",
     ):
-        if config.links is None:
-            raise ConfigError(f"{config.name} has no table [links]: its chips cannot be joined")
+        require_links(config)
         super().__init__(config, CompileOptions(from_memory=True, check=check))
         self.chips, self.timing, self.link = chips, timing or HbmTiming(), link or LinkTiming()
         self.delays = tuple(delays or [0] * chips)
@@ -128,9 +144,7 @@ class SystemWay(Way[SystemNetwork]):
         return [SystemNetwork(network.partition, tuple(in_channels(chip, most) for chip in network.chips)) for network in networks]
 
     def bases(self, network: SystemNetwork, job: Job) -> tuple[int, ...]:
-        """Those of all chips, which are the same."""
-        (found,) = {chip.memory.bases(mine) for chip, mine in zip(network.chips, network.partition.cut(job.inputs), strict=True)}
-        return found
+        return network.bases(job.inputs)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -165,7 +179,7 @@ class SystemWay(Way[SystemNetwork]):
                 system, loaded = System(bus, self.config), None
                 for number, (job, network, prediction) in enumerate(zip(jobs, networks, predictions, strict=True), start=1):
                     if loaded is not network:
-                        system.load([chip.memory for chip in network.chips])
+                        system.load(network.images)
                         loaded = network
                     for rank, inputs in enumerate(network.partition.cut(job.inputs)):
                         for name, tensor in inputs.items():

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from podweave.chat.accelerators import Accelerators
 from podweave.chat.batch import TextToken, advance, generate_together
 from podweave.chat.generate import Sampling, Token, generate
 from podweave.chat.machine import Step
@@ -18,8 +19,10 @@ from podweave.language.quantise import quantise
 from tests.podweave.language.tiny import VOCABULARY, tiny_checkpoint, tiny_texts
 from tests.podweave.runs.row_jobs import small_chip
 
-CHIP = small_chip().replace(
-    name="language2x4", x_words=4096, p_words=4096, w_words=4096, parameter_sets=512, base_registers=8, row_registers=32
+CHIP = Accelerators(
+    small_chip().replace(
+        name="language2x4", x_words=4096, p_words=4096, w_words=4096, parameter_sets=512, base_registers=8, row_registers=32
+    )
 )
 
 
@@ -67,8 +70,8 @@ def test_caches_of_two_texts_that_are_exchanged_are_seen(model: IntegerModel) ->
     with open_sessions(model, CHIP, "rtl", 2, capacity=8, chunk=4) as sessions:
         filled(sessions, texts, [3, 3])
         assert advance(sessions, {0: 5, 1: 5}).comparison.is_exact  # type: ignore[union-attr]
-        device = sessions[0].machine.device
-        assert device
+        assert sessions[0].machine.system
+        (device,) = sessions[0].machine.system.devices
         first, second = (device.read_input(name) for name in ("layer1.values", "layer1.values.1"))
         device.write_input("layer1.values", second)
         device.write_input("layer1.values.1", first)
@@ -107,8 +110,8 @@ def test_what_texts_begin_with_is_there_once(model: IntegerModel) -> None:
             assert caches.compared == 2 * 2 * len(session.tokens) * 32
             assert not caches.mismatches
         # What the first text begins with, the others see.
-        device = sessions[0].machine.device
-        assert device
+        assert sessions[0].machine.system
+        (device,) = sessions[0].machine.system.devices
         values = device.read_input("layer1.values")
         values[0, 0, 2] ^= 64
         device.write_input("layer1.values", values)
@@ -123,7 +126,7 @@ def test_shared_positions_take_no_room(model: IntegerModel) -> None:
         list(generate_together(sessions, ALIKE, 1))
         programs = sessions[0].machine.programs
         assert programs
-        inputs = programs.images[-1].inputs
+        inputs = programs.networks[-1].images[0].inputs
         held = {name: set(inputs[f"layer0.{name}"].elements.tolist()) for name in ("keys", "keys.1", "values.2")}
     # Up to the ends of the tiles in which they go on, of 32 channels.
     assert held == {"keys": set(range(16 * 32)), "keys.1": set(range(12 * 32, 20 * 32)), "values.2": set(range(12 * 32, 16 * 32))}
@@ -166,7 +169,7 @@ def test_what_does_not_go(model: IntegerModel) -> None:
         open_sessions(model, CHIP, "golden", 0, capacity=8),
     ):
         pass
-    few = CHIP.replace(base_registers=2)
+    few = Accelerators(CHIP.config.replace(base_registers=2))
     with (
         pytest.raises(WorkloadError, match=r"offset, offset.1 take 4 base registers, language2x4 has 2 \(base_registers\)$"),
         open_sessions(model, few, "rtl", 2, capacity=8),

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from podweave.chat.accelerators import Accelerators
 from podweave.chat.generate import Sampling, Token, generate
 from podweave.chat.machine import Step
 from podweave.chat.run_shapes import decoding, prefilling
@@ -17,7 +18,7 @@ from podweave.language.quantise import quantise
 from tests.podweave.language.tiny import VOCABULARY, tiny_checkpoint, tiny_texts
 from tests.podweave.runs.row_jobs import small_chip
 
-CHIP = small_chip().replace(name="language2x4", x_words=4096, p_words=4096, w_words=4096, parameter_sets=512)
+CHIP = Accelerators(small_chip().replace(name="language2x4", x_words=4096, p_words=4096, w_words=4096, parameter_sets=512))
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +89,8 @@ def test_rtl(model: IntegerModel, tmp_path: Path) -> None:
 def test_a_wrong_bit_in_the_memory_of_the_device_is_seen(model: IntegerModel) -> None:
     with open_sessions(model, CHIP, "rtl", capacity=8, chunk=4) as (session,):
         steps(session, [3, 4])
-        device = session.machine.device
-        assert device
+        assert session.machine.system
+        (device,) = session.machine.system.devices
         keys = device.read_input("layer1.keys")
         keys[0, 0, 1, 0] ^= 64
         device.write_input("layer1.keys", keys)
