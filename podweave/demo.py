@@ -17,6 +17,7 @@ from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.presets import load_config
 from podweave.tb.build.make import cores
 
+from .chat.accelerators import Accelerators
 from .chat.generate import Token, generate
 from .chat.session import open_sessions
 from .digits import float_logits, test_images
@@ -65,12 +66,12 @@ def run_demo(images: int, seed: int, picture: Path | None, progress: Any) -> dic
 
 def tell_story(tokens: int, seed: int, progress: Any) -> dict[str, Any]:
     """Let the nano model go on with a prompt, token by token; logits, cycles and counters of every run are compared."""
-    model, config = load_quantised("nano"), load_config(STORY_CONFIG)
+    model, chip = load_quantised("nano"), Accelerators(load_config(STORY_CONFIG))
     assert model.tokenizer
     asked = model.prompt(PROMPT)[len(model.prefix) :]
     steps, told = [], list(asked)
     with open_sessions(
-        model, config, "rtl", capacity=len(model.prefix) + len(asked) + tokens, threads=cores(), seed=seed, progress=progress
+        model, chip, "rtl", capacity=len(model.prefix) + len(asked) + tokens, threads=cores(), seed=seed, progress=progress
     ) as (session,):
         for item in generate(session, asked, tokens):
             if isinstance(item, Token):
@@ -82,7 +83,7 @@ def tell_story(tokens: int, seed: int, progress: Any) -> dict[str, Any]:
     exact = all(step.comparison and step.comparison.is_exact for step in steps) and caches is not None and not caches.mismatches
     return {
         "model": model.name,
-        "config": config.name,
+        "config": chip.config.name,
         "prompt": PROMPT,
         "story": model.tokenizer.decode(told),
         "tokens": len(told) - len(asked),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,7 @@ class Programs:
             self.networks.append(self._compiled[shape])
         return self._compiled[shape]
 
-    def prediction(self, shape: RunShape, inputs: dict[str, NDArray]) -> SystemPrediction:
+    def prediction(self, shape: RunShape, inputs: Mapping[str, NDArray]) -> SystemPrediction:
         """Cycles and counters of a run."""
         network = self.compiled(shape)
         key = shape, network.bases(inputs)
@@ -293,8 +293,8 @@ class Machine:
         assert system
         assert programs
         # In the order in which they were placed: a program uses what those before it have put into memory.
-        for each in programs.networks[programs.loaded :]:
-            system.load(each.images)
+        for placed in programs.networks[programs.loaded :]:
+            system.load(placed.images)
         programs.loaded = len(programs.networks)
         self._select(network)
         texts = [*(part.text for part in parts), *(part.text.holder for part in parts if part.text.holder)]

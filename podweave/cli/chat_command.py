@@ -57,8 +57,8 @@ def chat(
     for option, given in (("--save", save), ("--restore", restore)):
         if given and len(prompts) > 1:
             raise typer.BadParameter(f"a file holds one text, got {len(prompts)} prompts", param_hint=option)
-    for option, given in (("--links", links), ("--no-beneath", not beneath)):
-        if given and chips is None:
+    for option, said in (("--links", links is not None), ("--no-beneath", not beneath)):
+        if said and chips is None:
             raise typer.BadParameter("is for several chips: give --chips too", param_hint=option)
     for file in (save, json_file):
         if file and file != Path("-"):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from numpy.typing import NDArray
 
 from podweave.compiler.compile_network import CheckRules, CompiledNetwork, CompileOptions, in_channels
 from podweave.compiler.compile_system import compile_system
@@ -54,7 +56,7 @@ class SystemNetwork:
         """What lies in the memories of the chips before a run."""
         return [network.memory for network in self.chips]
 
-    def bases(self, inputs: Tensors) -> tuple[int, ...]:
+    def bases(self, inputs: Mapping[str, NDArray]) -> tuple[int, ...]:
         """Values of base registers, the same on all chips, in a run on ``inputs`` of the whole graph."""
         (found,) = {image.bases(mine) for image, mine in zip(self.images, self.partition.cut(inputs), strict=True)}
         return found

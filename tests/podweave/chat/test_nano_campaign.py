@@ -1,4 +1,4 @@
-"""Long: the nano model writes a story in RTL, over several tiles of keys, saved and gone on with in the middle."""
+"""Long: the nano model writes stories in RTL, over several tiles of keys, saved and gone on with in the middle, on other chips."""
 
 from __future__ import annotations
 
@@ -45,3 +45,22 @@ def test_a_story(tmp_path: Path) -> None:
         second = story(session, first[-1:], TOKENS - TOKENS // 2)
         assert len(session.tokens) // chip.config.array.cols >= 4
     assert second == expected[TOKENS // 2 :]
+
+
+@pytest.mark.campaign
+def test_a_story_begun_on_one_chip_and_ended_on_two(tmp_path: Path) -> None:
+    model, chip, saved = load_quantised("nano"), Accelerators(load_config("llm8x16")), tmp_path / "saved"
+    prompt, half = model.prompt("Once upon a time")[len(model.prefix) :], 8
+    with open_sessions(model, chip, "golden", capacity=40) as (session,):
+        expected = story(session, prompt, 2 * half)
+    with open_sessions(model, chip, "rtl", capacity=40, threads=2) as (session,):
+        first = story(session, prompt, half)
+        session.save(saved)
+    with open_sessions(model, Accelerators(chip.config, 2), "rtl", capacity=40, threads=2) as (session,):
+        session.restore(saved)
+        second = story(session, first[-1:], half)
+        caches = session.compare_caches()
+        assert caches is not None
+        assert caches.compared == 2 * 4 * len(session.tokens) * 32
+        assert not caches.mismatches
+    assert first + second == expected

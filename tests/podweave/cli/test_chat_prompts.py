@@ -83,8 +83,42 @@ def test_a_prompt_without_words(model: IntegerModel, raw: bool, continued: bool,
         (["none.model", "--restore", "none.session"], "'none.session' does not exist"),
         (["none.model", "--rtl", "--golden"], "--rtl and --golden exclude each other"),
         (["none.model", "--temperature", "100"], "podweave: temperature must be at least 0 and below 100, got 100.0"),
+        (
+            ["none.model", "--chips", "2", "--config", "chip2x4"],
+            "podweave: chip2x4 has no table [links]: its chips cannot be joined",
+        ),
+        (
+            ["nano", "--chips", "3"],
+            "podweave: nano, 1 of 16: 3 chips cannot share the 4 heads and 2 KV heads of layer0.attention; 2 can",
+        ),
+        (["nano", "--links", "latency=4"], "--links: is for several chips: give --chips too"),
+        (["nano", "--no-beneath"], "--no-beneath: is for several chips: give --chips too"),
+        (
+            ["nano", "--chips", "2", "--links", "down=4"],
+            "'down=4' is not NAME=NUMBER with a name of latency, beat_sixteenths, jitter, seed",
+        ),
+        (["nano", "--chips", "2", "--links", "latency=0"], "latency must be between 1 and 2048, got 0"),
+        (["nano", "--chips", "2", "--memory", "rate=4"], "'rate=4' is not NAME=NUMBER with a name of latency, "),
     ],
 )
 def test_refusals(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], sentence: str) -> None:
     monkeypatch.chdir(tmp_path)
     assert_refused(cli("chat", *options, "--prompt", "Why?"), sentence)
+
+
+def test_several_chips(cli: Cli) -> None:
+    common = ("chat", "nano", "--prompt", "Once", "--tokens", 2, "--json", "-")
+    alone, two, apart, off = (
+        cli(*common, *more).report
+        for more in ((), ("--chips", 2), ("--chips", 2, "--no-beneath"), ("--chips", 2, "--no-prefetch", "--links", "latency=300"))
+    )
+    assert (alone["chips"], two["chips"]) == (1, 2)
+    assert [report["answer"] for report in (two, apart, off)] == [alone["answer"]] * 3
+    cycles = [[step["predicted_cycles"] for step in report["steps"]] for report in (two, apart, off)]
+    assert cycles[0][0] < cycles[2][0]
+    assert cycles[1] != cycles[0]
+    assert all(step["collectives"] is None for step in alone["steps"])
+    assert all(0 < step["collectives"] < 0.5 for step in two["steps"])
+    shown = cli("chat", "nano", "--prompt", "Once", "--tokens", 2, "--chips", 2).out
+    assert "nano on 2 chips of llm8x16: 1 tokens asked, 2 answered" in shown
+    assert f"of which {sum(step['collectives'] for step in two['steps']) / 2:.1%} are collectives for a token" in shown
