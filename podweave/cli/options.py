@@ -68,7 +68,8 @@ Skew = Annotated[
     str | None, typer.Option("--skew", metavar="C,C,...", help="Several chips: cycles by which each starts later; by default 0.")
 ]
 Beneath = Annotated[
-    bool, typer.Option("--beneath/--no-beneath", help="Several chips: prefetch while sums are added over chips, or only otherwise.")
+    bool,
+    typer.Option("--beneath/--no-beneath", help="Several chips: prefetch in collectives too, or only otherwise."),
 ]
 Divide = Annotated[
     str | None,

@@ -147,7 +147,7 @@ def _draw(axis: Any, chips: Sequence[dict[str, Floats]], names: Sequence[str], c
             ticks.append((top + _PIXELS / 2, name))
         middle = rank * pitch + (pitch - _CHIPS) / 2
         axis.text(-0.075, middle, f"chip {rank}", transform=axis.get_yaxis_transform(), ha="right", va="center", fontsize=9)
-    axis.imshow(image, aspect="auto", interpolation="nearest", extent=(0, cycles, len(image), 0))
+    axis.imshow(image, aspect="auto", interpolation="antialiased", extent=(0, cycles, len(image), 0))
     axis.set_yticks(*zip(*ticks, strict=True), fontsize=7 if len(chips) <= 4 else 5)
     axis.tick_params(axis="y", length=0)
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

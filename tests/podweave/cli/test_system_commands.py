@@ -31,7 +31,9 @@ def linked(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_run_in_rtl(cli: Cli, tmp_path: Path, linked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def simulated(linked: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, and there is a simulator of two of them, which is the one that is built."""
     bench = SystemBench.of(CONFIG, 2, optimize="build", random_initial_state=True)
 
     def built(config: Any, chips: int, **options: Any) -> SystemBench:
@@ -42,9 +44,13 @@ def test_a_run_in_rtl(cli: Cli, tmp_path: Path, linked: Path, monkeypatch: pytes
         return bench
 
     monkeypatch.setattr(system_runs.SystemBench, "of", built)
+    return linked
+
+
+def test_a_run_in_rtl(cli: Cli, tmp_path: Path, simulated: Path) -> None:
     target = tmp_path / "report.json"
     links = ["--links", "latency=13,beat_sixteenths=20,jitter=6,seed=9", "--skew", "0,170", "--cap", 40]
-    command = [LLAMA, "--config", linked, "--chips", 2, *links, "--no-beneath", "--memory", "latency=40"]
+    command = [LLAMA, "--config", simulated, "--chips", 2, *links, "--no-beneath", "--memory", "latency=40"]
     told = cli("run", *command, "--check", "rules", "--seed", 3, "--json", target)
     assert told.code == 0, told.out + told.err
     report = json.loads(target.read_text())
@@ -68,6 +74,20 @@ def test_a_run_in_rtl(cli: Cli, tmp_path: Path, linked: Path, monkeypatch: pytes
         # One is not predicted.
         assert chip["counters"].keys() - other["counters"].keys() == {"HBM_BUSY"}
         assert chip["counters"] == {**other["counters"], "HBM_BUSY": chip["counters"]["HBM_BUSY"]}
+
+
+def test_a_run_that_is_not_as_predicted(cli: Cli, simulated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = system_runs.predict_system
+
+    def wrong(*given: Any, link: LinkTiming, **settings: Any) -> Any:
+        return real(*given, link=dataclasses.replace(link, latency=link.latency + 400), **settings)
+
+    monkeypatch.setattr(system_runs, "predict_system", wrong)
+    told = cli("run", LLAMA, "--config", simulated, "--chips", 2)
+    assert told.code == 1
+    assert "verdict: fail (NOT exact; config rows2x4, 2 chips, seed 0, over AXI)" in told.out
+    assert "counters other than predicted: chip 0: " in told.out
+    assert re.search(r"^0 +[0-9,]+ +[0-9,]+ +-[0-9]+ ", told.out, re.MULTILINE)
 
 
 def test_a_prediction(cli: Cli, tmp_path: Path, linked: Path) -> None:
