@@ -60,6 +60,8 @@ def chat(
     for option, said in (("--links", links is not None), ("--no-beneath", not beneath)):
         if said and chips is None:
             raise typer.BadParameter("is for several chips: give --chips too", param_hint=option)
+    if not beneath and not prefetch:
+        raise typer.BadParameter("without prefetch there is none in collectives either", param_hint="--no-beneath")
     for file in (save, json_file):
         if file and file != Path("-"):
             file.parent.mkdir(parents=True, exist_ok=True)
