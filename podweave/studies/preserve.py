@@ -23,7 +23,7 @@ EVEN = 1024
 W_WORDS = (1024, 2048, 4096, 8192, 16384, 32768)
 SRAM = (0.1, 0.3, 1.0)
 """Gate equivalents of a bit of SRAM for which performance per area is told."""
-LOGIC_GE = 1_990_000
+LOGIC_GE = 2_738_010
 """Gate equivalents of the logic of `CONFIG`, as `podweave area llm8x16` reports it."""
 CONTEXTS = (64, 512, 2048)
 BATCHES = (1, 8, 32)
