@@ -151,3 +151,25 @@ def test_an_abort_of_one_chip_ends_the_runs_of_all() -> None:
         assert told[2] == "chip 2: the run was aborted"
         assert all(f"chip {rank}: collective engine: neighbour" in told[rank] for rank in (0, 1)), told
         assert_clean(system)
+
+
+@pytest.mark.parametrize(("workload", "found"), [("llama_24_6_3_48,rows=2,context=7", "wrong length"), ("gated_24_48", "wrong id")])
+def test_a_chip_with_another_program_ends_all_runs(workload: str, found: str) -> None:
+    """Chip 1 is in another collective than its neighbours, or in the same, with more words. Whoever sees it first says so."""
+    job, parts, networks = network()
+    (other,) = chip_jobs(workload, 3, scale_bits=CONFIG.scale_bits)
+    assert isinstance(other.graph, RowGraph)
+    theirs = partition(other.graph, other.constants, CHIPS)
+    odd = in_channels(compile_system(theirs, CONFIG)[1], networks[0].memory.channel_bytes)
+    with running() as (_, system):
+        system.load([networks[0].memory, odd.memory, networks[2].memory])
+        for rank, inputs in enumerate((parts.cut(job.inputs)[0], theirs.cut(other.inputs)[1], parts.cut(job.inputs)[2])):
+            for name, tensor in inputs.items():
+                system.write_input(rank, name, tensor)
+        with pytest.raises(DeviceError) as caught:
+            system.run(max_cycles=LIMIT)
+        told = str(caught.value).split("; ")
+        assert len(told) == CHIPS
+        assert any(f": collective engine: {found} (collective " in sentence for sentence in told), told
+        assert all(f"chip {rank}: collective engine: " in sentence for rank, sentence in enumerate(told)), told
+        assert_clean(system)
