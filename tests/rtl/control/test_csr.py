@@ -127,7 +127,7 @@ def _swap_ports(words: list[dict[str, Any]]) -> None:
 FAULTS: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], str]] = {
     "reset value": (lambda words: entry(words, "OPTIONS").update(reset=0), "options_prefetch shows 0x1, expected 0x0"),
     "constant": (lambda words: entry(words, "ARRAY").update(reset=0), "register at 0xc reads 0x40004, expected 0x0"),
-    "mask": (lambda words: entry(words, "OPTIONS").update(mask=3), "register at 0x34 reads 0x[01], expected 0x[23]"),
+    "mask": (lambda words: entry(words, "OPTIONS").update(mask=7), "register at 0x34 reads 0x[0-3], expected 0x[4-7]"),
     "access": (lambda words: entry(words, "CONTROL").update(access="ro", ports=[]), "write of 0x20: OKAY"),
     "lock": (lambda words: entry(words, "EPOCHS").update(locked=False), "write of 0x30: SLVERR"),
     "missing": (lambda words: words.remove(entry(words, "TOTAL_CYCLES")), "read of 0x78: OKAY"),
