@@ -87,7 +87,7 @@ def run_study(
     chosen = chosen_networks(name, networks)
     if name in _MODELS:
         if pods:
-            raise WorkloadError(f"study {name} is of chips llm8x16: leave out --pods")
+            raise WorkloadError(f"study {name} is of {'one chip' if name == 'decode' else 'chips'}, llm8x16: leave out --pods")
         of_models = decode_study if name == "decode" else preserve_study
         return of_models(chosen, jobs=jobs, cluster=cluster, fresh=fresh, progress=progress)
     if name == "prefetch":
