@@ -69,6 +69,7 @@ def saved(path: Path) -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
+@pytest.mark.campaign
 def test_a_text_goes_on_wherever_it_was_saved(model: IntegerModel, tmp_path: Path) -> None:
     """On two chips, saved, on one, saved, and on two again: logits of one run over all of it, and files as of the golden model."""
     (text,) = tiny_texts(1, 18)
@@ -96,6 +97,7 @@ def test_a_text_goes_on_wherever_it_was_saved(model: IntegerModel, tmp_path: Pat
         np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("ways", [{"beneath": False}, {"prefetch": False}], ids=["apart", "off"])
 def test_without_prefetching(model: IntegerModel, ways: dict[str, bool]) -> None:
     slow = dataclasses.replace(RING, **ways)  # type: ignore[arg-type]
@@ -111,6 +113,7 @@ def test_without_prefetching(model: IntegerModel, ways: dict[str, bool]) -> None
 PREFIX = [9, 8, 7, 6, 5, 4, 3, 2, 9, 9, 8]
 
 
+@pytest.mark.campaign
 def test_several_texts_that_begin_alike(model: IntegerModel) -> None:
     prompts = [[*PREFIX, 11, 12], [*PREFIX, 13, 13, 13], [*PREFIX, 14]]
     alone = []
@@ -132,6 +135,7 @@ def test_several_texts_that_begin_alike(model: IntegerModel) -> None:
 # Faults that are planted.
 
 
+@pytest.mark.campaign
 def test_keys_of_one_chip_that_are_wrong_are_seen(model: IntegerModel) -> None:
     with open_sessions(model, RING, "rtl", capacity=8, chunk=4) as (session,):
         steps(session, [3, 4])
@@ -153,6 +157,7 @@ def test_keys_of_one_chip_that_are_wrong_are_seen(model: IntegerModel) -> None:
         assert step.cycles == step.predicted_cycles
 
 
+@pytest.mark.campaign
 def test_caches_of_chips_that_are_exchanged_are_seen(model: IntegerModel) -> None:
     with open_sessions(model, RING, "rtl", capacity=8, chunk=4) as (session,):
         steps(session, [3, 4])
@@ -179,6 +184,7 @@ class Mixed(Accelerators):
         return dataclasses.replace(found, shares=(first, dataclasses.replace(second, constants=wrong)))
 
 
+@pytest.mark.campaign
 def test_logits_of_the_wrong_chip_are_seen(model: IntegerModel) -> None:
     mixed = Mixed(RING.config, RING.chips, RING.timing, RING.link)
     with open_sessions(model, mixed, "rtl", capacity=8) as (session,):
@@ -191,6 +197,7 @@ def test_logits_of_the_wrong_chip_are_seen(model: IntegerModel) -> None:
         assert_caches_right(session)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("wrong", [LinkTiming(latency=14, beat_sixteenths=20, jitter=6, seed=9), LinkTiming(latency=13)])
 def test_cycles_of_other_links_are_not_the_predicted_ones(model: IntegerModel, wrong: LinkTiming) -> None:
     with open_sessions(model, RING, "rtl", capacity=8) as (session,):

@@ -62,6 +62,7 @@ def test_all_chips_are_of_blocks_that_are_compiled_once() -> None:
     assert len(three.units()) == 3 * len(alone)
 
 
+@pytest.mark.campaign
 def test_threads_change_nothing() -> None:
     spread = SystemBench.of(CONFIG, 2, optimize="build", random_initial_state=True, threads=3, least_s=0.0)
     with running(2, spread) as (_, system):
@@ -134,6 +135,7 @@ def swapped(text: str) -> str:
     raise AssertionError("no such wire")
 
 
+@pytest.mark.campaign
 def test_a_wire_to_the_wrong_chip_is_seen() -> None:
     faulty = SystemBench.of(CONFIG, 2, optimize="build", rewire=swapped)
     with running(2, faulty) as (_, system):

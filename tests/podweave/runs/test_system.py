@@ -97,6 +97,7 @@ def test_any_number_of_chips_gives_the_bits_of_one() -> None:
             np.testing.assert_array_equal(found[name], tensor, err_msg=f"{chips} chips: {name}")
 
 
+@pytest.mark.campaign
 def test_threads_change_nothing() -> None:
     spread = SystemBench.of(CONFIG, 2, optimize="build", threads=2, least_s=0.0)
     way = SystemWay(CONFIG, 2, timing=TIMING, link=LINK, delays=[0, 100])

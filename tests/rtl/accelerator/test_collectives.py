@@ -149,6 +149,7 @@ def test_what_comes_beneath_a_collective_is_counted() -> None:
         assert driver.read("RUN_CYCLES") == 0
 
 
+@pytest.mark.campaign
 def test_links_that_are_not_used_cost_no_cycle() -> None:
     cycles = {}
     for name in (FAST, LINKED):
