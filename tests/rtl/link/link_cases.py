@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from podweave.compiler.jobs import pack_jobs
 from podweave.golden.cycle.link.words import Job, LinkGeometry, P, X
+from podweave.rtl.accelerator.emit import emit_block
+from podweave.rtl.parts.blocks import Block
 from podweave.spec.config import ChipConfig
 from podweave.spec.links import CollectiveKind, receive_job_layout, send_job_layout, word_flits
 from podweave.spec.links_config import LinksConfig
 from podweave.spec.load_port import HostSelect
 from podweave.spec.presets import load_config
+from podweave.tb.benches.block_bench import BlockBench
+from podweave.tb.lockstep.ports import Port
 
 
 def linked(
@@ -173,3 +177,17 @@ def expected(what: str, before: NDArray[np.int64], width: int) -> NDArray[np.int
 
 
 assert (P, X) == (CollectiveKind.P, CollectiveKind.X)
+
+
+def block_bench(block: Block, alter: Callable[[str], str] | None = None) -> BlockBench:
+    """A bench of a block, of whose Verilog ``alter`` makes a faulty one."""
+    emitted = emit_block(block)
+    ports: dict[str, list[Port]] = {"input": [], "output": []}
+    for port in emitted.sidecar["ports"]:
+        if port["name"] not in ("clk", "rst"):
+            lanes = port["width"] // 8 if port["name"].endswith("_data") else 0
+            ports[port["direction"]].append(Port(port["name"], 8 if lanes else port["width"], lanes))
+    text = alter(emitted.verilog) if alter else emitted.verilog
+    return BlockBench.of_sources(
+        emitted.top, {"design.v": text}, ports["input"], ports["output"], control=emitted.control, random_initial_state=True
+    )

@@ -15,30 +15,20 @@ from numpy.typing import NDArray
 from podweave.golden.cycle.link.engine import RECEIVE, SEND, EngineModel, JobLoad
 from podweave.golden.cycle.link.words import HEAD, HEAD_ID, HEAD_KIND, NO_COLLECTIVE, WORD, Job, P, X
 from podweave.golden.cycle.ports import PortTrace
-from podweave.rtl.accelerator.emit import emit_block
 from podweave.rtl.link.collective_engine import CollectiveEngine
 from podweave.spec.config import ChipConfig
 from podweave.spec.links import LinkError
 from podweave.tb.benches.block_bench import BlockBench
-from podweave.tb.lockstep.ports import LockstepError, Port
+from podweave.tb.lockstep.ports import LockstepError
 
-from .link_cases import CONFIGS, beats_of, geometry_of
+from .link_cases import CONFIGS, beats_of, block_bench, geometry_of
 
 CYCLES = 3000
 Stimulus = dict[str, NDArray]
 
 
 def bench_with(name: str, alter: Callable[[str], str] | None = None) -> BlockBench:
-    emitted = emit_block(CollectiveEngine(CONFIGS[name]))
-    ports: dict[str, list[Port]] = {"input": [], "output": []}
-    for port in emitted.sidecar["ports"]:
-        if port["name"] not in ("clk", "rst"):
-            lanes = port["width"] // 8 if port["name"].endswith("_data") else 0
-            ports[port["direction"]].append(Port(port["name"], 8 if lanes else port["width"], lanes))
-    text = alter(emitted.verilog) if alter else emitted.verilog
-    return BlockBench.of_sources(
-        emitted.top, {"design.v": text}, ports["input"], ports["output"], control=emitted.control, random_initial_state=True
-    )
+    return block_bench(CollectiveEngine(CONFIGS[name]), alter)
 
 
 bench_of = functools.cache(bench_with)

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from podweave.golden.cycle.link.port import PortModel
 from podweave.golden.cycle.link.words import FAULT, flit_crc
 from podweave.golden.cycle.ports import PortTrace
-from podweave.rtl.accelerator.emit import emit_block
 from podweave.rtl.link.link_port import LinkPort, buffer_flits
 from podweave.tb.benches.block_bench import BlockBench
-from podweave.tb.lockstep.ports import LockstepError, Port
+from podweave.tb.lockstep.ports import LockstepError
 
-from .link_cases import CONFIGS
+from .link_cases import CONFIGS, block_bench
 
 CYCLES = 3000
 NAMES = ("4_1", "8_2", "2_4")
@@ -27,16 +26,7 @@ Stimulus = dict[str, NDArray]
 
 
 def bench_with(name: str, alter: Callable[[str], str] | None = None) -> BlockBench:
-    emitted = emit_block(LinkPort(CONFIGS[name]))
-    ports: dict[str, list[Port]] = {"input": [], "output": []}
-    for port in emitted.sidecar["ports"]:
-        if port["name"] not in ("clk", "rst"):
-            lanes = port["width"] // 8 if port["name"].endswith("_data") else 0
-            ports[port["direction"]].append(Port(port["name"], 8 if lanes else port["width"], lanes))
-    text = alter(emitted.verilog) if alter else emitted.verilog
-    return BlockBench.of_sources(
-        emitted.top, {"design.v": text}, ports["input"], ports["output"], control=emitted.control, random_initial_state=True
-    )
+    return block_bench(LinkPort(CONFIGS[name]), alter)
 
 
 bench_of = functools.cache(bench_with)
