@@ -7,6 +7,7 @@ what waits behind a link that is slower than a flit per cycle leaves in its rhyt
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import heapq
 from collections import deque
@@ -53,6 +54,18 @@ class ChipWalk:
         """That of legal jobs."""
         sent = tuple((job.count, job.follows, job.needs) for job in send) if send[0].words else ()
         return cls(send=sent, receive=receive[0].words, kind=receive[0].kind)
+
+    @property
+    def joined(self) -> ChipWalk:
+        """The same words in as few jobs as can be: what walks of chips that do the same have in common."""
+        send: list[tuple[int, int, int]] = []
+        for words, follows, needs in self.send:
+            before = send[-1] if send else (0, 0, 0)
+            if before[0] and before[1] == follows and (not follows or needs == before[2] + before[0]):
+                send[-1] = before[0] + words, follows, before[2]
+            else:
+                send.append((words, follows, needs))
+        return dataclasses.replace(self, send=tuple(send))
 
 
 class CollectiveFigures(NamedTuple):
@@ -167,6 +180,8 @@ class _Chip:
 class RingModel:
     """A run of a ring: chip i sends to chip i + 1, the last one to the first.
 
+    Chips that do the same over links alike do it in the same cycles: one of them stands for all, as if it sent to itself.
+
     Parameters
     ----------
     geometry : LinkGeometry
@@ -178,10 +193,15 @@ class RingModel:
     """
 
     def __init__(self, geometry: LinkGeometry, rates: Sequence[LinkRate], starts: Sequence[int]):
-        self.geometry = geometry
+        self.geometry, self.chips = geometry, len(rates)
+        # Without jitter a seed is of no account.
+        kinds = {rate if rate.jitter else dataclasses.replace(rate, seed=1) for rate in rates}
+        alike = len(kinds) == 1 and len(set(starts)) == 1 and not rates[0].jitter
         # Credits of a link are given at the start of the chip that receives.
         after = [*starts[1:], starts[0]]
-        self.links = [_Link(rate, geometry.buffer_words, start) for rate, start in zip(rates, after, strict=True)]
+        links = [_Link(rate, geometry.buffer_words, start) for rate, start in zip(rates, after, strict=True)]
+        self.links = links[:1] if alike else links
+        """By the chip that sends; one for all as long as chips have been alike."""
 
     def collective(self, walks: Sequence[ChipWalk], begins: Sequence[int]) -> list[CollectiveFigures]:
         """The next collective of the run. ``begins``: cycle of ``begins`` of each chip.
@@ -191,11 +211,20 @@ class RingModel:
         ValueError
             What a chip sends is not what the next one expects, or chips wait for each other for ever.
         """
-        n = len(self.links)
+        n = self.chips
         for i, walk in enumerate(walks):
             sent, (receive, kind) = sum(job[0] for job in walk.send), (walks[(i + 1) % n].receive, walks[(i + 1) % n].kind)
             if (sent, walk.kind if sent else kind) != (receive, kind):
                 raise ValueError(f"chip {i} sends {sent} words of kind {walk.kind}, the next one expects {receive} of kind {kind}")
+        if len(self.links) < n:
+            if len({walk.joined for walk in walks}) == 1 and len(set(begins)) == 1:
+                return self._collective(walks[:1], begins[:1]) * n
+            self.links = [copy.deepcopy(self.links[0]) for _ in range(n)]
+        return self._collective(walks, begins)
+
+    def _collective(self, walks: Sequence[ChipWalk], begins: Sequence[int]) -> list[CollectiveFigures]:
+        """That of chips of which it is known that they fit each other."""
+        n = len(self.links)
         chips = [_Chip(walk, begin, self.geometry) for walk, begin in zip(walks, begins, strict=True)]
         # Reads by the cycle in which they may be made. All that may be in the way of the earliest one is known.
         reads: list[tuple[int, int]] = []

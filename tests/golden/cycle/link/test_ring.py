@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import numpy as np
@@ -97,3 +98,47 @@ def test_what_does_not_fit_together_is_refused() -> None:
     stuck = [ChipWalk(send=((1, 1, 0),), receive=1)] * 2
     with pytest.raises(ValueError, match="chip 0 waits for ever for what it needs to send word 0"):
         collective_times(GEOMETRY, stuck, [0, 0], rate)
+
+
+def split(walk: ChipWalk, at: int) -> ChipWalk:
+    """The same words, each job in two."""
+    jobs: list[tuple[int, int, int]] = []
+    for words, follows, needs in walk.send:
+        first = min(at, words - 1)
+        jobs += [(first, follows, needs), (words - first, follows, needs + first * follows)] if first else [(words, follows, needs)]
+    return ChipWalk(send=tuple(jobs), receive=walk.receive, kind=walk.kind)
+
+
+@pytest.mark.parametrize("rate", [LinkRate(latency=100), LinkRate(latency=7, beat_sixteenths=40), LinkRate(latency=300)])
+@pytest.mark.parametrize("flits", [(4, 2), (1, 1), (8, 2)])
+def test_of_chips_that_are_alike_one_stands_for_all(rate: LinkRate, flits: tuple[int, int]) -> None:
+    """All collectives of a run, against chips each by itself: those that are alike, and all from the first one on that is not."""
+    rng = np.random.default_rng(flits[0])
+    for chips, buffer_words in itertools.product((2, 3, 5, 8), (8, 64)):
+        geometry = LinkGeometry(flits=flits, buffer_words=buffer_words, read_latency=5)
+        rates = [LinkRate(latency=rate.latency, beat_sixteenths=rate.beat_sixteenths, seed=1 + i) for i in range(chips)]
+        ring, apart = (RingModel(geometry, rates, [3] * chips) for _ in range(2))
+        assert len(ring.links) == 1
+        apart.links = [copy.deepcopy(apart.links[0]) for _ in range(chips)]
+        now = 10
+        for number, words in enumerate((chips * 40, chips, chips * 13, 7 * chips + 1, chips * 9)):
+            walks = [split(all_reduce(chips, words, rank), 1 + rank) for rank in range(chips)]
+            begins = [now] * chips
+            found, expected = ring.collective(walks, begins), apart.collective(walks, begins)
+            assert found == expected
+            # The fourth cannot be shared out evenly.
+            assert len(ring.links) == (1 if number < 3 else chips)
+            now = max(each.over for each in found) + int(rng.integers(0, 30))
+
+
+def test_chips_are_not_alike() -> None:
+    """With starts, links or jitter that differ none stands for another; nor from a collective on that one begins later."""
+    chips, rate = 3, LinkRate(latency=20)
+    walks = [all_reduce(chips, 30, rank) for rank in range(chips)]
+    assert len(RingModel(GEOMETRY, [rate] * chips, [0, 0, 1]).links) == chips
+    assert len(RingModel(GEOMETRY, [rate, rate, LinkRate(latency=21)], [0] * chips).links) == chips
+    assert len(RingModel(GEOMETRY, [LinkRate(latency=20, jitter=1)] * chips, [0] * chips).links) == chips
+    ring, apart = (RingModel(GEOMETRY, [rate] * chips, [0] * chips) for _ in range(2))
+    apart.links = [copy.deepcopy(apart.links[0]) for _ in range(chips)]
+    for begins in ([50] * chips, [400, 400, 407], [900] * chips):
+        assert ring.collective(walks, begins) == apart.collective(walks, begins)
