@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from podweave.spec.layout import Layout
 from podweave.spec.links import CollectiveKind, receive_job_layout, send_job_layout
 
 from ..jobs import Jobs
-from .walks import BankWords, walks
+from .walks import BankWords, Walk, walks
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,16 +69,23 @@ class CollectiveProgram:
 
 
 def collective(
-    config: ChipConfig, number: int, kind: CollectiveKind, sent: Sequence[Sent], received: Sequence[Received], operation: str = ""
+    config: ChipConfig,
+    number: int,
+    kind: CollectiveKind,
+    sent: Sequence[Sent],
+    received: Sequence[Received],
+    operation: str = "",
+    *,
+    jobs: tuple[int, int] = (0, 0),
 ) -> CollectiveProgram:
-    """Jobs of what is sent and received, each in its order; of nothing, the job that says so."""
-    sends, receives = [], []
-    for piece in sent:
-        for walk in walks(piece.words):
-            needs = {} if piece.after is None else {"follows": 1, "needs": piece.after + walk.first}
-            sends.append(walk.fields | needs)
-    for part in received:
-        receives += [walk.fields | {"add": int(part.adds)} for walk in walks(part.words)]
+    """Jobs of what is sent and received, each in its order; of nothing, the job that says so.
+
+    ``jobs``: that there are of sends and of receives at the least, where there are as many words.
+    """
+    out = _in_jobs([(walk, piece.after) for piece in sent for walk in walks(piece.words)], jobs[0])
+    into = _in_jobs([(walk, int(part.adds)) for part in received for walk in walks(part.words)], jobs[1])
+    sends = [walk.fields | ({} if after is None else {"follows": 1, "needs": after + walk.first}) for walk, after in out]
+    receives = [walk.fields | {"add": adds} for walk, adds in into]
     common = {"id": number, "kind": int(kind)}
     return CollectiveProgram(
         config,
@@ -85,6 +95,17 @@ def collective(
         _table(receive_job_layout(config), receives, common | {"words": sum(len(part.words) for part in received)}),
         operation,
     )
+
+
+def _in_jobs(parts: list[tuple[Walk, Kind]], least: int) -> list[tuple[Walk, Kind]]:
+    """The same words in more walks, the longest of which are cut."""
+    while len(parts) < least:
+        longest = max(range(len(parts)), key=lambda number: parts[number][0].words)
+        walk, kind = parts[longest]
+        if walk.words < 2:
+            break
+        parts = [*parts[:longest], *((half, kind) for half in walk.halves()), *parts[longest + 1 :]]
+    return parts
 
 
 def _table(layout: Layout, jobs: list[dict[str, int]], common: dict[str, int]) -> Jobs:

@@ -89,6 +89,12 @@ def in_few_jobs(config: ChipConfig, words: BankWords, chips: int) -> BankWords:
 def all_reduce_program(
     config: ChipConfig, number: int, words: BankWords, chips: int, rank: int, operation: str = ""
 ) -> CollectiveProgram:
-    """The collective in which sums in P banks are added over all chips, in as few jobs as can be."""
+    """The collective in which sums in P banks are added over all chips, in as few jobs as can be.
+
+    All chips have as many: their programs take as long to load, so that none of the ring is late.
+    """
     order = in_few_jobs(config, words, chips)
-    return collective(config, number, CollectiveKind.P, *all_reduce(order, chips, rank), operation)
+    exchanges = [all_reduce(order, chips, each) for each in range(chips)]
+    programs = [collective(config, number, CollectiveKind.P, *exchange, operation) for exchange in exchanges]
+    jobs = max(len(program.sends["n0"]) for program in programs), max(len(program.receives["n0"]) for program in programs)
+    return collective(config, number, CollectiveKind.P, *exchanges[rank], operation, jobs=jobs)

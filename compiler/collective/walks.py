@@ -48,6 +48,21 @@ class Walk:
     def words(self) -> int:
         return self.fields["n0"] * self.fields["n1"] * self.fields["n2"]
 
+    def halves(self) -> tuple[Walk, Walk]:
+        """The same words in two walks, cut between trips of the outermost loop that has any; there are two words or more."""
+        of = self.fields
+        loop = next(loop for loop in (2, 1, 0) if of[f"n{loop}"] > 1)
+        trips = of[f"n{loop}"] // 2
+        first = Walk(self.first, of | {f"n{loop}": trips})
+        # How often each loop has advanced up to the first word of the second, an outer one in place of those inside of it.
+        inner, outer = first.words // of["n0"], first.words // (of["n0"] * of["n1"])
+        advanced = first.words - inner, inner - outer, outer
+        begin = {
+            "unit": of["unit"] + advanced[1] * of["unit1"] + advanced[2] * of["unit2"],
+            "address": of["address"] + sum(count * of[f"step{i}"] for i, count in enumerate(advanced)),
+        }
+        return first, Walk(self.first + first.words, of | begin | {f"n{loop}": of[f"n{loop}"] - trips})
+
 
 def walks(words: BankWords) -> list[Walk]:
     """As few walks, in order, as go over all words, as far as a search finds them.

@@ -14,6 +14,7 @@ from podweave.compiler.collective.program import CollectiveProgram, collective
 from podweave.compiler.collective.ring import (
     Exchange,
     all_gather,
+    all_reduce,
     all_reduce_program,
     barrier,
     broadcast,
@@ -22,8 +23,9 @@ from podweave.compiler.collective.ring import (
     reduce_scatter,
     send_receive,
 )
-from podweave.compiler.collective.walks import BankWords, walks
+from podweave.compiler.collective.walks import BankWords, Walk, walks
 from podweave.compiler.jobs import pack_jobs
+from podweave.golden.cycle.link.words import Job
 from podweave.spec.links import CollectiveKind, receive_job_layout, send_job_layout
 from podweave.spec.links_config import LinksConfig
 from podweave.spec.presets import load_config
@@ -78,6 +80,34 @@ def test_all_chips_have_the_sums(chips: int, seed: int) -> None:
     for one, old in zip(after, before, strict=True):
         assert np.array_equal(values(words, one), total)
         assert np.array_equal(one[~touched], old[~touched])
+
+
+@pytest.mark.parametrize("chips", [3, 4, 8])
+def test_all_chips_have_as_many_jobs(chips: int) -> None:
+    """What they send and receive first and last lies differently; none of them gets fewer jobs for it."""
+    words = BankWords.of_runs([(node, 3, 2 * chips + 1) for node in range(NODES)])
+    programs = [all_reduce_program(CONFIG, 3, words, chips, rank) for rank in range(chips)]
+    fewest = [collective(CONFIG, 3, CollectiveKind.P, *all_reduce(words, chips, rank)) for rank in range(chips)]
+    assert len({(len(program.sends["n0"]), len(program.receives["n0"])) for program in fewest}) > 1
+    for table in ("sends", "receives"):
+        assert {len(getattr(program, table)["n0"]) for program in programs} == {
+            max(len(getattr(program, table)["n0"]) for program in fewest)
+        }
+
+
+@pytest.mark.parametrize("counts", [(5, 1, 1), (4, 3, 1), (3, 2, 5), (1, 2, 2), (1, 1, 7)])
+def test_halves_of_a_walk_go_over_its_words(counts: tuple[int, int, int]) -> None:
+    moves = {"step0": 3, "step1": -5, "step2": 40, "unit1": 1, "unit2": -2}
+    whole = Walk(9, dict(zip(("n0", "n1", "n2"), counts, strict=True)) | {"unit": 20, "address": 100} | moves)
+    first, second = whole.halves()
+    assert (first.first, second.first) == (9, 9 + first.words)
+    assert min(first.words, second.words) >= 1
+
+    def places(walk: Walk) -> list[tuple[int, int]]:
+        unit, address = Job(**walk.fields).places(walk.words)
+        return list(zip(unit.tolist(), address.tolist(), strict=True))
+
+    assert places(first) + places(second) == places(whole)
 
 
 @pytest.mark.parametrize("chips", [2, 3, 4, 7])
