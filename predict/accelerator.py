@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +97,15 @@ class AcceleratorRun:
             cap=self.cap,
         )
 
+    def identity(self) -> Hashable:
+        """All that `steps` and `prediction` depend on, but for timing and options: runs with the same, and with collectives that
+        take as long, are the same."""
+        image = self.network.memory
+        rings = tuple((ring.base, _bytes(ring.fields)) for each in (image.demand, image.prefetch) for ring in each)
+        epochs = tuple(figures and (figures.cycles, _bytes(figures.counters)) for figures in self.epochs)
+        work = tuple((*one["operations"], one["macs"]) for one in map(_work, self.network.epochs))
+        return repr(self.network.config), image.channel_bytes, image.memory_bytes, rings, epochs, work
+
     def prediction(self, run: RunFigures) -> Prediction:
         """What a run took, by names."""
         network, image = self.network, self.network.memory
@@ -141,6 +150,10 @@ def predict_accelerator(
 def _arrivals(pieces: list[Piece]) -> NDArray[np.int64]:
     """In cycles of the run."""
     return np.array(pieces, np.int64).reshape(-1, 2) + np.array([16 * ENGINE_START, 0])
+
+
+def _bytes(arrays: Mapping[str, NDArray[np.int64]]) -> Hashable:
+    return tuple((name, values.shape, values.dtype.str, values.tobytes()) for name, values in arrays.items())
 
 
 def _work(program: ChipEpoch) -> dict[str, Any]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 
 from podweave.compiler.collective.program import CollectiveProgram
 from podweave.compiler.compile_network import CompiledNetwork
-from podweave.golden.cycle.accelerator.run import RunFigures
-from podweave.golden.cycle.link.ring import ChipWalk, LinkRate, RingModel
+from podweave.golden.cycle.accelerator.run import finished
+from podweave.golden.cycle.link.ring import ChipWalk, CollectiveFigures, LinkRate, RingModel
 from podweave.golden.cycle.link.words import LinkGeometry
 from podweave.spec.config import ChipConfig
 from podweave.spec.links import CollectiveKind, word_flits
 
 from .accelerator import AcceleratorRun, Prediction
+from .alike import AlikeRuns
 from .link_timing import LinkTiming
 from .memory_timing import HbmTiming
 
@@ -72,53 +73,34 @@ def predict_system(
     runs = [AcceleratorRun(network, timing, prefetch=prefetch, beneath=beneath, cap=cap, bases=bases) for network in networks]
     config = networks[0].config
     if len(networks) == 1 and not any(isinstance(program, CollectiveProgram) for program in networks[0].epochs):
-        return (runs[0].prediction(_Chip(runs[0]).run()),)
-    chips = [_Chip(run) for run in runs]
-    rates = [_rate(link.of_link(i)) for i in range(len(chips))]
+        return (runs[0].prediction(finished(runs[0].steps())),)
+    rates = [_rate(link.of_link(i)) for i in range(len(runs))]
     ring = RingModel(link_geometry(config), rates, [begin + _STARTS for begin in begins])
     programs = [[program for program in network.epochs if isinstance(program, CollectiveProgram)] for network in networks]
     if len({len(each) for each in programs}) > 1:
         raise ValueError(f"chips of a ring have the same collectives, got {', '.join(str(len(each)) for each in programs)} of them")
-    totals = [dict.fromkeys(("LINK_SENT", "LINK_RECEIVED", "WAIT_NEIGHBOUR"), 0) for _ in chips]
+    alike = AlikeRuns(runs)
+    found: list[list[CollectiveFigures]] = [[] for _ in runs]
     for each in zip(*programs, strict=True):
-        cycles = [chip.to_collective() + begin for chip, begin in zip(chips, begins, strict=True)]
+        cycles = [cycle + begin for cycle, begin in zip(alike.collectives(), begins, strict=True)]
         figures = ring.collective([chip_walk(program) for program in each], cycles)
-        for chip, begin, total, own in zip(chips, begins, totals, figures, strict=True):
-            chip.over = own.over - begin
-            chip.waits.append(own.waits)
-            total["LINK_SENT"] += own.sent
-            total["LINK_RECEIVED"] += own.received
-            total["WAIT_NEIGHBOUR"] += own.waits
-    found = []
-    for run, chip, total in zip(runs, chips, totals, strict=True):
-        prediction = run.prediction(chip.run())
-        for epoch, waits in zip((epoch for epoch in prediction.timeline if epoch["collective"]), chip.waits, strict=True):
-            epoch["for_neighbour"] = waits
-        found.append(dataclasses.replace(prediction, counters=prediction.counters | total))
-    return tuple(found)
+        alike.go_on([own.over - begin for own, begin in zip(figures, begins, strict=True)])
+        for own, of_chip in zip(figures, found, strict=True):
+            of_chip.append(own)
+    return tuple(_with_links(prediction, of_chip) for prediction, of_chip in zip(alike.predictions(), found, strict=True))
+
+
+def _with_links(prediction: Prediction, collectives: Sequence[CollectiveFigures]) -> Prediction:
+    """The same with what links of the chip did."""
+    total = {
+        "LINK_SENT": sum(each.sent for each in collectives),
+        "LINK_RECEIVED": sum(each.received for each in collectives),
+        "WAIT_NEIGHBOUR": sum(each.waits for each in collectives),
+    }
+    waits = iter(collectives)
+    timeline = [epoch | ({"for_neighbour": next(waits).waits} if epoch["collective"] else {}) for epoch in prediction.timeline]
+    return dataclasses.replace(prediction, counters=prediction.counters | total, timeline=timeline)
 
 
 def _rate(link: LinkTiming) -> LinkRate:
     return LinkRate(latency=link.latency, beat_sixteenths=link.beat_sixteenths, jitter=link.jitter, seed=link.seed)
-
-
-class _Chip:
-    """A run between two collectives. ``over``: when the last one was; ``waits``: of each, cycles waited for the neighbour."""
-
-    def __init__(self, run: AcceleratorRun):
-        self.steps: Generator[int, int | None, RunFigures] = run.steps()  # type: ignore[assignment]
-        self.over: int | None = None
-        self.waits: list[int] = []
-
-    def to_collective(self) -> int:
-        """The cycle in which the next one begins."""
-        return self.steps.send(self.over)
-
-    def run(self) -> RunFigures:
-        """To the end, with no collective before it."""
-        try:
-            self.to_collective()
-        except StopIteration as end:
-            figures: RunFigures = end.value
-            return figures
-        raise AssertionError("a collective was not looked at")
