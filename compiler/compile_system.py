@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from podweave.ir.partition import Partition
+import numpy as np
+
+from podweave.ir.partition import Partition, Share
 from podweave.spec.config import ChipConfig
 
 from .compile_network import CompiledNetwork, CompileOptions, Progress, compile_network
@@ -48,3 +50,30 @@ def compile_system(
     if options.check != "never":
         check_ring([network.collectives for network in networks])
     return networks
+
+
+def compile_alike(
+    partition: Partition, config: ChipConfig, options: CompileOptions | None = None, *, progress: Progress | None = None
+) -> tuple[CompiledNetwork, ...]:
+    """What chips of a ring run, where only cycles and counters are of account: those of chips that are told apart by values and by
+    where words of sums are alone are the same, so the first is compiled for all of them.
+
+    If anything else tells them apart, all are compiled, as `compile_system` does.
+    """
+    options = options or CompileOptions(from_memory=True)
+    first, *others = partition.shares
+    if others and all(_structure(share) == _structure(first) for share in others):
+        network = compile_network(first.graph, config, first.constants, replace(options, chips=partition.chips), progress=progress)
+        if all(program.even for program in network.collectives):
+            return (network,) * partition.chips
+    return compile_system(partition, config, options, progress=progress)
+
+
+def _structure(share: Share) -> object:
+    """All of a share but values."""
+    held = share.constants
+    arrays = {
+        name: (*each.weights, each.bias, each.multiplier, each.shift, each.table, each.wide_table) for name, each in held.items()
+    }
+    shapes = {name: tuple(np.shape(array) for array in of) for name, of in arrays.items()}
+    return share.graph, shapes, held.table_of, len(held.tables)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from podweave.compiler.collective.program import CollectiveProgram
 from podweave.compiler.compile_network import CompiledNetwork
@@ -54,7 +55,7 @@ def predict_system(
     Parameters
     ----------
     networks : sequence of CompiledNetwork
-        The programs of the chips.
+        The programs of the chips; the same one for those whose values are of no account (`compile_alike`).
     timing : HbmTiming
         Of the memory of each.
     link : LinkTiming
@@ -70,7 +71,9 @@ def predict_system(
         Chips have collectives that do not fit each other.
     """
     begins = list(starts) if starts is not None else [0] * len(networks)
-    runs = [AcceleratorRun(network, timing, prefetch=prefetch, beneath=beneath, cap=cap, bases=bases) for network in networks]
+    options: dict[str, Any] = {"prefetch": prefetch, "beneath": beneath, "cap": cap, "bases": bases}
+    of = {id(network): AcceleratorRun(network, timing, **options) for network in networks}
+    runs = [of[id(network)] for network in networks]
     config = networks[0].config
     if len(networks) == 1 and not any(isinstance(program, CollectiveProgram) for program in networks[0].epochs):
         return (runs[0].prediction(finished(runs[0].steps())),)

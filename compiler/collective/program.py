@@ -50,6 +50,8 @@ class CollectiveProgram:
         epochs of a run are, and 0 here.
     operation : str
         Whose sums are added, if it is of a graph.
+    even : bool
+        All chips of the ring send and receive as many words in each step, in as many jobs: only where words are tells them apart.
     """
 
     config: ChipConfig
@@ -58,6 +60,7 @@ class CollectiveProgram:
     sends: Jobs
     receives: Jobs
     operation: str = ""
+    even: bool = False
 
     @property
     def words_sent(self) -> int:

@@ -8,6 +8,8 @@ go over all of them.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from podweave.spec.config import ChipConfig
@@ -95,6 +97,8 @@ def all_reduce_program(
     """
     order = in_few_jobs(config, words, chips)
     exchanges = [all_reduce(order, chips, each) for each in range(chips)]
-    programs = [collective(config, number, CollectiveKind.P, *exchange, operation) for exchange in exchanges]
-    jobs = max(len(program.sends["n0"]) for program in programs), max(len(program.receives["n0"]) for program in programs)
-    return collective(config, number, CollectiveKind.P, *exchanges[rank], operation, jobs=jobs)
+    fewest = [collective(config, number, CollectiveKind.P, *exchange, operation) for exchange in exchanges]
+    jobs = max(len(program.sends["n0"]) for program in fewest), max(len(program.receives["n0"]) for program in fewest)
+    programs = [collective(config, number, CollectiveKind.P, *exchange, operation, jobs=jobs) for exchange in exchanges]
+    as_many = all((len(program.sends["n0"]), len(program.receives["n0"])) == jobs for program in programs)
+    return replace(programs[rank], even=as_many and len(words) % chips == 0)

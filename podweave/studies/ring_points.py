@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from podweave.compiler.compile_network import CompileOptions
-from podweave.compiler.compile_system import compile_system
+from podweave.compiler.compile_system import compile_alike
 from podweave.ir.constants import with_scale_bits
 from podweave.ir.frontends.random_rows import random_row_parameters
 from podweave.ir.frontends.registry import load_graph
@@ -86,7 +86,7 @@ class RingPoint:
             constants = with_scale_bits(random_row_parameters(graph, with_weights=False), config.scale_bits)
             began = time.perf_counter()
             options = CompileOptions(from_memory=True, check="never")
-            networks = compile_system(partition(graph, constants, self.chips), config, options)
+            networks = compile_alike(partition(graph, constants, self.chips), config, options)
         except (ConfigError, WorkloadError) as error:
             return {"refused": str(error)}
         compiled, timing, found = time.perf_counter(), HbmTiming(beat_sixteenths=self.memory), []

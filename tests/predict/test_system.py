@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from podweave.compiler.compile_network import CompiledNetwork, CompileOptions
-from podweave.compiler.compile_system import compile_system
+from podweave.compiler.compile_system import compile_alike, compile_system
 from podweave.golden.cycle.accelerator.run import RunFigures
 from podweave.golden.cycle.link.ring import RingModel
 from podweave.ir.constants import with_scale_bits
@@ -134,3 +134,26 @@ def test_chips_that_do_not_load_the_same_are_apart() -> None:
     found = predict_system(networks, HbmTiming(), LinkTiming())
     assert_equal(found, each_by_itself(networks, HbmTiming(), LinkTiming(), (0, 0, 0, 0)))
     assert found[0].counters["PREFETCH_BEATS"] < found[1].counters["PREFETCH_BEATS"] == found[2].counters["PREFETCH_BEATS"]
+
+
+@pytest.mark.parametrize(
+    ("workload", "chips", "same"),
+    [
+        (*EVEN, True),
+        ("llama_128_8_4_192,rows=1,context=40", 2, True),
+        ("llama_576_9_3_1536,rows=2,context=64", 3, True),
+        ("gated_512_256,rows=3", 8, True),
+        (*UNEVEN, False),
+    ],
+)
+def test_of_alike_chips_one_is_compiled(workload: str, chips: int, same: bool) -> None:
+    """What tells programs of chips apart that are compiled each by itself changes no figure."""
+    graph, config, options = load_graph(workload), load_config("llm8x16"), CompileOptions(from_memory=True, check="never")
+    assert isinstance(graph, RowGraph)
+    shares = partition(graph, with_scale_bits(random_row_parameters(graph), config.scale_bits), chips)
+    found, each = compile_alike(shares, config, options), compile_system(shares, config, options)
+    assert len({id(network) for network in found}) == (1 if same else chips)
+    timing, link = HbmTiming(), LinkTiming(latency=70, beat_sixteenths=30)
+    assert len({AcceleratorRun(network, timing).identity() for network in each}) == 1
+    assert_equal(predict_system(found, timing, link), predict_system(each, timing, link))
+    assert {len(program.sends["n0"]) for network in each for program in network.collectives} != {1}
