@@ -100,12 +100,14 @@ class HbmChannel:
         To be called in order of acceptance; of two in one cycle, first the read.
         """
         timing, beat = self.timing, self.beat_bytes
-        x = self.random
-        x ^= x << 13 & 0xFFFFFFFF
-        x ^= x >> 17
-        x ^= x << 5 & 0xFFFFFFFF
-        self.random = x
-        extra = x * (timing.jitter + 1) >> 32
+        extra = 0
+        if timing.jitter:
+            x = self.random
+            x ^= x << 13 & 0xFFFFFFFF
+            x ^= x >> 17
+            x ^= x << 5 & 0xFFFFFFFF
+            self.random = x
+            extra = x * (timing.jitter + 1) >> 32
         arrives = cycle + timing.latency
         at = address - address % beat
         pieces = []

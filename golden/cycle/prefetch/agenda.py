@@ -17,11 +17,15 @@ class Agenda:
         # (cycle, number, what, value, stirs); the number keeps changes of one cycle in order.
         self._queue: list[tuple[int, int, Callable[[Any], None], Any, bool]] = []
         self._number = 0
+        self.next = FOREVER
+        """The cycle of the first change that is not made."""
 
     def at(self, cycle: int, apply: Callable[[Any], None], value: Any = None, *, stirs: bool = True) -> None:
         """From ``cycle`` on, registers are as ``apply(value)`` makes them. ``stirs``: descriptors may begin for it."""
         heapq.heappush(self._queue, (cycle, self._number, apply, value, stirs))
         self._number += 1
+        if cycle < self.next:
+            self.next = cycle
 
     def wake(self, cycle: int) -> None:
         """Something may happen in ``cycle``."""
@@ -34,11 +38,8 @@ class Agenda:
             _, _, apply, value, stirs = heapq.heappop(queue)
             apply(value)
             stirred = stirred or stirs
+        self.next = queue[0][0] if queue else FOREVER
         return stirred
-
-    @property
-    def next(self) -> int:
-        return self._queue[0][0] if self._queue else FOREVER
 
     def to_come(self, what: Callable[[Any], None]) -> list[Any]:
         """Values of all changes of a kind that are not made yet."""

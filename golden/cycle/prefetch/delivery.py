@@ -40,11 +40,13 @@ class Pops(NamedTuple):
 class Item:
     """A descriptor that was taken in cycle ``begin``. ``counts``: its end completes a tag."""
 
-    __slots__ = ("begin", "counts", "descriptor", "failed_from", "last_step", "pops", "ring", "started")
+    __slots__ = ("begin", "counts", "descriptor", "failed_from", "last_step", "pops", "ring", "started", "whole")
 
     def __init__(self, begin: int, ring: int, descriptor: Descriptor, counts: bool):
         self.begin, self.ring, self.descriptor, self.counts = begin, ring, descriptor, counts
         self.started = False
+        self.whole = False
+        """Of a load that has started: each beat is a piece."""
         self.last_step = -1
         self.failed_from: int | None = None
         """Cycle of the first step whose piece is left out."""
@@ -109,9 +111,14 @@ class Delivery:
         if not item.started:
             item.started = True
             self.free = max(self.free, item.begin + FIRST_STEP)
+            target = self.geometry.targets[item.descriptor.select]
+            item.whole = target.piece_bytes == self.geometry.beat_bytes and target.stride % target.piece_bytes == 0
         at = burst.first
         for start16, beats in pieces:
             due16 = start16 + 16 * TO_POP
+            if item.whole:
+                self._pop(item, beats, 1, due16)
+                continue
             while beats:
                 count, steps = self._same_steps(burst, at, beats)
                 self._pop(item, count, steps, due16)
@@ -133,8 +140,6 @@ class Delivery:
             before, through = (self._pieces_within(burst, beat) for beat in (at, at + 1))
             # If no piece ends in the first beat, one step that only pops it.
             return 1, max(1, through - before)
-        if size == self.geometry.beat_bytes:
-            return beats, 1
         pieces, per_beat = descriptor.n0, self.geometry.beat_bytes // size
         if burst.run_beats == 1:
             return 1, pieces

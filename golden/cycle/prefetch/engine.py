@@ -142,8 +142,10 @@ class EngineModel:
         """Evaluate cycle ``now`` and pass on to the next one in which anything may change; False if there is none."""
         t, complete = self.now, self.events.complete
         completed = len(complete[0]) + len(complete[1])
-        self._stirred = self.agenda.pass_to(t) or self._stirred
-        self.issuer.end_reads(t)
+        if self.agenda.next <= t:
+            self._stirred = self.agenda.pass_to(t) or self._stirred
+        if self.issuer.read_ends:
+            self.issuer.end_reads(t)
         changed, wake, full, bus, working = self._cycle(t)
         # What waits for a completion changes inputs then, and nothing may have run past that.
         changed = changed or len(complete[0]) + len(complete[1]) > completed
@@ -159,10 +161,11 @@ class EngineModel:
 
     def _account(self, t: int, following: int, stalls: tuple[bool, ...], working: bool) -> None:
         """Events of cycles ``t`` to ``following``, each on its port one cycle later."""
-        for name, stalled in zip(STALLS, stalls, strict=True):
-            if stalled:
-                self.events.stalls[name] += following - t
-                self.agenda.note(f"stall_{name}", t + 1, following + 1)
+        if True in stalls:
+            for name, stalled in zip(STALLS, stalls, strict=True):
+                if stalled:
+                    self.events.stalls[name] += following - t
+                    self.agenda.note(f"stall_{name}", t + 1, following + 1)
         quiet = FOREVER if working else max(t, self.busy_until + 1) + 1
         if quiet > following:
             self.quiet_from = None
@@ -177,17 +180,18 @@ class EngineModel:
         Parts come in an order in which each reads the registers as they are before the end of the cycle.
         """
         issuer, reader, stopped, level = self.issuer, self.reader, self.stopped_at is not None, self._level
-        writing, storing, busy, walking = issuer.writing, issuer.store is not None, issuer.busy, issuer.walk is not None
+        storing, busy, walking = issuer.store is not None, issuer.busy, issuer.walk is not None
+        writing = issuer.writes > 0 or issuer.aw is not None
         moving = writing or issuer.reads > 0 or issuer.ar is not None
         requested, looking = reader.request is not None, self._stirred
         waits = requested or reader.unchecked > 0
         changed = self._stirred = self._pulses(t)
 
-        wake = issuer.read_address(t)
+        wake = issuer.read_address(t) if issuer.ar else FOREVER
         bus = issuer.ar is not None
         while self._sent and self._sent[0][0] <= t:
             self._write_received(*self._sent.popleft())
-        addressed, write_wake = issuer.write_address(t)
+        addressed, write_wake = issuer.write_address(t) if issuer.aw else (False, FOREVER)
         if addressed:
             self._send()
         issued, issue_wake, full = issuer.issue(t, stopped)

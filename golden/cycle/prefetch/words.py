@@ -107,7 +107,7 @@ class Target:
     pieces: int
     bytes: int
 
-    @property
+    @cached_property
     def piece_bytes(self) -> int:
         return 1 << (-(-self.stride // self.pieces) - 1).bit_length()
 
