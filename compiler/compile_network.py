@@ -26,8 +26,9 @@ from .chip.epoch_scheduler import compile_graph
 from .chip.policy import BankPolicy
 from .chip.split_outputs import SplitGraph, split_outputs
 from .collective.program import CollectiveProgram
-from .lower.job_count import require_jobs_fit, require_sums_fit
+from .fits import require_fits
 from .lower.scales import require_scales_fit
+from .memory.ahead import loaded_tensors, tensor_ratios
 from .memory.image import MemoryImage
 from .memory.place import memory_image
 from .memory.shared import SharedMemory
@@ -37,7 +38,7 @@ from .pod.executor import check_times
 from .pod.layer_compiler import compile_layer
 from .pod.program import Program
 from .rows.check.program import check_rows, check_seconds
-from .rows.compile_rows import require_row_functions, require_tiles_fit
+from .rows.compile_rows import require_row_functions
 from .rows.front import compile_rows
 from .rows.program import ChipEpoch, RowProgram
 
@@ -63,6 +64,9 @@ class CompileOptions:
         Size of each manager's channel of the memory; by default the next power of two that holds the network.
     shared : SharedMemory, optional
         Where the network is placed beside others, with which it shares weights and caches; its channels have that size.
+    prefetch_ratios : mapping of str to float
+        How much of its weights, keys or values may be loaded ahead of the epoch that needs them, by name of the operation or the
+        cache, or by pattern (`compiler.memory.ahead.tensor_ratios`); of what no name or pattern fits, all.
     capacity : int
         Keys for which caches have room in memory, if they are more than the network sees: the same for all that share them.
     chips, rank : int
@@ -77,6 +81,7 @@ class CompileOptions:
     policy: BankPolicy = field(default_factory=BankPolicy)
     channel_bytes: int | None = None
     shared: SharedMemory | None = None
+    prefetch_ratios: Mapping[str, float] = field(default_factory=dict)
     capacity: int = 0
     chips: int = 1
     rank: int = 0
@@ -101,6 +106,8 @@ class CompiledNetwork:
         On one pod: programs of the layers, which run one after the other.
     image : MemoryImage or None
         What lies in memory before a run from memory.
+    ratios : dict
+        Of tensors that have a prefetch ratio below 1: by name of the operation or the cache.
     kinds, joined
         Of a graph of layers and operations on rows: both apart, and as they run.
     checked : bool
@@ -116,6 +123,7 @@ class CompiledNetwork:
     epochs: tuple[ChipEpoch, ...] = ()
     layers: tuple[Program, ...] = ()
     image: MemoryImage | None = None
+    ratios: dict[str, float] = field(default_factory=dict)
     kinds: Kinds | None = None
     joined: Joined | None = None
     checked: bool = False
@@ -171,30 +179,21 @@ def compile_network(
     return network
 
 
-def require_fits(graph: Graph, config: ChipConfig) -> None:
-    """Raises `WorkloadError` for layers that no machine could compile or hold the values of, and for rows on what has no row
-    functions; takes no time."""
-    layers = graph.operations
-    if isinstance(graph, RowGraph):
-        require_row_functions(graph, config)
-        layers = graph.layers if isinstance(graph, MixedGraph) else ()
-        for each in graph.rows if isinstance(graph, MixedGraph) else graph.operations:
-            each.require_values_fit()
-        require_tiles_fit(graph, config)
-    for operand in (operand for operation in layers for operand in operation.operands):
-        if config.pods > 1:
-            operand.layer.require_values_fit()
-        require_jobs_fit(operand.layer, config)
-        if config.pods > 1:
-            require_sums_fit(operand.layer, config)
-
-
 def in_channels(network: CompiledNetwork, channel_bytes: int) -> CompiledNetwork:
     """The same network in a memory with channels of another size, in bytes."""
-    assert network.constants is not None
     if network.memory.channel_bytes == channel_bytes:
         return network
-    return replace(network, image=memory_image(network.epochs, network.constants, network.split.graph, channel_bytes=channel_bytes))
+    return _placed(network, channel_bytes=channel_bytes)
+
+
+def _placed(network: CompiledNetwork, *, channel_bytes: int | None, shared: SharedMemory | None = None) -> CompiledNetwork:
+    """In a memory, as `memory_image` does it."""
+    assert network.constants is not None
+    ratios = {part: r for name, r in network.ratios.items() for part in (name, *(p for p, *_ in network.split.parts.get(name, ())))}
+    image = memory_image(
+        network.epochs, network.constants, network.split.graph, channel_bytes=channel_bytes, shared=shared, ratios=ratios
+    )
+    return replace(network, image=image)
 
 
 @dataclass(frozen=True)
@@ -232,6 +231,15 @@ def _verify(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     elif job.options.from_memory:
         raise ValueError("a network that runs from memory needs its constants")
     return network
+
+
+def _choose_ratios(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
+    patterns = job.options.prefetch_ratios
+    if not patterns:
+        return network
+    if not job.options.from_memory:
+        raise WorkloadError(f"prefetch_ratios are of networks that run from memory, and {network.graph.name} does not")
+    return replace(network, ratios=tensor_ratios(patterns, loaded_tensors(network.graph), network.graph.name))
 
 
 def _of_layers(run: Pass) -> Pass:
@@ -367,16 +375,12 @@ def _check_rules(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
 def _place_in_memory(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     if not job.options.from_memory:
         return network
-    assert network.constants is not None
-    options = job.options
-    image = memory_image(
-        network.epochs, network.constants, network.split.graph, channel_bytes=options.channel_bytes, shared=options.shared
-    )
-    return replace(network, image=image)
+    return _placed(network, channel_bytes=job.options.channel_bytes, shared=job.options.shared)
 
 
 PASSES: tuple[tuple[str, Pass], ...] = (
     ("verify", _verify),
+    ("choose ratios", _choose_ratios),
     ("take kinds apart", _take_kinds_apart),
     ("drop unused", _of_layers(_drop_unused)),
     ("store pools", _of_layers(_store_pools)),

@@ -106,9 +106,10 @@ INSIDE = {
     "compiler/rows/check": [f"compiler/{place}" for place in ("jobs", "pod", "chip", "chip/check", "collective", "rows")],
     "compiler/mixed": ["compiler/jobs", "compiler/chip", "compiler/collective", "compiler/rows"],
     "compiler/memory": ["compiler/jobs", "compiler/chip", "compiler/collective", "compiler/rows"],
+    "compiler/fits": ["compiler/lower", "compiler/rows"],
     "compiler/compile_network": [
         f"compiler/{place}"
-        for place in ("jobs", "lower", "pod", "chip", "chip/check", "collective", "rows", "rows/check", "mixed", "memory")
+        for place in ("jobs", "lower", "pod", "chip", "chip/check", "collective", "rows", "rows/check", "mixed", "memory", "fits")
     ],
     "compiler/compile_system": [f"compiler/{place}" for place in ("memory", "rows/check", "compile_network")],
     "predict/memory_timing": [],

@@ -2,12 +2,13 @@
 
 Every manager has a channel of the memory, and in it two rings of descriptors. An epoch's words may be loaded as soon as the last
 epoch that used their place is done (`after`). What X and P banks need is in the demand ring, all else in the prefetch ring.
+Weights, keys and values beyond their `Ahead` are in the demand ring too, when all epochs before theirs are done: so they hold up
+nothing that may be ahead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +29,9 @@ from ..chip.epoch_program import EpochProgram
 from ..collective.program import CollectiveProgram
 from ..jobs import Jobs
 from ..rows.program import CachePlace, ChipEpoch, RowProgram, Words
+from .ahead import Ahead
+from .channel import Channel
 from .image import MemoryImage, offset_maps
-from .rings import RingBuilder
 from .shared import SharedMemory
 from .tensors import InputPlaces, OutputPlaces, byte_number
 from .words import Runs, joined_runs, joined_stores, joined_words, packed_collective, packed_sets, packed_store, runs
@@ -54,44 +56,26 @@ def memory_image(
     *,
     channel_bytes: int | None = None,
     shared: SharedMemory | None = None,
+    ratios: Mapping[str, float] | None = None,
 ) -> MemoryImage:
     """The memory for a graph, as it runs, whose epochs are ``programs``, in order.
 
     ``channel_bytes``: size of each manager's channel; by default the next power of two. ``shared``: where other programs lie, which
-    has that size; ``content`` is what this one adds. Raises `WorkloadError` if a channel is too small, with the excess.
+    has that size; ``content`` is what this one adds. ``ratios``: of tensors as they run, as `Ahead` takes them. Raises
+    `WorkloadError` if a channel is too small, with the excess.
     """
-    return _Builder(programs, constants, graph, shared).build(shared.channel_bytes if shared else channel_bytes)
-
-
-@dataclass
-class _Channel:
-    """Memory of one manager: pieces one behind the other; addresses count from its beginning."""
-
-    memory: SharedMemory
-    number: int
-    pieces: list[tuple[int, NDArray[np.uint8]]] = field(default_factory=list)
-    demand: RingBuilder = field(default_factory=RingBuilder)
-    prefetch: RingBuilder = field(default_factory=RingBuilder)
-
-    @property
-    def rings(self) -> tuple[RingBuilder, RingBuilder]:
-        return self.demand, self.prefetch
-
-    def reserve(self, count: int) -> int:
-        return self.memory.reserve(self.number, count)
-
-    def append(self, content: NDArray[np.uint8]) -> int:
-        address = self.reserve(content.size)
-        self.pieces.append((address, content.reshape(-1)))
-        return address
+    builder = _Builder(programs, constants, graph, shared, Ahead(ratios or {}))
+    return builder.build(shared.channel_bytes if shared else channel_bytes)
 
 
 class _Builder:
-    def __init__(self, programs: Sequence[ChipEpoch], constants: Constants, graph: Graph, shared: SharedMemory | None):
-        self.programs, self.constants, self.graph, self.shared = programs, constants, graph, shared
+    def __init__(
+        self, programs: Sequence[ChipEpoch], constants: Constants, graph: Graph, shared: SharedMemory | None, ahead: Ahead
+    ):
+        self.programs, self.constants, self.graph, self.shared, self.ahead = programs, constants, graph, shared, ahead
         self.config = programs[0].config
         self.memory = shared or SharedMemory(self.config, 0)
-        self.channels = [_Channel(self.memory, number) for number in range(self.config.managers)]
+        self.channels = [Channel(self.memory, number) for number in range(self.config.managers)]
         self.stride = {select: memory_stride(self.config, select) for select in loadable(self.config)}
         self.depth = {select: words_of(self.config, select) for select in self.stride}
         # Per word of each node, how many epochs must be done before it may be written.
@@ -165,14 +149,14 @@ class _Builder:
 
     def _row_pieces(
         self, program: RowProgram
-    ) -> Iterator[tuple[HostSelect, int, int, NDArray[np.uint8], NDArray[np.int64] | None]]:
-        """(select, node, first word, content, numbers if it is of an input) of words of row operations but those of caches, runs
-        joined."""
-        kinds: dict[tuple[HostSelect, str | None], list[Words]] = {}
+    ) -> Iterator[tuple[HostSelect, int, int, NDArray[np.uint8], NDArray[np.int64] | None, str | None]]:
+        """(select, node, first word, content, numbers if it is of an input, operation if not all its weights may be ahead) of words
+        of row operations but those of caches, runs joined."""
+        kinds: dict[tuple[HostSelect, str | None, str | None], list[Words]] = {}
         for words in program.words:
             if words.place is None:
-                kinds.setdefault((words.select, words.tensor), []).append(words)
-        for (select, tensor), found in kinds.items():
+                kinds.setdefault((words.select, words.tensor, self.ahead.limited(words.operation)), []).append(words)
+        for (select, tensor, limited), found in kinds.items():
             pieces = []
             for words in found:
                 content = self._strided(
@@ -186,9 +170,9 @@ class _Builder:
                 pieces.append((words.node, words.base, content))
             for node, base, joined in runs(iter(pieces)):
                 if tensor is None:
-                    yield select, node, base, joined, None
+                    yield select, node, base, joined, None, limited
                 else:
-                    yield select, node, base, joined[0].astype(np.uint8), joined[1]
+                    yield select, node, base, joined[0].astype(np.uint8), joined[1], limited
 
     def _cache_address(self, tensor: str, node: int, place: CachePlace) -> int:
         tile_bytes = self.config.array.rows * self.stride[HostSelect.W]
@@ -196,35 +180,39 @@ class _Builder:
 
     def _row_words(self, epoch: int, program: RowProgram) -> None:
         """All that an epoch of row operations needs."""
-        for select, node, base, content, numbers in self._row_pieces(program):
-            self._load(epoch, select, node, base, content, numbers)
+        for select, node, base, content, numbers, limited in self._row_pieces(program):
+            self._load(epoch, select, node, base, content, numbers, limited)
         for late in (False, True):
-            for piece in self._cached(program, late=late):
+            for piece, limited in self._cached(program, late=late):
                 channel, unit = divmod(piece.node, self.config.nodes_per_manager)
                 begins = np.arange(piece.groups)[:, None] * piece.group_step + np.arange(piece.runs) * piece.step
                 runs = piece.base + begins.reshape(-1, 1) + np.arange(piece.words)
                 free = self.free[HostSelect.W][piece.node]
                 # Late ones are in the ring of the stores, which are over when these words are read.
-                ring = self.channels[channel].demand if late else self.channels[channel].prefetch
-                after = epoch if late else int(free[runs].max())
+                waits = late or not self.ahead.allows(channel, limited, piece.count)
+                ring = self.channels[channel].demand if waits else self.channels[channel].prefetch
+                after = epoch if waits else int(free[runs].max())
                 ring.add(HostSelect.W, unit, piece.base, piece.words, piece.address, after=after)
                 ring.descriptors[-1] |= piece.loops
                 free[runs] = epoch + 1
 
-    def _cached(self, program: RowProgram, *, late: bool) -> list[Runs]:
-        """Words of caches, in as few loads as there can be."""
-        stride, found = self.stride[HostSelect.W], []
+    def _cached(self, program: RowProgram, *, late: bool) -> list[tuple[Runs, str | None]]:
+        """Words of caches, in as few loads as there can be; with the cache, if not all of it may be ahead."""
+        stride = self.stride[HostSelect.W]
+        found: dict[str | None, list[Runs]] = {}
         for words in program.words:
             if words.place is None or words.late != late:
                 continue
             assert words.tensor is not None
             assert words.numbers is not None
             address = self._cache_address(words.tensor, words.node, words.place)
-            found.append(Runs(words.node, words.base, len(words.numbers), address))
+            runs = Runs(words.node, words.base, len(words.numbers), address)
+            found.setdefault(None if late else self.ahead.limited(words.tensor), []).append(runs)
             numbers = np.zeros((len(words.numbers), stride), np.int64)
             numbers[:, : words.numbers.shape[1]] = self.inputs.number(words.tensor, words.numbers)
             self.inputs.add(words.node // self.config.nodes_per_manager, address, numbers)
-        return joined_runs(joined_words(found, stride), self.row_chunk // stride)
+        most = self.row_chunk // stride
+        return [(one, name) for name, pieces in found.items() for one in joined_runs(joined_words(pieces, stride), most)]
 
     def _row_outputs(self, epoch: int, program: RowProgram) -> None:
         """What an epoch leaves: outputs, and rows of caches, which the next epoch reads."""
@@ -321,8 +309,14 @@ class _Builder:
             self._load(epoch, HostSelect.PARAMETERS, node, base, part)
 
     def _weights(self, epoch: int, program: EpochProgram) -> None:
-        for node, base, words in runs((place.bank, place.base, tile) for place, tile in w_image(program, self.constants)):
-            self._load(epoch, HostSelect.W, node, base, self._strided(HostSelect.W, np.ascontiguousarray(words).view(np.uint8)))
+        kinds: dict[str | None, list[tuple[int, int, NDArray[np.int8]]]] = {}
+        for item, (place, tile) in zip(program.weights, w_image(program, self.constants), strict=True):
+            limited = self.ahead.limited(program.operation(item.operation).name)
+            kinds.setdefault(limited, []).append((place.bank, place.base, tile))
+        for limited, found in kinds.items():
+            for node, base, words in runs(iter(found)):
+                content = self._strided(HostSelect.W, np.ascontiguousarray(words).view(np.uint8))
+                self._load(epoch, HostSelect.W, node, base, content, limited=limited)
 
     def _outputs(self, epoch: int, program: EpochProgram) -> None:
         """Stores of outputs of the graph, before the next epoch begins."""
@@ -354,22 +348,25 @@ class _Builder:
         base: int,
         words: NDArray[np.uint8],
         numbers: NDArray[np.int64] | None = None,
+        limited: str | None = None,
     ) -> None:
         """The words (n, stride) of a node: their bytes and their descriptors. ``numbers``: of those of inputs among them
-        (`InputPlaces`)."""
+        (`InputPlaces`). ``limited``: the operation whose weights they are, if not all of those may be ahead."""
         channel = node // self.config.nodes_per_manager
         if self.shared and select == HostSelect.W and numbers is None:
             for begin, count, address, fresh in self.shared.weights(channel, words):
                 if fresh:
                     self.channels[channel].pieces.append((address, words[begin : begin + count].reshape(-1)))
-                self._load_placed(epoch, select, node, base + begin, count, address)
+                self._load_placed(epoch, select, node, base + begin, count, address, limited)
             return
         address = self.channels[channel].append(words)
         if numbers is not None:
             self.inputs.add(channel, address, numbers)
-        self._load_placed(epoch, select, node, base, len(words), address)
+        self._load_placed(epoch, select, node, base, len(words), address, limited)
 
-    def _load_placed(self, epoch: int, select: HostSelect, node: int, base: int, count: int, address: int) -> None:
+    def _load_placed(
+        self, epoch: int, select: HostSelect, node: int, base: int, count: int, address: int, limited: str | None
+    ) -> None:
         """Descriptors for words of a node, in pieces that may begin as soon as their place is free."""
         channel, unit = divmod(node, self.config.nodes_per_manager)
         stride = self.stride[select]
@@ -379,9 +376,9 @@ class _Builder:
             some = min(chunk, count - begin)
             place = self.free[select][node, base + begin : base + begin + some]
             # X and P banks are the engines' between epochs.
-            between = select in EPOCH_BANKS
-            ring = self.channels[channel].demand if between else self.channels[channel].prefetch
-            after = epoch if between else int(place.max())
+            waits = select in EPOCH_BANKS or not self.ahead.allows(channel, limited, some)
+            ring = self.channels[channel].demand if waits else self.channels[channel].prefetch
+            after = epoch if waits else int(place.max())
             ring.add(select, unit, base + begin, some, address + begin * stride, after=after)
             place[:] = epoch + 1
 

@@ -160,13 +160,15 @@ class Epoch:
             self.words.append(Words(HostSelect.W, pod, base, np.zeros(numbers.shape, np.uint8), tensor, numbers, late, place))
         return self._cached[key]
 
-    def weight_tiles(self, pod: int, content: NDArray[np.uint8]) -> list[int]:
-        """The same of tiles (tiles, rows, bytes) that stay together where they can; returns the first word of each."""
+    def weight_tiles(self, pod: int, content: NDArray[np.uint8], operation: str) -> list[int]:
+        """The same of tiles (tiles, rows, bytes) of an operation, which stay together where they can; returns the first word of
+        each."""
         count, rows, size = content.shape
         bases = [self._take("w", pod, rows) for _ in range(count)]
         edges = [0, *(i for i in range(1, count) if bases[i] != bases[i - 1] + rows), count]
         for begin, end in itertools.pairwise(edges):
-            self.words.append(Words(HostSelect.W, pod, bases[begin], content[begin:end].reshape(-1, size)))
+            tiles = content[begin:end].reshape(-1, size)
+            self.words.append(Words(HostSelect.W, pod, bases[begin], tiles, operation=operation))
         return bases
 
     def parameters(self, node: int, sets: Sequence[LaneSet]) -> int:

@@ -107,7 +107,8 @@ def _sums(compiler: RowCompiler, index: int, operation: RowLinear, layout: RowLa
                 pods = [layout.node(tile) for tile in tiles]
                 inputs = np.stack([source.layout.channel[tile, of] for tile, of in some])
                 content = weight_bytes(held.weights[0], inputs, layout.channel[tiles.start : tiles.stop, part])
-                bases = [compiler.epoch.weight_tiles(pod, own) for pod, own in zip(pods, content, strict=True)]
+                name = operation.name
+                bases = [compiler.epoch.weight_tiles(pod, own, name) for pod, own in zip(pods, content, strict=True)]
                 steps = [
                     (dict(zip(pods, own, strict=True)), source.layout.node(tile), source.base + source.layout.offset(tile, of))
                     for (tile, of), own in zip(some, zip(*bases, strict=True), strict=True)

@@ -37,7 +37,8 @@ class Words:
 
     ``content``: uint8 (words, bytes). ``tensor``: the input whose bytes they are, if any; then ``numbers`` (words, bytes) says
     which byte of it each is (`formats.byte_numbers`), -1 where it stays as in ``content``. ``late``:
-    the epoch before writes some of them (`CacheWords`). ``place``: of words of a cache, which are a tile of weights.
+    the epoch before writes some of them (`CacheWords`). ``place``: of words of a cache, which are a tile of weights. ``operation``:
+    of weights, whose they are.
     """
 
     select: HostSelect
@@ -48,6 +49,7 @@ class Words:
     numbers: NDArray | None = None
     late: bool = False
     place: CachePlace | None = None
+    operation: str | None = None
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ def run_chip(
     workload: str, config: ChipConfig, options: ChipOptions, *, seed: int, progress: Progress, **simulation: Any
 ) -> tuple[dict[str, Any], Show]:
     """Run in RTL; the report, and how to show it. ``simulation``: members of a `Simulation`."""
-    from podweave.compiler.compile_network import require_fits
+    from podweave.compiler.fits import require_fits
 
     from ..runs.accelerator import run_on_device
     from ..runs.chip import run_networks
@@ -197,7 +197,7 @@ def run_chip(
 
 def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progress: Progress) -> tuple[dict[str, Any], Show]:
     """Predict without RTL; the report, and how to show it."""
-    from podweave.compiler.compile_network import require_fits
+    from podweave.compiler.fits import require_fits
 
     from ..runs.accelerator import model_on_device
     from ..runs.chip import model_networks

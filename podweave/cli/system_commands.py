@@ -90,7 +90,7 @@ class SystemOptions:
 
     def _graph(self, workload: str, config: ChipConfig, options: ChipOptions) -> RowGraph:
         """What a workload names, if so many chips can share it: known at once, and before there are constants."""
-        from podweave.compiler.compile_network import require_fits
+        from podweave.compiler.fits import require_fits
 
         from ..runs.jobs import chip_graphs, model_constants
         from ..runs.system import require_rows

@@ -33,7 +33,7 @@ def work(**what: Any) -> Pass:
 
 def tile(into: Epoch, ready: int = 0, free: int = 0, **what: Any) -> int:
     """Six words from the first one on times a tile in each pod."""
-    weights = {pod: into.weight_tiles(pod, np.zeros((1, 4, 4), np.uint8))[0] for pod in NODES}
+    weights = {pod: into.weight_tiles(pod, np.zeros((1, 4, 4), np.uint8), "a")[0] for pod in NODES}
     values: dict[str, Any] = {"accumulate": Accumulate.BYPASS, "into": dict.fromkeys(NODES, 50)}
     return into.tile(TileStep(0, weights, 4, (0, 0, 6), **values | what), ready=ready, free=free)
 
