@@ -11,6 +11,7 @@ from podweave.ir.partition import Partition, Share
 from podweave.spec.config import ChipConfig
 
 from .compile_network import CompiledNetwork, CompileOptions, Progress, compile_network
+from .memory.ahead import loaded_tensors, tensor_ratios
 from .memory.shared import SharedMemory
 from .rows.check.collectives import check_ring
 
@@ -33,6 +34,10 @@ def compile_system(
     if options.shared is not None:
         raise ValueError("chips do not share a memory: give one for each of them as shared")
     memories: Sequence[SharedMemory | None] = shared or [None] * partition.chips
+    # Of sequences that are shared out, a chip has the caches of its own.
+    tensors = [loaded_tensors(share.graph) for share in partition.shares]
+    everywhere = dict.fromkeys(name for own in tensors for name in own)
+    ratios = tensor_ratios(options.prefetch_ratios, everywhere, partition.shares[0].graph.name)
 
     def tell(rank: int) -> Progress | None:
         return progress and (lambda text: progress(f"chip {rank}: {text}" if partition.chips > 1 else text))
@@ -42,7 +47,13 @@ def compile_system(
             share.graph,
             config,
             share.constants,
-            replace(options, chips=partition.chips, rank=rank, shared=memory),
+            replace(
+                options,
+                chips=partition.chips,
+                rank=rank,
+                shared=memory,
+                prefetch_ratios={name: ratios[name] for name in tensors[rank] if name in ratios},
+            ),
             progress=tell(rank),
         )
         for rank, (share, memory) in enumerate(zip(partition.shares, memories, strict=True))

@@ -44,7 +44,7 @@ def tensor_ratios(patterns: Mapping[str, float], tensors: Collection[str], netwo
         # Not a number is in no order.
         if not 0 <= ratio <= 1:
             raise WorkloadError(f"a prefetch ratio is between 0 and 1, got {ratio} for {pattern!r}")
-        named = [name for name in tensors if name == pattern or fnmatchcase(name, pattern)]
+        named = [pattern] if pattern in tensors else [name for name in tensors if fnmatchcase(name, pattern)]
         if not named:
             listed = ", ".join(sorted(tensors)[:_MOST_NAMES])
             more = f" and {len(tensors) - _MOST_NAMES} more" if len(tensors) > _MOST_NAMES else ""

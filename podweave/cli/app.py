@@ -41,6 +41,7 @@ from .options import (
     PerLayer,
     Plot,
     Prefetch,
+    PrefetchRatio,
     Rows,
     ScalesimReports,
     Seed,
@@ -116,6 +117,7 @@ def run(
     partition: Partition = None,
     through: Through = None,
     prefetch: Prefetch = True,
+    prefetch_ratio: PrefetchRatio = None,
     cap: Cap = 0,
     memory: Memory = None,
     chips: Chips = None,
@@ -154,7 +156,8 @@ def run(
             )
         _make_folders(waves, plot, json_file)
         scalesim, rules = scalesim_reports is not None, check == "rules"
-        options = ChipOptions.of(chosen, per_layer, partition, through, prefetch, cap, memory, plot, rules=rules, scalesim=scalesim)
+        given = per_layer, partition, through, prefetch, cap, memory, plot, prefetch_ratio
+        options = ChipOptions.of(chosen, *given, rules=rules, scalesim=scalesim)
         with Progress() as progress:
             settings = simulation_settings(waves, waves_of, threads)
             way = system.run if system else run_chip
@@ -162,7 +165,7 @@ def run(
         _write_scalesim(report, chosen, scalesim_reports)
         finish({"workload": workload, **report}, json_file, show)
         raise typer.Exit(EXIT_CODES[report["verdict"]])
-    refuse_chip_options(per_layer, partition, through, prefetch, cap, memory, waves_of, threads)
+    refuse_chip_options(per_layer, partition, through, prefetch, cap, memory, waves_of, threads, ratios=prefetch_ratio)
     found = load_layers(workload)
     layers = found.layers
     _check_plot(plot, layers)
@@ -186,6 +189,7 @@ def model(
     partition: Partition = None,
     through: Through = None,
     prefetch: Prefetch = True,
+    prefetch_ratio: PrefetchRatio = None,
     cap: Cap = 0,
     memory: Memory = None,
     chips: Chips = None,
@@ -208,16 +212,15 @@ def model(
     workload = with_options(workload, {"rows": rows, "context": context})
     _make_folders(plot, json_file)
     if chosen.pods > 1:
-        options = ChipOptions.of(
-            chosen, per_layer, partition, through, prefetch, cap, memory, plot, scalesim=scalesim_reports is not None
-        )
+        given = per_layer, partition, through, prefetch, cap, memory, plot, prefetch_ratio
+        options = ChipOptions.of(chosen, *given, scalesim=scalesim_reports is not None)
         with Progress() as progress:
             way = system.model if system else model_chip
             report, show = way(workload, chosen, options, progress=progress)
         _write_scalesim(report, chosen, scalesim_reports)
         finish({"workload": workload, **report}, json_file, show)
         return
-    refuse_chip_options(per_layer, partition, through, prefetch, cap, memory)
+    refuse_chip_options(per_layer, partition, through, prefetch, cap, memory, ratios=prefetch_ratio)
     found = load_layers(workload)
     layers = found.layers
     _check_plot(plot, layers)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
+from podweave.compiler.memory.ahead import loaded_tensors, tensor_ratios
 from podweave.ir.graph import Graph
 from podweave.ir.row_graph import RowGraph
 from podweave.ir.texts import whole_number
@@ -24,6 +26,7 @@ from ..reports.chip import print_chip_model, print_chip_run
 if TYPE_CHECKING:
     from podweave.compiler.compile_network import CheckRules
 
+_DECIMAL = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
 WAYS = ("axi", "backdoor", "port")
 Progress = Callable[[str], None]
 Show = Callable[[Console, dict[str, Any]], None]
@@ -33,7 +36,8 @@ Show = Callable[[Console, dict[str, Any]], None]
 class ChipOptions:
     """``through``: how a chip gets what it needs: over AXI, in no time, or through its load ports.
 
-    ``rules``: when programs are checked. ``scalesim``: reports are written as SCALE-Sim does.
+    ``rules``: when programs are checked. ``scalesim``: reports are written as SCALE-Sim does. ``ratios``: ``prefetch_ratios`` of
+    `CompileOptions`.
     """
 
     per_layer: bool
@@ -45,6 +49,7 @@ class ChipOptions:
     plot: Path | None
     rules: CheckRules
     scalesim: bool = False
+    ratios: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -57,6 +62,7 @@ class ChipOptions:
         cap: int,
         memory: str | None,
         plot: Path | None,
+        ratios: Sequence[str] | None = None,
         *,
         rules: bool = False,
         scalesim: bool = False,
@@ -73,16 +79,22 @@ class ChipOptions:
         if through == "axi" and per_layer:
             raise typer.BadParameter("axi runs whole networks: leave out --per-layer, or name one layer", param_hint="--through")
         if through != "axi":
-            for name, given in (("--memory", memory), ("--cap", cap), ("--no-prefetch", not prefetch)):
+            over_axi = {"--memory": memory, "--cap": cap, "--no-prefetch": not prefetch, "--prefetch-ratio": ratios}
+            for name, given in over_axi.items():
                 if given:
                     raise typer.BadParameter(f"is for runs over AXI, not {through}", param_hint=name)
         if plot and plot.suffix not in (".svg", ".png", ".pdf"):
             raise typer.BadParameter(f"{plot} must end in .svg, .png or .pdf", param_hint="--plot")
         checked: CheckRules = "always" if rules else "auto"
-        return cls(per_layer, partition, through, prefetch, cap, memory_timing(memory), plot, checked, scalesim)
+        if ratios and not prefetch:
+            raise typer.BadParameter("without prefetch nothing is loaded ahead of its epoch", param_hint="--prefetch-ratio")
+        found = prefetch_ratios(ratios or [])
+        return cls(per_layer, partition, through, prefetch, cap, memory_timing(memory), plot, checked, scalesim, found)
 
     def check(self, graph: Graph) -> None:
-        """Raises `typer.BadParameter` for ways in which a graph does not run."""
+        """Raises `typer.BadParameter` for ways in which a graph does not run, `WorkloadError` for ratios of tensors that it has
+        not."""
+        tensor_ratios(self.ratios, loaded_tensors(graph), graph.name)
         if not isinstance(graph, RowGraph):
             return
         if self.through != "axi":
@@ -104,6 +116,20 @@ def simulation_settings(waves: Path | None, waves_of: list[str] | None, threads:
     if waves_of and not waves:
         raise typer.BadParameter("says what --waves shows: give both", param_hint="--waves-of")
     return {"waves": waves and waves.resolve(), "waves_of": waves_of or [], "threads": threads or cores()}
+
+
+def prefetch_ratios(texts: Sequence[str]) -> dict[str, float]:
+    """The ratios that ``R`` or ``PATTERN=R`` say, by pattern; raises `typer.BadParameter`."""
+    found: dict[str, float] = {}
+    for text in texts:
+        pattern, equals, number = text.rpartition("=")
+        pattern = pattern if equals else "*"
+        if not pattern or not _DECIMAL.fullmatch(number) or float(number) > 1:
+            raise typer.BadParameter(f"{text!r} is not R or PATTERN=R with an R from 0 to 1", param_hint="--prefetch-ratio")
+        if pattern in found:
+            raise typer.BadParameter(f"{pattern!r} is given more than once", param_hint="--prefetch-ratio")
+        found[pattern] = float(number)
+    return found
 
 
 def memory_timing(text: str | None) -> HbmTiming:
@@ -137,11 +163,13 @@ def refuse_chip_options(
     memory: str | None,
     waves_of: list[str] | None = None,
     threads: int | None = None,
+    *,
+    ratios: Sequence[str] | None = None,
 ) -> None:
     """Raises `typer.BadParameter` for what was typed for one pod, and is not for it."""
     given_options: dict[str, Any] = {"--per-layer": per_layer, "--partition": partition is not None, "--through": through}
     given_options |= {"--no-prefetch": not prefetch, "--cap": cap > 0, "--memory": memory}
-    given_options |= {"--waves-of": waves_of, "--threads": threads}
+    given_options |= {"--waves-of": waves_of, "--threads": threads, "--prefetch-ratio": ratios}
     for name, given in given_options.items():
         if given:
             raise typer.BadParameter("is for chips of several pods", param_hint=name)
@@ -173,6 +201,7 @@ def run_chip(
             prefetch=options.prefetch,
             cap=options.cap,
             partition=options.partition,
+            prefetch_ratios=options.ratios,
             check=options.rules,
             seed=seed,
             progress=progress,
@@ -216,6 +245,7 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
             prefetch=options.prefetch,
             cap=options.cap,
             partition=options.partition,
+            prefetch_ratios=options.ratios,
             progress=progress,
         )
         _draw_device(compiled[0], options)

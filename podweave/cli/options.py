@@ -44,6 +44,15 @@ Through = Annotated[
 Prefetch = Annotated[
     bool, typer.Option("--prefetch/--no-prefetch", help="axi: load words while earlier epochs run, or when their epoch is next.")
 ]
+PrefetchRatio = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prefetch-ratio",
+        metavar="[PATTERN=]R",
+        help="axi: of weights, keys and values with names like that (all of them, without PATTERN), so much from 0 to 1 may be "
+        "loaded ahead of its epoch; the rest when that is next. May be given more than once: the last that fits counts.",
+    ),
+]
 Cap = Annotated[
     int, typer.Option(min=0, max=2**32 - 1, help="axi: words that a manager may have prefetched at a time; 0: no limit.")
 ]

@@ -108,6 +108,7 @@ class SystemOptions:
                 raise typer.BadParameter("is for one chip: leave out --chips", param_hint=name)
         (graph,) = chip_graphs(workload)
         found = require_rows(graph)
+        options.check(found)
         first, *_ = self._divide(found, model_constants(found), self.chips).shares
         require_fits(first.graph, config)
         return found
@@ -128,6 +129,7 @@ class SystemOptions:
             prefetch=options.prefetch,
             beneath=self.beneath,
             cap=options.cap,
+            prefetch_ratios=options.ratios,
             divide=self._divide,
             check=options.rules,
         )

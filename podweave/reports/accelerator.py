@@ -68,7 +68,7 @@ def _print_networks(console: Console, report: dict[str, Any]) -> None:
     different = {row["network"]: row for row in report["networks"]}
     if len(report["networks"]) > len(different):
         console.print(f"{len(report['networks'])} runs of the same program, with other data", highlight=False)
-    way = f"prefetch {'on' if report['prefetch'] else 'off'}"
+    way = f"prefetch {'on' if report['prefetch'] else 'off'}{ratios_of(report)}"
     for row in different.values():
         say(
             console,
@@ -82,6 +82,12 @@ def _print_networks(console: Console, report: dict[str, Any]) -> None:
         )
         if "cycles_by_kind" in row:
             console.print(kind_table(row))
+
+
+def ratios_of(report: dict[str, Any]) -> str:
+    """What is said of prefetch ratios, if there are any."""
+    found = ", ".join(f"{pattern}={ratio:g}" for pattern, ratio in report["prefetch_ratios"].items())
+    return f" (ratios {found})" if found else ""
 
 
 def kind_table(row: dict[str, Any]) -> Any:

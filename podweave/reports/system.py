@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from .accelerator import kind_table, print_outcome
+from .accelerator import kind_table, print_outcome, ratios_of
 from .tables import print_verdict, print_wall, say, table
 
 _COUNTERS = {
@@ -37,14 +37,15 @@ def _print_networks(console: Console, report: dict[str, Any], *, measured: bool)
     for row in report["networks"]:
         console.print(_chip_table(row, report["delays"], measured=measured))
         last = row["chips"][row["slowest"]]
-        beneath = " (none in collectives)" if report["prefetch"] and not report["beneath"] else ""
+        how = " (none in collectives)" if report["prefetch"] and not report["beneath"] else ""
+        how += ratios_of(report)
         say(
             console,
             f"{row['network']}: {row['macs']:,} MAC in {row['cycles']:,} cycles on {report['chips']} chips of "
             f"{report['pods']} pods, utilisation {row['utilization']:.2%}\n"
             f"chip {row['slowest']}, which ends last: {last['bytes_loaded']:,} bytes loaded; data buses busy in "
             f"{last['hbm_used']:.1%} of the cycles, {last['hbm_used_available']:.1%} of what the memory can send; prefetch "
-            f"{'on' if report['prefetch'] else 'off'}{beneath}: {last['prefetch_hits']} epochs found their words, "
+            f"{'on' if report['prefetch'] else 'off'}{how}: {last['prefetch_hits']} epochs found their words, "
             f"{last['prefetch_late']} waited",
         )
         console.print(kind_table(last))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,9 +45,16 @@ class AcceleratorWay(Way[CompiledNetwork]):
         cap: int = 0,
         policy: BankPolicy | None = None,
         partition: int | None = None,
+        prefetch_ratios: Mapping[str, float] | None = None,
         check: CheckRules = "auto",
     ):
-        options = CompileOptions(from_memory=True, partition=partition, policy=policy or BankPolicy(), check=check)
+        options = CompileOptions(
+            from_memory=True,
+            partition=partition,
+            policy=policy or BankPolicy(),
+            prefetch_ratios=prefetch_ratios or {},
+            check=check,
+        )
         super().__init__(config, options)
         self.timing, self.prefetch, self.cap = timing or HbmTiming(), prefetch, cap
 
@@ -122,7 +129,8 @@ class AcceleratorWay(Way[CompiledNetwork]):
         return row, outputs
 
     def facts(self) -> dict[str, Any]:
-        return {"through": "axi", "prefetch": self.prefetch, "cap": self.cap, "memory": dataclasses.asdict(self.timing)}
+        found = {"through": "axi", "prefetch": self.prefetch, "cap": self.cap}
+        return found | {"prefetch_ratios": dict(self.options.prefetch_ratios), "memory": dataclasses.asdict(self.timing)}
 
 
 def run_on_device(
@@ -134,12 +142,22 @@ def run_on_device(
     cap: int = 0,
     policy: BankPolicy | None = None,
     partition: int | None = None,
+    prefetch_ratios: Mapping[str, float] | None = None,
     check: CheckRules = "auto",
     progress: Progress,
     **simulation: Any,
 ) -> tuple[dict[str, Any], list[Tensors], list[CompiledNetwork]]:
     """`run_jobs` on an accelerator. ``simulation``: members of a `Simulation`."""
-    way = AcceleratorWay(config, timing=timing, prefetch=prefetch, cap=cap, policy=policy, partition=partition, check=check)
+    way = AcceleratorWay(
+        config,
+        timing=timing,
+        prefetch=prefetch,
+        cap=cap,
+        policy=policy,
+        partition=partition,
+        prefetch_ratios=prefetch_ratios,
+        check=check,
+    )
     return run_jobs(jobs, way, Simulation(**simulation), progress)
 
 
@@ -157,10 +175,12 @@ def model_on_device(
     prefetch: bool = True,
     cap: int = 0,
     partition: int | None = None,
+    prefetch_ratios: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], list[CompiledNetwork]]:
     """Compile networks and predict what a run of each takes, without RTL."""
-    way, rows, networks = AcceleratorWay(config, timing=timing, prefetch=prefetch, cap=cap, partition=partition), [], []
+    way = AcceleratorWay(config, timing=timing, prefetch=prefetch, cap=cap, partition=partition, prefetch_ratios=prefetch_ratios)
+    rows, networks = [], []
     show = progress or (lambda _: None)
     wall = {"compile": 0.0, "model": 0.0}
     for graph in graphs:

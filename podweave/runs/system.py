@@ -103,6 +103,8 @@ class SystemWay(Way[SystemNetwork]):
         Cycles by which each starts later than without.
     prefetch, beneath, cap
         As `Device.start` takes them.
+    prefetch_ratios : mapping of str to float, optional
+        As of `CompileOptions`.
     divide : callable
         Makes the parts of a graph for so many chips: `partition`, or `partition_rows`.
     check : {"auto", "always", "never"}
@@ -125,11 +127,12 @@ class SystemWay(Way[SystemNetwork]):
         prefetch: bool = True,
         beneath: bool = True,
         cap: int = 0,
+        prefetch_ratios: Mapping[str, float] | None = None,
         divide: Divide = partition,
         check: CheckRules = "auto",
     ):
         require_links(config)
-        super().__init__(config, CompileOptions(from_memory=True, check=check))
+        super().__init__(config, CompileOptions(from_memory=True, check=check, prefetch_ratios=prefetch_ratios or {}))
         self.chips, self.timing, self.link = chips, timing or HbmTiming(), link or LinkTiming()
         self.delays = tuple(delays or [0] * chips)
         if len(self.delays) != chips:
@@ -251,6 +254,7 @@ class SystemWay(Way[SystemNetwork]):
     def facts(self) -> dict[str, Any]:
         found = {"through": "axi", "chips": self.chips, "delays": list(self.delays)}
         found |= {"prefetch": self.prefetch, "beneath": self.beneath, "cap": self.cap}
+        found["prefetch_ratios"] = dict(self.options.prefetch_ratios)
         return found | {"memory": dataclasses.asdict(self.timing), "link": dataclasses.asdict(self.link)}
 
     def totals(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
