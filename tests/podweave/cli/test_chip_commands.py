@@ -78,6 +78,13 @@ def test_model_of_a_chain_over_axi(cli: Cli, tmp_path: Path, chain: Path) -> Non
     off = cli("model", chain, "--config", "chip2x4", "--no-prefetch", "--json", "-").report
     assert off["cycles"] > report["cycles"]
     assert off["networks"][0]["prefetch_hits"] == 0
+    some = cli("model", chain, "--config", "chip2x4", "--prefetch-ratio", "0.5", "--prefetch-ratio", "th*=.0", "--json", target)
+    assert "prefetch on (ratios *=0.5, th*=0): " in some.out
+    found = json.loads(target.read_text())
+    assert found["prefetch_ratios"] == {"*": 0.5, "th*": 0}
+    counters, other = (each["networks"][0]["counters"] for each in (found, report))
+    assert counters["DEMAND_BEATS"] > other["DEMAND_BEATS"]
+    assert report["prefetch_ratios"] == {}
 
 
 def test_options_of_the_memory_are_taken(cli: Cli, chain: Path) -> None:
@@ -230,6 +237,17 @@ CHIP = ["--config", "chip2x4"]
         (["--config", "pod4", "--memory", "latency=9"], "--memory: is for chips of several pods"),
         (["--config", "pod4", "--no-prefetch"], "--no-prefetch: is for chips of several pods"),
         (["--config", "pod4", "--cap", "9"], "--cap: is for chips of several pods"),
+        (["--config", "pod4", "--prefetch-ratio", "1"], "--prefetch-ratio: is for chips of several pods"),
+        ([*CHIP, "--through", "port", "--prefetch-ratio", "1"], "--prefetch-ratio: is for runs over AXI, not port"),
+        (
+            [*CHIP, "--no-prefetch", "--prefetch-ratio", "1"],
+            "--prefetch-ratio: without prefetch nothing is loaded ahead of its epoch",
+        ),
+        ([*CHIP, "--prefetch-ratio", "a=1.01"], "--prefetch-ratio: 'a=1.01' is not R or PATTERN=R with an R from 0 to 1"),
+        ([*CHIP, "--prefetch-ratio", "-1"], "--prefetch-ratio: '-1' is not R or PATTERN=R with an R from 0 to 1"),
+        ([*CHIP, "--prefetch-ratio", "a=nan"], "--prefetch-ratio: 'a=nan' is not R or PATTERN=R with an R from 0 to 1"),
+        ([*CHIP, "--prefetch-ratio", "=1"], "--prefetch-ratio: '=1' is not R or PATTERN=R with an R from 0 to 1"),
+        ([*CHIP, "--prefetch-ratio", "1", "--prefetch-ratio", "0"], "--prefetch-ratio: '*' is given more than once"),
     ],
 )
 def test_refused_options(cli: Cli, tmp_path: Path, command: str, options: list[str], sentence: str) -> None:

@@ -109,6 +109,12 @@ def test_a_prediction(cli: Cli, tmp_path: Path, linked: Path) -> None:
     assert f"prefetch off: {other['cycles']:,} cycles" in drawn
     for name in ("chip 0", "chip 1"):
         assert drawn.count(f">{name}<") == 2
+    limited = cli("model", LLAMA, "--config", linked, "--chips", 2, "--prefetch-ratio", "0", "--json", target)
+    assert "prefetch on (ratios *=0): " in limited.out
+    found = json.loads(target.read_text())
+    assert (found["prefetch_ratios"], report["prefetch_ratios"]) == ({"*": 0}, {})
+    for chip, plain in zip(found["networks"][0]["chips"], row["chips"], strict=True):
+        assert chip["counters"]["DEMAND_BEATS"] > plain["counters"]["DEMAND_BEATS"]
 
 
 def test_rows_are_divided_without_collectives(cli: Cli, linked: Path) -> None:
@@ -160,6 +166,10 @@ def test_rows_are_divided_without_collectives(cli: Cli, linked: Path) -> None:
         (
             [LLAMA, "--config", "{linked}", "--chips", 2, "--no-prefetch", "--no-beneath"],
             "without prefetch there is none in collectives either",
+        ),
+        (
+            [LLAMA, "--config", "{linked}", "--chips", 2, "--prefetch-ratio", "0.5", "--prefetch-ratio", "mid=1"],
+            f"podweave: {LLAMA} has no weights, keys or values 'mid' for a prefetch ratio; it has down, gate, k, ",
         ),
         ([LLAMA, "--config", "{linked}", "--chips", 2, "--per-layer"], "is for one chip: leave out --chips"),
         ([LLAMA, "--config", "{linked}", "--chips", 2, "--through", "port"], "is for one chip: leave out --chips"),

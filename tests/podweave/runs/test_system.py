@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from podweave.compiler.compile_network import in_channels
+from podweave.compiler.compile_system import compile_system
 from podweave.ir.partition_rows import partition_rows
 from podweave.predict.link_timing import LinkTiming
 from podweave.predict.memory_timing import HbmTiming
@@ -76,6 +78,29 @@ def test_prefetching_beneath_collectives_is_an_option() -> None:
     (most, fast), (least, slow) = found
     assert most > 1.5 * least
     assert fast < slow
+
+
+def test_ratios_of_what_is_prefetched_are_exact() -> None:
+    """Half of the tensors' words, but no keys, are loaded when their epoch is next; a prediction that knows no ratios is seen."""
+    ratios = {"*": 0.5, "*keys": 0}
+
+    class Wrong(SystemWay):
+        def predict(self, network: SystemNetwork, bases: tuple[int, ...] = ()) -> SystemPrediction:
+            plain = compile_system(network.partition, self.config)
+            chips = tuple(in_channels(chip, network.chips[0].memory.channel_bytes) for chip in plain)
+            return super().predict(SystemNetwork(network.partition, chips), bases)
+
+    options: dict[str, Any] = {"timing": TIMING, "link": LINK, "delays": [0, 170], "prefetch_ratios": ratios}
+    report = run(DECODERS[2], SystemWay(CONFIG, 2, **options))
+    assert_exact(report)
+    assert report["prefetch_ratios"] == ratios
+    for chip in (chip for row in report["networks"] for chip in row["chips"]):
+        assert chip["counters"]["PREFETCH_UNUSED"] == 0
+    found = run(DECODERS[2], Wrong(CONFIG, 2, **options))
+    assert found["verdict"] == "fail"
+    for row, right in zip(found["networks"], report["networks"], strict=True):
+        assert row["mismatches"] == 0
+        assert row["cycles"] == right["cycles"] != row["predicted_cycles"]
 
 
 def test_encoders_are_exact() -> None:
