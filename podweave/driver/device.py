@@ -263,6 +263,8 @@ class Device:
     def finish(self, raised: bool, max_cycles: int) -> None:
         """What `wait` does after it has waited: ``raised`` says whether the interrupt is raised."""
         if not raised:
+            if self.was_reset():
+                raise DeviceError("no run is on: the device was reset")
             raise DeviceError(f"no interrupt within {max_cycles} cycles: {self.fields('EPOCHS_DONE')['VALUE']} epochs are done")
         self.write("IRQ_PENDING", DONE=1)
         status = self.fields("STATUS")
@@ -295,6 +297,11 @@ class Device:
         status = self.fields("STATUS")
         if status["REFUSED"]:
             raise DeviceError(f"the device refused to reset: {_sentence(Refusal(status['REASON']))}")
+
+    def was_reset(self) -> bool:
+        """Whether neither a run is on nor one has ended since the last reset; in a run, somebody has reset the device."""
+        status = self.fields("STATUS")
+        return not status["BUSY"] and not status["DONE"]
 
     def counters(self) -> RunCounters:
         """The counters of the last run."""

@@ -14,6 +14,9 @@ from podweave.spec.links import RUN_WIDTH
 
 from .device import FOREVER, Bus, Device, DeviceError, RunCounters
 
+LOOK_CYCLES = 1 << 16
+"""Cycles after which chips that are waited for are looked at: one that was reset never raises its interrupt."""
+
 
 class SystemBus(Protocol):
     """The ways to all accelerators of a ring, and what is done to all at the same time."""
@@ -41,7 +44,7 @@ class System:
     devices : list of Device
         The chips, in the order of the ring. What is legal while a run is on, their class says.
     run_number : int
-        LINK_RUN of the last run: by it, chips with links tell what belongs to it.
+        LINK_RUN of the last run, whoever started it: by it, chips with links tell what belongs to it.
 
     >>> system = System(bus, config)                         # doctest: +SKIP
     >>> system.load(images)                                  # doctest: +SKIP
@@ -57,7 +60,8 @@ class System:
         for chip, way in enumerate(bus.chips):
             with named(chip):
                 self.devices.append(Device(way, config))
-        self.run_number = 0
+        # A chip that was reset since has 0.
+        self.run_number = max(device.read("LINK_RUN") for device in self.devices) if config.links else 0
 
     def load(self, images: Sequence[MemoryImage]) -> None:
         """Put a program into the memory of each chip."""
@@ -114,18 +118,29 @@ class System:
             raise DeviceError("; ".join(refused))
 
     def wait(self, max_cycles: int = FOREVER, progress: Callable[[int], None] | None = None) -> None:
-        """Wait for the end of all runs; raises `DeviceError`, with what each chip says, if one failed, was aborted, or lasts longer
-        than ``max_cycles``."""
-        raised = self.bus.wait_interrupts(range(len(self.devices)), max_cycles, progress)
+        """Wait for the end of all runs; raises `DeviceError`, with what each chip says, if one failed, was aborted, lasts longer
+        than ``max_cycles``, or if the chip was reset, for which nobody waits."""
+        raised = self._raised(max_cycles, progress)
         found = []
         for chip, device in enumerate(self.devices):
             try:
                 with named(chip):
-                    device.finish(raised[chip], max_cycles)
+                    device.finish(chip in raised, max_cycles)
             except DeviceError as error:
                 found.append(str(error))
         if found:
             raise DeviceError("; ".join(found))
+
+    def _raised(self, max_cycles: int, progress: Callable[[int], None] | None) -> list[int]:
+        """The chips with their interrupts raised, when those of all are that were not reset, or after ``max_cycles``."""
+        chips, waited = list(range(len(self.devices))), 0
+        while True:
+            part = min(LOOK_CYCLES, max_cycles - waited)
+            raised = self.bus.wait_interrupts(chips, part, _behind(waited, progress))
+            waited += part
+            if all(raised.values()) or waited >= max_cycles:
+                return [chip for chip in chips if raised[chip]]
+            chips = [chip for chip in chips if raised[chip] or not self.devices[chip].was_reset()]
 
     def run(
         self,
@@ -150,7 +165,10 @@ class System:
                     device.wait()
 
     def reset(self) -> None:
-        """Bring all chips into their initial state, as `Device.reset` does: a start behind it takes all the same time."""
+        """Bring all chips into their initial state, as `Device.reset` does: a start behind it takes all the same time.
+
+        A chip whose ``rst`` was pulsed has forgotten its registers too: `select` or `load` before the next start.
+        """
         for chip, device in enumerate(self.devices):
             with named(chip):
                 device.reset()
@@ -165,6 +183,11 @@ class System:
         for chip, (device, mine) in enumerate(zip(self.devices, given, strict=True)):
             with named(chip):
                 do(device, mine)
+
+
+def _behind(waited: int, progress: Callable[[int], None] | None) -> Callable[[int], None] | None:
+    """``progress`` of a wait that comes after ``waited`` cycles of others."""
+    return progress and (lambda done: progress(waited + done))
 
 
 @contextlib.contextmanager

@@ -93,6 +93,12 @@ Epochs of a run may be collectives, in which words go to the next chip and come 
 the jobs of each name the next. LINK_RUN is the same in all chips of a ring, and another number than in the run before. Chips may be
 started in any order: one that comes to a collective waits for its neighbours, LINK_TIMEOUT cycles at most. After an error or
 ABORT the next chip is told, and ends with NEIGHBOUR; LINK_ERROR says what went wrong, and in which collective.
+
+`rst` of one chip may come at any time, in a run too. Its registers are as at power-up, its links are silent, and it tells nobody.
+Each of the others ends with TIMEOUT in the collective that it is in, or comes to, or with NEIGHBOUR when another has; one that is
+behind its last collective ends as ever. With LINK_TIMEOUT 0 they wait until ABORT. When all are idle, set up the chip again (all
+registers; memory may have part of what it was storing), and start the next run with a LINK_RUN that differs from that of the run
+before. A chip that is reset after a neighbour has started takes no part in that run: the credits that it was given are gone.
 """
 
 _TABLE = ("| offset | register | access | reset | bits | value | |", "|---|---|---|---|---|---|---|")

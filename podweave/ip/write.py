@@ -239,7 +239,9 @@ _BUSES = """
 
 ## Order of resets
 
-- `rst` drops transfers that are under way: reset interconnect and memory with it, or wait until STATUS.BUSY is 0.
+- `rst` drops transfers that are under way. Reset what is at the managers' ports with it, or let it finish them (answer to nobody
+  what was read, take no more of what is written), or wait until STATUS.BUSY is 0, after ABORT: a response that comes after `rst`
+  would be taken for that of the next burst. What was being stored is in memory in part.
 - SOFT_RESET, and a START after an error, reset chip and engines from inside, and only when no transfer is under way: nothing
   outside needs to know.
 - After `rst` all `valid` outputs and `irq` are 0. Software sets MEMORY_BYTES and the rings before the first START.
@@ -254,7 +256,10 @@ _RING = """
 - `link_tx_valid`, `ready`, `data`, `user` and `crc` are as on AXI-Stream: they hold still until they are accepted. `link_rx_*` has
   no `ready`: there is room for all that has a credit. A credit is a pulse, and none may be lost.
 - `up` of both ends is 1 while the bridge works; without one tie them to 1. Low in a collective, it ends the run with LINK_DOWN.
-- `rst` alone resets the link port, and forgets credits: reset all chips of a ring together, before a run with collectives.
+- `rst` alone resets the link port. All chips of a ring are reset together before their first run; later one may be at any time:
+  runs of the others then end with TIMEOUT, and the next run of all is as ever. Flits and credits that are under way may arrive or
+  be lost: they carry the number of their run. A flit that waits at `link_tx_*` is taken back, which a bridge must allow. A bridge
+  that is reset with a chip, with `up` 0 at both ends, ends the runs with LINK_DOWN at once.
 """
 
 

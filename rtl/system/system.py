@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.hdl import Module
-from amaranth.lib.wiring import Out
+from amaranth.lib.wiring import In, Out
 
 from podweave.spec.config import ChipConfig
 
@@ -31,8 +31,10 @@ class System(WiredBlock):
 
     Members
     -------
+    c<i>_rst : In(1)
+        Resets chip i; ``rst`` resets nothing.
     c<i>_* : as in Accelerator
-        The ports of chip i.
+        Its ports.
     """
 
     kind = "system"
@@ -41,13 +43,14 @@ class System(WiredBlock):
         self.accelerators = [Accelerator(config) for _ in range(chips)]
         members: dict[str, Any] = {}
         for i, accelerator in enumerate(self.accelerators):
-            members |= {chip_prefix(i) + name: member for name, member in accelerator.signature.members.items()}
+            ports = {"rst": In(1), **accelerator.signature.members}
+            members |= {chip_prefix(i) + name: member for name, member in ports.items()}
         super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         for i, accelerator in enumerate(self.accelerators):
-            ports = place(m, f"c{i}", accelerator)
+            ports = place(m, f"c{i}", accelerator, reset=getattr(self, chip_prefix(i) + "rst"))
             for name, member in accelerator.signature.members.items():
                 outside = getattr(self, chip_prefix(i) + name)
                 m.d.comb += outside.eq(ports[name]) if member.flow is Out else ports[name].eq(outside)

@@ -74,8 +74,10 @@ class SimulatedBus:
         self.simulator.advance(cycles)
 
     def reset(self) -> None:
-        """Pulse ``rst``, which all accelerators have in common. Memory stays as it is."""
-        self.simulator.reset()
+        """Pulse ``rst`` of this accelerator and of what is at its AXI ports, at any time; the others go on. Memory stays as it is,
+        with so much of a burst that was being written as had come."""
+        self.check_rules()
+        self.simulator.reset_chips([self.chip])
 
     def inject(self, errors: Sequence[ErrorRange]) -> None:
         """From now on the memory answers with ``errors``, and with no others; only while no run is on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -117,8 +117,13 @@ class Simulator:
             cycles -= ran
 
     def reset(self) -> None:
-        """Pulse ``rst`` of everything. Memory stays as it is."""
-        self.cycles += self.ask("reset")
+        """Reset everything. Memory stays as it is."""
+        self.reset_chips(range(self.count))
+
+    def reset_chips(self, chips: Iterable[int]) -> None:
+        """Pulse ``rst`` of some accelerators, and of what is at their AXI ports; what is under way on links stays, unless all are
+        reset."""
+        self.cycles += self.ask("reset", list(chips))
 
     def peak_bytes(self) -> int:
         """The most memory that the simulator has had so far."""

@@ -129,8 +129,8 @@ def _instance(sidecar: Sidecar, managers: int) -> str:
     """The macro by which the harness has its design, with all ports connected."""
     connections = []
     for port in sidecar["ports"]:
-        if port["name"] in ("clk", "rst"):
-            connections.append(f".{port['name']}")
+        if port["name"] == "clk":
+            connections.append(".clk")
             continue
         found = _CHIP.fullmatch(port["name"])
         assert found

@@ -61,11 +61,11 @@ class Server:
         for chip, table in enumerate(tables):
             configure(f"{HARNESS}.links[{chip}].link", table)
 
-    async def reset(self) -> int:
-        """The cycles that it took."""
+    async def reset(self, chips: list[int]) -> int:
+        """The cycles that it took, in which the other chips go on."""
         self.dut.go.value = 0
         self.dut.awaited.value = 0
-        self.dut.rst.value = 1
+        self.dut.rst.value = _mask(chips)
         await self.clock.advance(RESET_CYCLES)
         self.dut.rst.value = 0
         await self.clock.advance(1)

@@ -18,7 +18,8 @@ module accelerator_harness #(
   parameter int USER_BITS = 6
 ) (
   input logic clk,
-  input logic rst,
+  // By chip: its reset, with which its memory forgets what is under way. Links are reset when all chips are.
+  input logic [CHIPS-1:0] rst,
   // By chip.
   input logic [CHIPS-1:0] go,
   // By chip: `raised` waits for it.
@@ -72,7 +73,7 @@ module accelerator_harness #(
   wire [CHIPS-1:0] restart = `TAPS;
   for (genvar i = 0; i < CHIPS; i++) begin : hosts
     host #(.OFFSET_BITS(OFFSET_BITS), .ACCESSES(ACCESSES)) host (
-      .clk, .rst, .go(go[i]), .played(all_played[i]),
+      .clk, .rst(rst[i]), .go(go[i]), .played(all_played[i]),
       .awaddr(lite_awaddr[i]), .awvalid(lite_awvalid[i]), .awready(lite_awready[i]),
       .wdata(lite_wdata[i]), .wvalid(lite_wvalid[i]), .wready(lite_wready[i]), .bresp(lite_bresp[i]), .bvalid(lite_bvalid[i]),
       .araddr(lite_araddr[i]), .arvalid(lite_arvalid[i]), .arready(lite_arready[i]),
@@ -81,7 +82,7 @@ module accelerator_harness #(
   for (genvar i = 0; i < PORTS; i++) begin : channels
     wire [5:0] violation;
     hbm_channel #(.DATA_WIDTH(DATA_BITS), .ADDRESS_WIDTH(ADDRESS_BITS), .ID_WIDTH(1)) memory (
-      .clk, .rst, .restart(restart[i/MANAGERS]),
+      .clk, .rst(rst[i/MANAGERS]), .restart(restart[i/MANAGERS]),
       .awid(awid[i]), .awaddr(awaddr[i]), .awlen(awlen[i]), .awsize(awsize[i]), .awburst(awburst[i]), .awvalid(awvalid[i]),
       .awready(awready[i]), .wdata(wdata[i]), .wstrb(wstrb[i]), .wlast(wlast[i]), .wvalid(wvalid[i]), .wready(wready[i]),
       .bid(bid[i]), .bresp(bresp[i]), .bvalid(bvalid[i]), .bready(bready[i]),
@@ -94,7 +95,7 @@ module accelerator_harness #(
     localparam int NEXT = (i + 1) % CHIPS;
     wire violation;
     link #(.FLIT_BITS(FLIT_BITS), .USER_BITS(USER_BITS)) link (
-      .clk, .rst, .restart(restart[i]),
+      .clk, .rst(&rst), .restart(restart[i]), .tx_rst(rst[i]),
       .tx_valid(link_tx_valid[i]), .tx_ready(link_tx_ready[i]), .tx_data(link_tx_data[i]), .tx_user(link_tx_user[i]),
       .tx_crc(link_tx_crc[i]), .tx_credit(link_tx_credit[i]), .tx_credit_run(link_tx_credit_run[i]),
       .rx_valid(link_rx_valid[NEXT]), .rx_data(link_rx_data[NEXT]), .rx_user(link_rx_user[NEXT]), .rx_crc(link_rx_crc[NEXT]),

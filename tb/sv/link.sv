@@ -16,6 +16,8 @@ module link #(
   input logic clk,
   input logic rst,
   input logic restart,
+  // Of the chip that transmits: a flit that waits may be taken back. What is under way stays so.
+  input logic tx_rst,
   input logic tx_valid,
   output logic tx_ready,
   input logic [FLIT_BITS-1:0] tx_data,
@@ -64,7 +66,7 @@ module link #(
   logic waits;
   always_ff @(posedge clk) begin
     held <= {tx_crc, tx_user, tx_data};
-    waits <= !rst && tx_valid && !tx_ready;
+    waits <= !tx_rst && tx_valid && !tx_ready;
     if (rst) violation <= '0;
     else if (waits && (!tx_valid || held != {tx_crc, tx_user, tx_data})) violation <= 1;
   end

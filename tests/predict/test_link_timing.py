@@ -39,7 +39,7 @@ def bench_of(alter: tuple[str, str] | None = None) -> BlockBench:
         assert source.count(alter[0]) == 1
         source = source.replace(*alter)
     inputs = [Port("restart", 1), Port("tx_valid", 1), Port("tx_data", 32, FLIT // 32), Port("tx_user", USER), Port("tx_crc", 16)]
-    inputs += [Port("rx_credit", 1), Port("rx_credit_run", 4)]
+    inputs += [Port("rx_credit", 1), Port("rx_credit_run", 4), Port("tx_rst", 1)]
     outputs = [Port("tx_ready", 1), Port("tx_credit", 1), Port("tx_credit_run", 4), Port("rx_valid", 1)]
     outputs += [Port("rx_data", 32, FLIT // 32), Port("rx_user", USER), Port("rx_crc", 16), Port("up", 1), Port("violation", 1)]
     return BlockBench.of_sources(
@@ -70,7 +70,7 @@ class Case:
 
 
 def case_of(timing: LinkTiming, seed: int, restarts: tuple[int, ...] = (40, 1500)) -> Case:
-    """Flits wait where they are not taken; what they are changes only then. Credits whenever they like."""
+    """Flits wait where they are not taken; what they are changes only then, or with a reset. Credits whenever they like."""
     rng = np.random.default_rng(seed)
     wanted = rng.random(CYCLES) < rng.choice([0.1, 0.6, 1.0], CYCLES // 100).repeat(100)
     # A transmitter has nothing to send before its chip has started.
@@ -78,7 +78,7 @@ def case_of(timing: LinkTiming, seed: int, restarts: tuple[int, ...] = (40, 1500
     values = {"tx_data": rng.integers(-(2**31), 2**31, (CYCLES, 2)), "tx_user": rng.integers(0, 1 << USER, CYCLES)}
     values["tx_crc"] = rng.integers(0, 1 << 16, CYCLES)
     credit, credit_run = rng.random(CYCLES) < 0.3, rng.integers(0, 16, CYCLES)
-    late = extras(timing, CYCLES)
+    late, reset = extras(timing, CYCLES), rng.random(CYCLES) < 0.05
     up, ready, valid = np.ones(CYCLES, bool), np.zeros(CYCLES, bool), np.zeros(CYCLES, bool)
     arrivals: list[tuple[int, int, bool]] = []
     next16 = last = count = lost = 0
@@ -91,8 +91,8 @@ def case_of(timing: LinkTiming, seed: int, restarts: tuple[int, ...] = (40, 1500
         if begun and start != begun[-1]:
             start, count = begun[-1], 0
         ready[t] = up[t] and next16 <= 16 * t + 15
-        valid[t] = wanted[t] or (t > 0 and valid[t - 1] and not ready[t - 1])
-        if t and valid[t - 1] and not ready[t - 1]:
+        valid[t] = wanted[t] or (t > 0 and valid[t - 1] and not ready[t - 1] and not reset[t - 1])
+        if t and valid[t - 1] and not ready[t - 1] and not reset[t - 1]:
             for name in DATA:
                 values[name][t] = values[name][t - 1]
         if valid[t] and ready[t]:
@@ -127,7 +127,7 @@ def case_of(timing: LinkTiming, seed: int, restarts: tuple[int, ...] = (40, 1500
     known["tx_credit_run"] = expected["tx_credit"] == 1
     restart = np.zeros(CYCLES, bool)
     restart[list(restarts)] = True
-    stimulus = {"restart": restart, "tx_valid": valid, "rx_credit": credit, "rx_credit_run": credit_run, **values}
+    stimulus = {"restart": restart, "tx_rst": reset, "tx_valid": valid, "rx_credit": credit, "rx_credit_run": credit_run, **values}
     return Case(stimulus, {name: PortTrace(expected[name], known[name]) for name in expected}, accepted, lost)
 
 

@@ -12,12 +12,13 @@ import pytest
 
 from podweave.compiler.compile_network import CompiledNetwork, in_channels
 from podweave.compiler.compile_system import compile_system
-from podweave.driver.device import DeviceError
+from podweave.driver.device import Device, DeviceError
 from podweave.driver.system import System
 from podweave.golden.cycle.memory.hbm import SLVERR, ErrorRange
 from podweave.golden.graph import evaluate
 from podweave.ir.partition import Partition, partition
 from podweave.ir.row_graph import RowGraph
+from podweave.predict.link_timing import LinkTiming
 from podweave.predict.memory_timing import HbmTiming
 from podweave.predict.system import predict_system
 from podweave.runs.jobs import Job, chip_jobs
@@ -55,12 +56,12 @@ def load(system: System) -> None:
             system.write_input(rank, name, tensor)
 
 
-def assert_clean(system: System) -> None:
+def assert_clean(system: System, link: LinkTiming = LINK) -> None:
     """A run in the predicted cycles, with right outputs on all chips, whatever was before it."""
     job, parts, networks = network()
     load(system)
     delays = [30, 0, 211]
-    predictions = predict_system(networks, TIMING, LINK, starts=delays)
+    predictions = predict_system(networks, TIMING, link, starts=delays)
     system.run(delays=delays, max_cycles=LIMIT)
     whole = evaluate(job.graph, job.constants, job.inputs)
     expected = parts.cut({name: whole[name] for name in job.graph.outputs})
@@ -151,6 +152,117 @@ def test_an_abort_of_one_chip_ends_the_runs_of_all() -> None:
         assert told[2] == "chip 2: the run was aborted"
         assert all(f"chip {rank}: collective engine: neighbour" in told[rank] for rank in (0, 1)), told
         assert_clean(system)
+
+
+def at(system: System, cycle: int) -> None:
+    """Let time pass until about that cycle of the run of chip 0, which is not there yet."""
+    system.bus.advance(cycle - system.devices[0].read("CYCLES"))
+
+
+def moments(link: LinkTiming = LINK) -> dict[str, int]:
+    """Cycles of a run in which a chip may be reset, between epochs and collectives and within them."""
+    timeline = predict_system(network()[2], TIMING, link)[0].timeline
+    collectives = [epoch for epoch in timeline if epoch["collective"]]
+    first, second, last = collectives[0], collectives[1], collectives[-1]
+    return {
+        "load": 40,
+        "before": first["begins"] - 30,
+        "head": first["begins"] + 12,
+        "words": (first["begins"] + 2 * first["ends"]) // 3,
+        "between": (first["ends"] + second["begins"]) // 2,
+        "last": (last["begins"] + last["ends"]) // 2,
+    }
+
+
+def longest_gap() -> int:
+    """Cycles without a collective."""
+    timeline = predict_system(network()[2], TIMING, LINK)[0].timeline
+    collectives = [epoch for epoch in timeline if epoch["collective"]]
+    ends = [0, *(epoch["ends"] for epoch in collectives)]
+    return max(epoch["begins"] - ended for epoch, ended in zip(collectives, ends, strict=False))
+
+
+def assert_initial(device: Device) -> None:
+    """All registers and counters have their values of reset."""
+    for register in device.registers.registers.values():
+        if register.name != "NODE_DATA":
+            for manager in range(register.managers) or [None]:
+                assert device.read(register.name, manager) == register.reset, register.name
+
+
+def test_a_chip_that_is_reset_in_a_run_ends_those_of_the_others() -> None:
+    """They say what they miss; the chip itself is as at the beginning, whatever was under way in it, its links and its memory."""
+    timeout = 1500
+    with running() as (bus, system):
+        for number, (moment, cycle) in enumerate(moments().items()):
+            chip = number % CHIPS
+            # A chip believes to be in run 0 after its reset: that is the one here, and the next one.
+            system.run_number = {"load": 15, "before": 14}.get(moment, system.run_number)
+            load(system)
+            for device in system.devices:
+                device.write("LINK_TIMEOUT", VALUE=timeout)
+            system.start()
+            at(system, cycle)
+            assert all(device.fields("STATUS")["BUSY"] for device in system.devices), moment
+            bus.chips[chip].reset()
+            assert_initial(system.devices[chip])
+            others = [rank for rank in range(CHIPS) if rank != chip]
+            # The next collective begins within the longest time between two.
+            raised = bus.wait_interrupts(others, longest_gap() + timeout + 500)
+            assert raised == dict.fromkeys(others, True), moment
+            with pytest.raises(DeviceError) as caught:
+                system.wait()
+            told = str(caught.value).split("; ")
+            assert told[chip] == f"chip {chip}: no run is on: the device was reset"
+            for rank in others:
+                ends = tuple(f"chip {rank}: collective engine: {word} (collective " for word in ("timeout", "neighbour"))
+                assert told[rank].startswith(ends), told
+            assert any("timeout" in sentence for sentence in told), told
+            # Whatever its neighbours have told it since.
+            assert_initial(system.devices[chip])
+            system.reset()
+            assert_clean(system)
+        bus.chips[1].reset()
+        with pytest.raises(DeviceError, match=r"^chip 1: the device refused to start: ring size$"):
+            system.start()
+        # Other software goes on where it stopped, whatever the chip that was reset says.
+        system = System(bus, CONFIG)
+        assert system.run_number == max(device.read("LINK_RUN") for device in system.devices) > 0
+        system.reset()
+        assert_clean(system)
+
+
+def test_what_links_carry_at_a_reset_is_not_of_the_next_run() -> None:
+    """Flits, credits and FAULT flits of the run before arrive when the next one is on."""
+    link = LinkTiming(latency=1800, beat_sixteenths=64)
+    with running() as (bus, system):
+        bus.configure_links([link] * CHIPS)
+        for number, cycle in enumerate(moments(link).values()):
+            load(system)
+            system.start()
+            at(system, cycle)
+            bus.chips[(number + 1) % CHIPS].reset()
+            system.abort()
+            system.reset()
+            assert_clean(system, link)
+
+
+def test_what_memory_owes_at_a_reset_never_comes() -> None:
+    """Words of reads that the chip made before would come when it reads others."""
+    with running() as (bus, system):
+        for chip in range(CHIPS):
+            way = bus.chips[chip]
+            way.timing = dataclasses.replace(TIMING, latency=4000)
+            way.inject(())
+            load(system)
+            system.start()
+            bus.advance(40)
+            way.reset()
+            system.abort()
+            way.timing = TIMING
+            way.inject(())
+            system.reset()
+            assert_clean(system)
 
 
 @pytest.mark.parametrize(("workload", "found"), [("llama_24_6_3_48,rows=2,context=7", "wrong length"), ("gated_24_48", "wrong id")])
