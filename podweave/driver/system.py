@@ -37,7 +37,7 @@ class SystemBus(Protocol):
 class System:
     """Accelerators of one configuration; chip i sends to the next, and the last to chip 0.
 
-    Errors are `DeviceError`; their messages name the chip.
+    Errors are `DeviceError`; their messages name the chip, if there are several.
 
     Members
     -------
@@ -58,7 +58,7 @@ class System:
         self.bus, self.config = bus, config
         self.devices: list[Device] = []
         for chip, way in enumerate(bus.chips):
-            with named(chip):
+            with self._named(chip):
                 self.devices.append(Device(way, config))
         # A chip that was reset since has 0.
         self.run_number = max(device.read("LINK_RUN") for device in self.devices) if config.links else 0
@@ -72,15 +72,15 @@ class System:
         self._each(images, "programs", Device.select)
 
     def write_input(self, chip: int, name: str, tensor: NDArray) -> None:
-        with named(chip):
+        with self._named(chip):
             self.devices[chip].write_input(name, tensor)
 
     def read_input(self, chip: int, name: str) -> NDArray:
-        with named(chip):
+        with self._named(chip):
             return self.devices[chip].read_input(name)
 
     def read_output(self, chip: int, name: str) -> NDArray:
-        with named(chip):
+        with self._named(chip):
             return self.devices[chip].read_output(name)
 
     def start(
@@ -102,14 +102,14 @@ class System:
         self.run_number = (self.run_number + 1) % (1 << RUN_WIDTH)
         number = self.run_number if self.config.links else None
         for chip, device in enumerate(self.devices):
-            with named(chip):
+            with self._named(chip):
                 device.prepare(prefetch=prefetch, beneath=beneath, cap=cap, link_run=number)
         writes = {chip: [device.start_access()] for chip, device in enumerate(self.devices)}
         self.bus.play(writes, dict(enumerate(delays or [])))
         refused = []
         for chip, device in enumerate(self.devices):
             try:
-                with named(chip):
+                with self._named(chip):
                     device.require_started()
             except DeviceError as error:
                 refused.append(str(error))
@@ -124,7 +124,7 @@ class System:
         found = []
         for chip, device in enumerate(self.devices):
             try:
-                with named(chip):
+                with self._named(chip):
                     device.finish(chip in raised, max_cycles)
             except DeviceError as error:
                 found.append(str(error))
@@ -161,7 +161,7 @@ class System:
         for chip, device in enumerate(self.devices):
             if device.fields("STATUS")["BUSY"]:
                 device.abort()
-                with contextlib.suppress(DeviceError), named(chip):
+                with contextlib.suppress(DeviceError), self._named(chip):
                     device.wait()
 
     def reset(self) -> None:
@@ -170,7 +170,7 @@ class System:
         A chip whose ``rst`` was pulsed has forgotten its registers too: `select` or `load` before the next start.
         """
         for chip, device in enumerate(self.devices):
-            with named(chip):
+            with self._named(chip):
                 device.reset()
 
     def counters(self) -> list[RunCounters]:
@@ -181,19 +181,20 @@ class System:
         if len(given) != len(self.devices):
             raise DeviceError(f"there are {len(self.devices)} chips, got {len(given)} {what}")
         for chip, (device, mine) in enumerate(zip(self.devices, given, strict=True)):
-            with named(chip):
+            with self._named(chip):
                 do(device, mine)
+
+    @contextlib.contextmanager
+    def _named(self, chip: int) -> Iterator[None]:
+        """What a `DeviceError` of the ``with`` body begins with."""
+        try:
+            yield
+        except DeviceError as error:
+            if len(self.bus.chips) == 1:
+                raise
+            raise DeviceError(f"chip {chip}: {error}") from error
 
 
 def _behind(waited: int, progress: Callable[[int], None] | None) -> Callable[[int], None] | None:
     """``progress`` of a wait that comes after ``waited`` cycles of others."""
     return progress and (lambda done: progress(waited + done))
-
-
-@contextlib.contextmanager
-def named(chip: int) -> Iterator[None]:
-    """What a `DeviceError` of the ``with`` body begins with."""
-    try:
-        yield
-    except DeviceError as error:
-        raise DeviceError(f"chip {chip}: {error}") from error

@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from numpy.typing import NDArray
 
 from podweave.compiler.chip.policy import BankPolicy
 from podweave.compiler.compile_network import CheckRules, CompiledNetwork, CompileOptions, compile_network, in_channels
+from podweave.compiler.memory.image import MemoryImage
 from podweave.golden.graph import evaluate
 from podweave.ir.graph import Graph
 from podweave.predict.accelerator import Prediction, predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 from podweave.tb.benches.accelerator_bench import AcceleratorBench
-from podweave.tb.build.simulate import SimulationError
 
-from ..driver.device import Device, DeviceError, RunCounters
+from .devices import DeviceResult, DeviceWay, compare_chip
 from .figures import device_figures
 from .jobs import Job, model_constants
-from .road import Progress, Simulated, Simulation, Tensors, Way, run_jobs
+from .road import Progress, Simulation, Tensors, run_jobs
 from .verdict import Comparison
 
 
-@dataclass(frozen=True)
-class DeviceResult:
-    """What a run left: ``outputs`` as they lie in memory, by the names of operations as they run."""
-
-    outputs: Tensors
-    counters: RunCounters
-
-
-class AcceleratorWay(Way[CompiledNetwork]):
+class AcceleratorWay(DeviceWay[CompiledNetwork]):
     """``timing``: of the memory. ``prefetch``, ``cap``: as `Device.start` takes them. For the rest see `CompileOptions`."""
 
     def __init__(
@@ -75,55 +68,28 @@ class AcceleratorWay(Way[CompiledNetwork]):
     def bench(self, networks: Sequence[CompiledNetwork], options: dict[str, Any]) -> AcceleratorBench:
         return AcceleratorBench.of(self.config, **options)
 
-    def simulate(
-        self,
-        bench: AcceleratorBench,
-        jobs: Sequence[Job],
-        networks: Sequence[CompiledNetwork],
-        predictions: Sequence[Prediction],
-        simulation: Simulation,
-        progress: Progress,
-    ) -> Simulated:
-        run, began = Simulated(), time.perf_counter()
-        channel_bytes = networks[0].memory.channel_bytes
-        try:
-            with bench.session(
-                timing=self.timing, seed=simulation.seed, channel_bytes=channel_bytes, waves=simulation.waves
-            ) as bus:
-                device, loaded = Device(bus, self.config), None
-                for number, (job, network, prediction) in enumerate(zip(jobs, networks, predictions, strict=True), start=1):
-                    if loaded is not network:
-                        device.load(network.memory)
-                        loaded = network
-                    for name, tensor in job.inputs.items():
-                        device.write_input(name, tensor)
-                    device.run(
-                        prefetch=self.prefetch,
-                        cap=self.cap,
-                        max_cycles=2 * prediction.cycles + 100_000,
-                        progress=device_progress(progress, number, len(jobs), prediction.cycles),
-                    )
-                    outputs: Tensors = {name: device.read_output(name) for name in network.memory.outputs}
-                    run.results.append(DeviceResult(outputs, device.counters()))
-                run.cycles, run.peak_bytes = bus.cycles, bus.peak_bytes()
-        except (SimulationError, DeviceError) as error:
-            run.failure = error
-        run.wall_s["simulate"] = time.perf_counter() - began
-        return run
+    def images(self, network: CompiledNetwork) -> list[MemoryImage]:
+        return [network.memory]
+
+    def inputs(self, network: CompiledNetwork, job: Job) -> Sequence[Mapping[str, NDArray]]:
+        return [job.inputs]
+
+    def surroundings(self) -> dict[str, Any]:
+        return {"timings": [self.timing]}
+
+    def start_options(self) -> dict[str, Any]:
+        return {"prefetch": self.prefetch, "cap": self.cap}
 
     def compare(
-        self, job: Job, network: CompiledNetwork, prediction: Prediction, result: DeviceResult
+        self, job: Job, network: CompiledNetwork, prediction: Prediction, result: Sequence[DeviceResult]
     ) -> tuple[dict[str, Any], Tensors]:
-        cycles = result.counters.device["CYCLES"]
+        (left,) = result
+        cycles = left.counters.device["CYCLES"]
         found = Comparison(cycles, prediction.cycles)
-        outputs = network.split.join(result.outputs)
-        expected = evaluate(job.graph, job.constants, job.inputs)
-        for name in job.graph.outputs:
-            found.values(f"outputs of {name}", expected[name], outputs[name])
-        found.counters(prediction.counters, result.counters.device)
-        found.counters(prediction.nodes, result.counters.nodes)
+        whole = evaluate(job.graph, job.constants, job.inputs)
+        outputs = compare_chip(found, network, prediction, left, {name: whole[name] for name in job.graph.outputs})
         row = {"network": job.graph.name, **device_figures(network, prediction, self.timing), **found.row()}
-        row |= {"counters": result.counters.device, "timeline": prediction.timeline}
+        row |= {"counters": left.counters.device, "timeline": prediction.timeline}
         row["mac_per_cycle"] = job.graph.macs / cycles
         row["utilization"] = row["mac_per_cycle"] / (self.config.pods * self.config.array.multipliers)
         return row, outputs
@@ -159,12 +125,6 @@ def run_on_device(
         check=check,
     )
     return run_jobs(jobs, way, Simulation(**simulation), progress)
-
-
-def device_progress(progress: Progress, number: int, count: int, predicted: int) -> Callable[[int], None]:
-    """Tells which of so many runs is simulated, and how far it is."""
-    which = f" {number}/{count}" if count > 1 else ""
-    return lambda cycles: progress(f"simulating run{which}: {min(1.0, cycles / predicted):.0%}")
 
 
 def model_on_device(

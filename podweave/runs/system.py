@@ -27,14 +27,11 @@ from podweave.predict.system import predict_system
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ConfigError
 from podweave.tb.benches.system_bench import SystemBench
-from podweave.tb.build.simulate import SimulationError
 
-from ..driver.device import DeviceError
-from ..driver.system import System
-from .accelerator import DeviceResult, device_progress
+from .devices import DeviceResult, DeviceWay, compare_chip
 from .figures import device_figures
 from .jobs import Job, model_constants
-from .road import Progress, Simulated, Simulation, Tensors, Way, run_jobs
+from .road import Progress, Simulation, Tensors, run_jobs
 from .verdict import Comparison
 
 Divide = Callable[[RowGraph, Constants, int], Partition]
@@ -86,7 +83,7 @@ def require_links(config: ChipConfig) -> None:
         raise ConfigError(f"{config.name} has no table [links]: its chips cannot be joined")
 
 
-class SystemWay(Way[SystemNetwork]):
+class SystemWay(DeviceWay[SystemNetwork]):
     """Chips of one configuration in a ring.
 
     Parameters
@@ -163,50 +160,17 @@ class SystemWay(Way[SystemNetwork]):
     def bench(self, networks: Sequence[SystemNetwork], options: dict[str, Any]) -> SystemBench:
         return SystemBench.of(self.config, self.chips, **options)
 
-    def simulate(
-        self,
-        bench: SystemBench,
-        jobs: Sequence[Job],
-        networks: Sequence[SystemNetwork],
-        predictions: Sequence[SystemPrediction],
-        simulation: Simulation,
-        progress: Progress,
-    ) -> Simulated:
-        run, began = Simulated(), time.perf_counter()
-        try:
-            with bench.system(
-                timings=[self.timing] * self.chips,
-                links=[self.link.of_link(i) for i in range(self.chips)],
-                seed=simulation.seed,
-                channel_bytes=networks[0].chips[0].memory.channel_bytes,
-                waves=simulation.waves,
-            ) as bus:
-                system, loaded = System(bus, self.config), None
-                for number, (job, network, prediction) in enumerate(zip(jobs, networks, predictions, strict=True), start=1):
-                    if loaded is not network:
-                        system.load(network.images)
-                        loaded = network
-                    for rank, inputs in enumerate(network.partition.cut(job.inputs)):
-                        for name, tensor in inputs.items():
-                            system.write_input(rank, name, tensor)
-                    system.run(
-                        delays=self.delays,
-                        prefetch=self.prefetch,
-                        beneath=self.beneath,
-                        cap=self.cap,
-                        max_cycles=2 * prediction.cycles + 100_000,
-                        progress=device_progress(progress, number, len(jobs), prediction.cycles),
-                    )
-                    found = []
-                    for rank, (chip, counters) in enumerate(zip(network.chips, system.counters(), strict=True)):
-                        outputs: Tensors = {name: system.read_output(rank, name) for name in chip.memory.outputs}
-                        found.append(DeviceResult(outputs, counters))
-                    run.results.append(found)
-                run.cycles, run.peak_bytes = bus.cycles, bus.peak_bytes()
-        except (SimulationError, DeviceError) as error:
-            run.failure = error
-        run.wall_s["simulate"] = time.perf_counter() - began
-        return run
+    def images(self, network: SystemNetwork) -> list[MemoryImage]:
+        return network.images
+
+    def inputs(self, network: SystemNetwork, job: Job) -> Sequence[Mapping[str, NDArray]]:
+        return network.partition.cut(job.inputs)
+
+    def surroundings(self) -> dict[str, Any]:
+        return {"timings": [self.timing] * self.chips, "links": [self.link.of_link(i) for i in range(self.chips)]}
+
+    def start_options(self) -> dict[str, Any]:
+        return {"delays": self.delays, "prefetch": self.prefetch, "beneath": self.beneath, "cap": self.cap}
 
     def compare(
         self, job: Job, network: SystemNetwork, prediction: SystemPrediction, result: Sequence[DeviceResult]
@@ -219,11 +183,7 @@ class SystemWay(Way[SystemNetwork]):
         outputs: list[Tensors] = []
         chips = []
         for rank, (chip, predicted, each, wanted) in enumerate(zip(network.chips, prediction.chips, result, expected, strict=True)):
-            outputs.append(chip.split.join(each.outputs))
-            for name, tensor in wanted.items():
-                found.values(f"chip {rank}: outputs of {name}", tensor, outputs[rank][name])
-            found.counters(predicted.counters, each.counters.device, f"chip {rank}: ")
-            found.counters(predicted.nodes, each.counters.nodes, f"chip {rank}: ")
+            outputs.append(compare_chip(found, chip, predicted, each, wanted, f"chip {rank}: "))
             chips.append(self.chip_row(chip, predicted, each.counters.device))
         row = {"network": job.graph.name, **found.row(), **self.together_row(job.graph, cycles, prediction), "chips": chips}
         # A chip that differs from another in a tensor that both have was found above.
