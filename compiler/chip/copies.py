@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
+from functools import lru_cache
 
 from podweave.ir.layers import Layer, WorkloadError
 from podweave.ir.operations import Linear, Operand
@@ -30,12 +31,14 @@ class Copies:
     def __init__(self, state: SchedulerState):
         assert state.config.network is not None
         self.state, self.config = state, state.config
-        self._stages = bits(self.config.pods)
+        # What jobs ask for again and again.
         self._crossbar = state.config.network.kind == "crossbar"
+        self._beats, self._rows, self._lanes = self.config.post_beats, self.config.array.rows, self.config.post_lanes
+        self._after = self.config.post_latency + self.config.network_latency - (self._beats - 1)
 
     def _key(self, operand: Operand, unit: Unit, region: Region) -> tuple:
         # Positions of the tensor itself: operands with other padding may share what they read.
-        block = unit.source_channel // self.config.array.rows
+        block = unit.source_channel // self._rows
         return (unit.source, block, _unpadded(operand, region), *self._padding(operand, region, operand.layer))
 
     @staticmethod
@@ -66,12 +69,12 @@ class Copies:
         return place, ready
 
     def _send(self, producer: Producer, block: int, rect: Rect, valid: Rect, place: Place, region: Region) -> int:
-        array, lanes = self.config.array, self.config.post_lanes
+        cols, lanes = self.config.array.cols, self._lanes
         ready = 0
         if any(begin >= end for begin, end in valid):
             return ready
         for slot, channel in self._slots(producer, block):
-            tile, part = channel // array.cols, channel % array.cols // lanes
+            tile, part = channel // cols, channel % cols // lanes
             for common, fragment in producer.overlapping(valid, tile):
                 for image in range(*common[0]):
                     offset = ((image - rect[0][0]) * region.height + common[1][0] - rect[1][0]) * region.width
@@ -84,9 +87,9 @@ class Copies:
 
     def _slots(self, producer: Producer, block: int) -> Iterator[tuple[int, int]]:
         """(slot, channel) of the slots of a word of activations into which something is sent."""
-        lanes = self.config.post_lanes
-        for slot in range(self.config.array.rows // lanes):
-            channel = block * self.config.array.rows + slot * lanes
+        lanes = self._lanes
+        for slot in range(self._rows // lanes):
+            channel = block * self._rows + slot * lanes
             if channel >= producer.operation.output[3]:
                 break
             yield slot, channel
@@ -194,52 +197,42 @@ class Copies:
 
     def _cycles(self, outputs: int, window: int = 1) -> int:
         """How long a post-processor is at work on so many outputs of windows of so many words."""
-        return outputs * (window + self.config.post_beats - 1)
+        return outputs * (window + self._beats - 1)
 
     def _arrival(self, start: int, cycles: int) -> int:
         """When the last output of a job may be read."""
-        config = self.config
-        return start + cycles - (config.post_beats - 1) + config.post_latency + config.network_latency
+        return start + cycles + self._after
 
     def _reserve(self, source: int, target: int, begin: int, outputs: int, window: int = 1) -> tuple[int, int]:
         """The first cycle from ``begin`` on in which a job may start, and on which plane."""
-        path, beats, cycles = self._path(source, target), self.config.post_beats, self._cycles(outputs, window)
-        # Words of windows of one are as many cycles apart as there are phases: jobs of other phases may share a wire.
-        choices = [range(phase, phase + 1) for phase in range(beats)] if window == 1 else [range(beats)]
-        best: tuple[int, int, range] | None = None
+        port, cycles, beats = self.state.p_ports[source], self._cycles(outputs, window), self._beats
+        path = _path(self.config.pods, self._crossbar, source, target)
+        first = port.next_free(begin, cycles)
+        best: tuple[int, list[Timeline]] | None = None
+        where = 0
         for plane, wires in enumerate(self.state.wires):
-            for phases in choices:
-                lines = [self.state.p_ports[source], *(wires[index][phase] for index in path for phase in phases)]
-                start = self._earliest(lines, begin, cycles, phases)
+            of = [wires[index] for index in path]
+            if window == 1:
+                # Words of windows of one are as many cycles apart as there are phases: jobs of other phases may share a wire.
+                for phase in range(beats):
+                    lines = [wire[phase] for wire in of]
+                    lines.append(port)
+                    start = earliest(lines, first, cycles, phase=phase, beats=beats, before=best[0] if best else None)
+                    if best is None or start < best[0]:
+                        best, where = (start, lines), plane
+            else:
+                lines = [line for wire in of for line in wire]
+                lines.append(port)
+                start = earliest(lines, first, cycles, before=best[0] if best else None)
                 if best is None or start < best[0]:
-                    best = (start, plane, phases)
-            if best and best[0] == begin:
+                    best, where = (start, lines), plane
+            if best and best[0] == first:
                 break
         assert best is not None
-        start, plane, phases = best
-        self.state.p_ports[source].add(start, cycles)
-        for index in path:
-            for phase in phases:
-                self.state.wires[plane][index][phase].add(start, cycles)
-        return start, plane
-
-    def _earliest(self, lines: Sequence[Timeline], time: int, cycles: int, phases: range) -> int:
-        """The first cycle from ``time`` on, in one of the ``phases``, at which all ``lines`` are free."""
-        while True:
-            if len(phases) < self.config.post_beats:
-                time += (phases[0] - time) % self.config.post_beats
-            found = earliest(lines, time, cycles)
-            if found == time:
-                return time
-            time = found
-
-    def _path(self, source: int, target: int) -> Sequence[int]:
-        pods, stages = self.config.pods, self._stages
-        if self._crossbar:
-            return (stages * pods + target,)
-        # After stage s the low s + 1 bits are those of the target.
-        inner = (s * pods + (source >> s + 1 << s + 1 | target & (2 << s) - 1) for s in range(stages - 1))
-        return (*inner, stages * pods + target)
+        start, lines = best
+        for line in lines:
+            line.add(start, cycles)
+        return start, where
 
     def _set(self, producer: Producer, tile: int, bank: int) -> int:
         key = ("operation", producer.index, tile, bank)
@@ -322,6 +315,17 @@ class Copies:
             box = (box[0], producer.patches.rows[patch // columns % rows], producer.patches.columns[patch % columns])
         (image, images), row, column = box
         return [((i, 1), row, column) for i in range(image, image + images)]
+
+
+@lru_cache(maxsize=1 << 16)
+def _path(pods: int, is_crossbar: bool, source: int, target: int) -> tuple[int, ...]:
+    """Numbers of the wires from a P bank to an X bank."""
+    stages = bits(pods)
+    if is_crossbar:
+        return (stages * pods + target,)
+    # After stage s the low s + 1 bits are those of the target.
+    inner = (s * pods + (source >> s + 1 << s + 1 | target & (2 << s) - 1) for s in range(stages - 1))
+    return (*inner, stages * pods + target)
 
 
 def _unpadded(operand: Operand, region: Region) -> Rect:

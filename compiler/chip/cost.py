@@ -1,15 +1,23 @@
-"""What a mapping of an operation costs: cycles until it is done, of sending and of the memory, and words without room."""
+"""What mappings of an operation cost: cycles until it is done, of sending and of the memory, and words without room.
+
+All that may be chosen are weighed at once: a hundred to a few thousand for an operation.
+"""
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .work import Mapping, Work
+from .work import Work
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 # Of the words that are left on average: banks do not fill evenly.
 _FILL = 0.8
@@ -19,139 +27,187 @@ _EARLY = 0.5
 """Weight of when gangs end on average: what reads the first patches may start before the last are done."""
 _EXCESS = 1e6
 """Cycles per word for which there is no room: what may not fit is only taken if nothing does, and the excess decides then."""
+_ROUNDING = 1e-9
+"""Of a cost, more than what sums of floating point numbers in another order differ by."""
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A mapping of an operation that may be chosen, on a chip with ``pods`` pods.
+class Trials:
+    """Mappings of an operation that may be chosen, on a chip with ``pods`` pods: arrays with an element for each.
 
-    ``rows``: cycles that a weight load takes. ``words``: that a pod streams for a step of the largest patch. ``area``: words of
-    activations that the largest patch needs of each unit.
+    ``rows``: cycles that a weight load takes. ``side``, ``split``, ``near``: those of the mappings. ``size``: number of the size of
+    their patches. ``fresh``: the share of its inputs that each does not find where it needs them. By size, ``patches_of``: how many
+    there are; ``positions_of``: positions of the largest; ``words_of``: that a pod streams for a step of it; ``area_of``: words of
+    activations that it needs of each unit; ``ready``: per patch, when a gang may start.
     """
 
     work: Work
-    mapping: Mapping
     pods: int
     rows: int
-    words: int
-    area: int
+    side: Ints
+    split: Ints
+    near: Bools
+    size: Ints
+    fresh: Floats
+    patches_of: Ints
+    positions_of: Ints
+    words_of: Ints
+    area_of: Ints
+    ready: Sequence[Ints]
 
-    @property
-    def patches(self) -> int:
-        return len(self.mapping.patches)
+    @cached_property
+    def patches(self) -> Ints:
+        return self.patches_of[self.size]
 
-    @property
-    def blocks(self) -> int:
+    @cached_property
+    def words(self) -> Ints:
+        return self.words_of[self.size]
+
+    @cached_property
+    def area(self) -> Ints:
+        return self.area_of[self.size]
+
+    @cached_property
+    def block(self) -> Ints:
+        return self.side * self.split
+
+    @cached_property
+    def blocks(self) -> Ints:
         """Gangs that the chip has room for at a time."""
-        return self.pods // self.mapping.block
+        return self.pods // self.block
 
-    @property
-    def rounds(self) -> int:
+    @cached_property
+    def rounds(self) -> Ints:
         """Gangs that a patch takes for all its column tiles."""
-        return -(-self.work.tiles // self.mapping.side)
+        return -(-self.work.tiles // self.side)
 
     @property
     def steps(self) -> int:
         """K steps of a column tile."""
         return self.work.shared + self.work.own
 
-    @property
-    def steps_per_part(self) -> int:
-        return -(-self.steps // self.mapping.split)
+    @cached_property
+    def steps_per_part(self) -> Ints:
+        return -(-self.steps // self.split)
 
     @cached_property
-    def fresh(self) -> float:
-        """The share of its inputs that the mapping does not find where it needs them."""
-        return self.work.fresh(self.mapping)
-
-    @property
-    def incoming(self) -> float:
+    def incoming(self) -> Floats:
         """Words of activations that are sent to a part of K for a patch."""
-        return -(-self.work.units // self.mapping.split) * self.area * self.work.reads * self.fresh
+        return -(-self.work.units // self.split) * self.area * self.work.reads * self.fresh
 
-    @property
-    def stored(self) -> float:
+    @cached_property
+    def stored(self) -> Floats:
         """Words of activations that an X bank keeps, on average."""
-        split = self.mapping.split
         # Other gangs of a patch have copies of their own, unless they are the work of the same block.
-        copies = 1 if self.mapping.near else min(self.rounds, self.blocks)
-        return -(-self.work.held // split) * self.area * split * self.patches * copies / self.pods
+        copies = np.where(self.near, 1, np.minimum(self.rounds, self.blocks))
+        return -(-self.work.held // self.split) * self.area * self.split * self.patches * copies / self.pods
+
+    @cached_property
+    def gang_cycles(self) -> Ints:
+        """Cycles that a gang keeps its pods busy: of its steps, of which the last is emitted in parts, or of what is sent to it."""
+        last = self.words if self.work.windowed else -(-self.positions_of[self.size] // self.split) * self.split
+        length = (self.steps_per_part - 1) * np.maximum(self.words, self.rows) + np.maximum(last, self.rows)
+        return np.maximum(length, (self.incoming / self.side).astype(np.int64))
+
+    @cached_property
+    def gangs(self) -> tuple[Ints, Ints]:
+        """Gangs of a patch that may be the work of any block, and cycles of each."""
+        return np.where(self.near, 1, self.rounds), np.where(self.near, self.gang_cycles * self.rounds, self.gang_cycles)
+
+    @cached_property
+    def sending_cycles(self) -> Floats:
+        """Cycles that sending activations to gangs costs each pod."""
+        # Other gangs of a patch mostly go where its inputs are, unless there are blocks with nothing to do.
+        usual = np.where(self.near, 1, np.minimum(self.rounds, np.maximum(1, self.blocks // self.patches)))
+        return _SEND * self.incoming * self.split * self.patches * usual / self.pods
+
+    @cached_property
+    def weight_cycles(self) -> Floats:
+        """Cycles in which the memory brings jobs and weight tiles."""
+        work, split = self.work, self.split
+        jobs = self.patches * work.tiles * (self.steps + split * (split - 1))
+        together = self.near | (self.rounds == 1)
+        holders = np.minimum(self.patches, np.where(together, self.blocks, np.maximum(1, self.blocks // self.rounds)))
+        return work.job_cost * jobs + work.tile_cost * work.tiles * self.steps * holders
+
+    @cached_property
+    def input_cycles(self) -> Floats:
+        """Cycles in which the memory brings activations."""
+        return self.work.input_cost * self.stored * self.pods * self.fresh
+
+    def excess_words(self, room: tuple[float, float]) -> Floats:
+        """Words more than an X and a W bank have room for, on average; ``room``: words left in each."""
+        tiles = np.where(self.near, self.rounds, np.minimum(self.rounds, -(-self.patches * self.rounds // self.blocks)))
+        wanted = ((self.stored, room[0]), (self.steps_per_part * self.rows * tiles, room[1]))
+        excess = np.zeros(len(self.side))
+        for taken, left in wanted:
+            excess = excess + np.maximum(0.0, taken - _FILL * left)
+        return excess
+
+    def best(self, free: Ints, room: tuple[float, float]) -> int:
+        """The number of the mapping that costs least, the first of several.
+
+        What counts against a mapping is, in cycles, when its last gang ends, the mean of `simulate`, sending, what the memory
+        brings, and the excess. ``free``: when each pod is free. Only those that no bound rules out are simulated.
+        """
+        excess = self.excess_words(room)
+        # What fits as it is need not keep the gangs of a patch together: `near` follows the same mapping without it.
+        needless = self.near & np.concatenate([[False], excess[:-1] == 0])
+        other = self.sending_cycles + self.weight_cycles + self.input_cycles + _EXCESS * excess
+        least = (self._bounds(free) + other) * (1 - _ROUNDING)
+        blocks = {block: free.reshape(-1, block).max(axis=1) for block in np.unique(self.block).tolist()}
+        rounds, lengths = self.gangs
+        cost, found = np.inf, -1
+        for trial in np.lexsort((np.arange(len(least)), least)).tolist():
+            if least[trial] > cost:
+                break
+            if needless[trial]:
+                continue
+            of = blocks[int(self.block[trial])], self.ready[self.size[trial]].tolist()
+            finish, mean = simulate(*of, int(rounds[trial]), int(lengths[trial]))
+            total = finish + mean + float(self.sending_cycles[trial])
+            total += float(self.weight_cycles[trial])
+            total += float(self.input_cycles[trial])
+            total += float(_EXCESS * excess[trial])
+            if total < cost or (total == cost and trial < found):
+                cost, found = total, trial
+        return found
+
+    def _bounds(self, free: Ints) -> Floats:
+        """Cycles below which neither when the last gang ends nor the mean, as `simulate` has them, can be in sum."""
+        of_size = np.array([(ready.min(), ready.max(), ready.mean()) for ready in self.ready])
+        first, last, middle = of_size[self.size].T
+        rounds, length = self.gangs
+        count = self.patches * rounds
+        bounds = np.zeros(len(count))
+        for block in np.unique(self.block).tolist():
+            which = np.flatnonzero(self.block == block)
+            n, cycles, blocks = count[which], length[which], self.pods // block
+            begins = np.maximum(np.sort(free.reshape(-1, block).max(axis=1)), first[which, None])
+            taken = np.cumsum(begins, axis=1)
+            # As if gangs were poured over the blocks: some number of the first ones take all of them.
+            poured = ((n * cycles)[:, None] + taken) / np.arange(1, blocks + 1)
+            full, more = np.divmod(n, blocks)
+            in_turn = (blocks * full * (full + 1) // 2 + more * (full + 1)) / n
+            ends = np.maximum(middle[which] + cycles, begins[:, 0] + cycles * in_turn)
+            finish = np.maximum(last[which] + cycles, np.maximum(poured.min(axis=1), begins[:, 0] + -(-n // blocks) * cycles))
+            bounds[which] = finish + poured[:, -1] + _EARLY * ends
+        return bounds
 
 
-def gang_cycles(trial: Trial) -> int:
-    """Cycles that a gang keeps its pods busy: of its steps, of which the last is emitted in parts, or of what is sent to it."""
-    split, words, rows = trial.mapping.split, trial.words, trial.rows
-    slot = words if trial.work.windowed else -(-trial.mapping.patches.positions // split)
-    last = words if trial.work.windowed else slot * split
-    length = (trial.steps_per_part - 1) * max(words, rows) + max(last, rows)
-    return max(length, int(trial.incoming / trial.mapping.side))
-
-
-def finish_cycles(trial: Trial, free: NDArray[np.int64], ready: list[int]) -> tuple[int, float]:
-    """Cycles until the last gang ends, and the mean of those until blocks are free and gangs end.
-
-    ``free``: when each pod is free. ``ready``: per patch, when a gang may start.
-    """
-    cycles, block = gang_cycles(trial), trial.mapping.block
-    if trial.mapping.near:
-        return simulate(free, block, ready, 1, cycles * trial.rounds)
-    return simulate(free, block, ready, trial.rounds, cycles)
-
-
-def sending_cycles(trial: Trial) -> float:
-    """Cycles that sending activations to gangs costs each pod."""
-    # Other gangs of a patch mostly go where its inputs are, unless there are blocks with nothing to do.
-    usual = 1 if trial.mapping.near else min(trial.rounds, max(1, trial.blocks // trial.patches))
-    return _SEND * trial.incoming * trial.mapping.split * trial.patches * usual / trial.pods
-
-
-def weight_cycles(trial: Trial) -> float:
-    """Cycles in which the memory brings jobs and weight tiles."""
-    work, split = trial.work, trial.mapping.split
-    jobs = trial.patches * work.tiles * (trial.steps + split * (split - 1))
-    if trial.mapping.near or trial.rounds == 1:
-        holders = min(trial.patches, trial.blocks)
-    else:
-        holders = max(1, min(trial.patches, trial.blocks // trial.rounds))
-    return work.job_cost * jobs + work.tile_cost * work.tiles * trial.steps * holders
-
-
-def input_cycles(trial: Trial) -> float:
-    """Cycles in which the memory brings activations."""
-    return trial.work.input_cost * trial.stored * trial.pods * trial.fresh
-
-
-def excess_words(trial: Trial, room: tuple[float, float]) -> float:
-    """Words more than an X and a W bank have room for, on average; ``room``: words left in each."""
-    rounds, blocks = trial.rounds, trial.blocks
-    tiles = rounds if trial.mapping.near else min(rounds, -(-trial.patches * rounds // blocks))
-    wanted = ((trial.stored, room[0]), (trial.steps_per_part * trial.rows * tiles, room[1]))
-    return sum(max(0.0, taken - _FILL * left) for taken, left in wanted)
-
-
-def cost(trial: Trial, free: NDArray[np.int64], ready: list[int], room: tuple[float, float]) -> tuple[float, float]:
-    """What counts against a mapping, in cycles, and its excess, in words; for the rest see `finish_cycles`, `excess_words`."""
-    excess = excess_words(trial, room)
-    finish, mean = finish_cycles(trial, free, ready)
-    total = finish + mean + sending_cycles(trial)
-    total += weight_cycles(trial)
-    total += input_cycles(trial)
-    return total + _EXCESS * excess, excess
-
-
-def simulate(free: NDArray[np.int64], block: int, ready: list[int], rounds: int, length: int) -> tuple[int, float]:
+def simulate(free: Ints, ready: list[int], rounds: int, length: int) -> tuple[int, float]:
     """When the last gang ends, and the mean of when blocks are free and when gangs end, in cycles.
 
-    ``free``: when each pod is free. ``block``: pods of a gang. ``ready``: per patch, when its inputs are there. ``rounds``: gangs
-    per patch. ``length``: cycles of a gang.
+    ``free``: when each block of pods is free. ``ready``: per patch, when its inputs are there. ``rounds``: gangs per patch.
+    ``length``: cycles of a gang.
     """
     # What pods were idle before the first of it could start is nobody's loss.
-    blocks = np.maximum(free.reshape(-1, block).max(axis=1), min(ready)).tolist()
+    blocks = np.maximum(free, min(ready)).tolist()
     heapq.heapify(blocks)
     finish = total = 0
     for time in ready:
         for _ in range(rounds):
-            # A hundred million times for a large network: comparisons, not calls.
+            # A million times for a large network: comparisons, not calls.
             first = blocks[0]
             end = (first if first > time else time) + length
             heapq.heapreplace(blocks, end)

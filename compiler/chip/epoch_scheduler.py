@@ -165,9 +165,10 @@ class EpochScheduler:
                 self.gangs.place(plan, mapping, producer, number, patch, tiles, int(blocks[block]))
         self.state.producers[operation.name] = producer
 
-    def _fresh(self, operation: Linear) -> Callable[[Mapping], float]:
-        """The share of an operation's inputs that no operation before it has had sent to where a mapping needs them."""
-        known = []
+    def _fresh(self, operation: Linear) -> dict[Mapping, float]:
+        """The share of an operation's inputs that no operation before it has had sent to where a mapping needs them, for mappings
+        for which that is not all."""
+        known: list[tuple[set[Mapping], int]] = []
         for operand in operation.operands:
             for source in operand.sources:
                 seen = self.state.mappings.get((source, operand.layer.kernel, operand.layer.stride), set())
@@ -175,7 +176,8 @@ class EpochScheduler:
                 same = {mapping for mapping, sources in seen if mapping.split == 1 or sources == operand.sources}
                 known.append((same, self.graph.shape(source)[3]))
         total = sum(channels for _, channels in known)
-        return lambda mapping: sum(channels for same, channels in known if mapping not in same) / total
+        mappings = {mapping for same, _ in known for mapping in same}
+        return {mapping: sum(channels for same, channels in known if mapping not in same) / total for mapping in mappings}
 
     def _memory_costs(self, plan: OperationPlan) -> dict[str, float]:
         config = self.config

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .cost import Trial, cost
+from .cost import Trials
 from .patches import Patches, Words, patch_sizes
 from .work import Mapping, Work
 
@@ -33,36 +33,49 @@ def choose(
     ``room``: words left in an X and a W bank, on average. ``free``: when each pod is free. ``rows``: cycles that a weight load
     takes. ``latency``: cycles from the end of a gang's inputs to its start.
     """
-    best: tuple[float, Mapping] | None = None
     most_side = 1 if not work.shared else min(pods, 1 << (work.tiles - 1).bit_length())
-    for size in patch_sizes(work.shape, limit, partition, streamed):
-        patches = Patches.of(work.shape, size)
-        words, area = streamed(*size), arriving(*size)
-        ready = [time + latency for time in _patch_ready(work.ready, patches)]
+    sizes = list(patch_sizes(work.shape, limit, partition, streamed))
+    if not sizes:
+        raise ValueError("no patch of one output position fits")
+    grids = [Patches.of(work.shape, size) for size in sizes]
+    ways: list[tuple[int, int, int, bool]] = []
+    for number, patches in enumerate(grids):
         # Windows are over whole sums.
         most_split = 1 if work.windowed else min(max(1, work.shared), max(1, patches.positions))
         for side in _powers_of_two(most_side):
             for split in _powers_of_two(min(pods // side, most_split)):
-                for near in (False, True) if work.tiles > side and pods > side * split else (False,):
-                    mapping = Mapping(side, split, patches, near)
-                    found, excess = cost(Trial(work, mapping, pods, rows, words, area), free, ready, room)
-                    if best is None or found < best[0]:
-                        best = (found, mapping)
-                    if not excess:
-                        # It fits as it is: no need to keep the gangs of a patch together.
-                        break
-    if best is None:
-        raise ValueError("no patch of one output position fits")
-    return best[1]
+                ways.append((number, side, split, False))
+                if work.tiles > side and pods > side * split:
+                    ways.append((number, side, split, True))
+    size, side_of, split_of, near = (np.array(column) for column in zip(*ways, strict=True))
+    fresh = np.ones(len(ways))
+    for mapping, share in work.fresh.items():
+        same = (side_of == mapping.side) & (split_of == mapping.split) & (near == mapping.near)
+        fresh[same & np.array([patches == mapping.patches for patches in grids])[size]] = share
+    trials = Trials(
+        work,
+        pods,
+        rows,
+        side_of,
+        split_of,
+        near,
+        size,
+        fresh,
+        patches_of=np.array([len(patches) for patches in grids]),
+        positions_of=np.array([patches.positions for patches in grids]),
+        words_of=np.array([streamed(*one) for one in sizes]),
+        area_of=np.array([arriving(*one) for one in sizes]),
+        ready=[_patch_ready(work.ready, patches) + latency for patches in grids],
+    )
+    number, side, split, keep_near = ways[trials.best(free, room)]
+    return Mapping(side, split, grids[number], keep_near)
 
 
 def _powers_of_two(most: int) -> list[int]:
     return [1 << i for i in range(most.bit_length())]
 
 
-def _patch_ready(ready: NDArray[np.int64], patches: Patches) -> list[int]:
-    result = []
-    for row, height in patches.rows:
-        for column, width in patches.columns:
-            result.append(int(ready[row : row + height, column : column + width].max()))
-    return [time for _ in patches.images for time in result]
+def _patch_ready(ready: NDArray[np.int64], patches: Patches) -> NDArray[np.int64]:
+    rows, columns = ([origin for origin, _ in axis] for axis in (patches.rows, patches.columns))
+    latest = np.maximum.reduceat(np.maximum.reduceat(ready, rows, axis=0), columns, axis=1)
+    return np.tile(latest.reshape(-1), len(patches.images))

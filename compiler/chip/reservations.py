@@ -29,6 +29,8 @@ class Timeline:
     def next_free(self, time: int, length: int) -> int:
         """The first cycle from ``time`` on at which ``length`` cycles are free."""
         starts, ends = self.starts, self.ends
+        if not ends or ends[-1] <= time:
+            return time
         index = bisect_right(ends, time)
         while index < len(starts) and starts[index] < time + length:
             time = ends[index]
@@ -39,6 +41,11 @@ class Timeline:
         """Reserve ``length`` cycles from ``time`` on, which must be free."""
         starts, ends = self.starts, self.ends
         end = time + length
+        if not ends or ends[-1] < time:
+            # The usual case: behind all others.
+            starts.append(time)
+            ends.append(end)
+            return
         index = bisect_left(starts, time)
         if (index and ends[index - 1] > time) or (index < len(starts) and starts[index] < end):
             raise ValueError(f"cycles {time} to {end - 1} are taken")
@@ -56,14 +63,35 @@ class Timeline:
             ends.insert(index, end)
 
 
-def earliest(lines: Sequence[Timeline], time: int, length: int) -> int:
-    """The first cycle from ``time`` on at which all ``lines`` are free for ``length`` cycles."""
-    settled = 0
-    while True:
+def earliest(
+    lines: Sequence[Timeline], time: int, length: int, *, phase: int = 0, beats: int = 1, before: int | None = None
+) -> int:
+    """The first cycle from ``time`` on at which all ``lines`` are free for ``length`` cycles.
+
+    ``phase``, ``beats``: among cycles that are ``phase`` more than a multiple of ``beats``. ``before``: where none is before that
+    cycle, any that is not may be returned.
+    """
+    time += (phase - time) % beats
+    settled, wanted = 0, len(lines)
+    while settled < wanted:
         for line in lines:
-            found = line.next_free(time, length)
-            if found != time:
-                time, settled = found, 0
+            # `Timeline.next_free` in place: this is called more often than anything else in the compiler.
+            ends = line.ends
+            if ends and ends[-1] > time:
+                starts, begin = line.starts, time
+                index = bisect_right(ends, time)
+                while index < len(starts) and starts[index] < time + length:
+                    time = ends[index]
+                    index += 1
+                if time != begin:
+                    late = (phase - time) % beats
+                    time += late
+                    if before is not None and time >= before:
+                        return time
+                    # In the next cycle of that phase, this line may be taken as well.
+                    settled = 0 if late else 1
+                    continue
             settled += 1
-            if settled >= len(lines):
-                return time
+            if settled >= wanted:
+                break
+    return time

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +34,8 @@ class Work:
     ``shape``: images, rows, columns of its output. ``tiles``: column tiles. ``shared``, ``own``: K steps of a column tile whose
     activations all tiles share, and that are its own. ``units``: units of activations that are sent to it; ``held``: that it
     keeps in X banks. ``ready``: per output row and column, when its inputs are there. ``windowed``: windows are reduced.
-    ``reads``: words of P banks per word sent. ``fresh``: the share of its inputs that a mapping does not find where it needs them.
+    ``reads``: words of P banks per word sent. ``fresh``: of mappings that find some of its inputs where they need them, the
+    share that they do not; others find none.
     ``job_cost``, ``tile_cost``, ``input_cost``: cycles in which the memory brings a stream with its load, a weight tile, and a word
     of activations; 0 for what does not come from there.
     """
@@ -49,7 +49,7 @@ class Work:
     held: int
     windowed: bool
     reads: float = 1
-    fresh: Callable[[Mapping], float] = lambda _: 1.0
+    fresh: dict[Mapping, float] = field(default_factory=dict)
     job_cost: float = 0.0
     tile_cost: float = 0.0
     input_cost: float = 0.0
