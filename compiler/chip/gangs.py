@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from podweave.ir.operations import Linear
-from podweave.spec.jobs import Accumulate, Emit
 
 from ..jobs import Place
 from ..lower.boxes import Box, positions
@@ -17,6 +18,7 @@ from ..lower.layer import Region, Step, Unit
 from ..lower.operation import LoweredOperation
 from .copies import Copies
 from .epoch_program import ExternalUnit, WeightTile
+from .gang_jobs import GangShape, StepSequence
 from .producers import Fragment, Producer
 from .state import SchedulerState
 from .work import Mapping
@@ -85,13 +87,19 @@ class OperationPlan:
         return Region(image, images, row * sh, (rows - 1) * sh + high + 1, column * sw, (columns - 1) * sw + wide + 1)
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Where a K step finds its activations, and the first cycle in which its bank may read them."""
+class _Held(NamedTuple):
+    """Where a unit over a region lies, and the first cycle in which its bank may read all of it."""
 
-    reference: Reference
     region: Region
     place: Place
+    ready: int
+
+
+class _Source(NamedTuple):
+    """What a K step reads: the number of its source, and the first cycle in which its bank may read all of it."""
+
+    reference: Reference
+    number: int
     ready: int
 
 
@@ -139,6 +147,18 @@ class _Gang:
     def pod(self, part: int, j: int) -> int:
         return self.base + part * self.mapping.side + j
 
+    def first_turn(self, part: int) -> int:
+        """The first turn of a step that emits in which a part has something to emit."""
+        return next(turn for turn in range(self.mapping.split) if self.segments[part ^ turn])
+
+    def first_write(self, part: int, j: int) -> tuple[int, int]:
+        """Step and turn in which the segment of a part is written for the first time: who comes first, stores."""
+        counts = [len(self.sources[part ^ turn, j]) for turn in range(self.mapping.split)]
+        if self.local:
+            return self.steps - 1, next((turn for turn, count in enumerate(counts) if count), 0)
+        most = max(counts)
+        return self.steps - most, counts.index(most)
+
     def homes(self) -> Iterable[tuple[int, int, Box]]:
         """(part, tile, segment) of every P bank that sums up a segment."""
         for part, segment in enumerate(self.segments):
@@ -152,7 +172,8 @@ class Gangs:
 
     def __init__(self, state: SchedulerState, copies: Copies):
         self.state, self.config, self.copies = state, state.config, copies
-        self._to_bank = self.config.write_latency + self.config.network_latency
+        self._from_bank = self.config.network_latency
+        self._to_bank = self.config.write_latency + self._from_bank
 
     def place(
         self, plan: OperationPlan, mapping: Mapping, producer: Producer, number: int, patch: Box, tiles: range, base: int
@@ -187,13 +208,13 @@ class Gangs:
         own_part = min(range(split), key=lambda k: len(parts[k]))
         for part in range(split):
             lane = range(gang.pod(part, 0), gang.pod(part, 0) + side)
-            common = [self._source(plan, reference, tiles[0], patch, lane) for reference in parts[part]]
+            common = self._sources(plan, parts[part], tiles[0], patch, lane)
             for j, tile in enumerate(tiles):
                 own: list[_Source] = []
-                if part == own_part:
-                    own = [self._source(plan, ref, tile, patch, lane[j : j + 1]) for ref in plan.own[tile]]
+                if part == own_part and plan.own[tile]:
+                    own = self._sources(plan, plan.own[tile], tile, patch, lane[j : j + 1])
                 # Its own steps first: what all share ends in the same step, and pods read the same words at the same time.
-                gang.sources[part, j] = own + common
+                gang.sources[part, j] = own + common if own else common
         gang.steps = max(len(sources) for sources in gang.sources.values())
         words, rows = positions(gang.box), self.config.array.rows
         gang.local = gang.steps == 1 or self.config.pod.accumulator_rows >= words
@@ -201,20 +222,28 @@ class Gangs:
 
     def _earliest(self, gang: _Gang) -> int:
         """The first cycle in which the first step may begin: pods are free, weights can be loaded, activations are there."""
-        config, mapping = self.config, gang.mapping
+        rows, mapping, free, swapped = self.config.array.rows, gang.mapping, self.state.free, self.state.swapped
         # Banks of pods without a tile are in use as well.
-        block = range(gang.base, gang.base + mapping.block)
-        idle = [pod for pod in block if (pod - gang.base) % mapping.side >= len(gang.tiles)]
-        begin = max((int(self.state.free[pod]) for pod in idle), default=0)
+        begin = 0
+        if len(gang.tiles) < mapping.side:
+            block = free[gang.base : gang.base + mapping.block].reshape(mapping.split, mapping.side)
+            begin = max(begin, int(block[:, len(gang.tiles) :].max()))
+        read: list[_Source] | None = None
         for (part, j), sources in gang.sources.items():
             pod, missing = gang.pod(part, j), gang.steps - len(sources)
-            for q, source in enumerate(sources, start=missing):
-                begin = max(begin, source.ready - config.network_latency - q * gang.length)
+            if sources is not read:
+                # Tiles that share all their steps wait for the same.
+                time = missing * gang.length + self._from_bank
+                for source in sources:
+                    if source.ready - time > begin:
+                        begin = source.ready - time
+                    time += gang.length
+                read = sources
             waits = missing * gang.length if sources else 0
             if sources:
-                begin = max(begin, int(self.state.swapped[pod]) + config.array.rows - waits)
+                begin = max(begin, int(swapped[pod]) + rows - waits)
             # Where every step emits, other parts write into its P bank while it still waits for its first step.
-            begin = max(begin, int(self.state.free[pod]) - (waits if gang.local or mapping.split == 1 else 0))
+            begin = max(begin, int(free[pod]) - (waits if gang.local or mapping.split == 1 else 0))
         for name in gang.plan.operation.after:
             if name in gang.plan.lowering.needs:
                 begin = max(begin, self.state.producers[name].complete)
@@ -234,79 +263,71 @@ class Gangs:
 
     def _emit(self, gang: _Gang) -> dict[tuple[int, int], Place]:
         """Write the jobs down; returns where each segment of each tile lies in the P banks."""
-        plan, split, steps = gang.plan, gang.mapping.split, gang.steps
+        plan, mapping, split, steps = gang.plan, gang.mapping, gang.mapping.split, gang.steps
         homes = {
             (part, j): self.state.storage.place("p", (gang.pod(part, j),), positions(segment), plan.operation)
             for part, j, segment in gang.homes()
         }
-        # Accumulator rows of the segments, one after the other.
-        row_of = np.concatenate([[0], np.cumsum([positions(s) if s else 0 for s in gang.segments])]).tolist()
-        touched: set[tuple[int, int]] = set()
-        swapped: set[tuple[int, int, int]] = set()
-        sums = gang.local and steps > 1
-        for q in range(steps):
-            emits = q == steps - 1 or not gang.local
-            whole = gang.in_order and not emits
-            for turn in range(1 if whole else split):
-                # Turns of a step that emits are as long in all parts; else one segment follows the other.
-                time = gang.begin + q * gang.length + (turn * gang.slot if emits else row_of[turn])
-                for (part, j), sources in gang.sources.items():
-                    index = q - (steps - len(sources))
-                    target = part ^ turn if emits else turn
-                    segment = gang.box if whole else gang.segments[target]
-                    if index < 0 or segment is None:
-                        continue
-                    pod, tile, source = gang.pod(part, j), gang.tiles[j], sources[index]
-                    step = plan.step(tile, source.reference)
-                    swap = (part, j, q) not in swapped
-                    if swap:
-                        swapped.add((part, j, q))
-                        lanes, weights = self._weights(plan, source.reference, tile, pod)
-                        self.state.book.load(pod, time - lanes, lanes, weights)
-                        self.state.swapped[pod] = time
-                    accumulate = Accumulate.BYPASS
-                    if sums and len(sources) > 1:
-                        accumulate = Accumulate.ADD if index else Accumulate.INIT
-                    emit, where = Emit.NONE, Place(0, 0)
-                    if emits:
-                        # One pod at a time writes a segment: who comes first, stores.
-                        emit = Emit.ACCUMULATE if (target, j) in touched else Emit.STORE
-                        touched.add((target, j))
-                        where = homes[target, j]
-                    self.state.book.stream(
-                        pod,
-                        time,
-                        int(swap),
-                        segment,
-                        source.region,
-                        plan.operation.operands[source.reference[0]].layer,
-                        step,
-                        source.place,
-                        int(accumulate),
-                        row_of[target] if sums and not whole else 0,
-                        int(emit),
-                        where,
-                        plan.index,
-                    )
+        weights = self._weights(gang)
+        counts = {key: len(sources) for key, sources in gang.sources.items()}
+        segments = sum(segment is not None for segment in gang.segments)
+        for (part, j), count in counts.items():
+            if count:
+                emitting = 1 if gang.local else count
+                streams = emitting * segments + (count - emitting) * (1 if gang.in_order else segments)
+                pod = gang.pod(part, j)
+                self.state.book.gang(pod, count, streams)
+                self.state.swapped[pod] = gang.final + gang.first_turn(part) * gang.slot
+        sequences = []
+        for (part, j), count in counts.items():
+            home = homes.get((part, j))
+            sequences.append(StepSequence(count, home.base if home else 0, *gang.first_write(part, j)))
+        shape = GangShape(
+            plan.index,
+            gang.base,
+            split,
+            mapping.side,
+            len(gang.tiles),
+            steps,
+            gang.begin,
+            gang.length,
+            gang.slot,
+            gang.local,
+            gang.in_order,
+        )
+        numbers = [source.number for sources in gang.sources.values() for source in sources]
+        self.state.book.gangs.add(shape, gang.box, gang.segments, sequences, numbers, weights)
         return homes
 
-    def _source(self, plan: OperationPlan, reference: Reference, tile: int, patch: Box, banks: range) -> _Source:
-        """The activations that a step streams, in one of ``banks``; has them sent there if they are not."""
-        number = reference[0]
-        operand, unit_number = plan.operation.operands[number], plan.step(tile, reference).unit
+    def _sources(self, plan: OperationPlan, references: list[Reference], tile: int, patch: Box, banks: range) -> list[_Source]:
+        """The activations that steps stream, each in one of ``banks``; has them sent there if they are not."""
+        found, held = [], dict[Reference, _Held]()
+        source = self.state.book.gangs.source
+        for reference in references:
+            number = reference[0]
+            step = plan.step(tile, reference)
+            at = held.get((number, step.unit))
+            if at is None:
+                at = held[number, step.unit] = self._held(plan, number, step.unit, patch, banks)
+            stride = plan.operation.operands[number].layer.stride
+            found.append(_Source(reference, source(at.place, at.region, stride, (step.dh, step.dw)), at.ready))
+        return found
+
+    def _held(self, plan: OperationPlan, number: int, unit_number: int, patch: Box, banks: range) -> _Held:
+        operand = plan.operation.operands[number]
         region = plan.region(number, unit_number, patch)
         unit = plan.lowering.operands[number].units[unit_number]
         if unit.is_computed:
-            return _Source(reference, region, *self.copies.fetch(plan.operation, operand, unit, region, banks))
+            return _Held(region, *self.copies.fetch(plan.operation, operand, unit, region, banks))
         key = self._external_key(plan, number, unit_number, region)
         known = self.state.resident.get(key, ())
         for item in known:
             if item.place.bank in banks:
-                return _Source(reference, region, item.place, 0)
+                return _Held(region, item.place, 0)
         place = self.state.storage.place("input", banks, region.words, plan.operation)
         self.state.external_units.append(ExternalUnit(plan.index, number, unit_number, region, place))
         self.state.resident[key] = (*known, self.state.external_units[-1])
-        return _Source(reference, region, place, 0)
+        return _Held(region, place, 0)
 
     @staticmethod
     def _external_key(plan: OperationPlan, number: int, unit_number: int, region: Region) -> tuple:
@@ -316,18 +337,36 @@ class Gangs:
         what = (operand.sources, operand.channels, operand.pad_value, layer.height, layer.width, layer.padding)
         return (*what, packing, region)
 
-    def _weights(self, plan: OperationPlan, reference: Reference, tile: int, pod: int) -> tuple[int, Place]:
-        """Rows of a weight tile and where they lie in the W bank of the pod."""
-        number, index = reference
-        step = plan.step(tile, reference)
-        lanes = plan.lowering.operands[number].units[step.unit].weight_rows
-        key = (plan.index, number, tile, index, pod)
-        place = self.state.weight_places.get(key)
-        if place is None:
-            place = self.state.storage.place("w", (pod,), lanes, plan.operation)
-            self.state.weight_places[key] = place
-            self.state.weights.append(WeightTile(plan.index, number, tile, step, place))
-        return lanes, place
+    def _weights(self, gang: _Gang) -> NDArray[np.int64]:
+        """(rows, first word in the W bank of its pod) of the weight tile of each step of each pod.
+
+        Room is made for them once: other patches of the same tiles on the same pods have the same steps.
+        """
+        plan = gang.plan
+        key = (plan.index, gang.base, gang.tiles.start)
+        known = self.state.weight_words.get(key)
+        if known is not None:
+            return known
+        found: dict[tuple[int, int], list[tuple[int, int]]] = {where: [] for where in gang.sources}
+        turns = [gang.first_turn(part) for part in range(gang.mapping.split)]
+        for q in range(gang.steps):
+            emits = q == gang.steps - 1 or not gang.local
+            # In the order of time.
+            order = sorted(gang.sources, key=lambda where: turns[where[0]]) if emits else list(gang.sources)
+            for part, j in order:
+                sources = gang.sources[part, j]
+                index = q - (gang.steps - len(sources))
+                if index < 0:
+                    continue
+                number, of_tile = sources[index].reference
+                step = plan.step(gang.tiles[j], (number, of_tile))
+                lanes = plan.lowering.operands[number].units[step.unit].weight_rows
+                place = self.state.storage.place("w", (gang.pod(part, j),), lanes, plan.operation)
+                self.state.weights.append(WeightTile(plan.index, number, gang.tiles[j], step, place))
+                found[part, j].append((lanes, place.base))
+        words = np.array([each for of_pod in found.values() for each in of_pod], np.int64).reshape(-1, 2)
+        self.state.weight_words[key] = words
+        return words
 
 
 def _segments(box: Box, split: int) -> tuple[list[Box | None], bool]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from podweave.ir.layers import Layer
 from podweave.ir.operations import Window
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Reduce
@@ -14,15 +11,11 @@ from podweave.spec.row_functions import Destination, row_fields
 
 from ..jobs import Jobs, Place, words_of_tile
 from ..lower.address_walk import increments
-from ..lower.layer import Region, Step
 from .bank_words import EpochFullError
+from .gang_jobs import GangJobs
 from .policy import BankPolicy
 from .tile_jobs import as_stored
 
-_LOADS = ("pod", "start", "rows", "w_bank", "w_plane", "w_base", "w_step")
-_X = ("x_bank", "x_plane", "x_base", "x_step0", "x_step1", "x_step2")
-_P = ("emit", "p_bank", "p_plane", "p_base", "p_step0", "p_step1", "p_step2")
-_STREAMS = ("operation", "pod", "start", "swap", "n0", "n1", "n2", *_X, "accumulate", "accumulator_base", *_P)
 _POST_P = ("p_base", "p_step0", "p_step1", "p_step2", "p_step3")
 _POST_X = ("slice", "slot", "x_bank", "x_plane", "x_base", "x_step2", "x_step3")
 _POSTS = ("operation", "bank", "start", "n0", "n1", "n2", "n3", *_POST_P, "reduce", "parameters", "activate", "table", *_POST_X)
@@ -39,8 +32,7 @@ class JobTables:
         self._depths = depths
         self._limits = {name: max(2, int(depth * policy.bank_share)) for name, depth in depths.items()}
         self._counts = {name: [0] * config.pods for name in depths}
-        self.loads: list[tuple[int, ...]] = []
-        self.streams: list[tuple[int, ...]] = []
+        self.gangs = GangJobs()
         self.posts: list[tuple[int, ...]] = []
 
     def promise_post(self, bank: int) -> None:
@@ -64,38 +56,12 @@ class JobTables:
                 f"the program has {count} jobs for the store of unit {unit}, {count - limit} more than {of}{name} ({depth})"
             )
 
-    def load(self, pod: int, start: int, rows: int, place: Place) -> None:
-        self._count("load_jobs", pod)
-        self.loads.append((pod, start, rows, place.bank, 0, place.base, 1))
-
-    def stream(
-        self,
-        pod: int,
-        start: int,
-        swap: int,
-        box: Any,
-        region: Region,
-        layer: Layer,
-        step: Step,
-        place: Place,
-        accumulate: int,
-        row: int,
-        emit: int,
-        where: Place,
-        operation: int,
-    ) -> None:
-        """Stream a box of output positions of a layer, reading ``region`` at ``place``; its P words lie at ``where``, in order."""
-        self._count("stream_jobs", pod)
-        (image, n2), (top, n1), (left, n0) = box
-        (sh, sw), counts = layer.stride, (n0, n1, n2)
-        base = ((image - region.image) * region.height + top * sh - region.top + step.dh) * region.width
-        base += left * sw - region.left + step.dw
-        x = increments(counts, (sw, sh * region.width, region.height * region.width))
-        # One run of words: the P address only ever advances by one.
-        walk = (emit, where.bank, 0, where.base, 1, 1, 1)
-        self.streams.append(
-            (operation, pod, start, swap, n0, n1, n2, place.bank, 0, place.base + base, x[0], x[1], x[2], accumulate, row, *walk)
-        )
+    def gang(self, pod: int, loads: int, streams: int) -> None:
+        """Count jobs of a pod; raises `EpochFullError` if there are too many. What they are is for `gangs`."""
+        for name, count in (("load_jobs", loads), ("stream_jobs", streams)):
+            self._counts[name][pod] += count
+            if not self.policy.must_fit:
+                self._check_store(name, pod)
 
     def post(
         self,
@@ -138,7 +104,7 @@ class JobTables:
             # One word of int8 of each window, into an X bank, and nothing else of what rows have.
             posts |= {field.name: np.zeros_like(posts["start"]) for field in row_fields(self.config)}
             posts["destination"] = np.full_like(posts["start"], Destination.X)
-        loads, streams = as_stored(_table(self.loads, _LOADS, "pod"), _table(self.streams, _STREAMS, "pod"), self.config)
+        loads, streams = as_stored(*self.gangs.tables(), self.config)
         for name, units in (("load_jobs", loads["pod"]), ("stream_jobs", streams["pod"]), ("post_jobs", posts["bank"])):
             self._counts[name] = np.bincount(units, minlength=self.config.pods).tolist()
             self._check_store(name, int(np.argmax(self._counts[name])))

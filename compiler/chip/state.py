@@ -70,7 +70,7 @@ class SchedulerState:
     mappings: dict[tuple, set[tuple[Any, tuple[str, ...]]]] = field(default_factory=dict)
     exports: Mapping[str, Export] = field(default_factory=dict)
     places: dict[tuple, list[tuple[Place, int]]] = field(default_factory=dict)
-    weight_places: dict[tuple[int, int, int, int, int], Place] = field(default_factory=dict)
+    weight_words: dict[tuple[int, int, int], NDArray[np.int64]] = field(default_factory=dict)
     sets: dict[tuple[str, int, int, int], int] = field(default_factory=dict)
     promised_sets: set[tuple[str, int, int, int]] = field(default_factory=set)
     weights: list[WeightTile] = field(default_factory=list)

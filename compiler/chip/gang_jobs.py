@@ -1,0 +1,231 @@
+"""Jobs of gangs: what a gang is, in a few numbers, becomes loads and streams of all its pods, for a whole epoch at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podweave.spec.jobs import Accumulate, Emit
+
+from ..jobs import Jobs, Place
+from ..lower.boxes import Box, positions
+from ..lower.layer import Region
+
+Ints = NDArray[np.int64]
+
+
+class GangShape(NamedTuple):
+    """What a gang is but for what its pods read and write.
+
+    ``operation``: its index. ``base``: its first pod. ``split``: parts of K. ``side``: pods of a part, of which the first ``tiles``
+    have a column tile. ``steps``: K steps of the longest sequence, one every ``length`` cycles from ``begin`` on. ``slot``: cycles
+    of a turn. ``local``: sums stay in the pods until the last step. ``in_order``: segments, one after the other, are the box.
+    """
+
+    operation: int
+    base: int
+    split: int
+    side: int
+    tiles: int
+    steps: int
+    begin: int
+    length: int
+    slot: int
+    local: bool
+    in_order: bool
+
+
+class StepSequence(NamedTuple):
+    """K steps of a pod, the last ones of its gang.
+
+    ``count``: how many. ``home``: word of its P bank from which on it sums up the segment of its part, if there is one. ``store``:
+    step and turn of the gang in which that segment is written for the first time.
+    """
+
+    count: int
+    home: int
+    store_step: int
+    store_turn: int
+
+
+class GangJobs:
+    """Sources of activations, sequences and gangs of an epoch, as tables that only grow.
+
+    A *source* is what a step reads: X words, and how they lie. Every pod of a gang with a tile has a *sequence* of steps, and each
+    of its steps a source and words of weights.
+    """
+
+    def __init__(self) -> None:
+        self._sources: list[tuple[int, int, int, int, int]] = []
+        self._segments: list[tuple[int, int, int, int, int, int, int]] = []
+        self._sequences: list[StepSequence] = []
+        self._gangs: list[GangShape] = []
+        self._source_of: list[Sequence[int]] = []
+        self._weights_of: list[Ints] = []
+
+    @property
+    def mark(self) -> tuple[int, ...]:
+        """How far the tables have grown."""
+        return tuple(map(len, self._tables))
+
+    def back_to(self, mark: tuple[int, ...]) -> None:
+        """Forget all that came after."""
+        for table, length in zip(self._tables, mark, strict=True):
+            del table[length:]
+
+    @property
+    def _tables(self) -> tuple[list, ...]:
+        return self._sources, self._segments, self._sequences, self._gangs, self._source_of, self._weights_of
+
+    def source(self, place: Place, region: Region, stride: tuple[int, int], offset: tuple[int, int]) -> int:
+        """The number of a source: ``region`` lies at ``place``, and is read at strides and from an offset, in rows and columns."""
+        first = (offset[0] - region.image * region.height - region.top) * region.width + offset[1] - region.left
+        row, image = stride[0] * region.width, region.height * region.width
+        self._sources.append((place.bank, place.base + first, stride[1], row, image))
+        return len(self._sources) - 1
+
+    def add(
+        self,
+        shape: GangShape,
+        box: Box,
+        segments: Sequence[Box | None],
+        sequences: Sequence[StepSequence],
+        sources: Sequence[int],
+        weights: Ints,
+    ) -> None:
+        """The jobs of a gang.
+
+        ``box``: accumulators that it computes. ``segments``: of each part. ``sequences``: of each part and tile, in that order.
+        ``sources``, ``weights``: of all their steps, one sequence after the other; weights as (rows, first word of the W bank).
+        """
+        row = 0
+        for segment in segments:
+            self._segments.append(_counted(segment, row))
+            row += positions(segment) if segment else 0
+        self._segments.append(_counted(box, 0))
+        self._sequences += sequences
+        self._gangs.append(shape)
+        self._source_of.append(sources)
+        self._weights_of.append(weights)
+
+    def tables(self) -> tuple[Jobs, Jobs]:
+        """Loads and streams of a tile each, each sorted by pod and start."""
+        gangs = dict(zip(GangShape._fields, _columns(self._gangs, len(GangShape._fields)), strict=True))
+        sequences = dict(zip(StepSequence._fields, _columns(self._sequences, len(StepSequence._fields)), strict=True))
+        pods = gangs["split"] * gangs["tiles"]
+        first_sequence, first_segment = _before(pods), _before(gangs["split"] + 1)
+        first_step = _before(sequences["count"])
+        of = _Rows(gangs, pods)
+        gang, step, turn, emits, whole = of.gang, of.step, of.turn, of.emits, of.whole
+        tiles = gangs["tiles"][gang]
+        part, tile = np.divmod(of.pod, tiles)
+        sequence = first_sequence[gang] + of.pod
+        index = step - (gangs["steps"][gang] - sequences["count"][sequence])
+        target = np.where(emits, part ^ turn, turn)
+        segments = _columns(self._segments, 7)
+        segment = first_segment[gang] + np.where(whole, gangs["split"][gang], target)
+        # Pods begin as late as they can, and parts of K may be more than there are segments.
+        kept = np.flatnonzero((index >= 0) & (segments[0][segment] > 0))
+        columns = (gang, step, turn, emits, whole, tiles, part, tile, sequence, index, target, segment)
+        gang, step, turn, emits, whole, tiles, part, tile, sequence, index, target, segment = (values[kept] for values in columns)
+        n0, n1, n2, image, top, left, row = (column[segment] for column in segments)
+        at = first_step[sequence] + index
+        source = np.fromiter((number for run in self._source_of for number in run), np.int64)[at]
+        bank, base, column_step, row_step, image_step = (column[source] for column in _columns(self._sources, 5))
+        begin = gangs["begin"][gang] + step * gangs["length"][gang]
+        before = np.where(emits, turn * gangs["slot"][gang], np.where(whole, 0, row))
+        # The first of the jobs of a step takes its weights.
+        first = sequence * (int(gangs["steps"].max(initial=0)) + 1) + step
+        _, swaps = np.unique(first, return_index=True)
+        swap = np.zeros(len(kept), np.int64)
+        swap[swaps] = 1
+        in_pods = gangs["local"][gang].astype(bool) & (gangs["steps"][gang] > 1)
+        adds = np.where(index > 0, int(Accumulate.ADD), int(Accumulate.INIT))
+        home = first_sequence[gang] + target * tiles + tile
+        home = np.where(emits, home, 0)
+        stores = (sequences["store_step"][home] == step) & (sequences["store_turn"][home] == turn)
+        base_pod = gangs["base"][gang]
+        back0 = (n0 - 1) * column_step
+        ones = np.ones(len(kept), np.int64)
+        streams = {
+            "operation": gangs["operation"][gang],
+            "pod": base_pod + part * gangs["side"][gang] + tile,
+            "start": begin + before,
+            "swap": swap,
+            "n0": n0,
+            "n1": n1,
+            "n2": n2,
+            "x_bank": bank,
+            "x_plane": 0 * ones,
+            "x_base": base + image * image_step + top * row_step + left * column_step,
+            # As `lower.address_walk.increments` has them.
+            "x_step0": np.where(n0 > 1, column_step, 0),
+            "x_step1": np.where(n1 > 1, row_step - back0, 0),
+            "x_step2": np.where(n2 > 1, image_step - back0 - (n1 - 1) * row_step, 0),
+            "accumulate": np.where(in_pods & (sequences["count"][sequence] > 1), adds, int(Accumulate.BYPASS)),
+            "accumulator_base": np.where(in_pods & ~whole, row, 0),
+            "emit": np.where(emits, np.where(stores, int(Emit.STORE), int(Emit.ACCUMULATE)), int(Emit.NONE)),
+            "p_bank": np.where(emits, base_pod + target * gangs["side"][gang] + tile, 0),
+            "p_plane": 0 * ones,
+            "p_base": np.where(emits, sequences["home"][home], 0),
+            # One run of words: the P address only ever advances by one.
+            "p_step0": ones,
+            "p_step1": ones,
+            "p_step2": ones,
+        }
+        weights = np.concatenate([np.zeros((0, 2), np.int64), *self._weights_of])[at[swaps]]
+        loads = {
+            "pod": streams["pod"][swaps],
+            "start": streams["start"][swaps] - weights[:, 0],
+            "rows": weights[:, 0],
+            "w_bank": streams["pod"][swaps],
+            "w_plane": np.zeros(len(swaps), np.int64),
+            "w_base": weights[:, 1],
+            "w_step": np.ones(len(swaps), np.int64),
+        }
+        return _sorted(loads), _sorted(streams)
+
+
+class _Rows:
+    """Of every gang, step and turn, and all pods with a tile, a row: what may be a stream.
+
+    ``emits``: it is one of a step that writes sums. ``whole``: it is one of the whole box.
+    """
+
+    def __init__(self, gangs: Jobs, pods: Ints):
+        steps = gangs["steps"]
+        gang = np.repeat(np.arange(len(steps)), steps)
+        step = np.arange(len(gang)) - _before(steps)[gang]
+        emits = (step == steps[gang] - 1) | (gangs["local"][gang] == 0)
+        whole = (gangs["in_order"][gang] == 1) & ~emits
+        turns = np.where(whole, 1, gangs["split"][gang])
+        count = turns * pods[gang]
+        of_step = np.repeat(np.arange(len(gang)), count)
+        number = np.arange(len(of_step)) - _before(count)[of_step]
+        self.gang, self.step, self.emits, self.whole = (values[of_step] for values in (gang, step, emits, whole))
+        self.turn, self.pod = np.divmod(number, pods[self.gang])
+
+
+def _counted(box: Box | None, row: int) -> tuple[int, int, int, int, int, int, int]:
+    """Columns, rows and images, the first of each, and the row of the accumulators."""
+    if box is None:
+        return (0, 0, 0, 0, 0, 0, row)
+    (image, images), (top, rows), (left, columns) = box
+    return (columns, rows, images, image, top, left, row)
+
+
+def _columns(rows: Sequence[tuple[int, ...]], count: int) -> list[Ints]:
+    return list(np.array(rows, np.int64).reshape(len(rows), count).T)
+
+
+def _before(counts: Ints) -> Ints:
+    """How many there are of all that come before."""
+    return np.cumsum(counts) - counts
+
+
+def _sorted(jobs: Jobs) -> Jobs:
+    order = np.lexsort((jobs["start"], jobs["pod"]))
+    return {name: values[order] for name, values in jobs.items()}
