@@ -27,6 +27,8 @@ LOGIC_GE = 2_738_010
 """Gate equivalents of the logic of `CONFIG`, as `podweave area llm8x16` reports it."""
 CONTEXTS = (64, 512, 2048)
 BATCHES = (1, 8, 32)
+AHEAD = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Prefetch ratios of all weights, keys and values."""
 MODELS = {
     "smollm2_135m": ("llama_576_9_3_1536_2,context=512", (3,)),
     "qwen3_0.6b": ("llama_1024_16_8_3072_2,head=128,context=512", (4, 8)),
@@ -56,6 +58,7 @@ class Settings:
     context: tuple[RingPoint, ...]
     batch: tuple[RingPoint, ...]
     models: Mapping[str, tuple[RingPoint, ...]]
+    ahead: tuple[RingPoint, ...]
 
     @classmethod
     def of(cls, networks: Sequence[str]) -> Settings:
@@ -76,11 +79,12 @@ class Settings:
                 )
                 for name in networks
             },
+            tuple(stack(LONG, ahead=ratio) for ratio in AHEAD),
         )
 
     def points(self) -> list[RingPoint]:
         of_models = [point for points in self.models.values() for point in points]
-        return list(dict.fromkeys((*self.ratio, *self.capacity, *self.context, *self.batch, *of_models)))
+        return list(dict.fromkeys((*self.ratio, *self.capacity, *self.context, *self.batch, *of_models, *self.ahead)))
 
 
 def preserve_study(
@@ -116,6 +120,7 @@ def preserve_study(
             _plain("keys and values: a longer context", "context", CONTEXTS, settings.context, figures, _OF_CONTEXT),
             _batch(settings.batch, figures),
             _models(settings.models, figures),
+            _ahead(settings.ahead, figures),
         ],
         "chart": chart(
             "cycles of collectives / cycles of loads",
@@ -267,3 +272,18 @@ def _models(models: Mapping[str, Sequence[RingPoint]], figures: Mapping[RingPoin
             rows.append([name, point.workload, point.chips, *_cells(figures[point])])
     note = f"chips {CONFIG}, 64 bytes per cycle of memory, links of 16 bytes per cycle and a latency of 100 cycles, as they are."
     return table("layers of models", ["model", "workload", "chips", *_COLUMNS], rows, [note])
+
+
+def _ahead(points: Sequence[RingPoint], figures: Mapping[RingPoint, Figures]) -> dict[str, Any]:
+    found = [figures[point]["links"][0] for point in points]
+    rows: list[list[Cell]] = []
+    for point, one in zip(points, found, strict=True):
+        on, apart = one["on"]["cycles"], one["apart"]["cycles"]
+        speedups = (apart / on, found[0]["on"]["cycles"] / on, one["off"]["cycles"] / on)
+        rows.append([point.ahead, on, apart, one["on"]["beneath"], *speedups])
+    note = (
+        "of all weights, keys and values so much may be loaded ahead of its epoch (--prefetch-ratio), and the rest when that is "
+        f"next; {_stack(LONG)}, the link on which collectives take about as long as loads. beneath: beats of a chip in collectives."
+    )
+    columns = ["prefetch ratio", "on", "apart", "beneath", "apart/on", "ratio 0/on", "off/on"]
+    return table("how much may be ahead", columns, rows, [note])

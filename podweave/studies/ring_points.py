@@ -48,6 +48,8 @@ class RingPoint:
         Words of a W bank, 0: as the preset has them.
     latency : int
         Cycles of a link.
+    ahead : float
+        Prefetch ratio of all weights, keys and values.
     """
 
     preset: str
@@ -57,6 +59,7 @@ class RingPoint:
     memory: int = 16
     w_words: int = 0
     latency: int = 100
+    ahead: float = 1.0
 
     def config(self) -> ChipConfig:
         config = load_config(self.preset)
@@ -85,7 +88,7 @@ class RingPoint:
             # Values do not change cycles.
             constants = with_scale_bits(random_row_parameters(graph, with_weights=False), config.scale_bits)
             began = time.perf_counter()
-            options = CompileOptions(from_memory=True, check="never")
+            options = CompileOptions(from_memory=True, check="never", prefetch_ratios={"*": self.ahead})
             networks = compile_alike(partition(graph, constants, self.chips), config, options)
         except (ConfigError, WorkloadError) as error:
             return {"refused": str(error)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,13 @@ def test_a_point_is_what_runs_take() -> None:
     assert found["collectives"] == 4
     assert found["bytes"] == networks[0].memory.loaded_bytes
     assert found["links"][1]["on"]["collective"] > 2 * found["links"][0]["on"]["collective"]
+
+
+def test_a_point_of_which_nothing_is_ahead() -> None:
+    found, plain = dataclasses.replace(POINT, ahead=0.0).figures(), POINT.figures()
+    for one, other in zip(found["links"], plain["links"], strict=True):
+        assert one["on"]["beneath"] < other["on"]["beneath"]
+        assert one["on"]["collective"] == other["on"]["collective"]
 
 
 def test_what_cannot_be_shared_is_a_point_that_is_refused() -> None:
