@@ -325,7 +325,7 @@ def attention(heads: int, kv_heads: int, head_size: int, rows: int, context: int
 
 _COUNTS = {"llama": (4, 5), "attention": (3, 3), "gated": (2, 2), "norm": (1, 1)}
 """Sizes, at the least and at the most."""
-_TAKES = {"llama": ("rows", "context", "head"), "attention": ("rows", "context"), "gated": ("rows",), "norm": ("rows",)}
+_TAKES = {"llama": ("rows", "context", "head", "texts"), "attention": ("rows", "context"), "gated": ("rows",), "norm": ("rows",)}
 
 
 class LanguageModels(Frontend):
@@ -333,7 +333,7 @@ class LanguageModels(Frontend):
 
     _options = "[,rows=N][,context=N]"
     forms = (
-        f"llama_HIDDEN_HEADS_KVHEADS_INTERMEDIATE[_LAYERS]{_options}[,head=N]",
+        f"llama_HIDDEN_HEADS_KVHEADS_INTERMEDIATE[_LAYERS]{_options}[,head=N][,texts=N]",
         f"attention_HEADS_KVHEADS_SIZE{_options}",
         "gated_HIDDEN_INTERMEDIATE[,rows=N]",
         "norm_HIDDEN[,rows=N]",
@@ -365,7 +365,7 @@ class LanguageModels(Frontend):
             hidden, heads, kv_heads, intermediate = sizes[:4]
             layers = sizes[4] if len(sizes) > 4 else 1
             sizes_of_all = DecoderSizes(hidden, heads, kv_heads, intermediate, layers, given.get("head"))
-            return decoder(sizes_of_all, [TextRows(rows, context)], text)
+            return decoder(sizes_of_all, [TextRows(rows, context, slot=slot) for slot in range(given.get("texts", 1))], text)
         if kind == "attention":
             return attention(sizes[0], sizes[1], sizes[2], rows, context, text)
         if kind == "gated":

@@ -70,6 +70,7 @@ DECODERS += (
     "llama_32_4_2_44,context=13",
     "llama_16_2_2_24_2,rows=2,context=7",
     "llama_12_2_1_10,rows=5,context=31",
+    "llama_12_2_1_10,rows=2,context=6,texts=2",
 )
 
 
