@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 from podweave.ir.frontends.language_models import DecoderSizes
 from podweave.spec.presets import load_config
 
+from .frame import Frame, Shown
 from .language_points import LanguagePoint, MemoryWidth, ModelShape
-from .points import Figures, Progress, sweep
+from .points import Figures
 from .published import load_published
 from .tables import Cell, chart, table
 
@@ -136,45 +136,41 @@ def wholes(models: Sequence[ModelShape]) -> list[Setting]:
     return [Setting(model) for model in models if model.weights <= MOST_WHOLE]
 
 
-def decode_study(
-    networks: Sequence[str],
-    *,
-    jobs: int | None = None,
-    cluster: str | None = None,
-    fresh: bool = False,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """The report, in the form of the other studies; ``networks``: names of `MODELS`."""
+def decode_study(networks: Sequence[str], **computing: Any) -> dict[str, Any]:
+    """The report; ``networks``: names of `MODELS`; ``computing``: as `Frame.swept` takes it."""
     models = [MODELS[name] for name in networks]
     shown, held = settings(models), wholes(models)
     needed = [point for of_table in shown.values() for setting in of_table for point in setting.points()]
     needed += [setting.stack(setting.model.sizes.layers, setting.model.vocabulary) for setting in held]
-    needed = list(dict.fromkeys(needed))
-    began = time.perf_counter()
-    found = sweep(
-        needed, jobs=jobs, cluster=cluster, fresh=fresh, progress=progress and (lambda text: progress(f"study decode: {text}"))
+    frame = Frame(
+        name="decode",
+        title="tokens of language models",
+        source=load_published("torch2riscv").source,
+        networks=networks,
+        pods=load_config(CONFIG).pods,
     )
-    figures = dict(zip(needed, found, strict=True))
-    published = load_published("torch2riscv")
+    return frame.swept(needed, lambda figures: _shown(models, shown, held, figures), **computing)
+
+
+def _shown(
+    models: Sequence[ModelShape],
+    shown: Mapping[str, Sequence[Setting]],
+    held: Sequence[Setting],
+    figures: Mapping[LanguagePoint, Figures],
+) -> Shown:
     whole = {setting: setting.whole(figures) for of_table in shown.values() for setting in of_table}
-    return {
-        "study": "decode",
-        "title": "study decode: tokens of language models",
-        "source": published.source,
-        "networks": list(networks),
-        "pods": load_config(CONFIG).pods,
-        "points": [_reported(name, setting, whole[setting]) for name, of_table in shown.items() for setting in of_table],
-        "parts": [asdict(point) | {"model": point.model.name, "figures": one} for point, one in figures.items()],
-        "tables": [
+    return Shown(
+        points=[_reported(name, setting, whole[setting]) for name, of_table in shown.items() for setting in of_table],
+        more={"parts": [asdict(point) | {"model": point.model.name, "figures": one} for point, one in figures.items()]},
+        tables=[
             _context(shown["context"], whole),
             _rows(shown["rows"], whole),
             _memory(shown["memory"], whole),
             _prompt(models, whole),
             *([_held(held, figures, whole)] if held else []),
         ],
-        "chart": _chart(models, whole),
-        "wall_s": {"sweep": time.perf_counter() - began},
-    }
+        chart=_chart(models, whole),
+    )
 
 
 def _reported(name: str, setting: Setting, figures: Figures) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Work(Protocol):
 COMPUTING = tuple(Path(str(room.__file__)).parent for room in (spec, ir, golden, compiler, predict, studies))
 """Folders whose content decides figures."""
 # What shows figures does not change them: a new colour of a plot must not throw away hours of compiling.
-SHOWING = tuple(Path(__file__).with_name(f"{name}.py") for name in ("run", "sweeps", "decode", "tables"))
+SHOWING = tuple(Path(__file__).with_name(f"{name}.py") for name in ("run", "frame", "sweeps", "decode", "preserve", "tables"))
 
 
 @dataclass(frozen=True)

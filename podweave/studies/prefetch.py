@@ -16,6 +16,7 @@ from podweave.spec.presets import load_config
 
 from ..runs.figures import device_figures
 from ..runs.workloads import load_graph
+from .frame import Frame, Shown
 from .points import Progress
 from .tables import chart, table
 
@@ -78,14 +79,16 @@ def prefetch_study(
         "memory used, with prefetch on: beats, of those that the memory could have sent outside of refreshes",
     ]
     widths = [f"{full * 16 / sixteenths:.0f}" for sixteenths in SIXTEENTHS]
-    return {
-        "study": "prefetch",
-        "title": "study prefetch: loads during epochs, against loads between them",
-        "source": "none: PRESERVE (arXiv 2501.08192) hides loads behind collectives, and reports up to 1.6 times end to end",
-        "networks": list(networks),
-        "pods": config.pods,
-        "points": points,
-        "tables": [table("cycles of a run with prefetch on and off", _COLUMNS, rows, notes)],
-        "chart": chart("bytes per cycle", "speed-up by prefetch", widths, speedups, "PRESERVE"),
-        "wall_s": {"sweep": time.perf_counter() - began},
-    }
+    frame = Frame(
+        name="prefetch",
+        title="loads during epochs, against loads between them",
+        source="none: PRESERVE (arXiv 2501.08192) hides loads behind collectives, and reports up to 1.6 times end to end",
+        networks=networks,
+        pods=config.pods,
+    )
+    shown = Shown(
+        points=points,
+        tables=[table("cycles of a run with prefetch on and off", _COLUMNS, rows, notes)],
+        chart=chart("bytes per cycle", "speed-up by prefetch", widths, speedups, "PRESERVE"),
+    )
+    return frame.report(shown, time.perf_counter() - began)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from podweave.spec.presets import load_config
 
-from .points import Figures, Progress, sweep
+from .frame import Frame, Shown
+from .points import Figures
 from .ring_points import WAYS, RingPoint
 from .tables import Cell, chart, table
 
@@ -25,24 +25,39 @@ SRAM = (0.1, 0.3, 1.0)
 """Gate equivalents of a bit of SRAM for which performance per area is told."""
 LOGIC_GE = 2_738_010
 """Gate equivalents of the logic of `CONFIG`, as `podweave area llm8x16` reports it."""
-CONTEXTS = (64, 512, 2048)
-BATCHES = (1, 8, 32)
+CONTEXTS, TEXTS = (64, 512, 2048), (1, 8)
+BATCHES = (1, 8, 64)
+"""Texts, each with keys and values of its own."""
 AHEAD = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Prefetch ratios of all weights, keys and values."""
 MODELS = {
     "smollm2_135m": ("llama_576_9_3_1536_2,context=512", (3,)),
     "qwen3_0.6b": ("llama_1024_16_8_3072_2,head=128,context=512", (4, 8)),
     "llama3.2_1b": ("llama_2048_32_8_8192_2,context=512", (4, 8)),
-    "deepseek_v3_expert": ("gated_7168_2048", (4, 8)),
     "llama3_8b": ("llama_4096_32_8_14336,context=512", (4, 8)),
-    "llama3_70b": ("llama_8192_64_8_28672,context=512", (8,)),
+    "llama3_70b": ("llama_8192_64_8_28672,context=512", (4, 8)),
+    "deepseek_v3_expert": ("gated_7168_2048", (4, 8)),
+    "deepseek_v3_ffn": ("gated_7168_18432", (4, 8)),
 }
+"""A layer or two of each, and the chips that share it."""
 USUALLY = ("smollm2_135m", "qwen3_0.6b")
-"""Those of a run without --networks: each of the others takes many minutes."""
+"""Those of a run without --networks: others take minutes."""
+WIDE = {"p_words": 16384, "row_registers": 1024}
+"""Of chips of models: what 64 texts need more than `CONFIG` has."""
+LARGE, LARGE_X = ("llama3_70b", "deepseek_v3_ffn"), 16384
+"""What is gated in 64 texts of these does not fit X banks; words of banks which it fits."""
+HIDDEN, KEYS = 512, 256
 
 
-def _stack(layers: int, rows: int = 1, context: int = 64) -> str:
-    return f"llama_512_8_4_1408_{layers},rows={rows},context={context}"
+def _stack(layers: int, texts: int = 1, context: int = 64) -> str:
+    return f"llama_{HIDDEN}_8_4_1408_{layers},context={context},texts={texts}"
+
+
+def _layer(name: str, chips: int, batch: int) -> RingPoint:
+    workload = MODELS[name][0]
+    x_words = LARGE_X if name in LARGE and batch == BATCHES[-1] else 0
+    rows = "rows" if workload.startswith("gated") else "texts"
+    return RingPoint(CONFIG, f"{workload},{rows}={batch}", chips, (16,), x_words=x_words, **WIDE)
 
 
 SHORT, LONG = 2, 4
@@ -63,66 +78,53 @@ class Settings:
     @classmethod
     def of(cls, networks: Sequence[str]) -> Settings:
         def stack(layers: int, **options: Any) -> RingPoint:
-            sizes = {name: options.pop(name) for name in ("rows", "context") if name in options}
+            sizes = {name: options.pop(name) for name in ("texts", "context") if name in options}
             return RingPoint(CONFIG, _stack(layers, **sizes), CHIPS, **{"links": (EVEN,), "memory": SLOW, **options})
 
         return cls(
             (stack(SHORT, links=LINKS), stack(LONG, links=LINKS)),
             tuple(stack(LONG, w_words=words) for words in W_WORDS),
-            tuple(stack(LONG, context=context) for context in CONTEXTS),
-            tuple(stack(LONG, rows=rows, links=(EVEN // rows,), memory=memory) for memory in (16, SLOW) for rows in BATCHES),
-            {
-                name: tuple(
-                    RingPoint(CONFIG, f"{MODELS[name][0]},rows={rows}", chips, (16,))
-                    for chips in MODELS[name][1]
-                    for rows in (1, 16)
-                )
-                for name in networks
-            },
+            tuple(stack(LONG, context=context, texts=texts, links=(EVEN // texts,)) for texts in TEXTS for context in CONTEXTS),
+            tuple(stack(LONG, texts=texts, links=(EVEN // texts,), memory=memory) for memory in (16, SLOW) for texts in BATCHES),
+            {name: tuple(_layer(name, chips, batch) for chips in MODELS[name][1] for batch in BATCHES) for name in networks},
             tuple(stack(LONG, ahead=ratio) for ratio in AHEAD),
         )
 
     def points(self) -> list[RingPoint]:
         of_models = [point for points in self.models.values() for point in points]
-        return list(dict.fromkeys((*self.ratio, *self.capacity, *self.context, *self.batch, *of_models, *self.ahead)))
+        return [*self.ratio, *self.capacity, *self.context, *self.batch, *of_models, *self.ahead]
 
 
-def preserve_study(
-    networks: Sequence[str],
-    *,
-    jobs: int | None = None,
-    cluster: str | None = None,
-    fresh: bool = False,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """The report, in the form of the other studies; ``networks``: names of `MODELS`."""
+def preserve_study(networks: Sequence[str], **computing: Any) -> dict[str, Any]:
+    """The report; ``networks``: names of `MODELS`; ``computing``: as `Frame.swept` takes it."""
     settings = Settings.of(networks)
-    needed, began = settings.points(), time.perf_counter()
-    found = sweep(
-        needed, jobs=jobs, cluster=cluster, fresh=fresh, progress=progress and (lambda text: progress(f"study preserve: {text}"))
-    )
-    figures = dict(zip(needed, found, strict=True))
-    ratios = _ratios(settings, figures)
-    return {
-        "study": "preserve",
-        "title": "study preserve: weights, keys and values that are prefetched beneath collectives",
-        "source": "PRESERVE (Yuzuguler et al., arXiv 2501.08192): up to 1.6 times end to end; optimum of L2 8 MB without, "
+    frame = Frame(
+        name="preserve",
+        title="weights, keys and values that are prefetched beneath collectives",
+        source="PRESERVE (Yuzuguler et al., arXiv 2501.08192): up to 1.6 times end to end; optimum of L2 8 MB without, "
         "104 MB with prefetching; 1.25 times performance per cost",
-        "networks": list(networks),
-        "pods": load_config(CONFIG).pods,
-        "points": [
+        networks=networks,
+        pods=load_config(CONFIG).pods,
+    )
+    return frame.swept(settings.points(), lambda figures: _shown(settings, figures), **computing)
+
+
+def _shown(settings: Settings, figures: Mapping[RingPoint, Figures]) -> Shown:
+    ratios = _ratios(settings, figures)
+    return Shown(
+        points=[
             {"network": point.workload, "series": f"{point.chips} chips", "changes": asdict(point), "figures": one}
             for point, one in figures.items()
         ],
-        "tables": [
+        tables=[
             _ratio(ratios),
             _capacity(settings.capacity, figures),
-            _plain("keys and values: a longer context", "context", CONTEXTS, settings.context, figures, _OF_CONTEXT),
+            _context(settings.context, figures),
             _batch(settings.batch, figures),
             _models(settings.models, figures),
             _ahead(settings.ahead, figures),
         ],
-        "chart": chart(
+        chart=chart(
             "cycles of collectives / cycles of loads",
             "speed-up by prefetching",
             [f"{each.ratio:.2f}" for each in ratios],
@@ -134,8 +136,7 @@ def preserve_study(
             },
             "PRESERVE",
         ),
-        "wall_s": {"sweep": time.perf_counter() - began},
-    }
+    )
 
 
 @dataclass(frozen=True)
@@ -245,33 +246,54 @@ def _cells(found: Figures) -> list[Cell]:
 
 
 _COLUMNS = ("ratio", "on", "apart", "off", "apart/on", "off/on")
-_OF_CONTEXT = "keys and values are prefetched as weights are, all but those that the epochs before have added."
 
 
-def _plain(
-    title: str, what: str, values: Sequence[int], points: Sequence[RingPoint], figures: Mapping[RingPoint, Figures], note: str
-) -> dict[str, Any]:
-    rows = [[value, *_cells(figures[point])] for value, point in zip(values, points, strict=True)]
-    return table(title, [what, *_COLUMNS], rows, [note])
+def _context(points: Sequence[RingPoint], figures: Mapping[RingPoint, Figures]) -> dict[str, Any]:
+    rows: list[list[Cell]] = []
+    for (texts, context), point in zip(((texts, context) for texts in TEXTS for context in CONTEXTS), points, strict=True):
+        found = figures[point]
+        cached = 2 * KEYS * context * texts * LONG / CHIPS
+        share: Cell = "refused" if "refused" in found else 100 * cached / found["bytes"]
+        rows.append([texts, context, share, *_cells(found)])
+    notes = [
+        "KV: of the bytes that a chip loads, keys and values. They are prefetched as weights are, beneath epochs of the chip and "
+        "beneath collectives, all but those that the epochs before have added.",
+        f"{_stack(LONG)} with other contexts and texts, on {CHIPS} chips; links are faster by as much as there are more texts.",
+    ]
+    return table("keys and values", ["texts", "context", "KV %", *_COLUMNS], rows, notes)
 
 
 def _batch(points: Sequence[RingPoint], figures: Mapping[RingPoint, Figures]) -> dict[str, Any]:
-    labels = [(memory, rows) for memory in (16, SLOW) for rows in BATCHES]
+    labels = [(memory, texts) for memory in (16, SLOW) for texts in BATCHES]
     rows = [
         [64 * 16 / memory, count, point.link_bytes(point.links[0]), *_cells(figures[point])]
         for (memory, count), point in zip(labels, points, strict=True)
     ]
-    note = "rows of one text, which share weights and keys. Links are faster by as much as there are more rows."
-    return table("rows and bandwidth", ["memory bytes/cycle", "rows", "link bytes/cycle", *_COLUMNS], rows, [note])
+    note = "texts share weights; each has keys and values of its own. Links are faster by as much as there are more texts."
+    return table("batch and bandwidth", ["memory bytes/cycle", "texts", "link bytes/cycle", *_COLUMNS], rows, [note])
 
 
 def _models(models: Mapping[str, Sequence[RingPoint]], figures: Mapping[RingPoint, Figures]) -> dict[str, Any]:
     rows: list[list[Cell]] = []
     for name, points in models.items():
-        for point in points:
-            rows.append([name, point.workload, point.chips, *_cells(figures[point])])
-    note = f"chips {CONFIG}, 64 bytes per cycle of memory, links of 16 bytes per cycle and a latency of 100 cycles, as they are."
-    return table("layers of models", ["model", "workload", "chips", *_COLUMNS], rows, [note])
+        batches = BATCHES * len(MODELS[name][1])
+        for batch, point in zip(batches, points, strict=True):
+            found = figures[point]
+            shares: list[Cell] = [None, None]
+            if "refused" not in found:
+                on = found["links"][0]["on"]
+                shares = [100 * on[part] / on["cycles"] for part in ("collective", "run")]
+            rows.append([name, point.chips, batch, *_cells(found), *shares])
+    notes = [
+        f"chips {CONFIG} with 64 bytes per cycle of memory, links of 16 bytes per cycle and a latency of 100 cycles; for 64 texts "
+        f"with P banks of {WIDE['p_words']:,} words and {WIDE['row_registers']:,} row registers; of Llama-3-70B, and 64 "
+        f"rows of the dense layer of DeepSeek-V3, with X banks of {LARGE_X:,} words too.",
+        "One layer of Llama-3-8B and 70B, one expert and one dense feed-forward layer of DeepSeek-V3, two layers of others; "
+        "batch: texts with a context of 512 each, which share weights only; rows where there is no attention.",
+        "collectives, epochs: of the cycles with prefetching, those in which sums are added over all chips, and those of the chip.",
+    ]
+    columns = ["model", "chips", "batch", *_COLUMNS, "collectives %", "epochs %"]
+    return table("layers of models", columns, rows, notes)
 
 
 def _ahead(points: Sequence[RingPoint], figures: Mapping[RingPoint, Figures]) -> dict[str, Any]:

@@ -44,8 +44,8 @@ class RingPoint:
         Sixteenths of a cycle that a flit takes, of each link.
     memory : int
         The same of a beat of memory.
-    w_words : int
-        Words of a W bank, 0: as the preset has them.
+    w_words, x_words, p_words, row_registers : int
+        Words of a W, an X and a P bank, and registers of rows of a post-processor, 0: as the preset has them.
     latency : int
         Cycles of a link.
     ahead : float
@@ -58,12 +58,15 @@ class RingPoint:
     links: tuple[int, ...]
     memory: int = 16
     w_words: int = 0
+    x_words: int = 0
+    p_words: int = 0
+    row_registers: int = 0
     latency: int = 100
     ahead: float = 1.0
 
     def config(self) -> ChipConfig:
-        config = load_config(self.preset)
-        return config.replace(w_words=self.w_words) if self.w_words else config
+        changes = {name: getattr(self, name) for name in ("w_words", "x_words", "p_words", "row_registers")}
+        return load_config(self.preset).replace(**{name: value for name, value in changes.items() if value})
 
     def link_bytes(self, sixteenths: int) -> float:
         """Bytes per cycle of a link."""

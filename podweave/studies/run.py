@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +11,8 @@ from podweave.ir.layers import WorkloadError
 from . import sweeps
 from .counts import MOST_PODS
 from .decode import MODELS, USUALLY, decode_study
-from .points import Point, Progress, study_config, study_graph, sweep
+from .frame import Frame, Shown
+from .points import Figures, Point, Progress, study_config, study_graph
 from .prefetch import NETWORKS as PREFETCH_NETWORKS
 from .prefetch import prefetch_study
 from .preserve import MODELS as RING_MODELS
@@ -99,22 +99,11 @@ def run_study(
     pods = study.pods if pods is None else pods
     study_config({"pods": pods})
     points = study.points(chosen, pods)
-    began = time.perf_counter()
-    figures = sweep(
-        points, jobs=jobs, cluster=cluster, fresh=fresh, progress=progress and (lambda text: progress(f"study {name}: {text}"))
-    )
-    seconds = time.perf_counter() - began
-    tables, drawn = study.outcome(Results.of(chosen, pods, points, figures))
-    return {
-        "study": name,
-        "title": f"study {name}: {study.title}",
-        "source": load_published("sosa").source,
-        "networks": list(chosen),
-        "pods": pods,
-        "points": [
-            asdict(point) | {"changes": dict(point.changes), "figures": one} for point, one in zip(points, figures, strict=True)
-        ],
-        "tables": tables,
-        "chart": drawn,
-        "wall_s": {"sweep": seconds},
-    }
+    frame = Frame(name=name, title=study.title, source=load_published("sosa").source, networks=chosen, pods=pods)
+
+    def show(figures: Mapping[Point, Figures]) -> Shown:
+        tables, drawn = study.outcome(Results.of(chosen, pods, points, [figures[point] for point in points]))
+        listed = [asdict(point) | {"changes": dict(point.changes), "figures": figures[point]} for point in points]
+        return Shown(points=listed, tables=tables, chart=drawn)
+
+    return frame.swept(points, show, jobs=jobs, cluster=cluster, fresh=fresh, progress=progress)

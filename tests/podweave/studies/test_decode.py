@@ -21,6 +21,7 @@ from podweave.predict.accelerator import predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.presets import load_config
 from podweave.studies import decode as decode_module
+from podweave.studies import frame as frame_module
 from podweave.studies.decode import CONTEXTS, MODELS, PROMPT, ROWS, WIDTHS, Setting, decode_study, prompt, wholes
 from podweave.studies.language_points import LanguagePoint, MemoryWidth, ModelShape
 from podweave.studies.points import point_key
@@ -178,7 +179,7 @@ def test_prompts_run_in_as_many_pieces_as_banks_need(monkeypatch: pytest.MonkeyP
     assert runs["qwen3_0.6b"] == runs["llama3.2_1b"] == [(32, 32), (32, 64), (32, 96), (32, 128)]
     assert runs["llama3_8b"] == [(16, context) for context in range(16, 129, 16)]
     monkeypatch.setattr(
-        decode_module,
+        frame_module,
         "sweep",
         lambda points, **_: [{"cycles": 100 * p.layers + p.context, "x_words": 80 * p.layers} for p in points],
     )
@@ -186,15 +187,13 @@ def test_prompts_run_in_as_many_pieces_as_banks_need(monkeypatch: pytest.MonkeyP
     assert row["cycles"] == 8 * 3200 + sum(range(16, 129, 16))
     assert row["pods %"] == pytest.approx(100 * 8 * 32 * 80 / (row["cycles"] * 8))
     refused = [{"refused": "too large"}]
-    monkeypatch.setattr(decode_module, "sweep", lambda points, **_: refused * len(points))
+    monkeypatch.setattr(frame_module, "sweep", lambda points, **_: refused * len(points))
     (row,) = rows_of(run_study("decode", networks="smollm2_135m"), 3)
     assert row["cycles"] == "refused"
 
 
 def test_published_values_stand_beside_their_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        decode_module, "sweep", lambda points, **_: [{"cycles": 1000 * p.layers + 1, "x_words": 10} for p in points]
-    )
+    monkeypatch.setattr(frame_module, "sweep", lambda points, **_: [{"cycles": 1000 * p.layers + 1, "x_words": 10} for p in points])
     report = run_study("decode", networks="all")
     assert report["networks"] == list(MODELS)
     theirs = {(row["model"], row["context"]): row["Torch2RISCV"] for row in rows_of(report, 0)}

@@ -16,6 +16,7 @@ from podweave.ir.layers import WorkloadError
 from podweave.pictures.studies import draw_study
 from podweave.runs.chip import model_network
 from podweave.spec.config_parts import ConfigError
+from podweave.studies import frame as frame_module
 from podweave.studies import points as points_module
 from podweave.studies import run as run_module
 from podweave.studies.counts import gemms, layered_cycles, macs, packed_cycles, pods_within, power, tera_ops
@@ -67,7 +68,7 @@ def planted(points: Sequence[Point], **_: object) -> list[Figures]:
 @pytest.fixture
 def report(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """Reports of whole studies on planted figures."""
-    monkeypatch.setattr(run_module, "sweep", planted)
+    monkeypatch.setattr(frame_module, "sweep", planted)
     return run_study
 
 
