@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +12,14 @@ from numpy.typing import NDArray
 
 from podweave.golden.cycle.link.ring import LinkRate
 from podweave.golden.cycle.link.words import P, X
+from podweave.predict.link_timing import LinkTiming
 from podweave.rtl.accelerator.emit import emit_block
 from podweave.rtl.link.collective_engine import CollectiveEngine
 from podweave.rtl.link.link_port import LinkPort
 from podweave.spec.config import ChipConfig
+from podweave.spec.links import flit_user_layout
 from podweave.tb.benches.block_bench import BlockBench
+from podweave.tb.benches.design_bench import sv_source
 from podweave.tb.lockstep.ports import Port
 
 DEPTH = 16384
@@ -42,25 +46,30 @@ class RingBench:
         inputs = [Port(name, 1, chips) for name in ("start", "begins", "stop", "host_valid", "up")]
         inputs += [Port(name, width[name]) for name in single]
         inputs += [Port("host_data", 32, width["host_data"] // 32)]
-        inputs += [Port(name, 16) for name in ("latency", "beat", "jitter", "peek_unit", "peek_address")]
-        inputs += [Port("seed", 32, chips)]
-        outputs = [Port(name, width[name], chips) for name in _SEEN]
+        inputs += [Port(name, 16) for name in ("peek_unit", "peek_address")]
+        outputs = [Port("violation", 1, chips), *(Port(name, width[name], chips) for name in _SEEN)]
         outputs += [Port("peek_p", array.psum_width, chips * array.cols, True), Port("peek_x", 8, chips * array.rows)]
         sources = {
             "design.v": alter(design) if alter else design,
             "ring.sv": _ring(config, chips, inputs, outputs, width, (engine.top, port.top)),
+            "link.sv": sv_source("link.sv"),
         }
         bench = BlockBench.of_sources(
             "ring", sources, inputs, outputs, control=engine.control.replace(engine.top, "design"), depth=DEPTH
         )
         return cls(config, chips, bench)
 
-    def idle(self, cycles: int, rate: LinkRate, seeds: list[int]) -> dict[str, NDArray[np.int64]]:
+    def run(self, stimulus: dict[str, NDArray[np.int64]], rates: Sequence[LinkRate], seed: int = 0) -> dict[str, NDArray[np.int64]]:
+        """What is on the outputs in each cycle. ``rates``: of the link behind each chip."""
+        tables = {f"dut.link_{i}": LinkTiming(**dataclasses.asdict(rate)).table() for i, rate in enumerate(rates)}
+        observed = self.bench.run(stimulus, seed=seed, tables=tables)
+        assert not observed["violation"].any()
+        return observed
+
+    def idle(self, cycles: int) -> dict[str, NDArray[np.int64]]:
         """Inputs of a ring in which nothing happens."""
         found = {p.name: np.zeros((cycles, p.lanes) if p.lanes else cycles, np.int64) for p in self.bench.inputs}
         found["up"][:] = 1
-        found["latency"][:], found["beat"][:], found["jitter"][:] = rate.latency, rate.beat_sixteenths, rate.jitter
-        found["seed"][:] = seeds
         return found
 
 
@@ -104,7 +113,7 @@ def _ring(
         of_port = [name for name in names if name.startswith(("link_tx", "link_rx"))] + ["run", *shared]
         for kind, ports in zip(blocks, (of_engine, of_port), strict=True):
             lines.append(_instance(kind, f"{kind}_{i}", {name: f"{name}_w[{i}]" for name in ["start", *ports]}))
-        lines += [_link(i, chips, width["link_tx_data"]), *_banks(config, i)]
+        lines += [_link(i, chips, config), *_banks(config, i)]
     declared = [f"  input wire [{p.bits - 1}:0] {p.name}" for p in inputs] + [
         f"  output wire [{p.bits - 1}:0] {p.name}" for p in outputs
     ]
@@ -116,19 +125,20 @@ def _instance(kind: str, name: str, ports: dict[str, str]) -> str:
     return f"  {kind} {name}(.clk(clk), .rst(rst), " + ", ".join(f".{port}({value})" for port, value in ports.items()) + ");"
 
 
-def _link(i: int, chips: int, bits: int) -> str:
+def _link(i: int, chips: int, config: ChipConfig) -> str:
     """From chip ``i`` to the next one."""
     to = (i + 1) % chips
     ports = {
         "restart": f"start[{i}]",
-        **{name: name for name in ("latency", "beat", "jitter")},
-        "seed": f"seed[{32 * i} +: 32]",
-        **{f"tx_{name}": f"link_tx_{name}_w[{i}]" for name in ("valid", "ready", "credit", "credit_run")},
-        **{f"rx_{name}": f"link_rx_{name}_w[{to}]" for name in ("valid", "credit", "credit_run")},
-        "tx_flit": f"{{link_tx_crc_w[{i}], link_tx_user_w[{i}], link_tx_data_w[{i}]}}",
-        "rx_flit": f"{{link_rx_crc_w[{to}], link_rx_user_w[{to}], link_rx_data_w[{to}]}}",
+        "tx_rst": "rst",
+        **{f"tx_{name}": f"link_tx_{name}_w[{i}]" for name in ("valid", "ready", "data", "user", "crc", "credit", "credit_run")},
+        **{f"rx_{name}": f"link_rx_{name}_w[{to}]" for name in ("valid", "data", "user", "crc", "credit", "credit_run")},
+        # Whether links are up the bench says, of each chip.
+        "up": "",
+        "violation": f"violation[{i}]",
     }
-    return _instance(f"ring_link #({bits})", f"link_{i}", ports)
+    assert config.links is not None
+    return _instance(f"link #({config.links.flit_bits}, {flit_user_layout().width})", f"link_{i}", ports)
 
 
 def _banks(config: ChipConfig, i: int) -> list[str]:

@@ -123,10 +123,10 @@ def run(
 ) -> list[CollectiveFigures]:
     """One run; all that comes of it is held against the model."""
     config, chips = ring.config, ring.chips
-    seeds = rng.integers(1, 1 << 32, chips).tolist()
-    stimulus = ring.idle(DEPTH, rate, seeds)
+    stimulus = ring.idle(DEPTH)
     busy, epochs = np.zeros((DEPTH, chips), np.int64), np.full((DEPTH, chips), 0xFFFF)
-    made = Run(ring, stimulus, programs, [dataclasses.replace(rate, seed=seed) for seed in seeds], rng, 0)
+    rates = [dataclasses.replace(rate, seed=int(seed)) for seed in rng.integers(1, 1 << 32, chips)]
+    made = Run(ring, stimulus, programs, rates, rng, 0)
     made.start(int(rng.integers(1, 16)), skew)
     figures = made.begin(skew, busy, epochs)
     most = max(config.memory.p_words, config.memory.x_words)
@@ -135,7 +135,7 @@ def run(
     cycles = done + len(places)
     assert cycles < DEPTH
     stimulus["peek_unit"][done:cycles], stimulus["peek_address"][done:cycles] = np.array(places).T
-    observed = ring.bench.run({name: values[:cycles] for name, values in stimulus.items()}, seed=int(rng.integers(1 << 30)))
+    observed = ring.run({name: values[:cycles] for name, values in stimulus.items()}, rates, int(rng.integers(1 << 30)))
 
     np.testing.assert_array_equal(observed["error"], 0)
     np.testing.assert_array_equal(observed["busy"], busy[:cycles])
@@ -247,11 +247,11 @@ FAULTS = {
 def test_a_run_that_fails_and_a_clean_one_behind_it(name: str, what: str) -> None:
     """One chip is the cause. All end, each with an error of its own; the next run is exact, whatever is still on its way."""
     ring, port, rng = ring_of(name), FAULTS[what][0], np.random.default_rng([9, *name.encode()])
-    chips, rate, programs = ring.chips, LinkRate(latency=60), [("all_reduce", Region(P, 40, 12, 0, 2))]
-    stimulus, seeds = ring.idle(DEPTH, rate, [1] * chips), [1] * chips
+    chips, rates, programs = ring.chips, [LinkRate(latency=60)] * ring.chips, [("all_reduce", Region(P, 40, 12, 0, 2))]
+    stimulus = ring.idle(DEPTH)
     stimulus["timeout"][:] = 500
     busy, epochs = np.zeros((DEPTH, chips), np.int64), np.full((DEPTH, chips), 0xFFFF)
-    first = Run(ring, stimulus, programs, [dataclasses.replace(rate, seed=seed) for seed in seeds], rng, 0)
+    first = Run(ring, stimulus, programs, rates, rng, 0)
     first.start(5, 20)
     first.begin(20, busy, epochs)
     culprit = int(rng.integers(chips))
@@ -260,13 +260,13 @@ def test_a_run_that_fails_and_a_clean_one_behind_it(name: str, what: str) -> Non
     # As from run control of the chip: a level, up to the next start.
     again = begun + 1500
     stimulus[port][at : again if what == "aborted" else at + 1, culprit] ^= 1
-    second = Run(ring, stimulus, programs, first.rates, rng, again)
+    second = Run(ring, stimulus, programs, rates, rng, again)
     second.start(6, 20)
     stimulus["stop"][second.loaded - 1 :] = 0
     busy[second.loaded :], epochs[second.loaded :] = 0, FIRST
     figures = second.begin(20, busy, epochs)
     cycles = max(each.over for each in figures) + 20
-    observed = ring.bench.run({name: values[:cycles] for name, values in stimulus.items()})
+    observed = ring.run({name: values[:cycles] for name, values in stimulus.items()}, rates)
     ended = observed["error"][second.loaded - 1]
     assert not observed["busy"][second.loaded - 1].any()
     assert ended[culprit] == FAULTS[what][1] or chips == 2
