@@ -159,6 +159,18 @@ class Accelerator:
                 return
         raise AssertionError(f"no interrupt within {cycles} cycles")
 
+    async def assert_counts(self, counter: str, event: str) -> int:
+        """In some cycles a counter grows by as much as was seen of an event; returns by how much."""
+        before = dict(self.seen), await self.read(counter.upper()), dict(self.seen)
+        for _ in range(200):
+            await RisingEdge(self.dut.clk)
+        after = dict(self.seen), await self.read(counter.upper()), dict(self.seen)
+        grown = after[1] - before[1]
+        low, high = after[0][event] - before[2][event], after[2][event] - before[0][event]
+        # A read takes a few cycles; other events differ from these by more.
+        assert low - 4 * self.managers <= grown <= high + 4 * self.managers, f"{counter}: {low} {grown} {high}"
+        return grown
+
     def complete(self, demand: int, prefetch: int) -> None:
         for name, count in (("demand", demand), ("prefetch", prefetch)):
             getattr(self.dut, f"engine_{name}_complete").value = sum(count << 16 * i for i in range(self.managers))
@@ -229,14 +241,7 @@ async def events_are_counted_by_their_names(dut: Any) -> None:
     for _ in range(10):
         await RisingEdge(dut.clk)
     for name in names:
-        before = dict(accelerator.seen), await accelerator.read(name.upper()), dict(accelerator.seen)
-        for _ in range(200):
-            await RisingEdge(dut.clk)
-        after = dict(accelerator.seen), await accelerator.read(name.upper()), dict(accelerator.seen)
-        grown = after[1] - before[1]
-        low, high = after[0][name] - before[2][name], after[2][name] - before[0][name]
-        # A read takes a few cycles; other events differ from these by more.
-        assert low - 4 * accelerator.managers <= grown <= high + 4 * accelerator.managers, f"{name}: {low} {grown} {high}"
+        await accelerator.assert_counts(name, name)
     assert await accelerator.read("WAIT_PREFETCH") > 1000
     accelerator.complete(0, 9)
     first = await accelerator.read("WAIT_DEMAND")
@@ -337,14 +342,7 @@ async def collectives(dut: Any) -> None:
         await RisingEdge(dut.clk)
     names = {counter: counter for counter in LINK_EVENTS.values()} | {"beneath_beats": "prefetch_beats"}
     for name, event in names.items():
-        before = dict(accelerator.seen), await accelerator.read(name.upper()), dict(accelerator.seen)
-        for _ in range(200):
-            await RisingEdge(dut.clk)
-        after = dict(accelerator.seen), await accelerator.read(name.upper()), dict(accelerator.seen)
-        grown = after[1] - before[1]
-        low, high = after[0][event] - before[2][event], after[2][event] - before[0][event]
-        assert low - 4 * accelerator.managers <= grown <= high + 4 * accelerator.managers, f"{name}: {low} {grown} {high}"
-        assert grown > 20, name
+        assert await accelerator.assert_counts(name, event) > 20, name
     while int(dut.link_busy.value):
         await RisingEdge(dut.clk)
     # What comes while the next epoch waits is beneath nothing.
