@@ -29,6 +29,11 @@ def _pieces(words: BankWords, chips: int, first: int, count: int) -> BankWords:
     return words[np.concatenate([np.zeros(0, np.int64), *numbers])]
 
 
+def _passed_on(words: BankWords, chips: int, own: int, steps: int) -> list[Sent]:
+    """What goes in so many steps: piece ``own``, and then in each what came in the one before."""
+    return [Sent(_pieces(words, chips, own, 1)), Sent(_pieces(words, chips, own + 1, steps - 1), 0)]
+
+
 def piece(words: BankWords, chips: int, rank: int) -> BankWords:
     """That of which a chip has the sums of all after a reduce-scatter, and which it has before an all-gather."""
     return _pieces(words, chips, 2 * chips - 2 - rank, 1)
@@ -37,26 +42,24 @@ def piece(words: BankWords, chips: int, rank: int) -> BankWords:
 def all_reduce(words: BankWords, chips: int, rank: int) -> Exchange:
     """All words become their sums over all chips, on every chip."""
     own = chips - 1 - rank
-    sent = [Sent(_pieces(words, chips, own, 1)), Sent(_pieces(words, chips, own + 1, 2 * chips - 3), 0)]
     received = [
         Received(_pieces(words, chips, own + 1, chips - 1), adds=True),
         Received(_pieces(words, chips, own + chips, chips - 1)),
     ]
-    return sent, received
+    return _passed_on(words, chips, own, 2 * chips - 2), received
 
 
 def reduce_scatter(words: BankWords, chips: int, rank: int) -> Exchange:
     """The words of a chip's `piece` become their sums over all chips; what is in the others is of no account any more."""
     own = chips - 1 - rank
-    sent = [Sent(_pieces(words, chips, own, 1)), Sent(_pieces(words, chips, own + 1, chips - 2), 0)]
-    return sent, [Received(_pieces(words, chips, own + 1, chips - 1), adds=True)]
+    received = [Received(_pieces(words, chips, own + 1, chips - 1), adds=True)]
+    return _passed_on(words, chips, own, chips - 1), received
 
 
 def all_gather(words: BankWords, chips: int, rank: int) -> Exchange:
     """The words of each chip's `piece` are brought to all chips."""
     own = 2 * chips - 2 - rank
-    sent = [Sent(_pieces(words, chips, own, 1)), Sent(_pieces(words, chips, own + 1, chips - 2), 0)]
-    return sent, [Received(_pieces(words, chips, own + 1, chips - 1))]
+    return _passed_on(words, chips, own, chips - 1), [Received(_pieces(words, chips, own + 1, chips - 1))]
 
 
 def broadcast(words: BankWords, chips: int, rank: int, root: int) -> Exchange:

@@ -82,7 +82,8 @@ class _Extra:
     """Cycles that flits take longer, by their number."""
 
     def __init__(self, rate: LinkRate):
-        self.spread, self.state, self.known = rate.jitter + 1, rate.seed, [0] * 0
+        self.spread, self.state = rate.jitter + 1, rate.seed
+        self.known: list[int] = []
 
     def of(self, first: int, count: int) -> list[int]:
         while len(self.known) < first + count:
