@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+from collections.abc import Container, Iterable
 from typing import Any
 
 import numpy as np
@@ -55,16 +57,35 @@ def assert_exact(report: dict[str, Any]) -> None:
     assert report["verdict"] == "pass"
 
 
-@pytest.mark.parametrize("chips", DECODERS)
-def test_decoders_are_exact_on_chips_that_start_whenever_they_like(chips: int) -> None:
-    for delays in (None, [0, 2311, 170, 40][:chips], [901, 3, 0, 517][:chips]):
-        assert_exact(run(DECODERS[chips], SystemWay(CONFIG, chips, timing=TIMING, link=LINK, delays=delays)))
+DELAYS = {"together": None, "second late": [0, 2311, 170, 40], "first late": [901, 3, 0, 517]}
+_SOME_DELAYS = {(2, "second late"), (3, "together"), (4, "first late")}
 
 
-@pytest.mark.parametrize("link", [LinkTiming(latency=1), LinkTiming(latency=300, beat_sixteenths=55, jitter=90)])
-@pytest.mark.parametrize("options", [{}, {"beneath": False}, {"prefetch": False}, {"cap": 9}])
-def test_any_link_and_any_way_of_prefetching(link: LinkTiming, options: dict[str, Any]) -> None:
-    assert_exact(run(DECODERS[2], SystemWay(CONFIG, 2, timing=TIMING, link=link, **options)))
+def some(cases: Iterable[tuple[Any, ...]], those: Container[tuple[Any, ...]]) -> list[Any]:
+    """All of the cases, but only ``those`` outside of the campaign."""
+    return [case if case in those else pytest.param(*case, marks=pytest.mark.campaign) for case in cases]
+
+
+@pytest.mark.parametrize(("chips", "late"), some(itertools.product(DECODERS, DELAYS), _SOME_DELAYS))
+def test_decoders_are_exact_on_chips_that_start_whenever_they_like(chips: int, late: str) -> None:
+    delays = DELAYS[late]
+    way = SystemWay(CONFIG, chips, timing=TIMING, link=LINK, delays=delays and delays[:chips])
+    assert_exact(run(DECODERS[chips], way))
+
+
+LINKS = {"short": LinkTiming(latency=1), "long": LinkTiming(latency=300, beat_sixteenths=55, jitter=90)}
+WAYS: dict[str, dict[str, Any]] = {
+    "on": {},
+    "apart": {"beneath": False},
+    "off": {"prefetch": False},
+    "capped": {"cap": 9},
+}
+_SOME_WAYS = {("short", "on"), ("long", "apart"), ("short", "off"), ("long", "capped")}
+
+
+@pytest.mark.parametrize(("link", "way"), some(itertools.product(LINKS, WAYS), _SOME_WAYS))
+def test_any_link_and_any_way_of_prefetching(link: str, way: str) -> None:
+    assert_exact(run(DECODERS[2], SystemWay(CONFIG, 2, timing=TIMING, link=LINKS[link], **WAYS[way])))
 
 
 def test_prefetching_beneath_collectives_is_an_option() -> None:
@@ -110,8 +131,7 @@ def test_encoders_are_exact() -> None:
 def test_any_number_of_chips_gives_the_bits_of_one() -> None:
     workload = "llama_24_12_12_24,context=6"
     jobs = chip_jobs(workload, 3, scale_bits=CONFIG.scale_bits)
-    single = dataclasses.replace(CONFIG, links=None)
-    report, (alone,), _ = run_jobs(jobs, AcceleratorWay(single, timing=TIMING), Simulation(), lambda _: None)
+    report, (alone,), _ = run_jobs(jobs, AcceleratorWay(CONFIG, timing=TIMING), Simulation(bench=bench(1)), lambda _: None)
     assert report["verdict"] == "pass"
     for chips in (2, 3, 4):
         way = SystemWay(CONFIG, chips, timing=TIMING, link=LINK, delays=[17 * rank for rank in range(chips)])
@@ -157,7 +177,7 @@ def test_sums_that_are_not_added_are_seen() -> None:
         assert len(kept) == len(lines) - CONFIG.pods
         return "\n".join(kept) + "\n"
 
-    faulty = SystemBench.of(CONFIG, 2, optimize="build", rewire=without_adding)
+    faulty = SystemBench.of(CONFIG, 2, optimize="build", random_initial_state=True, rewire=without_adding)
     way = SystemWay(CONFIG, 2, timing=TIMING, link=LINK)
     jobs = chip_jobs(DECODERS[2], 3, scale_bits=CONFIG.scale_bits)
     report, _, _ = run_on_system(jobs, way, bench=faulty, progress=lambda _: None)

@@ -29,6 +29,8 @@ def linked(
     return dataclasses.replace(chip, links=LinksConfig(flit_bits=flit_bits, buffer_words=buffer_words, jobs=jobs))
 
 
+DEPTH = 8192
+"""Cycles of a run, at the most."""
 CONFIGS = {
     # Flits of a P word, of an X word.
     "4_1": linked(flit_bits=32),
@@ -180,7 +182,7 @@ assert (P, X) == (CollectiveKind.P, CollectiveKind.X)
 
 
 def block_bench(block: Block, alter: Callable[[str], str] | None = None) -> BlockBench:
-    """A bench of a block, of whose Verilog ``alter`` makes a faulty one."""
+    """A bench of a block, of whose Verilog ``alter`` makes a faulty one; for few long runs."""
     emitted = emit_block(block)
     ports: dict[str, list[Port]] = {"input": [], "output": []}
     for port in emitted.sidecar["ports"]:
@@ -188,6 +190,5 @@ def block_bench(block: Block, alter: Callable[[str], str] | None = None) -> Bloc
             lanes = port["width"] // 8 if port["name"].endswith("_data") else 0
             ports[port["direction"]].append(Port(port["name"], 8 if lanes else port["width"], lanes))
     text = alter(emitted.verilog) if alter else emitted.verilog
-    return BlockBench.of_sources(
-        emitted.top, {"design.v": text}, ports["input"], ports["output"], control=emitted.control, random_initial_state=True
-    )
+    options = {"control": emitted.control, "random_initial_state": True, "depth": DEPTH}
+    return BlockBench.of_sources(emitted.top, {"design.v": text}, ports["input"], ports["output"], **options)

@@ -20,7 +20,7 @@ from podweave.tb.lockstep.ports import LockstepError
 
 from .link_cases import CONFIGS, block_bench
 
-CYCLES = 3000
+CYCLES = 8000
 NAMES = ("4_1", "8_2", "2_4")
 Stimulus = dict[str, NDArray]
 
@@ -44,7 +44,7 @@ def random_stimulus(rng: np.random.Generator, name: str, cycles: int = CYCLES) -
     number = np.cumsum(np.append(0, found["start"][:-1])) * 3 % 16
     found["run"] = (number + 3) % 16
     found["fault"], found["give_back"] = rate(0.0, 0.01, 0.2), np.zeros(cycles, bool)
-    found["send_valid"], found["send_first"] = rate(0.1, 0.6, 1.0), rng.random(cycles) < rng.choice([0.1, 0.5])
+    found["send_valid"], found["send_first"] = rate(0.1, 0.6, 1.0), rate(0.1, 0.5)
     found["received_ready"], found["link_tx_ready"] = rate(0.0, 0.3, 1.0), rate(0.1, 0.6, 1.0)
     found["link_tx_up"], found["link_rx_up"] = rng.random(cycles) < 0.9, rng.random(cycles) < 0.9
     found["link_tx_credit"] = rate(0.0, 0.3, 0.5)
@@ -75,7 +75,7 @@ def expected(name: str, stimulus: Stimulus) -> dict[str, PortTrace]:
 @pytest.mark.parametrize("name", NAMES)
 def test_lockstep(name: str) -> None:
     bench, seen = bench_of(name), set()
-    for seed in range(8):
+    for seed in range(3):
         stimulus = random_stimulus(np.random.default_rng([seed, *name.encode()]), name)
         traces = expected(name, stimulus)
         assert bench.check(traces, bench.run(stimulus, seed=seed)) > 10 * CYCLES
@@ -88,7 +88,7 @@ def test_lockstep(name: str) -> None:
 @pytest.mark.campaign
 @pytest.mark.parametrize("name", CONFIGS)
 def test_campaign(name: str) -> None:
-    for seed in range(1000, 1040):
+    for seed in range(1000, 1015):
         stimulus = random_stimulus(np.random.default_rng([seed, *name.encode()]), name)
         bench_of(name).check(expected(name, stimulus), bench_of(name).run(stimulus, seed=seed))
 
