@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,16 +53,23 @@ class BankWords:
         """What outputs of the epoch will still take: nothing else may."""
         self._free = [[(0, self.depths["p"])] for _ in range(memory.banks)]
 
+    def copied(self) -> BankWords:
+        """The same, apart from what is taken later."""
+        made = copy.copy(self)
+        # Of lists and dictionaries of numbers: `copy.deepcopy` looks at each of them.
+        vars(made).update({name: _copied(value) for name, value in vars(self).items()})
+        return made
+
     def limited(self, share: float) -> BankWords:
         """A copy for an epoch that may take that much of the W banks and parameter sets."""
-        copied = copy.deepcopy(self)
+        copied = self.copied()
         for kind in self.starts:
             copied.limits[kind] = max(1, int(self.depths[kind] * share))
         return copied
 
     def restarted(self) -> BankWords:
         """A copy without inputs, whose rings begin at word 0: words are skipped only where no piece fits."""
-        copied = copy.deepcopy(self)
+        copied = self.copied()
         for starts in copied.starts.values():
             starts[:] = [0] * len(starts)
         copied.filled["input"] = [0] * len(copied.filled["input"])
@@ -69,7 +77,7 @@ class BankWords:
 
     def next_epoch(self, *, inputs: bool = False) -> BankWords:
         """What the epoch after this one finds, with or without the inputs that are there."""
-        after = copy.deepcopy(self)
+        after = self.copied()
         if not inputs:
             after.filled["input"] = [0] * len(after.filled["input"])
         for kind, starts in after.starts.items():
@@ -83,7 +91,7 @@ class BankWords:
     def promise(self, kind: str, bank: int, words: int, operation: Linear) -> None:
         """Keep words of a bank for later; raises `EpochFullError` if they do not fit beside what is placed and promised."""
         self.promised[kind][bank] += words
-        taken = self._filled(kind)[bank] + self.promised[kind][bank]
+        taken = self.filled[kind][bank] + self.promised[kind][bank] + (self.filled["input"][bank] if kind == "x" else 0)
         if taken > self.limits[kind]:
             self._refuse(kind, bank, words, taken - self.limits[kind], operation)
 
@@ -93,12 +101,17 @@ class BankWords:
 
     def place(self, kind: str, banks: Sequence[int], words: int, operation: Linear) -> Place:
         """``words`` words in the emptiest of ``banks``; raises `EpochFullError` if they do not fit."""
-        filled = self._filled("x" if kind == "input" else kind)
-        bank = banks[0] if len(banks) == 1 else min(banks, key=filled.__getitem__)
+        in_x = kind in ("x", "input")
+        filled = self.filled["x" if in_x else kind]
+        if in_x:
+            inputs = self.filled["input"]
+            bank = banks[0] if len(banks) == 1 else min(banks, key=lambda each: filled[each] + inputs[each])
+        else:
+            bank = banks[0] if len(banks) == 1 else min(banks, key=filled.__getitem__)
         if kind == "p":
             return Place(bank, self._take(bank, words, operation))
-        if kind in ("x", "input"):
-            taken = filled[bank] + self.promised["x"][bank] + words
+        if in_x:
+            taken = filled[bank] + inputs[bank] + self.promised["x"][bank] + words
             if taken > self.limits["x"]:
                 self._refuse("x", bank, words, taken - self.limits["x"], operation)
             self.filled[kind][bank] += words
@@ -198,6 +211,12 @@ class BankWords:
         """Words of the fullest bank, and of all banks, of each kind."""
         most = {f"{kind}_words": int(np.max(self._filled(kind))) for kind in ("x", "w", "p")}
         return most | {f"{kind}_words_total": int(np.sum(self._filled(kind))) for kind in ("x", "w", "p")}
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_copied(each) for each in value] if value and isinstance(value[0], list) else list(value)
+    return {key: _copied(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 def _runs(free: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -66,6 +66,7 @@ class Copies:
         if len(key) > 3:
             ready = max(ready, self._pad(self.state.producers[source], block, rect, valid, place, operand.pad_value))
         known.append((place, ready))
+        self.state.sent.append(known)
         return place, ready
 
     def _send(self, producer: Producer, block: int, rect: Rect, valid: Rect, place: Place, region: Region) -> int:
@@ -230,8 +231,7 @@ class Copies:
                 break
         assert best is not None
         start, lines = best
-        for line in lines:
-            line.add(start, cycles)
+        self.state.reserve(lines, start, cycles)
         return start, where
 
     def _set(self, producer: Producer, tile: int, bank: int) -> int:

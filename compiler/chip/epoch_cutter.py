@@ -113,14 +113,10 @@ class EpochCutter:
     def _longest(self) -> tuple[SchedulerState, EpochProgram]:
         """The epoch with the most operations that fit."""
         for policy in (self.policy.first, self.policy) if self.first else (self.policy,):
-            most = self.frontier.left
-            while most:
-                state = self._begin(policy)
-                try:
-                    return state, EpochScheduler(state).run(self.frontier, most, self._show)
-                except EpochFullError:
-                    # All may have been scheduled, and the epoch only be too long.
-                    most = min(len(state.scheduled), most - 1)
+            state = self._begin(policy)
+            program = EpochScheduler(state).run_longest(self.frontier, self._show)
+            if program is not None:
+                return state, program
         return self._alone()
 
     def _alone(self) -> tuple[SchedulerState, EpochProgram]:

@@ -24,7 +24,7 @@ from podweave.spec.load_port import HostSelect
 
 from ..lower.boxes import Box
 from ..lower.operation import lower_graph
-from .bank_words import BankWords, zero_word
+from .bank_words import BankWords, EpochFullError, zero_word
 from .copies import Copies
 from .epoch_program import EpochProgram
 from .frontier import Frontier
@@ -74,17 +74,41 @@ class EpochScheduler:
 
     def run(self, frontier: Frontier, most: int, progress: Progress | None = None) -> EpochProgram:
         """Schedule operations in the order of the frontier, up to ``most`` or all; raises `EpochFullError` if they are too many."""
-        state = self.state
-        for index in itertools.islice(frontier.order(state.producers), most):
-            self._schedule(OperationPlan.of(index, self.graph.operations[index], state.lowered[index]))
-            producer = state.producers[self.graph.operations[index].name]
-            self.copies.promise_outputs(producer)
-            state.scheduled.append(index)
+        for index in itertools.islice(frontier.order(self.state.producers), most):
+            self._add(index)
             if progress:
-                progress(len(state.scheduled), most)
+                progress(len(self.state.scheduled), most)
+        return self._program()
+
+    def run_longest(self, frontier: Frontier, progress: Progress | None = None) -> EpochProgram | None:
+        """Schedule as many operations as fit, in the order of the frontier; None if none does."""
+        state, marks = self.state, []
+        try:
+            for index in frontier.order(state.producers):
+                marks.append(state.mark())
+                self._add(index)
+                if progress:
+                    progress(len(state.scheduled), frontier.left)
+        except EpochFullError:
+            state.back_to(marks.pop())
+        while marks:
+            try:
+                return self._program()
+            except EpochFullError:
+                # All are scheduled, and the epoch is too long, or stores are too small.
+                state.back_to(marks.pop())
+        return None
+
+    def _add(self, index: int) -> None:
+        state = self.state
+        self._schedule(OperationPlan.of(index, self.graph.operations[index], state.lowered[index]))
+        self.copies.promise_outputs(state.producers[self.graph.operations[index].name])
+        state.scheduled.append(index)
+
+    def _program(self) -> EpochProgram:
         self.copies.store_outputs()
         self.copies.export()
-        return state.program()
+        return self.state.program()
 
     def _schedule(self, plan: OperationPlan) -> None:
         operation, config = plan.operation, self.config

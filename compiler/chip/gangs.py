@@ -191,7 +191,7 @@ class Gangs:
         for part, j, segment in gang.homes():
             # The first turn stores; others need the read port.
             if mapping.split > 1 or (not gang.local and gang.steps > 1):
-                self.state.p_ports[gang.pod(part, j)].add(gang.emission + self._to_bank, end - gang.emission)
+                self.state.reserve([self.state.p_ports[gang.pod(part, j)]], gang.emission + self._to_bank, end - gang.emission)
             arrival = gang.final + (mapping.split - 1) * gang.slot + self._to_bank
             fragment = Fragment(segment, homes[part, j], arrival)
             producer.add(number, patch, tiles[j], fragment, arrival + positions(segment) + 1)

@@ -35,6 +35,16 @@ class JobTables:
         self.gangs = GangJobs()
         self.posts: list[tuple[int, ...]] = []
 
+    def mark(self) -> tuple[tuple[int, ...], int, dict[str, list[int]]]:
+        """What `back_to` needs to forget all jobs that are written down or promised from now on."""
+        return self.gangs.mark, len(self.posts), {name: list(counts) for name, counts in self._counts.items()}
+
+    def back_to(self, mark: tuple[tuple[int, ...], int, dict[str, list[int]]]) -> None:
+        gangs, posts, counts = mark
+        self.gangs.back_to(gangs)
+        del self.posts[posts:]
+        self._counts = {name: list(of) for name, of in counts.items()}
+
     def promise_post(self, bank: int) -> None:
         """Keep room for a job of a post-processor; raises `EpochFullError` if there is none."""
         self._count("post_jobs", bank)

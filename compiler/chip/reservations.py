@@ -62,6 +62,16 @@ class Timeline:
             starts.insert(index, time)
             ends.insert(index, end)
 
+    def remove(self, time: int, length: int) -> None:
+        """Give ``length`` cycles from ``time`` on back, all of which must be taken."""
+        starts, ends = self.starts, self.ends
+        end, index = time + length, bisect_right(starts, time) - 1
+        if index < 0 or ends[index] < end:
+            raise ValueError(f"cycles {time} to {end - 1} are not all taken")
+        left = [(starts[index], time), (end, ends[index])]
+        starts[index : index + 1] = [first for first, last in left if first < last]
+        ends[index : index + 1] = [last for first, last in left if first < last]
+
 
 def earliest(
     lines: Sequence[Timeline], time: int, length: int, *, phase: int = 0, beats: int = 1, before: int | None = None

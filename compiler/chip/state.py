@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,19 @@ from .job_tables import JobTables
 from .policy import BankPolicy
 from .producers import Producer
 from .reservations import Timeline
+
+_LISTS = ("weights", "external_units", "parameters", "stored", "exported", "scheduled", "reserved", "sent")
+_TABLES = ("producers", "weight_words", "sets")
+"""Nothing in these is changed once it is there."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A moment to which a `SchedulerState` can go back: copies of what changes, and lengths of what only grows."""
+
+    kept: dict[str, Any]
+    lengths: dict[str, int]
+    book: tuple[tuple[int, ...], int, dict[str, list[int]]]
 
 
 @dataclass
@@ -54,6 +67,8 @@ class SchedulerState:
     p_ports, wires
         Reservations of the read port of each P bank, and of the wires of each plane of the Y network: of each wire, one for the
         cycles of each phase of `ChipConfig.post_beats`.
+    reserved, sent : list
+        Reservations since the first `mark`, and all lists of ``places`` that have grown, in order.
     mappings : dict
         Mappings with which a tensor has been read under a kernel and stride.
     """
@@ -93,8 +108,48 @@ class SchedulerState:
         # The write port of a bank is one for all planes.
         for plane in self.wires[1:]:
             plane[stages * pods :] = self.wires[0][stages * pods :]
+        self.marked = False
+        self.reserved: list[tuple[Sequence[Timeline], int, int]] = []
+        self.sent: list[list[tuple[Place, int]]] = []
         self._found = tuple(self.producers.values())
         self._resident = tuple(item for items in self.resident.values() for item in items)
+
+    def reserve(self, lines: Sequence[Timeline], time: int, length: int) -> None:
+        """Take ``length`` cycles from ``time`` on, which must be free, of all ``lines``."""
+        for line in lines:
+            line.add(time, length)
+        if self.marked:
+            self.reserved.append((lines, time, length))
+
+    def mark(self) -> Mark:
+        """Now: what is decided later can be forgotten."""
+        self.marked = True
+        kept = {
+            "storage": self.storage.copied(),
+            "resident": dict(self.resident),
+            "mappings": {key: set(known) for key, known in self.mappings.items()},
+            "promised_sets": set(self.promised_sets),
+            "free": self.free.copy(),
+            "swapped": self.swapped.copy(),
+        }
+        return Mark(kept, {name: len(getattr(self, name)) for name in (*_LISTS, *_TABLES)}, self.book.mark())
+
+    def back_to(self, mark: Mark) -> None:
+        """Forget all that was decided since; a mark can be gone back to once."""
+        for lines, time, length in reversed(self.reserved[mark.lengths["reserved"] :]):
+            for line in lines:
+                line.remove(time, length)
+        for known in self.sent[mark.lengths["sent"] :]:
+            known.pop()
+        for name in _LISTS:
+            del getattr(self, name)[mark.lengths[name] :]
+        for name in _TABLES:
+            table = getattr(self, name)
+            while len(table) > mark.lengths[name]:
+                table.popitem()
+        for name, value in mark.kept.items():
+            setattr(self, name, value)
+        self.book.back_to(mark.book)
 
     def program(self) -> EpochProgram:
         """What has been scheduled; raises `EpochFullError` if there are more jobs than the stores hold."""
