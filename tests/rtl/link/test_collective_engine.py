@@ -296,7 +296,7 @@ PLANTED = {
 
 @functools.cache
 def telling_cases() -> list[Case]:
-    return [random_case(np.random.default_rng([seed, 3]), "4_1", faults=seed > 0) for seed in range(3)]
+    return [random_case(np.random.default_rng([seed, 3]), "4_1", faults=seed > 0) for seed in range(8)]
 
 
 @pytest.mark.campaign
