@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from podweave.ir.partition import Partition, Share
 from podweave.spec.config import ChipConfig
 
@@ -86,5 +84,5 @@ def _structure(share: Share) -> object:
     arrays = {
         name: (*each.weights, each.bias, each.multiplier, each.shift, each.table, each.wide_table) for name, each in held.items()
     }
-    shapes = {name: tuple(np.shape(array) for array in of) for name, of in arrays.items()}
+    shapes = {name: tuple(None if array is None else array.shape for array in of) for name, of in arrays.items()}
     return share.graph, shapes, held.table_of, len(held.tables)

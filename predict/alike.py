@@ -45,7 +45,7 @@ class AlikeRuns:
 
     def predictions(self) -> list[Prediction]:
         """Of each chip, when there are no more collectives."""
-        found = {}
+        found: dict[int, Prediction] = {}
         for group in self.groups:
             assert group.figures is not None, "a collective was not looked at"
             prediction = self.runs[group.members[0]].prediction(group.figures)
@@ -60,7 +60,8 @@ class _Group:
     def __init__(self, run: AcceleratorRun, members: list[int], told: Sequence[int]):
         self.members, self.told = members, list[int]()
         self.steps = run.steps()
-        self.collective, self.figures = -1, None
+        self.collective = -1
+        self.figures: RunFigures | None = None
         self._send(None)
         for over in told:
             self.tell(over)
@@ -74,5 +75,4 @@ class _Group:
         try:
             self.collective = self.steps.send(over)  # type: ignore[arg-type]
         except StopIteration as end:
-            figures: RunFigures = end.value
-            self.figures = figures
+            self.figures = end.value
