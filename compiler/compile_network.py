@@ -25,6 +25,7 @@ from .chip.epoch_program import EpochProgram
 from .chip.epoch_scheduler import compile_graph
 from .chip.policy import BankPolicy
 from .chip.split_outputs import SplitGraph, split_outputs
+from .collection import without_collection
 from .collective.program import CollectiveProgram
 from .fits import require_fits
 from .lower.scales import require_scales_fit
@@ -172,10 +173,11 @@ def compile_network(
     """
     job = _Job(config, options or CompileOptions(), progress or (lambda _: None))
     network = CompiledNetwork(graph, config, SplitGraph(graph, {}), None if constants is None else Constants(constants))
-    for name, run in PASSES:
-        began = time.perf_counter()
-        network = run(network, job)
-        network.seconds[name] = time.perf_counter() - began
+    with without_collection():
+        for name, run in PASSES:
+            began = time.perf_counter()
+            network = run(network, job)
+            network.seconds[name] = time.perf_counter() - began
     return network
 
 

@@ -24,6 +24,7 @@ from podweave.tb.build.toolchain import find_toolchain
 from ..runs.jobs import chip_graphs, layer_graph, random_data
 from .bus import measure_bus
 from .chips import measure_chips
+from .compilation import measure_compilation
 from .links import measure_links
 
 Progress = Callable[[str], None]
@@ -175,17 +176,23 @@ def bench_links(repeat: int, progress: Progress) -> dict[str, Any]:
     return measure_links(load_config("llm8x16"), progress)
 
 
+def bench_compile(repeat: int, progress: Progress) -> list[dict[str, Any]]:
+    """The compiler: ResNet-50 for 16 and for 256 pods, from nothing and once more."""
+    return measure_compilation(AMPLE, repeat, progress)
+
+
 BENCHES: dict[str, Callable[[int, Progress], Any]] = {
     "start": bench_start,
     "emit": bench_emit,
     "build": bench_build,
     "simulation": bench_simulation,
     "model": bench_model,
+    "compile": bench_compile,
     "chip": bench_chip,
     "bus": bench_bus,
     "links": bench_links,
 }
-BY_NAME = ("chip", "bus", "links")
+BY_NAME = ("compile", "chip", "bus", "links")
 """What takes minutes, or measures no speed: only when asked for."""
 ONCE = ("bus", "links")
 """What would be the same again."""

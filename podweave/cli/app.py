@@ -271,7 +271,7 @@ def area(
 @app.command()
 def bench(
     name: Annotated[
-        str, typer.Argument(help="start, emit, build, simulation, model, or all of them; chip, bus or links (minutes).")
+        str, typer.Argument(help="start, emit, build, simulation, model, or all of them; compile, chip, bus or links (minutes).")
     ],
     repeat: Annotated[
         int | None, typer.Option(min=1, help=f"Runs of each measurement; the median is reported. By default {REPEAT}.")

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from podweave.compiler.chip.policy import BankPolicy
-from podweave.compiler.compile_network import CheckRules, CompiledNetwork, CompileOptions, compile_network, in_channels
+from podweave.compiler.compile_network import CheckRules, CompiledNetwork, CompileOptions, in_channels
 from podweave.compiler.memory.image import MemoryImage
 from podweave.golden.graph import evaluate
 from podweave.ir.graph import Graph
@@ -22,6 +22,7 @@ from podweave.tb.benches.accelerator_bench import AcceleratorBench
 from .devices import DeviceResult, DeviceWay, compare_chip
 from .figures import device_figures
 from .jobs import Job, model_constants
+from .kept_networks import compile_kept
 from .road import Progress, Simulation, Tensors, run_jobs
 from .verdict import Comparison
 
@@ -52,7 +53,7 @@ class AcceleratorWay(DeviceWay[CompiledNetwork]):
         self.timing, self.prefetch, self.cap = timing or HbmTiming(), prefetch, cap
 
     def compile(self, job: Job, progress: Progress) -> CompiledNetwork:
-        return compile_network(job.graph, self.config, job.constants, self.options, progress=progress)
+        return compile_kept(job.graph, self.config, job.constants, self.options, progress=progress)
 
     def together(self, networks: list[CompiledNetwork]) -> list[CompiledNetwork]:
         """With channels of one size: those of the memory do not move from run to run."""

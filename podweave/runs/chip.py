@@ -24,6 +24,7 @@ from podweave.tb.build.simulate import SimulationError
 
 from .figures import layer_rows, total
 from .jobs import Job
+from .kept_networks import compile_kept
 from .road import Progress, Simulated, Simulation, Tensors, Way, run_jobs
 from .verdict import Comparison
 
@@ -36,7 +37,7 @@ class ChipWay(Way[CompiledNetwork]):
         self.through = through
 
     def compile(self, job: Job, progress: Progress) -> CompiledNetwork:
-        return compile_network(job.graph, self.config, job.constants, self.options, progress=progress)
+        return compile_kept(job.graph, self.config, job.constants, self.options, progress=progress)
 
     def predict(self, network: CompiledNetwork, bases: tuple[int, ...] = ()) -> ChipFigures:
         return predict(network.program)
@@ -94,14 +95,19 @@ class ChipWay(Way[CompiledNetwork]):
 
 
 def model_networks(
-    graphs: Sequence[Graph], config: ChipConfig, *, partition: int | None = None, progress: Progress | None = None
+    graphs: Sequence[Graph],
+    config: ChipConfig,
+    *,
+    partition: int | None = None,
+    keep: bool = True,
+    progress: Progress | None = None,
 ) -> tuple[dict[str, Any], list[CompiledNetwork]]:
-    """Compile networks and predict what each takes, one epoch each."""
+    """Compile networks and predict what each takes, one epoch each. ``keep``: programs are kept, or were (`compile_kept`)."""
     way, rows, networks = ChipWay(config, partition=partition), [], []
     wall = {"compile": 0.0, "model": 0.0}
     for graph in graphs:
         began = time.perf_counter()
-        network = compile_network(graph, config, options=way.options, progress=progress)
+        network = (compile_kept if keep else compile_network)(graph, config, options=way.options, progress=progress)
         compiled = time.perf_counter()
         figures = way.predict(network)
         rows.append({"network": graph.name, **total(network, figures), "layers": layer_rows(network.program)})
@@ -117,8 +123,8 @@ def model_networks(
 def model_network(
     graph: Graph, config: ChipConfig, *, partition: int | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """The figures of one network: the only row of `model_networks`."""
-    report, _ = model_networks([graph], config, partition=partition, progress=progress)
+    """The figures of one network, compiled now: the only row of `model_networks`."""
+    report, _ = model_networks([graph], config, partition=partition, keep=False, progress=progress)
     return {"config": config.name, "pods": config.pods, **report["networks"][0], "wall_s": report["wall_s"]}
 
 
