@@ -22,6 +22,7 @@ def engine_geometry(config: ChipConfig) -> EngineGeometry:
         outstanding=config.prefetch.outstanding,
         descriptors=config.prefetch.descriptors,
         base_registers=config.prefetch.base_registers,
+        passes=config.passes > 0,
         column_words=config.prefetch.column_words,
         nodes=config.nodes_per_manager,
         host_levels=config.host_levels,

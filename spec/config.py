@@ -203,6 +203,11 @@ class ChipConfig:
         return self.prefetch.managers if self.prefetch else 1
 
     @property
+    def passes(self) -> int:
+        """Of a run, at most; 0 without registers for them."""
+        return (1 << self.prefetch.pass_bits) - 1 if self.prefetch else 0
+
+    @property
     def nodes_per_manager(self) -> int:
         return self.pods // self.managers
 

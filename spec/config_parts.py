@@ -299,7 +299,7 @@ class ProgramConfig:
 class PrefetchConfig:
     """The prefetch engines of a chip, one per AXI4 manager; each serves as many nodes, side by side.
 
-    All but ``address_width``, ``base_registers`` and ``column_words`` are powers of two.
+    All but ``address_width``, ``base_registers``, ``column_words`` and ``pass_bits`` are powers of two.
 
     Parameters
     ----------
@@ -322,6 +322,9 @@ class PrefetchConfig:
         Registers that descriptors can add to their address, 0 to 15; with 0 nothing of them is built.
     column_words : int
         Words of a run of a column store, at most, 0 to 64, and at most the bytes of a beat; with 0 nothing of them is built.
+    pass_bits : int
+        Bits of the number of passes of a run, 0 to 16: how often a start may go over a network, each time with other inputs; with 0
+        nothing of them is built.
 
     Errors
     ------
@@ -338,6 +341,7 @@ class PrefetchConfig:
     descriptors: int = 4
     base_registers: int = 0
     column_words: int = 0
+    pass_bits: int = 0
 
     def __post_init__(self) -> None:
         check_range(self, "managers", 1, 16)
@@ -349,6 +353,7 @@ class PrefetchConfig:
         check_range(self, "descriptors", 2, 16)
         check_range(self, "base_registers", 0, 15)
         check_range(self, "column_words", 0, 64)
+        check_range(self, "pass_bits", 0, 16)
         for name in ("managers", "data_width", "buffer_beats", "max_burst", "outstanding", "descriptors"):
             value = getattr(self, name)
             if value & (value - 1):

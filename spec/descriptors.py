@@ -131,6 +131,8 @@ def reserved_fields(config: ChipConfig) -> frozenset[str]:
         found.append("base_register")
     if not prefetch.column_words:
         found += ["column", "lane_stride"]
+    if not prefetch.pass_bits:
+        found += ["moves", "turns"]
     return frozenset(found)
 
 
@@ -147,10 +149,12 @@ def descriptor_layout() -> Layout:
             Field("reserved0", 5, "0"),
             Field("unit", 8, "node, counted from the first one of the manager"),
             Field("base_register", 4, "r: BASEr is added to address; 0: nothing is"),
-            Field("reserved1", 4, "0"),
-            Field("tag", TAG_WIDTH, "epoch that needs it"),
-            Field("after", TAG_WIDTH, "epochs that must be done before it may begin"),
-            Field("address", 64, "first byte in memory of the first run, less the base register"),
+            Field("moves", 1, "1: of each turn before, PASS_STRIDE is added to address"),
+            Field("turns", 1, "1: a turn of its ring, for what comes behind: the last descriptor of a pass"),
+            Field("reserved1", 2, "0"),
+            Field("tag", TAG_WIDTH, "epoch that needs it; of each turn before, EPOCHS are added"),
+            Field("after", TAG_WIDTH, "epochs that must be done before it may begin; the same is added"),
+            Field("address", 64, "first byte in memory of the first run, less what is added to it"),
             Field("n0", 24, "words of a run: they lie side by side in memory"),
             Field("n1", 20, "trip count of loop 1, over runs"),
             Field("n2", 20, "trip count of loop 2"),

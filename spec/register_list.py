@@ -1,6 +1,7 @@
 """All registers of an accelerator, by their offsets. These are the same in all configurations.
 
-Base registers are there as many as a configuration has, registers and counters of links only with links.
+Base registers are there as many as a configuration has, registers of passes only with ``pass_bits``, registers and counters of
+links only with links.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from .register_types import (
 )
 
 IDENTITY = int.from_bytes(b"PodW", "little")
-VERSION = (1, 2)
+VERSION = (1, 3)
 COUNTER_BASE = 0x100
 LINK_COUNTER_BASE = 0x200
 """Counters of links stand here: those that all accelerators have may become more."""
@@ -41,7 +42,8 @@ def register_list(config: ChipConfig) -> tuple[Register, ...]:
     """All registers, by rising offset; those that each manager has as of manager 0."""
     assert config.prefetch is not None
     links = (*_link_facts(config), *_links()) if config.links else ()
-    found = (*_facts(config), *_run(config), *_results(config), *links, *_counters(config), *_bases(config), *_of_managers(config))
+    run = (*_run(config), *(_passes(config) if config.passes else ()))
+    found = (*_facts(config), *run, *_results(config), *links, *_counters(config), *_bases(config), *_of_managers(config))
     return tuple(sorted(found, key=lambda register: register.offset))
 
 
@@ -185,6 +187,30 @@ def _run(config: ChipConfig) -> list[Register]:
     ]
 
 
+def _passes(config: ChipConfig) -> list[Register]:
+    prefetch = config.prefetch
+    assert prefetch is not None
+    return [
+        Register(
+            "PASSES",
+            0x04C,
+            Access.RW,
+            _whole("passes", prefetch.pass_bits, value=1),
+            f"How often a run goes over its EPOCHS epochs, at least 1, and at most {MAX_EPOCHS} epochs in all.",
+            locked=True,
+        ),
+        Register(
+            "PASS_STRIDE",
+            0x058,
+            Access.RW,
+            _whole("bytes", prefetch.address_width),
+            "From what a pass moves to what the next one does: see `moves` of a descriptor.",
+            words=2,
+            locked=True,
+        ),
+    ]
+
+
 def _interrupts(doc: str = "") -> Fields:
     events = {
         "DONE": "a run is over, however it ended",
@@ -268,7 +294,7 @@ def _run_counters() -> tuple[tuple[str, int, str], ...]:
         ("RUN_CYCLES", cycles, "Cycles in which an epoch of the chip is on, its filling and draining included."),
         ("WAIT_PREFETCH", cycles, "Cycles in which an epoch waits for a tag of a prefetch ring."),
         ("WAIT_DEMAND", cycles, "Cycles in which an epoch waits for tags of demand rings only."),
-        ("WAIT_STORE", cycles, "Cycles after the last epoch until the tag behind it, EPOCHS, is complete."),
+        ("WAIT_STORE", cycles, "Cycles after the last epoch until the tag behind it is complete."),
         ("DESCRIPTOR_BEATS", cycles, "Beats of descriptors read."),
         ("DEMAND_BEATS", cycles, "Beats of data read for demand rings."),
         ("PREFETCH_BEATS", cycles, "Beats of data read for prefetch rings."),
@@ -352,4 +378,14 @@ def _of_managers(config: ChipConfig) -> list[Register]:
     add("COMPLETE", Access.RO, complete, "Tags that are complete.")
     add("ERROR", Access.RO, error, "First error of the engine since START.")
     add("ERROR_ADDRESS", Access.RO, byte_address, "Of the burst that failed, or of the descriptor that is wrong.", words=2)
+    for ring in ("DEMAND", "PREFETCH") if config.passes else ():
+        descriptors = _whole("descriptors")
+        add(
+            f"{ring}_BODY",
+            Access.RW,
+            descriptors,
+            "The first descriptor of the ring's body, from 1 on; 0: there is none.",
+            locked=True,
+        )
+        add(f"{ring}_BODY_END", Access.RW, descriptors, "The first one behind it, which is in the ring.", locked=True)
     return found

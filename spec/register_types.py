@@ -43,6 +43,8 @@ class Refusal(enum.IntEnum):
     """START with a ring that does not begin at a multiple of 64 bytes."""
     RING_SIZE = 4
     """START with a ring for 0 descriptors."""
+    PASSES = 5
+    """START with 0 passes, or more than `MAX_EPOCHS` epochs in all of them. Only with passes."""
 
 
 class ErrorSource(enum.IntEnum):

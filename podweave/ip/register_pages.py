@@ -85,6 +85,19 @@ The performance counters count from START on and hold still when the run is over
 managers that are busy in one cycle count 2.
 """
 
+_USE_OF_PASSES = """\
+
+## Passes
+
+A run goes over its EPOCHS epochs PASSES times, each time with other inputs and outputs. Of each ring, the descriptors from
+BODY on to before BODY_END, in `DEMAND_` and `PREFETCH_`, are gone over PASSES - 1 times, between those before and those
+behind them: what comes before is the first pass, what comes behind is what the last epoch of the last one leaves. A
+descriptor with `turns` adds EPOCHS to tag and `after`, and PASS_STRIDE to the address of descriptors with `moves`, of all
+that come behind it in its ring: the last one of the body has it. Tails count all descriptors that are gone over, a body as
+often as it is. Behind each pass the program stores are rewound, so that its jobs stand where those of the first did;
+EPOCHS_DONE counts on. With PASSES 1, as at reset, the body is left out.
+"""
+
 _USE_OF_LINKS = """\
 
 ## Chips in a ring
@@ -122,19 +135,20 @@ def register_page(config: ChipConfig, *, values: bool = True) -> str:
         *(f"| {name} | {_codes(kind)} |" for name, kind in codes.items()),
         *("", "INDEX of NODE_SELECT, and bits of the errors of a node:", "", "| | |", "|---|---|"),
         *(f"| {name} | {_codes(kind)} |" for name, kind in _NODE_CODES.items()),
-        *("", _USE + (_USE_OF_LINKS if config.links else "")),
+        *("", _USE + (_USE_OF_PASSES if config.passes else "") + (_USE_OF_LINKS if config.links else "")),
     ]
     return "\n".join(lines)
 
 
 def general_page() -> str:
     """The page of the documentation: widths as in a chip of 4 pods, without the values of one configuration."""
-    config = replace(load_config("chip4x16"), prefetch=PrefetchConfig(base_registers=2), links=LinksConfig())
+    config = replace(load_config("chip4x16"), prefetch=PrefetchConfig(base_registers=2, pass_bits=16), links=LinksConfig())
     page = register_page(config, values=False)
     note = (
         "Bits of addresses and of NETWORK_ERROR are those of 4 pods and 40 bits of address, and there are two BASE registers of\n"
-        "up to 15; LINKS, LINK_JOBS, what stands from 0x080 to 0x08f and from 0x200 to 0x227, and the source LINK are there\n"
-        "only with links. `podweave ip` writes this page, and a C header, for a configuration."
+        "up to 15; PASSES, PASS_STRIDE, those whose names end in BODY and BODY_END, and the refusal PASSES are there only\n"
+        "with pass_bits; LINKS, LINK_JOBS, what stands from 0x080 to 0x08f and from 0x200 to 0x227, and the source LINK only\n"
+        "with links. `podweave ip` writes this page, and a C header, for a configuration."
     )
     return page.replace("# Registers\n", f"# Registers\n\n{note}\n", 1)
 

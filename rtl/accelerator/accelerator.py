@@ -21,7 +21,10 @@ from ..parts.load_port import access_members, load_port_members
 from ..parts.wired_block import WiredBlock
 from ..prefetch.prefetch_engine import PrefetchEngine, axi_members
 
-SHARED = ("start", "stop", "enable", "gap", "cap", "memory_bytes", "epochs_done", "cancel_tag", "bases")
+SHARED = (
+    *("start", "stop", "enable", "gap", "cap", "memory_bytes", "epochs_done", "cancel_tag", "bases"),
+    *("passes", "pass_epochs", "pass_stride"),
+)
 """What all engines are told alike."""
 _ENGINE_PREFIX = "m_axi_"
 

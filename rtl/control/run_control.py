@@ -43,6 +43,10 @@ class State(enum.IntEnum):
 class RunControl(Block):
     """One run after the other: each of ``epochs`` epochs, epoch e when all tags up to e of all rings are complete.
 
+    *Passes.* With passes, a run has ``epochs`` times ``passes`` epochs, which are its epochs in what follows; both are read in the
+    cycle before the start. Behind each pass, of ``epochs`` epochs, the chip rewinds its program stores: ``chip_rewind`` is high in
+    the last cycle, u, of its last epoch.
+
     *Start.* A ``start`` in cycle t is accepted in IDLE with at most `MAX_EPOCHS` epochs, and rings at multiples of 64 bytes for
     at least one descriptor. Let p be t + 1, or t + 1 + `RESET_CYCLES` if there was an error or abort since the last reset, or
     ``chip_busy``, ``chip_error`` or ``soft_reset`` is high in t. From t + 1 on ``busy`` is high and ``epochs_done`` is 0;
@@ -88,6 +92,8 @@ class RunControl(Block):
         Commands, pulses.
     epochs : In(32)
         Of the run, read in the cycle of its start.
+    passes : In(pass_bits)
+        Only with passes.
     demand_base, prefetch_base : In(managers * address_width)
         Byte addresses of the rings, read in the cycle of the start.
     demand_size, prefetch_size : In(managers * 32)
@@ -159,7 +165,7 @@ class RunControl(Block):
     def __init__(self, config: ChipConfig):
         assert config.prefetch is not None
         self.managers, self.address_width = config.prefetch.managers, config.prefetch.address_width
-        self.links = config.links is not None
+        self.links, self.has_passes = config.links is not None, config.passes > 0
         per_manager = {
             **{f"{ring}_base": In(self.managers * self.address_width) for ring in RINGS},
             **{f"{ring}_size": In(self.managers * 32) for ring in RINGS},
@@ -172,6 +178,7 @@ class RunControl(Block):
             {
                 **dict.fromkeys(("start", "abort", "soft_reset", "clear"), In(1)),
                 "epochs": In(32),
+                **({"passes": In(config.prefetch.pass_bits)} if config.passes else {}),
                 "cancel_valid": In(1),
                 "cancel_manager": In(4),
                 "cancel_tag": In(TAG_WIDTH),
@@ -204,6 +211,7 @@ class RunControl(Block):
         dirty, launching, accepted, needs_reset = (Signal(name=n) for n in ("dirty", "launching", "accepted", "needs_reset"))
         following, ready, last = Signal(TAG_WIDTH, name="next"), Signal(), Signal()
         stopping, active, in_run = Signal(), Signal(), Signal()
+        self._count_epochs(m)
         on, running, chip_begins = self.running, state == State.EPOCH, self.begins
         over, counts = on & ~self.chip_busy, ~self.chip_error
         if self.links:
@@ -217,7 +225,7 @@ class RunControl(Block):
             self.gap.eq(~on),
             self.core_reset.eq((state == State.RESET) | ResetSignal()),
             self.engine_start.eq(state == State.PREPARE),
-            self.chip_rewind.eq(state == State.PREPARE),
+            self.chip_rewind.eq((state == State.PREPARE) | (over & self._pass_ends(m, accepted) if self.has_passes else 0)),
             self.chip_start.eq(state == State.LAUNCH),
             stopping.eq(self.failed | self.aborted),
             active.eq((state == State.GAP) | (state == State.EPOCH) | (state == State.END)),
@@ -237,7 +245,7 @@ class RunControl(Block):
             with m.Case(State.IDLE):
                 m.d.sync += [count.eq(RESET_CYCLES - 1), launching.eq(accepted)]
                 with m.If(accepted):
-                    m.d.sync += [self.chip_epochs.eq(self.epochs), following.eq(0), self.epochs_done.eq(0)]
+                    m.d.sync += [self.chip_epochs.eq(self._all_epochs), following.eq(0), self.epochs_done.eq(0)]
                     m.d.sync += state.eq(Mux(needs_reset, State.RESET, State.PREPARE))
                 with m.Elif(self.soft_reset):
                     m.d.sync += state.eq(State.RESET)
@@ -273,6 +281,34 @@ class RunControl(Block):
             m.d.sync += self.engine_cancel[manager].eq(named & active)
         m.d.sync += self.engine_cancel_tag.eq(self.cancel_tag)
         return m
+
+    def _count_epochs(self, m: Module) -> None:
+        """Those of all passes, and whether there may be as many."""
+        self._all_epochs, self._too_many = self.epochs, self.epochs > MAX_EPOCHS
+        if not self.has_passes:
+            return
+        self._epochs_before = Signal(TAG_WIDTH, name="epochs_before")
+        self._all_epochs = Signal(TAG_WIDTH + len(self.passes), name="all_epochs")
+        self._too_many, self._bad_passes = (Signal(name=name) for name in ("too_many", "bad_passes"))
+        none = Signal(name="no_passes")
+        m.d.sync += [
+            self._epochs_before.eq(self.epochs[:TAG_WIDTH]),
+            self._all_epochs.eq(self.epochs[:TAG_WIDTH] * self.passes),
+            self._too_many.eq(self.epochs > MAX_EPOCHS),
+            none.eq(self.passes == 0),
+        ]
+        m.d.comb += self._bad_passes.eq(none | (self._all_epochs > MAX_EPOCHS))
+
+    def _pass_ends(self, m: Module, accepted: Signal) -> Value:
+        """Whether the epoch that is on is the last one of a pass."""
+        of_pass, begun = (Signal(TAG_WIDTH, name=name) for name in ("epochs_of_pass", "begun_of_pass"))
+        ends = Signal(name="pass_ends")
+        m.d.comb += ends.eq(begun == of_pass)
+        with m.If(accepted):
+            m.d.sync += [of_pass.eq(self._epochs_before), begun.eq(0)]
+        with m.Elif(self.begins):
+            m.d.sync += begun.eq(Mux(ends, 1, begun + 1))
+        return ends
 
     def _collectives(self, m: Module, state: Signal, following: Signal, stopping: Signal) -> tuple[Signal, Value, Value]:
         """Whether an epoch or a collective is on; whether it is an epoch of the chip; whether one of the chip begins."""
@@ -317,12 +353,15 @@ class RunControl(Block):
         within = (DESCRIPTOR_BYTES - 1).bit_length()
         with m.If(~idle):
             m.d.comb += refusal.eq(Refusal.BUSY)
-        with m.Elif(self.epochs > MAX_EPOCHS):
+        with m.Elif(self._too_many):
             m.d.comb += refusal.eq(Refusal.EPOCHS)
         with m.Elif(Cat(base[:within] for base in bases).any()):
             m.d.comb += refusal.eq(Refusal.RING_BASE)
         with m.Elif(Cat(size == 0 for size in sizes).any()):
             m.d.comb += refusal.eq(Refusal.RING_SIZE)
+        if self.has_passes:
+            with m.Elif(self._bad_passes):
+                m.d.comb += refusal.eq(Refusal.PASSES)
         m.d.comb += [
             accepted.eq(self.start & (refusal == Refusal.NONE)),
             self.counters_clear.eq(accepted | (self.clear & idle)),

@@ -17,7 +17,7 @@ from ..parts.blocks import place
 from ..parts.load_port import load_port_members
 from ..parts.planes import planes_of
 from ..parts.wired_block import WiredBlock
-from ..prefetch.engine_words import base_members
+from ..prefetch.engine_words import base_members, shared_pass_members
 from ..prefetch.prefetch_count import UNCONSUMED_WIDTH
 from .csr import Csr, axil_members
 from .node_window import WORD_WIDTH, NodeWindow, window_members
@@ -42,6 +42,8 @@ def control_members(config: ChipConfig) -> dict[str, Any]:
         "cancel_valid": managers,
         "cancel_tag": TAG_WIDTH,
         **{name: member.shape for name, member in base_members(config).items()},
+        **{name: member.shape for name, member in shared_pass_members(config).items()},
+        **{f"{ring}_{what}": managers * 32 for ring in RINGS for what in ("body", "body_end") if config.passes},
     }
     from_engines = {
         **{f"{ring}_complete": TAG_WIDTH for ring in RINGS},
@@ -100,7 +102,8 @@ class SoftwareControl(WiredBlock):
         To and from the members of a `Chip` without this prefix.
     engine_* : as in control_members
         To and from the engines; ``start``, ``stop``, ``enable``, ``gap``, ``cap``, ``memory_bytes``, ``epochs_done``,
-        ``cancel_tag`` and ``bases`` once for all, all others for each manager side by side, manager 0 least significant.
+        ``cancel_tag``, ``bases``, ``passes``, ``pass_epochs`` and ``pass_stride`` once for all, all others for each manager side by
+        side, manager 0 least significant.
     engine_host_* : In(managers * width in load_port_members)
         The load ports of the engines, which pass through in the same cycle.
     host_* : Out(managers * width in load_port_members)
@@ -163,7 +166,7 @@ class SoftwareControl(WiredBlock):
 
     def _run(self, m: Module, csr: Any, run: Any) -> None:
         m.d.comb += [run[name].eq(csr[f"control_{name}"]) for name in ("start", "abort", "soft_reset", "clear")]
-        settings = ("epochs", "cancel_valid", "cancel_manager", "cancel_tag")
+        settings = ("epochs", "cancel_valid", "cancel_manager", "cancel_tag", *(["passes"] if self.config.passes else []))
         m.d.comb += [run[name].eq(csr[name]) for name in (*settings, *(f"{r}_{w}" for r in RINGS for w in ("base", "size")))]
         m.d.comb += [run[f"{ring}_complete"].eq(getattr(self, f"engine_{ring}_complete")) for ring in RINGS]
         m.d.comb += [run["quiet"].eq(self.engine_quiet), run["engine_error"].eq(self.engine_error)]
@@ -185,6 +188,9 @@ class SoftwareControl(WiredBlock):
             "memory_bytes": Cat(memory_bytes, Const(0, len(self.engine_memory_bytes) - len(memory_bytes))),
             **{f"{ring}_{what}": csr[f"{ring}_{what}"] for ring in RINGS for what in ("base", "size", "tail")},
         }
+        if self.config.passes:
+            values |= {"passes": csr["passes"], "pass_epochs": csr["epochs"][:TAG_WIDTH], "pass_stride": csr["pass_stride"]}
+            values |= {f"{ring}_{what}": csr[f"{ring}_{what}"] for ring in RINGS for what in ("body", "body_end")}
         if base_members(self.config):
             assert self.config.prefetch is not None
             numbers = range(1, self.config.prefetch.base_registers + 1)

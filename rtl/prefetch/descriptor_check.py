@@ -15,6 +15,7 @@ from .engine_words import (
     base_members,
     fetched_layout,
     held_layout,
+    pass_members,
     prefetch_of,
     run_bytes_width,
     targets,
@@ -30,9 +31,10 @@ class DescriptorCheck(Block):
 
     Every product is itself the distance between two runs or words that the descriptor visits, so one that is too large to be kept
     proves that the descriptor leaves the memory or the node. With base registers, the address that counts, here and behind, is the
-    sum; a register that there is not adds nothing. The smallest `PrefetchError` code that applies is reported. The order
-    of tags is that of the ring since ``clear``, in which descriptors with DESCRIPTOR_RESPONSE, UNKNOWN_KIND and TAG_ORDER do not
-    count.
+    sum; a register that there is not adds nothing. With passes, tag, after and address count with what `turns` of the descriptors
+    before in the ring, since ``clear``, have added, tag and after modulo 2**16; a descriptor that could not be read makes no turn.
+    The smallest `PrefetchError` code that applies is reported. The order of tags is that of the ring since ``clear``, in which
+    descriptors with DESCRIPTOR_RESPONSE, UNKNOWN_KIND and TAG_ORDER do not count.
 
     A descriptor at the head in cycle t (the first in which it is there, or t - 1 that of the ``pop`` before) is popped and pushed
     in cycle t + `CHECK_CYCLES` - 1; ``memory_bytes`` is sampled in the cycle before that.
@@ -62,6 +64,8 @@ class DescriptorCheck(Block):
         First byte beyond the memory.
     bases : In(base_registers * address_width)
         As of a `PrefetchEngine`.
+    pass_epochs, pass_stride : In(TAG_WIDTH), In(address_width)
+        As of a `PrefetchEngine`.
     previous_tag : Out(2 * TAG_WIDTH)
         For each ring, the tag of the one before, 0 if there was none.
     """
@@ -80,6 +84,7 @@ class DescriptorCheck(Block):
                 "push_word": Out(held_layout(config).width),
                 "memory_bytes": In(prefetch_of(config).address_width + 1),
                 **base_members(config),
+                **pass_members(config),
                 "previous_tag": Out(2 * TAG_WIDTH),
             }
         )
@@ -111,7 +116,8 @@ class DescriptorCheck(Block):
                 for select, target in found.items():
                     with m.Case(select):
                         m.d.comb += self._lane_steps.eq(target.bytes - 1)
-        self._begin = self._begin_of(m, word)
+        self._tag, after, moved = self._turns(m, word, finished) if config.passes else (word.tag, word.after, None)
+        self._begin = self._begin_of(m, word, moved)
         self._multiply(m, word, cycle)
         beyond, outside = self._extremes(m, word, cycle)
         code = self._code(m, word, cycle, beyond, outside)
@@ -123,11 +129,12 @@ class DescriptorCheck(Block):
                 with m.Case(ring):
                     m.d.comb += failed_tag.eq(self.previous_tag.word_select(ring, TAG_WIDTH))
         for field in held_layout(config).fields:
-            if field.name not in ("error", "tag", "address", "words", "run_bytes"):
+            if field.name not in ("error", "tag", "after", "address", "words", "run_bytes"):
                 m.d.comb += result[field.name].eq(word[field.name])
         m.d.comb += [
             result.error.eq(code),
-            result.tag.eq(Mux(word.failed, failed_tag, word.tag)),
+            result.tag.eq(Mux(word.failed, failed_tag, self._tag)),
+            result.after.eq(after),
             result.address.eq(self._begin),
             result.words.eq(self._total),
             result.run_bytes.eq(self._run_bytes),
@@ -136,18 +143,40 @@ class DescriptorCheck(Block):
         ]
         return ResetInserter(self.clear)(m)
 
-    def _begin_of(self, m: Module, word) -> Value:
-        """The first byte in memory, base register included; one bit wider if there are any. Valid from the second cycle on."""
+    def _turns(self, m: Module, word, finished: Signal) -> tuple[Value, Value, Value]:
+        """Tag and after of the descriptor, and what is added to its address; of the last, valid from the second cycle on."""
+        address = prefetch_of(self.config).address_width
+        epochs, bytes_ = Signal(TAG_WIDTH, name="turned_epochs"), Signal(address, name="turned_bytes")
+        moved = Signal(address, name="moved_by", reset_less=True)
+        with m.Switch(word.ring):
+            for ring in range(2):
+                of_ring = Signal(TAG_WIDTH, name=f"epochs_{ring}"), Signal(address, name=f"bytes_{ring}")
+                with m.Case(ring):
+                    m.d.comb += [epochs.eq(of_ring[0]), bytes_.eq(of_ring[1])]
+                    with m.If(finished & word.turns & ~word.failed):
+                        m.d.sync += [of_ring[0].eq(of_ring[0] + self.pass_epochs), of_ring[1].eq(of_ring[1] + self.pass_stride)]
+        m.d.sync += moved.eq(Mux(word.moves, bytes_, 0))
+        return (word.tag + epochs)[:TAG_WIDTH], (word.after + epochs)[:TAG_WIDTH], moved
+
+    def _begin_of(self, m: Module, word, moved: Value | None) -> Value:
+        """The first byte in memory, with what is added to the address, and wider if anything is. Valid from the third cycle on."""
         prefetch = prefetch_of(self.config)
-        if not prefetch.base_registers:
+        if not prefetch.base_registers and moved is None:
             return word.address[: prefetch.address_width]
-        begin = Signal(prefetch.address_width + 1, name="begin", reset_less=True)
-        base = Signal(prefetch.address_width, name="base_chosen")
-        with m.Switch(word.base_register):
-            for number in range(1, prefetch.base_registers + 1):
-                with m.Case(number):
-                    m.d.comb += base.eq(self.bases.word_select(number - 1, prefetch.address_width))
-        m.d.sync += begin.eq(word.address[: prefetch.address_width] + base)
+        total = word.address[: prefetch.address_width]
+        if prefetch.base_registers:
+            base = Signal(prefetch.address_width, name="base_chosen")
+            with m.Switch(word.base_register):
+                for number in range(1, prefetch.base_registers + 1):
+                    with m.Case(number):
+                        m.d.comb += base.eq(self.bases.word_select(number - 1, prefetch.address_width))
+            based = Signal(prefetch.address_width + 1, name="based", reset_less=True)
+            m.d.sync += based.eq(total + base)
+            total = based
+        if moved is None:
+            return total
+        begin = Signal(prefetch.address_width + 2, name="begin", reset_less=True)
+        m.d.sync += begin.eq(total + moved)
         return begin
 
     def _multiply(self, m: Module, word, cycle: Signal) -> None:
@@ -213,7 +242,7 @@ class DescriptorCheck(Block):
         memory2, chip2 = product[: address + 1].as_signed(), product[: _WORD_BITS + 1].as_signed()
         steps = {
             0: [beyond.eq(word.address[address:].any()), outside.eq(0)],
-            2: [beyond.eq(beyond | ~fits_memory)],
+            2: [beyond.eq(beyond | ~fits_memory | (self._begin[address:].any() if len(self._begin) > address else 0))],
             3: [outside.eq(outside | ~fits_node), *spread(low, high, self._begin[:address], self._memory1)],
             4: [*spread(chip_low, chip_high, word.base, self._chip0)],
             5: [beyond.eq(beyond | ~fits_memory), *spread(low, high, low, memory2)],
@@ -222,8 +251,6 @@ class DescriptorCheck(Block):
             8: [beyond.eq(beyond | product[address + 1 :].any()), high.eq(high + product[: address + 1])],
             9: [outside.eq(outside | ~fits_node), *spread(chip_low, chip_high, chip_low, chip2)],
         }
-        if base_members(self.config):
-            steps[1] = [beyond.eq(beyond | self._begin[address])]
         if self._column_words:
             # Of a column store, the product leads from the first lane to the last, which has a byte of each word of a run.
             columns, lanes = self._columns, product[: address + 1].as_signed()
@@ -251,14 +278,14 @@ class DescriptorCheck(Block):
             tag = Signal(TAG_WIDTH, name=f"previous_tag_{ring}")
             m.d.comb += self.previous_tag.word_select(ring, TAG_WIDTH).eq(tag)
             with m.If(word.ring == ring):
-                m.d.comb += order.eq(seen[ring] & ((word.tag < tag) | ((word.tag == tag) & ended[ring])))
+                m.d.comb += order.eq(seen[ring] & ((self._tag < tag) | ((self._tag == tag) & ended[ring])))
                 ignored = (
                     (code == PrefetchError.DESCRIPTOR_RESPONSE)
                     | (code == PrefetchError.UNKNOWN_KIND)
                     | (code == PrefetchError.TAG_ORDER)
                 )
                 with m.If((cycle == CHECK_CYCLES - 1) & ~ignored):
-                    m.d.sync += [seen[ring].eq(1), ended[ring].eq(word.last), tag.eq(word.tag)]
+                    m.d.sync += [seen[ring].eq(1), ended[ring].eq(word.last), tag.eq(self._tag)]
         moves, stores = Signal(), Signal()
         m.d.comb += [
             moves.eq(word.kind != DescriptorKind.NOP),

@@ -12,7 +12,7 @@ from ..parts.blocks import Block, place, struct
 from ..parts.planes import planes_of
 from ..parts.word_queue import WordQueue
 from .descriptor_check import DescriptorCheck
-from .engine_words import CODE_WIDTH, base_members, fetched_layout, held_layout, prefetch_of
+from .engine_words import CODE_WIDTH, base_members, body_members, fetched_layout, held_layout, pass_members, prefetch_of
 
 DEMAND, PREFETCH = 0, 1
 
@@ -23,6 +23,10 @@ class DescriptorReader(Block):
     What is of both rings lies side by side, demand least significant. Descriptor i of a ring is fetched when i < tail and there is
     room; the demand ring goes first. One decided on in cycle t is requested from cycle t + 1 on, and the next one decided on in the
     cycle after that of its ``granted`` at the earliest.
+
+    With passes, where a ring would go on to descriptor ``body``, it goes on to ``body_end`` instead if no passes are left; where it
+    would go on to ``body_end``, to ``body`` if passes are left. At first ``passes`` - 1 are left; to go on to ``body``, either way,
+    takes one.
 
     A ring that is misaligned, or a descriptor of it that would lie beyond the memory, ends the fetching of the ring: ``broken``
     rises when all descriptors before are popped.
@@ -47,6 +51,10 @@ class DescriptorReader(Block):
         First byte beyond the memory.
     bases : In(base_registers * address)
         As of a `PrefetchEngine`.
+    pass_epochs, pass_stride : In(TAG_WIDTH), In(address)
+        As of a `PrefetchEngine`.
+    passes, body, body_end : In(pass_bits), In(2 * 32), In(2 * 32)
+        As of a `PrefetchEngine`, of both rings; ``passes`` is read with ``clear``.
     request_valid : Out(1)
         A burst of 64 bytes is wanted.
     request_ring, request_address : Out(1), Out(address)
@@ -88,6 +96,8 @@ class DescriptorReader(Block):
                 "tail": In(2 * 32),
                 "memory_bytes": In(self.address + 1),
                 **base_members(config),
+                **pass_members(config),
+                **body_members(config),
                 "request_valid": Out(1),
                 "request_ring": Out(1),
                 "request_address": Out(self.address),
@@ -126,7 +136,7 @@ class DescriptorReader(Block):
             check["head"].eq(arrived["head"]),
             arrived["pop"].eq(check["pop"]),
             check["memory_bytes"].eq(self.memory_bytes),
-            *(check[name].eq(getattr(self, name)) for name in base_members(config)),
+            *(check[name].eq(getattr(self, name)) for name in base_members(config) | pass_members(config)),
             self.previous_tag.eq(check["previous_tag"]),
             self.head_valid.eq(Cat(ring["head_valid"] for ring in rings)),
             self.head.eq(Cat(ring["head"] for ring in rings)),
@@ -163,6 +173,7 @@ class DescriptorReader(Block):
                 self.broken_address.word_select(ring, self.address).eq(address),
             ]
             m.d.sync += held.eq(held + fetches[ring] - (self.pop[ring] & (held != 0)))
+            turns, target = self._turn(m, ring, fetches[ring], position) if self.config.passes else (None, None)
             with m.If(self.clear):
                 m.d.sync += address.eq(base)
             with m.Elif(fetches[ring]):
@@ -171,6 +182,9 @@ class DescriptorReader(Block):
                     position.eq(Mux(wraps, 0, position + 1)),
                     address.eq(Mux(wraps, base, address + DESCRIPTOR_BYTES)),
                 ]
+                if turns is not None and target is not None:
+                    with m.If(turns):
+                        m.d.sync += [position.eq(target), address.eq(base + (target << (DESCRIPTOR_BYTES - 1).bit_length()))]
             with m.Elif(chosen[ring]):
                 m.d.sync += [ended.eq(1), code.eq(Mux(misaligned, PrefetchError.MISALIGNED, PrefetchError.BEYOND_MEMORY))]
             wants.append(want)
@@ -190,6 +204,27 @@ class DescriptorReader(Block):
             m.d.sync += [ring.eq(chosen[PREFETCH]), address.eq(Array(addresses)[chosen[PREFETCH]])]
         m.d.comb += [self.request_ring.eq(ring), self.request_address.eq(address)]
         return chosen.any(), fetches.any()
+
+    def _turn(self, m: Module, ring: int, fetches: Value, position: Signal) -> tuple[Signal, Signal]:
+        """Whether a ring goes on elsewhere than at the next descriptor, at a border of its body, and at which index."""
+        name = ("demand", "prefetch")[ring]
+        left = Signal(prefetch_of(self.config).pass_bits, name=f"{name}_passes_left", reset_less=True)
+        body, end = (planes_of(port, 2)[ring] for port in (self.body, self.body_end))
+        following, target = Signal(32, name=f"{name}_following"), Signal(32, name=f"{name}_target")
+        enters, leaves, more, turns = (Signal(name=f"{name}_{what}") for what in ("enters", "leaves", "more", "turns"))
+        m.d.comb += [
+            following.eq(position + 1),
+            enters.eq(following == body),
+            leaves.eq(~enters & (following == end)),
+            more.eq(left != 0),
+            turns.eq((enters & ~more) | (leaves & more)),
+            target.eq(Mux(enters, end, body)),
+        ]
+        with m.If(self.clear):
+            m.d.sync += left.eq(self.passes - 1)
+        with m.Elif(fetches & (enters | leaves) & more):
+            m.d.sync += left.eq(left - 1)
+        return turns, target
 
     def _assemble(self, m: Module, arrived: dict[str, Value]) -> None:
         """Beats into a descriptor: pushed in the cycle after its last beat."""

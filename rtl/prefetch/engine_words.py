@@ -13,6 +13,7 @@ from amaranth.lib.wiring import In, Out
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import PrefetchConfig, bits
 from podweave.spec.descriptors import (
+    RINGS,
     TAG_WIDTH,
     PrefetchError,
     descriptor_layout,
@@ -81,6 +82,27 @@ def base_members(config: ChipConfig) -> dict[str, Any]:
     """The port with the base registers, if there are any."""
     prefetch = prefetch_of(config)
     return {"bases": In(prefetch.base_registers * prefetch.address_width)} if prefetch.base_registers else {}
+
+
+def pass_members(config: ChipConfig) -> dict[str, Any]:
+    """What a turn of a ring adds, if there are passes."""
+    return {"pass_epochs": In(TAG_WIDTH), "pass_stride": In(prefetch_of(config).address_width)} if config.passes else {}
+
+
+def body_members(config: ChipConfig) -> dict[str, Any]:
+    """How often a run goes over the bodies of its rings, demand least significant, and where these are; if there are passes."""
+    return {"passes": In(prefetch_of(config).pass_bits), **dict.fromkeys(("body", "body_end"), In(2 * 32))} if config.passes else {}
+
+
+def shared_pass_members(config: ChipConfig) -> dict[str, Any]:
+    """What all engines are told of passes alike."""
+    return pass_members(config) | {name: member for name, member in body_members(config).items() if name == "passes"}
+
+
+def ring_pass_members(config: ChipConfig) -> dict[str, Any]:
+    """What an engine is told of passes."""
+    bodies = {f"{name}_{port}": In(32) for port in ("body", "body_end") for name in RINGS}
+    return shared_pass_members(config) | (bodies if config.passes else {})
 
 
 def targets(config: ChipConfig) -> dict[HostSelect, Target]:

@@ -74,7 +74,17 @@ from ..parts.load_port import load_port_members
 from .burst_issuer import BurstIssuer
 from .descriptor_gate import DescriptorGate
 from .descriptor_reader import DescriptorReader
-from .engine_words import CODE_WIDTH, COMPLETE_EXTRA, ReadClass, base_members, beat_bits, fault_layout, prefetch_of
+from .engine_words import (
+    CODE_WIDTH,
+    COMPLETE_EXTRA,
+    ReadClass,
+    base_members,
+    beat_bits,
+    fault_layout,
+    prefetch_of,
+    ring_pass_members,
+    shared_pass_members,
+)
 from .prefetch_count import UNCONSUMED_WIDTH
 from .read_tracker import ReadTracker
 from .realigner import Realigner
@@ -116,6 +126,14 @@ class PrefetchEngine(Block):
     bases : In(base_registers * address)
         What descriptors add to their address, register 1 least significant; without base registers there is no such port. They
         hold still from ``start`` on until all is done.
+    passes : In(pass_bits)
+        Only with ``pass_bits``, as what follows: 1 more than how often the body of each ring is gone over; at least 1. All of these
+        hold still from ``start`` on until all is done.
+    pass_epochs, pass_stride : In(TAG_WIDTH), In(address)
+        What each descriptor with `turns` adds to tag and after of all that come behind it in its ring, and to the address of those
+        of them with `moves`.
+    demand_body, demand_body_end, prefetch_body, prefetch_body_end : In(32)
+        The first descriptor of the body of a ring, and the first one behind it; 0: the ring has none.
     epochs_done : In(TAG_WIDTH)
         Epochs that are done: lets descriptors begin, and words count as consumed.
     gap : In(1)
@@ -169,6 +187,7 @@ class PrefetchEngine(Block):
                 "epochs_done": In(TAG_WIDTH),
                 "gap": In(1),
                 **{f"{name}_{port}": member for port, member in ring.items() for name in RINGS},
+                **ring_pass_members(config),
                 "cancel_valid": In(1),
                 "cancel_tag": In(TAG_WIDTH),
                 **{f"{name}_complete": Out(TAG_WIDTH) for name in RINGS},
@@ -227,12 +246,12 @@ class PrefetchEngine(Block):
         return m
 
     def _rings(self, m: Module, reader: dict[str, Any], gate: dict[str, Any]) -> None:
-        for port in ("base", "size", "tail"):
+        for port in ("base", "size", "tail", *(("body", "body_end") if self.config.passes else ())):
             m.d.comb += reader[port].eq(Cat(getattr(self, f"{name}_{port}") for name in RINGS))
         m.d.comb += [
             *(gate[name].eq(getattr(self, name)) for name in ("enable", "cap", "epochs_done", "gap", "cancel_valid", "cancel_tag")),
             reader["memory_bytes"].eq(self.memory_bytes),
-            *(reader[name].eq(getattr(self, name)) for name in base_members(self.config)),
+            *(reader[name].eq(getattr(self, name)) for name in base_members(self.config) | shared_pass_members(self.config)),
             *(
                 gate[name].eq(reader[name])
                 for name in ("head_valid", "head", "held", "broken", "broken_code", "broken_address", "previous_tag")

@@ -69,6 +69,7 @@ def engine_geometry(config: ChipConfig) -> EngineGeometry:
         descriptors=prefetch.descriptors,
         base_registers=prefetch.base_registers,
         column_words=prefetch.column_words,
+        passes=config.passes > 0,
         nodes=config.nodes_per_manager,
         host_levels=config.host_levels,
         read_latency=config.host_read_latency,
@@ -103,6 +104,19 @@ class Program:
     memory: NDArray[np.uint8]
     bases: tuple[int, ...] = ()
     """Base registers."""
+    turns: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Members of `Inputs` that say how a run goes over the rings, if it has several passes."""
+
+    @property
+    def published(self) -> tuple[list[Descriptor], list[Descriptor]]:
+        """Descriptors of the rings in the order in which a run goes over them."""
+        passes, (demand, prefetch) = self.turns.get("passes", 1), self.turns.get("bodies", ((0, 0), (0, 0)))
+        return _published(self.rings[0], demand, passes), _published(self.rings[1], prefetch, passes)
+
+
+def _published(ring: list[Descriptor], body: tuple[int, int], passes: int) -> list[Descriptor]:
+    begin, end = body
+    return ring[:begin] + (passes - 1) * ring[begin:end] + ring[end:] if begin else ring
 
 
 def _fitting(rng: np.random.Generator, counts: list[int], words: int) -> tuple[int, list[int]] | None:
@@ -192,8 +206,33 @@ def random_program(
     bases = tuple(rng.integers(0, DATA_BEGIN, geometry.base_registers).tolist())
     if bases:
         rings = ([_on_a_base(rng, d, bases) for d in rings[0]], [_on_a_base(rng, d, bases) for d in rings[1]])
+    turns: dict[str, Any] = {}
+    if geometry.passes and rng.random() < 0.8:
+        rings, turns = _with_bodies(rng, rings, epochs)
+        # A second lap would do without the body.
+        sizes = (len(rings[0]), len(rings[1]))
     put_rings(memory, rings)
-    return Program(rings, (sizes[0], sizes[1]), memory, bases)
+    return Program(rings, (sizes[0], sizes[1]), memory, bases, turns)
+
+
+def _with_bodies(
+    rng: np.random.Generator, rings: tuple[list[Descriptor], list[Descriptor]], epochs: int
+) -> tuple[tuple[list[Descriptor], list[Descriptor]], dict[str, Any]]:
+    """Rings whose middle is for several passes: all that is of the epochs from some one on, until as many are over again."""
+    passes, stride = int(rng.integers(1, 5)), int(rng.integers(0, 9)) * 8
+    first = int(rng.integers(1, epochs + 1))
+    found, bodies = [], []
+    for ring in rings:
+        begin = next(i for i, d in enumerate(ring) if d.tag == first)
+        end = next((i for i, d in enumerate(ring) if d.tag == first + 1), len(ring))
+        body = [dataclasses.replace(d, moves=int(d.kind != NOP and rng.random() < 0.4)) for d in ring[begin:end]]
+        body[-1] = dataclasses.replace(body[-1], turns=1)
+        behind = [dataclasses.replace(d, tag=d.tag - 1, after=max(0, d.after - 1)) for d in ring[end:]]
+        behind.append(Descriptor(tag=behind[-1].tag + 1 if behind else first, last=1))
+        found.append(ring[:begin] + body + behind)
+        bodies.append((begin, end))
+    turns = {"passes": passes, "pass_epochs": 1, "pass_stride": stride, "bodies": (bodies[0], bodies[1])}
+    return (found[0], found[1]), turns
 
 
 def _in_columns(rng: np.random.Generator, geometry: EngineGeometry, store: Descriptor) -> Descriptor:
@@ -230,7 +269,7 @@ class Case:
         """Run the cycle model to the end of the case."""
         geometry = engine_geometry(self.config)
         channel = HbmChannel(self.timing, beat_bytes=geometry.beat_bytes, end=MEMORY_BYTES, errors=self.errors)
-        model = EngineModel(geometry, channel, self.program.rings, self.program.sizes, self.inputs, trace=trace)
+        model = EngineModel(geometry, channel, self.program.published, self.program.sizes, self.inputs, trace=trace)
         for cycle, changes in self.script:
             model.run_until(cycle)
             model.change(**changes)
@@ -251,6 +290,11 @@ class Case:
         columns: dict[str, NDArray] = {}
         if self.inputs.bases:
             columns["bases"] = np.tile(np.array(self.inputs.bases, np.int64), (self.cycles, 1))
+        if self.config.passes:
+            held = {name: getattr(self.inputs, name) for name in ("passes", "pass_epochs", "pass_stride")}
+            for ring, name in enumerate(("demand", "prefetch")):
+                held[f"{name}_body"], held[f"{name}_body_end"] = self.inputs.bodies[ring]
+            columns |= {name: np.full(self.cycles, value, np.int64) for name, value in held.items()}
 
         def fill(begin: int, inputs: Inputs) -> None:
             values: dict[str, int] = {"enable": inputs.enable, "cap": inputs.cap, "memory_bytes": inputs.memory_bytes}
@@ -290,12 +334,13 @@ def random_case(rng: np.random.Generator, config: ChipConfig, *, faults: bool, c
     program = random_program(rng, geometry, **shape)
     if faults and rng.random() < 0.7:
         program = with_bad_descriptors(rng, geometry, program, count=int(rng.integers(1, 4)))
-    lengths = [len(ring) for ring in program.rings]
+    lengths = [len(ring) for ring in program.published]
     published = [int(rng.integers(0, n + 1)) if rng.random() < 0.4 else n for n in lengths]
     inputs = Inputs(
         base=RING_BASES,
         memory_bytes=MEMORY_BYTES,
         bases=program.bases,
+        **program.turns,
         tail=(published[0], published[1]),
         enable=bool(rng.random() < 0.8),
         cap=int(rng.choice([0, 0, 10, 60, 200])),
@@ -309,8 +354,9 @@ def random_case(rng: np.random.Generator, config: ChipConfig, *, faults: bool, c
     def change(cycle: int, **values: Any) -> None:
         changes.setdefault(cycle, {}).update(values)
 
-    span, begin = cycles // (2 * shape["epochs"]), 0
-    for epoch in range(shape["epochs"]):
+    epochs = shape["epochs"] + program.turns.get("passes", 1) - 1
+    span, begin = cycles // (2 * epochs), 0
+    for epoch in range(epochs):
         begin += int(rng.integers(1, span))
         change(begin, gap=False)
         begin += int(rng.integers(1, span // 2))
@@ -327,7 +373,7 @@ def random_case(rng: np.random.Generator, config: ChipConfig, *, faults: bool, c
             change(cycle + 9, cap=int(rng.choice([0, 20, 100])))
     if faults and rng.random() < 0.3:
         for cycle in rng.integers(1, cycles // 2, 2).tolist():
-            change(cycle, cancel=int(rng.integers(0, shape["epochs"] + 1)))
+            change(cycle, cancel=int(rng.integers(0, epochs + 1)))
     if faults and rng.random() < 0.3:
         change(int(rng.integers(1, cycles // 2)), stop=True)
     errors = []
@@ -366,12 +412,14 @@ def with_bad_descriptors(rng: np.random.Generator, geometry: EngineGeometry, pro
         ]
         if geometry.column_words:
             bad += [{"column": 1}, {"column": 1, "n0": geometry.column_words + 1}, {"lane_stride": 5}]
+        if geometry.passes:
+            bad += [{"turns": 1}, {"turns": 0}, {"moves": 1}]
         if program.bases:
             bad += [{"base_register": int(rng.integers(0, 16))}, {"base_register": int(rng.integers(1, len(program.bases) + 1))}]
         ring[at] = dataclasses.replace(old, **bad[int(rng.integers(0, len(bad)))])
     memory = program.memory.copy()
     put_rings(memory, rings)
-    return Program(rings, program.sizes, memory, program.bases)
+    return Program(rings, program.sizes, memory, program.bases, program.turns)
 
 
 def put_rings(memory: NDArray[np.uint8], rings: tuple[list[Descriptor], list[Descriptor]]) -> None:

@@ -10,7 +10,7 @@ from ..ports import PortTrace, delay
 RESET_CYCLES = 4
 QUIET_CYCLES = 4
 MAX_EPOCHS = 65534
-BUSY, EPOCHS, RING_BASE, RING_SIZE = 1, 2, 3, 4
+BUSY, EPOCHS, RING_BASE, RING_SIZE, PASSES = 1, 2, 3, 4, 5
 ENGINE, NODE, NETWORK, LINK = 1, 2, 3, 4
 NO_COLLECTIVE = 0xFFFF
 
@@ -24,7 +24,7 @@ def run_control(inputs: Ports) -> Traces:
     """All ports of run control, run by run: a run is a few searches for the next cycle in which something happens.
 
     Ports of engines are (cycles, managers), all others (cycles,); they begin at reset. Without ``link_epoch`` and what belongs
-    to it, the chip has no links, and run control no ports for them.
+    to it, the chip has no links, and run control no ports for them; without ``passes`` it goes over a network once.
     """
     return _Runs({name: np.asarray(values).astype(np.int64) for name, values in inputs.items()}).traces()
 
@@ -33,6 +33,10 @@ class _Runs:
     def __init__(self, inputs: Ports):
         self.cycles, self.managers = inputs["quiet"].shape
         self.links = "link_epoch" in inputs
+        # Of each start: epochs of a pass, and passes. With passes they are those of the cycle before.
+        back = int("passes" in inputs)
+        self.pass_epochs = delay(inputs["epochs"], back)
+        self.passes = delay(inputs["passes"], back) if back else np.ones(self.cycles, np.int64)
         never = {name: np.zeros(self.cycles, np.int64) for name in ("link_busy", "link_error", "prefetch", "beneath")}
         self.inputs = {"link_epoch": np.full(self.cycles, NO_COLLECTIVE), **never, **inputs}
         names: tuple[str, ...] = (
@@ -92,11 +96,13 @@ class _Runs:
         return self.cycles
 
     def _refusal(self, t: int) -> int:
-        if self.inputs["epochs"][t] > MAX_EPOCHS:
+        if self.pass_epochs[t] > MAX_EPOCHS:
             return EPOCHS
         if any((self.inputs[f"{ring}_base"][t] % 64).any() for ring in self.complete):
             return RING_BASE
-        return 0 if all(self.inputs[f"{ring}_size"][t].all() for ring in self.complete) else RING_SIZE
+        if not all(self.inputs[f"{ring}_size"][t].all() for ring in self.complete):
+            return RING_SIZE
+        return 0 if self.passes[t] and self.pass_epochs[t] * self.passes[t] <= MAX_EPOCHS else PASSES
 
     def _refuse(self, t: int, reason: int) -> None:
         self._mark("event_refused", t)
@@ -117,10 +123,12 @@ class _Runs:
         self._mark("core_reset", t + 1, p)
         for name, cycle in (("engine_start", p), ("chip_rewind", p), ("chip_start", p + 1)):
             self._mark(name, cycle)
-        self.changes += [(t + 1, "epochs_done", 0), (t + 1, "chip_epochs", int(self.inputs["epochs"][t]))]
+        of_pass = int(self.pass_epochs[t])
+        epochs = of_pass * int(self.passes[t])
+        self.changes += [(t + 1, "epochs_done", 0), (t + 1, "chip_epochs", epochs)]
         failure = self._first(self.error, p + 2)
         abort = self._first(self.inputs["abort"] != 0, t + 1)
-        end = self._epochs(p + 2, int(self.inputs["epochs"][t]), min(failure, abort) + 1)
+        end = self._epochs(p + 2, epochs, of_pass if "passes" in self.inputs else 0, min(failure, abort) + 1)
         in_a_row = sum(delay(self.quiet[end:].astype(int), back) for back in range(QUIET_CYCLES))
         done = self._first(np.concatenate([np.zeros(end, bool), in_a_row == QUIET_CYCLES]), end)
         self.started[p : done + 1], self.active[p + 2 : done + 1] = True, True
@@ -135,8 +143,10 @@ class _Runs:
         self.dirty = min(failure, abort) <= done
         return self._occupied(t, done)
 
-    def _epochs(self, gap: int, epochs: int, stop: int) -> int:
-        """The epochs of a run whose first gap begins in cycle ``gap``; returns its first cycle of END. In ``stop`` it is failed."""
+    def _epochs(self, gap: int, epochs: int, of_pass: int, stop: int) -> int:
+        """The epochs of a run whose first gap begins in cycle ``gap``; returns its first cycle of END. In ``stop`` it is failed.
+
+        Behind every ``of_pass`` epochs, if that is not 0, the chip is rewound."""
         index, done, epoch_before = 0, 0, False
         while gap < self.cycles:
             ready = {ring: complete > index for ring, complete in self.complete.items()}
@@ -159,6 +169,8 @@ class _Runs:
             index, epoch_before = index + 1, True
             over = self._first((self.inputs["chip_busy"] == 0) & (self.inputs["link_busy"] == 0), leave + 1)
             self._mark("collecting" if collective else "running", leave + 1, over + 1)
+            if of_pass and index % of_pass == 0:
+                self._mark("chip_rewind", over)
             if over < self.cycles and not self._spoiled(over, over >= stop, collective):
                 done += 1
                 self._mark("event_epoch", over)

@@ -28,11 +28,17 @@ _QUIET_CYCLES = 4
 
 @dataclass(frozen=True)
 class EngineProgram:
-    """What software tells one engine: descriptors of its demand and its prefetch ring, and where the rings begin."""
+    """What software tells one engine: descriptors of its demand and its prefetch ring in the order in which the run goes over them,
+    and where the rings begin.
+
+    ``sizes``: of the rings, by default as many descriptors as the run goes over. ``bodies``: as of `Inputs`.
+    """
 
     rings: tuple[Sequence[Descriptor], Sequence[Descriptor]]
     base: tuple[int, int]
     channel: HbmChannel
+    sizes: tuple[int, int] | None = None
+    bodies: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
 
 
 @dataclass
@@ -84,9 +90,12 @@ def run_steps(
     prefetch: bool = True,
     beneath: bool = True,
     cap: int = 0,
+    passes: int = 1,
+    pass_stride: int = 0,
 ) -> Generator[int, int, RunFigures]:
     """A run without errors. ``epoch_cycles``: of each epoch, as its counter has them, None for a collective; ``fill_cycles``: that
-    come before those of the chip.
+    come before those of the chip. ``passes``: in how many of them, that are all alike, the epochs are; ``pass_stride``: bytes from
+    what one moves to what the next does.
 
     Yields the cycle in which the collective engine is told to begin, and takes the first one after it in which it is not busy;
     counters that only links know are the caller's. ``beneath``: descriptors of prefetch rings may begin in collectives.
@@ -98,11 +107,15 @@ def run_steps(
             base=program.base,
             memory_bytes=memory_bytes,
             bases=bases,
+            passes=passes,
+            bodies=program.bodies,
+            pass_epochs=len(epoch_cycles) // passes,
+            pass_stride=pass_stride,
             tail=(len(program.rings[0]), len(program.rings[1])),
             enable=prefetch,
             cap=cap,
         )
-        sizes = [len(ring) for ring in program.rings]
+        sizes = program.sizes or [len(ring) for ring in program.rings]
         engines.append(EngineModel(geometry, program.channel, program.rings, sizes, inputs))
     figures = RunFigures(0)
     names = ("RUN_CYCLES", "WAIT_PREFETCH", "WAIT_DEMAND", "WAIT_STORE", "PREFETCH_HITS", "PREFETCH_LATE")

@@ -46,8 +46,25 @@ class Request:
     address: int
 
 
+def place(index: int, size: int, body: tuple[int, int], passes: int) -> int:
+    """Where in a ring the descriptor is that is published as number ``index``.
+
+    >>> [place(index, 6, (2, 4), 3) for index in range(12)]
+    [0, 1, 2, 3, 2, 3, 4, 5, 0, 1, 4, 5]
+    """
+    begin, end = body
+    if not begin:
+        return index % size
+    length, more = end - begin, (passes - 1) * (end - begin)
+    if begin <= index < begin + more:
+        return begin + (index - begin) % length
+    # What follows is as if there were no body.
+    rest = (index if index < begin else index - more) % (size - length)
+    return rest if rest < begin else rest + length
+
+
 class ReaderModel:
-    """``rings``: descriptors in the order in which they are published, index i at base + 64 * (i mod size)."""
+    """``rings``: descriptors in the order in which they are published, index i at base + 64 * `place` of i."""
 
     def __init__(
         self,
@@ -59,6 +76,10 @@ class ReaderModel:
     ):
         self.geometry, self.agenda, self.rings, self.sizes = geometry, agenda, rings, sizes
         self.base, self.memory_bytes, self.bases = inputs.base, inputs.memory_bytes, inputs.bases
+        self.passes, self.bodies = inputs.passes, inputs.bodies
+        self.turn = inputs.pass_epochs, inputs.pass_stride
+        self.turns = [0, 0]
+        """Of each ring, up to what is checked."""
         self.checker = DescriptorCheck(geometry)
         self.index, self.held = [0, 0], [0, 0]
         """Descriptors decided on, and of these, those that are not taken."""
@@ -71,7 +92,7 @@ class ReaderModel:
         self._popped = [-1, -1]
 
     def address(self, ring: int, index: int) -> int:
-        return self.base[ring] + DESCRIPTOR_BYTES * (index % self.sizes[ring])
+        return self.base[ring] + DESCRIPTOR_BYTES * place(index, self.sizes[ring], self.bodies[ring], self.passes)
 
     def chosen(self, inputs: Inputs) -> int | None:
         """The ring that is looked at next, with no request pending."""
@@ -102,10 +123,11 @@ class ReaderModel:
 
     def _check(self, value: tuple[int, Request, bool]) -> None:
         valid, request, failed = value
-        descriptor = self.rings[request.ring][request.index].based(self.bases)
+        descriptor = self.rings[request.ring][request.index].based(self.bases).turned(self.turns[request.ring], *self.turn)
         before = self.checker.previous_tag(request.ring)
         code = self.checker.check(request.ring, descriptor, self.memory_bytes, unreadable=failed)
         tag = before if failed else descriptor.tag
+        self.turns[request.ring] += descriptor.turns and not failed and self.geometry.passes
         self._heads[request.ring].append(Head(valid, descriptor, code, tag, request.address))
         self.agenda.wake(valid)
 

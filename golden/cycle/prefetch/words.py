@@ -14,6 +14,7 @@ NOP, LOAD, STORE = 0, 1, 2
 DEMAND, PREFETCH = 0, 1
 DESCRIPTOR_BYTES = 64
 PAGE = 4096
+TAG_BITS = 16
 
 # Codes of errors.
 READ_ERROR = {2: 1, 3: 2}
@@ -29,6 +30,8 @@ class Descriptor:
     When loop 1 or 2 advances, the run begins ``stride<i>`` bytes after the one before; words on the chip are ``step0`` apart in a
     run, and ``step<i>`` from the last one of a run to the first one of the next. ``base_register``: number of the one that is
     added to ``address``, 0 for none. ``reserved``: any bit that must be 0.
+
+    ``turns``: descriptors behind it in its ring are for one more pass. ``moves``: the address is that of the first pass.
 
     ``column``: a store writes byte i of the words of a run side by side, ``lane_stride`` bytes behind their bytes i - 1.
     """
@@ -53,6 +56,8 @@ class Descriptor:
     stride2: int = 0
     column: int = 0
     lane_stride: int = 0
+    moves: int = 0
+    turns: int = 0
     reserved: int = 0
 
     @cached_property
@@ -63,6 +68,13 @@ class Descriptor:
         """The same with its base register added to its address; ``bases``: of registers 1 and on, beyond which they are 0."""
         base = bases[self.base_register - 1] if 0 < self.base_register <= len(bases) else 0
         return dataclasses.replace(self, address=self.address + base)
+
+    def turned(self, turns: int, epochs: int, stride: int) -> Descriptor:
+        """The same behind so many turns, of ``epochs`` epochs and ``stride`` bytes each."""
+        if not turns:
+            return self
+        tag, after = ((value + turns * epochs) % (1 << TAG_BITS) for value in (self.tag, self.after))
+        return dataclasses.replace(self, tag=tag, after=after, address=self.address + self.moves * turns * stride)
 
     def run_starts(self) -> NDArray[np.int64]:
         """Address of every run: (n1 * n2,)."""
@@ -118,6 +130,8 @@ class EngineGeometry:
 
     ``column_words``: words of a run of a column store, at most; with 0, the fields of such stores are reserved bits.
 
+    ``passes``: a run may have several; else what is for them in a descriptor is reserved bits.
+
     ``nodes``: it serves; ``host_levels``, ``read_latency``: cycles, of the chip that it feeds. ``targets``: by select, what can be
     loaded; ``storable``: selects that can also be stored; ``epoch_banks``: selects that may only be reached while no epoch is on.
     """
@@ -130,6 +144,7 @@ class EngineGeometry:
     descriptors: int
     base_registers: int = 0
     column_words: int = 0
+    passes: bool = False
     nodes: int
     host_levels: int
     read_latency: int
@@ -145,11 +160,20 @@ class EngineGeometry:
 
 @dataclass
 class Inputs:
-    """Of an engine, from some cycle on. ``base``, ``tail``: of the demand and the prefetch ring. ``bases``: base registers."""
+    """Of an engine, from some cycle on. ``base``, ``tail``: of the demand and the prefetch ring. ``bases``: base registers.
+
+    ``passes``: a ring goes over its body once less. ``bodies``: of each ring, the descriptors from the first index on to before the
+    second; a body that begins at 0 is none. ``pass_epochs``, ``pass_stride``: what a turn adds to tags and after, and to addresses
+    that move.
+    """
 
     base: tuple[int, int]
     memory_bytes: int
     bases: tuple[int, ...] = ()
+    passes: int = 1
+    bodies: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
+    pass_epochs: int = 0
+    pass_stride: int = 0
     tail: tuple[int, int] = (0, 0)
     enable: bool = True
     cap: int = 0
@@ -172,7 +196,7 @@ class DescriptorCheck:
         return before[0] if before else 0
 
     def check(self, ring: int, descriptor: Descriptor, memory_bytes: int, *, unreadable: bool = False) -> int:
-        """The smallest code that applies; 0 for a legal descriptor, whose address has its base register added."""
+        """The smallest code that applies; 0 for a legal descriptor, which has its base register and turns added."""
         code = DESCRIPTOR_RESPONSE if unreadable else self._own(descriptor, memory_bytes)
         before = self.previous[ring]
         if not code and before and (descriptor.tag < before[0] or (descriptor.tag == before[0] and before[1])):
@@ -189,6 +213,7 @@ class DescriptorCheck:
     def _own(self, d: Descriptor, memory_bytes: int) -> int:
         missing = d.base_register and not self.geometry.base_registers
         missing = missing or ((d.column or d.lane_stride) and not self.geometry.column_words)
+        missing = missing or ((d.moves or d.turns) and not self.geometry.passes)
         if d.reserved or d.kind > STORE or missing:
             return UNKNOWN_KIND
         if d.kind == NOP:

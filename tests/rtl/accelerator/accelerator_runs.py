@@ -29,7 +29,9 @@ SMALL_ENGINE: dict[str, int] = {"buffer_beats": 32, "max_burst": 8, "outstanding
 CONFIGS: dict[str, ChipConfig] = {
     "2 managers": dataclasses.replace(
         CHIP2.replace(pods=4, banks=4),
-        prefetch=PrefetchConfig(managers=2, data_width=128, address_width=33, base_registers=2, column_words=8, **SMALL_ENGINE),
+        prefetch=PrefetchConfig(
+            managers=2, data_width=128, address_width=33, base_registers=2, column_words=8, pass_bits=5, **SMALL_ENGINE
+        ),
     ),
     "4 x 16x16": CHIP4,
     "4 x 16x16, 4 managers": dataclasses.replace(CHIP4, prefetch=PrefetchConfig(managers=4, data_width=512)),

@@ -33,7 +33,7 @@ from podweave.tb.lockstep.ports import LockstepError
 
 CONFIGS: dict[str, dict[str, int]] = {
     "64_small": {"data_width": 64, "max_burst": 8, "buffer_beats": 16, "outstanding": 4, "descriptors": 2},
-    "64_bases": {"data_width": 64, "max_burst": 8, "buffer_beats": 16, "outstanding": 4, "base_registers": 3},
+    "64_bases": {"data_width": 64, "max_burst": 8, "buffer_beats": 16, "outstanding": 4, "base_registers": 3, "pass_bits": 4},
     "128_columns": {
         "data_width": 128,
         "max_burst": 4,
@@ -57,6 +57,7 @@ CAMPAIGN: dict[str, dict[str, int]] = {
     "64_least": {"data_width": 64, "max_burst": 1, "buffer_beats": 16, "outstanding": 2, "descriptors": 2},
     "512_single_beats": {"data_width": 512, "max_burst": 1, "buffer_beats": 16, "outstanding": 16, "descriptors": 2, "cols": 16},
     "64_columns": {"data_width": 64, "max_burst": 1, "buffer_beats": 16, "outstanding": 2, "column_words": 8, "base_registers": 2},
+    "64_passes": {"data_width": 64, "max_burst": 8, "buffer_beats": 16, "outstanding": 4, "pass_bits": 16},
     "256_columns": {
         "data_width": 256,
         "max_burst": 64,
