@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from podweave.ir.constants import Constants, Parameters
 from podweave.ir.graph import Graph
@@ -68,6 +68,8 @@ class CompileOptions:
     prefetch_ratios : mapping of str to float
         How much of its weights, keys or values may be loaded ahead of the epoch that needs them, by name of the operation or the
         cache, or by pattern (`compiler.memory.ahead.tensor_ratios`); of what no name or pattern fits, all.
+    passes : int
+        How often one start may go over the network, each time with inputs and outputs of its own.
     capacity : int
         Keys for which caches have room in memory, if they are more than the network sees: the same for all that share them.
     chips, rank : int
@@ -83,6 +85,7 @@ class CompileOptions:
     channel_bytes: int | None = None
     shared: SharedMemory | None = None
     prefetch_ratios: Mapping[str, float] = field(default_factory=dict)
+    passes: int = 1
     capacity: int = 0
     chips: int = 1
     rank: int = 0
@@ -185,17 +188,17 @@ def in_channels(network: CompiledNetwork, channel_bytes: int) -> CompiledNetwork
     """The same network in a memory with channels of another size, in bytes."""
     if network.memory.channel_bytes == channel_bytes:
         return network
-    return _placed(network, channel_bytes=channel_bytes)
+    return _placed(network, channel_bytes=channel_bytes, passes=network.memory.passes)
 
 
-def _placed(network: CompiledNetwork, *, channel_bytes: int | None, shared: SharedMemory | None = None) -> CompiledNetwork:
+def _placed(
+    network: CompiledNetwork, *, channel_bytes: int | None, passes: int, shared: SharedMemory | None = None
+) -> CompiledNetwork:
     """In a memory, as `memory_image` does it."""
     assert network.constants is not None
     ratios = {part: r for name, r in network.ratios.items() for part in (name, *(p for p, *_ in network.split.parts.get(name, ())))}
-    image = memory_image(
-        network.epochs, network.constants, network.split.graph, channel_bytes=channel_bytes, shared=shared, ratios=ratios
-    )
-    return replace(network, image=image)
+    options: dict[str, Any] = {"channel_bytes": channel_bytes, "passes": passes, "shared": shared, "ratios": ratios}
+    return replace(network, image=memory_image(network.epochs, network.constants, network.split.graph, **options))
 
 
 @dataclass(frozen=True)
@@ -377,7 +380,8 @@ def _check_rules(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
 def _place_in_memory(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     if not job.options.from_memory:
         return network
-    return _placed(network, channel_bytes=job.options.channel_bytes, shared=job.options.shared)
+    options = job.options
+    return _placed(network, channel_bytes=options.channel_bytes, passes=options.passes, shared=options.shared)
 
 
 PASSES: tuple[tuple[str, Pass], ...] = (

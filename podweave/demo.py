@@ -26,7 +26,7 @@ from .program import EXIT_CODES, errors, prepare_cache, program
 from .reports.accelerator import print_device_run
 from .reports.tables import say
 from .runs.accelerator import run_on_device
-from .runs.jobs import digits_jobs
+from .runs.jobs import stream_job
 
 CONFIG = "chip4x16"
 IMAGES = 500
@@ -42,15 +42,15 @@ def run_demo(images: int, seed: int, picture: Path | None, progress: Any) -> dic
     pixels, labels = test_images()
     pixels, labels = pixels[:images], labels[:images]
     config = load_config(CONFIG)
-    jobs = digits_jobs(images, scale_bits=config.scale_bits)
-    report, outputs, compiled = run_on_device(jobs, config, seed=seed, progress=progress)
-    output = jobs[0].graph.operations[-1].name
+    job = stream_job("digits", images, seed, scale_bits=config.scale_bits)
+    report, outputs, compiled = run_on_device([job], config, seed=seed, progress=progress)
+    output = job.graph.operations[-1].name
 
     def classes(logits: np.ndarray) -> np.ndarray:
         return logits.reshape(-1, logits.shape[-1]).argmax(axis=1)[: len(labels)]
 
-    golden = classes(np.concatenate([evaluate(job.graph, job.constants, job.inputs)[output] for job in jobs]))
-    found = classes(np.concatenate([tensors[output] for tensors in outputs])) if len(outputs) == len(jobs) else None
+    golden = classes(np.concatenate([evaluate(job.graph, job.constants, inputs)[output] for inputs in job.feeds]))
+    found = classes(outputs[0][output]) if outputs else None
     accuracy: dict[str, float | None] = {
         "float": float((classes(float_logits(pixels)) == labels).mean()),
         "golden": float((golden == labels).mean()),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from podweave.compiler.collective.program import CollectiveProgram
 from podweave.compiler.compile_network import CompiledNetwork
+from podweave.compiler.jobs import Jobs
 from podweave.compiler.memory.image import MemoryImage
 from podweave.compiler.memory.rings import Ring
 from podweave.compiler.rows.program import ChipEpoch, RowProgram
@@ -56,7 +57,8 @@ class Prediction:
 class AcceleratorRun:
     """A run of a network, of which everything is known but how long collectives take.
 
-    ``beneath``: whether words may be prefetched in collectives. ``bases``: of base registers 1 and on; the others are 0.
+    ``beneath``: whether words may be prefetched in collectives. ``bases``: of base registers 1 and on; the others are 0. ``warm``:
+    the chip is as a run of this network has left it. ``passes``: of the run, by default all that its memory is for.
     """
 
     def __init__(
@@ -68,12 +70,16 @@ class AcceleratorRun:
         beneath: bool = True,
         cap: int = 0,
         bases: tuple[int, ...] = (),
+        warm: bool = False,
+        passes: int | None = None,
     ):
         self.network, self.timing, self.prefetch, self.beneath = network, timing, prefetch, beneath
         self.cap, self.bases = cap, bases
-        self.epochs: tuple[ChipFigures | None, ...] = tuple(
-            None if isinstance(program, CollectiveProgram) else predict(program) for program in network.epochs
-        )
+        self.rings = network.memory.rings(warm=warm)
+        self.passes = network.memory.passes if passes is None else passes
+        of_pass = [None if isinstance(program, CollectiveProgram) else predict(program) for program in network.epochs]
+        self.programs = network.epochs * self.passes
+        self.epochs: tuple[ChipFigures | None, ...] = tuple(of_pass * self.passes)
         """None: of a collective."""
 
     def steps(self) -> Generator[int, int, RunFigures]:
@@ -83,8 +89,10 @@ class AcceleratorRun:
         for m in range(config.managers):
             base, end = m * image.channel_bytes, (m + 1) * image.channel_bytes
             channel = HbmChannel(self.timing.of_channel(m), beat_bytes=config.host_bits // 8, base=base, end=end)
-            rings = _descriptors(image.demand[m]), _descriptors(image.prefetch[m])
-            programs.append(EngineProgram(rings, (image.demand[m].base, image.prefetch[m].base), channel))
+            demand, prefetch = (rings[m] for rings in self.rings)
+            ordered = _descriptors(demand, self.passes), _descriptors(prefetch, self.passes)
+            sizes, bodies = (len(demand), len(prefetch)), (demand.body, prefetch.body)
+            programs.append(EngineProgram(ordered, (demand.base, prefetch.base), channel, sizes, bodies))
         return run_steps(
             engine_geometry(config),
             programs,
@@ -95,6 +103,8 @@ class AcceleratorRun:
             prefetch=self.prefetch,
             beneath=self.beneath,
             cap=self.cap,
+            passes=self.passes,
+            pass_stride=image.pass_bytes,
         )
 
     def identity(self) -> Hashable:
@@ -112,8 +122,8 @@ class AcceleratorRun:
         own = [figures.counters for figures in self.epochs if figures]
         nodes = {name: np.sum([counters[name] for counters in own], axis=0) for name in own[0]}
         timeline, before, ended = [], 0, 0
-        loaded = _bytes_by_tag(image)
-        for number, (times, program, figures) in enumerate(zip(run.epochs, network.epochs, self.epochs, strict=True)):
+        loaded = _bytes_by_tag(image, self.rings, self.passes)
+        for number, (times, program, figures) in enumerate(zip(run.epochs, self.programs, self.epochs, strict=True)):
             timeline.append(
                 {
                     **_work(program),
@@ -128,22 +138,30 @@ class AcceleratorRun:
                 }
             )
             before, ended = times.loaded, times.ends
-        beats = max(_beats(image, m) for m in range(network.config.managers))
+        beats = max(_beats(image, self.rings, self.passes, m) for m in range(network.config.managers))
         counters = {name: value for name, value in run.counters.items() if network.config.links or name not in COLLECTIVE_COUNTERS}
         arrivals = [tuple(map(_arrivals, each)) for each in zip(*((one.ahead, one.others) for one in run.engines), strict=True)]
         return Prediction(run.cycles, beats * self.timing.beat_sixteenths // 16, counters, nodes, timeline, *arrivals)
 
 
 def predict_accelerator(
-    network: CompiledNetwork, timing: HbmTiming, *, prefetch: bool = True, cap: int = 0, bases: tuple[int, ...] = ()
+    network: CompiledNetwork,
+    timing: HbmTiming,
+    *,
+    prefetch: bool = True,
+    cap: int = 0,
+    bases: tuple[int, ...] = (),
+    warm: bool = False,
+    passes: int | None = None,
 ) -> Prediction:
-    """Cycles and counters of a run of one chip, without RTL. ``bases``: of base registers 1 and on; the others are 0.
+    """Cycles and counters of a run of one chip, without RTL. ``bases``: of base registers 1 and on; the others are 0. ``warm``: the
+    chip is as a run of this network has left it. ``passes``: of the run, by default all that its memory is for.
 
     Raises `ValueError` for a network with collectives, of which `predict_system` knows how long they take.
     """
     if network.collectives:
         raise ValueError(f"{network.graph.name} has collectives: how long they take depends on the other chips")
-    run = AcceleratorRun(network, timing, prefetch=prefetch, cap=cap, bases=bases)
+    run = AcceleratorRun(network, timing, prefetch=prefetch, cap=cap, bases=bases, warm=warm, passes=passes)
     return run.prediction(finished(run.steps()))
 
 
@@ -169,36 +187,47 @@ def _work(program: ChipEpoch) -> dict[str, Any]:
     }
 
 
-def _descriptors(ring: Ring) -> list[Descriptor]:
+def _descriptors(ring: Ring, passes: int) -> list[Descriptor]:
+    """In the order in which a run goes over them, turns not added."""
     names = [name for name in ring.fields if not name.startswith("reserved")]
     columns = [ring.fields[name].tolist() for name in names]
-    return [Descriptor(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+    once = [Descriptor(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+    return [once[index] for index in ring.order(passes)[0].tolist()]
 
 
-def _moved(image: MemoryImage) -> Iterator[tuple[int, Ring, NDArray[np.int64]]]:
-    """Manager, ring, and the bytes of the beats that each of its descriptors moves."""
+Rings = tuple[tuple[Ring, ...], tuple[Ring, ...]]
+"""The demand rings and the prefetch rings of all managers."""
+
+
+def _moved(image: MemoryImage, both: Rings, passes: int) -> Iterator[tuple[int, Jobs, NDArray[np.int64]]]:
+    """Of each ring its manager, its descriptors in the order in which a run goes over them, with turns added to tags, and the bytes
+    of the beats that each moves."""
     config = image.config
     strides = {int(select): memory_stride(config, select) for select in loadable(config)}
     # A lane of a column store is a beat.
     columns = {int(select): word_bytes(config, select) * config.host_bits // 8 for select in loadable(config)}
-    for rings in (image.demand, image.prefetch):
+    for rings in both:
         for m, ring in enumerate(rings):
-            fields = ring.fields
+            order, turns = ring.order(passes)
+            fields = {name: values[order] for name, values in ring.fields.items()}
+            fields["tag"] = fields["tag"] + turns * image.epochs
             runs = fields["n1"] * fields["n2"] * (fields["kind"] != DescriptorKind.NOP)
             stride, column = (np.array([of[select] for select in fields["select"].tolist()], np.int64) for of in (strides, columns))
-            yield m, ring, runs * np.where(fields["column"] == 1, column, fields["n0"] * stride)
+            yield m, fields, runs * np.where(fields["column"] == 1, column, fields["n0"] * stride)
 
 
-def _bytes_by_tag(image: MemoryImage) -> NDArray[np.int64]:
+def _bytes_by_tag(image: MemoryImage, rings: Rings, passes: int) -> NDArray[np.int64]:
     """Bytes that are loaded, descriptors included."""
-    total = np.zeros(image.epochs + 1, np.int64)
-    for _, ring, moved in _moved(image):
-        loads = ring.fields["kind"] == DescriptorKind.LOAD
-        np.add.at(total, ring.fields["tag"], moved * loads + DESCRIPTOR_BYTES)
+    total = np.zeros(passes * image.epochs + 1, np.int64)
+    for _, fields, moved in _moved(image, rings, passes):
+        loads = fields["kind"] == DescriptorKind.LOAD
+        np.add.at(total, fields["tag"], moved * loads + DESCRIPTOR_BYTES)
     return total
 
 
-def _beats(image: MemoryImage, manager: int) -> int:
+def _beats(image: MemoryImage, rings: Rings, passes: int, manager: int) -> int:
     """Beats of a manager's data bus; what the compiler placed begins at a beat."""
     beat = image.config.host_bits // 8
-    return int(sum((-(-moved // beat) + DESCRIPTOR_BYTES // beat).sum() for m, _, moved in _moved(image) if m == manager))
+    return int(
+        sum((-(-moved // beat) + DESCRIPTOR_BYTES // beat).sum() for m, _, moved in _moved(image, rings, passes) if m == manager)
+    )

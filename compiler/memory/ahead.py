@@ -54,6 +54,11 @@ def tensor_ratios(patterns: Mapping[str, float], tensors: Collection[str], netwo
     return {name: ratio for name, ratio in found.items() if ratio < 1}
 
 
+def limited(ratios: Mapping[str, float], tensor: str | None) -> str | None:
+    """The tensor, if not all of it may be ahead."""
+    return tensor if tensor in ratios else None
+
+
 class Ahead:
     """Which descriptors may be ahead, as they are made: of every tensor and manager as many words as the ratio says, to the nearest
     descriptor, epoch by epoch.
@@ -65,10 +70,6 @@ class Ahead:
         self._ratios = ratios
         self._words: Counter[tuple[int, str]] = Counter()
         self._ahead: Counter[tuple[int, str]] = Counter()
-
-    def limited(self, tensor: str | None) -> str | None:
-        """The tensor, if not all of it may be ahead."""
-        return tensor if tensor in self._ratios else None
 
     def allows(self, manager: int, tensor: str | None, words: int) -> bool:
         """Whether the next so many words of a tensor are."""

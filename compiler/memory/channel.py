@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.spec.descriptors import DESCRIPTOR_BYTES
+
 from .rings import RingBuilder
-from .shared import SharedMemory
+from .shared import ALIGNMENT, SharedMemory
 
 
 @dataclass
@@ -18,15 +20,30 @@ class Channel:
     memory: SharedMemory
     number: int
     pieces: list[tuple[int, NDArray[np.uint8]]] = field(default_factory=list)
-    demand: RingBuilder = field(default_factory=RingBuilder)
-    prefetch: RingBuilder = field(default_factory=RingBuilder)
 
-    @property
-    def rings(self) -> tuple[RingBuilder, RingBuilder]:
-        return self.demand, self.prefetch
+    of_pass: list[tuple[int, NDArray[np.uint8]]] = field(default_factory=list)
+    frame_bytes: int = 0
+    """Of what each pass has to itself; ``of_pass``: of that, pieces that are the same in all passes but for inputs among them."""
 
     def reserve(self, count: int) -> int:
         return self.memory.reserve(self.number, count)
+
+    def reserve_rings(self, pair: tuple[RingBuilder, RingBuilder]) -> list[int]:
+        """Where rings are."""
+        return [self.reserve(DESCRIPTOR_BYTES * len(ring)) for ring in pair]
+
+    def reserve_of_pass(self, count: int) -> int:
+        """The first of so many bytes of what each pass has to itself, counted from its beginning."""
+        # Byte 0 would be the number of what lies nowhere.
+        address = max(ALIGNMENT, self.frame_bytes)
+        self.frame_bytes = address + -(-count // ALIGNMENT) * ALIGNMENT
+        return address
+
+    def frames(self, passes: int, frame_bytes: int) -> int:
+        """Where what the first pass has to itself begins; what the others have follows."""
+        base = self.reserve(passes * frame_bytes)
+        self.pieces += [(base + n * frame_bytes + at, piece) for n in range(passes) for at, piece in self.of_pass]
+        return base
 
     def append(self, content: NDArray[np.uint8]) -> int:
         address = self.reserve(content.size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,9 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, memory_stride
 from podweave.spec.links import NO_COLLECTIVE
 from podweave.spec.load_port import HostSelect
+from podweave.spec.register_types import MAX_EPOCHS
 
+from ..rows.program import ChipEpoch, RowProgram
 from .rings import Ring
 from .tensors import TensorMap
 
@@ -55,12 +57,31 @@ def offset_maps(graph: Graph, config: ChipConfig) -> dict[str, OffsetMap]:
     return found
 
 
+def require_passes(programs: Sequence[ChipEpoch], passes: int, *, alone: bool) -> None:
+    """Raises `WorkloadError` for passes over the epochs of a network that there cannot be. ``alone``: nothing in its memory is
+    another's, or changes from run to run but inputs and outputs."""
+    config, epochs = programs[0].config, len(programs)
+    if passes == 1:
+        return
+    if not 1 <= passes <= config.passes:
+        has = f"at most {config.passes}" if config.passes else "one"
+        raise WorkloadError(f"{passes} passes asked for, a run on {config.name} has {has} (pass_bits of [prefetch])")
+    if passes * epochs > MAX_EPOCHS:
+        raise WorkloadError(f"{passes} passes of {epochs} epochs are {passes * epochs} epochs, a run has at most {MAX_EPOCHS}")
+    rows = [program for program in programs if isinstance(program, RowProgram)]
+    if not alone or any(program.appended or any(words.place for words in program.words) for program in rows):
+        raise WorkloadError("networks with caches, offsets or collectives, or in a shared memory, have one pass in a run")
+
+
 @dataclass(frozen=True)
 class MemoryImage:
     """``content``: (first byte, bytes) of what must be written once; the rest of the memory may hold anything.
 
     Channel m begins at m * ``channel_bytes``. ``demand``, ``prefetch``: the rings of each manager. ``offsets``: inputs that are
-    base registers. ``first_collective``: epoch of the first collective, or `NO_COLLECTIVE`.
+    base registers. ``first_collective``: epoch of the first collective, or `NO_COLLECTIVE`. ``warm_demand``, ``warm_prefetch``: the
+    rings of a run on a chip as a run before has left it: what still lies there is not loaded again. None if every run loads all.
+    ``passes``: how often one start may go over the network. ``inputs`` and ``outputs`` are those of the first pass, ``pass_bytes``
+    from those of the next.
     """
 
     config: ChipConfig
@@ -73,6 +94,19 @@ class MemoryImage:
     outputs: dict[str, TensorMap]
     offsets: dict[str, OffsetMap] = field(default_factory=dict)
     first_collective: int = NO_COLLECTIVE
+    warm_demand: tuple[Ring, ...] = ()
+    warm_prefetch: tuple[Ring, ...] = ()
+    passes: int = 1
+    pass_bytes: int = 0
+
+    def rings(self, *, warm: bool = False) -> tuple[tuple[Ring, ...], tuple[Ring, ...]]:
+        """The demand and the prefetch ring of each manager, of a cold run or of a warm one."""
+        return (self.warm_demand, self.warm_prefetch) if warm else (self.demand, self.prefetch)
+
+    @property
+    def may_stay(self) -> bool:
+        """Whether there are warm runs."""
+        return bool(self.warm_demand)
 
     def bases(self, inputs: Mapping[str, NDArray]) -> tuple[int, ...]:
         """Values of the base registers, from number 1 on, in a run on ``inputs``."""
@@ -87,14 +121,15 @@ class MemoryImage:
     def memory_bytes(self) -> int:
         return self.channel_bytes * self.config.managers
 
-    @property
-    def loaded_bytes(self) -> int:
-        """Bytes that are loaded in a run, descriptors included."""
+    def loaded_bytes(self, *, warm: bool = False, passes: int | None = None) -> int:
+        """Bytes that are loaded in a run, descriptors included; by default one of all passes."""
         total = 0
-        for ring in (*self.demand, *self.prefetch):
-            total += DESCRIPTOR_BYTES * len(ring)
-            for select in np.unique(ring.fields["select"]).tolist():
-                loads = (ring.fields["select"] == select) & (ring.fields["kind"] == DescriptorKind.LOAD)
-                words = ring.fields["n0"] * ring.fields["n1"] * ring.fields["n2"]
+        for ring in (ring for rings in self.rings(warm=warm) for ring in rings):
+            order, _ = ring.order(self.passes if passes is None else passes)
+            fields = {name: ring.fields[name][order] for name in ("select", "kind", "n0", "n1", "n2")}
+            total += DESCRIPTOR_BYTES * len(order)
+            for select in np.unique(fields["select"]).tolist():
+                loads = (fields["select"] == select) & (fields["kind"] == DescriptorKind.LOAD)
+                words = fields["n0"] * fields["n1"] * fields["n2"]
                 total += int(words[loads].sum()) * memory_stride(self.config, HostSelect(select))
         return total

@@ -9,6 +9,7 @@ nothing that may be ahead.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
 from podweave.ir.row_graph import RowGraph
 from podweave.ir.row_operations import Format
-from podweave.spec.descriptors import DESCRIPTOR_BYTES, EPOCH_BANKS, DescriptorKind, loadable, memory_stride, words_of
+from podweave.spec.descriptors import DescriptorKind, loadable, memory_stride, words_of
 from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters_layout, stream_job_layout
 from podweave.spec.links import NO_COLLECTIVE
 from podweave.spec.load_port import HostSelect
@@ -29,9 +30,11 @@ from ..chip.epoch_program import EpochProgram
 from ..collective.program import CollectiveProgram
 from ..jobs import Jobs
 from ..rows.program import CachePlace, ChipEpoch, RowProgram, Words
-from .ahead import Ahead
+from .ahead import limited
 from .channel import Channel
-from .image import MemoryImage, offset_maps
+from .image import MemoryImage, offset_maps, require_passes
+from .moves import EpochMoves, Move, Rings, RunWriter
+from .rings import Ring
 from .shared import SharedMemory
 from .tensors import InputPlaces, OutputPlaces, byte_number
 from .words import Runs, joined_runs, joined_stores, joined_words, packed_collective, packed_sets, packed_store, runs
@@ -56,30 +59,38 @@ def memory_image(
     *,
     channel_bytes: int | None = None,
     shared: SharedMemory | None = None,
+    passes: int = 1,
     ratios: Mapping[str, float] | None = None,
 ) -> MemoryImage:
     """The memory for a graph, as it runs, whose epochs are ``programs``, in order.
 
     ``channel_bytes``: size of each manager's channel; by default the next power of two. ``shared``: where other programs lie, which
-    has that size; ``content`` is what this one adds. ``ratios``: of tensors as they run, as `Ahead` takes them. Raises
-    `WorkloadError` if a channel is too small, with the excess.
+    has that size; ``content`` is what this one adds. ``passes``: how often one start may go over the network, each time with inputs
+    and outputs of its own. ``ratios``: of tensors as they run, as `Ahead` takes them. Raises `WorkloadError` if a channel is too
+    small, with the excess, and for passes that there cannot be.
     """
-    builder = _Builder(programs, constants, graph, shared, Ahead(ratios or {}))
+    builder = _Builder(programs, constants, graph, shared, passes, ratios or {})
     return builder.build(shared.channel_bytes if shared else channel_bytes)
 
 
 class _Builder:
     def __init__(
-        self, programs: Sequence[ChipEpoch], constants: Constants, graph: Graph, shared: SharedMemory | None, ahead: Ahead
+        self,
+        programs: Sequence[ChipEpoch],
+        constants: Constants,
+        graph: Graph,
+        shared: SharedMemory | None,
+        passes: int,
+        ratios: Mapping[str, float],
     ):
-        self.programs, self.constants, self.graph, self.shared, self.ahead = programs, constants, graph, shared, ahead
+        self.passes, self.ratios = passes, ratios
+        self.programs, self.constants, self.graph, self.shared = programs, constants, graph, shared
         self.config = programs[0].config
         self.memory = shared or SharedMemory(self.config, 0)
         self.channels = [Channel(self.memory, number) for number in range(self.config.managers)]
         self.stride = {select: memory_stride(self.config, select) for select in loadable(self.config)}
         self.depth = {select: words_of(self.config, select) for select in self.stride}
-        # Per word of each node, how many epochs must be done before it may be written.
-        self.free = {select: np.zeros((self.config.pods, depth), np.int64) for select, depth in self.depth.items()}
+        self.moves = [EpochMoves() for _ in programs]
         self.store_at = {select: np.zeros(self.config.pods, np.int64) for select in self.depth}
         self.collectives = [n for n, program in enumerate(programs) if isinstance(program, CollectiveProgram)]
         self.row_chunk = _RING_CHUNK_BYTES if self.collectives else _ROW_CHUNK_BYTES
@@ -87,38 +98,58 @@ class _Builder:
         placed = {name: shape for name, shape in self.graph.inputs.items() if forms.get(name) is not Format.OFFSET}
         self.inputs, self.outputs = InputPlaces(placed, forms), OutputPlaces()
         self.offsets = offset_maps(graph, self.config)
+        require_passes(programs, passes, alone=not (shared or self.collectives or self.offsets))
 
     def build(self, channel_bytes: int | None) -> MemoryImage:
         for epoch, program in enumerate(self.programs):
             self._epoch(epoch, program)
-        self._end_tag()
-        bases = [[channel.reserve(DESCRIPTOR_BYTES * len(ring)) for ring in channel.rings] for channel in self.channels]
+        written = self._written()
+        bases = [[self.channels[m].reserve_rings(pair) for m, pair in enumerate(pairs)] for pairs in written]
         most = max(self.memory.sizes)
         if channel_bytes is None:
             channel_bytes = max(4096, 1 << (most - 1).bit_length())
         if most > channel_bytes:
             what = "with the programs before it, the network" if self.shared else "the network"
             raise WorkloadError(f"{what} needs {most} bytes of a memory channel, {most - channel_bytes} more than it has")
-        content, demand, prefetch = [], [], []
-        for m, (channel, places) in enumerate(zip(self.channels, bases, strict=True)):
-            offset = m * channel_bytes
-            rings = [ring.build(base, offset) for ring, base in zip(channel.rings, places, strict=True)]
-            content += [(offset + at, piece) for at, piece in channel.pieces]
-            content += [(ring.base, ring.packed()) for ring in rings]
-            demand.append(rings[0])
-            prefetch.append(rings[1])
+        content = [(m * channel_bytes + at, piece) for m, channel in enumerate(self.channels) for at, piece in channel.pieces]
+        # The demand and the prefetch rings of a cold run, then those of a warm one.
+        rings: list[tuple[Ring, ...]] = [(), (), (), ()]
+        for run, (pairs, places) in enumerate(zip(written, bases, strict=True)):
+            for m, (pair, at) in enumerate(zip(pairs, places, strict=True)):
+                built = [ring.build(base, m * channel_bytes) for ring, base in zip(pair, at, strict=True)]
+                content += [(ring.base, ring.packed()) for ring in built]
+                rings[2 * run], rings[2 * run + 1] = (*rings[2 * run], built[0]), (*rings[2 * run + 1], built[1])
         return MemoryImage(
             self.config,
             len(self.programs),
             channel_bytes,
             tuple(content),
-            tuple(demand),
-            tuple(prefetch),
-            self.inputs.maps(channel_bytes),
-            self.outputs.maps(channel_bytes, *self._shapes(self.outputs.names)),
+            rings[0],
+            rings[1],
+            self.inputs.maps(channel_bytes, self.frames),
+            self.outputs.maps(channel_bytes, self.frames, *self._shapes(self.outputs.names)),
             self.offsets,
             min(self.collectives, default=NO_COLLECTIVE),
+            rings[2],
+            rings[3],
+            self.passes,
+            self.frame_bytes,
         )
+
+    def _written(self) -> list[list[Rings]]:
+        """Descriptors of each manager: of a run on a chip of which nothing is known, and of one on a chip as such a run leaves it.
+
+        Programs that share a memory run in turns, and chips of a ring together: every run of theirs begins with nothing.
+        """
+        frames = [channel.frames(self.passes, self.frame_bytes) for channel in self.channels] if self.passes > 1 else None
+        self.frames = frames or [0] * len(self.channels)
+        writer = RunWriter(self.config, self.moves, frames, self.frame_bytes, self.ratios)
+        return [writer.run(passes=self.passes > 1) for _ in ("cold", "warm")[: 1 if self.shared or self.collectives else 2]]
+
+    @property
+    def frame_bytes(self) -> int:
+        """What a pass has of each channel to itself, if there are several."""
+        return max(channel.frame_bytes for channel in self.channels) if self.passes > 1 else 0
 
     def _shapes(self, names: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], dict[str, Format]]:
         """Shapes and formats of tensors."""
@@ -132,19 +163,16 @@ class _Builder:
             later = next((number for number in self.collectives if number > epoch), NO_COLLECTIVE)
             for select, words in packed_collective(program, epoch, later):
                 self._store(epoch, select, 0, self._strided(select, words))
-            self._end_tag()
             return
         if isinstance(program, RowProgram):
             self._stores(epoch, program)
             self._row_words(epoch, program)
-            self._end_tag()
             self._row_outputs(epoch, program)
             return
         self._inputs(epoch, program)
         self._stores(epoch, program)
         self._parameters(epoch, program)
         self._weights(epoch, program)
-        self._end_tag()
         self._outputs(epoch, program)
 
     def _row_pieces(
@@ -155,8 +183,8 @@ class _Builder:
         kinds: dict[tuple[HostSelect, str | None, str | None], list[Words]] = {}
         for words in program.words:
             if words.place is None:
-                kinds.setdefault((words.select, words.tensor, self.ahead.limited(words.operation)), []).append(words)
-        for (select, tensor, limited), found in kinds.items():
+                kinds.setdefault((words.select, words.tensor, limited(self.ratios, words.operation)), []).append(words)
+        for (select, tensor, operation), found in kinds.items():
             pieces = []
             for words in found:
                 content = self._strided(
@@ -170,9 +198,9 @@ class _Builder:
                 pieces.append((words.node, words.base, content))
             for node, base, joined in runs(iter(pieces)):
                 if tensor is None:
-                    yield select, node, base, joined, None, limited
+                    yield select, node, base, joined, None, operation
                 else:
-                    yield select, node, base, joined[0].astype(np.uint8), joined[1], limited
+                    yield select, node, base, joined[0].astype(np.uint8), joined[1], operation
 
     def _cache_address(self, tensor: str, node: int, place: CachePlace) -> int:
         tile_bytes = self.config.array.rows * self.stride[HostSelect.W]
@@ -180,21 +208,14 @@ class _Builder:
 
     def _row_words(self, epoch: int, program: RowProgram) -> None:
         """All that an epoch of row operations needs."""
-        for select, node, base, content, numbers, limited in self._row_pieces(program):
-            self._load(epoch, select, node, base, content, numbers, limited)
+        for select, node, base, content, numbers, tensor in self._row_pieces(program):
+            self._load(epoch, select, node, base, content, numbers, tensor)
         for late in (False, True):
-            for piece, limited in self._cached(program, late=late):
-                channel, unit = divmod(piece.node, self.config.nodes_per_manager)
+            for piece, tensor in self._cached(program, late=late):
                 begins = np.arange(piece.groups)[:, None] * piece.group_step + np.arange(piece.runs) * piece.step
-                runs = piece.base + begins.reshape(-1, 1) + np.arange(piece.words)
-                free = self.free[HostSelect.W][piece.node]
-                # Late ones are in the ring of the stores, which are over when these words are read.
-                waits = late or not self.ahead.allows(channel, limited, piece.count)
-                ring = self.channels[channel].demand if waits else self.channels[channel].prefetch
-                after = epoch if waits else int(free[runs].max())
-                ring.add(HostSelect.W, unit, piece.base, piece.words, piece.address, after=after)
-                ring.descriptors[-1] |= piece.loops
-                free[runs] = epoch + 1
+                places = (piece.base + begins.reshape(-1, 1) + np.arange(piece.words)).reshape(-1)
+                where = self._where(HostSelect.W, piece.node, piece.base, piece.words, piece.address)
+                self.moves[epoch].loads.append(Move(**where, late=late, places=places, fields=piece.loops, limited=tensor))
 
     def _cached(self, program: RowProgram, *, late: bool) -> list[tuple[Runs, str | None]]:
         """Words of caches, in as few loads as there can be; with the cache, if not all of it may be ahead."""
@@ -207,7 +228,7 @@ class _Builder:
             assert words.numbers is not None
             address = self._cache_address(words.tensor, words.node, words.place)
             runs = Runs(words.node, words.base, len(words.numbers), address)
-            found.setdefault(None if late else self.ahead.limited(words.tensor), []).append(runs)
+            found.setdefault(None if late else limited(self.ratios, words.tensor), []).append(runs)
             numbers = np.zeros((len(words.numbers), stride), np.int64)
             numbers[:, : words.numbers.shape[1]] = self.inputs.number(words.tensor, words.numbers)
             self.inputs.add(words.node // self.config.nodes_per_manager, address, numbers)
@@ -222,22 +243,18 @@ class _Builder:
             for each in program.appended
         ]
         for store in joined_stores(program.appended, where):
-            channel, unit = divmod(store.node, self.config.nodes_per_manager)
-            ring = self.channels[channel].demand
-            ring.add(HostSelect.X, unit, store.base, store.words, store.address, after=epoch + 1, kind=DescriptorKind.STORE)
-            ring.descriptors[-1] |= store.loops
+            fields = dict(store.loops)
             if store.offset:
                 moved = self.offsets[store.offset]
-                ring.descriptors[-1] |= {"base_register": moved.columns if store.column else moved.rows}
+                fields["base_register"] = moved.columns if store.column else moved.rows
             if store.column:
-                ring.descriptors[-1] |= {"column": 1, "lane_stride": self.stride[HostSelect.W]}
+                fields |= {"column": 1, "lane_stride": self.stride[HostSelect.W]}
+            self._store_words(epoch, HostSelect.X, store.node, store.base, store.words, store.address, fields=fields)
         for words in program.outputs:
-            channel, unit = divmod(words.node, self.config.nodes_per_manager)
+            channel = words.node // self.config.nodes_per_manager
             stride = self.stride[words.select]
-            address = self.channels[channel].reserve(len(words.numbers) * stride)
-            ring = self.channels[channel].demand
-            count = len(words.numbers)
-            ring.add(words.select, unit, words.base, count, address, after=epoch + 1, kind=DescriptorKind.STORE)
+            address = self._reserve_output(channel, len(words.numbers) * stride)
+            self._store_words(epoch, words.select, words.node, words.base, len(words.numbers), address, of_pass=True)
             shape, form = self.graph.shape(words.tensor), program.graph.format(words.tensor)
             word, byte = np.nonzero(words.numbers >= 0)
             found = np.zeros(int(np.prod(shape)) * form.dtype.itemsize, np.int64)
@@ -247,11 +264,14 @@ class _Builder:
     def _first(self) -> None:
         """What all epochs use."""
         for channel in self.channels:
-            zeros = np.zeros(self.stride[HostSelect.P], np.uint8)
-            channel.demand.add(HostSelect.P, 0, zero_word(self.config), 1, channel.append(zeros), broadcast=1)
+            zeros = np.zeros((1, self.stride[HostSelect.P]), np.uint8)
+            node = channel.number * self.config.nodes_per_manager
+            where = self._where(HostSelect.P, node, zero_word(self.config), 1, channel.append(zeros))
+            self.moves[0].loads.append(Move(**where, broadcast=True, content=zeros, once=True))
             for number, table in enumerate(self.constants.tables):
-                address = channel.append(np.asarray(table, np.int8).view(np.uint8))
-                channel.prefetch.add(HostSelect.TABLE, 0, 256 * number, 256, address, broadcast=1)
+                content = np.asarray(table, np.int8).view(np.uint8).reshape(-1, 1)
+                where = self._where(HostSelect.TABLE, node, 256 * number, 256, channel.append(content))
+                self.moves[0].loads.append(Move(**where, broadcast=True, content=content))
 
     def _inputs(self, epoch: int, program: EpochProgram) -> None:
         places = list(x_image(program, self.inputs.numbers(), pad_value=0))
@@ -266,9 +286,10 @@ class _Builder:
         ):
             content = np.zeros((values.shape[0], stride), np.uint8)
             content[:, : values.shape[1]] = values.astype(np.int8).view(np.uint8)
-            channel, unit = divmod(node, self.config.nodes_per_manager)
-            address = self.channels[channel].append(content)
-            self.channels[channel].demand.add(HostSelect.X, unit, base, len(content), address, after=epoch)
+            channel = node // self.config.nodes_per_manager
+            address = self._append_input(channel, content)
+            where = self._where(HostSelect.X, node, base, len(content), address)
+            self.moves[epoch].loads.append(Move(**where, of_pass=True))
             numbered = np.zeros((values.shape[0], stride), np.int64)
             numbered[:, : sources.shape[1]] = sources
             self.inputs.add(channel, address, numbered)
@@ -311,12 +332,12 @@ class _Builder:
     def _weights(self, epoch: int, program: EpochProgram) -> None:
         kinds: dict[str | None, list[tuple[int, int, NDArray[np.int8]]]] = {}
         for item, (place, tile) in zip(program.weights, w_image(program, self.constants), strict=True):
-            limited = self.ahead.limited(program.operation(item.operation).name)
-            kinds.setdefault(limited, []).append((place.bank, place.base, tile))
-        for limited, found in kinds.items():
+            tensor = limited(self.ratios, program.operation(item.operation).name)
+            kinds.setdefault(tensor, []).append((place.bank, place.base, tile))
+        for tensor, found in kinds.items():
             for node, base, words in runs(iter(found)):
                 content = self._strided(HostSelect.W, np.ascontiguousarray(words).view(np.uint8))
-                self._load(epoch, HostSelect.W, node, base, content, limited=limited)
+                self._load(epoch, HostSelect.W, node, base, content, tensor=tensor)
 
     def _outputs(self, epoch: int, program: EpochProgram) -> None:
         """Stores of outputs of the graph, before the next epoch begins."""
@@ -330,10 +351,9 @@ class _Builder:
             (item.place.bank, item.place.base, np.zeros((int(np.prod([e - b for b, e in item.box])), 1))) for item in program.stored
         )
         for node, base, words in runs(used):
-            channel, unit = divmod(node, self.config.nodes_per_manager)
-            address = self.channels[channel].reserve(len(words) * stride)
-            ring = self.channels[channel].demand
-            ring.add(HostSelect.X, unit, base, len(words), address, after=epoch + 1, kind=DescriptorKind.STORE)
+            channel = node // self.config.nodes_per_manager
+            address = self._reserve_output(channel, len(words) * stride)
+            self._store_words(epoch, HostSelect.X, node, base, len(words), address, of_pass=True)
             where[node, base : base + len(words)] = address + stride * np.arange(len(words))
             owner[node, base : base + len(words)] = channel
         numbers = byte_number(owner, where)[..., None] + np.arange(rows)
@@ -348,44 +368,62 @@ class _Builder:
         base: int,
         words: NDArray[np.uint8],
         numbers: NDArray[np.int64] | None = None,
-        limited: str | None = None,
+        tensor: str | None = None,
     ) -> None:
         """The words (n, stride) of a node: their bytes and their descriptors. ``numbers``: of those of inputs among them
-        (`InputPlaces`). ``limited``: the operation whose weights they are, if not all of those may be ahead."""
+        (`InputPlaces`). ``tensor``: the operation whose weights they are, if not all of those may be ahead."""
         channel = node // self.config.nodes_per_manager
         if self.shared and select == HostSelect.W and numbers is None:
             for begin, count, address, fresh in self.shared.weights(channel, words):
                 if fresh:
                     self.channels[channel].pieces.append((address, words[begin : begin + count].reshape(-1)))
-                self._load_placed(epoch, select, node, base + begin, count, address, limited)
+                self._load_placed(epoch, select, node, base + begin, count, address, words[begin : begin + count], tensor)
             return
-        address = self.channels[channel].append(words)
-        if numbers is not None:
-            self.inputs.add(channel, address, numbers)
-        self._load_placed(epoch, select, node, base, len(words), address, limited)
+        if numbers is None:
+            self._load_placed(epoch, select, node, base, len(words), self.channels[channel].append(words), words, tensor)
+            return
+        address = self._append_input(channel, words)
+        self.inputs.add(channel, address, numbers)
+        self._load_placed(epoch, select, node, base, len(words), address, None, tensor)
+
+    def _append_input(self, channel: int, content: NDArray[np.uint8]) -> int:
+        """Words with inputs among them."""
+        if self.passes == 1:
+            return self.channels[channel].append(content)
+        address = self.channels[channel].reserve_of_pass(content.size)
+        self.channels[channel].of_pass.append((address, content.reshape(-1)))
+        return address
+
+    def _reserve_output(self, channel: int, count: int) -> int:
+        place = self.channels[channel]
+        return place.reserve(count) if self.passes == 1 else place.reserve_of_pass(count)
 
     def _load_placed(
-        self, epoch: int, select: HostSelect, node: int, base: int, count: int, address: int, limited: str | None
+        self,
+        epoch: int,
+        select: HostSelect,
+        node: int,
+        base: int,
+        count: int,
+        address: int,
+        content: NDArray[np.uint8] | None,
+        tensor: str | None,
     ) -> None:
-        """Descriptors for words of a node, in pieces that may begin as soon as their place is free."""
-        channel, unit = divmod(node, self.config.nodes_per_manager)
-        stride = self.stride[select]
+        """Words of a node, in pieces that may begin as soon as their place is free."""
         whole = _CHUNK_BYTES if isinstance(self.programs[epoch], EpochProgram) else self.row_chunk
-        chunk = max(1, whole // stride)
-        for begin in range(0, count, chunk):
-            some = min(chunk, count - begin)
-            place = self.free[select][node, base + begin : base + begin + some]
-            # X and P banks are the engines' between epochs.
-            waits = select in EPOCH_BANKS or not self.ahead.allows(channel, limited, some)
-            ring = self.channels[channel].demand if waits else self.channels[channel].prefetch
-            after = epoch if waits else int(place.max())
-            ring.add(select, unit, base + begin, some, address + begin * stride, after=after)
-            place[:] = epoch + 1
+        chunk = max(1, whole // self.stride[select])
+        where = self._where(select, node, base, count, address)
+        self.moves[epoch].loads.append(Move(**where, content=content, chunk=chunk, of_pass=content is None, limited=tensor))
 
-    def _end_tag(self) -> None:
-        for channel in self.channels:
-            for ring in channel.rings:
-                ring.end_tag()
+    def _store_words(self, epoch: int, select: HostSelect, node: int, base: int, count: int, address: int, **more: Any) -> None:
+        """Words that an epoch leaves in a node; ``more``: of the `Move`."""
+        where = self._where(select, node, base, count, address)
+        self.moves[epoch].stores.append(Move(**where, kind=DescriptorKind.STORE, **more))
+
+    def _where(self, select: HostSelect, node: int, base: int, count: int, address: int) -> dict[str, Any]:
+        """Members of a `Move` that say where."""
+        channel, unit = divmod(node, self.config.nodes_per_manager)
+        return {"channel": channel, "unit": unit, "select": select, "base": base, "count": count, "address": address}
 
     def _strided(self, select: HostSelect, words: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Words (n, bytes) as far apart as in memory."""

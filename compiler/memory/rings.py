@@ -15,13 +15,32 @@ from ..jobs import Jobs, pack_jobs
 
 @dataclass(frozen=True)
 class Ring:
-    """Descriptors from byte ``base`` on; ``fields``: one value per descriptor for each field of `descriptor_layout`."""
+    """Descriptors from byte ``base`` on; ``fields``: one value per descriptor for each field of `descriptor_layout`.
+
+    ``body``: the first descriptor of those that a run of several passes goes over for each pass but the first, and the first one
+    behind them; a run of one pass leaves them out. (0, 0): there are none.
+    """
 
     base: int
     fields: Jobs
+    body: tuple[int, int] = (0, 0)
 
     def __len__(self) -> int:
         return len(self.fields["kind"])
+
+    def order(self, passes: int = 1) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Indices of the descriptors in the order in which a run goes over them, and how many turns come before each.
+
+        >>> ring = Ring(0, {"kind": np.zeros(5)}, body=(2, 4))
+        >>> [column.tolist() for column in ring.order(3)]
+        [[0, 1, 2, 3, 2, 3, 4], [0, 0, 0, 0, 1, 1, 2]]
+        """
+        (begin, end), count = self.body, len(self)
+        if not begin:
+            return np.arange(count), np.zeros(count, np.int64)
+        pieces = [np.arange(begin), *[np.arange(begin, end)] * (passes - 1), np.arange(end, count)]
+        turns = np.repeat([0, *range(passes)], [len(piece) for piece in pieces])
+        return np.concatenate(pieces), turns
 
     def packed(self) -> NDArray[np.uint8]:
         """Its bytes in memory."""
@@ -30,11 +49,15 @@ class Ring:
 
 @dataclass
 class RingBuilder:
-    """Descriptors of a ring, as dictionaries of their fields; ``tag``: that of those to come, which begin at ``tag_begin``."""
+    """Descriptors of a ring, as dictionaries of their fields; ``tag``: that of those to come, which begin at ``tag_begin``.
+
+    ``body``: as of a `Ring`.
+    """
 
     descriptors: list[dict[str, int]] = field(default_factory=list)
     tag: int = 0
     tag_begin: int = 0
+    body: tuple[int, int] = (0, 0)
 
     def __len__(self) -> int:
         return len(self.descriptors)
@@ -69,6 +92,11 @@ class RingBuilder:
         ring[-1]["last"] = 1
         self.tag, self.tag_begin = self.tag + 1, len(ring)
 
+    def end_body(self, begin: int, tag: int) -> None:
+        """All from descriptor ``begin`` on is the body; ``tag``: of those to come."""
+        self.descriptors[-1]["turns"] = 1
+        self.body, self.tag = (begin, len(self)), tag
+
     def build(self, base: int, offset: int) -> Ring:
         """The ring at byte ``base`` of a channel that begins at byte ``offset`` of the memory; addresses count from there on."""
         fields = {
@@ -76,4 +104,4 @@ class RingBuilder:
             for f in descriptor_layout().fields
         }
         fields["address"] += np.where(fields["kind"] == DescriptorKind.NOP, 0, offset)
-        return Ring(offset + base, fields)
+        return Ring(offset + base, fields, self.body)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,12 +80,13 @@ class InputPlaces:
         """From byte ``address`` of a channel on, the number of each byte."""
         self._words.append((channel, address, numbers))
 
-    def maps(self, channel_bytes: int) -> dict[str, TensorMap]:
+    def maps(self, channel_bytes: int, frames: Sequence[int]) -> dict[str, TensorMap]:
+        """``frames``: of each channel, from where on its addresses count."""
         addresses, numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for channel, address, words in self._words:
             flat = words.reshape(-1)
             known = np.flatnonzero(flat)
-            addresses.append(channel * channel_bytes + address + known)
+            addresses.append(channel * channel_bytes + frames[channel] + address + known)
             numbers.append(flat[known])
         where, which = np.concatenate(addresses), np.concatenate(numbers)
         maps = {}
@@ -116,11 +117,14 @@ class OutputPlaces:
         elements = np.flatnonzero(numbers != 0)
         self._parts.setdefault(name, []).append((numbers.reshape(-1)[elements], elements))
 
-    def maps(self, channel_bytes: int, shapes: Mapping[str, Shape], forms: Mapping[str, Format]) -> dict[str, TensorMap]:
-        maps = {}
+    def maps(
+        self, channel_bytes: int, frames: Sequence[int], shapes: Mapping[str, Shape], forms: Mapping[str, Format]
+    ) -> dict[str, TensorMap]:
+        """``frames``: of each channel, from where on its addresses count."""
+        begins, maps = np.arange(len(frames)) * channel_bytes + np.asarray(frames, np.int64), {}
         for name, parts in self._parts.items():
             numbers = np.concatenate([part[0] for part in parts])
             elements = np.concatenate([part[1] for part in parts])
-            where = (numbers >> _CHANNEL_BIT) * channel_bytes + (numbers & (1 << _CHANNEL_BIT) - 1)
+            where = begins[numbers >> _CHANNEL_BIT] + (numbers & (1 << _CHANNEL_BIT) - 1)
             maps[name] = TensorMap(shapes[name], where, elements, forms.get(name, Format.INT8))
         return maps

@@ -31,6 +31,7 @@ from .options import (
     Context,
     Divide,
     Evaluate,
+    Images,
     JsonFile,
     Links,
     Memory,
@@ -119,6 +120,7 @@ def run(
     prefetch: Prefetch = True,
     prefetch_ratio: PrefetchRatio = None,
     cap: Cap = 0,
+    images: Images = None,
     memory: Memory = None,
     chips: Chips = None,
     links: Links = None,
@@ -157,7 +159,7 @@ def run(
         _make_folders(waves, plot, json_file)
         scalesim, rules = scalesim_reports is not None, check == "rules"
         given = per_layer, partition, through, prefetch, cap, memory, plot, prefetch_ratio
-        options = ChipOptions.of(chosen, *given, rules=rules, scalesim=scalesim)
+        options = ChipOptions.of(chosen, *given, rules=rules, scalesim=scalesim, images=images)
         with Progress() as progress:
             settings = simulation_settings(waves, waves_of, threads)
             way = system.run if system else run_chip
@@ -165,7 +167,9 @@ def run(
         _write_scalesim(report, chosen, scalesim_reports)
         finish({"workload": workload, **report}, json_file, show)
         raise typer.Exit(EXIT_CODES[report["verdict"]])
-    refuse_chip_options(per_layer, partition, through, prefetch, cap, memory, waves_of, threads, ratios=prefetch_ratio)
+    refuse_chip_options(
+        per_layer, partition, through, prefetch, cap, memory, waves_of, threads, ratios=prefetch_ratio, images=images
+    )
     found = load_layers(workload)
     layers = found.layers
     _check_plot(plot, layers)
@@ -191,6 +195,7 @@ def model(
     prefetch: Prefetch = True,
     prefetch_ratio: PrefetchRatio = None,
     cap: Cap = 0,
+    images: Images = None,
     memory: Memory = None,
     chips: Chips = None,
     links: Links = None,
@@ -213,14 +218,14 @@ def model(
     _make_folders(plot, json_file)
     if chosen.pods > 1:
         given = per_layer, partition, through, prefetch, cap, memory, plot, prefetch_ratio
-        options = ChipOptions.of(chosen, *given, scalesim=scalesim_reports is not None)
+        options = ChipOptions.of(chosen, *given, scalesim=scalesim_reports is not None, images=images)
         with Progress() as progress:
             way = system.model if system else model_chip
             report, show = way(workload, chosen, options, progress=progress)
         _write_scalesim(report, chosen, scalesim_reports)
         finish({"workload": workload, **report}, json_file, show)
         return
-    refuse_chip_options(per_layer, partition, through, prefetch, cap, memory, ratios=prefetch_ratio)
+    refuse_chip_options(per_layer, partition, through, prefetch, cap, memory, ratios=prefetch_ratio, images=images)
     found = load_layers(workload)
     layers = found.layers
     _check_plot(plot, layers)

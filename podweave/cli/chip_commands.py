@@ -37,7 +37,7 @@ class ChipOptions:
     """``through``: how a chip gets what it needs: over AXI, in no time, or through its load ports.
 
     ``rules``: when programs are checked. ``scalesim``: reports are written as SCALE-Sim does. ``ratios``: ``prefetch_ratios`` of
-    `CompileOptions`.
+    `CompileOptions`. ``images``: of a stream.
     """
 
     per_layer: bool
@@ -50,6 +50,7 @@ class ChipOptions:
     rules: CheckRules
     scalesim: bool = False
     ratios: Mapping[str, float] = field(default_factory=dict)
+    images: int | None = None
 
     @classmethod
     def of(
@@ -66,6 +67,7 @@ class ChipOptions:
         *,
         rules: bool = False,
         scalesim: bool = False,
+        images: int | None = None,
     ) -> ChipOptions:
         """From what was typed; raises `typer.BadParameter`."""
         if through is None:
@@ -79,7 +81,13 @@ class ChipOptions:
         if through == "axi" and per_layer:
             raise typer.BadParameter("axi runs whole networks: leave out --per-layer, or name one layer", param_hint="--through")
         if through != "axi":
-            over_axi = {"--memory": memory, "--cap": cap, "--no-prefetch": not prefetch, "--prefetch-ratio": ratios}
+            over_axi = {
+                "--memory": memory,
+                "--cap": cap,
+                "--no-prefetch": not prefetch,
+                "--prefetch-ratio": ratios,
+                "--images": images,
+            }
             for name, given in over_axi.items():
                 if given:
                     raise typer.BadParameter(f"is for runs over AXI, not {through}", param_hint=name)
@@ -89,7 +97,7 @@ class ChipOptions:
         if ratios and not prefetch:
             raise typer.BadParameter("without prefetch nothing is loaded ahead of its epoch", param_hint="--prefetch-ratio")
         found = prefetch_ratios(ratios or [])
-        return cls(per_layer, partition, through, prefetch, cap, memory_timing(memory), plot, checked, scalesim, found)
+        return cls(per_layer, partition, through, prefetch, cap, memory_timing(memory), plot, checked, scalesim, found, images)
 
     def check(self, graph: Graph) -> None:
         """Raises `typer.BadParameter` for ways in which a graph does not run, `WorkloadError` for ratios of tensors that it has
@@ -103,6 +111,8 @@ class ChipOptions:
             raise typer.BadParameter(f"is of layers; {graph.name} has operations on rows", param_hint="--partition")
         if self.scalesim:
             raise typer.BadParameter(f"are of layers; {graph.name} has operations on rows", param_hint="--scalesim-reports")
+        if self.images:
+            raise typer.BadParameter(f"are for networks of layers; {graph.name} has operations on rows", param_hint="--images")
 
     def check_plot(self, graphs: int) -> None:
         if self.plot and graphs > 1:
@@ -165,11 +175,12 @@ def refuse_chip_options(
     threads: int | None = None,
     *,
     ratios: Sequence[str] | None = None,
+    images: int | None = None,
 ) -> None:
     """Raises `typer.BadParameter` for what was typed for one pod, and is not for it."""
     given_options: dict[str, Any] = {"--per-layer": per_layer, "--partition": partition is not None, "--through": through}
     given_options |= {"--no-prefetch": not prefetch, "--cap": cap > 0, "--memory": memory}
-    given_options |= {"--waves-of": waves_of, "--threads": threads, "--prefetch-ratio": ratios}
+    given_options |= {"--waves-of": waves_of, "--threads": threads, "--prefetch-ratio": ratios, "--images": images}
     for name, given in given_options.items():
         if given:
             raise typer.BadParameter("is for chips of several pods", param_hint=name)
@@ -183,7 +194,7 @@ def run_chip(
 
     from ..runs.accelerator import run_on_device
     from ..runs.chip import run_networks
-    from ..runs.jobs import chip_graphs, chip_jobs
+    from ..runs.jobs import chip_graphs, chip_jobs, stream_job
 
     named = chip_graphs(workload, per_layer=options.per_layer)
     options.check_plot(len(named))
@@ -191,7 +202,10 @@ def run_chip(
     for graph in named:
         require_fits(graph, config)
         options.check(graph)
-    jobs = chip_jobs(workload, seed, per_layer=options.per_layer, scale_bits=config.scale_bits)
+    if options.images:
+        jobs = [stream_job(workload, options.images, seed, scale_bits=config.scale_bits)]
+    else:
+        jobs = chip_jobs(workload, seed, per_layer=options.per_layer, scale_bits=config.scale_bits)
     graphs = len({id(job.graph) for job in jobs})
     if options.through == "axi":
         report, _, compiled = run_on_device(
@@ -246,6 +260,7 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
             cap=options.cap,
             partition=options.partition,
             prefetch_ratios=options.ratios,
+            images=options.images,
             progress=progress,
         )
         _draw_device(compiled[0], options)

@@ -56,6 +56,12 @@ PrefetchRatio = Annotated[
 Cap = Annotated[
     int, typer.Option(min=0, max=2**32 - 1, help="axi: words that a manager may have prefetched at a time; 0: no limit.")
 ]
+Images = Annotated[
+    int | None,
+    typer.Option(
+        "--images", min=1, help="axi: a stream of so many images in one run; networks with a batch take a batch at a time."
+    ),
+]
 Memory = Annotated[str | None, typer.Option(help="axi: NAME=NUMBER,... of the memory model, as latency=200,beat_sixteenths=32.")]
 Chips = Annotated[
     int | None,

@@ -102,6 +102,7 @@ class SystemOptions:
             "--through": options.through != "axi",
             "--partition": options.partition is not None,
             "--scalesim-reports": options.scalesim,
+            "--images": options.images,
         }
         for name, given in unfit.items():
             if given:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -64,6 +64,11 @@ class Device:
         """Raises `DeviceError` if there is no accelerator of this configuration on the bus."""
         self.bus, self.config, self.registers = bus, config, RegisterMap(config)
         self.image: MemoryImage | None = None
+        self.warm = False
+        """Whether the last run found on the chip what a run before had left there, and did not load it again."""
+        self._left: MemoryImage | None = None
+        # The program whose rings the device was told of, whether they are those of a warm run, and for how many passes.
+        self._told: tuple[MemoryImage, bool, int] | None = None
         identity = self.read("ID")
         if identity != IDENTITY:
             raise DeviceError(f"no accelerator on this bus: ID reads {identity:#010x}, expected {IDENTITY:#010x}")
@@ -101,7 +106,7 @@ class Device:
         """
         self._require_selectable(image, "loaded")
         # Until all of it is in memory, there is none.
-        self.image = None
+        self.image = self._left = None
         for address, content in image.content:
             self.bus.write_memory(address, content)
         self.select(image)
@@ -115,14 +120,39 @@ class Device:
         self._require_selectable(image, "selected")
         self.write("EPOCHS", VALUE=image.epochs)
         self.write("MEMORY_BYTES", VALUE=image.memory_bytes)
-        for manager in range(self.config.managers):
-            for name, rings in (("DEMAND", image.demand), ("PREFETCH", image.prefetch)):
-                self.write(f"{name}_BASE", manager, VALUE=rings[manager].base)
-                self.write(f"{name}_SIZE", manager, VALUE=len(rings[manager]))
-                self.write(f"{name}_TAIL", manager, VALUE=len(rings[manager]))
+        self._told = None
+        self._tell(image, warm=False, passes=image.passes)
         for number in range(1, self._base_registers + 1):
             self.write(base_register(number), VALUE=0)
         self.image = image
+
+    def _tell(self, image: MemoryImage, *, warm: bool, passes: int) -> None:
+        """Where the rings of the next run are."""
+        if self._told is not None and self._told[0] is image and self._told[1:] == (warm, passes):
+            return
+        self._told = None
+        if self.config.passes:
+            self.write("PASSES", VALUE=passes)
+            self.write("PASS_STRIDE", VALUE=image.pass_bytes)
+        for manager in range(self.config.managers):
+            for name, rings in zip(("DEMAND", "PREFETCH"), image.rings(warm=warm), strict=True):
+                ring = rings[manager]
+                self.write(f"{name}_BASE", manager, VALUE=ring.base)
+                self.write(f"{name}_SIZE", manager, VALUE=len(ring))
+                self.write(f"{name}_TAIL", manager, VALUE=len(ring.order(passes)[0]))
+                if self.config.passes:
+                    self.write(f"{name}_BODY", manager, VALUE=ring.body[0])
+                    self.write(f"{name}_BODY_END", manager, VALUE=ring.body[1])
+        self._told = image, warm, passes
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether the chip holds what a run of the program leaves there: the last run since it was loaded was one of it, and STATUS
+        still says that it ended well, as it does until a reset."""
+        if self.image is None or not self.image.may_stay or self._left is not self.image:
+            return False
+        status = self.fields("STATUS")
+        return bool(status["DONE"] and not status["ERROR"] and not status["ABORTED"])
 
     def _require_selectable(self, image: MemoryImage, verb: str) -> None:
         if image.config != self.config:
@@ -150,17 +180,17 @@ class Device:
         assert self.config.prefetch is not None
         return self.config.prefetch.base_registers
 
-    def write_input(self, name: str, tensor: NDArray) -> None:
-        """Put an input of the graph, (B, H, W, C), wherever it is needed in memory; int8, but in graphs of rows. An offset goes
-        into base registers.
+    def write_input(self, name: str, tensor: NDArray, number: int = 0) -> None:
+        """Put an input of the graph, (B, H, W, C), of pass ``number`` of a run wherever it is needed in memory; int8, but in graphs
+        of rows. An offset goes into base registers.
 
-        Raises `DeviceError` if there is no such input, if the tensor is of another shape or type, or if a run is on, which may
-        read the input at any time until it ends.
+        Raises `DeviceError` if there is no such input or pass, if the tensor is of another shape or type, or if a run is on, which
+        may read the input at any time until it ends.
         """
         if self.image is not None and name in self.image.offsets:
             self._write_offset(name, tensor)
             return
-        where = self._tensor(name, "input")
+        where = self._tensor(name, "input", number)
         if tensor.shape != where.shape or tensor.dtype != where.dtype:
             raise DeviceError(f"input {name} is {where.dtype} {where.shape}, got {tensor.dtype} {tensor.shape}")
         self._refuse_in_a_run("no input can be written")
@@ -188,13 +218,13 @@ class Device:
         self._refuse_in_a_run("no input can be read")
         return self._read(where)
 
-    def read_output(self, name: str) -> NDArray:
-        """An output of the graph, (B, H, W, C), after a run; int8, but in graphs of rows.
+    def read_output(self, name: str, number: int = 0) -> NDArray:
+        """An output of the graph, (B, H, W, C), of pass ``number`` of a run, after it; int8, but in graphs of rows.
 
-        Raises `DeviceError` if there is no such output, if the program does not store all of it, or if a run is on, which may
-        write the output at any time until it ends.
+        Raises `DeviceError` if there is no such output or pass, if the program does not store all of it, or if a run is on, which
+        may write the output at any time until it ends.
         """
-        where = self._tensor(name, "output")
+        where = self._tensor(name, "output", number)
         missing = where.size - len(np.unique(where.elements))
         if missing:
             raise DeviceError(f"output {name} is not all in memory: {missing} of its {where.size} bytes are stored nowhere")
@@ -208,24 +238,64 @@ class Device:
             values[where.elements[mine]] = self.bus.read_memory(begin, int(at.max()) + 1)[at]
         return where.decoded(values)
 
-    def start(self, *, prefetch: bool = True, beneath: bool = True, cap: int = 0, link_run: int | None = None) -> None:
-        """Start a run of the loaded program and return at once.
+    def start(
+        self,
+        *,
+        prefetch: bool = True,
+        beneath: bool = True,
+        cap: int = 0,
+        link_run: int | None = None,
+        warm: bool | None = None,
+        passes: int | None = None,
+    ) -> bool:
+        """Start a run of the loaded program and return at once; returns whether it is a warm run.
+
+        ``warm``: whether the run relies on what the run before has left on the chip, and loads only what is not there any more: by
+        default if it can (`is_warm`). What was loaded is in the banks, parameter sets, tables and program stores until another run
+        begins, an error or an abort ends one, or the chip is reset; then a run is *cold*, and loads all. Who changes weights in
+        memory himself starts a cold run. ``passes``: how often the run goes over the network, by default as often as its memory has
+        room for inputs and outputs.
 
         ``prefetch``: whether words may be loaded before their epoch is the next one; ``beneath``: whether they may in collectives;
         ``cap``: at most so many words per manager at a time, 0 for no limit; ``link_run``: number of the run, the same in all chips
         of a ring and another than before, by default one more than the last. Raises `DeviceError` if the device refuses, with the
-        reason, if a run is on, whose options and interrupt would change, or if it has no links and is told a number of a run.
+        reason, if a run is on, whose options and interrupt would change, if it has no links and is told a number of a run, if the
+        run is to be warm and cannot, or if it has more passes than there is memory for.
         """
-        self.prepare(prefetch=prefetch, beneath=beneath, cap=cap, link_run=link_run)
+        self.prepare(prefetch=prefetch, beneath=beneath, cap=cap, link_run=link_run, warm=warm, passes=passes)
         self.bus.write32(*self.start_access())
         self.require_started()
+        return self.warm
 
-    def prepare(self, *, prefetch: bool = True, beneath: bool = True, cap: int = 0, link_run: int | None = None) -> None:
+    def prepare(
+        self,
+        *,
+        prefetch: bool = True,
+        beneath: bool = True,
+        cap: int = 0,
+        link_run: int | None = None,
+        warm: bool | None = None,
+        passes: int | None = None,
+    ) -> None:
         """All of `start` but the start: whoever starts several devices does `start_access` of each at the same time, and then
         `require_started`."""
         if self.image is None:
             raise DeviceError("no program is loaded")
         self._refuse_in_a_run("no other run can be started")
+        if warm and not self.is_warm:
+            raise DeviceError(
+                "no warm run can be started: "
+                + (
+                    "the last run was not one of this program that ended well"
+                    if self.image.may_stay
+                    else "the program loads all in every run"
+                )
+            )
+        count = self.image.passes if passes is None else passes
+        if not 1 <= count <= self.image.passes:
+            raise DeviceError(f"the program has memory for 1 to {self.image.passes} passes, got {count}")
+        self.warm, self._left = self.is_warm if warm is None else warm, None
+        self._tell(self.image, warm=self.warm, passes=count)
         links = {"BENEATH": int(beneath)} if self.config.links else {}
         self.write("OPTIONS", PREFETCH=int(prefetch), **links)
         self.write("CAP", VALUE=cap)
@@ -272,6 +342,7 @@ class Device:
             raise DeviceError("; ".join(self.errors()))
         if status["ABORTED"]:
             raise DeviceError("the run was aborted")
+        self._left = self.image
 
     def run(
         self,
@@ -282,17 +353,21 @@ class Device:
         max_cycles: int = FOREVER,
         progress: Callable[[int], None] | None = None,
         link_run: int | None = None,
-    ) -> None:
-        """`start` and `wait`."""
-        self.start(prefetch=prefetch, beneath=beneath, cap=cap, link_run=link_run)
+        warm: bool | None = None,
+        passes: int | None = None,
+    ) -> bool:
+        """`start` and `wait`; returns whether it was a warm run."""
+        self.start(prefetch=prefetch, beneath=beneath, cap=cap, link_run=link_run, warm=warm, passes=passes)
         self.wait(max_cycles, progress)
+        return self.warm
 
     def abort(self) -> None:
         """End the run; `wait` then raises `DeviceError`."""
         self.write("CONTROL", ABORT=1)
 
     def reset(self) -> None:
-        """Bring chip and engines into their initial state; registers and memory keep what they hold."""
+        """Bring chip and engines into their initial state; registers and memory keep what they hold. The next run is cold."""
+        self._left = None
         self.write("CONTROL", SOFT_RESET=1)
         status = self.fields("STATUS")
         if status["REFUSED"]:
@@ -359,14 +434,17 @@ class Device:
         self.write("NODE_SELECT", NODE=node, WORDS=int(words), INDEX=int(index))
         return self.read("NODE_DATA")
 
-    def _tensor(self, name: str, what: str) -> TensorMap:
+    def _tensor(self, name: str, what: str, number: int = 0) -> TensorMap:
         if self.image is None:
             raise DeviceError("no program is loaded")
         maps = self.image.inputs if what == "input" else self.image.outputs
         if name not in maps:
             names = [*maps, *(self.image.offsets if what == "input" else ())]
             raise DeviceError(f"the network has no {what} {name!r}; it has {', '.join(names)}")
-        return maps[name]
+        if not 0 <= number < self.image.passes:
+            raise DeviceError(f"the program has memory for passes 0 to {self.image.passes - 1}, got pass {number}")
+        first = maps[name]
+        return replace(first, addresses=first.addresses + number * self.image.pass_bytes) if number else first
 
     def _regions(self, where: TensorMap) -> list[tuple[int, NDArray[np.int64]]]:
         """First byte and elements of a tensor in each channel."""

@@ -71,17 +71,19 @@ class System:
         """Go on with programs that `load` has put there."""
         self._each(images, "programs", Device.select)
 
-    def write_input(self, chip: int, name: str, tensor: NDArray) -> None:
+    def write_input(self, chip: int, name: str, tensor: NDArray, number: int = 0) -> None:
+        """As `Device.write_input`."""
         with self._named(chip):
-            self.devices[chip].write_input(name, tensor)
+            self.devices[chip].write_input(name, tensor, number)
 
     def read_input(self, chip: int, name: str) -> NDArray:
         with self._named(chip):
             return self.devices[chip].read_input(name)
 
-    def read_output(self, chip: int, name: str) -> NDArray:
+    def read_output(self, chip: int, name: str, number: int = 0) -> NDArray:
+        """As `Device.read_output`."""
         with self._named(chip):
-            return self.devices[chip].read_output(name)
+            return self.devices[chip].read_output(name, number)
 
     def start(
         self,
@@ -90,12 +92,13 @@ class System:
         prefetch: bool = True,
         beneath: bool = True,
         cap: int = 0,
+        warm: bool | None = False,
     ) -> None:
         """Start a run of all chips.
 
         ``delays``: cycles by which each starts later than the others, 0 by default; a chip whose last run has failed or was aborted
-        also resets itself before, which takes a few cycles (`reset`). The rest is as of `Device.start`, the same for all chips.
-        Raises `DeviceError` if a chip refuses; the runs of the others have ended then.
+        also resets itself before, which takes a few cycles (`reset`). The rest is as of `Device.start`, the same for all chips;
+        runs are cold by default. Raises `DeviceError` if a chip refuses; the runs of the others have ended then.
         """
         if delays is not None and len(delays) != len(self.devices):
             raise DeviceError(f"there are {len(self.devices)} chips, got {len(delays)} delays")
@@ -103,7 +106,7 @@ class System:
         number = self.run_number if self.config.links else None
         for chip, device in enumerate(self.devices):
             with self._named(chip):
-                device.prepare(prefetch=prefetch, beneath=beneath, cap=cap, link_run=number)
+                device.prepare(prefetch=prefetch, beneath=beneath, cap=cap, link_run=number, warm=warm)
         writes = {chip: [device.start_access()] for chip, device in enumerate(self.devices)}
         self.bus.play(writes, dict(enumerate(delays or [])))
         refused = []
@@ -149,11 +152,12 @@ class System:
         prefetch: bool = True,
         beneath: bool = True,
         cap: int = 0,
+        warm: bool | None = False,
         max_cycles: int = FOREVER,
         progress: Callable[[int], None] | None = None,
     ) -> None:
         """`start` and `wait`."""
-        self.start(delays=delays, prefetch=prefetch, beneath=beneath, cap=cap)
+        self.start(delays=delays, prefetch=prefetch, beneath=beneath, cap=cap, warm=warm)
         self.wait(max_cycles, progress)
 
     def abort(self) -> None:

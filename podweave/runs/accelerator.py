@@ -5,15 +5,20 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from podweave.compiler.chip.policy import BankPolicy
+from podweave.compiler.chip.policy import EASY, WHOLE_CHIP, BankPolicy
 from podweave.compiler.compile_network import CheckRules, CompiledNetwork, CompileOptions, in_channels
 from podweave.compiler.memory.image import MemoryImage
 from podweave.golden.graph import evaluate
+from podweave.ir.constants import Constants
 from podweave.ir.graph import Graph
+from podweave.ir.layers import WorkloadError
+from podweave.ir.row_graph import RowGraph
 from podweave.predict.accelerator import Prediction, predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
@@ -21,9 +26,9 @@ from podweave.tb.benches.accelerator_bench import AcceleratorBench
 
 from .devices import DeviceResult, DeviceWay, compare_chip
 from .figures import device_figures
-from .jobs import Job, model_constants
+from .jobs import Job, model_constants, stream_passes
 from .kept_networks import compile_kept
-from .road import Progress, Simulation, Tensors, run_jobs
+from .road import COLD, Conditions, Progress, Simulation, Tensors, run_jobs
 from .verdict import Comparison
 
 
@@ -53,18 +58,48 @@ class AcceleratorWay(DeviceWay[CompiledNetwork]):
         self.timing, self.prefetch, self.cap = timing or HbmTiming(), prefetch, cap
 
     def compile(self, job: Job, progress: Progress) -> CompiledNetwork:
-        return compile_kept(job.graph, self.config, job.constants, self.options, progress=progress)
+        return self.compile_passes(job.graph, job.constants, job.passes, progress)
+
+    def compile_passes(self, graph: Graph, constants: Constants, passes: int, progress: Progress) -> CompiledNetwork:
+        """A network for runs of so many passes.
+
+        One pass loads while it computes, and an epoch leaves room for what comes next. With many, all may stay on the chip, and an
+        epoch take all of it: what is predicted to take fewer cycles is taken.
+        """
+        options = replace(self.options, passes=passes)
+        network = compile_kept(graph, self.config, constants, options, progress=progress)
+        if passes == 1 or isinstance(graph, RowGraph) or options.policy != BankPolicy():
+            return network
+        best, least = network, self._further_cycles(network)
+        for policy in (EASY, WHOLE_CHIP):
+            try:
+                other = compile_kept(graph, self.config, constants, replace(options, policy=policy), progress=progress)
+            except WorkloadError:
+                continue
+            cycles = self._further_cycles(other)
+            if cycles < least:
+                best, least = other, cycles
+        return best
+
+    def _further_cycles(self, network: CompiledNetwork) -> int:
+        """What passes behind the first take, three of them at the most."""
+        one, more = (
+            predict_accelerator(network, self.timing, prefetch=self.prefetch, cap=self.cap, passes=passes).cycles
+            for passes in (1, min(4, network.memory.passes))
+        )
+        return more - one
 
     def together(self, networks: list[CompiledNetwork]) -> list[CompiledNetwork]:
         """With channels of one size: those of the memory do not move from run to run."""
         most = max(network.memory.channel_bytes for network in networks)
         return [in_channels(network, most) for network in networks]
 
-    def bases(self, network: CompiledNetwork, job: Job) -> tuple[int, ...]:
-        return network.memory.bases(job.inputs)
+    def conditions(self, network: CompiledNetwork, job: Job, before: CompiledNetwork | None) -> Conditions:
+        return Conditions(network.memory.bases(job.inputs), network.memory.may_stay and network is before)
 
-    def predict(self, network: CompiledNetwork, bases: tuple[int, ...] = ()) -> Prediction:
-        return predict_accelerator(network, self.timing, prefetch=self.prefetch, cap=self.cap, bases=bases)
+    def predict(self, network: CompiledNetwork, conditions: Conditions = COLD) -> Prediction:
+        bases, warm = conditions.bases, conditions.warm
+        return predict_accelerator(network, self.timing, prefetch=self.prefetch, cap=self.cap, bases=bases, warm=warm)
 
     def bench(self, networks: Sequence[CompiledNetwork], options: dict[str, Any]) -> AcceleratorBench:
         return AcceleratorBench.of(self.config, **options)
@@ -72,14 +107,14 @@ class AcceleratorWay(DeviceWay[CompiledNetwork]):
     def images(self, network: CompiledNetwork) -> list[MemoryImage]:
         return [network.memory]
 
-    def inputs(self, network: CompiledNetwork, job: Job) -> Sequence[Mapping[str, NDArray]]:
-        return [job.inputs]
+    def feeds(self, network: CompiledNetwork, job: Job) -> Sequence[Sequence[Mapping[str, NDArray]]]:
+        return [job.feeds]
 
     def surroundings(self) -> dict[str, Any]:
         return {"timings": [self.timing]}
 
     def start_options(self) -> dict[str, Any]:
-        return {"prefetch": self.prefetch, "cap": self.cap}
+        return {"prefetch": self.prefetch, "cap": self.cap, "warm": None}
 
     def compare(
         self, job: Job, network: CompiledNetwork, prediction: Prediction, result: Sequence[DeviceResult]
@@ -87,17 +122,24 @@ class AcceleratorWay(DeviceWay[CompiledNetwork]):
         (left,) = result
         cycles = left.counters.device["CYCLES"]
         found = Comparison(cycles, prediction.cycles)
-        whole = evaluate(job.graph, job.constants, job.inputs)
-        outputs = compare_chip(found, network, prediction, left, {name: whole[name] for name in job.graph.outputs})
-        row = {"network": job.graph.name, **device_figures(network, prediction, self.timing), **found.row()}
+        expected = [_outputs(job, inputs) for inputs in job.feeds]
+        outputs = compare_chip(found, network, prediction, left, expected)
+        figures = device_figures(network, prediction, self.timing, warm=left.warm)
+        row = {"network": job.graph.name, "warm": left.warm, **figures, **found.row()}
         row |= {"counters": left.counters.device, "timeline": prediction.timeline}
-        row["mac_per_cycle"] = job.graph.macs / cycles
+        row["mac_per_cycle"] = row["macs"] / cycles
         row["utilization"] = row["mac_per_cycle"] / (self.config.pods * self.config.array.multipliers)
-        return row, outputs
+        return row, {name: np.concatenate([tensors[name] for tensors in outputs]) for name in outputs[0]}
 
     def facts(self) -> dict[str, Any]:
         found = {"through": "axi", "prefetch": self.prefetch, "cap": self.cap}
         return found | {"prefetch_ratios": dict(self.options.prefetch_ratios), "memory": dataclasses.asdict(self.timing)}
+
+
+def _outputs(job: Job, inputs: Mapping[str, NDArray]) -> Tensors:
+    """Those of the golden model."""
+    whole = evaluate(job.graph, job.constants, inputs)
+    return {name: whole[name] for name in job.graph.outputs}
 
 
 def run_on_device(
@@ -137,26 +179,29 @@ def model_on_device(
     cap: int = 0,
     partition: int | None = None,
     prefetch_ratios: Mapping[str, float] | None = None,
+    images: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], list[CompiledNetwork]]:
-    """Compile networks and predict what a run of each takes, without RTL."""
+    """Compile networks and predict what a run of each takes, without RTL; ``images``: on a stream of so many."""
     way = AcceleratorWay(config, timing=timing, prefetch=prefetch, cap=cap, partition=partition, prefetch_ratios=prefetch_ratios)
     rows, networks = [], []
     show = progress or (lambda _: None)
     wall = {"compile": 0.0, "model": 0.0}
     for graph in graphs:
         began = time.perf_counter()
-        network = way.compile(Job(graph, model_constants(graph, scale_bits=config.scale_bits), {}), show)
+        passes = stream_passes(graph, images) if images else 1
+        network = way.compile_passes(graph, model_constants(graph, scale_bits=config.scale_bits), passes, show)
         made = time.perf_counter()
         show(f"predicting {graph.name}")
         prediction = way.predict(network)
-        rate = graph.macs / prediction.cycles
+        figures = device_figures(network, prediction, way.timing)
+        rate = figures["macs"] / prediction.cycles
         rows.append(
             {
                 "network": graph.name,
                 "cycles": prediction.cycles,
                 "predicted_cycles": prediction.cycles,
-                **device_figures(network, prediction, way.timing),
+                **figures,
                 "mac_per_cycle": rate,
                 "utilization": rate / (config.pods * config.array.multipliers),
                 "counters": prediction.counters,

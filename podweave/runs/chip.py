@@ -25,7 +25,7 @@ from podweave.tb.build.simulate import SimulationError
 from .figures import layer_rows, total
 from .jobs import Job
 from .kept_networks import compile_kept
-from .road import Progress, Simulated, Simulation, Tensors, Way, run_jobs
+from .road import COLD, Conditions, Progress, Simulated, Simulation, Tensors, Way, run_jobs
 from .verdict import Comparison
 
 
@@ -39,7 +39,7 @@ class ChipWay(Way[CompiledNetwork]):
     def compile(self, job: Job, progress: Progress) -> CompiledNetwork:
         return compile_kept(job.graph, self.config, job.constants, self.options, progress=progress)
 
-    def predict(self, network: CompiledNetwork, bases: tuple[int, ...] = ()) -> ChipFigures:
+    def predict(self, network: CompiledNetwork, conditions: Conditions = COLD) -> ChipFigures:
         return predict(network.program)
 
     def bench(self, networks: Sequence[CompiledNetwork], options: dict[str, Any]) -> ChipBench:

@@ -25,10 +25,12 @@ from .verdict import Comparison
 
 @dataclass(frozen=True)
 class DeviceResult:
-    """What a run left of a chip: ``outputs`` as they lie in its memory, by the names of operations as they run."""
+    """What a run left of a chip: ``outputs`` of each pass as they lie in its memory, by the names of operations as they run.
+    ``warm``: whether it was a warm run."""
 
-    outputs: Tensors
+    outputs: tuple[Tensors, ...]
     counters: RunCounters
+    warm: bool
 
 
 class DeviceWay(Way[Network]):
@@ -39,8 +41,8 @@ class DeviceWay(Way[Network]):
         """What lies in the memory of each chip before a run."""
 
     @abstractmethod
-    def inputs(self, network: Network, job: Job) -> Sequence[Mapping[str, NDArray]]:
-        """What of the inputs of a job each chip is given."""
+    def feeds(self, network: Network, job: Job) -> Sequence[Sequence[Mapping[str, NDArray]]]:
+        """What of the inputs of a job each chip is given, pass by pass."""
 
     @abstractmethod
     def surroundings(self) -> dict[str, Any]:
@@ -71,9 +73,10 @@ class DeviceWay(Way[Network]):
                     if loaded is not network:
                         system.load(images)
                         loaded = network
-                    for chip, inputs in enumerate(self.inputs(network, job)):
-                        for name, tensor in inputs.items():
-                            system.write_input(chip, name, tensor)
+                    for chip, feeds in enumerate(self.feeds(network, job)):
+                        for pass_number, inputs in enumerate(feeds):
+                            for name, tensor in inputs.items():
+                                system.write_input(chip, name, tensor, pass_number)
                     system.run(
                         **self.start_options(),
                         max_cycles=2 * prediction.cycles + 100_000,
@@ -81,8 +84,11 @@ class DeviceWay(Way[Network]):
                     )
                     found = []
                     for chip, (image, counters) in enumerate(zip(images, system.counters(), strict=True)):
-                        outputs: Tensors = {name: system.read_output(chip, name) for name in image.outputs}
-                        found.append(DeviceResult(outputs, counters))
+                        outputs: tuple[Tensors, ...] = tuple(
+                            {name: system.read_output(chip, name, pass_number) for name in image.outputs}
+                            for pass_number in range(job.passes)
+                        )
+                        found.append(DeviceResult(outputs, counters, system.devices[chip].warm))
                     run.results.append(found)
                 run.cycles, run.peak_bytes = bus.cycles, bus.peak_bytes()
         except (SimulationError, DeviceError) as error:
@@ -96,13 +102,16 @@ def compare_chip(
     network: CompiledNetwork,
     predicted: Prediction,
     result: DeviceResult,
-    expected: Mapping[str, NDArray],
+    expected: Sequence[Mapping[str, NDArray]],
     whose: str = "",
-) -> Tensors:
-    """Hold what a run left of a chip against what it should; ``whose``: what is found of it begins with that. Its outputs."""
-    outputs = network.split.join(result.outputs)
-    for name, tensor in expected.items():
-        found.values(f"{whose}outputs of {name}", tensor, outputs[name])
+) -> list[Tensors]:
+    """Hold what a run left of a chip, pass by pass, against what it should; ``whose``: what is found of it begins with that. Its
+    outputs."""
+    outputs = [network.split.join(tensors) for tensors in result.outputs]
+    for number, (wanted, tensors) in enumerate(zip(expected, outputs, strict=True)):
+        where = f" of pass {number}" if len(expected) > 1 else ""
+        for name, tensor in wanted.items():
+            found.values(f"{whose}outputs of {name}{where}", tensor, tensors[name])
     found.counters(predicted.counters, result.counters.device, whose)
     found.counters(predicted.nodes, result.counters.nodes, whose)
     return outputs

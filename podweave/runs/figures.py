@@ -9,19 +9,21 @@ import numpy as np
 from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.compile_network import CompiledNetwork
 from podweave.golden.cycle.chip.chip import ChipFigures
-from podweave.predict.accelerator import Prediction
+from podweave.predict.accelerator import Prediction, predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
 
 from .row_figures import cycles_by_kind
 
 
-def device_figures(network: CompiledNetwork, prediction: Prediction, timing: HbmTiming) -> dict[str, Any]:
-    """Predicted figures of a network.
+def device_figures(network: CompiledNetwork, prediction: Prediction, timing: HbmTiming, *, warm: bool = False) -> dict[str, Any]:
+    """Predicted figures of a network; ``warm``: of a run that found on the chip what one before had left.
 
     ``hbm_cycles``: that the beats of the busiest manager take at the memory's rate. ``overlap``: the cycles of the run relative to
     the larger of that and of those of all epochs. ``hbm_used``: share of all data-bus cycles with a beat; ``hbm_used_available``:
     of those beats that the memory could have sent, at its rate and outside of refreshes. ``memory_useful``: what the network's
-    weights, each byte once, are of the bytes in those beats. ``cycles_by_kind``: of rows only.
+    weights, each byte once, are of the bytes in those beats. ``cycles_by_kind``: of rows only. Of several passes: how many,
+    ``pass_cycles``, the cycles of the run by their number, and ``pass_bound``, the larger of the cycles of the epochs of one and of
+    the memory's beats of a cold run of one.
     """
     config = network.config
     beats = sum(prediction.counters[f"{kind}_BEATS"] for kind in ("DESCRIPTOR", "DEMAND", "PREFETCH", "WRITE"))
@@ -29,10 +31,10 @@ def device_figures(network: CompiledNetwork, prediction: Prediction, timing: Hbm
     sendable = prediction.cycles * config.managers * timing.available
     found = {
         "epochs": len(network.epochs),
-        "macs": network.graph.macs,
+        "macs": network.graph.macs * network.memory.passes,
         "compute_cycles": prediction.compute_cycles,
         "hbm_cycles": prediction.hbm_cycles,
-        "bytes_loaded": network.memory.loaded_bytes,
+        "bytes_loaded": network.memory.loaded_bytes(warm=warm),
         "overlap": prediction.cycles / bound,
         "hbm_used": beats / (prediction.cycles * config.managers),
         "hbm_used_available": beats / sendable,
@@ -41,6 +43,10 @@ def device_figures(network: CompiledNetwork, prediction: Prediction, timing: Hbm
         "prefetch_late": prediction.counters["PREFETCH_LATE"],
         "busy": float(prediction.nodes["x_words"].sum()) / (prediction.cycles * config.pods),
     }
+    if network.memory.passes > 1:
+        one = predict_accelerator(network, timing, passes=1)
+        cycles = prediction.cycles / network.memory.passes
+        found |= {"passes": network.memory.passes, "pass_cycles": cycles, "pass_bound": max(one.compute_cycles, one.hbm_cycles)}
     return found | ({"cycles_by_kind": cycles_by_kind(network, prediction)} if network.rows else {})
 
 

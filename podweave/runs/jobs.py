@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.frontends.random_mixed import random_mixed_inputs, random_mixed_parameters
 from podweave.ir.frontends.random_rows import random_row_inputs, random_row_parameters
 from podweave.ir.graph import Graph
-from podweave.ir.layers import Layer
+from podweave.ir.layers import Layer, WorkloadError
 from podweave.ir.mixed_graph import MixedGraph
 from podweave.ir.operations import Linear, Operand
 from podweave.ir.rewrites import single_operations
@@ -29,11 +29,24 @@ DIGIT_IMAGES = 100
 
 @dataclass(frozen=True)
 class Job:
-    """A network to be run in RTL, with its constants and inputs; ``inputs`` by tensor."""
+    """A network to be run in RTL, with its constants and inputs; ``inputs`` by tensor.
+
+    ``stream``: inputs of further passes of the same run.
+    """
 
     graph: Graph
     constants: Constants
     inputs: Mapping[str, NDArray]
+    stream: tuple[Mapping[str, NDArray], ...] = ()
+
+    @property
+    def feeds(self) -> tuple[Mapping[str, NDArray], ...]:
+        """Inputs of all passes."""
+        return self.inputs, *self.stream
+
+    @property
+    def passes(self) -> int:
+        return 1 + len(self.stream)
 
 
 def chip_graphs(workload: str, *, per_layer: bool = False) -> list[Graph]:
@@ -101,6 +114,27 @@ def digits_jobs(images: int, *, scale_bits: int = 31) -> list[Job]:
     order = np.arange(-(-images // DIGIT_BATCH) * DIGIT_BATCH) % images
     batches = order.reshape(-1, DIGIT_BATCH)
     return [Job(graph, constants, {name: pixels[batch]}) for batch in batches]
+
+
+def stream_job(workload: str, images: int, seed: int, *, scale_bits: int = 31) -> Job:
+    """What a workload names, on so many images in one run: as many passes as it takes, with data as of `chip_jobs`."""
+    if workload == "digits":
+        jobs = digits_jobs(images, scale_bits=scale_bits)
+        return replace(jobs[0], stream=tuple(job.inputs for job in jobs[1:]))
+    (job,) = chip_jobs(workload, seed, scale_bits=scale_bits)
+    if isinstance(job.graph, RowGraph):
+        raise WorkloadError(f"{job.graph.name} has operations on rows: a stream of images is for networks of layers")
+    rng = np.random.default_rng([seed, 1])
+    more = range(1, stream_passes(job.graph, images))
+    shapes = {name: tensor.shape for name, tensor in job.inputs.items()}
+    feeds = [{name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in shapes.items()} for _ in more]
+    return replace(job, stream=tuple(feeds))
+
+
+def stream_passes(graph: Graph, images: int) -> int:
+    """Passes over a network that so many images take, of which it sees a batch at a time."""
+    batch = max(shape[0] for shape in graph.inputs.values())
+    return -(-images // batch)
 
 
 def layer_graph(layer: Layer) -> Graph:

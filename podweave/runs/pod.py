@@ -22,7 +22,7 @@ from podweave.tb.benches.pod_task import PodRun, Task
 from podweave.tb.build.simulate import SimulationError
 
 from .jobs import Job, layer_graph, layer_jobs
-from .road import Progress, Simulated, Simulation, Tensors, Way, run_jobs
+from .road import COLD, Conditions, Progress, Simulated, Simulation, Tensors, Way, run_jobs
 from .verdict import Comparison
 
 CHECKS = ("lockstep", "result", "rules")
@@ -45,7 +45,7 @@ class PodWay(Way[CompiledNetwork]):
     def compile(self, job: Job, progress: Progress) -> CompiledNetwork:
         return compile_network(job.graph, self.config, job.constants, self.options, progress=progress)
 
-    def predict(self, network: CompiledNetwork, bases: tuple[int, ...] = ()) -> PodPrediction:
+    def predict(self, network: CompiledNetwork, conditions: Conditions = COLD) -> PodPrediction:
         return PodPrediction(sum(span.cycles for span in predicted_spans(_program(network))))
 
     def bench(self, networks: Sequence[CompiledNetwork], options: dict[str, Any]) -> PodBench:

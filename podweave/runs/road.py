@@ -86,6 +86,26 @@ class Simulated:
     failure: Exception | None = None
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """On what the cycles of a run depend, beside its network.
+
+    Parameters
+    ----------
+    bases : tuple of int
+        Values of base registers, the only ones of a job's inputs on which they do.
+    warm : bool
+        The chip is as a run of this network has left it.
+    """
+
+    bases: tuple[int, ...] = ()
+    warm: bool = False
+
+
+COLD = Conditions()
+"""Nothing is left of any run before, and base registers are 0."""
+
+
 class Way(ABC, Generic[Network]):
     """How networks run on one kind of hardware.
 
@@ -110,12 +130,12 @@ class Way(ABC, Generic[Network]):
         """What is changed for networks that run one after the other."""
         return networks
 
-    def bases(self, network: Network, job: Job) -> tuple[int, ...]:
-        """Values of base registers, the only ones of a job's inputs on which its cycles depend."""
-        return ()
+    def conditions(self, network: Network, job: Job, before: Network | None) -> Conditions:
+        """On what the cycles of a job depend, beside its network; ``before``: that of the job before, if there is one."""
+        return COLD
 
     @abstractmethod
-    def predict(self, network: Network, bases: tuple[int, ...] = ()) -> Any:
+    def predict(self, network: Network, conditions: Conditions = COLD) -> Any:
         """The prediction; it has ``cycles``."""
 
     @abstractmethod
@@ -150,12 +170,12 @@ class Way(ABC, Generic[Network]):
 
 
 def compile_jobs(jobs: Sequence[Job], way: Way[Network], progress: Progress) -> list[Network]:
-    """The network of each job; equal graphs with equal constants share one."""
-    known: dict[tuple[str, str], int] = {}
+    """The network of each job; equal graphs with equal constants, and as many passes, share one."""
+    known: dict[tuple[str, str, int], int] = {}
     networks: list[Network] = []
     which = []
     for job in jobs:
-        key = (repr(job.graph), job.constants.digest)
+        key = (repr(job.graph), job.constants.digest, job.passes)
         if key not in known:
             known[key] = len(networks)
             networks.append(way.compile(job, progress))
@@ -187,10 +207,10 @@ def run_jobs(
     wall = {"compile": clock() - began}
     began = clock()
     progress("predicting cycles")
-    known: dict[tuple[int, tuple[int, ...]], Any] = {}
+    known: dict[tuple[int, Conditions], Any] = {}
     predictions = []
-    for job, network in zip(jobs, networks, strict=True):
-        key = id(network), way.bases(network, job)
+    for job, network, before in zip(jobs, networks, (None, *networks), strict=False):
+        key = id(network), way.conditions(network, job, before)
         if key not in known:
             known[key] = way.predict(network, key[1])
         predictions.append(known[key])

@@ -32,7 +32,7 @@ def cycles_by_kind(network: CompiledNetwork, prediction: Prediction) -> dict[str
     """
     found = dict.fromkeys((*KINDS, LINKS) if network.collectives else KINDS, 0)
     stores = False
-    for program, epoch in zip(network.epochs, prediction.timeline, strict=True):
+    for program, epoch in zip(network.epochs * network.memory.passes, prediction.timeline, strict=True):
         found["memory"] += epoch["for_prefetch"]
         found["stores" if stores else "memory"] += epoch["waits"] - epoch["for_prefetch"]
         if isinstance(program, CollectiveProgram):

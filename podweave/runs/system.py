@@ -31,7 +31,7 @@ from podweave.tb.benches.system_bench import SystemBench
 from .devices import DeviceResult, DeviceWay, compare_chip
 from .figures import device_figures
 from .jobs import Job, model_constants
-from .road import Progress, Simulation, Tensors, run_jobs
+from .road import COLD, Conditions, Progress, Simulation, Tensors, run_jobs
 from .verdict import Comparison
 
 Divide = Callable[[RowGraph, Constants, int], Partition]
@@ -145,8 +145,8 @@ class SystemWay(DeviceWay[SystemNetwork]):
         most = max(chip.memory.channel_bytes for network in networks for chip in network.chips)
         return [SystemNetwork(network.partition, tuple(in_channels(chip, most) for chip in network.chips)) for network in networks]
 
-    def bases(self, network: SystemNetwork, job: Job) -> tuple[int, ...]:
-        return network.bases(job.inputs)
+    def conditions(self, network: SystemNetwork, job: Job, before: SystemNetwork | None) -> Conditions:
+        return Conditions(network.bases(job.inputs))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -154,8 +154,8 @@ class SystemWay(DeviceWay[SystemNetwork]):
         found = {"timing": self.timing, "link": self.link, "starts": self.delays}
         return found | {"prefetch": self.prefetch, "beneath": self.beneath, "cap": self.cap}
 
-    def predict(self, network: SystemNetwork, bases: tuple[int, ...] = ()) -> SystemPrediction:
-        return SystemPrediction(predict_system(network.chips, **self.settings, bases=bases), self.delays)
+    def predict(self, network: SystemNetwork, conditions: Conditions = COLD) -> SystemPrediction:
+        return SystemPrediction(predict_system(network.chips, **self.settings, bases=conditions.bases), self.delays)
 
     def bench(self, networks: Sequence[SystemNetwork], options: dict[str, Any]) -> SystemBench:
         return SystemBench.of(self.config, self.chips, **options)
@@ -163,8 +163,8 @@ class SystemWay(DeviceWay[SystemNetwork]):
     def images(self, network: SystemNetwork) -> list[MemoryImage]:
         return network.images
 
-    def inputs(self, network: SystemNetwork, job: Job) -> Sequence[Mapping[str, NDArray]]:
-        return network.partition.cut(job.inputs)
+    def feeds(self, network: SystemNetwork, job: Job) -> Sequence[Sequence[Mapping[str, NDArray]]]:
+        return [[inputs] for inputs in network.partition.cut(job.inputs)]
 
     def surroundings(self) -> dict[str, Any]:
         return {"timings": [self.timing] * self.chips, "links": [self.link.of_link(i) for i in range(self.chips)]}
@@ -183,7 +183,7 @@ class SystemWay(DeviceWay[SystemNetwork]):
         outputs: list[Tensors] = []
         chips = []
         for rank, (chip, predicted, each, wanted) in enumerate(zip(network.chips, prediction.chips, result, expected, strict=True)):
-            outputs.append(compare_chip(found, chip, predicted, each, wanted, f"chip {rank}: "))
+            outputs += compare_chip(found, chip, predicted, each, [wanted], f"chip {rank}: ")
             chips.append(self.chip_row(chip, predicted, each.counters.device))
         row = {"network": job.graph.name, **found.row(), **self.together_row(job.graph, cycles, prediction), "chips": chips}
         # A chip that differs from another in a tensor that both have was found above.

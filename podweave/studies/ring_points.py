@@ -106,7 +106,7 @@ class RingPoint:
         loading = max(chip.hbm_cycles for chip in ways["on"]) / (timing.available * self.memory / 16)
         return {
             "loading": loading,
-            "bytes": networks[0].memory.loaded_bytes,
+            "bytes": networks[0].memory.loaded_bytes(),
             "collectives": len(networks[0].collectives),
             "w_bytes": config.pods * config.memory.w_words * config.array.cols,
             "beat_bytes": config.host_bits // 8,

@@ -12,8 +12,9 @@ from podweave.compiler.chip.epoch_cutter import compile_epochs
 from podweave.compiler.chip.executor import Machine
 from podweave.compiler.chip.policy import BankPolicy
 from podweave.compiler.memory.image import MemoryImage
+from podweave.compiler.memory.moves import RunWriter
 from podweave.compiler.memory.place import memory_image
-from podweave.compiler.memory.rings import RingBuilder
+from podweave.compiler.memory.rings import Ring, RingBuilder
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import with_scale_bits
 from podweave.ir.frontends.random_constants import random_parameters
@@ -36,11 +37,12 @@ STORES = {
 }
 
 
-def config_of(managers: int = 2, width: int = 64, **changes: int) -> ChipConfig:
+def config_of(managers: int = 2, width: int = 64, *, pass_bits: int = 0, **changes: int) -> ChipConfig:
     base = load_config("chip4x16").replace(rows=4, cols=4, group_rows=2, group_cols=2, lanes=0)
     sizes = {"x_words": 512, "w_words": 512, "p_words": 1024, "accumulator_rows": 16, "tables": 4}
     return dataclasses.replace(
-        base.replace(**(sizes | changes)), prefetch=PrefetchConfig(managers=managers, data_width=width, max_burst=8)
+        base.replace(**(sizes | changes)),
+        prefetch=PrefetchConfig(managers=managers, data_width=width, max_burst=8, pass_bits=pass_bits),
     )
 
 
@@ -79,14 +81,36 @@ class Chip:
         }
         self.machine = Machine(config)
         self.machine.p[...] = 0x5A5A5A5A
-        self.at = {select: np.zeros(config.pods, np.int64) for select in STORES}
-        self.progress = [[0, 0] for _ in range(config.managers)]
+        self.begin_run(warm=False, passes=1)
+
+    def begin_run(self, *, warm: bool, passes: int) -> None:
+        """Rings are at their beginnings, program stores rewound."""
+        self.progress = [[0, 0] for _ in range(self.config.managers)]
+        self.rewind()
+        self.rings = [[self.in_order(ring, passes) for ring in rings] for rings in zip(*self.image.rings(warm=warm), strict=True)]
+
+    def rewind(self) -> None:
+        self.at = {select: np.zeros(self.config.pods, np.int64) for select in STORES}
+
+    def in_order(self, ring: Ring, passes: int) -> list[dict[str, int]]:
+        """The descriptors of a ring in memory, in the order in which a run of so many passes goes over them, as they count then."""
+        begin, end = ring.body
+        body = list(range(begin, end))
+        order = [*range(begin), *body * (passes - 1), *range(end, len(ring))] if begin else range(len(ring))
+        found, turns = [], 0
+        for at in order:
+            d = memory_descriptor(self.memory, ring.base + 64 * at)
+            d["tag"] += turns * self.image.epochs
+            d["after"] += turns * self.image.epochs
+            d["address"] += d["moves"] * turns * self.image.pass_bytes
+            turns += d["turns"]
+            found.append(d)
+        return found
 
     def descriptors(self, tag: int, done: int, eager: bool) -> None:
         """All that may be executed before epoch ``tag``; ``eager``: also what is for later ones, as early as it may begin."""
         for m in range(self.config.managers):
-            for which, ring in enumerate((self.image.demand[m], self.image.prefetch[m])):
-                words = [memory_descriptor(self.memory, ring.base + 64 * i) for i in range(len(ring))]
+            for which, words in enumerate(self.rings[m]):
                 while self.progress[m][which] < len(words):
                     d = words[self.progress[m][which]]
                     bank = HostSelect(d["select"]) in (HostSelect.X, HostSelect.P) and d["kind"] != DescriptorKind.NOP
@@ -167,34 +191,44 @@ def memory_descriptor(memory: np.ndarray, address: int) -> dict[str, int]:
     return {f.name: int(unpack(bits, descriptor_layout(), f.name)) for f in descriptor_layout().fields}
 
 
-def run(config: ChipConfig, graph: Graph, *, eager: bool, share: float = 0.5, seed: int = 0) -> tuple[MemoryImage, dict, dict]:
+def run(
+    config: ChipConfig, graph: Graph, *, eager: bool, share: float = 0.5, seed: int = 0, runs: tuple[int, ...] = (1,)
+) -> tuple[MemoryImage, list[dict], list[dict]]:
+    """Runs of so many passes, the first one cold; what the passes of the last one left, and what they should."""
     assert config.post is not None
     parameters = constants = with_scale_bits(random_parameters(graph, seed), config.scale_bits)
     programs = compile_epochs(graph, config, BankPolicy(bank_share=share, first_epoch_share=1.0), tables=constants.table_of)
-    image = memory_image(programs, constants, programs[0].graph)
+    image = memory_image(programs, constants, programs[0].graph, passes=max(runs))
     rng = np.random.default_rng(seed)
-    inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
     memory = rng.integers(0, 256, image.memory_bytes, dtype=np.uint8)
     for at, content in image.content:
         memory[at : at + len(content)] = content
-    for name, tensor in inputs.items():
-        where = image.inputs[name]
-        memory[where.addresses] = tensor.reshape(-1).view(np.uint8)[where.elements]
     chip = Chip(image, memory)
-    for epoch in range(image.epochs):
-        chip.descriptors(epoch, epoch, eager)
-        chip.epoch()
-    chip.descriptors(image.epochs, image.epochs, eager)
-    assert all(chip.progress[m] == [len(image.demand[m]), len(image.prefetch[m])] for m in range(config.managers)), (
-        "descriptors that never may begin"
-    )
-    found = {}
-    for name, where in image.outputs.items():
-        tensor = np.zeros(int(np.prod(where.shape)), np.uint8)
-        assert len(np.unique(where.elements)) == len(where.elements) == tensor.size
-        tensor[where.elements] = memory[where.addresses]
-        found[name] = tensor.view(np.int8).reshape(where.shape)
-    return image, found, evaluate(graph, parameters, inputs)
+    for number, passes in enumerate(runs):
+        chip.begin_run(warm=number > 0, passes=passes)
+        feeds = []
+        for pass_number in range(passes):
+            feeds.append({name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()})
+            for name, tensor in feeds[-1].items():
+                where = image.inputs[name]
+                memory[where.addresses + pass_number * image.pass_bytes] = tensor.reshape(-1).view(np.uint8)[where.elements]
+        for epoch in range(passes * image.epochs):
+            if epoch % image.epochs == 0:
+                chip.rewind()
+            chip.descriptors(epoch, epoch, eager)
+            chip.epoch()
+        chip.descriptors(passes * image.epochs, passes * image.epochs, eager)
+        assert chip.progress == [[len(ring) for ring in rings] for rings in chip.rings], "descriptors that never may begin"
+    found, expected = [], []
+    for pass_number, inputs in enumerate(feeds):
+        found.append({})
+        expected.append(evaluate(graph, parameters, inputs))
+        for name, where in image.outputs.items():
+            tensor = np.zeros(int(np.prod(where.shape)), np.uint8)
+            assert len(np.unique(where.elements)) == len(where.elements) == tensor.size
+            tensor[where.elements] = memory[where.addresses + pass_number * image.pass_bytes]
+            found[-1][name] = tensor.view(np.int8).reshape(where.shape)
+    return image, found, expected
 
 
 @pytest.mark.parametrize(
@@ -208,11 +242,70 @@ def run(config: ChipConfig, graph: Graph, *, eager: bool, share: float = 0.5, se
     ],
 )
 def test_network_runs_from_its_image(managers: int, width: int, changes: dict[str, int], eager: bool) -> None:
-    image, found, expected = run(config_of(managers, width, **changes), network(), eager=eager)
+    image, (found,), (expected,) = run(config_of(managers, width, **changes), network(), eager=eager)
     assert set(found) == {"side", "e"}
     for name, tensor in found.items():
         np.testing.assert_array_equal(tensor, expected[name], err_msg=name)
     assert image.epochs > 1 or not changes
+
+
+@pytest.mark.parametrize(
+    ("managers", "runs", "changes", "eager"),
+    [
+        (2, (1, 3), {"w_words": 320, "p_words": 512}, True),
+        pytest.param(4, (4, 2), {"w_words": 300, "x_words": 400, "post_jobs": 160}, True, marks=pytest.mark.campaign),
+        # All of it stays.
+        (1, (2, 1), {"w_words": 2048, "load_jobs": 512, "stream_jobs": 512, "post_jobs": 2048}, False),
+    ],
+)
+def test_runs_of_several_passes(managers: int, runs: tuple[int, ...], changes: dict[str, int], eager: bool) -> None:
+    """What is not on the chip any more is loaded as early as it may be, in the pass before too."""
+    image, found, expected = run(config_of(managers, 64, pass_bits=3, **changes), network(), eager=eager, runs=runs)
+    assert len(found) == runs[-1]
+    for outputs, right in zip(found, expected, strict=True):
+        for name, tensor in outputs.items():
+            np.testing.assert_array_equal(tensor, right[name], err_msg=name)
+    again = [ring.fields for ring in image.warm_prefetch]
+    loaded = sum(int((fields["kind"] == DescriptorKind.LOAD).sum()) for fields in again)
+    assert (loaded > 0) == ("p_words" in changes or "x_words" in changes)
+
+
+@pytest.mark.parametrize("seam", [False, True])
+def test_a_load_that_may_begin_too_early_over_the_seam_is_seen(seam: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, original = config_of(2, 64, w_words=300, p_words=512, pass_bits=3), RunWriter._pass
+
+    def careless(self: RunWriter, rings: Any, number: int) -> None:
+        if seam and number:
+            for free in self._free.values():
+                free[:] = 0
+        original(self, rings, number)
+
+    monkeypatch.setattr(RunWriter, "_pass", careless)
+    _, found, expected = run(config, network(), eager=True, runs=(2,))
+    wrong = [any((outputs[name] != right[name]).any() for name in outputs) for outputs, right in zip(found, expected, strict=True)]
+    assert any(wrong) == seam
+
+
+def test_passes_that_there_cannot_be() -> None:
+    def image(config: ChipConfig, passes: int) -> MemoryImage:
+        graph = network()
+        constants = with_scale_bits(random_parameters(graph, 0), config.scale_bits)
+        programs = compile_epochs(graph, config, HALF, tables=constants.table_of)
+        return memory_image(programs, constants, programs[0].graph, passes=passes)
+
+    few = config_of(pass_bits=3, w_words=320)
+    assert image(few, 7).passes == 7
+    with pytest.raises(WorkloadError, match=r"^8 passes asked for, a run on chip4x16 has at most 7 \(pass_bits of \[prefetch\]\)$"):
+        image(few, 8)
+    with pytest.raises(WorkloadError, match=r"^2 passes asked for, a run on chip4x16 has one \(pass_bits of \[prefetch\]\)$"):
+        image(config_of(pass_bits=0), 2)
+    many = config_of(pass_bits=16, w_words=320)
+    epochs = image(many, 2).epochs
+    count = 65534 // epochs + 1
+    with pytest.raises(
+        WorkloadError, match=rf"^{count} passes of {epochs} epochs are {count * epochs} epochs, a run has at most 65534$"
+    ):
+        image(many, count)
 
 
 def test_words_are_loaded_while_an_epoch_runs() -> None:
@@ -229,7 +322,7 @@ def test_descriptor_that_may_begin_too_early_is_seen(monkeypatch: pytest.MonkeyP
         original(self, select, *arguments, after=0 if select == HostSelect.W else after, **more)
 
     monkeypatch.setattr(RingBuilder, "add", careless)
-    _, found, expected = run(config, network(), eager=True)
+    _, (found,), (expected,) = run(config, network(), eager=True)
     assert any((found[name] != expected[name]).any() for name in found)
 
 

@@ -70,8 +70,8 @@ def load(device: Device) -> None:
 
 
 def assert_clean(device: Device) -> None:
-    """A run with right outputs, in the cycles that it takes after a reset, whatever was before it."""
-    device.start()
+    """A cold run with right outputs, in the cycles that it takes after a reset, whatever was before it."""
+    device.start(warm=False)
     assert_ends_well(device)
 
 
@@ -123,7 +123,7 @@ def test_base_registers_move_a_program() -> None:
             for where in image.outputs.values():
                 bus.memory[where.addresses] = bus.memory[where.addresses + span] = 0x55
             predicted = predict_accelerator(compiled, TIMING, bases=moved)
-            device.run(max_cycles=2 * predicted.cycles)
+            device.run(max_cycles=2 * predicted.cycles, warm=False)
             for where in image.outputs.values():
                 assert (bus.memory[where.addresses + (span - offsets[0])] == 0x55).all()
                 bus.memory[where.addresses] = bus.memory[where.addresses + offsets[0]]
@@ -247,7 +247,7 @@ def test_run_after_an_abort_at_any_time_takes_as_long_as_after_a_reset(seed: int
     with running(seed=seed) as (bus, device):
         assert_clean(device)
         for moment in ABORTS[seed - 1 :: 3]:
-            device.start()
+            device.start(warm=False)
             bus.advance(after := int(moment * cycles()) if isinstance(moment, float) else moment % cycles())
             with pytest.raises(DeviceError, match=r"^no other run can be started while a run is on: "):
                 device.start()
@@ -263,7 +263,7 @@ def test_run_after_an_abort_at_any_time_takes_as_long_as_after_a_reset(seed: int
             assert device.counters().device == counted
             forget_outputs(bus)
             assert_clean(device)
-        device.start()
+        device.start(warm=False)
         bus.advance(cycles() // 2)
         device.abort()
         with pytest.raises(DeviceError, match=r"^the run was aborted$"):
@@ -297,7 +297,7 @@ def test_what_is_refused_during_a_run_leaves_it_alone() -> None:
 def test_reset_in_mid_run() -> None:
     with running(seed=2) as (bus, device):
         for share in (0.1, 0.5, 0.8):
-            device.start()
+            device.start(warm=False)
             bus.advance(int(share * cycles()))
             with pytest.raises(DeviceError, match=r"^the device refused to reset: busy$"):
                 device.reset()

@@ -169,7 +169,7 @@ def test_timeline_adds_up() -> None:
     last = sum(
         int((ring.fields["tag"] == compiled.image.epochs).sum()) for ring in (*compiled.image.demand, *compiled.image.prefetch)
     )
-    assert sum(epoch["bytes"] for epoch in timeline) == compiled.image.loaded_bytes - 64 * last
+    assert sum(epoch["bytes"] for epoch in timeline) == compiled.image.loaded_bytes() - 64 * last
     without = predict_accelerator(compiled, SHAKEN, prefetch=False).timeline
     assert all(epoch["load_begins"] == before["ends"] for before, epoch in itertools.pairwise(without))
 
@@ -227,7 +227,7 @@ def test_beats_of_the_managers_are_those_that_are_counted() -> None:
     prediction = predict_accelerator(compiled, PLAIN)
     slow = predict_accelerator(compiled, dataclasses.replace(PLAIN, beat_sixteenths=40))
     counted = sum(prediction.counters[name] for name in BEATS)
-    assert sum(accelerator_model._beats(compiled.image, manager) for manager in (0, 1)) == counted
+    assert sum(accelerator_model._beats(compiled.image, compiled.image.rings(), 1, manager) for manager in (0, 1)) == counted
     # Of two managers, the busier one has at least half of them.
     assert counted / 2 <= prediction.hbm_cycles < counted
     assert slow.hbm_cycles == prediction.hbm_cycles * 40 // 16

@@ -19,7 +19,7 @@ from podweave.predict.memory_timing import HbmTiming
 from podweave.predict.system import predict_system
 from podweave.runs.accelerator import AcceleratorWay
 from podweave.runs.jobs import chip_jobs
-from podweave.runs.road import Simulation, run_jobs
+from podweave.runs.road import COLD, Conditions, Simulation, run_jobs
 from podweave.runs.system import SystemNetwork, SystemPrediction, SystemWay, run_on_system
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ConfigError
@@ -190,7 +190,7 @@ def test_sums_that_are_not_added_are_seen() -> None:
 
 def test_a_link_that_is_a_cycle_longer_than_predicted_is_seen() -> None:
     class Wrong(SystemWay):
-        def predict(self, network: SystemNetwork, bases: tuple[int, ...] = ()) -> SystemPrediction:
+        def predict(self, network: SystemNetwork, conditions: Conditions = COLD) -> SystemPrediction:
             longer = dataclasses.replace(self.link, latency=self.link.latency - 1)
             chips = predict_system(network.chips, self.timing, longer, starts=self.delays)
             return SystemPrediction(chips, self.delays)

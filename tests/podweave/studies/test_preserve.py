@@ -42,7 +42,7 @@ def test_a_point_is_what_runs_take() -> None:
             chips = predict_system(networks, HbmTiming(), link, **options)  # type: ignore[arg-type]
             assert found["links"][number][name]["cycles"] == max(chip.cycles for chip in chips)
     assert found["collectives"] == 4
-    assert found["bytes"] == networks[0].memory.loaded_bytes
+    assert found["bytes"] == networks[0].memory.loaded_bytes()
     assert found["links"][1]["on"]["collective"] > 2 * found["links"][0]["on"]["collective"]
 
 
