@@ -96,6 +96,7 @@ INSIDE = {
     "golden/cycle/prefetch": ["golden/cycle", "golden/cycle/memory"],
     "golden/cycle/link": ["golden/cycle"],
     "golden/cycle/accelerator": ["golden/cycle", "golden/cycle/memory", "golden/cycle/prefetch"],
+    "compiler/collection": [],
     "compiler/jobs": [],
     "compiler/lower": [],
     "compiler/pod": ["compiler/jobs", "compiler/lower"],
@@ -109,7 +110,10 @@ INSIDE = {
     "compiler/fits": ["compiler/lower", "compiler/rows"],
     "compiler/compile_network": [
         f"compiler/{place}"
-        for place in ("jobs", "lower", "pod", "chip", "chip/check", "collective", "rows", "rows/check", "mixed", "memory", "fits")
+        for place in (
+            *("jobs", "lower", "pod", "chip", "chip/check", "collective", "rows", "rows/check", "mixed", "memory"),
+            *("fits", "collection"),
+        )
     ],
     "compiler/compile_system": [f"compiler/{place}" for place in ("memory", "rows/check", "compile_network")],
     "predict/memory_timing": [],

@@ -145,11 +145,11 @@ def test_caches_that_only_other_chips_have_are_named_too() -> None:
 def test_layers_run_from_memory_with_ratios(monkeypatch: pytest.MonkeyPatch, eager: bool) -> None:
     ratios = {"a": 0.0, "b": 0.4, "d": 0.7}
 
-    def limited(programs, constants, graph):  # type: ignore[no-untyped-def]
-        return memory_image(programs, constants, graph, ratios=ratios)
+    def limited(programs, constants, graph, passes):  # type: ignore[no-untyped-def]
+        return memory_image(programs, constants, graph, passes=passes, ratios=ratios)
 
     monkeypatch.setattr(test_image, "memory_image", limited)
-    image, found, expected = test_image.run(config_of(2, 64, w_words=320, p_words=512), network(), eager=eager)
+    image, (found,), (expected,) = test_image.run(config_of(2, 64, w_words=320, p_words=512), network(), eager=eager)
     assert any((each.fields["select"] == HostSelect.W).any() for each in image.demand)
     for name, tensor in found.items():
         np.testing.assert_array_equal(tensor, expected[name], err_msg=name)
