@@ -16,6 +16,7 @@ from typing import Any
 from .config_parts import (
     BLOCK_STAGES,
     MODULE_BITS,
+    PLANES,
     ArrayConfig,
     ConfigError,
     MemoryConfig,
@@ -68,6 +69,8 @@ class ChipConfig:
                 raise ConfigError(f"table [{table}] is only for chips of 2 or more pods, got pods = 1")
         if self.memory.latency is None:
             raise ConfigError("memory latency is missing: one pod without a network needs it")
+        if self.memory.y_planes != 1:
+            raise ConfigError(f"y_planes must be 1 where there is one pod, which has no Y network, got {self.memory.y_planes}")
 
     def _check_chip(self) -> None:
         array, memory = self.array, self.memory
@@ -80,8 +83,9 @@ class ChipConfig:
             raise ConfigError(f"memory latency must be left out: the network of a chip gives it, got {memory.latency}")
         if memory.banks != self.pods:
             raise ConfigError(f"banks ({memory.banks}) must be as many as pods ({self.pods})")
-        if memory.planes not in (1, 2, 4, 8):
-            raise ConfigError(f"planes must be 1, 2, 4 or 8, got {memory.planes}")
+        for name in PLANES:
+            if (planes := getattr(memory, name)) not in (1, 2, 4, 8):
+                raise ConfigError(f"{name} must be 1, 2, 4 or 8, got {planes}")
         if max(array.rows, array.cols) % min(array.rows, array.cols):
             raise ConfigError(
                 f"of rows ({array.rows}) and cols ({array.cols}) one must be a multiple of the other: outputs become activations"
@@ -92,10 +96,10 @@ class ChipConfig:
             raise ConfigError(f"managers ({self.managers}) must be at most as many as pods ({self.pods})")
         row = array.psum_width * array.cols
         # The write ports of all planes and the host's; 64 for its control signals.
-        p_bank = (memory.planes + self.has_rows) * (row + bits(memory.p_words) + 2) + row + 64
+        p_bank = (memory.p_planes + self.has_rows) * (row + bits(memory.p_words) + 2) + row + 64
         if p_bank > MODULE_BITS:
             raise ConfigError(
-                f"a P bank may have {MODULE_BITS} bits of inputs; {memory.planes} planes of {array.cols} columns of "
+                f"a P bank may have {MODULE_BITS} bits of inputs; {memory.p_planes} planes of {array.cols} columns of "
                 f"psum_width {array.psum_width} make {p_bank}"
             )
         widest = self.pods * (array.psum_width * array.cols + bits(memory.p_words) + bits(self.pods) + 4)
@@ -286,7 +290,10 @@ class ChipConfig:
             raise ConfigError("table [dma] is named [prefetch] now, with the same keys")
         pod = _table(top.pop("pod", None), "pod")
         array = _build(ArrayConfig, _table(pod.pop("array", None), "pod.array"), "pod.array")
-        memory = _build(MemoryConfig, _table(top.pop("memory", None), "memory"), "memory")
+        memory_table = _table(top.pop("memory", None), "memory")
+        if "planes" in memory_table:
+            raise ConfigError(f"key 'planes' in table [memory] is {', '.join(PLANES)} now: planes of each network")
+        memory = _build(MemoryConfig, memory_table, "memory")
         kinds: dict[str, type] = {
             "network": NetworkConfig,
             "post": PostConfig,

@@ -11,6 +11,8 @@ MANTISSA_WIDTH = 17
 """Bits of the mantissa of the scale of a row."""
 
 NETWORK_KINDS = ("butterfly", "crossbar")
+PLANES = ("x_planes", "w_planes", "p_planes", "y_planes")
+"""Fields of a `MemoryConfig`: planes of each network."""
 ROUNDINGS = ("half_away", "half_even")
 """A half goes away from zero, or to the even neighbour."""
 # Amaranth refuses a module with more bits of inputs, or outputs: a crossbar is one module.
@@ -137,14 +139,14 @@ class PodConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryConfig:
-    """The fixed-latency memory that a pod sees: ``banks`` of each kind (X, W, P) over ``planes`` copies of the network.
+    """The fixed-latency memory that a pod sees: ``banks`` of each kind (X, W, P), over one or several planes of each network.
 
     Parameters
     ----------
     banks : int
         Banks of each kind, 1 to 256.
-    planes : int
-        Copies of the network, 1 to 8.
+    x_planes, w_planes, p_planes, y_planes : int
+        Planes of each network: copies of it, 1 to 8; Y brings outputs of post-processors to the X banks of a chip.
     x_words, w_words, p_words : int
         Words of one bank, 2 to 2**22; a word is one row of ``rows`` activations, ``cols`` weights or ``cols`` partial sums.
     latency : int | None
@@ -158,7 +160,10 @@ class MemoryConfig:
     """
 
     banks: int = 1
-    planes: int = 1
+    x_planes: int = 1
+    w_planes: int = 1
+    p_planes: int = 1
+    y_planes: int = 1
     x_words: int
     w_words: int
     p_words: int
@@ -166,11 +171,17 @@ class MemoryConfig:
 
     def __post_init__(self) -> None:
         check_range(self, "banks", 1, 256)
-        check_range(self, "planes", 1, 8)
+        for name in PLANES:
+            check_range(self, name, 1, 8)
         for name in ("x_words", "w_words", "p_words"):
             check_range(self, name, 2, 2**22)
         if self.latency is not None:
             check_range(self, "latency", 1, 64)
+
+    @property
+    def planes(self) -> dict[str, int]:
+        """Planes of each network: ``x``, ``w``, ``p`` and ``y``."""
+        return {name[0]: getattr(self, name) for name in PLANES}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,7 @@ class PostError(enum.IntEnum):
     OVERFLOW = 1
     """A job was pushed into a full queue and is lost."""
     ILLEGAL = 2
-    """A job with a loop count of 0, or a bank, plane, parameter set, table, slice or slot outside the configuration."""
+    """A job with a loop count of 0, or a bank, parameter set, table, slice or slot outside the configuration."""
     P_ADDRESS = 3
     """A partial-sum address outside its bank; the word was not read."""
     X_ADDRESS = 4
@@ -106,7 +106,7 @@ def network_error_layout(config: ChipConfig) -> Layout:
         (
             Field("valid", 1, "there was a conflict"),
             Field("network", 3 if config.has_rows else 2, "NetworkId code"),
-            Field("plane", bits_for_index(config.memory.planes), "plane of the network"),
+            Field("plane", bits_for_index(max(config.memory.planes.values())), "plane of the network"),
             Field("stage", bits_for_index(stages), "stage of switches, counted from the pods"),
             Field("port", stages, "wire after that stage that two words wanted"),
         ),

@@ -52,6 +52,11 @@ def _tile_fields(config: ChipConfig, tile: str) -> tuple[Field, ...]:
     )
 
 
+def _plane_field(name: str, network: str, planes: int) -> tuple[Field, ...]:
+    """Which plane of a network a job uses, if there are several."""
+    return (Field(name, bits_for_index(planes), f"plane of the {network} network"),) if planes > 1 else ()
+
+
 def load_job_layout(config: ChipConfig) -> Layout:
     """A load job fetches tiles of ``rows`` words; the W address advances from tile to tile as from row to row."""
     memory = config.memory
@@ -61,7 +66,7 @@ def load_job_layout(config: ChipConfig) -> Layout:
             Field("start", config.pod.time_width, "epoch time of the first request, in cycles"),
             Field("rows", bits_for_index(config.array.rows + 1), "weight rows to fetch, 1 to rows"),
             Field("w_bank", bits_for_index(memory.banks), "W bank"),
-            Field("w_plane", bits_for_index(memory.planes), "plane of the W network"),
+            *_plane_field("w_plane", "W", memory.w_planes),
             Field("w_base", bits_for_index(memory.w_words), "address of weight row 0, in words"),
             Field("w_step", step_width(memory.w_words), "address increment from row to row, in words", signed=True),
             *_tile_fields(config, "weight tiles"),
@@ -100,14 +105,14 @@ def stream_job_layout(config: ChipConfig) -> Layout:
             Field("swap", 1, "1: take the weights loaded last; 0: keep those of the job before"),
             *counts,
             Field("x_bank", bits_for_index(memory.banks), "X bank"),
-            Field("x_plane", bits_for_index(memory.planes), "plane of the X network"),
+            *_plane_field("x_plane", "X", memory.x_planes),
             Field("x_base", bits_for_index(memory.x_words), "address of the first word of activations"),
             *x_steps,
             Field("accumulate", 2, "Accumulate code"),
             Field("accumulator_base", bits_for_index(pod.accumulator_rows), "accumulator row of the first word"),
             Field("emit", 2, "Emit code"),
             Field("p_bank", bits_for_index(memory.banks), "P bank"),
-            Field("p_plane", bits_for_index(memory.planes), "plane of the P network"),
+            *_plane_field("p_plane", "P", memory.p_planes),
             Field("p_base", bits_for_index(memory.p_words), "P address of the first word"),
             *p_steps,
             *advance,
@@ -147,7 +152,7 @@ def post_job_layout(config: ChipConfig) -> Layout:
             Field("slice", bits_for_index(array.cols // lanes), "which lanes of a P word, in units of an output word"),
             Field("slot", bits_for_index(array.rows // lanes), "which lanes of an X word, in units of an output word"),
             Field("x_bank", bits_for_index(memory.banks), "X bank"),
-            Field("x_plane", bits_for_index(memory.planes), "plane of the Y network"),
+            *_plane_field("x_plane", "Y", memory.y_planes),
             Field("x_base", bits_for_index(written), "X address of the first output word"),
             *x_steps,
             *(row_fields(config) if post.row_registers else ()),

@@ -28,7 +28,7 @@ from .register_types import (
 )
 
 IDENTITY = int.from_bytes(b"PodW", "little")
-VERSION = (1, 3)
+VERSION = (2, 0)
 COUNTER_BASE = 0x100
 LINK_COUNTER_BASE = 0x200
 """Counters of links stand here: those that all accelerators have may become more."""
@@ -69,7 +69,12 @@ def _facts(config: ChipConfig) -> list[Register]:
     chip = (
         _field("PODS", 0, 16, "pods, and banks of each kind", config.pods),
         _field("MANAGERS", 16, 8, "AXI4 managers; each serves PODS / MANAGERS nodes, side by side", prefetch.managers),
-        _field("PLANES", 24, 8, "copies of each network", config.memory.planes),
+        *(
+            _field(
+                f"{name.upper()}_PLANES", 24 + 2 * i, 2, f"n: the {name.upper()} network has 2**n planes", planes.bit_length() - 1
+            )
+            for i, (name, planes) in enumerate(config.memory.planes.items())
+        ),
     )
     size = (
         _field("ROWS", 0, 16, "activations of a word", array.rows),

@@ -18,24 +18,23 @@ from .liberty import load_liberty
 from .networks import network_areas, network_shares, synthesise_network_block
 from .yosys import yosys_version
 
-PODS, PLANES, PIPELINES = (16, 64, 256), (1, 2), (1, 2, 3)
+PODS, Y_PLANES, PIPELINES = (16, 64, 256), (1, 2), (1, 2, 3)
 
 
 def network_table(
     config: ChipConfig,
     *,
     pods: tuple[int, ...] = PODS,
-    planes: tuple[int, ...] = PLANES,
+    y_planes: tuple[int, ...] = Y_PLANES,
     pipelines: tuple[int, ...] = PIPELINES,
     liberty: Path | None = None,
     flow: str = DEFAULT_FLOW,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Area of the networks as shares of pod area, for chips like ``config`` but for pods, planes and stages per register.
+    """Area of the networks as shares of pod area, for chips like ``config`` but for pods, planes of Y, and stages per register.
 
     A pod is its logic without SRAM, made for the very chip. Returns, JSON-ready, ``library``, ``unit``, ``flow_name`` and ``rows``,
-    each with ``pods``, ``planes``, ``pipeline``, ``pod_area``, ``networks`` (see `network_shares`) and ``share_of_pod_y_planes``:
-    the share of all networks if only Y had so many planes, and X, W and P one.
+    each with ``pods``, ``y_planes``, ``pipeline``, ``pod_area`` and ``networks`` (see `network_shares`).
     """
     if config.pods == 1:
         raise ConfigError(f"a table of networks is for chips of several pods: {config.name} has one and no network")
@@ -51,21 +50,11 @@ def network_table(
         return known[block.module_name]
 
     rows = []
-    for n, k, pipeline in product(pods, planes, pipelines):
+    for n, k, pipeline in product(pods, y_planes, pipelines):
         if progress:
-            progress(f"synthesising {n} pods, {k} planes, {pipeline} stages per register")
-        chip = config.replace(pods=n, banks=n, planes=k, pipeline=pipeline)
+            progress(f"synthesising {n} pods, {k} planes of Y, {pipeline} stages per register")
+        chip = config.replace(pods=n, banks=n, y_planes=k, pipeline=pipeline)
         pod = pod_area(emit_block(Pod(chip)), flow=flow, liberty=cells)
         shares = network_shares(network_areas(chip, area), pods=n, pod_area=pod)
-        rest = sum(shares[name]["share_of_pod"] for name in ("x", "w", "p"))
-        rows.append(
-            {
-                "pods": n,
-                "planes": k,
-                "pipeline": pipeline,
-                "pod_area": round(pod, 2),
-                "networks": shares,
-                "share_of_pod_y_planes": rest / k + shares["y"]["share_of_pod"],
-            }
-        )
+        rows.append({"pods": n, "y_planes": k, "pipeline": pipeline, "pod_area": round(pod, 2), "networks": shares})
     return {"library": cells.name, "unit": cells.unit, "flow_name": flow, "rows": rows}

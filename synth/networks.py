@@ -120,7 +120,7 @@ def synthesise_network_block(block: Block, *, flow: str, liberty: Liberty) -> Ce
 def network_areas(config: ChipConfig, area: Callable[[Block], float]) -> dict[str, float]:
     """Area of all planes of each network; ``area`` gives that of one block."""
     blocks = network_blocks(config)
-    return {name: config.memory.planes * sum(b.instances * area(b.block) for b in blocks[name]) for name in NETWORKS}
+    return {name: config.memory.planes[name] * sum(b.instances * area(b.block) for b in blocks[name]) for name in NETWORKS}
 
 
 def network_shares(areas: dict[str, float], *, pods: int, pod_area: float, chip_area: float | None = None) -> dict[str, Any]:

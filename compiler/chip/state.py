@@ -96,7 +96,7 @@ class SchedulerState:
     scheduled: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        pods, planes = self.config.pods, self.config.memory.planes
+        pods, planes = self.config.pods, self.config.memory.y_planes
         self.book = JobTables(self.config, self.policy)
         self.outputs = frozenset(self.graph.outputs)
         self.free: NDArray[np.int64] = np.zeros(pods, np.int64)

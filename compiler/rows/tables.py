@@ -18,6 +18,8 @@ from ..jobs import Jobs
 from ..lower.address_walk import increments
 
 _STEP = ("operation", "start", "rows", "n0", "n1", "x_step1", "x_bank", "x_base", "accumulate", "emit")
+_PLANES = {"load_job": ("w_plane",), "stream_job": ("x_plane", "p_plane"), "post_job": ("x_plane",)}
+"""By layout: fields that jobs have whether the layout needs them or not."""
 Mark = tuple[int, int, list[int], list[int]]
 
 
@@ -129,7 +131,7 @@ class RowJobs:
 
     def _post_table(self) -> Jobs:
         layout = post_job_layout(self.config)
-        names = ["operation", "bank", *(field.name for field in layout.fields)]
+        names = _names("bank", layout)
         rows = np.array([[job.get(name, 0) for name in names] for job in self._posts], np.int64).reshape(-1, len(names))
         return _sorted({name: rows[:, i] for i, name in enumerate(names)}, "bank", layout)
 
@@ -142,5 +144,10 @@ def _sorted(jobs: Jobs, unit: str, layout: Layout) -> Jobs:
     """By unit and start; what is not said is 0."""
     order = np.lexsort((jobs["start"], jobs[unit]))
     nothing = np.zeros(len(order), np.int64)
-    names = ["operation", unit, *(field.name for field in layout.fields)]
+    names = _names(unit, layout)
     return {name: jobs[name][order] if name in jobs else nothing for name in names}
+
+
+def _names(unit: str, layout: Layout) -> list[str]:
+    """Of the columns of a table of jobs."""
+    return list(dict.fromkeys(["operation", unit, *(field.name for field in layout.fields), *_PLANES[layout.name]]))

@@ -63,12 +63,10 @@ def print_network_table(console: Console, report: dict[str, Any]) -> None:
     rows = []
     for row in report["rows"]:
         shares = [f"{row['networks'][name]['share_of_pod']:.1%}" for name in ("x", "w", "p", "y", "all")]
-        sizes = [str(row[key]) for key in ("pods", "planes", "pipeline")]
-        rows.append([*sizes, f"{row['pod_area']:,.0f}", *shares, f"{row['share_of_pod_y_planes']:.1%}"])
-    columns = ["pods", "planes", "stages", "pod area", "X", "W", "P", "Y", "all", "Y alone"]
+        sizes = [str(row[key]) for key in ("pods", "y_planes", "pipeline")]
+        rows.append([*sizes, f"{row['pod_area']:,.0f}", *shares])
+    columns = ["pods", "Y planes", "stages", "pod area", "X", "W", "P", "Y", "all"]
     console.print(table(f"{report['config']}, {report['library']} ({report['unit']}), flow {report['flow_name']}", columns, rows))
     console.print(
-        "networks as shares of pod area, without SRAM; stages: of switches between registers; "
-        "Y alone: all four, if only Y had more than one plane",
-        highlight=False,
+        "networks, all planes, as shares of pod area, without SRAM; stages: of switches between registers", highlight=False
     )

@@ -82,7 +82,7 @@ class Point:
 
 
 def study_config(changes: Changes) -> ChipConfig:
-    """SOSA's chip with fields changed: 256 pods of 32x32 in 16x16 groups on two planes, and stores too large to be felt.
+    """SOSA's chip with fields changed: 256 pods of 32x32 in 16x16 groups, two planes of Y, and stores too large to be felt.
 
     Stores grow as pods become fewer or arrays smaller, so that a network that fits one chip of a sweep fits the others.
     """
@@ -101,7 +101,7 @@ def study_config(changes: Changes) -> ChipConfig:
         pod=PodConfig(array=array, accumulator_rows=128),
         memory=MemoryConfig(
             banks=pods,
-            planes=2,
+            y_planes=2,
             x_words=min(2**22, 16384 * more),
             w_words=min(2**22, 65536 * more),
             p_words=min(2**22, 8192 * more),

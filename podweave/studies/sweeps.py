@@ -14,8 +14,8 @@ Outcome = tuple[list[dict[str, Any]], dict[str, Any]]
 """Tables and the chart."""
 
 _INTERCONNECTS: dict[str, dict[str, int | str]] = {
-    **{f"butterfly-{planes}": {"planes": planes} for planes in (1, 2, 4, 8)},
-    "crossbar": {"kind": "crossbar", "planes": 1},
+    **{f"butterfly-{planes}": {"y_planes": planes} for planes in (1, 2, 4, 8)},
+    "crossbar": {"kind": "crossbar", "y_planes": 1},
 }
 _PARTITIONS: dict[str, int | None] = {**{str(words): words for words in (8, 16, 32, 48, 64, 128)}, "none": 0, "ours": None}
 # More words than this per weight tile the compiler does not stream.
@@ -102,7 +102,8 @@ def interconnect(results: Results) -> Outcome:
         BUSY,
         "SOSA b-2: Butterfly-2, and gmean of 6: the shared 5 and bert_large_100; reproduced from its public code, at 128 pods.",
         "shared: networks that SOSA's set has at the same size, so that gmean, shared, and SOSA b-2 beside it are of one set.",
-        "Ours: butterfly-k has k planes, and every network the same latency, a crossbar too.",
+        "Ours: butterfly-k has k planes of Y, and one of X, W and P, whose words never meet; every network has the same latency, a "
+        "crossbar too.",
     ]
     if any(figures.get("model_only") for figures in results.figures.values()):
         tables[0]["notes"].append("crossbar: by the model only; as RTL in one module one so wide is refused.")

@@ -26,7 +26,7 @@ from .chip_root import COMMANDS, ChipRoot, root_members
 
 
 class Chip(WiredBlock):
-    """``pods`` nodes; X and W read networks and P and Y write networks for each plane; a root with the sequencer; load ports.
+    """``pods`` nodes; X and W read networks and P and Y write networks, each in its planes; a root with the sequencer; load ports.
 
     An epoch begins with ``fill`` in cycle t (for the first epoch, t - 1 is that of the start) and has ``run`` from cycle
     t + `FILL_CYCLES` on, both at the sequencer; at the nodes ``host_levels`` cycles later. Its time 0 is the cycle after the first
@@ -122,7 +122,7 @@ class Chip(WiredBlock):
 
     def _root(self, m: Module, nodes: list[dict[str, Any]], errors: list[tuple[NetworkError, int, NetworkId]]) -> None:
         root = place(m, "root", ChipRoot(self.config, len(errors)))
-        plane_width = bits_for_index(self.config.memory.planes)
+        plane_width = bits_for_index(max(self.config.memory.planes.values()))
         network_width = next(f.width for f in network_error_layout(self.config).fields if f.name == "network")
         wheres = [Cat(error.port, Const(plane, plane_width), Const(network, network_width)) for error, plane, network in errors]
         m.d.comb += [
@@ -177,8 +177,10 @@ class Chip(WiredBlock):
         shape: dict[str, Any] = {"ports": config.pods, "layers": config.network_layers}
         shape |= {"pipeline": config.network.pipeline, "kind": config.network.kind}
         made: list[tuple[NetworkId, int, WritePorts]] = []
-        for plane in range(memory.planes):
+        for plane in range(max(memory.planes.values())):
             for name, words, lanes in (("x", memory.x_words, array.rows), ("w", memory.w_words, array.cols)):
+                if plane >= memory.planes[name]:
+                    continue
                 address = bits_for_index(words)
                 sizes: dict[str, Any] = {"payload": address, "data": 8 * lanes, "turnaround": config.bank_latency}
                 read = read_network(m, f"{name}_network_{plane}", **sizes, **shape)
@@ -194,6 +196,8 @@ class Chip(WiredBlock):
                         read.bank_data[i].eq(node[f"bank_{name}_data"]),
                     ]
             for name, parts in (("p", p_payload_parts(config)), ("y", y_payload_parts(config))):
+                if plane >= memory.planes[name]:
+                    continue
                 payload = sum(parts)
                 write = write_network(m, f"{name}_network_{plane}", payload=payload, **shape)
                 made.append((NetworkId[name.upper()], plane, write))

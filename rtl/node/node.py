@@ -14,7 +14,7 @@ from podweave.spec.layout import bits_for_index
 from podweave.spec.load_port import Counter, HostSelect, host_widths
 
 from ..parts.blocks import Block, delay_line, place, register
-from ..parts.planes import planes_of
+from ..parts.planes import planes_of, to_plane
 from ..pod.pod import Pod
 from ..post.post_processor import PostProcessor
 from ..post.row_path import STATISTIC_PORTS, row_members
@@ -28,8 +28,8 @@ from .read_bank import ReadBank
 class Node(Block):
     """A pod, the three banks and the post-processor of one index, their program stores, counters and errors.
 
-    Ports of the ``planes`` planes of a network lie side by side, plane 0 least significant. A request or write has one bit of
-    ``valid`` per plane, and bank and payload once, for the plane that it names.
+    Ports of the planes of a network lie side by side, plane 0 least significant. A request or write has one bit of ``valid`` per
+    plane, and bank and payload once, for the plane that it names. ``planes``: those of the network of a port.
 
     Latency: 1 cycle from a request to a bank to its word, ``bank_x_data`` or ``bank_w_data``; 3 cycles from a host read to
     ``host_read_data``, 2 from one of the collective engine to ``link_read_data``.
@@ -97,9 +97,9 @@ class Node(Block):
     def __init__(self, config: ChipConfig):
         self.config = config
         memory, array = config.memory, config.array
-        planes, bank = memory.planes, bits_for_index(memory.banks)
+        bank = bits_for_index(memory.banks)
 
-        def read_port(name: str, words: int, lanes: int) -> dict[str, Any]:
+        def read_port(name: str, planes: int, words: int, lanes: int) -> dict[str, Any]:
             address = bits_for_index(words)
             return {
                 f"{name}_valid": Out(planes),
@@ -111,7 +111,7 @@ class Node(Block):
                 f"bank_{name}_data": Out(8 * lanes),
             }
 
-        def write_port(name: str, payload: int) -> dict[str, Any]:
+        def write_port(name: str, planes: int, payload: int) -> dict[str, Any]:
             return {
                 f"{name}_valid": Out(planes),
                 f"{name}_bank": Out(bank),
@@ -128,10 +128,10 @@ class Node(Block):
                 "clear": In(1),
                 "busy": Out(1),
                 "error": Out(1),
-                **read_port("x", memory.x_words, array.rows),
-                **read_port("w", memory.w_words, array.cols),
-                **write_port("p", sum(p_payload_parts(config))),
-                **write_port("y", sum(y_payload_parts(config))),
+                **read_port("x", memory.x_planes, memory.x_words, array.rows),
+                **read_port("w", memory.w_planes, memory.w_words, array.cols),
+                **write_port("p", memory.p_planes, sum(p_payload_parts(config))),
+                **write_port("y", memory.y_planes, sum(y_payload_parts(config))),
                 **{name: In(width) for name, width in host_port(config).items()},
                 "host_read_data": Out(config.host_bits),
                 **{name: In(width) for name, width in link_port(config).items()},
@@ -195,17 +195,16 @@ class Node(Block):
 
     def _reads(self, m: Module, name: str, pod: dict[str, Any], bank: dict[str, Any]) -> None:
         """A request goes to the plane it names; its word is taken from there when it is due."""
-        planes = self.config.memory.planes
-        valid, plane = pod[f"{name}_request_valid"], pod[f"{name}_request_plane"]
+        planes = len(getattr(self, f"{name}_valid"))
         words = planes_of(getattr(self, f"{name}_data"), planes)
         word = words[0]
         if planes > 1:
-            due = delay_line(m, plane, self.config.read_latency, name=f"{name}_plane")[-1]
+            due = delay_line(m, pod[f"{name}_request_plane"], self.config.read_latency, name=f"{name}_plane")[-1]
             for i in range(1, planes):
                 word = Mux(due == i, words[i], word)
         select = HostSelect[name.upper()]
         m.d.comb += [
-            getattr(self, f"{name}_valid").eq(Cat(valid & (plane == i) for i in range(planes))),
+            getattr(self, f"{name}_valid").eq(to_plane(pod[f"{name}_request_valid"], pod, f"{name}_request_plane", planes)),
             getattr(self, f"{name}_bank").eq(pod[f"{name}_request_bank"]),
             getattr(self, f"{name}_address").eq(pod[f"{name}_request_address"]),
             pod[f"{name}_data"].eq(word),
@@ -216,16 +215,16 @@ class Node(Block):
         ]
 
     def _writes(self, m: Module, pod: dict[str, Any], post: dict[str, Any], x_bank: dict[str, Any], p_bank: dict[str, Any]) -> None:
-        planes = self.config.memory.planes
-        arriving_p = [_parts(payload, p_payload_parts(self.config)) for payload in planes_of(self.bank_p_payload, planes)]
-        arriving_y = [_parts(payload, y_payload_parts(self.config)) for payload in planes_of(self.bank_y_payload, planes)]
+        memory = self.config.memory
+        arriving_p = [_parts(word, p_payload_parts(self.config)) for word in planes_of(self.bank_p_payload, memory.p_planes)]
+        arriving_y = [_parts(word, y_payload_parts(self.config)) for word in planes_of(self.bank_y_payload, memory.y_planes)]
         # What the post-processor writes into its own bank arrives as on one more plane.
         own = [post[f"own_{part}"] for part in ("valid", "data", "address", "accumulate")] if self.config.has_rows else []
         m.d.comb += [
-            self.p_valid.eq(Cat(pod["p_valid"] & (pod["p_plane"] == i) for i in range(planes))),
+            self.p_valid.eq(to_plane(pod["p_valid"], pod, "p_plane", memory.p_planes)),
             self.p_bank.eq(pod["p_bank"]),
             self.p_payload.eq(Cat(pod["p_data"], pod["p_address"], pod["p_accumulate"])),
-            self.y_valid.eq(Cat(post["y_valid"] & (post["y_plane"] == i) for i in range(planes))),
+            self.y_valid.eq(to_plane(post["y_valid"], post, "y_plane", memory.y_planes)),
             self.y_bank.eq(post["y_bank"]),
             self.y_payload.eq(Cat(post["y_data"], post["y_address"], post["y_slot"])),
             p_bank["write_valid"].eq(Cat(self.bank_p_valid, *own[:1])),

@@ -16,7 +16,7 @@ from ..parts.sram import Sram
 class PBank(Block):
     """One bank of rows of ``cols`` partial sums: one word stored or accumulated per cycle, and one read.
 
-    Ports of the ``planes`` planes of the network lie side by side, plane 0 least significant; the lowest valid plane is served.
+    Ports of the ``planes`` planes of the P network lie side by side, plane 0 least significant; the lowest valid plane is served.
     With row functions, the post-processor is one more plane, the last. A word that arrives in cycle t is written into the SRAM
     in cycle t + 1; the same row may arrive again in cycle t + 1.
 
@@ -26,7 +26,8 @@ class PBank(Block):
     Parameters
     ----------
     config : ChipConfig
-        ``cols`` and ``psum_width`` of its array, ``p_words`` and ``planes`` of its memory; whether it has row functions, and links.
+        ``cols`` and ``psum_width`` of its array, ``p_words`` and ``p_planes`` of its memory; whether it has row functions, and
+        links.
 
     Members
     -------
@@ -67,7 +68,7 @@ class PBank(Block):
 
     def __init__(self, config: ChipConfig):
         self.lanes, self.width = config.array.cols, config.array.psum_width
-        self.depth, self.planes = config.memory.p_words, config.memory.planes + config.has_rows
+        self.depth, self.planes = config.memory.p_words, config.memory.p_planes + config.has_rows
         self.host_adds = config.links is not None
         self.variant = f"{self.depth}x{self.lanes}x{self.width}_planes{self.planes}{'_host_adds' * self.host_adds}"
         self.address_width = bits_for_index(self.depth)

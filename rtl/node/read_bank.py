@@ -19,14 +19,16 @@ class ReadBank(Block):
     """One bank of X or W words: at most one read, and for X one write, per cycle.
 
     An X word is ``rows`` int8 lanes in slots of ``post_lanes`` that are written one by one; a W word is ``cols`` lanes. Ports of
-    the ``planes`` planes of the network lie side by side, plane 0 least significant; the lowest valid plane is served.
+    all planes of a network lie side by side, plane 0 least significant; the lowest valid plane is served. An X bank is read on the
+    planes of the X network and written on those of the Y network; ``planes``: of the network that reads, X or W.
 
     Latency: 1 cycle from ``read_valid`` or ``host_read`` to ``data``, exactly; a word is readable 1 cycle after its write.
 
     Parameters
     ----------
     config : ChipConfig
-        ``rows``, ``cols`` and ``post_lanes``; ``x_words`` or ``w_words``, and ``planes``, of its memory.
+        ``rows``, ``cols`` and ``post_lanes``; ``x_words``, ``x_planes`` and ``y_planes``, or ``w_words`` and ``w_planes``, of its
+        memory.
     kind : str
         "x" or "w".
 
@@ -38,13 +40,13 @@ class ReadBank(Block):
         Their words.
     data : Out(bits of a word)
         The word, exactly one cycle after its request, until one cycle after the next. Undefined before the first read.
-    write_valid : In(planes)
+    write_valid : In(y_planes)
         X only: one word of outputs into one slot, readable from the next cycle on.
-    write_slot : In(planes * bits_for_index(slots))
+    write_slot : In(y_planes * bits_for_index(slots))
         X only: the slot. A slot that does not exist is not written.
-    write_address : In(planes * bits_for_index(words))
+    write_address : In(y_planes * bits_for_index(words))
         X only: the word.
-    write_data : In(planes * 8 * post_lanes)
+    write_data : In(y_planes * 8 * post_lanes)
         X only: the outputs.
     writes : Out(1)
         X only: in this cycle the network writes a word.
@@ -69,19 +71,19 @@ class ReadBank(Block):
         assert kind in ("x", "w")
         memory, array = config.memory, config.array
         self.kind = f"{kind}_bank"
-        self.planes = memory.planes
-        self.depth = memory.x_words if kind == "x" else memory.w_words
+        self.planes, self.depth = (memory.x_planes, memory.x_words) if kind == "x" else (memory.w_planes, memory.w_words)
+        self.write_planes = memory.y_planes if kind == "x" else 0
         self.slot_bits = 8 * (config.post_lanes if kind == "x" else array.cols)
         self.slots = 8 * (array.rows if kind == "x" else array.cols) // self.slot_bits
         self.writable = kind == "x"
-        self.variant = f"{self.depth}x{self.slots}x{self.slot_bits}_planes{self.planes}"
+        self.variant = f"{self.depth}x{self.slots}x{self.slot_bits}_planes{self.planes}{f'_{self.write_planes}' * self.writable}"
         self.address_width, self.slot_width = bits_for_index(self.depth), bits_for_index(self.slots)
         word = self.slots * self.slot_bits
         written: dict[str, Any] = {
-            "write_valid": In(self.planes),
-            "write_slot": In(self.planes * self.slot_width),
-            "write_address": In(self.planes * self.address_width),
-            "write_data": In(self.planes * self.slot_bits),
+            "write_valid": In(self.write_planes),
+            "write_slot": In(self.write_planes * self.slot_width),
+            "write_address": In(self.write_planes * self.address_width),
+            "write_data": In(self.write_planes * self.slot_bits),
             "writes": Out(1),
             "hazard": Out(1),
         }
@@ -119,9 +121,9 @@ class ReadBank(Block):
             m.d.comb += [
                 network_writes.eq(self.write_valid.any()),
                 self.writes.eq(network_writes),
-                write_address.eq(lowest(self.write_valid, planes_of(self.write_address, self.planes))),
-                data.eq(lowest(self.write_valid, planes_of(self.write_data, self.planes))),
-                slot.eq(lowest(self.write_valid, planes_of(self.write_slot, self.planes))),
+                write_address.eq(lowest(self.write_valid, planes_of(self.write_address, self.write_planes))),
+                data.eq(lowest(self.write_valid, planes_of(self.write_data, self.write_planes))),
+                slot.eq(lowest(self.write_valid, planes_of(self.write_slot, self.write_planes))),
                 *(written[i].eq(network_writes & (slot == i)) for i in range(self.slots)),
                 write_conflict.eq(several(self.write_valid)),
                 self.hazard.eq(self.reads & network_writes & (read_address == write_address)),

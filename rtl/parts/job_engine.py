@@ -93,7 +93,8 @@ class JobEngine(TimedEngine):
     config : ChipConfig
         As of a `TimedEngine`.
     layout : Layout
-        Of a job; its fields ``<memory>_bank``, ``<memory>_plane`` and ``<memory>_base`` give the widths of requests.
+        Of a job; its fields ``<memory>_bank``, ``<memory>_base`` and ``<memory>_plane``, which it need not have, give the widths of
+        requests.
     memory : str
         "x" or "w".
     ports : dict[str, Any]
@@ -108,7 +109,7 @@ class JobEngine(TimedEngine):
     request_bank : Out(width of <memory>_bank)
         Bank; keeps its last value while there is no request.
     request_plane : Out(width of <memory>_plane)
-        Plane of the network; keeps its last value while there is no request.
+        Only if the network has several planes: which one; keeps its last value while there is no request.
     request_address : Out(width of <memory>_base)
         Word in the bank; keeps its last value while there is no request.
     """
@@ -121,8 +122,8 @@ class JobEngine(TimedEngine):
             {
                 "request_valid": Out(1),
                 "request_bank": Out(widths[f"{memory}_bank"]),
-                "request_plane": Out(widths[f"{memory}_plane"]),
                 "request_address": Out(widths[f"{memory}_base"]),
+                **({"request_plane": Out(widths[f"{memory}_plane"])} if f"{memory}_plane" in widths else {}),
                 **ports,
             },
         )

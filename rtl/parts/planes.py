@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from amaranth.hdl import Mux, Value
+from amaranth.hdl import Cat, Mux, Value
 
 
 def lowest(valid: Value, words: Sequence[Value]) -> Value:
@@ -18,6 +18,11 @@ def lowest(valid: Value, words: Sequence[Value]) -> Value:
 def several(valid: Value) -> Value:
     """Whether more than one plane is valid."""
     return (valid & (valid - 1)[: len(valid)]).any()
+
+
+def to_plane(valid: Value, ports: Mapping[str, Value], plane: str, planes: int) -> Value:
+    """A bit per plane: ``valid`` for the one that the port ``plane`` names; with one plane, there is no such port."""
+    return Cat(valid & (ports[plane] == i) for i in range(planes)) if planes > 1 else valid
 
 
 def planes_of(words: Value, planes: int) -> list[Value]:

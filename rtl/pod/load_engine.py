@@ -63,7 +63,6 @@ class LoadEngine(JobEngine):
         step = Signal(head.w_step.shape(), reset_less=True)
         rows = Signal.like(head.rows, reset_less=True)
         bank = Signal.like(head.w_bank, reset_less=True)
-        plane = Signal.like(head.w_plane, reset_less=True)
         active, last, in_range = (Signal(name=n) for n in ("active", "last", "in_range"))
         m.d.comb += [
             active.eq(remaining != 0),
@@ -72,7 +71,6 @@ class LoadEngine(JobEngine):
             self.request_valid.eq(active & in_range),
             self.request_address.eq(address),
             self.request_bank.eq(bank),
-            self.request_plane.eq(plane),
             self.out_of_range.eq(active & ~in_range),
         ]
 
@@ -81,18 +79,21 @@ class LoadEngine(JobEngine):
         m.d.comb += self.weights_ready.eq(fresh | last)
         m.d.sync += fresh.eq(self.weights_ready & ~self.swapping)
 
-        legal = (
-            (head.rows != 0)
-            & (head.rows <= config.array.rows)
-            & (head.w_bank < config.memory.banks)
-            & (head.w_plane < config.memory.planes)
-        )
+        legal = (head.rows != 0) & (head.rows <= config.array.rows) & (head.w_bank < config.memory.banks)
+        several = config.memory.w_planes > 1
+        if several:
+            legal &= head.w_plane < config.memory.w_planes
         begin, again, more = self.start_tile(m, free=~active | last, legal=legal)
         m.d.comb += [
             self.busy.eq(active | more),
             self.overwrites.eq((begin | again) & self.weights_ready & ~self.swapping),
         ]
         m.d.sync += self.request_first.eq(begin | again)
+        if several:
+            plane = Signal.like(head.w_plane, reset_less=True)
+            m.d.comb += self.request_plane.eq(plane)
+            with m.If(begin):
+                m.d.sync += plane.eq(head.w_plane)
         with m.If(begin):
             m.d.sync += [
                 remaining.eq(head.rows),
@@ -100,7 +101,6 @@ class LoadEngine(JobEngine):
                 step.eq(head.w_step),
                 rows.eq(head.rows),
                 bank.eq(head.w_bank),
-                plane.eq(head.w_plane),
             ]
         with m.Elif(again):
             m.d.sync += [remaining.eq(rows), address.eq(address + step)]

@@ -48,8 +48,8 @@ class Pod(Block):
         A read of one word of W (X).
     w_request_bank, x_request_bank, p_bank : Out(bits_for_index(banks))
         Bank of the read, or of the write.
-    w_request_plane, x_request_plane, p_plane : Out(bits_for_index(planes))
-        Plane of the network it takes.
+    w_request_plane, x_request_plane, p_plane : Out(bits_for_index(w_planes, x_planes, p_planes))
+        Plane of the network it takes; each only if there are several.
     w_request_address, x_request_address : Out(bits_for_index(w_words)), Out(bits_for_index(x_words))
         Word in the bank.
     w_data, x_data : In(8 * cols), In(8 * rows)
@@ -76,13 +76,13 @@ class Pod(Block):
         self.config = config
         array, memory = config.array, config.memory
         self.load_layout, self.stream_layout = load_job_layout(config), stream_job_layout(config)
-        bank, plane = bits_for_index(memory.banks), bits_for_index(memory.planes)
+        bank = bits_for_index(memory.banks)
 
-        def request(name: str, words: int) -> dict[str, Any]:
+        def request(name: str, planes: int, words: int) -> dict[str, Any]:
             return {
                 f"{name}_request_valid": Out(1),
                 f"{name}_request_bank": Out(bank),
-                f"{name}_request_plane": Out(plane),
+                **({f"{name}_request_plane": Out(bits_for_index(planes))} if planes > 1 else {}),
                 f"{name}_request_address": Out(bits_for_index(words)),
             }
 
@@ -95,14 +95,14 @@ class Pod(Block):
                 "stream_valid": In(1),
                 "stream_job": In(self.stream_layout.width),
                 "stream_ready": Out(1),
-                **request("w", memory.w_words),
+                **request("w", memory.w_planes, memory.w_words),
                 "w_data": In(8 * array.cols),
-                **request("x", memory.x_words),
+                **request("x", memory.x_planes, memory.x_words),
                 "x_data": In(8 * array.rows),
                 "p_valid": Out(1),
                 "p_accumulate": Out(1),
                 "p_bank": Out(bank),
-                "p_plane": Out(plane),
+                **({"p_plane": Out(bits_for_index(memory.p_planes))} if memory.p_planes > 1 else {}),
                 "p_address": Out(bits_for_index(memory.p_words)),
                 "p_data": Out(array.psum_width * array.cols),
                 "busy": Out(1),
@@ -146,6 +146,7 @@ class Pod(Block):
             m.d.comb += [
                 getattr(self, f"{name}_request_{part}").eq(engine[f"request_{part}"])
                 for part in ("valid", "bank", "plane", "address")
+                if f"request_{part}" in engine
             ]
 
         under_way = self._datapath(m, load, stream)
@@ -212,8 +213,8 @@ class Pod(Block):
         held = {
             "p_accumulate": word.emit == Emit.ACCUMULATE,
             "p_bank": word.p_bank,
-            "p_plane": word.p_plane,
             "p_address": word.p_address,
+            **({"p_plane": word.p_plane} if self.config.memory.p_planes > 1 else {}),
         }
         for port, value in held.items():
             register = Signal(len(getattr(self, port)), name=f"{port}_held", reset_less=True)

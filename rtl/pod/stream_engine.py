@@ -25,9 +25,9 @@ def word_layout(config: ChipConfig) -> data.StructLayout:
             "accumulator": bits_for_index(config.pod.accumulator_rows),
             "emit": 2,
             "p_bank": bits_for_index(memory.banks),
-            "p_plane": bits_for_index(memory.planes),
             "p_address": bits_for_index(memory.p_words),
         }
+        | ({"p_plane": bits_for_index(memory.p_planes)} if memory.p_planes > 1 else {})
     )
 
 
@@ -112,16 +112,22 @@ class StreamEngine(JobEngine):
             self.accumulator_out_of_range.eq(active & ~accumulator_fits),
             self.request_valid.eq(active & fits),
             self.request_bank.eq(job.x_bank),
-            self.request_plane.eq(job.x_plane),
             self.request_address.eq(x_address),
             self.word.accumulate.eq(job.accumulate),
             self.word.accumulator.eq(accumulator),
             self.word.emit.eq(Mux(emits, job.emit, Emit.NONE)),
             self.word.p_bank.eq(job.p_bank),
-            self.word.p_plane.eq(job.p_plane),
             self.word.p_address.eq(p_address),
             self.busy.eq(active | more),
         ]
+        x_plane_fits: Value = Const(1)
+        p_plane_fits: Value = Const(1)
+        if memory.x_planes > 1:
+            m.d.comb += self.request_plane.eq(job.x_plane)
+            x_plane_fits = head.x_plane < memory.x_planes
+        if memory.p_planes > 1:
+            m.d.comb += self.word.p_plane.eq(job.p_plane)
+            p_plane_fits = head.p_plane < memory.p_planes
 
         legal = (
             (head.n0 != 0)
@@ -129,10 +135,10 @@ class StreamEngine(JobEngine):
             & (head.n2 != 0)
             & (head.x_bank | self._turn_mask(head) < memory.banks)
             & self._swaps_enough(head)
-            & (head.x_plane < memory.planes)
+            & x_plane_fits
             & (head.accumulate <= (Accumulate.ADD if config.pod.accumulator_rows else Accumulate.BYPASS))
             & (head.emit <= Emit.ACCUMULATE)
-            & ((head.emit == Emit.NONE) | ((head.p_bank < memory.banks) & (head.p_plane < memory.planes)))
+            & ((head.emit == Emit.NONE) | ((head.p_bank < memory.banks) & p_plane_fits))
         )
         begin, again, left_over = self.start_tile(m, free=~active | last, legal=legal)
         m.d.comb += [

@@ -18,7 +18,9 @@ from ..parts.job_engine import TimedEngine
 def output_layout(config: ChipConfig) -> data.StructLayout:
     """What travels beside a P word and the word of outputs that it becomes a part of."""
     assert config.post is not None
-    names = ["slice", "reduce", "parameters", "activate", "table", "slot", "x_bank", "x_plane"]
+    names = ["slice", "reduce", "parameters", "activate", "table", "slot", "x_bank"]
+    if config.memory.y_planes > 1:
+        names.append("x_plane")
     own = {"x_address": "x_base"}
     if config.has_rows:
         names += ["combine", "subtract", "row_scale", "saturate", "wide_table", "destination", "statistic", "scalar", "level"]
@@ -195,7 +197,6 @@ class PostEngine(TimedEngine):
             & (head.slice < array.cols // lanes)
             & (head.slot < array.rows // lanes)
             & (head.x_bank < memory.banks)
-            & (head.x_plane < memory.planes)
         )
         if not config.has_rows:
             return legal

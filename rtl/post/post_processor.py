@@ -72,8 +72,8 @@ class PostProcessor(Block):
         The word, expected in the cycle after its read.
     y_valid : Out(1)
         An output word. All of ``y_*`` but this keep their last value between words. The second of two planes comes one cycle later.
-    y_bank, y_plane, y_slot, y_address : Out(bits_for_index(banks, planes, rows // post_lanes, x_words))
-        X bank, plane of the network, slot of the X word, and X word that it is for.
+    y_bank, y_plane, y_slot, y_address : Out(bits_for_index(banks, y_planes, rows // post_lanes, x_words))
+        X bank, plane of the network (only if there are several), slot of the X word, and X word that it is for.
     y_data : Out(8 * post_lanes)
         ``post_lanes`` int8 lanes.
     parameter_write : In(1)
@@ -135,7 +135,7 @@ class PostProcessor(Block):
                 "p_data": In(array.psum_width * array.cols),
                 "y_valid": Out(1),
                 "y_bank": Out(bits_for_index(memory.banks)),
-                "y_plane": Out(bits_for_index(memory.planes)),
+                **({"y_plane": Out(bits_for_index(memory.y_planes))} if memory.y_planes > 1 else {}),
                 "y_slot": Out(bits_for_index(array.rows // lanes)),
                 "y_address": Out(bits_for_index(memory.x_words)),
                 "y_data": Out(8 * lanes),
@@ -335,7 +335,9 @@ class PostProcessor(Block):
     def _outputs(self, m: Module, beats: Beats, word: Value, finals: list[Value]) -> None:
         """Write port; ``word`` and ``finals`` are those of the last stage."""
         complete, values = beats.collected(m, len(beats.on) - 1, finals)
-        ports = {"y_bank": word.x_bank, "y_plane": word.x_plane, "y_slot": word.slot, "y_address": word.x_address}
+        ports = {"y_bank": word.x_bank, "y_slot": word.slot, "y_address": word.x_address}
+        if self.config.memory.y_planes > 1:
+            ports["y_plane"] = word.x_plane
         ports |= {"y_data": Cat(value[:8] for value in values)}
         valid = complete
         if beats.count > 1:

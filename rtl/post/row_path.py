@@ -163,10 +163,10 @@ class RowPath:
         high = Cat((value + 128)[8:16] for value in values)
         y = {
             "y_bank": word.x_bank,
-            "y_plane": word.x_plane,
             "y_slot": word.slot,
             "y_address": word.x_address[: len(ports.y_address)],
             "y_data": Mux(planes, high, low),
+            **({"y_plane": word.x_plane} if hasattr(ports, "y_plane") else {}),
         }
         kept = {name: Signal(len(getattr(ports, name)), name=f"{name}_kept", reset_less=True) for name in (*own, *y)}
         other = Signal(len(low), name="low_plane", reset_less=True)

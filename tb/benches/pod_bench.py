@@ -10,6 +10,7 @@ from typing import Any
 
 from podweave.predict.pod import predicted_spans
 from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import bits
 from podweave.spec.errors import PodError
 from podweave.spec.jobs import load_job_layout, stream_job_layout
 from podweave.spec.layout import Layout, bits_for_index
@@ -82,7 +83,9 @@ def _parameters(config: ChipConfig, jobs: int) -> dict[str, int]:
         "LATENCY": config.read_latency,
         "BANKS": memory.banks,
         "BANK_BITS": bits_for_index(memory.banks),
-        "PLANE_BITS": bits_for_index(memory.planes),
+        "X_PLANE_BITS": bits(memory.x_planes),
+        "W_PLANE_BITS": bits(memory.w_planes),
+        "P_PLANE_BITS": bits(memory.p_planes),
         "X_WORDS": memory.x_words,
         "W_WORDS": memory.w_words,
         "P_WORDS": memory.p_words,

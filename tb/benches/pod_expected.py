@@ -63,6 +63,9 @@ def expected_ports(
     requests = model.requests()
     data = {name: _answer(requests, name, banks, geometry.latency) for name, banks in (("x", x_banks), ("w", w_banks))}
     ports = model.outputs(data["x"], data["w"])
+    # What a pod does not have is 0 in the trace.
+    absent = [name for name in ("x_request_plane", "w_request_plane", "p_plane") if name not in ports]
+    ports |= {name: PortTrace(np.zeros(cycles, np.int64), np.ones(cycles, bool)) for name in absent}
     for name, pushes in (("load", load), ("stream", stream)):
         valid = np.zeros(cycles, np.int64)
         valid[pushes.cycle[pushes.cycle < cycles]] = 1

@@ -200,7 +200,7 @@ def _load_job(rng: np.random.Generator, g: PodGeometry, start: int, rows: int, *
         "start": start,
         "rows": rows,
         "w_bank": int(rng.integers(g.banks)),
-        "w_plane": int(rng.integers(g.planes)),
+        "w_plane": int(rng.integers(g.w_planes)),
         "w_base": int(rng.integers(max(0, -span), g.w_words - max(0, span))),
         "w_step": step,
         "tiles": tiles,
@@ -220,7 +220,7 @@ def _stream_job(
     words = int(np.prod(counts))
     job = {"start": start, "swap": int(swap), **{f"n{i}": n for i, n in enumerate(counts)}, "tiles": tiles, "period": 0}
     job |= _tile_advance(rng, g, tiles)
-    for memory, size in (("x", g.x_words), ("p", g.p_words)):
+    for memory, planes, size in (("x", g.x_planes, g.x_words), ("p", g.p_planes, g.p_words)):
         strides = [int(s) for s in rng.integers(-4, 5, 3)]
         ends = [s * (n - 1) for s, n in zip(strides, counts, strict=True)]
         low, high = sum(min(0, e) for e in ends), sum(max(0, e) for e in ends)
@@ -237,7 +237,7 @@ def _stream_job(
         back1 = (counts[1] - 1) * strides[1] + back0
         job |= {
             f"{memory}_base": int(rng.integers(-low, size - high)),
-            f"{memory}_plane": int(rng.integers(g.planes)),
+            f"{memory}_plane": int(rng.integers(planes)),
             f"{memory}_step0": strides[0],
             f"{memory}_step1": strides[1] - back0,
             f"{memory}_step2": strides[2] - back1,

@@ -42,7 +42,7 @@ def engine_config(*, rows: int = 4, cols: int = 4, pods: int = 4, managers: int 
         name="engine",
         pods=pods,
         pod=PodConfig(array=ArrayConfig(rows=rows, cols=cols)),
-        memory=MemoryConfig(banks=pods, planes=1, x_words=64, w_words=max(64, rows), p_words=40),
+        memory=MemoryConfig(banks=pods, x_words=64, w_words=max(64, rows), p_words=40),
         network=NetworkConfig(),
         post=PostConfig(parameter_sets=5, tables=2),
         program=ProgramConfig(load_jobs=16, stream_jobs=16, post_jobs=16),

@@ -7,7 +7,10 @@ module pod_harness #(
   parameter int LATENCY = 1,
   parameter int BANKS = 1,
   parameter int BANK_BITS = 1,
-  parameter int PLANE_BITS = 1,
+  // 0: the network has one plane, and the pod no such port.
+  parameter int X_PLANE_BITS = 0,
+  parameter int W_PLANE_BITS = 0,
+  parameter int P_PLANE_BITS = 0,
   parameter int X_WORDS = 2,
   parameter int W_WORDS = 2,
   parameter int P_WORDS = 2,
@@ -51,7 +54,12 @@ module pod_harness #(
 
   wire load_ready, stream_ready, w_request_valid, x_request_valid, p_valid, p_accumulate, busy;
   wire [BANK_BITS-1:0] w_request_bank, x_request_bank, p_bank;
-  wire [PLANE_BITS-1:0] w_request_plane, x_request_plane, p_plane;
+  wire [(W_PLANE_BITS > 0 ? W_PLANE_BITS : 1)-1:0] w_request_plane;
+  wire [(X_PLANE_BITS > 0 ? X_PLANE_BITS : 1)-1:0] x_request_plane;
+  wire [(P_PLANE_BITS > 0 ? P_PLANE_BITS : 1)-1:0] p_plane;
+  if (W_PLANE_BITS == 0) assign w_request_plane = 0;
+  if (X_PLANE_BITS == 0) assign x_request_plane = 0;
+  if (P_PLANE_BITS == 0) assign p_plane = 0;
   wire [W_BITS-1:0] w_request_address;
   wire [X_BITS-1:0] x_request_address;
   wire [P_BITS-1:0] p_address;

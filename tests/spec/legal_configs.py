@@ -5,7 +5,7 @@ import dataclasses
 from hypothesis import strategies as st
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.config_parts import ArrayConfig, ConfigError, NetworkConfig, PostConfig, ProgramConfig
+from podweave.spec.config_parts import PLANES, ArrayConfig, ConfigError, NetworkConfig, PostConfig, ProgramConfig
 from podweave.spec.presets import load_config
 
 POD4 = load_config("pod4")
@@ -25,7 +25,9 @@ RANGES: dict[str, tuple[int, int, dict[str, int]]] = {
     "count_width": (4, 24, {}),
     "tile_width": (0, 16, {}),
     "banks": (1, 256, {}),
-    "planes": (1, 8, {}),
+    "x_planes": (1, 8, {}),
+    "w_planes": (1, 8, {}),
+    "p_planes": (1, 8, {}),
     "x_words": (2, 2**22, {}),
     "w_words": (2, 2**22, {}),
     "p_words": (2, 2**22, {}),
@@ -69,7 +71,11 @@ def legal_chips(draw: st.DrawFn) -> ChipConfig:
         pods=pods,
         pod=dataclasses.replace(single.pod, array=ArrayConfig(rows=rows, cols=cols, psum_width=single.array.psum_width)),
         memory=dataclasses.replace(
-            single.memory, latency=None, banks=pods, planes=draw(st.sampled_from([1, 2, 4, 8])), w_words=max(rows, 300)
+            single.memory,
+            latency=None,
+            banks=pods,
+            **{name: draw(st.sampled_from([1, 2, 4, 8])) for name in PLANES},
+            w_words=max(rows, 300),
         ),
         network=NetworkConfig(),
         post=PostConfig(),

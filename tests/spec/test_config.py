@@ -8,6 +8,7 @@ import pytest
 
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import (
+    PLANES,
     ArrayConfig,
     ConfigError,
     MemoryConfig,
@@ -63,6 +64,7 @@ def test_what_is_not_an_integer_is_refused(field: str, value: Any) -> None:
             "time_width (8) is too small: an epoch of 2**time_width cycles must hold at least "
             "8 weight loads with their latency (264 cycles)",
         ),
+        ({"y_planes": 2}, "y_planes must be 1 where there is one pod, which has no Y network, got 2"),
         *(
             ({"name": name}, f"name must be an ASCII identifier (letters, digits, underscores), got {name!r}")
             for name in ("", "4pod", "pod-4", "pod 4", "pöd", 4, None)
@@ -103,7 +105,7 @@ def test_what_is_not_an_integer_is_refused_for_chips(field: str, value: Any) -> 
         ({"latency": 3}, "memory latency must be left out: the network of a chip gives it, got 3"),
         ({"banks": 1}, "banks (1) must be as many as pods (2)"),
         ({"pods": 4}, "banks (2) must be as many as pods (4)"),
-        *(({"planes": planes}, f"planes must be 1, 2, 4 or 8, got {planes}") for planes in (3, 5, 6, 7)),
+        *(({name: planes}, f"{name} must be 1, 2, 4 or 8, got {planes}") for name in PLANES for planes in (3, 7)),
         *(
             (
                 {"rows": rows, "cols": cols},
@@ -120,7 +122,7 @@ def test_what_is_not_an_integer_is_refused_for_chips(field: str, value: Any) -> 
         ),
         # 8 planes of 256 sums of 32 bits, 1 bit of address and 2 more; the same row for the host, 64 more.
         (
-            {"rows": 64, "cols": 256, "planes": 8, "w_words": 64, "p_words": 2},
+            {"rows": 64, "cols": 256, "p_planes": 8, "w_words": 64, "p_words": 2},
             "a P bank may have 65536 bits of inputs; 8 planes of 256 columns of psum_width 32 make 73816",
         ),
         ({"rows": 16, "w_words": 15}, "w_words (15) must hold at least one weight tile of rows (16) words"),

@@ -8,21 +8,20 @@ from podweave.golden.cycle.pod import tiles as pod_model
 from podweave.golden.cycle.pod.jobs import ERRORS
 from podweave.spec.config import ChipConfig
 from podweave.spec.errors import PodError
-from podweave.spec.jobs import Accumulate, Emit, load_job_layout, stream_job_layout
+from podweave.spec.jobs import Accumulate, Emit, load_job_layout, post_job_layout, stream_job_layout
 from podweave.spec.layout import Field, Layout, bits_for_index, step_width
 from podweave.spec.presets import load_config
 
 POD4 = load_config("pod4")
 TILES = POD4.replace(tile_width=7)
 
-# Name, offset, width, signed. pod4: 4 rows, 2 banks, 1 plane, 1024 words, times of 24 bits, counts of 16, 16 accumulators.
+# Name, offset, width, signed. pod4: 4 rows, 2 banks, 1 plane of each, 1024 words, times of 24 bits, counts of 16, 16 accumulators.
 LOAD_JOB = [
     ("start", 0, 24, False),
     ("rows", 24, 3, False),
     ("w_bank", 27, 1, False),
-    ("w_plane", 28, 1, False),
-    ("w_base", 29, 10, False),
-    ("w_step", 39, 11, True),
+    ("w_base", 28, 10, False),
+    ("w_step", 38, 11, True),
 ]
 STREAM_JOB = [
     ("start", 0, 24, False),
@@ -31,39 +30,37 @@ STREAM_JOB = [
     ("n1", 41, 16, False),
     ("n2", 57, 16, False),
     ("x_bank", 73, 1, False),
-    ("x_plane", 74, 1, False),
-    ("x_base", 75, 10, False),
-    ("x_step0", 85, 11, True),
-    ("x_step1", 96, 11, True),
-    ("x_step2", 107, 11, True),
-    ("accumulate", 118, 2, False),
-    ("accumulator_base", 120, 4, False),
-    ("emit", 124, 2, False),
-    ("p_bank", 126, 1, False),
-    ("p_plane", 127, 1, False),
-    ("p_base", 128, 10, False),
-    ("p_step0", 138, 11, True),
-    ("p_step1", 149, 11, True),
-    ("p_step2", 160, 11, True),
+    ("x_base", 74, 10, False),
+    ("x_step0", 84, 11, True),
+    ("x_step1", 95, 11, True),
+    ("x_step2", 106, 11, True),
+    ("accumulate", 117, 2, False),
+    ("accumulator_base", 119, 4, False),
+    ("emit", 123, 2, False),
+    ("p_bank", 125, 1, False),
+    ("p_base", 126, 10, False),
+    ("p_step0", 136, 11, True),
+    ("p_step1", 147, 11, True),
+    ("p_step2", 158, 11, True),
 ]
 
 
 @pytest.mark.parametrize(
     ("layout", "name", "width", "fields"),
     [
-        (load_job_layout(POD4), "load_job", 50, LOAD_JOB),
-        (stream_job_layout(POD4), "stream_job", 171, STREAM_JOB),
-        (load_job_layout(TILES), "load_job", 73, [*LOAD_JOB, ("tiles", 50, 7, False), ("period", 57, 16, False)]),
+        (load_job_layout(POD4), "load_job", 49, LOAD_JOB),
+        (stream_job_layout(POD4), "stream_job", 169, STREAM_JOB),
+        (load_job_layout(TILES), "load_job", 72, [*LOAD_JOB, ("tiles", 49, 7, False), ("period", 56, 16, False)]),
         (
             stream_job_layout(TILES),
             "stream_job",
-            206,
+            204,
             [
                 *STREAM_JOB,
-                ("tiles", 171, 7, False),
-                ("period", 178, 16, False),
-                ("x_tile_step", 194, 11, True),
-                ("x_turn", 205, 1, False),
+                ("tiles", 169, 7, False),
+                ("period", 176, 16, False),
+                ("x_tile_step", 192, 11, True),
+                ("x_turn", 203, 1, False),
             ],
         ),
     ],
@@ -78,6 +75,24 @@ def test_offset_of_an_unknown_field_is_refused() -> None:
         load_job_layout(POD4).offset("colour")
 
 
+def test_a_plane_is_named_only_where_there_are_several() -> None:
+    single = load_config("chip2x4")
+    places = {
+        "x_planes": stream_job_layout,
+        "w_planes": load_job_layout,
+        "p_planes": stream_job_layout,
+        "y_planes": post_job_layout,
+    }
+    for name, place in (places | {"y_planes": post_job_layout}).items():
+        several = single.replace(**{name: 8})
+        for layout in (load_job_layout, stream_job_layout, post_job_layout):
+            before, after = layout(single), layout(several)
+            assert not any("plane" in field.name for field in before.fields)
+            found = [field for field in after.fields if field not in before.fields]
+            assert [field.width for field in found] == ([3] if layout is place else [])
+            assert all(field.doc == f"plane of the {name[0].upper()} network" for field in found)
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> ChipConfig:
     size = st.integers(2, 70000)
@@ -88,7 +103,7 @@ def configs(draw: st.DrawFn) -> ChipConfig:
         time_width=draw(st.integers(14, 32)),
         count_width=draw(st.integers(4, 24)),
         banks=draw(st.integers(1, 256)),
-        planes=draw(st.integers(1, 8)),
+        **{f"{name}_planes": draw(st.integers(1, 8)) for name in "xwp"},
         x_words=draw(size),
         w_words=draw(st.integers(256, 70000)),
         p_words=draw(size),
@@ -99,9 +114,10 @@ def extremes(config: ChipConfig) -> dict[str, tuple[int, int]]:
     """The smallest and the largest legal value of every field."""
     memory, pod = config.memory, config.pod
     time, count = (0, 2**pod.time_width - 1), (0, 2**pod.count_width - 1)
-    bank, plane = (0, memory.banks - 1), (0, memory.planes - 1)
-    values = {"rows": (0, config.array.rows), "w_bank": bank, "w_plane": plane, "start": time, "swap": (0, 1)}
-    values |= {"n0": count, "n1": count, "n2": count, "x_bank": bank, "x_plane": plane, "p_bank": bank, "p_plane": plane}
+    bank = (0, memory.banks - 1)
+    values = {"rows": (0, config.array.rows), "w_bank": bank, "start": time, "swap": (0, 1)}
+    values |= {"n0": count, "n1": count, "n2": count, "x_bank": bank, "p_bank": bank}
+    values |= {"x_plane": (0, memory.x_planes - 1), "w_plane": (0, memory.w_planes - 1), "p_plane": (0, memory.p_planes - 1)}
     values |= {"accumulate": (0, max(Accumulate)), "emit": (0, max(Emit))}
     values |= {"accumulator_base": (0, max(0, pod.accumulator_rows - 1))}
     for kind, words in (("w", memory.w_words), ("x", memory.x_words), ("p", memory.p_words)):

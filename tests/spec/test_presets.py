@@ -57,6 +57,14 @@ PATHS = {(): "the top level", ("pod",): "table [pod]", ("pod", "array"): "table 
 PATHS |= {(name,): f"table [{name}]" for name in ("network", "post", "program")}
 
 
+def test_planes_of_all_networks_at_once_are_refused() -> None:
+    content = CHIP.to_dict()
+    content["memory"]["planes"] = 2
+    sentence = "key 'planes' in table [memory] is x_planes, w_planes, p_planes, y_planes now: planes of each network"
+    with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
+        ChipConfig.from_dict(content)
+
+
 def at(content: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
     for key in path:
         content = content[key]
@@ -69,7 +77,7 @@ def at(content: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
         ((), "name, pods"),
         (("pod",), "accumulator_rows, load_queue_depth, stream_queue_depth, time_width, count_width, tile_width"),
         (("pod", "array"), "rows, cols, group_rows, group_cols, psum_width"),
-        (("memory",), "banks, planes, x_words, w_words, p_words, latency"),
+        (("memory",), "banks, x_planes, w_planes, p_planes, y_planes, x_words, w_words, p_words, latency"),
         (("network",), "kind, pipeline"),
         (("post",), "parameter_sets, tables, queue_depth, window_width, lanes, row_registers, rounding, scale_bits, sum_bits"),
         (("program",), "load_jobs, stream_jobs, post_jobs"),

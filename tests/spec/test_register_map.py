@@ -17,7 +17,10 @@ from podweave.spec.register_map import Access, ErrorSource, NodeWords, Refusal, 
 from podweave.spec.register_types import ADDRESS_WIDTH, MANAGER_BASE, MANAGER_PITCH
 
 SMALL = replace(load_config("chip2x4"), prefetch=PrefetchConfig(managers=2, address_width=32))
-LARGE = replace(load_config("chip256x32"), prefetch=PrefetchConfig(managers=16, address_width=64, data_width=512))
+LARGE = replace(
+    load_config("chip256x32").replace(x_planes=1, w_planes=2, p_planes=4, y_planes=8),
+    prefetch=PrefetchConfig(managers=16, address_width=64, data_width=512),
+)
 BASED = replace(SMALL, prefetch=PrefetchConfig(managers=2, address_width=32, base_registers=15))
 LINKED = replace(SMALL, links=LinksConfig(flit_bits=64, buffer_words=1024, jobs=65536))
 CONFIGS = {"small": SMALL, "large": LARGE, "based": BASED, "linked": LINKED}
@@ -122,8 +125,9 @@ def test_widths_follow_the_configuration() -> None:
     small, large = (RegisterMap(config) for config in (SMALL, LARGE))
     assert [small[name].fields[0].width for name in ("MEMORY_BYTES", "DEMAND_BASE", "ERROR_ADDRESS")] == [33, 32, 32]
     assert [large[name].fields[0].width for name in ("MEMORY_BYTES", "DEMAND_BASE", "ERROR_ADDRESS")] == [64, 64, 64]
-    assert small.unpack("CHIP", small["CHIP"].reset) == {"PODS": 2, "MANAGERS": 2, "PLANES": 1}
-    assert large.unpack("CHIP", large["CHIP"].reset) == {"PODS": 256, "MANAGERS": 16, "PLANES": large.config.memory.planes}
+    names = ("X_PLANES", "W_PLANES", "P_PLANES", "Y_PLANES")
+    assert small.unpack("CHIP", small["CHIP"].reset) == {"PODS": 2, "MANAGERS": 2, **dict.fromkeys(names, 0)}
+    assert large.unpack("CHIP", large["CHIP"].reset) == {"PODS": 256, "MANAGERS": 16, **dict(zip(names, range(4), strict=True))}
     assert large.unpack("BUS", large["BUS"].reset) == {"DATA_WIDTH": 512, "ADDRESS_WIDTH": 64, "DESCRIPTORS": 4}
     assert small["ID"].reset.to_bytes(4, "little") == b"PodW"
 

@@ -52,16 +52,16 @@ def _legal_values(view: JobView) -> None:
     pods, lanes = config.pods, config.post_lanes
     for kind, unit in (("load", "pod"), ("stream", "pod"), ("post", "bank")):
         inside(view, kind, unit, 0, pods - 1)
-    for kind, name in (("load", "w"), ("stream", "x"), ("post", "x")):
+    for kind, name, planes in (("load", "w", memory.w_planes), ("stream", "x", memory.x_planes), ("post", "x", memory.y_planes)):
         inside(view, kind, f"{name}_bank", 0, pods - 1)
-        inside(view, kind, f"{name}_plane", 0, memory.planes - 1)
+        inside(view, kind, f"{name}_plane", 0, planes - 1)
     inside(view, "load", "rows", 1, config.array.rows)
     for loop in range(3):
         inside(view, "stream", f"n{loop}", 1, NEVER)
     _tiles(view)
     inside(view, "stream", "accumulate", 0, int(Accumulate.ADD if config.pod.accumulator_rows else Accumulate.BYPASS))
     inside(view, "stream", "emit", 0, int(Emit.ACCUMULATE))
-    for name, count in (("p_bank", pods), ("p_plane", memory.planes)):
+    for name, count in (("p_bank", pods), ("p_plane", memory.p_planes)):
         wrong = view.emits & (view.streams[name] >= count)
         view.refuse(wrong, "stream", lambda i, n=name, c=count: f"{n} is {view.streams[n][i]}, must be 0 to {c - 1}")  # type: ignore[misc]
     for loop in range(4):

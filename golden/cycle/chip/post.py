@@ -32,7 +32,7 @@ class PostGeometry:
     queue_depth: int
     time_width: int
     banks: int
-    planes: int
+    y_planes: int
     x_words: int
     p_words: int
     parameter_sets: int
@@ -93,7 +93,6 @@ class PostModel:
             & (fields["slice"] < g.cols // g.lanes)
             & (fields["slot"] < g.rows // g.lanes)
             & (fields["x_bank"] < g.banks)
-            & (fields["x_plane"] < g.planes)
         )
         if g.functions:
             registers = g.functions.registers
@@ -233,7 +232,9 @@ class PostModel:
         cycles, fields = len(self.run), self.jobs.fields
         when, which, second = self._sent_words()
         job = self.out_job[which]
-        columns = {"bank": fields["x_bank"][job], "plane": fields["x_plane"][job], "slot": fields["slot"][job]}
+        columns = {"bank": fields["x_bank"][job], "slot": fields["slot"][job]}
+        if self.geometry.y_planes > 1:
+            columns["plane"] = fields["x_plane"][job]
         columns["address"] = self.out_address[which] + second
         valid = np.zeros(cycles, bool)
         valid[when] = True

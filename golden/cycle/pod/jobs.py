@@ -38,7 +38,9 @@ class PodGeometry:
     stream_queue_depth: int
     time_width: int
     banks: int
-    planes: int
+    x_planes: int
+    w_planes: int
+    p_planes: int
     x_words: int
     w_words: int
     p_words: int

@@ -41,11 +41,11 @@ class PodModel:
 
     def _resolve(self, halt: int) -> None:
         g, load, stream = self.geometry, self.load.fields, self.stream.fields
-        fits_w = (load["w_bank"] < g.banks) & (load["w_plane"] < g.planes)
+        fits_w = (load["w_bank"] < g.banks) & (load["w_plane"] < g.w_planes)
         # All banks among which it turns.
         fits_x = (stream["x_bank"] | (1 << stream["x_turn"]) - 1) < g.banks
-        fits_x &= stream["x_plane"] < g.planes
-        fits_p = (stream["p_bank"] < g.banks) & (stream["p_plane"] < g.planes)
+        fits_x &= stream["x_plane"] < g.x_planes
+        fits_p = (stream["p_bank"] < g.banks) & (stream["p_plane"] < g.p_planes)
         words = words_of(stream)
         legal_load = (load["rows"] >= 1) & (load["rows"] <= g.rows) & fits_w & legal_tiles(load)
         legal_stream = (
@@ -143,17 +143,17 @@ class PodModel:
         g, cycles = self.geometry, len(self.run)
         ports: dict[str, PortTrace] = {}
         sources = (
-            ("w", self.w_words, self.w_tiles.fields, g.w_words),
-            ("x", self.x_words, self.x_tiles.fields, g.x_words),
+            ("w", self.w_words, self.w_tiles.fields, g.w_words, g.w_planes),
+            ("x", self.x_words, self.x_tiles.fields, g.x_words, g.x_planes),
         )
-        for memory, words, fields, size in sources:
+        for memory, words, fields, size, planes in sources:
             ports[f"{memory}_request_valid"] = _pulse(words.cycle[words.fits], cycles)
             inside = words.cycle < cycles
             active = np.zeros(cycles, bool)
             active[words.cycle[inside]] = True
             columns = {
                 "bank": fields[f"{memory}_bank"][words.tile],
-                "plane": fields[f"{memory}_plane"][words.tile],
+                **({"plane": fields[f"{memory}_plane"][words.tile]} if planes > 1 else {}),
                 "address": words.address[memory] & ((1 << _index_width(size)) - 1),
             }
             for name, column in columns.items():
@@ -210,7 +210,7 @@ class PodModel:
         columns = {
             "p_accumulate": fields["emit"][tile] == ACCUMULATE,
             "p_bank": fields["p_bank"][tile],
-            "p_plane": fields["p_plane"][tile],
+            **({"p_plane": fields["p_plane"][tile]} if g.p_planes > 1 else {}),
             "p_address": self.x_words.address["p"][emits],
         }
         ports = {"p_valid": _certain(valid)}

@@ -14,6 +14,7 @@ BYPASS, INIT, ADD = 0, 1, 2
 NONE, STORE, ACCUMULATE = 0, 1, 2
 ADVANCES = {"tiles": 1, "period": 0, "x_tile_step": 0, "x_turn": 0}
 """What says how a job goes from tile to tile, and its values for a job of one tile."""
+PLANES = ("w_plane", "x_plane", "p_plane")
 
 Fields = Mapping[str, NDArray[np.int64]]
 _NEVER = 1 << 40
@@ -33,9 +34,12 @@ class Tiles:
 
 
 def with_tiles(pushes: Pushes) -> Pushes:
-    """The same jobs; those of a pod without tiles have one each."""
+    """The same jobs; those of a pod without tiles have one each, and those on a network of one plane are on plane 0."""
     count = len(pushes.cycle)
-    return Pushes(pushes.cycle, {name: np.full(count, value) for name, value in ADVANCES.items()} | pushes.fields)
+    return Pushes(
+        pushes.cycle,
+        {name: np.full(count, value) for name, value in {**ADVANCES, **dict.fromkeys(PLANES, 0)}.items()} | pushes.fields,
+    )
 
 
 def in_time(fields: Fields) -> Service:

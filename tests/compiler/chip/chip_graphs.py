@@ -165,7 +165,7 @@ def cases(draw: st.DrawFn) -> Case:
         rows,
         cols,
         draw(st.sampled_from([0, 8, 24, 256])),
-        planes=draw(st.sampled_from([1, 2])),
+        y_planes=draw(st.sampled_from([1, 2])),
         kind=draw(st.sampled_from(["butterfly", "butterfly", "crossbar"])),
         pipeline=draw(st.integers(1, 3)),
         lanes=draw(st.sampled_from([0, 0, 1])),

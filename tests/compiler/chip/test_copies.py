@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 from podweave.compiler.chip.bank_image import parameter_image
 from podweave.compiler.chip.bank_words import zero_word
 from podweave.compiler.chip.epoch_program import ConstantSet, EpochProgram
+from podweave.compiler.chip.epoch_scheduler import compile_graph
 from podweave.golden.graph import evaluate
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
 from podweave.ir.operations import Linear, Operand, Window
+from podweave.predict.chip import predict
 from podweave.spec.config import ChipConfig
-from tests.compiler.chip.chip_graphs import HEALTH, Case, chip, conv, run_case
+from podweave.spec.config_parts import PLANES
+from tests.compiler.chip.chip_graphs import HEALTH, Case, chip, conv, equal, run_case
 
 Pairs = tuple[tuple[int, int], tuple[int, int]]
 
@@ -56,7 +59,7 @@ CHIPS = {
     "one slot": chip(2, 4, 4),
     "two slots": chip(2, 8, 4),
     "two slices": chip(4, 4, 8, 0),
-    "planes": chip(4, 4, 4, planes=2),
+    "planes": chip(4, 4, 4, y_planes=2),
     "lanes": chip(4, 4, 4, lanes=2),
 }
 
@@ -123,13 +126,25 @@ def test_two_values_around_one_tensor() -> None:
 
 def test_no_table_and_no_wire_for_padding() -> None:
     """A pad is written by the post-processor beside its X bank, in every slot that has channels, and past no table."""
-    program = run_case(Case(padded((1, 5, 5, 12), around(2), kernel=3), chip(4, 8, 4, 0, planes=2), None, 6))
+    program = run_case(Case(padded((1, 5, 5, 12), around(2), kernel=3), chip(4, 8, 4, 0, y_planes=2), None, 6))
     posts, jobs = program.posts, pad_jobs(program)
     assert (posts["bank"][jobs] == posts["x_bank"][jobs]).all()
     assert not posts["activate"][jobs].any()
     # 12 channels are a word of two slots, and one of one.
     assert set(posts["slot"][jobs]) == {0, 1}
     assert (posts["slot"][jobs] == 1).sum() * 2 == (posts["slot"][jobs] == 0).sum()
+
+
+def test_planes_of_y_alone_are_used() -> None:
+    """More planes of X, W and P change no job; with a second one of Y, words are sent that would have had to wait."""
+    graph = padded((1, 8, 8, 16), around(0), 16)
+    cycles = []
+    for y in (1, 2):
+        few, many = (compile_graph(graph, chip(8, 4, 4, **dict.fromkeys(PLANES, n) | {"y_planes": y})) for n in (1, 8))
+        assert equal(few, many)
+        assert set(few.posts["x_plane"]) == set(range(y))
+        cycles.append(predict(few).cycles)
+    assert cycles[1] < cycles[0]
 
 
 def test_words_of_padding_by_hand() -> None:

@@ -161,7 +161,7 @@ def cases(draw: st.DrawFn) -> Case:
         rows,
         cols,
         draw(st.sampled_from([0, 8, 24, 256])),
-        planes=draw(st.sampled_from([1, 2])),
+        y_planes=draw(st.sampled_from([1, 2])),
         kind=draw(st.sampled_from(["butterfly", "butterfly", "crossbar"])),
         x_words=draw(st.sampled_from([16384, 400, 200])),
         w_words=draw(st.sampled_from([16384, 250, 90])),

@@ -143,7 +143,7 @@ def test_pooled_and_concatenated_across_epochs() -> None:
     for config in (
         chip(2, 4, 4, w_words=400),
         chip(4, 8, 4, 0, w_words=400, kind="crossbar"),
-        chip(4, 4, 8, w_words=300, planes=2),
+        chip(4, 4, 8, w_words=300, y_planes=2),
     ):
         assert len(run_case(Case(graph, config))) > 1
 

@@ -62,7 +62,7 @@ def side_steps() -> Graph:
 @pytest.mark.parametrize(("rows", "cols"), [(4, 4), (8, 4), (4, 8), (16, 16)])
 @pytest.mark.parametrize("accumulator_rows", [0, 32])
 def test_residual_with_steps_of_its_own(pods: int, rows: int, cols: int, accumulator_rows: int) -> None:
-    run_case(Case(side_steps(), chip(pods, rows, cols, accumulator_rows, planes=2), None, 1))
+    run_case(Case(side_steps(), chip(pods, rows, cols, accumulator_rows, y_planes=2), None, 1))
 
 
 @pytest.mark.parametrize("partition", [None, 8, 0])

@@ -21,7 +21,7 @@ from tests.mixed_graphs import conv, linear
 from tests.podweave.runs.row_jobs import small_chip
 
 SIZE, ROWS, CONTEXT = (4, 4), 16, 9
-FOUR = small_chip().replace(pods=4, banks=4, managers=2, planes=2, lanes=2)
+FOUR = small_chip().replace(pods=4, banks=4, managers=2, y_planes=2, lanes=2)
 CHIPS = {"two nodes": small_chip(), "four nodes, two lanes at a time": FOUR, "a crossbar": FOUR.replace(kind="crossbar")}
 
 

@@ -28,4 +28,4 @@ def test_random_graphs_on_a_chip_with_little_of_everything(first: int) -> None:
     """Four nodes; sums in pieces, many epochs, half a word requantised per cycle."""
     few = {"time_width": 11, "w_words": 320, "post_jobs": 32, "parameter_sets": 24, "accumulator_rows": 7, "tile_width": 2}
     jobs = [random_mixed(seed) for seed in range(first, first + 20)]
-    run(jobs, CONFIG.replace(pods=4, banks=4, managers=2, planes=2, lanes=2, **few))
+    run(jobs, CONFIG.replace(pods=4, banks=4, managers=2, y_planes=2, lanes=2, **few))

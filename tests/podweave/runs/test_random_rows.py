@@ -43,4 +43,4 @@ def test_random_graphs_on_a_chip_with_little_of_everything(first: int) -> None:
     """Four nodes; sums in pieces, many epochs, half a word requantised per cycle."""
     few = {"time_width": 11, "w_words": 128, "post_jobs": 32, "parameter_sets": 24, "accumulator_rows": 7, "tile_width": 2}
     jobs = [random_rows(seed) for seed in range(first, first + 20)]
-    run(jobs, small_chip().replace(pods=4, banks=4, managers=2, planes=2, lanes=2, **few))
+    run(jobs, small_chip().replace(pods=4, banks=4, managers=2, y_planes=2, lanes=2, **few))

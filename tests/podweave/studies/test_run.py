@@ -117,7 +117,9 @@ def test_a_point_is_what_the_exact_model_says() -> None:
 
 def test_the_chip_of_the_studies() -> None:
     config = study_config({})
-    assert (config.pods, config.array.rows, config.array.group_rows, config.memory.planes) == (256, 32, 16, 2)
+    assert (config.pods, config.array.rows, config.array.group_rows) == (256, 32, 16)
+    memory = config.memory
+    assert (memory.x_planes, memory.w_planes, memory.p_planes, memory.y_planes) == (1, 1, 1, 2)
     assert (config.memory.x_words, config.memory.w_words, config.memory.p_words) == (16384, 65536, 8192)
     assert study_config({"pods": 16}).memory.p_words == 16 * 8192
     assert study_config({"rows": 256, "cols": 256, "pods": 8}).program is not None
@@ -129,7 +131,7 @@ def test_the_chip_of_the_studies() -> None:
 
 def test_a_crossbar_that_cannot_be_emitted_is_of_the_model_only() -> None:
     for pods, model_only in ((4, False), (64, True)):
-        figures = run_point(Point("interconnect", GEMM, "crossbar", (("pods", pods), ("kind", "crossbar"), ("planes", 1))))
+        figures = run_point(Point("interconnect", GEMM, "crossbar", (("pods", pods), ("kind", "crossbar"), ("y_planes", 1))))
         assert figures["model_only"] is model_only
         assert figures["cycles"] > 0
 

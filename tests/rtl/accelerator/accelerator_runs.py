@@ -35,8 +35,8 @@ CONFIGS: dict[str, ChipConfig] = {
     ),
     "4 x 16x16": CHIP4,
     "4 x 16x16, 4 managers": dataclasses.replace(CHIP4, prefetch=PrefetchConfig(managers=4, data_width=512)),
-    "2 planes, 2 lanes of 4": dataclasses.replace(
-        CHIP2.replace(pods=4, banks=4, planes=2, rows=8, psum_width=27), prefetch=PrefetchConfig(managers=1, data_width=256)
+    "2 planes of Y, 2 lanes of 4": dataclasses.replace(
+        CHIP2.replace(pods=4, banks=4, y_planes=2, rows=8, psum_width=27), prefetch=PrefetchConfig(managers=1, data_width=256)
     ),
 }
 FAST, LINKED = "2 managers", "2 managers, links"

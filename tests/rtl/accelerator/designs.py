@@ -19,7 +19,7 @@ CONFIGS: dict[str, ChipConfig] = {
     "no_accumulators": POD4.replace(accumulator_rows=0),
     "odd": POD4.replace(
         **{"rows": 6, "cols": 10, "group_rows": 3, "group_cols": 5, "psum_width": 27, "accumulator_rows": 13},
-        **{"banks": 3, "planes": 3, "x_words": 100, "w_words": 77, "p_words": 33, "latency": 1},
+        **{"banks": 3, "x_planes": 3, "w_planes": 1, "p_planes": 5, "x_words": 100, "w_words": 77, "p_words": 33, "latency": 1},
         **{"load_queue_depth": 3, "stream_queue_depth": 5},
     ),
     # Fields that their limits fill to the end: rows of 3 in 2 bits.
@@ -28,7 +28,9 @@ CONFIGS: dict[str, ChipConfig] = {
 CHIP = load_config("chip2x4")
 CHIPS: dict[str, ChipConfig] = {
     "chip2x4": CHIP,
-    "crossbar": CHIP.replace(pods=4, banks=4, planes=2, cols=8, kind="crossbar", accumulator_rows=0, psum_width=21, tables=3),
+    "crossbar": CHIP.replace(
+        pods=4, banks=4, w_planes=2, y_planes=4, cols=8, kind="crossbar", accumulator_rows=0, psum_width=21, tables=3
+    ),
     # Networks of two layers, two levels of host registers.
     "32 pods": CHIP.replace(pods=32, banks=32, rows=2, cols=1, group_rows=1, group_cols=1, pipeline=2, post_jobs=100),
     "4 managers": dataclasses.replace(CHIP.replace(pods=4, banks=4), prefetch=PrefetchConfig(managers=4, data_width=128)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from podweave.compiler.jobs import with_single_tiles
 from podweave.golden.layers.post import post_process
 from podweave.rtl.chip.sequencer import Sequencer
 from podweave.spec.config import ChipConfig
-from podweave.spec.config_parts import FILL_CYCLES, PrefetchConfig
+from podweave.spec.config_parts import FILL_CYCLES, PLANES, PrefetchConfig
 from podweave.spec.jobs import Accumulate, Emit
 from podweave.spec.presets import load_config
 from podweave.tb.benches.block_bench import BlockBench
@@ -24,9 +25,11 @@ CHIP2 = load_config("chip2x4")
 CONFIGS: dict[str, ChipConfig] = {
     "2x4": CHIP2,
     "4x(4x8), 2 planes": CHIP2.replace(
-        pods=4, banks=4, planes=2, cols=8, group_cols=2, psum_width=27, queue_depth=3, load_jobs=100
+        **dict.fromkeys(PLANES, 2), pods=4, banks=4, cols=8, group_cols=2, psum_width=27, queue_depth=3, load_jobs=100
     ),
-    "4x(8x4), 2 planes, crossbar": CHIP2.replace(pods=4, banks=4, planes=2, rows=8, kind="crossbar", accumulator_rows=0),
+    "4x(8x4), 2 planes of X and Y, crossbar": CHIP2.replace(
+        pods=4, banks=4, x_planes=2, y_planes=2, rows=8, kind="crossbar", accumulator_rows=0
+    ),
     # Networks of two layers, and two levels of registers for the host.
     "32x(1x1)": CHIP2.replace(pods=32, banks=32, rows=1, cols=1, group_rows=1, group_cols=1, pipeline=2, w_words=32),
     "4x(4x4), 2 managers": dataclasses.replace(CHIP2.replace(pods=4, banks=4), prefetch=PrefetchConfig(managers=2, data_width=64)),
@@ -53,7 +56,7 @@ class Exchange:
 
     def __init__(self, config: ChipConfig):
         self.config = config
-        array, count, planes = config.array, config.pods, config.memory.planes
+        array, count, memory = config.array, config.pods, config.memory
         rng = np.random.default_rng(count)
         pods = np.arange(count)
         self.x = rng.integers(-128, 128, (count, WORDS, array.rows)).astype(np.int8)
@@ -62,13 +65,13 @@ class Exchange:
         self.multiplier = rng.integers(1 << 14, 1 << 16, (count, array.cols))
         self.shift = rng.integers(22, 25, (count, array.cols))
         self.table = rng.integers(-128, 128, 256).astype(np.int8)
-        loads = jobs("pod", pods, start=0, rows=array.rows, w_bank=pods, w_plane=pods % planes, w_base=3, w_step=1)
+        loads = jobs("pod", pods, start=0, rows=array.rows, w_bank=pods, w_plane=pods % memory.w_planes, w_base=3, w_step=1)
         loads = with_single_tiles(loads)
         streams = jobs(
             "pod",
             pods,
             **{"start": array.rows, "swap": 1, "n0": 4, "n1": WORDS // 4, "n2": 1},
-            **{"x_bank": pods ^ self.across, "x_plane": planes - 1, "x_base": 5, "x_step0": 1, "x_step1": 1, "x_step2": 0},
+            **{"x_bank": pods ^ self.across, "x_plane": memory.x_planes - 1, "x_base": 5, "x_step0": 1, "x_step1": 1, "x_step2": 0},
             **{"accumulate": Accumulate.BYPASS, "accumulator_base": 0, "emit": Emit.STORE},
             **{"p_bank": pods ^ self.across, "p_plane": 0, "p_base": 2, "p_step0": 1, "p_step1": 1, "p_step2": 0},
         )
@@ -92,7 +95,7 @@ class Exchange:
                 "table": 1,
             },
             **{"p_base": 2, "p_step0": 0, "p_step1": 0, "p_step2": 1, "p_step3": 0, "slice": self.slice, "slot": self.slot},
-            **{"x_bank": pods ^ self.back, "x_plane": planes - 1, "x_base": 100, "x_step2": 1, "x_step3": 0},
+            **{"x_bank": pods ^ self.back, "x_plane": memory.y_planes - 1, "x_base": 100, "x_step2": 1, "x_step3": 0},
         )
         self.epoch = SimpleEpoch(
             loads,
@@ -141,6 +144,23 @@ def test_every_pod_and_every_network_at_once(name: str, through: str) -> None:
     assert len(run.epochs) == 2
     exchange.check(run, 0)
     exchange.check(run, 1)
+
+
+def test_planes_keep_words_apart_that_would_meet() -> None:
+    """Pods 0 and 1 read banks 0 and 2, and pods 2 and 3 banks 1 and 3, over one wire behind stage 0: each pair on two planes."""
+    exchange = Exchange(CONFIGS["4x(4x8), 2 planes"])
+    bank = np.array([0, 2, 1, 3])
+    crossed = {"loads": {"w_bank": bank, "w_plane": bank // 2}, "streams": {"x_bank": bank, "x_plane": 1 - bank // 2}}
+    tables: dict[str, Any] = {name: getattr(exchange.epoch, name) | fields for name, fields in crossed.items()}
+    epoch = dataclasses.replace(exchange.epoch, posts={}, **tables)
+    sums = [exchange.x[b].astype(np.int64) @ exchange.w[b].astype(np.int64) for b in bank]
+    run = bench("4x(4x8), 2 planes").run([epoch], limits=[1000], readback=[exchange.readback])
+    assert run.epochs[0].errors == []
+    for pod in range(4):
+        np.testing.assert_array_equal(run.epochs[0].readback[pod ^ exchange.across], sums[pod])
+    together = dataclasses.replace(epoch, streams=epoch.streams | {"x_plane": np.zeros(4, np.int64)})
+    run = bench("4x(4x8), 2 planes").run([together], limits=[1000])
+    assert "network X, plane 0: two words met at stage 0, port 0" in run.epochs[0].errors
 
 
 @pytest.mark.parametrize("name", ["2x4", "4x(4x8), 2 planes"])

@@ -29,7 +29,7 @@ CONFIGS: dict[str, ChipConfig] = {
     "2x4": dataclasses.replace(CHIP2, links=LINKS),
     # X words wider than P words, which are no whole bytes; a load port for each half.
     "4x(16x4), 2 managers": dataclasses.replace(
-        CHIP2.replace(pods=4, banks=4, planes=2, rows=16, psum_width=27), prefetch=PrefetchConfig(managers=2), links=LINKS
+        CHIP2.replace(pods=4, banks=4, p_planes=2, rows=16, psum_width=27), prefetch=PrefetchConfig(managers=2), links=LINKS
     ),
     # Two levels of registers.
     "32x(2x2)": dataclasses.replace(

@@ -35,7 +35,7 @@ def chip(cols: int, psum_width: int, planes: int, words: int, links: LinksConfig
         name="banks",
         pods=4,
         pod=PodConfig(array=ArrayConfig(rows=4 * cols, cols=cols, psum_width=psum_width)),
-        memory=MemoryConfig(banks=4, planes=planes, x_words=16, w_words=64, p_words=words),
+        memory=MemoryConfig(banks=4, p_planes=planes, x_words=16, w_words=64, p_words=words),
         network=NetworkConfig(),
         post=PostConfig(),
         program=ProgramConfig(),
@@ -56,7 +56,7 @@ CONFIGS = {
 @functools.cache
 def bench_of(key: str) -> BlockBench:
     config = CONFIGS[key]
-    psum, cols, planes = config.array.psum_width, config.array.cols, config.memory.planes
+    psum, cols, planes = config.array.psum_width, config.array.cols, config.memory.p_planes
     shapes = {
         "write_valid": (1, planes, False),
         "write_accumulate": (1, planes, False),
@@ -71,7 +71,7 @@ def bench_of(key: str) -> BlockBench:
 def random_stimulus(rng: np.random.Generator, key: str, cycles: int = CYCLES) -> Stimulus:
     """Anything at all, from idle to all planes at once; often the same row several times in a row, written and read."""
     config = CONFIGS[key]
-    psum, cols, planes, words = config.array.psum_width, config.array.cols, config.memory.planes, config.memory.p_words
+    psum, cols, planes, words = config.array.psum_width, config.array.cols, config.memory.p_planes, config.memory.p_words
     half = 1 << (psum - 1)
     rate = rng.choice([0.1, 0.4, 1.0], (3, cycles // 50 + 1)).repeat(50, axis=1)[:, :cycles]
     address = rng.integers(0, words, (cycles, planes))
@@ -113,7 +113,7 @@ def test_lockstep(key: str) -> None:
         reads += int(traces["read_data"].known[:, 0].sum())
         seen |= {name for name, trace in traces.items() if trace.value.any()}
     assert reads > 500
-    assert seen == set(OUTPUTS) - ({"conflict"} if CONFIGS[key].memory.planes == 1 else set())
+    assert seen == set(OUTPUTS) - ({"conflict"} if CONFIGS[key].memory.p_planes == 1 else set())
 
 
 def idle(key: str, cycles: int) -> Stimulus:

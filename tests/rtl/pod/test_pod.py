@@ -19,13 +19,19 @@ from podweave.tb.cases.pod_stimulus import PodStimulus, corrupt, pod_bench, pod_
 from podweave.tb.lockstep.ports import LockstepError
 
 CYCLES = 1600
-SMALL = load_config("pod4").replace(x_words=96, w_words=50, p_words=75, banks=3, planes=2, tile_width=3)
+SMALL = load_config("pod4").replace(x_words=96, w_words=50, p_words=75, banks=3, x_planes=2, w_planes=2, p_planes=2, tile_width=3)
 CONFIGS = {
     "4x4": SMALL,
     "1x1": SMALL.replace(rows=1, cols=1, group_rows=1, group_cols=1, accumulator_rows=5),
-    "4x8_of_2x4_no_accumulators": SMALL.replace(banks=7, cols=8, group_rows=2, accumulator_rows=0, latency=1),
-    "6x2_of_1x1_psum20": SMALL.replace(rows=6, cols=2, group_rows=1, group_cols=1, psum_width=20, latency=7),
-    "8x4_of_4x4_deep_queues": SMALL.replace(rows=8, load_queue_depth=7, stream_queue_depth=3, accumulator_rows=11),
+    "4x8_of_2x4_no_accumulators": SMALL.replace(
+        banks=7, x_planes=3, w_planes=1, cols=8, group_rows=2, accumulator_rows=0, latency=1
+    ),
+    "6x2_of_1x1_psum20": SMALL.replace(
+        rows=6, cols=2, group_rows=1, group_cols=1, psum_width=20, x_planes=2, p_planes=1, latency=7
+    ),
+    "8x4_of_4x4_deep_queues": SMALL.replace(
+        rows=8, x_planes=1, w_planes=1, p_planes=1, load_queue_depth=7, stream_queue_depth=3, accumulator_rows=11
+    ),
     "4x4_without_tiles": SMALL.replace(tile_width=0),
     "1x9_of_1x3": SMALL.replace(rows=1, cols=9, group_rows=1, group_cols=3, load_queue_depth=2, stream_queue_depth=2),
 }

@@ -29,12 +29,12 @@ PROLOGUE = 780
 Jobs = list[dict[str, int]]
 
 
-def chip(rows: int, cols: int, *, psum_width: int = 32, planes: int = 1, tables: int = 2, **post: Any) -> ChipConfig:
+def chip(rows: int, cols: int, *, psum_width: int = 32, y_planes: int = 1, tables: int = 2, **post: Any) -> ChipConfig:
     return ChipConfig(
         name="post",
         pods=4,
         pod=PodConfig(array=ArrayConfig(rows=rows, cols=cols, psum_width=psum_width)),
-        memory=MemoryConfig(banks=4, planes=planes, x_words=50, w_words=64, p_words=75),
+        memory=MemoryConfig(banks=4, y_planes=y_planes, x_words=50, w_words=64, p_words=75),
         network=NetworkConfig(),
         post=PostConfig(parameter_sets=5, tables=tables, **post),
         program=ProgramConfig(),
@@ -43,9 +43,9 @@ def chip(rows: int, cols: int, *, psum_width: int = 32, planes: int = 1, tables:
 
 CONFIGS = {
     "4x4": chip(4, 4),
-    "8x4_psum20": chip(8, 4, psum_width=20, planes=2),
+    "8x4_psum20": chip(8, 4, psum_width=20, y_planes=2),
     "4x12": chip(4, 12, queue_depth=3, tables=3),
-    "3x1_psum17": chip(3, 1, psum_width=17, planes=4, queue_depth=2, tables=1),
+    "3x1_psum17": chip(3, 1, psum_width=17, y_planes=4, queue_depth=2, tables=1),
     "4x12_lanes2_even": chip(4, 12, lanes=2, rounding="half_even"),
     "8x8_lanes4_scale24": chip(8, 8, lanes=4, scale_bits=24),
     "4x4_scale16_even": chip(4, 4, scale_bits=16, rounding="half_even"),
@@ -53,7 +53,7 @@ CONFIGS = {
     "4x4_psum24_sum20_scale24_even": chip(4, 4, psum_width=24, sum_bits=20, scale_bits=24, rounding="half_even"),
     "rows_4x4": chip(4, 4, row_registers=16),
     "rows_8x4_lanes2_psum24_even": chip(
-        8, 4, psum_width=24, planes=2, lanes=2, row_registers=32, rounding="half_even", tables=4, queue_depth=3
+        8, 4, psum_width=24, y_planes=2, lanes=2, row_registers=32, rounding="half_even", tables=4, queue_depth=3
     ),
     "rows_16x16_lanes4": chip(16, 16, lanes=4, row_registers=64),
     "rows_8x8_lanes4_scale17": chip(8, 8, lanes=4, row_registers=64, scale_bits=17),
@@ -72,7 +72,7 @@ def geometry_of(config: ChipConfig) -> PostGeometry:
         queue_depth=post.queue_depth,
         time_width=config.pod.time_width,
         banks=memory.banks,
-        planes=memory.planes,
+        y_planes=memory.y_planes,
         x_words=memory.x_words,
         p_words=memory.p_words,
         parameter_sets=post.parameter_sets,
@@ -234,7 +234,7 @@ def post_job(rng: np.random.Generator, g: PostGeometry, start: int) -> dict[str,
         "slice": int(rng.integers(g.cols // g.lanes)),
         "slot": int(rng.integers(g.rows // g.lanes)),
         "x_bank": int(rng.integers(g.banks)),
-        "x_plane": int(rng.integers(g.planes)),
+        "x_plane": int(rng.integers(g.y_planes)),
     }
 
 

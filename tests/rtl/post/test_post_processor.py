@@ -110,8 +110,7 @@ DIRECTED = {
     PostError.OVERFLOW: [overflow],
     PostError.ILLEGAL: [
         *(lambda s, n=n: s.jobs[4].update({n: 0}) for n in ("n0", "n1", "n2", "n3")),
-        *(lambda s, n=n: s.jobs[4].update({n: 1}) for n in ("x_plane", "slot")),
-        *(lambda s, n=n, v=v: s.jobs[4].update({n: v}) for n, v in (("parameters", 5), ("table", 3), ("slice", 3))),
+        *(lambda s, n=n, v=v: s.jobs[4].update({n: v}) for n, v in (("parameters", 5), ("table", 3), ("slice", 3), ("slot", 1))),
     ],
     PostError.P_ADDRESS: [p_address],
     PostError.X_ADDRESS: [x_address],

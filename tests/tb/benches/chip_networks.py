@@ -17,7 +17,7 @@ from podweave.ir.operations import Linear, Operand, Window
 from podweave.runs.chip import run_networks
 from podweave.runs.jobs import Job
 from podweave.spec.config import ChipConfig
-from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.spec.config_parts import PLANES, ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 from podweave.tb.benches.chip_bench import ChipBench
 from tests.rtl.chip.test_chip import CONFIGS as BLOCK_CONFIGS
 
@@ -31,24 +31,26 @@ BASE = ChipConfig(
     program=ProgramConfig(load_jobs=8192, stream_jobs=8192, post_jobs=8192),
 )
 # The smallest chip, of which faulty ones are built too: every sum over more than 2 products is made in a P bank.
-TINY = BASE.replace(planes=2)
+TINY = BASE.replace(y_planes=2)
 # Small builds, and those that the tests of rtl.chip.chip make anyway.
 FAST: dict[str, ChipConfig] = {
     "2x(2x1)": TINY,
-    **{name: BLOCK_CONFIGS[name] for name in ("2x4", "4x(4x8), 2 planes", "4x(8x4), 2 planes, crossbar")},
-    "8x(2x2), 2 planes": BASE.replace(pods=8, banks=8, cols=2, planes=2, pipeline=2, accumulator_rows=8),
+    **{name: BLOCK_CONFIGS[name] for name in ("2x4", "4x(4x8), 2 planes", "4x(8x4), 2 planes of X and Y, crossbar")},
+    "8x(2x2), 2 planes of Y": BASE.replace(pods=8, banks=8, cols=2, y_planes=2, pipeline=2, accumulator_rows=8),
     "4x(2x2), 1 lane": BASE.replace(pods=4, banks=4, cols=2, lanes=1),
-    "2x(4x4), 2 planes, 2 lanes, row functions": BASE.replace(rows=4, cols=4, planes=2, lanes=2, row_registers=16),
+    "2x(4x4), 2 planes of Y, 2 lanes, row functions": BASE.replace(rows=4, cols=4, y_planes=2, lanes=2, row_registers=16),
     "2x(4x4), 2 lanes": BASE.replace(rows=4, cols=4, accumulator_rows=16, lanes=2),
 }
 CAMPAIGN: dict[str, ChipConfig] = {
     "32x(1x1)": BLOCK_CONFIGS["32x(1x1)"],
     "2x(4x8)": BASE.replace(rows=4, cols=8, group_rows=2, group_cols=4, accumulator_rows=64),
     "4x(4x4)": BASE.replace(pods=4, banks=4, rows=4, cols=4, pipeline=2, accumulator_rows=24),
-    "4x(1x2), 4 planes": BASE.replace(pods=4, banks=4, rows=1, cols=2, planes=4, queue_depth=2, load_queue_depth=2),
+    "4x(1x2), 4 planes of Y": BASE.replace(
+        pods=4, banks=4, rows=1, cols=2, x_planes=2, p_planes=8, y_planes=4, queue_depth=2, load_queue_depth=2
+    ),
     "8x(8x4)": BASE.replace(pods=8, banks=8, rows=8, cols=4, group_rows=4, group_cols=4, pipeline=3, accumulator_rows=16),
-    "8x(4x4), crossbar": BASE.replace(pods=8, banks=8, rows=4, cols=4, kind="crossbar", pipeline=2, planes=2),
-    "16x(4x4), 2 planes": BASE.replace(pods=16, banks=16, rows=4, cols=4, planes=2, accumulator_rows=32),
+    "8x(4x4), crossbar": BASE.replace(pods=8, banks=8, rows=4, cols=4, kind="crossbar", pipeline=2, y_planes=2),
+    "16x(4x4), 2 planes": BASE.replace(**dict.fromkeys(PLANES, 2), pods=16, banks=16, rows=4, cols=4, accumulator_rows=32),
     "8x(8x4), crossbar, 1 lane": BASE.replace(pods=8, banks=8, rows=8, cols=4, kind="crossbar", accumulator_rows=32, lanes=1),
     "16x(4x1)": BASE.replace(pods=16, banks=16, rows=4, cols=1, pipeline=2, psum_width=24),
 }

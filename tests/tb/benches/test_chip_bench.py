@@ -113,7 +113,7 @@ def test_random_graphs_campaign(key: str) -> None:
     assert_exact(run(key, jobs, seed=2), jobs)
 
 
-@pytest.mark.parametrize("key", ["2x(2x1)", "8x(2x2), 2 planes"])
+@pytest.mark.parametrize("key", ["2x(2x1)", "8x(2x2), 2 planes of Y"])
 @pytest.mark.parametrize("partition", [0, 8])
 def test_partitions(key: str, partition: int) -> None:
     jobs = [job_of(small_network()), job_of(gemm_chain())]
@@ -137,7 +137,7 @@ def test_second_run_with_other_inputs_needs_no_reset() -> None:
     second = dataclasses.replace(first, inputs={name: np.roll(value, 7) ^ 85 for name, value in first.inputs.items()})
     jobs = [first, second, other, first, second]
     report, found, _ = run_networks(
-        jobs, CONFIGS["8x(2x2), 2 planes"], bench=bench_of("8x(2x2), 2 planes"), progress=lambda _: None
+        jobs, CONFIGS["8x(2x2), 2 planes of Y"], bench=bench_of("8x(2x2), 2 planes of Y"), progress=lambda _: None
     )
     assert_exact(report, jobs)
     assert len({row["cycles"] for row, job in zip(report["networks"], jobs, strict=True) if job is not other}) == 1

@@ -134,7 +134,7 @@ MET = "network {0}, plane {1}: two words met at stage {2}, port {3}"
 )
 def test_illegal_programs_are_refused_by_the_hardware(table: str, field: str, changes: list[int], pattern: str, words: str) -> None:
     """What the checker of programs says is what the error registers say."""
-    key = "8x(2x2), 2 planes"
+    key = "8x(2x2), 2 planes of Y"
     job = job_of(gemm_chain())
     network = compile_network(job.graph, CONFIGS[key], job.constants)
     illegal, found = planted(network.program, table, field, changes, pattern)

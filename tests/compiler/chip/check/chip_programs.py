@@ -21,7 +21,7 @@ from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer
 from podweave.ir.operations import Linear, Operand, Window
 from podweave.spec.config import ChipConfig
-from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.spec.config_parts import PLANES, ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
 
 UNITS = {"loads": "pod", "streams": "pod", "posts": "bank"}
 
@@ -31,7 +31,7 @@ def config(pods: int, rows: int, cols: int, accumulator_rows: int, planes: int =
         name="chip",
         pods=pods,
         pod=PodConfig(array=ArrayConfig(rows=rows, cols=cols), accumulator_rows=accumulator_rows),
-        memory=MemoryConfig(banks=pods, planes=planes, x_words=1000, w_words=1000, p_words=1000),
+        memory=MemoryConfig(banks=pods, x_words=1000, w_words=1000, p_words=1000, **dict.fromkeys(PLANES, planes)),
         network=NetworkConfig(pipeline=2),
         post=PostConfig(parameter_sets=11, tables=3),
         program=ProgramConfig(),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from podweave.compiler.chip.check.program import check_chip
+from podweave.spec.config_parts import PLANES
 from tests.compiler.chip.check.chip_programs import UNITS, changed, last, program, refused
 
 
@@ -47,6 +48,19 @@ def test_single_jobs(kind: str, field: str, value: int, sentence: str) -> None:
     job = 1
     where = rf"^{kind[:-1]} job 1 \({UNITS[kind]} "
     refused(changed(legal, kind, job, **{field: value}), f"{where}.*{sentence}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "network"),
+    [("loads", "w_plane", "w"), ("streams", "x_plane", "x"), ("streams", "p_plane", "p"), ("posts", "x_plane", "y")],
+)
+def test_planes_are_those_of_the_network(kind: str, field: str, network: str) -> None:
+    legal = program("in_pods")
+    emits = int(np.argmax(legal.streams["emit"] > 0))
+    second = changed(legal, kind, emits, **{field: 1})
+    alone, others = ({**dict.fromkeys(PLANES, n), f"{network}_planes": 3 - n} for n in (1, 2))
+    check_chip(dataclasses.replace(second, config=legal.config.replace(**alone)))
+    refused(dataclasses.replace(second, config=legal.config.replace(**others)), rf"{field} is 1, must be 0 to 0$")
 
 
 def test_of_streams_that_emit_and_accumulate() -> None:
