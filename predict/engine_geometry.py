@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from podweave.golden.cycle.prefetch.words import EngineGeometry, Target
 from podweave.spec.config import ChipConfig
-from podweave.spec.descriptors import EPOCH_BANKS, STORABLE, loadable, memory_stride, word_bytes, word_pieces, words_of
+from podweave.spec.descriptors import (
+    BESIDE_BANKS,
+    EPOCH_BANKS,
+    STORABLE,
+    loadable,
+    memory_stride,
+    word_bytes,
+    word_pieces,
+    words_of,
+)
 
 
 def engine_geometry(config: ChipConfig) -> EngineGeometry:
@@ -30,4 +39,5 @@ def engine_geometry(config: ChipConfig) -> EngineGeometry:
         targets=targets,
         storable=tuple(int(select) for select in STORABLE),
         epoch_banks=tuple(int(select) for select in EPOCH_BANKS),
+        beside_banks=tuple(int(select) for select in BESIDE_BANKS) if config.memory.x_parts > 1 else (),
     )

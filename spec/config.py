@@ -53,6 +53,8 @@ class ChipConfig:
             self._check_single()
         else:
             self._check_chip()
+        if self.memory.x_parts > 1 and self.prefetch is None:
+            raise ConfigError(f"x_parts ({self.memory.x_parts}) of more than 1 are for engines: they need a table [prefetch]")
         if self.memory.w_words < self.array.rows:
             raise ConfigError(
                 f"w_words ({self.memory.w_words}) must hold at least one weight tile of rows ({self.array.rows}) words"

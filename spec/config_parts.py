@@ -152,11 +152,14 @@ class MemoryConfig:
     latency : int | None
         Cycles from a read request on a pod's port to the word on its data input, 1 to 64; None where a network stands between
         pods and banks, which gives it (`ChipConfig.read_latency`).
+    x_parts : int
+        Parts of an X bank, a power of two from 1 to 64: memories that the highest bits of the address of a word select. Engines may
+        use one while the network uses others; with 1 nothing of that is built. With more, ``x_words`` is a power of two.
 
     Errors
     ------
     ConfigError
-        A value is not in its range.
+        A value is not in its range, ``x_parts`` no power of two, or ``x_words`` none with several parts, or fewer than two a part.
     """
 
     banks: int = 1
@@ -168,6 +171,7 @@ class MemoryConfig:
     w_words: int
     p_words: int
     latency: int | None = None
+    x_parts: int = 1
 
     def __post_init__(self) -> None:
         check_range(self, "banks", 1, 256)
@@ -177,6 +181,18 @@ class MemoryConfig:
             check_range(self, name, 2, 2**22)
         if self.latency is not None:
             check_range(self, "latency", 1, 64)
+        check_range(self, "x_parts", 1, 64)
+        if self.x_parts & (self.x_parts - 1):
+            raise ConfigError(f"x_parts must be a power of two, got {self.x_parts}")
+        if self.x_parts > 1 and self.x_words & (self.x_words - 1):
+            raise ConfigError(f"x_words must be a power of two with several x_parts, got {self.x_words}")
+        if self.x_words < 2 * self.x_parts:
+            raise ConfigError(f"x_words ({self.x_words}) must be at least two for each of the x_parts ({self.x_parts})")
+
+    @property
+    def x_part_words(self) -> int:
+        """Words of a part of an X bank."""
+        return self.x_words // self.x_parts
 
     @property
     def planes(self) -> dict[str, int]:

@@ -59,12 +59,16 @@ class PrefetchError(enum.IntEnum):
     """A load or store with a base register beyond those that there are."""
     BAD_COLUMN = 14
     """A load with `column`, or a column store of runs of more words than there is room for."""
+    BAD_BESIDE = 15
+    """A load or store with `beside` of what is none of `BESIDE_BANKS`."""
 
 
 STORABLE = (HostSelect.X, HostSelect.W, HostSelect.P)
 """What a store can read."""
 EPOCH_BANKS = (HostSelect.X, HostSelect.P)
 """Banks that belong to pods and post-processors while an epoch is on."""
+BESIDE_BANKS = (HostSelect.X,)
+"""Of these, banks of which an engine may use parts that the epoch does not use."""
 
 
 def loadable(config: ChipConfig) -> tuple[HostSelect, ...]:
@@ -129,6 +133,8 @@ def reserved_fields(config: ChipConfig) -> frozenset[str]:
     found = [field.name for field in descriptor_layout().fields if field.name.startswith("reserved")]
     if not prefetch.base_registers:
         found.append("base_register")
+    if config.memory.x_parts == 1:
+        found.append("beside")
     if not prefetch.column_words:
         found += ["column", "lane_stride"]
     if not prefetch.pass_bits:
@@ -146,7 +152,8 @@ def descriptor_layout() -> Layout:
             Field("last", 1, "1: the last descriptor of its tag in its ring"),
             Field("broadcast", 1, "1: a load goes to all nodes of the manager, whatever unit says"),
             Field("column", 1, "1: a store writes the words of a run as columns, byte i of all of them side by side"),
-            Field("reserved0", 5, "0"),
+            Field("beside", 1, "1: the epoch that is on uses none of these parts of X banks: neither it nor tag is waited for"),
+            Field("reserved0", 4, "0"),
             Field("unit", 8, "node, counted from the first one of the manager"),
             Field("base_register", 4, "r: BASEr is added to address; 0: nothing is"),
             Field("moves", 1, "1: of each turn before, PASS_STRIDE is added to address"),

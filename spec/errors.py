@@ -64,7 +64,8 @@ class BankError(enum.IntEnum):
     X_HAZARD = 0
     """A word of the X bank was read in the cycle in which it was written."""
     X_CONFLICT = 1
-    """Two planes asked the X bank for different words, or wrote it, in the same cycle."""
+    """Two planes asked the X bank for different words, or wrote it, in the same cycle. With several ``x_parts`` also: a load port
+    or the collective engine read (wrote) a part in a cycle in which the network did, or both had an access in one cycle."""
     W_CONFLICT = 2
     """Two planes asked the W bank for different words in the same cycle."""
     P_CONFLICT = 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 
 from podweave.spec.config import ChipConfig
 from podweave.spec.links import CollectiveKind
@@ -72,6 +72,14 @@ class Accesses:
         if self._link and select in _KINDS:
             return reads | (self._linked(select) & ~self._link["write"])
         return reads
+
+    @property
+    def x_collides(self) -> Value:
+        """The host has an access to an X bank that the collective engine takes away, which only happens where engines may use X
+        banks at any time."""
+        if not self._link or self.config.memory.x_parts == 1:
+            return Const(0)
+        return self._link["valid"] & (self.reading | self._committed) & (self.select == HostSelect.X)
 
     def bank_address(self) -> Value:
         """The word of an X or P bank that is read or written."""

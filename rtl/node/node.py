@@ -187,9 +187,10 @@ class Node(Block):
             post["table_address"].eq(self._accesses.address),
             post["table_data"].eq(self._accesses.written),
         ]
-        self._host_reads(m, x_bank, w_bank, p_bank, counters, errors, post)
+        read_x = x_bank["host_word" if config.memory.x_parts > 1 else "data"]
+        self._host_reads(m, read_x, w_bank, p_bank, counters, errors, post)
         if config.links:
-            words = {HostSelect.X: x_bank["data"], HostSelect.P: p_bank["read_data"]}
+            words = {HostSelect.X: read_x, HostSelect.P: p_bank["read_data"]}
             m.d.comb += self.link_read_data.eq(self._accesses.link_words(m, words))
         return m
 
@@ -280,7 +281,7 @@ class Node(Block):
     def _errors(self, m: Module, pod: Any, post: Any, x_bank: Any, w_bank: Any, p_bank: Any) -> dict[NodeErrors, Value]:
         events = {
             BankError.X_HAZARD: x_bank["hazard"],
-            BankError.X_CONFLICT: x_bank["conflict"],
+            BankError.X_CONFLICT: x_bank["conflict"] | self._accesses.x_collides,
             BankError.W_CONFLICT: w_bank["conflict"],
             BankError.P_CONFLICT: p_bank["conflict"],
             BankError.P_BUSY: p_bank["busy_conflict"] & post["p_read_enable"],
@@ -300,7 +301,7 @@ class Node(Block):
         }
 
     def _host_reads(
-        self, m: Module, x_bank: Any, w_bank: Any, p_bank: Any, counters: Any, errors: dict[NodeErrors, Value], post: Any
+        self, m: Module, read_x: Value, w_bank: Any, p_bank: Any, counters: Any, errors: dict[NodeErrors, Value], post: Any
     ) -> None:
         """What stands in a register goes into another one for a cycle, so that all reads take as long as those of a bank."""
         widths = {select: width for select, (_, width) in host_widths(self.config).items()}
@@ -313,7 +314,7 @@ class Node(Block):
         select = register(m, self._accesses.select, name="host_selected")
         number = register(m, self._accesses.beat, name="host_beat_number")
         sources = {
-            HostSelect.X: x_bank["data"],
+            HostSelect.X: read_x,
             HostSelect.W: w_bank["data"],
             HostSelect.P: p_bank["read_data"],
             HostSelect.COUNTERS: register(m, counters["value"], name="counter_word"),

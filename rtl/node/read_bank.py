@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from podweave.spec.config import ChipConfig
@@ -22,13 +22,16 @@ class ReadBank(Block):
     all planes of a network lie side by side, plane 0 least significant; the lowest valid plane is served. An X bank is read on the
     planes of the X network and written on those of the Y network; ``planes``: of the network that reads, X or W.
 
-    Latency: 1 cycle from ``read_valid`` or ``host_read`` to ``data``, exactly; a word is readable 1 cycle after its write.
+    An X bank is ``x_parts`` memories, selected by the highest bits of a word's address. With several, the host may use one while
+    the network uses others.
+
+    Latency: 1 cycle from ``read_valid`` or ``host_read`` to the word, exactly; a word is readable 1 cycle after its write.
 
     Parameters
     ----------
     config : ChipConfig
-        ``rows``, ``cols`` and ``post_lanes``; ``x_words``, ``x_planes`` and ``y_planes``, or ``w_words`` and ``w_planes``, of its
-        memory.
+        ``rows``, ``cols`` and ``post_lanes``; ``x_words``, ``x_parts``, ``x_planes`` and ``y_planes``, or ``w_words`` and
+        ``w_planes``, of its memory.
     kind : str
         "x" or "w".
 
@@ -39,7 +42,8 @@ class ReadBank(Block):
     read_address : In(planes * bits_for_index(words))
         Their words.
     data : Out(bits of a word)
-        The word, exactly one cycle after its request, until one cycle after the next. Undefined before the first read.
+        The word, exactly one cycle after its request, until one cycle after the next; with several parts, that of the host counts
+        if it is for the same part. Undefined before the first read.
     write_valid : In(y_planes)
         X only: one word of outputs into one slot, readable from the next cycle on.
     write_slot : In(y_planes * bits_for_index(slots))
@@ -54,17 +58,21 @@ class ReadBank(Block):
         X only: in this cycle the network reads the word that it writes; ``data`` is then undefined in that slot. So it is when the
         host reads what it writes in the same cycle.
     host_read : In(1)
-        Reads a whole word, on ``data`` in the next cycle. Gives way to reads of the network in the same cycle.
+        Reads a whole word, on ``data``, or ``host_word``, in the next cycle. Gives way to reads of the network in the same cycle
+        and part.
     host_write : In(1)
-        Writes a whole word. Gives way to writes of the network in the same cycle.
+        Writes a whole word. Gives way to writes of the network in the same cycle and part.
     host_address : In(bits_for_index(words))
         Word of the host.
     host_data : In(bits of a word)
         What the host writes.
+    host_word : Out(bits of a word)
+        Only with several parts: what the host read, as long as ``data`` keeps what the network read.
     reads : Out(1)
         In this cycle the network reads a word.
     conflict : Out(1)
-        In this cycle two planes ask for different words, or two planes write.
+        In this cycle two planes ask for different words, or two planes write; with several parts also: the host reads (writes) a
+        part that the network reads (writes).
     """
 
     def __init__(self, config: ChipConfig, kind: str):
@@ -76,7 +84,9 @@ class ReadBank(Block):
         self.slot_bits = 8 * (config.post_lanes if kind == "x" else array.cols)
         self.slots = 8 * (array.rows if kind == "x" else array.cols) // self.slot_bits
         self.writable = kind == "x"
-        self.variant = f"{self.depth}x{self.slots}x{self.slot_bits}_planes{self.planes}{f'_{self.write_planes}' * self.writable}"
+        self.parts = memory.x_parts if kind == "x" else 1
+        planes = f"_planes{self.planes}{f'_{self.write_planes}' * self.writable}"
+        self.variant = f"{self.depth}x{self.slots}x{self.slot_bits}{planes}{f'_parts{self.parts}' if self.parts > 1 else ''}"
         self.address_width, self.slot_width = bits_for_index(self.depth), bits_for_index(self.slots)
         word = self.slots * self.slot_bits
         written: dict[str, Any] = {
@@ -97,6 +107,7 @@ class ReadBank(Block):
                 "host_write": In(1),
                 "host_address": In(self.address_width),
                 "host_data": In(word),
+                **({"host_word": Out(word)} if self.parts > 1 else {}),
                 "reads": Out(1),
                 "conflict": Out(1),
             }
@@ -105,13 +116,13 @@ class ReadBank(Block):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         read_address, write_address = (Signal(self.address_width, name=f"served_{way}_address") for way in ("read", "write"))
-        read_conflict, write_conflict = Signal(), Signal()
+        read_conflict, write_conflict, part_conflict = Signal(), Signal(), Signal()
         addresses = planes_of(self.read_address, self.planes)
         m.d.comb += [
             self.reads.eq(self.read_valid.any()),
             read_address.eq(lowest(self.read_valid, addresses)),
             read_conflict.eq(Cat(v & (a != read_address) for v, a in zip(self.read_valid, addresses, strict=True)).any()),
-            self.conflict.eq(read_conflict | write_conflict),
+            self.conflict.eq(read_conflict | write_conflict | part_conflict),
         ]
         written = Signal(self.slots)
         data = Signal(self.slot_bits, name="served_write_data")
@@ -128,16 +139,60 @@ class ReadBank(Block):
                 write_conflict.eq(several(self.write_valid)),
                 self.hazard.eq(self.reads & network_writes & (read_address == write_address)),
             ]
+        if self.parts == 1:
+            served = self.reads, network_writes, self.host_read, self.host_write
+            m.d.comb += self.data.eq(self._part(m, "", served, read_address, write_address, written, data))
+            return m
+        within = bits_for_index(self.depth // self.parts)
+        read_part, write_part, host_part = (address[within:] for address in (read_address, write_address, self.host_address))
+        words = []
+        for part in range(self.parts):
+            here = Signal(4, name=f"part_{part}_served")
+            m.d.comb += here.eq(
+                Cat(
+                    self.reads & (read_part == part),
+                    network_writes & (write_part == part),
+                    self.host_read & (host_part == part),
+                    self.host_write & (host_part == part),
+                )
+            )
+            words.append(self._part(m, f"part_{part}_", tuple(here), read_address, write_address, written, data))
+        m.d.comb += part_conflict.eq(
+            (self.reads & self.host_read & (read_part == host_part))
+            | (network_writes & self.host_write & (write_part == host_part))
+        )
+        for asked, part, word in ((self.reads, read_part, self.data), (self.host_read, host_part, self.host_word)):
+            source = Signal(len(part), name=f"{word.name}_part", reset_less=True)
+            with m.If(asked):
+                m.d.sync += source.eq(part)
+            with m.Switch(source):
+                for number, value in enumerate(words):
+                    with m.Case(number):
+                        m.d.comb += word.eq(value)
+        return m
+
+    def _part(
+        self,
+        m: Module,
+        prefix: str,
+        served: tuple[Value, ...],
+        read_address: Value,
+        write_address: Value,
+        written: Value,
+        data: Value,
+    ) -> Value:
+        """The memories of a part, and what was read of it. ``served``: whether the network reads, writes, the host reads, writes
+        in it; ``written``, ``data``: slots of a word that the network writes, and what."""
+        reads, writes, host_reads, host_writes = served
         words = []
         for i in range(self.slots):
-            memory = place(m, f"slot_{i}", Sram(self.depth, self.slot_bits))
+            memory = place(m, f"{prefix}slot_{i}", Sram(self.depth // self.parts, self.slot_bits))
             m.d.comb += [
-                memory["read_enable"].eq(self.reads | self.host_read),
-                memory["read_address"].eq(Mux(self.reads, read_address, self.host_address)),
-                memory["write_enable"].eq(Mux(network_writes, written[i], self.host_write)),
-                memory["write_address"].eq(Mux(network_writes, write_address, self.host_address)),
-                memory["write_data"].eq(Mux(network_writes, data, self.host_data.word_select(i, self.slot_bits))),
+                memory["read_enable"].eq(reads | host_reads),
+                memory["read_address"].eq(Mux(reads, read_address, self.host_address)),
+                memory["write_enable"].eq(Mux(writes, written[i], host_writes)),
+                memory["write_address"].eq(Mux(writes, write_address, self.host_address)),
+                memory["write_data"].eq(Mux(writes, data, self.host_data.word_select(i, self.slot_bits))),
             ]
             words.append(memory["read_data"])
-        m.d.comb += self.data.eq(Cat(*words))
-        return m
+        return Cat(*words)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, ResetInserter, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, Value, signed
 from amaranth.lib.wiring import In, Out
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.descriptors import STORABLE, TAG_WIDTH, DescriptorKind, PrefetchError
+from podweave.spec.descriptors import BESIDE_BANKS, STORABLE, TAG_WIDTH, DescriptorKind, PrefetchError
 
 from ..parts.blocks import Block, struct
 from .engine_words import (
@@ -317,6 +317,9 @@ class DescriptorCheck(Block):
             if self._column_words:
                 with m.Elif(moves & word.column & (~stores | (word.n0 > self._column_words))):
                     m.d.sync += code.eq(PrefetchError.BAD_COLUMN)
+            if self.config.memory.x_parts > 1:
+                with m.Elif(moves & word.beside & ~Cat(word.select == select for select in BESIDE_BANKS).any()):
+                    m.d.sync += code.eq(PrefetchError.BAD_BESIDE)
             with m.Else():
                 m.d.sync += code.eq(PrefetchError.NONE)
         return code

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
@@ -23,8 +23,9 @@ class DescriptorGate(Block):
 
     A head is dropped if it has the tag of an earlier error of its ring, or the tag that is cancelled; else refused if it has an
     error; else it may begin if ``epochs_done`` >= after, and, with "due" for ``epochs_done`` >= tag: prefetch ones if ``enable``
-    or due; ones of X or P if due and ``gap``; prefetch ones if due, or ``cap`` is 0 or not exceeded by unconsumed words and their
-    own, and there is room to count them (`PrefetchCount`). A ring that is broken counts as a head with an error.
+    or due; ones of X or P, but for those with ``beside``, if due and ``gap``; prefetch ones if due, or ``cap`` is 0 or not exceeded
+    by unconsumed words and their own, and there is room to count them (`PrefetchCount`). A ring that is broken counts as a head
+    with an error.
 
     In each cycle one of the heads for which the cycle before has decided is taken, demand before prefetch: one with an error
     always; a NOP if there is room in the delivery queue; a load if there is also no descriptor in the run walker (``walking``); a
@@ -170,10 +171,11 @@ class DescriptorGate(Block):
 
     def _may_begin(self, m: Module, ring: int, head: data.View, count: dict[str, Value], stall: Signal) -> Value:
         """Whether all conditions of a head are met; ``stall`` says which is not: gate, gap, cap."""
+        beside = head.beside if self.config.memory.x_parts > 1 else Const(0)
         due, banks, gate, gap, fits = (Signal(name=f"{name}_{ring}") for name in ("due", "banks", "gate", "gap", "fits"))
         m.d.comb += [
             due.eq(self.epochs_done >= head.tag),
-            banks.eq((head.kind != DescriptorKind.NOP) & Cat(head.select == select for select in EPOCH_BANKS).any()),
+            banks.eq((head.kind != DescriptorKind.NOP) & Cat(head.select == select for select in EPOCH_BANKS).any() & ~beside),
             gap.eq(~banks | self.gap),
         ]
         if ring == PREFETCH:

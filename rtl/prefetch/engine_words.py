@@ -165,6 +165,7 @@ def held_layout(config: ChipConfig) -> Layout:
             *(Field(f"step{i}", word, "as in the descriptor, modulo 2**width") for i in range(3)),
             *_descriptor_fields("stride1", "stride2"),
             *_column_fields(config),
+            *(_descriptor_fields("beside") if config.memory.x_parts > 1 else ()),
             Field("words", WORDS_WIDTH, "words of all runs, at most 2**32"),
             Field("run_bytes", run_bytes_width(config), "bytes of a run; of a column store, of a lane of it"),
             Field("where", address, "byte address of the descriptor"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,18 @@ class BlockBench:
     depth: int = MAX_CYCLES
 
     @classmethod
-    def of(cls, block: Block, lanes: Mapping[str, tuple[int, int, bool]], *, random_initial_state: bool = False) -> BlockBench:
-        """Emit and build ``block``. ``lanes`` gives (width, count, signed) of ports that are more than one value."""
+    def of(
+        cls,
+        block: Block,
+        lanes: Mapping[str, tuple[int, int, bool]],
+        *,
+        random_initial_state: bool = False,
+        alter: Callable[[str], str] = lambda verilog: verilog,
+    ) -> BlockBench:
+        """Emit and build ``block``. ``lanes`` gives (width, count, signed) of ports that are more than one value.
+
+        ``alter`` changes the emitted Verilog: how a test plants a fault.
+        """
         emitted = emit_block(block)
         ports: dict[str, list[Port]] = {"input": [], "output": []}
         for port in emitted.sidecar["ports"]:
@@ -47,7 +57,7 @@ class BlockBench:
             ports[port["direction"]].append(Port(port["name"], width, count, signed))
         return cls.of_sources(
             emitted.top,
-            {"design.v": emitted.verilog},
+            {"design.v": alter(emitted.verilog)},
             ports["input"],
             ports["output"],
             control=emitted.control,

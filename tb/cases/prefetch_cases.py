@@ -26,7 +26,16 @@ from podweave.spec.config_parts import (
     PrefetchConfig,
     ProgramConfig,
 )
-from podweave.spec.descriptors import DESCRIPTOR_BYTES, EPOCH_BANKS, STORABLE, descriptor_layout, loadable, memory_stride, words_of
+from podweave.spec.descriptors import (
+    BESIDE_BANKS,
+    DESCRIPTOR_BYTES,
+    EPOCH_BANKS,
+    STORABLE,
+    descriptor_layout,
+    loadable,
+    memory_stride,
+    words_of,
+)
 from podweave.spec.links_config import LinksConfig
 from podweave.spec.load_port import host_widths
 
@@ -36,13 +45,15 @@ RING_BASES = (0x1000, 0x2000)
 DATA_BEGIN, STORE_BEGIN = 0x4000, 1 << 16
 
 
-def engine_config(*, rows: int = 4, cols: int = 4, pods: int = 4, managers: int = 2, jobs: int = 0, **prefetch: int) -> ChipConfig:
+def engine_config(
+    *, rows: int = 4, cols: int = 4, pods: int = 4, managers: int = 2, jobs: int = 0, x_parts: int = 1, **prefetch: int
+) -> ChipConfig:
     """A chip whose engines serve small nodes; with links if there are ``jobs``."""
     return ChipConfig(
         name="engine",
         pods=pods,
         pod=PodConfig(array=ArrayConfig(rows=rows, cols=cols)),
-        memory=MemoryConfig(banks=pods, x_words=64, w_words=max(64, rows), p_words=40),
+        memory=MemoryConfig(banks=pods, x_words=64, x_parts=x_parts, w_words=max(64, rows), p_words=40),
         network=NetworkConfig(),
         post=PostConfig(parameter_sets=5, tables=2),
         program=ProgramConfig(load_jobs=16, stream_jobs=16, post_jobs=16),
@@ -75,6 +86,7 @@ def engine_geometry(config: ChipConfig) -> EngineGeometry:
         read_latency=config.host_read_latency,
         targets=targets,
         epoch_banks=tuple(int(s) for s in EPOCH_BANKS),
+        beside_banks=tuple(int(s) for s in BESIDE_BANKS) if config.memory.x_parts > 1 else (),
         storable=tuple(int(s) for s in STORABLE),
     )
 
@@ -200,7 +212,10 @@ def random_program(
                 if kind == STORE and geometry.column_words and rng.random() < 0.7:
                     made = _in_columns(rng, geometry, made)
                 after = int(rng.choice([0, 0, tag, max(0, tag - 1)]))
-                descriptors.append(dataclasses.replace(made, tag=tag, last=int(i == count - 1), after=after))
+                made = dataclasses.replace(made, tag=tag, last=int(i == count - 1), after=after)
+                if geometry.beside_banks and (kind == NOP or made.select in geometry.beside_banks):
+                    made = dataclasses.replace(made, beside=int(rng.random() < 0.6))
+                descriptors.append(made)
     sizes = tuple(int(rng.choice([len(d), len(d) + 1, 61])) for d in rings)
     memory = rng.integers(0, 256, MEMORY_BYTES, np.uint8)
     bases = tuple(rng.integers(0, DATA_BEGIN, geometry.base_registers).tolist())
@@ -396,7 +411,8 @@ def with_bad_descriptors(rng: np.random.Generator, geometry: EngineGeometry, pro
         old = dataclasses.replace(transfer, tag=ring[at].tag, last=ring[at].last, after=ring[at].after)
         bad: list[dict[str, int]] = [
             {"kind": int(rng.integers(3, 16))},
-            {"reserved": 1 << int(rng.integers(0, 5))},
+            {"reserved": 1 << int(rng.integers(0, 4))},
+            {"beside": 1},
             {rng.choice(["n0", "n1", "n2"]): 0},
             {"address": MEMORY_BYTES - int(rng.integers(0, 40))},
             {"address": 1 << int(rng.integers(33, 63))},

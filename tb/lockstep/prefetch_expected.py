@@ -46,6 +46,7 @@ class Descriptor:
     base_register: int = 0
     column: int = 0
     lane_stride: int = 0
+    beside: int = 0
     reserved0: int = 0
 
     def pack(self) -> bytes:

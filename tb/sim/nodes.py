@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ class NodeArrays:
     """The arrays of the nodes, wherever they stand in the hierarchy of the model. ``chip``: scope of the chip.
 
     An array has the name of a `HostSelect` (W, P, LENGTHS, COUNTERS and the program stores), of a field of parameters,
-    ("x", i), slot i of the words of activations, or ("table", i), memory i of activation tables
+    ("x", i, part), slot i of the words of a part of activations, or ("table", i), memory i of activation tables
     (TABLE as well, if there is one).
     """
 
@@ -47,7 +48,16 @@ class NodeArrays:
                 select: (f"{layout.name}_feeder.store", "words", words_of(config, select), widths[select][1])
                 for _, _, select, layout in stores(config)
             },
-            **{("x", i): (f"x_memory.slot_{i}", "words", memory.x_words, slot) for i in range(self.x_slots)},
+            **{
+                ("x", i, part): (
+                    f"x_memory.{'' if memory.x_parts == 1 else f'part_{part}_'}slot_{i}",
+                    "words",
+                    memory.x_part_words,
+                    slot,
+                )
+                for i in range(self.x_slots)
+                for part in range(memory.x_parts)
+            },
             **{
                 field.name: (f"post_processor.{field.name}", "words", post.parameter_sets, field.width * config.array.cols)
                 for field in post_parameters_layout(config).fields
@@ -71,8 +81,9 @@ class NodeArrays:
     def write(self, select: HostSelect, node: int, base: int, words: NDArray[np.uint8]) -> None:
         """Words (n, bytes) of one array, or of activations."""
         if select == HostSelect.X:
-            for i, part in enumerate(np.split(words, self.x_slots, axis=1)):
-                self.view(("x", i), node)[base : base + len(words)] = part
+            for part, within, of in self._in_parts(base, len(words)):
+                for i, slot in enumerate(np.split(words[of], self.x_slots, axis=1)):
+                    self.view(("x", i, part), node)[within] = slot
         elif select == HostSelect.TABLE:
             # Even tables in one memory, odd ones in the other, if there are two.
             table, entry = np.divmod(base + np.arange(len(words)), 256)
@@ -82,11 +93,23 @@ class NodeArrays:
         else:
             self.view(select, node)[base : base + len(words), : words.shape[1]] = words
 
+    def _in_parts(self, base: int, count: int) -> Iterator[tuple[int, slice, slice]]:
+        """Parts of an X bank in which words from ``base`` on lie: which one, which of its words, and which of those words."""
+        depth = self.config.memory.x_part_words
+        for part in range(base // depth, -(-(base + count) // depth)):
+            begin, end = max(base, part * depth), min(base + count, (part + 1) * depth)
+            yield part, slice(begin - part * depth, end - part * depth), slice(begin - base, end - base)
+
     def read(self, region: Readback) -> NDArray[Any]:
         """Words of a bank, as `bank_words` gives them."""
         select, wanted = HostSelect[region.kind], slice(region.base, region.base + region.words)
         if select == HostSelect.X:
-            raw = np.concatenate([self.view(("x", i), region.bank)[wanted] for i in range(self.x_slots)], axis=1)
+            raw = np.concatenate(
+                [
+                    np.concatenate([self.view(("x", i, part), region.bank)[within] for i in range(self.x_slots)], axis=1)
+                    for part, within, _ in self._in_parts(region.base, region.words)
+                ]
+            )
         else:
             raw = self.view(select, region.bank)[wanted]
         return bank_words(self.config, select, raw)

@@ -125,6 +125,11 @@ def test_what_is_not_an_integer_is_refused_for_chips(field: str, value: Any) -> 
             {"rows": 64, "cols": 256, "p_planes": 8, "w_words": 64, "p_words": 2},
             "a P bank may have 65536 bits of inputs; 8 planes of 256 columns of psum_width 32 make 73816",
         ),
+        ({"x_parts": 0}, "x_parts must be between 1 and 64, got 0"),
+        ({"x_parts": 65}, "x_parts must be between 1 and 64, got 65"),
+        ({"x_parts": 3}, "x_parts must be a power of two, got 3"),
+        ({"x_parts": 2, "x_words": 96}, "x_words must be a power of two with several x_parts, got 96"),
+        ({"x_parts": 8, "x_words": 8}, "x_words (8) must be at least two for each of the x_parts (8)"),
         ({"rows": 16, "w_words": 15}, "w_words (15) must hold at least one weight tile of rows (16) words"),
         # Request to write: 2 * 1 + 1 + (8 + 8) + 1 cycles; 8 * (16 + 20) = 288.
         (
@@ -137,6 +142,14 @@ def test_what_is_not_an_integer_is_refused_for_chips(field: str, value: Any) -> 
 def test_illegal_chip_is_refused(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
         CHIP.replace(**changes)
+
+
+def test_parts_of_x_banks_are_for_engines() -> None:
+    assert CHIP.replace(x_parts=64, x_words=128).memory.x_part_words == 2
+    sentence = "x_parts (4) of more than 1 are for engines: they need a table [prefetch]"
+    for config in (POD4, dataclasses.replace(CHIP, prefetch=None)):
+        with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
+            config.replace(x_parts=4)
 
 
 @pytest.mark.parametrize(

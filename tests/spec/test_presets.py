@@ -77,7 +77,7 @@ def at(content: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
         ((), "name, pods"),
         (("pod",), "accumulator_rows, load_queue_depth, stream_queue_depth, time_width, count_width, tile_width"),
         (("pod", "array"), "rows, cols, group_rows, group_cols, psum_width"),
-        (("memory",), "banks, x_planes, w_planes, p_planes, y_planes, x_words, w_words, p_words, latency"),
+        (("memory",), "banks, x_planes, w_planes, p_planes, y_planes, x_words, w_words, p_words, latency, x_parts"),
         (("network",), "kind, pipeline"),
         (("post",), "parameter_sets, tables, queue_depth, window_width, lanes, row_registers, rounding, scale_bits, sum_bits"),
         (("program",), "load_jobs, stream_jobs, post_jobs"),

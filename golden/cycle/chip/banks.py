@@ -44,6 +44,7 @@ def written_bank(
     *,
     words: int,
     slots: int,
+    parts: int = 1,
     read_valid: NDArray[np.bool_],
     read_address: NDArray[np.int64],
     write_valid: NDArray[np.bool_],
@@ -57,41 +58,58 @@ def written_bank(
 ) -> dict[str, PortTrace]:
     """A bank of words of ``slots`` slots that the network writes one by one: one of activations.
 
-    ``write_data`` is (cycles, planes * lanes of a slot).
+    ``write_data`` is (cycles, planes * lanes of a slot). With several ``parts``, each a run of as many words, network and host
+    only meet in one, and what the host reads has a port of its own.
     """
     cycles, lanes = host_data.shape
-    width = lanes // slots
+    width, depth = lanes // slots, words // parts
     content, written = np.zeros((words, lanes), np.int64), np.zeros((words, lanes), bool)
-    value, known = np.zeros((cycles, lanes), np.int64), np.zeros((cycles, lanes), bool)
+    # What each part read last, and of whom network and host see it.
+    held, certain = np.zeros((parts, lanes), np.int64), np.zeros((parts, lanes), bool)
+    shown = {"data": 0} if parts == 1 else {"data": -1, "host_word": -1}
+    values = {name: (np.zeros((cycles, lanes), np.int64), np.zeros((cycles, lanes), bool)) for name in shown}
     reads, writes = (valid.sum(axis=1) > 0 for valid in (read_valid, write_valid))
     reader, writer = _lowest(read_valid), _lowest(write_valid)
     hazard = np.zeros(cycles, bool)
     conflict = write_valid.sum(axis=1) > 1
     for t in range(cycles):
-        # What is written in this cycle, and where; None if nothing is.
-        target: tuple[int, slice] | None = None
+        for name, part in shown.items():
+            if part >= 0:
+                values[name][0][t], values[name][1][t] = held[part], certain[part]
+        host = int(host_address[t])
+        # By part, the word that is read; the words that are written, which lanes, and what.
+        read: dict[int, int] = {}
+        targets: dict[int, tuple[int, slice, NDArray]] = {}
+        if host_read[t]:
+            read[host // depth] = host
+        if host_write[t]:
+            targets[host // depth] = host, slice(0, lanes), host_data[t]
+        if reads[t]:
+            address = int(read_address[t, reader[t]])
+            conflict[t] |= bool((read_valid[t] & (read_address[t] != address)).any())
+            conflict[t] |= parts > 1 and address // depth in read
+            hazard[t] = bool(writes[t]) and address == write_address[t, writer[t]]
+            read[address // depth] = address
         if writes[t]:
             plane, slot = writer[t], int(write_slot[t, writer[t]])
-            if slot < slots:
-                target = int(write_address[t, plane]), slice(slot * width, (slot + 1) * width)
-                data = write_data[t, plane * width : (plane + 1) * width]
-        elif host_write[t]:
-            target, data = (int(host_address[t]), slice(0, lanes)), host_data[t]
-        if t + 1 < cycles:
-            value[t + 1], known[t + 1] = value[t], known[t]
-        if reads[t] or host_read[t]:
-            address = int(read_address[t, reader[t]] if reads[t] else host_address[t])
-            if t + 1 < cycles:
-                value[t + 1], known[t + 1] = content[address], written[address]
-                if target and target[0] == address:
-                    known[t + 1, target[1]] = False
-            if reads[t]:
-                conflict[t] |= bool((read_valid[t] & (read_address[t] != address)).any())
-                hazard[t] = bool(writes[t]) and address == write_address[t, writer[t]]
-        if target:
-            content[target], written[target] = data, True
+            address = int(write_address[t, plane])
+            conflict[t] |= parts > 1 and address // depth in targets
+            # A slot that is not there takes the turn of the host all the same.
+            lanes_of = slice(slot * width, (slot + 1) * width) if slot < slots else slice(0, 0)
+            data = write_data[t, plane * width : (plane + 1) * width]
+            targets[address // depth] = address, lanes_of, data if slot < slots else data[:0]
+        for part, address in read.items():
+            held[part], certain[part] = content[address], written[address]
+            if part in targets and targets[part][0] == address:
+                certain[part, targets[part][1]] = False
+        for address, lanes_of, data in targets.values():
+            content[address, lanes_of], written[address, lanes_of] = data, True
+        if parts > 1:
+            for name, happens, at in (("data", reads[t], read_address[t, reader[t]]), ("host_word", host_read[t], host)):
+                if happens:
+                    shown[name] = int(at) // depth
     return {
-        "data": PortTrace(value, known),
+        **{name: PortTrace(*value) for name, value in values.items()},
         "reads": _certain(reads),
         "writes": _certain(writes),
         "conflict": _certain(conflict),

@@ -108,7 +108,7 @@ class GateModel:
         """Whether gate, gap and cap let a legal head begin."""
         descriptor = head.descriptor
         due = inputs.epochs_done >= head.tag
-        banks = descriptor.kind != NOP and descriptor.select in self.geometry.epoch_banks
+        banks = descriptor.kind != NOP and descriptor.select in self.geometry.epoch_banks and not descriptor.beside
         gate = inputs.epochs_done >= descriptor.after and (due or not banks)
         fits = True
         if ring == PREFETCH and not due:

@@ -20,7 +20,7 @@ TAG_BITS = 16
 READ_ERROR = {2: 1, 3: 2}
 WRITE_ERROR = {2: 3, 3: 4}
 DESCRIPTOR_RESPONSE, UNKNOWN_KIND, ZERO_LENGTH, BEYOND_MEMORY, MISALIGNED, BAD_TARGET, TAG_ORDER, CANCELLED = range(5, 13)
-BAD_BASE, BAD_COLUMN = 13, 14
+BAD_BASE, BAD_COLUMN, BAD_BESIDE = 13, 14, 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,7 @@ class Descriptor:
     ``turns``: descriptors behind it in its ring are for one more pass. ``moves``: the address is that of the first pass.
 
     ``column``: a store writes byte i of the words of a run side by side, ``lane_stride`` bytes behind their bytes i - 1.
+    ``beside``: it waits for ``after`` alone, even if an epoch is on that has its bank.
     """
 
     kind: int = NOP
@@ -58,6 +59,7 @@ class Descriptor:
     lane_stride: int = 0
     moves: int = 0
     turns: int = 0
+    beside: int = 0
     reserved: int = 0
 
     @cached_property
@@ -133,7 +135,8 @@ class EngineGeometry:
     ``passes``: a run may have several; else what is for them in a descriptor is reserved bits.
 
     ``nodes``: it serves; ``host_levels``, ``read_latency``: cycles, of the chip that it feeds. ``targets``: by select, what can be
-    loaded; ``storable``: selects that can also be stored; ``epoch_banks``: selects that may only be reached while no epoch is on.
+    loaded; ``storable``: selects that can also be stored; ``epoch_banks``: selects that may only be reached while no epoch is on;
+    ``beside_banks``: of these, those that may be reached beside one; without any, ``beside`` is a reserved bit.
     """
 
     beat_bytes: int
@@ -151,6 +154,7 @@ class EngineGeometry:
     targets: Mapping[int, Target]
     storable: tuple[int, ...]
     epoch_banks: tuple[int, ...]
+    beside_banks: tuple[int, ...] = ()
 
     @property
     def burst_limit(self) -> int:
@@ -206,6 +210,8 @@ class DescriptorCheck:
                 code = BAD_BASE
             elif descriptor.column and (descriptor.kind == LOAD or descriptor.n0 > self.geometry.column_words):
                 code = BAD_COLUMN
+            elif descriptor.beside and descriptor.select not in self.geometry.beside_banks:
+                code = BAD_BESIDE
         if code not in (DESCRIPTOR_RESPONSE, UNKNOWN_KIND, TAG_ORDER):
             self.previous[ring] = descriptor.tag, bool(descriptor.last)
         return code
@@ -214,6 +220,7 @@ class DescriptorCheck:
         missing = d.base_register and not self.geometry.base_registers
         missing = missing or ((d.column or d.lane_stride) and not self.geometry.column_words)
         missing = missing or ((d.moves or d.turns) and not self.geometry.passes)
+        missing = missing or (d.beside and not self.geometry.beside_banks)
         if d.reserved or d.kind > STORE or missing:
             return UNKNOWN_KIND
         if d.kind == NOP:

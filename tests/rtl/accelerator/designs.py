@@ -40,10 +40,10 @@ PREFETCH_CHIP = CHIP.replace(pods=4, banks=4)
 ACCELERATORS: dict[str, ChipConfig] = {
     "accelerator": CHIP,
     "links": dataclasses.replace(
-        CHIP, prefetch=PrefetchConfig(managers=2), links=LinksConfig(flit_bits=64, buffer_words=4, jobs=20)
+        CHIP.replace(x_parts=2), prefetch=PrefetchConfig(managers=2), links=LinksConfig(flit_bits=64, buffer_words=4, jobs=20)
     ),
     "4 managers of 512 bits": dataclasses.replace(
-        PREFETCH_CHIP, prefetch=PrefetchConfig(managers=4, data_width=512, address_width=64)
+        PREFETCH_CHIP.replace(x_parts=4), prefetch=PrefetchConfig(managers=4, data_width=512, address_width=64)
     ),
     "32 bits of address": dataclasses.replace(
         PREFETCH_CHIP,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from podweave.golden.cycle.memory.hbm import HbmChannel
 from podweave.golden.cycle.ports import PortTrace
 from podweave.golden.cycle.prefetch.engine import STALLS, EngineModel
-from podweave.golden.cycle.prefetch.words import LOAD, Descriptor
+from podweave.golden.cycle.prefetch.words import LOAD, STORE, Descriptor
 from podweave.spec.load_port import HostSelect
 from podweave.tb.cases.prefetch_cases import (
     DATA_BEGIN,
@@ -33,7 +34,16 @@ from podweave.tb.lockstep.ports import LockstepError
 
 CONFIGS: dict[str, dict[str, int]] = {
     "64_small": {"data_width": 64, "max_burst": 8, "buffer_beats": 16, "outstanding": 4, "descriptors": 2},
-    "64_bases": {"data_width": 64, "max_burst": 8, "buffer_beats": 16, "outstanding": 4, "base_registers": 3, "pass_bits": 4},
+    # X banks with parts are loaded and stored beside epochs.
+    "64_bases": {
+        "data_width": 64,
+        "max_burst": 8,
+        "buffer_beats": 16,
+        "outstanding": 4,
+        "base_registers": 3,
+        "pass_bits": 4,
+        "x_parts": 4,
+    },
     "128_columns": {
         "data_width": 128,
         "max_burst": 4,
@@ -56,6 +66,8 @@ CAMPAIGN: dict[str, dict[str, int]] = {
     "64_long_bursts": {"data_width": 64, "max_burst": 256, "buffer_beats": 512, "outstanding": 32, "rows": 32, "pods": 32},
     "64_least": {"data_width": 64, "max_burst": 1, "buffer_beats": 16, "outstanding": 2, "descriptors": 2},
     "512_single_beats": {"data_width": 512, "max_burst": 1, "buffer_beats": 16, "outstanding": 16, "descriptors": 2, "cols": 16},
+    "64_parts": {"data_width": 64, "max_burst": 8, "buffer_beats": 16, "outstanding": 4, "x_parts": 4},
+    "128_parts": {"data_width": 128, "max_burst": 4, "buffer_beats": 32, "outstanding": 8, "x_parts": 2, "jobs": 21, "cols": 2},
     "64_columns": {"data_width": 64, "max_burst": 1, "buffer_beats": 16, "outstanding": 2, "column_words": 8, "base_registers": 2},
     "64_passes": {"data_width": 64, "max_burst": 8, "buffer_beats": 16, "outstanding": 4, "pass_bits": 16},
     "256_columns": {
@@ -142,6 +154,50 @@ def test_stop_with_a_burst_that_waits_for_its_address(cycle: int) -> None:
     assert model.quiet_from is not None
 
 
+X_WORD = Descriptor(select=HostSelect.X, address=DATA_BEGIN, n0=4, n1=1, n2=1, step0=1, tag=3)
+BESIDE = dataclasses.replace(X_WORD, beside=1)
+
+
+def beside_case() -> Case:
+    demand = [
+        dataclasses.replace(BESIDE, kind=LOAD, base=8),
+        dataclasses.replace(BESIDE, kind=STORE, base=8, after=1, address=1 << 16),
+        dataclasses.replace(BESIDE, kind=LOAD, base=8, after=1),
+        dataclasses.replace(X_WORD, kind=LOAD, base=16),
+        dataclasses.replace(BESIDE, kind=LOAD, base=24, last=1),
+    ]
+    prefetch = [dataclasses.replace(BESIDE, kind=LOAD, base=32, after=2, last=1)]
+    case = directed_case(lockstep_of("64_bases").config, demand, prefetch, bases=(0, 0, 0), cycles=2000)
+    inputs = dataclasses.replace(case.inputs, gap=False)
+    steps: list[tuple[int, dict[str, Any]]] = [(400, {"epochs_done": 1}), (800, {"epochs_done": 2, "enable": False})]
+    steps += [(1000, {"enable": True}), (1200, {"epochs_done": 3}), (1400, {"gap": True})]
+    return dataclasses.replace(case, inputs=inputs, script=steps)
+
+
+def test_beside_an_epoch() -> None:
+    """Loads and a store of X banks with ``beside`` wait for ``after`` alone; what has none waits for its epoch and the gap, and so
+    does all behind it in its ring. The store is over before the load behind it begins."""
+    model = check("64_bases", beside_case(), 0)
+    log: dict[str, list[Any]] = model.agenda.log or {}
+    begins = sorted((item.begin, item.descriptor.base) for (item,) in log["items"])
+    store, behind = begins[1:3]
+    assert [base for _, base in begins] == [8, 8, 8, 32, 16, 24]
+    assert store[0] < behind[0] - 20
+    assert [at // 200 for at, _ in begins] == [0, 2, 2, 5, 7, 7]
+
+
+@pytest.mark.parametrize(
+    ("name", "select", "code"),
+    [("64_bases", HostSelect.P, 15), ("64_bases", HostSelect.W, 15), ("64_bases", HostSelect.X, 0), ("64_small", HostSelect.X, 6)],
+)
+def test_beside_of_what_cannot_be(name: str, select: HostSelect, code: int) -> None:
+    """Only X banks, and only where they have parts."""
+    config = lockstep_of(name).config
+    bad = dataclasses.replace(BESIDE, kind=LOAD, select=select, tag=0, last=1)
+    model = check(name, directed_case(config, [bad], bases=(0,) * (3 if name == "64_bases" else 0), cycles=500), 0)
+    assert (model.error.code if model.error else 0) == code
+
+
 def test_rings_wrap_around() -> None:
     """Descriptors behind the end of a ring come from its begin: as often as the tail says, the same ones."""
     name = "64_small"
@@ -188,6 +244,21 @@ def test_a_planted_fault_is_seen() -> None:
     np.testing.assert_array_equal(after, expected(case, case.model())[1])
     with pytest.raises(LockstepError, match="differs from its cycle model"):
         faulty.bench.check(traces, observed)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("ring", [0, 1])
+def test_a_gate_that_does_not_know_beside_is_seen(ring: int) -> None:
+    def plant(verilog: str) -> str:
+        changed, count = re.subn(rf"(assign banks_{ring} = \w+) & \w+;", r"\1;", verilog)
+        assert count == 1
+        return changed
+
+    case = beside_case()
+    faulty = PrefetchLockstep.of(case.config, alter=plant)
+    observed, _ = faulty.run(case.stimulus(), case.program.memory, case.table())
+    with pytest.raises(LockstepError, match="differs from its cycle model"):
+        faulty.bench.check(expected(case, case.model())[0], observed)
 
 
 WRONG: dict[str, dict[str, int]] = {
