@@ -30,6 +30,7 @@ from .collective.program import CollectiveProgram
 from .fits import require_fits
 from .lower.scales import require_scales_fit
 from .memory.ahead import loaded_tensors, tensor_ratios
+from .memory.engine_check import check_engines
 from .memory.image import MemoryImage
 from .memory.place import memory_image
 from .memory.shared import SharedMemory
@@ -381,7 +382,10 @@ def _place_in_memory(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     if not job.options.from_memory:
         return network
     options = job.options
-    return _placed(network, channel_bytes=options.channel_bytes, passes=options.passes, shared=options.shared)
+    found = _placed(network, channel_bytes=options.channel_bytes, passes=options.passes, shared=options.shared)
+    if network.checked:
+        check_engines(found.memory, network.epochs)
+    return found
 
 
 PASSES: tuple[tuple[str, Pass], ...] = (

@@ -106,7 +106,7 @@ INSIDE = {
     "compiler/rows": ["compiler/jobs", "compiler/lower", "compiler/chip", "compiler/collective"],
     "compiler/rows/check": [f"compiler/{place}" for place in ("jobs", "pod", "chip", "chip/check", "collective", "rows")],
     "compiler/mixed": ["compiler/jobs", "compiler/chip", "compiler/collective", "compiler/rows"],
-    "compiler/memory": ["compiler/jobs", "compiler/chip", "compiler/collective", "compiler/rows"],
+    "compiler/memory": [f"compiler/{place}" for place in ("jobs", "chip", "chip/check", "collective", "rows")],
     "compiler/fits": ["compiler/lower", "compiler/rows"],
     "compiler/compile_network": [
         f"compiler/{place}"

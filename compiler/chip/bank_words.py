@@ -31,7 +31,10 @@ def zero_word(config: ChipConfig) -> int:
 class BankWords:
     """Within an epoch, nothing that was placed is overwritten by something else. Between epochs,
 
-    - X banks are empty but for inputs of the graph, which lie at their end, if they are kept;
+    - X banks are empty but for inputs of the graph, if they are kept. What is computed grows from a word upwards, inputs from there
+      downwards, both around the ends of the bank. If banks have parts, the next epoch begins below the inputs of this one: its
+      inputs then lie in parts that this one does not use, and what it computes comes to this one's outputs last, so that engines
+      can load the former, and store the latter, beside an epoch, as long as both fit;
     - W banks and parameter sets are rings: an epoch goes on where the one before ended, so that the next one's words can be
       loaded while this one's are in use, as long as both fit;
     - P banks keep what later epochs read; `release` gives the rest back.
@@ -45,7 +48,10 @@ class BankWords:
         assert post is not None
         self.depths = {"x": memory.x_words, "w": memory.w_words, "p": zero_word(config), "set": post.parameter_sets}
         self.limits = dict(self.depths)
-        self.x_begin = 0
+        self.x_begin, self.x_part = 0, memory.x_part_words
+        self.turns = memory.x_parts > 1
+        self.x_starts = [0] * memory.banks
+        """From where words of X banks grow, counted from the first word that may be taken."""
         self.filled = {kind: [0] * memory.banks for kind in (*self.depths, "input")}
         self.starts = {kind: [0] * memory.banks for kind in ("w", "set")}
         """Where the epoch began in the rings."""
@@ -70,7 +76,7 @@ class BankWords:
     def restarted(self) -> BankWords:
         """A copy without inputs, whose rings begin at word 0: words are skipped only where no piece fits."""
         copied = self.copied()
-        for starts in copied.starts.values():
+        for starts in (*copied.starts.values(), copied.x_starts):
             starts[:] = [0] * len(starts)
         copied.filled["input"] = [0] * len(copied.filled["input"])
         return copied
@@ -79,6 +85,8 @@ class BankWords:
         """What the epoch after this one finds, with or without the inputs that are there."""
         after = self.copied()
         if not inputs:
+            if self.turns:
+                after.x_starts = [self._next_start(bank) for bank in range(len(self.x_starts))]
             after.filled["input"] = [0] * len(after.filled["input"])
         for kind, starts in after.starts.items():
             filled = zip(starts, self.filled[kind], strict=True)
@@ -111,11 +119,11 @@ class BankWords:
         if kind == "p":
             return Place(bank, self._take(bank, words, operation))
         if in_x:
-            taken = filled[bank] + inputs[bank] + self.promised["x"][bank] + words
+            at, skipped = self._x_place(kind, bank, words)
+            taken = filled[bank] + inputs[bank] + self.promised["x"][bank] + words + skipped
             if taken > self.limits["x"]:
                 self._refuse("x", bank, words, taken - self.limits["x"], operation)
-            self.filled[kind][bank] += words
-            at = self.filled["x"][bank] - words if kind == "x" else self.limits["x"] - self.filled["input"][bank]
+            self.filled[kind][bank] += words + skipped
             return Place(bank, self.x_begin + at)
         base = filled[bank]
         if kind in self.starts:
@@ -131,9 +139,24 @@ class BankWords:
             base = (self.starts[kind][bank] + base) % self.depths[kind]
         return Place(bank, base)
 
+    def _x_place(self, kind: str, bank: int, words: int) -> tuple[int, int]:
+        """Where the next words of an X bank lie, and how many are skipped before them: one piece does not go around the end."""
+        depth, start = self.limits["x"], self.x_starts[bank]
+        if kind == "x":
+            at = (start + self.filled["x"][bank]) % depth
+            return (at, 0) if at + words <= depth or not start else (0, depth - at)
+        end = (start - self.filled["input"][bank] - 1) % depth + 1
+        return (end - words, 0) if end >= words or not start else (depth - words, end)
+
+    def _next_start(self, bank: int) -> int:
+        """The begin of the part in which the last input of the epoch lies; of that below, if it has none."""
+        last = (self.x_starts[bank] - max(1, self.filled["input"][bank])) % self.limits["x"]
+        return max(0, last - (self.x_begin + last) % self.x_part)
+
     def use_x(self, begin: int, words: int) -> None:
         """These words of every X bank, and no others."""
         self.x_begin, self.limits["x"] = begin, words
+        self.x_starts = [0] * len(self.x_starts)
 
     @property
     def held(self) -> NDArray[np.bool_]:

@@ -15,6 +15,7 @@ from podweave.spec.load_port import HostSelect
 from .ahead import Ahead
 from .resident import ChipContents
 from .rings import RingBuilder
+from .x_banks import XBanks
 
 Rings = tuple[RingBuilder, RingBuilder]
 """The demand and the prefetch ring of a manager."""
@@ -71,6 +72,11 @@ class Move:
     places: NDArray[np.int64] | None = None
     fields: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def is_of_x_bank(self) -> bool:
+        """Of words side by side in one X bank."""
+        return self.select == HostSelect.X and self.places is None and not self.broadcast and not self.fields
+
 
 @dataclass
 class EpochMoves:
@@ -98,6 +104,8 @@ class RunWriter:
         From there to that of the next.
     ratios : mapping, optional
         Of tensors, as `Ahead` takes them.
+    x_uses : array of bool, shape (epochs, banks, parts), optional
+        Where X banks have parts, those that epochs use: what they do not use is loaded and stored beside them.
     """
 
     def __init__(
@@ -107,7 +115,9 @@ class RunWriter:
         frames: Sequence[int] | None = None,
         frame_bytes: int = 0,
         ratios: Mapping[str, float] | None = None,
+        x_uses: NDArray[np.bool_] | None = None,
     ):
+        self._x_uses = x_uses
         self._ratios = ratios or {}
         self.config, self.epochs, self.frames, self.frame_bytes = config, epochs, frames, frame_bytes
         self._stride = {select: memory_stride(config, select) for select in loadable(config)}
@@ -120,18 +130,24 @@ class RunWriter:
         """The rings of each manager of a run; with ``passes``, of any number of them."""
         rings: list[Rings] = [(RingBuilder(), RingBuilder()) for _ in range(self.config.managers)]
         count = len(self.epochs)
+        self._x_banks = None if self._x_uses is None else XBanks(self.config, self._x_uses, passes=passes)
         for free in self._free.values():
             free[:] = 0
         self._pass(rings, 0)
         if passes:
             # The second pass; what is between two passes is at its beginning. All others differ from it by turns alone.
             begins = [[len(ring) for ring in pair] for pair in rings]
-            self._stores(rings, count - 1)
+            pending = self._x_banks.pending() if self._x_banks else {}
+            self._end_pass(rings)
             self._pass(rings, 1)
             for pair, begin in zip(rings, begins, strict=True):
                 for ring, at in zip(pair, begin, strict=True):
                     ring.end_body(at, count)
-        self._stores(rings, count - 1)
+            if self._x_banks:
+                self._x_banks.later = pending
+        self._end_pass(rings)
+        if self._x_banks:
+            self._x_banks.end()
         end_tags(rings)
         return rings
 
@@ -144,14 +160,24 @@ class RunWriter:
                 self._load(rings[move.channel], epoch, move)
             end_tags(rings)
             if epoch + 1 < first + len(self.epochs):
-                self._stores(rings, epoch)
+                self._begin_tag(rings, epoch)
         self._written += 1
 
-    def _stores(self, rings: Sequence[Rings], epoch: int) -> None:
-        """Of what an epoch of the run leaves, before the next one begins."""
+    def _end_pass(self, rings: Sequence[Rings]) -> None:
+        """What the last epoch of a pass leaves."""
+        self._begin_tag(rings, len(self.epochs) - 1)
+
+    def _begin_tag(self, rings: Sequence[Rings], epoch: int) -> None:
+        """Stores of what an epoch of the run leaves, before the next one begins; and those beside epochs before."""
+        if self._x_banks:
+            self._x_banks.begin_tag(epoch + 1)
         for move in self.epochs[epoch % len(self.epochs)].stores:
             demand, _ = rings[move.channel]
             address = self._address(move, epoch)
+            if self._x_banks and move.is_of_x_bank:
+                node = move.channel * self.config.nodes_per_manager + move.unit
+                self._x_banks.store(epoch, rings[move.channel], node, move.base, move.count, address, self._fields(move))
+                continue
             demand.add(move.select, move.unit, move.base, move.count, address, after=epoch + 1, kind=move.kind)
             demand.descriptors[-1] |= self._fields(move)
 
@@ -170,6 +196,11 @@ class RunWriter:
         nodes = slice(first, first + per) if move.broadcast else slice(first + move.unit, first + move.unit + 1)
         places = np.arange(move.base, move.base + move.count) if move.places is None else move.places
         pieces = [(0, move.count)]
+        if self._x_banks and move.is_of_x_bank and move.content is None:
+            self._contents.forget(move.select, first + move.unit, places)
+            address = self._address(move, epoch)
+            self._x_banks.load(epoch, rings, first + move.unit, move.base, move.count, address, self._fields(move))
+            return
         if move.content is None:
             self._contents.forget(move.select, first + move.unit, places)
         elif move.once:

@@ -2,6 +2,7 @@
 
 Every manager has a channel of the memory, and in it two rings of descriptors. An epoch's words may be loaded as soon as the last
 epoch that used their place is done (`after`). What X and P banks need is in the demand ring, all else in the prefetch ring.
+Where X banks have parts, what an epoch does not use is loaded and stored beside it, by the prefetch ring (`XBanks`).
 Weights, keys and values beyond their `Ahead` are in the demand ring too, when all epochs before theirs are done: so they hold up
 nothing that may be ahead.
 """
@@ -38,6 +39,7 @@ from .rings import Ring
 from .shared import SharedMemory
 from .tensors import InputPlaces, OutputPlaces, byte_number
 from .words import Runs, joined_runs, joined_stores, joined_words, packed_collective, packed_sets, packed_store, runs
+from .x_banks import x_uses
 
 _CHUNK_BYTES = 16384
 """Of one descriptor: a demand waits for as long, and a place is free again that much earlier."""
@@ -143,7 +145,9 @@ class _Builder:
         """
         frames = [channel.frames(self.passes, self.frame_bytes) for channel in self.channels] if self.passes > 1 else None
         self.frames = frames or [0] * len(self.channels)
-        writer = RunWriter(self.config, self.moves, frames, self.frame_bytes, self.ratios)
+        parts = self.config.memory.x_parts > 1
+        uses = np.stack([x_uses(program, self.config) for program in self.programs]) if parts else None
+        writer = RunWriter(self.config, self.moves, frames, self.frame_bytes, self.ratios, uses)
         return [writer.run(passes=self.passes > 1) for _ in ("cold", "warm")[: 1 if self.shared or self.collectives else 2]]
 
     @property

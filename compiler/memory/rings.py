@@ -73,14 +73,15 @@ class RingBuilder:
         after: int = 0,
         broadcast: int = 0,
         kind: DescriptorKind = DescriptorKind.LOAD,
+        beside: int = 0,
     ) -> None:
         """Move ``words`` words from word ``base`` of a unit on, from or to byte ``address`` of the channel on.
 
-        ``after``: epochs that must be done before.
+        ``after``: epochs that must be done before. ``beside``: an epoch may be on that uses none of these parts of an X bank.
         """
         self.descriptors.append(
             {"kind": int(kind), "select": int(select), "unit": unit, "tag": self.tag, "after": after, "address": address}
-            | {"n0": words, "n1": 1, "n2": 1, "base": base, "step0": 1, "broadcast": broadcast}
+            | {"n0": words, "n1": 1, "n2": 1, "base": base, "step0": 1, "broadcast": broadcast, "beside": beside}
         )
 
     def end_tag(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
@@ -16,7 +17,15 @@ from podweave.compiler.jobs import Place
 from podweave.ir.layers import Layer, WorkloadError
 from podweave.ir.operations import Linear, Operand
 from podweave.spec.config import ChipConfig
-from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.spec.config_parts import (
+    ArrayConfig,
+    MemoryConfig,
+    NetworkConfig,
+    PodConfig,
+    PostConfig,
+    PrefetchConfig,
+    ProgramConfig,
+)
 
 NODE = Linear("n", (Operand(("in",), Layer(name="n", height=1, width=1, channels=1, outputs=1)),))
 RINGS = ("w", "set")
@@ -283,6 +292,47 @@ def test_inputs_lie_at_the_end_of_x_banks() -> None:
     assert message(kept, "x", (0,), 1) == "n: X bank 0 is full: 1 words more are 1 more than x_words (20)"
     assert gone.place("input", (0,), 7, NODE).base == 13
     assert kept.restarted().place("input", (0,), 7, NODE).base == 13
+
+
+def in_parts() -> BankWords:
+    """Banks of 32 words of X in four parts."""
+    return BankWords(dataclasses.replace(chip(x_words=32), prefetch=PrefetchConfig()).replace(x_parts=4))
+
+
+def test_epochs_turn_in_x_banks_with_parts() -> None:
+    """By hand: the next epoch begins at the part of the last input, with inputs below; what it computes comes to the words of the
+    epoch before in the order of their making."""
+    storage = in_parts()
+    assert [storage.place("input", (0,), words, NODE).base for words in (3, 7)] == [29, 22]
+    assert [storage.place("x", (0,), words, NODE).base for words in (5, 6)] == [0, 5]
+    after = storage.next_epoch()
+    # Bank 0 begins at word 16, bank 1, in which nothing was, a part below word 32.
+    assert [after.place("input", (bank,), 4, NODE).base for bank in (0, 1)] == [12, 20]
+    assert [after.place("x", (0,), words, NODE).base for words in (9, 4)] == [16, 25]
+    # One piece does not go around the end: 3 words are skipped.
+    assert after.place("x", (0,), 4, NODE).base == 0
+    assert after.filled["x"] == [20, 0]
+    assert message(after, "x", (0,), 9) == "n: X bank 0 is full: 9 words more are 1 more than x_words (32)"
+    assert after.place("x", (0,), 8, NODE).base == 4
+    assert after.next_epoch().place("x", (0,), 1, NODE).base == 8
+    assert after.restarted().x_starts == [0, 0]
+
+
+def test_inputs_go_around_the_begin_of_x_banks_with_parts() -> None:
+    storage = in_parts()
+    for _ in range(3):
+        storage = storage.next_epoch()
+    assert storage.x_starts == [8, 8]
+    # 2 words are skipped.
+    assert [storage.place("input", (0,), words, NODE).base for words in (6, 5, 3)] == [2, 27, 24]
+    assert storage.filled["input"] == [16, 0]
+    assert message(storage, "x", (0,), 17) == "n: X bank 0 is full: 17 words more are 1 more than x_words (32)"
+    assert storage.place("x", (0,), 16, NODE).base == 8
+    kept = storage.next_epoch(inputs=True)
+    assert (kept.x_starts, kept.place("x", (0,), 16, NODE).base) == ([8, 8], 8)
+    # As many as fit lie where they do in banks without parts.
+    storage.use_x(8, 16)
+    assert storage.x_starts == [0, 0]
 
 
 def test_epochs_keep_p_banks_only() -> None:

@@ -114,6 +114,7 @@ class Chip:
                 while self.progress[m][which] < len(words):
                     d = words[self.progress[m][which]]
                     bank = HostSelect(d["select"]) in (HostSelect.X, HostSelect.P) and d["kind"] != DescriptorKind.NOP
+                    bank = bank and not d["beside"]
                     if d["after"] > done or (d["tag"] > tag and (not eager or bank)):
                         break
                     self.execute(m, d)
@@ -239,6 +240,9 @@ def run(
         (4, 256, {"w_words": 300, "x_words": 400, "post_jobs": 160}, True),
         (1, 512, {"rows": 4, "cols": 8, "x_words": 256, "parameter_sets": 16}, False),
         (2, 128, {"rows": 8, "cols": 4, "stream_jobs": 160, "load_jobs": 128}, True),
+        # As early as may be, and as late.
+        (2, 64, {"w_words": 320, "p_words": 512, "x_parts": 8}, True),
+        (1, 64, {"w_words": 320, "p_words": 512, "x_parts": 8}, False),
     ],
 )
 def test_network_runs_from_its_image(managers: int, width: int, changes: dict[str, int], eager: bool) -> None:
@@ -323,6 +327,44 @@ def test_descriptor_that_may_begin_too_early_is_seen(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(RingBuilder, "add", careless)
     _, (found,), (expected,) = run(config, network(), eager=True)
+    assert any((found[name] != expected[name]).any() for name in found)
+
+
+def fed(count: int) -> Graph:
+    """Each operation reads the one before and an input of its own, and is an output."""
+    nodes = []
+    for i in range(count):
+        operands = [conv(f"n{i}", (f"n{i - 1}" if i else "in",), 6, 8, 8, 3), conv(f"f{i}", (f"in{i}",), 6, 8, 8)]
+        nodes.append(Linear(f"n{i}", tuple(operands)))
+    inputs = {"in": (1, 6, 6, 8)} | {f"in{i}": (1, 6, 6, 8) for i in range(count)}
+    return Graph("fed", inputs, tuple(nodes), tuple(node.name for node in nodes))
+
+
+BESIDE = {"w_words": 80, "x_parts": 8, "x_words": 512}
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_words_are_loaded_and_stored_beside_epochs(eager: bool) -> None:
+    image, found, expected = run(config_of(2, 64, **BESIDE), fed(6), eager=eager)
+    for name, tensor in found.items():
+        np.testing.assert_array_equal(tensor, expected[name], err_msg=name)
+    counts = sum(np.bincount(ring.fields["kind"] * (ring.fields["beside"] == 1), minlength=3) for ring in image.prefetch)
+    assert counts[DescriptorKind.LOAD] > 8
+    assert counts[DescriptorKind.STORE] > 8
+    assert not any(ring.fields["beside"].any() for ring in image.demand)
+
+
+@pytest.mark.parametrize("kind", [DescriptorKind.LOAD, DescriptorKind.STORE])
+def test_descriptor_that_begins_too_early_beside_an_epoch_is_seen(kind: DescriptorKind, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(2, 64, **BESIDE | {"x_words": 256})
+    original = RingBuilder.add
+
+    def careless(self: RingBuilder, *arguments: Any, after: int = 0, **more: Any) -> None:
+        early = more.get("beside") and more.get("kind", DescriptorKind.LOAD) == kind
+        original(self, *arguments, after=0 if early else after, **more)
+
+    monkeypatch.setattr(RingBuilder, "add", careless)
+    _, found, expected = run(config, fed(6), eager=True)
     assert any((found[name] != expected[name]).any() for name in found)
 
 

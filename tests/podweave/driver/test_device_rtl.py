@@ -90,21 +90,24 @@ def assert_ends_well(device: Device) -> None:
 
 
 def test_base_registers_move_a_program() -> None:
-    """Demand rings by BASE1, prefetch rings by BASE2; what they move lies in memory twice."""
+    """Words of X banks by BASE1, all others by BASE2; what is moved lies in memory twice."""
     job, compiled = network()
     compiled = in_channels(compiled, 2 * compiled.image.channel_bytes)
     image, span = compiled.image, compiled.image.channel_bytes // 2
 
-    def based(ring: Ring, number: int, base: int) -> Ring:
+    bases = 96, 1000
+
+    def based(ring: Ring) -> Ring:
         fields = {name: column.copy() for name, column in ring.fields.items()}
+        number = np.where(fields["select"] == HostSelect.X, 1, 2)
+        base = np.array(bases)[number - 1]
         chosen = (fields["kind"] != DescriptorKind.NOP) & (fields["address"] >= base)
         assert chosen.any()
-        fields["base_register"][chosen] = number
-        fields["address"][chosen] -= base
+        fields["base_register"][chosen] = number[chosen]
+        fields["address"][chosen] -= base[chosen]
         return Ring(ring.base, fields)
 
-    bases = 96, 1000
-    rings = {"demand": tuple(based(r, 1, 96) for r in image.demand), "prefetch": tuple(based(r, 2, 1000) for r in image.prefetch)}
+    rings = {name: tuple(map(based, found)) for name, found in (("demand", image.demand), ("prefetch", image.prefetch))}
     written = [(ring.base, ring.packed()) for found in rings.values() for ring in found]
     kept = [(address, data) for address, data in image.content if address not in dict(written)]
     compiled = dataclasses.replace(compiled, image=dataclasses.replace(image, content=(*kept, *written), **rings))

@@ -28,7 +28,7 @@ CHIP2, CHIP4 = load_config("chip2x4"), load_config("chip4x16")
 SMALL_ENGINE: dict[str, int] = {"buffer_beats": 32, "max_burst": 8, "outstanding": 8, "descriptors": 2}
 CONFIGS: dict[str, ChipConfig] = {
     "2 managers": dataclasses.replace(
-        CHIP2.replace(pods=4, banks=4),
+        CHIP2.replace(pods=4, banks=4, x_parts=4),
         prefetch=PrefetchConfig(
             managers=2, data_width=128, address_width=33, base_registers=2, column_words=8, pass_bits=5, **SMALL_ENGINE
         ),

@@ -45,7 +45,11 @@ def contents(driver: Driver, select: HostSelect, node: int) -> NDArray[np.uint8]
     width = host_widths(config)[select][1]
     if select == HostSelect.X:
         slots = config.array.rows // config.post_lanes
-        return low_bits(np.concatenate([bus.node_array(("x", i), node) for i in range(slots)], axis=1), width)
+        parts = [
+            np.concatenate([bus.node_array(("x", i, part), node) for i in range(slots)], axis=1)
+            for part in range(config.memory.x_parts)
+        ]
+        return low_bits(np.concatenate(parts), width)
     if select != HostSelect.PARAMETERS:
         return low_bits(bus.node_array(select, node), width)
     parts = []
