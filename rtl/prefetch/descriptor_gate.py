@@ -23,9 +23,9 @@ class DescriptorGate(Block):
 
     A head is dropped if it has the tag of an earlier error of its ring, or the tag that is cancelled; else refused if it has an
     error; else it may begin if ``epochs_done`` >= after, and, with "due" for ``epochs_done`` >= tag: prefetch ones if ``enable``
-    or due; ones of X or P, but for those with ``beside``, if due and ``gap``; prefetch ones if due, or ``cap`` is 0 or not exceeded
-    by unconsumed words and their own, and there is room to count them (`PrefetchCount`). A ring that is broken counts as a head
-    with an error.
+    or due; ones of X or P, but for those with ``beside``, if due and ``gap``; prefetch loads if due, or ``cap`` is 0 or not
+    exceeded by unconsumed words and their own, and there is room to count them (`PrefetchCount`), of NOPs likewise. A ring that is
+    broken counts as a head with an error.
 
     In each cycle one of the heads for which the cycle before has decided is taken, demand before prefetch: one with an error
     always; a NOP if there is room in the delivery queue; a load if there is also no descriptor in the run walker (``walking``); a
@@ -83,7 +83,7 @@ class DescriptorGate(Block):
     stall_gate, stall_cap, stall_gap : Out(1)
         A head waits, in the cycle before, for ``epochs_done`` (or ``enable``), cap, gap.
     unconsumed : Out(UNCONSUMED_WIDTH)
-        Words of begun prefetch descriptors whose tag was beyond ``epochs_done`` then, and is still.
+        Words of begun prefetch loads whose tag was beyond ``epochs_done`` then, and is still.
     """
 
     kind = "descriptor_gate"
@@ -146,7 +146,7 @@ class DescriptorGate(Block):
             count["epochs_done"].eq(self.epochs_done),
             count["tag"].eq(heads[PREFETCH].tag),
             count["words"].eq(heads[PREFETCH].words),
-            count["add"].eq(taken[PREFETCH] & begins & (heads[PREFETCH].kind != DescriptorKind.NOP)),
+            count["add"].eq(taken[PREFETCH] & begins & (heads[PREFETCH].kind == DescriptorKind.LOAD)),
             self.unconsumed.eq(count["unconsumed"]),
         ]
         decisions, waiting, stalls = [], [], []
@@ -171,6 +171,7 @@ class DescriptorGate(Block):
 
     def _may_begin(self, m: Module, ring: int, head: data.View, count: dict[str, Value], stall: Signal) -> Value:
         """Whether all conditions of a head are met; ``stall`` says which is not: gate, gap, cap."""
+        stores = head.kind == DescriptorKind.STORE
         beside = head.beside if self.config.memory.x_parts > 1 else Const(0)
         due, banks, gate, gap, fits = (Signal(name=f"{name}_{ring}") for name in ("due", "banks", "gate", "gap", "fits"))
         m.d.comb += [
@@ -182,7 +183,7 @@ class DescriptorGate(Block):
             total = Signal(UNCONSUMED_WIDTH + 1)
             m.d.comb += [
                 total.eq(count["unconsumed"] + head.words),
-                fits.eq(due | (count["room"] & ((self.cap == 0) | (total <= self.cap)))),
+                fits.eq(due | stores | (count["room"] & ((self.cap == 0) | (total <= self.cap)))),
                 gate.eq((self.epochs_done >= head.after) & (due | (self.enable & ~banks))),
             ]
         else:

@@ -200,14 +200,16 @@ def random_transfer(rng: np.random.Generator, geometry: EngineGeometry, *, kind:
 def random_program(
     rng: np.random.Generator, geometry: EngineGeometry, *, epochs: int, per_tag: int, size: int = 600, stores: float = 0.15
 ) -> Program:
-    """Up to ``per_tag`` descriptors of each ring and tag, of up to ``size`` bytes; a share of ``stores`` among the demand ones."""
+    """Up to ``per_tag`` descriptors of each ring and tag, of up to ``size`` bytes; a share of ``stores`` among those of the demand
+    ring, and among all where some go beside epochs."""
     rings: tuple[list[Descriptor], list[Descriptor]] = ([], [])
     for ring, descriptors in enumerate(rings):
         for tag in range(epochs + 1):
             count = int(rng.integers(1, per_tag + 1))
             for i in range(count):
                 choice = rng.random()
-                kind = NOP if choice < 0.15 else STORE if choice < 0.15 + stores and ring == 0 else LOAD
+                store = choice < 0.15 + stores and (ring == 0 or geometry.beside_banks)
+                kind = NOP if choice < 0.15 else STORE if store else LOAD
                 made = Descriptor() if kind == NOP else random_transfer(rng, geometry, kind=kind, size=size)
                 if kind == STORE and geometry.column_words and rng.random() < 0.7:
                     made = _in_columns(rng, geometry, made)

@@ -115,6 +115,7 @@ class GateModel:
             gate = gate and inputs.enable
             room = len(self._counted) < COUNTED_TAGS or self._counted[-1][0] == head.tag
             fits = room and (not inputs.cap or self.unconsumed + min(descriptor.words, COUNT_LIMIT) <= inputs.cap)
+            fits = fits or descriptor.kind == STORE
         return gate, inputs.gap or not banks, fits
 
     def _take(self, t: int, heads: list[Head | None], inputs: Inputs, room: Room) -> int | None:
@@ -128,7 +129,7 @@ class GateModel:
             if not self._has_room(head, room):
                 return None
             self.begin(ring, head)
-            if ring == PREFETCH and head.descriptor.kind != NOP and head.tag > inputs.epochs_done:
+            if ring == PREFETCH and head.descriptor.kind == LOAD and head.tag > inputs.epochs_done:
                 self._count(head.tag, min(head.descriptor.words, COUNT_LIMIT))
         elif decision != Decision.SKIP:
             self._refuse(ring, head, decision)
@@ -153,7 +154,7 @@ class GateModel:
         self.refuse(ring, CANCELLED if decision == Decision.CANCEL else code, tag, address)
 
     def _count(self, tag: int, words: int) -> None:
-        """Words of a prefetch descriptor whose epoch is not the next one."""
+        """Words of a prefetch load whose epoch is not the next one."""
         self.unconsumed += words
         if self._counted and self._counted[-1][0] == tag:
             self._counted[-1][1] += words
