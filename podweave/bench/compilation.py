@@ -22,7 +22,7 @@ Task = tuple[Graph, ChipConfig, Constants | None, CompileOptions]
 
 
 def measure_compilation(ample: Mapping[str, int], repeat: int, progress: Progress) -> list[dict[str, Any]]:
-    """Seconds that two compilations take on one core: ``first_s`` with an empty cache, ``second_s`` once more.
+    """Seconds of a core that two compilations take: ``first_s`` with an empty cache, ``second_s`` once more.
 
     ``ample``: banks and stores in which the larger network fits. Programs are held against no rules.
     """
@@ -33,9 +33,9 @@ def measure_compilation(ample: Mapping[str, int], repeat: int, progress: Progres
             progress(f"compiling {what} ({number + 1}/{repeat})")
             with empty_cache():
                 for seconds in (first, second):
-                    began = time.perf_counter()
+                    began = time.process_time()
                     network = compile_kept(*task)
-                    seconds.append(time.perf_counter() - began)
+                    seconds.append(time.process_time() - began)
                     epochs = len(network.epochs)
                     del network
         rows.append({"network": what, "epochs": epochs, "first_s": statistics.median(first), "second_s": statistics.median(second)})

@@ -26,7 +26,7 @@ from podweave.tb.lockstep.ports import LockstepError
 CHIP2 = load_config("chip2x4")
 LINKS = LinksConfig(flit_bits=32, buffer_words=4, jobs=16)
 CONFIGS: dict[str, ChipConfig] = {
-    "2x4": dataclasses.replace(CHIP2, links=LINKS),
+    "2x4": dataclasses.replace(CHIP2.replace(x_parts=4), links=LINKS),
     # X words wider than P words, which are no whole bytes; a load port for each half.
     "4x(16x4), 2 managers": dataclasses.replace(
         CHIP2.replace(pods=4, banks=4, p_planes=2, rows=16, psum_width=27), prefetch=PrefetchConfig(managers=2), links=LINKS
@@ -107,6 +107,15 @@ def test_lockstep(key: str) -> None:
         assert traces["link_read_data"].known.sum() > CYCLES * bits * 0.8
 
 
+# An access of a load port takes effect a cycle later than one of the collective engine.
+COLLISIONS = [
+    ("2x4", HostSelect.X, 1, True),
+    ("2x4", HostSelect.X, 0, False),
+    ("2x4", HostSelect.X, 2, False),
+    ("2x4", HostSelect.W, 1, False),
+]
+
+
 def test_model_has_the_same_codes() -> None:
     assert (model.P, model.X) == (CollectiveKind.P, CollectiveKind.X)
 
@@ -173,3 +182,14 @@ def test_a_chip_without_links_has_nothing_of_them() -> None:
     assert "host_accumulate" not in text
     linked = bench_of("2x4")
     assert {port.name for port in (*linked.inputs, *linked.outputs)} >= set(link_members(CONFIGS["2x4"]))
+
+
+@pytest.mark.parametrize("write", [0, 1])
+@pytest.mark.parametrize(("key", "select", "apart", "wrong"), COLLISIONS)
+def test_an_access_that_takes_away_one_of_a_load_port(key: str, select: HostSelect, apart: int, wrong: bool, write: int) -> None:
+    """An X bank with parts is loaded and stored at any time; a collective that has an access then is an error."""
+    stimulus = accesses(key, [(10, "read", 0, 3, 0)])
+    stimulus["host_valid"][10 - apart], stimulus["host_write"][10 - apart] = 1, write
+    stimulus["host_select"][10 - apart], stimulus["host_commit"][10 - apart] = select, 1
+    observed = bench_of(key).run(stimulus)
+    assert bool(observed["error"][-1]) == wrong
