@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,30 +11,17 @@ from numpy.typing import NDArray
 from podweave.compiler.memory.image import MemoryImage
 from podweave.compiler.memory.tensors import TensorMap
 from podweave.spec.config import ChipConfig
-from podweave.spec.descriptors import PrefetchError
-from podweave.spec.errors import BankError, NetworkId, NodeErrors, PodError, PostError
-from podweave.spec.links import RUN_WIDTH, LinkError
+from podweave.spec.links import RUN_WIDTH
 from podweave.spec.load_port import Counter
 from podweave.spec.register_list import base_register
-from podweave.spec.register_map import IDENTITY, ErrorSource, NodeWords, Refusal, RegisterMap, config_hash, counters
+from podweave.spec.register_map import NodeWords, Refusal, counters
+
+from .registers import Bus, DeviceError, DeviceRegisters, sentence
+
+__all__ = ["FOREVER", "Bus", "Device", "DeviceError", "RunCounters"]
 
 _INTERRUPTS = ("DONE", "ERROR", "EPOCH", "REFUSED")
 FOREVER = 1 << 62
-
-
-class DeviceError(RuntimeError):
-    """The device refused something, or a run ended with an error; the message names it."""
-
-
-class Bus(Protocol):
-    """The way to an accelerator: its AXI4-Lite port, the memory of its AXI4 managers, and its interrupt line."""
-
-    def read32(self, offset: int) -> int: ...
-    def write32(self, offset: int, value: int) -> None: ...
-    def read_memory(self, address: int, size: int) -> NDArray[np.uint8]: ...
-    def write_memory(self, address: int, data: NDArray[np.uint8]) -> None: ...
-    def wait_interrupt(self, max_cycles: int, progress: Callable[[int], None] | None = None) -> bool:
-        """Whether the interrupt is raised within ``max_cycles`` cycles; ``progress`` may be told of cycles that have passed."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +32,7 @@ class RunCounters:
     nodes: dict[str, NDArray[np.int64]]
 
 
-class Device:
+class Device(DeviceRegisters):
     """One accelerator on a bus.
 
     While a run is on, from `start` to its interrupt, only `wait`, `abort`, `read`, `fields`, `counters` and `errors` are legal;
@@ -62,40 +48,13 @@ class Device:
 
     def __init__(self, bus: Bus, config: ChipConfig):
         """Raises `DeviceError` if there is no accelerator of this configuration on the bus."""
-        self.bus, self.config, self.registers = bus, config, RegisterMap(config)
+        super().__init__(bus, config)
         self.image: MemoryImage | None = None
         self.warm = False
         """Whether the last run found on the chip what a run before had left there, and did not load it again."""
         self._left: MemoryImage | None = None
         # The program whose rings the device was told of, whether they are those of a warm run, and for how many passes.
         self._told: tuple[MemoryImage, bool, int] | None = None
-        identity = self.read("ID")
-        if identity != IDENTITY:
-            raise DeviceError(f"no accelerator on this bus: ID reads {identity:#010x}, expected {IDENTITY:#010x}")
-        found = self.read("CONFIG_HASH")
-        if found != config_hash(config):
-            chip = self.registers.unpack("CHIP", self.read("CHIP"))
-            raise DeviceError(
-                f"the accelerator is of another configuration than {config.name}: it has {chip['PODS']} pods, "
-                f"{chip['MANAGERS']} managers, and hash {found:#010x}, expected {config_hash(config):#010x}"
-            )
-
-    def read(self, name: str, manager: int | None = None) -> int:
-        """The value of a register, of one word or two."""
-        offset = self.registers.offset(name, manager)
-        value = self.bus.read32(offset)
-        if self.registers[name].words == 2:
-            value |= self.bus.read32(offset + 4) << 32
-        return value
-
-    def fields(self, name: str, manager: int | None = None) -> dict[str, int]:
-        return self.registers.unpack(name, self.read(name, manager))
-
-    def write(self, name: str, manager: int | None = None, **fields: int) -> None:
-        """Write a register: all its fields, those that are not named as 0."""
-        offset, value = self.registers.offset(name, manager), self.registers.pack(name, **fields)
-        for word in range(self.registers[name].words):
-            self.bus.write32(offset + 4 * word, value >> 32 * word & 0xFFFFFFFF)
 
     def load(self, image: MemoryImage) -> None:
         """Put a program into memory, and tell the device where. Inputs are written after it: it overwrites their places.
@@ -311,7 +270,7 @@ class Device:
         """Raises `DeviceError` if the start was refused, with the reason."""
         status = self.fields("STATUS")
         if status["REFUSED"]:
-            raise DeviceError(f"the device refused to start: {_sentence(Refusal(status['REASON']))}")
+            raise DeviceError(f"the device refused to start: {sentence(Refusal(status['REASON']))}")
 
     def _set_links(self, first_collective: int, link_run: int | None) -> None:
         """What a run with collectives is told."""
@@ -371,7 +330,7 @@ class Device:
         self.write("CONTROL", SOFT_RESET=1)
         status = self.fields("STATUS")
         if status["REFUSED"]:
-            raise DeviceError(f"the device refused to reset: {_sentence(Refusal(status['REASON']))}")
+            raise DeviceError(f"the device refused to reset: {sentence(Refusal(status['REASON']))}")
 
     def was_reset(self) -> bool:
         """Whether neither a run is on nor one has ended since the last reset; in a run, somebody has reset the device."""
@@ -383,56 +342,16 @@ class Device:
         device = {name: self.read(name) for name, *_ in counters(self.config)}
         nodes = {
             counter.name.lower(): np.array(
-                [self._node_word(node, NodeWords.COUNTERS, counter) for node in range(self.config.pods)], np.int64
+                [self.node_word(node, NodeWords.COUNTERS, counter) for node in range(self.config.pods)], np.int64
             )
             for counter in Counter
         }
         return RunCounters(device, nodes)
 
-    def errors(self) -> list[str]:
-        """What went wrong since the last start, in words."""
-        found = []
-        for manager in range(self.config.managers):
-            error = self.fields("ERROR", manager)
-            if error["CODE"]:
-                ring = ("demand", "prefetch")[error["RING"]]
-                address = self.read("ERROR_ADDRESS", manager)
-                found.append(
-                    f"prefetch engine {manager}: {_sentence(PrefetchError(error['CODE']))} "
-                    f"(tag {error['TAG']} of the {ring} ring, address {address:#x})"
-                )
-        if self.config.links:
-            error = self.fields("LINK_ERROR")
-            if error["CODE"]:
-                found.append(f"collective engine: {_sentence(LinkError(error['CODE']))} (collective {error['ID']})")
-        record = self.fields("NETWORK_ERROR")
-        if record["VALID"]:
-            network = NetworkId(record["NETWORK"]).name
-            found.append(
-                f"network {network}, plane {record['PLANE']}: two words met at stage {record['STAGE']}, port {record['PORT']}"
-            )
-        if self.fields("CHIP_ERROR")["ANY"]:
-            for node in range(self.config.pods):
-                words = {word: self._node_word(node, NodeWords.ERRORS, word) for word in NodeErrors}
-                for word, time, kind, what in (
-                    (NodeErrors.POD, NodeErrors.POD_TIME, PodError, "pod"),
-                    (NodeErrors.POST, NodeErrors.POST_TIME, PostError, "post-processor"),
-                ):
-                    if words[word]:
-                        found.append(f"{what} {node}, time {words[time]}: {_named(kind, words[word])}")
-                if words[NodeErrors.BANK]:
-                    found.append(f"bank {node}: {_named(BankError, words[NodeErrors.BANK])}")
-        source = self.fields("ERROR_SOURCE")["SOURCE"]
-        return found or ([f"error of source {ErrorSource(source).name.lower()}"] if source else [])
-
     def _refuse_in_a_run(self, what: str) -> None:
         """Raises `DeviceError` if a run, or a reset, is on."""
         if self.fields("STATUS")["BUSY"]:
             raise DeviceError(f"{what} while a run is on: wait for its end, or abort it and wait")
-
-    def _node_word(self, node: int, words: NodeWords, index: int) -> int:
-        self.write("NODE_SELECT", NODE=node, WORDS=int(words), INDEX=int(index))
-        return self.read("NODE_DATA")
 
     def _tensor(self, name: str, what: str, number: int = 0) -> TensorMap:
         if self.image is None:
@@ -451,11 +370,3 @@ class Device:
         assert self.image is not None
         channel = where.addresses // self.image.channel_bytes
         return [(int(where.addresses[mine].min()), mine) for m in np.unique(channel) for mine in (np.flatnonzero(channel == m),)]
-
-
-def _named(kind: type, bits: int) -> str:
-    return ", ".join(error.name.lower() for error in kind if bits >> error & 1)  # type: ignore[attr-defined]
-
-
-def _sentence(code: PrefetchError | Refusal | LinkError) -> str:
-    return code.name.lower().replace("_", " ")

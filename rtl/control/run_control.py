@@ -43,9 +43,8 @@ class State(enum.IntEnum):
 class RunControl(Block):
     """One run after the other: each of ``epochs`` epochs, epoch e when all tags up to e of all rings are complete.
 
-    *Passes.* With passes, a run has ``epochs`` times ``passes`` epochs, which are its epochs in what follows; both are read in the
-    cycle before the start. Behind each pass, of ``epochs`` epochs, the chip rewinds its program stores: ``chip_rewind`` is high in
-    the last cycle, u, of its last epoch.
+    *Passes.* With them, a run has ``epochs`` times ``passes`` epochs, both read in the cycle before the start, which are its epochs
+    below. Behind each pass the chip rewinds its program stores: ``chip_rewind`` is high in the last cycle, u, of its last epoch.
 
     *Start.* A ``start`` in cycle t is accepted in IDLE with at most `MAX_EPOCHS` epochs, and rings at multiples of 64 bytes for
     at least one descriptor. Let p be t + 1, or t + 1 + `RESET_CYCLES` if there was an error or abort since the last reset, or
@@ -93,7 +92,7 @@ class RunControl(Block):
     epochs : In(32)
         Of the run, read in the cycle of its start.
     passes : In(pass_bits)
-        Only with passes.
+        Only with ``pass_bits``.
     demand_base, prefetch_base : In(managers * address_width)
         Byte addresses of the rings, read in the cycle of the start.
     demand_size, prefetch_size : In(managers * 32)
@@ -289,8 +288,8 @@ class RunControl(Block):
             return
         self._epochs_before = Signal(TAG_WIDTH, name="epochs_before")
         self._all_epochs = Signal(TAG_WIDTH + len(self.passes), name="all_epochs")
-        self._too_many, self._bad_passes = (Signal(name=name) for name in ("too_many", "bad_passes"))
-        none = Signal(name="no_passes")
+        self._too_many, self._bad_passes = Signal(name="too_many"), Signal(name="bad_passes")
+        none = Signal(name="no_passes", init=1)
         m.d.sync += [
             self._epochs_before.eq(self.epochs[:TAG_WIDTH]),
             self._all_epochs.eq(self.epochs[:TAG_WIDTH] * self.passes),
@@ -302,13 +301,11 @@ class RunControl(Block):
     def _pass_ends(self, m: Module, accepted: Signal) -> Value:
         """Whether the epoch that is on is the last one of a pass."""
         of_pass, begun = (Signal(TAG_WIDTH, name=name) for name in ("epochs_of_pass", "begun_of_pass"))
-        ends = Signal(name="pass_ends")
-        m.d.comb += ends.eq(begun == of_pass)
         with m.If(accepted):
             m.d.sync += [of_pass.eq(self._epochs_before), begun.eq(0)]
         with m.Elif(self.begins):
-            m.d.sync += begun.eq(Mux(ends, 1, begun + 1))
-        return ends
+            m.d.sync += begun.eq(Mux(begun == of_pass, 1, begun + 1))
+        return begun == of_pass
 
     def _collectives(self, m: Module, state: Signal, following: Signal, stopping: Signal) -> tuple[Signal, Value, Value]:
         """Whether an epoch or a collective is on; whether it is an epoch of the chip; whether one of the chip begins."""

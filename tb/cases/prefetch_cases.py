@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.compiler.jobs import pack_jobs
 from podweave.golden.cycle.memory.hbm import ErrorRange, HbmChannel
 from podweave.golden.cycle.ports import PortTrace
 from podweave.golden.cycle.prefetch.engine import EngineModel, Inputs
@@ -26,22 +25,13 @@ from podweave.spec.config_parts import (
     PrefetchConfig,
     ProgramConfig,
 )
-from podweave.spec.descriptors import (
-    BESIDE_BANKS,
-    DESCRIPTOR_BYTES,
-    EPOCH_BANKS,
-    STORABLE,
-    descriptor_layout,
-    loadable,
-    memory_stride,
-    words_of,
-)
+from podweave.spec.descriptors import BESIDE_BANKS, EPOCH_BANKS, STORABLE, loadable, memory_stride, words_of
 from podweave.spec.links_config import LinksConfig
 from podweave.spec.load_port import host_widths
 
+from .prefetch_rings import RING_BASES, published, put_rings, with_bodies
+
 MEMORY_BYTES = 1 << 17
-RING_BASES = (0x1000, 0x2000)
-"""Rings lie in the first 16 KiB of memory; stores go behind them, into the second half of it."""
 DATA_BEGIN, STORE_BEGIN = 0x4000, 1 << 16
 
 
@@ -91,16 +81,6 @@ def engine_geometry(config: ChipConfig) -> EngineGeometry:
     )
 
 
-def pack_descriptors(descriptors: list[Descriptor]) -> NDArray[np.uint8]:
-    """(n, 64) bytes."""
-    fields = [field.name for field in descriptor_layout().fields]
-    columns = {
-        name: np.array([getattr(d, name, d.reserved if name == "reserved0" else 0) for d in descriptors], np.int64)
-        for name in fields
-    }
-    return pack_jobs(descriptor_layout(), columns)
-
-
 Script = list[tuple[int, dict[str, Any]]]
 """(cycle, changes of `Inputs` from that cycle on), in order of time."""
 LEAD = 8
@@ -123,12 +103,7 @@ class Program:
     def published(self) -> tuple[list[Descriptor], list[Descriptor]]:
         """Descriptors of the rings in the order in which a run goes over them."""
         passes, (demand, prefetch) = self.turns.get("passes", 1), self.turns.get("bodies", ((0, 0), (0, 0)))
-        return _published(self.rings[0], demand, passes), _published(self.rings[1], prefetch, passes)
-
-
-def _published(ring: list[Descriptor], body: tuple[int, int], passes: int) -> list[Descriptor]:
-    begin, end = body
-    return ring[:begin] + (passes - 1) * ring[begin:end] + ring[end:] if begin else ring
+        return published(self.rings[0], demand, passes), published(self.rings[1], prefetch, passes)
 
 
 def _fitting(rng: np.random.Generator, counts: list[int], words: int) -> tuple[int, list[int]] | None:
@@ -225,31 +200,11 @@ def random_program(
         rings = ([_on_a_base(rng, d, bases) for d in rings[0]], [_on_a_base(rng, d, bases) for d in rings[1]])
     turns: dict[str, Any] = {}
     if geometry.passes and rng.random() < 0.8:
-        rings, turns = _with_bodies(rng, rings, epochs)
+        rings, turns = with_bodies(rng, rings, epochs)
         # A second lap would do without the body.
         sizes = (len(rings[0]), len(rings[1]))
     put_rings(memory, rings)
     return Program(rings, (sizes[0], sizes[1]), memory, bases, turns)
-
-
-def _with_bodies(
-    rng: np.random.Generator, rings: tuple[list[Descriptor], list[Descriptor]], epochs: int
-) -> tuple[tuple[list[Descriptor], list[Descriptor]], dict[str, Any]]:
-    """Rings whose middle is for several passes: all that is of the epochs from some one on, until as many are over again."""
-    passes, stride = int(rng.integers(1, 5)), int(rng.integers(0, 9)) * 8
-    first = int(rng.integers(1, epochs + 1))
-    found, bodies = [], []
-    for ring in rings:
-        begin = next(i for i, d in enumerate(ring) if d.tag == first)
-        end = next((i for i, d in enumerate(ring) if d.tag == first + 1), len(ring))
-        body = [dataclasses.replace(d, moves=int(d.kind != NOP and rng.random() < 0.4)) for d in ring[begin:end]]
-        body[-1] = dataclasses.replace(body[-1], turns=1)
-        behind = [dataclasses.replace(d, tag=d.tag - 1, after=max(0, d.after - 1)) for d in ring[end:]]
-        behind.append(Descriptor(tag=behind[-1].tag + 1 if behind else first, last=1))
-        found.append(ring[:begin] + body + behind)
-        bodies.append((begin, end))
-    turns = {"passes": passes, "pass_epochs": 1, "pass_stride": stride, "bodies": (bodies[0], bodies[1])}
-    return (found[0], found[1]), turns
 
 
 def _in_columns(rng: np.random.Generator, geometry: EngineGeometry, store: Descriptor) -> Descriptor:
@@ -438,9 +393,3 @@ def with_bad_descriptors(rng: np.random.Generator, geometry: EngineGeometry, pro
     memory = program.memory.copy()
     put_rings(memory, rings)
     return Program(rings, program.sizes, memory, program.bases, program.turns)
-
-
-def put_rings(memory: NDArray[np.uint8], rings: tuple[list[Descriptor], list[Descriptor]]) -> None:
-    """Both rings at their places in memory."""
-    for base, descriptors in zip(RING_BASES, rings, strict=True):
-        memory[base : base + DESCRIPTOR_BYTES * len(descriptors)] = pack_descriptors(descriptors).reshape(-1)

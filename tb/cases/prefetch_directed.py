@@ -12,7 +12,8 @@ from podweave.golden.cycle.prefetch.words import Descriptor
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 
-from .prefetch_cases import MEMORY_BYTES, RING_BASES, TIMINGS, Case, Program, put_rings
+from .prefetch_cases import MEMORY_BYTES, TIMINGS, Case, Program
+from .prefetch_rings import RING_BASES, put_rings
 
 
 def directed_case(

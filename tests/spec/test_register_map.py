@@ -166,7 +166,7 @@ def test_what_is_not_there_is_refused() -> None:
 
 
 def test_codes_are_stable() -> None:
-    assert [code.name for code in Refusal] == ["NONE", "BUSY", "EPOCHS", "RING_BASE", "RING_SIZE"]
+    assert [code.name for code in Refusal] == ["NONE", "BUSY", "EPOCHS", "RING_BASE", "RING_SIZE", "PASSES"]
     assert [code.name for code in ErrorSource] == ["NONE", "ENGINE", "NODE", "NETWORK", "LINK"]
     for kind in (Refusal, ErrorSource, NodeWords, Ring):
         assert [code.value for code in kind] == list(range(len(kind)))

@@ -205,6 +205,7 @@ def test_start_sets_options_and_waits_for_one_event(bus: FakeBus, device: Device
 def test_refused_start_says_why(bus: FakeBus, device: Device, reason: Refusal) -> None:
     bus.commands["START"] = lambda bus: bus.set("STATUS", REFUSED=1, REASON=reason)
     sentence = {Refusal.BUSY: "busy", Refusal.EPOCHS: "epochs", Refusal.RING_BASE: "ring base", Refusal.RING_SIZE: "ring size"}
+    sentence[Refusal.PASSES] = "passes"
     with pytest.raises(DeviceError, match=f"^the device refused to start: {sentence[reason]}$"):
         device.run()
     assert not bus.waits

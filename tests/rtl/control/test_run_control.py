@@ -211,6 +211,8 @@ def test_a_model_without_a_port_is_refused() -> None:
 def steady(cycles: int, key: str = "4 managers", **changes: Any) -> Stimulus:
     """Rings that are complete, engines that are quiet, a chip that is idle; ``changes``: values per cycle, or cycles of a 1."""
     stimulus = bench_of(key).idle("run_control", cycles)
+    if CONFIGS[key].passes:
+        stimulus["passes"][:] = 1
     for ring in ("demand", "prefetch"):
         stimulus[f"{ring}_complete"][:], stimulus[f"{ring}_size"][:] = 100, 8
     stimulus["quiet"][:], stimulus["epochs"][:] = 1, 2
@@ -239,7 +241,7 @@ BUSY = span(14, 33) + span(36, 45)
 def test_a_run_of_two_epochs_by_hand() -> None:
     found = seen(steady(60, start=[10], chip_busy=BUSY))
     assert found["core_reset"] == []
-    assert (found["engine_start"], found["chip_rewind"], found["chip_start"]) == ([11], [11], [12])
+    assert (found["engine_start"], found["chip_rewind"], found["chip_start"]) == ([11], [11, 46], [12])
     # The sequencer, held, begins one cycle after it is let go.
     assert found["begins"] == [13, 35]
     assert set(found["chip_hold"]) == set(range(60)) - {13, 35}
@@ -266,6 +268,25 @@ def test_epochs_wait_for_the_tags_of_every_ring() -> None:
     assert found["wait_store"] == span(46, 50)
     assert found["prefetch_hit"] == [41]
     assert found["event_done"] == [55]
+
+
+def test_program_stores_are_rewound_behind_each_pass() -> None:
+    """Two passes of two epochs; what is there in the cycle of the start itself is of no account."""
+    stimulus = steady(60, start=[10], chip_busy=[14, 15, 18, 19, 22, 23, 26, 27], epochs=2, passes=2)
+    stimulus["epochs"][10], stimulus["passes"][10] = 7, 0
+    found = seen(stimulus)
+    assert found["begins"] == [13, 17, 21, 25]
+    assert found["event_epoch"] == [16, 20, 24, 28]
+    assert found["chip_rewind"] == [11, 20, 28]
+
+
+def test_passes_are_counted_before_a_start() -> None:
+    for epochs, passes, reason in ((2, 0, Refusal.PASSES), (32767, 2, 0), (32767, 3, Refusal.PASSES), (65535, 1, Refusal.EPOCHS)):
+        stimulus = steady(40, start=[10], chip_busy=span(14, 39), epochs=epochs, passes=passes)
+        observed = bench_of("4 managers").run("run_control", stimulus)
+        bench_of("4 managers").check("run_control", model.run_control(stimulus), observed)
+        assert observed["reason"][20] == reason
+        assert observed["chip_epochs"][20] == (0 if reason else epochs * passes)
 
 
 def test_no_epochs_are_a_run_for_tag_0_and_the_most_are_accepted() -> None:

@@ -19,17 +19,16 @@ from podweave.spec.load_port import HostSelect
 from podweave.tb.cases.prefetch_cases import (
     DATA_BEGIN,
     MEMORY_BYTES,
-    RING_BASES,
     TIMINGS,
     Case,
     Program,
     engine_config,
     engine_geometry,
-    pack_descriptors,
     random_case,
 )
 from podweave.tb.cases.prefetch_directed import directed_case
 from podweave.tb.cases.prefetch_lockstep import PrefetchLockstep, chip_data
+from podweave.tb.cases.prefetch_rings import RING_BASES, pack_descriptors
 from podweave.tb.lockstep.ports import LockstepError
 
 CONFIGS: dict[str, dict[str, int]] = {
