@@ -207,27 +207,27 @@ class Copies:
     def _reserve(self, source: int, target: int, begin: int, outputs: int, window: int = 1) -> tuple[int, int]:
         """The first cycle from ``begin`` on in which a job may start, and on which plane."""
         port, cycles, beats = self.state.p_ports[source], self._cycles(outputs, window), self._beats
-        path = _path(self.config.pods, self._crossbar, source, target)
-        first = port.next_free(begin, cycles)
+        *inner, last = _path(self.config.pods, self._crossbar, source, target)
+        # The write port of the X bank is one for all planes.
+        write = self.state.wires[0][last]
+        # Words of windows of one are as many cycles apart as there are phases: jobs of other phases may share a wire.
+        shared = [[port, line] for line in write] if window == 1 else [[port, *write]]
+        step = beats if window == 1 else 1
+        soonest = [earliest(lines, begin, cycles, phase=phase, beats=step) for phase, lines in enumerate(shared)]
         best: tuple[int, list[Timeline]] | None = None
-        where = 0
+        where, least = 0, min(soonest)
         for plane, wires in enumerate(self.state.wires):
-            of = [wires[index] for index in path]
-            if window == 1:
-                # Words of windows of one are as many cycles apart as there are phases: jobs of other phases may share a wire.
-                for phase in range(beats):
-                    lines = [wire[phase] for wire in of]
-                    lines.append(port)
-                    start = earliest(lines, first, cycles, phase=phase, beats=beats, before=best[0] if best else None)
-                    if best is None or start < best[0]:
-                        best, where = (start, lines), plane
-            else:
-                lines = [line for wire in of for line in wire]
-                lines.append(port)
-                start = earliest(lines, first, cycles, before=best[0] if best else None)
+            for phase, time in enumerate(soonest):
+                if best and time >= best[0]:
+                    continue
+                if window == 1:
+                    lines = [wires[index][phase] for index in inner] + shared[phase]
+                else:
+                    lines = [line for index in inner for line in wires[index]] + shared[phase]
+                start = earliest(lines, time, cycles, phase=phase, beats=step, before=best[0] if best else None)
                 if best is None or start < best[0]:
                     best, where = (start, lines), plane
-            if best and best[0] == first:
+            if best and best[0] == least:
                 break
         assert best is not None
         start, lines = best

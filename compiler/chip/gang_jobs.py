@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from podweave.spec.jobs import Accumulate, Emit
 
 from ..jobs import Jobs, Place
+from ..lower.address_walk import increments_of_each
 from ..lower.boxes import Box, positions
 from ..lower.layer import Region
 
@@ -148,7 +149,7 @@ class GangJobs:
         home = np.where(emits, home, 0)
         stores = (sequences["store_step"][home] == step) & (sequences["store_turn"][home] == turn)
         base_pod = gangs["base"][gang]
-        back0 = (n0 - 1) * column_step
+        x = increments_of_each((n0, n1, n2), (column_step, row_step, image_step))
         ones = np.ones(len(kept), np.int64)
         streams = {
             "operation": gangs["operation"][gang],
@@ -161,10 +162,9 @@ class GangJobs:
             "x_bank": bank,
             "x_plane": 0 * ones,
             "x_base": base + image * image_step + top * row_step + left * column_step,
-            # As `lower.address_walk.increments` has them.
-            "x_step0": np.where(n0 > 1, column_step, 0),
-            "x_step1": np.where(n1 > 1, row_step - back0, 0),
-            "x_step2": np.where(n2 > 1, image_step - back0 - (n1 - 1) * row_step, 0),
+            "x_step0": x[0],
+            "x_step1": x[1],
+            "x_step2": x[2],
             "accumulate": np.where(in_pods & (sequences["count"][sequence] > 1), adds, int(Accumulate.BYPASS)),
             "accumulator_base": np.where(in_pods & ~whole, row, 0),
             "emit": np.where(emits, np.where(stores, int(Emit.STORE), int(Emit.ACCUMULATE)), int(Emit.NONE)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from podweave.ir.operations import Window
@@ -10,7 +12,7 @@ from podweave.spec.jobs import Reduce
 from podweave.spec.row_functions import Destination, row_fields
 
 from ..jobs import Jobs, Place, words_of_tile
-from ..lower.address_walk import increments
+from ..lower.address_walk import increments_of_each
 from .bank_words import EpochFullError
 from .gang_jobs import GangJobs
 from .policy import BankPolicy
@@ -97,19 +99,19 @@ class JobTables:
         counts = (kernel[1], kernel[0], columns, rows)
         # The words of a window are as far apart as those of a patch: one from column to column.
         wide = p_strides[0] // window.stride[0] if window else 0
-        p = increments(counts, (1, wide, p_strides[1], p_strides[0]))
-        x = increments((columns, rows), (1, x_width))
         reduce = Reduce.SUM if window and window.reduce == "sum" else Reduce.MAX
         self.posts.append(
             (
-                *(operation, bank, start, *counts, p_base, *p, int(reduce), parameters, int(table is not None), table or 0),
-                *(*slices, place.bank, plane, place.base, *x),
+                *(operation, bank, start, *counts, p_base, 1, wide, p_strides[1], p_strides[0]),
+                *(int(reduce), parameters, int(table is not None), table or 0, *slices, place.bank, plane, place.base, 1, x_width),
             )
         )
 
     def tables(self) -> tuple[Jobs, Jobs, Jobs]:
         """Loads, streams and posts, each sorted by unit and start; raises `EpochFullError` for what no store holds."""
         posts = _table(self.posts, _POSTS, "bank")
+        # What is written down as strides.
+        posts |= _increments(posts, "p", ("n0", "n1", "n2", "n3"), range(4)) | _increments(posts, "x", ("n2", "n3"), (2, 3))
         if self.config.has_rows:
             # One word of int8 of each window, into an X bank, and nothing else of what rows have.
             posts |= {field.name: np.zeros_like(posts["start"]) for field in row_fields(self.config)}
@@ -140,3 +142,8 @@ def _table(rows: list[tuple[int, ...]], names: tuple[str, ...], unit: str) -> Jo
     array = np.array(rows, np.int64).reshape(len(rows), len(names))
     order = np.lexsort((array[:, names.index("start")], array[:, names.index(unit)]))
     return {name: array[order, i] for i, name in enumerate(names)}
+
+
+def _increments(jobs: Jobs, port: str, loops: Sequence[str], steps: Sequence[int]) -> Jobs:
+    names = [f"{port}_step{step}" for step in steps]
+    return dict(zip(names, increments_of_each([jobs[loop] for loop in loops], [jobs[name] for name in names]), strict=True))

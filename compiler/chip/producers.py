@@ -76,16 +76,18 @@ class Producer:
             ranges.append(range(bisect_right(edges, begin) - 1, bisect_right(edges, end - 1)))
         rows, columns = len(self._edges[1]), len(self._edges[2])
         axes = (self.patches.images, self.patches.rows, self.patches.columns)
+        (first, end), (top, bottom), (left, right) = rect
         for i in ranges[0]:
             for r in ranges[1]:
                 for c in ranges[2]:
                     for fragment in self.fragments[(i * rows + r) * columns + c, tile]:
-                        if self.operation.window:
-                            origin = (axes[0][i], axes[1][r], axes[2][c])
-                        else:
-                            origin = fragment.box
-                        common = tuple(
-                            (max(o, begin), min(o + length, end)) for (o, length), (begin, end) in zip(origin, rect, strict=True)
+                        # Of windows, what a patch has of the sums is more than its outputs.
+                        box = (axes[0][i], axes[1][r], axes[2][c]) if self.operation.window else fragment.box
+                        (image, images), (row, high), (column, wide) = box
+                        common = (
+                            (max(image, first), min(image + images, end)),
+                            (max(row, top), min(row + high, bottom)),
+                            (max(column, left), min(column + wide, right)),
                         )
-                        if all(begin < end for begin, end in common):
-                            yield common, fragment  # type: ignore[misc]
+                        if common[0][0] < common[0][1] and common[1][0] < common[1][1] and common[2][0] < common[2][1]:
+                            yield common, fragment
