@@ -42,11 +42,11 @@ class GangShape(NamedTuple):
 class StepSequence(NamedTuple):
     """K steps of a pod, the last ones of its gang.
 
-    ``count``: how many. ``home``: word of its P bank from which on it sums up the segment of its part, if there is one. ``store``:
+    ``length``: how many. ``home``: word of its P bank from which on it sums up the segment of its part, if there is one. ``store``:
     step and turn of the gang in which that segment is written for the first time.
     """
 
-    count: int
+    length: int
     home: int
     store_step: int
     store_turn: int
@@ -118,13 +118,13 @@ class GangJobs:
         sequences = dict(zip(StepSequence._fields, _columns(self._sequences, len(StepSequence._fields)), strict=True))
         pods = gangs["split"] * gangs["tiles"]
         first_sequence, first_segment = _before(pods), _before(gangs["split"] + 1)
-        first_step = _before(sequences["count"])
+        first_step = _before(sequences["length"])
         of = _Rows(gangs, pods)
         gang, step, turn, emits, whole = of.gang, of.step, of.turn, of.emits, of.whole
         tiles = gangs["tiles"][gang]
         part, tile = np.divmod(of.pod, tiles)
         sequence = first_sequence[gang] + of.pod
-        index = step - (gangs["steps"][gang] - sequences["count"][sequence])
+        index = step - (gangs["steps"][gang] - sequences["length"][sequence])
         target = np.where(emits, part ^ turn, turn)
         segments = _columns(self._segments, 7)
         segment = first_segment[gang] + np.where(whole, gangs["split"][gang], target)
@@ -165,7 +165,7 @@ class GangJobs:
             "x_step0": x[0],
             "x_step1": x[1],
             "x_step2": x[2],
-            "accumulate": np.where(in_pods & (sequences["count"][sequence] > 1), adds, int(Accumulate.BYPASS)),
+            "accumulate": np.where(in_pods & (sequences["length"][sequence] > 1), adds, int(Accumulate.BYPASS)),
             "accumulator_base": np.where(in_pods & ~whole, row, 0),
             "emit": np.where(emits, np.where(stores, int(Emit.STORE), int(Emit.ACCUMULATE)), int(Emit.NONE)),
             "p_bank": np.where(emits, base_pod + target * gangs["side"][gang] + tile, 0),

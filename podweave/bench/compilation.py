@@ -28,7 +28,8 @@ def measure_compilation(ample: Mapping[str, int], repeat: int, progress: Progres
     """
     rows = []
     for what, task in _tasks(ample):
-        first, second = [], []
+        first: list[float] = []
+        second: list[float] = []
         for number in range(repeat):
             progress(f"compiling {what} ({number + 1}/{repeat})")
             with empty_cache():
