@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import EPOCH_BANKS, DescriptorKind, loadable, memory_stride, words_of
 from podweave.spec.load_port import HostSelect
 
-from .ahead import Ahead
 from .resident import ChipContents
 from .rings import RingBuilder
 from .x_banks import XBanks
@@ -47,8 +45,6 @@ class Move:
         Nothing else writes these words: they are loaded once.
     of_pass : bool
         The memory is that of a pass: of another one it is elsewhere, and ``address`` counts from its beginning.
-    limited : str, optional
-        The tensor whose words they are, if not all of it may be ahead of its epoch.
     places : array, optional
         Words that a load with loops of its own writes.
     fields : mapping
@@ -68,14 +64,8 @@ class Move:
     late: bool = False
     once: bool = False
     of_pass: bool = False
-    limited: str | None = None
     places: NDArray[np.int64] | None = None
     fields: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def is_of_x_bank(self) -> bool:
-        """Of words side by side in one X bank."""
-        return self.select == HostSelect.X and self.places is None and not self.broadcast and not self.fields
 
 
 @dataclass
@@ -94,92 +84,98 @@ class RunWriter:
 
     Parameters
     ----------
-    config : ChipConfig
-        The chip.
+    x_banks : XBanks
+        What epochs leave to engines of X banks.
     epochs : sequence of EpochMoves
         Of a pass.
     frames : sequence of int, optional
         Of each channel, where the memory of the first pass begins, if there are several.
     frame_bytes : int
         From there to that of the next.
-    ratios : mapping, optional
-        Of tensors, as `Ahead` takes them.
-    x_uses : array of bool, shape (epochs, banks, parts), optional
-        Where X banks have parts, those that epochs use: what they do not use is loaded and stored beside them.
     """
 
-    def __init__(
-        self,
-        config: ChipConfig,
-        epochs: Sequence[EpochMoves],
-        frames: Sequence[int] | None = None,
-        frame_bytes: int = 0,
-        ratios: Mapping[str, float] | None = None,
-        x_uses: NDArray[np.bool_] | None = None,
-    ):
-        self._x_uses = x_uses
-        self._ratios = ratios or {}
-        self.config, self.epochs, self.frames, self.frame_bytes = config, epochs, frames, frame_bytes
+    def __init__(self, x_banks: XBanks, epochs: Sequence[EpochMoves], frames: Sequence[int] | None = None, frame_bytes: int = 0):
+        self.config = config = x_banks.config
+        self.x_banks, self.epochs, self.frames, self.frame_bytes = x_banks, epochs, frames, frame_bytes
         self._stride = {select: memory_stride(config, select) for select in loadable(config)}
         self._contents = ChipContents(config)
         # Per word of each node, how many epochs of the run must be done before it may be written.
         self._free = {select: np.zeros((config.pods, words_of(config, select)), np.int64) for select in self._stride}
         self._written = 0
+        # By tag, stores beside epochs: ring, and descriptor. There are passes behind the one that is written.
+        self._later: dict[int, list[tuple[RingBuilder, dict[str, int]]]] = {}
+        self._more = False
 
     def run(self, *, passes: bool = False) -> list[Rings]:
         """The rings of each manager of a run; with ``passes``, of any number of them."""
         rings: list[Rings] = [(RingBuilder(), RingBuilder()) for _ in range(self.config.managers)]
         count = len(self.epochs)
-        self._x_banks = None if self._x_uses is None else XBanks(self.config, self._x_uses, passes=passes)
         for free in self._free.values():
             free[:] = 0
+        self._later, self._more = {}, passes
         self._pass(rings, 0)
+        # What is stored beside epochs of the next pass, and behind the last one at once.
+        later = [store for stores in self._later.values() for store in stores]
         if passes:
             # The second pass; what is between two passes is at its beginning. All others differ from it by turns alone.
             begins = [[len(ring) for ring in pair] for pair in rings]
-            pending = self._x_banks.pending() if self._x_banks else {}
-            self._end_pass(rings)
+            self._stores(rings, count - 1)
             self._pass(rings, 1)
             for pair, begin in zip(rings, begins, strict=True):
                 for ring, at in zip(pair, begin, strict=True):
                     ring.end_body(at, count)
-            if self._x_banks:
-                self._x_banks.later = pending
-        self._end_pass(rings)
-        if self._x_banks:
-            self._x_banks.end()
+        self._later = {count: later}
+        self._store_later(count)
+        self._stores(rings, count - 1)
         end_tags(rings)
         return rings
+
+    def _store_later(self, tag: int) -> None:
+        """What is stored beside epochs, and over before that of the tag. All rings are at it, and have nothing of it yet."""
+        for ring, descriptor in self._later.pop(tag, ()):
+            ring.descriptors.append(descriptor | {"tag": ring.tag})
 
     def _pass(self, rings: Sequence[Rings], number: int) -> None:
         """All of a pass but the stores behind its last epoch."""
         first = number * len(self.epochs)
-        self._ahead = Ahead(self._ratios)
         for epoch, moves in enumerate(self.epochs, start=first):
+            self._store_later(epoch)
             for move in moves.loads:
                 self._load(rings[move.channel], epoch, move)
             end_tags(rings)
             if epoch + 1 < first + len(self.epochs):
-                self._begin_tag(rings, epoch)
+                self._stores(rings, epoch)
         self._written += 1
 
-    def _end_pass(self, rings: Sequence[Rings]) -> None:
-        """What the last epoch of a pass leaves."""
-        self._begin_tag(rings, len(self.epochs) - 1)
-
-    def _begin_tag(self, rings: Sequence[Rings], epoch: int) -> None:
-        """Stores of what an epoch of the run leaves, before the next one begins; and those beside epochs before."""
-        if self._x_banks:
-            self._x_banks.begin_tag(epoch + 1)
+    def _stores(self, rings: Sequence[Rings], epoch: int) -> None:
+        """Of what an epoch of the run leaves, before the next one begins."""
         for move in self.epochs[epoch % len(self.epochs)].stores:
-            demand, _ = rings[move.channel]
-            address = self._address(move, epoch)
-            if self._x_banks and move.is_of_x_bank:
-                node = move.channel * self.config.nodes_per_manager + move.unit
-                self._x_banks.store(epoch, rings[move.channel], node, move.base, move.count, address, self._fields(move))
-                continue
-            demand.add(move.select, move.unit, move.base, move.count, address, after=epoch + 1, kind=move.kind)
-            demand.descriptors[-1] |= self._fields(move)
+            for begin, end, beside in self._stored_pieces(epoch, move):
+                ring = rings[move.channel][1 if beside else 0]
+                self._add(ring, epoch, move, begin, end, after=epoch + 1, beside=int(beside > 0))
+                if beside:
+                    self._later.setdefault(epoch + 1 + beside, []).append((ring, ring.descriptors.pop()))
+
+    def _stored_pieces(self, epoch: int, move: Move) -> Iterator[tuple[int, int, int]]:
+        """First word of a piece, the one behind it, and beside how many epochs it may be stored."""
+        if not self._has_parts(move):
+            yield move.base, move.base + move.count, 0
+            return
+        for piece in self.x_banks.pieces(self._node(move), move.base, move.count):
+            yield piece.begin, piece.end, self.x_banks.stored_beside(piece, epoch, more=self._more)
+
+    def _has_parts(self, move: Move) -> bool:
+        """Whether engines may move it beside epochs, part by part."""
+        return move.select == HostSelect.X and self.config.memory.x_parts > 1 and move.content is None and not move.fields
+
+    def _node(self, move: Move) -> int:
+        return move.channel * self.config.nodes_per_manager + move.unit
+
+    def _add(self, ring: RingBuilder, epoch: int, move: Move, begin: int, end: int, **how: int) -> None:
+        """A descriptor for the words from ``begin`` to before ``end``."""
+        address = self._address(move, epoch) + (begin - move.base) * self._stride[move.select]
+        ring.add(move.select, move.unit, begin, end - begin, address, kind=move.kind, broadcast=int(move.broadcast), **how)
+        ring.descriptors[-1] |= self._fields(move)
 
     def _address(self, move: Move, epoch: int) -> int:
         """First byte in the channel, in an epoch of the run."""
@@ -191,16 +187,17 @@ class RunWriter:
         return move.fields if not move.of_pass or self.frames is None else {**move.fields, "moves": 1}
 
     def _load(self, rings: Rings, epoch: int, move: Move) -> None:
+        if self._has_parts(move):
+            for piece in self.x_banks.pieces(self._node(move), move.base, move.count):
+                after = self.x_banks.free_after(piece, epoch)
+                ring = rings[1 if after < epoch else 0]
+                self._add(ring, epoch, move, piece.begin, piece.end, after=after, beside=int(after < epoch))
+            return
         per = self.config.nodes_per_manager
         first = move.channel * per
         nodes = slice(first, first + per) if move.broadcast else slice(first + move.unit, first + move.unit + 1)
         places = np.arange(move.base, move.base + move.count) if move.places is None else move.places
         pieces = [(0, move.count)]
-        if self._x_banks and move.is_of_x_bank and move.content is None:
-            self._contents.forget(move.select, first + move.unit, places)
-            address = self._address(move, epoch)
-            self._x_banks.load(epoch, rings, first + move.unit, move.base, move.count, address, self._fields(move))
-            return
         if move.content is None:
             self._contents.forget(move.select, first + move.unit, places)
         elif move.once:
@@ -210,24 +207,13 @@ class RunWriter:
         free = self._free[move.select][nodes]
         # X and P banks are the engines' between epochs; late words are in the ring of the stores.
         between = move.late or move.select in EPOCH_BANKS
+        ring = rings[0 if between else 1]
         for begin, count in pieces:
             for at in range(begin, begin + count, move.chunk):
                 some = min(move.chunk, begin + count - at)
-                words = some if move.places is None else len(places)
-                waits = between or not self._ahead.allows(move.channel, move.limited, words)
                 used = free[:, places] if move.places is not None else free[:, move.base + at : move.base + at + some]
-                address = self._address(move, epoch) + at * self._stride[move.select]
-                ring = rings[0 if waits else 1]
-                ring.add(
-                    move.select,
-                    move.unit,
-                    move.base + at,
-                    some,
-                    address,
-                    after=epoch if waits else int(used.max()),
-                    broadcast=int(move.broadcast),
-                )
-                ring.descriptors[-1] |= self._fields(move)
+                first = move.base + at
+                self._add(ring, epoch, move, first, first + some, after=epoch if between else int(used.max()))
         free[:, places] = epoch + 1
 
 

@@ -1,8 +1,7 @@
 """What lies in memory before a run: descriptors of the prefetch engines, weights, programs, parameters, and room for data.
 
-Every manager has a channel of the memory, and in it two rings of descriptors. An epoch's words may be loaded as soon as the last
-epoch that used their place is done (`after`). What X and P banks need is in the demand ring, all else in the prefetch ring.
-Where X banks have parts, what an epoch does not use is loaded and stored beside it, by the prefetch ring (`XBanks`).
+Every manager has a channel of the memory, and in it rings of descriptors (`RunWriter`): in the demand ring what X and P banks need
+between epochs, in the prefetch ring all else.
 Weights, keys and values beyond their `Ahead` are in the demand ring too, when all epochs before theirs are done: so they hold up
 nothing that may be ahead.
 """

@@ -2,116 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.descriptors import DescriptorKind, memory_stride
+from podweave.spec.descriptors import memory_stride
 from podweave.spec.load_port import HostSelect
 
 from ..chip.epoch_program import EpochProgram
 from ..rows.program import ChipEpoch
-from .rings import RingBuilder
 
 _FEW_BYTES = 4096
 """Of words that are moved by one descriptor whatever their parts: another one would take longer."""
 _STORED_BESIDE = 2
 """Epochs, at most, beside which outputs are stored: with one, that epoch would often be over before them."""
 
-Rings = tuple[RingBuilder, RingBuilder]
 
+@dataclass(frozen=True)
+class XPiece:
+    """Words ``begin`` to before ``end`` of an X bank, that are moved by one descriptor. ``used``: which epochs use its parts."""
 
-Fields = Mapping[str, int]
-Pending = dict[int, list[tuple[RingBuilder, tuple[int, int, int, int], int, Fields]]]
-"""By tag, stores beside epochs: ring, (unit, base, words, address), after how many epochs, and fields."""
+    begin: int
+    end: int
+    used: NDArray[np.bool_]
 
 
 class XBanks:
     """What goes beside epochs is in the prefetch ring: a load with the tag of its epoch, and a store with that of the next epoch
     that uses its parts, or of one before, in front of what is loaded into its place.
 
-    Epochs are those of a run, of one pass or several.
+    Numbers of epochs go on from pass to pass, of which all use the same.
 
-    Parameters
-    ----------
-    config : ChipConfig
-        The chip.
-    uses : array of bool, shape (epochs, banks, parts)
-        Parts of X banks that each epoch of a pass uses (`x_uses`).
-    passes : bool
-        Whether another pass may come behind each.
+    ``programs``: of the epochs of a pass.
     """
 
-    def __init__(self, config: ChipConfig, uses: NDArray[np.bool_], *, passes: bool):
-        self.config, self.depth, self.passes = config, config.memory.x_part_words, passes
+    def __init__(self, programs: Sequence[ChipEpoch], config: ChipConfig):
+        self.config, self.depth = config, config.memory.x_part_words
         self.stride = memory_stride(config, HostSelect.X)
-        self.uses = uses
-        self.later: Pending = {}
+        self.uses = np.stack([x_uses(program, config) for program in programs])
+        """(epochs, banks, parts)."""
 
-    def load(self, epoch: int, rings: Rings, node: int, base: int, words: int, address: int, fields: Fields) -> None:
-        """Words of a node that ``epoch`` reads. ``rings``: demand and prefetch ring of its manager, which are at its tag.
-        ``fields``: of the descriptors, beside those that follow from all this."""
-        demand, prefetch = rings
-        # Of the epochs before it, of this pass and the one before.
-        known = np.arange(max(0, epoch - len(self.uses)), epoch)
-        for moved, used in self._pieces(node, base, words, address):
-            before = known[used[known % len(used)]]
-            after = int(before[-1]) + 1 if len(before) else 0
-            if after < epoch:
-                prefetch.add(HostSelect.X, *moved, after=after, beside=1)
-                prefetch.descriptors[-1] |= fields
-            else:
-                demand.add(HostSelect.X, *moved, after=epoch)
-                demand.descriptors[-1] |= fields
+    def free_after(self, piece: XPiece, epoch: int) -> int:
+        """How many epochs must be done before words may be loaded that ``epoch`` reads; if that is all before it, in the gap."""
+        for before in range(epoch - 1, max(0, epoch - len(piece.used)) - 1, -1):
+            if piece.used[before % len(piece.used)]:
+                return before + 1
+        return max(0, epoch - len(piece.used))
 
-    def store(self, epoch: int, rings: Rings, node: int, base: int, words: int, address: int, fields: Fields) -> None:
-        """Words of a node that ``epoch`` makes; ``rings`` are at the next tag."""
-        demand, prefetch = rings
-        following = np.arange(epoch + 1, epoch + 1 + _STORED_BESIDE)
-        if not self.passes:
-            following = following[following < len(self.uses)]
-        for moved, used in self._pieces(node, base, words, address):
-            after = used[following % len(used)]
-            beside = int(after.argmax()) if after.any() else len(after)
-            if beside:
-                self.later.setdefault(epoch + 1 + beside, []).append((prefetch, moved, epoch + 1, fields))
-            else:
-                demand.add(HostSelect.X, *moved, after=epoch + 1, kind=DescriptorKind.STORE)
-                demand.descriptors[-1] |= fields
+    def stored_beside(self, piece: XPiece, epoch: int, *, more: bool) -> int:
+        """Beside how many epochs what ``epoch`` makes may be stored; 0: in the gap behind it. ``more``: there are more passes."""
+        count = len(piece.used)
+        later = range(epoch + 1, epoch + 1 + _STORED_BESIDE)
+        after = [bool(piece.used[number % count]) for number in later if more or number < count]
+        return after.index(True) if True in after else len(after)
 
-    def begin_tag(self, tag: int) -> None:
-        """All rings are at ``tag``, of which they have nothing yet."""
-        self._add(self.later.pop(tag, ()))
-
-    def pending(self) -> Pending:
-        """Stores that have not been added yet."""
-        return {tag: list(stores) for tag, stores in self.later.items()}
-
-    def end(self) -> None:
-        """No epoch comes any more."""
-        for tag in sorted(self.later):
-            self._add(self.later.pop(tag))
-
-    def _add(self, stores: Sequence[tuple[RingBuilder, tuple[int, int, int, int], int, Fields]]) -> None:
-        for ring, moved, after, fields in stores:
-            ring.add(HostSelect.X, *moved, after=after, kind=DescriptorKind.STORE, beside=1)
-            ring.descriptors[-1] |= fields
-
-    def _pieces(self, node: int, base: int, words: int, address: int) -> list[tuple[tuple[int, int, int, int], NDArray[np.bool_]]]:
-        """(unit, base, words, address) of pieces of words, and which epochs use their parts: parts side by side that all use or
-        leave alike are one piece, and few words are not taken apart."""
-        few, unit = words * self.stride < _FEW_BYTES, node % self.config.nodes_per_manager
-        pieces: list[tuple[int, int, NDArray[np.bool_]]] = []
+    def pieces(self, node: int, base: int, words: int) -> list[XPiece]:
+        """Words in pieces: parts side by side that all use or leave alike are one, and few words are not taken apart."""
+        few, found = words * self.stride < _FEW_BYTES, list[XPiece]()
         for part in range(base // self.depth, -(-(base + words) // self.depth)):
-            first, last = max(base, part * self.depth), min(base + words, (part + 1) * self.depth)
-            used = self.uses[:, node, part]
-            if pieces and (few or (used == pieces[-1][2]).all()):
-                first, _, before = pieces.pop()
-                used = used | before
-            pieces.append((first, last, used))
-        return [((unit, first, last - first, address + (first - base) * self.stride), used) for first, last, used in pieces]
+            one = XPiece(max(base, part * self.depth), min(base + words, (part + 1) * self.depth), self.uses[:, node, part])
+            if found and (few or (one.used == found[-1].used).all()):
+                before = found.pop()
+                one = XPiece(before.begin, one.end, before.used | one.used)
+            found.append(one)
+        return found
 
 
 def x_uses(program: ChipEpoch, config: ChipConfig) -> NDArray[np.bool_]:

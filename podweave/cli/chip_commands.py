@@ -244,9 +244,9 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
 
     from ..runs.accelerator import model_on_device
     from ..runs.chip import model_networks
-    from ..runs.jobs import chip_graphs
+    from ..runs.jobs import chip_graphs, stream_graph
 
-    graphs = chip_graphs(workload, per_layer=options.per_layer)
+    graphs = [stream_graph(workload)] if options.images else chip_graphs(workload, per_layer=options.per_layer)
     options.check_plot(len(graphs))
     for graph in graphs:
         require_fits(graph, config)

@@ -25,6 +25,8 @@ from .workloads import DIGIT_BATCH, load_graph, require_layers
 
 DIGIT_IMAGES = 100
 """Held-out images of `podweave run digits`."""
+STREAM_BATCH = 50
+"""Images of the digits in a pass of a stream: in several epochs, so that images come, and results go, beside others."""
 
 
 @dataclass(frozen=True)
@@ -106,20 +108,20 @@ def _digits_layer(graph: Graph, scale_bits: int) -> Job:
     return Job(graph, held, {name: tensors[name] for name in graph.inputs})
 
 
-def digits_jobs(images: int, *, scale_bits: int = 31) -> list[Job]:
-    """The digits network on the first held-out images, a batch per epoch; the last one is filled up with the first images."""
+def digits_jobs(images: int, *, scale_bits: int = 31, batch: int = DIGIT_BATCH) -> list[Job]:
+    """The digits network on the first held-out images, a batch at a time; the last one is filled up with the first images."""
     pixels, _ = test_images()
-    graph, constants = digits_graph(DIGIT_BATCH), with_scale_bits(digits_parameters(), scale_bits)
+    graph, constants = digits_graph(batch), with_scale_bits(digits_parameters(), scale_bits)
     (name,) = graph.inputs
-    order = np.arange(-(-images // DIGIT_BATCH) * DIGIT_BATCH) % images
-    batches = order.reshape(-1, DIGIT_BATCH)
+    order = np.arange(-(-images // batch) * batch) % images
+    batches = order.reshape(-1, batch)
     return [Job(graph, constants, {name: pixels[batch]}) for batch in batches]
 
 
 def stream_job(workload: str, images: int, seed: int, *, scale_bits: int = 31) -> Job:
     """What a workload names, on so many images in one run: as many passes as it takes, with data as of `chip_jobs`."""
     if workload == "digits":
-        jobs = digits_jobs(images, scale_bits=scale_bits)
+        jobs = digits_jobs(images, scale_bits=scale_bits, batch=STREAM_BATCH)
         return replace(jobs[0], stream=tuple(job.inputs for job in jobs[1:]))
     (job,) = chip_jobs(workload, seed, scale_bits=scale_bits)
     if isinstance(job.graph, RowGraph):
@@ -129,6 +131,12 @@ def stream_job(workload: str, images: int, seed: int, *, scale_bits: int = 31) -
     shapes = {name: tensor.shape for name, tensor in job.inputs.items()}
     feeds = [{name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in shapes.items()} for _ in more]
     return replace(job, stream=tuple(feeds))
+
+
+def stream_graph(workload: str) -> Graph:
+    """The graph of `stream_job`."""
+    (graph,) = (digits_graph(STREAM_BATCH),) if workload == "digits" else chip_graphs(workload)
+    return graph
 
 
 def stream_passes(graph: Graph, images: int) -> int:
