@@ -124,7 +124,7 @@ class RunWriter:
             for pair, begin in zip(rings, begins, strict=True):
                 for ring, at in zip(pair, begin, strict=True):
                     ring.end_body(at, count)
-        self._later = {count: later}
+        self._later, self._more = {count: later}, False
         self._store_later(count)
         self._stores(rings, count - 1)
         end_tags(rings)

@@ -254,8 +254,7 @@ class _Builder:
                 fields |= {"column": 1, "lane_stride": self.stride[HostSelect.W]}
             self._store_words(epoch, HostSelect.X, store.node, store.base, store.words, store.address, fields=fields)
         for words in program.outputs:
-            channel = words.node // self.config.nodes_per_manager
-            stride = self.stride[words.select]
+            channel, stride = words.node // self.config.nodes_per_manager, self.stride[words.select]
             address = self._reserve_output(channel, len(words.numbers) * stride)
             self._store_words(epoch, words.select, words.node, words.base, len(words.numbers), address, of_pass=True)
             shape, form = self.graph.shape(words.tensor), program.graph.format(words.tensor)

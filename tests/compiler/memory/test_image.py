@@ -258,6 +258,8 @@ def test_network_runs_from_its_image(managers: int, width: int, changes: dict[st
     [
         (2, (1, 3), {"w_words": 320, "p_words": 512}, True),
         pytest.param(4, (4, 2), {"w_words": 300, "x_words": 400, "post_jobs": 160}, True, marks=pytest.mark.campaign),
+        # Inputs and outputs move beside epochs, over the seam too.
+        (2, (1, 3), {"w_words": 320, "p_words": 512, "x_parts": 8}, True),
         # All of it stays.
         (1, (2, 1), {"w_words": 2048, "load_jobs": 512, "stream_jobs": 512, "post_jobs": 2048}, False),
     ],
@@ -345,7 +347,7 @@ BESIDE = {"w_words": 80, "x_parts": 8, "x_words": 512}
 
 @pytest.mark.parametrize("eager", [False, True])
 def test_words_are_loaded_and_stored_beside_epochs(eager: bool) -> None:
-    image, found, expected = run(config_of(2, 64, **BESIDE), fed(6), eager=eager)
+    image, (found,), (expected,) = run(config_of(2, 64, **BESIDE), fed(6), eager=eager)
     for name, tensor in found.items():
         np.testing.assert_array_equal(tensor, expected[name], err_msg=name)
     counts = sum(np.bincount(ring.fields["kind"] * (ring.fields["beside"] == 1), minlength=3) for ring in image.prefetch)
@@ -364,7 +366,7 @@ def test_descriptor_that_begins_too_early_beside_an_epoch_is_seen(kind: Descript
         original(self, *arguments, after=0 if early else after, **more)
 
     monkeypatch.setattr(RingBuilder, "add", careless)
-    _, found, expected = run(config, fed(6), eager=True)
+    _, (found,), (expected,) = run(config, fed(6), eager=True)
     assert any((found[name] != expected[name]).any() for name in found)
 
 
