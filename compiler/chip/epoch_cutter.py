@@ -93,7 +93,7 @@ class EpochCutter:
 
     def run(self, chosen: Sequence[int]) -> tuple[EpochProgram, ...]:
         """The programs of these operations, of all of which the others have been computed, and no inputs left in X banks."""
-        programs = []
+        programs: list[EpochProgram] = []
         self.frontier = Frontier(self.lowered, self.graph, chosen)
         while self.frontier.left:
             state, program = self._longest()

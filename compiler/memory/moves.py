@@ -13,7 +13,7 @@ from podweave.spec.load_port import HostSelect
 
 from .resident import ChipContents
 from .rings import RingBuilder
-from .x_banks import XBanks
+from .x_banks import XBanks, XPiece
 
 Rings = tuple[RingBuilder, RingBuilder]
 """The demand and the prefetch ring of a manager."""
@@ -102,8 +102,9 @@ class RunWriter:
         # Per word of each node, how many epochs of the run must be done before it may be written.
         self._free = {select: np.zeros((config.pods, words_of(config, select)), np.int64) for select in self._stride}
         self._written = 0
-        # By tag, stores beside epochs: ring, and descriptor. There are passes behind the one that is written.
+        # By tag, stores beside epochs: ring, and descriptor; all of them: node, words, tag. There are passes behind this one.
         self._later: dict[int, list[tuple[RingBuilder, dict[str, int]]]] = {}
+        self._beside: list[tuple[int, int, int, int]] = []
         self._more = False
 
     def run(self, *, passes: bool = False) -> list[Rings]:
@@ -112,7 +113,7 @@ class RunWriter:
         count = len(self.epochs)
         for free in self._free.values():
             free[:] = 0
-        self._later, self._more = {}, passes
+        self._later, self._beside, self._more = {}, [], passes
         self._pass(rings, 0)
         # What is stored beside epochs of the next pass, and behind the last one at once.
         later = [store for stores in self._later.values() for store in stores]
@@ -155,6 +156,7 @@ class RunWriter:
                 self._add(ring, epoch, move, begin, end, after=epoch + 1, beside=int(beside > 0))
                 if beside:
                     self._later.setdefault(epoch + 1 + beside, []).append((ring, ring.descriptors.pop()))
+                    self._beside.append((self._node(move), begin, end, epoch + 1 + beside))
 
     def _stored_pieces(self, epoch: int, move: Move) -> Iterator[tuple[int, int, int]]:
         """First word of a piece, the one behind it, and beside how many epochs it may be stored."""
@@ -167,6 +169,12 @@ class RunWriter:
     def _has_parts(self, move: Move) -> bool:
         """Whether engines may move it beside epochs, part by part."""
         return move.select == HostSelect.X and self.config.memory.x_parts > 1 and move.content is None and not move.fields
+
+    def _is_stored_late(self, node: int, piece: XPiece, epoch: int) -> bool:
+        """Whether words of a piece may still be stored in the gap before an epoch."""
+        return any(
+            node == where and begin < piece.end and piece.begin < end and tag >= epoch for where, begin, end, tag in self._beside
+        )
 
     def _node(self, move: Move) -> int:
         return move.channel * self.config.nodes_per_manager + move.unit
@@ -190,8 +198,12 @@ class RunWriter:
         if self._has_parts(move):
             for piece in self.x_banks.pieces(self._node(move), move.base, move.count):
                 after = self.x_banks.free_after(piece, epoch)
-                ring = rings[1 if after < epoch else 0]
-                self._add(ring, epoch, move, piece.begin, piece.end, after=after, beside=int(after < epoch))
+                # What is still to be stored from there is in the prefetch ring, and before it.
+                late = self._is_stored_late(self._node(move), piece, epoch)
+                if late:
+                    _in_one_ring(rings, move.unit, piece)
+                beside = after < epoch or late
+                self._add(rings[1 if beside else 0], epoch, move, piece.begin, piece.end, after=after, beside=int(beside))
             return
         per = self.config.nodes_per_manager
         first = move.channel * per
@@ -215,6 +227,21 @@ class RunWriter:
                 first = move.base + at
                 self._add(ring, epoch, move, first, first + some, after=epoch if between else int(used.max()))
         free[:, places] = epoch + 1
+
+
+def _in_one_ring(rings: Rings, unit: int, piece: XPiece) -> None:
+    """Stores of the tag that both rings are at, and of words of a piece, go into the prefetch ring, where they are in order."""
+    demand, prefetch = rings
+    tag = demand.descriptors[demand.tag_begin :]
+    moved = [
+        one
+        for one in tag
+        if (one["kind"], one["select"], one["unit"]) == (DescriptorKind.STORE, HostSelect.X, unit)
+        and one["base"] < piece.end
+        and piece.begin < one["base"] + one["n0"]
+    ]
+    demand.descriptors[demand.tag_begin :] = [one for one in tag if one not in moved]
+    prefetch.descriptors += [one | {"beside": 1} for one in moved]
 
 
 def end_tags(rings: Sequence[Rings]) -> None:
