@@ -105,6 +105,16 @@ def test_model_past_the_bus(cli: Cli, chain: Path, options: list[str]) -> None:
     assert len(report["networks"]) == (3 if options == ["--per-layer"] else 1)
 
 
+def test_model_of_a_stream(cli: Cli, chain: Path) -> None:
+    one = cli("model", chain, "--config", "chip4x16", "--json", "-").report["networks"][0]
+    report = cli("model", chain, "--config", "chip4x16", "--images", 3, "--json", "-").report
+    (row,) = report["networks"]
+    assert (row["passes"], row["macs"], len(row["timeline"])) == (3, 3 * one["macs"], 3 * row["epochs"])
+    assert row["pass_cycles"] == row["cycles"] / 3 < one["cycles"]
+    refused = cli("model", chain, "--config", "chip2x4", "--images", 2)
+    assert_refused(refused, "2 passes asked for, a run on chip2x4 has one (pass_bits of [prefetch])")
+
+
 def test_run_over_axi(cli: Cli, chain: Path, small: Path) -> None:
     done = cli("run", chain, "--config", small, "--seed", 7, "--json", "-")
     report = done.report
@@ -216,6 +226,8 @@ CHIP = ["--config", "chip2x4"]
         ([*CHIP, "--per-layer", "--through", "axi"], "axi runs whole networks: leave out --per-layer, or name one layer"),
         ([*CHIP, "--through", "backdoor", "--memory", "latency=9"], "--memory: is for runs over AXI, not backdoor"),
         ([*CHIP, "--through", "port", "--cap", "9"], "--cap: is for runs over AXI, not port"),
+        ([*CHIP, "--through", "port", "--images", "9"], "--images: is for runs over AXI, not port"),
+        ([*CHIP, "--images", "0"], "Invalid value for '--images'"),
         ([*CHIP, "--through", "port", "--no-prefetch"], "--no-prefetch: is for runs over AXI, not port"),
         ([*CHIP, "--per-layer", "--no-prefetch"], "--no-prefetch: is for runs over AXI, not backdoor"),
         (["--config", "{tmp}/bare.toml", "--cap", "9"], "--cap: is for runs over AXI, not backdoor"),
