@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from podweave.spec.descriptors import EPOCH_BANKS, DescriptorKind, loadable, memory_stride, words_of
 from podweave.spec.load_port import HostSelect
 
+from .ahead import Ahead
 from .resident import ChipContents
 from .rings import RingBuilder
 from .x_banks import XBanks, XPiece
@@ -45,6 +46,8 @@ class Move:
         Nothing else writes these words: they are loaded once.
     of_pass : bool
         The memory is that of a pass: of another one it is elsewhere, and ``address`` counts from its beginning.
+    limited : str, optional
+        The tensor whose words they are, if not all of it may be ahead of its epoch.
     places : array, optional
         Words that a load with loops of its own writes.
     fields : mapping
@@ -64,6 +67,7 @@ class Move:
     late: bool = False
     once: bool = False
     of_pass: bool = False
+    limited: str | None = None
     places: NDArray[np.int64] | None = None
     fields: Mapping[str, int] = field(default_factory=dict)
 
@@ -92,9 +96,19 @@ class RunWriter:
         Of each channel, where the memory of the first pass begins, if there are several.
     frame_bytes : int
         From there to that of the next.
+    ratios : mapping, optional
+        Of tensors, as `Ahead` takes them.
     """
 
-    def __init__(self, x_banks: XBanks, epochs: Sequence[EpochMoves], frames: Sequence[int] | None = None, frame_bytes: int = 0):
+    def __init__(
+        self,
+        x_banks: XBanks,
+        epochs: Sequence[EpochMoves],
+        frames: Sequence[int] | None = None,
+        frame_bytes: int = 0,
+        ratios: Mapping[str, float] | None = None,
+    ):
+        self._ratios = ratios or {}
         self.config = config = x_banks.config
         self.x_banks, self.epochs, self.frames, self.frame_bytes = x_banks, epochs, frames, frame_bytes
         self._stride = {select: memory_stride(config, select) for select in loadable(config)}
@@ -139,6 +153,7 @@ class RunWriter:
     def _pass(self, rings: Sequence[Rings], number: int) -> None:
         """All of a pass but the stores behind its last epoch."""
         first = number * len(self.epochs)
+        self._ahead = Ahead(self._ratios)
         for epoch, moves in enumerate(self.epochs, start=first):
             self._store_later(epoch)
             for move in moves.loads:
@@ -219,13 +234,13 @@ class RunWriter:
         free = self._free[move.select][nodes]
         # X and P banks are the engines' between epochs; late words are in the ring of the stores.
         between = move.late or move.select in EPOCH_BANKS
-        ring = rings[0 if between else 1]
         for begin, count in pieces:
             for at in range(begin, begin + count, move.chunk):
                 some = min(move.chunk, begin + count - at)
                 used = free[:, places] if move.places is not None else free[:, move.base + at : move.base + at + some]
+                waits = between or not self._ahead.allows(move.channel, move.limited, some if move.places is None else len(places))
                 first = move.base + at
-                self._add(ring, epoch, move, first, first + some, after=epoch if between else int(used.max()))
+                self._add(rings[0 if waits else 1], epoch, move, first, first + some, after=epoch if waits else int(used.max()))
         free[:, places] = epoch + 1
 
 

@@ -38,7 +38,7 @@ from .rings import Ring
 from .shared import SharedMemory
 from .tensors import InputPlaces, OutputPlaces, byte_number
 from .words import Runs, joined_runs, joined_stores, joined_words, packed_collective, packed_sets, packed_store, runs
-from .x_banks import x_uses
+from .x_banks import XBanks
 
 _CHUNK_BYTES = 16384
 """Of one descriptor: a demand waits for as long, and a place is free again that much earlier."""
@@ -144,9 +144,7 @@ class _Builder:
         """
         frames = [channel.frames(self.passes, self.frame_bytes) for channel in self.channels] if self.passes > 1 else None
         self.frames = frames or [0] * len(self.channels)
-        parts = self.config.memory.x_parts > 1
-        uses = np.stack([x_uses(program, self.config) for program in self.programs]) if parts else None
-        writer = RunWriter(self.config, self.moves, frames, self.frame_bytes, self.ratios, uses)
+        writer = RunWriter(XBanks(self.programs, self.config), self.moves, frames, self.frame_bytes, self.ratios)
         return [writer.run(passes=self.passes > 1) for _ in ("cold", "warm")[: 1 if self.shared or self.collectives else 2]]
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, compile_network
-from podweave.compiler.memory import place
+from podweave.compiler.memory import x_banks
 from podweave.compiler.memory.engine_check import check_engines
 from podweave.compiler.memory.rings import Ring
 from podweave.compiler.pod.executor import ProgramError
@@ -65,7 +65,7 @@ def test_inputs_and_outputs_of_every_epoch(options: dict[str, Any], monkeypatch:
     exact([job], CONFIG, small_bench(), **options)
     if not options:
         with monkeypatch.context() as patch:
-            patch.setattr(place, "x_uses", lambda *_: np.ones((4, 4), bool))
+            patch.setattr(x_banks, "x_uses", lambda *_: np.ones((4, 4), bool))
             gaps = compile_network(job.graph, CONFIG, job.constants, FROM_MEMORY)
         assert sum(beside(gaps).values()) == 0
         assert predict_accelerator(network, NEAR).cycles < 0.8 * predict_accelerator(gaps, NEAR).cycles
