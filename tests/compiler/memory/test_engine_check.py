@@ -23,6 +23,7 @@ from podweave.spec.descriptors import DescriptorKind
 from podweave.spec.load_port import HostSelect
 from tests.compiler.chip.policies import HALF
 from tests.compiler.memory.test_image import config_of, fed
+from tests.podweave.runs.random_networks import random_graph
 
 LOAD, STORE = DescriptorKind.LOAD, DescriptorKind.STORE
 
@@ -75,6 +76,22 @@ PLANTED: dict[str, tuple[DescriptorKind, int, dict[str, int]]] = {
     "words far apart": (LOAD, 3, {"step0": 85, "n0": 4, "base": 0}),
     "words of loops": (LOAD, 3, STEPS),
 }
+
+
+@pytest.mark.parametrize(
+    ("parts", "seeds"), [(8, range(8)), *(pytest.param(parts, range(60), marks=pytest.mark.campaign) for parts in (2, 4, 16, 64))]
+)
+def test_random_graphs_are_legal(parts: int, seeds: range) -> None:
+    """Banks that are small for their epochs, and words that lie across parts."""
+    config, beside = config_of(2, 64, x_words=256, w_words=200, x_parts=parts), 0
+    for seed in seeds:
+        graph = random_graph(seed)
+        constants = with_scale_bits(random_parameters(graph, seed), config.scale_bits)
+        programs = compile_epochs(graph, config, HALF, tables=constants.table_of)
+        image = memory_image(programs, constants, programs[0].graph)
+        check_engines(image, programs)
+        beside += sum(int(ring.fields["beside"].sum()) for ring in image.prefetch)
+    assert beside > len(seeds)
 
 
 @pytest.mark.parametrize("fault", PLANTED)
