@@ -181,7 +181,8 @@ class _Unpickler(pickle.Unpickler):
 
 def _write(file: Path, network: CompiledNetwork, given: Sequence[object]) -> None:
     buffer = io.BytesIO()
-    _Pickler(buffer, given).dump(network)
+    with without_collection():
+        _Pickler(buffer, given).dump(network)
     content = buffer.getvalue()
     # A cache that cannot be written is no reason to end a run that has its network.
     with contextlib.suppress(OSError):
