@@ -49,7 +49,7 @@ def test_wrong_weight_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def change(words: NDArray[np.uint8]) -> None:
         words[:4] ^= 0x80
 
-    report, _ = faulty(monkeypatch, "compile_network", lambda compiled: with_content(compiled, HostSelect.W, change))
+    report, _ = faulty(monkeypatch, "compile_kept", lambda compiled: with_content(compiled, HostSelect.W, change))
     (row,) = report["networks"]
     assert row["mismatches"] == report["mismatches"] > 0
     assert row["cycles"] == row["predicted_cycles"]
@@ -63,7 +63,7 @@ def test_wrong_program_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def change(compiled: CompiledNetwork) -> CompiledNetwork:
         return with_content(compiled, HostSelect.STREAM_STORE, fill)
 
-    report, found = faulty(monkeypatch, "compile_network", change)
+    report, found = faulty(monkeypatch, "compile_kept", change)
     assert report["failure"].startswith("pod ")
     assert (report["networks"], found) == ([], [])
     assert report["cycles"] is None
@@ -78,7 +78,7 @@ def test_wrong_descriptor_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
                 data[0] |= 0xF
         return dataclasses.replace(compiled, image=dataclasses.replace(compiled.image, content=tuple(content)))
 
-    report, _ = faulty(monkeypatch, "compile_network", change)
+    report, _ = faulty(monkeypatch, "compile_kept", change)
     assert report["failure"].startswith("prefetch engine 1: unknown kind (tag 0 of the demand ring, address 0x")
 
 
