@@ -44,6 +44,9 @@ class XBanks:
         self.stride = memory_stride(config, HostSelect.X)
         self.uses = np.stack([x_uses(program, config) for program in programs])
         """(epochs, banks, parts)."""
+        # What others than layers load comes in the gap before them, by the other ring: stores are over one epoch earlier.
+        layers = np.array([isinstance(program, EpochProgram) for program in programs])
+        self.uses[~np.roll(layers, -1)] = True
 
     def free_after(self, piece: XPiece, epoch: int) -> int:
         """How many epochs must be done before words may be loaded that ``epoch`` reads; if that is all before it, in the gap."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from podweave.compiler.chip.policy import BankPolicy
 from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, compile_network
 from podweave.compiler.memory import x_banks
 from podweave.compiler.memory.engine_check import check_engines
@@ -20,14 +21,17 @@ from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
 from podweave.predict.accelerator import predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
-from podweave.runs.accelerator import run_on_device
+from podweave.runs.accelerator import AcceleratorWay, run_on_device
 from podweave.runs.jobs import Job
+from podweave.runs.road import Simulation, run_jobs
 from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import DescriptorKind
 from podweave.spec.load_port import HostSelect
 from podweave.tb.benches.accelerator_bench import AcceleratorBench
 from tests.compiler.memory.test_image import fed
+from tests.podweave.runs.random_mixed import random_mixed
 from tests.podweave.runs.random_networks import CONFIG, FROM_MEMORY, random_job, small_bench
+from tests.podweave.runs.row_jobs import small_chip
 
 NEAR = HbmTiming(latency=10)
 SLOW = HbmTiming(latency=37, row_miss=9, jitter=25, refresh_interval=400, refresh_cycles=90, seed=77)
@@ -116,3 +120,21 @@ def test_random_networks(parts: int) -> None:
         words += sum(beside(network).values())
         exact([job], config, bench, timing=HbmTiming(latency=2 + seed, jitter=seed), cap=seed % 3 * 30, seed=seed)
     assert words > 1000
+
+
+@pytest.mark.campaign
+def test_layers_beside_operations_on_rows() -> None:
+    """Between epochs of layers, words go beside them; operations on rows load theirs in gaps."""
+    chip, words = small_chip().replace(w_words=256, x_parts=4), 0
+    options = dataclasses.replace(FROM_MEMORY, check="always", policy=BankPolicy(bank_share=0.25))
+    jobs = []
+    for seed in range(40):
+        job = random_mixed(seed)
+        network = compile_network(job.graph, chip, job.constants, options)
+        if found := sum(beside(network).values()):
+            jobs.append(job)
+        words += found
+    assert words > 100
+    report, _, _ = run_jobs(jobs, AcceleratorWay(chip, policy=options.policy), Simulation(), lambda _: None)
+    assert report["verdict"] == "pass", report["failure"]
+    assert report["cycles"] == report["predicted_cycles"]
