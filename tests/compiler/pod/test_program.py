@@ -60,9 +60,9 @@ def test_packed_jobs_are_those_of_a_slow_packer(case: tuple[Layout, Jobs]) -> No
 
 
 def test_packed_job_by_hand() -> None:
-    # start 2, rows 3 (from bit 24), bank 1 (27), plane 0, base 5 (29), step -1 in 11 bits (39): 50 bits.
-    job = {"start": 2, "rows": 3, "w_bank": 1, "w_plane": 0, "w_base": 5, "w_step": -1}
-    word = 2 | 3 << 24 | 1 << 27 | 5 << 29 | 0x7FF << 39
+    # start 2, rows 3 (from bit 24), bank 1 (27), base 5 (28), step -1 in 11 bits (38): 49 bits.
+    job = {"start": 2, "rows": 3, "w_bank": 1, "w_base": 5, "w_step": -1}
+    word = 2 | 3 << 24 | 1 << 27 | 5 << 28 | 0x7FF << 38
     packed = pack_jobs(LAYOUTS[0], {name: np.array([value]) for name, value in job.items()})
     assert packed.tolist() == [list(word.to_bytes(7, "little"))]
 

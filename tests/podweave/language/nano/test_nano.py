@@ -68,16 +68,15 @@ def test_the_loss_sees_a_fault(fault: str) -> None:
 
 def test_stories_have_words_sentences_and_an_end() -> None:
     known = set(NANO.tokenizer.entries)
-    for prompt in ("", "once upon a time", "the cat", "one day, the fox", "there was a"):
-        for seed in range(3):
-            text = written(prompt, temperature=0.8 if seed else 0, seed=seed)
-            assert text.lower().startswith(prompt)
-            assert re.search(r'[.!?]"?$', text)
-            sentences = re.split(r'(?<=[.!?]) |(?<=[.!?]") ', text)
-            assert len(sentences) >= 4
-            assert all(sentence[0].isupper() or sentence[0] == '"' for sentence in sentences)
-            words = re.findall("[A-Za-z]+", text)
-            assert sum(word in known or word.lower() in known for word in words) >= 0.9 * len(words)
+    for seed, prompt in enumerate(("", "once upon a time", "the cat", "one day, the fox", "there was a")):
+        text = written(prompt, temperature=0.8 if seed % 2 else 0, seed=seed)
+        assert text.lower().startswith(prompt)
+        assert re.search(r'[.!?]"?$', text)
+        sentences = re.split(r'(?<=[.!?]) |(?<=[.!?]") ', text)
+        assert len(sentences) >= 4
+        assert all(sentence[0].isupper() or sentence[0] == '"' for sentence in sentences)
+        words = re.findall("[A-Za-z]+", text)
+        assert sum(word in known or word.lower() in known for word in words) >= 0.9 * len(words)
 
 
 def test_heroes_and_things_stay_what_they_are() -> None:
