@@ -84,7 +84,7 @@ ALONE: dict[str, tuple[Callable[[CollectiveProgram], CollectiveProgram], str]] =
     "last": (set_to("sends", 0, last=1), "the last send job, and no other, is marked as that$"),
     "X words": (as_x, "receive job 0: X words are stored, not added$"),
     "jobs": (many_jobs, r"there are \d+ send jobs, more than jobs \(16\)$"),
-    "node": (set_to("sends", -1, unit=2), r"send job 3: P bank 2 address \d+ is not there$"),
+    "node": (set_to("sends", -1, unit=1, n0=4, n1=2, unit1=1), r"send job 3: P bank 2 address \d+ is not there$"),
     "zero word": (set_to("sends", 0, address=1023 - 3), r"send job 0: P bank \d address 1023 is not there$"),
     "empty": (set_to("sends", 0, address=700), r"send job 0: P bank \d address 70\d has no sums of down$"),
     "never": (set_to("sends", 1, needs=200), r"send job 1: word 6 of the collective follows word 200, and 21 come$"),
