@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from podweave.ir.constants import Constants, Parameters
 from podweave.ir.graph import Graph
@@ -20,7 +20,6 @@ from podweave.ir.verify import verify, verify_constants
 from podweave.spec.config import ChipConfig
 
 from .chip.check.program import check_chip
-from .chip.epoch_cutter import compile_epochs
 from .chip.epoch_program import EpochProgram
 from .chip.epoch_scheduler import compile_graph
 from .chip.policy import BankPolicy
@@ -33,6 +32,7 @@ from .memory.place import memory_image
 from .memory.shared import SharedMemory
 from .mixed.compile_parts import compile_parts
 from .mixed.parts import Joined, Kinds, by_kinds, join
+from .plan.compile_plan import compile_cut
 from .pod.executor import check_times
 from .pod.layer_compiler import compile_layer
 from .pod.program import Program
@@ -68,6 +68,8 @@ class CompileOptions:
     chips, rank : int
         How many chips a ring has of which each computes a part of the network, and which of them, from 0 on, this part is for
         (`podweave.ir.partition`).
+    cut : int
+        Into segments of at most so many operations, between which tensors lie in memory; 0: only if the network does not fit.
     check : {"auto", "always", "never"}
         Hold the programs against the rules of the hardware: by default where it costs less than a tenth of the compilation.
     """
@@ -80,6 +82,7 @@ class CompileOptions:
     capacity: int = 0
     chips: int = 1
     rank: int = 0
+    cut: int = 0
     check: CheckRules = "auto"
 
 
@@ -171,9 +174,9 @@ def compile_network(
     return network
 
 
-def require_fits(graph: Graph, config: ChipConfig) -> None:
+def require_fits(graph: Graph, config: ChipConfig, *, from_memory: bool = False) -> None:
     """Raises `WorkloadError` for layers that no machine could compile or hold the values of, and for rows on what has no row
-    functions; takes no time."""
+    functions; takes no time. ``from_memory``: a graph of layers may be cut until it fits."""
     layers = graph.operations
     if isinstance(graph, RowGraph):
         require_row_functions(graph, config)
@@ -185,7 +188,7 @@ def require_fits(graph: Graph, config: ChipConfig) -> None:
         if config.pods > 1:
             operand.layer.require_values_fit()
         require_jobs_fit(operand.layer, config)
-        if config.pods > 1:
+        if config.pods > 1 and (not from_memory or isinstance(graph, MixedGraph)):
             require_sums_fit(operand.layer, config)
 
 
@@ -225,7 +228,7 @@ def _verify(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
             verify_row_constants(verify_rows(network.graph), network.constants)
         require_scales_fit(network.graph, network.constants, job.config)
         return network
-    require_fits(verify(network.graph), job.config)
+    require_fits(verify(network.graph), job.config, from_memory=job.options.from_memory)
     if network.constants is not None:
         verify_constants(network.graph, network.constants)
         require_scales_fit(network.graph, network.constants, job.config)
@@ -334,7 +337,8 @@ def _schedule(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
         job.progress(f"compiling {graph.name} ({done}/{count} operations)")
 
     if job.options.from_memory:
-        programs = compile_epochs(graph, job.config, job.options.policy, tables=tables, partition=partition, progress=show)
+        way: dict[str, Any] = {"tables": tables, "partition": partition, "progress": show}
+        programs = compile_cut(graph, job.config, job.options.policy, cut=job.options.cut, **way)
     else:
         programs = (compile_graph(graph, job.config, tables=tables, partition=partition, progress=show),)
     return replace(network, epochs=programs)

@@ -105,10 +105,11 @@ INSIDE = {
     "compiler/rows": ["compiler/jobs", "compiler/lower", "compiler/chip", "compiler/collective"],
     "compiler/rows/check": [f"compiler/{place}" for place in ("jobs", "pod", "chip", "chip/check", "collective", "rows")],
     "compiler/mixed": ["compiler/jobs", "compiler/chip", "compiler/collective", "compiler/rows"],
-    "compiler/memory": ["compiler/jobs", "compiler/chip", "compiler/collective", "compiler/rows"],
+    "compiler/memory": [f"compiler/{place}" for place in ("jobs", "lower", "chip", "collective", "rows")],
+    "compiler/plan": ["compiler/lower", "compiler/chip"],
     "compiler/compile_network": [
         f"compiler/{place}"
-        for place in ("jobs", "lower", "pod", "chip", "chip/check", "collective", "rows", "rows/check", "mixed", "memory")
+        for place in ("jobs", "lower", "pod", "chip", "chip/check", "collective", "rows", "rows/check", "mixed", "plan", "memory")
     ],
     "compiler/compile_system": [f"compiler/{place}" for place in ("memory", "rows/check", "compile_network")],
     "predict/memory_timing": [],

@@ -45,7 +45,7 @@ class BankWords:
         self.depths = {"x": memory.x_words, "w": memory.w_words, "p": zero_word(config), "set": post.parameter_sets}
         self.limits = dict(self.depths)
         self.x_begin = 0
-        self.filled = {kind: [0] * memory.banks for kind in (*self.depths, "input")}
+        self.filled = {kind: [0] * memory.banks for kind in (*self.depths, "input", "kept")}
         self.starts = {kind: [0] * memory.banks for kind in ("w", "set")}
         """Where the epoch began in the rings."""
         self.promised = {kind: [0] * memory.banks for kind in ("x", "set")}
@@ -75,7 +75,7 @@ class BankWords:
         for kind, starts in after.starts.items():
             filled = zip(starts, self.filled[kind], strict=True)
             after.starts[kind] = [(start + used) % self.depths[kind] for start, used in filled]
-        for kind in ("x", "w", "set"):
+        for kind in ("x", "w", "set", "kept"):
             after.filled[kind] = [0] * len(self.filled[kind])
         after.promised = {kind: [0] * len(promised) for kind, promised in self.promised.items()}
         return after
@@ -86,6 +86,23 @@ class BankWords:
         taken = self._filled(kind)[bank] + self.promised[kind][bank]
         if taken > self.limits[kind]:
             self._refuse(kind, bank, words, taken - self.limits[kind], operation)
+
+    def keep(self, banks: Sequence[int], words: int, operation: Linear) -> int:
+        """Keep words of the emptiest of some X banks for what will be spilled, and return which; raises `EpochFullError` if they do
+        not fit."""
+        filled = self._filled("x")
+        bank = min(banks, key=filled.__getitem__)
+        taken = filled[bank] + self.promised["x"][bank] + words
+        if taken > self.limits["x"]:
+            self._refuse("x", bank, words, taken - self.limits["x"], operation)
+        self.filled["kept"][bank] += words
+        return bank
+
+    def place_kept(self, bank: int, words: int) -> Place:
+        """Words that were kept."""
+        self.filled["kept"][bank] -= words
+        self.filled["x"][bank] += words
+        return Place(bank, self.x_begin + self.filled["x"][bank] - words)
 
     def redeem(self, kind: str, bank: int, words: int) -> None:
         """Words that were promised are about to be placed, or needed no more."""
@@ -192,7 +209,7 @@ class BankWords:
     def _filled(self, kind: str) -> list[int]:
         if kind != "x":
             return self.filled[kind]
-        return [a + b for a, b in zip(self.filled["x"], self.filled["input"], strict=True)]
+        return [sum(parts) for parts in zip(*(self.filled[part] for part in ("x", "input", "kept")), strict=True)]
 
     def used(self) -> dict[str, int]:
         """Words of the fullest bank, and of all banks, of each kind."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from collections.abc import Mapping as MappingType
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ from .gangs import Gangs, OperationPlan
 from .mapping import choose
 from .policy import WHOLE_CHIP
 from .producers import Producer
+from .spills import Spills
 from .state import SchedulerState
 from .work import Mapping, Work
 
@@ -71,6 +73,7 @@ class EpochScheduler:
         self.state, self.graph, self.config = state, state.graph, state.config
         self.copies = Copies(state)
         self.gangs = Gangs(state, self.copies)
+        self.spills = Spills(state, self.copies)
 
     def run(self, frontier: Frontier, most: int, progress: Progress | None = None) -> EpochProgram:
         """Schedule operations in the order of the frontier, up to ``most`` or all; raises `EpochFullError` if they are too many."""
@@ -79,10 +82,12 @@ class EpochScheduler:
             self._schedule(OperationPlan.of(index, self.graph.operations[index], state.lowered[index]))
             producer = state.producers[self.graph.operations[index].name]
             self.copies.promise_outputs(producer)
+            self.spills.promise(producer)
             state.scheduled.append(index)
             if progress:
                 progress(len(state.scheduled), most)
         self.copies.store_outputs()
+        self.spills.store()
         self.copies.export()
         return state.program()
 
@@ -198,6 +203,9 @@ class EpochScheduler:
 
     def _output_words(self, operation: Linear) -> float:
         """Words per X bank that an operation's outputs will take, if they are the graph's."""
+        if operation.name in self.state.spills:
+            boxes = (each.box for each in self.state.spills[operation.name])
+            return sum(prod(end - begin for begin, end in box) for box in boxes) / self.config.pods
         if operation.name not in self.state.outputs:
             return 0.0
         batch, height, width, outputs = operation.output
@@ -235,7 +243,9 @@ class EpochScheduler:
             source = np.zeros((layer.height, layer.width), np.int64)
             for name in operand.sources:
                 if name in plan.lowering.needs:
-                    source = np.maximum(source, self.state.producers[name].ready)
+                    row, column = operand.corner(name)
+                    ready_there = self.state.producers[name].ready[row : row + layer.height, column : column + layer.width]
+                    source = np.maximum(source, ready_there)
             (top, bottom), (left, right) = layer.padding
             padded = np.pad(source, ((top, bottom), (left, right)))
             for kh in range(layer.kernel[0]):

@@ -15,7 +15,7 @@ from ..jobs import Place
 from ..lower.boxes import Box, positions
 from ..lower.layer import Region, Step, Unit
 from ..lower.operation import LoweredOperation
-from .copies import Copies
+from .copies import Copies, padding, unpadded
 from .epoch_program import ExternalUnit, WeightTile
 from .producers import Fragment, Producer
 from .state import SchedulerState
@@ -312,8 +312,11 @@ class Gangs:
     def _external_key(plan: OperationPlan, number: int, unit_number: int, region: Region) -> tuple:
         """All that the words of a unit over a region depend on: operations that read the same share them."""
         operand, unit = plan.operation.operands[number], plan.lowering.operands[number].units[unit_number]
+        if unit.is_stored:
+            # Whole words of a tensor, whatever an operand takes of them.
+            return ((unit.source,), unit.block[1], unpadded(operand, unit, region), padding(operand, unit, region))
         layer, packing = operand.layer, (unit.channel.tobytes(), unit.dh.tobytes(), unit.dw.tobytes())
-        what = (operand.sources, operand.channels, operand.pad_value, layer.height, layer.width, layer.padding)
+        what = (operand.sources, operand.channels, operand.corners, operand.pad_value, layer.height, layer.width, layer.padding)
         return (*what, packing, region)
 
     def _weights(self, plan: OperationPlan, reference: Reference, tile: int, pod: int) -> tuple[int, Place]:

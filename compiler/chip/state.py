@@ -16,7 +16,18 @@ from podweave.spec.config_parts import bits
 from ..jobs import Place
 from ..lower.operation import LoweredOperation
 from .bank_words import BankWords
-from .epoch_program import ConstantSet, EpochProgram, Export, Exported, ExternalUnit, ParameterSet, Stored, WeightTile
+from .epoch_program import (
+    ConstantSet,
+    EpochProgram,
+    Export,
+    Exported,
+    ExternalUnit,
+    ParameterSet,
+    Spilled,
+    SpillRequest,
+    Stored,
+    WeightTile,
+)
 from .job_tables import JobTables
 from .policy import BankPolicy
 from .producers import Producer
@@ -42,6 +53,8 @@ class SchedulerState:
         External inputs that are in X banks, by what they are.
     exports : dict
         By operation whose tensor operations on rows read, where it goes.
+    spills : dict
+        By operation, what of its tensor must be stored for other epochs.
 
     Members
     -------
@@ -69,6 +82,7 @@ class SchedulerState:
     resident: dict[tuple, tuple[ExternalUnit, ...]] = field(default_factory=dict)
     mappings: dict[tuple, set[tuple[Any, tuple[str, ...]]]] = field(default_factory=dict)
     exports: Mapping[str, Export] = field(default_factory=dict)
+    spills: Mapping[str, tuple[SpillRequest, ...]] = field(default_factory=dict)
     places: dict[tuple, list[tuple[Place, int]]] = field(default_factory=dict)
     weight_places: dict[tuple[int, int, int, int, int], Place] = field(default_factory=dict)
     sets: dict[tuple[str, int, int, int], int] = field(default_factory=dict)
@@ -78,12 +92,13 @@ class SchedulerState:
     parameters: list[ParameterSet | ConstantSet] = field(default_factory=list)
     stored: list[Stored] = field(default_factory=list)
     exported: list[Exported] = field(default_factory=list)
+    spilled: list[Spilled] = field(default_factory=list)
     scheduled: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         pods, planes = self.config.pods, self.config.memory.planes
         self.book = JobTables(self.config, self.policy)
-        self.outputs = frozenset(self.graph.outputs)
+        self.outputs = frozenset(self.graph.outputs) - self.spills.keys()
         self.free: NDArray[np.int64] = np.zeros(pods, np.int64)
         self.swapped: NDArray[np.int64] = np.zeros(pods, np.int64)
         self.p_ports = [Timeline() for _ in range(pods)]
@@ -119,4 +134,5 @@ class SchedulerState:
             carried=tuple(item for producer in self._found for item in producer.accumulated()),
             resident=self._resident,
             exported=tuple(self.exported),
+            spilled=tuple(self.spilled),
         )

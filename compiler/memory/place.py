@@ -7,7 +7,6 @@ epoch that used their place is done (`after`). What X and P banks need is in the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +27,11 @@ from ..chip.epoch_program import EpochProgram
 from ..collective.program import CollectiveProgram
 from ..jobs import Jobs
 from ..rows.program import CachePlace, ChipEpoch, RowProgram, Words
+from .channel import Channel
+from .held import HeldWords
 from .image import MemoryImage, offset_maps
-from .rings import RingBuilder
 from .shared import SharedMemory
+from .spilled import SpilledTensors, part_of
 from .tensors import InputPlaces, OutputPlaces, byte_number
 from .words import Runs, joined_runs, joined_stores, joined_words, packed_collective, packed_sets, packed_store, runs
 
@@ -63,35 +64,12 @@ def memory_image(
     return _Builder(programs, constants, graph, shared).build(shared.channel_bytes if shared else channel_bytes)
 
 
-@dataclass
-class _Channel:
-    """Memory of one manager: pieces one behind the other; addresses count from its beginning."""
-
-    memory: SharedMemory
-    number: int
-    pieces: list[tuple[int, NDArray[np.uint8]]] = field(default_factory=list)
-    demand: RingBuilder = field(default_factory=RingBuilder)
-    prefetch: RingBuilder = field(default_factory=RingBuilder)
-
-    @property
-    def rings(self) -> tuple[RingBuilder, RingBuilder]:
-        return self.demand, self.prefetch
-
-    def reserve(self, count: int) -> int:
-        return self.memory.reserve(self.number, count)
-
-    def append(self, content: NDArray[np.uint8]) -> int:
-        address = self.reserve(content.size)
-        self.pieces.append((address, content.reshape(-1)))
-        return address
-
-
 class _Builder:
     def __init__(self, programs: Sequence[ChipEpoch], constants: Constants, graph: Graph, shared: SharedMemory | None):
         self.programs, self.constants, self.graph, self.shared = programs, constants, graph, shared
         self.config = programs[0].config
         self.memory = shared or SharedMemory(self.config, 0)
-        self.channels = [_Channel(self.memory, number) for number in range(self.config.managers)]
+        self.channels = [Channel(self.memory, number) for number in range(self.config.managers)]
         self.stride = {select: memory_stride(self.config, select) for select in loadable(self.config)}
         self.depth = {select: words_of(self.config, select) for select in self.stride}
         # Per word of each node, how many epochs must be done before it may be written.
@@ -102,6 +80,11 @@ class _Builder:
         forms = self.graph.formats if isinstance(self.graph, RowGraph) else {}
         placed = {name: shape for name, shape in self.graph.inputs.items() if forms.get(name) is not Format.OFFSET}
         self.inputs, self.outputs = InputPlaces(placed, forms), OutputPlaces()
+        held = (HostSelect.W, HostSelect.PARAMETERS)
+        self.held = HeldWords(self.config.pods, {s: self.depth[s] for s in held}, {s: self.stride[s] for s in held})
+        cut = [program for program in programs if isinstance(program, EpochProgram) and program.corners]
+        shapes = self.graph.inputs | {each.name: each.output for each in self.graph.operations} if cut else {}
+        self.spilled = SpilledTensors(cut, shapes, self.channels)
         self.offsets = offset_maps(graph, self.config)
 
     def build(self, channel_bytes: int | None) -> MemoryImage:
@@ -157,11 +140,13 @@ class _Builder:
             self._row_outputs(epoch, program)
             return
         self._inputs(epoch, program)
+        self.spilled.load(epoch, program)
         self._stores(epoch, program)
         self._parameters(epoch, program)
         self._weights(epoch, program)
         self._end_tag()
         self._outputs(epoch, program)
+        self.spilled.store(epoch, program, self.graph.outputs, self.outputs)
 
     def _row_pieces(
         self, program: RowProgram
@@ -210,6 +195,7 @@ class _Builder:
                 ring.add(HostSelect.W, unit, piece.base, piece.words, piece.address, after=after)
                 ring.descriptors[-1] |= piece.loops
                 free[runs] = epoch + 1
+                self.held.forget(HostSelect.W, piece.node, runs)
 
     def _cached(self, program: RowProgram, *, late: bool) -> list[Runs]:
         """Words of caches, in as few loads as there can be."""
@@ -266,10 +252,13 @@ class _Builder:
                 channel.prefetch.add(HostSelect.TABLE, 0, 256 * number, 256, address, broadcast=1)
 
     def _inputs(self, epoch: int, program: EpochProgram) -> None:
-        places = list(x_image(program, self.inputs.numbers(), pad_value=0))
-        if not places:
+        if all(program.unit(item).is_stored for item in program.external_units):
             return
-        zeros = {name: np.zeros(shape, np.int8) for name, shape in self.graph.inputs.items()}
+        numbers = self.inputs.numbers()
+        if program.corners:
+            numbers = {name: numbers[name][part_of(program, name)] for name in program.graph.inputs if name in numbers}
+        places = list(x_image(program, numbers, pad_value=0))
+        zeros = {name: np.zeros(of.shape, np.int8) for name, of in numbers.items()}
         constant = [words for _, words in x_image(program, zeros)]
         stride = self.stride[HostSelect.X]
         for node, base, (values, sources) in runs(
@@ -364,7 +353,15 @@ class _Builder:
                     self.channels[channel].pieces.append((address, words[begin : begin + count].reshape(-1)))
                 self._load_placed(epoch, select, node, base + begin, count, address)
             return
-        address = self.channels[channel].append(words)
+        program = self.programs[epoch]
+        banded = isinstance(program, EpochProgram) and bool(program.corners)
+        if select in self.held and isinstance(program, EpochProgram):
+            for begin, count in self.held.missing(select, node, base, words):
+                address = self.channels[channel].append(words[begin : begin + count], again=banded)
+                self._load_placed(epoch, select, node, base + begin, count, address)
+            self.free[select][node, base : base + len(words)] = epoch + 1
+            return
+        address = self.channels[channel].append(words, again=banded)
         if numbers is not None:
             self.inputs.add(channel, address, numbers)
         self._load_placed(epoch, select, node, base, len(words), address)
@@ -375,6 +372,8 @@ class _Builder:
         stride = self.stride[select]
         whole = _CHUNK_BYTES if isinstance(self.programs[epoch], EpochProgram) else self.row_chunk
         chunk = max(1, whole // stride)
+        if select in self.held and isinstance(self.programs[epoch], RowProgram):
+            self.held.forget(select, node, slice(base, base + count))
         for begin in range(0, count, chunk):
             some = min(chunk, count - begin)
             place = self.free[select][node, base + begin : base + begin + some]

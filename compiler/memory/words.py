@@ -118,6 +118,19 @@ class CacheStore(Runs):
 R = TypeVar("R", bound=Runs)
 
 
+def joined_boxes(pieces: Sequence[Runs], most: int) -> list[Runs]:
+    """Runs, and runs of runs, in as few pieces of at most ``most`` words as there can be.
+
+    >>> pieces = [Runs(0, base, 4, address, 2, 4, 64) for base, address in ((0, 0), (8, 512), (16, 1024))]
+    >>> [(piece.runs, piece.groups, piece.group_step, piece.group_stride) for piece in joined_boxes(pieces, 100)]
+    [(2, 3, 8, 512)]
+    """
+    single = [piece for piece in pieces if piece.runs == piece.groups == 1]
+    flat = sorted((piece for piece in pieces if piece.runs > 1 == piece.groups), key=lambda piece: (piece.node, piece.base))
+    boxes = [piece for piece in pieces if piece.groups > 1]
+    return [*joined_runs(single, most), *_joined(flat, most, ("groups", "group_step", "group_stride")), *boxes]
+
+
 def joined_runs(pieces: Sequence[R], most: int) -> list[R]:
     """Single runs, in as few pieces of at most ``most`` words as there can be: what is as far apart in bank and memory becomes
     one, and of those again.

@@ -161,7 +161,7 @@ def run_chip(
     options.check_plot(len(named))
     # At once, and before there are constants that no machine could hold.
     for graph in named:
-        require_fits(graph, config)
+        require_fits(graph, config, from_memory=options.through == "axi")
         options.check(graph)
     jobs = chip_jobs(workload, seed, per_layer=options.per_layer, scale_bits=config.scale_bits)
     graphs = len({id(job.graph) for job in jobs})
@@ -206,7 +206,7 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
     graphs = chip_graphs(workload, per_layer=options.per_layer)
     options.check_plot(len(graphs))
     for graph in graphs:
-        require_fits(graph, config)
+        require_fits(graph, config, from_memory=options.through == "axi")
         options.check(graph)
     if options.through == "axi":
         report, compiled = model_on_device(

@@ -45,9 +45,10 @@ class AcceleratorWay(Way[CompiledNetwork]):
         cap: int = 0,
         policy: BankPolicy | None = None,
         partition: int | None = None,
+        cut: int = 0,
         check: CheckRules = "auto",
     ):
-        options = CompileOptions(from_memory=True, partition=partition, policy=policy or BankPolicy(), check=check)
+        options = CompileOptions(from_memory=True, partition=partition, policy=policy or BankPolicy(), cut=cut, check=check)
         super().__init__(config, options)
         self.timing, self.prefetch, self.cap = timing or HbmTiming(), prefetch, cap
 
@@ -134,12 +135,14 @@ def run_on_device(
     cap: int = 0,
     policy: BankPolicy | None = None,
     partition: int | None = None,
+    cut: int = 0,
     check: CheckRules = "auto",
     progress: Progress,
     **simulation: Any,
 ) -> tuple[dict[str, Any], list[Tensors], list[CompiledNetwork]]:
     """`run_jobs` on an accelerator. ``simulation``: members of a `Simulation`."""
-    way = AcceleratorWay(config, timing=timing, prefetch=prefetch, cap=cap, policy=policy, partition=partition, check=check)
+    compiled: dict[str, Any] = {"policy": policy, "partition": partition, "cut": cut, "check": check}
+    way = AcceleratorWay(config, timing=timing, prefetch=prefetch, cap=cap, **compiled)
     return run_jobs(jobs, way, Simulation(**simulation), progress)
 
 

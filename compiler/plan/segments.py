@@ -1,0 +1,233 @@
+"""Segments and bands that fit, by an estimate, and what they cost: bytes that are moved, and cycles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+
+from podweave.ir.graph import Graph
+from podweave.ir.operations import Linear, Shape
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import memory_stride
+from podweave.spec.load_port import HostSelect
+
+from ..chip.bank_words import zero_word
+from ..lower.boxes import Rect
+from ..lower.layer import pack_layer
+from .bands import Grid, needed
+
+_P_FILL, _X_FILL, _W_FILL = 0.9, 0.75, 0.8
+"""Of banks, what is used of them: words do not spread evenly."""
+_MOST_OPERATIONS = 24
+"""Of a segment in several bands: what is computed twice grows with it."""
+_MOST_BANDS = 4096
+_RISE = 1.19
+"""From a count of bands to the next that is tried."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Operations [``begin``, ``end``) of a graph, computed in the bands of ``grid``. ``cost``: in cycles."""
+
+    begin: int
+    end: int
+    grid: Grid
+    cost: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What does not change with segments and bands. ``taps``: words that an input of the network takes per position."""
+
+    reads: tuple[tuple[str, ...], ...]
+    tiles: tuple[int, ...]
+    weights: tuple[int, ...]
+    steps: tuple[int, ...]
+    packed: tuple[int, ...]
+
+
+class Planner:
+    """Plans of a graph on a chip, the cheapest first. What did not fit when it was compiled is told to it (`refuse`).
+
+    ``most``: operations of a segment; 0: as many as fit.
+    """
+
+    def __init__(self, graph: Graph, config: ChipConfig, most: int = 0):
+        self.graph, self.config, self.most = graph, config, most or len(graph.operations)
+        self.operations: Sequence[Linear] = graph.operations
+        self.shapes: Mapping[str, Shape] = graph.inputs | {each.name: each.output for each in graph.operations}
+        array, memory = config.array, config.memory
+        self.p_words = _P_FILL * zero_word(config) * memory.banks
+        self.x_words = _X_FILL * memory.x_words * memory.banks
+        self.w_words = _W_FILL * memory.w_words * memory.banks
+        self.beat = config.host_bits // 8 * config.managers
+        self.x_stride, self.w_stride = (memory_stride(config, select) for select in (HostSelect.X, HostSelect.W))
+        self.rows, self.cols = array.rows, array.cols
+        self._least: dict[tuple[int, int], int] = {}
+        """By segment, the fewest bands that have not been refused."""
+        self._known: dict[tuple[int, int], Segment | None] = {}
+        last = {name: len(self.operations) for name in graph.outputs}
+        for index, operation in enumerate(self.operations):
+            for source in operation.sources:
+                last[source] = max(last.get(source, 0), index)
+        self._last = last
+
+    def refuse(self, segment: Segment) -> None:
+        """It did not fit."""
+        key = segment.begin, segment.end
+        self._least[key] = len(segment.grid) + 1
+        self._known.pop(key, None)
+
+    def plan(self) -> list[Segment] | None:
+        """The cheapest segments that are a whole network; None if there are none."""
+        count = len(self.operations)
+        best: list[tuple[float, Segment | None]] = [(0.0 if at == 0 else float("inf"), None) for at in range(count + 1)]
+        for begin in range(count):
+            if best[begin][0] == float("inf"):
+                continue
+            misses = 0
+            for end in range(begin + 1, min(begin + self.most, count) + 1):
+                segment = self._segment(begin, end)
+                if segment is None:
+                    misses += 1
+                    if misses > 3:
+                        break
+                    continue
+                misses = 0
+                total = best[begin][0] + segment.cost
+                if total < best[end][0]:
+                    best[end] = total, segment
+        found: list[Segment] = []
+        at = count
+        while at:
+            segment = best[at][1]
+            if segment is None:
+                return None
+            found.append(segment)
+            at = segment.begin
+        return found[::-1]
+
+    def _segment(self, begin: int, end: int) -> Segment | None:
+        key = begin, end
+        if key not in self._known:
+            self._known[key] = next(self._fitting(begin, end), None)
+        return self._known[key]
+
+    def leaving(self, begin: int, end: int) -> list[str]:
+        """Tensors of a segment that others need."""
+        names = [operation.name for operation in self.operations[begin:end]]
+        return [name for name in names if self._last.get(name, -1) >= end]
+
+    def _fitting(self, begin: int, end: int) -> Iterator[Segment]:
+        """Ways in bands that fit by the estimate, from few bands to many."""
+        leaving = self.leaving(begin, end)
+        shapes = [self.shapes[name] for name in leaving]
+        batch, high, wide = (max(shape[axis] for shape in shapes) for axis in range(3))
+        count = self._least.get((begin, end), 1)
+        seen = set()
+        while count <= min(_MOST_BANDS, batch * high * wide):
+            if count > 1 and end - begin > _MOST_OPERATIONS:
+                return
+            grid = _grid(count, batch, high, wide)
+            if grid not in seen:
+                seen.add(grid)
+                cost = self._cost(begin, end, grid, leaving)
+                if cost is not None:
+                    yield Segment(begin, end, grid, cost)
+            count = max(count + 1, int(count * _RISE))
+
+    def _cost(self, begin: int, end: int, grid: Grid, leaving: Sequence[str]) -> float | None:
+        """Cycles of all bands; None if one of them does not fit."""
+        operations = self.operations[begin:end]
+        # The band in the middle: it has the most halo.
+        number = grid.images // 2, grid.rows // 2, grid.columns // 2
+        shares = {name: share for name in leaving if (share := grid.share(self.shapes[name], number))}
+        if not shares:
+            return None
+        rects = needed(operations, shares)
+        if not self._fits(begin, end, rects, shares):
+            return None
+        inside = {operation.name for operation in operations}
+        loaded = stored = streamed = weights = 0.0
+        for index, operation in enumerate(operations, start=begin):
+            if operation.name not in rects:
+                continue
+            positions = _size(rects[operation.name]) * (prod(operation.window.stride) if operation.window else 1)
+            streamed += positions * self._steps[index] * self._tiles[index] / self.config.pods
+            weights += self._steps[index] * self._tiles[index] * self.rows
+            for source in set(operation.sources) - inside:
+                words = self._packed[index] if source in self.graph.inputs else -(-self.shapes[source][3] // self.rows)
+                loaded += _size(rects[source]) * words
+        for name, share in shares.items():
+            stored += _size(share) * -(-self.shapes[name][3] // self.rows)
+        bands = len(grid)
+        times = 1 if weights <= self.w_words else bands
+        moved = bands * (loaded + stored) * self.x_stride / self.beat
+        return moved + max(bands * streamed, times * weights * self.w_stride / self.beat)
+
+    def _fits(self, begin: int, end: int, rects: Mapping[str, Rect], shares: Mapping[str, Rect]) -> bool:
+        operations = self.operations[begin:end]
+        inside = {operation.name for operation in operations}
+        last = {source: index for index, operation in enumerate(operations) for source in operation.sources}
+        sums: list[tuple[int, float]] = []
+        for index, operation in enumerate(operations):
+            if operation.name not in rects:
+                continue
+            positions = _size(rects[operation.name]) * (prod(operation.window.stride) if operation.window else 1)
+            mine = positions * self._tiles[begin + index]
+            x = _size(shares[operation.name]) * -(-operation.output[3] // self.rows) if operation.name in shares else 0
+            for source in set(operation.sources):
+                external = source in self.graph.inputs
+                words = self._packed[begin + index] if external else -(-self.shapes[source][3] // self.rows)
+                if external or source not in inside or len(operations) == 1:
+                    x += _size(rects[source]) * words
+            sums = [(until, words) for until, words in sums if until >= index]
+            if sum(words for _, words in sums) + mine > self.p_words or x > self.x_words:
+                return False
+            sums.append((last.get(operation.name, index), mine))
+        return True
+
+    @cached_property
+    def _tiles(self) -> list[int]:
+        return [-(-operation.output[3] // self.cols) for operation in self.operations]
+
+    @cached_property
+    def _steps(self) -> list[int]:
+        """K steps of a column tile."""
+        found = []
+        for operation in self.operations:
+            steps = 0
+            for operand in operation.operands:
+                layer = operand.layer
+                blocks = 1 if operand.is_diagonal else -(-layer.channels // layer.groups // self.rows)
+                steps += prod(layer.kernel) * blocks
+            found.append(steps)
+        return found
+
+    @cached_property
+    def _packed(self) -> list[int]:
+        """Words per position of what operations read of inputs of the network."""
+        found = []
+        for operation in self.operations:
+            layer = operation.operands[0].layer
+            outside = all(source in self.graph.inputs for source in operation.sources)
+            if outside and len(operation.operands) == 1 and layer.groups == 1:
+                found.append(len(pack_layer(layer, self.config.array).units))
+            else:
+                found.append(sum(-(-operand.layer.channels // self.rows) for operand in operation.operands))
+        return found
+
+
+def _grid(count: int, batch: int, high: int, wide: int) -> Grid:
+    """At least so many bands: of images, then of rows, then of columns."""
+    images = min(count, batch)
+    rows = min(-(-count // images), high)
+    return Grid(images, rows, min(-(-count // (images * rows)), wide))
+
+
+def _size(rect: Rect) -> int:
+    return int(np.prod([end - begin for begin, end in rect]))
