@@ -26,7 +26,8 @@ class Trial:
     """A mapping of an operation that may be chosen, on a chip with ``pods`` pods.
 
     ``rows``: cycles that a weight load takes. ``words``: that a pod streams for a step of the largest patch. ``area``: words of
-    activations that the largest patch needs of each unit.
+    activations that the largest patch needs of each unit. ``strips``, ``loaded``: pieces in which inputs are loaded, and words of
+    the largest: those of the patches, unless they are loaded several at a time.
     """
 
     work: Work
@@ -35,6 +36,8 @@ class Trial:
     rows: int
     words: int
     area: int
+    strips: int
+    loaded: int
 
     @property
     def patches(self) -> int:
@@ -75,7 +78,7 @@ class Trial:
         split = self.mapping.split
         # Other gangs of a patch have copies of their own, unless they are the work of the same block.
         copies = 1 if self.mapping.near else min(self.rounds, self.blocks)
-        return -(-self.work.held // split) * self.area * split * self.patches * copies / self.pods
+        return -(-self.work.held // split) * self.loaded * split * self.strips * copies / self.pods
 
 
 def gang_cycles(trial: Trial) -> int:
@@ -93,6 +96,9 @@ def finish_cycles(trial: Trial, free: NDArray[np.int64], ready: list[int]) -> tu
     ``free``: when each pod is free. ``ready``: per patch, when a gang may start.
     """
     cycles, block = gang_cycles(trial), trial.mapping.block
+    if trial.work.strips:
+        together = -(-trial.patches // trial.strips)
+        return simulate(free, block, ready[::together], 1, cycles * trial.rounds * together)
     if trial.mapping.near:
         return simulate(free, block, ready, 1, cycles * trial.rounds)
     return simulate(free, block, ready, trial.rounds, cycles)

@@ -43,7 +43,7 @@ class EpochCutter:
     """Cuts a graph into epochs, all of it or some operations at a time.
 
     ``exports``: by operation whose tensor operations on rows read, where it goes. ``spills``: by operation, what of its tensor must
-    be stored. ``stored``: inputs that were.
+    be stored; if there are any, inputs are loaded in strips. ``stored``: inputs that were stored.
 
     Members
     -------
@@ -65,7 +65,7 @@ class EpochCutter:
         spills: Mapping[str, tuple[SpillRequest, ...]] | None = None,
         stored: Collection[str] = (),
     ):
-        self.exports, self.spills = {} if exports is None else exports, spills or {}
+        self.exports, self.spills, self.strips = {} if exports is None else exports, spills or {}, spills is not None
         self.graph, self.config, self.tables, self.partition, self.policy = graph, config, tables, partition, policy
         self.progress = progress
         self.lowered = lower_graph(graph, config, stored)
@@ -156,6 +156,7 @@ class EpochCutter:
             mappings=inputs,
             exports=self.exports,
             spills=self.spills,
+            strips=self.strips,
         )
 
     def _show(self, done: int, _: int) -> None:

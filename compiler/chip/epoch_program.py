@@ -131,7 +131,7 @@ class EpochProgram(EpochJobs):
     begins; before the first one, the last word of every P bank is 0. ``resident``: inputs that an earlier epoch left in X banks.
     ``exported``: what it leaves in X banks for operations on rows. ``spilled``: what it leaves there to be stored, for epochs that
     load it again. ``corners``: of a graph that is a band of the network, by tensor, the image, row and column of the network's
-    tensor at which it begins.
+    tensor at which it begins; ``segment``: which part of its operations it has.
 
     ``loads``, ``streams``: one array per field of the job layouts and ``pod``; ``posts``: likewise, and ``bank``; each sorted by
     pod (bank) and start. ``operation_of_stream``, ``operation_of_post``: index into ``graph.operations``.
@@ -157,6 +157,7 @@ class EpochProgram(EpochJobs):
     exported: tuple[Exported, ...] = ()
     spilled: tuple[Spilled, ...] = ()
     corners: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    segment: int = 0
 
     def operation(self, index: int) -> Linear:
         return self.graph.operations[index]

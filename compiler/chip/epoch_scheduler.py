@@ -130,6 +130,7 @@ class EpochScheduler:
             windowed=window is not None,
             reads=max((self._reads(source) for operand in operation.operands for source in operand.sources), default=1),
             fresh=self._fresh(operation),
+            strips=self.state.strips and any(not unit.is_computed for unit in units),
             **self._memory_costs(plan),
         )
         if streamed(1, 1, 1) > limit:
@@ -156,7 +157,7 @@ class EpochScheduler:
         producer = Producer(plan.index, operation, plan.lowering, mapping.patches)
         rounds = range(0, work.tiles, mapping.side)
         blocks = np.arange(0, config.pods, mapping.block)
-        nearness = 1e6 if mapping.near else 0.25
+        nearness = 1e6 if mapping.near or work.strips else 0.25
         patches = [(i, r, c) for i in mapping.patches.images for r in mapping.patches.rows for c in mapping.patches.columns]
         for number, patch in enumerate(patches):
             (_, _), (row, rows), (column, columns) = patch
@@ -227,6 +228,7 @@ class EpochScheduler:
         if unit.is_computed:
             banks = self.copies.banks_with(operand, unit, region)
         else:
+            region = self.gangs.loaded_region(plan, mapping, number, step.unit, patch)
             banks = self.gangs.external_banks(plan, number, step.unit, region)
         distance = np.full(len(blocks), region.words, np.int64)
         for bank in banks:

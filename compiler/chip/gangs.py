@@ -19,8 +19,11 @@ from .copies import Copies, padding, unpadded
 from .epoch_program import ExternalUnit, WeightTile
 from .producers import Fragment, Producer
 from .state import SchedulerState
+from .strips import strip
 from .work import Mapping
 
+_STRIPS = 2
+"""A strip takes at most a part of an X bank, so that several find room beside each other."""
 Reference = tuple[int, int]
 """(operand, step) of an operation: a K step of any of its column tiles."""
 
@@ -180,6 +183,14 @@ class Gangs:
         """Banks into which a unit of an input over a region is loaded."""
         return [item.place.bank for item in self.state.resident.get(self._external_key(plan, operand, unit, region), ())]
 
+    def loaded_region(self, plan: OperationPlan, mapping: Mapping, operand: int, unit: int, patch: Box) -> Region:
+        """What is loaded of a unit for a patch."""
+        if not self.state.strips:
+            return plan.region(operand, unit, patch)
+        blocks, most = self.config.pods // mapping.block, self.config.memory.x_words // _STRIPS
+        box = strip(mapping, patch, blocks, lambda box: plan.region(operand, unit, box).words, most)
+        return plan.region(operand, unit, box)
+
     def _plan_steps(self, gang: _Gang, patch: Box) -> None:
         plan, mapping, tiles = gang.plan, gang.mapping, gang.tiles
         side, split, shared = mapping.side, mapping.split, plan.shared
@@ -187,11 +198,11 @@ class Gangs:
         own_part = min(range(split), key=lambda k: len(parts[k]))
         for part in range(split):
             lane = range(gang.pod(part, 0), gang.pod(part, 0) + side)
-            common = [self._source(plan, reference, tiles[0], patch, lane) for reference in parts[part]]
+            common = [self._source(plan, mapping, reference, tiles[0], patch, lane) for reference in parts[part]]
             for j, tile in enumerate(tiles):
                 own: list[_Source] = []
                 if part == own_part:
-                    own = [self._source(plan, ref, tile, patch, lane[j : j + 1]) for ref in plan.own[tile]]
+                    own = [self._source(plan, mapping, ref, tile, patch, lane[j : j + 1]) for ref in plan.own[tile]]
                 # Its own steps first: what all share ends in the same step, and pods read the same words at the same time.
                 gang.sources[part, j] = own + common
         gang.steps = max(len(sources) for sources in gang.sources.values())
@@ -290,7 +301,7 @@ class Gangs:
                     )
         return homes
 
-    def _source(self, plan: OperationPlan, reference: Reference, tile: int, patch: Box, banks: range) -> _Source:
+    def _source(self, plan: OperationPlan, mapping: Mapping, reference: Reference, tile: int, patch: Box, banks: range) -> _Source:
         """The activations that a step streams, in one of ``banks``; has them sent there if they are not."""
         number = reference[0]
         operand, unit_number = plan.operation.operands[number], plan.step(tile, reference).unit
@@ -298,6 +309,7 @@ class Gangs:
         unit = plan.lowering.operands[number].units[unit_number]
         if unit.is_computed:
             return _Source(reference, region, *self.copies.fetch(plan.operation, operand, unit, region, banks))
+        region = self.loaded_region(plan, mapping, number, unit_number, patch)
         key = self._external_key(plan, number, unit_number, region)
         known = self.state.resident.get(key, ())
         for item in known:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .cost import Trial, cost
 from .patches import Patches, Words, patch_sizes
+from .strips import largest_strip
 from .work import Mapping, Work
 
 
@@ -43,9 +44,13 @@ def choose(
         most_split = 1 if work.windowed else min(max(1, work.shared), max(1, patches.positions))
         for side in _powers_of_two(most_side):
             for split in _powers_of_two(min(pods // side, most_split)):
-                for near in (False, True) if work.tiles > side and pods > side * split else (False,):
+                several, strips, loaded = work.tiles > side and pods > side * split, len(patches), area
+                if work.strips:
+                    strips, largest = largest_strip(patches, pods // (side * split))
+                    loaded = arriving(*largest)
+                for near in (work.strips, True) if several else (False,):
                     mapping = Mapping(side, split, patches, near)
-                    found, excess = cost(Trial(work, mapping, pods, rows, words, area), free, ready, room)
+                    found, excess = cost(Trial(work, mapping, pods, rows, words, area, strips, loaded), free, ready, room)
                     if best is None or found < best[0]:
                         best = (found, mapping)
                     if not excess:

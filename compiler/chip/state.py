@@ -55,6 +55,8 @@ class SchedulerState:
         By operation whose tensor operations on rows read, where it goes.
     spills : dict
         By operation, what of its tensor must be stored for other epochs.
+    strips : bool
+        Inputs are loaded for several patches at a time (`compiler.chip.strips`).
 
     Members
     -------
@@ -83,6 +85,7 @@ class SchedulerState:
     mappings: dict[tuple, set[tuple[Any, tuple[str, ...]]]] = field(default_factory=dict)
     exports: Mapping[str, Export] = field(default_factory=dict)
     spills: Mapping[str, tuple[SpillRequest, ...]] = field(default_factory=dict)
+    strips: bool = False
     places: dict[tuple, list[tuple[Place, int]]] = field(default_factory=dict)
     weight_places: dict[tuple[int, int, int, int, int], Place] = field(default_factory=dict)
     sets: dict[tuple[str, int, int, int], int] = field(default_factory=dict)

@@ -37,7 +37,8 @@ class Work:
     keeps in X banks. ``ready``: per output row and column, when its inputs are there. ``windowed``: windows are reduced.
     ``reads``: words of P banks per word sent. ``fresh``: the share of its inputs that a mapping does not find where it needs them.
     ``job_cost``, ``tile_cost``, ``input_cost``: cycles in which the memory brings a stream with its load, a weight tile, and a word
-    of activations; 0 for what does not come from there.
+    of activations; 0 for what does not come from there. ``strips``: inputs are loaded for several patches at a time, and those are
+    the work of one block.
     """
 
     shape: tuple[int, int, int]
@@ -53,3 +54,4 @@ class Work:
     job_cost: float = 0.0
     tile_cost: float = 0.0
     input_cost: float = 0.0
+    strips: bool = False

@@ -108,7 +108,7 @@ class _Compilation:
         key = (part.graph.operations, tuple(part.graph.inputs.items()), tuple(sorted(spills.items())), number % 2, first)
         if key not in self._made:
             self._made[key] = self._compiled(part.graph, spills, number, first)
-        return tuple(replace(program, corners=part.corners) for program in self._made[key])
+        return tuple(replace(program, corners=part.corners, segment=number) for program in self._made[key])
 
     def _compiled(
         self, graph: Graph, spills: Mapping[str, tuple[SpillRequest, ...]], number: int, first: bool

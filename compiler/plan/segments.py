@@ -20,11 +20,13 @@ from ..lower.boxes import Rect
 from ..lower.layer import pack_layer
 from .bands import Grid, needed
 
-_P_FILL, _X_FILL, _W_FILL = 0.9, 0.75, 0.8
+_P_FILL, _X_FILL, _W_FILL = 0.95, 0.9, 0.8
 """Of banks, what is used of them: words do not spread evenly."""
 _MOST_OPERATIONS = 24
 """Of a segment in several bands: what is computed twice grows with it."""
 _MOST_BANDS = 4096
+_MOST_MISSES = 6
+"""Segments that are no gain, one operation longer than another each, after which no longer one is tried."""
 _RISE = 1.19
 """From a count of bands to the next that is tried."""
 
@@ -37,17 +39,6 @@ class Segment:
     end: int
     grid: Grid
     cost: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Facts:
-    """What does not change with segments and bands. ``taps``: words that an input of the network takes per position."""
-
-    reads: tuple[tuple[str, ...], ...]
-    tiles: tuple[int, ...]
-    weights: tuple[int, ...]
-    steps: tuple[int, ...]
-    packed: tuple[int, ...]
 
 
 class Planner:
@@ -89,18 +80,21 @@ class Planner:
         for begin in range(count):
             if best[begin][0] == float("inf"):
                 continue
-            misses = 0
+            misses, bands, whole = 0, 1, _Whole(self, begin)
             for end in range(begin + 1, min(begin + self.most, count) + 1):
-                segment = self._segment(begin, end)
+                segment = self._segment(begin, end, bands, whole.cost(end) if whole.fits(end) else None)
+                misses += segment is None or best[begin][0] + segment.cost >= best[end][0]
                 if segment is None:
-                    misses += 1
-                    if misses > 3:
+                    if misses > _MOST_MISSES:
                         break
                     continue
-                misses = 0
+                # With more operations, no fewer bands fit.
+                bands = len(segment.grid)
                 total = best[begin][0] + segment.cost
                 if total < best[end][0]:
-                    best[end] = total, segment
+                    misses, best[end] = 0, (total, segment)
+                elif bands > 1 and misses > _MOST_MISSES:
+                    break
         found: list[Segment] = []
         at = count
         while at:
@@ -111,10 +105,15 @@ class Planner:
             at = segment.begin
         return found[::-1]
 
-    def _segment(self, begin: int, end: int) -> Segment | None:
+    def _segment(self, begin: int, end: int, bands: int, whole: float | None) -> Segment | None:
+        """A segment in the fewest bands, but for fewer than ``bands``, that fit by the estimate. ``whole``: its cost in one, if it
+        fits so."""
         key = begin, end
         if key not in self._known:
-            self._known[key] = next(self._fitting(begin, end), None)
+            if whole is not None and self._least.get(key, 1) == 1:
+                self._known[key] = Segment(begin, end, Grid(), whole)
+            else:
+                self._known[key] = next(self._fitting(begin, end, bands), None)
         return self._known[key]
 
     def leaving(self, begin: int, end: int) -> list[str]:
@@ -122,16 +121,16 @@ class Planner:
         names = [operation.name for operation in self.operations[begin:end]]
         return [name for name in names if self._last.get(name, -1) >= end]
 
-    def _fitting(self, begin: int, end: int) -> Iterator[Segment]:
-        """Ways in bands that fit by the estimate, from few bands to many."""
+    def _fitting(self, begin: int, end: int, bands: int) -> Iterator[Segment]:
+        """Ways in several bands that fit by the estimate, from few bands to many."""
         leaving = self.leaving(begin, end)
         shapes = [self.shapes[name] for name in leaving]
         batch, high, wide = (max(shape[axis] for shape in shapes) for axis in range(3))
-        count = self._least.get((begin, end), 1)
+        count = max(self._least.get((begin, end), 2), bands, 2)
         seen = set()
+        if end - begin > _MOST_OPERATIONS:
+            return
         while count <= min(_MOST_BANDS, batch * high * wide):
-            if count > 1 and end - begin > _MOST_OPERATIONS:
-                return
             grid = _grid(count, batch, high, wide)
             if grid not in seen:
                 seen.add(grid)
@@ -152,51 +151,60 @@ class Planner:
         if not self._fits(begin, end, rects, shares):
             return None
         inside = {operation.name for operation in operations}
-        loaded = stored = streamed = weights = 0.0
+        loaded = streamed = weights = 0.0
         for index, operation in enumerate(operations, start=begin):
             if operation.name not in rects:
                 continue
-            positions = _size(rects[operation.name]) * (prod(operation.window.stride) if operation.window else 1)
-            streamed += positions * self._steps[index] * self._tiles[index] / self.config.pods
-            weights += self._steps[index] * self._tiles[index] * self.rows
-            for source in set(operation.sources) - inside:
-                words = self._packed[index] if source in self.graph.inputs else -(-self.shapes[source][3] // self.rows)
-                loaded += _size(rects[source]) * words
-        for name, share in shares.items():
-            stored += _size(share) * -(-self.shapes[name][3] // self.rows)
-        bands = len(grid)
+            streamed += self.sums(index, _size(rects[operation.name])) * self.steps[index]
+            weights += self.steps[index] * self.tiles[index] * self.rows
+            loaded += sum(_size(rects[source]) * self.words(index, source) for source in set(operation.sources) - inside)
+        stored = sum(_size(share) * self.blocks(name) for name, share in shares.items())
+        return self.cycles(len(grid), loaded + stored, streamed, weights)
+
+    def cycles(self, bands: int, moved: float, streamed: float, weights: float) -> float:
+        """``moved``: words of activations of a band; ``streamed``: words times weight tiles; ``weights``: words of a band's."""
         times = 1 if weights <= self.w_words else bands
-        moved = bands * (loaded + stored) * self.x_stride / self.beat
-        return moved + max(bands * streamed, times * weights * self.w_stride / self.beat)
+        loading = times * weights * self.w_stride / self.beat
+        return bands * moved * self.x_stride / self.beat + max(bands * streamed / self.config.pods, loading)
+
+    def sums(self, index: int, positions: int) -> int:
+        """Words of P banks for so many outputs of an operation."""
+        window = self.operations[index].window
+        return positions * self.tiles[index] * (prod(window.stride) if window else 1)
+
+    def blocks(self, name: str) -> int:
+        """Words per position of a tensor."""
+        return -(-self.shapes[name][3] // self.rows)
+
+    def words(self, index: int, source: str) -> int:
+        """Words per position that an operation loads of a tensor."""
+        return self.packed[index] if source in self.graph.inputs else self.blocks(source)
 
     def _fits(self, begin: int, end: int, rects: Mapping[str, Rect], shares: Mapping[str, Rect]) -> bool:
         operations = self.operations[begin:end]
         inside = {operation.name for operation in operations}
         last = {source: index for index, operation in enumerate(operations) for source in operation.sources}
-        sums: list[tuple[int, float]] = []
+        live: list[tuple[int, float]] = []
         for index, operation in enumerate(operations):
             if operation.name not in rects:
                 continue
-            positions = _size(rects[operation.name]) * (prod(operation.window.stride) if operation.window else 1)
-            mine = positions * self._tiles[begin + index]
-            x = _size(shares[operation.name]) * -(-operation.output[3] // self.rows) if operation.name in shares else 0
+            mine = self.sums(begin + index, _size(rects[operation.name]))
+            x = _size(shares[operation.name]) * self.blocks(operation.name) if operation.name in shares else 0
             for source in set(operation.sources):
-                external = source in self.graph.inputs
-                words = self._packed[begin + index] if external else -(-self.shapes[source][3] // self.rows)
-                if external or source not in inside or len(operations) == 1:
-                    x += _size(rects[source]) * words
-            sums = [(until, words) for until, words in sums if until >= index]
-            if sum(words for _, words in sums) + mine > self.p_words or x > self.x_words:
+                if source not in inside or len(operations) == 1:
+                    x += _size(rects[source]) * self.words(begin + index, source)
+            live = [(until, words) for until, words in live if until >= index]
+            if sum(words for _, words in live) + mine > self.p_words or x > self.x_words:
                 return False
-            sums.append((last.get(operation.name, index), mine))
+            live.append((last.get(operation.name, index), mine))
         return True
 
     @cached_property
-    def _tiles(self) -> list[int]:
+    def tiles(self) -> list[int]:
         return [-(-operation.output[3] // self.cols) for operation in self.operations]
 
     @cached_property
-    def _steps(self) -> list[int]:
+    def steps(self) -> list[int]:
         """K steps of a column tile."""
         found = []
         for operation in self.operations:
@@ -209,7 +217,7 @@ class Planner:
         return found
 
     @cached_property
-    def _packed(self) -> list[int]:
+    def packed(self) -> list[int]:
         """Words per position of what operations read of inputs of the network."""
         found = []
         for operation in self.operations:
@@ -220,6 +228,57 @@ class Planner:
             else:
                 found.append(sum(-(-operand.layer.channels // self.rows) for operand in operation.operands))
         return found
+
+
+class _Whole:
+    """Segments from one operation on that are computed in one band, each an operation longer than the one before."""
+
+    def __init__(self, planner: Planner, begin: int):
+        self.planner, self.begin, self.end = planner, begin, begin
+        self.live = np.zeros(len(planner.operations) - begin)
+        """By operation, words of sums in P banks while it is computed."""
+        self.last: dict[str, int] = {}
+        """By tensor of the segment, its last reader so far."""
+        self.streamed = self.weights = self.loaded = 0.0
+        self.widest = 0
+        self.read: set[str] = set()
+        self.made: dict[str, int] = {}
+
+    def _grow(self) -> None:
+        planner, index = self.planner, self.end
+        operation, at = planner.operations[index], index - self.begin
+        positions = prod(operation.output[:3])
+        self.live[at] += planner.sums(index, positions)
+        x = 0
+        for source in set(operation.sources):
+            if source in self.made:
+                self.live[self.last[source] + 1 : at + 1] += self.made[source]
+                self.last[source] = at
+            else:
+                words = prod(planner.shapes[source][:3]) * planner.words(index, source)
+                x += words
+                self.loaded += words
+        self.made[operation.name], self.last[operation.name] = planner.sums(index, positions), at
+        self.streamed += planner.sums(index, positions) * planner.steps[index]
+        self.weights += planner.steps[index] * planner.tiles[index] * planner.rows
+        self.widest = max(self.widest, x)
+        self.end += 1
+
+    def fits(self, end: int) -> bool:
+        """Whether the segment up to ``end`` does, by the estimate."""
+        while self.end < end:
+            self._grow()
+        return bool(self.live.max() <= self.planner.p_words) and self.widest + self._stored(end, 1) <= self.planner.x_words
+
+    def _stored(self, end: int, most: int | None = None) -> float:
+        """Words of activations that are stored; of the ``most`` largest tensors."""
+        planner = self.planner
+        sizes = sorted(prod(planner.shapes[name][:3]) * planner.blocks(name) for name in planner.leaving(self.begin, end))
+        return sum(sizes[-most:] if most else sizes)
+
+    def cost(self, end: int) -> float:
+        """Cycles of the segment up to ``end``."""
+        return self.planner.cycles(1, self.loaded + self._stored(end), self.streamed, self.weights)
 
 
 def _grid(count: int, batch: int, high: int, wide: int) -> Grid:

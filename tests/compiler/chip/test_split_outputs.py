@@ -101,12 +101,18 @@ def test_names_of_parts_are_read_in_their_place() -> None:
     first = tuple(part for part, *_ in split.parts["a"])
     assert names["b"].operands[0].sources == (*first, "in2")
     assert all(names[part].after == (*first, "in") for part, *_ in split.parts["c"])
-    # What takes each channel from one of several tensors stays whole.
+    # What takes each channel from one of several tensors stays whole, if it fits.
     assert names["pool"].operands[0].sources == tuple(part for part, *_ in split.parts["d"])
+    tight = require_same(graph, chip(2, 4, 4, w_words=18), 0.5)
+    names = {node.name: node for node in tight.graph.operations}
+    for part, begin, end in tight.parts["pool"]:
+        (source,) = names[part].operands[0].sources
+        (mine,) = (item for item in tight.parts["d"] if item[0] == source)
+        assert mine[1] <= begin < end <= mine[2]
 
 
-def test_what_is_not_split() -> None:
-    """Groups, and tensors of which somebody takes channels."""
+def test_what_is_read_by_channels_is_split_between_readers() -> None:
+    """Only if it does not fit; groups are not split."""
     shape = (1, 3, 3, 40)
     grouped = conv("grouped", shape, 40, 3, groups=2)
     slice_of = Operand(("a",), conv("slice", (1, 3, 3, 7), 3), channels=(5, 7))
@@ -115,7 +121,15 @@ def test_what_is_not_split() -> None:
         Linear("grouped", (Operand(("a",), grouped),)),
         Linear("slice", (slice_of,)),
     )
-    assert not require_same(Graph("g", {"in": shape}, nodes), chip(2, 4, 4, w_words=8), 0.5).parts
+    graph = Graph("g", {"in": shape}, nodes)
+    # Ten column tiles of 40 words.
+    assert not require_same(graph, chip(2, 4, 4, w_words=230), 0.5).parts
+    split = require_same(graph, chip(2, 4, 4, w_words=40), 0.5)
+    assert split.parts.keys() == {"a"}
+    # Channels 5 to 11 are of one part.
+    assert [(begin, end) for _, begin, end in split.parts["a"]][:2] == [(0, 4), (4, 16)]
+    assert split.graph.operations[-1].operands[0].sources == ("a/4",)
+    assert split.graph.operations[-1].operands[0].channels == (1, 7)
 
 
 def test_diagonals_of_some_channels_are_cut_like_the_rest() -> None:
