@@ -149,6 +149,7 @@ class EpochScheduler:
             partition=self.state.partition,
             latency=_TRANSIT,
             room=self._room(operation),
+            w_words=config.memory.w_words,
         )
         for operand in operation.operands:
             for source in operand.sources:

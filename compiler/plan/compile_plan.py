@@ -49,6 +49,14 @@ def compile_cut(
     return _Compilation(Planner(graph, config, cut), policy, dict(tables or {}), partition, progress).run()
 
 
+class _RefusedError(Exception):
+    """A band does not fit, for a ``reason``: the operation ``at`` does not, behind those before it."""
+
+    def __init__(self, reason: EpochFullError, at: int):
+        super().__init__(str(reason))
+        self.reason, self.at = reason, at
+
+
 class _Compilation:
     def __init__(
         self,
@@ -61,6 +69,7 @@ class _Compilation:
         self.planner, self.policy, self.tables, self.partition = planner, policy, tables, partition
         self.graph, self.config, self.shapes = planner.graph, planner.config, planner.shapes
         self.progress = progress or (lambda *_: None)
+        self.number = {operation.name: index for index, operation in enumerate(self.graph.operations)}
         self._made: dict[tuple, tuple[EpochProgram, ...]] = {}
         """Programs of bands that are alike."""
 
@@ -76,9 +85,9 @@ class _Compilation:
             for number, segment in reversed(list(enumerate(plan))):
                 try:
                     programs.append(self._segment(segment, number, demands, done))
-                except EpochFullError as error:
-                    refused = error
-                    self.planner.refuse(segment)
+                except _RefusedError as error:
+                    refused = error.reason
+                    self.planner.refuse(segment, error.at)
                     break
                 done += segment.end - segment.begin
             else:
@@ -119,4 +128,8 @@ class _Compilation:
         # Bands find their weights where the one before had them; the next segment's come beside.
         for kind, starts in cutter.storage.starts.items():
             starts[:] = [number % 2 * (cutter.storage.depths[kind] // 2)] * len(starts)
-        return cutter.run(range(len(graph.operations)))
+        try:
+            return cutter.run(range(len(graph.operations)))
+        except EpochFullError as error:
+            name = graph.operations[cutter.frontier.first].name
+            raise _RefusedError(error, self.number[name]) from error

@@ -8,6 +8,7 @@ from functools import cached_property
 from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 
 from podweave.ir.graph import Graph
 from podweave.ir.operations import Linear, Shape
@@ -27,6 +28,8 @@ _MOST_OPERATIONS = 24
 _MOST_BANDS = 4096
 _MOST_MISSES = 6
 """Segments that are no gain, one operation longer than another each, after which no longer one is tried."""
+_NEAR = 32
+"""Operations: see `_Whole.ends`."""
 _RISE = 1.19
 """From a count of bands to the next that is tried."""
 
@@ -58,31 +61,60 @@ class Planner:
         self.beat = config.host_bits // 8 * config.managers
         self.x_stride, self.w_stride = (memory_stride(config, select) for select in (HostSelect.X, HostSelect.W))
         self.rows, self.cols = array.rows, array.cols
-        self._least: dict[tuple[int, int], int] = {}
-        """By segment, the fewest bands that have not been refused."""
+        self._least: dict[int, list[tuple[int, int]]] = {}
+        """By first operation, up to which others have fewer bands than a number been refused."""
         self._known: dict[tuple[int, int], Segment | None] = {}
+        self._reach: dict[int, int] = {}
+        """By first operation, how far segments in one band go at most."""
         last = {name: len(self.operations) for name in graph.outputs}
         for index, operation in enumerate(self.operations):
             for source in operation.sources:
                 last[source] = max(last.get(source, 0), index)
         self._last = last
+        self._last_of = np.array([last.get(operation.name, -1) for operation in self.operations])
+        self._stored = np.array([prod(operation.output[:3]) * self.blocks(operation.name) for operation in self.operations])
 
-    def refuse(self, segment: Segment) -> None:
-        """It did not fit."""
-        key = segment.begin, segment.end
-        self._least[key] = len(segment.grid) + 1
-        self._known.pop(key, None)
+    @cached_property
+    def _rest(self) -> list[float]:
+        """By operation, the least that it and all behind it cost."""
+        streamed = weights = 0.0
+        found = []
+        for index in reversed(range(len(self.operations))):
+            streamed += self.sums(index, prod(self.operations[index].output[:3])) * self.steps[index]
+            weights += self.steps[index] * self.tiles[index] * self.rows
+            found.append(self.cycles(1, 0.0, streamed, weights))
+        return found[::-1]
+
+    def stored(self, begin: int, end: int) -> NDArray[np.int64]:
+        """Words of each tensor of a segment that others need."""
+        words: NDArray[np.int64] = self._stored[begin:end][self._last_of[begin:end] >= end]
+        return words
+
+    def refuse(self, segment: Segment, at: int) -> None:
+        """It did not fit: the operation ``at`` did not, behind those before it."""
+        if len(segment.grid) == 1 and at > segment.begin:
+            # No longer one does either.
+            self._reach[segment.begin] = at
+            return
+        # Nor do others up to there or beyond, in as many bands.
+        self._least.setdefault(segment.begin, []).append((at, len(segment.grid) + 1))
+        for key in [key for key in self._known if key[0] == segment.begin and key[1] > at]:
+            del self._known[key]
+
+    def _fewest(self, begin: int, end: int) -> int:
+        """Bands of a segment that have not been refused."""
+        return max((bands for at, bands in self._least.get(begin, ()) if at < end), default=1)
 
     def plan(self) -> list[Segment] | None:
         """The cheapest segments that are a whole network; None if there are none."""
         count = len(self.operations)
         best: list[tuple[float, Segment | None]] = [(0.0 if at == 0 else float("inf"), None) for at in range(count + 1)]
         for begin in range(count):
-            if best[begin][0] == float("inf"):
+            if best[begin][0] + self._rest[begin] >= best[count][0]:
                 continue
             misses, bands, whole = 0, 1, _Whole(self, begin)
-            for end in range(begin + 1, min(begin + self.most, count) + 1):
-                segment = self._segment(begin, end, bands, whole.cost(end) if whole.fits(end) else None)
+            for end in whole.ends(min(begin + self.most, count)):
+                segment = self._segment(begin, end, bands, whole.costs.get(end))
                 misses += segment is None or best[begin][0] + segment.cost >= best[end][0]
                 if segment is None:
                     if misses > _MOST_MISSES:
@@ -109,12 +141,15 @@ class Planner:
         """A segment in the fewest bands, but for fewer than ``bands``, that fit by the estimate. ``whole``: its cost in one, if it
         fits so."""
         key = begin, end
+        if whole is not None and self._fewest(begin, end) == 1:
+            return Segment(begin, end, Grid(), whole)
         if key not in self._known:
-            if whole is not None and self._least.get(key, 1) == 1:
-                self._known[key] = Segment(begin, end, Grid(), whole)
-            else:
-                self._known[key] = next(self._fitting(begin, end, bands), None)
+            self._known[key] = next(self._fitting(begin, end, bands), None)
         return self._known[key]
+
+    def reach(self, begin: int) -> int:
+        """How far segments in one band go at most."""
+        return self._reach.get(begin, len(self.operations))
 
     def leaving(self, begin: int, end: int) -> list[str]:
         """Tensors of a segment that others need."""
@@ -126,7 +161,7 @@ class Planner:
         leaving = self.leaving(begin, end)
         shapes = [self.shapes[name] for name in leaving]
         batch, high, wide = (max(shape[axis] for shape in shapes) for axis in range(3))
-        count = max(self._least.get((begin, end), 2), bands, 2)
+        count = max(self._fewest(begin, end), bands, 2)
         seen = set()
         if end - begin > _MOST_OPERATIONS:
             return
@@ -241,8 +276,9 @@ class _Whole:
         """By tensor of the segment, its last reader so far."""
         self.streamed = self.weights = self.loaded = 0.0
         self.widest = 0
-        self.read: set[str] = set()
         self.made: dict[str, int] = {}
+        self.costs: dict[int, float] = {}
+        """By end, the cost of segments that fit by the estimate."""
 
     def _grow(self) -> None:
         planner, index = self.planner, self.end
@@ -264,21 +300,21 @@ class _Whole:
         self.widest = max(self.widest, x)
         self.end += 1
 
-    def fits(self, end: int) -> bool:
-        """Whether the segment up to ``end`` does, by the estimate."""
-        while self.end < end:
+    def ends(self, most: int) -> list[int]:
+        """Where segments may end, of up to ``most`` operations: not far from the beginning, or from where one band is too few.
+
+        With fewer cuts less is stored, so that those in between are worth nothing.
+        """
+        planner, begin = self.planner, self.begin
+        for end in range(begin + 1, min(most, planner.reach(begin)) + 1):
             self._grow()
-        return bool(self.live.max() <= self.planner.p_words) and self.widest + self._stored(end, 1) <= self.planner.x_words
-
-    def _stored(self, end: int, most: int | None = None) -> float:
-        """Words of activations that are stored; of the ``most`` largest tensors."""
-        planner = self.planner
-        sizes = sorted(prod(planner.shapes[name][:3]) * planner.blocks(name) for name in planner.leaving(self.begin, end))
-        return sum(sizes[-most:] if most else sizes)
-
-    def cost(self, end: int) -> float:
-        """Cycles of the segment up to ``end``."""
-        return self.planner.cycles(1, self.loaded + self._stored(end), self.streamed, self.weights)
+            stored = planner.stored(begin, end)
+            if self.live[: end - begin].max() > planner.p_words or self.widest + stored.max(initial=0) > planner.x_words:
+                break
+            self.costs[end] = planner.cycles(1, self.loaded + float(stored.sum()), self.streamed, self.weights)
+        last = max(self.costs, default=begin)
+        near = {*range(begin + 1, min(begin + _NEAR, most) + 1), *range(max(begin + 1, last - _NEAR), min(last + _NEAR, most) + 1)}
+        return sorted(near)
 
 
 def _grid(count: int, batch: int, high: int, wide: int) -> Grid:
