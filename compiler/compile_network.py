@@ -14,14 +14,14 @@ from podweave.ir.constants import Constants, Parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
 from podweave.ir.mixed_graph import MixedGraph, verify_mixed, verify_mixed_constants
-from podweave.ir.rewrites import with_constants, with_stored_pools, without_unused
+from podweave.ir.rewrites import with_averages_in_steps, with_constants, with_stored_pools, without_unused
 from podweave.ir.row_graph import RowGraph, verify_row_constants, verify_rows
 from podweave.ir.verify import verify, verify_constants
 from podweave.spec.config import ChipConfig
 
 from .chip.check.program import check_chip
 from .chip.epoch_program import EpochProgram
-from .chip.epoch_scheduler import compile_graph
+from .chip.epoch_scheduler import compile_graph, most_averaged
 from .chip.policy import BankPolicy
 from .chip.split_outputs import SplitGraph, split_outputs
 from .collective.program import CollectiveProgram
@@ -271,8 +271,12 @@ def _drop_unused(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     return _rewritten(network, without_unused(network.split.graph))
 
 
-def _store_pools(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
-    return network if job.is_pod else _rewritten(network, with_stored_pools(network.split.graph))
+def _rewrite_pools(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
+    """Poolings as post-processors have them: averages in steps, and copies behind what would be read over and over."""
+    if job.is_pod:
+        return network
+    graph = with_averages_in_steps(network.split.graph, *most_averaged(job.config))
+    return _rewritten(network, with_stored_pools(graph))
 
 
 def _split_outputs(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
@@ -383,7 +387,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("verify", _verify),
     ("take kinds apart", _take_kinds_apart),
     ("drop unused", _of_layers(_drop_unused)),
-    ("store pools", _of_layers(_store_pools)),
+    ("rewrite pools", _of_layers(_rewrite_pools)),
     ("split outputs", _of_layers(_split_outputs)),
     ("join kinds", _join_kinds),
     ("number tables", _number_tables),

@@ -66,6 +66,18 @@ def compile_graph(
     return EpochScheduler(state).run(Frontier(state.lowered, graph), len(graph.operations), progress)
 
 
+def most_sums(config: ChipConfig) -> int:
+    """Words of sums of a patch at most, those of windows included."""
+    return min(zero_word(config), 2**config.pod.count_width - 1, _MOST_WORDS)
+
+
+def most_averaged(config: ChipConfig) -> tuple[int, int, int]:
+    """Positions that a window of sums may have, those of one whose sums take several steps, and its height and width."""
+    assert config.post is not None
+    most, depth = most_sums(config), config.pod.accumulator_rows
+    return most, min(most, depth) if depth >= _USEFUL_DEPTH else most, 2**config.post.window_width - 1
+
+
 class EpochScheduler:
     """Schedules operations one after the other, from time 0 on, on top of what ``state`` has of earlier epochs."""
 
@@ -112,11 +124,10 @@ class EpochScheduler:
             return images * high * wide
 
         steps = len(plan.shared) + max(len(steps) for steps in plan.own)
-        limit = min(zero_word(config), 2**config.pod.count_width - 1)
+        limit = most_sums(config)
         depth = config.pod.accumulator_rows
         if steps > 1 and depth >= _USEFUL_DEPTH:
             limit = min(limit, depth)
-        limit = min(limit, _MOST_WORDS)
         ready = self._ready(plan)
         units = plan.shared_units
         work = Work(

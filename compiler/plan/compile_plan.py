@@ -84,7 +84,8 @@ class _Compilation:
             programs: list[tuple[EpochProgram, ...]] = []
             for number, segment in reversed(list(enumerate(plan))):
                 try:
-                    programs.append(self._segment(segment, number, demands, done))
+                    # Counted from the end: those that are there already stay as they are if others before them change.
+                    programs.append(self._segment(segment, number, (len(plan) - number) % 2, demands, done))
                 except _RefusedError as error:
                     refused = error.reason
                     self.planner.refuse(segment, error.at)
@@ -96,8 +97,12 @@ class _Compilation:
             raise refused
         raise WorkloadError(f"{self.graph.name}: no operation of it fits {self.config.name}, in whatever bands")
 
-    def _segment(self, segment: Segment, number: int, demands: Demands, done: int) -> tuple[EpochProgram, ...]:
-        """The epochs of a segment, band after band; adds what they load to the demands."""
+    def _segment(self, segment: Segment, number: int, half: int, demands: Demands, done: int) -> tuple[EpochProgram, ...]:
+        """The epochs of a segment, band after band; adds what they load to the demands.
+
+        ``half``: of W banks and parameter sets, in which bands begin, so that they find their weights where the one before had
+        them, and those of the next segment can come beside.
+        """
         operations = self.graph.operations[segment.begin : segment.end]
         leaving = self.planner.leaving(segment.begin, segment.end)
         found: list[EpochProgram] = []
@@ -105,29 +110,27 @@ class _Compilation:
             shares = {name: share for name in leaving if (share := segment.grid.share(self.shapes[name], place))}
             if shares:
                 part = band(self.graph.name, operations, self.shapes, shares)
-                found += self._band(part, number, at, demands)
+                found += self._band(part, half, number == at == 0, demands)
             self.progress(done + len(operations) * (at + 1) // len(segment.grid), len(self.graph.operations))
         for program in found:
             demands.add(program)
-        return tuple(found)
+        return tuple(replace(program, segment=number) for program in found)
 
-    def _band(self, part: Band, number: int, at: int, demands: Demands) -> tuple[EpochProgram, ...]:
+    def _band(self, part: Band, half: int, first: bool, demands: Demands) -> tuple[EpochProgram, ...]:
         spills = {name: demands.requests(name, share, part.corners[name]) for name, share in part.shares.items()}
-        first = number == at == 0
-        key = (part.graph.operations, tuple(part.graph.inputs.items()), tuple(sorted(spills.items())), number % 2, first)
+        key = (part.graph.operations, tuple(part.graph.inputs.items()), tuple(sorted(spills.items())), half, first)
         if key not in self._made:
-            self._made[key] = self._compiled(part.graph, spills, number, first)
-        return tuple(replace(program, corners=part.corners, segment=number) for program in self._made[key])
+            self._made[key] = self._compiled(part.graph, spills, half, first)
+        return tuple(replace(program, corners=part.corners) for program in self._made[key])
 
     def _compiled(
-        self, graph: Graph, spills: Mapping[str, tuple[SpillRequest, ...]], number: int, first: bool
+        self, graph: Graph, spills: Mapping[str, tuple[SpillRequest, ...]], half: int, first: bool
     ) -> tuple[EpochProgram, ...]:
         stored = stored_inputs(graph.inputs, self.graph.inputs)
         cutter = EpochCutter(graph, self.config, self.tables, self.partition, self.policy, None, spills=spills, stored=stored)
         cutter.first = first
-        # Bands find their weights where the one before had them; the next segment's come beside.
         for kind, starts in cutter.storage.starts.items():
-            starts[:] = [number % 2 * (cutter.storage.depths[kind] // 2)] * len(starts)
+            starts[:] = [half * (cutter.storage.depths[kind] // 2)] * len(starts)
         try:
             return cutter.run(range(len(graph.operations)))
         except EpochFullError as error:

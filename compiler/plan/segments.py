@@ -23,6 +23,10 @@ from .bands import Grid, needed
 
 _P_FILL, _X_FILL, _W_FILL = 0.95, 0.9, 0.8
 """Of banks, what is used of them: words do not spread evenly."""
+_COPIES = 1.4
+"""Words of X banks for a word that is computed and sent there: several gangs may have it, and patches overlap."""
+_ALIKE = 8
+"""Segments that begin so few operations apart are refused alike."""
 _MOST_OPERATIONS = 24
 """Of a segment in several bands: what is computed twice grows with it."""
 _MOST_BANDS = 4096
@@ -93,13 +97,15 @@ class Planner:
     def refuse(self, segment: Segment, at: int) -> None:
         """It did not fit: the operation ``at`` did not, behind those before it."""
         if len(segment.grid) == 1 and at > segment.begin:
-            # No longer one does either.
-            self._reach[segment.begin] = at
+            # No longer one does either, and hardly one that begins a little later.
+            for begin in range((segment.begin + at) // 2 + 1):
+                self._reach[begin] = min(at, self._reach.get(begin, at))
             return
         # Nor do others up to there or beyond, in as many bands.
-        self._least.setdefault(segment.begin, []).append((at, len(segment.grid) + 1))
-        for key in [key for key in self._known if key[0] == segment.begin and key[1] > at]:
-            del self._known[key]
+        for begin in range(segment.begin - _ALIKE, min(segment.begin + _ALIKE + 1, at)) if at > segment.begin else (at,):
+            self._least.setdefault(begin, []).append((at, len(segment.grid) + 1))
+            for key in [key for key in self._known if key[0] == begin and key[1] > at]:
+                del self._known[key]
 
     def _fewest(self, begin: int, end: int) -> int:
         """Bands of a segment that have not been refused."""
@@ -224,10 +230,10 @@ class Planner:
             if operation.name not in rects:
                 continue
             mine = self.sums(begin + index, _size(rects[operation.name]))
-            x = _size(shares[operation.name]) * self.blocks(operation.name) if operation.name in shares else 0
+            x = float(_size(shares[operation.name]) * self.blocks(operation.name)) if operation.name in shares else 0.0
             for source in set(operation.sources):
-                if source not in inside or len(operations) == 1:
-                    x += _size(rects[source]) * self.words(begin + index, source)
+                share = _COPIES if source in inside else 1.0
+                x += share * _size(rects[source]) * self.words(begin + index, source)
             live = [(until, words) for until, words in live if until >= index]
             if sum(words for _, words in live) + mine > self.p_words or x > self.x_words:
                 return False
@@ -275,7 +281,7 @@ class _Whole:
         self.last: dict[str, int] = {}
         """By tensor of the segment, its last reader so far."""
         self.streamed = self.weights = self.loaded = 0.0
-        self.widest = 0
+        self.widest = 0.0
         self.made: dict[str, int] = {}
         self.costs: dict[int, float] = {}
         """By end, the cost of segments that fit by the estimate."""
@@ -285,13 +291,14 @@ class _Whole:
         operation, at = planner.operations[index], index - self.begin
         positions = prod(operation.output[:3])
         self.live[at] += planner.sums(index, positions)
-        x = 0
+        x = 0.0
         for source in set(operation.sources):
+            words = prod(planner.shapes[source][:3]) * planner.words(index, source)
             if source in self.made:
+                x += _COPIES * words
                 self.live[self.last[source] + 1 : at + 1] += self.made[source]
                 self.last[source] = at
             else:
-                words = prod(planner.shapes[source][:3]) * planner.words(index, source)
                 x += words
                 self.loaded += words
         self.made[operation.name], self.last[operation.name] = planner.sums(index, positions), at

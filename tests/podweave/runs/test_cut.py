@@ -11,6 +11,9 @@ from podweave.compiler.compile_network import CompiledNetwork
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.frontends.registry import load_graph
+from podweave.ir.graph import Graph
+from podweave.ir.layers import Layer
+from podweave.ir.operations import Linear, Operand, Window
 from podweave.predict.memory_timing import HbmTiming
 from podweave.runs.accelerator import run_on_device
 from podweave.runs.jobs import Job
@@ -56,6 +59,16 @@ def test_one_layer_that_does_not_fit(text: str) -> None:
     assert len(network.programs) > 1
     assert all(program.corners for program in network.programs)
     assert network.checked
+
+
+def test_an_average_over_more_positions_than_a_window_may_have() -> None:
+    """256 positions, where P banks hold 255 sums."""
+    layer = Layer(name="mean", height=16, width=16, channels=4, outputs=4, groups=4)
+    mean = Linear("mean", (Operand(("in",), layer),), Window("sum", (16, 16), (1, 1)), identity=True)
+    graph = Graph("average", {"in": (1, 16, 16, 4)}, (mean,))
+    inputs = {"in": np.random.default_rng(2).integers(-128, 128, (1, 16, 16, 4), dtype=np.int8)}
+    _, (network,) = run(Job(graph, Constants(random_parameters(graph, 2)), inputs), check="always")
+    assert network.split.graph.operations[0].operands[0].layer.kernel != (1, 1)
 
 
 def test_random_networks_of_which_everything_spills() -> None:
