@@ -46,7 +46,20 @@ def compile_cut(
             return compile_epochs(graph, config, policy, tables=tables, partition=partition, progress=progress)
         except EpochFullError:
             pass
-    return _Compilation(Planner(graph, config, cut), policy, dict(tables or {}), partition, progress).run()
+    planner = Planner(graph, config, cut)
+    _require_tiles_fit(planner)
+    return _Compilation(planner, policy, dict(tables or {}), partition, progress).run()
+
+
+def _require_tiles_fit(planner: Planner) -> None:
+    """Raises `WorkloadError` for a column tile whose weights no W banks hold: they are the least that an epoch needs."""
+    room = planner.config.memory.w_words * planner.config.memory.banks
+    for operation, steps in zip(planner.operations, planner.steps, strict=True):
+        if (words := steps * planner.rows) > room:
+            raise WorkloadError(
+                f"{operation.name}: a column tile has {words:,} words of weights, {words - room:,} more than all W banks of "
+                f"{planner.config.name} hold ({room:,})"
+            )
 
 
 class _RefusedError(Exception):

@@ -33,7 +33,7 @@ _MOST_BANDS = 4096
 _MOST_MISSES = 6
 """Segments that are no gain, one operation longer than another each, after which no longer one is tried."""
 _NEAR = 32
-"""Operations: see `_Whole.ends`."""
+"""Operations: see `_ends`."""
 _RISE = 1.19
 """From a count of bands to the next that is tried."""
 
@@ -70,6 +70,7 @@ class Planner:
         self._known: dict[tuple[int, int], Segment | None] = {}
         self._reach: dict[int, int] = {}
         """By first operation, how far segments in one band go at most."""
+        self._wholes: dict[int, _Whole] = {}
         last = {name: len(self.operations) for name in graph.outputs}
         for index, operation in enumerate(self.operations):
             for source in operation.sources:
@@ -118,9 +119,12 @@ class Planner:
         for begin in range(count):
             if best[begin][0] + self._rest[begin] >= best[count][0]:
                 continue
-            misses, bands, whole = 0, 1, _Whole(self, begin)
-            for end in whole.ends(min(begin + self.most, count)):
-                segment = self._segment(begin, end, bands, whole.costs.get(end))
+            if begin not in self._wholes:
+                self._wholes[begin] = _Whole(self, begin)
+            misses, bands = 0, 1
+            costs = self._wholes[begin].costs(min(begin + self.most, count, self._reach.get(begin, count)))
+            for end in _ends(begin, max(costs, default=begin), min(begin + self.most, count)):
+                segment = self._segment(begin, end, bands, costs.get(end))
                 misses += segment is None or best[begin][0] + segment.cost >= best[end][0]
                 if segment is None:
                     if misses > _MOST_MISSES:
@@ -152,10 +156,6 @@ class Planner:
         if key not in self._known:
             self._known[key] = next(self._fitting(begin, end, bands), None)
         return self._known[key]
-
-    def reach(self, begin: int) -> int:
-        """How far segments in one band go at most."""
-        return self._reach.get(begin, len(self.operations))
 
     def leaving(self, begin: int, end: int) -> list[str]:
         """Tensors of a segment that others need."""
@@ -283,8 +283,9 @@ class _Whole:
         self.streamed = self.weights = self.loaded = 0.0
         self.widest = 0.0
         self.made: dict[str, int] = {}
-        self.costs: dict[int, float] = {}
-        """By end, the cost of segments that fit by the estimate."""
+        self.fits = True
+        """Whether all segments so far do, by the estimate."""
+        self._costs: dict[int, float] = {}
 
     def _grow(self) -> None:
         planner, index = self.planner, self.end
@@ -307,21 +308,27 @@ class _Whole:
         self.widest = max(self.widest, x)
         self.end += 1
 
-    def ends(self, most: int) -> list[int]:
-        """Where segments may end, of up to ``most`` operations: not far from the beginning, or from where one band is too few.
-
-        With fewer cuts less is stored, so that those in between are worth nothing.
-        """
+    def costs(self, most: int) -> dict[int, float]:
+        """By end, up to ``most``, the costs of segments that fit by the estimate."""
         planner, begin = self.planner, self.begin
-        for end in range(begin + 1, min(most, planner.reach(begin)) + 1):
+        while self.fits and self.end < most:
             self._grow()
-            stored = planner.stored(begin, end)
-            if self.live[: end - begin].max() > planner.p_words or self.widest + stored.max(initial=0) > planner.x_words:
-                break
-            self.costs[end] = planner.cycles(1, self.loaded + float(stored.sum()), self.streamed, self.weights)
-        last = max(self.costs, default=begin)
-        near = {*range(begin + 1, min(begin + _NEAR, most) + 1), *range(max(begin + 1, last - _NEAR), min(last + _NEAR, most) + 1)}
-        return sorted(near)
+            stored = planner.stored(begin, self.end)
+            self.fits = bool(self.live[: self.end - begin].max() <= planner.p_words)
+            self.fits &= bool(self.widest + stored.max(initial=0) <= planner.x_words)
+            if self.fits:
+                moved = self.loaded + float(stored.sum())
+                self._costs[self.end] = planner.cycles(1, moved, self.streamed, self.weights)
+        return {end: cost for end, cost in self._costs.items() if end <= most}
+
+
+def _ends(begin: int, whole: int, most: int) -> list[int]:
+    """Where segments may end, up to ``most``: not far from the beginning, or from ``whole``, where one band begins to be too few.
+
+    With fewer cuts less is stored, so that those in between are worth nothing.
+    """
+    near = {*range(begin + 1, min(begin + _NEAR, most) + 1), *range(max(begin + 1, whole - _NEAR), min(whole + _NEAR, most) + 1)}
+    return sorted(near)
 
 
 def _grid(count: int, batch: int, high: int, wide: int) -> Grid:
