@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,7 @@ class _Splitter:
         begins = all(source in self.graph.inputs for source in operation.sources)
         room = self.policy.bank_share * (self.policy.first_epoch_share if begins else 1) * banks
         count = min(-(-words // max(1, int(room))), max(1, tiles // self.config.pods))
-        count = min(tiles, max(count, -(-words // banks)))
+        count = min(tiles, max(count, -(-words // banks), self._least_windowed(operation)))
         if count < 2 or not all(map(_divisible, operation.operands)):
             return [(0, outputs)]
         # What is larger than all banks is smaller in no way.
@@ -111,10 +112,19 @@ class _Splitter:
         edges = [tile * array.cols for tile, _ in pieces(tiles, size)] + [outputs]
         joints = self._joints(operation)
         if operation.name in self.sliced or joints:
-            if words <= _FILL * banks:
+            if words <= _FILL * banks and self._least_windowed(operation) < 2:
                 return [(0, outputs)]
             edges = self._moved_edges(operation, edges, joints)
         return list(itertools.pairwise(edges))
+
+    def _least_windowed(self, operation: Linear) -> int:
+        """Parts of a pooling of which one output position reads more than X banks hold, so that one is read in half of them."""
+        if operation.window is None or not all(operand.is_diagonal for operand in operation.operands):
+            return 1
+        array, memory = self.config.array, self.config.memory
+        words = prod(operation.window.kernel) * -(-operation.output[3] // array.rows) * len(operation.operands)
+        room = memory.x_words * memory.banks
+        return 1 if words <= _FILL * room else -(-2 * words // room)
 
     def _joints(self, operation: Linear) -> set[int]:
         """Outputs at which a diagonal operand goes on with its next source."""

@@ -190,3 +190,13 @@ def test_names_of_parts_are_none_of_the_users() -> None:
     split = require_same(graph, chip(2, 4, 4, w_words=32), 0.25)
     assert [name for name, *_ in split.parts["q"]] == ["q/0", "q/16'"]
     assert split.graph.outputs == ("q/0", "q/16'", "q/16")
+
+
+def test_a_pooling_that_reads_more_than_all_x_banks_is_split() -> None:
+    """A position of it reads 9 x 10 words; two banks have 96 of them, and a part may read half."""
+    shape = (1, 3, 3, 40)
+    ones = dataclasses.replace(conv("mean", shape, 40), groups=40)
+    mean = Linear("mean", (Operand(("in",), ones),), Window("sum", (3, 3), (1, 1)), identity=True)
+    graph = Graph("g", {"in": shape}, (mean,))
+    assert not require_same(graph, chip(2, 4, 4, x_words=64), 1.0).parts
+    assert [end for *_, end in require_same(graph, chip(2, 4, 4, x_words=48), 1.0).parts["mean"]] == [20, 40]
