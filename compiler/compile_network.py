@@ -13,22 +13,20 @@ from typing import Any, Literal
 from podweave.ir.constants import Constants, Parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
-from podweave.ir.mixed_graph import MixedGraph, verify_mixed, verify_mixed_constants
-from podweave.ir.rewrites import with_constants, with_stored_pools, without_unused
-from podweave.ir.row_graph import RowGraph, verify_row_constants, verify_rows
-from podweave.ir.verify import verify, verify_constants
+from podweave.ir.mixed_graph import MixedGraph
+from podweave.ir.rewrites import with_averages_in_steps, with_constants, with_stored_pools, without_unused
+from podweave.ir.row_graph import RowGraph
+from podweave.ir.verify import verify
 from podweave.spec.config import ChipConfig
 
 from .chip.check.program import check_chip
-from .chip.epoch_cutter import compile_epochs
 from .chip.epoch_program import EpochProgram
-from .chip.epoch_scheduler import compile_graph
+from .chip.epoch_scheduler import compile_graph, most_averaged
 from .chip.policy import BankPolicy
 from .chip.split_outputs import SplitGraph, split_outputs
 from .collection import without_collection
 from .collective.program import CollectiveProgram
-from .fits import require_fits
-from .lower.scales import require_scales_fit
+from .fits import require_rules
 from .memory.ahead import loaded_tensors, tensor_ratios
 from .memory.engine_check import check_engines
 from .memory.image import MemoryImage
@@ -36,11 +34,11 @@ from .memory.place import memory_image
 from .memory.shared import SharedMemory
 from .mixed.compile_parts import compile_parts
 from .mixed.parts import Joined, Kinds, by_kinds, join
+from .plan.compile_plan import compile_cut
 from .pod.executor import check_times
 from .pod.layer_compiler import compile_layer
 from .pod.program import Program
 from .rows.check.program import check_rows, check_seconds
-from .rows.compile_rows import require_row_functions
 from .rows.front import compile_rows
 from .rows.program import ChipEpoch, RowProgram
 
@@ -76,6 +74,8 @@ class CompileOptions:
     chips, rank : int
         How many chips a ring has of which each computes a part of the network, and which of them, from 0 on, this part is for
         (`podweave.ir.partition`).
+    cut : int
+        Into segments of at most so many operations, between which tensors lie in memory; 0: only if the network does not fit.
     check : {"auto", "always", "never"}
         Hold the programs against the rules of the hardware: by default where it costs less than a tenth of the compilation.
     """
@@ -90,6 +90,7 @@ class CompileOptions:
     capacity: int = 0
     chips: int = 1
     rank: int = 0
+    cut: int = 0
     check: CheckRules = "auto"
 
 
@@ -217,25 +218,7 @@ Pass = Callable[[CompiledNetwork, _Job], CompiledNetwork]
 
 
 def _verify(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
-    if isinstance(network.graph, RowGraph):
-        require_row_functions(network.graph, job.config)
-        if not job.options.from_memory:
-            raise WorkloadError(f"{network.graph.name} has operations on rows, which run from memory, over AXI")
-        if network.constants is None:
-            raise ValueError("a network that runs from memory needs its constants")
-        if isinstance(network.graph, MixedGraph):
-            verify_mixed_constants(verify_mixed(network.graph), network.constants)
-            require_fits(network.graph, job.config)
-        else:
-            verify_row_constants(verify_rows(network.graph), network.constants)
-        require_scales_fit(network.graph, network.constants, job.config)
-        return network
-    require_fits(verify(network.graph), job.config)
-    if network.constants is not None:
-        verify_constants(network.graph, network.constants)
-        require_scales_fit(network.graph, network.constants, job.config)
-    elif job.options.from_memory:
-        raise ValueError("a network that runs from memory needs its constants")
+    require_rules(network.graph, network.constants, job.config, from_memory=job.options.from_memory)
     return network
 
 
@@ -282,8 +265,12 @@ def _drop_unused(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     return _rewritten(network, without_unused(network.split.graph))
 
 
-def _store_pools(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
-    return network if job.is_pod else _rewritten(network, with_stored_pools(network.split.graph))
+def _rewrite_pools(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
+    """Poolings as post-processors have them: averages in steps, and copies behind what would be read over and over."""
+    if job.is_pod:
+        return network
+    graph = with_averages_in_steps(network.split.graph, *most_averaged(job.config))
+    return _rewritten(network, with_stored_pools(graph))
 
 
 def _split_outputs(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
@@ -348,7 +335,8 @@ def _schedule(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
         job.progress(f"compiling {graph.name} ({done}/{count} operations)")
 
     if job.options.from_memory:
-        programs = compile_epochs(graph, job.config, job.options.policy, tables=tables, partition=partition, progress=show)
+        way: dict[str, Any] = {"tables": tables, "partition": partition, "progress": show}
+        programs = compile_cut(graph, job.config, job.options.policy, cut=job.options.cut, **way)
     else:
         programs = (compile_graph(graph, job.config, tables=tables, partition=partition, progress=show),)
     return replace(network, epochs=programs)
@@ -393,7 +381,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("choose ratios", _choose_ratios),
     ("take kinds apart", _take_kinds_apart),
     ("drop unused", _of_layers(_drop_unused)),
-    ("store pools", _of_layers(_store_pools)),
+    ("rewrite pools", _of_layers(_rewrite_pools)),
     ("split outputs", _of_layers(_split_outputs)),
     ("join kinds", _join_kinds),
     ("number tables", _number_tables),

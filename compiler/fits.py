@@ -1,19 +1,23 @@
-"""What is refused of a graph before anything is compiled, or there are constants."""
+"""What is refused of a graph before anything is compiled."""
 
 from __future__ import annotations
 
+from podweave.ir.constants import Constants
 from podweave.ir.graph import Graph
-from podweave.ir.mixed_graph import MixedGraph
-from podweave.ir.row_graph import RowGraph
+from podweave.ir.layers import WorkloadError
+from podweave.ir.mixed_graph import MixedGraph, verify_mixed, verify_mixed_constants
+from podweave.ir.row_graph import RowGraph, verify_row_constants, verify_rows
+from podweave.ir.verify import verify, verify_constants
 from podweave.spec.config import ChipConfig
 
 from .lower.job_count import require_jobs_fit, require_sums_fit
+from .lower.scales import require_scales_fit
 from .rows.compile_rows import require_row_functions, require_tiles_fit
 
 
-def require_fits(graph: Graph, config: ChipConfig) -> None:
+def require_fits(graph: Graph, config: ChipConfig, *, from_memory: bool = False) -> None:
     """Raises `WorkloadError` for layers that no machine could compile or hold the values of, and for rows on what has no row
-    functions; takes no time."""
+    functions; takes no time. ``from_memory``: a graph of layers may be cut until it fits."""
     layers = graph.operations
     if isinstance(graph, RowGraph):
         require_row_functions(graph, config)
@@ -25,5 +29,28 @@ def require_fits(graph: Graph, config: ChipConfig) -> None:
         if config.pods > 1:
             operand.layer.require_values_fit()
         require_jobs_fit(operand.layer, config)
-        if config.pods > 1:
+        if config.pods > 1 and (not from_memory or isinstance(graph, MixedGraph)):
             require_sums_fit(operand.layer, config)
+
+
+def require_rules(graph: Graph, constants: Constants | None, config: ChipConfig, *, from_memory: bool) -> None:
+    """Raises `WorkloadError` for a graph or constants that break a rule, and as `require_fits` does; ValueError for a network from
+    memory without constants."""
+    if isinstance(graph, RowGraph):
+        require_row_functions(graph, config)
+        if not from_memory:
+            raise WorkloadError(f"{graph.name} has operations on rows, which run from memory, over AXI")
+    else:
+        require_fits(verify(graph), config, from_memory=from_memory)
+    if constants is None:
+        if from_memory:
+            raise ValueError("a network that runs from memory needs its constants")
+        return
+    if isinstance(graph, MixedGraph):
+        verify_mixed_constants(verify_mixed(graph), constants)
+        require_fits(graph, config)
+    elif isinstance(graph, RowGraph):
+        verify_row_constants(verify_rows(graph), constants)
+    else:
+        verify_constants(graph, constants)
+    require_scales_fit(graph, constants, config)

@@ -27,6 +27,9 @@ def operand_input(operand: GraphOperand, tensors: Mapping[str, NDArray[np.int8]]
     Rows, (1, 1, rows, channels), are the positions of an image.
     """
     layer, found = operand.layer, [tensors[source] for source in operand.sources]
+    if operand.corners:
+        ends = [(row + layer.height, column + layer.width) for row, column in operand.corners]
+        found = [each[:, r:r_end, c:c_end] for each, (r, c), (r_end, c_end) in zip(found, operand.corners, ends, strict=True)]
     images = (layer.batch, layer.height, layer.width, -1)
     whole = np.concatenate([each.reshape(images) if each.shape[:2] == (1, 1) else each for each in found], axis=3)
     if operand.channels is None:

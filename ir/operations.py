@@ -59,6 +59,7 @@ class Operand:
     ``pad_value``: what stands in the padding of ``layer`` (-128 for a max-pool, else 0).
     ``channels``: (first, count) of the channels that are read of a single source, as a head of attention does; else all.
     ``residual``: it is added with one scale per channel, which nobody trained: no multiplications of the network.
+    ``corners``: of each source, the row and column at which what ``layer`` reads of it begins; empty: it reads all of them.
     """
 
     sources: tuple[str, ...]
@@ -66,6 +67,11 @@ class Operand:
     pad_value: int = 0
     channels: tuple[int, int] | None = None
     residual: bool = False
+    corners: tuple[tuple[int, int], ...] = ()
+
+    def corner(self, source: str) -> tuple[int, int]:
+        """The row and column of a source at which what is read of it begins."""
+        return self.corners[self.sources.index(source)] if self.corners else (0, 0)
 
     @property
     def is_diagonal(self) -> bool:
@@ -76,6 +82,8 @@ class Operand:
     def __post_init__(self) -> None:
         if self.residual and not self.is_diagonal and self.layer.outputs > 1:
             raise WorkloadError(f"{self.layer.name}: a residual multiplies each channel by one weight, 1x1, stride 1")
+        if self.corners and (len(self.corners) != len(self.sources) or min(min(corner) for corner in self.corners) < 0):
+            raise WorkloadError(f"{self.layer.name}: every source has a row and a column to begin at, got {self.corners}")
         if self.channels is None:
             return
         if len(self.sources) != 1:

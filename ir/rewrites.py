@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from math import prod
+
+import numpy as np
 
 from .constants import Constants, Parameters, identity_parameters
 from .graph import Graph
@@ -86,8 +89,59 @@ def with_stored_pools(graph: Graph) -> Graph:
     return replace(graph, operations=tuple(operations))
 
 
-def with_constants(graph: Graph, constants: Mapping[str, Parameters]) -> Constants:
-    """Constants of the operations of a rewritten graph: of those that are there, and ones for the copies that were added."""
-    return Constants(
-        {operation.name: constants.get(operation.name) or identity_parameters(operation) for operation in graph.operations}
+def with_averages_in_steps(graph: Graph, positions: int, left: int, side: int) -> Graph:
+    """The same network with no sum of windows over more than so many ``positions``, or more than ``side`` of them in a row.
+
+    A larger one becomes a convolution by ones with strides as large as its kernel, and windows over what is left, at most ``left``
+    positions: the same sum. Those that overlap in a way that leaves none stay as they are.
+    """
+    operations = tuple(_in_steps(operation, positions, left, side) for operation in graph.operations)
+    return graph if operations == graph.operations else replace(graph, operations=operations)
+
+
+def _in_steps(operation: Linear, positions: int, left: int, side: int) -> Linear:
+    window, operand = operation.window, operation.operands[0]
+    if window is None or window.reduce != "sum" or len(operation.operands) > 1 or operand.layer.kernel != (1, 1):
+        return operation
+    if (prod(window.kernel) <= positions and max(window.kernel) <= side) or operand.layer.stride != (1, 1):
+        return operation
+    # Windows that do not begin at multiples of a kernel's size are no windows of its sums.
+    together = [
+        [size for size in range(1, kernel + 1) if kernel % size == 0 and (count == 1 or stride % size == 0)]
+        for kernel, stride, count in zip(window.kernel, window.stride, operation.output[1:3], strict=True)
+    ]
+    fitting = [
+        (high * wide, (high, wide))
+        for high in together[0]
+        for wide in together[1]
+        if max(kept := (window.kernel[0] // high, window.kernel[1] // wide)) <= side and prod(kept) <= left
+    ]
+    if not fitting:
+        return operation
+    _, kernel = min(fitting)
+    sizes, strides = (
+        [max(1, size // by) for size, by in zip(sizes, kernel, strict=True)] for sizes in (window.kernel, window.stride)
     )
+    layer = replace(operand.layer, kernel=kernel, stride=kernel)
+    reduced = replace(window, kernel=(sizes[0], sizes[1]), stride=(strides[0], strides[1]))
+    return replace(operation, operands=(replace(operand, layer=layer),), window=reduced)
+
+
+def with_constants(graph: Graph, constants: Mapping[str, Parameters]) -> Constants:
+    """Constants of the operations of a rewritten graph: of those that are there, and ones for the copies that were added.
+
+    What multiplied a position now multiplies each of several.
+    """
+
+    def of(operation: Linear) -> Parameters:
+        if operation.name not in constants:
+            return identity_parameters(operation)
+        held = constants[operation.name]
+        shapes = [operand.layer.weight_shape for operand in operation.operands]
+        if all(weights.shape == shape for weights, shape in zip(held.weights, shapes, strict=True)):
+            return held
+        return replace(
+            held, weights=tuple(np.broadcast_to(weights, shape) for weights, shape in zip(held.weights, shapes, strict=True))
+        )
+
+    return Constants({operation.name: of(operation) for operation in graph.operations})

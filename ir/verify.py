@@ -79,6 +79,13 @@ def verify_operands(graph: Graph, operation: Linear, shapes: Mapping[str, Shape]
                         f"{graph.name}: {operation.name} expects images of {images}, but {source} has {width} rows, which are the "
                         "positions of one image"
                     )
+            elif operand.corners:
+                row, column = operand.corner(source)
+                if batch != layer.batch or row + layer.height > height or column + layer.width > width:
+                    raise WorkloadError(
+                        f"{graph.name}: {operation.name} reads {(layer.batch, layer.height, layer.width)} from {(row, column)} on, "
+                        f"but {source} is {(batch, height, width)}"
+                    )
             elif (batch, height, width) != (layer.batch, layer.height, layer.width):
                 raise WorkloadError(
                     f"{graph.name}: {operation.name} expects images of {(layer.batch, layer.height, layer.width)}, "

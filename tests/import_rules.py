@@ -106,12 +106,13 @@ INSIDE = {
     "compiler/rows": ["compiler/jobs", "compiler/lower", "compiler/chip", "compiler/collective"],
     "compiler/rows/check": [f"compiler/{place}" for place in ("jobs", "pod", "chip", "chip/check", "collective", "rows")],
     "compiler/mixed": ["compiler/jobs", "compiler/chip", "compiler/collective", "compiler/rows"],
-    "compiler/memory": [f"compiler/{place}" for place in ("jobs", "chip", "chip/check", "collective", "rows")],
+    "compiler/memory": [f"compiler/{place}" for place in ("jobs", "lower", "chip", "chip/check", "collective", "rows")],
+    "compiler/plan": ["compiler/lower", "compiler/chip"],
     "compiler/fits": ["compiler/lower", "compiler/rows"],
     "compiler/compile_network": [
         f"compiler/{place}"
         for place in (
-            *("jobs", "lower", "pod", "chip", "chip/check", "collective", "rows", "rows/check", "mixed", "memory"),
+            *("jobs", "lower", "pod", "chip", "chip/check", "collective", "rows", "rows/check", "mixed", "plan", "memory"),
             *("fits", "collection"),
         )
     ],

@@ -18,25 +18,32 @@ from .epoch_program import ConstantSet, EpochProgram
 def x_image(
     program: EpochProgram, inputs: Mapping[str, NDArray[Any]], pad_value: int | None = None
 ) -> Iterator[tuple[Place, NDArray[Any]]]:
-    """Words (n, rows) for the X banks: inputs of the graph, with their padding.
+    """Words (n, rows) for the X banks: inputs of the graph, with their padding, but for those that were stored as words.
 
     ``inputs``: int8 activations, or numbers of activations, of any type. ``pad_value``: instead of that of each operand.
     """
     rows = program.config.array.rows
     for item in program.external_units:
         operand = program.operation(item.operation).operands[item.operand]
+        unit, layer = program.unit(item), operand.layer
+        if unit.is_stored:
+            continue
         # Of a concatenation with what operations compute, units of inputs read inputs alone.
         tensors = [
             inputs[source] if source in inputs else np.zeros(program.graph.shape(source), _dtype(inputs))
             for source in operand.sources
         ]
+        if operand.corners:
+            ends = [(row + layer.height, column + layer.width) for row, column in operand.corners]
+            tensors = [
+                each[:, r:r_end, c:c_end] for each, (r, c), (r_end, c_end) in zip(tensors, operand.corners, ends, strict=True)
+            ]
         activations = np.concatenate(tensors, axis=3)
         if operand.channels:
             first, count = operand.channels
             activations = activations[..., first : first + count]
-        unit = program.lowered[item.operation].operands[item.operand].units[item.unit]
         pad = operand.pad_value if pad_value is None else pad_value
-        yield item.place, unit_words(operand.layer, unit, activations, item.region, rows, pad)
+        yield item.place, unit_words(layer, unit, activations, item.region, rows, pad)
 
 
 def w_image(program: EpochProgram, parameters: Mapping[str, Parameters]) -> Iterator[tuple[Place, NDArray[np.int8]]]:

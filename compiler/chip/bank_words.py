@@ -52,7 +52,7 @@ class BankWords:
         self.turns = memory.x_parts > 1
         self.x_starts = [0] * memory.banks
         """From where words of X banks grow, counted from the first word that may be taken."""
-        self.filled = {kind: [0] * memory.banks for kind in (*self.depths, "input")}
+        self.filled = {kind: [0] * memory.banks for kind in (*self.depths, "input", "kept")}
         self.starts = {kind: [0] * memory.banks for kind in ("w", "set")}
         """Where the epoch began in the rings."""
         self.promised = {kind: [0] * memory.banks for kind in ("x", "set")}
@@ -91,7 +91,7 @@ class BankWords:
         for kind, starts in after.starts.items():
             filled = zip(starts, self.filled[kind], strict=True)
             after.starts[kind] = [(start + used) % self.depths[kind] for start, used in filled]
-        for kind in ("x", "w", "set"):
+        for kind in ("x", "w", "set", "kept"):
             after.filled[kind] = [0] * len(self.filled[kind])
         after.promised = {kind: [0] * len(promised) for kind, promised in self.promised.items()}
         return after
@@ -99,9 +99,25 @@ class BankWords:
     def promise(self, kind: str, bank: int, words: int, operation: Linear) -> None:
         """Keep words of a bank for later; raises `EpochFullError` if they do not fit beside what is placed and promised."""
         self.promised[kind][bank] += words
-        taken = self.filled[kind][bank] + self.promised[kind][bank] + (self.filled["input"][bank] if kind == "x" else 0)
+        taken = self._filled(kind)[bank] + self.promised[kind][bank]
         if taken > self.limits[kind]:
             self._refuse(kind, bank, words, taken - self.limits[kind], operation)
+
+    def keep(self, banks: Sequence[int], words: int, operation: Linear) -> int:
+        """Keep words of the emptiest of some X banks for what will be spilled, and return which; raises `EpochFullError` if they do
+        not fit."""
+        filled = self._filled("x")
+        bank = min(banks, key=filled.__getitem__)
+        taken = filled[bank] + self.promised["x"][bank] + words
+        if taken > self.limits["x"]:
+            self._refuse("x", bank, words, taken - self.limits["x"], operation)
+        self.filled["kept"][bank] += words
+        return bank
+
+    def place_kept(self, bank: int, words: int, operation: Linear) -> Place:
+        """Words that were kept; raises `EpochFullError` if there is no room for them in one piece."""
+        self.filled["kept"][bank] -= words
+        return self.place("x", (bank,), words, operation)
 
     def redeem(self, kind: str, bank: int, words: int) -> None:
         """Words that were promised are about to be placed, or needed no more."""
@@ -112,15 +128,15 @@ class BankWords:
         in_x = kind in ("x", "input")
         filled = self.filled["x" if in_x else kind]
         if in_x:
-            inputs = self.filled["input"]
-            bank = banks[0] if len(banks) == 1 else min(banks, key=lambda each: filled[each] + inputs[each])
+            inputs, kept = self.filled["input"], self.filled["kept"]
+            bank = banks[0] if len(banks) == 1 else min(banks, key=lambda each: filled[each] + inputs[each] + kept[each])
         else:
             bank = banks[0] if len(banks) == 1 else min(banks, key=filled.__getitem__)
         if kind == "p":
             return Place(bank, self._take(bank, words, operation))
         if in_x:
             at, skipped = self._x_place(kind, bank, words)
-            taken = filled[bank] + inputs[bank] + self.promised["x"][bank] + words + skipped
+            taken = filled[bank] + inputs[bank] + kept[bank] + self.promised["x"][bank] + words + skipped
             if taken > self.limits["x"]:
                 self._refuse("x", bank, words, taken - self.limits["x"], operation)
             self.filled[kind][bank] += words + skipped
@@ -228,7 +244,7 @@ class BankWords:
     def _filled(self, kind: str) -> list[int]:
         if kind != "x":
             return self.filled[kind]
-        return [a + b for a, b in zip(self.filled["x"], self.filled["input"], strict=True)]
+        return [sum(parts) for parts in zip(*(self.filled[part] for part in ("x", "input", "kept")), strict=True)]
 
     def used(self) -> dict[str, int]:
         """Words of the fullest bank, and of all banks, of each kind."""

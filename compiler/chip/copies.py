@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Collection, Iterator
 from functools import lru_cache
 
-from podweave.ir.layers import Layer, WorkloadError
+from podweave.ir.layers import WorkloadError
 from podweave.ir.operations import Linear, Operand
 from podweave.spec.config_parts import bits
 
@@ -39,13 +39,7 @@ class Copies:
     def _key(self, operand: Operand, unit: Unit, region: Region) -> tuple:
         # Positions of the tensor itself: operands with other padding may share what they read.
         block = unit.source_channel // self._rows
-        return (unit.source, block, _unpadded(operand, region), *self._padding(operand, region, operand.layer))
-
-    @staticmethod
-    def _padding(operand: Operand, region: Region, layer: Layer) -> tuple:
-        rect = _unpadded(operand, region)
-        inside = rect[1][0] >= 0 and rect[1][1] <= layer.height and rect[2][0] >= 0 and rect[2][1] <= layer.width
-        return () if inside else (operand.pad_value,)
+        return (unit.source, block, unpadded(operand, unit, region), *padding(operand, unit, region))
 
     def banks_with(self, operand: Operand, unit: Unit, region: Region) -> list[int]:
         """Banks that hold a unit over a region."""
@@ -60,31 +54,36 @@ class Copies:
                 return place, ready
         place = self.state.storage.place("x", banks, region.words, operation)
         source, block, rect = key[:3]
-        layer = operand.layer
-        valid = (rect[0], (max(rect[1][0], 0), min(rect[1][1], layer.height)), (max(rect[2][0], 0), min(rect[2][1], layer.width)))
-        ready = self._send(self.state.producers[source], block, rect, valid, place, region)
+        valid = _valid(operand, unit, rect)
+        ready = self.send(self.state.producers[source], block, rect, valid, place)
         if len(key) > 3:
             ready = max(ready, self._pad(self.state.producers[source], block, rect, valid, place, operand.pad_value))
         known.append((place, ready))
         self.state.sent.append(known)
         return place, ready
 
-    def _send(self, producer: Producer, block: int, rect: Rect, valid: Rect, place: Place, region: Region) -> int:
-        cols, lanes = self.config.array.cols, self._lanes
+    def send(self, producer: Producer, block: int, rect: Rect, valid: Rect, place: Place) -> int:
+        """Have outputs of a block of channels in ``valid`` sent to where ``rect`` lies; returns when the last may be read."""
+        high, wide = rect[1][1] - rect[1][0], rect[2][1] - rect[2][0]
         ready = 0
+        for slot, part, tile, common, fragment in self.sent_pieces(producer, block, valid):
+            size = (common[1][1] - common[1][0], common[2][1] - common[2][0])
+            for image in range(*common[0]):
+                offset = ((image - rect[0][0]) * high + common[1][0] - rect[1][0]) * wide + common[2][0] - rect[2][0]
+                target = Place(place.bank, place.base + offset)
+                corner = (image, common[1][0], common[2][0])
+                ready = max(ready, self._job(producer, tile, fragment, corner, size, (part, slot), target, wide))
+        return ready
+
+    def sent_pieces(self, producer: Producer, block: int, valid: Rect) -> Iterator[tuple[int, int, int, Rect, Fragment]]:
+        """(slot, slice of the tile, tile, outputs, fragment) of what is sent of a block of channels, each image by itself."""
+        cols, lanes = self.config.array.cols, self._lanes
         if any(begin >= end for begin, end in valid):
-            return ready
+            return
         for slot, channel in self._slots(producer, block):
             tile, part = channel // cols, channel % cols // lanes
             for common, fragment in producer.overlapping(valid, tile):
-                for image in range(*common[0]):
-                    offset = ((image - rect[0][0]) * region.height + common[1][0] - rect[1][0]) * region.width
-                    offset += common[2][0] - rect[2][0]
-                    target = Place(place.bank, place.base + offset)
-                    size = (common[1][1] - common[1][0], common[2][1] - common[2][0])
-                    corner = (image, common[1][0], common[2][0])
-                    ready = max(ready, self._job(producer, tile, fragment, corner, size, (part, slot), target, region.width))
-        return ready
+                yield slot, part, tile, common, fragment
 
     def _slots(self, producer: Producer, block: int) -> Iterator[tuple[int, int]]:
         """(slot, channel) of the slots of a word of activations into which something is sent."""
@@ -258,19 +257,23 @@ class Copies:
         uses = (name in state.outputs) + (name in state.exports)
         for tile, fragment, (_, (_, rows), (_, columns)), _ in self._output_pieces(producer) if uses else ():
             bank = fragment.place.bank
-            key = ("operation", producer.index, tile, bank)
-            if key not in state.sets and key not in state.promised_sets:
-                state.promised_sets.add(key)
-                state.storage.promise("set", bank, 1, producer.operation)
+            self.promise_set(producer, tile, bank)
             if name in state.outputs:
                 state.storage.promise("x", bank, rows * columns, producer.operation)
             for _ in range(uses):
                 state.book.promise_post(bank)
 
+    def promise_set(self, producer: Producer, tile: int, bank: int) -> None:
+        """Keep a set of parameters for what a post-processor will send of a column tile, if it has none."""
+        key = ("operation", producer.index, tile, bank)
+        if key not in self.state.sets and key not in self.state.promised_sets:
+            self.state.promised_sets.add(key)
+            self.state.storage.promise("set", bank, 1, producer.operation)
+
     def store_outputs(self) -> None:
         """Send outputs of the graph that were computed in this epoch to the X bank beside their P bank."""
         state = self.state
-        for producer in self._scheduled(state.outputs):
+        for producer in self.scheduled(state.outputs):
             for tile, fragment, ((image, _), (row, rows), (column, columns)), part in self._output_pieces(producer):
                 bank = fragment.place.bank
                 state.storage.redeem("x", bank, rows * columns)
@@ -283,7 +286,7 @@ class Copies:
     def export(self) -> None:
         """Send tensors that were computed in this epoch to where operations on rows read them: positions are rows."""
         state = self.state
-        for producer in self._scheduled(state.exports):
+        for producer in self.scheduled(state.exports):
             export, (_, height, width, _) = state.exports[producer.operation.name], producer.operation.output
             for tile, fragment, ((image, _), (row, rows), (column, columns)), part in self._output_pieces(producer):
                 state.book.redeem_post(fragment.place.bank)
@@ -292,7 +295,7 @@ class Copies:
             pieces = enumerate(export.places)
             state.exported += [Exported(producer.index, tile, place, height * width, export.tensor) for tile, place in pieces]
 
-    def _scheduled(self, names: Collection[str]) -> Iterator[Producer]:
+    def scheduled(self, names: Collection[str]) -> Iterator[Producer]:
         """Of those operations, the ones of this epoch."""
         operations = [self.state.graph.operations[index].name for index in self.state.scheduled]
         return (self.state.producers[name] for name in operations if name in names)
@@ -328,11 +331,22 @@ def _path(pods: int, is_crossbar: bool, source: int, target: int) -> tuple[int, 
     return (*inner, stages * pods + target)
 
 
-def _unpadded(operand: Operand, region: Region) -> Rect:
-    """A region in rows and columns of the tensor itself; it begins before 0 where there is padding."""
+def unpadded(operand: Operand, unit: Unit, region: Region) -> Rect:
+    """A region in rows and columns of the tensor of a unit; it begins before 0 where there is padding."""
     (top, _), (left, _) = operand.layer.padding
-    return (
-        (region.image, region.image + region.images),
-        (region.top - top, region.top - top + region.height),
-        (region.left - left, region.left - left + region.width),
-    )
+    row, column = operand.corner(unit.source)
+    row, column = row + region.top - top, column + region.left - left
+    return (region.image, region.image + region.images), (row, row + region.height), (column, column + region.width)
+
+
+def padding(operand: Operand, unit: Unit, region: Region) -> tuple[int, ...]:
+    """What stands in the padding of a region, if there is some in it."""
+    rect = unpadded(operand, unit, region)
+    return () if _valid(operand, unit, rect) == rect else (operand.pad_value,)
+
+
+def _valid(operand: Operand, unit: Unit, rect: Rect) -> Rect:
+    """A region without its padding."""
+    layer, (row, column) = operand.layer, operand.corner(unit.source)
+    high, wide = row + layer.height, column + layer.width
+    return rect[0], (max(rect[1][0], row), min(rect[1][1], high)), (max(rect[2][0], column), min(rect[2][1], wide))

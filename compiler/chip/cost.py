@@ -36,9 +36,12 @@ class Trials:
     """Mappings of an operation that may be chosen, on a chip with ``pods`` pods: arrays with an element for each.
 
     ``rows``: cycles that a weight load takes. ``side``, ``split``, ``near``: those of the mappings. ``size``: number of the size of
-    their patches. ``fresh``: the share of its inputs that each does not find where it needs them. By size, ``patches_of``: how many
-    there are; ``positions_of``: positions of the largest; ``words_of``: that a pod streams for a step of it; ``area_of``: words of
-    activations that it needs of each unit; ``ready``: per patch, when a gang may start.
+    their patches. ``fresh``: the share of its inputs that each does not find where it needs them. ``strips``, ``loaded``: pieces in
+    which inputs are loaded, and words of the largest: those of the patches, unless they are loaded several at a time.
+
+    By size, ``patches_of``: how many patches there are; ``positions_of``: positions of the largest; ``words_of``: that a pod
+    streams for a step of it; ``area_of``: words of activations that it needs of each unit; ``ready``: per patch, when a gang may
+    start.
     """
 
     work: Work
@@ -49,6 +52,8 @@ class Trials:
     near: Bools
     size: Ints
     fresh: Floats
+    strips: Ints
+    loaded: Ints
     patches_of: Ints
     positions_of: Ints
     words_of: Ints
@@ -100,7 +105,7 @@ class Trials:
         """Words of activations that an X bank keeps, on average."""
         # Other gangs of a patch have copies of their own, unless they are the work of the same block.
         copies = np.where(self.near, 1, np.minimum(self.rounds, self.blocks))
-        return -(-self.work.held // self.split) * self.area * self.split * self.patches * copies / self.pods
+        return -(-self.work.held // self.split) * self.loaded * self.split * self.strips * copies / self.pods
 
     @cached_property
     def gang_cycles(self) -> Ints:
@@ -110,9 +115,22 @@ class Trials:
         return np.maximum(length, (self.incoming / self.side).astype(np.int64))
 
     @cached_property
+    def together(self) -> Ints:
+        """Patches whose inputs are loaded together."""
+        return -(-self.patches // self.strips)
+
+    @cached_property
+    def starts(self) -> dict[tuple[int, int], Ints]:
+        """By size and patches that are together, when what may be the work of any block may start."""
+        pairs = set(zip(self.size.tolist(), self.together.tolist(), strict=True))
+        return {(size, together): self.ready[size][::together] for size, together in pairs}
+
+    @cached_property
     def gangs(self) -> tuple[Ints, Ints]:
-        """Gangs of a patch that may be the work of any block, and cycles of each."""
-        return np.where(self.near, 1, self.rounds), np.where(self.near, self.gang_cycles * self.rounds, self.gang_cycles)
+        """Gangs that may be the work of any block, of all patches that are together, and cycles of each."""
+        alone = self.near | self.work.strips
+        cycles = np.where(alone, self.gang_cycles * self.rounds * self.together, self.gang_cycles)
+        return np.where(alone, 1, self.rounds), cycles
 
     @cached_property
     def sending_cycles(self) -> Floats:
@@ -152,7 +170,7 @@ class Trials:
         """
         excess = self.excess_words(room)
         # What fits as it is need not keep the gangs of a patch together: `near` follows the same mapping without it.
-        needless = self.near & np.concatenate([[False], excess[:-1] == 0])
+        needless = self.near & np.concatenate([[False], excess[:-1] == 0]) & (not self.work.strips)
         other = self.sending_cycles + self.weight_cycles + self.input_cycles + _EXCESS * excess
         least = (self._bounds(free) + other) * (1 - _ROUNDING)
         blocks = {block: free.reshape(-1, block).max(axis=1) for block in np.unique(self.block).tolist()}
@@ -163,7 +181,8 @@ class Trials:
                 break
             if needless[trial]:
                 continue
-            of = blocks[int(self.block[trial])], self.ready[self.size[trial]].tolist()
+            starts = self.starts[int(self.size[trial]), int(self.together[trial])]
+            of = blocks[int(self.block[trial])], starts.tolist()
             finish, mean = simulate(*of, int(rounds[trial]), int(lengths[trial]))
             total = finish + mean + float(self.sending_cycles[trial])
             total += float(self.weight_cycles[trial])
@@ -175,10 +194,11 @@ class Trials:
 
     def _bounds(self, free: Ints) -> Floats:
         """Cycles below which neither when the last gang ends nor the mean, as `simulate` has them, can be in sum."""
-        of_size = np.array([(ready.min(), ready.max(), ready.mean()) for ready in self.ready])
-        first, last, middle = of_size[self.size].T
+        of_starts = {key: (len(ready), ready.min(), ready.max(), ready.mean()) for key, ready in self.starts.items()}
+        keys = zip(self.size.tolist(), self.together.tolist(), strict=True)
+        pieces, first, last, middle = np.array([of_starts[key] for key in keys]).T
         rounds, length = self.gangs
-        count = self.patches * rounds
+        count = pieces.astype(np.int64) * rounds
         bounds = np.zeros(len(count))
         for block in np.unique(self.block).tolist():
             which = np.flatnonzero(self.block == block)

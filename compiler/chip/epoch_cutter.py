@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from podweave.ir.graph import Graph
 from podweave.spec.config import ChipConfig
@@ -12,7 +12,7 @@ from ..jobs import Place
 from ..lower.boxes import positions
 from ..lower.operation import lower_graph
 from .bank_words import BankWords, EpochFullError
-from .epoch_program import EpochProgram, Export
+from .epoch_program import EpochProgram, Export, SpillRequest
 from .epoch_scheduler import EpochScheduler, Progress
 from .frontier import Frontier
 from .patches import Patches
@@ -42,7 +42,8 @@ def compile_epochs(
 class EpochCutter:
     """Cuts a graph into epochs, all of it or some operations at a time.
 
-    ``exports``: by operation whose tensor operations on rows read, where it goes.
+    ``exports``: by operation whose tensor operations on rows read, where it goes. ``spills``: by operation, what of its tensor must
+    be stored; if there are any, inputs are loaded in strips. ``stored``: inputs that were stored.
 
     Members
     -------
@@ -61,11 +62,13 @@ class EpochCutter:
         policy: BankPolicy,
         progress: Progress | None,
         exports: Mapping[str, Export] | None = None,
+        spills: Mapping[str, tuple[SpillRequest, ...]] | None = None,
+        stored: Collection[str] = (),
     ):
-        self.exports = {} if exports is None else exports
+        self.exports, self.spills, self.strips = {} if exports is None else exports, spills or {}, spills is not None
         self.graph, self.config, self.tables, self.partition, self.policy = graph, config, tables, partition, policy
         self.progress = progress
-        self.lowered = lower_graph(graph, config)
+        self.lowered = lower_graph(graph, config, stored)
         self.storage = BankWords(config)
         self.carried: dict[str, Producer] = {}
         self.first, self.done = True, 0
@@ -152,6 +155,8 @@ class EpochCutter:
             resident=dict(self.previous.resident) if self.previous else {},
             mappings=inputs,
             exports=self.exports,
+            spills=self.spills,
+            strips=self.strips,
         )
 
     def _show(self, done: int, _: int) -> None:

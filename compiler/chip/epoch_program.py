@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from podweave.spec.layout import Field
 
 from ..jobs import EpochJobs, Jobs, Place
 from ..lower.boxes import Rect
-from ..lower.layer import Region, Step
+from ..lower.layer import Region, Step, Unit
 from ..lower.operation import LoweredOperation
 from .tile_jobs import single_loads, single_streams
 
@@ -84,6 +85,26 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class SpillRequest:
+    """What must be stored of an operation's outputs: a block of channels of a tensor, as words of activations, over a box of
+    positions, in an X bank of one of ``nodes``."""
+
+    block: int
+    box: Rect
+    nodes: range
+
+
+@dataclass(frozen=True)
+class Spilled:
+    """Where words of a request lie in an X bank, position by position, for a box of them."""
+
+    operation: int
+    block: int
+    box: Rect
+    place: Place
+
+
+@dataclass(frozen=True)
 class Export:
     """Where operations on rows read ``tensor``, or the channels of it that an operation gives: a place for each column tile."""
 
@@ -108,7 +129,9 @@ class EpochProgram(EpochJobs):
 
     ``operations``: indices of those that it computes. ``carried``: accumulators of earlier epochs that are in the P banks when it
     begins; before the first one, the last word of every P bank is 0. ``resident``: inputs that an earlier epoch left in X banks.
-    ``exported``: what it leaves in X banks for operations on rows.
+    ``exported``: what it leaves in X banks for operations on rows. ``spilled``: what it leaves there to be stored, for epochs that
+    load it again. ``corners``: of a graph that is a band of the network, by tensor, the image, row and column of the network's
+    tensor at which it begins; ``segment``: which part of its operations it has.
 
     ``loads``, ``streams``: one array per field of the job layouts and ``pod``; ``posts``: likewise, and ``bank``; each sorted by
     pod (bank) and start. ``operation_of_stream``, ``operation_of_post``: index into ``graph.operations``.
@@ -132,9 +155,15 @@ class EpochProgram(EpochJobs):
     carried: tuple[Accumulated, ...] = ()
     resident: tuple[ExternalUnit, ...] = ()
     exported: tuple[Exported, ...] = ()
+    spilled: tuple[Spilled, ...] = ()
+    corners: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    segment: int = 0
 
     def operation(self, index: int) -> Linear:
         return self.graph.operations[index]
+
+    def unit(self, item: ExternalUnit) -> Unit:
+        return self.lowered[item.operation].operands[item.operand].units[item.unit]
 
     def tile_by_tile(self) -> EpochProgram:
         """The same with a job for each tile of loads and streams: what hardware does, if not what its stores hold."""

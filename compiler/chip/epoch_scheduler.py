@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from collections.abc import Mapping as MappingType
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ from .gangs import Gangs, OperationPlan
 from .mapping import choose
 from .policy import WHOLE_CHIP
 from .producers import Producer
+from .spills import Spills
 from .state import SchedulerState
 from .work import Mapping, Work
 
@@ -64,6 +66,18 @@ def compile_graph(
     return EpochScheduler(state).run(Frontier(state.lowered, graph), len(graph.operations), progress)
 
 
+def most_sums(config: ChipConfig) -> int:
+    """Words of sums of a patch at most, those of windows included."""
+    return min(zero_word(config), 2**config.pod.count_width - 1, _MOST_WORDS)
+
+
+def most_averaged(config: ChipConfig) -> tuple[int, int, int]:
+    """Positions that a window of sums may have, those of one whose sums take several steps, and its height and width."""
+    assert config.post is not None
+    most, depth = most_sums(config), config.pod.accumulator_rows
+    return most, min(most, depth) if depth >= _USEFUL_DEPTH else most, 2**config.post.window_width - 1
+
+
 class EpochScheduler:
     """Schedules operations one after the other, from time 0 on, on top of what ``state`` has of earlier epochs."""
 
@@ -71,6 +85,7 @@ class EpochScheduler:
         self.state, self.graph, self.config = state, state.graph, state.config
         self.copies = Copies(state)
         self.gangs = Gangs(state, self.copies)
+        self.spills = Spills(state, self.copies)
 
     def run(self, frontier: Frontier, most: int, progress: Progress | None = None) -> EpochProgram:
         """Schedule operations in the order of the frontier, up to ``most`` or all; raises `EpochFullError` if they are too many."""
@@ -102,11 +117,14 @@ class EpochScheduler:
     def _add(self, index: int) -> None:
         state = self.state
         self._schedule(OperationPlan.of(index, self.graph.operations[index], state.lowered[index]))
-        self.copies.promise_outputs(state.producers[self.graph.operations[index].name])
+        producer = state.producers[self.graph.operations[index].name]
+        self.copies.promise_outputs(producer)
+        self.spills.promise(producer)
         state.scheduled.append(index)
 
     def _program(self) -> EpochProgram:
         self.copies.store_outputs()
+        self.spills.store()
         self.copies.export()
         return self.state.program()
 
@@ -131,11 +149,10 @@ class EpochScheduler:
             return images * high * wide
 
         steps = len(plan.shared) + max(len(steps) for steps in plan.own)
-        limit = min(zero_word(config), 2**config.pod.count_width - 1)
+        limit = most_sums(config)
         depth = config.pod.accumulator_rows
         if steps > 1 and depth >= _USEFUL_DEPTH:
             limit = min(limit, depth)
-        limit = min(limit, _MOST_WORDS)
         ready = self._ready(plan)
         units = plan.shared_units
         work = Work(
@@ -149,6 +166,7 @@ class EpochScheduler:
             windowed=window is not None,
             reads=max((self._reads(source) for operand in operation.operands for source in operand.sources), default=1),
             fresh=self._fresh(operation),
+            strips=self.state.strips and any(not unit.is_computed for unit in units),
             **self._memory_costs(plan),
         )
         if streamed(1, 1, 1) > limit:
@@ -167,6 +185,7 @@ class EpochScheduler:
             partition=self.state.partition,
             latency=_TRANSIT,
             room=self._room(operation),
+            w_words=config.memory.w_words,
         )
         for operand in operation.operands:
             for source in operand.sources:
@@ -175,7 +194,7 @@ class EpochScheduler:
         producer = Producer(plan.index, operation, plan.lowering, mapping.patches)
         rounds = range(0, work.tiles, mapping.side)
         blocks = np.arange(0, config.pods, mapping.block)
-        nearness = 1e6 if mapping.near else 0.25
+        nearness = 1e6 if mapping.near or work.strips else 0.25
         patches = [(i, r, c) for i in mapping.patches.images for r in mapping.patches.rows for c in mapping.patches.columns]
         for number, patch in enumerate(patches):
             (_, _), (row, rows), (column, columns) = patch
@@ -224,6 +243,9 @@ class EpochScheduler:
 
     def _output_words(self, operation: Linear) -> float:
         """Words per X bank that an operation's outputs will take, if they are the graph's."""
+        if operation.name in self.state.spills:
+            boxes = (each.box for each in self.state.spills[operation.name])
+            return sum(prod(end - begin for begin, end in box) for box in boxes) / self.config.pods
         if operation.name not in self.state.outputs:
             return 0.0
         batch, height, width, outputs = operation.output
@@ -245,6 +267,7 @@ class EpochScheduler:
         if unit.is_computed:
             banks = self.copies.banks_with(operand, unit, region)
         else:
+            region = self.gangs.loaded_region(plan, mapping, number, step.unit, patch)
             banks = self.gangs.external_banks(plan, number, step.unit, region)
         distance = np.full(len(blocks), region.words, np.int64)
         for bank in banks:
@@ -261,7 +284,9 @@ class EpochScheduler:
             source = np.zeros((layer.height, layer.width), np.int64)
             for name in operand.sources:
                 if name in plan.lowering.needs:
-                    source = np.maximum(source, self.state.producers[name].ready)
+                    row, column = operand.corner(name)
+                    ready_there = self.state.producers[name].ready[row : row + layer.height, column : column + layer.width]
+                    source = np.maximum(source, ready_there)
             (top, bottom), (left, right) = layer.padding
             padded = np.pad(source, ((top, bottom), (left, right)))
             for kh in range(layer.kernel[0]):

@@ -33,6 +33,11 @@ class Frontier:
         self.left = len(some)
         """How many operations there are."""
 
+    @property
+    def first(self) -> int:
+        """The operation that comes next."""
+        return self._ready[0]
+
     def order(self, producers: Mapping[str, Producer]) -> Iterator[int]:
         """Operations in the order in which their inputs are complete: what waits for others must not stand before what need not.
 

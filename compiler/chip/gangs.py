@@ -16,13 +16,16 @@ from ..jobs import Place
 from ..lower.boxes import Box, positions
 from ..lower.layer import Region, Step, Unit
 from ..lower.operation import LoweredOperation
-from .copies import Copies
+from .copies import Copies, padding, unpadded
 from .epoch_program import ExternalUnit, WeightTile
 from .gang_jobs import GangShape, StepSequence
 from .producers import Fragment, Producer
 from .state import SchedulerState
+from .strips import strip
 from .work import Mapping
 
+_STRIPS = 2
+"""A strip takes at most a part of an X bank, so that several find room beside each other."""
 Reference = tuple[int, int]
 """(operand, step) of an operation: a K step of any of its column tiles."""
 
@@ -201,6 +204,14 @@ class Gangs:
         """Banks into which a unit of an input over a region is loaded."""
         return [item.place.bank for item in self.state.resident.get(self._external_key(plan, operand, unit, region), ())]
 
+    def loaded_region(self, plan: OperationPlan, mapping: Mapping, operand: int, unit: int, patch: Box) -> Region:
+        """What is loaded of a unit for a patch."""
+        if not self.state.strips:
+            return plan.region(operand, unit, patch)
+        blocks, most = self.config.pods // mapping.block, self.config.memory.x_words // _STRIPS
+        box = strip(mapping, patch, blocks, lambda box: plan.region(operand, unit, box).words, most)
+        return plan.region(operand, unit, box)
+
     def _plan_steps(self, gang: _Gang, patch: Box) -> None:
         plan, mapping, tiles = gang.plan, gang.mapping, gang.tiles
         side, split, shared = mapping.side, mapping.split, plan.shared
@@ -208,11 +219,11 @@ class Gangs:
         own_part = min(range(split), key=lambda k: len(parts[k]))
         for part in range(split):
             lane = range(gang.pod(part, 0), gang.pod(part, 0) + side)
-            common = self._sources(plan, parts[part], tiles[0], patch, lane)
+            common = self._sources(gang, parts[part], tiles[0], patch, lane)
             for j, tile in enumerate(tiles):
                 own: list[_Source] = []
                 if part == own_part and plan.own[tile]:
-                    own = self._sources(plan, plan.own[tile], tile, patch, lane[j : j + 1])
+                    own = self._sources(gang, plan.own[tile], tile, patch, lane[j : j + 1])
                 # Its own steps first: what all share ends in the same step, and pods read the same words at the same time.
                 gang.sources[part, j] = own + common if own else common
         gang.steps = max(len(sources) for sources in gang.sources.values())
@@ -299,26 +310,26 @@ class Gangs:
         self.state.book.gangs.add(shape, gang.box, gang.segments, sequences, numbers, weights)
         return homes
 
-    def _sources(self, plan: OperationPlan, references: list[Reference], tile: int, patch: Box, banks: range) -> list[_Source]:
+    def _sources(self, gang: _Gang, references: list[Reference], tile: int, patch: Box, banks: range) -> list[_Source]:
         """The activations that steps stream, each in one of ``banks``; has them sent there if they are not."""
-        found, held = [], dict[Reference, _Held]()
+        plan, found, held = gang.plan, [], dict[Reference, _Held]()
         source = self.state.book.gangs.source
         for reference in references:
             number = reference[0]
             step = plan.step(tile, reference)
             at = held.get((number, step.unit))
             if at is None:
-                at = held[number, step.unit] = self._held(plan, number, step.unit, patch, banks)
+                at = held[number, step.unit] = self._held(gang, number, step.unit, patch, banks)
             stride = plan.operation.operands[number].layer.stride
             found.append(_Source(reference, source(at.place, at.region, stride, (step.dh, step.dw)), at.ready))
         return found
 
-    def _held(self, plan: OperationPlan, number: int, unit_number: int, patch: Box, banks: range) -> _Held:
-        operand = plan.operation.operands[number]
-        region = plan.region(number, unit_number, patch)
-        unit = plan.lowering.operands[number].units[unit_number]
+    def _held(self, gang: _Gang, number: int, unit_number: int, patch: Box, banks: range) -> _Held:
+        plan, region = gang.plan, gang.plan.region(number, unit_number, patch)
+        operand, unit = plan.operation.operands[number], plan.lowering.operands[number].units[unit_number]
         if unit.is_computed:
             return _Held(region, *self.copies.fetch(plan.operation, operand, unit, region, banks))
+        region = self.loaded_region(plan, gang.mapping, number, unit_number, patch)
         key = self._external_key(plan, number, unit_number, region)
         known = self.state.resident.get(key, ())
         for item in known:
@@ -333,8 +344,11 @@ class Gangs:
     def _external_key(plan: OperationPlan, number: int, unit_number: int, region: Region) -> tuple:
         """All that the words of a unit over a region depend on: operations that read the same share them."""
         operand, unit = plan.operation.operands[number], plan.lowering.operands[number].units[unit_number]
+        if unit.is_stored:
+            # Whole words of a tensor, whatever an operand takes of them.
+            return ((unit.source,), unit.block[1], unpadded(operand, unit, region), padding(operand, unit, region))
         layer, packing = operand.layer, (unit.channel.tobytes(), unit.dh.tobytes(), unit.dw.tobytes())
-        what = (operand.sources, operand.channels, operand.pad_value, layer.height, layer.width, layer.padding)
+        what = (operand.sources, operand.channels, operand.corners, operand.pad_value, layer.height, layer.width, layer.padding)
         return (*what, packing, region)
 
     def _weights(self, gang: _Gang) -> NDArray[np.int64]:

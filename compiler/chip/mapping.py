@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .cost import Trials
 from .patches import Patches, Words, patch_sizes
+from .strips import largest_strip
 from .work import Mapping, Work
 
 
@@ -27,11 +28,12 @@ def choose(
     partition: int | None,
     latency: int,
     room: tuple[float, float],
+    w_words: int,
 ) -> Mapping:
     """The mapping with which the operation ends first and takes the least of the pods' time, by a simulation of its gangs.
 
     ``room``: words left in an X and a W bank, on average. ``free``: when each pod is free. ``rows``: cycles that a weight load
-    takes. ``latency``: cycles from the end of a gang's inputs to its start.
+    takes. ``latency``: cycles from the end of a gang's inputs to its start. ``w_words``: of a W bank.
     """
     most_side = 1 if not work.shared else min(pods, 1 << (work.tiles - 1).bit_length())
     sizes = list(patch_sizes(work.shape, limit, partition, streamed))
@@ -42,12 +44,21 @@ def choose(
     for number, patches in enumerate(grids):
         # Windows are over whole sums.
         most_split = 1 if work.windowed else min(max(1, work.shared), max(1, patches.positions))
+        if not work.windowed and -(-work.shared // most_split) * rows > w_words:
+            # Parts that sum up no segment of their own are better than a column tile that no W bank holds.
+            most_split = max(1, work.shared)
         for side in _powers_of_two(most_side):
             for split in _powers_of_two(min(pods // side, most_split)):
-                ways.append((number, side, split, False))
-                if work.tiles > side and pods > side * split:
+                several = work.tiles > side and pods > side * split
+                if not (several and work.strips):
+                    ways.append((number, side, split, False))
+                if several:
                     ways.append((number, side, split, True))
     size, side_of, split_of, near = (np.array(column) for column in zip(*ways, strict=True))
+    area_of = np.array([arriving(*one) for one in sizes])
+    strips, loaded = np.array([len(patches) for patches in grids])[size], area_of[size]
+    if work.strips:
+        strips, loaded = _strips(grids, pods, arriving, size, side_of * split_of)
     fresh = np.ones(len(ways))
     for mapping, share in work.fresh.items():
         same = (side_of == mapping.side) & (split_of == mapping.split) & (near == mapping.near)
@@ -61,14 +72,30 @@ def choose(
         near,
         size,
         fresh,
+        strips,
+        loaded,
         patches_of=np.array([len(patches) for patches in grids]),
         positions_of=np.array([patches.positions for patches in grids]),
         words_of=np.array([streamed(*one) for one in sizes]),
-        area_of=np.array([arriving(*one) for one in sizes]),
+        area_of=area_of,
         ready=[_patch_ready(work.ready, patches) + latency for patches in grids],
     )
     number, side, split, keep_near = ways[trials.best(free, room)]
     return Mapping(side, split, grids[number], keep_near)
+
+
+def _strips(
+    grids: list[Patches], pods: int, arriving: Words, size: NDArray[np.int64], block: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each mapping, in how many pieces inputs are loaded, and words of the largest. ``size``, ``block``: number of the size of
+    its patches, and pods of a gang."""
+    found: dict[tuple[int, int], tuple[int, int]] = {}
+    ways = list(zip(size.tolist(), block.tolist(), strict=True))
+    for number, pods_of_gang in dict.fromkeys(ways):
+        count, largest = largest_strip(grids[number], pods // pods_of_gang)
+        found[number, pods_of_gang] = count, arriving(*largest)
+    strips, loaded = np.array([found[way] for way in ways]).T
+    return strips, loaded
 
 
 def _powers_of_two(most: int) -> list[int]:

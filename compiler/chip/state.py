@@ -16,13 +16,24 @@ from podweave.spec.config_parts import bits
 from ..jobs import Place
 from ..lower.operation import LoweredOperation
 from .bank_words import BankWords
-from .epoch_program import ConstantSet, EpochProgram, Export, Exported, ExternalUnit, ParameterSet, Stored, WeightTile
+from .epoch_program import (
+    ConstantSet,
+    EpochProgram,
+    Export,
+    Exported,
+    ExternalUnit,
+    ParameterSet,
+    Spilled,
+    SpillRequest,
+    Stored,
+    WeightTile,
+)
 from .job_tables import JobTables
 from .policy import BankPolicy
 from .producers import Producer
 from .reservations import Timeline
 
-_LISTS = ("weights", "external_units", "parameters", "stored", "exported", "scheduled", "reserved", "sent")
+_LISTS = ("weights", "external_units", "parameters", "stored", "exported", "spilled", "scheduled", "reserved", "sent")
 _TABLES = ("producers", "weight_words", "sets")
 """Nothing in these is changed once it is there."""
 
@@ -55,6 +66,10 @@ class SchedulerState:
         External inputs that are in X banks, by what they are.
     exports : dict
         By operation whose tensor operations on rows read, where it goes.
+    spills : dict
+        By operation, what of its tensor must be stored for other epochs.
+    strips : bool
+        Inputs are loaded for several patches at a time (`compiler.chip.strips`).
 
     Members
     -------
@@ -84,6 +99,8 @@ class SchedulerState:
     resident: dict[tuple, tuple[ExternalUnit, ...]] = field(default_factory=dict)
     mappings: dict[tuple, set[tuple[Any, tuple[str, ...]]]] = field(default_factory=dict)
     exports: Mapping[str, Export] = field(default_factory=dict)
+    spills: Mapping[str, tuple[SpillRequest, ...]] = field(default_factory=dict)
+    strips: bool = False
     places: dict[tuple, list[tuple[Place, int]]] = field(default_factory=dict)
     weight_words: dict[tuple[int, int, int], NDArray[np.int64]] = field(default_factory=dict)
     sets: dict[tuple[str, int, int, int], int] = field(default_factory=dict)
@@ -93,12 +110,13 @@ class SchedulerState:
     parameters: list[ParameterSet | ConstantSet] = field(default_factory=list)
     stored: list[Stored] = field(default_factory=list)
     exported: list[Exported] = field(default_factory=list)
+    spilled: list[Spilled] = field(default_factory=list)
     scheduled: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         pods, planes = self.config.pods, self.config.memory.y_planes
         self.book = JobTables(self.config, self.policy)
-        self.outputs = frozenset(self.graph.outputs)
+        self.outputs = frozenset(self.graph.outputs) - self.spills.keys()
         self.free: NDArray[np.int64] = np.zeros(pods, np.int64)
         self.swapped: NDArray[np.int64] = np.zeros(pods, np.int64)
         self.p_ports = [Timeline() for _ in range(pods)]
@@ -174,4 +192,5 @@ class SchedulerState:
             carried=tuple(item for producer in self._found for item in producer.accumulated()),
             resident=self._resident,
             exported=tuple(self.exported),
+            spilled=tuple(self.spilled),
         )

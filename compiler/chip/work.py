@@ -37,7 +37,8 @@ class Work:
     ``reads``: words of P banks per word sent. ``fresh``: of mappings that find some of its inputs where they need them, the
     share that they do not; others find none.
     ``job_cost``, ``tile_cost``, ``input_cost``: cycles in which the memory brings a stream with its load, a weight tile, and a word
-    of activations; 0 for what does not come from there.
+    of activations; 0 for what does not come from there. ``strips``: inputs are loaded for several patches at a time, and those are
+    the work of one block.
     """
 
     shape: tuple[int, int, int]
@@ -53,3 +54,4 @@ class Work:
     job_cost: float = 0.0
     tile_cost: float = 0.0
     input_cost: float = 0.0
+    strips: bool = False

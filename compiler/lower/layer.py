@@ -27,6 +27,8 @@ class Origin(enum.Enum):
     """Inputs of the graph, packed outside as the unit wants them: unused lanes are zero, and need no weights."""
     COMPUTED = enum.auto()
     """Written by post-processors, a whole block of channels of one tensor: unused lanes hold other channels, times zero."""
+    STORED = enum.auto()
+    """Written by post-processors and stored in memory, from where they are loaded again."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,15 @@ class Unit:
     @property
     def is_computed(self) -> bool:
         return self.origin is Origin.COMPUTED
+
+    @property
+    def is_stored(self) -> bool:
+        return self.origin is Origin.STORED
+
+    @property
+    def block(self) -> tuple[str, int]:
+        """Of a unit of whole words of a tensor, that tensor and the channel of the first lane of its words."""
+        return self.source, self.source_channel - self.first_lane
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,8 +37,11 @@ class LoweredOperation:
         return not any(unit.is_computed for operand in self.operands for unit in operand.units)
 
 
-def lower_graph(graph: Graph, config: ChipConfig) -> tuple[LoweredOperation, ...]:
-    """All operations as the arrays see them; raises `WorkloadError` for a reduction that would wrap."""
+def lower_graph(graph: Graph, config: ChipConfig, stored: Collection[str] = ()) -> tuple[LoweredOperation, ...]:
+    """All operations as the arrays see them; raises `WorkloadError` for a reduction that would wrap.
+
+    ``stored``: inputs of the graph that lie in memory as post-processors have written them.
+    """
     lowered = []
     for operation in graph.operations:
         reduction = sum(operand.layer.reduction for operand in operation.operands)
@@ -47,30 +51,31 @@ def lower_graph(graph: Graph, config: ChipConfig) -> tuple[LoweredOperation, ...
                 f"{operation.name}: the reduction K is {reduction}, {reduction - limit} more than psum_width "
                 f"{config.array.psum_width} sums without wrapping ({limit})"
             )
-        lowered.append(lower_operation(graph, operation, config.array))
+        lowered.append(lower_operation(graph, operation, config.array, stored))
     return tuple(lowered)
 
 
-def lower_operation(graph: Graph, operation: Linear, array: ArrayConfig) -> LoweredOperation:
+def lower_operation(graph: Graph, operation: Linear, array: ArrayConfig, stored: Collection[str] = ()) -> LoweredOperation:
     """An operation whose only operand comes from outside may put several kernel taps into one word; others read channel blocks."""
     needs = frozenset(name for name in (*operation.sources, *operation.after) if name not in graph.inputs)
     if len(operation.operands) == 1:
         operand = operation.operands[0]
-        if operand.layer.groups == 1 and all(source in graph.inputs for source in operand.sources):
+        if operand.layer.groups == 1 and all(source in graph.inputs and source not in stored for source in operand.sources):
             return LoweredOperation((pack_layer(operand.layer, array),), needs)
-    return LoweredOperation(tuple(_lower_blocks(graph, operand, array) for operand in operation.operands), needs)
+    return LoweredOperation(tuple(_lower_blocks(graph, operand, array, stored) for operand in operation.operands), needs)
 
 
-def _lower_blocks(graph: Graph, operand: Operand, array: ArrayConfig) -> PackedLayer:
+def _lower_blocks(graph: Graph, operand: Operand, array: ArrayConfig, stored: Collection[str]) -> PackedLayer:
     layer = operand.layer
     units: list[Unit] = []
     for begin, end, source, first in _blocks(graph, operand, array.rows):
         channel = np.arange(begin, end)
         taps_of = (np.zeros_like(channel), np.zeros_like(channel), channel)
-        if source in graph.inputs:
+        if source in graph.inputs and source not in stored:
             units.append(Unit(*taps_of, len(channel), Origin.EXTERNAL, source, first))
         else:
-            units.append(Unit(*taps_of, array.rows, Origin.COMPUTED, source, first, first % array.rows))
+            origin = Origin.STORED if source in stored else Origin.COMPUTED
+            units.append(Unit(*taps_of, array.rows, origin, source, first, first % array.rows))
     in_group, out_group = layer.channels // layer.groups, layer.outputs // layer.groups
     taps = list(itertools.product(range(layer.kernel[0]), range(layer.kernel[1])))
     tiles = []

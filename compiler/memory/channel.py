@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,11 @@ class Channel:
     memory: SharedMemory
     number: int
     pieces: list[tuple[int, NDArray[np.uint8]]] = field(default_factory=list)
-
     of_pass: list[tuple[int, NDArray[np.uint8]]] = field(default_factory=list)
     frame_bytes: int = 0
     """Of what each pass has to itself; ``of_pass``: of that, pieces that are the same in all passes but for inputs among them."""
+    _once: dict[bytes, tuple[int, NDArray[np.uint8]]] = field(default_factory=dict)
+    """By digest, bytes that were appended once, and where."""
 
     def reserve(self, count: int) -> int:
         return self.memory.reserve(self.number, count)
@@ -46,6 +48,14 @@ class Channel:
         return base
 
     def append(self, content: NDArray[np.uint8]) -> int:
+        """The address of bytes, which are added."""
         address = self.reserve(content.size)
         self.pieces.append((address, content.reshape(-1)))
         return address
+
+    def append_once(self, content: NDArray[np.uint8]) -> tuple[int, NDArray[np.uint8]]:
+        """The address of bytes that nobody writes, and those bytes: they are added if equal ones were not."""
+        digest = blake2b(content.tobytes(), digest_size=16).digest()
+        if digest not in self._once:
+            self._once[digest] = self.append(content), content
+        return self._once[digest]

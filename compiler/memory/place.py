@@ -8,7 +8,7 @@ nothing that may be ahead.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,15 +29,17 @@ from ..chip.bank_words import zero_word
 from ..chip.epoch_program import EpochProgram
 from ..collective.program import CollectiveProgram
 from ..jobs import Jobs
-from ..rows.program import CachePlace, ChipEpoch, RowProgram, Words
+from ..rows.program import CachePlace, ChipEpoch, RowProgram
 from .ahead import limited
 from .channel import Channel
 from .image import MemoryImage, offset_maps, require_passes
 from .moves import EpochMoves, Move, Rings, RunWriter
 from .rings import Ring
+from .row_words import cached_pieces, row_pieces
 from .shared import SharedMemory
+from .spilled import SpilledTensors, part_of
 from .tensors import InputPlaces, OutputPlaces, byte_number
-from .words import Runs, joined_runs, joined_stores, joined_words, packed_collective, packed_sets, packed_store, runs
+from .words import joined_stores, packed_collective, packed_sets, packed_store, runs, strided
 from .x_banks import XBanks
 
 _CHUNK_BYTES = 16384
@@ -98,6 +100,9 @@ class _Builder:
         forms = self.graph.formats if isinstance(self.graph, RowGraph) else {}
         placed = {name: shape for name, shape in self.graph.inputs.items() if forms.get(name) is not Format.OFFSET}
         self.inputs, self.outputs = InputPlaces(placed, forms), OutputPlaces()
+        cut = [program for program in programs if isinstance(program, EpochProgram) and program.corners]
+        self.is_cut = bool(cut)
+        self.spilled = SpilledTensors(cut, self.graph, self.channels, passes)
         self.offsets = offset_maps(graph, self.config)
         require_passes(programs, passes, alone=not (shared or self.collectives or self.offsets))
 
@@ -163,7 +168,7 @@ class _Builder:
         if isinstance(program, CollectiveProgram):
             later = next((number for number in self.collectives if number > epoch), NO_COLLECTIVE)
             for select, words in packed_collective(program, epoch, later):
-                self._store(epoch, select, 0, self._strided(select, words))
+                self._store(epoch, select, 0, strided(words, self.stride[select]))
             return
         if isinstance(program, RowProgram):
             self._stores(epoch, program)
@@ -171,37 +176,12 @@ class _Builder:
             self._row_outputs(epoch, program)
             return
         self._inputs(epoch, program)
+        self.moves[epoch].loads += self.spilled.loads(program)
         self._stores(epoch, program)
         self._parameters(epoch, program)
         self._weights(epoch, program)
         self._outputs(epoch, program)
-
-    def _row_pieces(
-        self, program: RowProgram
-    ) -> Iterator[tuple[HostSelect, int, int, NDArray[np.uint8], NDArray[np.int64] | None, str | None]]:
-        """(select, node, first word, content, numbers if it is of an input, operation if not all its weights may be ahead) of words
-        of row operations but those of caches, runs joined."""
-        kinds: dict[tuple[HostSelect, str | None, str | None], list[Words]] = {}
-        for words in program.words:
-            if words.place is None:
-                kinds.setdefault((words.select, words.tensor, limited(self.ratios, words.operation)), []).append(words)
-        for (select, tensor, operation), found in kinds.items():
-            pieces = []
-            for words in found:
-                content = self._strided(
-                    select, words.content if select != HostSelect.PARAMETERS else packed_sets(self.config, words.content)
-                )
-                if tensor is not None:
-                    assert words.numbers is not None
-                    numbers = np.zeros(content.shape, np.int64)
-                    numbers[:, : words.numbers.shape[1]] = self.inputs.number(tensor, words.numbers)
-                    content = np.stack([content.astype(np.int64), numbers])
-                pieces.append((words.node, words.base, content))
-            for node, base, joined in runs(iter(pieces)):
-                if tensor is None:
-                    yield select, node, base, joined, None, operation
-                else:
-                    yield select, node, base, joined[0].astype(np.uint8), joined[1], operation
+        self.moves[epoch].stores += self.spilled.stores(program, self.outputs)
 
     def _cache_address(self, tensor: str, node: int, place: CachePlace) -> int:
         tile_bytes = self.config.array.rows * self.stride[HostSelect.W]
@@ -209,32 +189,12 @@ class _Builder:
 
     def _row_words(self, epoch: int, program: RowProgram) -> None:
         """All that an epoch of row operations needs."""
-        for select, node, base, content, numbers, tensor in self._row_pieces(program):
+        for select, node, base, content, numbers, tensor in row_pieces(program, self.inputs, self.ratios):
             self._load(epoch, select, node, base, content, numbers, tensor)
         for late in (False, True):
-            for piece, tensor in self._cached(program, late=late):
-                begins = np.arange(piece.groups)[:, None] * piece.group_step + np.arange(piece.runs) * piece.step
-                places = (piece.base + begins.reshape(-1, 1) + np.arange(piece.words)).reshape(-1)
+            for piece, tensor in cached_pieces(program, self.inputs, self.ratios, self._cache_address, self.row_chunk, late=late):
                 where = self._where(HostSelect.W, piece.node, piece.base, piece.words, piece.address)
-                self.moves[epoch].loads.append(Move(**where, late=late, places=places, fields=piece.loops, limited=tensor))
-
-    def _cached(self, program: RowProgram, *, late: bool) -> list[tuple[Runs, str | None]]:
-        """Words of caches, in as few loads as there can be; with the cache, if not all of it may be ahead."""
-        stride = self.stride[HostSelect.W]
-        found: dict[str | None, list[Runs]] = {}
-        for words in program.words:
-            if words.place is None or words.late != late:
-                continue
-            assert words.tensor is not None
-            assert words.numbers is not None
-            address = self._cache_address(words.tensor, words.node, words.place)
-            runs = Runs(words.node, words.base, len(words.numbers), address)
-            found.setdefault(None if late else limited(self.ratios, words.tensor), []).append(runs)
-            numbers = np.zeros((len(words.numbers), stride), np.int64)
-            numbers[:, : words.numbers.shape[1]] = self.inputs.number(words.tensor, words.numbers)
-            self.inputs.add(words.node // self.config.nodes_per_manager, address, numbers)
-        most = self.row_chunk // stride
-        return [(one, name) for name, pieces in found.items() for one in joined_runs(joined_words(pieces, stride), most)]
+                self.moves[epoch].loads.append(Move(**where, late=late, places=piece.places, fields=piece.loops, limited=tensor))
 
     def _row_outputs(self, epoch: int, program: RowProgram) -> None:
         """What an epoch leaves: outputs, and rows of caches, which the next epoch reads."""
@@ -274,10 +234,13 @@ class _Builder:
                 self.moves[0].loads.append(Move(**where, broadcast=True, content=content))
 
     def _inputs(self, epoch: int, program: EpochProgram) -> None:
-        places = list(x_image(program, self.inputs.numbers(), pad_value=0))
-        if not places:
+        if all(program.unit(item).is_stored for item in program.external_units):
             return
-        zeros = {name: np.zeros(shape, np.int8) for name, shape in self.graph.inputs.items()}
+        numbers = self.inputs.numbers()
+        if program.corners:
+            numbers = {name: numbers[name][part_of(program, name)] for name in program.graph.inputs if name in numbers}
+        places = list(x_image(program, numbers, pad_value=0))
+        zeros = {name: np.zeros(of.shape, np.int8) for name, of in numbers.items()}
         constant = [words for _, words in x_image(program, zeros)]
         stride = self.stride[HostSelect.X]
         for node, base, (values, sources) in runs(
@@ -325,7 +288,7 @@ class _Builder:
             for i, field in enumerate(post_parameters_layout(self.config).fields)
         }
         sets = np.stack([values.reshape(len(items), -1) for values in fields.values()], axis=1)
-        words = self._strided(HostSelect.PARAMETERS, packed_sets(self.config, sets))
+        words = strided(packed_sets(self.config, sets), self.stride[HostSelect.PARAMETERS])
         for node, base, part in runs((bank, index, words[i : i + 1]) for i, (bank, index, *_) in enumerate(items)):
             self._load(epoch, HostSelect.PARAMETERS, node, base, part)
 
@@ -336,7 +299,7 @@ class _Builder:
             kinds.setdefault(tensor, []).append((place.bank, place.base, tile))
         for tensor, found in kinds.items():
             for node, base, words in runs(iter(found)):
-                content = self._strided(HostSelect.W, np.ascontiguousarray(words).view(np.uint8))
+                content = strided(np.ascontiguousarray(words).view(np.uint8), self.stride[HostSelect.W])
                 self._load(epoch, HostSelect.W, node, base, content, tensor=tensor)
 
     def _outputs(self, epoch: int, program: EpochProgram) -> None:
@@ -380,7 +343,9 @@ class _Builder:
                 self._load_placed(epoch, select, node, base + begin, count, address, words[begin : begin + count], tensor)
             return
         if numbers is None:
-            self._load_placed(epoch, select, node, base, len(words), self.channels[channel].append(words), words, tensor)
+            place = self.channels[channel]
+            address, words = place.append_once(words) if self.is_cut else (place.append(words), words)
+            self._load_placed(epoch, select, node, base, len(words), address, words, tensor)
             return
         address = self._append_input(channel, words)
         self.inputs.add(channel, address, numbers)
@@ -424,9 +389,3 @@ class _Builder:
         """Members of a `Move` that say where."""
         channel, unit = divmod(node, self.config.nodes_per_manager)
         return {"channel": channel, "unit": unit, "select": select, "base": base, "count": count, "address": address}
-
-    def _strided(self, select: HostSelect, words: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Words (n, bytes) as far apart as in memory."""
-        result = np.zeros((len(words), self.stride[select]), np.uint8)
-        result[:, : words.shape[1]] = words
-        return result

@@ -117,6 +117,11 @@ class OutputPlaces:
         elements = np.flatnonzero(numbers != 0)
         self._parts.setdefault(name, []).append((numbers.reshape(-1)[elements], elements))
 
+    def add_part(self, name: str, shape: Shape, part: tuple[slice, ...], numbers: Ints) -> None:
+        """``numbers``: those of the bytes of a part of the output, of int8."""
+        which = np.ravel_multi_index(np.ix_(*(np.arange(each.start, each.stop) for each in part)), shape)
+        self._parts.setdefault(name, []).append((numbers.reshape(-1), which.reshape(-1)))
+
     def maps(
         self, channel_bytes: int, frames: Sequence[int], shapes: Mapping[str, Shape], forms: Mapping[str, Format]
     ) -> dict[str, TensorMap]:

@@ -20,6 +20,13 @@ from ..jobs import Jobs, pack_jobs
 from ..rows.program import CacheWords
 
 
+def strided(words: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]:
+    """Words (n, bytes) as far apart as in memory."""
+    result = np.zeros((len(words), stride), np.uint8)
+    result[:, : words.shape[1]] = words
+    return result
+
+
 def packed_sets(config: ChipConfig, sets: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Words of parameter sets (n, fields, lanes)."""
     layout = post_parameters_layout(config)
@@ -36,10 +43,7 @@ def packed_store(layout: Layout, jobs: Jobs, nodes: NDArray[np.int64], stride: i
     else:
         last = np.append(nodes[1:] != nodes[:-1], True).astype(np.int64)
         fields = {f.name: jobs[f.name] for f in layout.fields} | {"valid": np.ones(len(nodes), np.int64), "last": last}
-    packed = pack_jobs(whole, fields)
-    result = np.zeros((len(packed), stride), np.uint8)
-    result[:, : packed.shape[1]] = packed
-    return result
+    return strided(pack_jobs(whole, fields), stride)
 
 
 def packed_collective(program: CollectiveProgram, epoch: int, later: int) -> tuple[tuple[HostSelect, NDArray[np.uint8]], ...]:
@@ -90,6 +94,12 @@ class Runs:
         return self.words * self.runs * self.groups
 
     @property
+    def places(self) -> NDArray[np.int64]:
+        """All of them."""
+        begins = np.arange(self.groups)[:, None] * self.group_step + np.arange(self.runs) * self.step
+        return (self.base + begins.reshape(-1, 1) + np.arange(self.words)).reshape(-1)
+
+    @property
     def loops(self) -> dict[str, int]:
         """Fields of a descriptor that goes over all of them."""
         span = (self.runs - 1) * self.step + self.words - 1
@@ -116,6 +126,19 @@ class CacheStore(Runs):
 
 
 R = TypeVar("R", bound=Runs)
+
+
+def joined_boxes(pieces: Sequence[Runs], most: int) -> list[Runs]:
+    """Runs, and runs of runs, in as few pieces of at most ``most`` words as there can be.
+
+    >>> pieces = [Runs(0, base, 4, address, 2, 4, 64) for base, address in ((0, 0), (8, 512), (16, 1024))]
+    >>> [(piece.runs, piece.groups, piece.group_step, piece.group_stride) for piece in joined_boxes(pieces, 100)]
+    [(2, 3, 8, 512)]
+    """
+    single = [piece for piece in pieces if piece.runs == piece.groups == 1]
+    flat = sorted((piece for piece in pieces if piece.runs > 1 == piece.groups), key=lambda piece: (piece.node, piece.base))
+    boxes = [piece for piece in pieces if piece.groups > 1]
+    return [*joined_runs(single, most), *_joined(flat, most, ("groups", "group_step", "group_stride")), *boxes]
 
 
 def joined_runs(pieces: Sequence[R], most: int) -> list[R]:

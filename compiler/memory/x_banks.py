@@ -42,7 +42,7 @@ class XBanks:
     def __init__(self, programs: Sequence[ChipEpoch], config: ChipConfig):
         self.config, self.depth = config, config.memory.x_part_words
         self.stride = memory_stride(config, HostSelect.X)
-        self.uses = np.stack([x_uses(program, config) for program in programs])
+        self.uses = x_uses(programs, config)
         """(epochs, banks, parts)."""
         # What others than layers load comes in the gap before them, by the other ring: stores are over one epoch earlier.
         layers = np.array([isinstance(program, EpochProgram) for program in programs])
@@ -74,7 +74,20 @@ class XBanks:
         return found
 
 
-def x_uses(program: ChipEpoch, config: ChipConfig) -> NDArray[np.bool_]:
+def x_uses(programs: Sequence[ChipEpoch], config: ChipConfig) -> NDArray[np.bool_]:
+    """(epochs, banks, parts): parts that epochs use, and those with tensors that the epoch before has left to be loaded again: such
+    words are stored in the gap between both, whoever uses their parts next."""
+    spilled = np.zeros((len(programs), config.memory.banks, config.memory.x_parts), bool)
+    for epoch, program in enumerate(programs):
+        for item in program.spilled if isinstance(program, EpochProgram) else ():
+            last = item.place.base + int(np.prod([end - begin for begin, end in item.box])) - 1
+            depth = config.memory.x_part_words
+            spilled[epoch, item.place.bank, item.place.base // depth : last // depth + 1] = True
+    # The last epoch of a pass has the first one of the next behind it.
+    return np.stack([_uses(program, config) for program in programs]) | np.roll(spilled, 1, axis=0)
+
+
+def _uses(program: ChipEpoch, config: ChipConfig) -> NDArray[np.bool_]:
     """(banks, parts): parts that pods read or post-processors write, of the inputs that an epoch keeps, and of what lies between
     words of a job. Of operations on rows, and of collectives, all."""
     memory = config.memory

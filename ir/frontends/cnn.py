@@ -10,15 +10,17 @@ import re
 from collections.abc import Iterable
 
 from ..graph import Graph
+from ..layers import WorkloadError
 from ..texts import whole_number
 from .builder import Builder, Sources
 from .registry import Frontend
 
 CLASSES = 1000
-_USUAL_SIZE = {"resnet": 224, "densenet": 224, "inception": 299}
+_USUAL_SIZE = {"resnet": 224, "densenet": 224, "inception": 299, "vgg": 224}
 
 # Blocks per stage.
 RESNETS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+VGGS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 DENSENETS = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}
 
 
@@ -48,6 +50,20 @@ def resnet(depth: int, size: int = 224, classifier: bool = True) -> Graph:
 
 def resnet50(size: int = 224, classifier: bool = True) -> Graph:
     return resnet(50, size, classifier)
+
+
+def vgg(depth: int, size: int = 224) -> Graph:
+    """VGG: stages of 3 x 3 convolutions with a max-pool behind each, and three dense layers, of which the first reads the image."""
+    net = Builder(f"vgg{depth}_{size}", {"input": (1, size, size, 3)})
+    x: Sources = ("input",)
+    for stage, layers in enumerate(VGGS[depth], start=1):
+        for number in range(1, layers + 1):
+            x = net.conv(f"block{stage}_conv{number}", x, min(512, 32 << stage), kernel=3, padding="same")
+        x = net.pool(f"block{stage}_pool", x, "max", kernel=2, stride=2)
+    # Flattened, it is a convolution as large as the image.
+    x = net.conv("fc1", x, 4096, kernel=size // 32)
+    net.dense("predictions", net.dense("fc2", x, 4096), CLASSES)
+    return net.graph()
 
 
 def densenet(depth: int, size: int = 299, classifier: bool = True) -> Graph:
@@ -174,8 +190,11 @@ class ConvolutionalNetworks(Frontend):
         *(f"resnet{depth}[_SIZE]" for depth in RESNETS),
         *(f"densenet{depth}[_SIZE]" for depth in DENSENETS),
         "inception[_SIZE]",
+        *(f"vgg{depth}[_SIZE]" for depth in VGGS),
     )
-    _names = re.compile(rf"(?:(resnet)({_any(RESNETS)})|(densenet)({_any(DENSENETS)})|(inception))(?:_([0-9]+))?")
+    _names = re.compile(
+        rf"(?:(resnet)({_any(RESNETS)})|(densenet)({_any(DENSENETS)})|(inception)|(vgg)({_any(VGGS)}))(?:_([0-9]+))?"
+    )
 
     def recognises(self, text: str) -> bool:
         return self._names.fullmatch(text) is not None
@@ -183,8 +202,12 @@ class ConvolutionalNetworks(Frontend):
     def load(self, text: str) -> Graph:
         match = self._names.fullmatch(text)
         assert match
-        family = match[1] or match[3] or match[5]
-        size = _USUAL_SIZE[family] if match[6] is None else whole_number(match[6]) or 0
+        family = match[1] or match[3] or match[5] or match[6]
+        size = _USUAL_SIZE[family] if match[8] is None else whole_number(match[8]) or 0
+        if family == "vgg":
+            if size < 32:
+                raise WorkloadError(f"{text}: images of VGG have at least 32 pixels a side, got {size}")
+            return vgg(int(match[7]), size)
         if family == "resnet":
             return resnet(int(match[2]), size)
         return densenet(int(match[4]), size) if family == "densenet" else inception_v3(size)

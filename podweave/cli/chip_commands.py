@@ -200,7 +200,7 @@ def run_chip(
     options.check_plot(len(named))
     # At once, and before there are constants that no machine could hold.
     for graph in named:
-        require_fits(graph, config)
+        require_fits(graph, config, from_memory=options.through == "axi")
         options.check(graph)
     if options.images:
         jobs = [stream_job(workload, options.images, seed, scale_bits=config.scale_bits)]
@@ -249,7 +249,7 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
     graphs = [stream_graph(workload)] if options.images else chip_graphs(workload, per_layer=options.per_layer)
     options.check_plot(len(graphs))
     for graph in graphs:
-        require_fits(graph, config)
+        require_fits(graph, config, from_memory=options.through == "axi")
         options.check(graph)
     if options.through == "axi":
         report, compiled = model_on_device(

@@ -89,6 +89,18 @@ def _print_networks(console: Console, report: dict[str, Any]) -> None:
             )
         if "cycles_by_kind" in row:
             console.print(kind_table(row))
+        else:
+            say(console, _traffic(row))
+
+
+def _traffic(row: dict[str, Any]) -> str:
+    """What was moved, and what must be."""
+    cut = f"in {row['segments']} segments, between which tensors lie in memory; " if row["segments"] > 1 else ""
+    spilled = f", and {row['least_spilled']:,} bytes of activations to memory and back" if row["least_spilled"] else ""
+    return (
+        f"{cut}{row['bytes_moved']:,} bytes moved, {row['traffic']:.3f} of the least: {row['least_bytes']:,}, which are weights, "
+        f"inputs and outputs once{spilled}"
+    )
 
 
 def ratios_of(report: dict[str, Any]) -> str:

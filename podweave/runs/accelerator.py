@@ -45,6 +45,7 @@ class AcceleratorWay(DeviceWay[CompiledNetwork]):
         policy: BankPolicy | None = None,
         partition: int | None = None,
         prefetch_ratios: Mapping[str, float] | None = None,
+        cut: int = 0,
         check: CheckRules = "auto",
     ):
         options = CompileOptions(
@@ -52,6 +53,7 @@ class AcceleratorWay(DeviceWay[CompiledNetwork]):
             partition=partition,
             policy=policy or BankPolicy(),
             prefetch_ratios=prefetch_ratios or {},
+            cut=cut,
             check=check,
         )
         super().__init__(config, options)
@@ -152,21 +154,20 @@ def run_on_device(
     policy: BankPolicy | None = None,
     partition: int | None = None,
     prefetch_ratios: Mapping[str, float] | None = None,
+    cut: int = 0,
     check: CheckRules = "auto",
     progress: Progress,
     **simulation: Any,
 ) -> tuple[dict[str, Any], list[Tensors], list[CompiledNetwork]]:
     """`run_jobs` on an accelerator. ``simulation``: members of a `Simulation`."""
-    way = AcceleratorWay(
-        config,
-        timing=timing,
-        prefetch=prefetch,
-        cap=cap,
-        policy=policy,
-        partition=partition,
-        prefetch_ratios=prefetch_ratios,
-        check=check,
-    )
+    compiled: dict[str, Any] = {
+        "policy": policy,
+        "partition": partition,
+        "cut": cut,
+        "prefetch_ratios": prefetch_ratios,
+        "check": check,
+    }
+    way = AcceleratorWay(config, timing=timing, prefetch=prefetch, cap=cap, **compiled)
     return run_jobs(jobs, way, Simulation(**simulation), progress)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.compile_network import CompiledNetwork
+from podweave.compiler.plan.bound import least_bytes
 from podweave.golden.cycle.chip.chip import ChipFigures
 from podweave.predict.accelerator import Prediction, predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
@@ -21,9 +22,11 @@ def device_figures(network: CompiledNetwork, prediction: Prediction, timing: Hbm
     ``hbm_cycles``: that the beats of the busiest manager take at the memory's rate. ``overlap``: the cycles of the run relative to
     the larger of that and of those of all epochs. ``hbm_used``: share of all data-bus cycles with a beat; ``hbm_used_available``:
     of those beats that the memory could have sent, at its rate and outside of refreshes. ``memory_useful``: what the network's
-    weights, each byte once, are of the bytes in those beats. ``cycles_by_kind``: of rows only. Of several passes: how many,
-    ``pass_cycles``, the cycles of the run by their number, and ``pass_bound``, the larger of the cycles of the epochs of one and of
-    the memory's beats of a cold run of one.
+    weights, each byte once, are of the bytes in those beats. Of several passes: how many, ``pass_cycles``, the cycles of the run by
+    their number, and ``pass_bound``, the larger of the cycles of the epochs of one and of the memory's beats of a cold run of one.
+    ``cycles_by_kind``: of rows only. Of others: ``segments``, in which a network that does not fit is computed;
+    ``bytes_moved`` over the data buses, descriptors and programs among them, relative to ``least_bytes`` (``traffic``), which
+    `podweave.compiler.plan.bound` tells, and ``least_spilled`` of them.
     """
     config = network.config
     beats = sum(prediction.counters[f"{kind}_BEATS"] for kind in ("DESCRIPTOR", "DEMAND", "PREFETCH", "WRITE"))
@@ -47,7 +50,17 @@ def device_figures(network: CompiledNetwork, prediction: Prediction, timing: Hbm
         one = predict_accelerator(network, timing, passes=1)
         cycles = prediction.cycles / network.memory.passes
         found |= {"passes": network.memory.passes, "pass_cycles": cycles, "pass_bound": max(one.compute_cycles, one.hbm_cycles)}
-    return found | ({"cycles_by_kind": cycles_by_kind(network, prediction)} if network.rows else {})
+    if network.rows:
+        return found | {"cycles_by_kind": cycles_by_kind(network, prediction)}
+    least = least_bytes(network.graph, config)
+    moved = beats * config.host_bits // 8
+    return found | {
+        "segments": len({program.segment for program in network.programs}),
+        "bytes_moved": moved,
+        "least_bytes": least.total,
+        "least_spilled": least.spilled,
+        "traffic": moved / least.total,
+    }
 
 
 def total(network: CompiledNetwork, figures: ChipFigures) -> dict[str, Any]:

@@ -338,7 +338,8 @@ def test_job_fields_that_are_too_small_are_named(
     cli: Cli, tmp_path: Path, preset: str, workload: str, changes: dict[str, int], sentence: str
 ) -> None:
     (tmp_path / "small.toml").write_text(load_config(preset).replace(name="small", **changes).to_toml(), encoding="utf-8")
-    assert_refused(cli("model", workload, "--config", tmp_path / "small.toml"), sentence)
+    whole = ("--through", "backdoor")
+    assert_refused(cli("model", workload, "--config", tmp_path / "small.toml", *whole), sentence)
 
 
 PREFETCH = "podweave: study prefetch is of one chip, chip16x32, computed here and anew: leave out "

@@ -164,7 +164,7 @@ def _tile_lanes(program: EpochProgram, item: WeightTile) -> tuple[int, int]:
     """The lanes [begin, end) of activations that a weight tile does not ignore."""
     lowered = program.lowered[item.operation].operands[item.operand]
     unit = lowered.units[item.step.unit]
-    if not unit.is_computed:
+    if not (unit.is_computed or unit.is_stored):
         return 0, unit.lanes
     layer, outputs = lowered.layer, lowered.tiles[item.tile].outputs
     in_group, out_group = layer.channels // layer.groups, layer.outputs // layer.groups

@@ -44,7 +44,7 @@ def work(shape: tuple[int, int, int], **changes: Any) -> Work:
 
 def chosen(node: Work, pods: int, limit: int = 256, partition: int | None = None, **changes: Any) -> Mapping:
     words = windowed if node.windowed else streamed
-    options = {"free": np.zeros(pods, np.int64), "latency": 16, "rows": 4, "room": (1e6, 1e6), **changes}
+    options = {"free": np.zeros(pods, np.int64), "latency": 16, "rows": 4, "room": (1e6, 1e6), "w_words": 1 << 20, **changes}
     return choose(node, pods=pods, limit=limit, streamed=words, arriving=words, partition=partition, **options)  # type: ignore[arg-type]
 
 

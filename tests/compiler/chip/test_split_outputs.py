@@ -101,12 +101,18 @@ def test_names_of_parts_are_read_in_their_place() -> None:
     first = tuple(part for part, *_ in split.parts["a"])
     assert names["b"].operands[0].sources == (*first, "in2")
     assert all(names[part].after == (*first, "in") for part, *_ in split.parts["c"])
-    # What takes each channel from one of several tensors stays whole.
+    # What takes each channel from one of several tensors stays whole, if it fits.
     assert names["pool"].operands[0].sources == tuple(part for part, *_ in split.parts["d"])
+    tight = require_same(graph, chip(2, 4, 4, w_words=18), 0.5)
+    names = {node.name: node for node in tight.graph.operations}
+    for part, begin, end in tight.parts["pool"]:
+        (source,) = names[part].operands[0].sources
+        (mine,) = (item for item in tight.parts["d"] if item[0] == source)
+        assert mine[1] <= begin < end <= mine[2]
 
 
-def test_what_is_not_split() -> None:
-    """Groups, and tensors of which somebody takes channels."""
+def test_what_is_read_by_channels_is_split_between_readers() -> None:
+    """Only if it does not fit; groups are not split."""
     shape = (1, 3, 3, 40)
     grouped = conv("grouped", shape, 40, 3, groups=2)
     slice_of = Operand(("a",), conv("slice", (1, 3, 3, 7), 3), channels=(5, 7))
@@ -115,7 +121,15 @@ def test_what_is_not_split() -> None:
         Linear("grouped", (Operand(("a",), grouped),)),
         Linear("slice", (slice_of,)),
     )
-    assert not require_same(Graph("g", {"in": shape}, nodes), chip(2, 4, 4, w_words=8), 0.5).parts
+    graph = Graph("g", {"in": shape}, nodes)
+    # Ten column tiles of 40 words.
+    assert not require_same(graph, chip(2, 4, 4, w_words=230), 0.5).parts
+    split = require_same(graph, chip(2, 4, 4, w_words=40), 0.5)
+    assert split.parts.keys() == {"a"}
+    # Channels 5 to 11 are of one part.
+    assert [(begin, end) for _, begin, end in split.parts["a"]][:2] == [(0, 4), (4, 16)]
+    assert split.graph.operations[-1].operands[0].sources == ("a/4",)
+    assert split.graph.operations[-1].operands[0].channels == (1, 7)
 
 
 def test_diagonals_of_some_channels_are_cut_like_the_rest() -> None:
@@ -176,3 +190,13 @@ def test_names_of_parts_are_none_of_the_users() -> None:
     split = require_same(graph, chip(2, 4, 4, w_words=32), 0.25)
     assert [name for name, *_ in split.parts["q"]] == ["q/0", "q/16'"]
     assert split.graph.outputs == ("q/0", "q/16'", "q/16")
+
+
+def test_a_pooling_that_reads_more_than_all_x_banks_is_split() -> None:
+    """A position of it reads 9 x 10 words; two banks have 96 of them, and a part may read half."""
+    shape = (1, 3, 3, 40)
+    ones = dataclasses.replace(conv("mean", shape, 40), groups=40)
+    mean = Linear("mean", (Operand(("in",), ones),), Window("sum", (3, 3), (1, 1)), identity=True)
+    graph = Graph("g", {"in": shape}, (mean,))
+    assert not require_same(graph, chip(2, 4, 4, x_words=64), 1.0).parts
+    assert [end for *_, end in require_same(graph, chip(2, 4, 4, x_words=48), 1.0).parts["mean"]] == [20, 40]

@@ -15,6 +15,7 @@ from podweave.compiler.memory.image import MemoryImage
 from podweave.compiler.memory.moves import RunWriter
 from podweave.compiler.memory.place import memory_image
 from podweave.compiler.memory.rings import Ring, RingBuilder
+from podweave.compiler.plan.compile_plan import compile_cut
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import with_scale_bits
 from podweave.ir.frontends.random_constants import random_parameters
@@ -123,18 +124,23 @@ class Chip:
     def execute(self, manager: int, d: dict[str, int]) -> None:
         if d["kind"] == DescriptorKind.NOP:
             return
-        assert (d["n1"], d["n2"], d["step0"]) == (1, 1, 1)
+        assert d["step0"] == 1
         per = self.config.nodes_per_manager
         nodes = [manager * per + u for u in (range(per) if d["broadcast"] else [d["unit"]])]
         select, stride = HostSelect(d["select"]), memory_stride(self.config, HostSelect(d["select"]))
-        for node in nodes:
-            target = self.words[select][node, d["base"] : d["base"] + d["n0"]]
-            data = self.memory[d["address"] : d["address"] + d["n0"] * stride].reshape(d["n0"], stride)
-            assert target.shape == data.shape
-            if d["kind"] == DescriptorKind.STORE:
-                data[...] = target
-            else:
-                target[...] = data
+        base, address = d["base"], d["address"]
+        for run in range(d["n1"] * d["n2"]):
+            if run:
+                step, stride_bytes = ("step1", "stride1") if run % d["n1"] else ("step2", "stride2")
+                base, address = base + d["n0"] - 1 + d[step], address + d[stride_bytes]
+            for node in nodes:
+                target = self.words[select][node, base : base + d["n0"]]
+                data = self.memory[address : address + d["n0"] * stride].reshape(d["n0"], stride)
+                assert target.shape == data.shape
+                if d["kind"] == DescriptorKind.STORE:
+                    data[...] = target
+                else:
+                    target[...] = data
 
     def epoch(self) -> None:
         config, machine = self.config, self.machine
@@ -193,13 +199,13 @@ def memory_descriptor(memory: np.ndarray, address: int) -> dict[str, int]:
 
 
 def run(
-    config: ChipConfig, graph: Graph, *, eager: bool, share: float = 0.5, seed: int = 0, runs: tuple[int, ...] = (1,)
+    config: ChipConfig, graph: Graph, *, eager: bool, share: float = 0.5, seed: int = 0, runs: tuple[int, ...] = (1,), cut: int = 0
 ) -> tuple[MemoryImage, list[dict], list[dict]]:
     """Runs of so many passes, the first one cold; what the passes of the last one left, and what they should."""
     assert config.post is not None
     parameters = constants = with_scale_bits(random_parameters(graph, seed), config.scale_bits)
-    programs = compile_epochs(graph, config, BankPolicy(bank_share=share, first_epoch_share=1.0), tables=constants.table_of)
-    image = memory_image(programs, constants, programs[0].graph, passes=max(runs))
+    programs = compile_cut(graph, config, BankPolicy(bank_share=share, first_epoch_share=1.0), tables=constants.table_of, cut=cut)
+    image = memory_image(programs, constants, graph, passes=max(runs))
     rng = np.random.default_rng(seed)
     memory = rng.integers(0, 256, image.memory_bytes, dtype=np.uint8)
     for at, content in image.content:
@@ -226,7 +232,9 @@ def run(
         expected.append(evaluate(graph, parameters, inputs))
         for name, where in image.outputs.items():
             tensor = np.zeros(int(np.prod(where.shape)), np.uint8)
-            assert len(np.unique(where.elements)) == len(where.elements) == tensor.size
+            # What is read in several channels is stored in each.
+            assert len(np.unique(where.elements)) == tensor.size
+            assert cut or len(where.elements) == tensor.size
             tensor[where.elements] = memory[where.addresses + pass_number * image.pass_bytes]
             found[-1][name] = tensor.view(np.int8).reshape(where.shape)
     return image, found, expected

@@ -43,6 +43,8 @@ def test_operations_are_those_that_sosa_counts(name: str, gop: float) -> None:
         ("densenet169_224", 14_307_880),
         ("densenet201_224", 20_242_984),
         ("inception_299", 23_851_784),
+        ("vgg16_224", 138_357_544),
+        ("vgg19_224", 143_667_240),
     ],
 )
 def test_parameters_are_those_that_keras_reports(name: str, parameters: int) -> None:
@@ -56,6 +58,8 @@ def test_parameters_are_those_that_keras_reports(name: str, parameters: int) -> 
         if node_.name == "predictions":
             # With DenseNet's last batch norm, which comes after the concatenation.
             total += layer.outputs + (4 * layer.channels if name.startswith("densenet") else 0)
+        elif name.startswith("vgg"):
+            total += layer.outputs
         elif name.startswith("resnet"):
             total += (1 + 4) * layer.outputs
         elif name.startswith("densenet"):

@@ -290,11 +290,11 @@ def test_refused_options(cli: Cli, tmp_path: Path, command: str, options: list[s
         ),
         (["run", "gemm:16384x8192x1024", *CHIP], "podweave: gemm:16384x8192x1024: chip2x4 takes about "),
         (
-            ["model", "conv:4096x4096x1x1,kernel=1", "--config", "chip16x32"],
+            ["model", "conv:4096x4096x1x1,kernel=1", "--config", "chip16x32", "--through", "backdoor"],
             "podweave: conv:4096x4096x1x1,kernel=1: its 16,777,216 positions need a word of sums each, 16,646,144 more than",
         ),
-        # Of what does not fit, the limit and the excess.
-        (["model", "gemm:3000x8x8", *CHIP], "podweave: gemm:3000x8x8: "),
+        # Of what does not fit as a whole, the limit and the excess.
+        (["model", "gemm:3000x8x8", *CHIP, "--through", "backdoor"], "podweave: gemm:3000x8x8: "),
     ],
 )
 def test_refused_commands(cli: Cli, tmp_path: Path, arguments: list[str], sentence: str) -> None:

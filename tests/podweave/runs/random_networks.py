@@ -25,14 +25,16 @@ def small_bench() -> AcceleratorBench:
     return bench(FAST)
 
 
-class _Graph:
+class GrowingGraph:
     """A graph that grows; ``live``: tensors that were made, as (name, height and width, channels)."""
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int, size: int = 0, batch: int = 1):
         self.rng = np.random.default_rng(seed)
         self.seed = seed
-        self.size = 2 * int(self.rng.integers(2, 5))
-        self.batch = int(self.rng.integers(1, 3)) if self.size == 4 else 1
+        self.size, self.batch = size, batch
+        if not size:
+            self.size = 2 * int(self.rng.integers(2, 5))
+            self.batch = int(self.rng.integers(1, 3)) if self.size == 4 else 1
         self.inputs: dict[str, tuple[int, int, int, int]] = {}
         self.operations: list[Linear] = []
         self.live = [self.input("image", self.size)]
@@ -84,7 +86,7 @@ class _Graph:
 
 def random_graph(seed: int) -> Graph:
     """Three to seven nodes; what no node reads is an output, and some others."""
-    growing = _Graph(seed)
+    growing = GrowingGraph(seed)
     for _ in range(int(growing.rng.integers(3, 8))):
         growing.grow()
     graph = Graph(f"random {seed}", growing.inputs, tuple(growing.operations))

@@ -69,7 +69,7 @@ def test_inputs_and_outputs_of_every_epoch(options: dict[str, Any], monkeypatch:
     exact([job], CONFIG, small_bench(), **options)
     if not options:
         with monkeypatch.context() as patch:
-            patch.setattr(x_banks, "x_uses", lambda *_: np.ones((4, 4), bool))
+            patch.setattr(x_banks, "x_uses", lambda programs, _: np.ones((len(programs), 4, 4), bool))
             gaps = compile_network(job.graph, CONFIG, job.constants, FROM_MEMORY)
         assert sum(beside(gaps).values()) == 0
         assert predict_accelerator(network, NEAR).cycles < 0.8 * predict_accelerator(gaps, NEAR).cycles

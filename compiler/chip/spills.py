@@ -1,0 +1,53 @@
+"""What an epoch leaves in X banks to be stored: whole words of activations, for epochs that load them again."""
+
+from __future__ import annotations
+
+from math import prod
+
+from .copies import Copies
+from .epoch_program import Spilled, SpillRequest
+from .producers import Producer
+from .state import SchedulerState
+
+
+class Spills:
+    """Words of X banks, and the jobs that fill them, for all that must be stored of what an epoch computes.
+
+    Their words and jobs are promised when an operation has been scheduled, and taken at the end of the epoch.
+    """
+
+    def __init__(self, state: SchedulerState, copies: Copies):
+        self.state, self.copies = state, copies
+        self._banks: dict[tuple[str, int], int] = {}
+        """By operation and number of a request, the bank of its words."""
+
+    def promise(self, producer: Producer) -> None:
+        """Keep what it will take; raises `EpochFullError` at once, and not when all is scheduled."""
+        storage, book = self.state.storage, self.state.book
+        for number, request in self._requests(producer):
+            bank = storage.keep(request.nodes, _words(request), producer.operation)
+            self._banks[producer.operation.name, number] = bank
+            for _, _, tile, (images, _, _), fragment in self.copies.sent_pieces(producer, request.block, request.box):
+                self.copies.promise_set(producer, tile, fragment.place.bank)
+                for _ in range(*images):
+                    book.promise_post(fragment.place.bank)
+
+    def store(self) -> None:
+        """Send all that must be stored to where there is room for it."""
+        storage, book = self.state.storage, self.state.book
+        for producer in self.copies.scheduled(self.state.spills):
+            for number, request in self._requests(producer):
+                bank = self._banks[producer.operation.name, number]
+                for *_, (images, _, _), fragment in self.copies.sent_pieces(producer, request.block, request.box):
+                    for _ in range(*images):
+                        book.redeem_post(fragment.place.bank)
+                place = storage.place_kept(bank, _words(request), producer.operation)
+                self.copies.send(producer, request.block, request.box, request.box, place)
+                self.state.spilled.append(Spilled(producer.index, request.block, request.box, place))
+
+    def _requests(self, producer: Producer) -> list[tuple[int, SpillRequest]]:
+        return list(enumerate(self.state.spills.get(producer.operation.name, ())))
+
+
+def _words(request: SpillRequest) -> int:
+    return prod(end - begin for begin, end in request.box)

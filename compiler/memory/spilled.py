@@ -1,0 +1,238 @@
+"""Tensors that lie in memory as words of activations: stored by some epochs, loaded by others.
+
+In each channel of the memory that has words of it, a tensor has a place for all of them: a plane of positions for each image of
+each block of channels, with the padding that its readers see around it. So a load or a store of any box is one descriptor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podweave.ir.graph import Graph
+from podweave.ir.operations import Shape
+from podweave.spec.descriptors import DescriptorKind, memory_stride
+from podweave.spec.load_port import HostSelect
+
+from ..chip.copies import padding, unpadded
+from ..chip.epoch_program import EpochProgram, ExternalUnit
+from ..lower.boxes import Rect
+from .channel import Channel
+from .moves import Move
+from .tensors import OutputPlaces, byte_number
+from .words import Runs, joined_boxes
+
+_MOST_WORDS = 1 << 20
+"""Of a descriptor."""
+
+
+@dataclass
+class Frame:
+    """A tensor as some of its readers see it: ``value`` around it, ``pads`` before and behind its rows and columns.
+
+    ``of_pass``: each pass has one to itself.
+    """
+
+    shape: Shape
+    rows: int
+    of_pass: bool
+    value: int | None = None
+    pads: NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, 2), np.int64))
+    places: dict[int, int] = field(default_factory=dict)
+    """By channel, its first byte."""
+
+    @property
+    def height(self) -> int:
+        return self.shape[1] + int(self.pads[0].sum())
+
+    @property
+    def width(self) -> int:
+        return self.shape[2] + int(self.pads[1].sum())
+
+    @property
+    def words(self) -> int:
+        return -(-self.shape[3] // self.rows) * self.shape[0] * self.height * self.width
+
+    def word(self, block: int, image: int, row: int, column: int) -> int:
+        """The number of a word; ``row`` and ``column`` are the tensor's own."""
+        return (
+            ((block * self.shape[0] + image) * self.height + row + int(self.pads[0, 0])) * self.width
+            + column
+            + int(self.pads[1, 0])
+        )
+
+    def runs(self, node: int, base: int, block: int, box: Rect, address: int, stride: int) -> Runs:
+        """A box of positions of a block of channels that lies in a bank, position by position, from word ``base`` on."""
+        (image, image_end), (row, row_end), (column, column_end) = box
+        images, high, wide = image_end - image, row_end - row, column_end - column
+        first = address + stride * self.word(block, image, row, column)
+        line, plane = stride * self.width, stride * self.width * self.height
+        if wide == self.width:
+            if high == self.height:
+                return Runs(node, base, images * high * wide, first)
+            return Runs(node, base, high * wide, first, images, high * wide if images > 1 else 0, plane if images > 1 else 0)
+        if high == 1:
+            return Runs(node, base, wide, first, images, wide if images > 1 else 0, plane if images > 1 else 0)
+        lines = Runs(node, base, wide, first, high, wide, line)
+        if images == 1:
+            return lines
+        return Runs(node, base, wide, first, high, wide, line, images, high * wide, plane)
+
+
+class SpilledTensors:
+    """All tensors that programs of a network store and load again.
+
+    They are stored and loaded in the gaps between epochs, by the demand rings: what one stores, the next one may load. Passes
+    follow each other, and have the same places but for outputs of the network.
+
+    ``programs``: of a network that was cut, if it was.
+    """
+
+    def __init__(self, programs: Sequence[EpochProgram], graph: Graph, channels: Sequence[Channel], passes: int):
+        self.outputs, self.channels, self.passes = frozenset(graph.outputs), channels, passes
+        self.shapes = graph.inputs | {each.name: each.output for each in graph.operations} if programs else {}
+        self.stride = memory_stride(programs[0].config, HostSelect.X) if programs else 0
+        self.frames: dict[str, dict[int | None, Frame]] = {}
+        """By tensor, and by what stands in the padding of those who read it with some; None: of those who read it without."""
+        for program in programs:
+            for item in program.external_units:
+                self._see(program, item)
+        for frames in self.frames.values():
+            # Who reads no padding finds the tensor in any frame.
+            if len(frames) > 1 and None in frames:
+                del frames[None]
+        for program in programs:
+            for piece in program.spilled:
+                name = program.operation(piece.operation).name
+                if name not in self.frames:
+                    self.frames[name] = {None: self._frame(program, name)}
+
+    def _frame(self, program: EpochProgram, name: str, value: int | None = None) -> Frame:
+        return Frame(self.shapes[name], program.config.array.rows, self.passes > 1 and name in self.outputs, value)
+
+    def _see(self, program: EpochProgram, item: ExternalUnit) -> None:
+        unit = program.unit(item)
+        if not unit.is_stored:
+            return
+        value, box = self._of(program, item)
+        shape = self.shapes[unit.source]
+        frames = self.frames.setdefault(unit.source, {})
+        if value not in frames:
+            frames[value] = self._frame(program, unit.source, value)
+        beyond = [[-begin, end - size] for (begin, end), size in zip(box[1:], shape[1:3], strict=True)]
+        frames[value].pads = np.maximum(frames[value].pads, beyond)
+
+    @staticmethod
+    def _of(program: EpochProgram, item: ExternalUnit) -> tuple[int | None, Rect]:
+        """What stands in the padding of a unit's region, if it has any, and its box in the network's tensor."""
+        operand = program.operation(item.operation).operands[item.operand]
+        unit = program.unit(item)
+        value = padding(operand, unit, item.region)
+        return value[0] if value else None, moved(unpadded(operand, unit, item.region), program.corners[unit.source])
+
+    def loads(self, program: EpochProgram) -> Iterator[Move]:
+        """What an epoch reads of them."""
+        found: dict[bool, list[Runs]] = {}
+        rows, per_manager = program.config.array.rows, program.config.nodes_per_manager
+        for item in program.external_units:
+            unit = program.unit(item)
+            if unit.is_stored:
+                value, box = self._of(program, item)
+                frames = self.frames[unit.source]
+                frame = frames[value] if value in frames else next(iter(frames.values()))
+                address = self._place(frame, item.place.bank // per_manager)
+                piece = frame.runs(item.place.bank, item.place.base, unit.block[1] // rows, box, address, self.stride)
+                found.setdefault(frame.of_pass, []).append(piece)
+        return self._moves(program, found, DescriptorKind.LOAD)
+
+    def stores(self, program: EpochProgram, places: OutputPlaces) -> Iterator[Move]:
+        """What an epoch leaves of them; ``places``: is told where bytes of outputs of the network are."""
+        found: dict[bool, list[Runs]] = {}
+        for item in program.spilled:
+            name = program.operation(item.operation).name
+            for frame in self.frames[name].values():
+                address = self._place(frame, item.place.bank // program.config.nodes_per_manager)
+                box = moved(item.box, program.corners[name])
+                piece = frame.runs(item.place.bank, item.place.base, item.block, box, address, self.stride)
+                found.setdefault(frame.of_pass, []).append(piece)
+        for name in dict.fromkeys(program.operation(item.operation).name for item in program.spilled):
+            if name in self.outputs:
+                for channel, part, addresses in self._numbers(program, name):
+                    places.add_part(name, self.shapes[name], part, byte_number(np.array(channel), addresses))
+        return self._moves(program, found, DescriptorKind.STORE)
+
+    def _moves(self, program: EpochProgram, pieces: dict[bool, list[Runs]], kind: DescriptorKind) -> Iterator[Move]:
+        """Words of X banks, in as few descriptors as there can be; ``pieces``: by whether their memory is that of a pass."""
+        for of_pass, found in pieces.items():
+            for piece in joined_boxes(found, _MOST_WORDS):
+                channel, unit = divmod(piece.node, program.config.nodes_per_manager)
+                yield Move(
+                    channel=channel,
+                    unit=unit,
+                    select=HostSelect.X,
+                    base=piece.base,
+                    count=piece.words,
+                    address=piece.address,
+                    kind=kind,
+                    late=kind == DescriptorKind.LOAD,
+                    of_pass=of_pass,
+                    places=piece.places,
+                    fields=piece.loops,
+                )
+
+    def _numbers(self, program: EpochProgram, name: str) -> list[tuple[int, tuple[slice, ...], NDArray[np.int64]]]:
+        """Of an output that an epoch stores: the channel, the part of the tensor, and the address of each of its bytes there."""
+        rows = program.config.array.rows
+        found: list[tuple[int, tuple[slice, ...], NDArray[np.int64]]] = []
+        frame = next(iter(self.frames[name].values()))
+        for item in program.spilled:
+            if program.operation(item.operation).name != name:
+                continue
+            channel = item.place.bank // program.config.nodes_per_manager
+            images, high, wide = moved(item.box, program.corners[name])
+            first, end = item.block * rows, min(frame.shape[3], (item.block + 1) * rows)
+            image, row, column = np.ogrid[slice(*images), slice(*high), slice(*wide)]
+            plane = (item.block * frame.shape[0] + image) * frame.height + row + frame.pads[0, 0]
+            word = plane * frame.width + column + frame.pads[1, 0]
+            address = self._place(frame, channel) + self.stride * word[..., None] + np.arange(end - first)
+            found.append((channel, (slice(*images), slice(*high), slice(*wide), slice(first, end)), address))
+        return found
+
+    def _place(self, frame: Frame, channel: int) -> int:
+        if channel not in frame.places:
+            room = frame.words * self.stride
+            of = self.channels[channel]
+            frame.places[channel] = of.reserve_of_pass(room) if frame.of_pass else of.reserve(room)
+            if frame.value is not None:
+                self._write_pads(frame, channel)
+        return frame.places[channel]
+
+    def _write_pads(self, frame: Frame, channel: int) -> None:
+        """What stands around a tensor is there from the beginning, and nobody stores it."""
+        assert frame.value is not None
+        words = np.arange(frame.words).reshape(-1, frame.height, frame.width)
+        (top, bottom), (left, right) = frame.pads.tolist()
+        inside = np.zeros(words.shape, bool)
+        inside[:, top : frame.height - bottom, left : frame.width - right] = True
+        outside = np.flatnonzero(~inside.reshape(-1))
+        value = np.full(self.stride * len(outside), frame.value, np.int8).view(np.uint8)
+        begins = np.flatnonzero(np.diff(outside, prepend=-2) != 1)
+        pieces = self.channels[channel].of_pass if frame.of_pass else self.channels[channel].pieces
+        for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(outside)], strict=True):
+            at = frame.places[channel] + self.stride * int(outside[begin])
+            pieces.append((at, value[: self.stride * (end - begin)]))
+
+
+def moved(box: Rect, corner: tuple[int, int, int]) -> Rect:
+    """A box of a band's tensor in that of the network."""
+    spans = [(begin + by, end + by) for (begin, end), by in zip(box, corner, strict=True)]
+    return spans[0], spans[1], spans[2]
+
+
+def part_of(program: EpochProgram, name: str) -> tuple[slice, ...]:
+    """The part of an input of the network that an epoch's graph has as its own."""
+    corner, sizes = program.corners[name], program.graph.inputs[name][:3]
+    return tuple(slice(begin, begin + size) for begin, size in zip(corner, sizes, strict=True))

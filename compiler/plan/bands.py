@@ -1,0 +1,151 @@
+"""Bands: what a part of the positions of some tensors needs of all that they are computed from, and the graph that computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from podweave.ir.graph import Graph
+from podweave.ir.operations import Linear, Operand, Shape
+
+from ..lower.boxes import Rect
+
+Corner = tuple[int, int, int]
+"""Image, row and column at which a band's tensor begins in that of the network."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """In how many pieces tensors are cut along images, rows and columns."""
+
+    images: int = 1
+    rows: int = 1
+    columns: int = 1
+
+    def __len__(self) -> int:
+        return self.images * self.rows * self.columns
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        return ((i, r, c) for i in range(self.images) for r in range(self.rows) for c in range(self.columns))
+
+    def share(self, shape: Shape, number: tuple[int, int, int]) -> Rect | None:
+        """The positions of a tensor that a band computes for others; the pieces are alike, but for the last of an axis."""
+        spans = []
+        for size, count, index in zip(shape[:3], (self.images, self.rows, self.columns), number, strict=True):
+            length = -(-size // count)
+            if index * length >= size:
+                return None
+            spans.append((index * length, min(size, (index + 1) * length)))
+        return spans[0], spans[1], spans[2]
+
+
+@dataclass(frozen=True)
+class Band:
+    """A part of the positions of a segment.
+
+    Members
+    -------
+    graph : Graph
+        What computes it; operations have the names that they have in the network, and layers the sizes of the band.
+    corners : dict
+        Where its tensors, inputs among them, begin in those of the network.
+    shares : dict
+        Of tensors that leave, the positions, in the network's tensor, that are this band's to give.
+    """
+
+    graph: Graph
+    corners: dict[str, Corner]
+    shares: dict[str, Rect]
+
+
+def _read(operand: Operand, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows and columns of the image of an operand that some rows and columns of its sums need, padding included."""
+    layer, spans = operand.layer, []
+    for (begin, end), stride, extent, (before, _) in zip(
+        (rows, columns), layer.stride, layer.kernel_extent, layer.padding, strict=True
+    ):
+        spans.append((begin * stride - before, (end - 1) * stride + extent - before))
+    return spans[0], spans[1]
+
+
+def _summed(operation: Linear, rect: Rect) -> Rect:
+    """The sums that some outputs need."""
+    if operation.window is None:
+        return rect
+    images, *spans = rect
+    (kh, kw), (sh, sw) = operation.window.kernel, operation.window.stride
+    (row, row_end), (column, column_end) = spans
+    return images, (row * sh, (row_end - 1) * sh + kh), (column * sw, (column_end - 1) * sw + kw)
+
+
+def _clipped(span: tuple[int, int], size: int) -> tuple[int, int]:
+    return max(span[0], 0), min(span[1], size)
+
+
+def needed(operations: Sequence[Linear], shares: Mapping[str, Rect]) -> dict[str, Rect]:
+    """Of every tensor that operations give or read, the smallest box with all positions that shares need; none if nothing is."""
+    found = dict(shares)
+    for operation in reversed(operations):
+        rect = found.get(operation.name)
+        if rect is None:
+            continue
+        images, rows, columns = _summed(operation, rect)
+        for operand in operation.operands:
+            layer = operand.layer
+            high, wide = _read(operand, rows, columns)
+            high, wide = _clipped(high, layer.height), _clipped(wide, layer.width)
+            for source, (row, column) in zip(operand.sources, operand.corners or ((0, 0),) * len(operand.sources), strict=True):
+                box = (images, (high[0] + row, high[1] + row), (wide[0] + column, wide[1] + column))
+                found[source] = _hull(found[source], box) if source in found else box
+    return found
+
+
+def _hull(one: Rect, other: Rect) -> Rect:
+    spans = [(min(a[0], b[0]), max(a[1], b[1])) for a, b in zip(one, other, strict=True)]
+    return spans[0], spans[1], spans[2]
+
+
+def band(name: str, operations: Sequence[Linear], shapes: Mapping[str, Shape], shares: Mapping[str, Rect]) -> Band:
+    """The band that gives ``shares``. ``operations``: of the segment, in order; ``shapes``: of all tensors of the network."""
+    rects = needed(operations, shares)
+    inside = {operation.name for operation in operations}
+    made = tuple(_cut(operation, rects, inside) for operation in operations if operation.name in rects)
+    inputs = {
+        source: (*_sizes(rects[source]), shapes[source][3])
+        for operation in made
+        for source in operation.sources
+        if source not in inside
+    }
+    corners = {tensor: (rect[0][0], rect[1][0], rect[2][0]) for tensor, rect in rects.items()}
+    return Band(Graph(name, inputs, made, tuple(shares)), corners, dict(shares))
+
+
+def _sizes(rect: Rect) -> tuple[int, int, int]:
+    (i, i_end), (r, r_end), (c, c_end) = rect
+    return i_end - i, r_end - r, c_end - c
+
+
+def _cut(operation: Linear, rects: Mapping[str, Rect], inside: Collection[str]) -> Linear:
+    """The operation over a box of its positions, reading boxes of its sources."""
+    images, rows, columns = _summed(operation, rects[operation.name])
+    operands = []
+    for operand in operation.operands:
+        layer = operand.layer
+        spans = _read(operand, rows, columns)
+        inner = [_clipped(span, size) for span, size in zip(spans, (layer.height, layer.width), strict=True)]
+        padding = [(a[0] - b[0], b[1] - a[1]) for a, b in zip(inner, spans, strict=True)]
+        cut = replace(
+            layer,
+            batch=images[1] - images[0],
+            height=inner[0][1] - inner[0][0],
+            width=inner[1][1] - inner[1][0],
+            padding=(padding[0], padding[1]),
+            is_gemm=False,
+        )
+        corners = []
+        for source, (row, column) in zip(operand.sources, operand.corners or ((0, 0),) * len(operand.sources), strict=True):
+            _, (top, _), (left, _) = rects[source]
+            corners.append((inner[0][0] + row - top, inner[1][0] + column - left))
+        operands.append(replace(operand, layer=cut, corners=tuple(corners)))
+    after = tuple(name for name in operation.after if name in inside and name in rects)
+    return replace(operation, operands=tuple(operands), after=after)

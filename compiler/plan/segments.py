@@ -1,0 +1,342 @@
+"""Segments and bands that fit, by an estimate, and what they cost: bytes that are moved, and cycles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podweave.ir.graph import Graph
+from podweave.ir.operations import Linear, Shape
+from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import memory_stride
+from podweave.spec.load_port import HostSelect
+
+from ..chip.bank_words import zero_word
+from ..lower.boxes import Rect
+from ..lower.layer import pack_layer
+from .bands import Grid, needed
+
+_P_FILL, _X_FILL, _W_FILL = 0.95, 0.9, 0.8
+"""Of banks, what is used of them: words do not spread evenly."""
+_COPIES = 1.4
+"""Words of X banks for a word that is computed and sent there: several gangs may have it, and patches overlap."""
+_ALIKE = 8
+"""Segments that begin so few operations apart are refused alike."""
+_MOST_OPERATIONS = 24
+"""Of a segment in several bands: what is computed twice grows with it."""
+_MOST_BANDS = 4096
+_MOST_MISSES = 6
+"""Segments that are no gain, one operation longer than another each, after which no longer one is tried."""
+_NEAR = 32
+"""Operations: see `_ends`."""
+_RISE = 1.19
+"""From a count of bands to the next that is tried."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Operations [``begin``, ``end``) of a graph, computed in the bands of ``grid``. ``cost``: in cycles."""
+
+    begin: int
+    end: int
+    grid: Grid
+    cost: float = 0.0
+
+
+class Planner:
+    """Plans of a graph on a chip, the cheapest first. What did not fit when it was compiled is told to it (`refuse`).
+
+    ``most``: operations of a segment; 0: as many as fit.
+    """
+
+    def __init__(self, graph: Graph, config: ChipConfig, most: int = 0):
+        self.graph, self.config, self.most = graph, config, most or len(graph.operations)
+        self.operations: Sequence[Linear] = graph.operations
+        self.shapes: Mapping[str, Shape] = graph.inputs | {each.name: each.output for each in graph.operations}
+        array, memory = config.array, config.memory
+        self.p_words = _P_FILL * zero_word(config) * memory.banks
+        self.x_words = _X_FILL * memory.x_words * memory.banks
+        self.w_words = _W_FILL * memory.w_words * memory.banks
+        self.beat = config.host_bits // 8 * config.managers
+        self.x_stride, self.w_stride = (memory_stride(config, select) for select in (HostSelect.X, HostSelect.W))
+        self.rows, self.cols = array.rows, array.cols
+        self._least: dict[int, list[tuple[int, int]]] = {}
+        """By first operation, up to which others have fewer bands than a number been refused."""
+        self._known: dict[tuple[int, int], Segment | None] = {}
+        self._reach: dict[int, int] = {}
+        """By first operation, how far segments in one band go at most."""
+        self._wholes: dict[int, _Whole] = {}
+        last = {name: len(self.operations) for name in graph.outputs}
+        for index, operation in enumerate(self.operations):
+            for source in operation.sources:
+                last[source] = max(last.get(source, 0), index)
+        self._last = last
+        self._last_of = np.array([last.get(operation.name, -1) for operation in self.operations])
+        self._stored = np.array([prod(operation.output[:3]) * self.blocks(operation.name) for operation in self.operations])
+
+    @cached_property
+    def _rest(self) -> list[float]:
+        """By operation, the least that it and all behind it cost."""
+        streamed = weights = 0.0
+        found = []
+        for index in reversed(range(len(self.operations))):
+            streamed += self.sums(index, prod(self.operations[index].output[:3])) * self.steps[index]
+            weights += self.steps[index] * self.tiles[index] * self.rows
+            found.append(self.cycles(1, 0.0, streamed, weights))
+        return found[::-1]
+
+    def stored(self, begin: int, end: int) -> NDArray[np.int64]:
+        """Words of each tensor of a segment that others need."""
+        words: NDArray[np.int64] = self._stored[begin:end][self._last_of[begin:end] >= end]
+        return words
+
+    def refuse(self, segment: Segment, at: int) -> None:
+        """It did not fit: the operation ``at`` did not, behind those before it."""
+        if len(segment.grid) == 1 and at > segment.begin:
+            # No longer one does either, and hardly one that begins a little later.
+            for begin in range((segment.begin + at) // 2 + 1):
+                self._reach[begin] = min(at, self._reach.get(begin, at))
+            return
+        # Nor do others up to there or beyond, in as many bands.
+        for begin in range(segment.begin - _ALIKE, min(segment.begin + _ALIKE + 1, at)) if at > segment.begin else (at,):
+            self._least.setdefault(begin, []).append((at, len(segment.grid) + 1))
+            for key in [key for key in self._known if key[0] == begin and key[1] > at]:
+                del self._known[key]
+
+    def _fewest(self, begin: int, end: int) -> int:
+        """Bands of a segment that have not been refused."""
+        return max((bands for at, bands in self._least.get(begin, ()) if at < end), default=1)
+
+    def plan(self) -> list[Segment] | None:
+        """The cheapest segments that are a whole network; None if there are none."""
+        count = len(self.operations)
+        best: list[tuple[float, Segment | None]] = [(0.0 if at == 0 else float("inf"), None) for at in range(count + 1)]
+        for begin in range(count):
+            if best[begin][0] + self._rest[begin] >= best[count][0]:
+                continue
+            if begin not in self._wholes:
+                self._wholes[begin] = _Whole(self, begin)
+            misses, bands = 0, 1
+            costs = self._wholes[begin].costs(min(begin + self.most, count, self._reach.get(begin, count)))
+            for end in _ends(begin, max(costs, default=begin), min(begin + self.most, count)):
+                segment = self._segment(begin, end, bands, costs.get(end))
+                misses += segment is None or best[begin][0] + segment.cost >= best[end][0]
+                if segment is None:
+                    if misses > _MOST_MISSES:
+                        break
+                    continue
+                # With more operations, no fewer bands fit.
+                bands = len(segment.grid)
+                total = best[begin][0] + segment.cost
+                if total < best[end][0]:
+                    misses, best[end] = 0, (total, segment)
+                elif bands > 1 and misses > _MOST_MISSES:
+                    break
+        found: list[Segment] = []
+        at = count
+        while at:
+            segment = best[at][1]
+            if segment is None:
+                return None
+            found.append(segment)
+            at = segment.begin
+        return found[::-1]
+
+    def _segment(self, begin: int, end: int, bands: int, whole: float | None) -> Segment | None:
+        """A segment in the fewest bands, but for fewer than ``bands``, that fit by the estimate. ``whole``: its cost in one, if it
+        fits so."""
+        key = begin, end
+        if whole is not None and self._fewest(begin, end) == 1:
+            return Segment(begin, end, Grid(), whole)
+        if key not in self._known:
+            self._known[key] = next(self._fitting(begin, end, bands), None)
+        return self._known[key]
+
+    def leaving(self, begin: int, end: int) -> list[str]:
+        """Tensors of a segment that others need."""
+        names = [operation.name for operation in self.operations[begin:end]]
+        return [name for name in names if self._last.get(name, -1) >= end]
+
+    def _fitting(self, begin: int, end: int, bands: int) -> Iterator[Segment]:
+        """Ways in several bands that fit by the estimate, from few bands to many."""
+        leaving = self.leaving(begin, end)
+        shapes = [self.shapes[name] for name in leaving]
+        batch, high, wide = (max(shape[axis] for shape in shapes) for axis in range(3))
+        count = max(self._fewest(begin, end), bands, 2)
+        seen = set()
+        if end - begin > _MOST_OPERATIONS:
+            return
+        while count <= min(_MOST_BANDS, batch * high * wide):
+            grid = _grid(count, batch, high, wide)
+            if grid not in seen:
+                seen.add(grid)
+                cost = self._cost(begin, end, grid, leaving)
+                if cost is not None:
+                    yield Segment(begin, end, grid, cost)
+            count = max(count + 1, int(count * _RISE))
+
+    def _cost(self, begin: int, end: int, grid: Grid, leaving: Sequence[str]) -> float | None:
+        """Cycles of all bands; None if one of them does not fit."""
+        operations = self.operations[begin:end]
+        # The band in the middle: it has the most halo.
+        number = grid.images // 2, grid.rows // 2, grid.columns // 2
+        shares = {name: share for name in leaving if (share := grid.share(self.shapes[name], number))}
+        if not shares:
+            return None
+        rects = needed(operations, shares)
+        if not self._fits(begin, end, rects, shares):
+            return None
+        inside = {operation.name for operation in operations}
+        loaded = streamed = weights = 0.0
+        for index, operation in enumerate(operations, start=begin):
+            if operation.name not in rects:
+                continue
+            streamed += self.sums(index, _size(rects[operation.name])) * self.steps[index]
+            weights += self.steps[index] * self.tiles[index] * self.rows
+            loaded += sum(_size(rects[source]) * self.words(index, source) for source in set(operation.sources) - inside)
+        stored = sum(_size(share) * self.blocks(name) for name, share in shares.items())
+        return self.cycles(len(grid), loaded + stored, streamed, weights)
+
+    def cycles(self, bands: int, moved: float, streamed: float, weights: float) -> float:
+        """``moved``: words of activations of a band; ``streamed``: words times weight tiles; ``weights``: words of a band's."""
+        times = 1 if weights <= self.w_words else bands
+        loading = times * weights * self.w_stride / self.beat
+        return bands * moved * self.x_stride / self.beat + max(bands * streamed / self.config.pods, loading)
+
+    def sums(self, index: int, positions: int) -> int:
+        """Words of P banks for so many outputs of an operation."""
+        window = self.operations[index].window
+        return positions * self.tiles[index] * (prod(window.stride) if window else 1)
+
+    def blocks(self, name: str) -> int:
+        """Words per position of a tensor."""
+        return -(-self.shapes[name][3] // self.rows)
+
+    def words(self, index: int, source: str) -> int:
+        """Words per position that an operation loads of a tensor."""
+        return self.packed[index] if source in self.graph.inputs else self.blocks(source)
+
+    def _fits(self, begin: int, end: int, rects: Mapping[str, Rect], shares: Mapping[str, Rect]) -> bool:
+        operations = self.operations[begin:end]
+        inside = {operation.name for operation in operations}
+        last = {source: index for index, operation in enumerate(operations) for source in operation.sources}
+        live: list[tuple[int, float]] = []
+        for index, operation in enumerate(operations):
+            if operation.name not in rects:
+                continue
+            mine = self.sums(begin + index, _size(rects[operation.name]))
+            x = float(_size(shares[operation.name]) * self.blocks(operation.name)) if operation.name in shares else 0.0
+            for source in set(operation.sources):
+                share = _COPIES if source in inside else 1.0
+                x += share * _size(rects[source]) * self.words(begin + index, source)
+            live = [(until, words) for until, words in live if until >= index]
+            if sum(words for _, words in live) + mine > self.p_words or x > self.x_words:
+                return False
+            live.append((last.get(operation.name, index), mine))
+        return True
+
+    @cached_property
+    def tiles(self) -> list[int]:
+        return [-(-operation.output[3] // self.cols) for operation in self.operations]
+
+    @cached_property
+    def steps(self) -> list[int]:
+        """K steps of a column tile."""
+        found = []
+        for operation in self.operations:
+            steps = 0
+            for operand in operation.operands:
+                layer = operand.layer
+                blocks = 1 if operand.is_diagonal else -(-layer.channels // layer.groups // self.rows)
+                steps += prod(layer.kernel) * blocks
+            found.append(steps)
+        return found
+
+    @cached_property
+    def packed(self) -> list[int]:
+        """Words per position of what operations read of inputs of the network."""
+        found = []
+        for operation in self.operations:
+            layer = operation.operands[0].layer
+            outside = all(source in self.graph.inputs for source in operation.sources)
+            if outside and len(operation.operands) == 1 and layer.groups == 1:
+                found.append(len(pack_layer(layer, self.config.array).units))
+            else:
+                found.append(sum(-(-operand.layer.channels // self.rows) for operand in operation.operands))
+        return found
+
+
+class _Whole:
+    """Segments from one operation on that are computed in one band, each an operation longer than the one before."""
+
+    def __init__(self, planner: Planner, begin: int):
+        self.planner, self.begin, self.end = planner, begin, begin
+        self.live = np.zeros(len(planner.operations) - begin)
+        """By operation, words of sums in P banks while it is computed."""
+        self.last: dict[str, int] = {}
+        """By tensor of the segment, its last reader so far."""
+        self.streamed = self.weights = self.loaded = 0.0
+        self.widest = 0.0
+        self.made: dict[str, int] = {}
+        self.fits = True
+        """Whether all segments so far do, by the estimate."""
+        self._costs: dict[int, float] = {}
+
+    def _grow(self) -> None:
+        planner, index = self.planner, self.end
+        operation, at = planner.operations[index], index - self.begin
+        positions = prod(operation.output[:3])
+        self.live[at] += planner.sums(index, positions)
+        x = 0.0
+        for source in set(operation.sources):
+            words = prod(planner.shapes[source][:3]) * planner.words(index, source)
+            if source in self.made:
+                x += _COPIES * words
+                self.live[self.last[source] + 1 : at + 1] += self.made[source]
+                self.last[source] = at
+            else:
+                x += words
+                self.loaded += words
+        self.made[operation.name], self.last[operation.name] = planner.sums(index, positions), at
+        self.streamed += planner.sums(index, positions) * planner.steps[index]
+        self.weights += planner.steps[index] * planner.tiles[index] * planner.rows
+        self.widest = max(self.widest, x)
+        self.end += 1
+
+    def costs(self, most: int) -> dict[int, float]:
+        """By end, up to ``most``, the costs of segments that fit by the estimate."""
+        planner, begin = self.planner, self.begin
+        while self.fits and self.end < most:
+            self._grow()
+            stored = planner.stored(begin, self.end)
+            self.fits = bool(self.live[: self.end - begin].max() <= planner.p_words)
+            self.fits &= bool(self.widest + stored.max(initial=0) <= planner.x_words)
+            if self.fits:
+                moved = self.loaded + float(stored.sum())
+                self._costs[self.end] = planner.cycles(1, moved, self.streamed, self.weights)
+        return {end: cost for end, cost in self._costs.items() if end <= most}
+
+
+def _ends(begin: int, whole: int, most: int) -> list[int]:
+    """Where segments may end, up to ``most``: not far from the beginning, or from ``whole``, where one band begins to be too few.
+
+    With fewer cuts less is stored, so that those in between are worth nothing.
+    """
+    near = {*range(begin + 1, min(begin + _NEAR, most) + 1), *range(max(begin + 1, whole - _NEAR), min(whole + _NEAR, most) + 1)}
+    return sorted(near)
+
+
+def _grid(count: int, batch: int, high: int, wide: int) -> Grid:
+    """At least so many bands: of images, then of rows, then of columns."""
+    images = min(count, batch)
+    rows = min(-(-count // images), high)
+    return Grid(images, rows, min(-(-count // (images * rows)), wide))
+
+
+def _size(rect: Rect) -> int:
+    return int(np.prod([end - begin for begin, end in rect]))

@@ -1,0 +1,144 @@
+"""compiler.memory.spilled: networks that are cut, executed from their images, and faults that are seen there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from podweave.compiler.chip.epoch_program import SpillRequest
+from podweave.compiler.memory import spilled
+from podweave.compiler.memory.resident import RESIDENT, ChipContents
+from podweave.compiler.memory.spilled import Frame, SpilledTensors
+from podweave.compiler.plan.demands import Demands
+from podweave.ir.frontends.registry import load_graph
+from podweave.ir.graph import Graph
+from podweave.ir.layers import Layer
+from podweave.ir.operations import Linear, Operand, Window
+from podweave.spec.load_port import HostSelect
+from tests.compiler.memory.test_image import config_of, conv, network, run
+from tests.podweave.runs.random_networks import random_graph
+
+
+def wrong(found: dict[str, NDArray], expected: dict[str, NDArray]) -> list[str]:
+    return [name for name, tensor in found.items() if (tensor != expected[name]).any()]
+
+
+def pooled() -> Graph:
+    """A tensor that one reader pads with 0 and another with -128."""
+    around = Layer(name="pool", height=8, width=8, channels=8, outputs=8, groups=8, padding=((1, 1), (1, 1)))
+    flat = Linear("pool", (Operand(("a",), around, pad_value=-128),), Window("max", (2, 2), (2, 2)), identity=True)
+    operations = (Linear("a", (conv("a", ("in",), 8, 3, 8),)), Linear("b", (conv("b", ("a",), 8, 8, 6, 3),)), flat)
+    return Graph("pooled", {"in": (1, 8, 8, 3)}, operations)
+
+
+@pytest.mark.parametrize("eager", [False, True])
+@pytest.mark.parametrize("managers", [1, 2, 4])
+@pytest.mark.parametrize("cut", [1, 2])
+def test_cut_networks_run_from_their_images(managers: int, cut: int, eager: bool) -> None:
+    for graph in (network(), random_graph(40 + managers), random_graph(50 + cut)):
+        _, (found,), (expected,) = run(config_of(managers), graph, eager=eager, cut=cut)
+        assert found.keys() == set(graph.outputs)
+        assert wrong(found, expected) == []
+
+
+@pytest.mark.parametrize("eager", [False, True])
+@pytest.mark.parametrize("cut", [1, 2])
+def test_cut_networks_run_in_passes_and_warm_beside_epochs(cut: int, eager: bool) -> None:
+    """Each pass has outputs of its own, and all have the same places for what lies between segments."""
+    for seed, graph in enumerate((network(), pooled(), random_graph(60 + cut), random_graph(62 + cut))):
+        config = config_of(2, pass_bits=3, x_parts=8 if seed % 2 else 1)
+        image, found, expected = run(config, graph, eager=eager, cut=cut, runs=(2, 1, 3))
+        assert len(found) == 3
+        assert [name for one, right in zip(found, expected, strict=True) for name in wrong(one, right)] == []
+        assert image.pass_bytes > 0
+
+
+def test_readers_that_pad_with_other_values_find_both() -> None:
+    _, (found,), (expected,) = run(config_of(), pooled(), eager=True, cut=1)
+    assert wrong(found, expected) == []
+
+
+BANDS = load_graph("conv:24x24x4x4,kernel=3x3,padding=1")
+TIGHT = {"x_words": 160, "p_words": 100}
+
+
+def loaded_words(graph: Graph, select: HostSelect, **changes: int) -> int:
+    image, (found,), (expected,) = run(config_of(1, **changes), graph, eager=True)
+    assert wrong(found, expected) == []
+    fields = image.prefetch[0].fields
+    return int(fields["n0"][(fields["select"] == select) & (fields["kind"] == 1)].sum())
+
+
+def test_weights_of_bands_are_loaded_once() -> None:
+    whole, cut = loaded_words(BANDS, HostSelect.W, x_words=2048, p_words=2048), loaded_words(BANDS, HostSelect.W, **TIGHT)
+    # A pod may have its own copy.
+    assert 0 < cut <= 4 * whole
+    assert cut <= 4 * 9 * 4
+
+
+def forget_nothing(self: ChipContents, select: HostSelect, nodes: slice, base: int, words: NDArray) -> list[tuple[int, int]]:
+    if select not in RESIDENT:
+        return [(0, len(words))]
+    known = self._held(select)[1][nodes, base : base + len(words)]
+    there = known.all()
+    known[:] = True
+    return [] if there else [(0, len(words))]
+
+
+def shifted(box: Any, corner: tuple[int, int, int]) -> Any:
+    return original_moved(box, (corner[0], max(0, corner[1] - 1), corner[2]))
+
+
+original_moved = spilled.moved
+original_requests = Demands.requests
+
+
+def first_rows(self: Demands, *arguments: Any) -> tuple[SpillRequest, ...]:
+    return tuple(request for request in original_requests(self, *arguments) if request.box[1][0] == 0)
+
+
+@pytest.mark.parametrize(
+    ("graph", "changes", "target", "name", "fault"),
+    [
+        # Words that were overwritten are taken for those that were there before.
+        (network(), {"w_words": 200, "parameter_sets": 16}, ChipContents, "load", forget_nothing),
+        # Nothing stands around tensors.
+        (pooled(), {}, SpilledTensors, "_write_pads", lambda *_: None),
+        # Bands that write where their neighbours do.
+        (load_graph("conv:24x24x4x4,kernel=3x3,padding=1"), TIGHT, spilled, "moved", shifted),
+        # What is stored is less than what is loaded.
+        (network(), TIGHT, Demands, "requests", first_rows),
+    ],
+    ids=["held", "pads", "corners", "demands"],
+)
+def test_a_fault_shows(
+    monkeypatch: pytest.MonkeyPatch, graph: Graph, changes: dict[str, int], target: Any, name: str, fault: Any
+) -> None:
+    _, (found,), (expected,) = run(config_of(2, **changes), graph, eager=True, cut=1)
+    assert wrong(found, expected) == []
+    monkeypatch.setattr(target, name, fault)
+    try:
+        _, (found,), (expected,) = run(config_of(2, **changes), graph, eager=True, cut=1)
+    except AssertionError:
+        return
+    assert wrong(found, expected)
+
+
+def test_boxes_of_a_frame() -> None:
+    """Of 2 images of 4 x 6 with a row above and a column on each side, 8 channels in words of 4."""
+    frame = Frame((2, 4, 6, 8), 4, False, 0, np.array([[1, 0], [1, 1]]))
+    assert (frame.height, frame.width, frame.words) == (5, 8, 160)
+    words = np.arange(frame.words).reshape(2, 2, 5, 8)
+    for box in (((0, 2), (-1, 4), (-1, 7)), ((1, 2), (0, 3), (-1, 7)), ((0, 2), (1, 3), (2, 5)), ((0, 2), (2, 3), (0, 6))):
+        piece = frame.runs(0, 0, 1, box, 1000, 16)
+        inside = words[1][tuple(slice(a + by, b + by) for (a, b), by in zip(box, (0, 1, 1), strict=True))].reshape(-1)
+        loops, at, base, found = piece.loops, piece.address, piece.base, {}
+        for run_number in range(piece.runs * piece.groups):
+            if run_number:
+                which = "1" if run_number % piece.runs else "2"
+                base, at = base + piece.words - 1 + loops[f"step{which}"], at + loops[f"stride{which}"]
+            found |= {base + word: (at - 1000) // 16 + word for word in range(piece.words)}
+        assert [found[word] for word in range(len(inside))] == inside.tolist()

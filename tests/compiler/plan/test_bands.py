@@ -1,0 +1,118 @@
+"""compiler.plan.bands: what bands compute, put together, is what the network computes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from podweave.compiler.plan.bands import Grid, band, needed
+from podweave.golden.graph import evaluate
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.graph import Graph
+from podweave.ir.layers import Layer
+from podweave.ir.operations import Linear, Operand, Window
+from podweave.ir.verify import verify
+from tests.podweave.runs.random_cut import cut_graph
+from tests.podweave.runs.random_networks import random_graph
+
+
+def conv(name: str, source: str, size: tuple[int, int], kernel: int, stride: int = 1, **options: int) -> Linear:
+    pads = (kernel // 2, kernel // 2)
+    sizes = {"height": size[0], "width": size[1], "channels": 4, "outputs": 4, "groups": 1} | options
+    layer = Layer(name=name, kernel=(kernel, kernel), stride=(stride, stride), padding=(pads, pads), **sizes)  # type: ignore[arg-type]
+    return Linear(name, (Operand((source,), layer),))
+
+
+def require_bands(graph: Graph, begin: int, end: int, grid: Grid, seed: int = 0) -> int:
+    """Every band of a segment gives its share of what the network gives; returns how many bands there are."""
+    rng = np.random.default_rng(seed)
+    parameters = random_parameters(graph, seed)
+    inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
+    expected = evaluate(graph, parameters, inputs)
+    shapes = {name: tensor.shape for name, tensor in expected.items()}
+    operations = graph.operations[begin:end]
+    later = {source for operation in graph.operations[end:] for source in operation.sources} | set(graph.outputs)
+    leaving = [operation.name for operation in operations if operation.name in later]
+    given = {name: np.zeros(shapes[name], bool) for name in leaving}
+    count = 0
+    for number in grid:
+        shares = {name: share for name in leaving if (share := grid.share(shapes[name], number))}
+        if not shares:
+            continue
+        count += 1
+        part = band("part", operations, shapes, shares)
+        verify(part.graph)
+        read = {}
+        for name, shape in part.graph.inputs.items():
+            spans = [slice(by, by + size) for by, size in zip(part.corners[name], shape, strict=False)]
+            read[name] = expected[name][tuple(spans)]
+        found = evaluate(part.graph, {each.name: parameters[each.name] for each in part.graph.operations}, read)
+        for name, share in shares.items():
+            mine = tuple(slice(*span) for span in share)
+            here = tuple(slice(a - by, b - by) for (a, b), by in zip(share, part.corners[name], strict=True))
+            assert_array_equal(found[name][here], expected[name][mine], err_msg=f"{name} {number}")
+            assert not given[name][mine].any()
+            given[name][mine] = True
+    assert all(mask.all() for mask in given.values())
+    return count
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_bands_of_random_networks(seed: int) -> None:
+    rng = np.random.default_rng([seed, 3])
+    graph = random_graph(seed) if seed % 2 else cut_graph(seed)
+    count = len(graph.operations)
+    begin = int(rng.integers(count))
+    end = int(rng.integers(begin, count)) + 1
+    grid = Grid(int(rng.integers(1, 3)), int(rng.integers(1, 6)), int(rng.integers(1, 4)))
+    require_bands(graph, begin, end, grid, seed)
+
+
+def test_strides_dilation_and_windows() -> None:
+    layer = Layer(name="d", height=8, width=9, channels=4, outputs=4, kernel=(3, 2), dilation=(2, 3), padding=((2, 1), (3, 0)))
+    pool = dataclasses.replace(layer, kernel=(1, 1), dilation=(1, 1), height=7, width=9, groups=4, padding=((1, 1), (0, 1)))
+    operations = (
+        conv("a", "in", (15, 17), 5, 2),
+        Linear("d", (Operand(("a",), layer),)),
+        Linear("p", (Operand(("d",), pool, pad_value=-128),), Window("max", (3, 2), (2, 2)), identity=True),
+    )
+    graph = Graph("g", {"in": (2, 15, 17, 4)}, operations)
+    for grid in (Grid(), Grid(2), Grid(1, 4), Grid(2, 2, 3), Grid(1, 9, 9)):
+        require_bands(graph, 0, 3, grid)
+
+
+def test_what_bands_need_by_hand() -> None:
+    """Two layers of 3 x 3 on rows 4 to 7: two more rows on each side of what the first one reads, but not beyond the image."""
+    operations = (conv("a", "in", (12, 6), 3), conv("b", "a", (12, 6), 3))
+    found = needed(operations, {"b": ((0, 1), (4, 8), (0, 6))})
+    assert found == {
+        "b": ((0, 1), (4, 8), (0, 6)),
+        "a": ((0, 1), (3, 9), (0, 6)),
+        "in": ((0, 1), (2, 10), (0, 6)),
+    }
+    made = band("part", operations, {"in": (1, 12, 6, 4), "a": (1, 12, 6, 4), "b": (1, 12, 6, 4)}, {"b": ((0, 1), (0, 4), (0, 6))})
+    first, second = made.graph.operations
+    assert (first.operands[0].layer.height, first.operands[0].layer.padding) == (6, ((1, 0), (1, 1)))
+    assert (second.operands[0].layer.height, second.operands[0].layer.padding) == (5, ((1, 0), (1, 1)))
+    assert made.graph.inputs == {"in": (1, 6, 6, 4)}
+
+
+def test_bands_in_the_middle_are_alike() -> None:
+    graph = Graph("g", {"in": (1, 24, 6, 4)}, (conv("a", "in", (24, 6), 3), conv("b", "a", (24, 6), 3)))
+    shapes = graph.inputs | {"a": (1, 24, 6, 4), "b": (1, 24, 6, 4)}
+    grid = Grid(1, 6, 1)
+    parts = [band("part", graph.operations, shapes, {"b": share}) for n in grid if (share := grid.share(shapes["b"], n))]
+    assert len({part.graph.operations for part in parts}) == 3
+    assert [part.corners["in"] for part in parts] == [(0, 0, 0), (0, 2, 0), (0, 6, 0), (0, 10, 0), (0, 14, 0), (0, 18, 0)]
+
+
+def test_shares_that_are_left_empty() -> None:
+    assert [Grid(1, 4).share((1, 5, 2, 1), (0, row, 0)) for row in range(4)] == [
+        ((0, 1), (0, 2), (0, 2)),
+        ((0, 1), (2, 4), (0, 2)),
+        ((0, 1), (4, 5), (0, 2)),
+        None,
+    ]

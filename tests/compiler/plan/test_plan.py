@@ -1,0 +1,106 @@
+"""compiler.plan: segments that fit, what is stored for whom, and what could be moved at least."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from podweave.compiler.chip.policy import BankPolicy
+from podweave.compiler.plan.bound import least_bytes
+from podweave.compiler.plan.compile_plan import compile_cut
+from podweave.compiler.plan.demands import Demands
+from podweave.compiler.plan.segments import Planner
+from podweave.ir.frontends.registry import load_graph
+from podweave.ir.graph import Graph
+from podweave.ir.layers import WorkloadError
+from podweave.spec.presets import load_config
+from tests.podweave.runs.random_cut import cut_graph
+from tests.podweave.runs.random_networks import CONFIG, random_graph
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_segments_are_all_of_a_network_in_order(seed: int) -> None:
+    graph = cut_graph(seed)
+    for most in (0, 1, 2):
+        planner = Planner(graph, CONFIG, most)
+        plan = planner.plan()
+        assert plan
+        assert [segment.begin for segment in plan] == [0, *(segment.end for segment in plan[:-1])]
+        assert plan[-1].end == len(graph.operations)
+        assert not most or all(segment.end - segment.begin <= most for segment in plan)
+
+
+def test_a_segment_that_is_refused_is_tried_in_more_bands() -> None:
+    graph = load_graph("gemm:4096x64x64")
+    planner = Planner(graph, load_config("chip4x16"))
+    counts = []
+    for _ in range(5):
+        (segment,) = planner.plan() or ()
+        counts.append(len(segment.grid))
+        planner.refuse(segment, 0)
+    assert counts == sorted(set(counts))
+    # A position by itself is the least.
+    small = Planner(load_graph("gemm:3x8x8"), CONFIG)
+    while plan := small.plan():
+        small.refuse(plan[0], 0)
+    assert small.plan() is None
+
+
+def test_what_fits_is_not_cut() -> None:
+    programs = compile_cut(random_graph(21), CONFIG, BankPolicy())
+    assert not any(program.corners or program.spilled for program in programs)
+
+
+def test_bands_that_are_alike_are_compiled_once() -> None:
+    programs = compile_cut(load_graph("gemm:2000x8x8"), CONFIG, BankPolicy())
+    assert len(programs) > len({id(program.streams) for program in programs})
+
+
+def test_what_fits_in_no_bands_is_named() -> None:
+    graph, config = load_graph("gemm:4x3000x4"), CONFIG
+    sentence = r"^gemm:4x3000x4: a column tile has 3,000 words of weights, 1,976 more than all W banks of chip2x4 hold \(1,024\)$"
+    with pytest.raises(WorkloadError, match=sentence):
+        compile_cut(graph, config, BankPolicy())
+
+
+def demanded(graph: Graph, cut: int = 1) -> None:
+    """Each word that an epoch loads was stored in its manager's channel by an earlier one, and no word twice."""
+    programs = compile_cut(graph, CONFIG, BankPolicy(), cut=cut)
+    per_manager, rows = CONFIG.nodes_per_manager, CONFIG.array.rows
+    shapes = graph.inputs | {each.name: each.output for each in graph.operations}
+    there = {name: np.zeros((CONFIG.managers, -(-shape[3] // rows), *shape[:3]), int) for name, shape in shapes.items()}
+    seen = Demands(shapes, CONFIG, ())
+    for program in programs:
+        wanted = Demands(shapes, CONFIG, ())
+        wanted.add(program)
+        seen.add(program)
+        for name, shape in shapes.items():
+            if name in graph.inputs:
+                continue
+            whole = tuple((0, size) for size in shape[:3])
+            for request in wanted.requests(name, whole, (0, 0, 0)):  # type: ignore[arg-type]
+                mask = there[name][request.nodes[0] // per_manager, request.block]
+                assert (mask[tuple(slice(*span) for span in request.box)] == 1).all(), name
+        for item in program.spilled:
+            name = program.operation(item.operation).name
+            spans = [slice(a + by, b + by) for (a, b), by in zip(item.box, program.corners[name], strict=True)]
+            there[name][item.place.bank // per_manager, item.block][tuple(spans)] += 1
+    for name in graph.outputs:
+        assert (there[name].sum(axis=0) > 0).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_loaded_was_stored_where_it_is_loaded(seed: int) -> None:
+    demanded(random_graph(300 + seed))
+    demanded(cut_graph(seed), cut=2)
+
+
+def test_least_bytes_by_hand() -> None:
+    # 64 x 64 inputs, 64 x 32 weights, 64 x 32 outputs.
+    found = least_bytes(load_graph("gemm:64x64x32"), CONFIG)
+    assert (found.network, found.spilled, found.total) == (8192, 0, 8192)
+    graph = cut_graph(4)
+    roomy = dataclasses.replace(CONFIG, memory=dataclasses.replace(CONFIG.memory, x_words=1 << 16, p_words=1 << 16))
+    assert least_bytes(graph, roomy).spilled == 0 < least_bytes(graph, CONFIG).spilled

@@ -1,0 +1,90 @@
+"""Networks larger than the banks, in RTL: cut into segments and bands, with tensors in memory between them, and all exact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from podweave.compiler.compile_network import CompiledNetwork
+from podweave.ir.constants import Constants
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.frontends.registry import load_graph
+from podweave.ir.graph import Graph
+from podweave.ir.layers import Layer
+from podweave.ir.operations import Linear, Operand, Window
+from podweave.predict.memory_timing import HbmTiming
+from podweave.runs.accelerator import run_on_device
+from podweave.runs.jobs import Job
+
+from .random_cut import cut_job
+from .random_networks import CONFIG, random_job, small_bench
+
+SHAKEN = HbmTiming(latency=37, row_miss=9, jitter=25, refresh_interval=400, refresh_cycles=90, seed=77)
+
+
+def run(*jobs: Job, **options: Any) -> tuple[dict[str, Any], list[CompiledNetwork]]:
+    """The report of a run that is right: outputs, cycles and counters are as they should be."""
+    report, _, networks = run_on_device(jobs, CONFIG, bench=small_bench(), progress=lambda _: None, **options)
+    assert (report["verdict"], report["failure"], report["mismatches"]) == ("pass", None, 0)
+    for row in report["networks"]:
+        assert (row["cycles"], row["counters_differing"]) == (row["predicted_cycles"], [])
+    return report, networks
+
+
+def workload(text: str) -> Job:
+    graph, rng = load_graph(text), np.random.default_rng(1)
+    inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
+    return Job(graph, Constants(random_parameters(graph, 1)), inputs)
+
+
+def spills(network: CompiledNetwork) -> bool:
+    """Whether epochs load what others have stored."""
+    return any(program.unit(item).is_stored for program in network.programs for item in program.external_units)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # More activations than X banks hold; more sums than P banks do, in one row; rows with halo.
+        "gemm:400x16x4",
+        "gemm:2000x8x8",
+        "conv:20x20x8x8,kernel=3x3,padding=1",
+        "conv:21x30x3x12,kernel=5x3,stride=2,padding=2,batch=2",
+    ],
+)
+def test_one_layer_that_does_not_fit(text: str) -> None:
+    _, (network,) = run(workload(text), check="always")
+    assert len(network.programs) > 1
+    assert all(program.corners for program in network.programs)
+    assert network.checked
+
+
+def test_an_average_over_more_positions_than_a_window_may_have() -> None:
+    """256 positions, where P banks hold 255 sums."""
+    layer = Layer(name="mean", height=16, width=16, channels=4, outputs=4, groups=4)
+    mean = Linear("mean", (Operand(("in",), layer),), Window("sum", (16, 16), (1, 1)), identity=True)
+    graph = Graph("average", {"in": (1, 16, 16, 4)}, (mean,))
+    inputs = {"in": np.random.default_rng(2).integers(-128, 128, (1, 16, 16, 4), dtype=np.int8)}
+    _, (network,) = run(Job(graph, Constants(random_parameters(graph, 2)), inputs), check="always")
+    assert network.split.graph.operations[0].operands[0].layer.kernel != (1, 1)
+
+
+def test_random_networks_of_which_everything_spills() -> None:
+    report, networks = run(*(random_job(seed) for seed in range(200, 225)), cut=1, check="always")
+    assert len(report["networks"]) == 25
+    assert all(map(spills, networks))
+
+
+def test_random_networks_that_do_not_fit() -> None:
+    _, networks = run(*map(cut_job, (0, 3, 6, 10, 12)), check="always", timing=SHAKEN)
+    assert sum(map(spills, networks)) > 1
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("first", range(100, 400, 10))
+def test_campaign(first: int) -> None:
+    timing = (HbmTiming(), SHAKEN)[first // 10 % 2]
+    ways: dict[str, Any] = {"check": "always", "timing": timing, "prefetch": first % 30 > 0, "seed": first}
+    run(*(cut_job(seed) for seed in range(first, first + 10)), cut=first // 10 % 4, **ways)
