@@ -26,14 +26,17 @@ def trials(rng: np.random.Generator, work: Work) -> Trials:
     ready = [np.sort(rng.integers(0, rng.choice([1, 50, 5000]), count)) for count in patches]
     area = rng.integers(1, 200, len(patches))
     fresh = rng.choice([0.0, 0.5, 1.0], len(ways))
-    return Trials(work, PODS, 8, side, split, near, size, fresh, patches, area, area, 2 * area, ready)
+    strips = rng.integers(1, patches[size] + 1) if work.strips else patches[size]
+    loaded = area[size] * -(-patches[size] // strips)
+    return Trials(work, PODS, 8, side, split, near, size, fresh, strips, loaded, patches, area, area, 2 * area, ready)
 
 
 def work(rng: np.random.Generator) -> Work:
     shared, own, units, tiles = rng.integers(1, 30), rng.integers(0, 4), rng.integers(0, 9), rng.integers(1, 12)
     costs = {name: float(rng.choice([0.0, 0.3, 20.0])) for name in ("job_cost", "tile_cost", "input_cost")}
     nothing = np.zeros((1, 1), np.int64)
-    return Work((1, 1, 1), int(tiles), int(shared), int(own), int(units), nothing, int(units) + 1, bool(rng.integers(2)), **costs)
+    ways = {"windowed": bool(rng.integers(2)), "strips": bool(rng.integers(2))}
+    return Work((1, 1, 1), int(tiles), int(shared), int(own), int(units), nothing, int(units) + 1, **ways, **costs)
 
 
 @settings(derandomize=True, deadline=None, max_examples=150)
@@ -45,12 +48,13 @@ def test_found_is_the_cheapest_of_all(seed: int, room: tuple[float, float]) -> N
     rounds, lengths = found.gangs
     excess = found.excess_words(room)
     costs, bounds = [], found._bounds(free)
-    for i, ready in enumerate(found.ready[size].tolist() for size in found.size):
+    together = -(-found.patches // found.strips)
+    for i, ready in enumerate(found.ready[size][::apart].tolist() for size, apart in zip(found.size, together, strict=True)):
         begins = free.reshape(-1, found.block[i]).max(axis=1)
         finish, mean = simulate(begins, ready, int(rounds[i]), int(lengths[i]))
         assert bounds[i] <= (finish + mean) * (1 + 1e-9)
         memory = found.weight_cycles[i] + found.input_cycles[i]
-        needless = found.near[i] and excess[i - 1] == 0
+        needless = found.near[i] and excess[i - 1] == 0 and not found.work.strips
         costs.append(np.inf if needless else finish + mean + found.sending_cycles[i] + memory + 1e6 * excess[i])
     best = found.best(free, room)
     assert costs[best] <= min(costs) * (1 + 1e-9)
