@@ -27,7 +27,7 @@ def test_jobs_of_a_pod_without_tiles_have_one_each() -> None:
         "x_turn": [0, 0],
         "rows": [2, 4],
         # Nor does a job name the plane of a network that has one.
-        **dict.fromkeys(("x_plane", "w_plane", "p_plane"), [0, 0]),
+        **{name: [0, 0] for name in ("x_plane", "w_plane", "p_plane")},
     }
 
 
