@@ -97,7 +97,8 @@ class EpochCutter:
         self.frontier = Frontier(self.lowered, self.graph, chosen)
         while self.frontier.left:
             state, program = self._longest()
-            if self.storage.turns and programs and self.frontier.left == len(program.operations) and not program.external_units:
+            last = self.frontier.left == len(program.operations)
+            if self.storage.turns and programs and last and not (program.external_units or program.resident):
                 # The next pass begins with inputs around word 0: they come beside this epoch, if it is above.
                 self.storage.x_starts = [0] * len(self.storage.x_starts)
                 state, program = self._longest()
