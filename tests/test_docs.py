@@ -181,7 +181,8 @@ def wrong_rooms(text: str) -> list[str]:
 def test_the_table_of_rooms_is_that_of_the_architecture() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert wrong_rooms(text) == []
-    assert wrong_rooms(text.replace("| ir, spec | numpy | `collection`", "| ir | numpy | `collection`")) == ["compiler imports ['ir']"]
+    less = text.replace("| ir, spec | numpy | `collection`", "| ir | numpy | `collection`")
+    assert wrong_rooms(less) == ["compiler imports ['ir']"]
     assert wrong_rooms(text.replace("`parts`, `pod`, `post`", "`pod`, `parts`, `post`")) == [
         "rtl/pod stands before what it imports"
     ]
