@@ -178,6 +178,10 @@ class RunWriter:
                 node = move.channel * self.config.nodes_per_manager + move.unit
                 self._x_banks.store(epoch, rings[move.channel], node, move.base, move.count, address, self._fields(move))
                 continue
+            if self._x_banks and move.select == HostSelect.X:
+                places = np.array([move.base, move.base + move.count - 1]) if move.places is None else move.places
+                node = move.channel * self.config.nodes_per_manager + move.unit
+                self._x_banks.stored_in_gap(epoch, node, int(places.min()), int(places.max()))
             demand.add(move.select, move.unit, move.base, move.count, address, after=epoch + 1, kind=move.kind)
             demand.descriptors[-1] |= self._fields(move)
 

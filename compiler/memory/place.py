@@ -151,7 +151,7 @@ class _Builder:
         frames = [channel.frames(self.passes, self.frame_bytes) for channel in self.channels] if self.passes > 1 else None
         self.frames = frames or [0] * len(self.channels)
         parts = self.config.memory.x_parts > 1
-        uses = x_uses(self.programs, self.config) if parts else None
+        uses = np.stack([x_uses(program, self.config) for program in self.programs]) if parts else None
         writer = RunWriter(self.config, self.moves, frames, self.frame_bytes, self.ratios, uses)
         return [writer.run(passes=self.passes > 1) for _ in ("cold", "warm")[: 1 if self.shared or self.collectives else 2]]
 

@@ -49,6 +49,10 @@ class XBanks:
         self.stride = memory_stride(config, HostSelect.X)
         self.uses = uses
         self.later: Pending = {}
+        self._gaps = np.zeros(uses.shape, bool)
+        """Parts from which is stored in the gap before an epoch of a pass."""
+        self._tags = np.zeros(uses.shape[1:], np.int64)
+        """Of each part, the last tag of stores beside epochs."""
 
     def load(self, epoch: int, rings: Rings, node: int, base: int, words: int, address: int, fields: Fields) -> None:
         """Words of a node that ``epoch`` reads. ``rings``: demand and prefetch ring of its manager, which are at its tag.
@@ -56,10 +60,13 @@ class XBanks:
         demand, prefetch = rings
         # Of the epochs before it, of this pass and the one before.
         known = np.arange(max(0, epoch - len(self.uses)), epoch)
-        for moved, used in self._pieces(node, base, words, address):
-            before = known[used[known % len(used)]]
+        # One that was still to be stored from beside the epoch before would be overtaken by what waits for another part.
+        apart = bool((self._tags[node, self._parts(base, words)] >= epoch).any())
+        for moved, used in self._pieces(node, base, words, address, apart=apart):
+            taken = used | self._gaps[:, node, self._parts(moved[1], moved[2])].any(axis=1)
+            before = known[taken[known % len(taken)]]
             after = int(before[-1]) + 1 if len(before) else 0
-            if after < epoch:
+            if len(known) and not used[known[-1] % len(used)]:
                 prefetch.add(HostSelect.X, *moved, after=after, beside=1)
                 prefetch.descriptors[-1] |= fields
             else:
@@ -76,10 +83,21 @@ class XBanks:
             after = used[following % len(used)]
             beside = int(after.argmax()) if after.any() else len(after)
             if beside:
+                parts = self._parts(moved[1], moved[2])
+                self._tags[node, parts] = np.maximum(self._tags[node, parts], epoch + 1 + beside)
                 self.later.setdefault(epoch + 1 + beside, []).append((prefetch, moved, epoch + 1, fields))
             else:
+                self.stored_in_gap(epoch, node, moved[1], moved[1] + moved[2] - 1)
                 demand.add(HostSelect.X, *moved, after=epoch + 1, kind=DescriptorKind.STORE)
                 demand.descriptors[-1] |= fields
+
+    def stored_in_gap(self, epoch: int, node: int, first: int, last: int) -> None:
+        """Words of ``epoch`` that are stored before the next one: until that is done, nothing is loaded where they are."""
+        self._gaps[(epoch + 1) % len(self._gaps), node, self._parts(first, last - first + 1)] = True
+
+    def _parts(self, base: int, words: int) -> slice:
+        """Those with words of a bank."""
+        return slice(base // self.depth, -(-(base + words) // self.depth))
 
     def begin_tag(self, tag: int) -> None:
         """All rings are at ``tag``, of which they have nothing yet."""
@@ -99,10 +117,12 @@ class XBanks:
             ring.add(HostSelect.X, *moved, after=after, kind=DescriptorKind.STORE, beside=1)
             ring.descriptors[-1] |= fields
 
-    def _pieces(self, node: int, base: int, words: int, address: int) -> list[tuple[tuple[int, int, int, int], NDArray[np.bool_]]]:
+    def _pieces(
+        self, node: int, base: int, words: int, address: int, *, apart: bool = False
+    ) -> list[tuple[tuple[int, int, int, int], NDArray[np.bool_]]]:
         """(unit, base, words, address) of pieces of words, and which epochs use their parts: parts side by side that all use or
-        leave alike are one piece, and few words are not taken apart."""
-        few, unit = words * self.stride < _FEW_BYTES, node % self.config.nodes_per_manager
+        leave alike are one piece, and few words are not taken apart, unless they must be ``apart``."""
+        few, unit = not apart and words * self.stride < _FEW_BYTES, node % self.config.nodes_per_manager
         pieces: list[tuple[int, int, NDArray[np.bool_]]] = []
         for part in range(base // self.depth, -(-(base + words) // self.depth)):
             first, last = max(base, part * self.depth), min(base + words, (part + 1) * self.depth)
@@ -114,20 +134,7 @@ class XBanks:
         return [((unit, first, last - first, address + (first - base) * self.stride), used) for first, last, used in pieces]
 
 
-def x_uses(programs: Sequence[ChipEpoch], config: ChipConfig) -> NDArray[np.bool_]:
-    """(epochs, banks, parts): parts that epochs use, and those with tensors that the epoch before has left to be loaded again: such
-    words are stored in the gap between both, whoever uses their parts next."""
-    spilled = np.zeros((len(programs), config.memory.banks, config.memory.x_parts), bool)
-    for epoch, program in enumerate(programs):
-        for item in program.spilled if isinstance(program, EpochProgram) else ():
-            last = item.place.base + int(np.prod([end - begin for begin, end in item.box])) - 1
-            depth = config.memory.x_part_words
-            spilled[epoch, item.place.bank, item.place.base // depth : last // depth + 1] = True
-    # The last epoch of a pass has the first one of the next behind it.
-    return np.stack([_uses(program, config) for program in programs]) | np.roll(spilled, 1, axis=0)
-
-
-def _uses(program: ChipEpoch, config: ChipConfig) -> NDArray[np.bool_]:
+def x_uses(program: ChipEpoch, config: ChipConfig) -> NDArray[np.bool_]:
     """(banks, parts): parts that pods read or post-processors write, of the inputs that an epoch keeps, and of what lies between
     words of a job. Of operations on rows, and of collectives, all."""
     memory = config.memory
