@@ -325,13 +325,6 @@ def test_what_no_user_can_mend_keeps_its_traceback(cli: Cli, monkeypatch: pytest
     [
         ("chip4x16", "gemm:3000x40x40", {"time_width": 9}, "podweave: the epoch would last 6858 cycles, 6347 more than time_width"),
         ("chip4x16", "gemm:8000x40x40", {"count_width": 4}, "podweave: gemm:8000x40x40: P bank 0 is full"),
-        (
-            "chip4x16",
-            "digits",
-            {"window_width": 2},
-            "podweave: average_pool: the window spans 4 positions, 1 more than window_width",
-        ),
-        ("chip4x16", "digits", {"count_width": 4}, "podweave: average_pool: one output position takes 16 words of partial sums"),
     ],
 )
 def test_job_fields_that_are_too_small_are_named(

@@ -166,6 +166,8 @@ def test_window_beyond_its_field_is_refused() -> None:
     with pytest.raises(WorkloadError, match=sentence):
         compile_graph(graph, chip(2, 4, 4))
     run_case(Case(graph, chip(2, 4, 4, window_width=7), None, 4))
+    with pytest.raises(WorkloadError, match=r"^pool: one output position takes 65 words of partial sums, 2 more than fit \(63\)$"):
+        compile_graph(graph, chip(2, 4, 4, count_width=6))
 
 
 @pytest.mark.parametrize("order", [("in", "first"), ("first", "in"), ("in", "first", "other", "first")])
