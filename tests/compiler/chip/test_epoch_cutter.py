@@ -193,7 +193,7 @@ def test_random_graphs() -> None:
     """Many of them have several epochs, and few are refused: else they would not be worth much."""
     found: list[int] = []
 
-    @settings(derandomize=True, deadline=None, max_examples=90, suppress_health_check=HEALTH)
+    @settings(derandomize=True, deadline=None, max_examples=50, suppress_health_check=HEALTH)
     @given(cases())
     def run(case: Case) -> None:
         found.append(run_or_refuse(case))

@@ -22,7 +22,7 @@ from podweave.ir.operations import Linear, Operand, Window
 from tests.compiler.chip.chip_graphs import HEALTH, SAME, Case, cases, chain, chip, conv, equal, run_case
 
 
-@settings(derandomize=True, deadline=None, max_examples=120, suppress_health_check=HEALTH)
+@settings(derandomize=True, deadline=None, max_examples=60, suppress_health_check=HEALTH)
 @given(cases())
 def test_random_graphs(case: Case) -> None:
     run_case(case)

@@ -37,6 +37,7 @@ def filled(sessions: list[Session], texts: list[list[int]], begins: list[int]) -
             assert step.comparison is None or step.comparison.is_exact, step.row()
 
 
+@pytest.mark.campaign
 def test_rtl(model: IntegerModel) -> None:
     """Four texts of different lengths over borders of tiles of keys, one of which ends: as each alone, and all cycles predicted."""
     texts = tiny_texts(4, 20)
