@@ -22,7 +22,7 @@ from podweave.predict.system import predict_system
 from podweave.spec.presets import load_config
 from podweave.studies import frame as frame_module
 from podweave.studies.points import Figures
-from podweave.studies.preserve import BATCHES, CONTEXTS, LINKS, TEXTS, W_WORDS, Ratio, preserve_study
+from podweave.studies.preserve import AHEAD, BATCHES, CONTEXTS, LINKS, TEXTS, W_WORDS, Ratio, preserve_study
 from podweave.studies.ring_points import RingPoint
 from tests.podweave.command_line import Outcome, assert_refused
 
@@ -115,7 +115,7 @@ def test_tables_say_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(frame_module, "sweep", planted)
     report = preserve_study(["qwen3_0.6b"])
-    ratio, capacity, context, batch, models = (
+    ratio, capacity, context, batch, models, ahead = (
         [dict(zip(each["columns"], row, strict=True)) for row in each["rows"]] for each in report["tables"]
     )
     assert [row["off/on"] for row in ratio] == [2.0] * len(LINKS)
@@ -126,4 +126,5 @@ def test_tables_say_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (models[0]["ratio"], models[0]["collectives %"], models[0]["epochs %"]) == (0.5, 25.0, 20.0)
     assert (models[-1]["ratio"], models[-1]["epochs %"]) == ("refused", None)
     assert len(capacity) == len(W_WORDS)
+    assert [(row["prefetch ratio"], row["off/on"]) for row in ahead] == [(ratio, 2.0) for ratio in AHEAD]
     assert report["chart"]["series"]
