@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,27 @@ def test_random_networks_of_which_everything_spills() -> None:
 def test_random_networks_that_do_not_fit() -> None:
     _, networks = run(*map(cut_job, (0, 3, 6, 10, 12)), check="always", timing=SHAKEN)
     assert sum(map(spills, networks)) > 1
+
+
+def with_feeds(job: Job, passes: int) -> Job:
+    """The same on a stream of inputs."""
+    rng = np.random.default_rng(passes)
+    more = [{name: rng.integers(-128, 128, one.shape, dtype=np.int8) for name, one in job.inputs.items()} for _ in range(1, passes)]
+    return dataclasses.replace(job, stream=tuple(more))
+
+
+@pytest.mark.parametrize("seed", [0, 6, *(pytest.param(seed, marks=pytest.mark.campaign) for seed in range(400, 420))])
+def test_streams_and_warm_runs_of_networks_that_spill(seed: int) -> None:
+    """Passes have what lies between segments in the same places, and outputs of their own."""
+    job = with_feeds(cut_job(seed), 2 + seed % 3)
+    report, networks = run(job, job, cut=1 + seed % 2, check="always", timing=SHAKEN)
+    assert [row["warm"] for row in report["networks"]] == [False, True]
+    assert all(map(spills, networks))
+    assert networks[0].memory.pass_bytes > 0
+
+
+def test_weights_of_bands_that_may_not_all_be_ahead() -> None:
+    run(*map(cut_job, (3, 10)), check="always", timing=SHAKEN, prefetch_ratios={"*": 0.5})
 
 
 @pytest.mark.campaign
