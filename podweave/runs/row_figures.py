@@ -31,8 +31,8 @@ def cycles_by_kind(network: CompiledNetwork, prediction: Prediction) -> dict[str
     ``memory``: no epoch is on, and the next one waits for its words. ``links``: a collective is on.
     """
     found = dict.fromkeys((*KINDS, LINKS) if network.collectives else KINDS, 0)
-    stores = False
-    for program, epoch in zip(network.epochs * network.memory.passes, prediction.timeline, strict=True):
+    stores, passes = False, len(prediction.timeline) // len(network.epochs)
+    for program, epoch in zip(network.epochs * passes, prediction.timeline, strict=True):
         found["memory"] += epoch["for_prefetch"]
         found["stores" if stores else "memory"] += epoch["waits"] - epoch["for_prefetch"]
         if isinstance(program, CollectiveProgram):

@@ -43,9 +43,11 @@ from podweave.spec.links import send_job_layout
 from podweave.spec.links_config import LinksConfig
 from podweave.spec.presets import load_config
 
+PLANES = dict.fromkeys(("x_planes", "w_planes", "p_planes", "y_planes"), 2)
 # With everything that a configuration can have.
 CONFIG = dataclasses.replace(
-    load_config("chip2x4").replace(row_registers=16, base_registers=2, column_words=4, managers=2), links=LinksConfig(flit_bits=64)
+    load_config("chip2x4").replace(row_registers=16, base_registers=2, column_words=4, managers=2, pass_bits=4, **PLANES),
+    links=LinksConfig(flit_bits=64),
 )
 BLOCKS: dict[str, Callable[[], Block]] = {
     "GroupColumn": lambda: GroupColumn(CONFIG.array),
