@@ -172,6 +172,8 @@ class RunWriter:
                 if beside:
                     self._later.setdefault(epoch + 1 + beside, []).append((ring, ring.descriptors.pop()))
                     self._beside.append((self._node(move), begin, end, epoch + 1 + beside))
+                elif self._has_parts(move):
+                    self.x_banks.hold(epoch + 1, self._node(move), begin, end)
 
     def _stored_pieces(self, epoch: int, move: Move) -> Iterator[tuple[int, int, int]]:
         """First word of a piece, the one behind it, and beside how many epochs it may be stored."""

@@ -62,6 +62,11 @@ class XBanks:
         after = [bool(piece.used[number % count]) for number in later if more or number < count]
         return after.index(True) if True in after else len(after)
 
+    def hold(self, epoch: int, node: int, begin: int, end: int) -> None:
+        """Words are stored in the gap before an epoch: what is loaded into their place does not come beside it."""
+        parts = slice(begin // self.depth, -(-end // self.depth))
+        self.uses[epoch % len(self.uses), node, parts] = True
+
     def pieces(self, node: int, base: int, words: int) -> list[XPiece]:
         """Words in pieces: parts side by side that all use or leave alike are one, and few words are not taken apart."""
         few, found = words * self.stride < _FEW_BYTES, list[XPiece]()
