@@ -87,6 +87,7 @@ PREFIX = [9, 8, 7, 6, 5, 4, 3, 2, 9, 9, 8]
 ALIKE = [[*PREFIX, 11, 12], [*PREFIX, 13, 13, 13, 13, 13], [*PREFIX, 14]]
 
 
+@pytest.mark.campaign
 def test_what_texts_begin_with_is_there_once(model: IntegerModel) -> None:
     """Twelve positions, three tiles of keys, lie in the caches of the first text alone, which ends first: all as alone."""
     alone = []

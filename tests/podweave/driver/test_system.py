@@ -17,7 +17,7 @@ from tests.rtl.accelerator.accelerator_runs import CHIP4
 LIMIT = 100_000
 
 
-@pytest.mark.parametrize("chips", [2, 3])
+@pytest.mark.parametrize("chips", [2, pytest.param(3, marks=pytest.mark.campaign)])
 def test_each_chip_is_exact_whenever_it_starts(chips: int) -> None:
     with running(chips) as (_, system):
         for delays in (None, [0, 217, 5][:chips], [1001, 0, 640][:chips]):

@@ -67,6 +67,7 @@ def signed(raw: NDArray[np.uint8], config: ChipConfig) -> NDArray[np.int64]:
     return (bits << np.arange(width)).sum(axis=2) - (bits[:, :, -1] << width)
 
 
+@pytest.mark.campaign
 def test_collectives_between_epochs() -> None:
     """Sums of one epoch are added to others and passed on, outputs copied; the next epoch reads what came."""
     with driven(LINKED) as driver:

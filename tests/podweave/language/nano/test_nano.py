@@ -44,6 +44,7 @@ def test_texts_held_out() -> None:
     assert per_token(NANO, HELD_OUT) < 0.45
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("fault", ["pairs of neighbours", "heads of keys changed", "a layer lost", "norm lost", "begin lost"])
 def test_the_loss_sees_a_fault(fault: str) -> None:
     tensors = dict(NANO.tensors)
