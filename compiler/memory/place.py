@@ -378,7 +378,11 @@ class _Builder:
         whole = _CHUNK_BYTES if isinstance(self.programs[epoch], EpochProgram) else self.row_chunk
         chunk = max(1, whole // self.stride[select])
         where = self._where(select, node, base, count, address)
-        self.moves[epoch].loads.append(Move(**where, content=content, chunk=chunk, of_pass=content is None, limited=tensor))
+        # Weights of rows may be zeros that stand for others (`model_constants`): what they are says nothing of what lies there.
+        rows = select == HostSelect.W and isinstance(self.programs[epoch], RowProgram)
+        self.moves[epoch].loads.append(
+            Move(**where, content=None if rows else content, chunk=chunk, of_pass=content is None, limited=tensor)
+        )
 
     def _store_words(self, epoch: int, select: HostSelect, node: int, base: int, count: int, address: int, **more: Any) -> None:
         """Words that an epoch leaves in a node; ``more``: of the `Move`."""

@@ -10,10 +10,12 @@ import pytest
 
 from podweave.compiler.collective.ring import all_reduce_program
 from podweave.compiler.collective.walks import BankWords
-from podweave.compiler.compile_network import CompiledNetwork
+from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, compile_network
 from podweave.compiler.rows.program import RowProgram
 from podweave.compiler.rows.spans import Spans, post_spans
 from podweave.compiler.rows.tables import RowJobs, TileStep
+from podweave.ir.constants import with_scale_bits
+from podweave.ir.frontends.random_rows import random_row_parameters
 from podweave.ir.row_graph import RowGraph
 from podweave.ir.row_operations import Attention, RmsNorm, RowLinear
 from podweave.predict.accelerator import Prediction, predict_accelerator
@@ -101,3 +103,13 @@ def test_kinds_add_up(name: str, prefetch: bool) -> None:
     # Every operation that has jobs is named by an epoch.
     named = {name for epoch in row["timeline"] for name in epoch["operations"]}
     assert named == {operation.name for operation in chip_graphs(name)[0].operations}
+
+
+def test_weights_that_stand_for_others_are_loaded_as_those_are() -> None:
+    """Zeros of one tile are those of the next: they do not lie in its place already."""
+    chip, (graph,) = CHIP.replace(w_words=128), chip_graphs("llama_32_4_2_64_4,rows=2,context=7")
+    loaded = []
+    for with_weights in (False, True):
+        constants = with_scale_bits(random_row_parameters(graph, with_weights=with_weights), chip.scale_bits)
+        loaded.append(compile_network(graph, chip, constants, CompileOptions(from_memory=True)).memory.loaded_bytes())
+    assert loaded[0] == loaded[1]
