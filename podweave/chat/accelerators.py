@@ -34,7 +34,7 @@ class Accelerators:
     link : LinkTiming
         Of each link; their seeds differ.
     prefetch, beneath : bool
-        As `Device.start` takes them.
+        As `Start` has them.
 
     Raises
     ------

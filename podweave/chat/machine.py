@@ -17,6 +17,7 @@ from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.language_models import text_suffix
 
+from ..driver.device import Start
 from ..driver.system import System
 from ..language.integer_model import IntegerModel
 from ..runs.system import SystemNetwork, SystemPrediction
@@ -307,7 +308,7 @@ class Machine:
             part.text.stale, part.text.network = False, network
         whole = network.partition.whole
         system.run(
-            **programs.accelerators.options,
+            Start(**programs.accelerators.options, warm=False),
             max_cycles=2 * prediction.cycles + 100_000,
             progress=lambda cycles: self.progress(f"simulating {whole.name}: {min(1.0, cycles / prediction.cycles):.0%}"),
         )

@@ -18,7 +18,7 @@ from podweave.spec.register_map import NodeWords, Refusal, counters
 
 from .registers import Bus, DeviceError, DeviceRegisters, sentence
 
-__all__ = ["FOREVER", "Bus", "Device", "DeviceError", "RunCounters"]
+__all__ = ["FOREVER", "Bus", "Device", "DeviceError", "RunCounters", "Start"]
 
 _INTERRUPTS = ("DONE", "ERROR", "EPOCH", "REFUSED")
 FOREVER = 1 << 62
@@ -32,6 +32,40 @@ class RunCounters:
     nodes: dict[str, NDArray[np.int64]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """How a run is started.
+
+    Parameters
+    ----------
+    prefetch : bool
+        Whether words may be loaded before their epoch is the next one.
+    beneath : bool
+        Whether they may in collectives.
+    cap : int
+        At most so many words per manager at a time are ahead of their epoch; 0: no limit.
+    warm : bool, optional
+        Whether the run relies on what the run before has left on the chip, and loads only what is not there any more: by default if
+        it can (`Device.is_warm`). What was loaded is in the banks, parameter sets, tables and program stores until another run
+        begins, an error or an abort ends one, or the chip is reset; then a run is *cold*, and loads all. Who changes weights in
+        memory himself starts a cold run.
+    passes : int, optional
+        How often the run goes over the network; by default as often as its memory has room for inputs and outputs.
+    link_run : int, optional
+        Number of the run, the same in all chips of a ring and another than before; by default one more than the last.
+    """
+
+    prefetch: bool = True
+    beneath: bool = True
+    cap: int = 0
+    warm: bool | None = None
+    passes: int | None = None
+    link_run: int | None = None
+
+
+USUAL = Start()
+
+
 class Device(DeviceRegisters):
     """One accelerator on a bus.
 
@@ -42,7 +76,7 @@ class Device(DeviceRegisters):
     >>> device = Device(bus, config)                # doctest: +SKIP
     >>> device.load(image)                          # doctest: +SKIP
     >>> device.write_input("image", pixels)         # doctest: +SKIP
-    >>> device.run()                                # doctest: +SKIP
+    >>> device.run(Start(cap=512))                  # doctest: +SKIP
     >>> logits = device.read_output("logits")       # doctest: +SKIP
     """
 
@@ -197,51 +231,25 @@ class Device(DeviceRegisters):
             values[where.elements[mine]] = self.bus.read_memory(begin, int(at.max()) + 1)[at]
         return where.decoded(values)
 
-    def start(
-        self,
-        *,
-        prefetch: bool = True,
-        beneath: bool = True,
-        cap: int = 0,
-        link_run: int | None = None,
-        warm: bool | None = None,
-        passes: int | None = None,
-    ) -> bool:
+    def start(self, how: Start = USUAL) -> bool:
         """Start a run of the loaded program and return at once; returns whether it is a warm run.
 
-        ``warm``: whether the run relies on what the run before has left on the chip, and loads only what is not there any more: by
-        default if it can (`is_warm`). What was loaded is in the banks, parameter sets, tables and program stores until another run
-        begins, an error or an abort ends one, or the chip is reset; then a run is *cold*, and loads all. Who changes weights in
-        memory himself starts a cold run. ``passes``: how often the run goes over the network, by default as often as its memory has
-        room for inputs and outputs.
-
-        ``prefetch``: whether words may be loaded before their epoch is the next one; ``beneath``: whether they may in collectives;
-        ``cap``: at most so many words per manager at a time, 0 for no limit; ``link_run``: number of the run, the same in all chips
-        of a ring and another than before, by default one more than the last. Raises `DeviceError` if the device refuses, with the
-        reason, if a run is on, whose options and interrupt would change, if it has no links and is told a number of a run, if the
-        run is to be warm and cannot, or if it has more passes than there is memory for.
+        Raises `DeviceError` if the device refuses, with the reason, if a run is on, whose options and interrupt would change, if it
+        has no links and is told a number of a run, if the run is to be warm and cannot, or if it has more passes than there is
+        memory for.
         """
-        self.prepare(prefetch=prefetch, beneath=beneath, cap=cap, link_run=link_run, warm=warm, passes=passes)
+        self.prepare(how)
         self.bus.write32(*self.start_access())
         self.require_started()
         return self.warm
 
-    def prepare(
-        self,
-        *,
-        prefetch: bool = True,
-        beneath: bool = True,
-        cap: int = 0,
-        link_run: int | None = None,
-        warm: bool | None = None,
-        passes: int | None = None,
-    ) -> None:
+    def prepare(self, how: Start = USUAL) -> None:
         """All of `start` but the start: whoever starts several devices does `start_access` of each at the same time, and then
         `require_started`."""
         if self.image is None:
             raise DeviceError("no program is loaded")
         self._refuse_in_a_run("no other run can be started")
-        if warm and not self.is_warm:
+        if how.warm and not self.is_warm:
             raise DeviceError(
                 "no warm run can be started: "
                 + (
@@ -250,15 +258,15 @@ class Device(DeviceRegisters):
                     else "the program loads all in every run"
                 )
             )
-        count = self.image.passes if passes is None else passes
+        count = self.image.passes if how.passes is None else how.passes
         if not 1 <= count <= self.image.passes:
             raise DeviceError(f"the program has memory for 1 to {self.image.passes} passes, got {count}")
-        self.warm, self._left = self.is_warm if warm is None else warm, None
+        self.warm, self._left = self.is_warm if how.warm is None else how.warm, None
         self._tell(self.image, warm=self.warm, passes=count)
-        links = {"BENEATH": int(beneath)} if self.config.links else {}
-        self.write("OPTIONS", PREFETCH=int(prefetch), **links)
-        self.write("CAP", VALUE=cap)
-        self._set_links(self.image.first_collective, link_run)
+        links = {"BENEATH": int(how.beneath)} if self.config.links else {}
+        self.write("OPTIONS", PREFETCH=int(how.prefetch), **links)
+        self.write("CAP", VALUE=how.cap)
+        self._set_links(self.image.first_collective, how.link_run)
         self.write("IRQ_PENDING", **dict.fromkeys(_INTERRUPTS, 1))
         self.write("IRQ_ENABLE", DONE=1)
 
@@ -303,20 +311,9 @@ class Device(DeviceRegisters):
             raise DeviceError("the run was aborted")
         self._left = self.image
 
-    def run(
-        self,
-        *,
-        prefetch: bool = True,
-        beneath: bool = True,
-        cap: int = 0,
-        max_cycles: int = FOREVER,
-        progress: Callable[[int], None] | None = None,
-        link_run: int | None = None,
-        warm: bool | None = None,
-        passes: int | None = None,
-    ) -> bool:
+    def run(self, how: Start = USUAL, *, max_cycles: int = FOREVER, progress: Callable[[int], None] | None = None) -> bool:
         """`start` and `wait`; returns whether it was a warm run."""
-        self.start(prefetch=prefetch, beneath=beneath, cap=cap, link_run=link_run, warm=warm, passes=passes)
+        self.start(how)
         self.wait(max_cycles, progress)
         return self.warm
 

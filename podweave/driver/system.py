@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from numpy.typing import NDArray
@@ -12,8 +13,9 @@ from podweave.compiler.memory.image import MemoryImage
 from podweave.spec.config import ChipConfig
 from podweave.spec.links import RUN_WIDTH
 
-from .device import FOREVER, Bus, Device, DeviceError, RunCounters
+from .device import FOREVER, Bus, Device, DeviceError, RunCounters, Start
 
+COLD = Start(warm=False)
 LOOK_CYCLES = 1 << 16
 """Cycles after which chips that are waited for are looked at: one that was reset never raises its interrupt."""
 
@@ -85,20 +87,12 @@ class System:
         with self._named(chip):
             return self.devices[chip].read_output(name, number)
 
-    def start(
-        self,
-        *,
-        delays: Sequence[int] | None = None,
-        prefetch: bool = True,
-        beneath: bool = True,
-        cap: int = 0,
-        warm: bool | None = False,
-    ) -> None:
-        """Start a run of all chips.
+    def start(self, how: Start = COLD, *, delays: Sequence[int] | None = None) -> None:
+        """Start a run of all chips, in the same way; by default a cold one. ``link_run`` is this class's to choose.
 
         ``delays``: cycles by which each starts later than the others, 0 by default; a chip whose last run has failed or was aborted
-        also resets itself before, which takes a few cycles (`reset`). The rest is as of `Device.start`, the same for all chips;
-        runs are cold by default. Raises `DeviceError` if a chip refuses; the runs of the others have ended then.
+        also resets itself before, which takes a few cycles (`reset`). Raises `DeviceError` if a chip refuses; the runs of the
+        others have ended then.
         """
         if delays is not None and len(delays) != len(self.devices):
             raise DeviceError(f"there are {len(self.devices)} chips, got {len(delays)} delays")
@@ -106,7 +100,7 @@ class System:
         number = self.run_number if self.config.links else None
         for chip, device in enumerate(self.devices):
             with self._named(chip):
-                device.prepare(prefetch=prefetch, beneath=beneath, cap=cap, link_run=number, warm=warm)
+                device.prepare(replace(how, link_run=number))
         writes = {chip: [device.start_access()] for chip, device in enumerate(self.devices)}
         self.bus.play(writes, dict(enumerate(delays or [])))
         refused = []
@@ -147,17 +141,14 @@ class System:
 
     def run(
         self,
+        how: Start = COLD,
         *,
         delays: Sequence[int] | None = None,
-        prefetch: bool = True,
-        beneath: bool = True,
-        cap: int = 0,
-        warm: bool | None = False,
         max_cycles: int = FOREVER,
         progress: Callable[[int], None] | None = None,
     ) -> None:
         """`start` and `wait`."""
-        self.start(delays=delays, prefetch=prefetch, beneath=beneath, cap=cap, warm=warm)
+        self.start(how, delays=delays)
         self.wait(max_cycles, progress)
 
     def abort(self) -> None:

@@ -24,6 +24,7 @@ from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 from podweave.tb.benches.accelerator_bench import AcceleratorBench
 
+from ..driver.device import Start
 from .devices import DeviceResult, DeviceWay, compare_chip
 from .figures import device_figures
 from .jobs import Job, model_constants, stream_passes
@@ -33,7 +34,7 @@ from .verdict import Comparison
 
 
 class AcceleratorWay(DeviceWay[CompiledNetwork]):
-    """``timing``: of the memory. ``prefetch``, ``cap``: as `Device.start` takes them. For the rest see `CompileOptions`."""
+    """``timing``: of the memory. ``prefetch``, ``cap``: as `Start` has them. For the rest see `CompileOptions`."""
 
     def __init__(
         self,
@@ -115,8 +116,8 @@ class AcceleratorWay(DeviceWay[CompiledNetwork]):
     def surroundings(self) -> dict[str, Any]:
         return {"timings": [self.timing]}
 
-    def start_options(self) -> dict[str, Any]:
-        return {"prefetch": self.prefetch, "cap": self.cap, "warm": None}
+    def start(self) -> Start:
+        return Start(prefetch=self.prefetch, cap=self.cap)
 
     def compare(
         self, job: Job, network: CompiledNetwork, prediction: Prediction, result: Sequence[DeviceResult]

@@ -16,7 +16,7 @@ from podweave.predict.accelerator import Prediction
 from podweave.tb.benches.system_bench import SystemBench
 from podweave.tb.build.simulate import SimulationError
 
-from ..driver.device import DeviceError, RunCounters
+from ..driver.device import DeviceError, RunCounters, Start
 from ..driver.system import System
 from .jobs import Job
 from .road import Network, Progress, Simulated, Simulation, Tensors, Way
@@ -49,8 +49,13 @@ class DeviceWay(Way[Network]):
         """``timings`` and ``links`` of `SystemBench.system`."""
 
     @abstractmethod
-    def start_options(self) -> dict[str, Any]:
-        """What `System.start` is told."""
+    def start(self) -> Start:
+        """How runs are started."""
+
+    @property
+    def late(self) -> Sequence[int] | None:
+        """``delays`` of `System.start`."""
+        return None
 
     def simulate(
         self,
@@ -78,7 +83,8 @@ class DeviceWay(Way[Network]):
                             for name, tensor in inputs.items():
                                 system.write_input(chip, name, tensor, pass_number)
                     system.run(
-                        **self.start_options(),
+                        self.start(),
+                        delays=self.late,
                         max_cycles=2 * prediction.cycles + 100_000,
                         progress=device_progress(progress, number, len(jobs), prediction.cycles),
                     )

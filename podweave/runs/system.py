@@ -28,6 +28,7 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ConfigError
 from podweave.tb.benches.system_bench import SystemBench
 
+from ..driver.device import Start
 from .devices import DeviceResult, DeviceWay, compare_chip
 from .figures import device_figures
 from .jobs import Job, model_constants
@@ -99,7 +100,7 @@ class SystemWay(DeviceWay[SystemNetwork]):
     delays : sequence of int, optional
         Cycles by which each starts later than without.
     prefetch, beneath, cap
-        As `Device.start` takes them.
+        as `Start` has them.
     prefetch_ratios : mapping of str to float, optional
         As of `CompileOptions`.
     divide : callable
@@ -169,8 +170,12 @@ class SystemWay(DeviceWay[SystemNetwork]):
     def surroundings(self) -> dict[str, Any]:
         return {"timings": [self.timing] * self.chips, "links": [self.link.of_link(i) for i in range(self.chips)]}
 
-    def start_options(self) -> dict[str, Any]:
-        return {"delays": self.delays, "prefetch": self.prefetch, "beneath": self.beneath, "cap": self.cap}
+    def start(self) -> Start:
+        return Start(prefetch=self.prefetch, beneath=self.beneath, cap=self.cap, warm=False)
+
+    @property
+    def late(self) -> Sequence[int]:
+        return self.delays
 
     def compare(
         self, job: Job, network: SystemNetwork, prediction: SystemPrediction, result: Sequence[DeviceResult]

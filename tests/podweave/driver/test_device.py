@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from podweave.compiler.memory.image import OffsetMap
-from podweave.driver.device import Device, DeviceError
+from podweave.driver.device import Device, DeviceError, Start
 from podweave.spec.descriptors import PrefetchError
 from podweave.spec.errors import BankError, NetworkId, NodeErrors, PodError, PostError
 from podweave.spec.links import NO_COLLECTIVE, LinkError
@@ -112,7 +112,7 @@ def write_zeros(device: Device) -> None:
         (write_zeros, "no input can be written"),
         (lambda device: device.read_input("image"), "no input can be read"),
         (lambda device: device.read_output("logits"), "no output can be read"),
-        (lambda device: device.start(prefetch=False, cap=7), "no other run can be started"),
+        (lambda device: device.start(Start(prefetch=False, cap=7)), "no other run can be started"),
         (lambda device: device.run(), "no other run can be started"),
         (lambda device: device.set_base(2, 8), "BASE2 cannot be set"),
     ],
@@ -197,7 +197,7 @@ def test_start_sets_options_and_waits_for_one_event(bus: FakeBus, device: Device
     seen: list[tuple[int, ...]] = []
     names = ("OPTIONS", "CAP", "IRQ_ENABLE", "IRQ_PENDING")
     bus.commands["START"] = lambda bus: seen.append(tuple(bus.value(name) for name in names))
-    device.start(prefetch=prefetch, cap=cap)
+    device.start(Start(prefetch=prefetch, cap=cap))
     assert seen == [(int(prefetch), cap, 1, 0)]
 
 
@@ -321,21 +321,21 @@ def test_a_run_with_collectives_has_a_first_one_and_a_number() -> None:
     assert (bus.value("FIRST_COLLECTIVE"), bus.value("LINK_RUN")) == (NO_COLLECTIVE, 1)
     assert bus.value("OPTIONS") == 3
     bus, device = linked(3)
-    device.run(link_run=15, beneath=False)
+    device.run(Start(link_run=15, beneath=False))
     assert (bus.value("FIRST_COLLECTIVE"), bus.value("LINK_RUN")) == (3, 15)
     assert bus.value("OPTIONS") == 1
     # The number after the last is the first one again.
-    device.run(prefetch=False)
+    device.run(Start(prefetch=False))
     assert (bus.value("FIRST_COLLECTIVE"), bus.value("LINK_RUN")) == (3, 0)
     assert bus.value("OPTIONS") == 2
     with pytest.raises(DeviceError, match="LINK_RUN holds 0 to 15, got 16"):
-        device.start(link_run=16)
+        device.start(Start(link_run=16))
     assert (bus.value("FIRST_COLLECTIVE"), bus.value("LINK_RUN")) == (3, 0)
 
 
 def test_without_links_there_are_no_collectives(bus: FakeBus, device: Device) -> None:
     with pytest.raises(DeviceError, match="chip2x4 has no links: no run of it has collectives"):
-        device.start(link_run=1)
+        device.start(Start(link_run=1))
     assert bus.value("CONTROL") == 0
     device.run()
     assert bus.value("OPTIONS") == 1

@@ -12,7 +12,7 @@ import pytest
 
 from podweave.compiler.compile_network import CompiledNetwork, compile_network, in_channels
 from podweave.compiler.memory.rings import Ring
-from podweave.driver.device import Device, DeviceError
+from podweave.driver.device import Device, DeviceError, Start
 from podweave.golden.cycle.memory.hbm import DECERR, SLVERR, ErrorRange
 from podweave.golden.graph import evaluate
 from podweave.predict.accelerator import Prediction, predict_accelerator
@@ -71,7 +71,7 @@ def load(device: Device) -> None:
 
 def assert_clean(device: Device) -> None:
     """A cold run with right outputs, in the cycles that it takes after a reset, whatever was before it."""
-    device.start(warm=False)
+    device.start(Start(warm=False))
     assert_ends_well(device)
 
 
@@ -126,7 +126,7 @@ def test_base_registers_move_a_program() -> None:
             for where in image.outputs.values():
                 bus.memory[where.addresses] = bus.memory[where.addresses + span] = 0x55
             predicted = predict_accelerator(compiled, TIMING, bases=moved)
-            device.run(max_cycles=2 * predicted.cycles, warm=False)
+            device.run(Start(warm=False), max_cycles=2 * predicted.cycles)
             for where in image.outputs.values():
                 assert (bus.memory[where.addresses + (span - offsets[0])] == 0x55).all()
                 bus.memory[where.addresses] = bus.memory[where.addresses + offsets[0]]
@@ -136,7 +136,7 @@ def test_base_registers_move_a_program() -> None:
             assert {name: counters[name] for name in EXACT} == {name: predicted.counters[name] for name in EXACT}
         device.set_base(2, (1 << 33) - 1)
         with pytest.raises(DeviceError, match="beyond memory"):
-            device.run(max_cycles=2 * cycles(), warm=False)
+            device.run(Start(warm=False), max_cycles=2 * cycles())
 
 
 def test_a_column_store_comes_back_as_weights() -> None:
@@ -250,7 +250,7 @@ def test_run_after_an_abort_at_any_time_takes_as_long_as_after_a_reset(seed: int
     with running(seed=seed) as (bus, device):
         assert_clean(device)
         for moment in ABORTS[seed - 1 :: 3]:
-            device.start(warm=False)
+            device.start(Start(warm=False))
             bus.advance(after := int(moment * cycles()) if isinstance(moment, float) else moment % cycles())
             with pytest.raises(DeviceError, match=r"^no other run can be started while a run is on: "):
                 device.start()
@@ -266,7 +266,7 @@ def test_run_after_an_abort_at_any_time_takes_as_long_as_after_a_reset(seed: int
             assert device.counters().device == counted
             forget_outputs(bus)
             assert_clean(device)
-        device.start(warm=False)
+        device.start(Start(warm=False))
         bus.advance(cycles() // 2)
         device.abort()
         with pytest.raises(DeviceError, match=r"^the run was aborted$"):
@@ -291,7 +291,7 @@ def test_what_is_refused_during_a_run_leaves_it_alone() -> None:
             with pytest.raises(DeviceError, match=r"^no output can be read while a run is on: "):
                 device.read_output(next(iter(compiled.image.outputs)))
             with pytest.raises(DeviceError, match=r"^no other run can be started while a run is on: "):
-                device.start(prefetch=False, cap=1)
+                device.start(Start(prefetch=False, cap=1))
             with pytest.raises(DeviceError, match=r"^the device refused to reset: busy$"):
                 device.reset()
         assert_ends_well(device)
@@ -300,7 +300,7 @@ def test_what_is_refused_during_a_run_leaves_it_alone() -> None:
 def test_reset_in_mid_run() -> None:
     with running(seed=2) as (bus, device):
         for share in (0.1, 0.5, 0.8):
-            device.start(warm=False)
+            device.start(Start(warm=False))
             bus.advance(int(share * cycles()))
             with pytest.raises(DeviceError, match=r"^the device refused to reset: busy$"):
                 device.reset()

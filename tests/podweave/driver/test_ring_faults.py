@@ -12,7 +12,7 @@ import pytest
 
 from podweave.compiler.compile_network import CompiledNetwork, in_channels
 from podweave.compiler.compile_system import compile_system
-from podweave.driver.device import Device, DeviceError
+from podweave.driver.device import Device, DeviceError, Start
 from podweave.driver.system import System
 from podweave.golden.cycle.memory.hbm import SLVERR, ErrorRange
 from podweave.golden.graph import evaluate
@@ -110,7 +110,7 @@ def test_a_chip_that_never_starts_is_waited_for_as_long_as_is_said() -> None:
         for device in system.devices:
             device.write("LINK_TIMEOUT", VALUE=3000)
         for device in system.devices[:2]:
-            device.prepare(link_run=1)
+            device.prepare(Start(link_run=1))
         bus.play({rank: [system.devices[rank].start_access()] for rank in range(2)})
         raised = bus.wait_interrupts([0, 1], LIMIT)
         assert raised == {0: True, 1: True}

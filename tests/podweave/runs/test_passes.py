@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, compile_network
-from podweave.driver.device import Device, DeviceError
+from podweave.driver.device import Device, DeviceError, Start
 from podweave.golden.cycle.memory.hbm import SLVERR, ErrorRange
 from podweave.golden.graph import evaluate
 from podweave.ir.layers import WorkloadError
@@ -112,7 +112,7 @@ def test_fewer_passes_and_faults() -> None:
         for passes, warm in ((2, False), (1, True), (3, True)):
             scene.wipe()
             predicted = predict_accelerator(network, TIMING, passes=passes, warm=warm)
-            assert device.run(passes=passes, max_cycles=2 * predicted.cycles) is warm
+            assert device.run(Start(passes=passes), max_cycles=2 * predicted.cycles) is warm
             assert scene.right() == [number < passes for number in range(3)]
             counters = device.counters()
             assert {name: counters.device[name] for name in predicted.counters} == predicted.counters
@@ -131,13 +131,13 @@ def test_fewer_passes_and_faults() -> None:
                 device.read_output(next(iter(network.memory.outputs)), passes)
         for passes in (0, 4):
             with pytest.raises(DeviceError, match=rf"^the program has memory for 1 to 3 passes, got {passes}$"):
-                device.run(passes=passes)
+                device.run(Start(passes=passes))
         # Registers are not written again where they hold what they must.
         device.write("EPOCHS", VALUE=2200)
         for value in (0, 31):
             device.write("PASSES", VALUE=value)
             with pytest.raises(DeviceError, match=r"^the device refused to start: passes$"):
-                device.start(warm=False)
+                device.start(Start(warm=False))
 
 
 def test_an_error_in_a_later_pass_ends_the_run() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from podweave.compiler.compile_network import CompiledNetwork, compile_network
-from podweave.driver.device import Device, DeviceError
+from podweave.driver.device import Device, DeviceError, Start
 from podweave.golden.graph import evaluate
 from podweave.predict.accelerator import predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
@@ -92,9 +92,9 @@ def test_what_makes_a_run_cold() -> None:
         with pytest.raises(
             DeviceError, match="no warm run can be started: the last run was not one of this program that ended well"
         ):
-            device.start(warm=True)
+            device.start(Start(warm=True))
         assert [device.run() for _ in range(2)] == [False, True]
-        assert device.run(warm=False) is False
+        assert device.run(Start(warm=False)) is False
         assert outputs_are_right()
         device.reset()
         assert device.run() is False
@@ -143,7 +143,7 @@ def test_weights_that_are_overwritten_in_between_are_seen() -> None:
             if not faulty:
                 device.run()
             try:
-                assert device.run(warm=True)
+                assert device.run(Start(warm=True))
                 found = network.split.join({name: device.read_output(name) for name in network.memory.outputs})
                 right = all((found[name] == expected[name]).all() for name in job.graph.outputs)
             except DeviceError:
