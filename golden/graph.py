@@ -15,6 +15,7 @@ from podweave.ir.operations import Linear
 from podweave.ir.operations import Operand as GraphOperand
 from podweave.ir.row_graph import RowGraph
 
+from .layers.fixed_point import Rounding
 from .layers.linear import Operand, accumulate
 from .layers.pool import reduce_windows
 from .layers.post import post_process
@@ -39,9 +40,14 @@ def operand_input(operand: GraphOperand, tensors: Mapping[str, NDArray[np.int8]]
 
 
 def evaluate(
-    graph: Graph, parameters: Mapping[str, Parameters], inputs: Mapping[str, NDArray[np.int8]]
+    graph: Graph, parameters: Mapping[str, Parameters], inputs: Mapping[str, NDArray[np.int8]], rounding: Rounding = "half_away"
 ) -> dict[str, NDArray[np.int8]]:
-    """Every tensor of a graph by its name, the inputs first, then the outputs of the operations in their order."""
+    """Every tensor of a graph by its name, the inputs first, then the outputs of the operations in their order.
+
+    ``rounding``: where a half goes, as `golden.layers.fixed_point.round_shift` has it; of operations on rows, away from zero.
+    """
+    if isinstance(graph, RowGraph) and rounding != "half_away":
+        raise WorkloadError(f"{graph.name} has operations on rows, which are evaluated with halves away from zero")
     if isinstance(graph, MixedGraph):
         return _evaluate_mixed(graph, parameters, inputs)
     if isinstance(graph, RowGraph):
@@ -54,7 +60,7 @@ def evaluate(
             raise WorkloadError(f"{graph.name}: {name} must be int8 {shape}, got {inputs[name].dtype} {inputs[name].shape}")
         tensors[name] = inputs[name]
     for operation in graph.operations:
-        _, tensors[operation.name] = evaluate_operation(operation, parameters[operation.name], tensors)
+        _, tensors[operation.name] = evaluate_operation(operation, parameters[operation.name], tensors, rounding)
     return tensors
 
 
@@ -71,7 +77,7 @@ def _evaluate_mixed(graph: MixedGraph, parameters: Mapping[str, Parameters], inp
 
 
 def evaluate_operation(
-    operation: Linear, held: Parameters, tensors: Mapping[str, NDArray[np.int8]]
+    operation: Linear, held: Parameters, tensors: Mapping[str, NDArray[np.int8]], rounding: Rounding = "half_away"
 ) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
     """Accumulators (before any reduction) and output of an operation that reads ``tensors``."""
     shapes = [weights.shape for weights in held.weights]
@@ -93,7 +99,7 @@ def evaluate_operation(
     acc = reduced = accumulate(operands)
     if operation.window:
         reduced = reduce_windows(acc, operation.window.reduce, operation.window.kernel, operation.window.stride)
-    return acc, post_process(reduced, held.bias, held.multiplier, held.shift, held.table)
+    return acc, post_process(reduced, held.bias, held.multiplier, held.shift, held.table, rounding=rounding)
 
 
 def _require_names(what: str, expected: set[str], got: set[str]) -> None:

@@ -25,6 +25,7 @@ from .config_parts import (
     PostConfig,
     PrefetchConfig,
     ProgramConfig,
+    Rounding,
     bits,
     check_range,
 )
@@ -183,6 +184,11 @@ class ChipConfig:
     def scale_bits(self) -> int:
         """Bits that the multipliers of a network may have: those of its post-processors, and as int32 has where there are none."""
         return self.post.scale_bits if self.post else 31
+
+    @property
+    def rounding(self) -> Rounding:
+        """Where a half goes when post-processors requantise; away from zero where there are none."""
+        return self.post.rounding if self.post else "half_away"
 
     @property
     def has_rows(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
 
 FILL_CYCLES = 8
 """Cycles from the pulse that begins an epoch to the first cycle of ``run``: in them, jobs arrive at the head of their queues."""
@@ -13,7 +14,8 @@ MANTISSA_WIDTH = 17
 NETWORK_KINDS = ("butterfly", "crossbar")
 PLANES = ("x_planes", "w_planes", "p_planes", "y_planes")
 """Fields of a `MemoryConfig`: planes of each network."""
-ROUNDINGS = ("half_away", "half_even")
+Rounding: TypeAlias = Literal["half_away", "half_even"]
+ROUNDINGS = get_args(Rounding)
 """A half goes away from zero, or to the even neighbour."""
 # Amaranth refuses a module with more bits of inputs, or outputs: a crossbar is one module.
 MODULE_BITS = 65536
@@ -245,7 +247,7 @@ class PostConfig:
     row_registers : int
         Registers for statistics of rows, a power of two from 16 to 4096; 0: no row functions, which networks of convolutions do
         without (`podweave.spec.row_functions`).
-    rounding : str
+    rounding : Rounding
         One of `ROUNDINGS`: how requantisation rounds a half.
     scale_bits : int
         Bits of the multiplier of a lane, 16 to 31; with row functions at least the 17 of the scale of a row. 24 are what the scales
@@ -266,7 +268,7 @@ class PostConfig:
     window_width: int = 6
     lanes: int = 0
     row_registers: int = 0
-    rounding: str = "half_away"
+    rounding: Rounding = "half_away"
     scale_bits: int = 31
     sum_bits: int = 33
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .fixed_point import Integers, Width
+from .fixed_point import Integers, Rounding, Width
 from .gemm import require_int8
 from .requant import requantize_wide
 
@@ -15,10 +15,11 @@ def post_process(
     shift: Integers,
     table: NDArray[np.int8] | None = None,
     to: Width = "int8",
+    rounding: Rounding = "half_away",
 ) -> NDArray:
     """Add a bias, scale by ``multiplier / 2**shift``, round once, saturate, and look the result up in a table.
 
-    The sum has 33 bits and does not wrap. The rounding is that of `golden.layers.requant.requantize`: a half away from zero.
+    The sum has 33 bits and does not wrap.
 
     Parameters
     ----------
@@ -32,6 +33,8 @@ def post_process(
         The result for each int8, which is read as uint8 to find its entry; None leaves it as it is.
     to : 'int8', 'int16' or 'int32'
         The width of the result; a table needs int8.
+    rounding : 'half_away' or 'half_even'
+        As `golden.layers.fixed_point.round_shift` has them.
 
     Returns
     -------
@@ -62,7 +65,7 @@ def post_process(
         raise ValueError("acc must have a channel axis (..., C), got shape ()")
     if bias.shape != acc.shape[-1:]:
         raise ValueError(f"bias must have shape (C,) = {acc.shape[-1:]}, got shape {bias.shape}")
-    narrow = requantize_wide(acc.astype(np.int64) + bias, multiplier, shift, to)
+    narrow = requantize_wide(acc.astype(np.int64) + bias, multiplier, shift, to, rounding)
     if table is None:
         return narrow
     if to != "int8":

@@ -22,6 +22,7 @@ from podweave.ir.row_graph import RowGraph
 from podweave.predict.accelerator import Prediction, predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import Rounding
 from podweave.tb.benches.accelerator_bench import AcceleratorBench
 
 from ..driver.device import Start
@@ -125,7 +126,7 @@ class AcceleratorWay(DeviceWay[CompiledNetwork]):
         (left,) = result
         cycles = left.counters.device["CYCLES"]
         found = Comparison(cycles, prediction.cycles)
-        expected = [_outputs(job, inputs) for inputs in job.feeds]
+        expected = [_outputs(job, inputs, self.config.rounding) for inputs in job.feeds]
         outputs = compare_chip(found, network, prediction, left, expected)
         figures = device_figures(network, prediction, self.timing, warm=left.warm)
         row = {"network": job.graph.name, "warm": left.warm, **figures, **found.row()}
@@ -139,9 +140,9 @@ class AcceleratorWay(DeviceWay[CompiledNetwork]):
         return found | {"prefetch_ratios": dict(self.options.prefetch_ratios), "memory": dataclasses.asdict(self.timing)}
 
 
-def _outputs(job: Job, inputs: Mapping[str, NDArray]) -> Tensors:
+def _outputs(job: Job, inputs: Mapping[str, NDArray], rounding: Rounding) -> Tensors:
     """Those of the golden model."""
-    whole = evaluate(job.graph, job.constants, inputs)
+    whole = evaluate(job.graph, job.constants, inputs, rounding)
     return {name: whole[name] for name in job.graph.outputs}
 
 

@@ -76,12 +76,12 @@ class ChipWay(Way[CompiledNetwork]):
         sums, needed = accumulators(program, _banks(program, result, "P")), needed_accumulators(program)
         stored = outputs(program, _banks(program, result, "X"))
         # Accumulators are those of the graph as it runs; outputs are held against the graph as it was asked for.
-        expected = evaluate(job.graph, job.constants, job.inputs)
+        expected = evaluate(job.graph, job.constants, job.inputs, self.config.rounding)
         tensors: dict[str, NDArray[np.int8]] = dict(job.inputs)
-        layers = layer_rows(program)
+        layers, rounding = layer_rows(program), self.config.rounding
         assert network.constants is not None
         for operation, row in zip(program.graph.operations, layers, strict=True):
-            acc, tensors[operation.name] = evaluate_operation(operation, network.constants[operation.name], tensors)
+            acc, tensors[operation.name] = evaluate_operation(operation, network.constants[operation.name], tensors, rounding)
             row["mismatches"] = found.values(f"accumulators of {operation.name}", acc, sums[operation.name], needed[operation.name])
             if operation.name in stored:
                 row["mismatches"] += found.values(f"outputs of {operation.name}", expected[operation.name], stored[operation.name])

@@ -156,6 +156,16 @@ def test_scale_of_a_mean_can_be_given() -> None:
     assert {(int(m), int(s)) for m, s in zip(held.multiplier, held.shift, strict=True)} == {quantize_scale(0.5)}
 
 
+def test_halves_go_where_they_are_told_to() -> None:
+    mean = Graph("mean", {"x": (1, 1, 4, 1)}, (Linear("y", (Operand(("x",), gemm(4, 1, 1)),), Window("sum", (1, 2), (1, 2))),))
+    held = {"y": Parameters((np.ones((1, 1, 1, 1), np.int8),), np.zeros(1, np.int32), np.array(1, np.int32), np.array(1, np.int32))}
+    inputs = {"x": np.array([2, 3, -1, -4], np.int8).reshape(1, 1, 4, 1)}
+    found = {way: evaluate(mean, held, inputs, way)["y"].ravel().tolist() for way in ("half_away", "half_even")}
+    # 5/2 and -5/2.
+    assert found == {"half_away": [3, -3], "half_even": [2, -2]}
+    assert_array_equal(evaluate(mean, held, inputs)["y"].ravel(), [3, -3])
+
+
 def drop(names: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in names.items() if key != name}
 
