@@ -19,6 +19,7 @@ from .layers.fixed_point import Rounding
 from .layers.linear import Operand, accumulate
 from .layers.pool import reduce_windows
 from .layers.post import post_process
+from .layers.upsample import upsample
 from .rows import checked_inputs, evaluate_row_operation, evaluate_rows
 
 
@@ -28,6 +29,10 @@ def operand_input(operand: GraphOperand, tensors: Mapping[str, NDArray[np.int8]]
     Rows, (1, 1, rows, channels), are the positions of an image.
     """
     layer, found = operand.layer, [tensors[source] for source in operand.sources]
+    if operand.upsampled:
+        found = [
+            upsample(each, seen.rows, seen.columns, seen.interleaved) for each, seen in zip(found, operand.upsampled, strict=True)
+        ]
     if operand.corners:
         ends = [(row + layer.height, column + layer.width) for row, column in operand.corners]
         found = [each[:, r:r_end, c:c_end] for each, (r, c), (r_end, c_end) in zip(found, operand.corners, ends, strict=True)]

@@ -53,12 +53,43 @@ class Operation(ABC):
 
 
 @dataclass(frozen=True)
+class Upsampling:
+    """How a tensor is seen enlarged: each of its positions as ``rows`` x ``columns`` of them.
+
+    All of them have the channels of that position (nearest neighbour). ``interleaved``: they share its channels out, the one in row
+    r and column c takes part ``r * columns + c`` of as many equal parts, as behind a transposed convolution (depth to space).
+    """
+
+    rows: int = 1
+    columns: int = 1
+    interleaved: bool = False
+
+    @property
+    def positions(self) -> int:
+        """Of one."""
+        return self.rows * self.columns
+
+    def of(self, shape: Shape) -> Shape:
+        """The shape in which a tensor of ``shape`` is seen.
+
+        >>> Upsampling(2, 3, interleaved=True).of((1, 4, 4, 12))
+        (1, 8, 12, 2)
+        """
+        batch, height, width, channels = shape
+        return batch, height * self.rows, width * self.columns, channels // (self.positions if self.interleaved else 1)
+
+
+AS_IT_IS = Upsampling()
+
+
+@dataclass(frozen=True)
 class Operand:
     """``sources``: tensors whose channels, one after the other, are the channels of ``layer`` (concatenation).
 
     ``pad_value``: what stands in the padding of ``layer`` (-128 for a max-pool, else 0).
     ``channels``: (first, count) of the channels that are read of a single source, as a head of attention does; else all.
     ``residual``: it is added with one scale per channel, which nobody trained: no multiplications of the network.
+    ``upsampled``: of each source, how it is seen; empty: all as they are. The rest is said of tensors as they are seen.
     ``corners``: of each source, the row and column at which what ``layer`` reads of it begins; empty: it reads all of them.
     """
 
@@ -68,6 +99,11 @@ class Operand:
     channels: tuple[int, int] | None = None
     residual: bool = False
     corners: tuple[tuple[int, int], ...] = ()
+    upsampled: tuple[Upsampling, ...] = ()
+
+    def upsampling(self, source: str) -> Upsampling:
+        """How a source is seen."""
+        return self.upsampled[self.sources.index(source)] if self.upsampled else AS_IT_IS
 
     def corner(self, source: str) -> tuple[int, int]:
         """The row and column of a source at which what is read of it begins."""
@@ -84,6 +120,7 @@ class Operand:
             raise WorkloadError(f"{self.layer.name}: a residual multiplies each channel by one weight, 1x1, stride 1")
         if self.corners and (len(self.corners) != len(self.sources) or min(min(corner) for corner in self.corners) < 0):
             raise WorkloadError(f"{self.layer.name}: every source has a row and a column to begin at, got {self.corners}")
+        self._check_upsampled()
         if self.channels is None:
             return
         if len(self.sources) != 1:
@@ -91,6 +128,22 @@ class Operand:
         first, count = self.channels
         if first < 0 or count < 1:
             raise WorkloadError(f"{self.layer.name}: channels must be (first, count) with at least one, got {self.channels}")
+
+    def _check_upsampled(self) -> None:
+        if not self.upsampled:
+            return
+        if len(self.upsampled) != len(self.sources):
+            raise WorkloadError(
+                f"{self.layer.name}: every source has an upsampling, got {len(self.upsampled)} for {len(self.sources)} sources"
+            )
+        for source, seen in zip(self.sources, self.upsampled, strict=True):
+            if min(seen.rows, seen.columns) < 1:
+                raise WorkloadError(
+                    f"{self.layer.name}: {source} is upsampled by integers of at least 1, got {seen.rows} rows and {seen.columns} "
+                    "columns"
+                )
+            if seen != self.upsampling(source):
+                raise WorkloadError(f"{self.layer.name}: {source} is read twice, and not upsampled alike")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from .constants import Constants, Parameters, identity_parameters
 from .graph import Graph
 from .layers import Layer
-from .operations import Linear, Operand
+from .operations import AS_IT_IS, Linear, Operand, Shape
 
 
 def fresh_name(name: str, taken: Collection[str]) -> str:
@@ -76,17 +76,45 @@ def with_stored_pools(graph: Graph) -> Graph:
         pooled = renamed_reads(operation, stored)
         # What comes after a pooling need not wait for its copy.
         operations.append(replace(pooled, after=operation.after))
-        batch, height, width, channels = operation.output
-        if not operation.window or not readers[operation.name] or height * width == 1:
+        if not operation.window or not readers[operation.name] or prod(operation.output[1:3]) == 1:
             continue
         overlaps = any(kernel > stride for kernel, stride in zip(operation.window.kernel, operation.window.stride, strict=True))
         if overlaps or (readers[operation.name] > 1 and operation.window.kernel != (1, 1)):
             name = fresh_name(f"{operation.name}/stored", taken)
             taken.add(name)
-            layer = Layer(name=name, batch=batch, height=height, width=width, channels=channels, outputs=channels, groups=channels)
-            operations.append(Linear(name, (Operand((operation.name,), layer),), identity=True))
+            operations.append(_copy(name, operation.name, operation.output))
             stored[operation.name] = (name,)
     return replace(graph, operations=tuple(operations))
+
+
+def _copy(name: str, source: str, shape: Shape) -> Linear:
+    """An operation of ones."""
+    batch, height, width, channels = shape
+    layer = Layer(name=name, batch=batch, height=height, width=width, channels=channels, outputs=channels, groups=channels)
+    return Linear(name, (Operand((source,), layer),), identity=True)
+
+
+def with_copies_to_upsample(graph: Graph) -> Graph:
+    """The same network in which what is read upsampled was computed by the operation before: a copy for each reader, if there must
+    be. Inputs of the graph are read as they are.
+
+    The copy of ``NAME`` for ``READER`` is named ``READER/NAME``, or as `fresh_name` has it.
+    """
+    taken = {*graph.inputs, *(operation.name for operation in graph.operations)}
+    operations: list[Linear] = []
+    for operation in graph.operations:
+        copies: dict[str, tuple[str, ...]] = {}
+        for operand in operation.operands:
+            for source in operand.sources:
+                if operand.upsampling(source) == AS_IT_IS or source in graph.inputs or source in copies:
+                    continue
+                name = fresh_name(f"{operation.name}/{source}", taken)
+                taken.add(name)
+                operations.append(_copy(name, source, graph.shape(source)))
+                copies[source] = (name,)
+        # Another operand may read the same tensor as it is: it may read the copy as well.
+        operations.append(replace(renamed_reads(operation, copies), after=operation.after))
+    return graph if len(operations) == len(graph.operations) else replace(graph, operations=tuple(operations))
 
 
 def with_averages_in_steps(graph: Graph, positions: int, left: int, side: int) -> Graph:

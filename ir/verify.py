@@ -7,7 +7,7 @@ from collections.abc import Collection, Container, Mapping
 from .constants import Parameters
 from .graph import Graph
 from .layers import WorkloadError
-from .operations import Linear, Operation, Shape
+from .operations import AS_IT_IS, Linear, Operand, Operation, Shape
 
 
 def verify(graph: Graph) -> Graph:
@@ -62,7 +62,7 @@ def verify_operands(graph: Graph, operation: Linear, shapes: Mapping[str, Shape]
         for source in operand.sources:
             if source not in shapes:
                 raise WorkloadError(f"{graph.name}: {operation.name} reads {source}, which no earlier operation gives")
-            batch, height, width, channels = shapes[source]
+            batch, height, width, channels = _seen(graph, operation, operand, source, shapes[source], source in rows)
             if operand.channels:
                 first, count = operand.channels
                 if first + count > channels:
@@ -93,6 +93,21 @@ def verify_operands(graph: Graph, operation: Linear, shapes: Mapping[str, Shape]
                 )
         if total != layer.channels:
             raise WorkloadError(f"{graph.name}: {operation.name} expects {layer.channels} channels, its sources have {total}")
+
+
+def _seen(graph: Graph, operation: Operation, operand: Operand, source: str, shape: Shape, is_rows: bool) -> Shape:
+    """The shape in which an operand sees a source."""
+    upsampling = operand.upsampling(source)
+    if upsampling == AS_IT_IS:
+        return shape
+    if is_rows:
+        raise WorkloadError(f"{graph.name}: {operation.name} reads {source} upsampled, which is rows and not an image")
+    if upsampling.interleaved and shape[3] % upsampling.positions:
+        raise WorkloadError(
+            f"{graph.name}: {operation.name} reads {source} interleaved by {upsampling.rows} x {upsampling.columns}, which do not "
+            f"divide its {shape[3]} channels"
+        )
+    return upsampling.of(shape)
 
 
 def verify_constants(graph: Graph, constants: Mapping[str, Parameters]) -> None:

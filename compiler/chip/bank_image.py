@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.ir.constants import Parameters
+from podweave.ir.operations import Upsampling
 
 from ..jobs import Place
 from ..lower.layer import unit_words
@@ -33,6 +34,8 @@ def x_image(
             inputs[source] if source in inputs else np.zeros(program.graph.shape(source), _dtype(inputs))
             for source in operand.sources
         ]
+        if operand.upsampled:
+            tensors = [_upsampled(each, seen) for each, seen in zip(tensors, operand.upsampled, strict=True)]
         if operand.corners:
             ends = [(row + layer.height, column + layer.width) for row, column in operand.corners]
             tensors = [
@@ -44,6 +47,15 @@ def x_image(
             activations = activations[..., first : first + count]
         pad = operand.pad_value if pad_value is None else pad_value
         yield item.place, unit_words(layer, unit, activations, item.region, rows, pad)
+
+
+def _upsampled(tensor: NDArray[Any], seen: Upsampling) -> NDArray[Any]:
+    """A tensor as an operand sees it."""
+    batch, height, width, channels = seen.of(tensor.shape)
+    if not seen.interleaved:
+        return tensor.repeat(seen.rows, axis=1).repeat(seen.columns, axis=2)
+    apart = tensor.reshape(batch, -1, tensor.shape[2], seen.rows, seen.columns, channels)
+    return np.moveaxis(apart, 3, 2).reshape(batch, height, width, channels)
 
 
 def w_image(program: EpochProgram, parameters: Mapping[str, Parameters]) -> Iterator[tuple[Place, NDArray[np.int8]]]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from functools import lru_cache
 
 from podweave.ir.layers import WorkloadError
-from podweave.ir.operations import Linear, Operand
+from podweave.ir.operations import AS_IT_IS, Linear, Operand, Upsampling
 from podweave.spec.config_parts import bits
 
 from ..jobs import Place
@@ -38,8 +38,8 @@ class Copies:
 
     def _key(self, operand: Operand, unit: Unit, region: Region) -> tuple:
         # Positions of the tensor itself: operands with other padding may share what they read.
-        block = unit.source_channel // self._rows
-        return (unit.source, block, unpadded(operand, unit, region), *padding(operand, unit, region))
+        block, seen = unit.source_channel // self._rows, operand.upsampling(unit.source)
+        return (unit.source, seen, block, unpadded(operand, unit, region), *padding(operand, unit, region))
 
     def banks_with(self, operand: Operand, unit: Unit, region: Region) -> list[int]:
         """Banks that hold a unit over a region."""
@@ -53,48 +53,62 @@ class Copies:
             if place.bank in banks:
                 return place, ready
         place = self.state.storage.place("x", banks, region.words, operation)
-        source, block, rect = key[:3]
-        valid = _valid(operand, unit, rect)
-        ready = self.send(self.state.producers[source], block, rect, valid, place)
-        if len(key) > 3:
-            ready = max(ready, self._pad(self.state.producers[source], block, rect, valid, place, operand.pad_value))
+        source, seen, block, rect = key[:4]
+        producer, valid = self.state.producers[source], _valid(operand, unit, rect)
+        ready = self.send(producer, block, rect, valid, place, seen)
+        if len(key) > 4:
+            ready = max(ready, self._pad(producer, seen, block, rect, valid, place, operand.pad_value))
         known.append((place, ready))
         self.state.sent.append(known)
         return place, ready
 
-    def send(self, producer: Producer, block: int, rect: Rect, valid: Rect, place: Place) -> int:
-        """Have outputs of a block of channels in ``valid`` sent to where ``rect`` lies; returns when the last may be read."""
+    def send(self, producer: Producer, block: int, rect: Rect, valid: Rect, place: Place, seen: Upsampling = AS_IT_IS) -> int:
+        """Have outputs of a block of channels in ``valid`` sent to where ``rect`` lies; returns when the last may be read.
+
+        Boxes and channels are those of the outputs as they are ``seen``: of each position as several, all that stand in the same
+        row and column of it are sent by a job, which leaves the words between them to others.
+        """
+        (image0, _), (row0, _), (column0, _) = rect
+        channels = seen.of(producer.operation.output)[3]
         high, wide = rect[1][1] - rect[1][0], rect[2][1] - rect[2][0]
-        ready = 0
-        for slot, part, tile, common, fragment in self.sent_pieces(producer, block, valid):
-            size = (common[1][1] - common[1][0], common[2][1] - common[2][0])
-            for image in range(*common[0]):
-                offset = ((image - rect[0][0]) * high + common[1][0] - rect[1][0]) * wide + common[2][0] - rect[2][0]
-                target = Place(place.bank, place.base + offset)
-                corner = (image, common[1][0], common[2][0])
-                ready = max(ready, self._job(producer, tile, fragment, corner, size, (part, slot), target, wide))
+        strides, ready = (seen.rows * wide, seen.columns), 0
+        for down, right in itertools.product(range(seen.rows), range(seen.columns)):
+            apart = (valid[0], _every(valid[1], down, seen.rows), _every(valid[2], right, seen.columns))
+            first = (down * seen.columns + right) * channels if seen.interleaved else 0
+            for slot, part, tile, common, fragment in self.sent_pieces(producer, block, apart, seen, first):
+                size = (common[1][1] - common[1][0], common[2][1] - common[2][0])
+                row, column = common[1][0] * seen.rows + down - row0, common[2][0] * seen.columns + right - column0
+                for image in range(*common[0]):
+                    target = Place(place.bank, place.base + ((image - image0) * high + row) * wide + column)
+                    corner = (image, common[1][0], common[2][0])
+                    ready = max(ready, self._job(producer, tile, fragment, corner, size, (part, slot), target, strides))
         return ready
 
-    def sent_pieces(self, producer: Producer, block: int, valid: Rect) -> Iterator[tuple[int, int, int, Rect, Fragment]]:
-        """(slot, slice of the tile, tile, outputs, fragment) of what is sent of a block of channels, each image by itself."""
+    def sent_pieces(
+        self, producer: Producer, block: int, valid: Rect, seen: Upsampling = AS_IT_IS, first: int = 0
+    ) -> Iterator[tuple[int, int, int, Rect, Fragment]]:
+        """(slot, slice of the tile, tile, outputs, fragment) of what is sent of a block of channels, each image by itself.
+
+        ``valid``: of the outputs themselves. ``first``: the output that is channel 0 of those that are seen.
+        """
         cols, lanes = self.config.array.cols, self._lanes
         if any(begin >= end for begin, end in valid):
             return
-        for slot, channel in self._slots(producer, block):
-            tile, part = channel // cols, channel % cols // lanes
+        for slot, channel in self._slots(producer, seen, block):
+            tile, part = (first + channel) // cols, (first + channel) % cols // lanes
             for common, fragment in producer.overlapping(valid, tile):
                 yield slot, part, tile, common, fragment
 
-    def _slots(self, producer: Producer, block: int) -> Iterator[tuple[int, int]]:
+    def _slots(self, producer: Producer, seen: Upsampling, block: int) -> Iterator[tuple[int, int]]:
         """(slot, channel) of the slots of a word of activations into which something is sent."""
-        lanes = self._lanes
+        lanes, channels = self._lanes, seen.of(producer.operation.output)[3]
         for slot in range(self._rows // lanes):
             channel = block * self._rows + slot * lanes
-            if channel >= producer.operation.output[3]:
+            if channel >= channels:
                 break
             yield slot, channel
 
-    def _pad(self, producer: Producer, block: int, rect: Rect, valid: Rect, place: Place, value: int) -> int:
+    def _pad(self, producer: Producer, seen: Upsampling, block: int, rect: Rect, valid: Rect, place: Place, value: int) -> int:
         """Have ``value`` written into the words of a region that are padding; returns when the last may be read."""
         (image, end), (top, bottom), (left, right) = rect
         high, wide = bottom - top, right - left
@@ -112,14 +126,16 @@ class Copies:
         most = 2**self.config.pod.count_width - 1
         for number in range(end - image):
             for offset, rows, columns in runs:
-                for slot, _ in self._slots(producer, block):
+                for slot, _ in self._slots(producer, seen, block):
                     for down, right_of in itertools.product(range(0, rows, most), range(0, columns, most)):
                         target = Place(place.bank, place.base + (number * high + down) * wide + offset + right_of)
                         size = (min(most, rows - down), min(most, columns - right_of))
-                        ready = max(ready, self._pad_job(producer, slot, size, target, wide, value))
+                        ready = max(ready, self._pad_job(producer, slot, size, target, (wide, 1), value))
         return ready
 
-    def _pad_job(self, producer: Producer, slot: int, size: tuple[int, int], target: Place, x_width: int, value: int) -> int:
+    def _pad_job(
+        self, producer: Producer, slot: int, size: tuple[int, int], target: Place, x_strides: tuple[int, int], value: int
+    ) -> int:
         # Of the block's post-processors the one beside the X bank: no wire but its own.
         bank, words = target.bank, size[0] * size[1]
         start, plane = self._reserve(bank, bank, 0, words)
@@ -136,7 +152,7 @@ class Copies:
             slices=(0, slot),
             place=target,
             plane=plane,
-            x_width=x_width,
+            x_strides=x_strides,
         )
         return self._arrival(start, self._cycles(words))
 
@@ -149,9 +165,10 @@ class Copies:
         size: tuple[int, int],
         slices: tuple[int, int],
         target: Place,
-        x_width: int,
+        x_strides: tuple[int, int],
     ) -> int:
-        """One job for ``size`` (rows, columns) outputs from ``corner`` (image, row, column) on.
+        """One job for ``size`` (rows, columns) outputs from ``corner`` (image, row, column) on, to words of an X bank that are
+        ``x_strides`` apart from row to row and column to column.
 
         Returns when its last word may be read.
         """
@@ -191,7 +208,7 @@ class Copies:
             slices=slices,
             place=target,
             plane=plane,
-            x_width=x_width,
+            x_strides=x_strides,
         )
         return self._arrival(start, self._cycles(outputs, words))
 
@@ -279,7 +296,7 @@ class Copies:
                 state.storage.redeem("x", bank, rows * columns)
                 state.book.redeem_post(bank)
                 place = state.storage.place("x", range(bank, bank + 1), rows * columns, producer.operation)
-                self._job(producer, tile, fragment, (image, row, column), (rows, columns), (part, 0), place, columns)
+                self._job(producer, tile, fragment, (image, row, column), (rows, columns), (part, 0), place, (columns, 1))
                 rect = ((image, image + 1), (row, row + rows), (column, column + columns))
                 state.stored.append(Stored(producer.index, tile, part, rect, place, 0))
 
@@ -291,7 +308,7 @@ class Copies:
             for tile, fragment, ((image, _), (row, rows), (column, columns)), part in self._output_pieces(producer):
                 state.book.redeem_post(fragment.place.bank)
                 target = Place(export.places[tile].bank, export.places[tile].base + row * width + column)
-                self._job(producer, tile, fragment, (image, row, column), (rows, columns), (part, part), target, width)
+                self._job(producer, tile, fragment, (image, row, column), (rows, columns), (part, part), target, (width, 1))
             pieces = enumerate(export.places)
             state.exported += [Exported(producer.index, tile, place, height * width, export.tensor) for tile, place in pieces]
 
@@ -331,8 +348,13 @@ def _path(pods: int, is_crossbar: bool, source: int, target: int) -> tuple[int, 
     return (*inner, stages * pods + target)
 
 
+def _every(span: tuple[int, int], number: int, by: int) -> tuple[int, int]:
+    """Of what stands together in groups of ``by``, the groups whose element ``number`` is in a span."""
+    return -(-(span[0] - number) // by), -(-(span[1] - number) // by)
+
+
 def unpadded(operand: Operand, unit: Unit, region: Region) -> Rect:
-    """A region in rows and columns of the tensor of a unit; it begins before 0 where there is padding."""
+    """A region in rows and columns of the tensor of a unit, as the operand sees it; it begins before 0 where there is padding."""
     (top, _), (left, _) = operand.layer.padding
     row, column = operand.corner(unit.source)
     row, column = row + region.top - top, column + region.left - left

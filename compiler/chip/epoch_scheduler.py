@@ -189,7 +189,7 @@ class EpochScheduler:
         )
         for operand in operation.operands:
             for source in operand.sources:
-                key = (source, operand.layer.kernel, operand.layer.stride)
+                key = (source, operand.upsampling(source), operand.layer.kernel, operand.layer.stride)
                 self.state.mappings.setdefault(key, set()).add((mapping, operand.sources))
         producer = Producer(plan.index, operation, plan.lowering, mapping.patches)
         rounds = range(0, work.tiles, mapping.side)
@@ -214,10 +214,11 @@ class EpochScheduler:
         known: list[tuple[set[Mapping], int]] = []
         for operand in operation.operands:
             for source in operand.sources:
-                seen = self.state.mappings.get((source, operand.layer.kernel, operand.layer.stride), set())
+                key = (source, operand.upsampling(source), operand.layer.kernel, operand.layer.stride)
+                seen = self.state.mappings.get(key, set())
                 # Parts of K are cut elsewhere when there are other tensors beside.
                 same = {mapping for mapping, sources in seen if mapping.split == 1 or sources == operand.sources}
-                known.append((same, self.graph.shape(source)[3]))
+                known.append((same, operand.upsampling(source).of(self.graph.shape(source))[3]))
         total = sum(channels for _, channels in known)
         mappings = {mapping for same, _ in known for mapping in same}
         return {mapping: sum(channels for same, channels in known if mapping not in same) / total for mapping in mappings}
@@ -284,8 +285,9 @@ class EpochScheduler:
             source = np.zeros((layer.height, layer.width), np.int64)
             for name in operand.sources:
                 if name in plan.lowering.needs:
-                    row, column = operand.corner(name)
-                    ready_there = self.state.producers[name].ready[row : row + layer.height, column : column + layer.width]
+                    (row, column), seen = operand.corner(name), operand.upsampling(name)
+                    rows, columns = np.arange(row, row + layer.height), np.arange(column, column + layer.width)
+                    ready_there = self.state.producers[name].ready[np.ix_(rows // seen.rows, columns // seen.columns)]
                     source = np.maximum(source, ready_there)
             (top, bottom), (left, right) = layer.padding
             padded = np.pad(source, ((top, bottom), (left, right)))

@@ -348,7 +348,8 @@ class Gangs:
             # Whole words of a tensor, whatever an operand takes of them.
             return ((unit.source,), unit.block[1], unpadded(operand, unit, region), padding(operand, unit, region))
         layer, packing = operand.layer, (unit.channel.tobytes(), unit.dh.tobytes(), unit.dw.tobytes())
-        what = (operand.sources, operand.channels, operand.corners, operand.pad_value, layer.height, layer.width, layer.padding)
+        seen = (operand.sources, operand.upsampled, operand.channels, operand.corners)
+        what = (*seen, operand.pad_value, layer.height, layer.width, layer.padding)
         return (*what, packing, region)
 
     def _weights(self, gang: _Gang) -> NDArray[np.int64]:

@@ -90,9 +90,10 @@ class JobTables:
         slices: tuple[int, int],
         place: Place,
         plane: int,
-        x_width: int,
+        x_strides: tuple[int, int],
     ) -> None:
-        """Post-process ``size`` (rows, columns) outputs; ``p_strides``: from row to row and column to column of the P words."""
+        """Post-process ``size`` (rows, columns) outputs; ``p_strides``, ``x_strides``: from row to row and column to column of the
+        words of the P and of the X bank."""
         self._count("post_jobs", bank)
         rows, columns = size
         kernel = window.kernel if window else (1, 1)
@@ -103,7 +104,8 @@ class JobTables:
         self.posts.append(
             (
                 *(operation, bank, start, *counts, p_base, 1, wide, p_strides[1], p_strides[0]),
-                *(int(reduce), parameters, int(table is not None), table or 0, *slices, place.bank, plane, place.base, 1, x_width),
+                *(int(reduce), parameters, int(table is not None), table or 0, *slices),
+                *(place.bank, plane, place.base, x_strides[1], x_strides[0]),
             )
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from podweave.ir.constants import Constants, Parameters
 from podweave.ir.graph import Graph
-from podweave.ir.operations import Linear, Operand
+from podweave.ir.operations import Linear, Operand, Upsampling
 from podweave.ir.rewrites import fresh_name
 from podweave.spec.config import ChipConfig
 
@@ -26,16 +26,23 @@ _FILL = 0.9
 
 @dataclass(frozen=True)
 class SplitGraph:
-    """``parts``: of each operation that was split, the names of its parts and the outputs [begin, end) that each has."""
+    """``parts``: of each operation that was split, the names of its parts and the outputs [begin, end) that each has.
+
+    ``orders``: of those that readers see interleaved, which outputs of the operation these are, one after the other: each part has
+    some channels of all positions. Others are in their own order.
+    """
 
     graph: Graph
     parts: dict[str, tuple[tuple[str, int, int], ...]]
+    orders: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def constants(self, whole: Mapping[str, Parameters]) -> Constants:
         """Those of the parts, from those of the operations."""
         found: dict[str, Parameters] = {}
         for name, values in whole.items():
             if name in self.parts:
+                if name in self.orders:
+                    values = values.taken(self.orders[name])
                 found |= {part: values.outputs(begin, end) for part, begin, end in self.parts[name]}
             else:
                 found[name] = values
@@ -46,7 +53,8 @@ class SplitGraph:
         whole = dict(outputs)
         for name, parts in self.parts.items():
             if all(part in whole for part, *_ in parts):
-                whole[name] = np.concatenate([whole.pop(part) for part, *_ in parts], axis=3)
+                joined = np.concatenate([whole.pop(part) for part, *_ in parts], axis=3)
+                whole[name] = joined[..., np.argsort(self.orders[name])] if name in self.orders else joined
         return whole
 
 
@@ -56,7 +64,8 @@ def split_outputs(graph: Graph, config: ChipConfig, policy: BankPolicy) -> Split
     Of operations that read inputs of the graph, more than the first epoch's. Parts have whole column tiles, and one for each pod if
     one epoch can hold as many. An operation of which some reader takes channels, or with a diagonal operand of several sources, is
     only split if all banks are too small for it, where no reader takes channels of two parts and no part those of two sources; one
-    with groups that are not a diagonal stays whole.
+    with groups that are not a diagonal stays whole. Of one that all readers see interleaved alike, each part has some of the
+    channels that they see; one that others read as it is stays whole.
     """
     return _Splitter(graph, config, policy).run()
 
@@ -66,9 +75,14 @@ class _Splitter:
         self.graph, self.config, self.policy = graph, config, policy
         self.parts: dict[str, tuple[tuple[str, int, int], ...]] = {}
         self.taken = {*graph.inputs, *(operation.name for operation in graph.operations)}
+        self.orders: dict[str, NDArray[np.int64]] = {}
         self.sliced: dict[str, list[tuple[int, int]]] = {}
         """By tensor, the channels [begin, end) that readers take of it."""
+        self.seen: dict[str, set[Upsampling]] = {}
+        """By tensor, how readers see it."""
         for operand in (operand for operation in graph.operations for operand in operation.operands):
+            for source in operand.sources:
+                self.seen.setdefault(source, set()).add(operand.upsampling(source))
             if operand.channels:
                 first, count = operand.channels
                 self.sliced.setdefault(operand.sources[0], []).append((first, first + count))
@@ -86,9 +100,14 @@ class _Splitter:
                 self.taken.add(name)
                 operations.append(self._rewritten(whole, name, begin, end, pieces))
                 made.append((name, begin, end))
+            if (positions := self._interleaved(whole)) > 1:
+                # [part][position][channel], from [position][channel].
+                number = np.arange(whole.output[3]).reshape(positions, -1)
+                of_parts = [number[:, begin // positions : end // positions].ravel() for begin, end in pieces]
+                self.orders[whole.name] = np.concatenate(of_parts)
             self.parts[whole.name] = tuple(made)
         kept = tuple(part for name in self.graph.outputs for part in self._names(name))
-        return SplitGraph(replace(self.graph, operations=tuple(operations), outputs=kept), self.parts)
+        return SplitGraph(replace(self.graph, operations=tuple(operations), outputs=kept), self.parts, self.orders)
 
     def _names(self, tensor: str) -> tuple[str, ...]:
         return tuple(name for name, *_ in self.parts[tensor]) if tensor in self.parts else (tensor,)
@@ -109,6 +128,14 @@ class _Splitter:
             return [(0, outputs)]
         # What is larger than all banks is smaller in no way.
         size = min(-(-tiles // count), max(1, banks * tiles // words))
+        if (positions := self._interleaved(operation)) > 1:
+            channels = outputs // positions
+            # Words of outputs that go to a position are whole, and so are column tiles.
+            step = array.cols if channels % array.cols == 0 else channels
+            if len(self.seen[operation.name]) > 1 or operation.name in self.sliced or step == channels:
+                return [(0, outputs)]
+            width = max(1, size // positions) * step
+            return [(positions * begin, positions * min(begin + width, channels)) for begin in range(0, channels, width)]
         edges = [tile * array.cols for tile, _ in pieces(tiles, size)] + [outputs]
         joints = self._joints(operation)
         if operation.name in self.sliced or joints:
@@ -125,6 +152,10 @@ class _Splitter:
         words = prod(operation.window.kernel) * -(-operation.output[3] // array.rows) * len(operation.operands)
         room = memory.x_words * memory.banks
         return 1 if words <= _FILL * room else -(-2 * words // room)
+
+    def _interleaved(self, operation: Linear) -> int:
+        """How many positions share the outputs of an operation."""
+        return max((each.positions for each in self.seen.get(operation.name, ()) if each.interleaved), default=1)
 
     def _joints(self, operation: Linear) -> set[int]:
         """Outputs at which a diagonal operand goes on with its next source."""
@@ -176,7 +207,9 @@ class _Splitter:
                 return replace(operand, sources=(name,), channels=None if whole else (first - begin, count))
             assert (parts[0][1], parts[-1][2]) == (first, first + count)
             return replace(operand, sources=tuple(name for name, *_ in parts), channels=None)
-        return replace(operand, sources=tuple(part for source in operand.sources for part in self._names(source)))
+        parts = [(part, source) for source in operand.sources for part in self._names(source)]
+        upsampled = tuple(operand.upsampling(source) for _, source in parts) if operand.upsampled else ()
+        return replace(operand, sources=tuple(part for part, _ in parts), upsampled=upsampled)
 
     def _part(self, operand: Operand, name: str, begin: int, end: int) -> Operand:
         layer = operand.layer

@@ -74,6 +74,7 @@ def _lower_blocks(graph: Graph, operand: Operand, array: ArrayConfig, stored: Co
         if source in graph.inputs and source not in stored:
             units.append(Unit(*taps_of, len(channel), Origin.EXTERNAL, source, first))
         else:
+            _require_whole_words(operand, source, graph.shape(source)[3], array)
             origin = Origin.STORED if source in stored else Origin.COMPUTED
             units.append(Unit(*taps_of, array.rows, origin, source, first, first % array.rows))
     in_group, out_group = layer.channels // layer.groups, layer.outputs // layer.groups
@@ -92,6 +93,16 @@ def _lower_blocks(graph: Graph, operand: Operand, array: ArrayConfig, stored: Co
     return PackedLayer(layer, tuple(units), tuple(tiles))
 
 
+def _require_whole_words(operand: Operand, source: str, channels: int, array: ArrayConfig) -> None:
+    """Raises `WorkloadError` for parts of a word of outputs that would go to several positions."""
+    seen, lanes = operand.upsampling(source), min(array.rows, array.cols)
+    if seen.interleaved and (part := channels // seen.positions) % lanes:
+        raise WorkloadError(
+            f"{operand.layer.name}: of {source}, each of {seen.positions} interleaved positions has {part} channels, which is no "
+            f"multiple of the {lanes} lanes of a word of outputs"
+        )
+
+
 def _blocks(graph: Graph, operand: Operand, rows: int) -> list[tuple[int, int, str, int]]:
     """Channels [begin, end) of an operand, cut where a tensor ends and where a word of that tensor ends.
 
@@ -103,7 +114,7 @@ def _blocks(graph: Graph, operand: Operand, rows: int) -> list[tuple[int, int, s
         return [(begin, end, source, first + begin) for begin, end in itertools.pairwise(edges)]
     blocks, offset = [], 0
     for source in operand.sources:
-        channels = graph.shape(source)[3]
+        channels = operand.upsampling(source).of(graph.shape(source))[3]
         blocks += [(offset + b, offset + min(b + rows, channels), source, b) for b in range(0, channels, rows)]
         offset += channels
     return blocks

@@ -82,6 +82,11 @@ def _clipped(span: tuple[int, int], size: int) -> tuple[int, int]:
     return max(span[0], 0), min(span[1], size)
 
 
+def _whole(span: tuple[int, int], first: int, by: int) -> tuple[int, int]:
+    """The positions of which each is seen as ``by``, of which a span, from ``first`` on, sees some."""
+    return (span[0] + first) // by, -(-(span[1] + first) // by)
+
+
 def needed(operations: Sequence[Linear], shares: Mapping[str, Rect]) -> dict[str, Rect]:
     """Of every tensor that operations give or read, the smallest box with all positions that shares need; none if nothing is."""
     found = dict(shares)
@@ -94,8 +99,9 @@ def needed(operations: Sequence[Linear], shares: Mapping[str, Rect]) -> dict[str
             layer = operand.layer
             high, wide = _read(operand, rows, columns)
             high, wide = _clipped(high, layer.height), _clipped(wide, layer.width)
-            for source, (row, column) in zip(operand.sources, operand.corners or ((0, 0),) * len(operand.sources), strict=True):
-                box = (images, (high[0] + row, high[1] + row), (wide[0] + column, wide[1] + column))
+            for source in operand.sources:
+                (row, column), seen = operand.corner(source), operand.upsampling(source)
+                box = (images, _whole(high, row, seen.rows), _whole(wide, column, seen.columns))
                 found[source] = _hull(found[source], box) if source in found else box
     return found
 
@@ -143,9 +149,10 @@ def _cut(operation: Linear, rects: Mapping[str, Rect], inside: Collection[str]) 
             is_gemm=False,
         )
         corners = []
-        for source, (row, column) in zip(operand.sources, operand.corners or ((0, 0),) * len(operand.sources), strict=True):
+        for source in operand.sources:
+            (row, column), seen = operand.corner(source), operand.upsampling(source)
             _, (top, _), (left, _) = rects[source]
-            corners.append((inner[0][0] + row - top, inner[1][0] + column - left))
+            corners.append((inner[0][0] + row - top * seen.rows, inner[1][0] + column - left * seen.columns))
         operands.append(replace(operand, layer=cut, corners=tuple(corners)))
     after = tuple(name for name in operation.after if name in inside and name in rects)
     return replace(operation, operands=tuple(operands), after=after)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
+from podweave.ir.rewrites import with_copies_to_upsample
 from podweave.spec.config import ChipConfig
 
 from ..chip.bank_words import EpochFullError
@@ -38,7 +39,8 @@ def compile_cut(
 ) -> tuple[EpochProgram, ...]:
     """The programs of a graph on a chip, one per epoch: as `compile_epochs` has them if it fits, or cut so that each does.
 
-    ``cut``: into segments of at most so many operations, whether it fits or not; 0: only if it does not. For the rest see
+    What is cut is `with_copies_to_upsample` of the graph. ``cut``: into segments of at most so many operations, or as many as must
+    stand together, whether it fits or not; 0: only if it does not. For the rest see
     `compile_epochs`. Raises `WorkloadError` if no plan fits, with what did not fit of the last one.
     """
     if not cut:
@@ -46,7 +48,8 @@ def compile_cut(
             return compile_epochs(graph, config, policy, tables=tables, partition=partition, progress=progress)
         except EpochFullError:
             pass
-    planner = Planner(graph, config, cut)
+    # What memory has is read as it is, by copies in the segments of their readers.
+    planner = Planner(with_copies_to_upsample(graph), config, cut)
     _require_tiles_fit(planner)
     return _Compilation(planner, policy, dict(tables or {}), partition, progress).run()
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.ir.graph import Graph
-from podweave.ir.operations import Linear, Shape
+from podweave.ir.operations import AS_IT_IS, Linear, Shape
 from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import memory_stride
 from podweave.spec.load_port import HostSelect
@@ -76,8 +76,23 @@ class Planner:
             for source in operation.sources:
                 last[source] = max(last.get(source, 0), index)
         self._last = last
+        self._together = self._joined()
+        self.most = max(self.most, max((end - begin for begin, end in self._together), default=0))
+        self._inside = {index for begin, end in self._together for index in range(begin + 1, end)}
+        """Where no segment begins."""
         self._last_of = np.array([last.get(operation.name, -1) for operation in self.operations])
         self._stored = np.array([prod(operation.output[:3]) * self.blocks(operation.name) for operation in self.operations])
+
+    def _joined(self) -> list[tuple[int, int]]:
+        """Operations [begin, end) of which the last sees what the first gives enlarged: nobody enlarges what is stored."""
+        index_of = {operation.name: index for index, operation in enumerate(self.operations)}
+        return [
+            (index_of[source], index + 1)
+            for index, operation in enumerate(self.operations)
+            for operand in operation.operands
+            for source in operand.sources
+            if operand.upsampling(source) != AS_IT_IS and source in index_of
+        ]
 
     @cached_property
     def _rest(self) -> list[float]:
@@ -117,7 +132,7 @@ class Planner:
         count = len(self.operations)
         best: list[tuple[float, Segment | None]] = [(0.0 if at == 0 else float("inf"), None) for at in range(count + 1)]
         for begin in range(count):
-            if best[begin][0] + self._rest[begin] >= best[count][0]:
+            if begin in self._inside or best[begin][0] + self._rest[begin] >= best[count][0]:
                 continue
             if begin not in self._wholes:
                 self._wholes[begin] = _Whole(self, begin)
@@ -218,8 +233,18 @@ class Planner:
         return -(-self.shapes[name][3] // self.rows)
 
     def words(self, index: int, source: str) -> int:
-        """Words per position that an operation loads of a tensor."""
-        return self.packed[index] if source in self.graph.inputs else self.blocks(source)
+        """Words per position of a tensor that an operation has in X banks."""
+        is_input = source in self.graph.inputs
+        words = self.packed[index] if is_input else self.blocks(source)
+        for operand in self.operations[index].operands if self.enlarges[index] else ():
+            if source in operand.sources and (is_input or not operand.upsampling(source).interleaved):
+                words *= operand.upsampling(source).positions
+        return words
+
+    @cached_property
+    def enlarges(self) -> list[bool]:
+        """Whether operations see tensors enlarged."""
+        return [any(operand.upsampled for operand in operation.operands) for operation in self.operations]
 
     def _fits(self, begin: int, end: int, rects: Mapping[str, Rect], shares: Mapping[str, Rect]) -> bool:
         operations = self.operations[begin:end]

@@ -19,6 +19,7 @@ from .registry import (
     with_options,
     workload_forms,
 )
+from .segmentation import SegmentationNetworks, UNetSizes, unet
 from .transformer import Transformers, bert, bert_named, feed_forward
 from .vision import VisionTransformers
 
@@ -26,6 +27,7 @@ __all__ = [
     "Frontend",
     "LayerList",
     "ListFrontend",
+    "UNetSizes",
     "bert",
     "bert_named",
     "chain",
@@ -40,6 +42,7 @@ __all__ = [
     "require_layers",
     "resnet",
     "resnet50",
+    "unet",
     "with_options",
     "workload_forms",
 ]
@@ -53,6 +56,7 @@ for _frontend in (
     LanguageModels(),
     Encoders(),
     VisionTransformers(),
+    SegmentationNetworks(),
     KnownLists(),
 ):
     register(_frontend)

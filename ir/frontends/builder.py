@@ -6,7 +6,8 @@ from typing import Literal
 
 from ..graph import Graph
 from ..layers import Layer, gemm
-from ..operations import Linear, Operand, Shape, Window
+from ..operations import AS_IT_IS, Linear, Operand, Shape, Upsampling, Window
+from ..transposed import TransposedConvolution
 
 # The tensors whose channels, one after the other, a layer reads.
 Sources = tuple[str, ...]
@@ -38,6 +39,8 @@ class Builder:
         self._inputs = inputs
         self._shapes = dict(inputs)
         self._nodes: list[Linear] = []
+        self._seen: dict[str, Upsampling] = {}
+        """How tensors are seen that readers do not see as they are."""
 
     def _add(self, operation: Linear) -> Sources:
         self._nodes.append(operation)
@@ -45,8 +48,12 @@ class Builder:
         return (operation.name,)
 
     def _shape(self, sources: Sources) -> Shape:
-        batch, height, width, _ = self._shapes[sources[0]]
-        return (batch, height, width, sum(self._shapes[source][3] for source in sources))
+        shapes = [self._seen.get(source, AS_IT_IS).of(self._shapes[source]) for source in sources]
+        return (*shapes[0][:3], sum(shape[3] for shape in shapes))
+
+    def _operand(self, sources: Sources, layer: Layer) -> Operand:
+        seen = tuple(self._seen.get(source, AS_IT_IS) for source in sources)
+        return Operand(sources, layer, upsampled=seen if any(source in self._seen for source in sources) else ())
 
     def conv(
         self,
@@ -73,10 +80,34 @@ class Builder:
             stride=(stride, stride),
             padding=((ph, ph), (pw, pw)),
         )
-        operands = [Operand(sources, layer)]
+        operands = [self._operand(sources, layer)]
         if residual:
             operands.append(Operand(residual, diagonal(f"{name}_residual", self._shape(residual)), residual=True))
         return self._add(Linear(name, tuple(operands)))
+
+    def upsampled(self, name: str, sources: Sources, outputs: int, factor: int) -> Sources:
+        """A convolution of an image that is enlarged to nearest neighbours, with a kernel of that size: as many outputs."""
+        batch, height, width, channels = self._shape(sources)
+        layer = Layer(
+            name=name,
+            batch=batch,
+            height=factor * height,
+            width=factor * width,
+            channels=channels,
+            outputs=outputs,
+            kernel=(factor, factor),
+            # An odd pixel behind, as TensorFlow has it.
+            padding=(((factor - 1) // 2, factor // 2), ((factor - 1) // 2, factor // 2)),
+        )
+        seen = Upsampling(factor, factor)
+        return self._add(Linear(name, (Operand(sources, layer, upsampled=(seen,) * len(sources)),)))
+
+    def transposed(self, name: str, sources: Sources, outputs: int, factor: int) -> Sources:
+        """A transposed convolution, of which kernel and stride are a factor: readers see its result."""
+        square = (factor, factor)
+        transposed = TransposedConvolution(name, self._shape(sources), outputs, square, square)
+        self._seen[name] = transposed.upsampling
+        return self._add(Linear(name, (self._operand(sources, transposed.layer),)))
 
     def pool(
         self, name: str, sources: Sources, reduce: Literal["max", "sum"], kernel: int, stride: int, padding: int = 0

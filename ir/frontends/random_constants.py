@@ -39,7 +39,7 @@ def layer_parameters(
     # Of independent terms the squares add up; channels of a concatenation count by their share.
     square = 0.0
     for operand in operation.operands:
-        counts = np.array([channels[source] for source in operand.sources])
+        counts = np.array([operand.upsampling(source).of((1, 1, 1, channels[source]))[3] for source in operand.sources])
         mean_square = np.average(np.square([rms[source] for source in operand.sources]), weights=counts)
         weight_rms = 1.0 if operation.identity else UNIFORM_RMS
         square += operand.layer.reduction * mean_square * weight_rms**2

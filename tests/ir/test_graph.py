@@ -15,7 +15,7 @@ from podweave.ir.constants import Constants, Parameters
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer, WorkloadError
-from podweave.ir.operations import Linear, Operand, Window
+from podweave.ir.operations import Linear, Operand, Upsampling, Window
 from podweave.ir.rewrites import with_constants, with_stored_pools, without_unused
 from podweave.ir.verify import verify, verify_constants
 
@@ -155,6 +155,20 @@ def test_channels_of_an_operand(channels: tuple[int, int], sources: tuple[str, .
     assert str(caught.value) == sentence
 
 
+@pytest.mark.parametrize(
+    ("sources", "upsampled", "sentence"),
+    [
+        (("in", "b"), (Upsampling(2, 2),), "x: every source has an upsampling, got 1 for 2 sources"),
+        (("in",), (Upsampling(2, 0),), "x: in is upsampled by integers of at least 1, got 2 rows and 0 columns"),
+        (("in", "in"), (Upsampling(2, 2), Upsampling(1, 4)), "x: in is read twice, and not upsampled alike"),
+    ],
+)
+def test_upsampling_of_an_operand(sources: tuple[str, ...], upsampled: tuple[Upsampling, ...], sentence: str) -> None:
+    with pytest.raises(WorkloadError) as caught:
+        Operand(sources, layer("x"), upsampled=upsampled)
+    assert str(caught.value) == sentence
+
+
 def test_a_node_needs_an_operand() -> None:
     with pytest.raises(WorkloadError, match=r"^x: an operation needs at least one operand$"):
         Linear("x", ())
@@ -193,6 +207,14 @@ def test_a_window_fits(kernel: tuple[int, int], axis: str, have: int) -> None:
         (
             [Linear("a", (Operand(("in",), layer("a"), channels=(1, 3)),))],
             "g: a expects 4 channels, its sources have 3",
+        ),
+        (
+            [Linear("a", (Operand(("in",), layer("a"), upsampled=(Upsampling(1, 2),)),))],
+            "g: a expects images of (2, 6, 5), but in is (2, 6, 10)",
+        ),
+        (
+            [Linear("a", (Operand(("in",), layer("a"), upsampled=(Upsampling(3, 1, True),)),))],
+            "g: a reads in interleaved by 3 x 1, which do not divide its 4 channels",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""ir.rewrites: averages in steps give the same sums."""
+"""ir.rewrites: averages in steps give the same sums; what is read upsampled has a copy before each reader."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import pytest
 
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import identity_parameters
+from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer
-from podweave.ir.operations import Linear, Operand, Window
-from podweave.ir.rewrites import with_averages_in_steps, with_constants
+from podweave.ir.operations import Linear, Operand, Upsampling, Window
+from podweave.ir.rewrites import with_averages_in_steps, with_constants, with_copies_to_upsample
 from podweave.ir.verify import verify
 
 
@@ -41,3 +42,26 @@ def test_averages_in_steps(
     held = {"mean": identity_parameters(graph.operations[0])}
     found = evaluate(stepped, with_constants(verify(stepped), held), inputs)["mean"]
     np.testing.assert_array_equal(found, evaluate(graph, held, inputs)["mean"], strict=True)
+
+
+def test_copies_to_upsample() -> None:
+    """For each reader one, directly before it; not of an input."""
+    seen = (Upsampling(2, 2),)
+
+    def reading(name: str, source: str, size: int, upsampled: tuple[Upsampling, ...] = ()) -> Linear:
+        layer = Layer(name=name, height=size, width=size, channels=3, outputs=3)
+        return Linear(name, (Operand((source,), layer, upsampled=upsampled),))
+
+    operations = (reading("a", "in", 4, seen), reading("b", "a", 4), reading("c", "a", 8, seen), reading("d", "a", 8, seen))
+    graph = Graph("g", {"in": (1, 2, 2, 3)}, operations)
+    copied = with_copies_to_upsample(verify(graph))
+    assert [operation.name for operation in verify(copied).operations] == ["a", "b", "c/a", "c", "d/a", "d"]
+    assert [operation.sources for operation in copied.operations[3:]] == [("c/a",), ("a",), ("d/a",)]
+    assert copied.outputs == graph.outputs
+    x = {"in": np.random.default_rng(0).integers(-128, 128, (1, 2, 2, 3), dtype=np.int8)}
+    held = random_parameters(graph)
+    found, expected = evaluate(copied, with_constants(copied, held), x), evaluate(graph, held, x)
+    for name in graph.outputs:
+        np.testing.assert_array_equal(found[name], expected[name], strict=True)
+    only_inputs = Graph("g", {"in": (1, 2, 2, 3)}, operations[:1])
+    assert with_copies_to_upsample(only_inputs) is only_inputs

@@ -23,7 +23,7 @@ from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer
-from podweave.ir.operations import Linear, Operand, Window
+from podweave.ir.operations import Linear, Operand, Upsampling, Window
 from podweave.ir.rewrites import with_stored_pools
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
@@ -96,11 +96,42 @@ def windows(draw: st.DrawFn, size: tuple[int, int], reduce: str) -> Window:
 
 
 @st.composite
+def upsampled(draw: st.DrawFn, name: str, source: str, shapes: dict[str, tuple[int, int, int, int]]) -> Operand:
+    """An operand that sees a tensor enlarged, some channels of it or all, perhaps with others of that size behind it."""
+    parts = [
+        Upsampling(rows, columns, True)
+        for rows, columns in ((1, 2), (2, 1), (2, 2))
+        # What is computed is sent in whole words of 4 lanes.
+        if shapes[source][3] % (rows * columns * (1 if source.startswith("in") else 4)) == 0
+    ]
+    nearest = st.builds(Upsampling, st.integers(1, 3), st.integers(1, 3))
+    seen = draw(st.one_of(nearest, st.sampled_from(parts)) if parts else nearest)
+    shape = seen.of(shapes[source])
+    if draw(st.integers(0, 3)) == 0:
+        count = draw(st.integers(1, shape[3]))
+        first = draw(st.integers(0, shape[3] - count))
+        layer = draw(layers(name, (*shape[:3], count)))
+        return Operand((source,), layer, channels=(first, count), upsampled=(seen,))
+    like = [other for other in sorted(shapes) if shapes[other][:3] == shape[:3] and other != source]
+    others = draw(st.lists(st.sampled_from(like), max_size=2)) if like else []
+    order = draw(st.permutations([(source, seen), *((other, Upsampling()) for other in others)]))
+    total = sum(each.of(shapes[other])[3] for other, each in order)
+    names, views = zip(*order, strict=True)
+    return Operand(names, draw(layers(name, (*shape[:3], total))), draw(st.sampled_from([0, -128])), upsampled=views)
+
+
+@st.composite
 def nodes(draw: st.DrawFn, name: str, shapes: dict[str, tuple[int, int, int, int]]) -> Linear:
     """A node that reads some of ``shapes``."""
     source = draw(st.sampled_from(sorted(shapes)))
     shape = shapes[source]
-    kind = draw(st.sampled_from(["conv", "conv", "pool", "mean", "residual", "concatenation", "slice", "fused"]))
+    kinds = ["conv", "conv", "pool", "mean", "residual", "concatenation", "slice", "fused", "upsampled", "deep"]
+    kind = draw(st.sampled_from(kinds))
+    if kind == "upsampled":
+        return Linear(name, (draw(upsampled(name, source, shapes)),))
+    if kind == "deep":
+        # Parts of its channels may be those of several positions.
+        return Linear(name, (Operand((source,), conv(name, shape, draw(st.sampled_from([8, 16, 24])))),))
     if kind in ("pool", "mean"):
         padding = draw(PADDING)
         channels = shape[3]

@@ -16,7 +16,7 @@ from podweave.ir.layers import Layer
 from podweave.ir.operations import Linear, Operand, Window
 from podweave.ir.verify import verify
 from tests.podweave.runs.random_cut import cut_graph
-from tests.podweave.runs.random_networks import random_graph
+from tests.podweave.runs.random_networks import random_graph, upsampled_graph
 
 
 def conv(name: str, source: str, size: tuple[int, int], kernel: int, stride: int = 1, **options: int) -> Linear:
@@ -69,6 +69,14 @@ def test_bands_of_random_networks(seed: int) -> None:
     end = int(rng.integers(begin, count)) + 1
     grid = Grid(int(rng.integers(1, 3)), int(rng.integers(1, 6)), int(rng.integers(1, 4)))
     require_bands(graph, begin, end, grid, seed)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bands_of_what_is_seen_enlarged(seed: int) -> None:
+    rng = np.random.default_rng([seed, 5])
+    graph = upsampled_graph(seed)
+    count = len(graph.operations)
+    require_bands(graph, 0, count, Grid(1, int(rng.integers(1, 8)), int(rng.integers(1, 5))), seed)
 
 
 def test_strides_dilation_and_windows() -> None:

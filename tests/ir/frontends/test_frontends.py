@@ -180,3 +180,32 @@ def test_slice_of_a_source() -> None:
     ):
         with pytest.raises(WorkloadError, match=f"^{re.escape(sentence)}$"):
             slice_of(channels, *sources)
+
+
+@pytest.mark.parametrize(("up", "macs"), [("transposed", 48_096_083_968), ("nearest", 54_538_534_912)])
+def test_unet(up: str, macs: int) -> None:
+    """23 convolutions, and 4 poolings, of the channels in the figure of the paper."""
+    graph = verify(load_graph(f"unet_256,up={up}"))
+    assert (len(graph.operations), graph.macs) == (27, macs)
+    widths = [(1, 64), (64, 128), (128, 256), (256, 512), (512, 1024), (1024, 512), (512, 256), (256, 128), (128, 64)]
+    stages = sum(9 * (before + after) * after for before, after in widths)
+    assert graph.weights == stages + sum(4 * before * after for before, after in widths[5:]) + 64 * 2
+    assert graph.shape("classes") == (1, 256, 256, 2)
+    (first,) = graph.operations[[operation.name for operation in graph.operations].index("up4_conv1")].operands
+    assert (first.sources, first.layer.channels, first.layer.height) == (("down4_conv2", "up4_upconv"), 1024, 32)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("unet_100", "unet_100: 4 times halved, images must have a multiple of 16 pixels, got 100"),
+        ("unet_32,up=linear", "unet_32,up=linear: up must be transposed or nearest, got 'linear'"),
+        ("unet_32,up=nearest,up=nearest", "unet_32,up=nearest,up=nearest: up is given more than once"),
+        ("unet_32,width=0", "unet_32,width=0: width must be at least 1, got 0"),
+        ("unet_32,size=3", "unet_32,size=3: unknown option 'size'; allowed: width, depth, channels, classes, batch, up"),
+    ],
+)
+def test_unets_that_are_refused(text: str, sentence: str) -> None:
+    with pytest.raises(WorkloadError) as caught:
+        load_graph(text)
+    assert str(caught.value) == sentence

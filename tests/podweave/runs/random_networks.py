@@ -10,7 +10,7 @@ from podweave.compiler.compile_network import CompileOptions
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
-from podweave.ir.operations import Linear, Window
+from podweave.ir.operations import Linear, Upsampling, Window
 from podweave.runs.jobs import Job
 from podweave.tb.benches.accelerator_bench import AcceleratorBench
 from tests.compiler.memory.test_image import conv
@@ -28,13 +28,15 @@ def small_bench() -> AcceleratorBench:
 class GrowingGraph:
     """A graph that grows; ``live``: tensors that were made, as (name, height and width, channels)."""
 
-    def __init__(self, seed: int, size: int = 0, batch: int = 1):
+    def __init__(self, seed: int, size: int = 0, batch: int = 1, upsampled: bool = False):
         self.rng = np.random.default_rng(seed)
         self.seed = seed
         self.size, self.batch = size, batch
         if not size:
             self.size = 2 * int(self.rng.integers(2, 5))
             self.batch = int(self.rng.integers(1, 3)) if self.size == 4 else 1
+        self.kinds = ["1x1", "3x3", "residual", "pool", "wide", "concatenation", "input"]
+        self.kinds += ["upsampled", "interleaved", "pool"] if upsampled else []
         self.inputs: dict[str, tuple[int, int, int, int]] = {}
         self.operations: list[Linear] = []
         self.live = [self.input("image", self.size)]
@@ -53,7 +55,7 @@ class GrowingGraph:
 
     def grow(self) -> None:
         """One node more, that reads one of the last tensors and perhaps another."""
-        kind, batch = str(self.rng.choice(["1x1", "3x3", "residual", "pool", "wide", "concatenation", "input"])), self.batch
+        kind, batch = str(self.rng.choice(self.kinds)), self.batch
         recent = self.live[-3:]
         source, size, count = recent[int(self.rng.integers(len(recent)))]
         name, outputs = f"{kind}_{len(self.operations)}", self.channels()
@@ -61,6 +63,9 @@ class GrowingGraph:
             window = Window("max" if self.rng.integers(2) else "sum", (2, 2), (2, 2))
             operand = conv(name, (source,), size, count, count, groups=count, batch=batch)
             self.add(Linear(name, (operand,), window, identity=True))
+            return
+        if kind in ("upsampled", "interleaved") and 3 * size <= 24:
+            self.upsampled(name, source, size, count, outputs, interleaved=kind == "interleaved")
             return
         operands = [conv(name, (source,), size, count, outputs, 3 if kind == "3x3" else 1, batch=batch)]
         if kind == "residual" and (other := self.another(size)) and other[2] > 1:
@@ -78,6 +83,25 @@ class GrowingGraph:
             # Two column tiles for each pod: in small W banks, a node that is split.
             operands = [conv(name, (source,), size, count, 32, 3 if count > 3 else 1, batch=batch)]
         self.add(Linear(name, tuple(operands)))
+
+    def upsampled(self, name: str, source: str, size: int, count: int, outputs: int, *, interleaved: bool) -> None:
+        """A node that sees a tensor enlarged, perhaps with one of that size behind it; or what a convolution makes for that."""
+        factor = int(self.rng.integers(2, 4))
+        seen = Upsampling(factor, factor, interleaved)
+        if interleaved:
+            # Whole words for each position.
+            parts = seen.positions * 4 * int(self.rng.integers(1, 3))
+            kernel = 3 if self.rng.integers(2) else 1
+            self.add(Linear(f"{name}.parts", (conv(f"{name}.parts", (source,), size, count, parts, kernel, batch=self.batch),)))
+            source, count = f"{name}.parts", parts // seen.positions
+        sources, views = (source,), (seen,)
+        other = self.another(factor * size, source)
+        if other and self.rng.integers(2):
+            sources, views, count = (source, other[0]), (seen, Upsampling()), count + other[2]
+            if self.rng.integers(2):
+                sources, views = sources[::-1], views[::-1]
+        operand = conv(name, sources, factor * size, count, outputs, 3 if self.rng.integers(2) else 1, batch=self.batch)
+        self.add(Linear(name, (dataclasses.replace(operand, upsampled=views),)))
 
     def add(self, node: Linear) -> None:
         self.operations.append(node)
@@ -98,5 +122,23 @@ def random_graph(seed: int) -> Graph:
 def random_job(seed: int) -> Job:
     """A random graph with random parameters and inputs."""
     graph, rng = random_graph(seed), np.random.default_rng(seed)
+    inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
+    return Job(graph, Constants(random_parameters(graph, seed)), inputs)
+
+
+def upsampled_graph(seed: int, size: int = 0) -> Graph:
+    """Like `random_graph`, and nodes see tensors enlarged; ``size``: of its images, chosen by default."""
+    growing = GrowingGraph(seed, size, upsampled=True)
+    while not any(operand.upsampled for node in growing.operations for operand in node.operands):
+        for _ in range(int(growing.rng.integers(2, 5))):
+            growing.grow()
+    graph = Graph(f"upsampled {seed}", growing.inputs, tuple(growing.operations))
+    more = (node.name for node in graph.operations if growing.rng.integers(4) == 0)
+    return dataclasses.replace(graph, outputs=tuple(dict.fromkeys((*graph.outputs, *more))))
+
+
+def upsampled_job(seed: int, size: int = 0) -> Job:
+    """A random graph with random parameters and inputs."""
+    graph, rng = upsampled_graph(seed, size), np.random.default_rng(seed)
     inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
     return Job(graph, Constants(random_parameters(graph, seed)), inputs)

@@ -1,0 +1,51 @@
+"""Networks that see tensors enlarged, in RTL and over AXI: whole, and cut so that tensors lie in memory; all exact."""
+
+from __future__ import annotations
+
+import pytest
+
+from .random_networks import upsampled_graph, upsampled_job
+from .test_cut import run, spills, workload
+
+
+def test_random_networks() -> None:
+    run(*(upsampled_job(seed) for seed in (1, 4)), check="always")
+
+
+@pytest.mark.parametrize("up", ["transposed", "nearest"])
+def test_a_small_unet_that_is_cut(up: str) -> None:
+    _, (network,) = run(workload(f"unet_16,width=4,depth=1,up={up}"), check="always")
+    assert spills(network)
+    # What is in memory is read as it is, by copies.
+    assert any("/" in operation.name and operation.identity for operation in network.split.graph.operations)
+
+
+def test_random_networks_have_all_kinds() -> None:
+    views = [
+        seen
+        for seed in range(10)
+        for node in upsampled_graph(seed).operations
+        for operand in node.operands
+        for seen in operand.upsampled
+    ]
+    assert {(seen.rows, seen.interleaved) for seen in views} == {(1, False), (2, False), (3, False), (2, True), (3, True)}
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("first", range(0, 40, 4))
+def test_random_networks_campaign(first: int) -> None:
+    run(*(upsampled_job(seed) for seed in range(first, first + 4)), check="always")
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("seed", range(20))
+def test_random_networks_that_are_cut_campaign(seed: int) -> None:
+    run(upsampled_job(seed, size=8), check="always", cut=1 + seed % 3)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(
+    "text", ["unet_32,width=8,depth=3", "unet_32,width=8,depth=3,up=nearest", "unet_24,width=4,depth=2,batch=2"]
+)
+def test_unets_campaign(text: str) -> None:
+    run(workload(text), check="always")
