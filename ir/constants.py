@@ -41,11 +41,6 @@ class Parameters:
         weights = tuple(each[..., begin:end] for each in self.weights)
         return Parameters(weights, part(self.bias), part(self.multiplier), part(self.shift), self.table)
 
-    def taken(self, which: NDArray[np.int64]) -> Parameters:
-        """Those of some outputs, in that order."""
-        bias, multiplier, shift = (part[which] if part.ndim else part for part in (self.bias, self.multiplier, self.shift))
-        return Parameters(tuple(each[..., which] for each in self.weights), bias, multiplier, shift, self.table)
-
 
 class Constants(Mapping[str, Parameters]):
     """What all operations of a graph hold, by their names; it does not change.

@@ -15,7 +15,7 @@ import numpy as np
 from .constants import Constants, Parameters, identity_parameters
 from .graph import Graph
 from .layers import Layer
-from .operations import AS_IT_IS, Linear, Operand, Shape
+from .operations import AS_IT_IS, Linear, Operand, Shape, Upsampling
 
 
 def fresh_name(name: str, taken: Collection[str]) -> str:
@@ -82,39 +82,59 @@ def with_stored_pools(graph: Graph) -> Graph:
         if overlaps or (readers[operation.name] > 1 and operation.window.kernel != (1, 1)):
             name = fresh_name(f"{operation.name}/stored", taken)
             taken.add(name)
-            operations.append(_copy(name, operation.name, operation.output))
+            operations.append(copy_of(name, (operation.name,), operation.output))
             stored[operation.name] = (name,)
     return replace(graph, operations=tuple(operations))
 
 
-def _copy(name: str, source: str, shape: Shape) -> Linear:
-    """An operation of ones."""
+def copy_of(name: str, sources: tuple[str, ...], shape: Shape) -> Linear:
+    """An operation of ones on tensors, one after the other, that have ``shape`` together."""
     batch, height, width, channels = shape
     layer = Layer(name=name, batch=batch, height=height, width=width, channels=channels, outputs=channels, groups=channels)
-    return Linear(name, (Operand((source,), layer),), identity=True)
+    return Linear(name, (Operand(sources, layer),), identity=True)
 
 
 def with_copies_to_upsample(graph: Graph) -> Graph:
-    """The same network in which what is read upsampled was computed by the operation before: a copy for each reader, if there must
-    be. Inputs of the graph are read as they are.
+    """The same network in which what an operation sees enlarged was computed just before it: copies of its own. Inputs of the graph
+    are read as they are.
 
-    The copy of ``NAME`` for ``READER`` is named ``READER/NAME``, or as `fresh_name` has it.
+    The copy for ``READER`` of ``NAME``, or of that and more that are enlarged alike, is named ``READER/NAME``, or as `fresh_name`
+    has it.
     """
     taken = {*graph.inputs, *(operation.name for operation in graph.operations)}
+    shapes = graph.inputs | {operation.name: operation.output for operation in graph.operations}
     operations: list[Linear] = []
     for operation in graph.operations:
-        copies: dict[str, tuple[str, ...]] = {}
+        operands, known = [], dict[tuple[str, ...], str]()
         for operand in operation.operands:
-            for source in operand.sources:
-                if operand.upsampling(source) == AS_IT_IS or source in graph.inputs or source in copies:
+            sources, views = [], []
+            for seen, group in _enlarged_together(operand, graph.inputs):
+                if seen == AS_IT_IS or group[0] in graph.inputs:
+                    sources += group
+                    views += [seen] * len(group)
                     continue
-                name = fresh_name(f"{operation.name}/{source}", taken)
-                taken.add(name)
-                operations.append(_copy(name, source, graph.shape(source)))
-                copies[source] = (name,)
-        # Another operand may read the same tensor as it is: it may read the copy as well.
-        operations.append(replace(renamed_reads(operation, copies), after=operation.after))
+                if group not in known:
+                    name = known[group] = fresh_name(f"{operation.name}/{group[0]}", taken)
+                    taken.add(name)
+                    total = sum(shapes[source][3] for source in group)
+                    operations.append(copy_of(name, group, (*shapes[group[0]][:3], total)))
+                sources.append(known[group])
+                views.append(seen)
+            operands.append(replace(operand, sources=tuple(sources), upsampled=tuple(views)) if operand.upsampled else operand)
+        operations.append(replace(operation, operands=tuple(operands)))
     return graph if len(operations) == len(graph.operations) else replace(graph, operations=tuple(operations))
+
+
+def _enlarged_together(operand: Operand, inputs: Collection[str]) -> list[tuple[Upsampling, tuple[str, ...]]]:
+    """Sources of an operand, one after the other, and how they are seen: those that have neighbours in common, together."""
+    found: list[tuple[Upsampling, tuple[str, ...]]] = []
+    for source in operand.sources:
+        seen = operand.upsampling(source)
+        if found and found[-1][0] == seen and not seen.interleaved and (source in inputs) == (found[-1][1][0] in inputs):
+            found[-1] = seen, (*found[-1][1], source)
+        else:
+            found.append((seen, (source,)))
+    return found
 
 
 def with_averages_in_steps(graph: Graph, positions: int, left: int, side: int) -> Graph:

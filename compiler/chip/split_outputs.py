@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.ir.constants import Constants, Parameters
+from podweave.ir.constants import Constants, Parameters, identity_parameters
 from podweave.ir.graph import Graph
 from podweave.ir.operations import Linear, Operand, Upsampling
-from podweave.ir.rewrites import fresh_name
+from podweave.ir.rewrites import copy_of, fresh_name
 from podweave.spec.config import ChipConfig
 
 from ..lower.boxes import pieces
@@ -26,35 +26,28 @@ _FILL = 0.9
 
 @dataclass(frozen=True)
 class SplitGraph:
-    """``parts``: of each operation that was split, the names of its parts and the outputs [begin, end) that each has.
-
-    ``orders``: of those that readers see interleaved, which outputs of the operation these are, one after the other: each part has
-    some channels of all positions. Others are in their own order.
-    """
+    """``parts``: of each operation that was split, the names of its parts and the outputs [begin, end) that each has."""
 
     graph: Graph
     parts: dict[str, tuple[tuple[str, int, int], ...]]
-    orders: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def constants(self, whole: Mapping[str, Parameters]) -> Constants:
-        """Those of the parts, from those of the operations."""
+        """Those of the parts, and of copies of them, from those of the operations."""
         found: dict[str, Parameters] = {}
         for name, values in whole.items():
             if name in self.parts:
-                if name in self.orders:
-                    values = values.taken(self.orders[name])
                 found |= {part: values.outputs(begin, end) for part, begin, end in self.parts[name]}
             else:
                 found[name] = values
-        return Constants(found)
+        copies = (operation for operation in self.graph.operations if operation.name not in found)
+        return Constants(found | {operation.name: identity_parameters(operation) for operation in copies})
 
     def join(self, outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Tensors by the names of the operations, from tensors by the names of parts."""
         whole = dict(outputs)
         for name, parts in self.parts.items():
             if all(part in whole for part, *_ in parts):
-                joined = np.concatenate([whole.pop(part) for part, *_ in parts], axis=3)
-                whole[name] = joined[..., np.argsort(self.orders[name])] if name in self.orders else joined
+                whole[name] = np.concatenate([whole.pop(part) for part, *_ in parts], axis=3)
         return whole
 
 
@@ -64,8 +57,7 @@ def split_outputs(graph: Graph, config: ChipConfig, policy: BankPolicy) -> Split
     Of operations that read inputs of the graph, more than the first epoch's. Parts have whole column tiles, and one for each pod if
     one epoch can hold as many. An operation of which some reader takes channels, or with a diagonal operand of several sources, is
     only split if all banks are too small for it, where no reader takes channels of two parts and no part those of two sources; one
-    with groups that are not a diagonal stays whole. Of one that all readers see interleaved alike, each part has some of the
-    channels that they see; one that others read as it is stays whole.
+    with groups that are not a diagonal stays whole. Who sees one interleaved reads a copy of all of its parts.
     """
     return _Splitter(graph, config, policy).run()
 
@@ -75,15 +67,14 @@ class _Splitter:
         self.graph, self.config, self.policy = graph, config, policy
         self.parts: dict[str, tuple[tuple[str, int, int], ...]] = {}
         self.taken = {*graph.inputs, *(operation.name for operation in graph.operations)}
-        self.orders: dict[str, NDArray[np.int64]] = {}
+        self.joined: dict[str, str] = {}
+        """By tensor that was split and is seen interleaved, the copy of all of it."""
         self.sliced: dict[str, list[tuple[int, int]]] = {}
         """By tensor, the channels [begin, end) that readers take of it."""
-        self.seen: dict[str, set[Upsampling]] = {}
-        """By tensor, how readers see it."""
-        for operand in (operand for operation in graph.operations for operand in operation.operands):
-            for source in operand.sources:
-                self.seen.setdefault(source, set()).add(operand.upsampling(source))
-            if operand.channels:
+        operands = [operand for operation in graph.operations for operand in operation.operands]
+        self.interleaved = {each for one in operands for each in one.sources if one.upsampling(each).interleaved}
+        for operand in operands:
+            if operand.channels and not operand.upsampling(operand.sources[0]).interleaved:
                 first, count = operand.channels
                 self.sliced.setdefault(operand.sources[0], []).append((first, first + count))
 
@@ -100,17 +91,22 @@ class _Splitter:
                 self.taken.add(name)
                 operations.append(self._rewritten(whole, name, begin, end, pieces))
                 made.append((name, begin, end))
-            if (positions := self._interleaved(whole)) > 1:
-                # [part][position][channel], from [position][channel].
-                number = np.arange(whole.output[3]).reshape(positions, -1)
-                of_parts = [number[:, begin // positions : end // positions].ravel() for begin, end in pieces]
-                self.orders[whole.name] = np.concatenate(of_parts)
             self.parts[whole.name] = tuple(made)
+            if whole.name in self.interleaved:
+                name = self.joined[whole.name] = fresh_name(f"{whole.name}/joined", self.taken)
+                self.taken.add(name)
+                operations.append(copy_of(name, tuple(part for part, *_ in made), whole.output))
         kept = tuple(part for name in self.graph.outputs for part in self._names(name))
-        return SplitGraph(replace(self.graph, operations=tuple(operations), outputs=kept), self.parts, self.orders)
+        return SplitGraph(replace(self.graph, operations=tuple(operations), outputs=kept), self.parts)
 
     def _names(self, tensor: str) -> tuple[str, ...]:
         return tuple(name for name, *_ in self.parts[tensor]) if tensor in self.parts else (tensor,)
+
+    def _seen(self, operand: Operand, source: str) -> tuple[str, ...]:
+        """What an operand reads in the place of a source."""
+        if operand.upsampling(source).interleaved and source in self.joined:
+            return (self.joined[source],)
+        return self._names(source)
 
     def _pieces(self, operation: Linear) -> list[tuple[int, int]]:
         """The outputs [begin, end) of each part."""
@@ -128,14 +124,6 @@ class _Splitter:
             return [(0, outputs)]
         # What is larger than all banks is smaller in no way.
         size = min(-(-tiles // count), max(1, banks * tiles // words))
-        if (positions := self._interleaved(operation)) > 1:
-            channels = outputs // positions
-            # Words of outputs that go to a position are whole, and so are column tiles.
-            step = array.cols if channels % array.cols == 0 else channels
-            if len(self.seen[operation.name]) > 1 or operation.name in self.sliced or step == channels:
-                return [(0, outputs)]
-            width = max(1, size // positions) * step
-            return [(positions * begin, positions * min(begin + width, channels)) for begin in range(0, channels, width)]
         edges = [tile * array.cols for tile, _ in pieces(tiles, size)] + [outputs]
         joints = self._joints(operation)
         if operation.name in self.sliced or joints:
@@ -153,26 +141,22 @@ class _Splitter:
         room = memory.x_words * memory.banks
         return 1 if words <= _FILL * room else -(-2 * words // room)
 
-    def _interleaved(self, operation: Linear) -> int:
-        """How many positions share the outputs of an operation."""
-        return max((each.positions for each in self.seen.get(operation.name, ()) if each.interleaved), default=1)
-
     def _joints(self, operation: Linear) -> set[int]:
         """Outputs at which a diagonal operand goes on with its next source."""
         found: set[int] = set()
         for operand in operation.operands:
-            names = [name for source in operand.sources for name in self._names(source)]
-            if operand.is_diagonal and len(names) > 1 and not operand.channels:
-                sizes = [self._channels(name) for name in names]
+            views = [(name, operand.upsampling(source)) for source in operand.sources for name in self._seen(operand, source)]
+            if operand.is_diagonal and len(views) > 1 and not operand.channels:
+                sizes = [self._channels(*view) for view in views]
                 found.update(itertools.accumulate(sizes[:-1]))
         return found
 
-    def _channels(self, name: str) -> int:
-        for parts in self.parts.values():
-            for part, begin, end in parts:
-                if part == name:
-                    return end - begin
-        return self.graph.shape(name)[3]
+    def _channels(self, name: str, seen: Upsampling) -> int:
+        """Of a tensor, or a part or copy of one, as it is seen."""
+        whole = {copied: of for of, copied in self.joined.items()}.get(name, name)
+        parts = {part: end - begin for parts in self.parts.values() for part, begin, end in parts}
+        channels = parts[name] if name in parts else self.graph.shape(whole)[3]
+        return seen.of((1, 1, 1, channels))[3]
 
     def _moved_edges(self, operation: Linear, edges: list[int], joints: set[int]) -> list[int]:
         """Parts end where sources do as well, and not inside of what a reader takes; all of it, if that leaves no place for one."""
@@ -199,17 +183,19 @@ class _Splitter:
 
     def _reading(self, operand: Operand) -> Operand:
         """The operand, reading parts in the place of what was split."""
-        if operand.channels and operand.sources[0] in self.parts:
-            first, count = operand.channels
+        seen = tuple((part, operand.upsampling(each)) for each in operand.sources for part in self._seen(operand, each))
+        channels = operand.channels
+        if channels and operand.sources[0] in self.parts and not seen[0][1].interleaved:
+            first, count = channels
             parts = [part for part in self.parts[operand.sources[0]] if part[1] < first + count and part[2] > first]
-            if len(parts) == 1:
-                (name, begin, _), whole = parts[0], parts[0][1:] == (first, first + count)
-                return replace(operand, sources=(name,), channels=None if whole else (first - begin, count))
-            assert (parts[0][1], parts[-1][2]) == (first, first + count)
-            return replace(operand, sources=tuple(name for name, *_ in parts), channels=None)
-        parts = [(part, source) for source in operand.sources for part in self._names(source)]
-        upsampled = tuple(operand.upsampling(source) for _, source in parts) if operand.upsampled else ()
-        return replace(operand, sources=tuple(part for part, _ in parts), upsampled=upsampled)
+            seen = tuple((name, operand.upsampling(operand.sources[0])) for name, *_ in parts)
+            if len(parts) == 1 and parts[0][1:] != (first, first + count):
+                channels = (first - parts[0][1], count)
+            else:
+                assert (parts[0][1], parts[-1][2]) == (first, first + count)
+                channels = None
+        upsampled = tuple(view for _, view in seen) if operand.upsampled else ()
+        return replace(operand, sources=tuple(name for name, _ in seen), channels=channels, upsampled=upsampled)
 
     def _part(self, operand: Operand, name: str, begin: int, end: int) -> Operand:
         layer = operand.layer
@@ -219,17 +205,18 @@ class _Splitter:
         first, sources = operand.channels[0] if operand.channels else 0, operand.sources
         at = 0
         for source in operand.sources if len(operand.sources) > 1 else ():
-            channels = self._channels(source)
+            channels = self._channels(source, operand.upsampling(source))
             if at <= begin and end <= at + channels:
                 sources, first = (source,), -at
             at += channels
         assert len(sources) == 1
-        whole = first + begin == 0 and count == self._channels(sources[0])
+        whole = first + begin == 0 and count == self._channels(sources[0], operand.upsampling(sources[0]))
         return replace(
             operand,
             sources=sources,
             layer=replace(layer, name=name, outputs=count, channels=count, groups=count),
             channels=None if whole and operand.sources != sources else (first + begin, count),
+            upsampled=(operand.upsampling(sources[0]),) if operand.upsampled else (),
         )
 
 

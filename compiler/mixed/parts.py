@@ -155,7 +155,7 @@ def join(kinds: Kinds, split: SplitGraph, constants: Constants) -> tuple[Joined,
     runs = MixedGraph(kinds.graph.name, kinds.graph.inputs, tuple(ordered), outputs, formats=kinds.graph.formats)
     # Tables of 16 bits first: they begin at even numbers.
     held = Constants({**kinds.constants, **constants, **{image.name: identity_parameters(image) for image in images}})
-    return Joined(layers, rows, parts, exports, kinds.images), SplitGraph(runs, split.parts, split.orders), held
+    return Joined(layers, rows, parts, exports, kinds.images), SplitGraph(runs, split.parts), held
 
 
 def _in_parts(kinds: Kinds, split: SplitGraph, first: type) -> tuple[tuple[str, ...], ...]:

@@ -17,7 +17,8 @@ from podweave.golden.graph import evaluate
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
-from podweave.ir.operations import Linear, Operand, Window
+from podweave.ir.operations import Linear, Operand, Upsampling, Window
+from podweave.ir.verify import verify
 from podweave.spec.config import ChipConfig
 from tests.compiler.chip.chip_graphs import HEALTH, SAME, chain, chip, conv, graphs
 from tests.compiler.chip.policies import HALF, policy
@@ -31,7 +32,8 @@ def require_same(graph: Graph, config: ChipConfig, share: float, seed: int = 0) 
     inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
     expected = evaluate(graph, parameters, inputs)
     found = split.join(evaluate(split.graph, split.constants(parameters), inputs))
-    assert found.keys() == expected.keys()
+    # Those that are seen interleaved have a copy of all parts.
+    assert {name for name in found if not name.endswith("/joined")} == expected.keys()
     for name, value in expected.items():
         assert_array_equal(found[name], value, err_msg=name, strict=True)
     for node in graph.operations:
@@ -200,3 +202,26 @@ def test_a_pooling_that_reads_more_than_all_x_banks_is_split() -> None:
     graph = Graph("g", {"in": shape}, (mean,))
     assert not require_same(graph, chip(2, 4, 4, x_words=64), 1.0).parts
     assert [end for *_, end in require_same(graph, chip(2, 4, 4, x_words=48), 1.0).parts["mean"]] == [20, 40]
+
+
+def test_parts_of_what_is_seen_enlarged() -> None:
+    """Neighbours are seen of each part; interleaved positions of a copy of all of them, by a diagonal too, which is split."""
+    shape = (1, 3, 4, 6)
+    deep = Linear("deep", (Operand(("in",), conv("deep", shape, 32)),))
+    near, apart = Upsampling(2, 2), Upsampling(2, 2, interleaved=True)
+    first = Operand(("deep",), conv("near", (1, 6, 8, 20), 16), channels=(4, 20), upsampled=(near,))
+    wide = Linear("wide", (Operand(("deep",), conv("wide", (1, 6, 8, 32), 24), upsampled=(near,)),))
+    second = Operand(("deep", "wide"), conv("both", (1, 6, 8, 32), 32, groups=32), upsampled=(apart, Upsampling()))
+    third = Operand(("deep",), conv("some", (1, 6, 8, 5), 6), channels=(2, 5), upsampled=(apart,))
+    operations = (deep, Linear("near", (first,)), wide, Linear("both", (second,)), Linear("some", (third,)))
+    graph = Graph("g", {"in": shape}, operations, ("near", "both", "some"))
+    split = require_same(verify(graph), chip(2, 4, 4, w_words=16), 1.0)
+    assert {"deep", "wide"} <= split.parts.keys()
+    made = verify(split.graph)
+    assert "deep/joined" in {operation.name for operation in made.operations}
+    constants = split.constants(whole := random_parameters(graph))
+    programs = compile_epochs(made, chip(2, 4, 4), HALF, tables=constants.table_of)
+    inputs = {"in": np.random.default_rng(3).integers(-128, 128, shape, dtype=np.int8)}
+    found, expected = split.join(execute_chip(programs, inputs, constants)[0]), evaluate(graph, whole, inputs)
+    for name in graph.outputs:
+        assert_array_equal(found[name], expected[name], err_msg=name, strict=True)
