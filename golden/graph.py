@@ -104,7 +104,8 @@ def evaluate_operation(
     acc = reduced = accumulate(operands)
     if operation.window:
         reduced = reduce_windows(acc, operation.window.reduce, operation.window.kernel, operation.window.stride)
-    return acc, post_process(reduced, held.bias, held.multiplier, held.shift, held.table, rounding=rounding)
+    post = (held.bias, held.multiplier, held.shift, held.table)
+    return acc, post_process(reduced, *post, rounding=rounding, zero_point=held.zero_point)
 
 
 def _require_names(what: str, expected: set[str], got: set[str]) -> None:

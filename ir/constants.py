@@ -21,7 +21,8 @@ class Parameters:
 
     ``weights``: of each operand, int8 in the ``weight_shape`` of its layer. ``bias``, ``multiplier``, ``shift``: int32 (O,).
     ``table``: int8 (256,), the activation function by ``value & 0xff``, or None. ``wide_table``: int16 (256,), that of an
-    operation on rows, or None.
+    operation on rows, or None. ``zero_point``: an int8, what a result has for 0; added to it when it is rounded, before it is
+    saturated.
     """
 
     weights: tuple[NDArray[np.int8], ...]
@@ -30,6 +31,7 @@ class Parameters:
     shift: NDArray[np.int32]
     table: NDArray[np.int8] | None = None
     wide_table: NDArray[np.int16] | None = None
+    zero_point: int = 0
 
     def outputs(self, begin: int, end: int) -> Parameters:
         """Those of the outputs [begin, end)."""
@@ -39,7 +41,8 @@ class Parameters:
             return values[begin:end] if values.ndim else values
 
         weights = tuple(each[..., begin:end] for each in self.weights)
-        return Parameters(weights, part(self.bias), part(self.multiplier), part(self.shift), self.table)
+        shares = part(self.bias), part(self.multiplier), part(self.shift)
+        return Parameters(weights, *shares, table=self.table, zero_point=self.zero_point)
 
 
 class Constants(Mapping[str, Parameters]):
@@ -92,7 +95,7 @@ class Constants(Mapping[str, Parameters]):
             held = self._of[name]
             tables = [table for table in (held.table, held.wide_table) if table is not None]
             arrays: list[NDArray] = [*held.weights, held.bias, held.multiplier, held.shift, *tables]
-            total.update(f"{name} {[(array.dtype.str, array.shape) for array in arrays]}\n".encode())
+            total.update(f"{name} {held.zero_point} {[(array.dtype.str, array.shape) for array in arrays]}\n".encode())
             for array in arrays:
                 total.update(np.ascontiguousarray(array).data)
         return total.hexdigest()
@@ -119,6 +122,25 @@ def with_scale_bits(constants: Mapping[str, Parameters], bits: int) -> Constants
         )
 
     return Constants({name: rounded(held) for name, held in constants.items()})
+
+
+def without_zero_points(constants: Mapping[str, Parameters]) -> Constants:
+    """The same constants with the zero points of results in their biases: for chips that add none behind their rounding.
+
+    A bias is off by at most half a unit of the sums, so a result by at most half of its scale before it is rounded.
+    """
+
+    def folded(held: Parameters) -> Parameters:
+        if not held.zero_point:
+            return held
+        multiplier, shift = np.broadcast_arrays(held.multiplier, held.shift)
+        units = np.rint(held.zero_point * np.ldexp(1.0, shift) / np.maximum(multiplier, 1))
+        bias = held.bias.astype(np.float64) + units
+        for value in bias[(np.abs(bias) >= 1 << 31) | (multiplier == 0)][:1]:
+            raise WorkloadError(f"the zero point {held.zero_point} does not fit a bias: it would be {value:,.0f}")
+        return replace(held, bias=bias.astype(np.int32), zero_point=0)
+
+    return Constants({name: folded(held) for name, held in constants.items()})
 
 
 def identity_weights(layer: Layer) -> NDArray[np.int8]:

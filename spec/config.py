@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from .config_parts import (
     BLOCK_STAGES,
@@ -25,7 +25,6 @@ from .config_parts import (
     PostConfig,
     PrefetchConfig,
     ProgramConfig,
-    Rounding,
     bits,
     check_range,
 )
@@ -115,8 +114,12 @@ class ChipConfig:
         assert post is not None
         if post.lanes and self.post_lanes % post.lanes:
             raise ConfigError(f"lanes ({post.lanes}) of a post-processor must divide the {self.post_lanes} lanes of an output word")
+        if not isinstance(post.zero_points, bool):
+            raise ConfigError(f"zero_points must be true or false, got {post.zero_points!r}")
         if not post.row_registers:
             return
+        if post.zero_points:
+            raise ConfigError("zero_points must be false with row functions, whose results are wide")
         if array.cols > array.rows:
             raise ConfigError(f"row functions need cols ({array.cols}) of at most rows ({array.rows}): they write whole P words")
         if self.post_lanes // self.post_beats % 2:
@@ -186,9 +189,9 @@ class ChipConfig:
         return self.post.scale_bits if self.post else 31
 
     @property
-    def rounding(self) -> Rounding:
+    def rounding(self) -> Literal["half_away", "half_even"]:
         """Where a half goes when post-processors requantise; away from zero where there are none."""
-        return self.post.rounding if self.post else "half_away"
+        return "half_even" if self.post and self.post.rounding == "half_even" else "half_away"
 
     @property
     def has_rows(self) -> bool:
@@ -282,7 +285,9 @@ class ChipConfig:
             if path:
                 lines.extend(["", f"[{path}]"])
             for key, value in content.items():
-                if not isinstance(value, dict):
+                if isinstance(value, bool):
+                    lines.append(f"{key} = {str(value).lower()}")
+                elif not isinstance(value, dict):
                     lines.append(f'{key} = "{value}"' if isinstance(value, str) else f"{key} = {value}")
             for key, value in content.items():
                 if isinstance(value, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
 
 FILL_CYCLES = 8
 """Cycles from the pulse that begins an epoch to the first cycle of ``run``: in them, jobs arrive at the head of their queues."""
@@ -14,8 +13,7 @@ MANTISSA_WIDTH = 17
 NETWORK_KINDS = ("butterfly", "crossbar")
 PLANES = ("x_planes", "w_planes", "p_planes", "y_planes")
 """Fields of a `MemoryConfig`: planes of each network."""
-Rounding: TypeAlias = Literal["half_away", "half_even"]
-ROUNDINGS = get_args(Rounding)
+ROUNDINGS = ("half_away", "half_even")
 """A half goes away from zero, or to the even neighbour."""
 # Amaranth refuses a module with more bits of inputs, or outputs: a crossbar is one module.
 MODULE_BITS = 65536
@@ -247,13 +245,14 @@ class PostConfig:
     row_registers : int
         Registers for statistics of rows, a power of two from 16 to 4096; 0: no row functions, which networks of convolutions do
         without (`podweave.spec.row_functions`).
-    rounding : Rounding
+    rounding : str
         One of `ROUNDINGS`: how requantisation rounds a half.
     scale_bits : int
-        Bits of the multiplier of a lane, 16 to 31; with row functions at least the 17 of the scale of a row. 24 are what the scales
-        of float32 have.
+        Bits of the multiplier of a lane, 16 to 31 (24: as float32 has); with row functions at least 17, as scales of rows have.
     sum_bits : int
         Bits to which a sum with its bias is saturated before it is scaled, 20 to 33; with row functions 33: it never is.
+    zero_points : bool
+        A lane adds an int8 to what is rounded, before it is saturated; not with row functions.
 
     Errors
     ------
@@ -268,9 +267,10 @@ class PostConfig:
     window_width: int = 6
     lanes: int = 0
     row_registers: int = 0
-    rounding: Rounding = "half_away"
+    rounding: str = "half_away"
     scale_bits: int = 31
     sum_bits: int = 33
+    zero_points: bool = False
 
     def __post_init__(self) -> None:
         check_range(self, "parameter_sets", 1, 65536)

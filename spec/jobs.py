@@ -169,6 +169,7 @@ def post_parameters_layout(config: ChipConfig) -> Layout:
             Field("bias", 32, "added to the reduced partial sum", signed=True),
             Field("multiplier", config.post.scale_bits, "times this"),
             Field("shift", 6, "divided by 2**shift, 0 to 62, rounding to nearest"),
+            *([Field("zero_point", 8, "added to what is rounded", signed=True)] if config.post.zero_points else []),
         ),
     )
 

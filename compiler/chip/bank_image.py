@@ -71,22 +71,19 @@ def _dtype(tensors: Mapping[str, NDArray[Any]]) -> np.dtype:
     return next(iter(tensors.values())).dtype
 
 
-def parameter_image(
-    program: EpochProgram, parameters: Mapping[str, Parameters]
-) -> Iterator[tuple[int, int, NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]]:
-    """(bank, set, bias, multiplier, shift) for the post-processors, ``cols`` lanes each."""
+def parameter_image(program: EpochProgram, parameters: Mapping[str, Parameters]) -> Iterator[tuple[int, int, NDArray[np.int32]]]:
+    """(bank, set, lanes) for the post-processors: bias, multiplier, shift and zero point of ``cols`` lanes, (4, cols)."""
     cols = program.config.array.cols
     for item in program.parameters:
         if isinstance(item, ConstantSet):
-            bias, one, zero = (np.full(cols, value, np.int32) for value in (item.value, 1, 0))
-            yield item.bank, item.index, bias, one, zero
+            yield item.bank, item.index, np.repeat(np.array([[item.value], [1], [0], [0]], np.int32), cols, axis=1)
             continue
         values = parameters[program.operation(item.operation).name]
         outputs = program.lowered[item.operation].tiles[item.tile].outputs
-        lanes = np.zeros((3, cols), np.int32)
-        for row, part in enumerate((values.bias, values.multiplier, values.shift)):
+        lanes = np.zeros((4, cols), np.int32)
+        for row, part in enumerate((values.bias, values.multiplier, values.shift, values.zero_point)):
             lanes[row, : len(outputs)] = np.broadcast_to(part, (program.operation(item.operation).output[3],))[outputs]
-        yield item.bank, item.index, lanes[0], lanes[1], lanes[2]
+        yield item.bank, item.index, lanes
 
 
 def accumulators(program: EpochProgram, p_banks: NDArray[np.int32]) -> dict[str, NDArray[np.int32]]:

@@ -33,7 +33,7 @@ class Machine:
         self.w = np.full((memory.banks, memory.w_words, cols), _GARBAGE, np.int8)
         self.p = np.full((memory.banks, memory.p_words, cols), 0x5A5A5A5A, np.int32)
         self.p[:, zero_word(config)] = 0
-        self.sets = np.zeros((config.pods, config.post.parameter_sets, 3, cols), np.int64)
+        self.sets = np.zeros((config.pods, config.post.parameter_sets, 4, cols), np.int64)
         self.accumulators = np.full((config.pods, max(1, config.pod.accumulator_rows), cols), 0x5A5A5A5A, np.int32)
         self.shadow = np.full((config.pods, rows, cols), _GARBAGE, np.int8)
         self.active = self.shadow.copy()
@@ -49,7 +49,7 @@ class Machine:
             self.x[place.bank, place.base : place.base + len(words)] = words
         for place, words in w_image(program, parameters):
             self.w[place.bank, place.base : place.base + len(words)] = words
-        for bank, index, *lanes in parameter_image(program, parameters):
+        for bank, index, lanes in parameter_image(program, parameters):
             self.sets[bank, index] = lanes
 
     def run(self, program: EpochProgram, tables: Sequence[NDArray[np.int8]]) -> None:
@@ -105,12 +105,15 @@ class Machine:
         part = slice(int(posts["slice"][job]) * lanes, (int(posts["slice"][job]) + 1) * lanes)
         words = self.p[bank, p][:, part].astype(np.int64).reshape(counts[3] * counts[2], counts[1] * counts[0], lanes)
         reduced = words.max(axis=1) if posts["reduce"][job] == Reduce.MAX else words.sum(axis=1)
-        bias, multiplier, shift = self.sets[bank, posts["parameters"][job]][:, part]
+        bias, multiplier, shift, zero_point = self.sets[bank, posts["parameters"][job]][:, part]
         # Exact in Python integers where 64 bits might not do.
         product = (reduced + bias).astype(object) * multiplier.astype(object)
         half = np.array([(1 << int(s)) >> 1 for s in shift], object)
-        magnitude = (abs(product) + half) // np.array([1 << int(s) for s in shift], object)
-        value = np.clip(np.where(product < 0, -magnitude, magnitude), -128, 127).astype(np.int8)
+        whole = np.array([1 << int(s) for s in shift], object)
+        magnitude, rest = (abs(product) + half) // whole, (abs(product) + half) % whole
+        if self.config.rounding == "half_even":
+            magnitude = np.where((rest == 0) & (whole > 1) & (magnitude % 2 == 1), magnitude - 1, magnitude)
+        value = np.clip(np.where(product < 0, -magnitude, magnitude) + zero_point, -128, 127).astype(np.int8)
         if posts["activate"][job]:
             value = self.tables[int(posts["table"][job])][value.view(np.uint8)]
         slot = int(posts["slot"][job]) * lanes

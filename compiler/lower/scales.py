@@ -35,6 +35,11 @@ def require_scales_fit(graph: Graph, constants: Mapping[str, Parameters], config
                 f"{name}: its multiplier {most} has {most.bit_length()} bits, more than scale_bits ({bits}) of {config.name}; "
                 f"quantise scales to {bits} bits (podweave.ir.quantise.quantize_scale, or podweave.ir.constants.with_scale_bits)"
             )
+        if held.zero_point and not config.post.zero_points:
+            raise WorkloadError(
+                f"{name}: its results have the zero point {held.zero_point}, and {config.name} adds none (zero_points of [post]); "
+                "podweave.ir.constants.without_zero_points puts them into biases"
+            )
         if config.post.sum_bits < _WHOLE and isinstance(operation, Linear):
             _require_sums_kept(operation, held, config.name, config.post.sum_bits)
 
@@ -42,8 +47,10 @@ def require_scales_fit(graph: Graph, constants: Mapping[str, Parameters], config
 def _require_sums_kept(operation: Linear, held: Parameters, name: str, bits: int) -> None:
     """Sums of more than ``bits`` bits must give -128 or 127, as the saturated ones do; or there are none."""
     multiplier, shift = (part.astype(np.int64) for part in np.broadcast_arrays(held.multiplier, held.shift))
-    # What is just beyond ``bits`` bits is 2**(bits - 1), and must become 128 or more.
-    kept = (multiplier << bits - 8 >= np.int64(1) << shift) | (multiplier == 0)
+    # What is just beyond ``bits`` bits is 2**(bits - 1), and must become 128 or more; with a zero point, which may take
+    # as much off, 256.
+    least = bits - (9 if held.zero_point else 8)
+    kept = (multiplier << least >= np.int64(1) << shift) | (multiplier == 0)
     if kept.all():
         return
     largest = _largest_sums(operation, held)
@@ -53,7 +60,7 @@ def _require_sums_kept(operation: Linear, held: Parameters, name: str, bits: int
         m, s = (np.broadcast_to(part, largest.shape)[channel] for part in (multiplier, shift))
         raise WorkloadError(
             f"{operation.name}: sums of channel {channel} may be {largest[channel]}, more than sum_bits ({bits}) of {name} hold, "
-            f"and its scale is {m} / 2**{s}: then it must be at least 2**-{bits - 8}; quantise its weights in larger steps"
+            f"and its scale is {m} / 2**{s}: then it must be at least 2**-{least}; quantise its weights in larger steps"
         )
 
 

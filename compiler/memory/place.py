@@ -283,11 +283,8 @@ class _Builder:
         items = list(parameter_image(program, self.constants))
         if not items:
             return
-        fields = {
-            field.name: np.concatenate([np.asarray(item[2 + i], np.int64) for item in items])
-            for i, field in enumerate(post_parameters_layout(self.config).fields)
-        }
-        sets = np.stack([values.reshape(len(items), -1) for values in fields.values()], axis=1)
+        count = len(post_parameters_layout(self.config).fields)
+        sets = np.stack([lanes[:count] for _, _, lanes in items]).astype(np.int64)
         words = strided(packed_sets(self.config, sets), self.stride[HostSelect.PARAMETERS])
         for node, base, part in runs((bank, index, words[i : i + 1]) for i, (bank, index, *_) in enumerate(items)):
             self._load(epoch, HostSelect.PARAMETERS, node, base, part)

@@ -16,6 +16,7 @@ def post_process(
     table: NDArray[np.int8] | None = None,
     to: Width = "int8",
     rounding: Rounding = "half_away",
+    zero_point: int = 0,
 ) -> NDArray:
     """Add a bias, scale by ``multiplier / 2**shift``, round once, saturate, and look the result up in a table.
 
@@ -35,11 +36,13 @@ def post_process(
         The width of the result; a table needs int8.
     rounding : 'half_away' or 'half_even'
         As `golden.layers.fixed_point.round_shift` has them.
+    zero_point : int
+        As in `golden.layers.requant.requantize_wide`.
 
     Returns
     -------
     ndarray of the type ``to``, shape (..., C)
-        ``table[saturate(round((acc + bias) * multiplier / 2**shift)) & 0xff]``.
+        ``table[saturate(round((acc + bias) * multiplier / 2**shift) + zero_point) & 0xff]``.
 
     Raises
     ------
@@ -65,7 +68,7 @@ def post_process(
         raise ValueError("acc must have a channel axis (..., C), got shape ()")
     if bias.shape != acc.shape[-1:]:
         raise ValueError(f"bias must have shape (C,) = {acc.shape[-1:]}, got shape {bias.shape}")
-    narrow = requantize_wide(acc.astype(np.int64) + bias, multiplier, shift, to, rounding)
+    narrow = requantize_wide(acc.astype(np.int64) + bias, multiplier, shift, to, rounding, zero_point)
     if table is None:
         return narrow
     if to != "int8":

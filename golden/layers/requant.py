@@ -55,7 +55,12 @@ def requantize(acc: NDArray[np.int32], multiplier: Integers, shift: Integers) ->
 
 
 def requantize_wide(
-    total: NDArray[np.int64], multiplier: Integers, shift: Integers, to: Width = "int8", rounding: Rounding = "half_away"
+    total: NDArray[np.int64],
+    multiplier: Integers,
+    shift: Integers,
+    to: Width = "int8",
+    rounding: Rounding = "half_away",
+    zero_point: int = 0,
 ) -> NDArray:
     """Scale, round and saturate integers of up to 33 bits (accumulators with a bias added) to any width.
 
@@ -69,11 +74,13 @@ def requantize_wide(
         As `golden.layers.fixed_point.saturate` has them.
     rounding : 'half_away' or 'half_even'
         As `golden.layers.fixed_point.round_shift` has them.
+    zero_point : int
+        Added to what is rounded: an int8.
 
     Returns
     -------
     ndarray of the type ``to``, shape (..., C)
-        ``saturate(round(total * multiplier / 2**shift))``.
+        ``saturate(round(total * multiplier / 2**shift) + zero_point)``.
 
     Raises
     ------
@@ -102,10 +109,12 @@ def requantize_wide(
         raise ValueError("total must have a channel axis (..., C), got shape ()")
     factor = _per_channel_or_row("multiplier", multiplier, MAX_MULTIPLIER, total.shape)
     places = _per_channel_or_row("shift", shift, MAX_SHIFT, total.shape)
+    if not -128 <= zero_point <= 127:
+        raise ValueError(f"zero_point must be in [-128, 127], got {zero_point}")
     # Both signs: the magnitude of the smallest int64 is no int64.
     refuse(total, (total > MAX_TOTAL) | (total < -MAX_TOTAL), f"total must be in [-{MAX_TOTAL}, {MAX_TOTAL}]")
     # The product is at most 2**32 * (2**31 - 1) < 2**63.
-    return saturate(round_shift(total * factor, places, rounding), to)
+    return saturate(round_shift(total * factor, places, rounding) + zero_point, to)
 
 
 def _per_channel_or_row(name: str, value: Integers, largest: int, shape: tuple[int, ...]) -> NDArray[np.int64]:

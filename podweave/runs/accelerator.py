@@ -15,6 +15,7 @@ from podweave.compiler.chip.policy import EASY, WHOLE_CHIP, BankPolicy
 from podweave.compiler.compile_network import CheckRules, CompiledNetwork, CompileOptions, in_channels
 from podweave.compiler.memory.image import MemoryImage
 from podweave.golden.graph import evaluate
+from podweave.golden.layers.fixed_point import Rounding
 from podweave.ir.constants import Constants
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
@@ -22,7 +23,6 @@ from podweave.ir.row_graph import RowGraph
 from podweave.predict.accelerator import Prediction, predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
-from podweave.spec.config_parts import Rounding
 from podweave.tb.benches.accelerator_bench import AcceleratorBench
 
 from ..driver.device import Start

@@ -153,10 +153,7 @@ def epoch_of(network: CompiledNetwork, job: Job) -> SimpleEpoch:
         x_image=[(place.bank, place.base, words) for place, words in x_image(program, job.inputs)],
         w_image=[(place.bank, place.base, words) for place, words in w_image(program, constants)],
         zero_words=[zero_word(program.config)],
-        parameters=[
-            (bank, index, bias, multiplier.astype(np.int64), shift.astype(np.int64))
-            for bank, index, bias, multiplier, shift in parameter_image(program, constants)
-        ],
+        parameters=list(parameter_image(program, constants)),
         tables=list(enumerate(constants.tables)),
     )
 

@@ -22,6 +22,9 @@ from .post_engine import PostEngine
 from .requantizer import Requantizer
 from .row_path import RowPath, row_members
 
+_STAGE = {"bias": 0, "multiplier": 1, "shift": 2, "zero_point": 2}
+"""The stage of the requantiser that takes a field of its parameters."""
+
 
 class PostProcessor(Block):
     """The post-processor of one P bank, time-triggered: every job starts at the epoch time it carries.
@@ -31,19 +34,19 @@ class PostProcessor(Block):
 
     Each lane of a slice of ``post_lanes`` lanes: the words of a window, sign-extended to 32 bits, are reduced (`Reduce`: to their
     largest, or modulo 2**32); with row functions, combined (`Combine`), and taken from the value of the row's statistic; then
-    ``saturate(round((sum + bias) * multiplier / 2**shift))``; then, if the job says so, the entry of the activation table for that
-    byte, int8 or with row functions int16. With row functions, multiplier and shift may be those of the row, and results go into
-    one or two X words, into the own P bank, or nowhere, and into a statistic of the row (`Destination`, `Statistic`); elements
-    that are not there (at or beyond the length of the row) count as 0, and not in a maximum; in a row with a statistic, a bias
-    is only added in its first word.
+    ``saturate(round((sum + bias) * multiplier / 2**shift) + zero_point)``, 0 unless there are ``zero_points``; then, if the job
+    says so, the entry of the activation table for that byte, int8 or with row functions int16. With row functions, multiplier and
+    shift may be those of the row, and results go into one or two X words, into the own P bank, or nowhere, and into a statistic
+    of the row (`Destination`, `Statistic`); elements that are not there (at or beyond the length of the row) count as 0, and not
+    in a maximum; in a row with a statistic, a bias is only added in its first word.
 
-    An output word is requantised in ``post_beats`` beats of as many lanes each, one per cycle; of a rotated one, a beat takes
-    two cycles, so that what is said below of beat b comes 1 + b cycles later, and of the whole word ``post_beats``. With its
-    last P word read in cycle t, f = 2 with row functions, else 0, the bias is read in cycle t + 1 + f, multiplier and shift one
-    and two cycles later, and for beat b the table in cycle t + 5 + f + b; values, mantissas and shifts of row registers in
-    cycles t + 2, t + 4 and t + 5, lengths in cycle t + 7. One written in that very cycle makes the output word undefined. A
-    register that is not ready in cycle t + 2 is an error, and the output word undefined; a job with a statistic takes the
-    register in that cycle of the last word of a row, so it may read what was there before.
+    An output word is requantised in ``post_beats`` beats of as many lanes each, one per cycle; of a rotated one, a beat takes two
+    cycles, so that what is said below of beat b comes 1 + b cycles later, and of the whole word ``post_beats``. With its last P
+    word read in cycle t, f = 2 with row functions, else 0, the bias is read in cycle t + 1 + f, multiplier and shift (with the
+    zero point) one and two cycles later, and for beat b the table in cycle t + 5 + f + b; values, mantissas and shifts of row
+    registers in cycles t + 2, t + 4 and t + 5, lengths in cycle t + 7. One written in that very cycle makes the output word
+    undefined. A register that is not ready in cycle t + 2 is an error, and the output word undefined; a job with a statistic
+    takes the register in that cycle of the last word of a row, so it may read what was there before.
 
     Latency: `ChipConfig.post_latency` cycles from the read of the last P word of an output word to that word on the port;
     9 + post_beats from the last P word of a row to its statistic on the port, and `ChipConfig.network_stages` from there to the
@@ -186,9 +189,9 @@ class PostProcessor(Block):
         rows = RowPath(m, self, emits, word, beats) if config.has_rows else None
         if rows:
             sums = rows.combined(sums)
-        bias, multiplier, shift = (
-            beats.chosen(m, 2 + extra + stage, values, name)
-            for stage, (name, values) in enumerate(self._parameters(m, emits[extra:], word[extra:]).items())
+        bias, multiplier, shift, *zero_points = (
+            beats.chosen(m, 2 + extra + _STAGE[name], values, name)
+            for name, values in self._parameters(m, emits[extra:], word[extra:]).items()
         )
         results = []
         requantizer = Requantizer(config)
@@ -200,6 +203,7 @@ class PostProcessor(Block):
                 ports["sum"].eq(sums[lane]),
                 *(ports[name].eq(value) for name, value in zip(("bias", "multiplier", "shift"), scale, strict=True)),
                 *([ports["saturate"].eq(word[4 + extra].saturate)] if rows else []),
+                *(ports["zero_point"].eq(values[lane]) for values in zero_points),
             ]
             results.append(ports["result"])
         finals = self._activated(m, beats, word, results)
@@ -276,11 +280,12 @@ class PostProcessor(Block):
         return reduced
 
     def _parameters(self, m: Module, emits: list, word: list) -> dict[str, list[Value]]:
-        """Bias, multiplier and shift of ``post_lanes`` lanes, each in the cycles in which its stage takes a word."""
+        """The fields of parameters of ``post_lanes`` lanes, each in the cycles in which its stage takes a word."""
         post, cols = self.config.post, self.config.array.cols
         assert post is not None
         found = {}
-        for stage, field in enumerate(self.parameters.fields):
+        for field in self.parameters.fields:
+            stage = _STAGE[field.name]
             memory = place(m, field.name, Sram(post.parameter_sets, cols * field.width))
             at = self.parameters.offset(field.name)
             lanes = (self.parameter_data.word_select(lane, self.parameters.width) for lane in range(cols))

@@ -20,7 +20,8 @@ class Requantizer(Block):
     """One lane: ``saturate(round((sum + bias) * multiplier / 2**shift))``, exact but for the one rounding, to nearest.
 
     The sum with its bias is saturated to ``sum_bits`` bits first. A half goes away from zero, or to the even neighbour
-    (``rounding`` of `PostConfig`). Without row functions, results are int8.
+    (``rounding`` of `PostConfig`). Without row functions, results are int8, and a zero point may be added before they are
+    saturated.
 
     Latency: 3 cycles from ``sum`` to ``result``, with the three stages one cycle after the other.
 
@@ -41,6 +42,8 @@ class Requantizer(Block):
         Unsigned, with stage 1, one cycle later.
     shift : In(6), with row functions In(7)
         With stage 2.
+    zero_point : In(signed(8))
+        Only with ``zero_points`` of `PostConfig`: with stage 2.
     saturate : In(2)
         Only with row functions: with stage 2, a `Saturate`.
     result : Out(signed(8)), with row functions Out(signed(psum_width))
@@ -56,8 +59,13 @@ class Requantizer(Block):
         self.width = config.array.psum_width if self.rows else 8
         self.scale_bits, self.sum_bits = config.post.scale_bits, config.post.sum_bits
         wide = ["wide", str(self.width)] if self.rows else []
-        self.variant = "_".join([*wide, f"{self.sum_bits}x{self.scale_bits}", *(["even"] if self.even else [])])
+        self.zero_points = config.post.zero_points
+        ways = [*(["even"] if self.even else []), *(["zero"] if self.zero_points else [])]
+        self.variant = "_".join([*wide, f"{self.sum_bits}x{self.scale_bits}", *ways])
+        # What is rounded has a bit more than the result where something is added to it.
+        self.kept = self.width + self.zero_points
         saturate: dict[str, Any] = {"saturate": In(2)} if self.rows else {}
+        saturate |= {"zero_point": In(signed(8))} if self.zero_points else {}
         super().__init__(
             {
                 "stages": In(3),
@@ -87,7 +95,7 @@ class Requantizer(Block):
 
         doubled, lost, fits = self._shifted(m, Cat(Const(0, 1) if self.even else product[-1], product))
         # One bit more than the result rounds it, and one less is left of it.
-        rounded = Signal(signed(self.width + 1))
+        rounded = Signal(signed(self.kept + 1))
         up = doubled[0] & (lost | doubled[1]) if self.even else doubled[0]
         m.d.comb += rounded.eq(doubled[1:].as_signed() + up)
 
@@ -97,13 +105,20 @@ class Requantizer(Block):
             m.d.sync += result.eq(self._saturated(rounded, fits, product[-1]))
         return m
 
+    def _moved(self, rounded: Value, fits: Value, negative: Value) -> Value:
+        """With the zero point, as int8: whatever does not fit is beyond every int8 with any zero point."""
+        moved = rounded + self.zero_point
+        high = moved[7:]
+        below = Mux(fits, moved[-1], negative)
+        return Mux(fits & (high.all() | ~high.any()), moved[:8], Cat((~below).replicate(7), below))
+
     def _shifted(self, m: Module, value: Value) -> tuple[Value, Value, Value]:
-        """``value >> shift`` in one bit more than the result; whether a 1 was shifted out; and whether nothing is above.
+        """``value >> shift`` in one bit more than is kept; whether a 1 was shifted out; and whether nothing is above.
 
         Behind the step that shifts by 2**k there are 2**k - 1 bits more than are wanted, which the steps to come may still need:
         those beyond are above whatever they do.
         """
-        width, sign = self.width + 1, value[-1]
+        width, sign = self.kept + 1, value[-1]
         above: Value = Const(0, 1)
         lost: Value = Const(0, 1)
         for step in reversed(range(6)):
@@ -124,6 +139,8 @@ class Requantizer(Block):
 
     def _saturated(self, rounded: Value, fits: Value, negative: Value) -> Value:
         """``rounded``, of which ``negative`` is the sign if it does not fit, or the limit that it is beyond."""
+        if self.zero_points:
+            return self._moved(rounded, fits, negative)
         width = self.width
         wide = fits & (rounded[width] == rounded[width - 1])
         if not self.rows:

@@ -20,7 +20,7 @@ ACCESSES = 16384
 """Host accesses that the harness plays back in one go."""
 
 Words = tuple[int, int, NDArray[np.int8]]
-Parameters = tuple[int, int, NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]
+Parameters = tuple[int, int, NDArray[np.integer]]
 
 
 class ChipEpoch(Protocol):

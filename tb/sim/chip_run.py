@@ -126,8 +126,9 @@ class Host:
         zero = np.zeros((1, -(-host_widths(self.config)[HostSelect.P][1] // 8)), np.uint8)
         for address in epoch.zero_words:
             self.write_words(HostSelect.P, None, address, zero)
-        for bank, number, bias, multiplier, shift in epoch.parameters:
-            self.write_parameters(bank, number, {"bias": bias, "multiplier": multiplier, "shift": shift})
+        layout = post_parameters_layout(self.config)
+        for bank, number, lanes in epoch.parameters:
+            self.write_parameters(bank, number, {field.name: lanes[i] for i, field in enumerate(layout.fields)})
         for number, table in epoch.tables:
             self.write_words(HostSelect.TABLE, None, 256 * number, np.asarray(table).view(np.uint8)[:, None])
         for name, column, select, layout in stores(self.config):

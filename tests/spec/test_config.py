@@ -188,6 +188,19 @@ def test_illegal_post_processor_is_refused(changes: dict[str, Any], sentence: st
         PostConfig(**changes)
 
 
+def test_zero_points() -> None:
+    """A parameter set has 8 bits more for each lane; row functions have none; TOML keeps them."""
+    config = CHIP.replace(zero_points=True)
+    assert config != CHIP
+    assert ChipConfig.from_toml(config.to_toml()) == config
+    widths = [host_widths(each)[HostSelect.PARAMETERS][1] for each in (CHIP, config)]
+    assert widths[1] - widths[0] == 8 * CHIP.array.cols
+    with pytest.raises(ConfigError, match=r"^zero_points must be true or false, got 1$"):
+        CHIP.replace(zero_points=1)
+    with pytest.raises(ConfigError, match=r"^zero_points must be false with row functions, whose results are wide$"):
+        CHIP.replace(zero_points=True, row_registers=16)
+
+
 def test_scale_bits() -> None:
     """Those of the post-processors, and of an int32 where there are none; a parameter set takes as many bits as it has."""
     assert (POD4.scale_bits, CHIP.scale_bits, CHIP.replace(scale_bits=24).scale_bits) == (31, 31, 24)

@@ -79,7 +79,10 @@ def at(content: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
         (("pod", "array"), "rows, cols, group_rows, group_cols, psum_width"),
         (("memory",), "banks, x_planes, w_planes, p_planes, y_planes, x_words, w_words, p_words, latency, x_parts"),
         (("network",), "kind, pipeline"),
-        (("post",), "parameter_sets, tables, queue_depth, window_width, lanes, row_registers, rounding, scale_bits, sum_bits"),
+        (
+            ("post",),
+            "parameter_sets, tables, queue_depth, window_width, lanes, row_registers, rounding, scale_bits, sum_bits, zero_points",
+        ),
         (("program",), "load_jobs, stream_jobs, post_jobs"),
     ],
 )

@@ -55,12 +55,14 @@ class PostGeometry:
 
 @dataclass(frozen=True)
 class Parameters:
-    """What the host writes: ``bias``, ``multiplier``, ``shift`` (cycles, cols) through one port, ``table`` (cycles,) another."""
+    """What the host writes: ``bias``, ``multiplier``, ``shift`` and, where results have one, ``zero_point`` (cycles, cols) through
+    one port, ``table`` (cycles,) through another."""
 
     bias: HostWrites
     multiplier: HostWrites
     shift: HostWrites
     table: HostWrites
+    zero_point: HostWrites | None = None
 
 
 class PostModel:
@@ -319,7 +321,8 @@ class PostModel:
             known &= scale_known[:, None]
         most = 1 << g.sum_bits - 1
         total = np.clip(wrap(values + found[0], 33), -most, most - 1)
-        result = rows.scaled(total, found[1], found[2], limits, even=g.even)
+        added = self._zero_points(parameters, which, columns)
+        result = rows.scaled(total, found[1], found[2], limits, even=g.even, zero_point=added)
 
         table = fields["table"][job][:, None]
         # Beats of one cycle, or of two, of which the second counts.
@@ -347,6 +350,13 @@ class PostModel:
         valid = np.zeros(len(self.run), bool)
         valid[when] = True
         return self.requests() | ports | {"y_data": held_if_known(data, known[word], when, valid)}
+
+    def _zero_points(self, parameters: Parameters, which: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64] | int:
+        """Of output words, read with their shifts, which are known if they are."""
+        if parameters.zero_point is None or not len(which):
+            return 0
+        data, _ = parameters.zero_point.read(self.out_read + 3 + self.geometry.extra, which)
+        return np.take_along_axis(data, columns, axis=1)
 
     def _reduced(self, p_data: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64]:
         """(output words, lanes) of reduced windows."""

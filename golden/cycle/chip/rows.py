@@ -52,8 +52,10 @@ def combined(words: Ints, code: Ints) -> Ints:
     return result
 
 
-def scaled(total: Ints, multiplier: Ints, shift: Ints, limits: tuple[Ints, Ints], *, even: bool) -> Ints:
-    """total * multiplier / 2**shift, rounded to nearest, within ``limits``; element by element.
+def scaled(
+    total: Ints, multiplier: Ints, shift: Ints, limits: tuple[Ints, Ints], *, even: bool, zero_point: Ints | int = 0
+) -> Ints:
+    """total * multiplier / 2**shift, rounded to nearest, plus ``zero_point``, within ``limits``; element by element.
 
     >>> low, high = np.array([-128]), np.array([127])
     >>> [scaled(np.array([n]), np.array([1]), np.array([1]), (low, high), even=e).item() for n in (5, -3) for e in (False, True)]
@@ -71,7 +73,7 @@ def scaled(total: Ints, multiplier: Ints, shift: Ints, limits: tuple[Ints, Ints]
     else:
         magnitude = (product + half) >> places
     magnitude = np.where(shift > 63, np.uint64(0), np.minimum(magnitude, np.uint64(1) << np.uint64(40))).astype(np.int64)
-    return np.clip(np.where(total < 0, -magnitude, magnitude), *limits)
+    return np.clip(np.where(total < 0, -magnitude, magnitude) + zero_point, *limits)
 
 
 def scale_of(value: int, code: int) -> tuple[int, int]:

@@ -116,12 +116,12 @@ def test_two_values_around_one_tensor() -> None:
     assert {item.value for item in constants} == {0, -128}
     assert len({(item.value, item.bank) for item in constants}) == len(constants)
     assert len(constants) < len(pad_jobs(program))
-    lanes = {(bank, index): values for bank, index, *values in parameter_image(program, random_parameters(program.graph, 5))}
+    lanes = {(bank, index): values for bank, index, values in parameter_image(program, random_parameters(program.graph, 5))}
     for item in constants:
-        bias, multiplier, shift = lanes[item.bank, item.index]
+        bias, multiplier, shift, zero_point = lanes[item.bank, item.index]
         assert bias.tolist() == [item.value] * 4
         assert multiplier.tolist() == [1] * 4
-        assert shift.tolist() == [0] * 4
+        assert shift.tolist() == zero_point.tolist() == [0] * 4
 
 
 def test_no_table_and_no_wire_for_padding() -> None:

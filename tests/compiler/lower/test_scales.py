@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from podweave.compiler.compile_network import CompileOptions, compile_network
+from podweave.compiler.lower.scales import require_scales_fit
 from podweave.compiler.rows import norms
 from podweave.compiler.rows.passes import uniform
 from podweave.golden.graph import evaluate
-from podweave.ir.constants import Parameters, with_scale_bits
+from podweave.ir.constants import Parameters, with_scale_bits, without_zero_points
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.layers import WorkloadError
 from podweave.runs.jobs import chip_jobs
@@ -167,3 +168,22 @@ def test_results_move_by_one_step_at_most() -> None:
     assert differ[24].mean() < 1e-4
     assert differ[16].max() == 1
     assert 1e-5 < differ[16].mean() < 5e-3
+
+
+def test_zero_points_that_a_chip_adds_or_not() -> None:
+    (job,), config = chip_jobs("conv:40x40x3x8,kernel=1x1", 1), load_config("chip2x4")
+    (name,) = job.constants
+    held = {name: replace(job.constants[name], zero_point=-100)}
+    require_scales_fit(job.graph, held, config.replace(zero_points=True))
+    with pytest.raises(
+        WorkloadError, match=rf"^{name}: its results have the zero point -100, and chip2x4 adds none \(zero_points of "
+    ):
+        require_scales_fit(job.graph, held, config)
+    folded = without_zero_points(held)
+    require_scales_fit(job.graph, folded, config)
+    exact, near = (evaluate(job.graph, each, job.inputs)[name].astype(int) for each in (held, folded))
+    # Off by half a unit of the sums at most: far less than a step, so by one step now and then.
+    assert 0 < np.count_nonzero(exact != near) < exact.size // 50
+    assert np.abs(exact - near).max() == 1
+    with pytest.raises(WorkloadError, match="the zero point -100 does not fit a bias"):
+        without_zero_points({name: replace(held[name], multiplier=np.array(0, np.int32))})

@@ -103,7 +103,7 @@ class Exchange:
             posts,
             x_image=[(int(bank), 5, self.x[bank]) for bank in pods],
             w_image=[(int(bank), 3, self.w[bank]) for bank in pods],
-            parameters=[(int(bank), 1, self.bias[bank], self.multiplier[bank], self.shift[bank]) for bank in pods],
+            parameters=[(int(bank), 1, np.stack([self.bias[bank], self.multiplier[bank], self.shift[bank]])) for bank in pods],
             tables=[(1, self.table)],
         )
         self.readback = [Readback("P", int(bank), 2, WORDS) for bank in pods] + [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,8 @@ CONFIGS = {
     "4x4_scale16_even": chip(4, 4, scale_bits=16, rounding="half_even"),
     "4x8_lanes2_sum23_scale17": chip(4, 8, lanes=2, sum_bits=23, scale_bits=17),
     "4x4_psum24_sum20_scale24_even": chip(4, 4, psum_width=24, sum_bits=20, scale_bits=24, rounding="half_even"),
+    "4x4_sum20_scale24_even_zero": chip(4, 4, sum_bits=20, scale_bits=24, rounding="half_even", zero_points=True),
+    "4x8_lanes2_zero": chip(4, 8, lanes=2, zero_points=True),
     "rows_4x4": chip(4, 4, row_registers=16),
     "rows_8x4_lanes2_psum24_even": chip(
         8, 4, psum_width=24, y_planes=2, lanes=2, row_registers=32, rounding="half_even", tables=4, queue_depth=3
@@ -181,7 +183,12 @@ def post_stimulus(rng: np.random.Generator, config: ChipConfig, cycles: int = CY
     p_data = np.where(large[:, None], rng.integers(-limit, limit, (cycles, g.cols)), rng.integers(-300, 300, (cycles, g.cols)))
     p_data = np.where(rng.random(p_data.shape) < 0.05, rng.choice([-limit, limit - 1], p_data.shape), p_data)
     inputs = random_row_inputs(rng, g, run) if g.functions else None
-    stimulus = PostStimulus(run, [], [], p_data, random_parameters(rng, g, cycles, config.scale_bits), inputs)
+    written = random_parameters(rng, g, cycles, config.scale_bits)
+    if config.post and config.post.zero_points:
+        first = written.bias
+        added = HostWrites(first.valid, first.address, rng.integers(-128, 128, (cycles, g.cols)))
+        written = replace(written, zero_point=added)
+    stimulus = PostStimulus(run, [], [], p_data, written, inputs)
     row_jobs = RowJobs(rng, g)
     for first, last, earliest in ((PROLOGUE, half - 9, 0), (half + 6, cycles - 1, half)):
         jobs: Jobs = []

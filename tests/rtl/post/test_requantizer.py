@@ -20,6 +20,8 @@ CONFIGS = {
     "int8, 16 bits of scale": CNN.replace(scale_bits=16),
     "int8, 23 by 17 bits": CNN.replace(sum_bits=23, scale_bits=17),
     "int8, 20 by 24 bits, even": CNN.replace(sum_bits=20, scale_bits=24, rounding="half_even"),
+    "int8, zero points": CNN.replace(zero_points=True),
+    "int8, 33 by 24 bits, even, zero points": CNN.replace(sum_bits=33, scale_bits=24, rounding="half_even", zero_points=True),
     "rows": ROWS.replace(scale_bits=31),
     "rows, even": ROWS.replace(rounding="half_even"),
     "rows, 17 bits": ROWS.replace(psum_width=17),
@@ -36,14 +38,14 @@ def near_a_power(rng: random.Random, bits: int, *, signed: bool) -> int:
     return -value if signed and rng.random() < 0.5 else min(value, (1 << bits) - 1)
 
 
-def expected(dut: Requantizer, value: int, multiplier: int, shift: int, saturate: Saturate) -> int:
+def expected(dut: Requantizer, value: int, multiplier: int, shift: int, saturate: Saturate, zero_point: int) -> int:
     most = 1 << dut.sum_bits - 1
     product = max(-most, min(most - 1, (value + (1 << 32)) % (1 << 33) - (1 << 32))) * multiplier
     halves, rest = divmod(2 * abs(product) + (1 << shift), 2 << shift)
     if dut.even and rest == 0 and halves % 2:
         halves -= 1
     least, most = LIMITS.get(saturate, (-1 << dut.width - 1, (1 << dut.width - 1) - 1))
-    return max(least, min(most, -halves if product < 0 else halves))
+    return max(least, min(most, (-halves if product < 0 else halves) + zero_point))
 
 
 @pytest.mark.parametrize("key", CONFIGS)
@@ -67,13 +69,16 @@ def test_any_numbers(key: str) -> None:
             saturate = rng.choice(list(Saturate)) if dut.rows else Saturate.INT8
             if dut.rows:
                 context.set(dut.saturate, int(saturate))
+            zero_point = rng.choice([-128, 127, 0, rng.randrange(-128, 128)]) if dut.zero_points else 0
+            if dut.zero_points:
+                context.set(dut.zero_point, zero_point)
             for port, value in ((dut.sum, total), (dut.bias, bias), (dut.multiplier, multiplier), (dut.shift, shift)):
                 context.set(port, value)
             for _ in range(3):
                 await context.tick()
-            wanted = expected(dut, total + bias, multiplier, shift, saturate)
+            wanted = expected(dut, total + bias, multiplier, shift, saturate, zero_point)
             inside += wanted not in (0, *LIMITS.get(saturate, ()))
-            assert context.get(dut.result) == wanted, (total, bias, multiplier, shift, saturate)
+            assert context.get(dut.result) == wanted, (total, bias, multiplier, shift, saturate, zero_point)
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)
