@@ -14,14 +14,27 @@ BELOW = {
 }
 LIBRARIES = {
     "spec": [],
-    "ir": ["numpy"],
+    "ir": ["numpy", "onnx"],
     "rtl": ["amaranth"],
     "golden": ["numpy"],
     "compiler": ["numpy"],
     "predict": ["numpy"],
     "synth": [],
     "tb": ["cocotb", "cocotb_tools", "cocotbext", "find_libpython", "numpy"],
-    "podweave": ["numpy", "typer", "rich", "matplotlib", "sklearn", "torch", "distributed", "gguf", "safetensors", "tokenizers"],
+    "podweave": [
+        "numpy",
+        "typer",
+        "rich",
+        "matplotlib",
+        "sklearn",
+        "torch",
+        "distributed",
+        "gguf",
+        "safetensors",
+        "tokenizers",
+        "onnx",
+        "onnxruntime",
+    ],
 }
 ALLOWED = {room: {*LIBRARIES[room], *(f"podweave.{below}" for below in BELOW[room])} for room in BELOW}
 
@@ -72,6 +85,10 @@ INSIDE = {
         "ir/row_graph",
         "ir/row_operations",
         "ir/verify",
+    ],
+    "ir/frontends/onnx": [
+        f"ir/{place}"
+        for place in ("frontends", "constants", "graph", "layers", "operations", "quantise", "rewrites", "texts", "verify")
     ],
     "ir/frontends/workloads": [],
     "rtl/parts": [],
@@ -139,7 +156,7 @@ INSIDE = {
     "podweave/chat": ["podweave/driver", "podweave/language", "podweave/program", "podweave/runs"],
     "podweave/driver": [],
     "podweave/ip": ["podweave/__init__"],
-    "podweave/runs": ["podweave/digits", "podweave/driver"],
+    "podweave/runs": ["podweave/digits", "podweave/driver", "podweave/program"],
     "podweave/reports": [],
     "podweave/pictures": [],
     "podweave/bench": ["podweave/runs"],

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from podweave import __version__
-from podweave.ir.layers import Layer
-from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ConfigError
 from podweave.spec.presets import load_config, preset_names
 from podweave.synth.flows import DEFAULT_FLOW, FLOWS
@@ -27,6 +25,7 @@ from .options import (
     Cap,
     Check,
     Chips,
+    Compare,
     Config,
     Context,
     Divide,
@@ -46,6 +45,7 @@ from .options import (
     Rows,
     ScalesimReports,
     Seed,
+    Sizes,
     Skew,
     Threads,
     Through,
@@ -53,6 +53,7 @@ from .options import (
     Workload,
 )
 from .progress import Progress
+from .targets import check_plot, draw_layer, make_folders, write_scalesim
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
 REPEAT = 3
@@ -121,6 +122,8 @@ def run(
     prefetch_ratio: PrefetchRatio = None,
     cap: Cap = 0,
     images: Images = None,
+    size: Sizes = None,
+    compare: Compare = False,
     memory: Memory = None,
     chips: Chips = None,
     links: Links = None,
@@ -138,7 +141,7 @@ def run(
     (--chips) share one.
     """
     from ..runs.pod import CHECKS, run_workload
-    from ..runs.workloads import load_layers, with_options
+    from ..runs.workloads import load_layers, with_options, with_sizes
     from .chip_commands import ChipOptions, refuse_chip_options, run_chip, simulation_settings
     from .system_commands import SystemOptions
 
@@ -150,35 +153,38 @@ def run(
         raise typer.BadParameter(f"{waves} must end in .vcd", param_hint="--waves")
     chosen = load_config(config)
     system = SystemOptions.of(chosen, chips, links, skew, beneath, divide)
-    workload = with_options(workload, {"rows": rows, "context": context})
+    workload = with_sizes(with_options(workload, {"rows": rows, "context": context}), size)
     if chosen.pods > 1:
         if check == "lockstep":
             raise typer.BadParameter(
                 "lockstep is for one pod; a chip's results, cycles and counters are compared", param_hint="--check"
             )
-        _make_folders(waves, plot, json_file)
+        make_folders(waves, plot, json_file)
         scalesim, rules = scalesim_reports is not None, check == "rules"
         given = per_layer, partition, through, prefetch, cap, memory, plot, prefetch_ratio
-        options = ChipOptions.of(chosen, *given, rules=rules, scalesim=scalesim, images=images)
+        options = ChipOptions.of(chosen, *given, rules=rules, scalesim=scalesim, images=images, compare=compare)
         with Progress() as progress:
             settings = simulation_settings(waves, waves_of, threads)
             way = system.run if system else run_chip
             report, show = way(workload, chosen, options, seed=seed, progress=progress, **settings)
-        _write_scalesim(report, chosen, scalesim_reports)
+        write_scalesim(report, chosen, scalesim_reports)
         finish({"workload": workload, **report}, json_file, show)
         raise typer.Exit(EXIT_CODES[report["verdict"]])
     refuse_chip_options(
-        per_layer, partition, through, prefetch, cap, memory, waves_of, threads, ratios=prefetch_ratio, images=images
+        *(per_layer, partition, through, prefetch, cap, memory, waves_of, threads),
+        ratios=prefetch_ratio,
+        images=images,
+        compare=compare,
     )
     found = load_layers(workload)
     layers = found.layers
-    _check_plot(plot, layers)
-    _make_folders(waves, plot, json_file)
+    check_plot(plot, layers)
+    make_folders(waves, plot, json_file)
     with Progress() as progress:
         report, _ = run_workload(layers, chosen, check=check, seed=seed, waves=waves and waves.resolve(), progress=progress)
     report = {"workload": workload, **report, "left_out": found.left_out}
-    _draw(plot, layers[0], chosen)
-    _write_scalesim(report, chosen, scalesim_reports)
+    draw_layer(plot, layers[0], chosen)
+    write_scalesim(report, chosen, scalesim_reports)
     finish(report, json_file, print_run)
     raise typer.Exit(EXIT_CODES[report["verdict"]])
 
@@ -196,6 +202,7 @@ def model(
     prefetch_ratio: PrefetchRatio = None,
     cap: Cap = 0,
     images: Images = None,
+    size: Sizes = None,
     memory: Memory = None,
     chips: Chips = None,
     links: Links = None,
@@ -208,39 +215,32 @@ def model(
 ) -> None:
     """The cycles and utilisation of a workload from the exact model, without RTL."""
     from ..runs.pod import model_workload
-    from ..runs.workloads import load_layers, with_options
+    from ..runs.workloads import load_layers, with_options, with_sizes
     from .chip_commands import ChipOptions, model_chip, refuse_chip_options
     from .system_commands import SystemOptions
 
     chosen = load_config(config)
     system = SystemOptions.of(chosen, chips, links, skew, beneath, divide)
-    workload = with_options(workload, {"rows": rows, "context": context})
-    _make_folders(plot, json_file)
+    workload = with_sizes(with_options(workload, {"rows": rows, "context": context}), size)
+    make_folders(plot, json_file)
     if chosen.pods > 1:
         given = per_layer, partition, through, prefetch, cap, memory, plot, prefetch_ratio
         options = ChipOptions.of(chosen, *given, scalesim=scalesim_reports is not None, images=images)
         with Progress() as progress:
             way = system.model if system else model_chip
             report, show = way(workload, chosen, options, progress=progress)
-        _write_scalesim(report, chosen, scalesim_reports)
+        write_scalesim(report, chosen, scalesim_reports)
         finish({"workload": workload, **report}, json_file, show)
         return
     refuse_chip_options(per_layer, partition, through, prefetch, cap, memory, ratios=prefetch_ratio, images=images)
     found = load_layers(workload)
     layers = found.layers
-    _check_plot(plot, layers)
+    check_plot(plot, layers)
     with Progress() as progress:
         report = model_workload(layers, chosen, progress)
-    _draw(plot, layers[0], chosen)
-    _write_scalesim(report, chosen, scalesim_reports)
+    draw_layer(plot, layers[0], chosen)
+    write_scalesim(report, chosen, scalesim_reports)
     finish({"workload": workload, **report, "left_out": found.left_out}, json_file, print_model)
-
-
-def _write_scalesim(report: dict[str, Any], config: ChipConfig, folder: Path | None) -> None:
-    if folder:
-        from ..reports.scalesim import write_scalesim_reports
-
-        write_scalesim_reports(report, config, folder)
 
 
 @app.command()
@@ -316,8 +316,8 @@ def study(
         raise typer.BadParameter("is for processes here; those of --dask ADDRESS are its workers", param_hint="--jobs")
     if plot and plot.is_dir():
         plot = plot / f"study_{name}.svg"
-    _check_plot(plot, [])
-    _make_folders(plot, json_file)
+    check_plot(plot, [])
+    make_folders(plot, json_file)
     with Progress() as progress:
         report = run_study(name, networks=networks, pods=pods, jobs=jobs, cluster=dask, fresh=not resume, progress=progress)
     if plot:
@@ -342,7 +342,7 @@ def quantise_command(
     from ..language.quantise import Recipe
     from .language_commands import quantise_model
 
-    _make_folders(output, json_file)
+    make_folders(output, json_file)
     recipe = Recipe(multiplier_bits=multiplier_bits)
     with Progress() as progress:
         report = quantise_model(model, output, calibrate, evaluate, accuracy, recipe, seed, progress)
@@ -350,31 +350,6 @@ def quantise_command(
 
 
 app.command()(chat)
-
-
-def _check_plot(plot: Path | None, layers: list[Layer]) -> None:
-    if plot and len(layers) > 1:
-        raise typer.BadParameter(f"a picture shows one layer, not {len(layers)}: name it as NETWORK/LAYER", param_hint="--plot")
-    if plot and plot.suffix not in (".svg", ".png", ".pdf"):
-        raise typer.BadParameter(f"{plot} must end in .svg, .png or .pdf", param_hint="--plot")
-
-
-def _make_folders(*files: Path | None) -> None:
-    """Of what a command will write, before the work: a simulator that cannot open its waveform says nothing."""
-    for file in files:
-        if file and file != Path("-"):
-            file.parent.mkdir(parents=True, exist_ok=True)
-
-
-def _draw(plot: Path | None, layer: Layer, config: ChipConfig) -> None:
-    if plot:
-        from podweave.compiler.compile_network import compile_network
-
-        from ..pictures.pod import draw_activity
-        from ..runs.jobs import layer_graph
-
-        (program,) = compile_network(layer_graph(layer), config).layers
-        draw_activity(program, plot, title=f"{layer.name} on {config.name}")
 
 
 def _version(show: bool) -> None:

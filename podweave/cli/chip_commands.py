@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from podweave.compiler.memory.ahead import loaded_tensors, tensor_ratios
+from podweave.ir.frontends.onnx import is_model_file, load_network
 from podweave.ir.graph import Graph
 from podweave.ir.row_graph import RowGraph
 from podweave.ir.texts import whole_number
@@ -37,7 +38,7 @@ class ChipOptions:
     """``through``: how a chip gets what it needs: over AXI, in no time, or through its load ports.
 
     ``rules``: when programs are checked. ``scalesim``: reports are written as SCALE-Sim does. ``ratios``: ``prefetch_ratios`` of
-    `CompileOptions`. ``images``: of a stream.
+    `CompileOptions`. ``images``: of a stream. ``compare``: a network of a file is held against onnxruntime.
     """
 
     per_layer: bool
@@ -51,6 +52,7 @@ class ChipOptions:
     scalesim: bool = False
     ratios: Mapping[str, float] = field(default_factory=dict)
     images: int | None = None
+    compare: bool = False
 
     @classmethod
     def of(
@@ -68,6 +70,7 @@ class ChipOptions:
         rules: bool = False,
         scalesim: bool = False,
         images: int | None = None,
+        compare: bool = False,
     ) -> ChipOptions:
         """From what was typed; raises `typer.BadParameter`."""
         if through is None:
@@ -97,7 +100,10 @@ class ChipOptions:
         if ratios and not prefetch:
             raise typer.BadParameter("without prefetch nothing is loaded ahead of its epoch", param_hint="--prefetch-ratio")
         found = prefetch_ratios(ratios or [])
-        return cls(per_layer, partition, through, prefetch, cap, memory_timing(memory), plot, checked, scalesim, found, images)
+        return cls(
+            *(per_layer, partition, through, prefetch, cap, memory_timing(memory), plot, checked, scalesim, found, images),
+            compare=compare,
+        )
 
     def check(self, graph: Graph) -> None:
         """Raises `typer.BadParameter` for ways in which a graph does not run, `WorkloadError` for ratios of tensors that it has
@@ -176,11 +182,13 @@ def refuse_chip_options(
     *,
     ratios: Sequence[str] | None = None,
     images: int | None = None,
+    compare: bool = False,
 ) -> None:
     """Raises `typer.BadParameter` for what was typed for one pod, and is not for it."""
     given_options: dict[str, Any] = {"--per-layer": per_layer, "--partition": partition is not None, "--through": through}
     given_options |= {"--no-prefetch": not prefetch, "--cap": cap > 0, "--memory": memory}
     given_options |= {"--waves-of": waves_of, "--threads": threads, "--prefetch-ratio": ratios, "--images": images}
+    given_options["--compare"] = compare
     for name, given in given_options.items():
         if given:
             raise typer.BadParameter("is for chips of several pods", param_hint=name)
@@ -195,14 +203,19 @@ def run_chip(
     from ..runs.accelerator import run_on_device
     from ..runs.chip import run_networks
     from ..runs.jobs import chip_graphs, chip_jobs, stream_job
+    from ..runs.model_files import file_job
+    from .model_files import require_whole, with_file
 
+    require_whole(workload, per_layer=options.per_layer, compare=options.compare)
     named = chip_graphs(workload, per_layer=options.per_layer)
     options.check_plot(len(named))
     # At once, and before there are constants that no machine could hold.
     for graph in named:
         require_fits(graph, config, from_memory=options.through == "axi")
         options.check(graph)
-    if options.images:
+    if is_model_file(workload):
+        jobs = [file_job(load_network(workload), config, seed, images=options.images)]
+    elif options.images:
         jobs = [stream_job(workload, options.images, seed, scale_bits=config.scale_bits)]
     else:
         jobs = chip_jobs(workload, seed, per_layer=options.per_layer, scale_bits=config.scale_bits)
@@ -222,7 +235,7 @@ def run_chip(
             **simulation,
         )
         _draw_device(compiled[0], options)
-        return report, print_device_run
+        return with_file(workload, config, jobs[0], report, print_device_run, compare=options.compare, progress=progress)
     options.check_plot(len(jobs))
     report, _, networks = run_networks(
         jobs,
@@ -235,7 +248,8 @@ def run_chip(
         **simulation,
     )
     _draw_chip(networks[0].program, options)
-    return report, partial(print_chip_run, tables=1 if graphs == 1 else None)
+    show = partial(print_chip_run, tables=1 if graphs == 1 else None)
+    return with_file(workload, config, jobs[0], report, show, compare=options.compare, progress=progress)
 
 
 def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progress: Progress) -> tuple[dict[str, Any], Show]:
@@ -245,7 +259,9 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
     from ..runs.accelerator import model_on_device
     from ..runs.chip import model_networks
     from ..runs.jobs import chip_graphs, stream_graph
+    from ..runs.model_files import fitted
 
+    held = fitted(load_network(workload).constants, config) if is_model_file(workload) else None
     graphs = [stream_graph(workload)] if options.images else chip_graphs(workload, per_layer=options.per_layer)
     options.check_plot(len(graphs))
     for graph in graphs:
@@ -261,6 +277,7 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
             partition=options.partition,
             prefetch_ratios=options.ratios,
             images=options.images,
+            constants=held,
             progress=progress,
         )
         _draw_device(compiled[0], options)

@@ -11,7 +11,7 @@ from podweave.ir.layers import CONV_FORM, GEMM_FORM, MAX_SIZE
 
 WORKLOAD_HELP = (
     f"{GEMM_FORM}, {CONV_FORM}, a network (resnet50, digits), decoder layers (llama_2048_32_8_8192), encoders (bert_base), "
-    f"NETWORK/LAYER, or a CSV file (layer,M,K,N, or as SCALE-Sim has it). Sizes are at most {MAX_SIZE:,}."
+    f"an ONNX file, NETWORK/LAYER, or a CSV file (layer,M,K,N, or as SCALE-Sim has it). Sizes are at most {MAX_SIZE:,}."
 )
 Check = Annotated[
     str,
@@ -62,6 +62,11 @@ Images = Annotated[
         "--images", min=1, help="axi: a stream of so many images in one run; networks with a batch take a batch at a time."
     ),
 ]
+Sizes = Annotated[
+    list[str] | None,
+    typer.Option("--size", metavar="NAME=N", help="ONNX files: a size that the file leaves open; may be given more than once."),
+]
+Compare = Annotated[bool, typer.Option("--compare", help="ONNX files on chips: hold every layer against onnxruntime, too.")]
 Memory = Annotated[str | None, typer.Option(help="axi: NAME=NUMBER,... of the memory model, as latency=200,beat_sixteenths=32.")]
 Chips = Annotated[
     int | None,

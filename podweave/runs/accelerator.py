@@ -183,9 +183,11 @@ def model_on_device(
     partition: int | None = None,
     prefetch_ratios: Mapping[str, float] | None = None,
     images: int | None = None,
+    constants: Constants | None = None,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], list[CompiledNetwork]]:
-    """Compile networks and predict what a run of each takes, without RTL; ``images``: on a stream of so many."""
+    """Compile networks and predict what a run of each takes, without RTL; ``images``: on a stream of so many; ``constants``: of a
+    network that has some."""
     way = AcceleratorWay(config, timing=timing, prefetch=prefetch, cap=cap, partition=partition, prefetch_ratios=prefetch_ratios)
     rows, networks = [], []
     show = progress or (lambda _: None)
@@ -193,7 +195,8 @@ def model_on_device(
     for graph in graphs:
         began = time.perf_counter()
         passes = stream_passes(graph, images) if images else 1
-        network = way.compile_passes(graph, model_constants(graph, scale_bits=config.scale_bits), passes, show)
+        held = constants if constants is not None else model_constants(graph, scale_bits=config.scale_bits)
+        network = way.compile_passes(graph, held, passes, show)
         made = time.perf_counter()
         show(f"predicting {graph.name}")
         prediction = way.predict(network)

@@ -1,6 +1,8 @@
-"""The workloads of the command line: those of `ir.frontends`, and the digits, whose constants and images are known."""
+"""The workloads of the command line: those of `ir.frontends`, ONNX files, and the digits, whose constants and images are known."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from podweave.ir.frontends import (
     Frontend,
@@ -12,7 +14,9 @@ from podweave.ir.frontends import (
     with_options,
     workload_forms,
 )
+from podweave.ir.frontends.onnx import ModelFiles, is_model_file
 from podweave.ir.graph import Graph
+from podweave.ir.layers import WorkloadError
 
 from ..digits import digits_graph
 
@@ -24,11 +28,19 @@ __all__ = [
     "load_layers",
     "require_layers",
     "with_options",
+    "with_sizes",
     "workload_forms",
 ]
 
 DIGIT_BATCH = 25
 """Images of the digits that run in one epoch."""
+
+
+def with_sizes(text: str, sizes: Sequence[str] | None) -> str:
+    """An ONNX file with sizes that it leaves open, each NAME=N, put behind its name."""
+    if sizes and not is_model_file(text):
+        raise WorkloadError(f"{text} is no ONNX file: only those leave sizes open")
+    return ",".join([text, *(sizes or ())])
 
 
 class Digits(Frontend):
@@ -43,4 +55,5 @@ class Digits(Frontend):
         return digits_graph(DIGIT_BATCH)
 
 
+register(ModelFiles())
 register(Digits())

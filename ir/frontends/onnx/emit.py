@@ -1,0 +1,184 @@
+"""Operations of what is pending: multipliers and shifts, zero points, factors of sums, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...constants import Parameters, identity_weights
+from ...operations import Linear, Operand
+from ...quantise import quantize_scale
+from .network import QuantisedTensor
+from .reader import Call, diagonal
+from .values import Function, Joined, Mapped, Real, RefusedError, Sum, Tensor, Value, Weighted
+
+FINE_ENOUGH = 2.0**-10
+"""By how much of a step the sum of two tensors may be off before it is rounded, if more operands can help it."""
+MOST_OPERANDS = 8
+"""Of one tensor, in a sum of tensors."""
+
+
+def emit(call: Call, found: Value, to: QuantisedTensor) -> Tensor:
+    """The operation of real numbers that are quantised."""
+    if isinstance(found, Sum):
+        return _sum(call, found, to)
+    if isinstance(found, Real):
+        found = Mapped(call.name, call.operator, found, ())
+    if isinstance(found, Mapped):
+        return _mapped(call, found, to)
+    if isinstance(found, Weighted):
+        return _weighted(call, found, to)
+    assert isinstance(found, Joined)
+    return _joined(call, found, to)
+
+
+def _made(call: Call, operation: Linear, held: Parameters, operator: str, to: QuantisedTensor) -> Tensor:
+    call.reader.add(operation, held, operator, to)
+    return Tensor((operation.name,), to.view, to.unsigned, to.scale, to.zero_point)
+
+
+def scaled(ratio: NDArray[np.floating]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Multipliers and shifts; those of powers of two are as small as they can be."""
+    try:
+        multiplier, shift = quantize_scale(ratio)
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
+    # Trailing zeros of a float32 say nothing, and chips take what fits their bits.
+    trailing = np.frexp((multiplier & -multiplier).astype(np.float64))[1] - 1
+    less = np.minimum(trailing, shift)
+    return (multiplier >> less).astype(np.int32), (shift - less).astype(np.int32)
+
+
+def _posted(weights: Sequence[NDArray[np.int8]], bias: NDArray[np.int64], ratio: NDArray[np.floating], zero: int) -> Parameters:
+    multiplier, shift = scaled(np.broadcast_to(ratio, bias.shape))
+    if (multiplier == 1).all() and not shift.any():
+        # Nothing is rounded: a zero point is as good in the sum.
+        bias, zero = bias + zero, 0
+    if (np.abs(bias) >= 1 << 31).any():
+        raise RefusedError(f"its bias, with the zero point of its input, is {np.abs(bias).max():,}, which is no int32")
+    return Parameters(tuple(weights), bias.astype(np.int32), multiplier, shift, zero_point=zero)
+
+
+def _limits(functions: Sequence[Function], to: QuantisedTensor) -> NDArray[np.int8] | None:
+    """The table of functions that limit, in integers; None if they limit nothing."""
+    assert to.scale is not None
+    ends = np.array([-np.inf, np.inf], np.float32)
+    for function in functions:
+        ends = function.of(ends)
+    with np.errstate(over="ignore"):
+        low, high = np.clip(np.rint(ends / to.scale) + to.zero_point, -128, 127).astype(int)
+    if (low, high) == (-128, 127):
+        return None
+    return np.clip(np.arange(256, dtype=np.uint8).view(np.int8), low, high)
+
+
+def _sum(call: Call, found: Sum, to: QuantisedTensor) -> Tensor:
+    assert to.scale is not None
+    # In float32 where the file's own scales are multiplied: as onnxruntime does it.
+    ratio = found.unit / found.unit.dtype.type(to.scale)
+    held = _posted(found.weights, found.bias, ratio, to.zero_point)
+    name = call.reader.names.unique(found.name)
+    operation = Linear(name, _named(found.operands, name), found.window, identity=found.identity)
+    return _made(call, operation, replace(held, table=_limits(found.functions, to)), found.operator, to)
+
+
+def _named(operands: Sequence[Operand], name: str) -> tuple[Operand, ...]:
+    return tuple(replace(operand, layer=replace(operand.layer, name=name)) for operand in operands)
+
+
+def _one(name: str, tensor: Tensor) -> Linear:
+    operand = Operand(tensor.sources, diagonal(name, tensor.view.shape))
+    return Linear(name, (operand,), identity=True)
+
+
+def _mapped(call: Call, found: Mapped, to: QuantisedTensor) -> Tensor:
+    tensor = found.real.tensor
+    assert tensor.scale is not None
+    assert to.scale is not None
+    operation = _one(call.reader.names.unique(found.name), tensor)
+    weights = (identity_weights(operation.operands[0].layer),)
+    channels = operation.output[3]
+    if not found.functions:
+        ratio = np.asarray(float(tensor.scale) / float(to.scale))
+        held = _posted(weights, np.full(channels, -tensor.zero_point, np.int64), ratio, to.zero_point)
+        return _made(call, operation, held, found.operator, to)
+    # Every int8 through the functions, in float32.
+    integers = np.arange(256, dtype=np.uint8).view(np.int8)
+    real = (integers.astype(np.float32) - np.float32(tensor.zero_point)) * tensor.scale
+    for function in found.functions:
+        real = function.of(real)
+    rounded = np.rint(real.astype(np.float32) / to.scale) + to.zero_point
+    table = np.clip(np.nan_to_num(rounded), -128, 127).astype(np.int8)
+    held = Parameters(weights, *(np.full(channels, value, np.int32) for value in (0, 1, 0)), table=table)
+    return _made(call, operation, held, found.operator, to)
+
+
+def factors(ratios: NDArray[np.float64]) -> tuple[list[int], float, float]:
+    """Whole numbers in proportion to ``ratios``, what one of them is worth, and by how much a sum of int8 may be off.
+
+    As small as it takes to be off by less than `FINE_ENOUGH`, or those of `MOST_OPERANDS` operands of up to 127.
+
+    >>> factors(np.array([0.5, 0.5])), factors(np.array([0.3, -0.1]))[0]
+    (([1, 1], 0.5, 0.0), [3, -1])
+    """
+    largest = int(np.argmax(np.abs(ratios)))
+    first = np.arange(1, 127 * MOST_OPERANDS + 1)
+    whole = np.rint(first[:, None] * ratios / np.abs(ratios[largest]))
+    worth = np.abs(ratios[largest]) / first
+    # An int8 less its zero point is at most 255.
+    off = 255 * np.abs(whole * worth[:, None] - ratios).sum(axis=1)
+    fine = np.flatnonzero(off <= FINE_ENOUGH)
+    best = int(fine[0]) if len(fine) else int(np.argmin(off))
+    return [int(each) for each in whole[best]], float(worth[best]), float(off[best])
+
+
+def _weighted(call: Call, found: Weighted, to: QuantisedTensor) -> Tensor:
+    """Each tensor by a diagonal of whole numbers, in as many operands as those take."""
+    assert to.scale is not None
+    ratios = np.array([sign * np.float64(real.scale / to.scale) for real, sign in found.terms])
+    whole, worth, off = factors(ratios)
+    name, shape = call.reader.names.unique(found.name), found.view.shape
+    operands, weights, bias = [], [], 0
+    for (real, _), factor in zip(found.terms, whole, strict=True):
+        bias -= factor * real.tensor.zero_point
+        count = max(1, -(-abs(factor) // 127))
+        for part in range(count):
+            share = abs(factor) * (part + 1) // count - abs(factor) * part // count
+            operand = Operand(real.tensor.sources, diagonal(name, shape), residual=True)
+            operands.append(operand)
+            weights.append((identity_weights(operand.layer) * np.sign(factor) * share).astype(np.int8))
+    held = _posted(weights, np.full(shape[3], bias, np.int64), np.asarray(worth), to.zero_point)
+    if off:
+        call.reader.bounds[name] = off
+    return _made(call, Linear(name, tuple(operands)), replace(held, table=_limits(found.functions, to)), found.operator, to)
+
+
+def _joined(call: Call, found: Joined, to: QuantisedTensor) -> Tensor:
+    """Parts of other scales are requantised; nothing else moves."""
+    sources: list[str] = []
+    for number, part in enumerate(found.parts):
+        if (part.scale, part.tensor.zero_point) == (to.scale, to.zero_point):
+            sources += part.tensor.sources
+            continue
+        mapped = Mapped(f"{found.name}.{number}", found.operator, part, ())
+        made = _mapped(call, mapped, replace(to, name=f"{to.name}.{number}", view=part.view))
+        # It is no tensor of the file.
+        del call.reader.tensors[made.sources[0]]
+        sources += made.sources
+    return Tensor(tuple(sources), found.view, to.unsigned, to.scale, to.zero_point)
+
+
+def materialised(call: Call, tensor: Tensor, name: str) -> str:
+    """A tensor that is one operation's: itself, or a copy of what lies apart or comes from outside."""
+    reader = call.reader
+    if len(tensor.sources) == 1 and tensor.sources[0] not in reader.inputs:
+        return tensor.sources[0]
+    operation = _one(reader.names.unique(name), tensor)
+    channels = operation.output[3]
+    values = (np.full(channels, value, np.int32) for value in (0, 1, 0))
+    held = Parameters((identity_weights(operation.operands[0].layer),), *values)
+    reader.add(operation, held, "output")
+    return operation.name

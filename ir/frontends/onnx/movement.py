@@ -1,0 +1,112 @@
+"""Operators that only look at data in another way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from .reader import Call, Operators
+from .values import Constant, Known, Mapped, Pending, Raw, Real, RefusedError, Sum, Tensor, Value
+from .views import LayoutError, View
+
+
+def moved(call: Call, change: Callable[[View], View]) -> Value:
+    found = call.value(0)
+    try:
+        if isinstance(found, Real):
+            return Real(replace(found.tensor, view=change(found.view)))
+        if isinstance(found, Mapped):
+            return replace(found, real=Real(replace(found.real.tensor, view=change(found.view))))
+        if isinstance(found, (Tensor, Raw, Sum)):
+            return replace(found, view=change(found.view))
+    except LayoutError as error:
+        raise RefusedError(str(error)) from error
+    if isinstance(found, Pending):
+        raise RefusedError(
+            f"it reads what {found.operator} {found.name} gives before that is quantised", "QuantizeLinear between them"
+        )
+    raise RefusedError("its input is a constant that is quantised")
+
+
+def sizes_of(call: Call) -> tuple[int, ...]:
+    found = call.value(0)
+    if isinstance(found, Constant):
+        return found.values.shape
+    return found.integers.shape if isinstance(found, Known) else found.view.sizes
+
+
+def to_sizes(call: Call, sizes: tuple[int, ...]) -> Value:
+    found = call.value(0)
+    if isinstance(found, Constant):
+        return Constant(found.values.reshape(sizes))
+    if isinstance(found, Known) and found.scales.size == 1:
+        return replace(found, integers=found.integers.reshape(sizes))
+    return moved(call, lambda view: view.reshaped(sizes))
+
+
+def reshape(call: Call) -> Value:
+    """Where no axis of the image is cut in two."""
+    wanted, before = call.integers(1, "shape") or [], sizes_of(call)
+    if not call.attribute("allowzero", 0):
+        wanted = [before[i] if size == 0 and i < len(before) else size for i, size in enumerate(wanted)]
+    rest = prod(size for size in wanted if size != -1)
+    return to_sizes(call, tuple(prod(before) // max(rest, 1) if size == -1 else size for size in wanted))
+
+
+def flatten(call: Call) -> Value:
+    """As `Reshape`."""
+    before = sizes_of(call)
+    axis = call.attribute("axis", 1) % (len(before) + 1)
+    return to_sizes(call, (prod(before[:axis]), prod(before[axis:])))
+
+
+def squeeze(call: Call) -> Value:
+    """As `Reshape`."""
+    before, axes = sizes_of(call), call.integers(1, "axes")
+    gone = {axis % len(before) for axis in axes} if axes is not None else {i for i, size in enumerate(before) if size == 1}
+    return to_sizes(call, tuple(size for i, size in enumerate(before) if i not in gone))
+
+
+def unsqueeze(call: Call) -> Value:
+    """As `Reshape`."""
+    before, axes = sizes_of(call), call.integers(1, "axes") or []
+    rank = len(before) + len(axes)
+    new, rest = {axis % rank for axis in axes}, iter(before)
+    return to_sizes(call, tuple(1 if i in new else next(rest) for i in range(rank)))
+
+
+def transpose(call: Call) -> Value:
+    """Where what reads it, or leaves, takes the axes in that order."""
+    found = call.value(0)
+    order = [int(each) for each in call.node.attributes.get("perm", range(len(sizes_of(call)))[::-1])]
+    if isinstance(found, Constant):
+        return Constant(found.values.transpose(order))
+    if isinstance(found, Known):
+        return Known(found.integers.transpose(order), found.scales, order.index(found.axis % len(order)))
+    return moved(call, lambda view: view.transposed(order))
+
+
+def same(call: Call) -> Value:
+    """Nothing happens."""
+    return call.value(0)
+
+
+def shape(call: Call) -> Value:
+    """Of anything: a constant."""
+    sizes = sizes_of(call)
+    return Constant(np.array(sizes[slice(call.attribute("start", 0), call.node.attributes.get("end"))], np.int64))
+
+
+OPERATORS: Operators = {
+    "Reshape": reshape,
+    "Flatten": flatten,
+    "Squeeze": squeeze,
+    "Unsqueeze": unsqueeze,
+    "Transpose": transpose,
+    "Identity": same,
+    "Dropout": same,
+    "Shape": shape,
+}

@@ -1,0 +1,115 @@
+"""Poolings."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TypeAlias
+
+import numpy as np
+
+from ...constants import identity_weights
+from ...operations import Operand, Window
+from .convolution import padding_of, pair, sides
+from .reader import Call, Operators, diagonal, image
+from .values import Real, RefusedError, Sum, Value
+from .views import BATCH, CHANNELS, HEIGHT, WIDTH, View
+
+Pair: TypeAlias = tuple[int, int]
+_LEAST = -128
+"""No int8 is below it: in the padding of a maximum it never wins."""
+
+
+def _windows(call: Call, view: View) -> tuple[Pair, Pair, tuple[Pair, Pair]]:
+    """Kernel, stride and padding; of windows that overhang (ceil_mode), with as much padding behind as they need."""
+    rank = len(view.dims) - 2
+    kernel = [int(each) for each in call.node.attributes["kernel_shape"]]
+    stride = [int(each) for each in call.node.attributes.get("strides", [1] * rank)]
+    dilation = [int(each) for each in call.node.attributes.get("dilations", [1] * rank)]
+    if set(dilation) != {1}:
+        raise RefusedError(f"its windows are dilated by {dilation}")
+    sizes = view.shape[HEIGHT : HEIGHT + 2] if rank == 2 else view.shape[WIDTH : WIDTH + 1]
+    pads = padding_of(call, sizes, kernel, stride, dilation)
+    if call.attribute("ceil_mode", 0):
+        for axis, size in enumerate(sizes):
+            whole = size + pads[axis] + pads[rank + axis]
+            count = -(-(whole - kernel[axis]) // stride[axis]) + 1
+            if (count - 1) * stride[axis] >= size + pads[axis]:
+                # It would begin in the padding behind.
+                count -= 1
+            pads[rank + axis] = max(pads[rank + axis], (count - 1) * stride[axis] + kernel[axis] - size - pads[axis])
+    return pair(kernel), pair(stride), sides(pads)
+
+
+def _pooled(
+    call: Call,
+    real: Real,
+    reduce: str,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[tuple[int, int], tuple[int, int]],
+) -> Sum:
+    view, zero = real.view, real.tensor.zero_point
+    layer = diagonal(call.name, view.shape, padding)
+    largest = reduce == "max"
+    window = Window("max" if largest else "sum", kernel, stride)
+    height, width = ((size - k) // s + 1 for size, k, s in zip(layer.output_size, kernel, stride, strict=True))
+    shape = (view.shape[BATCH], height, width, view.shape[CHANNELS])
+    operand = Operand(real.tensor.sources, layer, pad_value=_LEAST if largest else zero)
+    count = 1 if largest else prod(kernel)
+    # A mean is a sum whose division is part of the scale.
+    unit = np.asarray(real.scale) if largest else np.asarray(float(real.scale) / count)
+    bias = np.full(shape[CHANNELS], -zero * count, np.int64)
+    return Sum(
+        call.name, call.operator, view.like_image(shape), (operand,), (identity_weights(layer),), bias, unit, window, identity=True
+    )
+
+
+def max_pool(call: Call) -> Value:
+    """Asymmetric pads, ceil_mode; no dilations, no indices."""
+    if len(call.node.outputs) > 1 and call.node.outputs[1]:
+        raise RefusedError("its indices are read")
+    return _pooled(call, image(call), "max", *_windows(call, image(call).view))
+
+
+def average_pool(call: Call) -> Value:
+    """Without pads, or with pads that count (count_include_pad)."""
+    kernel, stride, padding = _windows(call, image(call).view)
+    if any(map(any, padding)) and (not call.attribute("count_include_pad", 0) or call.attribute("ceil_mode", 0)):
+        raise RefusedError("it divides by how much of a window is inside of the image", "count_include_pad=1, or no pads")
+    return _pooled(call, image(call), "mean", kernel, stride, padding)
+
+
+def global_average_pool(call: Call) -> Value:
+    """Over the whole image."""
+    height, width = image(call).view.shape[HEIGHT : WIDTH + 1]
+    return _pooled(call, image(call), "mean", (height, width), (1, 1), ((0, 0), (0, 0)))
+
+
+def global_max_pool(call: Call) -> Value:
+    """Over the whole image."""
+    height, width = image(call).view.shape[HEIGHT : WIDTH + 1]
+    return _pooled(call, image(call), "max", (height, width), (1, 1), ((0, 0), (0, 0)))
+
+
+def reduce_mean(call: Call) -> Value:
+    """Over height and width."""
+    real = image(call)
+    axes = call.integers(1, "axes")
+    rank = len(real.view.dims)
+    if axes is None or sorted(axis % rank for axis in axes) != list(range(2, rank)):
+        raise RefusedError(f"it is a mean over {axes or 'all axes'}, not over height and width")
+    found = global_average_pool(call)
+    assert isinstance(found, Sum)
+    if call.attribute("keepdims", 1):
+        return found
+    view = found.view.reshaped(found.view.sizes[:2])
+    return Sum(found.name, found.operator, view, found.operands, found.weights, found.bias, found.unit, found.window, identity=True)
+
+
+OPERATORS: Operators = {
+    "MaxPool": max_pool,
+    "AveragePool": average_pool,
+    "GlobalAveragePool": global_average_pool,
+    "GlobalMaxPool": global_max_pool,
+    "ReduceMean": reduce_mean,
+}

@@ -1,0 +1,115 @@
+"""Between integers and real numbers: where operations of the graph are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .emit import emit
+from .network import QuantisedTensor
+from .reader import Call, Operators
+from .values import Constant, Known, Pending, Raw, Real, RefusedError, Tensor, Value
+
+
+@dataclass(frozen=True)
+class Target:
+    """What real numbers become: float32 scale, zero point of int8, and whether the file has uint8."""
+
+    scale: np.float32
+    zero_point: int
+    unsigned: bool
+
+
+def target(call: Call, scale_at: int, zero_at: int) -> Target:
+    """Of the inputs of a node that quantises: one scale and one zero point."""
+    scale = call.constant(scale_at)
+    if scale.size != 1:
+        raise RefusedError(f"what is computed has {scale.size} scales", "one scale for each tensor (per channel is for weights)")
+    value = np.float32(scale.ravel()[0])
+    if not (np.isfinite(value) and value > 0):
+        raise RefusedError(f"its scale is {value}")
+    if call.has(zero_at):
+        zero = call.constant(zero_at)
+        if zero.dtype not in (np.int8, np.uint8):
+            raise RefusedError(f"it quantises to {zero.dtype}", "int8 or uint8")
+        if zero.size != 1:
+            raise RefusedError(f"what is computed has {zero.size} zero points", "one zero point for each tensor")
+        unsigned, point = zero.dtype == np.uint8, int(zero.ravel()[0])
+    else:
+        unsigned, point = True, 0
+    return Target(value, point - 128 if unsigned else point, unsigned)
+
+
+def quantised(call: Call, found: Value, to: Target, name: str) -> Value:
+    """The tensor that real numbers become; ``name``: of the file."""
+    if isinstance(found, Constant):
+        return _constant(found, to)
+    if isinstance(found, Raw):
+        known = call.reader.values.get(f"\0{found.name}")
+        if isinstance(known, Tensor):
+            if (known.scale, known.zero_point, known.unsigned) != (to.scale, to.zero_point, to.unsigned):
+                raise RefusedError(f"input {found.name} is quantised twice, in different ways")
+            return known
+        tensor = QuantisedTensor(found.name, found.view, to.unsigned, to.scale, to.zero_point)
+        call.reader.real_inputs.add(found.name)
+        made = call.reader.given(call.reader.names.unique(found.name), tensor)
+        call.reader.values[f"\0{found.name}"] = made
+        return made
+    if isinstance(found, Real):
+        if (found.scale, found.tensor.zero_point) == (to.scale, to.zero_point):
+            return Tensor(found.tensor.sources, found.view, to.unsigned, to.scale, to.zero_point)
+    elif not isinstance(found, Pending):
+        raise RefusedError("it quantises integers")
+    return emit(call, found, QuantisedTensor(name, found.view, to.unsigned, to.scale, to.zero_point))
+
+
+def _constant(found: Constant, to: Target) -> Constant:
+    scaled = np.rint(found.values.astype(np.float32) / to.scale) + to.zero_point
+    values = np.clip(scaled, -128, 127).astype(np.int16) + (128 if to.unsigned else 0)
+    return Constant(values.astype(np.uint8 if to.unsigned else np.int8))
+
+
+def quantize_linear(call: Call) -> Value:
+    """To int8 or uint8, one scale for a tensor."""
+    return quantised(call, call.value(0), target(call, 1, 2), call.node.outputs[0])
+
+
+def dequantize_linear(call: Call) -> Value:
+    """Of tensors with one scale; of constants also with one for each position along an axis."""
+    found = call.value(0)
+    if isinstance(found, Constant):
+        return known(call, found.values, 1, 2)
+    if not isinstance(found, Tensor):
+        raise RefusedError("it reads real numbers")
+    scale = call.constant(1)
+    if scale.size != 1:
+        raise RefusedError(f"what is computed has {scale.size} scales", "one scale for each tensor (per channel is for weights)")
+    zero = int(call.constant(2).ravel()[0]) if call.has(2) else 0
+    point = zero - 128 if found.unsigned else zero
+    return Real(Tensor(found.sources, found.view, found.unsigned, np.float32(scale.ravel()[0]), point))
+
+
+def known(call: Call, values: NDArray, scale_at: int, zero_at: int) -> Known:
+    """Constant integers less their zero point, of a node that has their scale and zero point as inputs."""
+    if not np.issubdtype(values.dtype, np.integer):
+        raise RefusedError(f"it dequantises {values.dtype}")
+    zero = call.constant(zero_at) if call.has(zero_at) else np.zeros(1, values.dtype)
+    scales = call.constant(scale_at).astype(np.float32).ravel()
+    if not (np.isfinite(scales) & (scales > 0)).all():
+        raise RefusedError(f"a scale of it is {scales[~(np.isfinite(scales) & (scales > 0))][0]}")
+    if values.dtype == np.uint8:
+        # Of the int8 that are 128 less.
+        values, zero = (values.astype(np.int16) - 128).astype(np.int8), zero.astype(np.int16) - 128
+    if values.dtype in (np.int8, np.int32) and not zero.any():
+        return Known(values, scales, call.attribute("axis", 1))
+    if values.dtype == np.int8:
+        raise RefusedError(
+            f"its weights {call.node.inputs[0]} have the zero point {zero.ravel()[np.flatnonzero(zero.ravel())[0]]}",
+            "weights quantised symmetrically (WeightSymmetric=True)",
+        )
+    raise RefusedError(f"it dequantises {values.dtype} constants", "int8 weights and int32 biases")
+
+
+OPERATORS: Operators = {"QuantizeLinear": quantize_linear, "DequantizeLinear": dequantize_linear}

@@ -1,0 +1,187 @@
+"""From a file to a network: nodes in order, each by the function of its operator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ...graph import Graph
+from ...layers import WorkloadError
+from ...rewrites import without_unused
+from ...verify import verify
+from . import convolution, folding, functions, movement, pooling, quantised, sums
+from .emit import materialised
+from .files import File, Node, read_file
+from .folding import folded
+from .network import Network, QuantisedTensor
+from .reader import Call, Handler, Reader, Refusal
+from .values import Constant, Raw, Real, RefusedError, Tensor, Value
+from .views import BATCH, CHANNELS, HEIGHT, WIDTH, View
+
+FAMILIES = (quantised, convolution, pooling, sums, functions, movement)
+OPERATORS: dict[str, Handler] = {name: handler for family in FAMILIES for name, handler in family.OPERATORS.items()}
+OPERATORS["Constant"] = folding.constant
+"""What reads a node, by its operator."""
+CONTROL = ("If", "Loop", "Scan", "SequenceMap")
+
+
+def read_network(path: Path, sizes: Mapping[str, int] | None = None) -> Network:
+    """The network of a file.
+
+    Parameters
+    ----------
+    path : Path
+    sizes : mapping of str to int, optional
+        Of dimensions that the file leaves open: by their names, or as INPUT.NUMBER.
+
+    Raises
+    ------
+    WorkloadError
+        For what cannot be read, and for operators that are not taken, all at once.
+    """
+    return network_of(read_file(path, sizes))
+
+
+def network_of(file: File) -> Network:
+    """The network of a file that was read."""
+    reader, refusals, unknown = Reader(file.opset), [], set()
+    reader.values.update({name: Constant(values) for name, values in file.constants.items()})
+    for name, (kind, shape) in file.inputs.items():
+        try:
+            reader.values[name] = _given(reader, file, name, kind, shape)
+        except RefusedError as refused:
+            refusals.append(Refusal("input", name, refused.why, refused.helps))
+            unknown.add(name)
+    for node in _in_order(file):
+        if unknown & set(node.inputs):
+            # What stands before it is refused already; so is what is no operator at all.
+            unknown.update(node.outputs)
+            if node.operator not in OPERATORS and node.operator not in folding.FOLDED:
+                refusals.append(_no_operator(node))
+            continue
+        try:
+            found = _read(reader, node)
+        except RefusedError as refused:
+            refusals.append(Refusal(node.operator, node.name, refused.why, refused.helps))
+        except WorkloadError as error:
+            refusals.append(Refusal(node.operator, node.name, str(error).removeprefix(f"{node.name}: ")))
+        except KeyError as error:
+            refusals.append(Refusal(node.operator, node.name, f"it has no {error.args[0]}"))
+        else:
+            reader.values.update(zip(node.outputs, found, strict=False))
+            continue
+        unknown.update(node.outputs)
+    outputs = {} if refusals else _outputs(reader, file, refusals)
+    if refusals:
+        raise WorkloadError(_told(file.name, refusals))
+    graph = without_unused(Graph(file.name, reader.inputs, tuple(reader.operations), tuple(outputs)))
+    inputs = {name: shape for name, shape in graph.inputs.items() if name in graph.read}
+    graph = verify(Graph(graph.name, inputs, graph.operations, graph.outputs))
+    kept = {operation.name for operation in graph.operations}
+    return Network(
+        graph,
+        {name: held for name, held in reader.constants.items() if name in kept},
+        {name: tensor for name, tensor in reader.tensors.items() if name in kept or name in graph.inputs},
+        frozenset(name for name in reader.real_inputs if name in graph.inputs),
+        outputs,
+        {name: operator for name, operator in reader.operators.items() if name in kept},
+        {name: bound for name, bound in reader.bounds.items() if name in kept},
+    )
+
+
+def _told(name: str, refusals: list[Refusal]) -> str:
+    count = len(refusals)
+    found = "1 operator is" if count == 1 else f"{count} operators are"
+    return f"{name}: {found} not taken:\n" + "\n".join(f"  {refusal}" for refusal in refusals)
+
+
+def _no_operator(node: Node) -> Refusal:
+    if node.operator in CONTROL:
+        return Refusal(node.operator, node.name, "what runs, and how often, is decided by data", "a file without control flow")
+    return Refusal(node.operator, node.name, "there is no such operator here", "docs/onnx.md lists those that there are")
+
+
+def _read(reader: Reader, node: Node) -> tuple[Value, ...]:
+    missing = [name for name in node.inputs if name and name not in reader.values]
+    if missing:
+        raise RefusedError(f"nothing gives its input {missing[0]}")
+    call = Call(reader, node, tuple(reader.values[name] if name else None for name in node.inputs))
+    found = folded(call)
+    if found is not None:
+        return (found,)
+    if node.operator not in OPERATORS:
+        refusal = _no_operator(node)
+        raise RefusedError(refusal.why, refusal.helps)
+    made = OPERATORS[node.operator](call)
+    return made if isinstance(made, tuple) else (made,)
+
+
+def _in_order(file: File) -> list[Node]:
+    """Nodes behind all that give what they read; raises `WorkloadError` for a circle."""
+    there = {*file.constants, *file.inputs, ""}
+    given = {name for node in file.nodes for name in node.outputs}
+    left, found = list(file.nodes), []
+    while left:
+        later = []
+        for node in left:
+            # What nobody gives is refused by name when the node is read.
+            if all(name in there or name not in given for name in node.inputs):
+                found.append(node)
+                there.update(node.outputs)
+            else:
+                later.append(node)
+        if len(later) == len(left):
+            raise WorkloadError(
+                f"{file.name}: {left[0].operator} {left[0].name} waits for itself: nodes read each other in a circle"
+            )
+        left = later
+    return found
+
+
+def _given(reader: Reader, file: File, name: str, kind: str, shape: tuple[int, ...]) -> Value:
+    view = View.of(shape, _axes(file, name, len(shape)))
+    if kind == "float32":
+        return Raw(name, view)
+    if kind in ("int8", "uint8"):
+        unsigned = kind == "uint8"
+        return reader.given(reader.names.unique(name), QuantisedTensor(name, view, unsigned, None, 0))
+    raise RefusedError(f"it is {kind}", "float32, int8 or uint8")
+
+
+def _axes(file: File, name: str, rank: int) -> tuple[int, ...]:
+    """Which axis each dimension of an input is: as its first reader takes it, channels behind the batch or at the end."""
+    if rank not in (1, 2, 3, 4):
+        raise RefusedError(f"it has {rank} dimensions", "1 to 4")
+    if rank < 3:
+        return (BATCH, CHANNELS)[-rank:]
+    last = (BATCH, HEIGHT, WIDTH, CHANNELS) if rank == 4 else (BATCH, WIDTH, CHANNELS)
+    first = (BATCH, CHANNELS, HEIGHT, WIDTH) if rank == 4 else (BATCH, CHANNELS, WIDTH)
+    edges = {name}
+    for node in file.nodes:
+        if edges & set(node.inputs):
+            if node.operator == "Transpose":
+                return last if list(node.attributes.get("perm", ())) == [0, rank - 1, *range(1, rank - 1)] else first
+            if node.operator in ("MatMul", "Gemm"):
+                return last
+            if node.operator not in ("QuantizeLinear", "DequantizeLinear", "Identity", "Relu", "Clip"):
+                return first
+            edges.update(node.outputs)
+    return first
+
+
+def _outputs(reader: Reader, file: File, refusals: list[Refusal]) -> dict[str, QuantisedTensor]:
+    """Tensors of the graph that leave, as the file has them."""
+    found: dict[str, QuantisedTensor] = {}
+    for name in file.outputs:
+        value = reader.values.get(name)
+        tensor = value.tensor if isinstance(value, Real) else value
+        if not isinstance(tensor, Tensor):
+            why = "nothing gives it" if value is None else "it is not quantised"
+            refusals.append(Refusal("output", name, why, "" if value is None else "QuantizeLinear and DequantizeLinear behind it"))
+            continue
+        call = Call(reader, Node(name, "output", (), (name,), {}), ())
+        made = materialised(call, tensor, name)
+        if made in found:
+            continue
+        found[made] = QuantisedTensor(name, tensor.view, tensor.unsigned, tensor.scale, tensor.zero_point)
+    return found

@@ -1,0 +1,163 @@
+"""The state of reading a file: what is known of its edges, what was made of its nodes, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...constants import Parameters
+from ...layers import Layer
+from ...operations import Linear, Shape
+from ..names import Names
+from .files import Node
+from .network import QuantisedTensor
+from .values import Constant, Known, Real, RefusedError, Tensor, Value
+from .views import CHANNELS, LayoutError, View
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A node that is not taken."""
+
+    operator: str
+    name: str
+    why: str
+    helps: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.operator} {self.name}: {self.why}" + (f" (what helps: {self.helps})" if self.helps else "")
+
+
+@dataclass
+class Reader:
+    """Collects operations in order.
+
+    Members
+    -------
+    opset : int
+    values : dict
+        Of edges that are known, by name.
+    inputs, operations, constants, tensors, operators, bounds
+        As of a `Network`.
+    """
+
+    opset: int
+    values: dict[str, Value] = field(default_factory=dict)
+    inputs: dict[str, Shape] = field(default_factory=dict)
+    operations: list[Linear] = field(default_factory=list)
+    constants: dict[str, Parameters] = field(default_factory=dict)
+    tensors: dict[str, QuantisedTensor] = field(default_factory=dict)
+    operators: dict[str, str] = field(default_factory=dict)
+    bounds: dict[str, float] = field(default_factory=dict)
+    real_inputs: set[str] = field(default_factory=set)
+    names: Names = field(default_factory=Names)
+
+    def add(self, operation: Linear, held: Parameters, operator: str, tensor: QuantisedTensor | None = None) -> None:
+        self.operations.append(operation)
+        self.constants[operation.name] = held
+        self.operators[operation.name] = operator
+        if tensor:
+            self.tensors[operation.name] = tensor
+
+    def given(self, name: str, tensor: QuantisedTensor) -> Tensor:
+        """An input of the graph."""
+        self.inputs[name] = tensor.view.shape
+        self.tensors[name] = tensor
+        return Tensor((name,), tensor.view, tensor.unsigned, tensor.scale, tensor.zero_point)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A node with what it reads, as the functions of operators see it. ``given``: None for inputs that are left out."""
+
+    reader: Reader
+    node: Node
+    given: tuple[Value | None, ...]
+
+    @property
+    def name(self) -> str:
+        return self.node.name
+
+    @property
+    def operator(self) -> str:
+        return self.node.operator
+
+    def has(self, index: int) -> bool:
+        return index < len(self.given) and self.given[index] is not None
+
+    def value(self, index: int) -> Value:
+        """What input ``index`` is; raises `RefusedError` if there is none."""
+        found = self.given[index] if index < len(self.given) else None
+        if found is None:
+            raise RefusedError(f"it has no input {index}")
+        return found
+
+    def real(self, index: int) -> Real:
+        """An input that stands for a quantised tensor."""
+        found = self.value(index)
+        if not isinstance(found, Real):
+            what = "a constant" if isinstance(found, (Constant, Known)) else "not quantised"
+            raise RefusedError(f"its input {self.node.inputs[index]} is {what}", "a quantised file (onnxruntime.quantization)")
+        return found
+
+    def constant(self, index: int) -> NDArray:
+        found = self.value(index)
+        if not isinstance(found, Constant):
+            raise RefusedError(f"its input {self.node.inputs[index]} is computed, and must be a constant")
+        return found.values
+
+    def weights(self, index: int) -> Known:
+        """An input that is constant and quantised, to int8 without a zero point."""
+        found = self.value(index)
+        if not isinstance(found, Known):
+            what = "not quantised" if isinstance(found, Constant) else "computed"
+            raise RefusedError(f"its weights {self.node.inputs[index]} are {what}", "constant weights, quantised to int8")
+        if found.integers.dtype != np.int8:
+            raise RefusedError(f"its weights {self.node.inputs[index]} are {found.integers.dtype}", "weights quantised to int8")
+        return found
+
+    def integers(self, index: int, attribute: str) -> list[int] | None:
+        """Of an input, or in older files of an attribute; None if both are left out."""
+        if self.has(index):
+            return [int(each) for each in self.constant(index).ravel()]
+        found = self.node.attributes.get(attribute)
+        return None if found is None else [int(each) for each in np.ravel(found)]
+
+    def attribute(self, name: str, default: int) -> int:
+        return int(self.node.attributes.get(name, default))
+
+    def number(self, name: str, default: float) -> np.float32:
+        return np.float32(self.node.attributes.get(name, default))
+
+
+Handler: TypeAlias = Callable[[Call], "Value | tuple[Value, ...]"]
+Operators: TypeAlias = Mapping[str, Handler]
+
+
+def diagonal(name: str, shape: Shape, padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))) -> Layer:
+    """The layer that multiplies each channel by itself."""
+    batch, height, width, channels = shape
+    sizes = {"batch": batch, "height": height, "width": width, "channels": channels, "outputs": channels}
+    return Layer(name=name, **sizes, padding=padding, groups=channels)
+
+
+def image(call: Call, index: int = 0) -> Real:
+    """An input of a convolution or a pooling."""
+    found = call.real(index)
+    require_image(found.view)
+    return found
+
+
+def require_image(view: View) -> None:
+    try:
+        view.require_image()
+    except LayoutError as error:
+        raise RefusedError(str(error), "no Reshape or Transpose in front of it") from error
+
+
+def channels_of(view: View) -> int:
+    return view.shape[CHANNELS]

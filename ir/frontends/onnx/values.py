@@ -1,0 +1,196 @@
+"""What flows along the edges of a file: constants, int8 tensors, real numbers that stand for them, results not quantised yet."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...operations import Operand, Window
+from .views import View
+
+
+class RefusedError(Exception):
+    """An operator that is not taken: why, and what would help."""
+
+    def __init__(self, why: str, helps: str = ""):
+        super().__init__(why)
+        self.why, self.helps = why, helps
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Numbers of the file, or computed from them."""
+
+    values: NDArray
+
+
+@dataclass(frozen=True)
+class Known:
+    """Constant integers, less their zero point, and the real numbers that they stand for.
+
+    ``scales``: float32, one, or one for each position along ``axis``.
+    """
+
+    integers: NDArray[np.integer]
+    scales: NDArray[np.float32]
+    axis: int
+
+    @property
+    def real(self) -> NDArray[np.float32]:
+        shape = [1] * self.integers.ndim
+        if self.scales.size > 1:
+            shape[self.axis] = self.scales.size
+        real: NDArray[np.float32] = self.integers.astype(np.float32) * self.scales.reshape(shape)
+        return real
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """int8 integers: ``sources`` of the graph, one after the other along the channels. Other members as of a `QuantisedTensor`."""
+
+    sources: tuple[str, ...]
+    view: View
+    unsigned: bool
+    scale: np.float32 | None = None
+    zero_point: int = 0
+
+
+@dataclass(frozen=True)
+class Real:
+    """Real numbers that an int8 tensor stands for; its scale is known."""
+
+    tensor: Tensor
+
+    @property
+    def view(self) -> View:
+        return self.tensor.view
+
+    @property
+    def scale(self) -> np.float32:
+        assert self.tensor.scale is not None
+        return self.tensor.scale
+
+
+@dataclass(frozen=True)
+class Raw:
+    """float32 from outside, that a QuantizeLinear is expected to read."""
+
+    name: str
+    view: View
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of one number, in float32. ``clips``: it only limits, so that it may as well come behind a rounding."""
+
+    name: str
+    of: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    clips: bool = False
+
+
+class Pending(ABC):
+    """Real numbers that become a tensor when they are quantised.
+
+    Members
+    -------
+    name, operator : str
+        Of the node.
+    view : View
+    functions : tuple of Function
+        What is done to them before they are quantised, the first first.
+    """
+
+    name: str
+    operator: str
+    view: View
+    functions: tuple[Function, ...]
+
+    @abstractmethod
+    def then(self, function: Function) -> Pending:
+        """The same with another function behind it; raises `RefusedError` if it has no place."""
+
+
+@dataclass(frozen=True)
+class Sum(Pending):
+    """Operands times weights, with a bias. ``unit``: what one of its integers is worth, float32 or float64, () or (outputs,)."""
+
+    name: str
+    operator: str
+    view: View
+    operands: tuple[Operand, ...]
+    weights: tuple[NDArray[np.int8], ...]
+    bias: NDArray[np.int64]
+    unit: NDArray[np.floating]
+    window: Window | None = None
+    identity: bool = False
+    functions: tuple[Function, ...] = ()
+
+    def then(self, function: Function) -> Pending:
+        if not function.clips:
+            raise RefusedError(
+                f"it reads what {self.operator} {self.name} gives before that is quantised",
+                "QuantizeLinear and DequantizeLinear between them, as static quantisers write them",
+            )
+        return replace(self, functions=(*self.functions, function))
+
+
+@dataclass(frozen=True)
+class Mapped(Pending):
+    """Functions of each number of one tensor."""
+
+    name: str
+    operator: str
+    real: Real
+    functions: tuple[Function, ...]
+
+    @property
+    def view(self) -> View:  # type: ignore[override]
+        return self.real.view
+
+    def then(self, function: Function) -> Pending:
+        return replace(self, functions=(*self.functions, function))
+
+
+@dataclass(frozen=True)
+class Weighted(Pending):
+    """Tensors of one shape, each added or taken off."""
+
+    name: str
+    operator: str
+    terms: tuple[tuple[Real, int], ...]
+    functions: tuple[Function, ...] = ()
+
+    @property
+    def view(self) -> View:  # type: ignore[override]
+        return self.terms[0][0].view
+
+    def then(self, function: Function) -> Pending:
+        if not function.clips:
+            raise RefusedError(
+                f"it reads what {self.operator} {self.name} gives before that is quantised", "QuantizeLinear between them"
+            )
+        return replace(self, functions=(*self.functions, function))
+
+
+@dataclass(frozen=True)
+class Joined(Pending):
+    """Tensors one after the other along the channels."""
+
+    name: str
+    operator: str
+    parts: tuple[Real, ...]
+    view: View
+    functions: tuple[Function, ...] = field(default=())
+
+    def then(self, function: Function) -> Pending:
+        raise RefusedError(
+            f"it reads what {self.operator} {self.name} gives before that is quantised", "QuantizeLinear between them"
+        )
+
+
+Value: TypeAlias = Constant | Known | Tensor | Real | Raw | Pending

@@ -1,0 +1,55 @@
+"""What `podweave run` does with ONNX files beside running them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from podweave.ir.frontends.onnx import is_model_file, load_network
+from podweave.spec.config import ChipConfig
+
+from ..reports.model_files import print_comparison
+from ..runs.jobs import Job
+from ..runs.model_files import keeps_numbers
+from ..runs.oracle import compare_file
+
+Show = Callable[[Console, dict[str, Any]], None]
+
+
+def require_whole(workload: str, *, per_layer: bool, compare: bool) -> None:
+    """Raises `typer.BadParameter` for what is not for a workload, or only for ONNX files."""
+    if compare and not is_model_file(workload):
+        raise typer.BadParameter(f"is for ONNX files, and {workload} is none", param_hint="--compare")
+    if per_layer and is_model_file(workload):
+        raise typer.BadParameter("a network of a file runs as a whole, with its own constants", param_hint="--per-layer")
+
+
+def with_file(
+    workload: str,
+    config: ChipConfig,
+    job: Job,
+    report: dict[str, Any],
+    show: Show,
+    *,
+    compare: bool,
+    progress: Callable[[str], None],
+) -> tuple[dict[str, Any], Show]:
+    """The report of a run with what an ONNX file adds to it, and how both are shown; of other workloads, as they are."""
+    if not is_model_file(workload):
+        return report, show
+    network = load_network(workload)
+    report = report | {"numbers": keeps_numbers(network, config)}
+    if compare:
+        progress("comparing with onnxruntime")
+        path = Path(workload.partition(",")[0])
+        report["onnxruntime"] = compare_file(network, path, job.constants, job.inputs, config.rounding)
+
+    def show_both(console: Console, found: dict[str, Any]) -> None:
+        print_comparison(console, found)
+        show(console, found)
+
+    return report, show_both

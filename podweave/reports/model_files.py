@@ -1,0 +1,39 @@
+"""Reports of networks of ONNX files, printed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from .tables import say, table
+
+
+def print_comparison(console: Console, report: dict[str, Any]) -> None:
+    """What a configuration changes of a file's numbers; onnxruntime layer by layer."""
+    for change in report["numbers"]:
+        say(console, f"numbers are not those of the file: {change}")
+    found = report.get("onnxruntime")
+    if not found:
+        return
+    rows = [
+        [
+            row["operation"],
+            row["operator"],
+            f"{row['values']:,}",
+            f"{row['differing']:,}",
+            f"{row['ties']:,}",
+            str(row["largest"]),
+            "equal" if row["sqnr_db"] is None else f"{row['sqnr_db']:.1f}",
+        ]
+        for row in found["layers"]
+    ]
+    title = f"onnxruntime {found['onnxruntime']}, {found['optimisation']}: each layer on what onnxruntime has in front of it"
+    console.print(table(title, ["operation", "operator", "values", "differing", "of them ties", "largest", "SQNR dB"], rows))
+    for row in found["outputs"]:
+        top = f"; same largest in {row['same_top']} of {row['images']}" if "same_top" in row else ""
+        say(
+            console,
+            f"output {row['output']} of the whole network: {row['differing']:,} of {row['values']:,} differ, by up to "
+            f"{row['largest']} steps{top}",
+        )

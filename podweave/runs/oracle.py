@@ -1,0 +1,128 @@
+"""onnxruntime beside the golden model: each layer fed with what onnxruntime itself has in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podweave.golden.graph import evaluate, evaluate_operation
+from podweave.golden.layers.fixed_point import Rounding
+from podweave.golden.layers.pool import reduce_windows
+from podweave.ir.constants import Parameters
+from podweave.ir.frontends.onnx import Network
+from podweave.ir.operations import Linear
+
+from ..program import extra
+
+NEAR = 2.0**-13
+"""Of a step: results that near a half, which float32 may round either way, count as ties."""
+LEVEL = "ORT_ENABLE_EXTENDED"
+"""Of optimisation: quantised operators are fused, as they run by default on a processor; layouts are left alone."""
+
+Tensors = dict[str, NDArray[Any]]
+
+
+def file_tensors(network: Network, path: Path, inputs: Mapping[str, NDArray[np.int8]]) -> tuple[Tensors, dict[str, NDArray], str]:
+    """Every tensor of a network as onnxruntime computes it, int8 (B, H, W, C); outputs as the file has them; its version."""
+    with extra("onnx", "comparing with onnxruntime"):
+        import onnx
+        import onnxruntime
+    model = onnx.load(path)
+    there = {each.name for each in model.graph.output}
+    wanted = {name: tensor for name, tensor in network.tensors.items() if name not in network.graph.inputs}
+    more = {tensor.name for tensor in wanted.values()} - there
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(more))
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVEL)
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    given = {}
+    for name, values in inputs.items():
+        tensor = network.tensors[name]
+        real = name in network.real_inputs
+        given[tensor.name] = tensor.view.to_file(tensor.real(values)) if real else tensor.to_file(values)
+    names = [each.name for each in session.get_outputs()]
+    found = dict(zip(names, session.run(names, given), strict=True))
+    tensors = {name: tensor.to_graph(found[tensor.name]) for name, tensor in wanted.items()}
+    outputs = {name: found[tensor.name] for name, tensor in network.outputs.items()}
+    return dict(inputs) | tensors, outputs, onnxruntime.__version__
+
+
+def before_rounding(operation: Linear, held: Parameters, acc: NDArray[np.int32]) -> NDArray[np.float64]:
+    """What an operation rounds, zero point included."""
+    if operation.window:
+        acc = reduce_windows(acc, operation.window.reduce, operation.window.kernel, operation.window.stride)
+    scale = np.ldexp(held.multiplier.astype(np.float64), -held.shift.astype(np.int64))
+    return (acc.astype(np.float64) + held.bias) * scale + held.zero_point
+
+
+def compare_layers(
+    network: Network, constants: Mapping[str, Parameters], right: Mapping[str, NDArray], rounding: Rounding
+) -> list[dict[str, Any]]:
+    """A row for each operation that is a tensor of the file: ``right``, those of onnxruntime, which it reads too.
+
+    ``differing``: results that are not equal. ``ties``: of those, the ones that are one step off, and were as near to a half as
+    float32 tells (or as near as the factors of the operation are to those of the file). ``largest``: difference, in steps.
+    ``sqnr_db``: of the real numbers; None if all are equal.
+    """
+    rows, tensors = [], dict(right)
+    for operation in network.graph.operations:
+        held = constants[operation.name]
+        acc, ours = evaluate_operation(operation, held, tensors, rounding)
+        if operation.name not in network.tensors:
+            tensors[operation.name] = ours
+            continue
+        theirs = right[operation.name]
+        off = np.abs(ours.astype(np.int16) - theirs)
+        exact = before_rounding(operation, held, acc)
+        near = np.abs(np.abs(exact - np.floor(exact)) - 0.5) <= NEAR + network.bounds.get(operation.name, 0.0)
+        signal, noise = (float(np.square(part).sum()) for part in _real(network, operation.name, ours, theirs))
+        rows.append(
+            {
+                "operation": operation.name,
+                "operator": network.operators[operation.name],
+                "values": ours.size,
+                "differing": int(np.count_nonzero(off)),
+                "ties": int(np.count_nonzero((off == 1) & near)),
+                "largest": int(off.max(initial=0)),
+                "sqnr_db": 10 * float(np.log10(signal / noise)) if noise and signal else None,
+            }
+        )
+    return rows
+
+
+def _real(network: Network, name: str, ours: NDArray[np.int8], theirs: NDArray[np.int8]) -> tuple[NDArray, NDArray]:
+    """onnxruntime's real numbers, and how far ours are from them; in steps where the file does not say what one is."""
+    tensor = network.tensors[name]
+    if tensor.scale is None:
+        return theirs.astype(np.float64), theirs.astype(np.float64) - ours
+    return tensor.real(theirs).astype(np.float64), (tensor.real(theirs) - tensor.real(ours)).astype(np.float64)
+
+
+def compare_file(
+    network: Network, path: Path, constants: Mapping[str, Parameters], inputs: Mapping[str, NDArray[np.int8]], rounding: Rounding
+) -> dict[str, Any]:
+    """Layer by layer, and the outputs of the whole network, which computes from its own results."""
+    right, outputs, version = file_tensors(network, path, inputs)
+    report: dict[str, Any] = {"onnxruntime": version, "optimisation": LEVEL}
+    report["layers"] = compare_layers(network, constants, right, rounding)
+    whole, rows = evaluate(network.graph, constants, inputs, rounding), []
+    for name, tensor in network.outputs.items():
+        ours = whole[name]
+        theirs = outputs[name]
+        if np.issubdtype(theirs.dtype, np.floating):
+            mine = tensor.view.to_file(tensor.real(ours))
+            steps = np.abs(mine.astype(np.float64) - theirs) / float(tensor.scale or 1)
+        else:
+            mine = tensor.to_file(ours)
+            steps = np.abs(mine.astype(np.float64) - theirs)
+        row = {"output": tensor.name, "values": ours.size, "differing": int(np.count_nonzero(steps > 0.5))}
+        row["largest"] = round(float(steps.max(initial=0)))
+        if theirs.ndim == 2:
+            row["images"], row["same_top"] = len(theirs), int((mine.argmax(axis=1) == theirs.argmax(axis=1)).sum())
+        rows.append(row)
+    return report | {"outputs": rows}
