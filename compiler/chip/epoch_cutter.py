@@ -43,7 +43,8 @@ class EpochCutter:
     """Cuts a graph into epochs, all of it or some operations at a time.
 
     ``exports``: by operation whose tensor operations on rows read, where it goes. ``spills``: by operation, what of its tensor must
-    be stored; if there are any, inputs are loaded in strips. ``stored``: inputs that were stored.
+    be stored; if there are any, inputs are loaded in strips. ``stored``: inputs that were stored. ``again``: behind the last epoch
+    comes the first one again, with other inputs.
 
     Members
     -------
@@ -64,7 +65,9 @@ class EpochCutter:
         exports: Mapping[str, Export] | None = None,
         spills: Mapping[str, tuple[SpillRequest, ...]] | None = None,
         stored: Collection[str] = (),
+        again: bool = False,
     ):
+        self.again = again
         self.exports, self.spills, self.strips = {} if exports is None else exports, spills or {}, spills is not None
         self.graph, self.config, self.tables, self.partition, self.policy = graph, config, tables, partition, policy
         self.progress = progress
@@ -102,9 +105,7 @@ class EpochCutter:
             state, program = self._longest()
             last = self.frontier.left == len(program.operations)
             if self.storage.turns and programs and last and not (program.external_units or program.resident):
-                # The next pass begins with inputs around word 0: they come beside this epoch, if it is above.
-                self.storage.x_starts = [0] * len(self.storage.x_starts)
-                state, program = self._longest()
+                state, program = self._last(programs[0])
             programs.append(program)
             self.first = False
             self.done += len(program.operations)
@@ -126,6 +127,31 @@ class EpochCutter:
             if program is not None:
                 return state, program
         return self._alone()
+
+    def _last(self, first: EpochProgram) -> tuple[SchedulerState, EpochProgram]:
+        """The last epoch, or the first half of it.
+
+        What comes behind it begins with inputs around word 0, downwards: they come beside an epoch that is above. If the same
+        operations follow, the last epoch has no more of them than leave the parts of those inputs alone.
+        """
+        left, starts = self.frontier.left, self.storage.x_starts
+        self.storage.x_starts = [0] * len(starts)
+        whole, part = self.storage, self.storage.x_part
+        room = min((unit.place.base for unit in first.external_units), default=0) // part * part
+        if not self.again or not room:
+            return self._longest()
+        self.storage = whole.copied()
+        self.storage.limits["x"] = room
+        state = self._begin(self.policy)
+        program = EpochScheduler(state).run_longest(self.frontier, self._show)
+        if program is not None and len(program.operations) == left:
+            return state, program
+        self.storage = whole
+        if left == 1:
+            return self._longest()
+        whole.x_starts = starts
+        state = self._begin(self.policy)
+        return state, EpochScheduler(state).run(self.frontier, -(-left // 2), self._show)
 
     def _alone(self) -> tuple[SchedulerState, EpochProgram]:
         """An epoch of one operation, which may take all; if that is not enough, with mappings that spare the banks."""

@@ -25,6 +25,8 @@ from .segments import Planner, Segment
 Progress = Callable[[int, int], None]
 _MOST_TRIES = 200
 """Plans that are tried."""
+_UNEVEN = 1.75
+"""Words of the fullest W bank for one on average."""
 
 
 def compile_cut(
@@ -98,10 +100,12 @@ class _Compilation:
             done = 0
             demands = Demands(self.shapes, self.config, self.graph.outputs)
             programs: list[tuple[EpochProgram, ...]] = []
+            begin = 0.0
             for number, segment in reversed(list(enumerate(plan))):
+                # From the end: those that are there already stay as they are if others before them change.
+                begin = (begin - self._share(segment)) % 1
                 try:
-                    # Counted from the end: those that are there already stay as they are if others before them change.
-                    programs.append(self._segment(segment, number, (len(plan) - number) % 2, demands, done))
+                    programs.append(self._segment(segment, number, begin, demands, done))
                 except _RefusedError as error:
                     refused = error.reason
                     self.planner.refuse(segment, error.at)
@@ -113,11 +117,16 @@ class _Compilation:
             raise refused
         raise WorkloadError(f"{self.graph.name}: no operation of it fits {self.config.name}, in whatever bands")
 
-    def _segment(self, segment: Segment, number: int, half: int, demands: Demands, done: int) -> tuple[EpochProgram, ...]:
+    def _share(self, segment: Segment) -> float:
+        """Of W banks, what bands take before the next segment begins; half, if its words go around the banks."""
+        share = _UNEVEN * self.planner.weights(segment) / self.planner.all_w_words
+        return share if share <= 1 else 0.5
+
+    def _segment(self, segment: Segment, number: int, begin: float, demands: Demands, done: int) -> tuple[EpochProgram, ...]:
         """The epochs of a segment, band after band; adds what they load to the demands.
 
-        ``half``: of W banks and parameter sets, in which bands begin, so that they find their weights where the one before had
-        them, and those of the next segment can come beside.
+        ``begin``: the share of W banks and parameter sets behind which bands begin, so that they find their weights where the one
+        before had them, and those of the next segment can come beside.
         """
         operations = self.graph.operations[segment.begin : segment.end]
         leaving = self.planner.leaving(segment.begin, segment.end)
@@ -126,27 +135,28 @@ class _Compilation:
             shares = {name: share for name in leaving if (share := segment.grid.share(self.shapes[name], place))}
             if shares:
                 part = band(self.graph.name, operations, self.shapes, shares)
-                found += self._band(part, half, number == at == 0, demands)
+                found += self._band(part, begin, number == at == 0, len(segment.grid) > 1, demands)
             self.progress(done + len(operations) * (at + 1) // len(segment.grid), len(self.graph.operations))
         for program in found:
             demands.add(program)
         return tuple(replace(program, segment=number) for program in found)
 
-    def _band(self, part: Band, half: int, first: bool, demands: Demands) -> tuple[EpochProgram, ...]:
+    def _band(self, part: Band, begin: float, first: bool, again: bool, demands: Demands) -> tuple[EpochProgram, ...]:
         spills = {name: demands.requests(name, share, part.corners[name]) for name, share in part.shares.items()}
-        key = (part.graph.operations, tuple(part.graph.inputs.items()), tuple(sorted(spills.items())), half, first)
+        key = (part.graph.operations, tuple(part.graph.inputs.items()), tuple(sorted(spills.items())), begin, first, again)
         if key not in self._made:
-            self._made[key] = self._compiled(part.graph, spills, half, first)
+            self._made[key] = self._compiled(part.graph, spills, begin, first, again)
         return tuple(replace(program, corners=part.corners) for program in self._made[key])
 
     def _compiled(
-        self, graph: Graph, spills: Mapping[str, tuple[SpillRequest, ...]], half: int, first: bool
+        self, graph: Graph, spills: Mapping[str, tuple[SpillRequest, ...]], begin: float, first: bool, again: bool
     ) -> tuple[EpochProgram, ...]:
         stored = stored_inputs(graph.inputs, self.graph.inputs)
-        cutter = EpochCutter(graph, self.config, self.tables, self.partition, self.policy, None, spills=spills, stored=stored)
+        own = (graph, self.config, self.tables, self.partition, self.policy, None)
+        cutter = EpochCutter(*own, spills=spills, stored=stored, again=again)
         cutter.first = first
         for kind, starts in cutter.storage.starts.items():
-            starts[:] = [half * (cutter.storage.depths[kind] // 2)] * len(starts)
+            starts[:] = [int(begin * cutter.storage.depths[kind])] * len(starts)
         try:
             return cutter.run(range(len(graph.operations)))
         except EpochFullError as error:

@@ -28,7 +28,7 @@ _COPIES = 1.4
 _ALIKE = 8
 """Segments that begin so few operations apart are refused alike."""
 _MOST_OPERATIONS = 24
-"""Of a segment in several bands: what is computed twice grows with it."""
+"""Of a segment in bands of rows or columns: what is computed twice grows with it."""
 _MOST_BANDS = 4096
 _MOST_MISSES = 6
 """Segments that are no gain, one operation longer than another each, after which no longer one is tried."""
@@ -61,7 +61,8 @@ class Planner:
         array, memory = config.array, config.memory
         self.p_words = _P_FILL * zero_word(config) * memory.banks
         self.x_words = _X_FILL * memory.x_words * memory.banks
-        self.w_words = _W_FILL * memory.w_words * memory.banks
+        self.all_w_words = memory.w_words * memory.banks
+        self.w_words = _W_FILL * self.all_w_words
         self.beat = config.host_bits // 8 * config.managers
         self.x_stride, self.w_stride = (memory_stride(config, select) for select in (HostSelect.X, HostSelect.W))
         self.rows, self.cols = array.rows, array.cols
@@ -109,6 +110,10 @@ class Planner:
         """Words of each tensor of a segment that others need."""
         words: NDArray[np.int64] = self._stored[begin:end][self._last_of[begin:end] >= end]
         return words
+
+    def weights(self, segment: Segment) -> int:
+        """Words of weights of a segment."""
+        return sum(self.steps[index] * self.tiles[index] * self.rows for index in range(segment.begin, segment.end))
 
     def refuse(self, segment: Segment, at: int) -> None:
         """It did not fit: the operation ``at`` did not, behind those before it."""
@@ -184,9 +189,9 @@ class Planner:
         batch, high, wide = (max(shape[axis] for shape in shapes) for axis in range(3))
         count = max(self._fewest(begin, end), bands, 2)
         seen = set()
-        if end - begin > _MOST_OPERATIONS:
-            return
-        while count <= min(_MOST_BANDS, batch * high * wide):
+        # Images have no halo: nothing is computed twice.
+        positions = batch if end - begin > _MOST_OPERATIONS else batch * high * wide
+        while count <= min(_MOST_BANDS, positions):
             grid = _grid(count, batch, high, wide)
             if grid not in seen:
                 seen.add(grid)
