@@ -14,7 +14,7 @@ import numpy as np
 
 from .constants import Constants, Parameters, identity_parameters
 from .graph import Graph
-from .layers import Layer
+from .layers import Layer, WorkloadError
 from .operations import AS_IT_IS, Linear, Operand, Shape, Upsampling
 
 
@@ -46,6 +46,28 @@ def single_operations(graph: Graph) -> list[Graph]:
         sources = {source: graph.shape(source) for source in operation.sources}
         result.append(Graph(operation.name, sources, (replace(operation, after=()),)))
     return result
+
+
+def with_batch(graph: Graph, images: int) -> Graph:
+    """The same network on so many images at a time, whose results do not depend on each other.
+
+    Raises `WorkloadError` for inputs of several batches, and for what is larger than layers may be.
+    """
+    batches = sorted({shape[0] for shape in graph.inputs.values()})
+    if len(batches) > 1:
+        raise WorkloadError(
+            f"{graph.name} has inputs of {' and '.join(map(str, batches))} images: a batch is of one number of them"
+        )
+    if batches == [images]:
+        return graph
+    operations = tuple(
+        replace(
+            operation,
+            operands=tuple(replace(operand, layer=replace(operand.layer, batch=images)) for operand in operation.operands),
+        )
+        for operation in graph.operations
+    )
+    return replace(graph, inputs={name: (images, *shape[1:]) for name, shape in graph.inputs.items()}, operations=operations)
 
 
 def without_unused(graph: Graph) -> Graph:

@@ -20,6 +20,7 @@ from .chat_command import chat
 from .finish import finish
 from .options import (
     Accuracy,
+    Batch,
     Beneath,
     Calibrate,
     Cap,
@@ -122,6 +123,7 @@ def run(
     prefetch_ratio: PrefetchRatio = None,
     cap: Cap = 0,
     images: Images = None,
+    batch: Batch = None,
     size: Sizes = None,
     compare: Compare = False,
     memory: Memory = None,
@@ -162,7 +164,8 @@ def run(
         make_folders(waves, plot, json_file)
         scalesim, rules = scalesim_reports is not None, check == "rules"
         given = per_layer, partition, through, prefetch, cap, memory, plot, prefetch_ratio
-        options = ChipOptions.of(chosen, *given, rules=rules, scalesim=scalesim, images=images, compare=compare)
+        streamed = {"images": images, "batch": batch}
+        options = ChipOptions.of(chosen, *given, rules=rules, scalesim=scalesim, **streamed, compare=compare)
         with Progress() as progress:
             settings = simulation_settings(waves, waves_of, threads)
             way = system.run if system else run_chip
@@ -174,6 +177,7 @@ def run(
         *(per_layer, partition, through, prefetch, cap, memory, waves_of, threads),
         ratios=prefetch_ratio,
         images=images,
+        batch=batch,
         compare=compare,
     )
     found = load_layers(workload)
@@ -202,6 +206,7 @@ def model(
     prefetch_ratio: PrefetchRatio = None,
     cap: Cap = 0,
     images: Images = None,
+    batch: Batch = None,
     size: Sizes = None,
     memory: Memory = None,
     chips: Chips = None,
@@ -225,14 +230,14 @@ def model(
     make_folders(plot, json_file)
     if chosen.pods > 1:
         given = per_layer, partition, through, prefetch, cap, memory, plot, prefetch_ratio
-        options = ChipOptions.of(chosen, *given, scalesim=scalesim_reports is not None, images=images)
+        options = ChipOptions.of(chosen, *given, scalesim=scalesim_reports is not None, images=images, batch=batch)
         with Progress() as progress:
             way = system.model if system else model_chip
             report, show = way(workload, chosen, options, progress=progress)
         write_scalesim(report, chosen, scalesim_reports)
         finish({"workload": workload, **report}, json_file, show)
         return
-    refuse_chip_options(per_layer, partition, through, prefetch, cap, memory, ratios=prefetch_ratio, images=images)
+    refuse_chip_options(per_layer, partition, through, prefetch, cap, memory, ratios=prefetch_ratio, images=images, batch=batch)
     found = load_layers(workload)
     layers = found.layers
     check_plot(plot, layers)

@@ -38,7 +38,8 @@ class ChipOptions:
     """``through``: how a chip gets what it needs: over AXI, in no time, or through its load ports.
 
     ``rules``: when programs are checked. ``scalesim``: reports are written as SCALE-Sim does. ``ratios``: ``prefetch_ratios`` of
-    `CompileOptions`. ``images``: of a stream. ``compare``: a network of a file is held against onnxruntime.
+    `CompileOptions`. ``images``: of a stream. ``batch``: of them at a time. ``compare``: a network of a file is held against
+    onnxruntime.
     """
 
     per_layer: bool
@@ -52,6 +53,7 @@ class ChipOptions:
     scalesim: bool = False
     ratios: Mapping[str, float] = field(default_factory=dict)
     images: int | None = None
+    batch: int | None = None
     compare: bool = False
 
     @classmethod
@@ -70,6 +72,7 @@ class ChipOptions:
         rules: bool = False,
         scalesim: bool = False,
         images: int | None = None,
+        batch: int | None = None,
         compare: bool = False,
     ) -> ChipOptions:
         """From what was typed; raises `typer.BadParameter`."""
@@ -99,9 +102,11 @@ class ChipOptions:
         checked: CheckRules = "always" if rules else "auto"
         if ratios and not prefetch:
             raise typer.BadParameter("without prefetch nothing is loaded ahead of its epoch", param_hint="--prefetch-ratio")
-        found = prefetch_ratios(ratios or [])
+        if batch and not images:
+            raise typer.BadParameter("is of a stream: give --images too", param_hint="--batch")
+        found, timing = prefetch_ratios(ratios or []), memory_timing(memory)
         return cls(
-            *(per_layer, partition, through, prefetch, cap, memory_timing(memory), plot, checked, scalesim, found, images),
+            *(per_layer, partition, through, prefetch, cap, timing, plot, checked, scalesim, found, images, batch),
             compare=compare,
         )
 
@@ -182,13 +187,14 @@ def refuse_chip_options(
     *,
     ratios: Sequence[str] | None = None,
     images: int | None = None,
+    batch: int | None = None,
     compare: bool = False,
 ) -> None:
     """Raises `typer.BadParameter` for what was typed for one pod, and is not for it."""
     given_options: dict[str, Any] = {"--per-layer": per_layer, "--partition": partition is not None, "--through": through}
     given_options |= {"--no-prefetch": not prefetch, "--cap": cap > 0, "--memory": memory}
-    given_options |= {"--waves-of": waves_of, "--threads": threads, "--prefetch-ratio": ratios, "--images": images}
-    given_options["--compare"] = compare
+    given_options |= {"--waves-of": waves_of, "--threads": threads, "--prefetch-ratio": ratios}
+    given_options |= {"--images": images, "--batch": batch, "--compare": compare}
     for name, given in given_options.items():
         if given:
             raise typer.BadParameter("is for chips of several pods", param_hint=name)
@@ -214,9 +220,9 @@ def run_chip(
         require_fits(graph, config, from_memory=options.through == "axi")
         options.check(graph)
     if is_model_file(workload):
-        jobs = [file_job(load_network(workload), config, seed, images=options.images)]
+        jobs = [file_job(load_network(workload), config, seed, images=options.images, batch=options.batch)]
     elif options.images:
-        jobs = [stream_job(workload, options.images, seed, scale_bits=config.scale_bits)]
+        jobs = [stream_job(workload, options.images, seed, batch=options.batch, scale_bits=config.scale_bits)]
     else:
         jobs = chip_jobs(workload, seed, per_layer=options.per_layer, scale_bits=config.scale_bits)
     graphs = len({id(job.graph) for job in jobs})
@@ -277,6 +283,7 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
             partition=options.partition,
             prefetch_ratios=options.ratios,
             images=options.images,
+            batch=options.batch,
             constants=held,
             progress=progress,
         )

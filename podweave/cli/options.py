@@ -67,6 +67,12 @@ Sizes = Annotated[
     typer.Option("--size", metavar="NAME=N", help="ONNX files: a size that the file leaves open; may be given more than once."),
 ]
 Compare = Annotated[bool, typer.Option("--compare", help="ONNX files on chips: hold every layer against onnxruntime, too.")]
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        "--batch", min=1, help="Of --images, so many at a time go through the network; by default as many as the workload names."
+    ),
+]
 Memory = Annotated[str | None, typer.Option(help="axi: NAME=NUMBER,... of the memory model, as latency=200,beat_sixteenths=32.")]
 Chips = Annotated[
     int | None,

@@ -80,12 +80,12 @@ def _print_networks(console: Console, report: dict[str, Any]) -> None:
             f"{row['hbm_used_available']:.1%} of what the memory can send, weights are {row['memory_useful']:.1%}; {way}: "
             f"{row['prefetch_hits']} epochs found their words, {row['prefetch_late']} waited",
         )
-        if "passes" in row:
-            share = row["pass_cycles"] / row["pass_bound"]
+        if "images" in row:
+            bound = row["image_bound"]
             say(
                 console,
-                f"{row['passes']} passes: {row['pass_cycles']:,.0f} cycles each, {share:.3f} of the longer of epochs and beats of "
-                f"one ({row['pass_bound']:,})",
+                f"{row['images']} images in {row['passes']} passes of {row['batch']}: {row['image_cycles']:,.0f} cycles each, "
+                f"{row['image_cycles'] / bound:.3f} of the longer of epochs and beats of one alone ({bound:,.0f})",
             )
         if "cycles_by_kind" in row:
             console.print(kind_table(row))

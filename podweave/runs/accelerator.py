@@ -27,8 +27,8 @@ from podweave.tb.benches.accelerator_bench import AcceleratorBench
 
 from ..driver.device import Start
 from .devices import DeviceResult, DeviceWay, compare_chip
-from .figures import device_figures
-from .jobs import Job, model_constants, stream_passes
+from .figures import device_figures, stream_figures
+from .jobs import Job, in_batches, model_constants, stream_passes
 from .kept_networks import compile_kept
 from .road import COLD, Conditions, Progress, Simulation, Tensors, run_jobs
 from .verdict import Comparison
@@ -67,12 +67,14 @@ class AcceleratorWay(DeviceWay[CompiledNetwork]):
     def compile_passes(self, graph: Graph, constants: Constants, passes: int, progress: Progress) -> CompiledNetwork:
         """A network for runs of so many passes.
 
-        One pass loads while it computes, and an epoch leaves room for what comes next. With many, all may stay on the chip, and an
-        epoch take all of it: what is predicted to take fewer cycles is taken.
+        One pass loads while it computes, and an epoch leaves room for what comes next. With many, weights that fit may stay on the
+        chip, and an epoch take all of it: what is predicted to take fewer cycles is taken.
         """
         options = replace(self.options, passes=passes)
         network = compile_kept(graph, self.config, constants, options, progress=progress)
-        if passes == 1 or isinstance(graph, RowGraph) or options.policy != BankPolicy():
+        memory, array = self.config.memory, self.config.array
+        fits = graph.weights <= memory.banks * memory.w_words * array.cols
+        if passes == 1 or not fits or isinstance(graph, RowGraph) or options.policy != BankPolicy():
             return network
         best, least = network, self._further_cycles(network)
         for policy in (EASY, WHOLE_CHIP):
@@ -92,6 +94,10 @@ class AcceleratorWay(DeviceWay[CompiledNetwork]):
             for passes in (1, min(4, network.memory.passes))
         )
         return more - one
+
+    def stream_figures(self, network: CompiledNetwork, cycles: int, alone: Graph, constants: Constants) -> dict[str, Any]:
+        """As of `stream_figures`; ``alone``: the network on as many images as the workload names."""
+        return stream_figures(network, cycles, compile_kept(alone, self.config, constants, self.options), self.timing)
 
     def together(self, networks: list[CompiledNetwork]) -> list[CompiledNetwork]:
         """With channels of one size: those of the memory do not move from run to run."""
@@ -130,6 +136,8 @@ class AcceleratorWay(DeviceWay[CompiledNetwork]):
         outputs = compare_chip(found, network, prediction, left, expected)
         figures = device_figures(network, prediction, self.timing, warm=left.warm)
         row = {"network": job.graph.name, "warm": left.warm, **figures, **found.row()}
+        if job.alone:
+            row |= self.stream_figures(network, cycles, job.alone, job.constants)
         row |= {"counters": left.counters.device, "timeline": prediction.timeline}
         row["mac_per_cycle"] = row["macs"] / cycles
         row["utilization"] = row["mac_per_cycle"] / (self.config.pods * self.config.array.multipliers)
@@ -183,17 +191,19 @@ def model_on_device(
     partition: int | None = None,
     prefetch_ratios: Mapping[str, float] | None = None,
     images: int | None = None,
+    batch: int | None = None,
     constants: Constants | None = None,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], list[CompiledNetwork]]:
-    """Compile networks and predict what a run of each takes, without RTL; ``images``: on a stream of so many; ``constants``: of a
-    network that has some."""
+    """Compile networks and predict what a run of each takes, without RTL; ``images``: on a stream of so many, in passes of
+    ``batch``, by default as many as the network sees; ``constants``: of a network that has some."""
     way = AcceleratorWay(config, timing=timing, prefetch=prefetch, cap=cap, partition=partition, prefetch_ratios=prefetch_ratios)
     rows, networks = [], []
     show = progress or (lambda _: None)
     wall = {"compile": 0.0, "model": 0.0}
-    for graph in graphs:
+    for alone in graphs:
         began = time.perf_counter()
+        graph = in_batches(alone, batch)
         passes = stream_passes(graph, images) if images else 1
         held = constants if constants is not None else model_constants(graph, scale_bits=config.scale_bits)
         network = way.compile_passes(graph, held, passes, show)
@@ -201,6 +211,8 @@ def model_on_device(
         show(f"predicting {graph.name}")
         prediction = way.predict(network)
         figures = device_figures(network, prediction, way.timing)
+        if images:
+            figures |= way.stream_figures(network, prediction.cycles, alone, held)
         rate = figures["macs"] / prediction.cycles
         rows.append(
             {

@@ -13,6 +13,7 @@ from podweave.golden.cycle.chip.chip import ChipFigures
 from podweave.predict.accelerator import Prediction, predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
 
+from .jobs import images_of
 from .row_figures import cycles_by_kind
 
 
@@ -22,8 +23,7 @@ def device_figures(network: CompiledNetwork, prediction: Prediction, timing: Hbm
     ``hbm_cycles``: that the beats of the busiest manager take at the memory's rate. ``overlap``: the cycles of the run relative to
     the larger of that and of those of all epochs. ``hbm_used``: share of all data-bus cycles with a beat; ``hbm_used_available``:
     of those beats that the memory could have sent, at its rate and outside of refreshes. ``memory_useful``: what the network's
-    weights, each byte once, are of the bytes in those beats. Of several passes: how many, ``pass_cycles``, the cycles of the run by
-    their number, and ``pass_bound``, the larger of the cycles of the epochs of one and of the memory's beats of a cold run of one.
+    weights, each byte once, are of the bytes in those beats. ``passes``: over the network; figures are of all of them.
     ``cycles_by_kind``: of rows only. Of others: ``segments``, in which a network that does not fit is computed;
     ``bytes_moved`` over the data buses, descriptors and programs among them, relative to ``least_bytes`` (``traffic``), which
     `podweave.compiler.plan.bound` tells, and ``least_spilled`` of them.
@@ -34,6 +34,7 @@ def device_figures(network: CompiledNetwork, prediction: Prediction, timing: Hbm
     sendable = prediction.cycles * config.managers * timing.available
     found = {
         "epochs": len(network.epochs),
+        "passes": network.memory.passes,
         "macs": network.graph.macs * network.memory.passes,
         "compute_cycles": prediction.compute_cycles,
         "hbm_cycles": prediction.hbm_cycles,
@@ -46,10 +47,6 @@ def device_figures(network: CompiledNetwork, prediction: Prediction, timing: Hbm
         "prefetch_late": prediction.counters["PREFETCH_LATE"],
         "busy": float(prediction.nodes["x_words"].sum()) / (prediction.cycles * config.pods),
     }
-    if network.memory.passes > 1:
-        one = predict_accelerator(network, timing, passes=1)
-        cycles = prediction.cycles / network.memory.passes
-        found |= {"passes": network.memory.passes, "pass_cycles": cycles, "pass_bound": max(one.compute_cycles, one.hbm_cycles)}
     if network.rows:
         return found | {"cycles_by_kind": cycles_by_kind(network, prediction)}
     least = least_bytes(network.graph, config)
@@ -61,6 +58,21 @@ def device_figures(network: CompiledNetwork, prediction: Prediction, timing: Hbm
         "least_spilled": least.spilled,
         "traffic": moved / least.total,
     }
+
+
+def stream_figures(network: CompiledNetwork, cycles: int, alone: CompiledNetwork, timing: HbmTiming) -> dict[str, Any]:
+    """Figures of a run over a stream, of so many ``cycles``.
+
+    ``images``, ``batch`` of them in a pass; ``image_cycles``, the cycles of the run by their number. ``image_bound``: the larger of
+    ``image_compute``, the cycles of the epochs of a run of the workload as it is named, alone and cold, and ``image_memory``, those
+    that the beats of the busiest manager take in it, weights among them; both by its number of images.
+    """
+    batch, several = images_of(network.graph), images_of(alone.graph)
+    images = batch * network.memory.passes
+    one = predict_accelerator(alone, timing, passes=1)
+    bound = {"image_compute": one.compute_cycles / several, "image_memory": one.hbm_cycles / several}
+    found = {"images": images, "batch": batch, "image_cycles": cycles / images}
+    return found | bound | {"image_bound": max(bound.values())}
 
 
 def total(network: CompiledNetwork, figures: ChipFigures) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer, WorkloadError
 from podweave.ir.mixed_graph import MixedGraph
 from podweave.ir.operations import Linear, Operand
-from podweave.ir.rewrites import single_operations
+from podweave.ir.rewrites import single_operations, with_batch
 from podweave.ir.row_graph import RowGraph
 
 from ..digits import digits_graph, digits_parameters, test_images
@@ -33,13 +33,15 @@ STREAM_BATCH = 50
 class Job:
     """A network to be run in RTL, with its constants and inputs; ``inputs`` by tensor.
 
-    ``stream``: inputs of further passes of the same run.
+    ``stream``: inputs of further passes of the same run. ``alone``: of a stream, the network on as many images as the workload
+    names.
     """
 
     graph: Graph
     constants: Constants
     inputs: Mapping[str, NDArray]
     stream: tuple[Mapping[str, NDArray], ...] = ()
+    alone: Graph | None = None
 
     @property
     def feeds(self) -> tuple[Mapping[str, NDArray], ...]:
@@ -118,31 +120,48 @@ def digits_jobs(images: int, *, scale_bits: int = 31, batch: int = DIGIT_BATCH) 
     return [Job(graph, constants, {name: pixels[batch]}) for batch in batches]
 
 
-def stream_job(workload: str, images: int, seed: int, *, scale_bits: int = 31) -> Job:
-    """What a workload names, on so many images in one run: as many passes as it takes, with data as of `chip_jobs`."""
+def stream_job(workload: str, images: int, seed: int, *, batch: int | None = None, scale_bits: int = 31) -> Job:
+    """What a workload names, on so many images in one run: as many passes as it takes, with data as of `chip_jobs`.
+
+    ``batch``: images of a pass; by default as many as the workload names. The last pass is filled up.
+    """
+    alone = stream_graph(workload)
     if workload == "digits":
-        jobs = digits_jobs(images, scale_bits=scale_bits, batch=STREAM_BATCH)
-        return replace(jobs[0], stream=tuple(job.inputs for job in jobs[1:]))
+        jobs = digits_jobs(images, scale_bits=scale_bits, batch=batch or STREAM_BATCH)
+        return replace(jobs[0], stream=tuple(job.inputs for job in jobs[1:]), alone=alone)
     (job,) = chip_jobs(workload, seed, scale_bits=scale_bits)
     if isinstance(job.graph, RowGraph):
         raise WorkloadError(f"{job.graph.name} has operations on rows: a stream of images is for networks of layers")
+    graph = in_batches(alone, batch)
     rng = np.random.default_rng([seed, 1])
-    more = range(1, stream_passes(job.graph, images))
-    shapes = {name: tensor.shape for name, tensor in job.inputs.items()}
-    feeds = [{name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in shapes.items()} for _ in more]
-    return replace(job, stream=tuple(feeds))
+
+    def drawn() -> dict[str, NDArray]:
+        return {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
+
+    first = drawn() if batch else job.inputs
+    more = tuple(drawn() for _ in range(1, stream_passes(graph, images)))
+    return replace(job, graph=graph, inputs=first, stream=more, alone=alone)
 
 
 def stream_graph(workload: str) -> Graph:
-    """The graph of `stream_job`."""
+    """What a stream goes through, on as many images as the workload names."""
     (graph,) = (digits_graph(STREAM_BATCH),) if workload == "digits" else chip_graphs(workload)
     return graph
 
 
+def in_batches(graph: Graph, batch: int | None) -> Graph:
+    """A network as passes of a stream go over it."""
+    return graph if batch is None else with_batch(graph, batch)
+
+
 def stream_passes(graph: Graph, images: int) -> int:
-    """Passes over a network that so many images take, of which it sees a batch at a time."""
-    batch = max(shape[0] for shape in graph.inputs.values())
-    return -(-images // batch)
+    """Passes over a network that so many images take."""
+    return -(-images // images_of(graph))
+
+
+def images_of(graph: Graph) -> int:
+    """That a network sees at a time."""
+    return max(shape[0] for shape in graph.inputs.values())
 
 
 def layer_graph(layer: Layer) -> Graph:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from podweave.ir.constants import Constants, Parameters, with_scale_bits, withou
 from podweave.ir.frontends.onnx import Network
 from podweave.spec.config import ChipConfig
 
-from .jobs import Job, stream_passes
+from .jobs import Job, in_batches, stream_passes
 
 
 def fitted(constants: Mapping[str, Parameters], config: ChipConfig) -> Constants:
@@ -46,8 +47,9 @@ def random_inputs(network: Network, seed: int, index: int = 0) -> dict[str, NDAr
     return {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in network.graph.inputs.items()}
 
 
-def file_job(network: Network, config: ChipConfig, seed: int, *, images: int | None = None) -> Job:
-    """A network of a file on random inputs; on so many ``images``, as many passes as those take."""
+def file_job(network: Network, config: ChipConfig, seed: int, *, images: int | None = None, batch: int | None = None) -> Job:
+    """A network of a file on random inputs; on so many ``images``, as many passes as those take, of ``batch`` images each."""
+    alone, network = network.graph, replace(network, graph=in_batches(network.graph, batch))
     passes = stream_passes(network.graph, images) if images else 1
     first, *more = (random_inputs(network, seed, index) for index in range(passes))
-    return Job(network.graph, fitted(network.constants, config), first, tuple(more))
+    return Job(network.graph, fitted(network.constants, config), first, tuple(more), alone=alone if images else None)

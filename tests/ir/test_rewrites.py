@@ -1,4 +1,4 @@
-"""ir.rewrites: averages in steps give the same sums; what is read upsampled has a copy before each reader."""
+"""ir.rewrites: averages in steps give the same sums; what is read upsampled has a copy before each reader; batches."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import pytest
 
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import identity_parameters
+from podweave.ir.frontends.builder import Builder
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
-from podweave.ir.layers import Layer
+from podweave.ir.layers import Layer, WorkloadError
 from podweave.ir.operations import Linear, Operand, Upsampling, Window
-from podweave.ir.rewrites import with_averages_in_steps, with_constants, with_copies_to_upsample
+from podweave.ir.rewrites import with_averages_in_steps, with_batch, with_constants, with_copies_to_upsample
 from podweave.ir.verify import verify
 
 
@@ -65,3 +66,30 @@ def test_copies_to_upsample() -> None:
         np.testing.assert_array_equal(found[name], expected[name], strict=True)
     only_inputs = Graph("g", {"in": (1, 2, 2, 3)}, operations[:1])
     assert with_copies_to_upsample(only_inputs) is only_inputs
+
+
+def test_batches() -> None:
+    """Every layer, pooling and residual sees more images, and each of them gives what it gives alone."""
+    net = Builder("net", {"in": (1, 6, 6, 3)})
+    x = net.pool("pool", net.conv("conv", ("in",), 5, kernel=3, padding="same"), "max", kernel=2, stride=2)
+    net.dense("classes", net.global_pool("mean", net.conv("more", x, 5, residual=x)), 4)
+    graph = net.graph()
+    batch = verify(with_batch(graph, 3))
+    assert with_batch(graph, 1) is graph
+    assert with_batch(batch, 1) == graph
+    assert {operation.output[0] for operation in batch.operations} == {3}
+    assert (batch.macs, batch.weights) == (3 * graph.macs, graph.weights)
+    held = random_parameters(graph, 5)
+    images = np.random.default_rng(5).integers(-128, 128, (3, 6, 6, 3), dtype=np.int8)
+    found = evaluate(batch, held, {"in": images})["classes"]
+    alone = [evaluate(graph, held, {"in": image[None]})["classes"] for image in images]
+    np.testing.assert_array_equal(found, np.concatenate(alone), strict=True)
+
+
+def test_inputs_of_several_batches() -> None:
+    def copied(name: str, batch: int) -> Linear:
+        return Linear(name, (Operand((f"{name}_in",), Layer(name=name, batch=batch, height=2, width=2, channels=3, outputs=3)),))
+
+    graph = Graph("two", {"a_in": (1, 2, 2, 3), "b_in": (4, 2, 2, 3)}, (copied("a", 1), copied("b", 4)))
+    with pytest.raises(WorkloadError, match=r"^two has inputs of 1 and 4 images: a batch is of one number of them$"):
+        with_batch(graph, 2)

@@ -110,7 +110,11 @@ def test_model_of_a_stream(cli: Cli, chain: Path) -> None:
     report = cli("model", chain, "--config", "chip4x16", "--images", 3, "--json", "-").report
     (row,) = report["networks"]
     assert (row["passes"], row["macs"], len(row["timeline"])) == (3, 3 * one["macs"], 3 * row["epochs"])
-    assert row["pass_cycles"] == row["cycles"] / 3 < one["cycles"]
+    assert row["image_cycles"] == row["cycles"] / 3 < one["cycles"]
+    (pairs,) = cli("model", chain, "--config", "chip4x16", "--images", 3, "--batch", 2, "--json", "-").report["networks"]
+    assert (pairs["images"], pairs["batch"], pairs["passes"]) == (4, 2, 2)
+    assert pairs["image_bound"] == row["image_bound"] == max(one["compute_cycles"], one["hbm_cycles"])
+    assert_refused(cli("model", chain, "--config", "chip4x16", "--batch", 2), "--batch: is of a stream: give --images too")
     refused = cli("model", chain, "--config", "chip2x4", "--images", 2)
     assert_refused(refused, "2 passes asked for, a run on chip2x4 has one (pass_bits of [prefetch])")
 

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from podweave.compiler.compile_network import CompiledNetwork
+from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants
+from podweave.ir.frontends.builder import Builder
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.frontends.registry import load_graph
 from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer
 from podweave.ir.operations import Linear, Operand, Window
+from podweave.ir.rewrites import with_batch
 from podweave.predict.memory_timing import HbmTiming
 from podweave.runs.accelerator import run_on_device
 from podweave.runs.jobs import Job
@@ -98,6 +101,32 @@ def test_streams_and_warm_runs_of_networks_that_spill(seed: int) -> None:
     assert [row["warm"] for row in report["networks"]] == [False, True]
     assert all(map(spills, networks))
     assert networks[0].memory.pass_bytes > 0
+
+
+def test_batches_of_a_stream() -> None:
+    """Early layers go over images one by one, some in rows, and late ones over a batch, whose weights are loaded once."""
+    net = Builder("pictures", {"input": (1, 12, 12, 3)})
+    x = net.conv("down", net.conv("stem", ("input",), 8, kernel=3, padding="same"), 12, kernel=3, stride=2, padding="same")
+    x = net.conv("outer", net.conv("inner", x, 12, kernel=3, padding="same"), 12, residual=x)
+    net.conv("later", net.conv("late", x, 24, kernel=3, stride=2, padding="same"), 40, kernel=3)
+    alone = net.graph()
+    constants = Constants(random_parameters(alone, 3))
+    images = np.random.default_rng(3).integers(-128, 128, (2, 4, 12, 12, 3), dtype=np.int8)
+    feeds = tuple({"input": batch} for batch in images)
+    job = Job(with_batch(alone, 4), constants, feeds[0], feeds[1:], alone)
+    report, (network,) = run(job, cut=4, check="always", timing=SHAKEN)
+    bands: dict[int, set[tuple[int, int, int]]] = {}
+    for program in network.programs:
+        bands.setdefault(program.segment, set()).update(program.corners.values())
+    assert [len({image for image, *_ in found}) for found in bands.values()] == [4, 4, 1]
+    (row,) = report["networks"]
+    assert (row["images"], row["batch"], row["passes"]) == (8, 4, 2)
+    assert row["image_cycles"] == row["cycles"] / 8
+    # A batch is as many images alone.
+    for batch in images:
+        whole = evaluate(job.graph, constants, {"input": batch})["later"]
+        each = [evaluate(alone, constants, {"input": image[None]})["later"] for image in batch]
+        np.testing.assert_array_equal(whole, np.concatenate(each), strict=True)
 
 
 def test_weights_of_bands_that_may_not_all_be_ahead() -> None:

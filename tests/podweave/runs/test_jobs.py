@@ -6,7 +6,8 @@ from numpy.testing import assert_array_equal
 
 from podweave import digits
 from podweave.golden.graph import evaluate
-from podweave.runs.jobs import chip_graphs, chip_jobs
+from podweave.ir.rewrites import with_batch
+from podweave.runs.jobs import chip_graphs, chip_jobs, stream_job
 from podweave.runs.workloads import DIGIT_BATCH
 
 
@@ -36,3 +37,23 @@ def test_other_networks_have_random_data() -> None:
     (other,) = chip_jobs("gemm:5x6x7", 4)
     assert not np.array_equal(job.inputs["gemm:5x6x7.input"], other.inputs["gemm:5x6x7.input"])
     assert [graph.name for graph in chip_graphs("resnet50/avg_pool")] == ["avg_pool"]
+
+
+def test_batches_of_a_stream() -> None:
+    """The last is filled up; constants are those of the workload as it is named."""
+    workload = "conv:4x4x3x5,kernel=3x3"
+    one, job = stream_job(workload, 5, 7), stream_job(workload, 5, 7, batch=2)
+    assert (one.passes, job.passes) == (5, 3)
+    assert [[tensor.shape[0] for tensor in inputs.values()] for inputs in job.feeds] == [[2]] * 3
+    assert job.alone == one.graph == one.alone
+    assert job.graph == with_batch(one.graph, 2)
+    (name,) = one.constants
+    assert_array_equal(job.constants[name].weights[0], one.constants[name].weights[0])
+    assert len({inputs.tobytes() for feed in job.feeds for inputs in feed.values()}) == 3
+
+
+def test_batches_of_digits() -> None:
+    images, _ = digits.test_images()
+    job = stream_job("digits", 30, 0, batch=20)
+    assert job.graph == digits.digits_graph(20) == with_batch(digits.digits_graph(50), 20)
+    assert_array_equal(np.concatenate([inputs["image"] for inputs in job.feeds]), images[[*range(30), *range(10)]])

@@ -172,4 +172,4 @@ def test_model_of_a_stream() -> None:
     (row,) = report["networks"]
     assert network.memory.passes == row["passes"] == 4 // max(shape[0] for shape in graph.inputs.values())
     assert row["cycles"] == predict_accelerator(network, TIMING).cycles
-    assert row["pass_cycles"] == row["cycles"] / row["passes"]
+    assert row["image_cycles"] == row["cycles"] / row["images"]
