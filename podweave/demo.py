@@ -28,7 +28,7 @@ from .reports.tables import say
 from .runs.accelerator import run_on_device
 from .runs.jobs import stream_job
 
-CONFIG, X_PARTS = "chip4x16", 4
+CONFIG = "chip4x16"
 IMAGES = 500
 STORY_CONFIG = "llm8x16"
 PROMPT = "Once upon a time"
@@ -41,8 +41,7 @@ def run_demo(images: int, seed: int, picture: Path | None, progress: Any) -> dic
 
     pixels, labels = test_images()
     pixels, labels = pixels[:images], labels[:images]
-    # Images come, and classes go, beside epochs.
-    config = load_config(CONFIG).replace(x_parts=X_PARTS)
+    config = load_config(CONFIG)
     job = stream_job("digits", images, seed, scale_bits=config.scale_bits)
     report, outputs, compiled = run_on_device([job], config, seed=seed, progress=progress)
     output = job.graph.operations[-1].name

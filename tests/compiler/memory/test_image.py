@@ -40,7 +40,7 @@ STORES = {
 
 def config_of(managers: int = 2, width: int = 64, *, pass_bits: int = 0, **changes: int) -> ChipConfig:
     base = load_config("chip4x16").replace(rows=4, cols=4, group_rows=2, group_cols=2, lanes=0)
-    sizes = {"x_words": 512, "w_words": 512, "p_words": 1024, "accumulator_rows": 16, "tables": 4}
+    sizes = {"x_words": 512, "w_words": 512, "p_words": 1024, "x_parts": 1, "accumulator_rows": 16, "tables": 4}
     return dataclasses.replace(
         base.replace(**(sizes | changes)),
         prefetch=PrefetchConfig(managers=managers, data_width=width, max_burst=8, pass_bits=pass_bits),
