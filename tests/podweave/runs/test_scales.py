@@ -13,21 +13,19 @@ from podweave.ir.row_operations import Format, LayerNorm
 from podweave.runs.accelerator import AcceleratorWay
 from podweave.runs.jobs import Job, chip_jobs
 from podweave.runs.road import Simulation, run_jobs
-from podweave.spec.presets import load_config
+from tests.podweave.runs.even_chips import NARROW
 from tests.podweave.runs.row_jobs import small_chip
-
-CONFIG = load_config("chip2x4").replace(scale_bits=16, sum_bits=20, lanes=2)
 
 
 def test_sums_far_beyond_those_that_are_kept() -> None:
-    """Some channels have biases that no sum of 20 bits holds; the golden model knows of no saturation before the scale. Behind a
+    """Some channels have biases that no sum of 22 bits holds; the golden model knows of no saturation before the scale. Behind a
     ReLU."""
     (plain,) = chip_jobs("conv:6x5x12x8,kernel=3x3,padding=1", 2, scale_bits=16)
     (name,) = plain.constants
     held = plain.constants[name]
-    bias = held.bias + np.array([0, 1 << 19, -(1 << 19), 1 << 30, -(1 << 31) + (1 << 22), 1 << 18, -(1 << 18), 0])
+    bias = held.bias + np.array([0, 1 << 21, -(1 << 21), 1 << 30, -(1 << 31) + (1 << 22), 1 << 20, -(1 << 20), 0])
     far = Job(plain.graph, Constants({name: replace(held, bias=bias.astype(np.int32))}), plain.inputs)
-    report, outputs, _ = run_jobs([plain, far], AcceleratorWay(CONFIG), Simulation(), lambda _: None)
+    report, outputs, _ = run_jobs([plain, far], AcceleratorWay(NARROW), Simulation(), lambda _: None)
     assert report["verdict"] == "pass", [row.get("first_mismatch") for row in report["networks"]]
     assert report["cycles"] == report["predicted_cycles"]
     found = outputs[1][name].reshape(-1, 8)

@@ -1,0 +1,7 @@
+"""The small chip that rounds halves to even, adds zero points and multiplies few bits, two lanes at a time."""
+
+from podweave.spec.presets import load_config
+
+NARROW = load_config("chip2x4").replace(
+    name="narrow2x4", scale_bits=16, sum_bits=22, lanes=2, rounding="half_even", zero_points=True
+)

@@ -1,0 +1,134 @@
+"""podweave.runs.model_files and podweave.runs.oracle: ONNX files, quantised by onnxruntime, beside onnxruntime and in RTL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from podweave.ir.constants import Parameters, with_scale_bits
+from podweave.ir.frontends.onnx import Network, read_network
+from podweave.runs.accelerator import AcceleratorWay
+from podweave.runs.model_files import file_job, fitted, keeps_numbers, random_inputs
+from podweave.runs.oracle import compare_file, compare_layers, file_tensors
+from podweave.runs.road import Simulation, run_jobs
+from podweave.spec.presets import load_config
+from tests.ir.frontends.onnx.random_models import quantised_file
+from tests.podweave.runs.even_chips import NARROW
+
+EXACT = load_config("chip4x16").replace(name="even4x16", rounding="half_even", scale_bits=24, sum_bits=33, zero_points=True)
+
+
+def random_network(folder: Path, seed: int, **options: Any) -> tuple[Network, Path]:
+    """Activations of int8 and uint8, scales per tensor and per channel, with zero points and now and then without."""
+    ways = {"unsigned": seed % 2 == 1, "per_channel": seed // 2 % 2 == 1, "symmetric": seed % 5 == 0}
+    file = quantised_file(folder, seed, **ways, **options)
+    return read_network(file), file
+
+
+def compared(network: Network, file: Path, seed: int, constants: dict[str, Parameters] | None = None) -> list[dict[str, Any]]:
+    right, _, _ = file_tensors(network, file, random_inputs(network, seed))
+    return compare_layers(network, constants or network.constants, right, "half_even")
+
+
+def hold(rows: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
+    """Every result is that of onnxruntime, but for ties of one step; values and ties by operator."""
+    found: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        assert row["differing"] == row["ties"], row
+        values, ties = found.get(row["operator"], (0, 0))
+        found[row["operator"]] = values + row["values"], ties + row["ties"]
+    return found
+
+
+@pytest.mark.parametrize(
+    "seeds", [range(40), *(pytest.param(range(s, s + 52), marks=pytest.mark.campaign) for s in range(40, 300, 52))]
+)
+def test_random_networks_are_those_of_onnxruntime(tmp_path: Path, seeds: range) -> None:
+    found: dict[str, tuple[int, int]] = {}
+    for seed in seeds:
+        network, file = random_network(tmp_path, seed, functions=True)
+        for operator, (values, ties) in hold(compared(network, file, seed)).items():
+            before = found.get(operator, (0, 0))
+            found[operator] = before[0] + values, before[1] + ties
+    assert {"Conv", "Relu", "Clip", "Add", "AveragePool", "GlobalAveragePool", "Gemm"} <= found.keys()
+    # Scales of convolutions are as good as random: no sum of theirs is near a half. A mean of six often is one.
+    assert all(ties == 0 for operator, (_, ties) in found.items() if operator in ("Conv", "Relu", "Clip", "Gemm", "MaxPool"))
+    assert found["AveragePool"][1] < found["AveragePool"][0] // 5
+
+
+Fault = Callable[[Network, str], dict[str, Parameters]]
+
+
+def with_bias(network: Network, name: str) -> dict[str, Parameters]:
+    held = network.constants[name]
+    # By a twentieth of a step.
+    step = np.ldexp(1.0, held.shift) / held.multiplier
+    return {**network.constants, name: replace(held, bias=(held.bias + np.ceil(step / 20)).astype(np.int32))}
+
+
+def with_zero_point(network: Network, name: str) -> dict[str, Parameters]:
+    held = network.constants[name]
+    return {**network.constants, name: replace(held, zero_point=held.zero_point + 1)}
+
+
+def with_fewer_bits(network: Network, name: str) -> dict[str, Parameters]:
+    return {**network.constants, name: with_scale_bits({name: network.constants[name]}, 8)[name]}
+
+
+@pytest.mark.parametrize("fault", [with_bias, with_zero_point, with_fewer_bits])
+def test_what_is_wrong_is_no_tie(tmp_path: Path, fault: Fault) -> None:
+    network, file = random_network(tmp_path, 1)
+    (name, *_) = (operation.name for operation in network.graph.operations if operation.window is None)
+    assert network.constants[name].zero_point
+    (row,) = (row for row in compared(network, file, 1, fault(network, name)) if row["operation"] == name)
+    assert row["differing"] > row["ties"]
+    assert row["sqnr_db"] is not None
+
+
+def test_padding_is_the_zero_point(tmp_path: Path) -> None:
+    """Read as 0 instead, it is wrong."""
+    network, file = random_network(tmp_path, 1)
+    padded = next(
+        operation
+        for operation in network.graph.operations
+        if operation.operands[0].pad_value and np.any(operation.operands[0].layer.padding)
+    )
+    wrong = replace(padded, operands=tuple(replace(operand, pad_value=0) for operand in padded.operands))
+    operations = tuple(wrong if each is padded else each for each in network.graph.operations)
+    rows = compared(replace(network, graph=replace(network.graph, operations=operations)), file, 1)
+    (row,) = (row for row in rows if row["operation"] == padded.name)
+    assert row["differing"] > row["ties"]
+
+
+def test_whole_networks(tmp_path: Path) -> None:
+    network, file = random_network(tmp_path, 1)
+    report = compare_file(network, file, fitted(network.constants, EXACT), random_inputs(network, 1), "half_even")
+    assert len(report["layers"]) == len([name for name in network.tensors if name not in network.graph.inputs])
+    (output,) = report["outputs"]
+    assert output["differing"] <= output["values"] // 10
+    assert output["largest"] <= 1
+
+
+def test_what_a_chip_changes_is_told(tmp_path: Path) -> None:
+    network, _ = random_network(tmp_path, 1)
+    told = keeps_numbers(network, load_config("chip4x16"))
+    assert told[0] == 'a half is rounded away from zero (rounding = "half_even")'
+    assert [sentence.partition(" of ")[0] for sentence in told[1:]] == ["scales", "zero points"]
+    # Means have scales that no float32 is.
+    means = [name for name, operator in network.operators.items() if "Average" in operator]
+    assert len(keeps_numbers(network, EXACT)) == bool(means)
+
+
+@pytest.mark.parametrize("seeds", [(0, 1, 6), *(pytest.param(range(s, s + 20), marks=pytest.mark.campaign) for s in (20, 40, 60))])
+def test_random_networks_in_rtl(tmp_path: Path, seeds: tuple[int, ...]) -> None:
+    """Bit for bit, and in the predicted cycles, from memory, on a chip with banks of 256 words."""
+    jobs = [file_job(random_network(tmp_path, seed, size=5, channels=2, functions=True)[0], NARROW, seed) for seed in seeds]
+    report, outputs, _ = run_jobs(jobs, AcceleratorWay(NARROW, check="always"), Simulation(), lambda _: None)
+    assert report["verdict"] == "pass", [row.get("first_mismatch") for row in report["networks"]]
+    assert report["cycles"] == report["predicted_cycles"]
+    assert all(len(np.unique(next(iter(found.values())))) > 2 for found in outputs)
