@@ -132,3 +132,13 @@ def test_random_networks_in_rtl(tmp_path: Path, seeds: tuple[int, ...]) -> None:
     assert report["verdict"] == "pass", [row.get("first_mismatch") for row in report["networks"]]
     assert report["cycles"] == report["predicted_cycles"]
     assert all(len(np.unique(next(iter(found.values())))) > 2 for found in outputs)
+
+
+def test_a_stream_has_inputs_of_its_own(tmp_path: Path) -> None:
+    network, _ = random_network(tmp_path, 1, batch=2)
+    job = file_job(network, EXACT, 7, images=5)
+    assert job.passes == 3
+    feeds = [feed["x"] for feed in job.feeds]
+    assert all(feed.shape == network.graph.inputs["x"] for feed in feeds)
+    assert not any(np.array_equal(one, other) for one, other in zip(feeds, feeds[1:], strict=False))
+    assert np.array_equal(feeds[0], file_job(network, EXACT, 7).inputs["x"])
