@@ -3,5 +3,5 @@
 from podweave.spec.presets import load_config
 
 NARROW = load_config("chip2x4").replace(
-    name="narrow2x4", scale_bits=16, sum_bits=22, lanes=2, rounding="half_even", zero_points=True
+    name="narrow2x4", scale_bits=16, sum_bits=22, lanes=2, tables=8, rounding="half_even", zero_points=True
 )

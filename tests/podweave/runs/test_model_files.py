@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -140,5 +141,5 @@ def test_a_stream_has_inputs_of_its_own(tmp_path: Path) -> None:
     assert job.passes == 3
     feeds = [feed["x"] for feed in job.feeds]
     assert all(feed.shape == network.graph.inputs["x"] for feed in feeds)
-    assert not any(np.array_equal(one, other) for one, other in zip(feeds, feeds[1:], strict=False))
+    assert not any(np.array_equal(one, other) for one, other in itertools.pairwise(feeds))
     assert np.array_equal(feeds[0], file_job(network, EXACT, 7).inputs["x"])
