@@ -82,6 +82,8 @@ def _sum(call: Call, found: Sum, to: QuantisedTensor) -> Tensor:
     held = _posted(found.weights, found.bias, ratio, to.zero_point)
     name = call.reader.names.unique(found.name)
     operation = Linear(name, _named(found.operands, name), found.window, identity=found.identity)
+    if found.off:
+        call.reader.bounds[name] = found.off / float(to.scale)
     return _made(call, operation, replace(held, table=_limits(found.functions, to)), found.operator, to)
 
 
@@ -113,6 +115,7 @@ def _mapped(call: Call, found: Mapped, to: QuantisedTensor) -> Tensor:
     rounded = np.rint(real.astype(np.float32) / to.scale) + to.zero_point
     table = np.clip(np.nan_to_num(rounded), -128, 127).astype(np.int8)
     held = Parameters(weights, *(np.full(channels, value, np.int32) for value in (0, 1, 0)), table=table)
+    call.reader.tables[operation.name, tensor.sources] = table
     return _made(call, operation, held, found.operator, to)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .reader import Call, Handler, Operators
-from .values import Function, Mapped, Pending, Real, RefusedError, Value
+from .values import Function, Mapped, Pending, Real, Value
 
 Floats = NDArray[np.float32]
 
@@ -120,17 +120,28 @@ def gated(call: Call) -> Value | None:
     """A product of a number with a function of itself, as SiLU and HardSwish are written out; None if it is none."""
     for one, other in ((0, 1), (1, 0)):
         plain, mapped = call.value(one), call.value(other)
-        if isinstance(plain, Real) and isinstance(mapped, Mapped) and mapped.real.tensor == plain.tensor:
+        if not isinstance(plain, Real):
+            continue
+        if isinstance(mapped, Mapped) and mapped.real.tensor == plain.tensor:
             return Mapped(call.name, call.operator, plain, (Function("Mul", _times(mapped.functions)),))
+        if isinstance(mapped, Real) and len(mapped.tensor.sources) == 1:
+            table = call.reader.tables.get((mapped.tensor.sources[0], plain.tensor.sources))
+            if table is not None and mapped.view == plain.view:
+                return Mapped(call.name, call.operator, plain, (Function("Mul", _times([_looked_up(plain, mapped, table)])),))
     return None
 
 
-def mul(call: Call) -> Value:
-    """Of a tensor with a function of itself, as SiLU is written out."""
-    found = gated(call)
-    if found is None:
-        raise RefusedError("products of two computed tensors are not taken", "podweave run of language models has them")
-    return found
+def _looked_up(plain: Real, mapped: Real, table: NDArray[np.int8]) -> Function:
+    """What a tensor is that was made of another one by a table."""
+    scale, zero = plain.scale, np.float32(plain.tensor.zero_point)
+
+    def of(x: Floats) -> Floats:
+        integers = np.clip(np.rint(x / scale) + zero, -128, 127).astype(np.int8)
+        found = table[integers.view(np.uint8)].astype(np.float32)
+        real: Floats = (found - np.float32(mapped.tensor.zero_point)) * mapped.scale
+        return real
+
+    return Function("table", of)
 
 
-OPERATORS: Operators = {"Relu": relu, "Clip": clip, **{operator: _handler(operator) for operator in _MADE}, "Mul": mul}
+OPERATORS: Operators = {"Relu": relu, "Clip": clip, **{operator: _handler(operator) for operator in _MADE}}

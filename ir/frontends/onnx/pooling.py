@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import TypeAlias
 
@@ -10,13 +11,18 @@ import numpy as np
 from ...constants import identity_weights
 from ...operations import Operand, Window
 from .convolution import padding_of, pair, sides
-from .reader import Call, Operators, diagonal, image
-from .values import Real, RefusedError, Sum, Value
+from .emit import emit, materialised
+from .network import QuantisedTensor
+from .reader import Call, Operators, diagonal, image, require_image
+from .values import Real, RefusedError, Sum, Tensor, Value
 from .views import BATCH, CHANNELS, HEIGHT, WIDTH, View
 
 Pair: TypeAlias = tuple[int, int]
 _LEAST = -128
 """No int8 is below it: in the padding of a maximum it never wins."""
+_MOST_TOGETHER = 16
+"""Positions of a window over several tensors: the parts of a sum wait for each other in accumulators, of which small arrays have as
+many. Larger windows read a copy in one piece."""
 
 
 def _windows(call: Call, view: View) -> tuple[Pair, Pair, tuple[Pair, Pair]]:
@@ -48,6 +54,9 @@ def _pooled(
     stride: tuple[int, int],
     padding: tuple[tuple[int, int], tuple[int, int]],
 ) -> Sum:
+    if len(real.tensor.sources) > 1 and prod(kernel) > _MOST_TOGETHER:
+        joined = materialised(call, real.tensor, f"{call.name}.joined")
+        real = Real(replace(real.tensor, sources=(joined,)))
     view, zero = real.view, real.tensor.zero_point
     layer = diagonal(call.name, view.shape, padding)
     largest = reduce == "max"
@@ -65,10 +74,18 @@ def _pooled(
 
 
 def max_pool(call: Call) -> Value:
-    """Asymmetric pads, ceil_mode; no dilations, no indices."""
+    """Asymmetric pads, ceil_mode; no dilations, no indices. Of integers, too."""
     if len(call.node.outputs) > 1 and call.node.outputs[1]:
         raise RefusedError("its indices are read")
-    return _pooled(call, image(call), "max", *_windows(call, image(call).view))
+    found = call.value(0)
+    if not isinstance(found, Tensor):
+        return _pooled(call, image(call), "max", *_windows(call, image(call).view))
+    require_image(found.view)
+    # The largest integer is that of the largest number, whatever the scale.
+    real = Real(replace(found, scale=found.scale or np.float32(1)))
+    pooled = _pooled(call, real, "max", *_windows(call, found.view))
+    to = QuantisedTensor(call.node.outputs[0], pooled.view, found.unsigned, real.scale, found.zero_point)
+    return replace(emit(call, pooled, to), scale=found.scale)
 
 
 def average_pool(call: Call) -> Value:

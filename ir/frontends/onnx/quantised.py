@@ -80,7 +80,7 @@ def dequantize_linear(call: Call) -> Value:
     """Of tensors with one scale; of constants also with one for each position along an axis."""
     found = call.value(0)
     if isinstance(found, Constant):
-        return known(call, found.values, 1, 2)
+        return known(call, found.values, 1, 2, call.attribute("axis", 1))
     if not isinstance(found, Tensor):
         raise RefusedError("it reads real numbers")
     scale = call.constant(1)
@@ -91,7 +91,7 @@ def dequantize_linear(call: Call) -> Value:
     return Real(Tensor(found.sources, found.view, found.unsigned, np.float32(scale.ravel()[0]), point))
 
 
-def known(call: Call, values: NDArray, scale_at: int, zero_at: int) -> Known:
+def known(call: Call, values: NDArray, scale_at: int, zero_at: int, axis: int) -> Known:
     """Constant integers less their zero point, of a node that has their scale and zero point as inputs."""
     if not np.issubdtype(values.dtype, np.integer):
         raise RefusedError(f"it dequantises {values.dtype}")
@@ -102,14 +102,14 @@ def known(call: Call, values: NDArray, scale_at: int, zero_at: int) -> Known:
     if values.dtype == np.uint8:
         # Of the int8 that are 128 less.
         values, zero = (values.astype(np.int16) - 128).astype(np.int8), zero.astype(np.int16) - 128
-    if values.dtype in (np.int8, np.int32) and not zero.any():
-        return Known(values, scales, call.attribute("axis", 1))
-    if values.dtype == np.int8:
-        raise RefusedError(
-            f"its weights {call.node.inputs[0]} have the zero point {zero.ravel()[np.flatnonzero(zero.ravel())[0]]}",
-            "weights quantised symmetrically (WeightSymmetric=True)",
-        )
-    raise RefusedError(f"it dequantises {values.dtype} constants", "int8 weights and int32 biases")
+    if values.dtype not in (np.int8, np.int32):
+        raise RefusedError(f"it dequantises {values.dtype} constants", "int8 weights and int32 biases")
+    if zero.any():
+        shape = [1] * values.ndim
+        if zero.size > 1:
+            shape[axis] = zero.size
+        values = values.astype(np.int16) - zero.astype(np.int16).reshape(shape)
+    return Known(values, scales, axis)
 
 
 OPERATORS: Operators = {"QuantizeLinear": quantize_linear, "DequantizeLinear": dequantize_linear}

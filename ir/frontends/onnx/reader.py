@@ -43,6 +43,8 @@ class Reader:
         Of edges that are known, by name.
     inputs, operations, constants, tensors, operators, bounds
         As of a `Network`.
+    tables : dict
+        Of operations that look a tensor up, by their names and the sources of that tensor.
     """
 
     opset: int
@@ -54,6 +56,7 @@ class Reader:
     operators: dict[str, str] = field(default_factory=dict)
     bounds: dict[str, float] = field(default_factory=dict)
     real_inputs: set[str] = field(default_factory=set)
+    tables: dict[tuple[str, tuple[str, ...]], NDArray[np.int8]] = field(default_factory=dict)
     names: Names = field(default_factory=Names)
 
     def add(self, operation: Linear, held: Parameters, operator: str, tensor: QuantisedTensor | None = None) -> None:
@@ -116,6 +119,9 @@ class Call:
         if not isinstance(found, Known):
             what = "not quantised" if isinstance(found, Constant) else "computed"
             raise RefusedError(f"its weights {self.node.inputs[index]} are {what}", "constant weights, quantised to int8")
+        if found.integers.dtype == np.int16:
+            name = self.node.inputs[index]
+            raise RefusedError(f"its weights {name} have a zero point", "weights quantised symmetrically (WeightSymmetric=True)")
         if found.integers.dtype != np.int8:
             raise RefusedError(f"its weights {self.node.inputs[index]} are {found.integers.dtype}", "weights quantised to int8")
         return found

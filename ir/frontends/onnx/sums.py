@@ -5,15 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from .reader import Call, Operators
-from .values import Joined, Known, Real, RefusedError, Value, Weighted
+from .values import Joined, Real, RefusedError, Value, Weighted
 from .views import CHANNELS, View
 
 
 def _terms(call: Call, signs: tuple[int, ...]) -> Weighted:
     reals = []
     for index in range(len(signs)):
-        if isinstance(call.value(index), Known):
-            raise RefusedError("it adds a constant", "a bias of the convolution or the product in front of it")
         reals.append(call.real(index))
     for real in reals[1:]:
         if (real.view.shape, real.view.dims) != (reals[0].view.shape, reals[0].view.dims):
@@ -33,12 +31,12 @@ def subtract(call: Call) -> Value:
 
 def total(call: Call) -> Value:
     """Tensors of one shape."""
-    return _terms(call, (1,) * len(call.node.inputs))
+    return _terms(call, (1,) * len(call.given))
 
 
 def concat(call: Call) -> Value:
     """Along the channels."""
-    parts = [call.real(index) for index in range(len(call.node.inputs))]
+    parts = [call.real(index) for index in range(len(call.given))]
     return Joined(call.name, call.operator, tuple(parts), joined_view(call, parts))
 
 
@@ -57,4 +55,4 @@ def joined_view(call: Call, parts: list[Real]) -> View:
     return View((*first.shape[:CHANNELS], channels), dims)
 
 
-OPERATORS: Operators = {"Add": add, "Sub": subtract, "Sum": total, "Concat": concat}
+OPERATORS: Operators = {"Sum": total, "Concat": concat}

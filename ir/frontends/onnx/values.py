@@ -31,7 +31,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Known:
-    """Constant integers, less their zero point, and the real numbers that they stand for.
+    """Constant integers, less their zero point if they have one (int16 then), and the real numbers that they stand for.
 
     ``scales``: float32, one, or one for each position along ``axis``.
     """
@@ -117,7 +117,10 @@ class Pending(ABC):
 
 @dataclass(frozen=True)
 class Sum(Pending):
-    """Operands times weights, with a bias. ``unit``: what one of its integers is worth, float32 or float64, () or (outputs,)."""
+    """Operands times weights, with a bias. ``unit``: what one of its integers is worth, float32 or float64, () or (outputs,).
+
+    ``off``: by how much a bias that was rounded to units may be off.
+    """
 
     name: str
     operator: str
@@ -129,6 +132,7 @@ class Sum(Pending):
     window: Window | None = None
     identity: bool = False
     functions: tuple[Function, ...] = ()
+    off: float = 0.0
 
     def then(self, function: Function) -> Pending:
         if not function.clips:

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 OPSET = 17
-FUNCTIONS = ("LeakyRelu", "Sigmoid")
+FUNCTIONS = ("LeakyRelu", "Sigmoid", "SiLU", "Mul", "Add")
 
 
 class RandomModel:
@@ -99,7 +99,14 @@ class RandomModel:
             self.at = (name, first[1] + self.at[1], *source[2:])
 
     def function(self) -> None:
-        name = self.add(str(self.rng.choice(FUNCTIONS)), [self.at[0]])
+        """Of each number by itself; SiLU is written out; numbers of channels are multiplied or added."""
+        kind, source, channels = str(self.rng.choice(FUNCTIONS)), self.at[0], self.at[1]
+        if kind == "SiLU":
+            name = self.add("Mul", [source, self.add("Sigmoid", [source])])
+        elif kind in ("Mul", "Add"):
+            name = self.add(kind, [source, self.constant(self.rng.normal(size=(1, channels, 1, 1)))])
+        else:
+            name = self.add(kind, [source])
         self.at = (name, *self.at[1:])
 
     def head(self) -> None:
@@ -121,7 +128,7 @@ class RandomModel:
                 self.conv()
             elif choice < 0.6:
                 self.pool()
-            elif choice < 0.9 or not self.functions:
+            elif choice < 0.8 or not self.functions:
                 self.block()
             else:
                 self.function()
@@ -146,8 +153,10 @@ class Samples(CalibrationDataReader):
         return next(self.left, None)
 
 
-def quantised_file(folder: Path, seed: int, *, unsigned: bool, per_channel: bool, symmetric: bool = False, **options: Any) -> Path:
-    """A random network as onnxruntime quantises it."""
+def quantised_file(
+    folder: Path, seed: int, *, unsigned: bool, per_channel: bool, symmetric: bool = False, integer: bool = False, **options: Any
+) -> Path:
+    """A random network as onnxruntime quantises it; ``integer``: with operators on integers."""
     made = RandomModel(seed, **options)
     plain, file = folder / f"plain{seed}.onnx", folder / f"random{seed}.onnx"
     onnx.save(made.model(), plain)
@@ -157,7 +166,7 @@ def quantised_file(folder: Path, seed: int, *, unsigned: bool, per_channel: bool
             str(plain),
             str(file),
             Samples(made.input, seed),
-            quant_format=QuantFormat.QDQ,
+            quant_format=QuantFormat.QOperator if integer else QuantFormat.QDQ,
             activation_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
             weight_type=QuantType.QInt8,
             per_channel=per_channel,

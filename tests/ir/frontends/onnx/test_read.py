@@ -239,7 +239,7 @@ def with_branches(folder: Path) -> Path:
         (refused_conv(extra(conv={"kernel_shape": [3, 3]})), r"its kernel_shape is \[3, 3\], and its weights have \[1, 1\]$"),
         (
             refused_conv(zero_point_of_weights),
-            r"DequantizeLinear node_w: its weights i have the zero point 4 \(what helps: weights quanti",
+            r"Conv node_t3: its weights w have a zero point \(what helps: weights quantised symm",
         ),
         (
             refused_conv(lambda graph: None, pending=True),

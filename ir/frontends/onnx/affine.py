@@ -1,0 +1,112 @@
+"""Products with constants, and constants that are added, one for a tensor or for each channel."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...constants import identity_weights
+from ...operations import Operand
+from .functions import gated
+from .reader import Call, Operators, diagonal, image
+from .sums import add as add_tensors
+from .sums import subtract as subtract_tensors
+from .values import Constant, Known, Real, RefusedError, Sum, Value
+from .views import CHANNELS, View
+
+_FINE = 127
+"""Weights of a tensor to which a constant is added: the constant is rounded to so many parts of the tensor's step."""
+
+
+def is_constant(value: Value) -> bool:
+    return isinstance(value, (Constant, Known))
+
+
+def per_channel(call: Call, value: Value, view: View) -> NDArray[np.float64]:
+    """Constant numbers as one for each channel; raises `RefusedError` if they differ along another axis."""
+    if not isinstance(value, (Constant, Known)):
+        raise RefusedError("one of its inputs must be a constant")
+    real = (value.values if isinstance(value, Constant) else value.real).astype(np.float64)
+    if real.ndim > len(view.dims):
+        raise RefusedError(f"its constant has {real.ndim} dimensions, and what it is for {len(view.dims)}")
+    sizes = (1,) * (len(view.dims) - real.ndim) + real.shape
+    channels = view.shape[CHANNELS]
+    for dim, size in zip(view.dims, sizes, strict=True):
+        if size != 1 and dim != (CHANNELS,):
+            raise RefusedError(f"its constant {list(real.shape)} differs along another axis than channels")
+    if real.size not in (1, channels):
+        raise RefusedError(f"its constant has {real.size} numbers for {channels} channels")
+    return np.broadcast_to(real.ravel(), (channels,))
+
+
+def scaled_and_moved(call: Call, real: Real, factor: NDArray[np.float64], added: NDArray[np.float64]) -> Value:
+    """``real * factor + added``, for each channel."""
+    if not (np.isfinite(factor).all() and np.isfinite(added).all()):
+        raise RefusedError("one of its constants is not finite")
+    layer = diagonal(call.name, real.view.shape)
+    fine = _FINE if added.any() else 1
+    # Where the factor is 0 any unit does: the weight is 0 as well.
+    size = np.where(factor == 0, 1.0, np.abs(factor))
+    unit = float(real.scale) * size / fine
+    each = (np.sign(factor) * fine).astype(np.int64)
+    weights = (identity_weights(layer) * each.astype(np.int8)).astype(np.int8)
+    bias = np.rint(added / unit).astype(np.int64) - each * real.tensor.zero_point
+    off = np.abs(np.rint(added / unit) * unit - added).max()
+    operand = Operand(real.tensor.sources, layer, residual=True)
+    return Sum(call.name, call.operator, real.view, (operand,), (weights,), bias, unit, off=float(off))
+
+
+def mul(call: Call) -> Value:
+    """By a constant, one or one for each channel; or of a tensor with a function of itself, as SiLU is written out."""
+    for one, other in ((0, 1), (1, 0)):
+        if is_constant(call.value(other)) and not is_constant(call.value(one)):
+            real = call.real(one)
+            factor = per_channel(call, call.value(other), real.view)
+            return scaled_and_moved(call, real, factor, np.zeros_like(factor))
+    found = gated(call)
+    if found is None:
+        raise RefusedError("products of two computed tensors are not taken")
+    return found
+
+
+def div(call: Call) -> Value:
+    """By a constant, one or one for each channel."""
+    real = call.real(0)
+    by = per_channel(call, call.value(1), real.view)
+    if not by.all():
+        raise RefusedError("it divides by 0")
+    return scaled_and_moved(call, real, 1 / by, np.zeros_like(by))
+
+
+def add(call: Call) -> Value:
+    """Two tensors of one shape, of any scales; or a constant, one or one for each channel."""
+    for one, other in ((0, 1), (1, 0)):
+        if is_constant(call.value(other)) and not is_constant(call.value(one)):
+            real = call.real(one)
+            added = per_channel(call, call.value(other), real.view)
+            return scaled_and_moved(call, real, np.ones_like(added), added)
+    return add_tensors(call)
+
+
+def sub(call: Call) -> Value:
+    """As `Add`."""
+    if is_constant(call.value(1)):
+        real = call.real(0)
+        taken = per_channel(call, call.value(1), real.view)
+        return scaled_and_moved(call, real, np.ones_like(taken), -taken)
+    if is_constant(call.value(0)):
+        real = call.real(1)
+        added = per_channel(call, call.value(0), real.view)
+        return scaled_and_moved(call, real, -np.ones_like(added), added)
+    return subtract_tensors(call)
+
+
+def batch_normalization(call: Call) -> Value:
+    """Of a quantised tensor, with constant statistics."""
+    real = image(call)
+    scale, bias, mean, variance = (call.constant(index).astype(np.float64) for index in range(1, 5))
+    factor = scale / np.sqrt(variance + float(call.number("epsilon", 1e-5)))
+    return scaled_and_moved(call, real, factor, bias - mean * factor)
+
+
+OPERATORS: Operators = {"Add": add, "Sub": sub, "Mul": mul, "Div": div, "BatchNormalization": batch_normalization}
