@@ -333,7 +333,7 @@ class PrefetchConfig:
     Parameters
     ----------
     managers : int
-        AXI4 managers, 1 to 16.
+        AXI4 managers, 1 to 64.
     data_width : int
         Bits of a beat, 64 to 512.
     address_width : int
@@ -373,7 +373,7 @@ class PrefetchConfig:
     pass_bits: int = 0
 
     def __post_init__(self) -> None:
-        check_range(self, "managers", 1, 16)
+        check_range(self, "managers", 1, 64)
         check_range(self, "data_width", 64, 512)
         check_range(self, "address_width", 32, 64)
         check_range(self, "buffer_beats", 16, 4096)

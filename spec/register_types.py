@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from .descriptors import TAG_WIDTH
 
 WORD_WIDTH = 32
-ADDRESS_WIDTH = 12
-"""Bits of a byte address of the AXI4-Lite port: a page of 4 KiB."""
 MANAGER_BASE = 0x400
 """Registers of manager m stand at this + m * `MANAGER_PITCH`."""
 MANAGER_PITCH = 0x40

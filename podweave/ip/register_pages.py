@@ -48,11 +48,11 @@ _NODE_CODES: dict[str, type[enum.IntEnum]] = {
 }
 
 _RULES = """\
-All registers are 32 bits wide and little endian, behind one AXI4-Lite subordinate (`s_axil_*`) with addresses of 12 bits. Offsets
-are in bytes and the same in all configurations. A register of more than 32 bits is two of them, `_LO` and `_HI`, four bytes
-apart; of read-only ones, reading `_LO` takes `_HI` with it, so read that next. Bits that are not listed read as 0. Writes honour
-byte strobes. SLVERR answers an address without a register, a write to a read-only register, and one to a *locked* register during
-a run.
+All registers are 32 bits wide and little endian, behind one AXI4-Lite subordinate (`s_axil_*`) with addresses of 12 bits (13 with
+64 managers). Offsets are in bytes and the same in all configurations. A register of more than 32 bits is two of them, `_LO` and
+`_HI`, four bytes apart; of read-only ones, reading `_LO` takes `_HI` with it, so read that next. Bits that are not listed read as
+0. Writes honour byte strobes. SLVERR answers an address without a register, a write to a read-only register, and one to a *locked*
+register during a run.
 
 | access | meaning |
 |---|---|

@@ -11,6 +11,7 @@ from podweave import __version__
 from podweave.rtl.accelerator.emit import Emitted, emit
 from podweave.rtl.parts.prefix import check_prefix
 from podweave.spec.config import ChipConfig
+from podweave.spec.register_list import address_width
 from podweave.synth.blocks import Hierarchy
 
 from .register_pages import c_header, register_page
@@ -234,8 +235,8 @@ _BUSES = """
 
 ## AXI4-Lite subordinate
 
-- 32 bits of data, 12 bits of address. Address and data of a write come in any order; reads and writes are independent, one of each
-  at a time. A read of NODE_DATA waits for a free cycle of a load port.
+- 32 bits of data, {offset_width} bits of address. Address and data of a write come in any order; reads and writes are
+  independent, one of each at a time. A read of NODE_DATA waits for a free cycle of a load port.
 
 ## Order of resets
 
@@ -268,7 +269,7 @@ def _constraints_page(config: ChipConfig, emitted: Emitted, prefix: str, acceler
     page = _GENERAL.format(config=config.name, prefix=prefix, memories=memories)
     if accelerator:
         assert config.prefetch is not None
-        page += _BUSES.format(**dataclasses.asdict(config.prefetch))
+        page += _BUSES.format(**dataclasses.asdict(config.prefetch), offset_width=address_width(config))
     return page + _RING if config.links else page
 
 

@@ -61,7 +61,7 @@ class Accelerator(WiredBlock):
 
     def __init__(self, config: ChipConfig):
         self.config = config
-        members = {**axil_members(), "irq": Out(1)}
+        members = {**axil_members(config), "irq": Out(1)}
         for i in range(config.managers):
             members |= {name.replace(_ENGINE_PREFIX, manager_prefix(i)): member for name, member in axi_members(config).items()}
         super().__init__(members | (ring_members(config) if config.links else {}))
@@ -74,7 +74,7 @@ class Accelerator(WiredBlock):
         engine_ports = axi_members(self.config)
         blocks = [PrefetchEngine(self.config) for _ in range(self.config.managers)]
         engines = [place(m, f"engine_{i}", block, reset=reset) for i, block in enumerate(blocks)]
-        for name, member in {**axil_members(), "irq": Out(1)}.items():
+        for name, member in {**axil_members(self.config), "irq": Out(1)}.items():
             self._join(m, member, getattr(self, name), control[name])
         m.d.comb += [chip[name].eq(control[f"chip_{name}"]) for name in CHIP_INPUTS]
         m.d.comb += [control[f"chip_{name}"].eq(chip[name]) for name in CHIP_OUTPUTS]

@@ -9,8 +9,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.register_list import register_list
-from podweave.spec.register_types import ADDRESS_WIDTH, MANAGER_PITCH, Access, Register, RegisterField
+from podweave.spec.register_list import address_width, register_list
+from podweave.spec.register_types import MANAGER_PITCH, Access, Register, RegisterField
 from podweave.spec.register_types import WORD_WIDTH as DATA_WIDTH
 
 from ..parts.blocks import Block
@@ -18,11 +18,11 @@ from ..parts.blocks import Block
 OKAY, SLVERR = 0, 2
 
 
-def axil_members() -> dict[str, Any]:
+def axil_members(config: ChipConfig) -> dict[str, Any]:
     """The AXI4-Lite port, names as usual behind ``s_axil_``."""
-    strobes = DATA_WIDTH // 8
-    to_us = {"awaddr": ADDRESS_WIDTH, "awprot": 3, "awvalid": 1, "wdata": DATA_WIDTH, "wstrb": strobes, "wvalid": 1, "bready": 1}
-    to_us |= {"araddr": ADDRESS_WIDTH, "arprot": 3, "arvalid": 1, "rready": 1}
+    strobes, address = DATA_WIDTH // 8, address_width(config)
+    to_us = {"awaddr": address, "awprot": 3, "awvalid": 1, "wdata": DATA_WIDTH, "wstrb": strobes, "wvalid": 1, "bready": 1}
+    to_us |= {"araddr": address, "arprot": 3, "arvalid": 1, "rready": 1}
     from_us = {"awready": 1, "wready": 1, "bresp": 2, "bvalid": 1, "arready": 1, "rdata": DATA_WIDTH, "rresp": 2, "rvalid": 1}
     return {
         **{f"s_axil_{name}": In(width) for name, width in to_us.items()},
@@ -89,7 +89,7 @@ class Csr(Block):
         self.registers = register_list(config)
         super().__init__(
             {
-                **axil_members(),
+                **axil_members(config),
                 "irq": Out(1),
                 **csr_members(config),
                 "node_data_read": Out(1),
@@ -120,7 +120,7 @@ class Csr(Block):
         """Holds an address and a word until both are here; ``self._writes(offset)``: the cycle in which they take effect."""
         self._address, self._data, self._strobes = (
             Signal(width, name=f"write_{name}", reset_less=True)
-            for name, width in (("address", ADDRESS_WIDTH - 2), ("data", DATA_WIDTH), ("strobes", DATA_WIDTH // 8))
+            for name, width in (("address", len(self.s_axil_awaddr) - 2), ("data", DATA_WIDTH), ("strobes", DATA_WIDTH // 8))
         )
         has_address, has_data = Signal(), Signal()
         self._write, accepted = Signal(name="write"), Signal(name="write_accepted")
@@ -219,7 +219,7 @@ class Csr(Block):
         return Const(0, DATA_WIDTH)
 
     def _read_channel(self, m: Module, words: list[tuple[int, Value]]) -> None:
-        address = Signal(ADDRESS_WIDTH - 2, name="read_address", reset_less=True)
+        address = Signal(len(self.s_axil_araddr) - 2, name="read_address", reset_less=True)
         has_address, waiting, known, slow = (Signal(name=f"read_{name}") for name in ("pending", "waiting", "known", "slow"))
         answer = Signal(name="read_answer")
         word = Signal(DATA_WIDTH, name="read_word")

@@ -52,7 +52,7 @@ def control_members(config: ChipConfig) -> dict[str, Any]:
         "unconsumed": UNCONSUMED_WIDTH,
     }
     return {
-        **axil_members(),
+        **axil_members(config),
         "irq": Out(1),
         "core_reset": Out(1),
         **{f"chip_{name}": Out(32 if name == "epochs" else 1) for name in CHIP_INPUTS},
@@ -128,7 +128,7 @@ class SoftwareControl(WiredBlock):
         csr, run = place(m, "csr", Csr(self.config)), place(m, "run_control", RunControl(self.config))
         performance = place(m, "performance", RunCounters(self.config))
         window = place(m, "node_window", NodeWindow(self.config))
-        for name, member in axil_members().items():
+        for name, member in axil_members(self.config).items():
             m.d.comb += getattr(self, name).eq(csr[name]) if member.flow is Out else csr[name].eq(getattr(self, name))
         m.d.comb += [self.irq.eq(csr["irq"]), self.core_reset.eq(run["core_reset"])]
         self._status(m, csr, run, performance)

@@ -13,13 +13,14 @@ from podweave.spec.descriptors import PrefetchError
 from podweave.spec.links import LinkError
 from podweave.spec.links_config import LinksConfig
 from podweave.spec.presets import load_config
+from podweave.spec.register_list import address_width
 from podweave.spec.register_map import Access, ErrorSource, NodeWords, Refusal, Register, RegisterMap, Ring, counters
-from podweave.spec.register_types import ADDRESS_WIDTH, MANAGER_BASE, MANAGER_PITCH
+from podweave.spec.register_types import MANAGER_BASE, MANAGER_PITCH
 
 SMALL = replace(load_config("chip2x4"), prefetch=PrefetchConfig(managers=2, address_width=32))
 LARGE = replace(
     load_config("chip256x32").replace(x_planes=1, w_planes=2, p_planes=4, y_planes=8),
-    prefetch=PrefetchConfig(managers=16, address_width=64, data_width=512),
+    prefetch=PrefetchConfig(managers=64, address_width=64, data_width=512),
 )
 BASED = replace(SMALL, prefetch=PrefetchConfig(managers=2, address_width=32, base_registers=15))
 LINKED = replace(SMALL, links=LinksConfig(flit_bits=64, buffer_words=1024, jobs=65536))
@@ -105,7 +106,7 @@ def test_no_two_words_and_no_two_fields_lie_on_each_other(key: str) -> None:
     registers = list(RegisterMap(CONFIGS[key]).registers.values())
     offsets = words(registers)
     assert len(set(offsets)) == len(offsets)
-    assert all(offset % 4 == 0 and offset < 1 << ADDRESS_WIDTH for offset in offsets)
+    assert all(offset % 4 == 0 and offset < 1 << address_width(CONFIGS[key]) for offset in offsets)
     assert max(r.offset + 4 * r.words for r in registers if r.managers) <= MANAGER_BASE + MANAGER_PITCH
     for register in registers:
         assert register.doc.endswith(".")
@@ -127,7 +128,7 @@ def test_widths_follow_the_configuration() -> None:
     assert [large[name].fields[0].width for name in ("MEMORY_BYTES", "DEMAND_BASE", "ERROR_ADDRESS")] == [64, 64, 64]
     names = ("X_PLANES", "W_PLANES", "P_PLANES", "Y_PLANES")
     assert small.unpack("CHIP", small["CHIP"].reset) == {"PODS": 2, "MANAGERS": 2, **dict.fromkeys(names, 0)}
-    assert large.unpack("CHIP", large["CHIP"].reset) == {"PODS": 256, "MANAGERS": 16, **dict(zip(names, range(4), strict=True))}
+    assert large.unpack("CHIP", large["CHIP"].reset) == {"PODS": 256, "MANAGERS": 64, **dict(zip(names, range(4), strict=True))}
     assert large.unpack("BUS", large["BUS"].reset) == {"DATA_WIDTH": 512, "ADDRESS_WIDTH": 64, "DESCRIPTORS": 4}
     assert small["ID"].reset.to_bytes(4, "little") == b"PodW"
 

@@ -14,6 +14,7 @@ from amaranth.lib.wiring import In
 
 from podweave.rtl.accelerator.emit import emit_block
 from podweave.rtl.control.csr import Csr
+from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import PrefetchConfig
 from podweave.spec.links_config import LinksConfig
 from podweave.spec.presets import load_config
@@ -26,12 +27,14 @@ CONFIG = replace(
     prefetch=PrefetchConfig(managers=2, address_width=40, base_registers=3),
     links=LinksConfig(flit_bits=64, buffer_words=512),
 )
+MANY = replace(load_config("chip256x32"), prefetch=PrefetchConfig(managers=64))
+"""Their registers take two pages."""
 
 
 @functools.cache
-def built() -> tuple[Build, dict[str, int]]:
+def built(config: ChipConfig) -> tuple[Build, dict[str, int]]:
     """The register file, and widths of its inputs that are not of the bus."""
-    block = Csr(CONFIG)
+    block = Csr(config)
     emitted = emit_block(block)
     ports = ["clk", "rst", *block.signature.members]
     made = build(
@@ -46,10 +49,10 @@ def built() -> tuple[Build, dict[str, int]]:
     return made, {name: int(m.shape) for name, m in members if m.flow is In and not name.startswith("s_axil_")}
 
 
-def table() -> list[dict[str, Any]]:
+def table(config: ChipConfig = CONFIG) -> list[dict[str, Any]]:
     """Every word of every register as the bench knows it."""
     words = []
-    for register in RegisterMap(CONFIG).registers.values():
+    for register in RegisterMap(config).registers.values():
         for copy in range(register.copies):
             for word in range(register.words):
                 low = 32 * word
@@ -77,12 +80,20 @@ def table() -> list[dict[str, Any]]:
     return words
 
 
-def simulated(test: str, directory: Path, *, seed: int = 0, steps: int = 250, words: list[dict[str, Any]] | None = None) -> None:
-    made, inputs = built()
-    registers = RegisterMap(CONFIG)
+def simulated(
+    test: str,
+    directory: Path,
+    *,
+    seed: int = 0,
+    steps: int = 250,
+    words: list[dict[str, Any]] | None = None,
+    config: ChipConfig = CONFIG,
+) -> None:
+    made, inputs = built(config)
+    registers = RegisterMap(config)
     pulses = [registers["CONTROL"].port(field) for field in registers["CONTROL"].fields]
     task = {
-        "words": words or table(),
+        "words": words or table(config),
         "inputs": inputs,
         "pulses": [*pulses, "cancel_valid"],
         "enable": registers.offset("IRQ_ENABLE"),
@@ -112,6 +123,12 @@ def test_registers(test: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(2))
 def test_random_traffic(seed: int, tmp_path: Path) -> None:
     simulated("random_traffic", tmp_path, seed=seed)
+
+
+@pytest.mark.campaign
+def test_registers_of_many_managers(tmp_path: Path) -> None:
+    assert max(word["offset"] for word in table(MANY)) > 0x1000
+    simulated("random_traffic", tmp_path, config=MANY)
 
 
 def entry(words: list[dict[str, Any]], name: str) -> dict[str, Any]:

@@ -28,8 +28,10 @@ CHIP = load_config("chip2x4").replace(pods=4, banks=4)
 CONFIGS = {
     "1 manager": replace(CHIP, prefetch=PrefetchConfig(managers=1, address_width=32, data_width=64)),
     "4 managers": replace(CHIP, prefetch=PrefetchConfig(managers=4, address_width=40, pass_bits=14)),
+    "64 managers": replace(CHIP.replace(pods=64, banks=64), prefetch=PrefetchConfig(managers=64, address_width=32)),
     "links": replace(CHIP, prefetch=PrefetchConfig(managers=2, address_width=32), links=LinksConfig(flit_bits=64)),
 }
+_RARE = ("1 manager", "64 managers")
 PARTS = ("run_control", "performance", "node_window")
 CYCLES = 2000
 
@@ -63,7 +65,7 @@ def random_runs(rng: np.random.Generator, key: str, cycles: int = CYCLES) -> Sti
         "clear": pulses(0, 0.02),
         "epochs": np.where(wrong[0], rng.choice([MAX_EPOCHS, MAX_EPOCHS + 1, 2**32 - 1], cycles), rng.integers(0, 5, cycles)),
         "cancel_valid": pulses(0.1),
-        "cancel_manager": rng.integers(0, 8, cycles),
+        "cancel_manager": rng.integers(0, max(8, managers), cycles),
         "cancel_tag": rng.integers(0, 2**16, cycles),
         "quiet": rng.random((cycles, managers)) < rate(0.8, 0.95, 1)[:, None],
         "engine_error": (rng.random((cycles, managers)) < rate(0, 0, 0, 0.01, 0.05)[:, None])
@@ -142,7 +144,7 @@ def test_model_has_the_same_codes_and_cycles() -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("key", ["4 managers", "links", pytest.param("1 manager", marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("key", ["4 managers", "links", *(pytest.param(n, marks=pytest.mark.campaign) for n in _RARE)])
 def test_lockstep(key: str, part: str) -> None:
     bench, seen = bench_of(key), set()
     for seed in range(3):
