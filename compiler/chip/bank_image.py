@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,8 +102,17 @@ def accumulators(program: EpochProgram, p_banks: NDArray[np.int32]) -> dict[str,
     return result
 
 
-def outputs(program: EpochProgram, x_banks: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """The outputs (B, H, W, C) of the graph, from X banks (banks, words, rows) of int8, or of numbers of any type."""
+class XBanks(Protocol):
+    """X banks (banks, words, rows), read a piece of a bank at a time."""
+
+    @property
+    def dtype(self) -> Any: ...
+
+    def __getitem__(self, where: tuple[int, slice, slice], /) -> NDArray[Any]: ...
+
+
+def outputs(program: EpochProgram, x_banks: XBanks) -> dict[str, NDArray[Any]]:
+    """The outputs (B, H, W, C) of the graph, from X banks of int8, or of numbers of any type."""
     lanes, cols = program.config.post_lanes, program.config.array.cols
     result: dict[str, NDArray[Any]] = {}
     for item in program.stored:

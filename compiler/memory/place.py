@@ -38,7 +38,7 @@ from .rings import Ring
 from .row_words import cached_pieces, row_pieces
 from .shared import SharedMemory
 from .spilled import SpilledTensors, part_of
-from .tensors import InputPlaces, OutputPlaces, byte_number
+from .tensors import ByteNumbers, InputPlaces, OutputPlaces, byte_number
 from .words import joined_stores, packed_collective, packed_sets, packed_store, runs, strided
 from .x_banks import XBanks
 
@@ -303,8 +303,7 @@ class _Builder:
         """Stores of outputs of the graph, before the next epoch begins."""
         if not program.stored:
             return
-        memory, rows = self.config.memory, self.config.array.rows
-        stride = self.stride[HostSelect.X]
+        memory, stride = self.config.memory, self.stride[HostSelect.X]
         where = np.full((memory.banks, memory.x_words), -1, np.int64)
         owner = np.zeros((memory.banks, memory.x_words), np.int64)
         used = (
@@ -316,8 +315,7 @@ class _Builder:
             self._store_words(epoch, HostSelect.X, node, base, len(words), address, of_pass=True)
             where[node, base : base + len(words)] = address + stride * np.arange(len(words))
             owner[node, base : base + len(words)] = channel
-        numbers = byte_number(owner, where)[..., None] + np.arange(rows)
-        for name, found in outputs(program, numbers).items():
+        for name, found in outputs(program, ByteNumbers(byte_number(owner, where))).items():
             self.outputs.add(name, found)
 
     def _load(

@@ -102,6 +102,22 @@ def byte_number(channel: Ints, address: Ints) -> Ints:
     return address + (channel << _CHANNEL_BIT)
 
 
+class ByteNumbers:
+    """Numbers of the bytes of words, (..., bytes), of those of their first bytes: made as they are asked for, as there are many.
+
+    ``first``: (banks, words).
+    """
+
+    dtype = np.dtype(np.int64)
+
+    def __init__(self, first: Ints):
+        self._first = first
+
+    def __getitem__(self, where: tuple[int, slice, slice]) -> Ints:
+        bank, words, of_word = where
+        return self._first[bank, words][:, None] + np.arange(of_word.start, of_word.stop)
+
+
 class OutputPlaces:
     """Where elements of outputs lie, part by part."""
 
