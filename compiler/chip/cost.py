@@ -23,6 +23,8 @@ Bools = NDArray[np.bool_]
 _FILL = 0.8
 _SEND = 1
 """Cycles that sending one word of activations costs: post-processors and wires are never all busy."""
+_ALONE = 4
+"""Patches per block from which on one block mostly does all gangs of a patch: the fewest with which the digits lose nothing."""
 _EARLY = 0.5
 """Weight of when gangs end on average: what reads the first patches may start before the last are done."""
 _EXCESS = 1e6
@@ -135,8 +137,9 @@ class Trials:
     @cached_property
     def sending_cycles(self) -> Floats:
         """Cycles that sending activations to gangs costs each pod."""
-        # Other gangs of a patch mostly go where its inputs are, unless there are blocks with nothing to do.
-        usual = np.where(self.near, 1, np.minimum(self.rounds, np.maximum(1, self.blocks // self.patches)))
+        # Other gangs of a patch go to blocks where its inputs are not, unless all blocks have several patches to do.
+        spread = np.minimum(self.blocks, _ALONE * self.blocks // self.patches)
+        usual = np.where(self.near, 1, np.minimum(self.rounds, np.maximum(1, spread)))
         return _SEND * self.incoming * self.split * self.patches * usual / self.pods
 
     @cached_property

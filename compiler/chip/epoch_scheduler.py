@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Callable
 from collections.abc import Mapping as MappingType
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,9 @@ from .work import Mapping, Work
 Progress = Callable[[int, int], None]
 _TRANSIT = 16
 """About the cycles from words that may be read from P banks to a gang that streams them."""
+_TIE = 1e-9
+_NEARNESS = 0.25
+"""Cycles that sending a word of a unit to a block costs a gang."""
 _BEAT = 0.5
 """What a beat beyond the first costs, in reads of words: with it ResNet-50 and the digits take the fewest cycles."""
 _USEFUL_DEPTH = 16
@@ -185,7 +189,6 @@ class EpochScheduler:
             partition=self.state.partition,
             latency=_TRANSIT,
             room=self._room(operation),
-            w_words=config.memory.w_words,
         )
         for operand in operation.operands:
             for source in operand.sources:
@@ -194,7 +197,8 @@ class EpochScheduler:
         producer = Producer(plan.index, operation, plan.lowering, mapping.patches)
         rounds = range(0, work.tiles, mapping.side)
         blocks = np.arange(0, config.pods, mapping.block)
-        nearness = 1e6 if mapping.near or work.strips else 0.25
+        # The units of a part of K come one after the other.
+        nearness = 1e6 if mapping.near or work.strips else _NEARNESS * max(1, -(-len(units) // mapping.split))
         patches = [(i, r, c) for i in mapping.patches.images for r in mapping.patches.rows for c in mapping.patches.columns]
         for number, patch in enumerate(patches):
             (_, _), (row, rows), (column, columns) = patch
@@ -204,7 +208,7 @@ class EpochScheduler:
                 free = self.state.free.reshape(-1, mapping.block).max(axis=1)
                 # Where the inputs already are, if that is not much later than elsewhere.
                 start = np.maximum(free, due)
-                block = int(np.argmin(start + nearness * self._distance(plan, mapping, patch, blocks)))
+                block = int(np.argmin(start + nearness * self._distance(plan, mapping, patch, blocks) + self._fill(mapping)))
                 self.gangs.place(plan, mapping, producer, number, patch, tiles, int(blocks[block]))
         self.state.producers[operation.name] = producer
 
@@ -227,7 +231,7 @@ class EpochScheduler:
         config = self.config
         if self.state.policy.must_fit or config.prefetch is None:
             return {}
-        width = config.managers * config.host_bits // 8
+        width = config.managers * (config.host_bits // 8) / self.state.policy.traffic
         job = memory_stride(config, HostSelect.STREAM_STORE) + memory_stride(config, HostSelect.LOAD_STORE)
         tile = config.array.rows * memory_stride(config, HostSelect.W)
         units = [unit for operand in plan.lowering.operands for unit in operand.units]
@@ -256,6 +260,12 @@ class EpochScheduler:
         """Words of a P bank that are read for one word of a tensor, with what the beats of that word take."""
         window = self.state.producers[source].operation.window if source in self.state.producers else None
         return (window.kernel[0] * window.kernel[1] if window else 1) + _BEAT * (self.config.post_beats - 1)
+
+    def _fill(self, mapping: Mapping) -> Any:
+        """Less than a cycle for each block: of equal ones, that with the fewest words of weights, as each manager loads its own."""
+        if self.state.policy.must_fit or self.config.prefetch is None:
+            return 0
+        return np.array(self.state.storage.filled["w"]).reshape(-1, mapping.block).sum(axis=1) * _TIE
 
     def _distance(self, plan: OperationPlan, mapping: Mapping, patch: Box, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
         """Words that would have to be sent to each block before it can work on a patch."""

@@ -28,12 +28,11 @@ def choose(
     partition: int | None,
     latency: int,
     room: tuple[float, float],
-    w_words: int,
 ) -> Mapping:
     """The mapping with which the operation ends first and takes the least of the pods' time, by a simulation of its gangs.
 
     ``room``: words left in an X and a W bank, on average. ``free``: when each pod is free. ``rows``: cycles that a weight load
-    takes. ``latency``: cycles from the end of a gang's inputs to its start. ``w_words``: of a W bank.
+    takes. ``latency``: cycles from the end of a gang's inputs to its start.
     """
     most_side = 1 if not work.shared else min(pods, 1 << (work.tiles - 1).bit_length())
     sizes = list(patch_sizes(work.shape, limit, partition, streamed))
@@ -41,12 +40,9 @@ def choose(
         raise ValueError("no patch of one output position fits")
     grids = [Patches.of(work.shape, size) for size in sizes]
     ways: list[tuple[int, int, int, bool]] = []
-    for number, patches in enumerate(grids):
-        # Windows are over whole sums.
-        most_split = 1 if work.windowed else min(max(1, work.shared), max(1, patches.positions))
-        if not work.windowed and -(-work.shared // most_split) * rows > w_words:
-            # Parts that sum up no segment of their own are better than a column tile that no W bank holds.
-            most_split = max(1, work.shared)
+    # Windows are over whole sums. Parts may sum up no segment of their own.
+    most_split = 1 if work.windowed else max(1, work.shared)
+    for number in range(len(grids)):
         for side in _powers_of_two(most_side):
             for split in _powers_of_two(min(pods // side, most_split)):
                 several = work.tiles > side and pods > side * split

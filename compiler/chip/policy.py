@@ -15,6 +15,9 @@ class BankPolicy:
         What an epoch may take, more than 0 and at most 1: with a quarter, words for three more can be on their way.
     first_epoch_share : float
         Of that, what the first epoch may take: nothing hides its loads.
+    traffic : float
+        What a cycle costs a mapping in which the memory, if it were as wide as the buses, is busy, more than 0: more than 1 if it
+        is slower, or if it, and not the pods, is what a run waits for.
     must_fit : bool
         All operations must fit into one epoch, so mappings spare the banks, and what does not fit is refused when all is known.
         Else mappings are chosen as if the epoch had just begun, and what does not fit is for the next one.
@@ -22,12 +25,15 @@ class BankPolicy:
 
     bank_share: float = 0.25
     first_epoch_share: float = 0.25
+    traffic: float = 1.0
     must_fit: bool = False
 
     def __post_init__(self) -> None:
         for name in ("bank_share", "first_epoch_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be more than 0 and at most 1, got {getattr(self, name)}")
+        if self.traffic <= 0:
+            raise ValueError(f"traffic must be more than 0, got {self.traffic}")
 
     @property
     def first(self) -> BankPolicy:
