@@ -284,9 +284,7 @@ def bench(
     name: Annotated[
         str, typer.Argument(help="start, emit, build, simulation, model, or all of them; compile, chip, bus or links (minutes).")
     ],
-    repeat: Annotated[
-        int | None, typer.Option(min=1, help=f"Runs of each measurement; the median is reported. By default {REPEAT}.")
-    ] = None,
+    repeat: Annotated[int | None, typer.Option(min=1, help=f"Runs of each; the median is reported. By default {REPEAT}.")] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Measure the speed of emission, build and simulation on stated presets, or the use of a data bus, or of links."""
@@ -306,6 +304,7 @@ def study(
     name: Annotated[str, typer.Argument(help="granularity, interconnect, partition, banks, throughput, prefetch or decode.")],
     networks: Annotated[str | None, typer.Option(help="Names with commas between, or all; by default the study's own.")] = None,
     pods: Annotated[int | None, typer.Option(help="Pods of the chip; of granularity, at most that many.")] = None,
+    memory: Annotated[bool, typer.Option("--memory", help="Throughput: beside it, that with the memory in the loop.")] = False,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; by default one for each core.")] = None,
     dask: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Compute on the cluster of this Dask scheduler.")] = None,
     resume: Annotated[bool, typer.Option("--resume/--fresh", help="Take points that were computed before; or compute all.")] = True,
@@ -325,7 +324,9 @@ def study(
     check_plot(plot, [])
     make_folders(plot, json_file)
     with Progress() as progress:
-        report = run_study(name, networks=networks, pods=pods, jobs=jobs, cluster=dask, fresh=not resume, progress=progress)
+        report = run_study(
+            name, networks=networks, pods=pods, memory=memory, jobs=jobs, cluster=dask, fresh=not resume, progress=progress
+        )
     if plot:
         from ..pictures.studies import draw_study
 

@@ -102,7 +102,7 @@ def study_config(changes: Changes) -> ChipConfig:
         memory=MemoryConfig(
             banks=pods,
             y_planes=2,
-            x_words=min(2**22, 16384 * more),
+            x_words=min(2**22, 65536 * more),
             w_words=min(2**22, 65536 * more),
             p_words=min(2**22, 8192 * more),
         ),

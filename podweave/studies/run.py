@@ -8,7 +8,7 @@ from typing import Any
 
 from podweave.ir.layers import WorkloadError
 
-from . import sweeps
+from . import from_memory, sweeps
 from .counts import MOST_PODS
 from .decode import MODELS, USUALLY, decode_study
 from .frame import Frame, Shown
@@ -20,7 +20,7 @@ from .preserve import USUALLY as RING_USUALLY
 from .preserve import preserve_study
 from .published import load_published
 from .sweeps import Outcome
-from .tables import SHARED, Results
+from .tables import SHARED, TEN, Results
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,9 @@ STUDIES = {
     "interconnect": Study("interconnect", 128, _BENCHMARKS, _BENCHMARKS, sweeps.interconnect_points, sweeps.interconnect),
     "partition": Study("size to which M is cut", 256, SHARED, SHARED, sweeps.partition_points, sweeps.partition),
     "banks": Study("size of the banks", 256, _PAIR, SHARED, sweeps.banks_points, sweeps.banks),
-    "throughput": Study("throughput of the chip", 256, SHARED, SHARED, sweeps.throughput_points, sweeps.throughput),
+    "throughput": Study("throughput of the chip", 256, TEN, TEN, sweeps.throughput_points, sweeps.throughput),
 }
+_FROM_MEMORY = Study("throughput of the chip, from memory", 256, TEN, TEN, from_memory.memory_points, from_memory.memory_throughput)
 
 STUDY_NAMES = (*STUDIES, "prefetch", "decode", "preserve")
 _MODELS = {"decode": (tuple(MODELS), USUALLY), "preserve": (tuple(RING_MODELS), RING_USUALLY)}
@@ -74,6 +75,7 @@ def run_study(
     *,
     networks: str | None = None,
     pods: int | None = None,
+    memory: bool = False,
     jobs: int | None = None,
     cluster: str | None = None,
     fresh: bool = False,
@@ -81,10 +83,13 @@ def run_study(
 ) -> dict[str, Any]:
     """The report of a study: every point's figures, tables beside the published values, and what a plot shows.
 
-    ``pods``: of the chip; of `granularity` the most that a chip may have. Raises `ConfigError` if no chip has so many,
-    and `WorkloadError` for what a study does not take: `prefetch` takes ``networks`` only, `decode` and `preserve` no ``pods``.
+    ``pods``: of the chip; of `granularity` the most that a chip may have. ``memory``: of `throughput`, from memory too. Raises
+    `ConfigError` if no chip has so many pods, and `WorkloadError` for what a study does not take: `prefetch` takes ``networks``
+    only, `decode` and `preserve` no ``pods``.
     """
     chosen = chosen_networks(name, networks)
+    if memory and name != "throughput":
+        raise WorkloadError(f"--memory is of study throughput, not of {name}")
     if name in _MODELS:
         if pods:
             raise WorkloadError(f"study {name} is of {'one chip' if name == 'decode' else 'chips'}, llm8x16: leave out --pods")
@@ -95,7 +100,7 @@ def run_study(
             if given:
                 raise WorkloadError(f"study prefetch is of one chip, chip16x32, computed here and anew: leave out {option}")
         return prefetch_study(chosen, progress=progress)
-    study = STUDIES[name]
+    study = _FROM_MEMORY if memory else STUDIES[name]
     pods = study.pods if pods is None else pods
     study_config({"pods": pods})
     points = study.points(chosen, pods)

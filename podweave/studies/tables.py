@@ -16,7 +16,12 @@ from .published import Table, load_published
 
 Cell = str | float | int | None
 SHARED = ("resnet50_299", "densenet121_299", "inception_299", "bert_base_100", "bert_medium_100")
-"""Networks of SOSA's benchmark set that come with podweave, in SOSA's sizes."""
+"""Networks of SOSA's benchmark set for which lists of its GEMMs come with podweave."""
+TEN = (
+    *("resnet50_299", "resnet101_299", "resnet152_299", "densenet121_299", "densenet169_299", "densenet201_299", "inception_299"),
+    *("bert_medium_100", "bert_base_100", "bert_large_100"),
+)
+"""All of SOSA's benchmark set."""
 
 BUSY = (
     "busy (ours): share of pod cycles in which a word of activations streams, of poolings and residual additions too, from the "
