@@ -25,11 +25,13 @@ from podweave.ir.row_graph import RowGraph
 from podweave.ir.verify import verify
 from podweave.spec.config import ChipConfig
 
+from .chip.check.parts import check_left
 from .chip.check.program import check_chip
 from .chip.epoch_program import EpochProgram
 from .chip.epoch_scheduler import compile_graph, most_averaged
 from .chip.policy import BankPolicy
 from .chip.split_outputs import SplitGraph, split_outputs
+from .chip.split_sums import split_sums
 from .collection import without_collection
 from .collective.program import CollectiveProgram
 from .fits import require_rules
@@ -204,7 +206,7 @@ def _placed(
 ) -> CompiledNetwork:
     """In a memory, as `memory_image` does it."""
     assert network.constants is not None
-    ratios = {part: r for name, r in network.ratios.items() for part in (name, *(p for p, *_ in network.split.parts.get(name, ())))}
+    ratios = {part: ratio for name, ratio in network.ratios.items() for part in (name, *network.split.names(name))}
     options: dict[str, Any] = {"channel_bytes": channel_bytes, "passes": passes, "shared": shared, "ratios": ratios}
     return replace(network, image=memory_image(network.epochs, network.constants, network.split.graph, **options))
 
@@ -279,11 +281,12 @@ def _rewrite_pools(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     return _rewritten(network, with_stored_pools(graph))
 
 
-def _split_outputs(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
+def _split_operations(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     if not job.options.from_memory:
         return network
     split = split_outputs(network.split.graph, job.config, job.options.policy)
-    verify(split.graph)
+    graph, sums = split_sums(split.graph, job.config, job.options.policy)
+    split = replace(split, graph=verify(graph), sums=sums)
     assert network.constants is not None
     return replace(network, split=split, constants=split.constants(network.constants))
 
@@ -373,6 +376,7 @@ def _check_rules(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
         for number, program in enumerate(network.programs):
             show(number)
             check_chip(program)
+        check_left(network.programs)
     return replace(network, checked=True)
 
 
@@ -392,7 +396,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("take kinds apart", _take_kinds_apart),
     ("drop unused", _of_layers(_drop_unused)),
     ("rewrite pools", _of_layers(_rewrite_pools)),
-    ("split outputs", _of_layers(_split_outputs)),
+    ("split operations", _of_layers(_split_operations)),
     ("join kinds", _join_kinds),
     ("number tables", _number_tables),
     ("pack layers", _of_layers(_pack_layers)),

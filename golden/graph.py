@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from podweave.ir.constants import Parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
 from podweave.ir.mixed_graph import MixedGraph
-from podweave.ir.operations import Linear
+from podweave.ir.operations import Linear, Operation
 from podweave.ir.operations import Operand as GraphOperand
 from podweave.ir.row_graph import RowGraph
 
@@ -24,7 +24,7 @@ from .rows import checked_inputs, evaluate_row_operation, evaluate_rows
 
 
 def operand_input(operand: GraphOperand, tensors: Mapping[str, NDArray[np.int8]]) -> NDArray[np.int8]:
-    """What an operand reads: its sources one after the other along the channels, or some channels of its only source.
+    """What an operand reads: its sources one after the other along the channels, or some of their channels.
 
     Rows, (1, 1, rows, channels), are the positions of an image.
     """
@@ -64,17 +64,38 @@ def evaluate(
         if inputs[name].shape != shape or inputs[name].dtype != np.int8:
             raise WorkloadError(f"{graph.name}: {name} must be int8 {shape}, got {inputs[name].dtype} {inputs[name].shape}")
         tensors[name] = inputs[name]
+    sums = _added_to(graph.operations)
     for operation in graph.operations:
-        _, tensors[operation.name] = evaluate_operation(operation, parameters[operation.name], tensors, rounding)
+        _evaluate_linear(operation, parameters[operation.name], tensors, sums, rounding)
     return tensors
+
+
+def _added_to(operations: Sequence[Operation]) -> dict[str, NDArray[np.int32] | None]:
+    """A place for the sums of every operation to which another one adds."""
+    return {operation.adds_to: None for operation in operations if operation.adds_to}
+
+
+def _evaluate_linear(
+    operation: Linear,
+    held: Parameters,
+    tensors: dict[str, NDArray],
+    sums: dict[str, NDArray[np.int32] | None],
+    rounding: Rounding = "half_away",
+) -> None:
+    """Put what an operation gives beside the tensors, or, if another one adds to it, beside the sums."""
+    own, tensor = evaluate_operation(operation, held, tensors, rounding, sums.get(operation.adds_to))
+    if operation.name in sums:
+        sums[operation.name] = own
+    else:
+        tensors[operation.name] = tensor
 
 
 def _evaluate_mixed(graph: MixedGraph, parameters: Mapping[str, Parameters], inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
     """Positions of images are rows, and rows positions of images, in C order."""
-    tensors = checked_inputs(graph, inputs)
+    tensors, sums = checked_inputs(graph, inputs), _added_to(graph.operations)
     for operation in graph.operations:
         if isinstance(operation, Linear):
-            _, tensors[operation.name] = evaluate_operation(operation, parameters[operation.name], tensors)
+            _evaluate_linear(operation, parameters[operation.name], tensors, sums)
         else:
             read = {source: tensors[source].reshape(-1, tensors[source].shape[3]) for source in operation.sources}
             tensors[operation.name] = evaluate_row_operation(operation, parameters, read)[None, None]
@@ -82,9 +103,16 @@ def _evaluate_mixed(graph: MixedGraph, parameters: Mapping[str, Parameters], inp
 
 
 def evaluate_operation(
-    operation: Linear, held: Parameters, tensors: Mapping[str, NDArray[np.int8]], rounding: Rounding = "half_away"
+    operation: Linear,
+    held: Parameters,
+    tensors: Mapping[str, NDArray[np.int8]],
+    rounding: Rounding = "half_away",
+    before: NDArray[np.int32] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
-    """Accumulators (before any reduction) and output of an operation that reads ``tensors``."""
+    """Accumulators (before any reduction) and output of an operation that reads ``tensors``.
+
+    ``before``: accumulators of the one that it adds to, if there is one.
+    """
     shapes = [weights.shape for weights in held.weights]
     expected = [operand.layer.weight_shape for operand in operation.operands]
     if shapes != expected:
@@ -101,7 +129,7 @@ def evaluate_operation(
         )
         for operand, weights in zip(operation.operands, held.weights, strict=True)
     ]
-    acc = reduced = accumulate(operands)
+    acc = reduced = accumulate(operands, before)
     if operation.window:
         reduced = reduce_windows(acc, operation.window.reduce, operation.window.kernel, operation.window.stride)
     post = (held.bias, held.multiplier, held.shift, held.table)

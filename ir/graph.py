@@ -34,8 +34,9 @@ class Graph:
 
     @property
     def read(self) -> set[str]:
-        """Tensors that some operation reads."""
-        return {source for operation in self.operations for source in operation.sources}
+        """Tensors that some operation reads, or whose sums it adds to."""
+        found = {source for operation in self.operations for source in operation.sources}
+        return found | {operation.adds_to for operation in self.operations if operation.adds_to}
 
     @property
     def macs(self) -> int:

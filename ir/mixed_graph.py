@@ -16,7 +16,7 @@ from .layers import WorkloadError
 from .operations import Linear, Shape
 from .row_graph import RowGraph, verify_no_cache, verify_row_constants, verify_row_operation, verify_row_outputs
 from .row_operations import Format, RowOperation
-from .verify import verify_after, verify_constants, verify_name, verify_operands
+from .verify import verify_after, verify_constants, verify_name, verify_operands, verify_sums
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ def _verify_layer(
             raise WorkloadError(f"{graph.name}: {operation.name} is a layer, which reads int8, but {source} is {form.value}")
         verify_no_cache(graph, operation, source)
     verify_after(graph, operation, known)
+    verify_sums(graph, operation, known)
 
 
 def verify_mixed_constants(graph: MixedGraph, constants: Mapping[str, Parameters]) -> None:

@@ -24,6 +24,8 @@ class Operation(ABC):
     name : str
     after : tuple of str
         Operations that must be complete before this one starts, beside those whose outputs it reads.
+    adds_to : str
+        An operation to whose sums it adds, if its kind does that.
     sources : tuple of str
         The tensors that it reads, once for every time that it does.
     output : Shape
@@ -34,6 +36,7 @@ class Operation(ABC):
 
     name: str
     after: tuple[str, ...]
+    adds_to: str = ""
 
     @property
     @abstractmethod
@@ -87,7 +90,7 @@ class Operand:
     """``sources``: tensors whose channels, one after the other, are the channels of ``layer`` (concatenation).
 
     ``pad_value``: what stands in the padding of ``layer`` (-128 for a max-pool, else 0).
-    ``channels``: (first, count) of the channels that are read of a single source, as a head of attention does; else all.
+    ``channels``: (first, count) of their channels that are read, as a head of attention does; else all.
     ``residual``: it is added with one scale per channel, which nobody trained: no multiplications of the network.
     ``upsampled``: of each source, how it is seen; empty: all as they are. The rest is said of tensors as they are seen.
     ``corners``: of each source, the row and column at which what ``layer`` reads of it begins; empty: it reads all of them.
@@ -121,12 +124,7 @@ class Operand:
         if self.corners and (len(self.corners) != len(self.sources) or min(min(corner) for corner in self.corners) < 0):
             raise WorkloadError(f"{self.layer.name}: every source has a row and a column to begin at, got {self.corners}")
         self._check_upsampled()
-        if self.channels is None:
-            return
-        if len(self.sources) != 1:
-            raise WorkloadError(f"{self.layer.name}: channels are taken of one source, got {len(self.sources)}")
-        first, count = self.channels
-        if first < 0 or count < 1:
+        if self.channels and (self.channels[0] < 0 or self.channels[1] < 1):
             raise WorkloadError(f"{self.layer.name}: channels must be (first, count) with at least one, got {self.channels}")
 
     def _check_upsampled(self) -> None:
@@ -164,6 +162,8 @@ class Linear(Operation):
 
     ``identity``: its weights are a diagonal of ones (pooling): nothing to be trained or loaded but the diagonal.
     ``after``: operations that must be complete before this one starts, beside those whose outputs it reads.
+    ``adds_to``: an operation with another part of the same reduction, to whose sums it adds: nobody else has them, and that
+    operation gives no tensor; empty: it begins with its own.
     """
 
     name: str
@@ -171,6 +171,7 @@ class Linear(Operation):
     window: Window | None = None
     identity: bool = False
     after: tuple[str, ...] = ()
+    adds_to: str = ""
 
     def __post_init__(self) -> None:
         if not self.operands:

@@ -39,6 +39,32 @@ def renamed_reads(operation: Linear, names: Mapping[str, tuple[str, ...]]) -> Li
     return replace(operation, operands=operands, after=renamed(operation.after))
 
 
+def narrowed(operand: Operand, begin: int, end: int, shapes: Mapping[str, Shape]) -> Operand:
+    """The operand reading its channels [begin, end) alone, of the sources that have them; its layer is as it was but for them."""
+    first = operand.channels[0] if operand.channels else 0
+    low, high, at = first + begin, first + end, 0
+    kept: list[int] = []
+    start = end_of_kept = 0
+    for number, source in enumerate(operand.sources):
+        count = operand.upsampling(source).of(shapes[source])[3]
+        if at < high and low < at + count:
+            if not kept:
+                start = at
+            kept.append(number)
+            end_of_kept = at + count
+        at += count
+    sources = tuple(operand.sources[number] for number in kept)
+    whole = (low, high) == (start, end_of_kept)
+    return replace(
+        operand,
+        sources=sources,
+        channels=None if whole else (low - start, high - low),
+        corners=tuple(operand.corners[number] for number in kept) if operand.corners else (),
+        upsampled=tuple(operand.upsampled[number] for number in kept) if operand.upsampled else (),
+        layer=replace(operand.layer, channels=end - begin),
+    )
+
+
 def single_operations(graph: Graph) -> list[Graph]:
     """Each operation as a graph of its own, whose inputs come from outside."""
     result = []

@@ -26,6 +26,7 @@ def verify(graph: Graph) -> Graph:
         verify_name(graph, operation, shapes)
         verify_operands(graph, operation, shapes)
         verify_after(graph, operation, shapes)
+        verify_sums(graph, operation, shapes)
         shapes[operation.name] = operation.output
     if not graph.outputs:
         raise WorkloadError(f"{graph.name}: a graph needs at least one output")
@@ -52,6 +53,25 @@ def verify_after(graph: Graph, operation: Operation, known: Container[str]) -> N
             raise WorkloadError(f"{graph.name}: {operation.name} comes after {name}, which no earlier operation gives")
 
 
+def verify_sums(graph: Graph, operation: Linear, known: Container[str]) -> None:
+    """Raises `WorkloadError` for an operation that adds to sums that are none, of other outputs, or not its own alone."""
+    name = operation.adds_to
+    if not name:
+        return
+    before = next((each for each in graph.operations if each.name == name and name in known), None)
+    if before is None:
+        raise WorkloadError(f"{graph.name}: {operation.name} adds to {name}, which no earlier operation sums up")
+    if (before.accumulated, before.window) != (operation.accumulated, operation.window):
+        raise WorkloadError(
+            f"{graph.name}: {operation.name} adds {operation.accumulated} sums to {name}, which has {before.accumulated}, "
+            "or has another window"
+        )
+    others = [each.name for each in graph.operations if name in each.sources or (each.adds_to == name and each != operation)]
+    if others or name in graph.outputs:
+        who = f"{others[0]} reads it as well" if others else "it is an output"
+        raise WorkloadError(f"{graph.name}: {operation.name} adds to {name}, which gives no tensor then, but {who}")
+
+
 def verify_operands(graph: Graph, operation: Linear, shapes: Mapping[str, Shape], rows: Collection[str] = ()) -> None:
     """Raises `WorkloadError` for an operand that reads what is not there, or in another shape.
 
@@ -63,14 +83,6 @@ def verify_operands(graph: Graph, operation: Linear, shapes: Mapping[str, Shape]
             if source not in shapes:
                 raise WorkloadError(f"{graph.name}: {operation.name} reads {source}, which no earlier operation gives")
             batch, height, width, channels = _seen(graph, operation, operand, source, shapes[source], source in rows)
-            if operand.channels:
-                first, count = operand.channels
-                if first + count > channels:
-                    raise WorkloadError(
-                        f"{graph.name}: {operation.name} reads channels {first} to {first + count - 1} of {source}, "
-                        f"which has {channels}"
-                    )
-                channels = count
             total += channels
             if source in rows:
                 if (layer.batch, layer.height * layer.width) != (1, width):
@@ -91,6 +103,14 @@ def verify_operands(graph: Graph, operation: Linear, shapes: Mapping[str, Shape]
                     f"{graph.name}: {operation.name} expects images of {(layer.batch, layer.height, layer.width)}, "
                     f"but {source} is {(batch, height, width)}"
                 )
+        if operand.channels:
+            first, count = operand.channels
+            if first + count > total:
+                raise WorkloadError(
+                    f"{graph.name}: {operation.name} reads channels {first} to {first + count - 1} of "
+                    f"{' and '.join(operand.sources)}, which {'has' if len(operand.sources) == 1 else 'have'} {total}"
+                )
+            total = count
         if total != layer.channels:
             raise WorkloadError(f"{graph.name}: {operation.name} expects {layer.channels} channels, its sources have {total}")
 

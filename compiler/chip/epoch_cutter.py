@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from podweave.ir.graph import Graph
+from podweave.ir.operations import Linear
 from podweave.spec.config import ChipConfig
 
 from ..jobs import Place
@@ -76,8 +77,8 @@ class EpochCutter:
         self.carried: dict[str, Producer] = {}
         self.first, self.done = True, 0
         self.imported: set[str] = set()
-        self.readers = Counter(source for operation in graph.operations for source in operation.sources)
-        """How often operations that are left read each tensor."""
+        self.readers = Counter(source for operation in graph.operations for source in _read(operation))
+        """How often operations that are left read each tensor, or add to its sums."""
         self.waiting = Counter(name for lowering in self.lowered for name in lowering.needs)
         """How many operations that are left need each tensor, or come after it."""
         self.previous: SchedulerState | None = None
@@ -111,7 +112,7 @@ class EpochCutter:
             self.done += len(program.operations)
             self.frontier.remove(program.operations)
             for index in program.operations:
-                self.readers.subtract(self.graph.operations[index].sources)
+                self.readers.subtract(_read(self.graph.operations[index]))
                 self.waiting.subtract(self.lowered[index].needs)
             self.previous = state if self._inputs_again(state) else None
             self.storage = state.storage.next_epoch(inputs=self.previous is not None)
@@ -197,7 +198,11 @@ class EpochCutter:
     def _kept(self, state: SchedulerState) -> dict[str, Producer]:
         """Producers for the next epoch; what no operation that is left reads gives its words back."""
         kept = {}
+        # Words of sums to which others have added are theirs.
+        passed = {self.graph.operations[index].adds_to for index in state.scheduled}
         for name, producer in state.producers.items():
+            if name in passed:
+                continue
             after = producer.carried()
             if self.readers[name] <= 0 and name not in self.imported:
                 for fragments in after.fragments.values():
@@ -207,3 +212,8 @@ class EpochCutter:
             if self.waiting[name] > 0:
                 kept[name] = after
         return kept
+
+
+def _read(operation: Linear) -> tuple[str, ...]:
+    """What an operation reads, in X banks or as sums to which it adds."""
+    return (*operation.sources, operation.adds_to) if operation.adds_to else operation.sources

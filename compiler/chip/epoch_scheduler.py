@@ -178,23 +178,27 @@ class EpochScheduler:
                 f"{operation.name}: one output position takes {streamed(1, 1, 1)} words of partial sums, "
                 f"{streamed(1, 1, 1) - limit} more than fit ({limit})"
             )
-        mapping = choose(
-            work,
-            pods=config.pods,
-            rows=config.array.rows,
-            limit=limit,
-            streamed=streamed,
-            arriving=arriving,
-            free=self.state.free,
-            partition=self.state.partition,
-            latency=_TRANSIT,
-            room=self._room(operation),
-        )
+        # Sums that are there already stay where they are.
+        before = self.state.producers[operation.adds_to] if operation.adds_to else None
+        mapping = before.mapping if before else None
+        if mapping is None:
+            mapping = choose(
+                work,
+                pods=config.pods,
+                rows=config.array.rows,
+                limit=limit,
+                streamed=streamed,
+                arriving=arriving,
+                free=self.state.free,
+                partition=self.state.partition,
+                latency=_TRANSIT,
+                room=self._room(operation),
+            )
         for operand in operation.operands:
             for source in operand.sources:
                 key = (source, operand.upsampling(source), operand.layer.kernel, operand.layer.stride)
                 self.state.mappings.setdefault(key, set()).add((mapping, operand.sources))
-        producer = Producer(plan.index, operation, plan.lowering, mapping.patches)
+        producer = Producer(plan.index, operation, plan.lowering, mapping.patches, mapping)
         rounds = range(0, work.tiles, mapping.side)
         blocks = np.arange(0, config.pods, mapping.block)
         # The units of a part of K come one after the other.
@@ -205,6 +209,9 @@ class EpochScheduler:
             due = int(ready[row : row + rows, column : column + columns].max()) + _TRANSIT
             for first in rounds:
                 tiles = range(first, min(first + mapping.side, work.tiles))
+                if before:
+                    self.gangs.place(plan, mapping, producer, number, patch, tiles, before.blocks[number, first], before)
+                    continue
                 free = self.state.free.reshape(-1, mapping.block).max(axis=1)
                 # Where the inputs already are, if that is not much later than elsewhere.
                 start = np.maximum(free, due)

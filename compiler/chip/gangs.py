@@ -113,6 +113,7 @@ class _Gang:
     ``segments``: the box in as many pieces as there are parts of K; each is summed up in the P bank of one part, and the parts
     take turns of ``slot`` cycles at them. ``in_order``: one after the other, they are the box in its own order. ``local``: sums
     stay in the pods until the last step; else every step emits. ``length``: cycles from step to step. ``sources``: by (part, tile).
+    ``sums``: by (part, tile), where there are sums already to which it adds.
     """
 
     plan: OperationPlan
@@ -122,6 +123,7 @@ class _Gang:
     box: Box
     segments: list[Box | None]
     in_order: bool
+    sums: dict[tuple[int, int], Place] = field(default_factory=dict)
     sources: dict[tuple[int, int], list[_Source]] = field(default_factory=dict)
     steps: int = 0
     local: bool = True
@@ -155,7 +157,9 @@ class _Gang:
         return next(turn for turn in range(self.mapping.split) if self.segments[part ^ turn])
 
     def first_write(self, part: int, j: int) -> tuple[int, int]:
-        """Step and turn in which the segment of a part is written for the first time: who comes first, stores."""
+        """Step and turn in which the segment of a part is stored: who comes first, stores, if there are no sums yet."""
+        if self.sums:
+            return -1, -1
         counts = [len(self.sources[part ^ turn, j]) for turn in range(self.mapping.split)]
         if self.local:
             return self.steps - 1, next((turn for turn, count in enumerate(counts) if count), 0)
@@ -179,26 +183,40 @@ class Gangs:
         self._to_bank = self.config.write_latency + self._from_bank
 
     def place(
-        self, plan: OperationPlan, mapping: Mapping, producer: Producer, number: int, patch: Box, tiles: range, base: int
+        self,
+        plan: OperationPlan,
+        mapping: Mapping,
+        producer: Producer,
+        number: int,
+        patch: Box,
+        tiles: range,
+        base: int,
+        before: Producer | None = None,
     ) -> None:
-        """Let the block from pod ``base`` on compute ``tiles`` of the patch with that number, as early as it can."""
+        """Let the block from pod ``base`` on compute ``tiles`` of the patch with that number, as early as it can.
+
+        ``before``: the operation to whose sums it adds, which had the same block for the same patch and tiles.
+        """
         box = plan.streamed(patch)
         segments, in_order = _segments(box, mapping.split)
         gang = _Gang(plan, mapping, tiles, base, box, segments, in_order)
+        if before:
+            gang.sums.update(_places(gang, before, number))
         self._plan_steps(gang, patch)
         gang.begin = self._earliest(gang)
-        if mapping.split > 1 or not gang.local:
+        if mapping.split > 1 or not gang.local or before:
             gang.begin += self._delay_by_reads(gang)
         homes = self._emit(gang)
         end = gang.final + gang.turns
         for part, j, segment in gang.homes():
-            # The first turn stores; others need the read port.
-            if mapping.split > 1 or (not gang.local and gang.steps > 1):
+            # What is added needs the read port; what is stored does not.
+            if mapping.split > 1 or (not gang.local and gang.steps > 1) or before:
                 self.state.reserve([self.state.p_ports[gang.pod(part, j)]], gang.emission + self._to_bank, end - gang.emission)
             arrival = gang.final + (mapping.split - 1) * gang.slot + self._to_bank
             fragment = Fragment(segment, homes[part, j], arrival)
             producer.add(number, patch, tiles[j], fragment, arrival + positions(segment) + 1)
         self.state.free[base : base + mapping.block] = end
+        producer.blocks[number, tiles.start] = base
 
     def external_banks(self, plan: OperationPlan, operand: int, unit: int, region: Region) -> list[int]:
         """Banks into which a unit of an input over a region is loaded."""
@@ -275,7 +293,7 @@ class Gangs:
     def _emit(self, gang: _Gang) -> dict[tuple[int, int], Place]:
         """Write the jobs down; returns where each segment of each tile lies in the P banks."""
         plan, mapping, split, steps = gang.plan, gang.mapping, gang.mapping.split, gang.steps
-        homes = {
+        homes = gang.sums or {
             (part, j): self.state.storage.place("p", (gang.pod(part, j),), positions(segment), plan.operation)
             for part, j, segment in gang.homes()
         }
@@ -382,6 +400,16 @@ class Gangs:
         words = np.array([each for of_pod in found.values() for each in of_pod], np.int64).reshape(-1, 2)
         self.state.weight_words[key] = words
         return words
+
+
+def _places(gang: _Gang, before: Producer, number: int) -> dict[tuple[int, int], Place]:
+    """Where the sums of the operation before lie, of a patch with that number."""
+    found = {}
+    for part, j, segment in gang.homes():
+        (place,) = (each.place for each in before.fragments[number, gang.tiles[j]] if each.box == segment)
+        assert place.bank == gang.pod(part, j)
+        found[part, j] = place
+    return found
 
 
 def _segments(box: Box, split: int) -> tuple[list[Box | None], bool]:

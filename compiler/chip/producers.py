@@ -16,6 +16,7 @@ from ..lower.boxes import Box, Rect
 from ..lower.operation import LoweredOperation
 from .epoch_program import Accumulated
 from .patches import Patches
+from .work import Mapping
 
 _BEFORE = -(1 << 40)
 """A cycle before any epoch."""
@@ -35,12 +36,18 @@ class Fragment:
 
 @dataclass
 class Producer:
-    """An operation that has been scheduled: what its P banks hold from when on."""
+    """An operation that has been scheduled: what its P banks hold from when on.
+
+    ``mapping``: how it is spread over pods, if pods have computed it. ``blocks``: by patch and first column tile of a gang, the
+    first pod of its block.
+    """
 
     index: int
     operation: Linear
     lowering: LoweredOperation
     patches: Patches
+    mapping: Mapping | None = None
+    blocks: dict[tuple[int, int], int] = field(default_factory=dict)
     fragments: dict[tuple[int, int], list[Fragment]] = field(default_factory=dict)
     complete: int = 0
     ready: NDArray[np.int64] = field(init=False)
@@ -49,7 +56,7 @@ class Producer:
     def carried(self) -> Producer:
         """The same in a later epoch: all is there from the beginning."""
         fragments = {key: [Fragment(f.box, f.place, _BEFORE) for f in of_patch] for key, of_patch in self.fragments.items()}
-        return Producer(self.index, self.operation, self.lowering, self.patches, fragments)
+        return Producer(self.index, self.operation, self.lowering, self.patches, self.mapping, self.blocks, fragments)
 
     def __post_init__(self) -> None:
         self.ready = np.zeros(self.operation.output[1:3], np.int64)

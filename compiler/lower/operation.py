@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
-from podweave.ir.operations import Linear, Operand
+from podweave.ir.operations import Linear, Operand, Shape
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig
 
@@ -21,7 +21,7 @@ from .layer import ColumnTile, Origin, PackedLayer, Step, Unit, pack_layer
 class LoweredOperation:
     """An operation as the arrays see it: one lowered operand each, all with the same column tiles.
 
-    ``needs``: tensors that operations compute and that it reads or comes after.
+    ``needs``: operations that it reads, comes after, or adds to.
     """
 
     operands: tuple[PackedLayer, ...]
@@ -43,8 +43,10 @@ def lower_graph(graph: Graph, config: ChipConfig, stored: Collection[str] = ()) 
     ``stored``: inputs of the graph that lie in memory as post-processors have written them.
     """
     lowered = []
+    summed: dict[str, int] = {}
     for operation in graph.operations:
-        reduction = sum(operand.layer.reduction for operand in operation.operands)
+        reduction = sum(operand.layer.reduction for operand in operation.operands) + summed.get(operation.adds_to, 0)
+        summed[operation.name] = reduction
         limit = config.array.max_reduction
         if reduction > limit:
             raise WorkloadError(
@@ -57,7 +59,8 @@ def lower_graph(graph: Graph, config: ChipConfig, stored: Collection[str] = ()) 
 
 def lower_operation(graph: Graph, operation: Linear, array: ArrayConfig, stored: Collection[str] = ()) -> LoweredOperation:
     """An operation whose only operand comes from outside may put several kernel taps into one word; others read channel blocks."""
-    needs = frozenset(name for name in (*operation.sources, *operation.after) if name not in graph.inputs)
+    found = (*operation.sources, *operation.after, *([operation.adds_to] if operation.adds_to else ()))
+    needs = frozenset(name for name in found if name not in graph.inputs)
     if len(operation.operands) == 1:
         operand = operation.operands[0]
         if operand.layer.groups == 1 and all(source in graph.inputs and source not in stored for source in operand.sources):
@@ -68,7 +71,8 @@ def lower_operation(graph: Graph, operation: Linear, array: ArrayConfig, stored:
 def _lower_blocks(graph: Graph, operand: Operand, array: ArrayConfig, stored: Collection[str]) -> PackedLayer:
     layer = operand.layer
     units: list[Unit] = []
-    for begin, end, source, first in _blocks(graph, operand, array.rows):
+    shapes = {source: graph.shape(source) for source in operand.sources}
+    for begin, end, source, first in words_of_operand(shapes, operand, array.rows):
         channel = np.arange(begin, end)
         taps_of = (np.zeros_like(channel), np.zeros_like(channel), channel)
         if source in graph.inputs and source not in stored:
@@ -103,18 +107,18 @@ def _require_whole_words(operand: Operand, source: str, channels: int, array: Ar
         )
 
 
-def _blocks(graph: Graph, operand: Operand, rows: int) -> list[tuple[int, int, str, int]]:
+def words_of_operand(shapes: Mapping[str, Shape], operand: Operand, rows: int) -> list[tuple[int, int, str, int]]:
     """Channels [begin, end) of an operand, cut where a tensor ends and where a word of that tensor ends.
 
     With the tensor that each piece is of, and which of its channels the first one is.
     """
-    if operand.channels is not None:
-        (source,), (first, count) = operand.sources, operand.channels
-        edges = [0, *(edge - first for edge in range(first - first % rows + rows, first + count, rows)), count]
-        return [(begin, end, source, first + begin) for begin, end in itertools.pairwise(edges)]
-    blocks, offset = [], 0
-    for source in operand.sources:
-        channels = operand.upsampling(source).of(graph.shape(source))[3]
-        blocks += [(offset + b, offset + min(b + rows, channels), source, b) for b in range(0, channels, rows)]
+    sizes = [operand.upsampling(source).of(shapes[source])[3] for source in operand.sources]
+    first, count = operand.channels or (0, sum(sizes))
+    blocks, offset = [], -first
+    for source, channels in zip(operand.sources, sizes, strict=True):
+        for begin in range(0, channels, rows):
+            low, high = max(0, offset + begin), min(count, offset + begin + rows, offset + channels)
+            if low < high:
+                blocks.append((low, high, source, low - offset))
         offset += channels
     return blocks

@@ -155,7 +155,7 @@ def join(kinds: Kinds, split: SplitGraph, constants: Constants) -> tuple[Joined,
     runs = MixedGraph(kinds.graph.name, kinds.graph.inputs, tuple(ordered), outputs, formats=kinds.graph.formats)
     # Tables of 16 bits first: they begin at even numbers.
     held = Constants({**kinds.constants, **constants, **{image.name: identity_parameters(image) for image in images}})
-    return Joined(layers, rows, parts, exports, kinds.images), SplitGraph(runs, split.parts), held
+    return Joined(layers, rows, parts, exports, kinds.images), replace(split, graph=runs), held
 
 
 def _in_parts(kinds: Kinds, split: SplitGraph, first: type) -> tuple[tuple[str, ...], ...]:
@@ -181,7 +181,7 @@ def _in_parts(kinds: Kinds, split: SplitGraph, first: type) -> tuple[tuple[str, 
 
 def _needs(kinds: Kinds, split: SplitGraph) -> dict[str, set[str]]:
     """What must be computed before each operation."""
-    wholes = {part: name for name, parts in split.parts.items() for part, *_ in parts}
+    wholes = {part: layer.name for layer in kinds.layers.operations for part in split.names(layer.name)}
     pieces = {name: {part for part, *_ in parts} for name, parts in split.parts.items()}
     there = {each.name for each in (*split.graph.operations, *kinds.rows.operations)}
     needs: dict[str, set[str]] = {}
@@ -189,6 +189,8 @@ def _needs(kinds: Kinds, split: SplitGraph) -> dict[str, set[str]]:
     for operation in (*split.graph.operations, *kinds.rows.operations):
         found = {*operation.sources, *operation.after, *kinds.after.get(wholes.get(operation.name, operation.name), ())}
         found = {kinds.images.get(name, name) for name in found}
+        if operation.adds_to:
+            found.add(operation.adds_to)
         if isinstance(operation, RowLinear) and operation.add:
             # Those that read a residual do so before something is added to it.
             found |= readers.get(operation.add, set())

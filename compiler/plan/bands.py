@@ -94,6 +94,8 @@ def needed(operations: Sequence[Linear], shares: Mapping[str, Rect]) -> dict[str
         rect = found.get(operation.name)
         if rect is None:
             continue
+        if operation.adds_to:
+            found[operation.adds_to] = rect
         images, rows, columns = _summed(operation, rect)
         for operand in operation.operands:
             layer = operand.layer

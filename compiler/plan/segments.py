@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from podweave.spec.load_port import HostSelect
 from ..chip.bank_words import zero_word
 from ..lower.boxes import Rect
 from ..lower.layer import pack_layer
+from ..lower.operation import words_of_operand
 from .bands import Grid, needed
 
 _P_FILL, _X_FILL, _W_FILL = 0.95, 0.9, 0.8
@@ -79,8 +81,10 @@ class Planner:
         self._last = last
         self._together = self._joined()
         self.most = max(self.most, max((end - begin for begin, end in self._together), default=0))
-        self._inside = {index for begin, end in self._together for index in range(begin + 1, end)}
-        """Where no segment begins."""
+        inside = {index for begin, end in self._together for index in range(begin + 1, end)}
+        may_end = [at for at, each in enumerate(self.operations) if at and not each.adds_to and at not in inside]
+        self.ends = [*may_end, len(self.operations)]
+        """Where segments may end: sums to which others add stay where they are."""
         self._last_of = np.array([last.get(operation.name, -1) for operation in self.operations])
         self._stored = np.array([prod(operation.output[:3]) * self.blocks(operation.name) for operation in self.operations])
 
@@ -117,6 +121,8 @@ class Planner:
 
     def refuse(self, segment: Segment, at: int) -> None:
         """It did not fit: the operation ``at`` did not, behind those before it."""
+        while self.operations[at].adds_to:
+            at -= 1
         if len(segment.grid) == 1 and at > segment.begin:
             # No longer one does either, and hardly one that begins a little later.
             for begin in range((segment.begin + at) // 2 + 1):
@@ -136,14 +142,15 @@ class Planner:
         """The cheapest segments that are a whole network; None if there are none."""
         count = len(self.operations)
         best: list[tuple[float, Segment | None]] = [(0.0 if at == 0 else float("inf"), None) for at in range(count + 1)]
-        for begin in range(count):
-            if begin in self._inside or best[begin][0] + self._rest[begin] >= best[count][0]:
+        for begin in (0, *self.ends[:-1]):
+            if best[begin][0] + self._rest[begin] >= best[count][0]:
                 continue
             if begin not in self._wholes:
                 self._wholes[begin] = _Whole(self, begin)
             misses, bands = 0, 1
-            costs = self._wholes[begin].costs(min(begin + self.most, count, self._reach.get(begin, count)))
-            for end in _ends(begin, max(costs, default=begin), min(begin + self.most, count)):
+            most = self._end(begin, self.most)
+            costs = self._wholes[begin].costs(min(most, self._reach.get(begin, count)))
+            for end in self._ends(begin, max(costs, default=begin), most):
                 segment = self._segment(begin, end, bands, costs.get(end))
                 misses += segment is None or best[begin][0] + segment.cost >= best[end][0]
                 if segment is None:
@@ -166,6 +173,21 @@ class Planner:
             found.append(segment)
             at = segment.begin
         return found[::-1]
+
+    def _end(self, begin: int, count: int) -> int:
+        """The last end of a segment from ``begin`` on, with at most so many operations unless the first one alone is more."""
+        first = bisect_right(self.ends, begin)
+        return self.ends[max(first, bisect_right(self.ends, begin + count) - 1)]
+
+    def _ends(self, begin: int, whole: int, most: int) -> list[int]:
+        """Where segments may end, up to ``most``: near the beginning, or near ``whole``, where one band begins to be too few.
+
+        With fewer cuts less is stored, so that those in between are worth nothing.
+        """
+        first, last = bisect_right(self.ends, begin), bisect_right(self.ends, most)
+        middle = bisect_right(self.ends, whole) - 1
+        near = {*range(first, first + _NEAR), *range(max(first, middle - _NEAR), middle + _NEAR + 1)}
+        return [self.ends[number] for number in sorted(near) if number < last]
 
     def _segment(self, begin: int, end: int, bands: int, whole: float | None) -> Segment | None:
         """A segment in the fewest bands, but for fewer than ``bands``, that fit by the estimate. ``whole``: its cost in one, if it
@@ -190,8 +212,8 @@ class Planner:
         count = max(self._fewest(begin, end), bands, 2)
         seen = set()
         # Images have no halo: nothing is computed twice.
-        positions = batch if end - begin > _MOST_OPERATIONS else batch * high * wide
-        while count <= min(_MOST_BANDS, positions):
+        several = bisect_right(self.ends, end) - bisect_right(self.ends, begin) > _MOST_OPERATIONS
+        while count <= min(_MOST_BANDS, batch if several else batch * high * wide):
             grid = _grid(count, batch, high, wide)
             if grid not in seen:
                 seen.add(grid)
@@ -239,10 +261,17 @@ class Planner:
 
     def words(self, index: int, source: str) -> int:
         """Words per position of a tensor that an operation has in X banks."""
+        operands = [operand for operand in self.operations[index].operands if source in operand.sources]
         is_input = source in self.graph.inputs
-        words = self.packed[index] if is_input else self.blocks(source)
-        for operand in self.operations[index].operands if self.enlarges[index] else ():
-            if source in operand.sources and (is_input or not operand.upsampling(source).interleaved):
+        if is_input:
+            words = self.packed[index]
+        elif self.operations[index].adds_to or any(operand.channels and not operand.upsampled for operand in operands):
+            blocks = {b for each in operands for *_, name, b in words_of_operand(self.shapes, each, self.rows) if name == source}
+            words = len({first // self.rows for first in blocks})
+        else:
+            words = self.blocks(source)
+        for operand in operands if self.enlarges[index] else ():
+            if is_input or not operand.upsampling(source).interleaved:
                 words *= operand.upsampling(source).positions
         return words
 
@@ -350,15 +379,6 @@ class _Whole:
                 moved = self.loaded + float(stored.sum())
                 self._costs[self.end] = planner.cycles(1, moved, self.streamed, self.weights)
         return {end: cost for end, cost in self._costs.items() if end <= most}
-
-
-def _ends(begin: int, whole: int, most: int) -> list[int]:
-    """Where segments may end, up to ``most``: not far from the beginning, or from ``whole``, where one band begins to be too few.
-
-    With fewer cuts less is stored, so that those in between are worth nothing.
-    """
-    near = {*range(begin + 1, min(begin + _NEAR, most) + 1), *range(max(begin + 1, whole - _NEAR), min(whole + _NEAR, most) + 1)}
-    return sorted(near)
 
 
 def _grid(count: int, batch: int, high: int, wide: int) -> Grid:

@@ -36,13 +36,15 @@ class Window(NamedTuple):
     stride: tuple[int, int]
 
 
-def accumulate(operands: Sequence[Operand]) -> NDArray[np.int32]:
+def accumulate(operands: Sequence[Operand], before: NDArray[np.int32] | None = None) -> NDArray[np.int32]:
     """Convolve every operand and sum the results.
 
     Parameters
     ----------
     operands : sequence of Operand
         At least one; all give the same shape.
+    before : ndarray of int32, shape (B, OH, OW, O), optional
+        Sums to which they add.
 
     Returns
     -------
@@ -71,7 +73,7 @@ def accumulate(operands: Sequence[Operand]) -> NDArray[np.int32]:
     """
     if not operands:
         raise ValueError("an operation needs at least one operand")
-    total: NDArray[np.int64] | None = None
+    total = None if before is None else before.astype(np.int64)
     for operand in operands:
         padded = pad(operand.x, operand.padding, operand.pad_value)
         acc = conv2d(padded, operand.w, stride=operand.stride, dilation=operand.dilation, groups=operand.groups)

@@ -164,9 +164,7 @@ def run(
         make_folders(waves, plot, json_file)
         scalesim, rules = scalesim_reports is not None, check == "rules"
         given = per_layer, partition, through, prefetch, cap, memory, plot, prefetch_ratio
-        options = ChipOptions.of(
-            chosen, *given, rules=rules, scalesim=scalesim, images=images, batch=batch, compare=compare
-        )
+        options = ChipOptions.of(chosen, *given, rules=rules, scalesim=scalesim, images=images, batch=batch, compare=compare)
         with Progress() as progress:
             settings = simulation_settings(waves, waves_of, threads)
             way = system.run if system else run_chip

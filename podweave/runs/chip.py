@@ -80,8 +80,16 @@ class ChipWay(Way[CompiledNetwork]):
         tensors: dict[str, NDArray[np.int8]] = dict(job.inputs)
         layers, rounding = layer_rows(program), self.config.rounding
         assert network.constants is not None
+        added = {operation.adds_to for operation in program.graph.operations}
+        before: dict[str, NDArray[np.int32]] = {}
         for operation, row in zip(program.graph.operations, layers, strict=True):
-            acc, tensors[operation.name] = evaluate_operation(operation, network.constants[operation.name], tensors, rounding)
+            held = network.constants[operation.name]
+            acc, tensor = evaluate_operation(operation, held, tensors, rounding, before.get(operation.adds_to))
+            if operation.name in added:
+                # Others have added to its sums by now.
+                before[operation.name], row["mismatches"] = acc, 0
+                continue
+            tensors[operation.name] = tensor
             row["mismatches"] = found.values(f"accumulators of {operation.name}", acc, sums[operation.name], needed[operation.name])
             if operation.name in stored:
                 row["mismatches"] += found.values(f"outputs of {operation.name}", expected[operation.name], stored[operation.name])

@@ -13,6 +13,7 @@ from .activations import check_activations, check_swaps, check_weights
 from .fields import check_engines, check_fields, check_values
 from .jobs import ProgramView
 from .networks import check_network, pod_traffic, sent_traffic
+from .parts import check_parts
 from .sums import check_accumulators, check_partial_sums
 
 
@@ -24,8 +25,9 @@ def check_chip(program: EpochProgram) -> None:
     Beyond what sets an error bit, words must be there when they are read: each address of a P bank holds one result per epoch,
     which is stored once, complete before it is read, and not written after; each slot of an X word is written once, and not on
     top of what the host put there; a pod adds only to accumulators of the same operation that it has initialised and
-    whose sum it has not yet emitted. Accumulators of earlier epochs may be read, and must not be written; the zero word only by
-    jobs with a constant set, which in turn read nothing else.
+    whose sum it has not yet emitted. Accumulators of earlier epochs may be read, and must not be written but by the operation that
+    adds to them; of a reduction over several operations, each writes every word of sums, and only the last is read. The zero word
+    is read by jobs with a constant set, which in turn read nothing else.
     """
     check_values(ProgramView.of(program))
     view = ProgramView.tile_by_tile(program)
@@ -36,5 +38,6 @@ def check_chip(program: EpochProgram) -> None:
     check_swaps(view)
     tile_of_stream = check_weights(view)
     check_partial_sums(view)
+    check_parts(view)
     check_activations(view, tile_of_stream)
     check_accumulators(view)

@@ -9,6 +9,7 @@ from podweave.spec.jobs import Accumulate, Emit
 from ...pod.executor import ProgramError
 from ..bank_words import zero_word
 from .jobs import NEVER, Bools, Ints, JobView, ProgramView, chunks, expand
+from .parts import continued, sums_of, words_of
 
 _BEFORE = -(1 << 40)
 
@@ -21,9 +22,10 @@ def check_partial_sums(view: ProgramView) -> None:
     _read_ports(view, to_bank)
     first, stored = np.full(config.pods * depth, NEVER), np.full(config.pods * depth, NEVER)
     last = np.full(config.pods * depth, -1, np.int64)
-    there = _carried(view, depth)
-    carried = np.zeros(config.pods * depth, bool)
-    carried[there] = True
+    _require_inside(view)
+    there, whose = sums_of(view.program.carried, depth)
+    carried = np.full(config.pods * depth, -1, np.int64)
+    carried[there] = whose
     stored[there] = first[there] = _BEFORE
     last[there] = _BEFORE
     last[np.arange(config.pods) * depth + zero_word(config)] = _BEFORE
@@ -43,7 +45,7 @@ def check_partial_sums(view: ProgramView) -> None:
             address = int(where[np.argmax(taken)])
             raise ProgramError(
                 f"{view.name('stream', index)}: stores P bank {address // depth} address {address % depth}, "
-                f"{'which an earlier epoch left there' if carried[address] else 'which is stored twice'}"
+                f"{'which an earlier epoch left there' if carried[address] >= 0 else 'which is stored twice'}"
             )
     _refuse_carried(view, carried, depth)
     early = stored > first
@@ -60,29 +62,27 @@ def check_partial_sums(view: ProgramView) -> None:
             raise ProgramError(f"{view.name('post', int(job[k]))}: reads {where} in cycle {time[k]}, {arrives}")
 
 
-def _carried(view: ProgramView, depth: int) -> Ints:
-    """Addresses of accumulators of earlier epochs."""
-    items = view.program.carried
-    words = np.array([np.prod([end - begin for begin, end in item.box]) for item in items], np.int64)
-    item, word = expand(np.arange(len(items)), words)
-    for place, count in zip((item.place for item in items), words, strict=True):
+def _require_inside(view: ProgramView) -> None:
+    """Accumulators of earlier epochs are in the banks, but not in the zero word."""
+    for item in view.program.carried:
+        count, place = words_of(item), item.place
         if not (0 <= place.bank < view.config.pods and 0 <= place.base <= zero_word(view.config) - count):
             raise ProgramError(
                 f"P bank {place.bank}: words {place.base} to {place.base + count - 1} of an earlier epoch are outside"
             )
-    places = np.array([item.place.bank * depth + item.place.base for item in items], np.int64)
-    return places[item] + word
 
 
-def _refuse_carried(view: ProgramView, carried: Bools, depth: int) -> None:
-    """Nothing is added to accumulators of earlier epochs."""
-    if not carried.any():
+def _refuse_carried(view: ProgramView, carried: Ints, depth: int) -> None:
+    """Nothing is added to accumulators of earlier epochs, but by what goes on with them."""
+    if not (carried >= 0).any():
         return
+    goes_on = continued(view.program)[view.operation_of_stream]
     streams = view.streams
     for job, word in chunks(np.flatnonzero(view.emits), view.streamed):
         at = streams["p_bank"][job] * depth + view.p_walk.at(job, word)
-        if carried[at].any():
-            k = int(np.argmax(carried[at]))
+        wrong = (carried[at] >= 0) & (carried[at] != goes_on[job])
+        if wrong.any():
+            k = int(np.argmax(wrong))
             where = f"P bank {at[k] // depth} address {at[k] % depth}"
             raise ProgramError(f"{view.name('stream', int(job[k]))}: adds to {where}, which an earlier epoch left there")
 

@@ -40,10 +40,12 @@ def require_same(graph: Graph, config: ChipConfig, share: float, seed: int = 0) 
         parts = split.parts.get(node.name, ())
         assert len(parts) != 1
         if parts:
-            # One behind the other, in whole column tiles.
+            # One behind the other, in whole column tiles, or whole groups.
             assert [begin for _, begin, _ in parts] == [0, *(end for *_, end in parts[:-1])]
             assert parts[-1][2] == node.output[3]
-            assert all(begin % config.array.cols == 0 for _, begin, _ in parts)
+            sizes = {o.layer.outputs // o.layer.groups for o in node.operands if o.layer.groups > 1 and not o.is_diagonal}
+            within = [begin % size for size in sizes for _, begin, _ in parts]
+            assert all(begin % config.array.cols == 0 for begin in within or (begin for _, begin, _ in parts))
     return split
 
 
@@ -78,11 +80,11 @@ def test_by_hand() -> None:
     assert parts_of(LARGE, 2, 120, 1.0) == {"n2": [20, 40]}
     assert parts_of(LARGE, 2, 399) == {"n2": [20, 40]}
     assert parts_of(LARGE, 2, 400) == {}
-    # Ten tiles are no work for more than ten pods: there are only as many parts as all banks together cannot hold.
-    assert parts_of(LARGE, 16, 26) == {}
-    assert parts_of(LARGE, 16, 24) == {"n2": [20, 40]}
-    # A column tile stays whole, even if it does not fit.
-    assert parts_of(LARGE, 2, 4) == {"n1": [*range(4, 44, 4)], "n2": [*range(4, 44, 4)]}
+    # Ten tiles are no work for more than ten pods: there are only as many parts as banks cannot hold, in whatever shares.
+    assert parts_of(LARGE, 16, 36) == {}
+    assert parts_of(LARGE, 16, 35) == {"n2": [20, 40]}
+    # Where a column tile does not fit, there is one for each pod, of which the reduction is to be split.
+    assert parts_of(LARGE, 2, 4) == {"n1": [*range(4, 44, 4)], "n2": [*range(8, 48, 8)]}
 
 
 def test_names_of_parts_are_read_in_their_place() -> None:
@@ -107,14 +109,14 @@ def test_names_of_parts_are_read_in_their_place() -> None:
     assert names["pool"].operands[0].sources == tuple(part for part, *_ in split.parts["d"])
     tight = require_same(graph, chip(2, 4, 4, w_words=18), 0.5)
     names = {node.name: node for node in tight.graph.operations}
+    assert len(tight.parts["pool"]) > 2
     for part, begin, end in tight.parts["pool"]:
-        (source,) = names[part].operands[0].sources
-        (mine,) = (item for item in tight.parts["d"] if item[0] == source)
-        assert mine[1] <= begin < end <= mine[2]
+        found = [name for name, first, last in tight.parts["d"] if first < end and begin < last]
+        assert names[part].operands[0].sources == tuple(found)
 
 
-def test_what_is_read_by_channels_is_split_between_readers() -> None:
-    """Only if it does not fit; groups are not split."""
+def test_what_is_read_by_channels_is_split_if_it_does_not_fit() -> None:
+    """Wherever readers begin and end."""
     shape = (1, 3, 3, 40)
     grouped = conv("grouped", shape, 40, 3, groups=2)
     slice_of = Operand(("a",), conv("slice", (1, 3, 3, 7), 3), channels=(5, 7))
@@ -125,13 +127,34 @@ def test_what_is_read_by_channels_is_split_between_readers() -> None:
     )
     graph = Graph("g", {"in": shape}, nodes)
     # Ten column tiles of 40 words.
-    assert not require_same(graph, chip(2, 4, 4, w_words=230), 0.5).parts
+    assert not require_same(graph, chip(2, 4, 4, w_words=2000), 0.5).parts
     split = require_same(graph, chip(2, 4, 4, w_words=40), 0.5)
-    assert split.parts.keys() == {"a"}
-    # Channels 5 to 11 are of one part.
-    assert [(begin, end) for _, begin, end in split.parts["a"]][:2] == [(0, 4), (4, 16)]
-    assert split.graph.operations[-1].operands[0].sources == ("a/4",)
-    assert split.graph.operations[-1].operands[0].channels == (1, 7)
+    assert split.parts.keys() == {"a", "grouped"}
+    # Channels 5 to 11 are of two parts.
+    assert [(begin, end) for _, begin, end in split.parts["a"]][:3] == [(0, 8), (8, 16), (16, 24)]
+    assert split.graph.operations[-1].operands[0].sources == ("a/0", "a/8")
+    assert split.graph.operations[-1].operands[0].channels == (5, 7)
+
+
+@pytest.mark.parametrize(
+    ("groups", "outputs", "w_words", "edges"),
+    [
+        # A group has five column tiles, in pieces of at most two; a group is one and a half, and two are three tiles.
+        (2, 40, 64, [4, 12, 20, 24, 32, 40]),
+        (8, 48, 20, [*range(6, 54, 6)]),
+        (8, 48, 32, [12, 24, 36, 48]),
+    ],
+)
+def test_groups_are_split_between_them_or_inside_of_one(groups: int, outputs: int, w_words: int, edges: list[int]) -> None:
+    shape = (1, 3, 3, 40)
+    graph = Graph("g", {"in": shape}, (Linear("a", (Operand(("in",), conv("a", shape, outputs, groups=groups)),)),))
+    split = require_same(graph, chip(2, 4, 4, w_words=w_words), 0.5)
+    assert [end for *_, end in split.parts["a"]] == edges
+    for (_, begin, end), part in zip(split.parts["a"], split.graph.operations, strict=True):
+        of_group, first = outputs // groups, begin * groups // outputs
+        last = -(-end * groups // outputs)
+        assert part.operands[0].channels == (first * 40 // groups, (last - first) * 40 // groups)
+        assert part.operands[0].layer.groups == max(1, (end - begin) // of_group)
 
 
 def test_diagonals_of_some_channels_are_cut_like_the_rest() -> None:
@@ -144,9 +167,20 @@ def test_diagonals_of_some_channels_are_cut_like_the_rest() -> None:
         (13 + begin, end - begin) for _, begin, end in split.parts["sum"]
     ]
     assert len(split.graph.operations) > 2
-    # Of several sources, no part of the diagonal has one of its own.
+    # Of several sources, each part takes those that it needs, and of them the channels.
     two = Graph("g", {"a": (1, 3, 3, 30), "b": (1, 3, 3, 10)}, (Linear("sum", (Operand(("a", "b"), diagonal),)),))
-    assert not require_same(two, chip(2, 4, 4, w_words=8), 0.5).parts
+    split = require_same(two, chip(2, 4, 4, w_words=8), 0.5)
+    taken = [
+        (end, *(getattr(node.operands[0], name) for name in ("sources", "channels")))
+        for (*_, end), node in zip(split.parts["sum"], split.graph.operations, strict=True)
+    ]
+    assert taken == [
+        (8, ("a",), (0, 8)),
+        (16, ("a",), (8, 8)),
+        (24, ("a",), (16, 8)),
+        (32, ("a", "b"), (24, 8)),
+        (40, ("b",), (2, 8)),
+    ]
 
 
 def test_join_leaves_what_is_not_there() -> None:

@@ -171,10 +171,11 @@ def slice_of(channels: tuple[int, int], *sources: str, k: int = 4) -> Graph:
 
 def test_slice_of_a_source() -> None:
     assert slice_of((4, 4), "a").shape("n") == (1, 1, 3, 2)
+    assert slice_of((6, 4), "a", "b").shape("n") == (1, 1, 3, 2)
     for channels, sources, sentence in (
         ((5, 4), ("a",), "g: n reads channels 5 to 8 of a, which has 8"),
         ((0, 3), ("a",), "g: n expects 4 channels, its sources have 3"),
-        ((0, 4), ("a", "b"), "gemm:3x4x2: channels are taken of one source, got 2"),
+        ((13, 4), ("a", "b"), "g: n reads channels 13 to 16 of a and b, which have 16"),
         ((-1, 4), ("a",), "gemm:3x4x2: channels must be (first, count) with at least one, got (-1, 4)"),
         ((0, 0), ("a",), "gemm:3x4x2: channels must be (first, count) with at least one, got (0, 0)"),
     ):

@@ -1,0 +1,233 @@
+"""Operations whose reduction is too long for an epoch become several, each with a part of it, which add to the same sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from podweave.ir.constants import Parameters
+from podweave.ir.graph import Graph
+from podweave.ir.operations import Linear, Operand, Shape
+from podweave.ir.rewrites import fresh_name, narrowed
+from podweave.spec.config import ChipConfig
+from podweave.spec.config_parts import ArrayConfig
+
+from ..lower.boxes import pieces
+from ..lower.operation import words_of_operand
+from .policy import BankPolicy
+
+_X_FILL, _X_SHARE = 0.9, 0.5
+"""Of all X banks, what an operation may read for an output position that is not split, and what each of its parts then may: an
+epoch holds copies, and what others read."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a part takes of an operand of the whole: ``channels`` of it (None: all), and ``rows`` and ``columns`` of its kernel,
+    [begin, end) each."""
+
+    operand: int
+    channels: tuple[int, int] | None
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class PartOfSums:
+    """An operation with a part of a reduction. ``last``: it has the bias, the scales and the table as well."""
+
+    name: str
+    takes: tuple[Taken, ...]
+    last: bool
+
+    def constants(self, whole: Parameters) -> Parameters:
+        weights = []
+        for each in self.takes:
+            channels = slice(*each.channels) if each.channels else slice(None)
+            weights.append(whole.weights[each.operand][slice(*each.rows), slice(*each.columns), channels])
+        if self.last:
+            return replace(whole, weights=tuple(weights))
+        none = np.zeros_like(whole.bias)
+        return Parameters(tuple(weights), none, none, none)
+
+
+def tile_steps(operation: Linear, shapes: Mapping[str, Shape], array: ArrayConfig) -> list[int]:
+    """Of each operand, the K steps of a column tile, at most."""
+    found = []
+    for operand in operation.operands:
+        layer = operand.layer
+        blocks = len(words_of_operand(shapes, operand, array.rows))
+        if layer.groups > 1:
+            # A tile may begin and end inside of a group, and those inside of a word.
+            groups = min(layer.groups, -(-array.cols // (layer.outputs // layer.groups)) + 1)
+            blocks = min(blocks, -(-groups * (layer.channels // layer.groups) // array.rows) + len(operand.sources))
+        found.append(blocks * prod(layer.kernel))
+    return found
+
+
+def least_bank_words(operation: Linear, tiles: int, shapes: Mapping[str, Shape], config: ChipConfig) -> int:
+    """Words of weights of some column tiles that the fullest W bank has, however they are spread."""
+    steps = tile_steps(operation, shapes, config.array)
+    shared = sum(count for operand, count in zip(operation.operands, steps, strict=True) if operand.layer.groups == 1)
+    own = sum(steps) - shared
+    # Windows are over whole sums.
+    splits = [1 << i for i in range(1 if operation.window else config.pods.bit_length())]
+    rounds = [(split, -(-tiles // (config.pods // split))) for split in splits]
+    return min(count * (-(-shared // split) + own) * config.array.rows for split, count in rounds)
+
+
+def split_sums(graph: Graph, config: ChipConfig, policy: BankPolicy) -> tuple[Graph, dict[str, tuple[PartOfSums, ...]]]:
+    """Split operations of which the weights of one column tile, or what one output position reads, is more than all banks hold.
+
+    Parts have whole words of activations and all taps of the kernel, as many as an epoch's share of the W banks holds, or, if those
+    of one word are too many, some of the taps. The last part has the name of the operation, and is all that others see.
+    Returns the graph, and the parts of each operation that was split.
+    """
+    return _Splitter(graph, config, policy).run()
+
+
+class _Splitter:
+    def __init__(self, graph: Graph, config: ChipConfig, policy: BankPolicy):
+        self.graph, self.config, self.policy = graph, config, policy
+        self.shapes = graph.inputs | {operation.name: operation.output for operation in graph.operations}
+        self.taken = set(self.shapes)
+        self.rows = config.array.rows
+
+    def run(self) -> tuple[Graph, dict[str, tuple[PartOfSums, ...]]]:
+        operations: list[Linear] = []
+        found: dict[str, tuple[PartOfSums, ...]] = {}
+        for whole in self.graph.operations:
+            takes = self._parts(whole)
+            if len(takes) < 2:
+                operations.append(whole)
+                continue
+            parts = []
+            for number, of_part in enumerate(takes):
+                last = number == len(takes) - 1
+                name = whole.name if last else fresh_name(f"{whole.name}/k{number}", self.taken)
+                self.taken.add(name)
+                operands = tuple(self._operand(whole, each, name) for each in of_part)
+                before = parts[-1].name if parts else ""
+                after = () if parts else whole.after
+                operations.append(replace(whole, name=name, operands=operands, after=after, adds_to=before))
+                parts.append(PartOfSums(name, of_part, last))
+            found[whole.name] = tuple(parts)
+        return (replace(self.graph, operations=tuple(operations)) if found else self.graph), found
+
+    def _parts(self, operation: Linear) -> list[tuple[Taken, ...]]:
+        """What each part takes; one part if it stays whole."""
+        steps = tile_steps(operation, self.shapes, self.config.array)
+        if self._fits(operation):
+            return [()]
+        memory, array = self.config.memory, self.config.array
+        tiles = -(-operation.output[3] // array.cols)
+        # In steps of each pod: with few column tiles, several pods have parts of K of one.
+        together = 1 if operation.window else max(1, self.config.pods // tiles)
+        share = int(self.policy.bank_share * memory.w_words * min(tiles * together, memory.banks))
+        room = max(1, share // (tiles * together * self.rows)) * together
+        positions = self._positions(operation)
+        if sum(positions) > (most := memory.x_words * memory.banks) * _X_FILL:
+            room = min(room, max(1, int(most * _X_SHARE / sum(positions) * sum(steps))))
+        pieces_of = [piece for number in range(len(steps)) for piece in self._pieces(operation, number, steps[number], room)]
+        return _packed(pieces_of, room)
+
+    def _fits(self, operation: Linear) -> bool:
+        """Whether W banks hold the weights of its column tiles, or of one, and X banks what one output position reads."""
+        memory, tiles = self.config.memory, -(-operation.output[3] // self.config.array.cols)
+        if sum(self._positions(operation)) > _X_FILL * memory.x_words * memory.banks:
+            return False
+        return least_bank_words(operation, tiles, self.shapes, self.config) <= memory.w_words
+
+    def _positions(self, operation: Linear) -> list[int]:
+        """Of each operand, words of activations that one output position reads."""
+        kernel = operation.window.kernel if operation.window else (1, 1)
+        found = []
+        for operand, steps in zip(operation.operands, tile_steps(operation, self.shapes, self.config.array), strict=True):
+            layer = operand.layer
+            spans = [
+                (summed - 1) * stride + extent
+                for summed, stride, extent in zip(kernel, layer.stride, layer.kernel_extent, strict=True)
+            ]
+            found.append(steps // prod(layer.kernel) * prod(spans))
+        return found
+
+    def _pieces(self, operation: Linear, number: int, steps: int, room: int) -> Iterator[tuple[int, Taken]]:
+        """An operand, of so many K steps, in pieces of at most ``room`` of them, with how many each has; those of a word, or of all
+        of a group, and a tap stay together."""
+        operand = operation.operands[number]
+        layer, (high, wide), taps = operand.layer, operand.layer.kernel, prod(operand.layer.kernel)
+        words: list[tuple[int, int] | None] = [None]
+        if layer.groups == 1:
+            words = [(begin, end) for begin, end, *_ in words_of_operand(self.shapes, operand, self.rows)]
+        of_tap = steps // taps // len(words)
+        if taps * of_tap <= room or not self._has_taps(operation, operand):
+            for first, count in pieces(len(words), max(1, room // (taps * of_tap))):
+                begin, end = words[first], words[first + count - 1]
+                channels = (begin[0], end[1]) if begin and end else None
+                yield count * taps * of_tap, Taken(number, channels, (0, high), (0, wide))
+            return
+        most = max(1, room // of_tap)
+        for channels in words:
+            for row, rows in pieces(high, max(1, most // wide)):
+                for column, columns in pieces(wide, min(wide, most)):
+                    taken = Taken(number, channels, (row, row + rows), (column, column + columns))
+                    yield rows * columns * of_tap, taken
+
+    def _has_taps(self, operation: Linear, operand: Operand) -> bool:
+        """Whether every tap reads some of the input, and not padding alone."""
+        layer = operand.layer
+        for axis, size in enumerate((layer.height, layer.width)):
+            for tap in range(layer.kernel[axis]):
+                begin, end = self._span(operation, operand, axis, (tap, tap + 1))
+                if max(begin, 0) >= min(end, size):
+                    return False
+        return True
+
+    @staticmethod
+    def _span(operation: Linear, operand: Operand, axis: int, taps: tuple[int, int]) -> tuple[int, int]:
+        """Rows, or columns, of the image that some taps read, padding included."""
+        layer, outputs = operand.layer, operation.accumulated[1 + axis]
+        first = taps[0] * layer.dilation[axis] - layer.padding[axis][0]
+        return first, first + (outputs - 1) * layer.stride[axis] + (taps[1] - 1 - taps[0]) * layer.dilation[axis] + 1
+
+    def _operand(self, operation: Linear, taken: Taken, name: str) -> Operand:
+        whole = operation.operands[taken.operand]
+        operand = narrowed(whole, *taken.channels, self.shapes) if taken.channels else whole
+        layer = replace(operand.layer, name=name)
+        if (taken.rows, taken.columns) == ((0, layer.kernel[0]), (0, layer.kernel[1])):
+            return replace(operand, layer=layer)
+        inner, padding = [], []
+        for axis, (size, taps) in enumerate(zip((layer.height, layer.width), (taken.rows, taken.columns), strict=True)):
+            begin, end = self._span(operation, operand, axis, taps)
+            inner.append((max(begin, 0), min(end, size)))
+            padding.append((inner[-1][0] - begin, end - inner[-1][1]))
+        (top, bottom), (left, right) = inner
+        corners = operand.corners or ((0, 0),) * len(operand.sources)
+        return replace(
+            operand,
+            corners=tuple((row + top, column + left) for row, column in corners),
+            layer=replace(
+                layer,
+                height=bottom - top,
+                width=right - left,
+                kernel=(taken.rows[1] - taken.rows[0], taken.columns[1] - taken.columns[0]),
+                padding=(padding[0], padding[1]),
+                is_gemm=False,
+            ),
+        )
+
+
+def _packed(pieces_of: Sequence[tuple[int, Taken]], room: int) -> list[tuple[Taken, ...]]:
+    """Pieces, in their order, in parts of at most ``room`` K steps."""
+    parts: list[list[Taken]] = []
+    left = 0
+    for steps, taken in pieces_of:
+        if not parts or steps > left:
+            parts.append([])
+            left = room
+        parts[-1].append(taken)
+        left -= steps
+    return [tuple(part) for part in parts]
