@@ -39,8 +39,15 @@ def renamed_reads(operation: Linear, names: Mapping[str, tuple[str, ...]]) -> Li
     return replace(operation, operands=operands, after=renamed(operation.after))
 
 
-def narrowed(operand: Operand, begin: int, end: int, shapes: Mapping[str, Shape]) -> Operand:
-    """The operand reading its channels [begin, end) alone, of the sources that have them; its layer is as it was but for them."""
+def narrowed(operand: Operand, begin: int, end: int, layer: Layer, shapes: Mapping[str, Shape]) -> Operand:
+    """The operand reading its channels [begin, end) alone, of the sources that have them. ``layer``: that of so many channels.
+
+    >>> layer = Layer(name="x", height=1, width=1, channels=12, outputs=2)
+    >>> shapes = {"a": (1, 1, 1, 3), "b": (1, 1, 1, 4), "c": (1, 1, 1, 5)}
+    >>> part = narrowed(Operand(("a", "b", "c"), layer), 4, 9, replace(layer, channels=5), shapes)
+    >>> part.sources, part.channels
+    (('b', 'c'), (1, 5))
+    """
     first = operand.channels[0] if operand.channels else 0
     low, high, at = first + begin, first + end, 0
     kept: list[int] = []
@@ -61,7 +68,7 @@ def narrowed(operand: Operand, begin: int, end: int, shapes: Mapping[str, Shape]
         channels=None if whole else (low - start, high - low),
         corners=tuple(operand.corners[number] for number in kept) if operand.corners else (),
         upsampled=tuple(operand.upsampled[number] for number in kept) if operand.upsampled else (),
-        layer=replace(operand.layer, channels=end - begin),
+        layer=layer,
     )
 
 

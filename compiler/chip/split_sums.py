@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -16,6 +16,7 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig
 
 from ..lower.boxes import pieces
+from ..lower.layer import pack_layer
 from ..lower.operation import words_of_operand
 from .policy import BankPolicy
 
@@ -54,9 +55,12 @@ class PartOfSums:
         return Parameters(tuple(weights), none, none, none)
 
 
-def tile_steps(operation: Linear, shapes: Mapping[str, Shape], array: ArrayConfig) -> list[int]:
-    """Of each operand, the K steps of a column tile, at most."""
+def tile_steps(operation: Linear, shapes: Mapping[str, Shape], inputs: Collection[str], array: ArrayConfig) -> list[int]:
+    """Of each operand, the K steps of a column tile, at most. ``inputs``: of the graph, which may have several taps in a word."""
     found = []
+    layer = operation.operands[0].layer
+    if len(operation.operands) == layer.groups == 1 and all(source in inputs for source in operation.sources):
+        return [len(pack_layer(layer, array).tiles[0].steps)]
     for operand in operation.operands:
         layer = operand.layer
         blocks = len(words_of_operand(shapes, operand, array.rows))
@@ -68,9 +72,11 @@ def tile_steps(operation: Linear, shapes: Mapping[str, Shape], array: ArrayConfi
     return found
 
 
-def least_bank_words(operation: Linear, tiles: int, shapes: Mapping[str, Shape], config: ChipConfig) -> int:
-    """Words of weights of some column tiles that the fullest W bank has, however they are spread."""
-    steps = tile_steps(operation, shapes, config.array)
+def least_bank_words(
+    operation: Linear, tiles: int, shapes: Mapping[str, Shape], inputs: Collection[str], config: ChipConfig
+) -> int:
+    """Words of weights of some column tiles that the fullest W bank has, however they are spread; for the rest see `tile_steps`."""
+    steps = tile_steps(operation, shapes, inputs, config.array)
     shared = sum(count for operand, count in zip(operation.operands, steps, strict=True) if operand.layer.groups == 1)
     own = sum(steps) - shared
     # Windows are over whole sums.
@@ -119,7 +125,7 @@ class _Splitter:
 
     def _parts(self, operation: Linear) -> list[tuple[Taken, ...]]:
         """What each part takes; one part if it stays whole."""
-        steps = tile_steps(operation, self.shapes, self.config.array)
+        steps = tile_steps(operation, self.shapes, self.graph.inputs, self.config.array)
         if self._fits(operation):
             return [()]
         memory, array = self.config.memory, self.config.array
@@ -139,13 +145,15 @@ class _Splitter:
         memory, tiles = self.config.memory, -(-operation.output[3] // self.config.array.cols)
         if sum(self._positions(operation)) > _X_FILL * memory.x_words * memory.banks:
             return False
-        return least_bank_words(operation, tiles, self.shapes, self.config) <= memory.w_words
+        return least_bank_words(operation, tiles, self.shapes, self.graph.inputs, self.config) <= memory.w_words
 
     def _positions(self, operation: Linear) -> list[int]:
         """Of each operand, words of activations that one output position reads."""
         kernel = operation.window.kernel if operation.window else (1, 1)
         found = []
-        for operand, steps in zip(operation.operands, tile_steps(operation, self.shapes, self.config.array), strict=True):
+        for operand, steps in zip(
+            operation.operands, tile_steps(operation, self.shapes, self.graph.inputs, self.config.array), strict=True
+        ):
             layer = operand.layer
             spans = [
                 (summed - 1) * stride + extent
@@ -162,7 +170,7 @@ class _Splitter:
         words: list[tuple[int, int] | None] = [None]
         if layer.groups == 1:
             words = [(begin, end) for begin, end, *_ in words_of_operand(self.shapes, operand, self.rows)]
-        of_tap = steps // taps // len(words)
+        of_tap = max(1, steps // taps // len(words))
         if taps * of_tap <= room or not self._has_taps(operation, operand):
             for first, count in pieces(len(words), max(1, room // (taps * of_tap))):
                 begin, end = words[first], words[first + count - 1]
@@ -195,8 +203,10 @@ class _Splitter:
 
     def _operand(self, operation: Linear, taken: Taken, name: str) -> Operand:
         whole = operation.operands[taken.operand]
-        operand = narrowed(whole, *taken.channels, self.shapes) if taken.channels else whole
-        layer = replace(operand.layer, name=name)
+        layer, operand = replace(whole.layer, name=name), whole
+        if taken.channels:
+            layer = replace(layer, channels=taken.channels[1] - taken.channels[0])
+            operand = narrowed(whole, *taken.channels, layer, self.shapes)
         if (taken.rows, taken.columns) == ((0, layer.kernel[0]), (0, layer.kernel[1])):
             return replace(operand, layer=layer)
         inner, padding = [], []

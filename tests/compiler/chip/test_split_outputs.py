@@ -160,7 +160,7 @@ def test_groups_are_split_between_them_or_inside_of_one(groups: int, outputs: in
 def test_diagonals_of_some_channels_are_cut_like_the_rest() -> None:
     shape = (1, 3, 3, 60)
     diagonal = dataclasses.replace(conv("diagonal", (1, 3, 3, 40), 40), groups=40)
-    operands = (Operand(("in",), conv("sum", shape, 40)), Operand(("in",), diagonal, channels=(13, 40)))
+    operands = (Operand(("in",), conv("sum", shape, 40)), Operand(("in",), diagonal, channels=(13, 40), residual=True))
     graph = Graph("g", {"in": shape}, (Linear("sum", operands),))
     split = require_same(graph, chip(2, 4, 4, w_words=200), 0.5)
     assert [node.operands[1].channels for node in split.graph.operations] == [
