@@ -32,6 +32,7 @@ from .options import (
     Divide,
     Evaluate,
     Images,
+    Inputs,
     JsonFile,
     Links,
     Memory,
@@ -125,6 +126,7 @@ def run(
     images: Images = None,
     batch: Batch = None,
     size: Sizes = None,
+    inputs: Inputs = None,
     compare: Compare = False,
     memory: Memory = None,
     chips: Chips = None,
@@ -164,7 +166,9 @@ def run(
         make_folders(waves, plot, json_file)
         scalesim, rules = scalesim_reports is not None, check == "rules"
         given = per_layer, partition, through, prefetch, cap, memory, plot, prefetch_ratio
-        options = ChipOptions.of(chosen, *given, rules=rules, scalesim=scalesim, images=images, batch=batch, compare=compare)
+        options = ChipOptions.of(
+            *(chosen, *given), rules=rules, scalesim=scalesim, images=images, batch=batch, inputs=inputs, compare=compare
+        )
         with Progress() as progress:
             settings = simulation_settings(waves, waves_of, threads)
             way = system.run if system else run_chip
@@ -177,6 +181,7 @@ def run(
         ratios=prefetch_ratio,
         images=images,
         batch=batch,
+        inputs=inputs,
         compare=compare,
     )
     found = load_layers(workload)

@@ -38,8 +38,8 @@ class ChipOptions:
     """``through``: how a chip gets what it needs: over AXI, in no time, or through its load ports.
 
     ``rules``: when programs are checked. ``scalesim``: reports are written as SCALE-Sim does. ``ratios``: ``prefetch_ratios`` of
-    `CompileOptions`. ``images``: of a stream. ``batch``: of them at a time. ``compare``: a network of a file is held against
-    onnxruntime.
+    `CompileOptions`. ``images``: of a stream. ``batch``: of them at a time. ``inputs``, ``compare``: a network of a file runs on
+    those of another, and is held against onnxruntime.
     """
 
     per_layer: bool
@@ -54,6 +54,7 @@ class ChipOptions:
     ratios: Mapping[str, float] = field(default_factory=dict)
     images: int | None = None
     batch: int | None = None
+    inputs: Path | None = None
     compare: bool = False
 
     @classmethod
@@ -73,6 +74,7 @@ class ChipOptions:
         scalesim: bool = False,
         images: int | None = None,
         batch: int | None = None,
+        inputs: Path | None = None,
         compare: bool = False,
     ) -> ChipOptions:
         """From what was typed; raises `typer.BadParameter`."""
@@ -107,6 +109,7 @@ class ChipOptions:
         found, timing = prefetch_ratios(ratios or []), memory_timing(memory)
         return cls(
             *(per_layer, partition, through, prefetch, cap, timing, plot, checked, scalesim, found, images, batch),
+            inputs=inputs,
             compare=compare,
         )
 
@@ -124,6 +127,11 @@ class ChipOptions:
             raise typer.BadParameter(f"are of layers; {graph.name} has operations on rows", param_hint="--scalesim-reports")
         if self.images:
             raise typer.BadParameter(f"are for networks of layers; {graph.name} has operations on rows", param_hint="--images")
+
+    def check_batch(self, workload: str) -> None:
+        """Raises `typer.BadParameter` for a batch of a network that has one of its own."""
+        if self.batch and is_model_file(workload):
+            raise typer.BadParameter("is for workloads: a file says itself how many images it takes", param_hint="--batch")
 
     def check_plot(self, graphs: int) -> None:
         if self.plot and graphs > 1:
@@ -188,13 +196,14 @@ def refuse_chip_options(
     ratios: Sequence[str] | None = None,
     images: int | None = None,
     batch: int | None = None,
+    inputs: Path | None = None,
     compare: bool = False,
 ) -> None:
     """Raises `typer.BadParameter` for what was typed for one pod, and is not for it."""
     given_options: dict[str, Any] = {"--per-layer": per_layer, "--partition": partition is not None, "--through": through}
     given_options |= {"--no-prefetch": not prefetch, "--cap": cap > 0, "--memory": memory}
     given_options |= {"--waves-of": waves_of, "--threads": threads, "--prefetch-ratio": ratios}
-    given_options |= {"--images": images, "--batch": batch, "--compare": compare}
+    given_options |= {"--images": images, "--batch": batch, "--inputs": inputs, "--compare": compare}
     for name, given in given_options.items():
         if given:
             raise typer.BadParameter("is for chips of several pods", param_hint=name)
@@ -212,15 +221,16 @@ def run_chip(
     from ..runs.model_files import file_job
     from .model_files import require_whole, with_file
 
-    require_whole(workload, per_layer=options.per_layer, compare=options.compare)
+    require_whole(workload, options)
     named = chip_graphs(workload, per_layer=options.per_layer)
     options.check_plot(len(named))
     # At once, and before there are constants that no machine could hold.
     for graph in named:
         require_fits(graph, config, from_memory=options.through == "axi")
         options.check(graph)
+    options.check_batch(workload)
     if is_model_file(workload):
-        jobs = [file_job(load_network(workload), config, seed, images=options.images, batch=options.batch)]
+        jobs = [file_job(load_network(workload), config, seed, images=options.images, inputs=options.inputs)]
     elif options.images:
         jobs = [stream_job(workload, options.images, seed, batch=options.batch, scale_bits=config.scale_bits)]
     else:
@@ -267,6 +277,7 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
     from ..runs.jobs import chip_graphs, stream_graph
     from ..runs.model_files import fitted
 
+    options.check_batch(workload)
     held = fitted(load_network(workload).constants, config) if is_model_file(workload) else None
     graphs = [stream_graph(workload)] if options.images else chip_graphs(workload, per_layer=options.per_layer)
     options.check_plot(len(graphs))

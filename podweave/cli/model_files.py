@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -17,15 +17,23 @@ from ..runs.jobs import Job
 from ..runs.model_files import keeps_numbers
 from ..runs.oracle import compare_file
 
+if TYPE_CHECKING:
+    from .chip_commands import ChipOptions
+
 Show = Callable[[Console, dict[str, Any]], None]
 
 
-def require_whole(workload: str, *, per_layer: bool, compare: bool) -> None:
+def require_whole(workload: str, options: ChipOptions) -> None:
     """Raises `typer.BadParameter` for what is not for a workload, or only for ONNX files."""
-    if compare and not is_model_file(workload):
-        raise typer.BadParameter(f"is for ONNX files, and {workload} is none", param_hint="--compare")
-    if per_layer and is_model_file(workload):
-        raise typer.BadParameter("a network of a file runs as a whole, with its own constants", param_hint="--per-layer")
+    if is_model_file(workload):
+        if options.per_layer:
+            raise typer.BadParameter("a network of a file runs as a whole, with its own constants", param_hint="--per-layer")
+        if options.inputs and options.images:
+            raise typer.BadParameter("images are those of --inputs: leave out --images", param_hint="--images")
+        return
+    for name, given in {"--compare": options.compare, "--inputs": options.inputs}.items():
+        if given:
+            raise typer.BadParameter(f"is for ONNX files, and {workload} is none", param_hint=name)
 
 
 def with_file(
@@ -46,7 +54,7 @@ def with_file(
     if compare:
         progress("comparing with onnxruntime")
         path = Path(workload.partition(",")[0])
-        report["onnxruntime"] = compare_file(network, path, job.constants, job.inputs, config.rounding)
+        report["onnxruntime"] = compare_file(network, path, job.constants, job.feeds, config.rounding)
 
     def show_both(console: Console, found: dict[str, Any]) -> None:
         print_comparison(console, found)

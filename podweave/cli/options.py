@@ -66,6 +66,14 @@ Sizes = Annotated[
     list[str] | None,
     typer.Option("--size", metavar="NAME=N", help="ONNX files: a size that the file leaves open; may be given more than once."),
 ]
+Inputs = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.npz",
+        help="ONNX files: what it runs on, an array for each input, real numbers or integers as the file has them; of several "
+        "batches, a stream in one run. By default random.",
+    ),
+]
 Compare = Annotated[bool, typer.Option("--compare", help="ONNX files on chips: hold every layer against onnxruntime, too.")]
 Batch = Annotated[
     int | None,

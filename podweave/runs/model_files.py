@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from podweave.ir.constants import Constants, Parameters, with_scale_bits, without_zero_points
 from podweave.ir.frontends.onnx import Network
+from podweave.ir.layers import WorkloadError
 from podweave.spec.config import ChipConfig
 
-from .jobs import Job, in_batches, stream_passes
+from .jobs import Job, stream_passes
 
 
 def fitted(constants: Mapping[str, Parameters], config: ChipConfig) -> Constants:
@@ -47,9 +49,54 @@ def random_inputs(network: Network, seed: int, index: int = 0) -> dict[str, NDAr
     return {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in network.graph.inputs.items()}
 
 
-def file_job(network: Network, config: ChipConfig, seed: int, *, images: int | None = None, batch: int | None = None) -> Job:
-    """A network of a file on random inputs; on so many ``images``, as many passes as those take, of ``batch`` images each."""
-    alone, network = network.graph, replace(network, graph=in_batches(network.graph, batch))
-    passes = stream_passes(network.graph, images) if images else 1
-    first, *more = (random_inputs(network, seed, index) for index in range(passes))
-    return Job(network.graph, fitted(network.constants, config), first, tuple(more), alone=alone if images else None)
+def file_inputs(network: Network, path: Path) -> list[dict[str, NDArray[np.int8]]]:
+    """Inputs of a ``.npz``, under the names that the network's file has for them: of one or several batches.
+
+    Real numbers are quantised as the file does it. Raises `WorkloadError` for what does not fit.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            given = dict(file)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise WorkloadError(f"{path} is no file of arrays (.npz): {error}") from error
+    wanted = {network.tensors[name].name: name for name in network.graph.inputs}
+    if set(given) != set(wanted):
+        raise WorkloadError(f"{path} must have {', '.join(sorted(wanted))}, got {', '.join(sorted(given)) or 'nothing'}")
+    passes: list[dict[str, NDArray[np.int8]]] = []
+    for key, name in wanted.items():
+        tensor, values = network.tensors[name], given[key]
+        sizes = tensor.view.sizes
+        if values.ndim != len(sizes) or values.shape[1:] != sizes[1:] or not len(values) or len(values) % sizes[0]:
+            raise WorkloadError(
+                f"{path}: {key} must be {list(sizes)}, or several of them one after the other, got {list(values.shape)}"
+            )
+        parts = [tensor.to_graph(_integers(network, name, part)) for part in np.split(values, len(values) // sizes[0])]
+        passes = passes or [{} for _ in parts]
+        if len(parts) != len(passes):
+            raise WorkloadError(f"{path}: {key} is for {len(parts)} passes, others for {len(passes)}")
+        for one, part in zip(passes, parts, strict=True):
+            one[name] = part
+    return passes
+
+
+def _integers(network: Network, name: str, values: NDArray) -> NDArray:
+    """The integers of the file, as QuantizeLinear makes them."""
+    tensor = network.tensors[name]
+    dtype = np.uint8 if tensor.unsigned else np.int8
+    if name not in network.real_inputs:
+        if values.dtype != dtype:
+            raise WorkloadError(f"{tensor.name} must be {np.dtype(dtype)}, got {values.dtype}")
+        return values
+    limits, moved = np.iinfo(dtype), 128 if tensor.unsigned else 0
+    scaled = np.rint(values.astype(np.float32) / tensor.scale) + (tensor.zero_point + moved)
+    return np.clip(np.nan_to_num(scaled), limits.min, limits.max).astype(dtype)
+
+
+def file_job(network: Network, config: ChipConfig, seed: int, *, images: int | None = None, inputs: Path | None = None) -> Job:
+    """A network of a file on the ``inputs`` of another, or on random ones; on so many ``images``, as many passes as those take."""
+    if inputs:
+        first, *more = file_inputs(network, inputs)
+    else:
+        passes = stream_passes(network.graph, images) if images else 1
+        first, *more = (random_inputs(network, seed, index) for index in range(passes))
+    return Job(network.graph, fitted(network.constants, config), first, tuple(more), alone=network.graph if images else None)

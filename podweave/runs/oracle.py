@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from podweave.golden.graph import evaluate, evaluate_operation
 from podweave.golden.layers.fixed_point import Rounding
 from podweave.golden.layers.pool import reduce_windows
 from podweave.ir.constants import Parameters
-from podweave.ir.frontends.onnx import Network
+from podweave.ir.frontends.onnx import Network, QuantisedTensor
 from podweave.ir.operations import Linear
 
 from ..program import extra
@@ -67,7 +67,7 @@ def compare_layers(
 
     ``differing``: results that are not equal. ``ties``: of those, the ones that are one step off, and were as near to a half as
     float32 tells (or as near as the factors of the operation are to those of the file). ``largest``: difference, in steps.
-    ``sqnr_db``: of the real numbers; None if all are equal.
+    ``signal``, ``noise``: sums of squares of onnxruntime's real numbers, and of how far ours are from them.
     """
     rows, tensors = [], dict(right)
     for operation in network.graph.operations:
@@ -89,7 +89,8 @@ def compare_layers(
                 "differing": int(np.count_nonzero(off)),
                 "ties": int(np.count_nonzero((off == 1) & near)),
                 "largest": int(off.max(initial=0)),
-                "sqnr_db": 10 * float(np.log10(signal / noise)) if noise and signal else None,
+                "signal": signal,
+                "noise": noise,
             }
         )
     return rows
@@ -104,25 +105,52 @@ def _real(network: Network, name: str, ours: NDArray[np.int8], theirs: NDArray[n
 
 
 def compare_file(
-    network: Network, path: Path, constants: Mapping[str, Parameters], inputs: Mapping[str, NDArray[np.int8]], rounding: Rounding
+    network: Network,
+    path: Path,
+    constants: Mapping[str, Parameters],
+    feeds: Sequence[Mapping[str, NDArray[np.int8]]],
+    rounding: Rounding,
 ) -> dict[str, Any]:
-    """Layer by layer, and the outputs of the whole network, which computes from its own results."""
-    right, outputs, version = file_tensors(network, path, inputs)
-    report: dict[str, Any] = {"onnxruntime": version, "optimisation": LEVEL}
-    report["layers"] = compare_layers(network, constants, right, rounding)
-    whole, rows = evaluate(network.graph, constants, inputs, rounding), []
-    for name, tensor in network.outputs.items():
-        ours = whole[name]
-        theirs = outputs[name]
-        if np.issubdtype(theirs.dtype, np.floating):
-            mine = tensor.view.to_file(tensor.real(ours))
-            steps = np.abs(mine.astype(np.float64) - theirs) / float(tensor.scale or 1)
-        else:
-            mine = tensor.to_file(ours)
-            steps = np.abs(mine.astype(np.float64) - theirs)
-        row = {"output": tensor.name, "values": ours.size, "differing": int(np.count_nonzero(steps > 0.5))}
-        row["largest"] = round(float(steps.max(initial=0)))
-        if theirs.ndim == 2:
-            row["images"], row["same_top"] = len(theirs), int((mine.argmax(axis=1) == theirs.argmax(axis=1)).sum())
-        rows.append(row)
-    return report | {"outputs": rows}
+    """Layer by layer, and the outputs of the whole network, which computes from its own results; over all of ``feeds``.
+
+    ``sqnr_db`` of a layer: of its real numbers; None if all are equal.
+    """
+    layers: dict[str, dict[str, Any]] = {}
+    outputs: dict[str, dict[str, Any]] = {}
+    version = ""
+    for inputs in feeds:
+        right, found, version = file_tensors(network, path, inputs)
+        for row in compare_layers(network, constants, right, rounding):
+            _join(layers, row["operation"], row)
+        whole = evaluate(network.graph, constants, inputs, rounding)
+        for name, tensor in network.outputs.items():
+            _join(outputs, name, _output_row(tensor, whole[name], found[name]))
+    for row in layers.values():
+        signal, noise = row.pop("signal"), row.pop("noise")
+        row["sqnr_db"] = 10 * float(np.log10(signal / noise)) if noise and signal else None
+    return {"onnxruntime": version, "optimisation": LEVEL, "layers": [*layers.values()], "outputs": [*outputs.values()]}
+
+
+def _join(rows: dict[str, dict[str, Any]], name: str, row: dict[str, Any]) -> None:
+    """A row of one pass with those of the passes before."""
+    known = rows.get(name)
+    if known is None:
+        rows[name] = row
+        return
+    for key, value in row.items():
+        if not isinstance(value, str):
+            known[key] = max(known[key], value) if key == "largest" else known[key] + value
+
+
+def _output_row(tensor: QuantisedTensor, ours: NDArray[np.int8], theirs: NDArray) -> dict[str, Any]:
+    """``theirs``: as the file has it, real or not."""
+    if np.issubdtype(theirs.dtype, np.floating):
+        mine, step = tensor.view.to_file(tensor.real(ours)), float(tensor.scale or 1)
+    else:
+        mine, step = tensor.to_file(ours), 1.0
+    steps = np.rint(np.abs(mine.astype(np.float64) - theirs) / step)
+    row: dict[str, Any] = {"output": tensor.name, "values": ours.size, "differing": int(np.count_nonzero(steps))}
+    row["largest"] = int(steps.max(initial=0))
+    if theirs.ndim == 2:
+        row |= {"images": len(theirs), "same_top": int((mine.argmax(axis=1) == theirs.argmax(axis=1)).sum())}
+    return row
