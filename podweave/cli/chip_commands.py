@@ -221,7 +221,8 @@ def run_chip(
     from ..runs.model_files import file_job
     from .model_files import require_whole, with_file
 
-    require_whole(workload, options)
+    given = {"per_layer": options.per_layer, "images": options.images, "inputs": options.inputs, "compare": options.compare}
+    require_whole(workload, **given)
     named = chip_graphs(workload, per_layer=options.per_layer)
     options.check_plot(len(named))
     # At once, and before there are constants that no machine could hold.

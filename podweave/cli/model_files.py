@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -17,21 +17,18 @@ from ..runs.jobs import Job
 from ..runs.model_files import keeps_numbers
 from ..runs.oracle import compare_file
 
-if TYPE_CHECKING:
-    from .chip_commands import ChipOptions
-
 Show = Callable[[Console, dict[str, Any]], None]
 
 
-def require_whole(workload: str, options: ChipOptions) -> None:
+def require_whole(workload: str, *, per_layer: bool, images: int | None, inputs: Path | None, compare: bool) -> None:
     """Raises `typer.BadParameter` for what is not for a workload, or only for ONNX files."""
     if is_model_file(workload):
-        if options.per_layer:
+        if per_layer:
             raise typer.BadParameter("a network of a file runs as a whole, with its own constants", param_hint="--per-layer")
-        if options.inputs and options.images:
+        if inputs and images:
             raise typer.BadParameter("images are those of --inputs: leave out --images", param_hint="--images")
         return
-    for name, given in {"--compare": options.compare, "--inputs": options.inputs}.items():
+    for name, given in {"--compare": compare, "--inputs": inputs}.items():
         if given:
             raise typer.BadParameter(f"is for ONNX files, and {workload} is none", param_hint=name)
 

@@ -185,3 +185,9 @@ def _outputs(reader: Reader, file: File, refusals: list[Refusal]) -> dict[str, Q
             continue
         found[made] = QuantisedTensor(name, tensor.view, tensor.unsigned, tensor.scale, tensor.zero_point)
     return found
+
+
+def operator_rows() -> list[tuple[str, str]]:
+    """Each operator that is taken, and what of it, in the order of families; of constants alone, those that are folded."""
+    rows = [(name, " ".join((handler.__doc__ or "").split())) for name, handler in OPERATORS.items()]
+    return rows + [(name, "Of constants.") for name in folding.FOLDED if name not in OPERATORS]

@@ -17,8 +17,11 @@ from onnx import TensorProto, helper, numpy_helper
 from podweave.golden.graph import evaluate
 from podweave.ir.frontends.onnx import load_network, read_network
 from podweave.ir.frontends.onnx.emit import FINE_ENOUGH, factors
+from podweave.ir.frontends.onnx.read import operator_rows
 from podweave.ir.frontends.onnx.views import BATCH, CHANNELS, HEIGHT, WIDTH, LayoutError, View
 from podweave.ir.layers import WorkloadError
+from tests.ir.frontends.onnx.operator_table import table
+from tests.test_architecture import ROOT
 
 IMAGE = (BATCH, CHANNELS, HEIGHT, WIDTH)
 FLOAT = TensorProto.FLOAT
@@ -300,3 +303,9 @@ def test_factors_of_sums(ratios: tuple[float, ...]) -> None:
     assert real == pytest.approx(off, abs=1e-12)
     assert max(map(abs, whole)) <= 127 * 8
     assert off < (FINE_ENOUGH if len(ratios) == 2 else 0.05)
+
+
+def test_the_page_has_the_operators() -> None:
+    """`python -m tests.ir.frontends.onnx.operator_table` prints its table."""
+    assert table() in (ROOT / "docs/onnx.md").read_text(encoding="utf-8")
+    assert all(what for _, what in operator_rows())
