@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ...constants import Parameters, identity_weights
+from ...constants import Parameters, identity_parameters, identity_weights
 from ...operations import Linear, Operand
 from ...quantise import quantize_scale
 from .network import QuantisedTensor
 from .reader import Call, diagonal
-from .values import Function, Joined, Mapped, Real, RefusedError, Sum, Tensor, Value, Weighted
+from .values import Floats, Function, Joined, Mapped, Real, RefusedError, Sum, Tensor, Value, Weighted
 
 FINE_ENOUGH = 2.0**-10
 """By how much of a step the sum of two tensors may be off before it is rounded, if more operands can help it."""
@@ -65,7 +65,7 @@ def _posted(weights: Sequence[NDArray[np.int8]], bias: NDArray[np.int64], ratio:
 def _limits(functions: Sequence[Function], to: QuantisedTensor) -> NDArray[np.int8] | None:
     """The table of functions that limit, in integers; None if they limit nothing."""
     assert to.scale is not None
-    ends = np.array([-np.inf, np.inf], np.float32)
+    ends: Floats = np.array([-np.inf, np.inf], np.float32)
     for function in functions:
         ends = function.of(ends)
     with np.errstate(over="ignore"):
@@ -109,12 +109,12 @@ def _mapped(call: Call, found: Mapped, to: QuantisedTensor) -> Tensor:
         return _made(call, operation, held, found.operator, to)
     # Every int8 through the functions, in float32.
     integers = np.arange(256, dtype=np.uint8).view(np.int8)
-    real = (integers.astype(np.float32) - np.float32(tensor.zero_point)) * tensor.scale
+    real: Floats = (integers.astype(np.float32) - np.float32(tensor.zero_point)) * tensor.scale
     for function in found.functions:
         real = function.of(real)
     rounded = np.rint(real.astype(np.float32) / to.scale) + to.zero_point
     table = np.clip(np.nan_to_num(rounded), -128, 127).astype(np.int8)
-    held = Parameters(weights, *(np.full(channels, value, np.int32) for value in (0, 1, 0)), table=table)
+    held = replace(identity_parameters(operation), table=table)
     call.reader.tables[operation.name, tensor.sources] = table
     return _made(call, operation, held, found.operator, to)
 
@@ -180,8 +180,5 @@ def materialised(call: Call, tensor: Tensor, name: str) -> str:
     if len(tensor.sources) == 1 and tensor.sources[0] not in reader.inputs:
         return tensor.sources[0]
     operation = _one(reader.names.unique(name), tensor)
-    channels = operation.output[3]
-    values = (np.full(channels, value, np.int32) for value in (0, 1, 0))
-    held = Parameters((identity_weights(operation.operands[0].layer),), *values)
-    reader.add(operation, held, "output")
+    reader.add(operation, identity_parameters(operation), "output")
     return operation.name

@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .reader import Call, Handler, Operators
-from .values import Function, Mapped, Pending, Real, Value
-
-Floats = NDArray[np.float32]
+from .values import Floats, Function, Mapped, Pending, Real, Value
 
 
 def applied(call: Call, function: Function) -> Value:

