@@ -17,7 +17,7 @@ from podweave.ir.row_graph import RowGraph
 
 from .layers.fixed_point import Rounding
 from .layers.linear import Operand, accumulate
-from .layers.pool import reduce_windows
+from .layers.pool import pad, reduce_windows
 from .layers.post import post_process
 from .layers.upsample import upsample
 from .rows import checked_inputs, evaluate_row_operation, evaluate_rows
@@ -132,8 +132,16 @@ def evaluate_operation(
     acc = reduced = accumulate(operands, before)
     if operation.window:
         reduced = reduce_windows(acc, operation.window.reduce, operation.window.kernel, operation.window.stride)
-    post = (held.bias, held.multiplier, held.shift, held.table)
-    return acc, post_process(reduced, *post, rounding=rounding, zero_point=held.zero_point)
+    post = {"rounding": rounding, "zero_point": held.zero_point}
+    result = post_process(reduced, held.bias, held.multiplier, held.shift, held.table, **post)
+    if operation.window and operation.window.leaves_pads_out:
+        layer, window = operation.operands[0].layer, operation.window
+        inside = pad(np.ones((1, layer.height, layer.width, 1), np.int8), layer.padding, 0)
+        counts = reduce_windows(inside.astype(np.int32), "sum", window.kernel, window.stride)[0, :, :, 0]
+        for count, (multiplier, shift) in held.border_scales.items():
+            there = counts == count
+            result[:, there] = post_process(reduced[:, there], held.bias, multiplier, shift, held.table, **post)
+    return acc, result
 
 
 def _require_names(what: str, expected: set[str], got: set[str]) -> None:

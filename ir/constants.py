@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,9 @@ class Parameters:
 
     ``weights``: of each operand, int8 in the ``weight_shape`` of its layer. ``bias``, ``multiplier``, ``shift``: int32 (O,).
     ``table``: int8 (256,), the activation function by ``value & 0xff``, or None. ``wide_table``: int16 (256,), that of an
-    operation on rows, or None. ``zero_point``: an int8, what a result has for 0; added to it when it is rounded, before it is
-    saturated.
+    operation on rows, or None. ``border_scales``: of windows that leave pads out, by how many positions they have, if they are
+    fewer than all: multiplier and shift. ``zero_point``: an int8, what a result has for 0; added to it when it is rounded, before
+    it is saturated.
     """
 
     weights: tuple[NDArray[np.int8], ...]
@@ -31,6 +33,7 @@ class Parameters:
     shift: NDArray[np.int32]
     table: NDArray[np.int8] | None = None
     wide_table: NDArray[np.int16] | None = None
+    border_scales: Mapping[int, tuple[NDArray[np.int32], NDArray[np.int32]]] = field(default_factory=dict)
     zero_point: int = 0
 
     def outputs(self, begin: int, end: int) -> Parameters:
@@ -42,7 +45,8 @@ class Parameters:
 
         weights = tuple(each[..., begin:end] for each in self.weights)
         shares = part(self.bias), part(self.multiplier), part(self.shift)
-        return Parameters(weights, *shares, table=self.table, zero_point=self.zero_point)
+        borders = {count: (part(m), part(s)) for count, (m, s) in self.border_scales.items()}
+        return Parameters(weights, *shares, table=self.table, border_scales=borders, zero_point=self.zero_point)
 
 
 class Constants(Mapping[str, Parameters]):
@@ -94,8 +98,10 @@ class Constants(Mapping[str, Parameters]):
         for name in sorted(self._of):
             held = self._of[name]
             tables = [table for table in (held.table, held.wide_table) if table is not None]
-            arrays: list[NDArray] = [*held.weights, held.bias, held.multiplier, held.shift, *tables]
-            total.update(f"{name} {held.zero_point} {[(array.dtype.str, array.shape) for array in arrays]}\n".encode())
+            borders = [array for count in sorted(held.border_scales) for array in held.border_scales[count]]
+            arrays: list[NDArray] = [*held.weights, held.bias, held.multiplier, held.shift, *tables, *borders]
+            shapes = [(array.dtype.str, array.shape) for array in arrays]
+            total.update(f"{name} {held.zero_point} {sorted(held.border_scales)} {shapes}\n".encode())
             for array in arrays:
                 total.update(np.ascontiguousarray(array).data)
         return total.hexdigest()
@@ -108,18 +114,9 @@ def with_scale_bits(constants: Mapping[str, Parameters], bits: int) -> Constants
     """
 
     def rounded(held: Parameters) -> Parameters:
-        multiplier, shift = np.broadcast_arrays(held.multiplier, held.shift)
-        size = np.abs(multiplier.astype(np.int64))
-        wide = size >= 1 << bits
-        if not wide.any():
-            return held
-        # An int32 over a power of two is a float64.
-        fewer = quantize_scale(np.where(wide, np.ldexp(size.astype(np.float64), -shift), 1.0), bits)
-        return replace(
-            held,
-            multiplier=np.where(wide, np.sign(multiplier) * fewer[0], multiplier).astype(np.int32),
-            shift=np.where(wide, fewer[1], shift).astype(np.int32),
-        )
+        (multiplier, shift), borders = _rounded((held.multiplier, held.shift), bits), held.border_scales
+        borders = {count: _rounded(scale, bits) for count, scale in borders.items()}
+        return replace(held, multiplier=multiplier, shift=shift, border_scales=borders)
 
     return Constants({name: rounded(held) for name, held in constants.items()})
 
@@ -133,6 +130,8 @@ def without_zero_points(constants: Mapping[str, Parameters]) -> Constants:
     def folded(held: Parameters) -> Parameters:
         if not held.zero_point:
             return held
+        if held.border_scales:
+            raise WorkloadError(f"the zero point {held.zero_point} of an average that leaves pads out fits no bias: borders differ")
         multiplier, shift = np.broadcast_arrays(held.multiplier, held.shift)
         units = np.rint(held.zero_point * np.ldexp(1.0, shift) / np.maximum(multiplier, 1))
         bias = held.bias.astype(np.float64) + units
@@ -141,6 +140,20 @@ def without_zero_points(constants: Mapping[str, Parameters]) -> Constants:
         return replace(held, bias=bias.astype(np.int32), zero_point=0)
 
     return Constants({name: folded(held) for name, held in constants.items()})
+
+
+def _rounded(scale: tuple[NDArray[np.int32], NDArray[np.int32]], bits: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Multiplier and shift with at most so many bits of a multiplier."""
+    multiplier, shift = np.broadcast_arrays(*scale)
+    size = np.abs(multiplier.astype(np.int64))
+    wide = size >= 1 << bits
+    if not wide.any():
+        return scale
+    # An int32 over a power of two is a float64.
+    fewer = quantize_scale(np.where(wide, np.ldexp(size.astype(np.float64), -shift), 1.0), bits)
+    return np.where(wide, np.sign(multiplier) * fewer[0], multiplier).astype(np.int32), np.where(wide, fewer[1], shift).astype(
+        np.int32
+    )
 
 
 def identity_weights(layer: Layer) -> NDArray[np.int8]:
@@ -161,16 +174,21 @@ def identity_parameters(operation: Linear, scale: float | None = None) -> Parame
 
     ``scale``: another factor from accumulators to outputs.
     """
-    outputs = operation.output[3]
-    if scale is None:
-        # 1 as 1 / 2**0: exact either way, but a person who reads it sees that nothing happens.
-        averaged = operation.window is not None and operation.window.reduce == "sum"
-        multiplier, shift = quantize_scale(1 / np.prod(operation.window.kernel)) if operation.window and averaged else (1, 0)
-    else:
-        multiplier, shift = quantize_scale(scale)
+    outputs, window = operation.output[3], operation.window
+    if scale is None and window is not None and window.reduce == "sum":
+        scale = 1 / prod(window.kernel)
+    # 1 as 1 / 2**0: exact either way, but a person who reads it sees that nothing happens.
+    multiplier, shift = (1, 0) if scale is None else quantize_scale(scale)
     return Parameters(
         weights=tuple(identity_weights(operand.layer) for operand in operation.operands),
         bias=np.zeros(outputs, dtype=np.int32),
         multiplier=np.full(outputs, multiplier, dtype=np.int32),
         shift=np.full(outputs, shift, dtype=np.int32),
+        border_scales=border_scales(operation, np.full(outputs, 1.0 if scale is None else scale)),
     )
+
+
+def border_scales(operation: Linear, scale: NDArray[np.floating]) -> dict[int, tuple[NDArray[np.int32], NDArray[np.int32]]]:
+    """Those of windows that leave pads out. ``scale``: (O,), of windows with all positions; of fewer, each counts for more."""
+    window = operation.window
+    return {count: quantize_scale(scale * prod(window.kernel) / count) for count in operation.border_counts} if window else {}

@@ -146,11 +146,16 @@ class Operand:
 
 @dataclass(frozen=True)
 class Window:
-    """Reduction of accumulators over windows of output positions of the operands, without padding (that is the operand's)."""
+    """Reduction of accumulators over windows of output positions of the operands, without padding (that is the operand's).
+
+    ``leaves_pads_out``: an average over what is no padding of the operand: windows with fewer such positions have scales of their
+    own (`podweave.ir.constants.Parameters.border_scales`).
+    """
 
     reduce: Literal["max", "sum"]
     kernel: tuple[int, int]
     stride: tuple[int, int]
+    leaves_pads_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -188,6 +193,39 @@ class Linear(Operation):
             for axis, size, kernel in zip(("height", "width"), first.output_size, self.window.kernel, strict=True):
                 if kernel > size:
                     raise WorkloadError(f"{self.name}: the window spans {kernel} in {axis}, but there are {size} positions")
+            if self.window.leaves_pads_out:
+                self._check_average()
+
+    def _check_average(self) -> None:
+        layer = self.operands[0].layer
+        if self.window is None or self.window.reduce != "sum":
+            raise WorkloadError(f"{self.name}: only sums of windows leave pads out")
+        if len(self.operands) > 1 or layer.kernel != (1, 1) or layer.stride != (1, 1):
+            raise WorkloadError(f"{self.name}: a window leaves out the pads of one operand with a 1x1 kernel and stride 1")
+        if min(map(min, self.inside)) < 1:
+            raise WorkloadError(f"{self.name}: a window has nothing but pads, of which there are {layer.padding}")
+
+    @property
+    def inside(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of each output row, and of each output column, how many rows or columns of its windows are no padding of the operand."""
+        layer, window = self.operands[0].layer, self.window
+        assert window is not None
+        found = []
+        for count, size, (before, _), kernel, stride in zip(
+            self.output[1:3], (layer.height, layer.width), layer.padding, window.kernel, window.stride, strict=True
+        ):
+            spans = ((at * stride - before, at * stride + kernel - before) for at in range(count))
+            found.append(tuple(min(end, size) - max(begin, 0) for begin, end in spans))
+        return found[0], found[1]
+
+    @property
+    def border_counts(self) -> tuple[int, ...]:
+        """How many positions windows have that leave pads out, if they are fewer than all."""
+        if self.window is None or not self.window.leaves_pads_out:
+            return ()
+        rows, columns = self.inside
+        counts = {high * wide for high in set(rows) for wide in set(columns)}
+        return tuple(sorted(counts - {prod(self.window.kernel)}))
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -204,7 +204,13 @@ def with_averages_in_steps(graph: Graph, positions: int, left: int, side: int) -
 
 def _in_steps(operation: Linear, positions: int, left: int, side: int) -> Linear:
     window, operand = operation.window, operation.operands[0]
-    if window is None or window.reduce != "sum" or len(operation.operands) > 1 or operand.layer.kernel != (1, 1):
+    if (
+        window is None
+        or window.reduce != "sum"
+        or window.leaves_pads_out
+        or len(operation.operands) > 1
+        or operand.layer.kernel != (1, 1)
+    ):
         return operation
     if (prod(window.kernel) <= positions and max(window.kernel) <= side) or operand.layer.stride != (1, 1):
         return operation

@@ -147,5 +147,16 @@ def verify_constants(graph: Graph, constants: Mapping[str, Parameters]) -> None:
             shape = getattr(held, what).shape
             if shape != (outputs,) and (what == "bias" or shape != ()):
                 raise WorkloadError(f"{graph.name}: {operation.name} takes a {what} of {(outputs,)}, got {shape}")
+        if set(held.border_scales) != set(operation.border_counts):
+            raise WorkloadError(
+                f"{graph.name}: {operation.name} takes scales of windows with {operation.border_counts} positions, got "
+                f"{tuple(sorted(held.border_scales))}"
+            )
+        for count, (multiplier, shift) in held.border_scales.items():
+            if multiplier.shape != (outputs,) or shift.shape != (outputs,):
+                shapes = multiplier.shape, shift.shape
+                raise WorkloadError(
+                    f"{graph.name}: {operation.name} takes scales of {(outputs,)} for {count} positions, got {shapes}"
+                )
         if held.table is not None and held.table.shape != (256,):
             raise WorkloadError(f"{graph.name}: {operation.name} takes a table of (256,), got {held.table.shape}")

@@ -81,8 +81,8 @@ def parameter_image(program: EpochProgram, parameters: Mapping[str, Parameters])
         values = parameters[program.operation(item.operation).name]
         outputs = program.lowered[item.operation].tiles[item.tile].outputs
         lanes = np.zeros((4, cols), np.int32)
-        parts = values.bias, values.multiplier, values.shift, np.asarray(values.zero_point)
-        for row, part in enumerate(parts):
+        scale = values.border_scales[item.positions] if item.positions else (values.multiplier, values.shift)
+        for row, part in enumerate((values.bias, *scale, np.asarray(values.zero_point))):
             lanes[row, : len(outputs)] = np.broadcast_to(part, (program.operation(item.operation).output[3],))[outputs]
         yield item.bank, item.index, lanes
 

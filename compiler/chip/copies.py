@@ -81,7 +81,7 @@ class Copies:
                 for image in range(*common[0]):
                     target = Place(place.bank, place.base + ((image - image0) * high + row) * wide + column)
                     corner = (image, common[1][0], common[2][0])
-                    ready = max(ready, self._job(producer, tile, fragment, corner, size, (part, slot), target, strides))
+                    ready = max(ready, self._jobs(producer, tile, fragment, corner, size, (part, slot), target, strides))
         return ready
 
     def sent_pieces(
@@ -156,6 +156,25 @@ class Copies:
         )
         return self._arrival(start, self._cycles(words))
 
+    def _jobs(
+        self,
+        producer: Producer,
+        tile: int,
+        fragment: Fragment,
+        corner: tuple[int, int, int],
+        size: tuple[int, int],
+        slices: tuple[int, int],
+        target: Place,
+        x_strides: tuple[int, int],
+    ) -> int:
+        """`_job` for all outputs, those that are scaled alike by one each."""
+        (image, row0, column0), ready = corner, 0
+        for (row, rows), (column, columns), positions in producer.scaled_alike(row0, size[0], column0, size[1]):
+            at = Place(target.bank, target.base + (row - row0) * x_strides[0] + (column - column0) * x_strides[1])
+            where = (fragment, (image, row, column), (rows, columns), slices, at, x_strides)
+            ready = max(ready, self._job(producer, tile, *where, positions))
+        return ready
+
     def _job(
         self,
         producer: Producer,
@@ -166,6 +185,7 @@ class Copies:
         slices: tuple[int, int],
         target: Place,
         x_strides: tuple[int, int],
+        positions: int = 0,
     ) -> int:
         """One job for ``size`` (rows, columns) outputs from ``corner`` (image, row, column) on, to words of an X bank that are
         ``x_strides`` apart from row to row and column to column.
@@ -203,7 +223,7 @@ class Copies:
             window=window,
             p_base=fragment.place.base + first,
             p_strides=(stride[0] * wide, stride[1]),
-            parameters=self._set(producer, tile, bank),
+            parameters=self._set(producer, tile, bank, positions),
             table=self.state.tables.get(producer.operation.name),
             slices=slices,
             place=target,
@@ -250,14 +270,14 @@ class Copies:
         self.state.reserve(lines, start, cycles)
         return start, where
 
-    def _set(self, producer: Producer, tile: int, bank: int) -> int:
-        key = ("operation", producer.index, tile, bank)
+    def _set(self, producer: Producer, tile: int, bank: int, positions: int = 0) -> int:
+        key = (f"operation {positions}", producer.index, tile, bank)
         if key not in self.state.sets:
             if key in self.state.promised_sets:
                 self.state.promised_sets.remove(key)
                 self.state.storage.redeem("set", bank, 1)
             self.state.sets[key] = self.state.storage.place("set", (bank,), 1, producer.operation).base
-            self.state.parameters.append(ParameterSet(producer.index, tile, bank, self.state.sets[key]))
+            self.state.parameters.append(ParameterSet(producer.index, tile, bank, self.state.sets[key], positions))
         return self.state.sets[key]
 
     def _constant(self, producer: Producer, value: int, bank: int) -> int:
@@ -272,20 +292,26 @@ class Copies:
         scheduled."""
         state, name = self.state, producer.operation.name
         uses = (name in state.outputs) + (name in state.exports)
-        for tile, fragment, (_, (_, rows), (_, columns)), _ in self._output_pieces(producer) if uses else ():
+        for tile, fragment, (_, (row, rows), (column, columns)), _ in self._output_pieces(producer) if uses else ():
             bank = fragment.place.bank
-            self.promise_set(producer, tile, bank)
             if name in state.outputs:
                 state.storage.promise("x", bank, rows * columns, producer.operation)
             for _ in range(uses):
-                state.book.promise_post(bank)
+                self.promise_jobs(producer, tile, bank, (row, row + rows), (column, column + columns))
 
-    def promise_set(self, producer: Producer, tile: int, bank: int) -> None:
-        """Keep a set of parameters for what a post-processor will send of a column tile, if it has none."""
-        key = ("operation", producer.index, tile, bank)
-        if key not in self.state.sets and key not in self.state.promised_sets:
-            self.state.promised_sets.add(key)
-            self.state.storage.promise("set", bank, 1, producer.operation)
+    def promise_jobs(self, producer: Producer, tile: int, bank: int, rows: tuple[int, int], columns: tuple[int, int]) -> None:
+        """Keep what sending outputs of a column tile in some rows and columns will take: jobs, and their sets of parameters."""
+        for *_, positions in producer.scaled_alike(rows[0], rows[1] - rows[0], columns[0], columns[1] - columns[0]):
+            key = (f"operation {positions}", producer.index, tile, bank)
+            if key not in self.state.sets and key not in self.state.promised_sets:
+                self.state.promised_sets.add(key)
+                self.state.storage.promise("set", bank, 1, producer.operation)
+            self.state.book.promise_post(bank)
+
+    def redeem_jobs(self, producer: Producer, bank: int, rows: tuple[int, int], columns: tuple[int, int]) -> None:
+        """Jobs that were promised are about to be written down."""
+        for _ in producer.scaled_alike(rows[0], rows[1] - rows[0], columns[0], columns[1] - columns[0]):
+            self.state.book.redeem_post(bank)
 
     def store_outputs(self) -> None:
         """Send outputs of the graph that were computed in this epoch to the X bank beside their P bank."""
@@ -294,9 +320,9 @@ class Copies:
             for tile, fragment, ((image, _), (row, rows), (column, columns)), part in self._output_pieces(producer):
                 bank = fragment.place.bank
                 state.storage.redeem("x", bank, rows * columns)
-                state.book.redeem_post(bank)
+                self.redeem_jobs(producer, bank, (row, row + rows), (column, column + columns))
                 place = state.storage.place("x", range(bank, bank + 1), rows * columns, producer.operation)
-                self._job(producer, tile, fragment, (image, row, column), (rows, columns), (part, 0), place, (columns, 1))
+                self._jobs(producer, tile, fragment, (image, row, column), (rows, columns), (part, 0), place, (columns, 1))
                 rect = ((image, image + 1), (row, row + rows), (column, column + columns))
                 state.stored.append(Stored(producer.index, tile, part, rect, place, 0))
 
@@ -306,9 +332,9 @@ class Copies:
         for producer in self.scheduled(state.exports):
             export, (_, height, width, _) = state.exports[producer.operation.name], producer.operation.output
             for tile, fragment, ((image, _), (row, rows), (column, columns)), part in self._output_pieces(producer):
-                state.book.redeem_post(fragment.place.bank)
+                self.redeem_jobs(producer, fragment.place.bank, (row, row + rows), (column, column + columns))
                 target = Place(export.places[tile].bank, export.places[tile].base + row * width + column)
-                self._job(producer, tile, fragment, (image, row, column), (rows, columns), (part, part), target, (width, 1))
+                self._jobs(producer, tile, fragment, (image, row, column), (rows, columns), (part, part), target, (width, 1))
             pieces = enumerate(export.places)
             state.exported += [Exported(producer.index, tile, place, height * width, export.tensor) for tile, place in pieces]
 

@@ -45,12 +45,16 @@ class WeightTile:
 
 @dataclass(frozen=True)
 class ParameterSet:
-    """Bias, multiplier and shift of a column tile, in a set of the post-processor of ``bank``."""
+    """Bias, multiplier and shift of a column tile, in a set of the post-processor of ``bank``.
+
+    ``positions``: of the windows that it scales, if they leave pads out and are at the border; else 0.
+    """
 
     operation: int
     tile: int
     bank: int
     index: int
+    positions: int = 0
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +21,17 @@ from .work import Mapping
 
 _BEFORE = -(1 << 40)
 """A cycle before any epoch."""
+
+
+Span = tuple[int, int]
+"""(origin, length) in rows or columns."""
+
+
+def _runs(values: Sequence[int], origin: int, length: int) -> Iterator[tuple[int, Span]]:
+    """Values from ``origin`` on, each with where it stands until another one comes."""
+    for value, run in itertools.groupby(range(origin, origin + length), key=values.__getitem__):
+        where = list(run)
+        yield value, (where[0], len(where))
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,7 @@ class Producer:
 
     def __post_init__(self) -> None:
         self.ready = np.zeros(self.operation.output[1:3], np.int64)
+        self._border = frozenset(self.operation.border_counts)
         self._edges = [[origin for origin, _ in axis] for axis in (self.patches.images, self.patches.rows, self.patches.columns)]
 
     def add(self, patch: int, box: Box, tile: int, fragment: Fragment, ready: int) -> None:
@@ -75,6 +88,19 @@ class Producer:
             for fragment in fragments:
                 rect = tuple((origin, origin + length) for origin, length in fragment.box)
                 yield Accumulated(self.index, tile, rect, fragment.place)  # type: ignore[arg-type]
+
+    def scaled_alike(self, row: int, rows: int, column: int, columns: int) -> Iterator[tuple[Span, Span, int]]:
+        """Boxes (origin, length) of some rows and columns of outputs, and of how many positions their windows are, 0 of all.
+
+        Those that leave pads out have other scales at the border; all others are one box.
+        """
+        if not self._border:
+            yield (row, rows), (column, columns), 0
+            return
+        inside = self.operation.inside
+        for high, down in _runs(inside[0], row, rows):
+            for wide, across in _runs(inside[1], column, columns):
+                yield down, across, high * wide if high * wide in self._border else 0
 
     def overlapping(self, rect: Rect, tile: int) -> Iterator[tuple[Rect, Fragment]]:
         """Fragments with accumulators of outputs in ``rect``, and the outputs that each has."""

@@ -23,24 +23,23 @@ class Spills:
 
     def promise(self, producer: Producer) -> None:
         """Keep what it will take; raises `EpochFullError` at once, and not when all is scheduled."""
-        storage, book = self.state.storage, self.state.book
+        storage = self.state.storage
         for number, request in self._requests(producer):
             bank = storage.keep(request.nodes, _words(request), producer.operation)
             self._banks[producer.operation.name, number] = bank
-            for _, _, tile, (images, _, _), fragment in self.copies.sent_pieces(producer, request.block, request.box):
-                self.copies.promise_set(producer, tile, fragment.place.bank)
+            for _, _, tile, (images, rows, columns), fragment in self.copies.sent_pieces(producer, request.block, request.box):
                 for _ in range(*images):
-                    book.promise_post(fragment.place.bank)
+                    self.copies.promise_jobs(producer, tile, fragment.place.bank, rows, columns)
 
     def store(self) -> None:
         """Send all that must be stored to where there is room for it."""
-        storage, book = self.state.storage, self.state.book
+        storage = self.state.storage
         for producer in self.copies.scheduled(self.state.spills):
             for number, request in self._requests(producer):
                 bank = self._banks[producer.operation.name, number]
-                for *_, (images, _, _), fragment in self.copies.sent_pieces(producer, request.block, request.box):
+                for *_, (images, rows, columns), fragment in self.copies.sent_pieces(producer, request.block, request.box):
                     for _ in range(*images):
-                        book.redeem_post(fragment.place.bank)
+                        self.copies.redeem_jobs(producer, fragment.place.bank, rows, columns)
                 place = storage.place_kept(bank, _words(request), producer.operation)
                 self.copies.send(producer, request.block, request.box, request.box, place)
                 self.state.spilled.append(Spilled(producer.index, request.block, request.box, place))

@@ -29,7 +29,8 @@ def require_scales_fit(graph: Graph, constants: Mapping[str, Parameters], config
             continue
         name, held = operation.name, constants[operation.name]
         # Those of norms may be negative.
-        most = int(np.max(np.abs(held.multiplier.astype(np.int64)), initial=0))
+        multipliers = (held.multiplier, *(multiplier for multiplier, _ in held.border_scales.values()))
+        most = max(int(np.max(np.abs(each.astype(np.int64)), initial=0)) for each in multipliers)
         if most >= 1 << bits:
             raise WorkloadError(
                 f"{name}: its multiplier {most} has {most.bit_length()} bits, more than scale_bits ({bits}) of {config.name}; "

@@ -215,7 +215,7 @@ class Planner:
         several = bisect_right(self.ends, end) - bisect_right(self.ends, begin) > _MOST_OPERATIONS
         while count <= min(_MOST_BANDS, batch if several else batch * high * wide):
             grid = _grid(count, batch, high, wide)
-            if grid not in seen:
+            if grid not in seen and not _apart(grid, shapes):
                 seen.add(grid)
                 cost = self._cost(begin, end, grid, leaving)
                 if cost is not None:
@@ -386,6 +386,15 @@ def _grid(count: int, batch: int, high: int, wide: int) -> Grid:
     images = min(count, batch)
     rows = min(-(-count // images), high)
     return Grid(images, rows, min(-(-count // (images * rows)), wide))
+
+
+def _apart(grid: Grid, shapes: Sequence[Shape]) -> bool:
+    """Whether what the last band has of tensors of several sizes is further apart than the band is long."""
+    for count, sizes in zip((grid.rows, grid.columns), zip(*(shape[1:3] for shape in shapes), strict=True), strict=True):
+        lengths = [-(-size // count) / size for size in sizes]
+        if (count - 1) * (max(lengths) - min(lengths)) > min(lengths):
+            return True
+    return False
 
 
 def _size(rect: Rect) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..constants import Parameters, identity_parameters
+from ..constants import Parameters, border_scales, identity_parameters
 from ..graph import Graph
 from ..operations import Linear
 from ..quantise import activation_table, quantize_scale, relu
@@ -62,5 +62,6 @@ def layer_parameters(
         multiplier=multiplier,
         shift=shift,
         table=activation_table(relu) if with_relu else None,
+        border_scales=border_scales(operation, scale),
     )
     return held, _TARGET_RMS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -22,7 +23,7 @@ from podweave.golden.layers.linear import accumulate
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
-from podweave.ir.layers import Layer
+from podweave.ir.layers import Layer, WorkloadError
 from podweave.ir.operations import Linear, Operand, Upsampling, Window
 from podweave.ir.rewrites import with_stored_pools
 from podweave.spec.config import ChipConfig
@@ -138,6 +139,10 @@ def nodes(draw: st.DrawFn, name: str, shapes: dict[str, tuple[int, int, int, int
         layer = dataclasses.replace(conv(name, shape, channels), groups=channels, padding=padding)
         operand = Operand((source,), layer, -128 if kind == "pool" else 0)
         window = draw(windows(layer.output_size, "max" if kind == "pool" else "sum"))
+        if kind == "mean" and draw(st.booleans()):
+            # Of pads alone there is no average.
+            with contextlib.suppress(WorkloadError):
+                return Linear(name, (operand,), dataclasses.replace(window, leaves_pads_out=True), identity=draw(st.booleans()))
         return Linear(name, (operand,), window, identity=True)
     if kind == "concatenation":
         like = [other for other in sorted(shapes) if shapes[other][:3] == shape[:3]]

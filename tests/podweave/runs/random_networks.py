@@ -36,7 +36,7 @@ class GrowingGraph:
             self.size = 2 * int(self.rng.integers(2, 5))
             self.batch = int(self.rng.integers(1, 3)) if self.size == 4 else 1
         self.kinds = ["1x1", "3x3", "residual", "pool", "wide", "concatenation", "input"]
-        self.kinds += ["upsampled", "interleaved", "pool"] if upsampled else []
+        self.kinds += ["upsampled", "interleaved", "pool", "average"] if upsampled else []
         self.inputs: dict[str, tuple[int, int, int, int]] = {}
         self.operations: list[Linear] = []
         self.live = [self.input("image", self.size)]
@@ -63,6 +63,14 @@ class GrowingGraph:
             window = Window("max" if self.rng.integers(2) else "sum", (2, 2), (2, 2))
             operand = conv(name, (source,), size, count, count, groups=count, batch=batch)
             self.add(Linear(name, (operand,), window, identity=True))
+            return
+        if kind == "average" and size % 2 == 0 and count > 1:
+            # Over what is in the image: windows at its border have fewer positions.
+            stride = int(self.rng.integers(1, 3))
+            window = Window("sum", (3, 3), (stride, stride), leaves_pads_out=True)
+            operand = conv(name, (source,), size, count, count, groups=count, batch=batch)
+            layer = dataclasses.replace(operand.layer, padding=((1, stride % 2), (1, stride % 2)))
+            self.add(Linear(name, (dataclasses.replace(operand, layer=layer),), window, identity=bool(self.rng.integers(2))))
             return
         if kind in ("upsampled", "interleaved") and 3 * size <= 24:
             self.upsampled(name, source, size, count, outputs, interleaved=kind == "interleaved")
@@ -127,7 +135,8 @@ def random_job(seed: int) -> Job:
 
 
 def upsampled_graph(seed: int, size: int = 0) -> Graph:
-    """Like `random_graph`, and nodes see tensors enlarged; ``size``: of its images, chosen by default."""
+    """Like `random_graph`, and nodes see tensors enlarged, or average what is no padding; ``size``: of its images, by default
+    chosen."""
     growing = GrowingGraph(seed, size, upsampled=True)
     while not any(operand.upsampled for node in growing.operations for operand in node.operands):
         for _ in range(int(growing.rng.integers(2, 5))):
