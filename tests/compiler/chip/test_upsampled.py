@@ -50,8 +50,8 @@ def is_right(program: EpochProgram) -> bool:
     return all(np.array_equal(found[name], expected[name]) for name in graph.outputs)
 
 
-def compiled(graph: Graph) -> EpochProgram:
-    return compile_graph(graph, CONFIG, tables=Constants(random_parameters(graph)).table_of)
+def compiled(graph: Graph, partition: int | None = None) -> EpochProgram:
+    return compile_graph(graph, CONFIG, tables=Constants(random_parameters(graph)).table_of, partition=partition)
 
 
 def sending(program: EpochProgram) -> np.ndarray:
@@ -68,7 +68,7 @@ def with_post(program: EpochProgram, job: int, **fields: Any) -> EpochProgram:
 
 def test_words_that_jobs_send() -> None:
     """Of 3 x 5 positions, each as 2 x 3: words of a job are three apart, and without halo each of 90 is sent once."""
-    program = compiled(seeing(Upsampling(2, 3), 4, kernel=1))
+    program = compiled(seeing(Upsampling(2, 3), 4, kernel=1), partition=0)
     jobs, posts = sending(program), program.posts
     assert {int(posts["x_step2"][job]) for job in jobs if posts["n2"][job] > 1} == {3}
     assert (posts["n2"][jobs] * posts["n3"][jobs]).sum() == 90
