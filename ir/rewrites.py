@@ -162,7 +162,7 @@ def with_copies_to_upsample(graph: Graph) -> Graph:
     for operation in graph.operations:
         operands, known = [], dict[tuple[str, ...], str]()
         for operand in operation.operands:
-            sources, views = [], []
+            sources, views = list[str](), list[Upsampling]()
             for seen, group in _enlarged_together(operand, graph.inputs):
                 if seen == AS_IT_IS or group[0] in graph.inputs:
                     sources += group

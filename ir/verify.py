@@ -154,9 +154,9 @@ def verify_constants(graph: Graph, constants: Mapping[str, Parameters]) -> None:
             )
         for count, (multiplier, shift) in held.border_scales.items():
             if multiplier.shape != (outputs,) or shift.shape != (outputs,):
-                shapes = multiplier.shape, shift.shape
+                found = multiplier.shape, shift.shape
                 raise WorkloadError(
-                    f"{graph.name}: {operation.name} takes scales of {(outputs,)} for {count} positions, got {shapes}"
+                    f"{graph.name}: {operation.name} takes scales of {(outputs,)} for {count} positions, got {found}"
                 )
         if held.table is not None and held.table.shape != (256,):
             raise WorkloadError(f"{graph.name}: {operation.name} takes a table of (256,), got {held.table.shape}")

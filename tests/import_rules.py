@@ -59,6 +59,7 @@ INSIDE = {
     "ir/texts": [],
     "ir/layers": ["ir/texts"],
     "ir/operations": ["ir/layers"],
+    "ir/transposed": ["ir/layers", "ir/operations"],
     "ir/graph": ["ir/operations"],
     "ir/quantise": [],
     "ir/mean_norms": ["ir/quantise"],
@@ -84,6 +85,7 @@ INSIDE = {
         "ir/rewrites",
         "ir/row_graph",
         "ir/row_operations",
+        "ir/transposed",
         "ir/verify",
     ],
     "ir/frontends/onnx": [
