@@ -14,13 +14,7 @@ from podweave.ir.constants import Constants, Parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
 from podweave.ir.mixed_graph import MixedGraph
-from podweave.ir.rewrites import (
-    with_averages_in_steps,
-    with_constants,
-    with_copies_to_upsample,
-    with_stored_pools,
-    without_unused,
-)
+from podweave.ir.rewrites import with_averages_in_steps, with_constants, with_stored_pools, without_unused
 from podweave.ir.row_graph import RowGraph
 from podweave.ir.verify import verify
 from podweave.spec.config import ChipConfig
@@ -42,7 +36,7 @@ from .memory.place import memory_image
 from .memory.shared import SharedMemory
 from .mixed.compile_parts import compile_parts
 from .mixed.parts import Joined, Kinds, by_kinds, join
-from .plan.compile_plan import compile_cut
+from .plan.compile_plan import as_it_runs, compile_cut
 from .pod.executor import check_times
 from .pod.layer_compiler import compile_layer
 from .pod.program import Program
@@ -346,10 +340,8 @@ def _schedule(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     if job.options.from_memory:
         way: dict[str, Any] = {"tables": tables, "partition": partition, "progress": show}
         programs = compile_cut(graph, job.config, job.options.policy, cut=job.options.cut, **way)
-        if any(program.corners for program in programs):
-            graph = with_copies_to_upsample(graph)
-            constants = None if constants is None else with_constants(graph, constants)
-            network = replace(network, split=replace(network.split, graph=graph), constants=constants)
+        if (runs := as_it_runs(graph, programs)) is not graph and constants is not None:
+            network = replace(network, split=replace(network.split, graph=runs), constants=with_constants(runs, constants))
     else:
         programs = (compile_graph(graph, job.config, tables=tables, partition=partition, progress=show),)
     return replace(network, epochs=programs)

@@ -6,7 +6,7 @@ tensor is stored follows from where it will be loaded, so that segments are comp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from podweave.ir.graph import Graph
@@ -54,6 +54,11 @@ def compile_cut(
     planner = Planner(with_copies_to_upsample(graph), config, cut)
     _require_tiles_fit(planner)
     return _Compilation(planner, policy, dict(tables or {}), partition, progress).run()
+
+
+def as_it_runs(graph: Graph, programs: Sequence[EpochProgram]) -> Graph:
+    """The graph that programs of `compile_cut` compute."""
+    return with_copies_to_upsample(graph) if any(program.corners for program in programs) else graph
 
 
 def _require_tiles_fit(planner: Planner) -> None:
