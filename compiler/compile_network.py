@@ -213,7 +213,7 @@ class _Job:
 
     @property
     def is_pod(self) -> bool:
-        return self.config.pods == 1
+        return not self.config.is_chip
 
 
 Pass = Callable[[CompiledNetwork, _Job], CompiledNetwork]

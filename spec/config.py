@@ -33,7 +33,7 @@ from .links_config import LinksConfig
 
 @dataclass(frozen=True, kw_only=True)
 class ChipConfig:
-    """One pod on a fixed-latency memory (``pods`` 1), or a chip of 2 to 256 pods, as many banks of each kind, and networks."""
+    """A chip of 1 to 256 pods, as many banks of each kind, and networks; without a ``network``, a pod on a memory."""
 
     name: str
     pods: int = 1
@@ -49,7 +49,7 @@ class ChipConfig:
         if not isinstance(self.name, str) or not self.name.isidentifier() or not self.name.isascii():
             raise ConfigError(f"name must be an ASCII identifier (letters, digits, underscores), got {self.name!r}")
         check_range(self, "pods", 1, 256)
-        if self.pods == 1:
+        if self.network is None:
             self._check_single()
         else:
             self._check_chip()
@@ -66,9 +66,11 @@ class ChipConfig:
             )
 
     def _check_single(self) -> None:
-        for table in ("network", "post", "program", "prefetch", "links"):
+        if self.pods > 1:
+            raise ConfigError(f"table [network] is missing: a chip of {self.pods} pods needs it")
+        for table in ("post", "program", "prefetch", "links"):
             if getattr(self, table) is not None:
-                raise ConfigError(f"table [{table}] is only for chips of 2 or more pods, got pods = 1")
+                raise ConfigError(f"table [{table}] is only for chips, which have a table [network]")
         if self.memory.latency is None:
             raise ConfigError("memory latency is missing: one pod without a network needs it")
         if self.memory.y_planes != 1:
@@ -80,7 +82,7 @@ class ChipConfig:
             raise ConfigError(f"pods must be a power of two, got {self.pods}")
         for table in ("network", "post", "program"):
             if getattr(self, table) is None:
-                raise ConfigError(f"table [{table}] is missing: a chip of {self.pods} pods needs it")
+                raise ConfigError(f"table [{table}] is missing: a chip needs it")
         if memory.latency is not None:
             raise ConfigError(f"memory latency must be left out: the network of a chip gives it, got {memory.latency}")
         if memory.banks != self.pods:
@@ -92,6 +94,8 @@ class ChipConfig:
             raise ConfigError(
                 f"of rows ({array.rows}) and cols ({array.cols}) one must be a multiple of the other: outputs become activations"
             )
+        if self.pods == 1:
+            self._check_one_pod()
         self._check_post()
         self._check_links()
         if self.managers > self.pods:
@@ -108,6 +112,14 @@ class ChipConfig:
         assert self.network is not None
         if self.network.kind == "crossbar" and widest > MODULE_BITS:
             raise ConfigError(f"a crossbar may have {MODULE_BITS} bits of inputs; the one for partial sums has {widest}")
+
+    def _check_one_pod(self) -> None:
+        """Row functions and links are of chips whose nodes have something to say to each other."""
+        assert self.post is not None
+        if self.post.row_registers:
+            raise ConfigError(f"row_registers ({self.post.row_registers}) must be 0 with one pod: row functions need 2 or more")
+        if self.links is not None:
+            raise ConfigError("table [links] needs 2 or more pods, got pods = 1")
 
     def _check_post(self) -> None:
         array, post = self.array, self.post
@@ -135,15 +147,20 @@ class ChipConfig:
             raise ConfigError(f"flit_bits of [links] ({width}) must be at most half of the {word} bits of a P word")
 
     @property
+    def is_chip(self) -> bool:
+        """Whether there are networks, post-processors and program stores around the pods; else it is a pod alone."""
+        return self.network is not None
+
+    @property
     def array(self) -> ArrayConfig:
         return self.pod.array
 
     @property
     def network_layers(self) -> tuple[int, ...]:
-        """Switch stages of each layer of blocks that a butterfly is built of, from the pods to the banks."""
+        """Switch stages of each layer of blocks that a butterfly is built of, from the pods to the banks; of one port: none."""
         stages = bits(self.pods)
         if stages <= BLOCK_STAGES:
-            return (stages,)
+            return (stages,) if stages else ()
         return (-(-stages // 2), stages // 2)
 
     @property
@@ -233,7 +250,7 @@ class ChipConfig:
 
     @property
     def host_levels(self) -> int:
-        """Registers between the ports of a chip and its nodes, in either direction: one for every factor of 16 nodes."""
+        """Registers between the ports of a chip and its nodes, in either direction: one for each factor of 16."""
         return -(-bits(self.pods) // 4)
 
     @property

@@ -158,7 +158,7 @@ def run(
     chosen = load_config(config)
     system = SystemOptions.of(chosen, chips, links, skew, beneath, divide)
     workload = with_sizes(with_options(workload, {"rows": rows, "context": context}), size)
-    if chosen.pods > 1:
+    if chosen.is_chip:
         if check == "lockstep":
             raise typer.BadParameter(
                 "lockstep is for one pod; a chip's results, cycles and counters are compared", param_hint="--check"
@@ -232,7 +232,7 @@ def model(
     system = SystemOptions.of(chosen, chips, links, skew, beneath, divide)
     workload = with_sizes(with_options(workload, {"rows": rows, "context": context}), size)
     make_folders(plot, json_file)
-    if chosen.pods > 1:
+    if chosen.is_chip:
         given = per_layer, partition, through, prefetch, cap, memory, plot, prefetch_ratio
         options = ChipOptions.of(chosen, *given, scalesim=scalesim_reports is not None, images=images, batch=batch)
         with Progress() as progress:

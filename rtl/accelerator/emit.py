@@ -132,7 +132,7 @@ TOPS: dict[str, Callable[[ChipConfig], Block]] = {"pod": Pod, "chip": Chip, "acc
 
 def default_top(config: ChipConfig) -> str:
     """What a configuration is for: one pod, a chip, or, with prefetch engines, an accelerator."""
-    return "pod" if config.pods == 1 else "accelerator" if config.prefetch else "chip"
+    return "pod" if not config.is_chip else "accelerator" if config.prefetch else "chip"
 
 
 def emit(config: ChipConfig, *, top: str | None = None, prefix: str = "", convert: Convert = converted) -> Emitted:
@@ -144,7 +144,7 @@ def emit(config: ChipConfig, *, top: str | None = None, prefix: str = "", conver
     and prefix always give the same bytes.
     """
     top = top or default_top(config)
-    legal = {"pod"} if config.pods == 1 else {"chip", default_top(config)}
+    legal = {"pod"} if not config.is_chip else {"chip", default_top(config)}
     if top not in legal:
         raise ValueError(f"{config.name} has no {top}: it can be emitted as {' or '.join(sorted(legal))}")
     with prefixed_names(prefix):

@@ -125,10 +125,13 @@ class Chip(WiredBlock):
         plane_width = bits_for_index(max(self.config.memory.planes.values()))
         network_width = next(f.width for f in network_error_layout(self.config).fields if f.name == "network")
         wheres = [Cat(error.port, Const(plane, plane_width), Const(network, network_width)) for error, plane, network in errors]
+        if errors:
+            m.d.comb += [
+                root["conflict_valid"].eq(Cat(error.flag for error, *_ in errors)),
+                root["conflict_stage"].eq(Cat(error.stage for error, *_ in errors)),
+                root["conflict_where"].eq(Cat(wheres)),
+            ]
         m.d.comb += [
-            root["conflict_valid"].eq(Cat(error.flag for error, *_ in errors)),
-            root["conflict_stage"].eq(Cat(error.stage for error, *_ in errors)),
-            root["conflict_where"].eq(Cat(wheres)),
             root["node_busy"].eq(Cat(node["busy"] for node in nodes)),
             root["node_error"].eq(Cat(node["error"] for node in nodes)),
         ]

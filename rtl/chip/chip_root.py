@@ -45,7 +45,7 @@ class ChipRoot(Block):
     config : ChipConfig
         ``pods``, ``host_levels``, ``network_latency`` and the layout of the network record.
     network_blocks : int
-        Blocks of all networks.
+        Blocks of all networks; 0 of one pod, whose networks are wires.
 
     Members
     -------
@@ -56,7 +56,7 @@ class ChipRoot(Block):
     node_busy, node_error : In(pods)
         Of each node.
     conflict_valid : In(network_blocks)
-        Sticky errors of the blocks of the networks.
+        Sticky errors of the blocks of the networks, if there are any; so the next two.
     conflict_stage : In(network_blocks * width of stage)
         Their stages.
     conflict_where : In(network_blocks * width of port, plane and network)
@@ -70,15 +70,14 @@ class ChipRoot(Block):
         groups = -(-config.pods // FANOUT)
         record = {field.name: field.width for field in network_error_layout(config).fields}
         self.stage_width, self.where_width = record["stage"], record["port"] + record["plane"] + record["network"]
+        conflict = {"conflict_valid": 1, "conflict_stage": self.stage_width, "conflict_where": self.where_width}
         super().__init__(
             {
                 **root_members(config),
                 **{f"group_{name}": Out(groups) for name in COMMANDS},
                 "node_busy": In(config.pods),
                 "node_error": In(config.pods),
-                "conflict_valid": In(network_blocks),
-                "conflict_stage": In(network_blocks * self.stage_width),
-                "conflict_where": In(network_blocks * self.where_width),
+                **({name: In(network_blocks * width) for name, width in conflict.items()} if network_blocks else {}),
             }
         )
 
@@ -105,10 +104,12 @@ class ChipRoot(Block):
     def _network_record(self, m: Module) -> Any:
         """The first conflict of all networks, as a word of `network_error_layout`."""
         record = Signal(struct(network_error_layout(self.config)), name="network_record")
-        valid = Signal(name="conflict")
-        stage, where = Signal(self.stage_width, name="stage"), Signal(self.where_width, name="where")
+        if not self.network_blocks:
+            return record
         stages, places = planes_of(self.conflict_stage, self.network_blocks), planes_of(self.conflict_where, self.network_blocks)
         errors = [NetworkError(*found) for found in zip(self.conflict_valid, stages, places, strict=True)]
+        valid = Signal(name="conflict")
+        stage, where = Signal(self.stage_width, name="stage"), Signal(self.where_width, name="where")
         record_errors(m, errors, error=valid, stage=stage, port=where)
         m.d.comb += [
             record.valid.eq(valid),

@@ -1,8 +1,9 @@
 """Networks of a chip: N pods read and write N banks, each transfer with the same latency, planned so that no two words meet.
 
 A network is not a block: 256 ports of 1024 bits are more than one module may have. `read_network` and `write_network` place its
-blocks in the module of the chip. A butterfly consists of layers of blocks; a block of a layer that routes by bits i to j of the
-bank serves the wires whose indices differ in these bits only: contiguous wires in the first layer, strided wires in the second.
+blocks in the module of the chip. A network of one port is wires alone. A butterfly consists of layers of blocks; a block of a
+layer that routes by bits i to j of the bank serves the wires whose indices differ in these bits only: contiguous wires in the
+first layer, strided wires in the second.
 """
 
 from __future__ import annotations
@@ -93,10 +94,10 @@ def network_depth(layers: Sequence[int], pipeline: int) -> int:
 
 
 def _check(ports: int, layers: Sequence[int], kind: str) -> None:
-    if ports < 2 or ports & (ports - 1):
-        raise ValueError(f"a network has a power of two of ports, at least 2, got {ports}")
-    if 1 << sum(layers) != ports or min(layers) < 1:
-        raise ValueError(f"layers {tuple(layers)} do not make the {bits_for_index(ports)} stages of {ports} ports")
+    if ports < 1 or ports & (ports - 1):
+        raise ValueError(f"a network has a power of two of ports, got {ports}")
+    if 1 << sum(layers) != ports or min(layers, default=1) < 1:
+        raise ValueError(f"layers {tuple(layers)} do not make the {(ports - 1).bit_length()} stages of {ports} ports")
     if kind not in NETWORK_KINDS:
         raise ValueError(f"network kind must be one of {', '.join(NETWORK_KINDS)}, got {kind!r}")
 
@@ -120,7 +121,7 @@ def read_network(
     _check(ports, layers, kind)
     depth = network_depth(layers, pipeline)
     made = []
-    if kind == "crossbar":
+    if kind == "crossbar" and layers:
         crossbar = ReadCrossbar(ports=ports, payload=payload, data=data, depth=depth, turnaround=turnaround)
         made.append(_Layer(0, sum(layers), crossbar))
     else:
@@ -151,7 +152,7 @@ def write_network(m: Module, name: str, *, ports: int, payload: int, layers: Seq
     _check(ports, layers, kind)
     depth = network_depth(layers, pipeline)
     made = []
-    if kind == "crossbar":
+    if kind == "crossbar" and layers:
         made.append(_Layer(0, sum(layers), WriteCrossbar(ports=ports, payload=payload, depth=depth)))
     else:
         low = 0
@@ -176,7 +177,7 @@ def _send(
     errors, placed = [], []
     valids: list[Value] = list(valid)
     # The bits of the bank that are not yet used travel below the payload.
-    carried: list[Value] = [Cat(b, word) for b, word in zip(bank, words, strict=True)]
+    carried: list[Value] = [Cat(b, word) if layers else word for b, word in zip(bank, words, strict=True)]
     for i, layer in enumerate(layers):
         blocks = []
         for group in range(ports >> layer.stages):
@@ -208,7 +209,8 @@ class _NetworkTop(Block):
             m.d.comb += Cat(signals).eq(getattr(self, member))
         for member, signals in outputs.items():
             m.d.comb += getattr(self, member).eq(Cat(signals))
-        record_errors(m, network.errors, error=self.error, stage=self.error_stage, port=self.error_port)
+        if network.errors:
+            record_errors(m, network.errors, error=self.error, stage=self.error_stage, port=self.error_port)
 
 
 def _errors(ports: int) -> dict[str, Any]:
@@ -224,13 +226,13 @@ class ReadNetwork(_NetworkTop):
     Parameters
     ----------
     ports : int
-        Pods, and banks: a power of two, at least 2; ``index`` below is ``bits_for_index(ports)``.
+        Pods, and banks: a power of two; ``index`` below is ``bits_for_index(ports)``.
     payload : int
         Bits of a request beside its bank.
     data : int
         Bits of a word.
     layers : Sequence[int]
-        Stages of each layer of blocks, from the pods on; their sum is ``index``.
+        Stages of each layer of blocks, from the pods on; ``ports`` is 2 to their sum.
     pipeline : int
         A register after every ``pipeline`` stages, and after the last.
     turnaround : int

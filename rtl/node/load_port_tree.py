@@ -63,9 +63,9 @@ class LoadPortTree(Block):
         # Only the nodes that an access is for see it as valid.
         named = []
         for i in range(self.nodes):
-            copy = copies[levels - 1][i // FANOUT // FANOUT]
+            copy = copies[max(0, levels - 1)][i // FANOUT // FANOUT]
             valid = copy["host_valid"] & (copy["host_broadcast"] | (copy["host_unit"] == i))
-            named.append(register(m, valid, name=f"node_valid_{i}", reset_less=False))
+            named.append(register(m, valid, name=f"node_valid_{i}", reset_less=False) if levels else valid)
         m.d.comb += [
             self.node_valid.eq(Cat(named)),
             self.host_read_data.eq(gather(m, "read_data", planes_of(self.node_read_data, self.nodes), levels)),

@@ -33,6 +33,7 @@ CONFIGS: dict[str, ChipConfig] = {
             managers=2, data_width=128, address_width=33, base_registers=2, column_words=8, pass_bits=5, **SMALL_ENGINE
         ),
     ),
+    "1 pod": CHIP2.replace(pods=1, banks=1, x_parts=2, pass_bits=5, base_registers=2),
     "4 x 16x16": CHIP4,
     "4 x 16x16, 4 managers": dataclasses.replace(CHIP4, prefetch=PrefetchConfig(managers=4, data_width=512)),
     "2 planes of Y, 2 lanes of 4": dataclasses.replace(

@@ -36,11 +36,12 @@ Values = dict[tuple[str, str], NDArray[np.uint8]]
 SHAKEN = HbmTiming(latency=37, row_miss=9, jitter=25, refresh_interval=400, refresh_cycles=90, seed=77)
 FROM_MEMORY_CONFIGS: dict[str, ChipConfig] = {
     "2x4, from memory": CHIP2,
+    "1 pod, from memory": CONFIGS["1 pod"],
     "4x4, from memory": CONFIGS[FAST],
     "8x(2x2), 2 planes of Y, from memory": dataclasses.replace(CHIPS["8x(2x2), 2 planes of Y"], prefetch=CONFIGS[FAST].prefetch),
 }
 FEW = ["2x4", "2x4, from memory"]
-MORE = ["4x(4x8), 2 planes", "4x(8x4), 2 planes of X and Y, crossbar", "8x(2x2), 2 planes of Y", *FROM_MEMORY_CONFIGS]
+MORE = ["1x(4x4)", "4x(4x8), 2 planes", "4x(8x4), 2 planes of X and Y, crossbar", "8x(2x2), 2 planes of Y", *FROM_MEMORY_CONFIGS]
 
 
 def bench(name: str, record: Path, **options: Any) -> DesignBench:

@@ -1,0 +1,37 @@
+"""Chips of one pod: random networks over AXI, exact; networks larger than the banks; what one pod does not have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from podweave.predict.memory_timing import HbmTiming
+from podweave.runs.accelerator import run_on_device
+from tests.podweave.runs.random_networks import random_job
+from tests.rtl.accelerator.accelerator_runs import CONFIGS, bench
+
+ONE = "1 pod"
+TIMINGS = [
+    HbmTiming(latency=9, refresh_interval=0),
+    HbmTiming(latency=70, beat_sixteenths=40, row_miss=20, refresh_interval=500, refresh_cycles=80, jitter=20, seed=3),
+]
+
+
+def exact(seeds: range, **options: Any) -> None:
+    jobs = [random_job(seed) for seed in seeds]
+    for timing in TIMINGS:
+        report, *_ = run_on_device(jobs, CONFIGS[ONE], timing=timing, bench=bench(ONE), progress=lambda _: None, **options)
+        assert report["failure"] is None
+        assert report["verdict"] == "pass"
+        assert report["cycles"] == report["predicted_cycles"]
+
+
+def test_random_networks() -> None:
+    exact(range(6), cap=40)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("first", range(0, 200, 20))
+def test_random_networks_campaign(first: int) -> None:
+    exact(range(first, first + 20), check="always")
