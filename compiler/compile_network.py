@@ -37,9 +37,6 @@ from .memory.shared import SharedMemory
 from .mixed.compile_parts import compile_parts
 from .mixed.parts import Joined, Kinds, by_kinds, join
 from .plan.compile_plan import as_it_runs, compile_cut
-from .pod.executor import check_times
-from .pod.layer_compiler import compile_layer
-from .pod.program import Program
 from .rows.check.program import check_rows, check_seconds
 from .rows.front import compile_rows
 from .rows.program import ChipEpoch, RowProgram
@@ -110,8 +107,6 @@ class CompiledNetwork:
         Of the operations as they run.
     epochs : tuple
         The programs of a chip, one per epoch, in order: of layers, of operations on rows, and collectives.
-    layers : tuple
-        On one pod: programs of the layers, which run one after the other.
     image : MemoryImage or None
         What lies in memory before a run from memory.
     ratios : dict
@@ -129,7 +124,6 @@ class CompiledNetwork:
     split: SplitGraph
     constants: Constants | None = None
     epochs: tuple[ChipEpoch, ...] = ()
-    layers: tuple[Program, ...] = ()
     image: MemoryImage | None = None
     ratios: dict[str, float] = field(default_factory=dict)
     kinds: Kinds | None = None
@@ -211,10 +205,6 @@ class _Job:
     options: CompileOptions
     progress: Progress
 
-    @property
-    def is_pod(self) -> bool:
-        return not self.config.is_chip
-
 
 Pass = Callable[[CompiledNetwork, _Job], CompiledNetwork]
 
@@ -269,8 +259,6 @@ def _drop_unused(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
 
 def _rewrite_pools(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     """Poolings as post-processors have them: averages in steps, and copies behind what would be read over and over."""
-    if job.is_pod:
-        return network
     graph = with_averages_in_steps(network.split.graph, *most_averaged(job.config))
     return _rewritten(network, with_stored_pools(graph))
 
@@ -286,26 +274,11 @@ def _split_operations(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
 
 
 def _number_tables(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
-    if network.constants is not None and job.config.post is not None:
+    if network.constants is not None:
         count, limit = len(network.constants.tables), job.config.post.tables
         if count > limit:
             raise WorkloadError(f"the network has {count} activation tables, {count - limit} more than tables ({limit})")
     return network
-
-
-def _pack_layers(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
-    """On one pod: every operation by itself."""
-    if not job.is_pod:
-        return network
-    programs = []
-    for number, operation in enumerate(network.graph.operations, start=1):
-        job.progress(f"compiling {network.graph.name} ({number}/{len(network.graph.operations)} operations)")
-        if operation.window or len(operation.operands) > 1:
-            raise WorkloadError(
-                f"{operation.name}: one pod multiplies and sums; it has no post-processor that pools or adds operands"
-            )
-        programs.append(compile_layer(operation.operands[0].layer, job.config))
-    return replace(network, layers=tuple(programs))
 
 
 def _schedule_rows(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
@@ -329,8 +302,6 @@ def _schedule_rows(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
 
 
 def _schedule(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
-    if job.is_pod:
-        return network
     graph, constants, partition = network.split.graph, network.constants, job.options.partition
     tables = constants.table_of if constants is not None else {}
 
@@ -351,9 +322,6 @@ def _check_rules(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     """Raises `ProgramError` for a program that breaks a rule of the hardware: a fault of the compiler, not of the network."""
     if job.options.check == "never":
         return network
-    for layer in network.layers:
-        for number, epoch in enumerate(layer.epochs):
-            check_times(epoch, f"{network.graph.name}, epoch {number}")
     if job.options.check == "auto" and check_seconds(network.epochs) > CHECK_SHARE * sum(network.seconds.values()):
         return network
     count = len(network.epochs)
@@ -391,7 +359,6 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("split operations", _of_layers(_split_operations)),
     ("join kinds", _join_kinds),
     ("number tables", _number_tables),
-    ("pack layers", _of_layers(_pack_layers)),
     ("schedule", _of_layers(_schedule)),
     ("schedule rows", _schedule_rows),
     ("check rules", _check_rules),

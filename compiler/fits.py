@@ -26,10 +26,9 @@ def require_fits(graph: Graph, config: ChipConfig, *, from_memory: bool = False)
             each.require_values_fit()
         require_tiles_fit(graph, config)
     for operand in (operand for operation in layers for operand in operation.operands):
-        if config.is_chip:
-            operand.layer.require_values_fit()
+        operand.layer.require_values_fit()
         require_jobs_fit(operand.layer, config)
-        if config.is_chip and (not from_memory or isinstance(graph, MixedGraph)):
+        if not from_memory or isinstance(graph, MixedGraph):
             require_sums_fit(operand.layer, config)
 
 

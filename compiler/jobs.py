@@ -55,6 +55,10 @@ class Place:
     base: int
 
 
+class ProgramError(AssertionError):
+    """A program breaks a rule of the hardware; the message names the job."""
+
+
 class JobFieldError(ValueError):
     """A field of a job is too small for its value; the message names it, and what it holds."""
 

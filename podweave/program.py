@@ -104,8 +104,7 @@ def _ending_on_signals() -> Iterator[None]:
 
 def _for_users() -> tuple[type[Exception], ...]:
     """Errors that a user can mend. Some of their modules take long to import."""
-    from podweave.compiler.jobs import JobFieldError
-    from podweave.compiler.pod.executor import ProgramError
+    from podweave.compiler.jobs import JobFieldError, ProgramError
     from podweave.ir.layers import WorkloadError
     from podweave.spec.config_parts import ConfigError
     from podweave.synth.errors import SynthesisError

@@ -1,9 +1,9 @@
 """Configuration of a chip: every size, and every rule that a legal chip obeys.
 
-The tree is ``ChipConfig`` -> ``PodConfig`` -> ``ArrayConfig``, and ``ChipConfig`` -> ``MemoryConfig``; a chip of several pods also
-has a ``NetworkConfig``, a ``PostConfig`` and a ``ProgramConfig``, one on AXI a ``PrefetchConfig``, and one in a ring of chips a
-``LinksConfig``. All are frozen and keyword-only; an illegal value or combination raises `ConfigError` with a sentence that names
-the rule and the value.
+The tree is ``ChipConfig`` -> ``PodConfig`` -> ``ArrayConfig``, and ``ChipConfig`` -> ``MemoryConfig``, ``NetworkConfig``,
+``PostConfig`` and ``ProgramConfig``; a chip on AXI also has a ``PrefetchConfig``, and one in a ring of chips a ``LinksConfig``.
+All are frozen and keyword-only; an illegal value or combination raises `ConfigError` with a sentence that names the rule and the
+value.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from .links_config import LinksConfig
 
 @dataclass(frozen=True, kw_only=True)
 class ChipConfig:
-    """A chip of 1 to 256 pods, as many banks of each kind, and networks; without a ``network``, a pod on a memory."""
+    """A chip of 1 to 256 pods, as many banks of each kind, and networks between them."""
 
     name: str
     pods: int = 1
     pod: PodConfig
     memory: MemoryConfig
-    network: NetworkConfig | None = None
-    post: PostConfig | None = None
-    program: ProgramConfig | None = None
+    network: NetworkConfig
+    post: PostConfig
+    program: ProgramConfig
     prefetch: PrefetchConfig | None = None
     links: LinksConfig | None = None
 
@@ -49,10 +49,7 @@ class ChipConfig:
         if not isinstance(self.name, str) or not self.name.isidentifier() or not self.name.isascii():
             raise ConfigError(f"name must be an ASCII identifier (letters, digits, underscores), got {self.name!r}")
         check_range(self, "pods", 1, 256)
-        if self.network is None:
-            self._check_single()
-        else:
-            self._check_chip()
+        self._check_chip()
         if self.memory.x_parts > 1 and self.prefetch is None:
             raise ConfigError(f"x_parts ({self.memory.x_parts}) of more than 1 are for engines: they need a table [prefetch]")
         if self.memory.w_words < self.array.rows:
@@ -65,26 +62,10 @@ class ChipConfig:
                 f"8 weight loads with their latency ({8 * (self.array.rows + self.write_latency)} cycles)"
             )
 
-    def _check_single(self) -> None:
-        if self.pods > 1:
-            raise ConfigError(f"table [network] is missing: a chip of {self.pods} pods needs it")
-        for table in ("post", "program", "prefetch", "links"):
-            if getattr(self, table) is not None:
-                raise ConfigError(f"table [{table}] is only for chips, which have a table [network]")
-        if self.memory.latency is None:
-            raise ConfigError("memory latency is missing: one pod without a network needs it")
-        if self.memory.y_planes != 1:
-            raise ConfigError(f"y_planes must be 1 where there is one pod, which has no Y network, got {self.memory.y_planes}")
-
     def _check_chip(self) -> None:
         array, memory = self.array, self.memory
         if self.pods & (self.pods - 1):
             raise ConfigError(f"pods must be a power of two, got {self.pods}")
-        for table in ("network", "post", "program"):
-            if getattr(self, table) is None:
-                raise ConfigError(f"table [{table}] is missing: a chip needs it")
-        if memory.latency is not None:
-            raise ConfigError(f"memory latency must be left out: the network of a chip gives it, got {memory.latency}")
         if memory.banks != self.pods:
             raise ConfigError(f"banks ({memory.banks}) must be as many as pods ({self.pods})")
         for name in PLANES:
@@ -109,13 +90,11 @@ class ChipConfig:
                 f"psum_width {array.psum_width} make {p_bank}"
             )
         widest = self.pods * (array.psum_width * array.cols + bits(memory.p_words) + bits(self.pods) + 4)
-        assert self.network is not None
         if self.network.kind == "crossbar" and widest > MODULE_BITS:
             raise ConfigError(f"a crossbar may have {MODULE_BITS} bits of inputs; the one for partial sums has {widest}")
 
     def _check_one_pod(self) -> None:
         """Row functions and links are of chips whose nodes have something to say to each other."""
-        assert self.post is not None
         if self.post.row_registers:
             raise ConfigError(f"row_registers ({self.post.row_registers}) must be 0 with one pod: row functions need 2 or more")
         if self.links is not None:
@@ -123,7 +102,6 @@ class ChipConfig:
 
     def _check_post(self) -> None:
         array, post = self.array, self.post
-        assert post is not None
         if post.lanes and self.post_lanes % post.lanes:
             raise ConfigError(f"lanes ({post.lanes}) of a post-processor must divide the {self.post_lanes} lanes of an output word")
         if not isinstance(post.zero_points, bool):
@@ -147,11 +125,6 @@ class ChipConfig:
             raise ConfigError(f"flit_bits of [links] ({width}) must be at most half of the {word} bits of a P word")
 
     @property
-    def is_chip(self) -> bool:
-        """Whether there are networks, post-processors and program stores around the pods; else it is a pod alone."""
-        return self.network is not None
-
-    @property
     def array(self) -> ArrayConfig:
         return self.pod.array
 
@@ -166,7 +139,6 @@ class ChipConfig:
     @property
     def network_latency(self) -> int:
         """Cycles from one side of a network to the other, in either direction."""
-        assert self.network is not None
         return sum(-(-stages // self.network.pipeline) for stages in self.network_layers)
 
     @property
@@ -177,8 +149,6 @@ class ChipConfig:
     @property
     def read_latency(self) -> int:
         """Cycles from a read request on a pod's port to the word on its data input."""
-        if self.memory.latency is not None:
-            return self.memory.latency
         return 2 * self.network_latency + self.bank_latency
 
     @property
@@ -189,7 +159,6 @@ class ChipConfig:
     @property
     def post_latency(self) -> int:
         """Cycles from a post-processor's read of the last partial sum of an output word to that word on its write port."""
-        assert self.post is not None
         # Row functions multiply before, and a word in several beats, or in two planes, is collected.
         collects = self.has_rows or self.post_beats > 1
         return 6 + 2 * self.has_rows + self.post_beats - 1 + collects
@@ -197,13 +166,12 @@ class ChipConfig:
     @property
     def post_beats(self) -> int:
         """Cycles in which a post-processor requantises an output word."""
-        assert self.post is not None
         return self.post_lanes // (self.post.lanes or self.post_lanes)
 
     @property
     def scale_bits(self) -> int:
-        """Bits that the multipliers of a network may have: those of its post-processors, and as int32 has where there are none."""
-        return self.post.scale_bits if self.post else 31
+        """Bits that the multipliers of a network may have."""
+        return self.post.scale_bits
 
     @property
     def rounding(self) -> Literal["half_away", "half_even"]:
@@ -213,7 +181,7 @@ class ChipConfig:
     @property
     def has_rows(self) -> bool:
         """Whether post-processors have row functions."""
-        return self.post is not None and self.post.row_registers > 0
+        return self.post.row_registers > 0
 
     @property
     def statistic_latency(self) -> int:
@@ -323,15 +291,13 @@ class ChipConfig:
         memory_table = _table(top.pop("memory", None), "memory")
         if "planes" in memory_table:
             raise ConfigError(f"key 'planes' in table [memory] is {', '.join(PLANES)} now: planes of each network")
+        if "latency" in memory_table:
+            raise ConfigError("key 'latency' in table [memory] is gone: what lies between pods and banks is table [network]")
         memory = _build(MemoryConfig, memory_table, "memory")
-        kinds: dict[str, type] = {
-            "network": NetworkConfig,
-            "post": PostConfig,
-            "program": ProgramConfig,
-            "prefetch": PrefetchConfig,
-            "links": LinksConfig,
-        }
-        parts = {name: _build(kind, _table(top.pop(name), name), name) if name in top else None for name, kind in kinds.items()}
+        kinds: dict[str, type] = {"network": NetworkConfig, "post": PostConfig, "program": ProgramConfig}
+        parts = {name: _build(kind, _table(top.pop(name, None), name), name) for name, kind in kinds.items()}
+        more: dict[str, type] = {"prefetch": PrefetchConfig, "links": LinksConfig}
+        parts |= {name: _build(kind, _table(top.pop(name), name), name) if name in top else None for name, kind in more.items()}
         return _build(cls, top, "", pod=_build(PodConfig, pod, "pod", array=array), memory=memory, **parts)
 
     @classmethod

@@ -139,7 +139,7 @@ class PodConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryConfig:
-    """The fixed-latency memory that a pod sees: ``banks`` of each kind (X, W, P), over one or several planes of each network.
+    """The banks of a chip: as many of each kind (X, W, P) as pods, over one or several planes of each network.
 
     Parameters
     ----------
@@ -149,9 +149,6 @@ class MemoryConfig:
         Planes of each network: copies of it, 1 to 8; Y brings outputs of post-processors to the X banks of a chip.
     x_words, w_words, p_words : int
         Words of one bank, 2 to 2**22; a word is one row of ``rows`` activations, ``cols`` weights or ``cols`` partial sums.
-    latency : int | None
-        Cycles from a read request on a pod's port to the word on its data input, 1 to 64; None where a network stands between
-        pods and banks, which gives it (`ChipConfig.read_latency`).
     x_parts : int
         Parts of an X bank, a power of two from 1 to 64: memories that the highest bits of the address of a word select. Engines may
         use one while the network uses others; with 1 nothing of that is built. With more, ``x_words`` is a power of two.
@@ -170,7 +167,6 @@ class MemoryConfig:
     x_words: int
     w_words: int
     p_words: int
-    latency: int | None = None
     x_parts: int = 1
 
     def __post_init__(self) -> None:
@@ -179,8 +175,6 @@ class MemoryConfig:
             check_range(self, name, 1, 8)
         for name in ("x_words", "w_words", "p_words"):
             check_range(self, name, 2, 2**22)
-        if self.latency is not None:
-            check_range(self, "latency", 1, 64)
         check_range(self, "x_parts", 1, 64)
         if self.x_parts & (self.x_parts - 1):
             raise ConfigError(f"x_parts must be a power of two, got {self.x_parts}")

@@ -108,8 +108,6 @@ def word_pieces(config: ChipConfig, select: HostSelect) -> int:
 def words_of(config: ChipConfig, select: HostSelect) -> int:
     """Words that a select has in a node."""
     memory, post, program = config.memory, config.post, config.program
-    assert post is not None
-    assert program is not None
     jobs = config.links.jobs if config.links else 0
     return {
         HostSelect.X: memory.x_words,

@@ -128,7 +128,6 @@ def post_job_layout(config: ChipConfig) -> Layout:
     it.
     """
     memory, array, post = config.memory, config.array, config.post
-    assert post is not None
     lanes = config.post_lanes
     written = max(memory.x_words, memory.p_words) if post.row_registers else memory.x_words
     p_steps = [
@@ -162,7 +161,6 @@ def post_job_layout(config: ChipConfig) -> Layout:
 
 def post_parameters_layout(config: ChipConfig) -> Layout:
     """Parameters of one lane; a parameter set is one such word for each of the ``cols`` lanes of a P word."""
-    assert config.post is not None
     return Layout(
         "post_parameters",
         (

@@ -73,8 +73,6 @@ class Counter(enum.IntEnum):
 def host_widths(config: ChipConfig) -> dict[HostSelect, tuple[int, int]]:
     """Bits of address and of data of each kind of host access."""
     memory, array, post, program = config.memory, config.array, config.post, config.program
-    assert post is not None
-    assert program is not None
     stores = (
         (HostSelect.LOAD_STORE, load_job_layout(config), program.load_jobs),
         (HostSelect.STREAM_STORE, stream_job_layout(config), program.stream_jobs),

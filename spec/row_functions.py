@@ -86,7 +86,6 @@ class Scalar(enum.IntEnum):
 def row_fields(config: ChipConfig) -> tuple[Field, ...]:
     """Fields of a post-processor job that only a chip with row functions has."""
     post = config.post
-    assert post is not None
     registers = bits_for_index(post.row_registers)
     return (
         Field("gap", GAP_WIDTH, "cycles from one output word to the next, beyond those it takes"),

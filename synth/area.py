@@ -127,9 +127,9 @@ def pod_area(emitted: Emitted, *, flow: str, liberty: Liberty) -> float:
 
 
 def _chip_config(emitted: Emitted) -> ChipConfig | None:
-    """The configuration of a chip of several pods; None for anything else."""
+    """The configuration of a chip; None for anything else."""
     content = emitted.sidecar.get("config", {})
-    return ChipConfig.from_dict(content) if content.get("pods", 1) > 1 else None
+    return ChipConfig.from_dict(content) if "pods" in content else None
 
 
 def _network_modules(config: ChipConfig | None) -> dict[str, Block]:

@@ -37,7 +37,7 @@ def network_table(
     each with ``pods``, ``y_planes``, ``pipeline``, ``pod_area`` and ``networks`` (see `network_shares`).
     """
     if config.pods == 1:
-        raise ConfigError(f"a table of networks is for chips of several pods: {config.name} has one and no network")
+        raise ConfigError(f"a table of networks is for chips of several pods: {config.name} has one, and its networks are wires")
     cells = load_liberty(liberty)
     if progress:
         progress("starting Yosys (the first time on a machine takes a minute or two)")

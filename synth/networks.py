@@ -46,7 +46,6 @@ class NetworkBlock:
 def network_blocks(config: ChipConfig) -> dict[str, list[NetworkBlock]]:
     """The blocks of one plane of each of `NETWORKS`."""
     memory, array = config.memory, config.array
-    assert config.network is not None
     shape: dict[str, Any] = {"ports": config.pods, "layers": config.network_layers}
     shape |= {"pipeline": config.network.pipeline, "kind": config.network.kind}
     found = {}

@@ -118,12 +118,11 @@ INSIDE = {
     "compiler/collection": [],
     "compiler/jobs": [],
     "compiler/lower": [],
-    "compiler/pod": ["compiler/jobs", "compiler/lower"],
-    "compiler/chip": ["compiler/jobs", "compiler/lower", "compiler/pod"],
-    "compiler/chip/check": ["compiler/jobs", "compiler/lower", "compiler/chip", "compiler/pod"],
+    "compiler/chip": ["compiler/jobs", "compiler/lower"],
+    "compiler/chip/check": ["compiler/jobs", "compiler/lower", "compiler/chip"],
     "compiler/collective": ["compiler/jobs"],
     "compiler/rows": ["compiler/jobs", "compiler/lower", "compiler/chip", "compiler/collective"],
-    "compiler/rows/check": [f"compiler/{place}" for place in ("jobs", "pod", "chip", "chip/check", "collective", "rows")],
+    "compiler/rows/check": [f"compiler/{place}" for place in ("jobs", "chip", "chip/check", "collective", "rows")],
     "compiler/mixed": ["compiler/jobs", "compiler/chip", "compiler/collective", "compiler/rows"],
     "compiler/memory": [f"compiler/{place}" for place in ("jobs", "lower", "chip", "chip/check", "collective", "rows")],
     "compiler/plan": ["compiler/lower", "compiler/chip"],
@@ -131,14 +130,13 @@ INSIDE = {
     "compiler/compile_network": [
         f"compiler/{place}"
         for place in (
-            *("jobs", "lower", "pod", "chip", "chip/check", "collective", "rows", "rows/check", "mixed", "plan", "memory"),
+            *("jobs", "lower", "chip", "chip/check", "collective", "rows", "rows/check", "mixed", "plan", "memory"),
             *("fits", "collection"),
         )
     ],
     "compiler/compile_system": [f"compiler/{place}" for place in ("memory", "rows/check", "compile_network")],
     "predict/memory_timing": [],
     "predict/engine_geometry": [],
-    "predict/pod": [],
     "predict/chip": [],
     "predict/link_timing": [],
     "predict/accelerator": ["predict/memory_timing", "predict/engine_geometry", "predict/chip"],

@@ -45,7 +45,6 @@ class BankWords:
 
     def __init__(self, config: ChipConfig):
         memory, post = config.memory, config.post
-        assert post is not None
         self.depths = {"x": memory.x_words, "w": memory.w_words, "p": zero_word(config), "set": post.parameter_sets}
         self.limits = dict(self.depths)
         self.x_begin, self.x_part = 0, memory.x_part_words

@@ -29,7 +29,6 @@ class Copies:
     """
 
     def __init__(self, state: SchedulerState):
-        assert state.config.network is not None
         self.state, self.config = state, state.config
         # What jobs ask for again and again.
         self._crossbar = state.config.network.kind == "crossbar"
@@ -197,7 +196,6 @@ class Copies:
         (image0, _), (row0, high), (column0, wide) = fragment.box
         stride = window.stride if window else (1, 1)
         kernel = window.kernel if window else (1, 1)
-        assert config.post is not None
         most = 2**config.post.window_width - 1
         if max(kernel) > most:
             raise WorkloadError(

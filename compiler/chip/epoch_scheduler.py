@@ -77,7 +77,6 @@ def most_sums(config: ChipConfig) -> int:
 
 def most_averaged(config: ChipConfig) -> tuple[int, int, int]:
     """Positions that a window of sums may have, those of one whose sums take several steps, and its height and width."""
-    assert config.post is not None
     most, depth = most_sums(config), config.pod.accumulator_rows
     return most, min(most, depth) if depth >= _USEFUL_DEPTH else most, 2**config.post.window_width - 1
 

@@ -11,8 +11,7 @@ from podweave.ir.constants import Constants, Parameters
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Accumulate, Emit, Reduce
 
-from ..jobs import Jobs
-from ..pod.executor import ProgramError, addresses, check_inside
+from ..jobs import Jobs, ProgramError
 from .bank_image import outputs, parameter_image, w_image, x_image
 from .bank_words import zero_word
 from .epoch_program import EpochProgram
@@ -26,7 +25,6 @@ class Machine:
 
     def __init__(self, config: ChipConfig):
         memory = config.memory
-        assert config.post is not None
         self.config = config
         rows, cols = config.array.rows, config.array.cols
         self.x = np.full((memory.banks, memory.x_words, rows), _GARBAGE, np.int8)
@@ -154,3 +152,20 @@ def _grid(counts: list[int], steps: list[int]) -> NDArray[np.int64]:
         grid = (np.arange(count)[:, None] * stride + grid).ravel()
         back += (count - 1) * stride
     return grid
+
+
+def addresses(jobs: Jobs, job: int, memory: str) -> NDArray[np.int64]:
+    n0, n1, n2 = (int(jobs[f"n{i}"][job]) for i in range(3))
+    inner, middle, outer = (int(jobs[f"{memory}_step{i}"][job]) for i in range(3))
+    # What an outer loop adds, from word to word of its own.
+    middle_stride = middle + (n0 - 1) * inner
+    outer_stride = outer + (n1 - 1) * middle_stride + (n0 - 1) * inner
+    grid = np.arange(n2)[:, None, None] * outer_stride + np.arange(n1)[:, None] * middle_stride + np.arange(n0) * inner
+    return jobs[f"{memory}_base"][job] + grid.ravel()
+
+
+def check_inside(addresses: NDArray[np.int64], words: int, what: str) -> None:
+    # NumPy would wrap a negative address around.
+    outside = addresses[(addresses < 0) | (addresses >= words)]
+    if len(outside):
+        raise ProgramError(f"{what} {outside[0]} is outside of 0 to {words - 1}")

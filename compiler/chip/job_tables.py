@@ -28,7 +28,6 @@ class JobTables:
 
     def __init__(self, config: ChipConfig, policy: BankPolicy):
         program = config.program
-        assert program is not None
         self.config, self.policy = config, policy
         depths = {"load_jobs": program.load_jobs, "stream_jobs": program.stream_jobs, "post_jobs": program.post_jobs}
         self._depths = depths

@@ -20,8 +20,6 @@ _WHOLE = 33
 def require_scales_fit(graph: Graph, constants: Mapping[str, Parameters], config: ChipConfig) -> None:
     """Raises `WorkloadError` for the first operation with a multiplier of more bits than the configuration has, or with sums that
     it saturates though they are not beyond every result."""
-    if config.post is None:
-        return
     bits = config.post.scale_bits
     for operation in graph.operations:
         if operation.name not in constants:

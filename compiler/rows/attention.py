@@ -242,7 +242,6 @@ class _Heads:
 def lower_attention(compiler: RowCompiler, index: int, operation: Attention) -> None:
     """Heads that share keys, one group after the other."""
     post = compiler.config.post
-    assert post is not None
     rows = operation.group * max(each.rows for each in operation.sequences)
     if rows > post.row_registers:
         raise WorkloadError(

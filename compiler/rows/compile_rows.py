@@ -39,10 +39,6 @@ Progress = Callable[[int, int], None]
 def require_row_functions(graph: RowGraph, config: ChipConfig) -> None:
     """Raises `WorkloadError` for a configuration that runs no operations on rows."""
     name = f"{graph.name} has operations on rows"
-    if config.pods == 1:
-        raise WorkloadError(
-            f"{name}, for which one pod has no post-processors: it runs on chips with row functions and engines, as llm8x16"
-        )
     if not config.has_rows:
         raise WorkloadError(f"{name}, which {config.name} lacks: its row_registers (of [post]) are 0; llm8x16 has them")
     if config.array.rows != config.array.cols:
@@ -129,7 +125,6 @@ class RowCompiler:
         config, memory = self.config, self.config.memory
         require_row_functions(self.graph, config)
         require_ring(self.graph, config, self.chips, self.rank)
-        assert config.post is not None
         self.lanes, self.nodes = config.array.cols, config.pods
         self.pools = {"x": Pool("X", memory.x_words), "p": Pool("P", memory.p_words - 1)}
         self.spreads = Spreads(self.graph, self.taken)
@@ -239,7 +234,6 @@ class RowCompiler:
 
     def _lengths(self, key: object, tensor: str | None, numbers: Ints | None, values: Ints) -> int:
         post = self.config.post
-        assert post is not None
         if key not in self.lengths:
             base = self.length_count
             excess = base + len(values) - post.row_registers

@@ -208,7 +208,6 @@ def lower_argmax(compiler: RowCompiler, index: int, operation: Argmax) -> None:
     """The number of the largest channel in the register of each row, as many rows at a time as there are registers; then that
     less the word that is always 0."""
     post, source = compiler.config.post, compiler.home(operation.source, "p")
-    assert post is not None
     lanes, layout, nodes = compiler.lanes, source.layout, range(compiler.nodes)
     home, cycle = compiler.place(operation.name, "p", compiler.layout_of(operation.name))
     free, length = When(compiler, cycle), compiler.length(operation.width)

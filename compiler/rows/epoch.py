@@ -76,8 +76,6 @@ class Epoch:
     """``share``: of W banks, parameter sets and program stores, what it may take; ``rings``: where it begins in them, by node."""
 
     def __init__(self, config: ChipConfig, number: int, share: float, rings: Mapping[str, Ints]):
-        assert config.post is not None
-        assert config.program is not None
         self.config, self.number = config, number
         self.jobs = RowJobs(config)
         self.words: list[Words] = []

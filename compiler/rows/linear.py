@@ -46,7 +46,6 @@ def linear_slots(
     planes = source.layout.words
     sums = layout.parts * planes * operation.rows
     post, p = compiler.config.post, compiler.pools["p"]
-    assert post is not None
     # A pass has a parameter set for each of its slots.
     scaled = max(1, post.parameter_sets // SCRATCH)
     if operation.reduced:

@@ -54,7 +54,6 @@ def lower_layer_norm(compiler: RowCompiler, index: int, operation: LayerNorm) ->
     What the sum leaves is computed twice, in 16 bits for the squares and as it is: neither waits for the other, and zeros are made
     while the first of both waits for its words.
     """
-    assert compiler.config.post is not None
     held, lanes = compiler.constants[operation.name], compiler.lanes
     before, behind = mean_shifts(operation.width, operation.scale_shift)
     one, channels = uniform(lanes), uniform(lanes, operation.width)
@@ -95,7 +94,6 @@ def lower_layer_norm(compiler: RowCompiler, index: int, operation: LayerNorm) ->
 def _pieces(compiler: RowCompiler, index: int, operation: Norm, most: int) -> Iterator[_Rows]:
     """At most so many rows at a time, and as many as there are registers."""
     post = compiler.config.post
-    assert post is not None
     for first, rows in chunks(operation.rows, min(most, post.row_registers)):
         yield _Rows(compiler, index, operation, first, rows)
 

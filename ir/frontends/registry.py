@@ -140,7 +140,7 @@ class LayerList:
 
 
 def load_layers(text: str) -> LayerList:
-    """The layers of a workload, or one of them, without what connects them: what one pod runs.
+    """The layers of a workload, or one of them, without what connects them.
 
     A list gives its rows; a graph its layers with weights, in order. Left out are its poolings and the additions of residuals.
     """
@@ -162,18 +162,14 @@ def load_workload(text: str) -> list[Layer]:
 
 def layers_of(graph: Graph, wanted: str = "") -> LayerList:
     """The layers of a graph that have weights of their own; with ``wanted``, those of that operation only."""
-    if isinstance(graph, RowGraph):
-        raise WorkloadError(
-            f"{shortened(graph.name)} has operations on rows, for which one pod has no post-processors: it runs on chips with row "
-            "functions and engines, as llm8x16"
-        )
+    require_layers(graph)
     layers: list[Layer] = []
     poolings = additions = 0
     for operation in graph.operations:
         if wanted and operation.name != wanted:
             continue
         if operation.identity and wanted:
-            raise WorkloadError(f"{wanted} of {graph.name} is a pooling, and one pod has none: run it on a chip")
+            raise WorkloadError(f"{wanted} of {graph.name} is a pooling, and has no weights: it is no layer by itself")
         poolings += operation.window is not None or operation.identity
         for number, operand in enumerate(() if operation.identity else operation.operands):
             # The first is the layer; a diagonal behind it adds a residual.

@@ -13,15 +13,14 @@ from collections.abc import Callable
 from typing import Any
 
 from podweave.compiler.compile_network import compile_network
-from podweave.ir.layers import parse_workload
 from podweave.predict.chip import predict
 from podweave.rtl.accelerator.emit import emit
 from podweave.spec.presets import load_config
-from podweave.tb.benches.pod_bench import PodBench
-from podweave.tb.benches.pod_task import Task
+from podweave.tb.benches.chip_bench import ChipBench
 from podweave.tb.build.toolchain import find_toolchain
 
-from ..runs.jobs import chip_graphs, layer_graph, random_data
+from ..runs.chip import run_networks
+from ..runs.jobs import chip_graphs, chip_jobs
 from .bus import measure_bus
 from .chips import measure_chips
 from .compilation import measure_compilation
@@ -29,8 +28,8 @@ from .links import measure_links
 
 Progress = Callable[[str], None]
 PRESETS = ("pod4", "pod16", "pod32")
-# A layer per preset that keeps the simulator busy for about a second.
-WORKLOADS = {"pod4": "gemm:1024x256x32", "pod16": "gemm:1024x1024x64", "pod32": "gemm:3136x576x256"}
+# A layer per preset that fits its banks, and how often it takes to keep the simulator busy for about a second.
+WORKLOADS = {"pod4": ("gemm:64x64x64", 40), "pod16": ("gemm:256x256x256", 8), "pod32": ("gemm:3136x576x256", 1)}
 # Banks and stores in which whole networks with all their weights fit.
 AMPLE = {
     "x_words": 16384,
@@ -104,36 +103,29 @@ def bench_build(repeat: int, progress: Progress) -> list[dict[str, Any]]:
 
 
 def bench_simulation(repeat: int, progress: Progress) -> list[dict[str, Any]]:
-    """One simulator, one core: free-running, with the result check, and in lockstep of all outputs."""
+    """One simulator, one core: free-running, and with the result check."""
     rows = []
     for preset in PRESETS:
-        config, layer = load_config(preset), parse_workload(WORKLOADS[preset])
-        (program,) = compile_network(layer_graph(layer), config).layers
-        (operands,) = random_data([layer], seed=0)
-        jobs = max(len(epoch.streams["start"]) for epoch in program.epochs)
+        config, (workload, times) = load_config(preset), WORKLOADS[preset]
         progress(f"building {preset}")
-        bench = PodBench.of(config, jobs=jobs)
-        task = Task(program, *operands)
-        free, result, mmac, lockstep = [], [], [], []
+        bench = ChipBench.of(config)
+        jobs = chip_jobs(workload, 0, scale_bits=config.scale_bits) * times
+        free, result, mmac = [], [], []
         for number in range(repeat):
-            progress(f"simulating {layer.name} on {preset} ({number + 1}/{repeat})")
+            progress(f"simulating {workload} on {preset} ({number + 1}/{repeat})")
             free.append(bench.idle_cycles_per_s(200_000))
-            (run,) = bench.run([task])
+            report, *_ = run_networks(jobs, config, bench=bench, progress=lambda _: None)
             # Loading the banks and reading the results belong to the check.
-            seconds = run.wall_s["load"] + run.wall_s["simulate"]
-            result.append(run.simulated_cycles / seconds)
-            mmac.append(layer.macs / seconds / 1e6)
-            (run,) = bench.run([task], lockstep=True)
-            seconds = run.wall_s["load"] + run.wall_s["simulate"] + run.wall_s["check"]
-            lockstep.append(run.simulated_cycles / seconds)
+            seconds = sum(report["wall_s"][phase] for phase in ("load", "simulate", "read"))
+            result.append(report["cycles"] / seconds)
+            mmac.append(report["macs"] / seconds / 1e6)
         rows.append(
             {
                 "preset": preset,
-                "workload": layer.name,
+                "workload": workload,
                 "free_cycles_per_s": statistics.median(free),
                 "result_cycles_per_s": statistics.median(result),
                 "result_mmac_per_s": statistics.median(mmac),
-                "lockstep_cycles_per_s": statistics.median(lockstep),
             }
         )
     return rows

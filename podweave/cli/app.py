@@ -15,7 +15,7 @@ from podweave.synth.flows import DEFAULT_FLOW, FLOWS
 from ..program import EXIT_CODES, prepare_cache, program
 from ..reports.area import print_area, print_network_table
 from ..reports.language import print_quantised
-from ..reports.tables import print_bench, print_model, print_presets, print_run
+from ..reports.tables import print_bench, print_presets
 from .chat_command import chat
 from .finish import finish
 from .options import (
@@ -34,6 +34,7 @@ from .options import (
     Images,
     Inputs,
     JsonFile,
+    LayersAlone,
     Links,
     Memory,
     Model,
@@ -55,10 +56,11 @@ from .options import (
     Workload,
 )
 from .progress import Progress
-from .targets import check_plot, draw_layer, make_folders, write_scalesim
+from .targets import check_plot, make_folders, write_scalesim
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
 REPEAT = 3
+CHECKS = ("result", "rules")
 
 
 @app.command()
@@ -118,6 +120,7 @@ def run(
     rows: Rows = None,
     context: Context = None,
     per_layer: PerLayer = False,
+    layers_alone: LayersAlone = False,
     partition: Partition = None,
     through: Through = None,
     prefetch: Prefetch = True,
@@ -141,12 +144,11 @@ def run(
     """Compile a workload, run it in RTL, and compare results and cycles. Exit code 0 only if both are exact; 1 if not; 2 without a
     verdict.
 
-    On one pod, layers run one after the other with data of their own; on a chip, a network runs as a whole; several chips in a ring
-    (--chips) share one.
+    A network runs as a whole, or each of its layers by itself (--per-layer, --layers-alone); several chips in a ring share one
+    (--chips).
     """
-    from ..runs.pod import CHECKS, run_workload
-    from ..runs.workloads import load_layers, with_options, with_sizes
-    from .chip_commands import ChipOptions, refuse_chip_options, run_chip, simulation_settings
+    from ..runs.workloads import with_options, with_sizes
+    from .chip_commands import ChipOptions, run_chip, simulation_settings
     from .system_commands import SystemOptions
 
     if check not in CHECKS:
@@ -158,42 +160,19 @@ def run(
     chosen = load_config(config)
     system = SystemOptions.of(chosen, chips, links, skew, beneath, divide)
     workload = with_sizes(with_options(workload, {"rows": rows, "context": context}), size)
-    if chosen.is_chip:
-        if check == "lockstep":
-            raise typer.BadParameter(
-                "lockstep is for one pod; a chip's results, cycles and counters are compared", param_hint="--check"
-            )
-        make_folders(waves, plot, json_file)
-        scalesim, rules = scalesim_reports is not None, check == "rules"
-        given = per_layer, partition, through, prefetch, cap, memory, plot, prefetch_ratio
-        options = ChipOptions.of(
-            *(chosen, *given), rules=rules, scalesim=scalesim, images=images, batch=batch, inputs=inputs, compare=compare
-        )
-        with Progress() as progress:
-            settings = simulation_settings(waves, waves_of, threads)
-            way = system.run if system else run_chip
-            report, show = way(workload, chosen, options, seed=seed, progress=progress, **settings)
-        write_scalesim(report, chosen, scalesim_reports)
-        finish({"workload": workload, **report}, json_file, show)
-        raise typer.Exit(EXIT_CODES[report["verdict"]])
-    refuse_chip_options(
-        *(per_layer, partition, through, prefetch, cap, memory, waves_of, threads),
-        ratios=prefetch_ratio,
-        images=images,
-        batch=batch,
-        inputs=inputs,
-        compare=compare,
-    )
-    found = load_layers(workload)
-    layers = found.layers
-    check_plot(plot, layers)
     make_folders(waves, plot, json_file)
+    scalesim, rules = scalesim_reports is not None, check == "rules"
+    given = per_layer, partition, through, prefetch, cap, memory, plot, prefetch_ratio
+    streamed = {"images": images, "batch": batch}
+    options = ChipOptions.of(
+        *(chosen, *given), alone=layers_alone, rules=rules, scalesim=scalesim, **streamed, inputs=inputs, compare=compare
+    )
     with Progress() as progress:
-        report, _ = run_workload(layers, chosen, check=check, seed=seed, waves=waves and waves.resolve(), progress=progress)
-    report = {"workload": workload, **report, "left_out": found.left_out}
-    draw_layer(plot, layers[0], chosen)
+        settings = simulation_settings(waves, waves_of, threads)
+        way = system.run if system else run_chip
+        report, show = way(workload, chosen, options, seed=seed, progress=progress, **settings)
     write_scalesim(report, chosen, scalesim_reports)
-    finish(report, json_file, print_run)
+    finish({"workload": workload, **report}, json_file, show)
     raise typer.Exit(EXIT_CODES[report["verdict"]])
 
 
@@ -204,6 +183,7 @@ def model(
     rows: Rows = None,
     context: Context = None,
     per_layer: PerLayer = False,
+    layers_alone: LayersAlone = False,
     partition: Partition = None,
     through: Through = None,
     prefetch: Prefetch = True,
@@ -223,33 +203,21 @@ def model(
     json_file: JsonFile = None,
 ) -> None:
     """The cycles and utilisation of a workload from the exact model, without RTL."""
-    from ..runs.pod import model_workload
-    from ..runs.workloads import load_layers, with_options, with_sizes
-    from .chip_commands import ChipOptions, model_chip, refuse_chip_options
+    from ..runs.workloads import with_options, with_sizes
+    from .chip_commands import ChipOptions, model_chip
     from .system_commands import SystemOptions
 
     chosen = load_config(config)
     system = SystemOptions.of(chosen, chips, links, skew, beneath, divide)
     workload = with_sizes(with_options(workload, {"rows": rows, "context": context}), size)
     make_folders(plot, json_file)
-    if chosen.is_chip:
-        given = per_layer, partition, through, prefetch, cap, memory, plot, prefetch_ratio
-        options = ChipOptions.of(chosen, *given, scalesim=scalesim_reports is not None, images=images, batch=batch)
-        with Progress() as progress:
-            way = system.model if system else model_chip
-            report, show = way(workload, chosen, options, progress=progress)
-        write_scalesim(report, chosen, scalesim_reports)
-        finish({"workload": workload, **report}, json_file, show)
-        return
-    refuse_chip_options(per_layer, partition, through, prefetch, cap, memory, ratios=prefetch_ratio, images=images, batch=batch)
-    found = load_layers(workload)
-    layers = found.layers
-    check_plot(plot, layers)
+    given = per_layer, partition, through, prefetch, cap, memory, plot, prefetch_ratio
+    options = ChipOptions.of(chosen, *given, alone=layers_alone, scalesim=scalesim_reports is not None, images=images, batch=batch)
     with Progress() as progress:
-        report = model_workload(layers, chosen, progress)
-    draw_layer(plot, layers[0], chosen)
+        way = system.model if system else model_chip
+        report, show = way(workload, chosen, options, progress=progress)
     write_scalesim(report, chosen, scalesim_reports)
-    finish({"workload": workload, **report, "left_out": found.left_out}, json_file, print_model)
+    finish({"workload": workload, **report}, json_file, show)
 
 
 @app.command()
@@ -324,7 +292,7 @@ def study(
         raise typer.BadParameter("is for processes here; those of --dask ADDRESS are its workers", param_hint="--jobs")
     if plot and plot.is_dir():
         plot = plot / f"study_{name}.svg"
-    check_plot(plot, [])
+    check_plot(plot)
     make_folders(plot, json_file)
     with Progress() as progress:
         report = run_study(

@@ -1,4 +1,4 @@
-"""What `podweave run` and `podweave model` do with chips: which way, with what options, and how it is shown."""
+"""What `podweave run` and `podweave model` do: which way, with what options, and how it is shown."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ChipOptions:
 
     ``rules``: when programs are checked. ``scalesim``: reports are written as SCALE-Sim does. ``ratios``: ``prefetch_ratios`` of
     `CompileOptions`. ``images``: of a stream. ``batch``: of them at a time. ``inputs``, ``compare``: a network of a file runs on
-    those of another, and is held against onnxruntime.
+    those of another, and is held against onnxruntime. ``alone``: each layer with weights by itself, without what is added to it.
     """
 
     per_layer: bool
@@ -56,6 +56,7 @@ class ChipOptions:
     batch: int | None = None
     inputs: Path | None = None
     compare: bool = False
+    alone: bool = False
 
     @classmethod
     def of(
@@ -70,6 +71,7 @@ class ChipOptions:
         plot: Path | None,
         ratios: Sequence[str] | None = None,
         *,
+        alone: bool = False,
         rules: bool = False,
         scalesim: bool = False,
         images: int | None = None,
@@ -78,16 +80,19 @@ class ChipOptions:
         compare: bool = False,
     ) -> ChipOptions:
         """From what was typed; raises `typer.BadParameter`."""
+        if alone and per_layer:
+            raise typer.BadParameter("is without what is added to layers; --per-layer is with it", param_hint="--layers-alone")
+        apart = "--per-layer" if per_layer else "--layers-alone" if alone else ""
         if through is None:
-            through = "axi" if config.prefetch and not per_layer else "backdoor"
+            through = "axi" if config.prefetch and not apart else "backdoor"
         if through not in WAYS:
             raise typer.BadParameter(f"{through!r} is not one of {', '.join(WAYS)}", param_hint="--through")
         if through == "axi" and not config.prefetch:
             raise typer.BadParameter(
                 f"axi needs a chip with prefetch engines; {config.name} has no table [prefetch]", param_hint="--through"
             )
-        if through == "axi" and per_layer:
-            raise typer.BadParameter("axi runs whole networks: leave out --per-layer, or name one layer", param_hint="--through")
+        if through == "axi" and apart:
+            raise typer.BadParameter(f"axi runs whole networks: leave out {apart}, or name one layer", param_hint="--through")
         if through != "axi":
             over_axi = {
                 "--memory": memory,
@@ -111,6 +116,7 @@ class ChipOptions:
             *(per_layer, partition, through, prefetch, cap, timing, plot, checked, scalesim, found, images, batch),
             inputs=inputs,
             compare=compare,
+            alone=alone,
         )
 
     def check(self, graph: Graph) -> None:
@@ -135,7 +141,7 @@ class ChipOptions:
 
     def check_plot(self, graphs: int) -> None:
         if self.plot and graphs > 1:
-            raise typer.BadParameter("a picture shows one network: leave out --per-layer, or name one layer", param_hint="--plot")
+            raise typer.BadParameter("a picture shows one network, or one layer: name it as NETWORK/LAYER", param_hint="--plot")
 
 
 def simulation_settings(waves: Path | None, waves_of: list[str] | None, threads: int | None) -> dict[str, Any]:
@@ -183,32 +189,6 @@ def named_numbers(text: str | None, names: Sequence[str], option: str) -> dict[s
     return found
 
 
-def refuse_chip_options(
-    per_layer: bool,
-    partition: int | None,
-    through: str | None,
-    prefetch: bool,
-    cap: int,
-    memory: str | None,
-    waves_of: list[str] | None = None,
-    threads: int | None = None,
-    *,
-    ratios: Sequence[str] | None = None,
-    images: int | None = None,
-    batch: int | None = None,
-    inputs: Path | None = None,
-    compare: bool = False,
-) -> None:
-    """Raises `typer.BadParameter` for what was typed for one pod, and is not for it."""
-    given_options: dict[str, Any] = {"--per-layer": per_layer, "--partition": partition is not None, "--through": through}
-    given_options |= {"--no-prefetch": not prefetch, "--cap": cap > 0, "--memory": memory}
-    given_options |= {"--waves-of": waves_of, "--threads": threads, "--prefetch-ratio": ratios}
-    given_options |= {"--images": images, "--batch": batch, "--inputs": inputs, "--compare": compare}
-    for name, given in given_options.items():
-        if given:
-            raise typer.BadParameter("is for chips of several pods", param_hint=name)
-
-
 def run_chip(
     workload: str, config: ChipConfig, options: ChipOptions, *, seed: int, progress: Progress, **simulation: Any
 ) -> tuple[dict[str, Any], Show]:
@@ -221,9 +201,9 @@ def run_chip(
     from ..runs.model_files import file_job
     from .model_files import require_whole, with_file
 
-    given = {"per_layer": options.per_layer, "images": options.images, "inputs": options.inputs, "compare": options.compare}
-    require_whole(workload, **given)
-    named = chip_graphs(workload, per_layer=options.per_layer)
+    apart = options.per_layer or options.alone
+    require_whole(workload, per_layer=apart, images=options.images, inputs=options.inputs, compare=options.compare)
+    named = chip_graphs(workload, per_layer=options.per_layer, alone=options.alone)
     options.check_plot(len(named))
     # At once, and before there are constants that no machine could hold.
     for graph in named:
@@ -235,7 +215,8 @@ def run_chip(
     elif options.images:
         jobs = [stream_job(workload, options.images, seed, batch=options.batch, scale_bits=config.scale_bits)]
     else:
-        jobs = chip_jobs(workload, seed, per_layer=options.per_layer, scale_bits=config.scale_bits)
+        apart = {"per_layer": options.per_layer, "alone": options.alone}
+        jobs = chip_jobs(workload, seed, **apart, scale_bits=config.scale_bits)
     graphs = len({id(job.graph) for job in jobs})
     if options.through == "axi":
         report, _, compiled = run_on_device(
@@ -266,6 +247,7 @@ def run_chip(
     )
     _draw_chip(networks[0].program, options)
     show = partial(print_chip_run, tables=1 if graphs == 1 else None)
+    report |= _left_out(workload, options)
     return with_file(workload, config, jobs[0], report, show, compare=options.compare, progress=progress)
 
 
@@ -280,7 +262,8 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
 
     options.check_batch(workload)
     held = fitted(load_network(workload).constants, config) if is_model_file(workload) else None
-    graphs = [stream_graph(workload)] if options.images else chip_graphs(workload, per_layer=options.per_layer)
+    apart = {"per_layer": options.per_layer, "alone": options.alone}
+    graphs = [stream_graph(workload)] if options.images else chip_graphs(workload, **apart)
     options.check_plot(len(graphs))
     for graph in graphs:
         require_fits(graph, config, from_memory=options.through == "axi")
@@ -303,7 +286,14 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
         return report, print_device_model
     report, networks = model_networks(graphs, config, partition=options.partition, progress=progress)
     _draw_chip(networks[0].program, options)
-    return report, print_chip_model
+    return report | _left_out(workload, options), print_chip_model
+
+
+def _left_out(workload: str, options: ChipOptions) -> dict[str, str]:
+    """What layers alone are without."""
+    from ..runs.workloads import load_layers
+
+    return {"left_out": load_layers(workload).left_out} if options.alone else {}
 
 
 def _draw_chip(program: Any, options: ChipOptions) -> None:

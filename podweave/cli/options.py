@@ -17,7 +17,7 @@ Check = Annotated[
     str,
     typer.Option(
         help="result: results and cycles; rules: also hold the programs against the rules of the hardware, which is done anyway "
-        "where it costs little; lockstep, for one pod: also every port in every cycle."
+        "where it costs little."
     ),
 ]
 Config = Annotated[str, typer.Option("--config", help="A preset, or a TOML file.")]
@@ -27,17 +27,19 @@ Rows = Annotated[int | None, typer.Option(min=1, help="Language models: rows (to
 Context = Annotated[
     int | None, typer.Option(min=1, help="Language models: keys that the last row sees, its own too; by default as many as rows.")
 ]
-PerLayer = Annotated[bool, typer.Option("--per-layer", help="Chips: each layer alone, its inputs loaded from outside.")]
+PerLayer = Annotated[bool, typer.Option("--per-layer", help="Each layer by itself, its inputs loaded from outside.")]
+LayersAlone = Annotated[
+    bool,
+    typer.Option("--layers-alone", help="Each layer with weights by itself, without poolings and residuals."),
+]
 Partition = Annotated[
     int | None,
-    typer.Option(
-        min=0, help="Chips: words a pod streams per weight tile (SOSA: the rows); 0: all that fit; chosen per layer by default."
-    ),
+    typer.Option(min=0, help="Words a pod streams per weight tile (SOSA: the rows); 0: all that fit; chosen per layer by default."),
 ]
 Through = Annotated[
     str | None,
     typer.Option(
-        help="Chips: axi, all from memory by prefetch engines; backdoor, banks loaded in no time; port, through load ports. "
+        help="axi, all from memory by prefetch engines; backdoor, banks loaded in no time; port, through load ports. "
         "By default axi for whole networks."
     ),
 ]

@@ -7,14 +7,11 @@ from typing import Any
 
 import typer
 
-from podweave.ir.layers import Layer
 from podweave.spec.config import ChipConfig
 
 
-def check_plot(plot: Path | None, layers: list[Layer]) -> None:
+def check_plot(plot: Path | None) -> None:
     """Raises `typer.BadParameter` for a picture that cannot be drawn."""
-    if plot and len(layers) > 1:
-        raise typer.BadParameter(f"a picture shows one layer, not {len(layers)}: name it as NETWORK/LAYER", param_hint="--plot")
     if plot and plot.suffix not in (".svg", ".png", ".pdf"):
         raise typer.BadParameter(f"{plot} must end in .svg, .png or .pdf", param_hint="--plot")
 
@@ -24,18 +21,6 @@ def make_folders(*files: Path | None) -> None:
     for file in files:
         if file and file != Path("-"):
             file.parent.mkdir(parents=True, exist_ok=True)
-
-
-def draw_layer(plot: Path | None, layer: Layer, config: ChipConfig) -> None:
-    """The activity of one pod."""
-    if plot:
-        from podweave.compiler.compile_network import compile_network
-
-        from ..pictures.pod import draw_activity
-        from ..runs.jobs import layer_graph
-
-        (program,) = compile_network(layer_graph(layer), config).layers
-        draw_activity(program, plot, title=f"{layer.name} on {config.name}")
 
 
 def write_scalesim(report: dict[str, Any], config: ChipConfig, folder: Path | None) -> None:

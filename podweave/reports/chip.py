@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .tables import print_checked, print_verdict, print_wall, table
+from .tables import print_checked, print_verdict, print_wall, say, table
 
 
 def _chip_table(networks: list[dict[str, Any]]) -> Table:
@@ -34,11 +34,14 @@ def print_chip_model(console: Console, report: dict[str, Any]) -> None:
 
 
 def _print_chip_total(console: Console, report: dict[str, Any]) -> None:
+    if report.get("left_out"):
+        say(console, f"left out, as layers are alone: {report['left_out']}")
     busy = sum(row["busy"] * row["cycles"] for row in report["networks"]) / report["cycles"]
     merged = {kind: sum(row["merged_words"][kind] for row in report["networks"]) for kind in ("x", "w")}
     console.print(
         f"{report['macs']:,} MAC in {report['cycles']:,} cycles on {report['pods']} pods: "
         f"{report['macs'] / report['cycles']:,.1f} MAC/cycle, utilisation {report['utilization']:.2%}\n"
+        f"from the first word requested to the last sum written: {sum(row['sums_cycles'] for row in report['networks']):,} cycles\n"
         f"pods stream in {busy:.1%} of their cycles; words served by multicast: X {merged['x']:,}, W {merged['w']:,}",
         highlight=False,
     )

@@ -1,6 +1,7 @@
 """A report in the three files that SCALE-Sim writes, for the scripts that read those.
 
-What has no meaning here is left empty, never made up: one pod has no DRAM, a chip's reports count words and not operands.
+What has no meaning here is left empty, never made up: without AXI banks are loaded in no time, and over AXI bytes are not told
+apart by operand.
 `docs/workloads.md` has what each figure is.
 """
 
@@ -49,11 +50,9 @@ def _row(layer: int, cells: Sequence[Cell]) -> str:
 
 
 def _lines(report: dict[str, Any], config: ChipConfig) -> Iterator[Line]:
-    for row in report.get("layers", ()):
-        yield _pod_layer(row, config)
     for network in report.get("networks", ()):
         for row in network.get("layers", ()):
-            yield _chip_layer(row, config)
+            yield _layer(row, config)
         ended = -1
         for epoch in network.get("timeline", ()):
             yield _epoch(epoch, epoch["ends"] - ended, config)
@@ -64,21 +63,13 @@ def _percent(macs: int, cycles: int, pods: int, config: ChipConfig) -> float:
     return 100 * macs / (cycles * pods * config.array.multipliers)
 
 
-def _pod_layer(row: dict[str, Any], config: ChipConfig) -> Line:
-    """Data is in the banks before an epoch begins, and nothing arbitrates: no cycle is a stall."""
-    used = _percent(row["macs"], row["cycles"], 1, config)
+def _layer(row: dict[str, Any], config: ChipConfig) -> Line:
+    """A layer of an epoch. Data is in the banks before it begins, and nothing arbitrates: no cycle is a stall."""
+    overall, own = (_percent(row["macs"], row["cycles"], pods, config) for pods in (config.pods, row["pods"]))
     accesses = [row["accesses"][kind] for kind in ("x", "w", "p")]
     bandwidth = [access["numbers"] / row["cycles"] for access in accesses]
     details = [access[part] for access in accesses for part in ("first", "last", "numbers")]
-    mapped = _percent(row["macs"], row["accesses"]["words_streamed"], 1, config)
-    return (row["cycles"], 0, used, mapped, used), [*bandwidth, None, None, None], [*details, *(None,) * 9]
-
-
-def _chip_layer(row: dict[str, Any], config: ChipConfig) -> Line:
-    """A layer of an epoch, which runs beside others."""
-    overall, own = (_percent(row["macs"], row["cycles"], pods, config) for pods in (config.pods, row["pods"]))
-    details = [row["first"], row["last"], *(None,) * 16]
-    return (row["cycles"], 0, overall, 100 * row["utilization"], own), (None,) * 6, details
+    return (row["cycles"], 0, overall, 100 * row["utilization"], own), [*bandwidth, None, None, None], [*details, *(None,) * 9]
 
 
 def _epoch(epoch: dict[str, Any], cycles: int, config: ChipConfig) -> Line:

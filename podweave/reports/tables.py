@@ -35,66 +35,10 @@ def print_presets(console: Console, report: dict[str, Any]) -> None:
                 f"{array['group_rows']}x{array['group_cols']}",
                 str(pod["accumulator_rows"]),
                 f"{memory['banks']} x {memory['x_words']}",
-                str(memory.get("latency", "network")),
             ]
         )
-    columns = ["preset", "pods", "array", "group", "accumulators", "banks x words", "memory latency"]
+    columns = ["preset", "pods", "array", "group", "accumulators", "banks x words"]
     console.print(table("", columns, rows))
-
-
-def _layer_row(row: dict[str, Any], *, measured: bool) -> list[str]:
-    cells = [row["layer"], f"{row['M']}x{row['K']}x{row['N']}", str(row["epochs"]), f"{row['predicted_cycles']:,}"]
-    if measured:
-        cells += [f"{row['cycles']:,}"]
-    cells += [f"{row['mac_per_cycle']:.1f}", f"{row['utilization']:.1%}"]
-    if measured:
-        cells += [str(row["mismatches"]), row["verdict"]]
-    return cells
-
-
-def _print_left_out(console: Console, report: dict[str, Any]) -> None:
-    if report.get("left_out"):
-        say(console, f"left out, as one pod runs layers by themselves: {report['left_out']}")
-
-
-def print_run(console: Console, report: dict[str, Any]) -> None:
-    if report["layers"]:
-        columns = ["layer", "MxKxN", "epochs", "predicted", "RTL cycles", "MAC/cycle", "used"]
-        rows = [_layer_row(row, measured=True) for row in report["layers"]]
-        console.print(table("", [*columns, "wrong", "verdict"], rows))
-        _print_left_out(console, report)
-        for row in report["layers"]:
-            for line in [row.get("first_mismatch"), *row["errors"]]:
-                if line:
-                    console.print(f"  {row['layer']}: {line}", style="red", highlight=False, markup=False)
-    if report["failure"]:
-        console.print(report["failure"], style="red", highlight=False, markup=False)
-    if report["cycles"] is not None:
-        difference = report["cycles"] - report["predicted_cycles"]
-        console.print(
-            f"cycles: {report['cycles']:,} in RTL, {report['predicted_cycles']:,} predicted, difference {difference}\n"
-            f"{report['macs']:,} MAC, {report['mac_per_cycle']:.2f} MAC/cycle, utilisation {report['utilization']:.2%}\n"
-            f"simulation: {report['sim_cycles_per_s'] / 1e3:,.0f} k cycles/s, {report['sim_mmac_per_s']:,.0f} MMAC/s",
-            highlight=False,
-        )
-        if report["check"] == "lockstep":
-            console.print(
-                f"lockstep: {report['compared_port_values']:,} port values held against the cycle model",
-                highlight=False,
-            )
-    print_wall(console, report)
-    print_verdict(console, report, "bit-exact and cycle-exact", f"check {report['check']}, seed {report['seed']}")
-
-
-def print_model(console: Console, report: dict[str, Any]) -> None:
-    columns = ["layer", "MxKxN", "epochs", "cycles", "MAC/cycle", "used"]
-    console.print(table("", columns, [_layer_row(row, measured=False) for row in report["layers"]]))
-    _print_left_out(console, report)
-    console.print(
-        f"total: {report['cycles']:,} cycles, {report['macs']:,} MAC, {report['mac_per_cycle']:.2f} MAC/cycle, "
-        f"utilisation {report['utilization']:.2%} (config {report['config']}, {report['wall_s']['model']:.2f} s)",
-        highlight=False,
-    )
 
 
 def print_bench(console: Console, report: dict[str, Any]) -> None:

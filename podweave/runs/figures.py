@@ -11,6 +11,7 @@ from podweave.compiler.compile_network import CompiledNetwork
 from podweave.compiler.plan.bound import least_bytes
 from podweave.golden.cycle.chip.chip import ChipFigures
 from podweave.predict.accelerator import Prediction, predict_accelerator
+from podweave.predict.chip import accesses, sums_span
 from podweave.predict.memory_timing import HbmTiming
 
 from .jobs import images_of
@@ -78,12 +79,15 @@ def stream_figures(network: CompiledNetwork, cycles: int, alone: CompiledNetwork
 def total(network: CompiledNetwork, figures: ChipFigures) -> dict[str, Any]:
     """Figures of a network as one epoch.
 
-    ``busy``: share of the pods' time in which they stream; ``utilization``: of all multipliers.
+    ``sums_cycles``: of its cycles, those from the first word requested, weights included, to the last sum written; the others are
+    the beginning of an epoch, and what post-processors do behind the last sum. ``busy``: share of the pods' time in which they
+    stream; ``utilization``: of all multipliers.
     """
     program, config, graph = network.program, network.config, network.graph
     rate = graph.macs / figures.cycles
     return {
         "cycles": figures.cycles,
+        "sums_cycles": sums_span(program).cycles,
         "macs": graph.macs,
         "mac_per_cycle": rate,
         "utilization": rate / (config.pods * config.array.multipliers),
@@ -96,7 +100,9 @@ def total(network: CompiledNetwork, figures: ChipFigures) -> dict[str, Any]:
 
 
 def layer_rows(program: EpochProgram) -> list[dict[str, Any]]:
-    """When each operation streams, and how well: cycles from its first word requested to its last, both counted."""
+    """When each operation is computed, and how well: cycles from its first word requested, weights included, to its last sum
+    written, both counted. ``accesses``: what it moves."""
+    moved = accesses(program)
     program = program.tile_by_tile()
     streams, words = program.streams, program.words_streamed
     order = np.argsort(program.operation_of_stream, kind="stable")
@@ -105,8 +111,7 @@ def layer_rows(program: EpochProgram) -> list[dict[str, Any]]:
     rows = []
     for index, operation in enumerate(program.graph.operations):
         jobs = order[edges[index] : edges[index + 1]]
-        first = int(streams["start"][jobs].min())
-        last = int((streams["start"][jobs] + words[jobs]).max()) - 1
+        first, last = moved[index]["first"], moved[index]["last"]
         layer = operation.operands[0].layer
         busy = int(words[jobs].sum())
         rows.append(
@@ -122,6 +127,7 @@ def layer_rows(program: EpochProgram) -> list[dict[str, Any]]:
                 "pods": len(np.unique(streams["pod"][jobs])),
                 "words": busy,
                 "utilization": operation.macs / (busy * multipliers),
+                "accesses": moved[index],
             }
         )
     return rows

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from podweave.golden.graph import evaluate
-from podweave.ir.constants import Constants, Parameters, with_scale_bits
+from podweave.ir.constants import Constants, with_scale_bits
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.frontends.random_mixed import random_mixed_inputs, random_mixed_parameters
 from podweave.ir.frontends.random_rows import random_row_inputs, random_row_parameters
@@ -21,7 +21,7 @@ from podweave.ir.rewrites import single_operations, with_batch
 from podweave.ir.row_graph import RowGraph
 
 from ..digits import digits_graph, digits_parameters, test_images
-from .workloads import DIGIT_BATCH, load_graph, require_layers
+from .workloads import DIGIT_BATCH, load_graph, load_layers, require_layers
 
 DIGIT_IMAGES = 100
 """Held-out images of `podweave run digits`."""
@@ -53,8 +53,11 @@ class Job:
         return 1 + len(self.stream)
 
 
-def chip_graphs(workload: str, *, per_layer: bool = False) -> list[Graph]:
-    """The graph that a workload names, or one for each of its layers (or poolings)."""
+def chip_graphs(workload: str, *, per_layer: bool = False, alone: bool = False) -> list[Graph]:
+    """The graph that a workload names, or one for each of its layers (or poolings); ``alone``: for each layer with weights, without
+    what is added to it."""
+    if alone:
+        return [layer_graph(layer) for layer in load_layers(workload).layers]
     graph = load_graph(workload)
     if not per_layer:
         return [graph]
@@ -74,15 +77,15 @@ def model_constants(graph: Graph, *, scale_bits: int = 31) -> Constants:
     return with_scale_bits(found, scale_bits)
 
 
-def chip_jobs(workload: str, seed: int, *, per_layer: bool = False, scale_bits: int = 31) -> list[Job]:
+def chip_jobs(workload: str, seed: int, *, per_layer: bool = False, alone: bool = False, scale_bits: int = 31) -> list[Job]:
     """What a workload names, with data: those of the digits, else random constants and uniform int8 inputs.
 
     ``scale_bits``: bits of multipliers, those of the configuration (`ChipConfig.scale_bits`) or fewer.
     """
-    if workload == "digits" and not per_layer:
+    if workload == "digits" and not (per_layer or alone):
         return digits_jobs(DIGIT_IMAGES, scale_bits=scale_bits)
-    graphs = chip_graphs(workload, per_layer=per_layer)
-    if workload.partition("/")[0] == "digits":
+    graphs = chip_graphs(workload, per_layer=per_layer, alone=alone)
+    if workload.partition("/")[0] == "digits" and not alone:
         return [_digits_layer(graph, scale_bits) for graph in graphs]
     rng = np.random.default_rng(seed)
     jobs = []
@@ -165,27 +168,6 @@ def images_of(graph: Graph) -> int:
 
 
 def layer_graph(layer: Layer) -> Graph:
-    """A layer by itself, as one pod runs it; its name and its input's are of no account."""
-    return Graph(layer.name, {"input": layer.input_shape}, (Linear("layer", (Operand(("input",), layer),)),))
-
-
-def layer_jobs(
-    layers: Sequence[Layer], seed: int, data: Sequence[tuple[NDArray[np.int8], NDArray[np.int8]]] | None = None
-) -> list[Job]:
-    """Each layer with (activations, weights) of its own, ``data`` or uniform int8, the same for the same seed."""
-    jobs = []
-    for layer, (activations, weights) in zip(layers, data or random_data(layers, seed), strict=True):
-        nothing = np.zeros(layer.outputs, np.int32)
-        held = Parameters((weights,), nothing, nothing, nothing)
-        jobs.append(Job(layer_graph(layer), Constants({"layer": held}), {"input": activations}))
-    return jobs
-
-
-def random_data(layers: Sequence[Layer], seed: int) -> list[tuple[NDArray[np.int8], NDArray[np.int8]]]:
-    """Uniform int8 activations and weights for every layer, the same for the same seed."""
-    rng = np.random.default_rng(seed)
-
-    def draw(shape: tuple[int, ...]) -> NDArray[np.int8]:
-        return rng.integers(-128, 128, shape, dtype=np.int8)
-
-    return [(draw(layer.input_shape), draw(layer.weight_shape)) for layer in layers]
+    """A layer by itself."""
+    source = f"input of {layer.name}"
+    return Graph(layer.name, {source: layer.input_shape}, (Linear(layer.name, (Operand((source,), layer),)),))

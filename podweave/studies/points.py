@@ -125,7 +125,6 @@ def is_model_only(config: ChipConfig) -> bool:
 def _crossbar(config: ChipConfig) -> ChipConfig:
     # The rule on a crossbar's width is one of Verilog emission (bits of one module). The exact model emits nothing, and SOSA's
     # comparison is of 128 and 256 ports: everything else was checked with the butterfly, and figures say `model_only`.
-    assert config.network is not None
     changed = copy.copy(config)
     object.__setattr__(changed, "network", NetworkConfig(kind="crossbar", pipeline=config.network.pipeline))
     return changed

@@ -27,7 +27,6 @@ from podweave.spec.config import ChipConfig
 from ..chip.chip import Chip
 from ..parts.blocks import Block, collecting_placements, prefixed_names
 from ..parts.wired_block import WiredBlock
-from ..pod.pod import Pod
 from .accelerator import Accelerator
 from .paths import Flow, combinational_paths, flow_of
 from .sidecar import describe
@@ -127,12 +126,12 @@ def converted(design: str) -> Converted:
     return found
 
 
-TOPS: dict[str, Callable[[ChipConfig], Block]] = {"pod": Pod, "chip": Chip, "accelerator": Accelerator}
+TOPS: dict[str, Callable[[ChipConfig], Block]] = {"chip": Chip, "accelerator": Accelerator}
 
 
 def default_top(config: ChipConfig) -> str:
-    """What a configuration is for: one pod, a chip, or, with prefetch engines, an accelerator."""
-    return "pod" if not config.is_chip else "accelerator" if config.prefetch else "chip"
+    """What a configuration is for: a chip, or, with prefetch engines, an accelerator."""
+    return "accelerator" if config.prefetch else "chip"
 
 
 def emit(config: ChipConfig, *, top: str | None = None, prefix: str = "", convert: Convert = converted) -> Emitted:
@@ -144,7 +143,7 @@ def emit(config: ChipConfig, *, top: str | None = None, prefix: str = "", conver
     and prefix always give the same bytes.
     """
     top = top or default_top(config)
-    legal = {"pod"} if not config.is_chip else {"chip", default_top(config)}
+    legal = {"chip", default_top(config)}
     if top not in legal:
         raise ValueError(f"{config.name} has no {top}: it can be emitted as {' or '.join(sorted(legal))}")
     with prefixed_names(prefix):

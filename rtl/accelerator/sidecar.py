@@ -39,7 +39,7 @@ from .accelerator import manager_prefix
 
 
 def describe(config: ChipConfig, top: str) -> dict[str, Any]:
-    """JSON-ready facts of a configuration that is emitted as a pod, a chip or an accelerator."""
+    """JSON-ready facts of a configuration that is emitted as a chip or an accelerator."""
     sidecar: dict[str, Any] = {
         "generator": "podweave",
         "config": config.to_dict(),
@@ -52,8 +52,7 @@ def describe(config: ChipConfig, top: str) -> dict[str, Any]:
         "codes": _codes(Accumulate, Emit),
         "errors": {error.name: error.value for error in PodError},
     }
-    if top != "pod":
-        _add_chip(config, sidecar)
+    _add_chip(config, sidecar)
     if top == "accelerator":
         _add_accelerator(config, sidecar)
     return sidecar

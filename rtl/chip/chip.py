@@ -176,7 +176,6 @@ class Chip(WiredBlock):
 
     def _networks(self, m: Module, nodes: list[dict[str, Any]]) -> list[tuple[NetworkId, int, WritePorts]]:
         config, memory, array = self.config, self.config.memory, self.config.array
-        assert config.network is not None
         shape: dict[str, Any] = {"ports": config.pods, "layers": config.network_layers}
         shape |= {"pipeline": config.network.pipeline, "kind": config.network.kind}
         made: list[tuple[NetworkId, int, WritePorts]] = []

@@ -142,7 +142,6 @@ class Node(Block):
 
     def elaborate(self, platform: object) -> Module:
         config, program = self.config, self.config.program
-        assert program is not None
         m = Module()
         self._accesses = Accesses(m, config, self)
         pod = place(m, "pod", Pod(config))

@@ -17,7 +17,6 @@ from ..parts.job_engine import TimedEngine
 
 def output_layout(config: ChipConfig) -> data.StructLayout:
     """What travels beside a P word and the word of outputs that it becomes a part of."""
-    assert config.post is not None
     names = ["slice", "reduce", "parameters", "activate", "table", "slot", "x_bank"]
     if config.memory.y_planes > 1:
         names.append("x_plane")
@@ -84,7 +83,6 @@ class PostEngine(TimedEngine):
 
     def elaborate(self, platform: object) -> Module:
         config, memory, head = self.config, self.config.memory, self.head
-        assert config.post is not None
         m = Module()
 
         active = Signal()
@@ -186,7 +184,6 @@ class PostEngine(TimedEngine):
     def _legal(self) -> Value:
         config, head, lanes = self.config, self.head, self.config.post_lanes
         post, array, memory = config.post, config.array, config.memory
-        assert post is not None
         legal = (
             (head.n0 != 0)
             & (head.n1 != 0)

@@ -125,7 +125,6 @@ class PostProcessor(Block):
         self.config = config
         self.layout, self.parameters = post_job_layout(config), post_parameters_layout(config)
         memory, array, post, lanes = config.memory, config.array, config.post, config.post_lanes
-        assert post is not None
         self.lanes = lanes // config.post_beats
         super().__init__(
             {
@@ -157,7 +156,6 @@ class PostProcessor(Block):
 
     def elaborate(self, platform: object) -> Module:
         config, post = self.config, self.config.post
-        assert post is not None
         m = Module()
 
         queue = place(m, "queue", JobQueue(self.layout, post.queue_depth))
@@ -282,7 +280,6 @@ class PostProcessor(Block):
     def _parameters(self, m: Module, emits: list, word: list) -> dict[str, list[Value]]:
         """The fields of parameters of ``post_lanes`` lanes, each in the cycles in which its stage takes a word."""
         post, cols = self.config.post, self.config.array.cols
-        assert post is not None
         found = {}
         for field in self.parameters.fields:
             stage = _STAGE[field.name]
@@ -303,7 +300,6 @@ class PostProcessor(Block):
     def _activated(self, m: Module, beats: Beats, word: list, results: list[Value]) -> list[Value]:
         """Results of a beat, or what the activation table has for them, one cycle later."""
         post, stage = self.config.post, len(word) - 2
-        assert post is not None
         # Two tables side by side where they can be one of 16 bits.
         halves = 2 if self.config.has_rows else 1
         entries = []

@@ -54,7 +54,6 @@ class Requantizer(Block):
     inline = True
 
     def __init__(self, config: ChipConfig) -> None:
-        assert config.post is not None
         self.rows, self.even = config.has_rows, config.post.rounding == "half_even"
         self.width = config.array.psum_width if self.rows else 8
         self.scale_bits, self.sum_bits = config.post.scale_bits, config.post.sum_bits

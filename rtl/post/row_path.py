@@ -23,7 +23,6 @@ STATISTIC_PORTS = ("sent", "sent_statistic", "sent_level", "sent_value", "sent_e
 
 def row_members(config: ChipConfig) -> dict[str, Any]:
     """Members that a post-processor has for row functions."""
-    assert config.post is not None
     row = bits_for_index(config.post.row_registers)
     return {
         "own_valid": Out(1),
@@ -51,7 +50,6 @@ class RowPath:
 
     def __init__(self, m: Module, ports: Any, emits: list[Value], word: list[Any], beats: Beats):
         config: ChipConfig = ports.config
-        assert config.post is not None
         self.m, self.ports, self.config, self.word, self.beats = m, ports, config, word, beats
         self.lanes = config.post_lanes // config.post_beats
         self.registers = place(m, "row_registers", RowRegisters(config.post.row_registers))

@@ -143,8 +143,7 @@ class DesignBench:
         seconds = time.perf_counter() - began
         around = harness(design.sidecar)
         verilog = options.alter(design.verilog) if options.alter else design.verilog
-        # A pod is one block.
-        plain = options.plain or not design.circuit["wiring"]
+        plain = options.plain
         read = ", ".join(f"{design.sidecar['top']}.{tap if plain else tap_port(tap)}" for tap in reversed(around.taps))
         own = {
             # What the harness uses comes before it.

@@ -29,7 +29,6 @@ class NodeArrays:
     def __init__(self, config: ChipConfig, chip: str):
         self.config, self.chip = config, chip
         memory, post = config.memory, config.post
-        assert post is not None
         widths = host_widths(config)
         slot = 8 * config.post_lanes
         self.x_slots = config.array.rows // config.post_lanes

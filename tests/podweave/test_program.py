@@ -14,16 +14,15 @@ from pathlib import Path
 
 import pytest
 
-import podweave.runs.pod
-from podweave.compiler.jobs import JobFieldError
-from podweave.compiler.pod.executor import ProgramError
+import podweave.runs.chip
+from podweave.compiler.jobs import JobFieldError, ProgramError
 from podweave.program import extra
 from podweave.spec.presets import load_config
 from podweave.tb.build.toolchain import ToolchainError
 from tests.podweave.command_line import Cli, assert_refused
 
-GEMM = ["run", "gemm:5x6x7", "--config", "pod4"]
-LONG = ["run", "gemm:400000x32x16", "--config", "pod4"]
+GEMM = ["run", "gemm:5x6x7", "--config", "pod4", "--layers-alone"]
+LONG = ["run", "digits", "--config", "pod4"]
 PATIENCE = 120
 
 
@@ -82,9 +81,9 @@ SENT = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGK
 
 
 @pytest.mark.parametrize("sent", SENT, ids=lambda sent: sent.name)
-@pytest.mark.parametrize(("arguments", "busy"), [(LONG, "pod_harness"), (GEMM, "cc1plus")], ids=["simulation", "build"])
+@pytest.mark.parametrize(("arguments", "busy"), [(LONG, "accelerator_harness"), (GEMM, "cc1plus")], ids=["simulation", "build"])
 def test_what_was_started_ends_with_the_program(tmp_path: Path, arguments: list[str], busy: str, sent: signal.Signals) -> None:
-    if busy == "pod_harness":
+    if busy == "accelerator_harness":
         # Only the simulation is to take long.
         assert ended(*GEMM)[0] == 0
     cache = {"PODWEAVE_CACHE": str(tmp_path / "cache")} if busy == "cc1plus" else {}
@@ -129,14 +128,14 @@ def test_a_hang_up_that_is_ignored_stays_so() -> None:
 
 def test_a_simulator_that_is_killed_gives_no_verdict(tmp_path: Path) -> None:
     process = started(*LONG, "--json", str(tmp_path / "report.json"))
-    until(lambda: "pod_harness" in below(process.pid).values())
+    until(lambda: "accelerator_harness" in below(process.pid).values())
     for pid, name in below(process.pid).items():
-        if name == "pod_harness":
+        if name == "accelerator_harness":
             os.kill(pid, signal.SIGKILL)
     out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     last = out.decode().splitlines()[-1]
-    assert last == "no verdict: the simulator was ended by SIGKILL before its test did (config pod4, check result, seed 0)"
+    assert last == "no verdict: the simulator was ended by SIGKILL before its test did (config pod4, seed 0, over AXI)"
     report = json.loads((tmp_path / "report.json").read_bytes())
     assert report["verdict"] == "none"
     assert report["failure"].startswith("the simulator was ended by SIGKILL")
@@ -165,10 +164,12 @@ def test_variables_of_other_benches_change_nothing() -> None:
 def test_names_that_a_terminal_has_no_letters_for_are_escaped(tmp_path: Path, variables: dict[str, str]) -> None:
     (tmp_path / "layers.csv").write_text("layer,M,K,N\nслой,5,6,7\n", encoding="utf-8")
     target = tmp_path / "report.json"
-    code, out, err = ended("run", str(tmp_path / "layers.csv"), "--config", "pod4", "--json", str(target), **variables)
+    code, out, err = ended(
+        "run", str(tmp_path / "layers.csv"), "--config", "pod4", "--layers-alone", "--json", str(target), **variables
+    )
     assert code == 0, err
     assert r"\u0441\u043b\u043e\u0439" in out
-    assert json.loads(target.read_text(encoding="utf-8"))["layers"][0]["layer"] == "слой"
+    assert json.loads(target.read_text(encoding="utf-8"))["networks"][0]["layers"][0]["layer"] == "слой"
     code, _, err = ended("model", "слой", "--config", "pod4", **variables)
     assert code == 2
     assert "Traceback" not in err
@@ -218,9 +219,8 @@ def test_packages_of_others_are_in_nobodys_way(tmp_path: Path, monkeypatch: pyte
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise ImportError('of others')\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    for config in ("pod4", "chip2x4"):
-        code, _, err = ended("run", "gemm:4x4x4", "--config", config, PYTHONPATH=str(tmp_path))
-        assert code == 0, err
+    code, _, err = ended("run", "gemm:4x4x4", "--config", "chip2x4", PYTHONPATH=str(tmp_path))
+    assert code == 0, err
 
 
 LIGHT = {"amaranth", "scipy", "sklearn", "matplotlib", "onnxruntime", "onnx", "distributed", "cocotb"}
@@ -231,7 +231,7 @@ LIGHT = {"amaranth", "scipy", "sklearn", "matplotlib", "onnxruntime", "onnx", "d
     [
         (["--help"], LIGHT | {"numpy"}),
         (["presets"], LIGHT | {"numpy"}),
-        (["model", "gemm:8x8x8", "--config", "pod4"], LIGHT),
+        (["model", "gemm:8x8x8", "--config", "pod4", "--layers-alone"], LIGHT),
         (["model", "gemm:8x8x8", "--config", "chip2x4"], LIGHT),
         (["model", "gemm:8x8x8", "--config", "pod4", "--plot", "{tmp}/x.svg"], LIGHT - {"matplotlib"}),
     ],
@@ -307,17 +307,17 @@ def test_rules_that_programs_break_are_sentences(cli: Cli, monkeypatch: pytest.M
     def refuse(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(podweave.runs.pod, "compile_network", refuse)
-    assert_refused(cli("model", "gemm:5x6x7", "--config", "pod4"), f"podweave: {error}")
+    monkeypatch.setattr(podweave.runs.chip, "compile_kept", refuse)
+    assert_refused(cli("model", "gemm:5x6x7", "--config", "pod4", "--layers-alone"), f"podweave: {error}")
 
 
 def test_what_no_user_can_mend_keeps_its_traceback(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise KeyError("of ours")
 
-    monkeypatch.setattr(podweave.runs.pod, "compile_network", broken)
+    monkeypatch.setattr(podweave.runs.chip, "compile_kept", broken)
     with pytest.raises(KeyError, match="of ours"):
-        cli("model", "gemm:5x6x7", "--config", "pod4")
+        cli("model", "gemm:5x6x7", "--config", "pod4", "--layers-alone")
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from podweave.spec.jobs import Accumulate, Emit, load_job_layout, post_job_layou
 from podweave.spec.layout import Field, Layout, bits_for_index, step_width
 from podweave.spec.presets import load_config
 
-POD4 = load_config("pod4")
+POD4 = load_config("pod4").replace(pods=2, banks=2, x_words=1024, w_words=1024, p_words=1024, tile_width=0)
 TILES = POD4.replace(tile_width=7)
 
-# Name, offset, width, signed. pod4: 4 rows, 2 banks, 1 plane of each, 1024 words, times of 24 bits, counts of 16, 16 accumulators.
+# Name, offset, width, signed. 4 rows, 2 banks, 1 plane of each, 1024 words, times of 24 bits, counts of 16, 16 accumulators.
 LOAD_JOB = [
     ("start", 0, 24, False),
     ("rows", 24, 3, False),
@@ -96,14 +96,16 @@ def test_a_plane_is_named_only_where_there_are_several() -> None:
 @st.composite
 def configs(draw: st.DrawFn) -> ChipConfig:
     size = st.integers(2, 70000)
+    side = 4 * 2 ** draw(st.integers(0, 5))
+    rows, cols = draw(st.permutations([side, side * draw(st.integers(1, 256 // side))]))
     return POD4.replace(
-        rows=4 * draw(st.integers(1, 64)),
-        cols=4 * draw(st.integers(1, 64)),
+        rows=rows,
+        cols=cols,
         accumulator_rows=draw(st.integers(0, 65536)),
         time_width=draw(st.integers(14, 32)),
         count_width=draw(st.integers(4, 24)),
-        banks=draw(st.integers(1, 256)),
-        **{f"{name}_planes": draw(st.integers(1, 8)) for name in "xwp"},
+        **dict.fromkeys(("pods", "banks"), 2 ** draw(st.integers(0, 8))),
+        **{f"{name}_planes": draw(st.sampled_from((1, 2, 4))) for name in "xwp"},
         x_words=draw(size),
         w_words=draw(st.integers(256, 70000)),
         p_words=draw(size),

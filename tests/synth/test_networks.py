@@ -204,7 +204,7 @@ def test_table_agrees_with_reports(chip: tuple[ChipConfig, Emitted, dict[str, An
 
 
 def test_table_needs_a_network() -> None:
-    with pytest.raises(ConfigError, match="pod4 has one and no network"):
+    with pytest.raises(ConfigError, match="pod4 has one, and its networks are wires"):
         network_table(load_config("pod4"))
 
 

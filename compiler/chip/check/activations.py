@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...jobs import Place
-from ...pod.executor import ProgramError
+from ...jobs import Place, ProgramError
 from ..epoch_program import EpochProgram, WeightTile
 from .jobs import Ints, JobView, ProgramView, chunks, expand
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from podweave.spec.config import ChipConfig
 
-from ...pod.executor import ProgramError
+from ...jobs import ProgramError
 from ..epoch_program import EpochProgram
 from .jobs import Bools, Ints, ProgramView, chunks
 

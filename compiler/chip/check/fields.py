@@ -8,7 +8,7 @@ import numpy as np
 
 from podweave.spec.jobs import Accumulate, Emit
 
-from ...pod.executor import ProgramError
+from ...jobs import ProgramError
 from ..bank_words import zero_word
 from ..epoch_program import ConstantSet, job_fields
 from .jobs import NEVER, Bools, Ints, JobView, ProgramView, Walk
@@ -47,8 +47,6 @@ def _field_widths(view: JobView) -> None:
 
 def _legal_values(view: JobView) -> None:
     config, memory, post = view.config, view.config.memory, view.config.post
-    assert post is not None
-    assert config.program is not None
     pods, lanes = config.pods, config.post_lanes
     for kind, unit in (("load", "pod"), ("stream", "pod"), ("post", "bank")):
         inside(view, kind, unit, 0, pods - 1)
@@ -124,7 +122,6 @@ def addresses_inside(view: JobView, walks: Iterable[tuple[str, str, Walk, int | 
 def _parameter_sets(view: ProgramView) -> Bools:
     """Which post jobs have a constant set."""
     post = view.config.post
-    assert post is not None
     held = np.full(view.config.pods * post.parameter_sets, -1, np.int64)
     for item in view.program.parameters:
         if not (0 <= item.bank < view.config.pods and 0 <= item.index < post.parameter_sets):

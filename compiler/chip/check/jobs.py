@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Emit
 
-from ...jobs import Jobs, words_of_tile
-from ...pod.executor import ProgramError
+from ...jobs import Jobs, ProgramError, words_of_tile
 from ..epoch_program import EpochProgram
 
 Ints = NDArray[np.int64]

@@ -8,7 +8,7 @@ import numpy as np
 
 from podweave.spec.config_parts import bits
 
-from ...pod.executor import ProgramError
+from ...jobs import ProgramError
 from .jobs import Ints, JobView, Walk, expand
 
 
@@ -94,7 +94,6 @@ def sent_traffic(view: JobView, chosen: Ints, later: Ints | int = 0) -> Traffic:
 
 def check_network(view: JobView, traffic: Traffic) -> None:
     """Raises `ProgramError` for two words that meet: what is sent, or different ones that are read."""
-    assert view.config.network is not None
     pods, walk = view.config.pods, traffic.walk
     same: Ints | None = None
     if walk is not None:

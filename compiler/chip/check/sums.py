@@ -6,7 +6,7 @@ import numpy as np
 
 from podweave.spec.jobs import Accumulate, Emit
 
-from ...pod.executor import ProgramError
+from ...jobs import ProgramError
 from ..bank_words import zero_word
 from .jobs import NEVER, Bools, Ints, JobView, ProgramView, chunks, expand
 from .parts import continued, sums_of, words_of

@@ -12,7 +12,7 @@ from podweave.spec.row_functions import ELEMENT_WIDTH, Destination
 from ...chip.bank_words import zero_word
 from ...chip.check.jobs import Bools, Ints, expand
 from ...chip.check.networks import check_network, pod_traffic, sent_traffic
-from ...pod.executor import ProgramError
+from ...jobs import ProgramError
 from ..program import RowProgram
 from .history import Access, Bank, check_history
 from .state import State

@@ -14,8 +14,7 @@ from podweave.spec.load_port import HostSelect
 from ...chip.bank_words import zero_word
 from ...chip.check.jobs import Bools, Ints, expand
 from ...collective.program import CollectiveProgram
-from ...jobs import JobFieldError, Jobs, pack_jobs
-from ...pod.executor import ProgramError
+from ...jobs import JobFieldError, Jobs, ProgramError, pack_jobs
 from .state import State
 
 

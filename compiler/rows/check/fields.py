@@ -17,7 +17,6 @@ from .view import RowView
 def check_row_values(view: RowView) -> None:
     """Raises `ProgramError` for a value of a field of row functions that the hardware refuses."""
     posts, post = view.posts, view.config.post
-    assert post is not None
     inside(view, "post", "combine", 0, max(Combine))
     inside(view, "post", "destination", 0, max(Destination))
     inside(view, "post", "scalar", 0, max(Scalar))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...chip.check.jobs import Bools, Ints
-from ...pod.executor import ProgramError
+from ...jobs import ProgramError
 from .view import Owners, RowView, first_of, joined
 
 NOBODY = -1

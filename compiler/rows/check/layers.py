@@ -12,8 +12,7 @@ from podweave.spec.load_port import HostSelect
 from ...chip.check.jobs import Bools, ProgramView, expand
 from ...chip.check.program import check_chip
 from ...chip.epoch_program import EpochProgram
-from ...jobs import Place
-from ...pod.executor import ProgramError
+from ...jobs import Place, ProgramError
 from .history import NOBODY
 from .state import NOT_YET, State
 

@@ -10,7 +10,7 @@ from ...chip.check.fields import check_engines, check_values
 from ...chip.check.sums import check_accumulators
 from ...chip.epoch_program import EpochProgram
 from ...collective.program import CollectiveProgram
-from ...pod.executor import ProgramError
+from ...jobs import ProgramError
 from ..program import ChipEpoch, RowProgram
 from .banks import check_p_banks, check_row_networks, check_stored, check_x_banks
 from .collectives import check_collective

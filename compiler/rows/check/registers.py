@@ -10,7 +10,7 @@ from podweave.spec.row_functions import SCALAR_CYCLES, Scalar
 
 from ...chip.check.jobs import Bools, Ints
 from ...chip.check.networks import pairs
-from ...pod.executor import ProgramError
+from ...jobs import ProgramError
 from .state import State
 from .view import RowView, first_of
 

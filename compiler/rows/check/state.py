@@ -13,7 +13,7 @@ from podweave.spec.load_port import HostSelect
 from podweave.spec.row_functions import ELEMENT_WIDTH
 
 from ...chip.check.jobs import Bools, Ints
-from ...pod.executor import ProgramError
+from ...jobs import ProgramError
 from ..program import RowProgram, Words
 from .history import NOBODY
 from .view import Owners
@@ -40,7 +40,6 @@ class State:
 
     def __post_init__(self) -> None:
         config, post = self.config, self.config.post
-        assert post is not None
         memory = config.memory
         depths = {HostSelect.W: memory.w_words, HostSelect.PARAMETERS: post.parameter_sets, HostSelect.LENGTHS: post.row_registers}
         for select, depth in depths.items():

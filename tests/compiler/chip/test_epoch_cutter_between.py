@@ -19,9 +19,8 @@ from podweave.compiler.chip.epoch_scheduler import compile_graph
 from podweave.compiler.chip.executor import Machine, execute_chip
 from podweave.compiler.chip.producers import Producer
 from podweave.compiler.chip.state import SchedulerState
-from podweave.compiler.jobs import Place
+from podweave.compiler.jobs import Place, ProgramError
 from podweave.compiler.lower.boxes import positions
-from podweave.compiler.pod.executor import ProgramError
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters

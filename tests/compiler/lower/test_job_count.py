@@ -2,9 +2,10 @@
 
 import pytest
 
+from podweave.compiler.chip.epoch_scheduler import compile_graph
 from podweave.compiler.lower.job_count import MAX_JOBS, job_count, require_jobs_fit
-from podweave.compiler.pod.layer_compiler import compile_layer
 from podweave.ir.layers import WorkloadError, parse_workload
+from podweave.runs.jobs import layer_graph
 from podweave.spec.presets import load_config
 
 
@@ -21,8 +22,9 @@ from podweave.spec.presets import load_config
     ],
 )
 def test_count_is_close_to_the_jobs_of_the_program(config: str, text: str) -> None:
-    layer, chosen = parse_workload(text), load_config(config)
-    made = sum(len(epoch.streams["start"]) for epoch in compile_layer(layer, chosen).epochs)
+    ample = dict.fromkeys(("x_words", "w_words", "p_words", "stream_jobs", "load_jobs", "post_jobs"), 1 << 17)
+    layer, chosen = parse_workload(text), load_config(config).replace(**ample, parameter_sets=1024)
+    made = len(compile_graph(layer_graph(layer), chosen, partition=0).tile_by_tile().streams["start"])
     assert made / 2.5 <= job_count(layer, chosen) <= 1.5 * made
 
 
@@ -32,5 +34,5 @@ def test_what_no_machine_could_hold_is_refused_at_once(text: str) -> None:
     with pytest.raises(
         WorkloadError, match=rf"^{text}: pod4 takes about [\d,]+ jobs for it, more than the {MAX_JOBS:,} that a program"
     ):
-        compile_layer(layer, load_config("pod4"))
+        require_jobs_fit(layer, load_config("pod4"))
     require_jobs_fit(parse_workload("gemm:4096x8192x28672"), load_config("pod32"))

@@ -12,11 +12,11 @@ import pytest
 
 from podweave.compiler.chip.epoch_cutter import compile_epochs
 from podweave.compiler.chip.epoch_program import EpochProgram
+from podweave.compiler.jobs import ProgramError
 from podweave.compiler.memory.engine_check import check_engines
 from podweave.compiler.memory.image import MemoryImage
 from podweave.compiler.memory.place import memory_image
 from podweave.compiler.memory.rings import Ring
-from podweave.compiler.pod.executor import ProgramError
 from podweave.ir.constants import with_scale_bits
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.layers import WorkloadError

@@ -14,8 +14,8 @@ from podweave.compiler.chip.bank_words import BankWords
 from podweave.compiler.chip.copies import Copies
 from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, compile_network
+from podweave.compiler.jobs import ProgramError
 from podweave.compiler.mixed.compile_parts import Turns
-from podweave.compiler.pod.executor import ProgramError
 from podweave.compiler.rows.check.program import check_rows
 from podweave.compiler.rows.pool import Pool
 from podweave.compiler.rows.program import RowProgram
@@ -195,10 +195,6 @@ def test_sums_that_are_not_there_are_seen() -> None:
 
 
 REFUSED: dict[str, tuple[ChipConfig, str]] = {
-    "one pod": (
-        load_config("pod4"),
-        "^g has operations on rows, for which one pod has no post-processors: it runs on chips with row functions and engines, as",
-    ),
     "no row functions": (
         load_config("chip2x4"),
         r"^g has operations on rows, which chip2x4 lacks: its row_registers \(of \[post\]\) are 0; llm8x16 has them$",

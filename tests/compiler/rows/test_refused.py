@@ -96,7 +96,7 @@ def test_no_engines() -> None:
 
 
 def test_one_pod() -> None:
-    sentence = "for which one pod has no post-processors: it runs on chips with row functions and engines, as llm8x16$"
+    sentence = r"which pod4 lacks: its row_registers \(of \[post\]\) are 0; llm8x16 has them$"
     with pytest.raises(WorkloadError, match=sentence):
         compiled(LAYER, load_config("pod4"))
 

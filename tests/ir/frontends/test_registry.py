@@ -136,7 +136,7 @@ def test_graphs_that_do_not_exist(name: str, sentence: str) -> None:
     assert len(str(refused.value)) < 1500
 
 
-def test_layers_of_a_graph_for_one_pod() -> None:
+def test_layers_of_a_graph_alone() -> None:
     found = load_layers("resnet50")
     assert expected(found.layers) == rows(load_graph("resnet50"))
     # A list of the same size has no convolutions, and leaves out nothing.
@@ -146,7 +146,9 @@ def test_layers_of_a_graph_for_one_pod() -> None:
     assert load_layers("resnet50_224").left_out == load_layers("gemm:5x6x7").left_out == load_layers("bert_tiny_5").left_out == ""
     one = load_layers("resnet50/conv2_block1_3_conv")
     assert ([layer.name for layer in one.layers], one.left_out) == (["conv2_block1_3_conv"], "1 residual addition")
-    with pytest.raises(WorkloadError, match=r"^avg_pool of resnet50_224 is a pooling, and one pod has none: run it on a chip$"):
+    with pytest.raises(
+        WorkloadError, match=r"^avg_pool of resnet50_224 is a pooling, and has no weights: it is no layer by itself$"
+    ):
         load_layers("resnet50/avg_pool")
     # A layer of one weight per channel is no residual, if it is the first.
     scale = parse_workload("conv:4x4x8x8,kernel=1,groups=depthwise")

@@ -72,6 +72,6 @@ def test_refused(name: str) -> None:
         load_graph(name)
 
 
-def test_one_pod_has_no_post_processors() -> None:
-    with pytest.raises(WorkloadError, match=r"^vit_16_4_12_3_20 has operations on rows, for which one pod has no post-processors"):
+def test_rows_are_no_layers_alone() -> None:
+    with pytest.raises(WorkloadError, match=r"^vit_16_4_12_3_20 has operations on rows, which read what others leave"):
         load_layers("vit_16_4_12_3_20")

@@ -14,6 +14,7 @@ from podweave.cli.chat_answers import next_turn
 from podweave.ir.layers import WorkloadError
 from podweave.language.integer_model import IntegerModel
 from podweave.language.quantise import quantise
+from podweave.spec.presets import load_config
 from tests.podweave.command_line import Cli, assert_refused
 from tests.podweave.language.tiny import tiny_checkpoint, tiny_texts
 
@@ -77,8 +78,8 @@ def test_a_prompt_without_words(model: IntegerModel, raw: bool, continued: bool,
     [
         (["none.model"], "podweave: none.model is no model: neither nano nor a file; podweave quantise MODEL -o FILE writes one"),
         (
-            ["none.model", "--config", "pod4"],
-            "podweave: a language model runs from memory, and pod4 has no table [prefetch]; llm8x16 has one",
+            ["none.model", "--config", "bare.toml"],
+            "podweave: a language model runs from memory, and bare has no table [prefetch]; llm8x16 has one",
         ),
         (["none.model", "--restore", "none.session"], "'none.session' does not exist"),
         (["none.model", "--rtl", "--golden"], "--rtl and --golden exclude each other"),
@@ -108,6 +109,7 @@ def test_a_prompt_without_words(model: IntegerModel, raw: bool, continued: bool,
 )
 def test_refusals(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], sentence: str) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "bare.toml").write_text(dataclasses.replace(load_config("pod4"), name="bare", prefetch=None).to_toml())
     assert_refused(cli("chat", *options, "--prompt", "Why?"), sentence)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from podweave.cli.chip_commands import memory_timing
 from podweave.compiler import compile_network as compile_module
-from podweave.compiler.pod.executor import ProgramError
+from podweave.compiler.jobs import ProgramError
 from podweave.predict.memory_timing import HbmTiming
 from podweave.runs import accelerator as accelerator_runs
 from podweave.spec.presets import load_config
@@ -249,11 +249,9 @@ CHIP = ["--config", "chip2x4"]
         ([*CHIP, "--cap", "-1"], "Invalid value for '--cap'"),
         ([*CHIP, "--cap", "4294967296"], "Invalid value for '--cap'"),
         ([*CHIP, "--plot", "{tmp}/x.gif"], "--plot: {tmp}/x.gif must end in .svg, .png or .pdf"),
-        (["--config", "pod4", "--through", "axi"], "--through: is for chips of several pods"),
-        (["--config", "pod4", "--memory", "latency=9"], "--memory: is for chips of several pods"),
-        (["--config", "pod4", "--no-prefetch"], "--no-prefetch: is for chips of several pods"),
-        (["--config", "pod4", "--cap", "9"], "--cap: is for chips of several pods"),
-        (["--config", "pod4", "--prefetch-ratio", "1"], "--prefetch-ratio: is for chips of several pods"),
+        ([*CHIP, "--layers-alone", "--per-layer"], "--layers-alone: is without what is added to layers; --per-layer is with it"),
+        ([*CHIP, "--layers-alone", "--through", "axi"], "--through: axi runs whole networks: leave out --layers-alone, or name"),
+        ([*CHIP, "--layers-alone", "--cap", "9"], "--cap: is for runs over AXI, not backdoor"),
         ([*CHIP, "--through", "port", "--prefetch-ratio", "1"], "--prefetch-ratio: is for runs over AXI, not port"),
         (
             [*CHIP, "--no-prefetch", "--prefetch-ratio", "1"],
@@ -274,7 +272,6 @@ def test_refused_options(cli: Cli, tmp_path: Path, command: str, options: list[s
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["ip", "pod4", "-o", "{tmp}/ip"], "podweave: an IP block needs prefetch engines: pod4 has no table [prefetch]"),
         (["ip", "{tmp}/bare.toml", "-o", "{tmp}/ip"], "podweave: an IP block needs prefetch engines: bare has no table [prefetch]"),
         (["ip", "chip3", "-o", "{tmp}/ip"], "podweave: unknown preset 'chip3'"),
         (
@@ -283,7 +280,7 @@ def test_refused_options(cli: Cli, tmp_path: Path, command: str, options: list[s
         ),
         (["ip", "chip2x4", "-o", "{tmp}/ip", "--prefix", ""], "podweave: a prefix is lower-case letters, digits and underscores, "),
         (["ip", "chip2x4"], "Missing option '-o'"),
-        (["run", GEMM, *CHIP, "--check", "lockstep"], "--check: lockstep is for one pod"),
+        (["run", GEMM, *CHIP, "--check", "lockstep"], "--check: 'lockstep' is not one of result, rules"),
         (["model", "resnet50", *CHIP, "--per-layer", "--plot", "{tmp}/x.svg"], "--plot: a picture shows one network"),
         (["model", "resnet51", *CHIP], "podweave: workload 'resnet51' is none of gemm:MxKxN, "),
         (["run", "resnet51/conv1", *CHIP], "podweave: workload 'resnet51/conv1' is none of gemm:MxKxN, "),

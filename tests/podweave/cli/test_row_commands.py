@@ -52,7 +52,7 @@ def test_rows_and_context_are_part_of_the_workload(cli: Cli, rows2x4: Path) -> N
             "podweave: bert_tiny has operations on rows, which chip2x4 lacks: its row_registers",
         ),
         ([f"{LLAMA},rows=2", "--rows", 2, "--config", "{rows}"], "podweave: llama_16_2_1_24,rows=2 says itself what rows is"),
-        ([LLAMA, "--config", "pod4"], f"{ROWS}for which one pod has no post-processors"),
+        ([LLAMA, "--config", "pod4"], f"{ROWS}which pod4 lacks: its row_registers (of [post]) are 0"),
         ([LLAMA, "--config", "chip2x4"], f"{ROWS}which chip2x4 lacks: its row_registers (of [post]) are 0"),
         ([LLAMA, "--config", "{bare}"], f"{ROWS}which run from memory, over AXI: bare has no table [prefetch]"),
         ([LLAMA, "--config", "{rows}", "--per-layer"], f"{ROWS}which read what others leave"),

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[3]
 CONFIG = replace(
     load_config("chip2x4"), prefetch=PrefetchConfig(managers=2, data_width=64), links=LinksConfig(flit_bits=64, buffer_words=4)
 )
-POD = load_config("pod4")
+CHIP = replace(load_config("pod4"), name="bare4", prefetch=None)
 C = "PODWEAVE_CHIP2X4"
 """What macros begin with."""
 NAME, TOP = "podweave_chip2x4", "chip2x4_accelerator"
@@ -58,12 +58,12 @@ def test_files() -> None:
     assert sidecar("top") == TOP
 
 
-def test_a_pod_has_no_registers_and_the_same_bytes_twice(tmp_path: Path) -> None:
-    first, second = (write_ip(POD, tmp_path / folder) for folder in ("a", "b"))
+def test_a_chip_alone_has_no_registers_and_the_same_bytes_twice(tmp_path: Path) -> None:
+    first, second = (write_ip(CHIP, tmp_path / folder) for folder in ("a", "b"))
     names = [path.name for path in first]
-    name = "podweave_pod4"
+    name = "podweave_bare4"
     others = [f"{name}.core", f"{name}_ports.md", f"{name}_constraints.md", f"{name}.sdc"]
-    assert names == ["pod4_pod.v", "pod4_pod.vlt", "pod4_pod.json", *others]
+    assert names == ["bare4_chip.v", "bare4_chip.vlt", "bare4_chip.json", *others]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert "AXI" not in (tmp_path / "a" / f"{name}_constraints.md").read_text()
 

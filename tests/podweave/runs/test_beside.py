@@ -10,10 +10,10 @@ import pytest
 
 from podweave.compiler.chip.policy import BankPolicy
 from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, compile_network
+from podweave.compiler.jobs import ProgramError
 from podweave.compiler.memory import x_banks
 from podweave.compiler.memory.engine_check import check_engines
 from podweave.compiler.memory.rings import Ring
-from podweave.compiler.pod.executor import ProgramError
 from podweave.driver.device import Device, DeviceError
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters

@@ -13,17 +13,18 @@ from podweave.spec.links_config import LinksConfig
 from podweave.spec.presets import load_config
 
 POD4 = load_config("pod4")
-CONFIGS: dict[str, ChipConfig] = {
+# Chips of one pod, for what is in a pod.
+PODS: dict[str, ChipConfig] = {
     "pod4": POD4,
     "pod32": load_config("pod32"),
     "no_accumulators": POD4.replace(accumulator_rows=0),
     "odd": POD4.replace(
-        **{"rows": 6, "cols": 10, "group_rows": 3, "group_cols": 5, "psum_width": 27, "accumulator_rows": 13},
-        **{"banks": 3, "x_planes": 3, "w_planes": 1, "p_planes": 5, "x_words": 100, "w_words": 77, "p_words": 33, "latency": 1},
+        **{"rows": 6, "cols": 12, "group_rows": 3, "group_cols": 4, "psum_width": 27, "accumulator_rows": 13},
+        **{"x_planes": 4, "w_planes": 1, "p_planes": 8, "x_words": 100, "w_words": 77, "p_words": 33},
         **{"load_queue_depth": 3, "stream_queue_depth": 5},
     ),
     # Fields that their limits fill to the end: rows of 3 in 2 bits.
-    "full_fields": POD4.replace(rows=3, cols=1, group_rows=1, group_cols=1, banks=1, accumulator_rows=1, w_words=3, x_words=2),
+    "full_fields": POD4.replace(rows=3, cols=1, group_rows=1, group_cols=1, accumulator_rows=1, w_words=3, x_words=2),
 }
 CHIP = load_config("chip2x4")
 CHIPS: dict[str, ChipConfig] = {
@@ -57,7 +58,7 @@ ACCELERATORS: dict[str, ChipConfig] = {
 
 @functools.cache
 def emitted(name: str) -> Emitted:
-    return emit((CONFIGS | CHIPS | ACCELERATORS)[name], top="chip" if name in CHIPS else None)
+    return emit((PODS | CHIPS | ACCELERATORS)[name], top=None if name in ACCELERATORS else "chip")
 
 
 def bodies(verilog: str) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from podweave.rtl.accelerator.emit import LINT_WAIVERS, emit
-from tests.rtl.accelerator.designs import ACCELERATORS, CHIP, CHIPS, CONFIGS, emitted
+from tests.rtl.accelerator.designs import ACCELERATORS, CHIP, CHIPS, PODS, emitted
 from tests.verilator_lint import VERILATORS, lint
 
 # The names of warnings in verilator_bin of Debian 12 (verilator 5.006-3) that it takes in `lint_off -rule NAME`; of all others it
@@ -45,7 +45,7 @@ def test_control_file_is_about_its_own_file_only() -> None:
 @pytest.mark.parametrize("which", VERILATORS)
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.campaign] * (name == "32 pods")) for name in (*CONFIGS, *CHIPS, *ACCELERATORS)],
+    [pytest.param(name, marks=[pytest.mark.campaign] * (name == "32 pods")) for name in (*PODS, *CHIPS, *ACCELERATORS)],
 )
 def test_verilator_finds_nothing_to_warn_of(tmp_path: Path, name: str, which: str) -> None:
     top = emitted(name).top
@@ -59,7 +59,7 @@ def test_verilator_finds_a_planted_fault(tmp_path: Path, which: str) -> None:
     text = verilog.read_text()
     assert ".next_code(" in text
     verilog.write_text(re.sub(r"^ *\.next_code\(.*\n", "", text, flags=re.MULTILINE))
-    code, warnings = lint(which, tmp_path, ["pod.vlt", "pod.v"], "pod")
+    code, warnings = lint(which, tmp_path, ["chip.vlt", "chip.v"], "chip")
     assert code != 0
     assert "PINMISSING" in warnings
 

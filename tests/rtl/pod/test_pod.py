@@ -9,7 +9,7 @@ import pytest
 
 from podweave.compiler.jobs import job_layouts
 from podweave.golden.cycle.pod.pod import PodModel
-from podweave.predict.pod import geometry_of
+from podweave.predict.chip import pod_geometry
 from podweave.spec.config import ChipConfig
 from podweave.spec.errors import PodError
 from podweave.spec.jobs import Emit
@@ -19,15 +19,15 @@ from podweave.tb.cases.pod_stimulus import PodStimulus, corrupt, pod_bench, pod_
 from podweave.tb.lockstep.ports import LockstepError
 
 CYCLES = 1600
-SMALL = load_config("pod4").replace(x_words=96, w_words=50, p_words=75, banks=3, x_planes=2, w_planes=2, p_planes=2, tile_width=3)
+SMALL = load_config("pod4").replace(
+    pods=4, banks=4, x_words=96, w_words=50, p_words=75, x_planes=2, w_planes=2, p_planes=2, tile_width=3
+)
 CONFIGS = {
     "4x4": SMALL,
     "1x1": SMALL.replace(rows=1, cols=1, group_rows=1, group_cols=1, accumulator_rows=5),
-    "4x8_of_2x4_no_accumulators": SMALL.replace(
-        banks=7, x_planes=3, w_planes=1, cols=8, group_rows=2, accumulator_rows=0, latency=1
-    ),
+    "4x8_of_2x4_no_accumulators": SMALL.replace(pods=1, banks=1, x_planes=4, w_planes=1, cols=8, group_rows=2, accumulator_rows=0),
     "6x2_of_1x1_psum20": SMALL.replace(
-        rows=6, cols=2, group_rows=1, group_cols=1, psum_width=20, x_planes=2, p_planes=1, latency=7
+        rows=6, cols=2, group_rows=1, group_cols=1, psum_width=20, x_planes=2, p_planes=1, pods=8, banks=8
     ),
     "8x4_of_4x4_deep_queues": SMALL.replace(
         rows=8, x_planes=1, w_planes=1, p_planes=1, load_queue_depth=7, stream_queue_depth=3, accumulator_rows=11
@@ -43,14 +43,14 @@ def bench_of(key: str) -> BlockBench:
 
 
 def stimulus_of(rng: np.random.Generator, config: ChipConfig, cycles: int = CYCLES) -> PodStimulus:
-    return pod_stimulus(rng, geometry_of(config), cycles, tiles=max(1, 2**config.pod.tile_width - 1))
+    return pod_stimulus(rng, pod_geometry(config), cycles, tiles=max(1, 2**config.pod.tile_width - 1))
 
 
 def check(config: ChipConfig, bench: BlockBench, stimulus: PodStimulus, seed: int, **options: int) -> tuple[PodModel, int]:
     layouts = job_layouts(config)
     load = stimulus.pushes(layouts[0], stimulus.loads, stimulus.load_cycles)
     stream = stimulus.pushes(layouts[1], stimulus.streams, stimulus.stream_cycles)
-    pod = PodModel(geometry_of(config), stimulus.run, load, stream)
+    pod = PodModel(pod_geometry(config), stimulus.run, load, stream)
     observed = bench.run(stimulus.inputs(layouts), seed=seed, **options)
     return pod, bench.check(pod.outputs(stimulus.x_data, stimulus.w_data), observed)
 
@@ -173,7 +173,7 @@ DIRECTED = {
 
 @pytest.mark.parametrize("error", DIRECTED, ids=lambda error: error.name.lower())
 def test_every_error_is_raised_named_and_sticky(error: PodError) -> None:
-    stimulus = pod_stimulus(np.random.default_rng(5), geometry_of(SMALL), CYCLES)
+    stimulus = pod_stimulus(np.random.default_rng(5), pod_geometry(SMALL), CYCLES)
     DIRECTED[error](stimulus)
     pod, _ = check(SMALL, bench_of("4x4"), stimulus, seed=1)
     assert pod.first_error is not None
@@ -207,8 +207,8 @@ TILE_FAULTS = [
     (PodError.ILLEGAL_STREAM, 1, {"tiles": 0}, 20),
     (PodError.ILLEGAL_STREAM, 1, {"period": 0}, 20),
     (PodError.ILLEGAL_STREAM, 1, {"swap": 0}, 20),
-    # Among banks 2 and 3, of three banks.
-    (PodError.ILLEGAL_STREAM, 1, {"x_bank": 2}, 20),
+    # Among eight banks, of four.
+    (PodError.ILLEGAL_STREAM, 1, {"x_turn": 3}, 20),
     (PodError.W_ADDRESS, 0, {"w_base": 46}, 25),
     (PodError.X_ADDRESS, 1, {"x_tile_step": 91}, 29),
     (PodError.X_ADDRESS, 1, {"x_turn": 0, "x_tile_step": -6}, 29),
@@ -245,7 +245,7 @@ def test_tiles_turn_and_accumulate() -> None:
         [1, 0, 1, 1],
         [5, 12, 12, 17],
     ]
-    delay = geometry_of(SMALL).psum_delay + 1
+    delay = pod_geometry(SMALL).psum_delay + 1
     assert np.flatnonzero(ports["p_valid"].value).tolist() == list(range(37 + delay, 43 + delay))
     assert np.flatnonzero(ports["busy"].value).tolist() == list(range(1, 43 + delay))
 
@@ -255,7 +255,7 @@ def test_tiles_without_accumulators_accumulate_in_the_p_bank(emit: int, accumula
     stimulus = three_tiles()
     stimulus.streams[0].update(accumulate=0, emit=emit)
     pod, _ = check(SMALL, bench_of("4x4"), stimulus, seed=1)
-    ports, delay = pod.requests(), geometry_of(SMALL).psum_delay + 1
+    ports, delay = pod.requests(), pod_geometry(SMALL).psum_delay + 1
     assert ports["p_valid"].value.sum() == 18
     assert [ports["p_accumulate"].value[cycle + delay] for cycle in (21, 29, 37)] == accumulates
     assert [ports["p_address"].value[cycle + delay] for cycle in (21, 29, 37)] == [60, 60, 60]
@@ -272,7 +272,7 @@ def test_checker_sees_every_field_of_tiles(kind: int, field: str, value: int) ->
     layouts = job_layouts(SMALL)
     load = other.pushes(layouts[0], other.loads, other.load_cycles)
     stream = other.pushes(layouts[1], other.streams, other.stream_cycles)
-    expected = PodModel(geometry_of(SMALL), other.run, load, stream).outputs(other.x_data, other.w_data)
+    expected = PodModel(pod_geometry(SMALL), other.run, load, stream).outputs(other.x_data, other.w_data)
     with pytest.raises(LockstepError, match="pod differs from its cycle model"):
         bench_of("4x4").check(expected, bench_of("4x4").run(stimulus.inputs(layouts)))
 
@@ -360,7 +360,7 @@ def legal_run() -> tuple[dict, dict]:
     layouts = job_layouts(SMALL)
     load = stimulus.pushes(layouts[0], stimulus.loads, stimulus.load_cycles)
     stream = stimulus.pushes(layouts[1], stimulus.streams, stimulus.stream_cycles)
-    pod = PodModel(geometry_of(SMALL), stimulus.run, load, stream)
+    pod = PodModel(pod_geometry(SMALL), stimulus.run, load, stream)
     observed = bench_of("4x4").run(stimulus.inputs(layouts))
     expected = pod.outputs(stimulus.x_data, stimulus.w_data)
     bench_of("4x4").check(expected, observed)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from podweave.compiler.chip.check.program import check_chip
 from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.compile_network import compile_network
-from podweave.compiler.pod.executor import ProgramError
+from podweave.compiler.jobs import ProgramError
 from podweave.golden.cycle.chip.chip import ChipFigures
 from podweave.ir.constants import Parameters
 from podweave.ir.operations import Linear

@@ -16,7 +16,7 @@ from podweave.compiler.chip.bank_words import zero_word
 from podweave.compiler.chip.check.program import check_chip
 from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.chip.epoch_scheduler import compile_graph
-from podweave.compiler.pod.executor import ProgramError
+from podweave.compiler.jobs import ProgramError
 from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer
 from podweave.ir.operations import Linear, Operand, Window

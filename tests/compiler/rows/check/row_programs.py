@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from podweave.compiler.pod.executor import ProgramError
+from podweave.compiler.jobs import ProgramError
 from podweave.compiler.rows.check.program import check_rows
 from podweave.compiler.rows.front import compile_rows
 from podweave.compiler.rows.program import RowProgram, Words

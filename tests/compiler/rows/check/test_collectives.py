@@ -14,7 +14,7 @@ import pytest
 from podweave.compiler.collective.program import CollectiveProgram, Received, Sent, collective
 from podweave.compiler.collective.ring import all_reduce
 from podweave.compiler.collective.walks import BankWords
-from podweave.compiler.pod.executor import ProgramError
+from podweave.compiler.jobs import ProgramError
 from podweave.compiler.rows.check.collectives import check_ring
 from podweave.compiler.rows.check.program import check_rows
 from podweave.compiler.rows.front import compile_rows

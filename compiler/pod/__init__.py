@@ -1,1 +1,0 @@
-"""Layers on one pod."""
