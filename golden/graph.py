@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,15 +133,15 @@ def evaluate_operation(
     acc = reduced = accumulate(operands, before)
     if operation.window:
         reduced = reduce_windows(acc, operation.window.reduce, operation.window.kernel, operation.window.stride)
-    post = {"rounding": rounding, "zero_point": held.zero_point}
-    result = post_process(reduced, held.bias, held.multiplier, held.shift, held.table, **post)
+    finish = partial(post_process, rounding=rounding, zero_point=held.zero_point)
+    result = finish(reduced, held.bias, held.multiplier, held.shift, held.table)
     if operation.window and operation.window.leaves_pads_out:
         layer, window = operation.operands[0].layer, operation.window
         inside = pad(np.ones((1, layer.height, layer.width, 1), np.int8), layer.padding, 0)
         counts = reduce_windows(inside.astype(np.int32), "sum", window.kernel, window.stride)[0, :, :, 0]
         for count, (multiplier, shift) in held.border_scales.items():
             there = counts == count
-            result[:, there] = post_process(reduced[:, there], held.bias, multiplier, shift, held.table, **post)
+            result[:, there] = finish(reduced[:, there], held.bias, multiplier, shift, held.table)
     return acc, result
 
 

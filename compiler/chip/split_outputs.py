@@ -191,8 +191,8 @@ class _Splitter:
         """A part of an operation, or all of it, reading parts of what it read."""
         operands = []
         for operand in operation.operands:
-            made = self._reading(operand)
-            operands.append(made if len(parts) < 2 else self._part(made, name, begin, end))
+            read = self._reading(operand)
+            operands.append(read if len(parts) < 2 else self._part(read, name, begin, end))
         after = tuple(part for tensor in operation.after for part in self._names(tensor))
         made = replace(operation, name=name, operands=tuple(operands), after=after)
         self.shapes[name] = made.output

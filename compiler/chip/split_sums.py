@@ -110,7 +110,7 @@ class _Splitter:
             if len(takes) < 2:
                 operations.append(whole)
                 continue
-            parts = []
+            parts: list[PartOfSums] = []
             for number, of_part in enumerate(takes):
                 last = number == len(takes) - 1
                 name = whole.name if last else fresh_name(f"{whole.name}/k{number}", self.taken)

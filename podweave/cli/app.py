@@ -31,6 +31,7 @@ from .options import (
     Context,
     Divide,
     Evaluate,
+    HostOps,
     Images,
     Inputs,
     JsonFile,
@@ -129,6 +130,7 @@ def run(
     images: Images = None,
     batch: Batch = None,
     size: Sizes = None,
+    host_ops: HostOps = False,
     inputs: Inputs = None,
     compare: Compare = False,
     memory: Memory = None,
@@ -159,7 +161,7 @@ def run(
         raise typer.BadParameter(f"{waves} must end in .vcd", param_hint="--waves")
     chosen = load_config(config)
     system = SystemOptions.of(chosen, chips, links, skew, beneath, divide)
-    workload = with_sizes(with_options(workload, {"rows": rows, "context": context}), size)
+    workload = with_sizes(with_options(workload, {"rows": rows, "context": context}), size, host_ops=host_ops)
     make_folders(waves, plot, json_file)
     scalesim, rules = scalesim_reports is not None, check == "rules"
     given = per_layer, partition, through, prefetch, cap, memory, plot, prefetch_ratio
@@ -192,6 +194,7 @@ def model(
     images: Images = None,
     batch: Batch = None,
     size: Sizes = None,
+    host_ops: HostOps = False,
     memory: Memory = None,
     chips: Chips = None,
     links: Links = None,
@@ -209,7 +212,7 @@ def model(
 
     chosen = load_config(config)
     system = SystemOptions.of(chosen, chips, links, skew, beneath, divide)
-    workload = with_sizes(with_options(workload, {"rows": rows, "context": context}), size)
+    workload = with_sizes(with_options(workload, {"rows": rows, "context": context}), size, host_ops=host_ops)
     make_folders(plot, json_file)
     given = per_layer, partition, through, prefetch, cap, memory, plot, prefetch_ratio
     options = ChipOptions.of(chosen, *given, alone=layers_alone, scalesim=scalesim_reports is not None, images=images, batch=batch)

@@ -47,7 +47,7 @@ def with_file(
     if not is_model_file(workload):
         return report, show
     network = load_network(workload)
-    report = report | {"numbers": keeps_numbers(network, config)}
+    report = report | {"numbers": keeps_numbers(network, config), "on_host": list(network.on_host)}
     if compare:
         progress("comparing with onnxruntime")
         path = Path(workload.partition(",")[0])

@@ -68,6 +68,9 @@ Sizes = Annotated[
     list[str] | None,
     typer.Option("--size", metavar="NAME=N", help="ONNX files: a size that the file leaves open; may be given more than once."),
 ]
+HostOps = Annotated[
+    bool, typer.Option("--host-ops", help="ONNX files: operators that are not taken, and all behind them, are left to the host.")
+]
 Inputs = Annotated[
     Path | None,
     typer.Option(

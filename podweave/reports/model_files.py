@@ -13,6 +13,8 @@ def print_comparison(console: Console, report: dict[str, Any]) -> None:
     """What a configuration changes of a file's numbers; onnxruntime layer by layer."""
     for change in report["numbers"]:
         say(console, f"numbers are not those of the file: {change}")
+    if report["on_host"]:
+        say(console, f"left to the host, behind the network: {', '.join(report['on_host'])}")
     found = report.get("onnxruntime")
     if not found:
         return

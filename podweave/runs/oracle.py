@@ -34,7 +34,7 @@ def file_tensors(network: Network, path: Path, inputs: Mapping[str, NDArray[np.i
     model = onnx.load(path)
     there = {each.name for each in model.graph.output}
     wanted = {name: tensor for name, tensor in network.tensors.items() if name not in network.graph.inputs}
-    more = {tensor.name for tensor in wanted.values()} - there
+    more = {tensor.name for tensor in (*wanted.values(), *network.outputs.values())} - there
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(more))
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVEL)

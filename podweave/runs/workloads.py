@@ -14,7 +14,7 @@ from podweave.ir.frontends import (
     with_options,
     workload_forms,
 )
-from podweave.ir.frontends.onnx import ModelFiles, is_model_file
+from podweave.ir.frontends.onnx import HOST_OPS, ModelFiles, is_model_file
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
 
@@ -36,11 +36,11 @@ DIGIT_BATCH = 25
 """Images of the digits that run in one epoch."""
 
 
-def with_sizes(text: str, sizes: Sequence[str] | None) -> str:
-    """An ONNX file with sizes that it leaves open, each NAME=N, put behind its name."""
-    if sizes and not is_model_file(text):
-        raise WorkloadError(f"{text} is no ONNX file: only those leave sizes open")
-    return ",".join([text, *(sizes or ())])
+def with_sizes(text: str, sizes: Sequence[str] | None, *, host_ops: bool = False) -> str:
+    """An ONNX file with sizes that it leaves open, each NAME=N, and what is left to the host, put behind its name."""
+    if (sizes or host_ops) and not is_model_file(text):
+        raise WorkloadError(f"{text} is no ONNX file: only those leave sizes open, or operators to the host")
+    return ",".join([text, *(sizes or ()), *([HOST_OPS] if host_ops else ())])
 
 
 class Digits(Frontend):

@@ -1,7 +1,7 @@
 """Networks from ONNX files: quantised ones keep their integers."""
 
-from .frontend import ModelFiles, is_model_file, load_network
+from .frontend import HOST_OPS, ModelFiles, is_model_file, load_network
 from .network import Network, QuantisedTensor
 from .read import read_network
 
-__all__ = ["ModelFiles", "Network", "QuantisedTensor", "is_model_file", "load_network", "read_network"]
+__all__ = ["HOST_OPS", "ModelFiles", "Network", "QuantisedTensor", "is_model_file", "load_network", "read_network"]

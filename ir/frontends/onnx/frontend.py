@@ -12,6 +12,9 @@ from ..registry import Frontend
 from .network import Network
 from .read import read_network
 
+HOST_OPS = "host-ops"
+"""Behind the name of a file: `--host-ops`."""
+
 
 def is_model_file(text: str) -> bool:
     """Whether a workload is an ONNX file, with sizes behind it or without."""
@@ -19,10 +22,15 @@ def is_model_file(text: str) -> bool:
 
 
 def load_network(text: str) -> Network:
-    """The network of FILE.onnx, or of FILE.onnx,NAME=N,... with sizes that the file leaves open; raises `WorkloadError`."""
+    """The network of FILE.onnx, or of FILE.onnx,NAME=N,... with sizes that the file leaves open; raises `WorkloadError`.
+
+    ``HOST_OPS`` among them: what is not taken is left to the host.
+    """
     name, _, options = text.partition(",")
     sizes: dict[str, int] = {}
-    for item in filter(None, options.split(",")):
+    items = list(filter(None, options.split(",")))
+    host_ops = HOST_OPS in items
+    for item in (each for each in items if each != HOST_OPS):
         # Names of sizes may hold anything but these two letters.
         key, _, digits = item.rpartition("=")
         number = whole_number(digits)
@@ -36,12 +44,12 @@ def load_network(text: str) -> Network:
         changed = path.stat().st_mtime_ns
     except OSError as error:
         raise WorkloadError(f"{path} cannot be read: {error.strerror}") from error
-    return _read(path, changed, tuple(sizes.items()))
+    return _read(path, changed, tuple(sizes.items()), host_ops)
 
 
 @functools.lru_cache(maxsize=2)
-def _read(path: Path, changed: int, sizes: tuple[tuple[str, int], ...]) -> Network:
-    return read_network(path, dict(sizes))
+def _read(path: Path, changed: int, sizes: tuple[tuple[str, int], ...], host_ops: bool) -> Network:
+    return read_network(path, dict(sizes), host_ops=host_ops)
 
 
 class ModelFiles(Frontend):

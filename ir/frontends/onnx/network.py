@@ -71,6 +71,8 @@ class Network:
         Of each operation, the operator of the file that it is.
     bounds : dict
         Of operations whose factors are not those of the file: by how much a result may be off before it is rounded, in steps.
+    on_host : tuple of str
+        Operators and names of nodes that are left to the host, behind the network.
     """
 
     graph: Graph
@@ -80,3 +82,4 @@ class Network:
     outputs: dict[str, QuantisedTensor]
     operators: dict[str, str]
     bounds: dict[str, float] = field(default_factory=dict)
+    on_host: tuple[str, ...] = ()

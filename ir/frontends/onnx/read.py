@@ -25,7 +25,7 @@ OPERATORS["Constant"] = folding.constant
 CONTROL = ("If", "Loop", "Scan", "SequenceMap")
 
 
-def read_network(path: Path, sizes: Mapping[str, int] | None = None) -> Network:
+def read_network(path: Path, sizes: Mapping[str, int] | None = None, *, host_ops: bool = False) -> Network:
     """The network of a file.
 
     Parameters
@@ -33,18 +33,21 @@ def read_network(path: Path, sizes: Mapping[str, int] | None = None) -> Network:
     path : Path
     sizes : mapping of str to int, optional
         Of dimensions that the file leaves open: by their names, or as INPUT.NUMBER.
+    host_ops : bool
+        Operators that are not taken, and all behind them, are left to the host: the network ends in front of them.
 
     Raises
     ------
     WorkloadError
         For what cannot be read, and for operators that are not taken, all at once.
     """
-    return network_of(read_file(path, sizes))
+    return network_of(read_file(path, sizes), host_ops=host_ops)
 
 
-def network_of(file: File) -> Network:
+def network_of(file: File, *, host_ops: bool = False) -> Network:
     """The network of a file that was read."""
     reader, refusals, unknown = Reader(file.opset), [], set()
+    left: list[Node] = []
     reader.values.update({name: Constant(values) for name, values in file.constants.items()})
     for name, (kind, shape) in file.inputs.items():
         try:
@@ -56,6 +59,7 @@ def network_of(file: File) -> Network:
         if unknown & set(node.inputs):
             # What stands before it is refused already; so is what is no operator at all.
             unknown.update(node.outputs)
+            left.append(node)
             if node.operator not in OPERATORS and node.operator not in folding.FOLDED:
                 refusals.append(_no_operator(node))
             continue
@@ -71,7 +75,11 @@ def network_of(file: File) -> Network:
             reader.values.update(zip(node.outputs, found, strict=False))
             continue
         unknown.update(node.outputs)
-    outputs = {} if refusals else _outputs(reader, file, refusals)
+        left.append(node)
+    ends = [name for name in file.outputs if not host_ops or name not in unknown]
+    if host_ops:
+        ends += _read_by_host(reader, left, refusals)
+    outputs = {} if refusals else _outputs(reader, file.name, ends, refusals)
     if refusals:
         raise WorkloadError(_told(file.name, refusals))
     graph = without_unused(Graph(file.name, reader.inputs, tuple(reader.operations), tuple(outputs)))
@@ -86,7 +94,18 @@ def network_of(file: File) -> Network:
         outputs,
         {name: operator for name, operator in reader.operators.items() if name in kept},
         {name: bound for name, bound in reader.bounds.items() if name in kept},
+        tuple(f"{node.operator} {node.name}" for node in left),
     )
+
+
+def _read_by_host(reader: Reader, left: list[Node], refusals: list[Refusal]) -> list[str]:
+    """What nodes that are left to the host read of the network; takes their refusals back, if there is a network."""
+    read = dict.fromkeys(name for node in left for name in node.inputs if isinstance(reader.values.get(name), (Real, Tensor)))
+    if not reader.operations:
+        return []
+    nodes = {(node.operator, node.name) for node in left}
+    refusals[:] = [refusal for refusal in refusals if (refusal.operator, refusal.name) not in nodes]
+    return list(read)
 
 
 def _told(name: str, refusals: list[Refusal]) -> str:
@@ -169,10 +188,12 @@ def _axes(file: File, name: str, rank: int) -> tuple[int, ...]:
     return first
 
 
-def _outputs(reader: Reader, file: File, refusals: list[Refusal]) -> dict[str, QuantisedTensor]:
+def _outputs(reader: Reader, file: str, ends: list[str], refusals: list[Refusal]) -> dict[str, QuantisedTensor]:
     """Tensors of the graph that leave, as the file has them."""
     found: dict[str, QuantisedTensor] = {}
-    for name in file.outputs:
+    if not ends:
+        refusals.append(Refusal("output", file, "nothing of it is computed on the chip"))
+    for name in ends:
         value = reader.values.get(name)
         tensor = value.tensor if isinstance(value, Real) else value
         if not isinstance(tensor, Tensor):

@@ -60,7 +60,7 @@ def test_refused(cli: Cli, file: Path, narrow: Path, tmp_path: Path) -> None:
     )
     assert_refused(cli("run", file, "--config", narrow, "--size", "N=2"), "podweave: random1.onnx has no open size N")
     assert_refused(
-        cli("run", "digits", "--config", narrow, "--size", "N=2"), "podweave: digits is no ONNX file: only those leave sizes"
+        cli("run", "digits", "--config", narrow, "--size", "N=2"), "podweave: digits is no ONNX file: only those leave sizes open"
     )
     told = cli("run", "digits", "--config", narrow, "--compare")
     assert_refused(told, "--compare")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from podweave.digits import test_images
@@ -128,6 +129,25 @@ def test_whole_networks(tmp_path: Path) -> None:
     (output,) = all_of_them["outputs"]
     assert output["differing"] <= output["values"] // 10
     assert output["largest"] <= 1
+
+
+def test_in_front_of_the_host(tmp_path: Path) -> None:
+    """With a Softmax behind it, the network is as without."""
+    network, file = random_network(tmp_path, 2)
+    model = onnx.load(file)
+    (output,) = model.graph.output
+    model.graph.node.append(onnx.helper.make_node("Softmax", [output.name], ["soft"], name="soft", axis=1))
+    output.name = "soft"
+    onnx.save(model, tmp_path / "soft.onnx")
+    ended = read_network(tmp_path / "soft.onnx", host_ops=True)
+    assert ended.on_host == ("Softmax soft",)
+    assert ended.graph == replace(network.graph, name="soft")
+    feeds = [random_inputs(network, 2)]
+    reports = [
+        compare_file(found, path, network.constants, feeds, "half_even")
+        for found, path in ((network, file), (ended, tmp_path / "soft.onnx"))
+    ]
+    assert reports[0] == reports[1]
 
 
 def test_the_digits(tmp_path: Path) -> None:

@@ -309,3 +309,24 @@ def test_the_page_has_the_operators() -> None:
     """`python -m tests.ir.frontends.onnx.operator_table` prints its table."""
     assert table() in (ROOT / "docs/onnx.md").read_text(encoding="utf-8")
     assert all(what for _, what in operator_rows())
+
+
+def test_the_end_is_left_to_the_host(tmp_path: Path) -> None:
+    graph = Graph(1, 3, 4, 4)
+    x = graph.quantised("x")
+    y = graph.quantised(graph.add("Conv", x, graph.weights("w", np.ones((2, 3, 1, 1))), output="conv"))
+    z = graph.quantised(graph.add("Relu", y, output="relu"))
+    graph.add("Softmax", z, output="soft", axis=1)
+    graph.add("Add", "soft", y, output="sum")
+    file = graph.save(tmp_path / "ends.onnx", "sum")
+    with pytest.raises(WorkloadError, match="Softmax node_soft: there is no such operator here"):
+        load_network(str(file))
+    network = load_network(f"{file},host-ops")
+    assert network.on_host == ("Softmax node_soft", "Add node_sum")
+    # What the host reads leaves: behind the Relu, and in front of it.
+    assert {tensor.name for tensor in network.outputs.values()} == {z, y}
+    assert set(network.graph.outputs) == {"node_relu", "node_conv"}
+    first = Graph(1, 3, 4, 4)
+    first.add("Softmax", first.quantised("x"), output="soft", axis=1)
+    with pytest.raises(WorkloadError, match="Softmax node_soft: there is no such operator here"):
+        load_network(f"{first.save(tmp_path / 'first.onnx', 'soft')},host-ops")
