@@ -201,8 +201,7 @@ def run_chip(
     from ..runs.model_files import file_job
     from .model_files import require_whole, with_file
 
-    apart = options.per_layer or options.alone
-    require_whole(workload, per_layer=apart, images=options.images, inputs=options.inputs, compare=options.compare)
+    require_whole(workload, options.per_layer or options.alone, options.images, options.inputs, compare=options.compare)
     named = chip_graphs(workload, per_layer=options.per_layer, alone=options.alone)
     options.check_plot(len(named))
     # At once, and before there are constants that no machine could hold.

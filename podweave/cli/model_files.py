@@ -20,7 +20,7 @@ from ..runs.oracle import compare_file
 Show = Callable[[Console, dict[str, Any]], None]
 
 
-def require_whole(workload: str, *, per_layer: bool, images: int | None, inputs: Path | None, compare: bool) -> None:
+def require_whole(workload: str, per_layer: bool, images: int | None, inputs: Path | None, *, compare: bool) -> None:
     """Raises `typer.BadParameter` for what is not for a workload, or only for ONNX files."""
     if is_model_file(workload):
         if per_layer:

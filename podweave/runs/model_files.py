@@ -87,6 +87,7 @@ def _integers(network: Network, name: str, values: NDArray) -> NDArray:
         if values.dtype != dtype:
             raise WorkloadError(f"{tensor.name} must be {np.dtype(dtype)}, got {values.dtype}")
         return values
+    assert tensor.scale is not None
     limits, moved = np.iinfo(dtype), 128 if tensor.unsigned else 0
     scaled = np.rint(values.astype(np.float32) / tensor.scale) + (tensor.zero_point + moved)
     return np.clip(np.nan_to_num(scaled), limits.min, limits.max).astype(dtype)
