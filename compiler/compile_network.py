@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from podweave.ir.constants import Constants, Parameters
 from podweave.ir.graph import Graph
+from podweave.ir.interleaved import with_whole_words
 from podweave.ir.layers import WorkloadError
 from podweave.ir.mixed_graph import MixedGraph
 from podweave.ir.rewrites import with_averages_in_steps, with_constants, with_stored_pools, without_unused
@@ -263,6 +264,12 @@ def _rewrite_pools(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     return _rewritten(network, with_stored_pools(graph))
 
 
+def _fill_words(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
+    """What is seen interleaved has whole words of outputs for each position."""
+    graph, constants = with_whole_words(network.split.graph, network.constants, job.config.post_lanes)
+    return network if graph is network.split.graph else replace(network, split=SplitGraph(verify(graph), {}), constants=constants)
+
+
 def _split_operations(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     if not job.options.from_memory:
         return network
@@ -295,9 +302,8 @@ def _schedule_rows(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
         policy, partition = job.options.policy, job.options.partition
         epochs = compile_parts(network.joined, job.config, network.constants, policy, partition=partition, progress=show)
     else:
-        options = job.options
-        ring = {"chips": options.chips, "rank": options.rank}
-        epochs = compile_rows(graph, job.config, network.constants, capacity=options.capacity, progress=show, **ring)
+        ring = {"chips": job.options.chips, "rank": job.options.rank, "capacity": job.options.capacity}
+        epochs = compile_rows(graph, job.config, network.constants, progress=show, **ring)
     return replace(network, epochs=epochs)
 
 
@@ -324,14 +330,12 @@ def _check_rules(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
         return network
     if job.options.check == "auto" and check_seconds(network.epochs) > CHECK_SHARE * sum(network.seconds.values()):
         return network
-    count = len(network.epochs)
 
     def show(number: int) -> None:
-        job.progress(f"checking {network.graph.name} ({number + 1}/{count} epochs)")
+        job.progress(f"checking {network.graph.name} ({number + 1}/{len(network.epochs)} epochs)")
 
     if network.rows and network.constants is not None:
-        images = network.joined.images if network.joined else None
-        check_rows(network.epochs, len(network.constants.tables), show, images)
+        check_rows(network.epochs, len(network.constants.tables), show, network.joined.images if network.joined else None)
     else:
         for number, program in enumerate(network.programs):
             show(number)
@@ -343,8 +347,7 @@ def _check_rules(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
 def _place_in_memory(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     if not job.options.from_memory:
         return network
-    options = job.options
-    found = _placed(network, channel_bytes=options.channel_bytes, passes=options.passes, shared=options.shared)
+    found = _placed(network, channel_bytes=job.options.channel_bytes, passes=job.options.passes, shared=job.options.shared)
     if network.checked:
         check_engines(found.memory, network.epochs)
     return found
@@ -356,6 +359,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("take kinds apart", _take_kinds_apart),
     ("drop unused", _of_layers(_drop_unused)),
     ("rewrite pools", _of_layers(_rewrite_pools)),
+    ("fill words", _of_layers(_fill_words)),
     ("split operations", _of_layers(_split_operations)),
     ("join kinds", _join_kinds),
     ("number tables", _number_tables),

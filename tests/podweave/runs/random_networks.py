@@ -97,8 +97,7 @@ class GrowingGraph:
         factor = int(self.rng.integers(2, 4))
         seen = Upsampling(factor, factor, interleaved)
         if interleaved:
-            # Whole words for each position.
-            parts = seen.positions * 4 * int(self.rng.integers(1, 3))
+            parts = seen.positions * int(self.rng.choice([2, 4, 5, 8]))
             kernel = 3 if self.rng.integers(2) else 1
             self.add(Linear(f"{name}.parts", (conv(f"{name}.parts", (source,), size, count, parts, kernel, batch=self.batch),)))
             source, count = f"{name}.parts", parts // seen.positions

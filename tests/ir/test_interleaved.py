@@ -1,0 +1,68 @@
+"""ir.interleaved: with whole words for each position, a network computes the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from podweave.golden.graph import evaluate
+from podweave.ir.frontends.random_constants import random_parameters
+from podweave.ir.graph import Graph
+from podweave.ir.interleaved import with_whole_words
+from podweave.ir.layers import Layer
+from podweave.ir.operations import Linear, Operand, Upsampling, Window
+from podweave.ir.verify import verify, verify_constants
+
+APART = Upsampling(2, 3, interleaved=True)
+
+
+def layer(name: str, size: tuple[int, int], channels: int, outputs: int, **options: object) -> Layer:
+    return Layer(name=name, height=size[0], width=size[1], channels=channels, outputs=outputs, **options)  # type: ignore[arg-type]
+
+
+def network(outputs: tuple[str, ...] = ("alone", "among", "some")) -> Graph:
+    """Six positions of five channels: read alone, between others, and some channels of them; and behind a window."""
+    small, large = (3, 2), (6, 6)
+    pads = ((1, 1), (1, 1))
+    averaged = Window("sum", (3, 3), (1, 1), leaves_pads_out=True)
+    operations = (
+        Linear("parts", (Operand(("in",), layer("parts", small, 4, 30, padding=pads)),), averaged),
+        Linear("beside", (Operand(("large",), layer("beside", large, 3, 4)),)),
+        Linear("alone", (Operand(("parts",), layer("alone", large, 5, 3, kernel=(3, 3), padding=pads), upsampled=(APART,)),)),
+        Linear(
+            "among",
+            (
+                Operand(("beside",), layer("side", large, 4, 6)),
+                Operand(
+                    ("beside", "parts", "large"),
+                    layer("among", large, 12, 6, kernel=(3, 3), padding=pads),
+                    upsampled=(Upsampling(), APART, Upsampling()),
+                ),
+            ),
+        ),
+        Linear("some", (Operand(("parts",), layer("some", large, 2, 3), channels=(2, 2), upsampled=(APART,)),)),
+    )
+    return Graph("g", {"in": (1, *small, 4), "large": (1, *large, 3)}, operations, outputs)
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 8])
+def test_the_same_is_computed(lanes: int) -> None:
+    graph = verify(network())
+    constants = random_parameters(graph)
+    made, held = with_whole_words(graph, constants, lanes)
+    assert held is not None
+    verify_constants(verify(made), held)
+    assert made.shape("parts")[3] == 6 * -(-5 // lanes) * lanes
+    assert [len(operation.operands) for operation in made.operations] == [1, 1, 1, 2 if lanes == 1 else 4, 1]
+    rng = np.random.default_rng(0)
+    inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
+    found, expected = evaluate(made, held, inputs), evaluate(graph, constants, inputs)
+    for name in graph.outputs:
+        assert_array_equal(found[name], expected[name], err_msg=name, strict=True)
+    assert with_whole_words(graph, None, lanes) == (made, None)
+
+
+def test_outputs_stay_as_they_are() -> None:
+    graph = network(("alone", "parts"))
+    assert with_whole_words(graph, None, 4) == (graph, None)
