@@ -10,7 +10,7 @@ import numpy as np
 
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
-from podweave.ir.operations import Linear, Operand, Shape
+from podweave.ir.operations import AS_IT_IS, Linear, Operand, Shape
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig
 
@@ -79,6 +79,8 @@ def _lower_blocks(graph: Graph, operand: Operand, array: ArrayConfig, stored: Co
             units.append(Unit(*taps_of, len(channel), Origin.EXTERNAL, source, first))
         else:
             _require_whole_words(operand, source, graph.shape(source)[3], array)
+            if source in stored and operand.upsampling(source) != AS_IT_IS:
+                raise ValueError(f"{layer.name} sees {source} enlarged, which is stored: nobody enlarges what is loaded")
             origin = Origin.STORED if source in stored else Origin.COMPUTED
             units.append(Unit(*taps_of, array.rows, origin, source, first, first % array.rows))
     in_group, out_group = layer.channels // layer.groups, layer.outputs // layer.groups

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 
 from podweave.compiler.chip.policy import BankPolicy
+from podweave.compiler.plan.bands import Grid
 from podweave.compiler.plan.bound import least_bytes
 from podweave.compiler.plan.compile_plan import compile_cut
 from podweave.compiler.plan.demands import Demands
-from podweave.compiler.plan.segments import Planner
+from podweave.compiler.plan.segments import Planner, _apart
 from podweave.ir.frontends.registry import load_graph
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
+from podweave.ir.operations import Upsampling
+from podweave.ir.rewrites import with_copies_to_upsample
 from podweave.spec.presets import load_config
 from tests.podweave.runs.random_cut import cut_graph
 from tests.podweave.runs.random_networks import CONFIG, random_graph
@@ -51,6 +54,44 @@ def test_a_segment_that_is_refused_is_tried_in_more_bands() -> None:
 def test_what_fits_is_not_cut() -> None:
     programs = compile_cut(random_graph(21), CONFIG, BankPolicy())
     assert not any(program.corners or program.spilled for program in programs)
+
+
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_what_is_seen_enlarged_is_of_the_same_segment(most: int) -> None:
+    graph = with_copies_to_upsample(load_graph("unet_16,width=4,depth=2,up=nearest"))
+    planner = Planner(graph, CONFIG, most)
+    segments = planner.plan()
+    assert segments
+    of = {graph.operations[at].name: number for number, each in enumerate(segments) for at in range(each.begin, each.end)}
+    enlarged = [
+        (operation.name, source)
+        for operation in graph.operations
+        for operand in operation.operands
+        for source in operand.sources
+        if operand.upsampling(source) != Upsampling()
+    ]
+    assert len(enlarged) == 2
+    assert all(of[reader] == of[source] for reader, source in enlarged)
+
+
+def test_what_is_stored_is_not_seen_enlarged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planner that forgets it is found when its bands are lowered."""
+    monkeypatch.setattr(Planner, "_joined", lambda self: [])
+    sentence = r"^up1_upconv sees up1_upconv/bottom_conv2 enlarged, which is stored: nobody enlarges what is loaded$"
+    with pytest.raises(ValueError, match=sentence):
+        compile_cut(load_graph("unet_16,width=4,depth=1,up=nearest"), CONFIG, BankPolicy(), cut=1)
+
+
+def test_bands_of_tensors_of_several_sizes_stay_together() -> None:
+    """Four rows of 64 and one of 16 in 16 bands; in 64, all of the rows of 16 would be those of the first 16 of 64."""
+    shapes = [(1, 64, 64, 4), (1, 16, 16, 4)]
+    assert not _apart(Grid(1, 16), shapes)
+    assert not _apart(Grid(1, 4, 8), shapes)
+    assert _apart(Grid(1, 64), shapes)
+    # 7 of 64, and 2 of 16, which are 8 of 64: the last of 10 begins at 63, or at 72.
+    assert _apart(Grid(1, 10), shapes)
+    assert _apart(Grid(1, 1, 10), shapes)
+    assert not _apart(Grid(1, 64), shapes[:1])
 
 
 def test_bands_that_are_alike_are_compiled_once() -> None:
