@@ -165,9 +165,15 @@ def run(
     make_folders(waves, plot, json_file)
     scalesim, rules = scalesim_reports is not None, check == "rules"
     given = per_layer, partition, through, prefetch, cap, memory, plot, prefetch_ratio
-    streamed = {"images": images, "batch": batch}
     options = ChipOptions.of(
-        *(chosen, *given), alone=layers_alone, rules=rules, scalesim=scalesim, **streamed, inputs=inputs, compare=compare
+        *(chosen, *given),
+        alone=layers_alone,
+        rules=rules,
+        scalesim=scalesim,
+        images=images,
+        batch=batch,
+        inputs=inputs,
+        compare=compare,
     )
     with Progress() as progress:
         settings = simulation_settings(waves, waves_of, threads)
