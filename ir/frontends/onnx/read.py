@@ -22,6 +22,7 @@ FAMILIES = (quantised, convolution, pooling, sums, affine, functions, movement, 
 OPERATORS: dict[str, Handler] = {name: handler for family in FAMILIES for name, handler in family.OPERATORS.items()}
 OPERATORS["Constant"] = folding.constant
 """What reads a node, by its operator."""
+QUANTISING = {"QuantizeLinear", "DequantizeLinear", *integer_operators.OPERATORS}
 CONTROL = ("If", "Loop", "Scan", "SequenceMap")
 
 
@@ -46,6 +47,7 @@ def read_network(path: Path, sizes: Mapping[str, int] | None = None, *, host_ops
 
 def network_of(file: File, *, host_ops: bool = False) -> Network:
     """The network of a file that was read."""
+    _require_quantised(file)
     reader, refusals, unknown = Reader(file.opset), [], set()
     left: list[Node] = []
     reader.values.update({name: Constant(values) for name, values in file.constants.items()})
@@ -106,6 +108,15 @@ def _read_by_host(reader: Reader, left: list[Node], refusals: list[Refusal]) -> 
     nodes = {(node.operator, node.name) for node in left}
     refusals[:] = [refusal for refusal in refusals if (refusal.operator, refusal.name) not in nodes]
     return list(read)
+
+
+def _require_quantised(file: File) -> None:
+    """Raises `WorkloadError` for a file in floating point, with all of it that would not be taken if it were quantised."""
+    if any(node.operator in QUANTISING for node in file.nodes):
+        return
+    refusals = [_no_operator(node) for node in file.nodes if node.operator not in OPERATORS and node.operator not in folding.FOLDED]
+    whole = f"{file.name} is in floating point: quantise it first (onnxruntime.quantization.quantize_static, docs/onnx.md)"
+    raise WorkloadError(f"{whole}; then\n{_told(file.name, refusals)}" if refusals else whole)
 
 
 def _told(name: str, refusals: list[Refusal]) -> str:

@@ -200,6 +200,7 @@ def in_a_circle(folder: Path) -> Path:
     graph = Graph(1, 3, 4, 4)
     graph.add("Relu", "b", output="a")
     graph.add("Relu", "a", output="b")
+    graph.quantised("x")
     return graph.save(folder / "file.onnx", "b")
 
 
@@ -208,6 +209,7 @@ def with_branches(folder: Path) -> Path:
     body = helper.make_graph([], "body", [], [])
     graph.nodes.append(helper.make_node("If", ["condition"], ["y"], name="branch", then_branch=body, else_branch=body))
     graph.constant("condition", np.array(True))
+    graph.quantised("x")
     return graph.save(folder / "file.onnx", "y")
 
 
@@ -330,3 +332,17 @@ def test_the_end_is_left_to_the_host(tmp_path: Path) -> None:
     first.add("Softmax", first.quantised("x"), output="soft", axis=1)
     with pytest.raises(WorkloadError, match="Softmax node_soft: there is no such operator here"):
         load_network(f"{first.save(tmp_path / 'first.onnx', 'soft')},host-ops")
+
+
+def test_files_in_floating_point(tmp_path: Path) -> None:
+    """What would not be taken is told at once, before anyone quantises it."""
+    graph = Graph(1, 3, 4, 4)
+    y = graph.add("Conv", "x", graph.constant("w", np.ones((2, 3, 1, 1), np.float32)))
+    first = "plain is in floating point: quantise it first (onnxruntime.quantization.quantize_static, docs/onnx.md)"
+    with pytest.raises(WorkloadError, match=f"^{re.escape(first)}$"):
+        read_network(graph.save(tmp_path / "plain.onnx", y))
+    graph.add("Resize", y, output="larger")
+    with pytest.raises(
+        WorkloadError, match=f"^{re.escape(first)}; then\nplain: 1 operator is not taken:\n  Resize node_larger: there is no"
+    ):
+        read_network(graph.save(tmp_path / "plain.onnx", "larger"))
