@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from podweave import __version__
+from podweave.ir.frontends.onnx import is_model_file
 from podweave.spec.config_parts import ConfigError
 from podweave.spec.presets import load_config, preset_names
 from podweave.synth.flows import DEFAULT_FLOW, FLOWS
@@ -15,6 +16,7 @@ from podweave.synth.flows import DEFAULT_FLOW, FLOWS
 from ..program import EXIT_CODES, prepare_cache, program
 from ..reports.area import print_area, print_network_table
 from ..reports.language import print_quantised
+from ..reports.model_files import print_quantised_file
 from ..reports.tables import print_bench, print_presets
 from .chat_command import chat
 from .finish import finish
@@ -325,7 +327,12 @@ def quantise_command(
     seed: Seed = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Turn a language model into integers, and say how near they are to floating point."""
+    """Turn a language model, or an ONNX file, into integers, and say how near they are to floating point."""
+    if is_model_file(model):
+        from .model_files import quantise_network
+
+        finish(quantise_network(Path(model), output, calibrate, evaluate, accuracy=accuracy), json_file, print_quantised_file)
+        return
     from ..language.quantise import Recipe
     from .language_commands import quantise_model
 

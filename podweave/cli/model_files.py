@@ -13,9 +13,12 @@ from podweave.ir.frontends.onnx import is_model_file, load_network
 from podweave.spec.config import ChipConfig
 
 from ..reports.model_files import print_comparison
+from ..runs.float_files import quantise_file
 from ..runs.jobs import Job
 from ..runs.model_files import keeps_numbers
 from ..runs.oracle import compare_file
+from .progress import Progress
+from .targets import make_folders
 
 Show = Callable[[Console, dict[str, Any]], None]
 
@@ -58,3 +61,14 @@ def with_file(
         show(console, found)
 
     return report, show_both
+
+
+def quantise_network(model: Path, output: Path, calibrate: Path | None, judged: Path | None, *, accuracy: bool) -> dict[str, Any]:
+    """Quantise an ONNX file; raises `typer.BadParameter` for what was typed wrong."""
+    if calibrate is None:
+        raise typer.BadParameter("an ONNX file needs some of its inputs (.npz)", param_hint="--calibrate")
+    if output.suffix != ".onnx":
+        raise typer.BadParameter(f"{output} must end in .onnx", param_hint="--output")
+    make_folders(output)
+    with Progress() as progress:
+        return quantise_file(model, output, calibrate, judged, accuracy=accuracy, progress=progress)

@@ -130,19 +130,25 @@ Threads = Annotated[
     int | None, typer.Option(min=1, help="Chips: cores to simulate with; by default, all there are. Results do not depend on it.")
 ]
 Plot = Annotated[Path | None, typer.Option("--plot", help="Draw the activity over time (.svg, .png or .pdf).")]
-Model = Annotated[str, typer.Argument(help="smollm2, a GGUF file, or a folder of Hugging Face.")]
+Model = Annotated[str, typer.Argument(help="smollm2, a GGUF file, a folder of Hugging Face, or an ONNX file.")]
 ModelFile = Annotated[Path, typer.Option("-o", "--output", help="File for the model in integers.")]
 Calibrate = Annotated[
     Path | None,
     typer.Option(
         "--calibrate",
-        metavar="TEXTFILE",
+        metavar="FILE",
         help="Texts by which ranges are chosen and weights rounded, with empty lines between them; by default what comes with "
-        "podweave, and answers of the model itself.",
+        "podweave, and answers of the model itself. Of an ONNX file, which needs it: arrays for its inputs (.npz).",
     ),
 ]
 Evaluate = Annotated[
-    Path | None, typer.Option("--evaluate", metavar="TEXTFILE", help="Texts on which integers are held against floating point.")
+    Path | None,
+    typer.Option(
+        "--evaluate",
+        metavar="FILE",
+        help="Texts on which integers are held against floating point; of an ONNX file arrays (.npz), by default those of "
+        "--calibrate.",
+    ),
 ]
 Accuracy = Annotated[bool, typer.Option("--accuracy/--no-accuracy", help="Hold integers against floating point.")]
 MultiplierBits = Annotated[int, typer.Option(min=1, max=31, help="Significant bits of multipliers.")]

@@ -39,3 +39,20 @@ def print_comparison(console: Console, report: dict[str, Any]) -> None:
             f"output {row['output']} of the whole network: {row['differing']:,} of {row['values']:,} differ, by up to "
             f"{row['largest']} steps{top}",
         )
+
+
+def print_quantised_file(console: Console, report: dict[str, Any]) -> None:
+    """What `podweave quantise` made of an ONNX file, and how near it is to floating point."""
+    found = report["accuracy"]
+    if found:
+        rows = [[row["operation"], f"{row['sqnr_db']:.1f}"] for row in found["worst"]]
+        console.print(table("layers farthest from floating point", ["operation", "SQNR dB"], rows))
+        for row in found["outputs"]:
+            cosine = "all 0" if row["cosine"] is None else f"cosine {row['cosine']:.5f}"
+            top = f"; same largest in {row['same_top']} of {row['images']}" if "same_top" in row else ""
+            say(console, f"output {row['output']} beside floating point, {found['batches']} batches: {cosine}{top}")
+    say(
+        console,
+        f"{report['model']}: {report['operations']} operations, {report['macs']:,} MAC, {report['bytes']:,} bytes in "
+        f"{report['file']}, {report['calibration_batches']} batches of calibration",
+    )

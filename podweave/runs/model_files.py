@@ -49,16 +49,30 @@ def random_inputs(network: Network, seed: int, index: int = 0) -> dict[str, NDAr
     return {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in network.graph.inputs.items()}
 
 
+def arrays_of(path: Path) -> dict[str, NDArray]:
+    """Those of a ``.npz``; raises `WorkloadError` if it is none."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise WorkloadError(f"{path} is no file of arrays (.npz): {error}") from error
+
+
+def quantised_inputs(network: Network, given: Mapping[str, NDArray]) -> dict[str, NDArray[np.int8]]:
+    """One batch of inputs, by their names in the file, as the graph takes them."""
+    found = {}
+    for name in network.graph.inputs:
+        tensor = network.tensors[name]
+        found[name] = tensor.to_graph(_integers(network, name, given[tensor.name]))
+    return found
+
+
 def file_inputs(network: Network, path: Path) -> list[dict[str, NDArray[np.int8]]]:
     """Inputs of a ``.npz``, under the names that the network's file has for them: of one or several batches.
 
     Real numbers are quantised as the file does it. Raises `WorkloadError` for what does not fit.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            given = dict(file)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise WorkloadError(f"{path} is no file of arrays (.npz): {error}") from error
+    given = arrays_of(path)
     wanted = {network.tensors[name].name: name for name in network.graph.inputs}
     if set(given) != set(wanted):
         raise WorkloadError(f"{path} must have {', '.join(sorted(wanted))}, got {', '.join(sorted(given)) or 'nothing'}")

@@ -115,7 +115,7 @@ def _require_quantised(file: File) -> None:
     if any(node.operator in QUANTISING for node in file.nodes):
         return
     refusals = [_no_operator(node) for node in file.nodes if node.operator not in OPERATORS and node.operator not in folding.FOLDED]
-    whole = f"{file.name} is in floating point: quantise it first (onnxruntime.quantization.quantize_static, docs/onnx.md)"
+    whole = f"{file.name} is in floating point: quantise it first (podweave quantise)"
     raise WorkloadError(f"{whole}; then\n{_told(file.name, refusals)}" if refusals else whole)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
+from podweave.digits import test_images, training_images
 from podweave.ir.frontends.onnx import load_network
+from tests.ir.frontends.onnx.digits_file import float_model, real
 from tests.ir.frontends.onnx.random_models import quantised_file
 from tests.podweave.command_line import Cli, assert_refused
 from tests.podweave.runs.even_chips import NARROW
@@ -78,3 +81,37 @@ def test_refused(cli: Cli, file: Path, narrow: Path, tmp_path: Path) -> None:
     told = cli("run", tmp_path / "odd.onnx", "--config", narrow)
     assert_refused(told, "not taken:")
     assert told.err.count("  LSTM ") == sum(node.op_type == "LSTM" for node in model.graph.node)
+
+
+def test_a_float_file_is_quantised(cli: Cli, tmp_path: Path) -> None:
+    """The digits: quantised on training images, judged on held-out ones."""
+    plain, out = tmp_path / "float.onnx", tmp_path / "out" / "digits.onnx"
+    onnx.save(float_model(), plain)
+    np.savez(tmp_path / "training.npz", image=real(training_images()[0][:250]))
+    np.savez(tmp_path / "test.npz", image=real(test_images()[0][:100]))
+    given = ("--calibrate", tmp_path / "training.npz", "--evaluate", tmp_path / "test.npz")
+    told = cli("quantise", plain, "-o", out, *given, "--json", tmp_path / "report.json")
+    assert told.code == 0, told.err
+    assert "output classes beside floating point, 4 batches: cosine 0.99" in told.out
+    report = json.loads((tmp_path / "report.json").read_text())
+    (output,) = report["accuracy"]["outputs"]
+    assert (report["calibration_batches"], report["accuracy"]["batches"], output["images"]) == (10, 4, 100)
+    assert output["cosine"] > 0.999
+    assert output["same_top"] >= 99
+    ratios = [row["sqnr_db"] for row in report["accuracy"]["worst"]]
+    assert ratios == sorted(ratios)
+    assert 15 < ratios[0] < 60
+    assert load_network(str(out)).graph.macs == report["macs"]
+
+
+def test_quantising_is_refused(cli: Cli, file: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "float.onnx"
+    onnx.save(float_model(), plain)
+    np.savez(tmp_path / "odd.npz", image=np.zeros((24, 1, 8, 8), np.float32))
+    assert_refused(cli("quantise", plain, "-o", tmp_path / "q.onnx"), "--calibrate")
+    assert_refused(cli("quantise", plain, "-o", tmp_path / "q.npz", "--calibrate", tmp_path / "odd.npz"), "must end in .onnx")
+    sentence = (
+        f"podweave: {tmp_path / 'odd.npz'}: image must be [25, 1, 8, 8], or several of them one after the other, got [24, 1, 8, 8]"
+    )
+    assert_refused(cli("quantise", plain, "-o", tmp_path / "q.onnx", "--calibrate", tmp_path / "odd.npz"), sentence)
+    assert not (tmp_path / "q.onnx").exists()

@@ -338,7 +338,7 @@ def test_files_in_floating_point(tmp_path: Path) -> None:
     """What would not be taken is told at once, before anyone quantises it."""
     graph = Graph(1, 3, 4, 4)
     y = graph.add("Conv", "x", graph.constant("w", np.ones((2, 3, 1, 1), np.float32)))
-    first = "plain is in floating point: quantise it first (onnxruntime.quantization.quantize_static, docs/onnx.md)"
+    first = "plain is in floating point: quantise it first (podweave quantise)"
     with pytest.raises(WorkloadError, match=f"^{re.escape(first)}$"):
         read_network(graph.save(tmp_path / "plain.onnx", y))
     graph.add("Resize", y, output="larger")
