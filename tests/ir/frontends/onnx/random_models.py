@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 OPSET = 17
-FUNCTIONS = ("LeakyRelu", "Sigmoid", "SiLU", "Mul", "Add")
+FUNCTIONS = ("LeakyRelu", "Sigmoid", "SiLU", "Mul", "Add", "Split")
 
 
 class RandomModel:
@@ -101,6 +101,9 @@ class RandomModel:
     def function(self) -> None:
         """Of each number by itself; SiLU is written out; numbers of channels are multiplied or added."""
         kind, source, channels = str(self.rng.choice(FUNCTIONS)), self.at[0], self.at[1]
+        if kind == "Split":
+            self.split()
+            return
         if kind == "SiLU":
             name = self.add("Mul", [source, self.add("Sigmoid", [source])])
         elif kind in ("Mul", "Add"):
@@ -108,6 +111,21 @@ class RandomModel:
         else:
             name = self.add(kind, [source])
         self.at = (name, *self.at[1:])
+
+    def split(self) -> None:
+        """Into two, of which one goes on through a convolution, and both are joined the other way round."""
+        source, channels, *sizes = self.at
+        if channels < 2:
+            return
+        cut = int(self.rng.integers(1, channels))
+        name = f"n{len(self.nodes)}"
+        self.held.append(numpy_helper.from_array(np.array([cut, channels - cut]), f"{name}_sizes"))
+        parts = [f"{name}_first", f"{name}_second"]
+        self.nodes.append(helper.make_node("Split", [source, f"{name}_sizes"], parts, name=name, axis=1))
+        self.at = (parts[0], cut, *sizes)
+        self.conv(cut, 1, 1)
+        joined = self.add("Concat", [parts[1], self.at[0]], axis=1)
+        self.at = (joined, channels, *sizes)
 
     def head(self) -> None:
         source, channels, height, width = self.at

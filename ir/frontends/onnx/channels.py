@@ -1,0 +1,76 @@
+"""Some channels of a tensor: a copy of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ...constants import identity_parameters
+from ...operations import Linear, Operand
+from .emit import materialised
+from .reader import Call, Operators, diagonal
+from .values import Real, RefusedError, Tensor, Value
+from .views import CHANNELS, View
+
+
+def _part(call: Call, value: Value, axis: int, first: int, count: int, number: int) -> Value:
+    """Channels [first, first + count) along dimension ``axis`` of the file."""
+    tensor = value.tensor if isinstance(value, Real) else value
+    if not isinstance(tensor, Tensor):
+        raise RefusedError("it takes a part of what is not quantised yet", "QuantizeLinear and DequantizeLinear between them")
+    view = tensor.view
+    if view.sizes[axis] == count:
+        return value
+    if view.dims[axis] != (CHANNELS,):
+        raise RefusedError(f"it takes a part along axis {axis}, which is not that of the channels")
+    name = call.reader.names.unique(call.name if number == 0 else f"{call.name}.{number}")
+    source = tensor.sources[0] if len(tensor.sources) == 1 else materialised(call, tensor, f"{call.name}.joined")
+    shape = (*view.shape[:CHANNELS], count)
+    whole = (shape[0], shape[1], shape[2], shape[3])
+    operation = Linear(name, (Operand((source,), diagonal(name, whole), channels=(first, count)),), identity=True)
+    call.reader.add(operation, identity_parameters(operation), call.operator)
+    dims = tuple(() if dim == (CHANNELS,) and count == 1 else dim for dim in view.dims)
+    taken = replace(tensor, sources=(name,), view=View(whole, dims))
+    return Real(taken) if isinstance(value, Real) else taken
+
+
+def split(call: Call) -> Value | tuple[Value, ...]:
+    """Along the channels."""
+    value = call.value(0)
+    view = value.view if isinstance(value, (Real, Tensor)) else None
+    if view is None:
+        raise RefusedError("it takes parts of what is not quantised yet", "QuantizeLinear and DequantizeLinear between them")
+    axis = call.attribute("axis", 0) % len(view.dims)
+    size, outputs = view.sizes[axis], len(call.node.outputs)
+    each = -(-size // outputs)
+    counts = call.integers(1, "split") or [min(each, size - each * part) for part in range(outputs)]
+    if len(counts) != outputs or sum(counts) != size or min(counts) < 1:
+        raise RefusedError(f"its parts are {counts} of {size}, for {outputs} outputs")
+    begins = np.cumsum([0, *counts])
+    return tuple(_part(call, value, axis, int(begins[part]), count, part) for part, count in enumerate(counts))
+
+
+def slice_channels(call: Call) -> Value:
+    """Along the channels, one after the other; or of constants."""
+    value = call.value(0)
+    if not isinstance(value, (Real, Tensor)):
+        raise RefusedError("it takes a part of what is not quantised yet", "QuantizeLinear and DequantizeLinear between them")
+    starts, ends = call.integers(1, "starts") or [], call.integers(2, "ends") or []
+    axes = call.integers(3, "axes") or list(range(len(starts)))
+    steps = call.integers(4, "steps") or [1] * len(starts)
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        if step != 1:
+            raise RefusedError(f"its step is {step}", "a step of 1")
+        view = value.view
+        where = axis % len(view.dims)
+        begin, stop, _ = slice(start, end).indices(view.sizes[where])
+        if stop <= begin:
+            raise RefusedError(f"it takes nothing: {start} to {end} of {view.sizes[where]}")
+        found = _part(call, value, where, begin, stop - begin, 0)
+        assert isinstance(found, (Real, Tensor))
+        value = found
+    return value
+
+
+OPERATORS: Operators = {"Split": split, "Slice": slice_channels}
