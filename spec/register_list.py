@@ -10,14 +10,12 @@ import enum
 import zlib
 
 from .config import ChipConfig
-from .config_parts import bits
 from .descriptors import TAG_WIDTH, PrefetchError
 from .errors import NetworkId, network_error_layout
 from .links import ID_WIDTH, NO_COLLECTIVE, RUN_WIDTH, LinkError
 from .register_types import (
     COUNTER_WIDTH,
     MANAGER_BASE,
-    MANAGER_PITCH,
     MAX_EPOCHS,
     WORD_WIDTH,
     Access,
@@ -27,6 +25,7 @@ from .register_types import (
     Register,
     RegisterField,
     Ring,
+    manager_width,
 )
 
 IDENTITY = int.from_bytes(b"PodW", "little")
@@ -144,7 +143,7 @@ def _run(config: ChipConfig) -> list[Register]:
         _field("WORDS", 8, 1, "what of it", codes=NodeWords),
         _field("INDEX", 16, 4, "which of these"),
     )
-    cancel = (_field("TAG", 0, TAG_WIDTH, "tag"), _field("MANAGER", 16, manager_width(config), "manager"))
+    cancel = (_field("TAG", 0, TAG_WIDTH, "tag"), _field("MANAGER", 16, manager_width(config.managers), "manager"))
     memory = _whole("first byte beyond the memory", min(64, prefetch.address_width + 1))
     return [
         Register(
@@ -231,7 +230,7 @@ def _interrupts(doc: str = "") -> Fields:
 def _results(config: ChipConfig) -> list[Register]:
     source = (
         _field("SOURCE", 0, source_width(config), "where it came from", codes=ErrorSource),
-        _field("MANAGER", 8, manager_width(config), "manager, if from an engine"),
+        _field("MANAGER", 8, manager_width(config.managers), "manager, if from an engine"),
     )
     chip = (_field("ANY", 0, 1, "a node or a network has one"), _field("NETWORK", 1, 1, "a network has one"))
     layout = network_error_layout(config)
@@ -258,16 +257,6 @@ def _results(config: ChipConfig) -> list[Register]:
 def source_width(config: ChipConfig) -> int:
     """Bits of the code of an `ErrorSource`."""
     return 3 if config.links else 2
-
-
-def address_width(config: ChipConfig) -> int:
-    """Bits of a byte address of the AXI4-Lite port: a page of 4 KiB, or two if there are so many managers."""
-    return max(12, bits(MANAGER_BASE + MANAGER_PITCH * config.managers))
-
-
-def manager_width(config: ChipConfig) -> int:
-    """Bits of the number of a manager."""
-    return max(4, bits(config.managers))
 
 
 def _links() -> list[Register]:

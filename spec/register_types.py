@@ -127,3 +127,13 @@ class Register:
     def port(self, field: RegisterField) -> str:
         """Name of the field's port on the register file."""
         return (self.name if field.name == "VALUE" else f"{self.name}_{field.name}").lower()
+
+
+def address_width(managers: int) -> int:
+    """Bits of a byte address of the AXI4-Lite port: a page of 4 KiB, or two if there are so many managers."""
+    return max(12, (MANAGER_BASE + MANAGER_PITCH * managers - 1).bit_length())
+
+
+def manager_width(managers: int) -> int:
+    """Bits of the number of a manager."""
+    return max(4, (managers - 1).bit_length())

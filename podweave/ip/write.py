@@ -11,7 +11,7 @@ from podweave import __version__
 from podweave.rtl.accelerator.emit import Emitted, emit
 from podweave.rtl.parts.prefix import check_prefix
 from podweave.spec.config import ChipConfig
-from podweave.spec.register_list import address_width
+from podweave.spec.register_types import address_width
 from podweave.synth.blocks import Hierarchy
 
 from .register_pages import c_header, register_page
@@ -269,7 +269,7 @@ def _constraints_page(config: ChipConfig, emitted: Emitted, prefix: str, acceler
     page = _GENERAL.format(config=config.name, prefix=prefix, memories=memories)
     if accelerator:
         assert config.prefetch is not None
-        page += _BUSES.format(**dataclasses.asdict(config.prefetch), offset_width=address_width(config))
+        page += _BUSES.format(**dataclasses.asdict(config.prefetch), offset_width=address_width(config.managers))
     return page + _RING if config.links else page
 
 

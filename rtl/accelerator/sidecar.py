@@ -31,8 +31,8 @@ from podweave.spec.links import (
     word_flits,
 )
 from podweave.spec.load_port import Counter, HostSelect, host_widths
-from podweave.spec.register_list import address_width, register_list
-from podweave.spec.register_types import MANAGER_PITCH, WORD_WIDTH, ErrorSource, NodeWords, Refusal, Register, Ring
+from podweave.spec.register_list import register_list
+from podweave.spec.register_types import MANAGER_PITCH, WORD_WIDTH, ErrorSource, NodeWords, Refusal, Register, Ring, address_width
 from podweave.spec.row_functions import SCALAR_CYCLES, Combine, Destination, Saturate, Scalar, Statistic
 
 from .accelerator import manager_prefix
@@ -91,7 +91,7 @@ def _add_accelerator(config: ChipConfig, sidecar: dict[str, Any]) -> None:
     sidecar["codes"] |= _codes(DescriptorKind, PrefetchError, Refusal, ErrorSource, NodeWords, Ring)
     sidecar["memory_strides"] = {select.name: memory_stride(config, select) for select in loadable(config)}
     sidecar["axi"] = {
-        "subordinate": {"prefix": "s_axil_", "address_width": address_width(config), "data_width": WORD_WIDTH},
+        "subordinate": {"prefix": "s_axil_", "address_width": address_width(config.managers), "data_width": WORD_WIDTH},
         "managers": [
             {
                 "prefix": manager_prefix(i),

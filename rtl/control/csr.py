@@ -9,8 +9,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from podweave.spec.config import ChipConfig
-from podweave.spec.register_list import address_width, register_list
-from podweave.spec.register_types import MANAGER_PITCH, Access, Register, RegisterField
+from podweave.spec.register_list import register_list
+from podweave.spec.register_types import MANAGER_PITCH, Access, Register, RegisterField, address_width
 from podweave.spec.register_types import WORD_WIDTH as DATA_WIDTH
 
 from ..parts.blocks import Block
@@ -20,7 +20,7 @@ OKAY, SLVERR = 0, 2
 
 def axil_members(config: ChipConfig) -> dict[str, Any]:
     """The AXI4-Lite port, names as usual behind ``s_axil_``."""
-    strobes, address = DATA_WIDTH // 8, address_width(config)
+    strobes, address = DATA_WIDTH // 8, address_width(config.managers)
     to_us = {"awaddr": address, "awprot": 3, "awvalid": 1, "wdata": DATA_WIDTH, "wstrb": strobes, "wvalid": 1, "bready": 1}
     to_us |= {"araddr": address, "arprot": 3, "arvalid": 1, "rready": 1}
     from_us = {"awready": 1, "wready": 1, "bresp": 2, "bvalid": 1, "arready": 1, "rdata": DATA_WIDTH, "rresp": 2, "rvalid": 1}

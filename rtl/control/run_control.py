@@ -12,8 +12,8 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, TAG_WIDTH
 from podweave.spec.errors import network_error_layout
 from podweave.spec.links import ID_WIDTH
-from podweave.spec.register_list import manager_width, source_width
-from podweave.spec.register_types import MAX_EPOCHS, ErrorSource, Refusal
+from podweave.spec.register_list import source_width
+from podweave.spec.register_types import MAX_EPOCHS, ErrorSource, Refusal, manager_width
 
 from ..parts.blocks import Block
 from ..parts.planes import planes_of
@@ -97,7 +97,7 @@ class RunControl(Block):
         Byte addresses of the rings, read in the cycle of the start.
     demand_size, prefetch_size : In(managers * 32)
         Descriptors in the rings, read in the cycle of the start.
-    cancel_valid, cancel_manager : In(1), In(manager_width(config))
+    cancel_valid, cancel_manager : In(1), In(manager_width(config.managers))
         In GAP, EPOCH and END, ``engine_cancel`` of that manager is high in the next cycle.
     cancel_tag : In(TAG_WIDTH)
         Its tag.
@@ -134,7 +134,7 @@ class RunControl(Block):
         State of the run, as above.
     reason : Out(3)
         A `Refusal`, with ``refused``.
-    error_source, error_manager : Out(source_width(config)), Out(manager_width(config))
+    error_source, error_manager : Out(source_width(config)), Out(manager_width(config.managers))
         Of the first error; of several in one cycle, that of the lowest manager, else of the links, else of the networks.
     event_done, event_error, event_epoch, event_refused : Out(1)
         Pulses in d; in the first f; in u, if ``epochs_done`` grows; in t.
@@ -179,7 +179,7 @@ class RunControl(Block):
                 "epochs": In(32),
                 **({"passes": In(config.prefetch.pass_bits)} if config.passes else {}),
                 "cancel_valid": In(1),
-                "cancel_manager": In(manager_width(config)),
+                "cancel_manager": In(manager_width(config.managers)),
                 "cancel_tag": In(TAG_WIDTH),
                 **per_manager,
                 "engine_cancel_tag": Out(TAG_WIDTH),
@@ -195,7 +195,7 @@ class RunControl(Block):
                 **dict.fromkeys(("busy", "done", "failed", "aborted", "refused"), Out(1)),
                 "reason": Out(3),
                 "error_source": Out(source_width(config)),
-                "error_manager": Out(manager_width(config)),
+                "error_manager": Out(manager_width(config.managers)),
                 **dict.fromkeys(("event_done", "event_error", "event_epoch", "event_refused"), Out(1)),
                 **dict.fromkeys(("counters_clear", "launched", "running", "begins", "prefetch_hit", "wasted"), Out(1)),
                 **dict.fromkeys(("wait_prefetch", "wait_demand", "wait_store"), Out(1)),

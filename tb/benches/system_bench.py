@@ -16,7 +16,7 @@ from podweave.predict.link_timing import LinkTiming
 from podweave.predict.memory_timing import HbmTiming
 from podweave.spec.config import ChipConfig
 from podweave.spec.links import flit_user_layout
-from podweave.spec.register_list import address_width
+from podweave.spec.register_types import address_width
 
 from ..build.simulate import running_simulator
 from .accelerator_task import ACCESSES, CHANNEL
@@ -48,7 +48,7 @@ class SystemBench(DesignBench):
             "MANAGERS": config.managers,
             "DATA_BITS": config.prefetch.data_width,
             "ADDRESS_BITS": config.prefetch.address_width,
-            "OFFSET_BITS": address_width(config),
+            "OFFSET_BITS": address_width(config.managers),
             "ACCESSES": ACCESSES,
         }
         # One class for all channels, as for all blocks of the design that repeat.
