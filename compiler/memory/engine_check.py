@@ -7,18 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.spec.descriptors import DescriptorKind
+from podweave.spec.descriptors import DescriptorKind, memory_stride
 from podweave.spec.load_port import HostSelect
 
 from ..chip.check.beside import Transfer, check_beside
 from ..chip.epoch_program import EpochProgram
 from ..jobs import Jobs
+from ..pod.executor import ProgramError
 from ..rows.program import ChipEpoch
 from .image import MemoryImage
 
 
 def check_engines(image: MemoryImage, programs: Sequence[ChipEpoch]) -> None:
-    """Raises `ProgramError` for a descriptor that the rules of `check_beside` forbid. ``programs``: of all epochs."""
+    """Raises `ProgramError` for a descriptor that the rules of `check_beside` forbid, and for a load beside an epoch of bytes that
+    may be stored later. ``programs``: of all epochs."""
     if image.config.memory.x_parts == 1:
         return
     # What comes behind another pass, and before one, is in three.
@@ -26,6 +28,43 @@ def check_engines(image: MemoryImage, programs: Sequence[ChipEpoch]) -> None:
     layers = [program if isinstance(program, EpochProgram) else None for program in programs] * passes
     for warm in (False, True) if image.may_stay else (False,):
         check_beside(layers, _transfers(image, warm=warm, passes=passes), image.config)
+        for manager in range(image.config.managers):
+            _check_stored(image, manager, warm=warm, passes=passes)
+
+
+def _check_stored(image: MemoryImage, manager: int, *, warm: bool, passes: int) -> None:
+    """What is loaded beside epochs is there: nothing of it is stored behind those that are done, up to the load's own."""
+    loads: list[tuple[tuple[int, int], int, int, NDArray[np.int64]]] = []
+    stores: list[tuple[tuple[int, int], int, NDArray[np.int64]]] = []
+    stride = memory_stride(image.config, HostSelect.X)
+    for which, rings in enumerate(image.rings(warm=warm)):
+        order, turns = rings[manager].order(passes)
+        fields = {name: values[order] for name, values in rings[manager].fields.items()}
+        x_words = fields["select"] == HostSelect.X
+        for index in np.flatnonzero(x_words & (fields["kind"] == DescriptorKind.STORE)).tolist():
+            tag = int(fields["tag"][index] + turns[index] * image.epochs)
+            stores.append(((which, index), tag, _addresses(fields, index, int(turns[index]) * image.pass_bytes, stride)))
+        for index in np.flatnonzero(x_words & (fields["kind"] == DescriptorKind.LOAD) & (fields["beside"] == 1)).tolist():
+            tag, after = (int(fields[name][index] + turns[index] * image.epochs) for name in ("tag", "after"))
+            words = _addresses(fields, index, int(turns[index]) * image.pass_bytes, stride)
+            loads.append(((which, index), after, tag, words))
+    for (ring, index), after, tag, words in loads:
+        for (other, before), stored, places in stores:
+            # A store is over when the epoch of its tag begins, and known to be when that epoch is done; a ring is in order.
+            if not after <= stored <= tag or (other == ring and before < index):
+                continue
+            if places[-1] >= words[0] and words[-1] >= places[0] and np.isin(words, places).any():
+                name = f"load {index} of ring {ring} of manager {manager}"
+                raise ProgramError(f"{name} may read words of memory before they are stored for epoch {stored}")
+
+
+def _addresses(fields: Jobs, index: int, turned: int, stride: int) -> NDArray[np.int64]:
+    """First bytes of the words that a descriptor moves, in order; ``turned``: what turns add, ``stride``: from word to word."""
+    one = {name: int(fields[name][index]) for name in ("address", "moves", "n0", "n1", "n2", "stride1", "stride2")}
+    starts = one["address"] + turned * one["moves"] + np.arange(one["n1"]) * one["stride1"]
+    back = (one["n1"] - 1) * one["stride1"]
+    starts = (np.arange(one["n2"])[:, None] * (one["stride2"] + back) + starts).reshape(-1)
+    return np.unique(starts[:, None] + np.arange(one["n0"]) * stride)
 
 
 def _transfers(image: MemoryImage, *, warm: bool, passes: int) -> list[Transfer]:

@@ -41,7 +41,9 @@ class Move:
     content : array (count, bytes in memory), optional
         What is loaded, if that is the same in every run.
     late : bool
-        The load is of words that the epoch before has stored.
+        The load is of words that an epoch before has stored.
+    stored : int, optional
+        The last epoch of the pass that has stored some of them, if it is known.
     once : bool
         Nothing else writes these words: they are loaded once.
     of_pass : bool
@@ -65,6 +67,7 @@ class Move:
     chunk: int = 1 << 24
     content: NDArray[np.uint8] | None = None
     late: bool = False
+    stored: int | None = None
     once: bool = False
     of_pass: bool = False
     limited: str | None = None
@@ -193,6 +196,18 @@ class RunWriter:
             node == where and begin < piece.end and piece.begin < end and tag >= epoch for where, begin, end, tag in self._beside
         )
 
+    def _after_stores(self, epoch: int, move: Move) -> int:
+        """How many epochs must be done before words may be loaded that ``epoch`` reads, and an earlier one has stored; if that is
+        all before it, in the gap."""
+        if move.stored is None or move.places is None:
+            return epoch
+        piece = self.x_banks.around(self._node(move), move.places)
+        if self._is_stored_late(self._node(move), piece, epoch):
+            return epoch
+        # What is stored in the gap before an epoch is there when that is done.
+        there = epoch - epoch % len(self.epochs) + move.stored + 2
+        return max(there, self.x_banks.free_after(piece, epoch))
+
     def _node(self, move: Move) -> int:
         return move.channel * self.config.nodes_per_manager + move.unit
 
@@ -221,6 +236,10 @@ class RunWriter:
                     _in_one_ring(rings, move.unit, piece)
                 beside = after < epoch or late
                 self._add(rings[1 if beside else 0], epoch, move, piece.begin, piece.end, after=after, beside=int(beside))
+            return
+        after = self._after_stores(epoch, move)
+        if after < epoch:
+            self._add(rings[1], epoch, move, move.base, move.base + move.count, after=after, beside=1)
             return
         per = self.config.nodes_per_manager
         first = move.channel * per

@@ -176,7 +176,7 @@ class _Builder:
             self._row_outputs(epoch, program)
             return
         self._inputs(epoch, program)
-        self.moves[epoch].loads += self.spilled.loads(program)
+        self.moves[epoch].loads += self.spilled.loads(epoch, program)
         self._stores(epoch, program)
         self._parameters(epoch, program)
         self._weights(epoch, program)

@@ -85,10 +85,11 @@ class Frame:
 class SpilledTensors:
     """All tensors that programs of a network store and load again.
 
-    They are stored and loaded in the gaps between epochs, by the demand rings: what one stores, the next one may load. Passes
-    follow each other, and have the same places but for outputs of the network.
+    They are stored in the gaps between epochs, by the demand rings, and loaded there too: what one stores, the next one may load.
+    If X banks have parts, what is there before an epoch may be loaded beside it. Passes follow each other, and have the same
+    places but for outputs of the network.
 
-    ``programs``: of a network that was cut, if it was.
+    ``programs``: of all epochs of a network that was cut, if it was.
     """
 
     def __init__(self, programs: Sequence[EpochProgram], graph: Graph, channels: Sequence[Channel], passes: int):
@@ -109,6 +110,13 @@ class SpilledTensors:
                 name = program.operation(piece.operation).name
                 if name not in self.frames:
                     self.frames[name] = {None: self._frame(program, name)}
+        self.storing: dict[tuple[str, int], list[tuple[int, Rect]]] = {}
+        """By tensor and block of channels, the epochs that store some of it, and which positions."""
+        for epoch, program in enumerate(programs):
+            for piece in program.spilled:
+                name = program.operation(piece.operation).name
+                stored = self.storing.setdefault((name, piece.block), [])
+                stored.append((epoch, moved(piece.box, program.corners[name])))
 
     def _frame(self, program: EpochProgram, name: str, value: int | None = None) -> Frame:
         return Frame(self.shapes[name], program.config.array.rows, self.passes > 1 and name in self.outputs, value)
@@ -133,9 +141,11 @@ class SpilledTensors:
         value = padding(operand, unit, item.region)
         return value[0] if value else None, moved(unpadded(operand, unit, item.region), program.corners[unit.source])
 
-    def loads(self, program: EpochProgram) -> Iterator[Move]:
-        """What an epoch reads of them."""
-        found: dict[bool, list[Runs]] = {}
+    def loads(self, epoch: int, program: EpochProgram) -> Iterator[Move]:
+        """What an epoch reads of them: apart, what is there before the last epoch begins."""
+        found: dict[tuple[bool, bool], list[Runs]] = {}
+        stored = {True: -1, False: -1}
+        has_parts = program.config.memory.x_parts > 1
         rows, per_manager = program.config.array.rows, program.config.nodes_per_manager
         for item in program.external_units:
             unit = program.unit(item)
@@ -144,9 +154,14 @@ class SpilledTensors:
                 frames = self.frames[unit.source]
                 frame = frames[value] if value in frames else next(iter(frames.values()))
                 address = self._place(frame, item.place.bank // per_manager)
-                piece = frame.runs(item.place.bank, item.place.base, unit.block[1] // rows, box, address, self.stride)
-                found.setdefault(frame.of_pass, []).append(piece)
-        return self._moves(program, found, DescriptorKind.LOAD)
+                block = unit.block[1] // rows
+                piece = frame.runs(item.place.bank, item.place.base, block, box, address, self.stride)
+                last = max((by for by, there in self.storing.get((unit.source, block), ()) if overlap(box, there)), default=-1)
+                early = has_parts and last + 2 < epoch
+                stored[early] = max(stored[early], last)
+                found.setdefault((frame.of_pass, early), []).append(piece)
+        for (of_pass, early), pieces in found.items():
+            yield from self._moves(program, {of_pass: pieces}, DescriptorKind.LOAD, stored[early] if early else None)
 
     def stores(self, program: EpochProgram, places: OutputPlaces) -> Iterator[Move]:
         """What an epoch leaves of them; ``places``: is told where bytes of outputs of the network are."""
@@ -164,7 +179,9 @@ class SpilledTensors:
                     places.add_part(name, self.shapes[name], part, byte_number(np.array(channel), addresses))
         return self._moves(program, found, DescriptorKind.STORE)
 
-    def _moves(self, program: EpochProgram, pieces: dict[bool, list[Runs]], kind: DescriptorKind) -> Iterator[Move]:
+    def _moves(
+        self, program: EpochProgram, pieces: dict[bool, list[Runs]], kind: DescriptorKind, stored: int | None = None
+    ) -> Iterator[Move]:
         """Words of X banks, in as few descriptors as there can be; ``pieces``: by whether their memory is that of a pass."""
         for of_pass, found in pieces.items():
             for piece in joined_boxes(found, _MOST_WORDS):
@@ -178,6 +195,7 @@ class SpilledTensors:
                     address=piece.address,
                     kind=kind,
                     late=kind == DescriptorKind.LOAD,
+                    stored=stored,
                     of_pass=of_pass,
                     places=piece.places,
                     fields=piece.loops,
@@ -224,6 +242,11 @@ class SpilledTensors:
         for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(outside)], strict=True):
             at = frame.places[channel] + self.stride * int(outside[begin])
             pieces.append((at, value[: self.stride * (end - begin)]))
+
+
+def overlap(one: Rect, other: Rect) -> bool:
+    """Whether two boxes share a position."""
+    return all(begin < there_end and there < end for (begin, end), (there, there_end) in zip(one, other, strict=True))
 
 
 def moved(box: Rect, corner: tuple[int, int, int]) -> Rect:

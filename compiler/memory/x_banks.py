@@ -67,6 +67,11 @@ class XBanks:
         parts = slice(begin // self.depth, -(-end // self.depth))
         self.uses[epoch % len(self.uses), node, parts] = True
 
+    def around(self, node: int, places: NDArray[np.int64]) -> XPiece:
+        """Words of a bank, and those between them, whose parts all must be free to move them."""
+        parts = np.unique(places // self.depth)
+        return XPiece(int(places.min()), int(places.max()) + 1, self.uses[:, node, parts].any(axis=1))
+
     def pieces(self, node: int, base: int, words: int) -> list[XPiece]:
         """Words in pieces: parts side by side that all use or leave alike are one, and few words are not taken apart."""
         few, found = words * self.stride < _FEW_BYTES, list[XPiece]()

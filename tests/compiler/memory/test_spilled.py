@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,22 @@ import pytest
 from numpy.typing import NDArray
 
 from podweave.compiler.chip.epoch_program import SpillRequest
+from podweave.compiler.compile_network import CompileOptions, compile_network
 from podweave.compiler.memory import spilled
+from podweave.compiler.memory.image import MemoryImage
+from podweave.compiler.memory.moves import Move, RunWriter
 from podweave.compiler.memory.resident import RESIDENT, ChipContents
 from podweave.compiler.memory.spilled import Frame, SpilledTensors
 from podweave.compiler.plan.demands import Demands
+from podweave.compiler.pod.executor import ProgramError
+from podweave.ir.constants import with_scale_bits
+from podweave.ir.frontends.builder import Builder
+from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.frontends.registry import load_graph
 from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer
 from podweave.ir.operations import Linear, Operand, Window
+from podweave.ir.rewrites import with_batch
 from podweave.spec.load_port import HostSelect
 from tests.compiler.memory.test_image import config_of, conv, network, run
 from tests.podweave.runs.random_networks import random_graph
@@ -125,6 +134,48 @@ def test_a_fault_shows(
     except AssertionError:
         return
     assert wrong(found, expected)
+
+
+def pictures() -> Graph:
+    """Of which early layers go over images one by one, and late ones over all of them."""
+    net = Builder("pictures", {"in": (1, 12, 12, 3)})
+    x = net.conv("down", net.conv("stem", ("in",), 8, kernel=3, padding="same"), 12, kernel=3, stride=2, padding="same")
+    x = net.conv("outer", net.conv("inner", x, 12, kernel=3, padding="same"), 12, residual=x)
+    net.conv("later", net.conv("late", x, 24, kernel=3, stride=2, padding="same"), 20, kernel=3)
+    return with_batch(net.graph(), 4)
+
+
+SMALL = {"x_words": 1024, "w_words": 512, "p_words": 256, "x_parts": 4}
+
+
+def loaded_beside(image: MemoryImage) -> int:
+    """Loads beside epochs of what is between segments: of several passes, its memory is the same in each."""
+    fields = [ring.fields for ring in image.prefetch]
+    return sum(int(((of["beside"] == 1) & (of["kind"] == 1) & (of["moves"] == 0)).sum()) for of in fields)
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_what_was_stored_long_before_is_loaded_beside_epochs(eager: bool) -> None:
+    sizes = SMALL | {"x_words": 512, "x_parts": 8}
+    image, found, expected = run(config_of(2, pass_bits=3, **sizes), pictures(), eager=eager, cut=3, runs=(2, 3))
+    assert [name for one, right in zip(found, expected, strict=True) for name in wrong(one, right)] == []
+    assert loaded_beside(image) > 0
+
+
+def test_words_that_are_loaded_before_they_are_stored_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    constants = random_parameters(pictures(), 3)
+    options = CompileOptions(from_memory=True, passes=2, cut=2, check="always")
+    config = config_of(2, pass_bits=3, **SMALL)
+    compile_network(pictures(), config, with_scale_bits(constants, config.scale_bits), options)
+    right = RunWriter._after_stores
+
+    def early(self: RunWriter, epoch: int, move: Move) -> int:
+        return right(self, epoch, replace(move, stored=move.stored and move.stored - 2))
+
+    monkeypatch.setattr(RunWriter, "_after_stores", early)
+    found = r"^load \d+ of ring 1 of manager \d may read words of memory before they are stored for epoch \d+$"
+    with pytest.raises(ProgramError, match=found):
+        compile_network(pictures(), config, with_scale_bits(constants, config.scale_bits), options)
 
 
 def test_boxes_of_a_frame() -> None:
