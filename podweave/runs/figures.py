@@ -27,7 +27,7 @@ def device_figures(network: CompiledNetwork, prediction: Prediction, timing: Hbm
     weights, each byte once, are of the bytes in those beats. ``passes``: over the network; figures are of all of them.
     ``cycles_by_kind``: of rows only. Of others: ``segments``, in which a network that does not fit is computed;
     ``bytes_moved`` over the data buses, descriptors and programs among them, relative to ``least_bytes`` (``traffic``), which
-    `podweave.compiler.plan.bound` tells, and ``least_spilled`` of them.
+    `podweave.compiler.plan.bound` tells of a pass, and ``least_spilled`` of them.
     """
     config = network.config
     beats = sum(prediction.counters[f"{kind}_BEATS"] for kind in ("DESCRIPTOR", "DEMAND", "PREFETCH", "WRITE"))
@@ -50,14 +50,16 @@ def device_figures(network: CompiledNetwork, prediction: Prediction, timing: Hbm
     }
     if network.rows:
         return found | {"cycles_by_kind": cycles_by_kind(network, prediction)}
-    least = least_bytes(network.graph, config)
+    least, passes, weights = least_bytes(network.graph, config), network.memory.passes, network.graph.weights
+    # Weights once, in however many passes.
+    in_all = weights + passes * (least.total - weights)
     moved = beats * config.host_bits // 8
     return found | {
         "segments": len({program.segment for program in network.programs}),
         "bytes_moved": moved,
-        "least_bytes": least.total,
-        "least_spilled": least.spilled,
-        "traffic": moved / least.total,
+        "least_bytes": in_all,
+        "least_spilled": passes * least.spilled,
+        "traffic": moved / in_all,
     }
 
 
