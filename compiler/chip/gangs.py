@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from podweave.ir.operations import Linear
 
 from ..jobs import Place
-from ..lower.boxes import Box, positions
+from ..lower.boxes import Box, positions, segments_of
 from ..lower.layer import Region, Step, Unit
 from ..lower.operation import LoweredOperation
 from .copies import Copies, padding, unpadded
@@ -193,15 +193,13 @@ class Gangs:
         base: int,
         before: Producer | None = None,
     ) -> None:
-        """Let the block from pod ``base`` on compute ``tiles`` of the patch with that number, as early as it can.
-
-        ``before``: the operation to whose sums it adds, which had the same block for the same patch and tiles.
-        """
+        """Let the block from pod ``base`` on compute ``tiles`` of the patch with that number, as early as it can, and add them to the
+        sums of the operation ``before`` if there is one, which had the same block for them."""
         box = plan.streamed(patch)
-        segments, in_order = _segments(box, mapping.split)
+        segments, in_order = segments_of(box, mapping.split)
         gang = _Gang(plan, mapping, tiles, base, box, segments, in_order)
         if before:
-            gang.sums.update(_places(gang, before, number))
+            gang.sums.update({(part, j): before.place(number, tiles[j], segment) for part, j, segment in gang.homes()})
         self._plan_steps(gang, patch)
         gang.begin = self._earliest(gang)
         if mapping.split > 1 or not gang.local or before:
@@ -400,29 +398,3 @@ class Gangs:
         words = np.array([each for of_pod in found.values() for each in of_pod], np.int64).reshape(-1, 2)
         self.state.weight_words[key] = words
         return words
-
-
-def _places(gang: _Gang, before: Producer, number: int) -> dict[tuple[int, int], Place]:
-    """Where the sums of the operation before lie, of a patch with that number."""
-    found = {}
-    for part, j, segment in gang.homes():
-        (place,) = (each.place for each in before.fragments[number, gang.tiles[j]] if each.box == segment)
-        assert place.bank == gang.pod(part, j)
-        found[part, j] = place
-    return found
-
-
-def _segments(box: Box, split: int) -> tuple[list[Box | None], bool]:
-    """A box cut into up to ``split`` boxes, and whether one after the other they are the box in its own order."""
-    counts, left = [], split
-    for _, length in box:
-        counts.append(min(left, 1 << (length.bit_length() - 1)))
-        left //= counts[-1]
-    axes = []
-    for (origin, length), count in zip(box, counts, strict=True):
-        edges = [length * i // count for i in range(count + 1)]
-        axes.append([(origin + a, b - a) for a, b in itertools.pairwise(edges)])
-    boxes: list[Box | None] = [(i, r, c) for i in axes[0] for r in axes[1] for c in axes[2]]
-    first_long = next((axis for axis, (_, length) in enumerate(box) if length > 1), 2)
-    in_order = all(count == 1 for axis, count in enumerate(counts) if axis != first_long)
-    return boxes + [None] * (split - len(boxes)), in_order

@@ -82,6 +82,10 @@ class Producer:
         np.maximum(part, ready, out=part)
         self.complete = max(self.complete, ready)
 
+    def place(self, patch: int, tile: int, box: Box) -> Place:
+        """Where its accumulators of a box of a patch lie."""
+        return next(fragment.place for fragment in self.fragments[patch, tile] if fragment.box == box)
+
     def accumulated(self) -> Iterator[Accumulated]:
         """Where its accumulators lie, in the order in which they were placed."""
         for (_, tile), fragments in self.fragments.items():

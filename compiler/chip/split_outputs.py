@@ -19,7 +19,7 @@ from podweave.spec.config import ChipConfig
 
 from ..lower.boxes import pieces
 from .policy import BankPolicy
-from .split_sums import PartOfSums, least_bank_words
+from .split_sums import PartOfSums, keeps_sums, least_bank_words
 
 _FILL = 0.9
 """Of all W banks, what an operation may take that is not split gladly: words do not spread evenly."""
@@ -141,6 +141,11 @@ class _Splitter:
             size = tiles
         while size and least_bank_words(read, size, self.shapes, self.graph.inputs, self.config) > memory.w_words:
             size -= 1
+        # With all sums of more column tiles in P banks at a time, activations are loaded less often.
+        wide = min(tiles, int(memory.p_words * memory.banks / prod(operation.output[:3])))
+        while wide > size and not keeps_sums(read, wide, self.shapes, self.graph.inputs, self.config):
+            wide -= 1
+        size = max(size, wide)
         # What is larger than all banks is smaller in no way: of a column tile that is, the reduction is split.
         size = size or min(tiles, self.config.pods)
         return list(itertools.pairwise(self._edges(operation, size))) if size < tiles else [(0, outputs)]
@@ -194,9 +199,9 @@ class _Splitter:
             read = self._reading(operand)
             operands.append(read if len(parts) < 2 else self._part(read, name, begin, end))
         after = tuple(part for tensor in operation.after for part in self._names(tensor))
-        made = replace(operation, name=name, operands=tuple(operands), after=after)
-        self.shapes[name] = made.output
-        return made
+        part = replace(operation, name=name, operands=tuple(operands), after=after)
+        self.shapes[name] = part.output
+        return part
 
     def _reading(self, operand: Operand) -> Operand:
         """The operand, reading parts in the place of what was split."""

@@ -23,6 +23,8 @@ from .policy import BankPolicy
 _X_FILL, _X_SHARE = 0.9, 0.5
 """Of all X banks, what an operation may read for an output position that is not split, and what each of its parts then may: an
 epoch holds copies, and what others read."""
+_W_FILL, _P_FILL = 0.8, 0.9
+"""Of all W and P banks, what is used of them: words do not spread evenly."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,40 @@ def least_bank_words(
     return min(count * (-(-shared // split) + own) * config.array.rows for split, count in rounds)
 
 
+def words_read(
+    operation: Linear, output: tuple[int, int, int], shapes: Mapping[str, Shape], inputs: Collection[str], array: ArrayConfig
+) -> int:
+    """Words of activations that so many images, rows and columns of outputs read, about; for the rest see `tile_steps`."""
+    kernel, step = (operation.window.kernel, operation.window.stride) if operation.window else ((1, 1), (1, 1))
+    found = 0
+    for operand, steps in zip(operation.operands, tile_steps(operation, shapes, inputs, array), strict=True):
+        layer, spans = operand.layer, []
+        for axis, count in enumerate(output[1:]):
+            summed = (count - 1) * step[axis] + kernel[axis]
+            spans.append((summed - 1) * layer.stride[axis] + layer.kernel_extent[axis])
+        found += output[0] * prod(spans) * max(1, steps // prod(layer.kernel))
+    return found
+
+
+def keeps_sums(operation: Linear, tiles: int, shapes: Mapping[str, Shape], inputs: Collection[str], config: ChipConfig) -> bool:
+    """Whether so many column tiles of it load less in parts of the reduction, of all positions, than in bands of positions.
+
+    That is, where X banks do not hold what all positions read, and W banks not the weights, which each band would load again, but P
+    banks all of the sums. For the rest see `tile_steps`.
+    """
+    memory, array = config.memory, config.array
+    steps = sum(tile_steps(operation, shapes, inputs, array))
+    return (
+        operation.window is None
+        and words_read(operation, operation.output[:3], shapes, inputs, array) > _X_FILL * memory.x_words * memory.banks
+        and tiles * steps * array.rows > _W_FILL * memory.w_words * memory.banks
+        and tiles * prod(operation.output[:3]) <= _P_FILL * memory.p_words * memory.banks
+    )
+
+
 def split_sums(graph: Graph, config: ChipConfig, policy: BankPolicy) -> tuple[Graph, dict[str, tuple[PartOfSums, ...]]]:
-    """Split operations of which the weights of one column tile, or what one output position reads, is more than all banks hold.
+    """Split operations of which the weights of one column tile, or what one output position reads, is more than all banks hold, or
+    which load less so (`keeps_sums`).
 
     Parts have whole words of activations and all taps of the kernel, as many as an epoch's share of the W banks holds, or, if those
     of one word are too many, some of the taps. The last part has the name of the operation, and is all that others see.
@@ -125,42 +159,24 @@ class _Splitter:
 
     def _parts(self, operation: Linear) -> list[tuple[Taken, ...]]:
         """What each part takes; one part if it stays whole."""
-        steps = tile_steps(operation, self.shapes, self.graph.inputs, self.config.array)
-        if self._fits(operation):
-            return [()]
         memory, array = self.config.memory, self.config.array
-        tiles = -(-operation.output[3] // array.cols)
+        tiles, banks = -(-operation.output[3] // array.cols), memory.x_words * memory.banks
+        shapes, inputs = self.shapes, self.graph.inputs
+        position = words_read(operation, (1, 1, 1), shapes, inputs, array)
+        at_once = keeps_sums(operation, tiles, shapes, inputs, self.config)
+        least = least_bank_words(operation, tiles, shapes, inputs, self.config)
+        if least <= memory.w_words and position <= _X_FILL * banks and not at_once:
+            return [()]
         # In steps of each pod: with few column tiles, several pods have parts of K of one.
         together = 1 if operation.window else max(1, self.config.pods // tiles)
         share = int(self.policy.bank_share * memory.w_words * min(tiles * together, memory.banks))
         room = max(1, share // (tiles * together * self.rows)) * together
-        positions = self._positions(operation)
-        if sum(positions) > (most := memory.x_words * memory.banks) * _X_FILL:
-            room = min(room, max(1, int(most * _X_SHARE / sum(positions) * sum(steps))))
+        steps = tile_steps(operation, shapes, inputs, array)
+        read = words_read(operation, operation.output[:3], shapes, inputs, array) if at_once else position
+        if read > _X_SHARE * banks:
+            room = min(room, max(1, int(banks * _X_SHARE / read * sum(steps))))
         pieces_of = [piece for number in range(len(steps)) for piece in self._pieces(operation, number, steps[number], room)]
         return _packed(pieces_of, room)
-
-    def _fits(self, operation: Linear) -> bool:
-        """Whether W banks hold the weights of its column tiles, or of one, and X banks what one output position reads."""
-        memory, tiles = self.config.memory, -(-operation.output[3] // self.config.array.cols)
-        if sum(self._positions(operation)) > _X_FILL * memory.x_words * memory.banks:
-            return False
-        return least_bank_words(operation, tiles, self.shapes, self.graph.inputs, self.config) <= memory.w_words
-
-    def _positions(self, operation: Linear) -> list[int]:
-        """Of each operand, words of activations that one output position reads."""
-        kernel = operation.window.kernel if operation.window else (1, 1)
-        found = []
-        for operand, steps in zip(
-            operation.operands, tile_steps(operation, self.shapes, self.graph.inputs, self.config.array), strict=True
-        ):
-            layer = operand.layer
-            spans = [
-                (summed - 1) * stride + extent
-                for summed, stride, extent in zip(kernel, layer.stride, layer.kernel_extent, strict=True)
-            ]
-            found.append(steps // prod(layer.kernel) * prod(spans))
-        return found
 
     def _pieces(self, operation: Linear, number: int, steps: int, room: int) -> Iterator[tuple[int, Taken]]:
         """An operand, of so many K steps, in pieces of at most ``room`` of them, with how many each has; those of a word, or of all
