@@ -193,8 +193,8 @@ class Gangs:
         base: int,
         before: Producer | None = None,
     ) -> None:
-        """Let the block from pod ``base`` on compute ``tiles`` of the patch with that number, as early as it can, and add to the sums
-        of the operation ``before`` if there is one, which had the same block for them."""
+        """Let the block from pod ``base`` on compute ``tiles`` of the patch with that number, as early as it can, and add to the
+        sums of the operation ``before`` if there is one, which had the same block for them."""
         box = plan.streamed(patch)
         segments, in_order = segments_of(box, mapping.split)
         gang = _Gang(plan, mapping, tiles, base, box, segments, in_order)
