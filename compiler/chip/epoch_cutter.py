@@ -79,6 +79,8 @@ class EpochCutter:
         self.imported: set[str] = set()
         self.readers = Counter(source for operation in graph.operations for source in _read(operation))
         """How often operations that are left read each tensor, or add to its sums."""
+        self.loaders = Counter(key for index in range(len(graph.operations)) for key in self._loaded(index))
+        """How many operations that are left load words that begin the keys of resident inputs so."""
         self.waiting = Counter(name for lowering in self.lowered for name in lowering.needs)
         """How many operations that are left need each tensor, or come after it."""
         self.previous: SchedulerState | None = None
@@ -113,6 +115,7 @@ class EpochCutter:
             self.frontier.remove(program.operations)
             for index in program.operations:
                 self.readers.subtract(_read(self.graph.operations[index]))
+                self.loaders.subtract(self._loaded(index))
                 self.waiting.subtract(self.lowered[index].needs)
             self.previous = state if self._inputs_again(state) else None
             self.storage = state.storage.next_epoch(inputs=self.previous is not None)
@@ -193,7 +196,18 @@ class EpochCutter:
 
     def _inputs_again(self, state: SchedulerState) -> bool:
         """Whether operations that are left read what is in the X banks."""
-        return any(self.readers[source] > 0 for sources, *_ in state.resident for source in sources)
+        return any(self.loaders[key[:2]] > 0 for key in state.resident)
+
+    def _loaded(self, index: int) -> set[tuple]:
+        """Of inputs that an operation reads, tensors and channels, as the keys of `SchedulerState.resident` begin."""
+        found: set[tuple] = set()
+        for operand, lowered in zip(self.graph.operations[index].operands, self.lowered[index].operands, strict=True):
+            for unit in lowered.units:
+                if unit.is_stored:
+                    found.add(((unit.source,), unit.block[1]))
+                elif not unit.is_computed:
+                    found.add((operand.sources, operand.channels))
+        return found
 
     def _kept(self, state: SchedulerState) -> dict[str, Producer]:
         """Producers for the next epoch; what no operation that is left reads gives its words back."""
