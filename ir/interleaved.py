@@ -36,8 +36,8 @@ class _Widened:
 def with_whole_words(graph: Graph, constants: Mapping[str, Parameters] | None, lanes: int) -> tuple[Graph, Constants | None]:
     """The same network in which what all readers see interleaved has a multiple of ``lanes`` channels for each position.
 
-    Outputs of the graph, and what is read by kinds of operations that would have to know of it (groups of several tensors), stay as
-    they are. Readers of several tensors add the products of each.
+    Outputs of the graph, and what is read otherwise, or by groups of several tensors, stay as they are. Readers of several tensors
+    add the products of each.
     """
     wide = dict(_widened(graph, lanes))
     if not wide:

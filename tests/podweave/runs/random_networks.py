@@ -101,6 +101,9 @@ class GrowingGraph:
             kernel = 3 if self.rng.integers(2) else 1
             self.add(Linear(f"{name}.parts", (conv(f"{name}.parts", (source,), size, count, parts, kernel, batch=self.batch),)))
             source, count = f"{name}.parts", parts // seen.positions
+            if count % 4:
+                # Nobody else reads what is filled up.
+                self.live.pop()
         sources, views = (source,), (seen,)
         other = self.another(factor * size, source)
         if other and self.rng.integers(2):
@@ -141,7 +144,7 @@ def upsampled_graph(seed: int, size: int = 0) -> Graph:
         for _ in range(int(growing.rng.integers(2, 5))):
             growing.grow()
     graph = Graph(f"upsampled {seed}", growing.inputs, tuple(growing.operations))
-    more = (node.name for node in graph.operations if growing.rng.integers(4) == 0)
+    more = (name for name, *_ in growing.live if name not in graph.inputs and growing.rng.integers(4) == 0)
     return dataclasses.replace(graph, outputs=tuple(dict.fromkeys((*graph.outputs, *more))))
 
 
