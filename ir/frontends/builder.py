@@ -110,20 +110,12 @@ class Builder:
         return self._add(Linear(name, (self._operand(sources, transposed.layer),)))
 
     def pool(
-        self,
-        name: str,
-        sources: Sources,
-        reduce: Literal["max", "sum"],
-        kernel: int,
-        stride: int,
-        padding: int = 0,
-        leaves_pads_out: bool = False,
+        self, name: str, sources: Sources, reduce: Literal["max", "sum"], kernel: int, stride: int, padding: int = 0
     ) -> Sources:
         """An average is a sum whose division is part of the requantisation."""
         layer = diagonal(name, self._shape(sources), padding)
         operand = Operand(sources, layer, pad_value=MAX_PAD if reduce == "max" else 0)
-        window = Window(reduce, (kernel, kernel), (stride, stride), leaves_pads_out)
-        return self._add(Linear(name, (operand,), window, identity=True))
+        return self._add(Linear(name, (operand,), Window(reduce, (kernel, kernel), (stride, stride)), identity=True))
 
     def global_pool(self, name: str, sources: Sources) -> Sources:
         """Average over the whole image."""
