@@ -35,7 +35,10 @@ def renamed_reads(operation: Linear, names: Mapping[str, tuple[str, ...]]) -> Li
     def renamed(old: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(new for name in old for new in names.get(name, (name,)))
 
-    operands = tuple(replace(operand, sources=renamed(operand.sources)) for operand in operation.operands)
+    def views(operand: Operand) -> tuple[Upsampling, ...]:
+        return tuple(operand.upsampling(name) for name in operand.sources for _ in renamed((name,))) if operand.upsampled else ()
+
+    operands = tuple(replace(operand, sources=renamed(operand.sources), upsampled=views(operand)) for operand in operation.operands)
     return replace(operation, operands=operands, after=renamed(operation.after))
 
 

@@ -51,9 +51,10 @@ class Builder:
         shapes = [self._seen.get(source, AS_IT_IS).of(self._shapes[source]) for source in sources]
         return (*shapes[0][:3], sum(shape[3] for shape in shapes))
 
-    def _operand(self, sources: Sources, layer: Layer) -> Operand:
+    def _operand(self, sources: Sources, layer: Layer, pad_value: int = 0, residual: bool = False) -> Operand:
         seen = tuple(self._seen.get(source, AS_IT_IS) for source in sources)
-        return Operand(sources, layer, upsampled=seen if any(source in self._seen for source in sources) else ())
+        upsampled = seen if any(source in self._seen for source in sources) else ()
+        return Operand(sources, layer, pad_value, residual=residual, upsampled=upsampled)
 
     def conv(
         self,
@@ -82,11 +83,15 @@ class Builder:
         )
         operands = [self._operand(sources, layer)]
         if residual:
-            operands.append(Operand(residual, diagonal(f"{name}_residual", self._shape(residual)), residual=True))
+            operands.append(self._operand(residual, diagonal(f"{name}_residual", self._shape(residual)), residual=True))
         return self._add(Linear(name, tuple(operands)))
 
     def upsampled(self, name: str, sources: Sources, outputs: int, factor: int) -> Sources:
-        """A convolution of an image that is enlarged to nearest neighbours, with a kernel of that size: as many outputs."""
+        """A convolution of an image that is enlarged to nearest neighbours, with a kernel of that size: as many outputs.
+
+        Of what is seen enlarged already, there is none.
+        """
+        assert not any(source in self._seen for source in sources)
         batch, height, width, channels = self._shape(sources)
         layer = Layer(
             name=name,
@@ -114,13 +119,13 @@ class Builder:
     ) -> Sources:
         """An average is a sum whose division is part of the requantisation."""
         layer = diagonal(name, self._shape(sources), padding)
-        operand = Operand(sources, layer, pad_value=MAX_PAD if reduce == "max" else 0)
+        operand = self._operand(sources, layer, MAX_PAD if reduce == "max" else 0)
         return self._add(Linear(name, (operand,), Window(reduce, (kernel, kernel), (stride, stride)), identity=True))
 
     def global_pool(self, name: str, sources: Sources) -> Sources:
         """Average over the whole image."""
         shape = self._shape(sources)
-        operand = Operand(sources, diagonal(name, shape))
+        operand = self._operand(sources, diagonal(name, shape))
         return self._add(Linear(name, (operand,), Window("sum", shape[1:3], (1, 1)), identity=True))
 
     def dense(self, name: str, sources: Sources, outputs: int) -> Sources:
