@@ -45,7 +45,7 @@ def draw_chip(program: EpochProgram, path: Path, *, title: str | None = None) ->
     figure, axis = plt.subplots(figsize=(11, height), layout="constrained")
     axis.imshow(image, aspect="auto", interpolation="nearest", extent=(0, cycles, 2 * pods, 0))
     axis.axhline(pods, color="black", linewidth=0.8)
-    axis.set_yticks([pods / 2, 1.5 * pods], [f"{pods} pods", f"{pods} post-\nprocessors"])
+    axis.set_yticks([pods / 2, 1.5 * pods], [f"{pods} pod{'s' * (pods > 1)}", f"{pods} post-\nprocessor{'s' * (pods > 1)}"])
     axis.set_xlabel("cycle of the epoch")
     busy = figures.counters["x_words"].sum() / (cycles * pods)
     used = graph.macs / (cycles * pods * config.array.multipliers)

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from .tables import print_checked, print_verdict, print_wall, say, table
+from .tables import counted, print_checked, print_verdict, print_wall, say, table
 
 _MOST_EPOCHS = 100
 """That a table shows."""
@@ -72,7 +72,7 @@ def _print_networks(console: Console, report: dict[str, Any]) -> None:
     for row in different.values():
         say(
             console,
-            f"{row['network']}: {row['macs']:,} MAC in {row['cycles']:,} cycles on {report['pods']} pods, utilisation "
+            f"{row['network']}: {row['macs']:,} MAC in {row['cycles']:,} cycles on {counted(report['pods'], 'pod')}, utilisation "
             f"{row['utilization']:.2%}; {row['epochs']} epochs\n"
             f"epochs take {row['compute_cycles']:,} cycles, the beats of the busiest manager {row['hbm_cycles']:,}; together "
             f"{row['overlap']:.3f} of the longer\n"

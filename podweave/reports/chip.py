@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .tables import print_checked, print_verdict, print_wall, say, table
+from .tables import counted, print_checked, print_verdict, print_wall, say, table
 
 
 def _chip_table(networks: list[dict[str, Any]]) -> Table:
@@ -39,7 +39,7 @@ def _print_chip_total(console: Console, report: dict[str, Any]) -> None:
     busy = sum(row["busy"] * row["cycles"] for row in report["networks"]) / report["cycles"]
     merged = {kind: sum(row["merged_words"][kind] for row in report["networks"]) for kind in ("x", "w")}
     console.print(
-        f"{report['macs']:,} MAC in {report['cycles']:,} cycles on {report['pods']} pods: "
+        f"{report['macs']:,} MAC in {report['cycles']:,} cycles on {counted(report['pods'], 'pod')}: "
         f"{report['macs'] / report['cycles']:,.1f} MAC/cycle, utilisation {report['utilization']:.2%}\n"
         f"from the first word requested to the last sum written: {sum(row['sums_cycles'] for row in report['networks']):,} cycles\n"
         f"pods stream in {busy:.1%} of their cycles; words served by multicast: X {merged['x']:,}, W {merged['w']:,}",

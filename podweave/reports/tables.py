@@ -22,6 +22,14 @@ def say(console: Console, text: str) -> None:
     console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
+def counted(count: int, what: str) -> str:
+    """
+    >>> counted(1, "pod"), counted(4, "pod")
+    ('1 pod', '4 pods')
+    """
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
 def print_presets(console: Console, report: dict[str, Any]) -> None:
     rows = []
     for name, config in report["presets"].items():
