@@ -16,7 +16,7 @@ from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.chip.executor import execute_chip
 from podweave.compiler.chip.split_outputs import SplitGraph, split_outputs
 from podweave.compiler.chip.split_sums import split_sums
-from podweave.compiler.pod.executor import ProgramError
+from podweave.compiler.jobs import ProgramError
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters

@@ -12,7 +12,7 @@ from podweave.compiler.chip.check.program import check_chip
 from podweave.compiler.chip.epoch_program import EpochProgram, ParameterSet
 from podweave.compiler.chip.epoch_scheduler import compile_graph
 from podweave.compiler.chip.executor import execute_chip
-from podweave.compiler.pod.executor import ProgramError
+from podweave.compiler.jobs import ProgramError
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
