@@ -12,8 +12,7 @@ from podweave.spec.load_port import HostSelect
 
 from ..chip.check.beside import Transfer, check_beside
 from ..chip.epoch_program import EpochProgram
-from ..jobs import Jobs
-from ..pod.executor import ProgramError
+from ..jobs import Jobs, ProgramError
 from ..rows.program import ChipEpoch
 from .image import MemoryImage
 

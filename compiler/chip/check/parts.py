@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from ...pod.executor import ProgramError
+from ...jobs import ProgramError
 from ..epoch_program import Accumulated, EpochProgram
 from .jobs import Ints, ProgramView, chunks, expand
 

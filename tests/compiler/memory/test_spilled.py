@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from podweave.compiler.chip.epoch_program import SpillRequest
 from podweave.compiler.compile_network import CompileOptions, compile_network
+from podweave.compiler.jobs import ProgramError
 from podweave.compiler.memory import spilled
 from podweave.compiler.memory.image import MemoryImage
 from podweave.compiler.memory.moves import Move, RunWriter
 from podweave.compiler.memory.resident import RESIDENT, ChipContents
 from podweave.compiler.memory.spilled import Frame, SpilledTensors
 from podweave.compiler.plan.demands import Demands
-from podweave.compiler.pod.executor import ProgramError
 from podweave.ir.constants import with_scale_bits
 from podweave.ir.frontends.builder import Builder
 from podweave.ir.frontends.random_constants import random_parameters
