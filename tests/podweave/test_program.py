@@ -22,7 +22,7 @@ from podweave.tb.build.toolchain import ToolchainError
 from tests.podweave.command_line import Cli, assert_refused
 
 GEMM = ["run", "gemm:5x6x7", "--config", "pod4", "--layers-alone"]
-LONG = ["run", "digits", "--config", "pod4"]
+OVER_AXI, LONG = (["run", workload, "--config", "pod4"] for workload in ("gemm:5x6x7", "digits"))
 PATIENCE = 120
 
 
@@ -85,7 +85,7 @@ SENT = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGK
 def test_what_was_started_ends_with_the_program(tmp_path: Path, arguments: list[str], busy: str, sent: signal.Signals) -> None:
     if busy == "accelerator_harness":
         # Only the simulation is to take long.
-        assert ended(*GEMM)[0] == 0
+        assert ended(*OVER_AXI)[0] == 0
     cache = {"PODWEAVE_CACHE": str(tmp_path / "cache")} if busy == "cc1plus" else {}
     (tmp_path / "temporary").mkdir()
     process = started(*arguments, TMPDIR=str(tmp_path / "temporary"), **cache)
