@@ -151,7 +151,10 @@ class EpochScheduler:
             wide = (columns - 1) * layer.stride[1] + layer.kernel_extent[1]
             return images * high * wide
 
-        steps = len(plan.shared) + max(len(steps) for steps in plan.own)
+        # Sums that are there already stay where they are.
+        before = self.state.producers[operation.adds_to] if operation.adds_to else None
+        parts = [plan] if before else self._parts(plan)
+        steps = max(len(part.shared) + len(own) for part in parts for own in part.own)
         limit = most_sums(config)
         depth = config.pod.accumulator_rows
         if steps > 1 and depth >= _USEFUL_DEPTH:
@@ -161,10 +164,10 @@ class EpochScheduler:
         work = Work(
             shape=(batch, height, width),
             tiles=len(plan.lowering.tiles),
-            shared=len(plan.shared),
-            own=max(len(own) for own in plan.own),
+            shared=max(len(part.shared) for part in parts),
+            own=max(len(own) for part in parts for own in part.own),
             units=sum(unit.is_computed for unit in units) if units else int(not plan.lowering.is_external),
-            held=len(units) or 1,
+            held=max(len(part.shared_units) or 1 for part in parts),
             ready=ready,
             windowed=window is not None,
             reads=max((self._reads(source) for operand in operation.operands for source in operand.sources), default=1),
@@ -177,8 +180,6 @@ class EpochScheduler:
                 f"{operation.name}: one output position takes {streamed(1, 1, 1)} words of partial sums, "
                 f"{streamed(1, 1, 1) - limit} more than fit ({limit})"
             )
-        # Sums that are there already stay where they are.
-        before = self.state.producers[operation.adds_to] if operation.adds_to else None
         mapping = before.mapping if before else None
         if mapping is None:
             mapping = choose(
@@ -191,7 +192,7 @@ class EpochScheduler:
                 free=self.state.free,
                 partition=self.state.partition,
                 latency=_TRANSIT,
-                room=self._room(operation),
+                room=self._room(parts[-1].operation),
             )
         for operand in operation.operands:
             for source in operand.sources:
@@ -217,6 +218,16 @@ class EpochScheduler:
                 block = int(np.argmin(start + nearness * self._distance(plan, mapping, patch, blocks) + self._fill(mapping)))
                 self.gangs.place(plan, mapping, producer, number, patch, tiles, int(blocks[block]))
         self.state.producers[operation.name] = producer
+
+    def _parts(self, plan: OperationPlan) -> list[OperationPlan]:
+        """An operation and those that follow it and add to its sums: a mapping must suit all of them."""
+        parts = [plan]
+        for index in range(plan.index + 1, len(self.graph.operations)):
+            operation = self.graph.operations[index]
+            if operation.adds_to != parts[-1].operation.name:
+                break
+            parts.append(OperationPlan.of(index, operation, self.state.lowered[index]))
+        return parts
 
     def _fresh(self, operation: Linear) -> dict[Mapping, float]:
         """The share of an operation's inputs that no operation before it has had sent to where a mapping needs them, for mappings

@@ -19,7 +19,7 @@ from podweave.spec.config import ChipConfig
 
 from ..lower.boxes import pieces
 from .policy import BankPolicy
-from .split_sums import PartOfSums, keeps_sums, least_bank_words
+from .split_sums import PartOfSums, keeps_sums, least_bank_words, tiles_of_sums
 
 _FILL = 0.9
 """Of all W banks, what an operation may take that is not split gladly: words do not spread evenly."""
@@ -142,10 +142,9 @@ class _Splitter:
         while size and least_bank_words(read, size, self.shapes, self.graph.inputs, self.config) > memory.w_words:
             size -= 1
         # With all sums of more column tiles in P banks at a time, activations are loaded less often.
-        wide = min(tiles, int(memory.p_words * memory.banks / prod(operation.output[:3])))
-        while wide > size and not keeps_sums(read, wide, self.shapes, self.graph.inputs, self.config):
-            wide -= 1
-        size = max(size, wide)
+        wide = min(tiles, tiles_of_sums(operation, self.config))
+        if wide > size and keeps_sums(read, wide, self.shapes, self.graph.inputs, self.config):
+            size = wide
         # What is larger than all banks is smaller in no way: of a column tile that is, the reduction is split.
         size = size or min(tiles, self.config.pods)
         return list(itertools.pairwise(self._edges(operation, size))) if size < tiles else [(0, outputs)]

@@ -102,6 +102,11 @@ def words_read(
     return found
 
 
+def tiles_of_sums(operation: Linear, config: ChipConfig) -> int:
+    """Column tiles of which P banks hold the sums of all positions."""
+    return int(_P_FILL * config.memory.p_words * config.memory.banks / prod(operation.accumulated[:3]))
+
+
 def keeps_sums(operation: Linear, tiles: int, shapes: Mapping[str, Shape], inputs: Collection[str], config: ChipConfig) -> bool:
     """Whether so many column tiles of it load less in parts of the reduction, of all positions, than in bands of positions.
 
@@ -114,7 +119,7 @@ def keeps_sums(operation: Linear, tiles: int, shapes: Mapping[str, Shape], input
         operation.window is None
         and words_read(operation, operation.output[:3], shapes, inputs, array) > _X_FILL * memory.x_words * memory.banks
         and tiles * steps * array.rows > _W_FILL * memory.w_words * memory.banks
-        and tiles * prod(operation.output[:3]) <= _P_FILL * memory.p_words * memory.banks
+        and tiles <= tiles_of_sums(operation, config)
     )
 
 

@@ -131,6 +131,19 @@ def test_what_a_position_reads_is_split_where_x_banks_do_not_hold_it() -> None:
     assert not split(graph, config.replace(x_words=128)).sums
 
 
+def test_all_sums_are_kept_where_that_loads_less() -> None:
+    """16 positions of 40 channels read 160 words, more than two X banks hold, and three column tiles have 120 of W: 24 of sums."""
+    graph = layer_graph(Operand(("in",), conv("a", SHAPE, 12)))
+    config = chip(2, 4, 4, x_words=64, w_words=64, p_words=128)
+    found, programs = compiled(graph, config)
+    # Half of the X banks are four of ten words of channels.
+    assert taken(found) == [((0, channels, *WHOLE),) for channels in ((0, 12), (12, 24), (24, 40))]
+    assert len(programs) > 1
+    # With fewer activations, weights, or words for sums, bands load no more.
+    for change in ({"x_words": 96}, {"w_words": 128}, {"p_words": 24}):
+        assert not split(graph, config.replace(**change)).sums
+
+
 def chain() -> tuple[Graph, tuple[EpochProgram, ...]]:
     graph = layer_graph(Operand(("in",), conv("a", SHAPE, 3)))
     found, programs = compiled(graph, chip(2, 4, 4, w_words=16))
