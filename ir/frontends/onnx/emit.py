@@ -15,8 +15,9 @@ from .network import QuantisedTensor
 from .reader import Call, diagonal
 from .values import Floats, Function, Joined, Mapped, Real, RefusedError, Sum, Tensor, Value, Weighted
 
-FINE_ENOUGH = 2.0**-10
-"""By how much of a step the sum of two tensors may be off before it is rounded, if more operands can help it."""
+FINE_ENOUGH = 2.0**-7
+"""By how much of a step the sum of two tensors may be off before it is rounded, if more operands can help it: a few in a thousand
+results are one step off then. Finer sums take more operands, which are streams of the pods like any layer."""
 MOST_OPERANDS = 8
 """Of one tensor, in a sum of tensors."""
 

@@ -158,8 +158,9 @@ def test_the_digits(tmp_path: Path) -> None:
     feeds = file_inputs(network, tmp_path / "images.npz")
     report = compare_file(network, file, network.constants, feeds, "half_even")
     assert all(row["differing"] == row["ties"] for row in report["layers"])
-    # Factors of the sum are off by less than a thousandth of a step.
-    assert sum(row["ties"] for row in report["layers"]) < 20
+    # All but a few are of the sum, whose factors are not those of the file.
+    assert sum(row["ties"] for row in report["layers"] if row["operator"] != "Add") < 5
+    assert sum(row["ties"] for row in report["layers"]) < sum(row["values"] for row in report["layers"]) / 1000
     assert [(row["images"], row["same_top"]) for row in report["outputs"]] == [(200, 200)]
     (output,) = network.graph.outputs
     logits = np.concatenate([evaluate(network.graph, network.constants, feed, "half_even")[output] for feed in feeds])
