@@ -98,12 +98,11 @@ class Constants(Mapping[str, Parameters]):
         for name in sorted(self._of):
             held = self._of[name]
             tables = [table for table in (held.table, held.wide_table) if table is not None]
-            borders = [array for count in sorted(held.border_scales) for array in held.border_scales[count]]
-            arrays: list[NDArray] = [*held.weights, held.bias, held.multiplier, held.shift, *tables, *borders]
-            shapes = [(array.dtype.str, array.shape) for array in arrays]
-            # What most do not have is not in their hash: files of quantised models have one.
-            few = [held.zero_point, sorted(held.border_scales)] if held.zero_point or held.border_scales else ""
-            total.update(f"{name} {few}{shapes}\n".encode())
+            arrays: list[NDArray] = [*held.weights, held.bias, held.multiplier, held.shift, *tables]
+            # Nothing of what there may not be: files hold hashes from before it.
+            arrays += [array for n, scale in sorted(held.border_scales.items()) for array in (np.array(n), *scale)]
+            arrays += [np.array(held.zero_point)] if held.zero_point else []
+            total.update(f"{name} {[(array.dtype.str, array.shape) for array in arrays]}\n".encode())
             for array in arrays:
                 total.update(np.ascontiguousarray(array).data)
         return total.hexdigest()
@@ -116,8 +115,10 @@ def with_scale_bits(constants: Mapping[str, Parameters], bits: int) -> Constants
     """
 
     def rounded(held: Parameters) -> Parameters:
-        (multiplier, shift), borders = _rounded((held.multiplier, held.shift), bits), held.border_scales
-        borders = {count: _rounded(scale, bits) for count, scale in borders.items()}
+        borders = {count: _rounded(scale, bits) for count, scale in held.border_scales.items()}
+        multiplier, shift = _rounded((held.multiplier, held.shift), bits)
+        if multiplier is held.multiplier and all(borders[count] is scale for count, scale in held.border_scales.items()):
+            return held
         return replace(held, multiplier=multiplier, shift=shift, border_scales=borders)
 
     return Constants({name: rounded(held) for name, held in constants.items()})

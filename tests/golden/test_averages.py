@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from podweave.golden.graph import evaluate
-from podweave.ir.constants import identity_parameters
+from podweave.ir.constants import Constants, identity_parameters, with_scale_bits
 from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer, WorkloadError
 from podweave.ir.operations import Linear, Operand, Window
@@ -95,3 +95,16 @@ def test_constants_that_are_refused() -> None:
     one = dataclasses.replace(held, border_scales=held.border_scales | {6: (held.multiplier[:1], held.shift)})
     with pytest.raises(WorkloadError, match=r"^g: mean takes scales of \(3,\) for 6 positions, got \(\(1,\), \(3,\)\)$"):
         verify_constants(graph, {"mean": one})
+
+
+def test_scales_of_borders_are_part_of_the_digest_and_are_rounded() -> None:
+    held = identity_parameters(average((4, 4), (3, 3), (1, 1), ((1, 1), (1, 1))))
+    changed = dataclasses.replace(held, border_scales=held.border_scales | {4: (held.multiplier, held.shift)})
+    moved = dataclasses.replace(held, border_scales={8: held.border_scales[4], 6: held.border_scales[6]})
+    assert len({Constants({"mean": each}).digest for each in (held, changed, moved)}) == 3
+    rounded = with_scale_bits({"mean": held}, 16)["mean"]
+    for count, (multiplier, shift) in rounded.border_scales.items():
+        assert multiplier.max() < 1 << 16
+        # 1 / 4 and 1 / 6.
+        assert_array_equal(np.abs(np.ldexp(multiplier.astype(float), -shift) * count - 1) <= 2**-16, True)
+    assert with_scale_bits({"mean": held}, 31)["mean"] is held
