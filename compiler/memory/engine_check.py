@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from podweave.spec.descriptors import DescriptorKind, memory_stride
 from podweave.spec.load_port import HostSelect
 
-from ..chip.check.beside import Transfer, check_beside
+from ..chip.check.beside import Access, Transfer, check_beside, check_stored
 from ..chip.epoch_program import EpochProgram
-from ..jobs import Jobs, ProgramError
+from ..jobs import Jobs
 from ..rows.program import ChipEpoch
 from .image import MemoryImage
 
@@ -33,28 +33,20 @@ def check_engines(image: MemoryImage, programs: Sequence[ChipEpoch]) -> None:
 
 def _check_stored(image: MemoryImage, manager: int, *, warm: bool, passes: int) -> None:
     """What is loaded beside epochs is there: nothing of it is stored behind those that are done, up to the load's own."""
-    loads: list[tuple[tuple[int, int], int, int, NDArray[np.int64]]] = []
-    stores: list[tuple[tuple[int, int], int, NDArray[np.int64]]] = []
+    loads, stores = list[Access](), list[Access]()
     stride = memory_stride(image.config, HostSelect.X)
     for which, rings in enumerate(image.rings(warm=warm)):
         order, turns = rings[manager].order(passes)
         fields = {name: values[order] for name, values in rings[manager].fields.items()}
-        x_words = fields["select"] == HostSelect.X
-        for index in np.flatnonzero(x_words & (fields["kind"] == DescriptorKind.STORE)).tolist():
-            tag = int(fields["tag"][index] + turns[index] * image.epochs)
-            stores.append(((which, index), tag, _addresses(fields, index, int(turns[index]) * image.pass_bytes, stride)))
-        for index in np.flatnonzero(x_words & (fields["kind"] == DescriptorKind.LOAD) & (fields["beside"] == 1)).tolist():
-            tag, after = (int(fields[name][index] + turns[index] * image.epochs) for name in ("tag", "after"))
-            words = _addresses(fields, index, int(turns[index]) * image.pass_bytes, stride)
-            loads.append(((which, index), after, tag, words))
-    for (ring, index), after, tag, words in loads:
-        for (other, before), stored, places in stores:
-            # A store is over when the epoch of its tag begins, and known to be when that epoch is done; a ring is in order.
-            if not after <= stored <= tag or (other == ring and before < index):
-                continue
-            if places[-1] >= words[0] and words[-1] >= places[0] and np.isin(words, places).any():
-                name = f"load {index} of ring {ring} of manager {manager}"
-                raise ProgramError(f"{name} may read words of memory before they are stored for epoch {stored}")
+        for name in ("tag", "after"):
+            fields[name] = fields[name] + turns * image.epochs
+        is_store = fields["kind"] == DescriptorKind.STORE
+        is_load = (fields["kind"] == DescriptorKind.LOAD) & (fields["beside"] == 1)
+        for index in np.flatnonzero((fields["select"] == HostSelect.X) & (is_store | is_load)).tolist():
+            addresses = _addresses(fields, index, int(turns[index]) * image.pass_bytes, stride)
+            one = Access(addresses, (manager, which), index, int(fields["tag"][index]), int(fields["after"][index]))
+            (stores if is_store[index] else loads).append(one)
+    check_stored(loads, stores)
 
 
 def _addresses(fields: Jobs, index: int, turned: int, stride: int) -> NDArray[np.int64]:

@@ -69,8 +69,8 @@ class XBanks:
 
     def around(self, node: int, places: NDArray[np.int64]) -> XPiece:
         """Words of a bank, and those between them, whose parts all must be free to move them."""
-        parts = np.unique(places // self.depth)
-        return XPiece(int(places.min()), int(places.max()) + 1, self.uses[:, node, parts].any(axis=1))
+        used: NDArray[np.bool_] = np.logical_or.reduce(self.uses[:, node, np.unique(places // self.depth)], axis=1)
+        return XPiece(int(places.min()), int(places.max()) + 1, used)
 
     def pieces(self, node: int, base: int, words: int) -> list[XPiece]:
         """Words in pieces: parts side by side that all use or leave alike are one, and few words are not taken apart."""

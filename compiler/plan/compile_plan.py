@@ -105,10 +105,11 @@ class _Compilation:
             done = 0
             demands = Demands(self.shapes, self.config, self.graph.outputs)
             programs: list[tuple[EpochProgram, ...]] = []
-            begin = 0.0
+            begin = 0.5
             for number, segment in reversed(list(enumerate(plan))):
                 # From the end: those that are there already stay as they are if others before them change.
-                begin = (begin - self._share(segment)) % 1
+                if segment is not plan[-1]:
+                    begin = (begin - self._share(segment)) % 1
                 try:
                     programs.append(self._segment(segment, number, begin, demands, done))
                 except _RefusedError as error:

@@ -75,6 +75,34 @@ def check_beside(programs: Sequence[EpochProgram | None], transfers: Sequence[Tr
                 raise ProgramError(f"{load.name} may overwrite words of X bank {load.node} before {store.name} reads them")
 
 
+@dataclass(frozen=True)
+class Access:
+    """A load beside epochs of words in memory, or a store: their first bytes, in order. For the rest see `Transfer`."""
+
+    addresses: Ints
+    ring: tuple[int, int]
+    index: int
+    tag: int
+    after: int
+
+
+def check_stored(loads: Sequence[Access], stores: Sequence[Access]) -> None:
+    """Raises `ProgramError` for a load of words that a store of the same manager, before it in time, may not have written yet."""
+    for load in loads:
+        low, high = load.addresses[0], load.addresses[-1]
+        for store in stores:
+            # It is over when the epoch of its tag begins, and known to be when that epoch is done; a ring is in order.
+            if not load.after <= store.tag <= load.tag or (store.ring == load.ring and store.index < load.index):
+                continue
+            near = store.addresses[-1] >= low and store.addresses[0] <= high
+            if near and np.isin(load.addresses, store.addresses).any():
+                manager, ring = load.ring
+                raise ProgramError(
+                    f"load {load.index} of ring {ring} of manager {manager} may read words of memory before they are stored for "
+                    f"epoch {store.tag}"
+                )
+
+
 def _used(program: EpochProgram) -> Bools:
     """(banks, parts): where pods read or post-processors write a word."""
     view, memory = ProgramView.tile_by_tile(program), program.config.memory
