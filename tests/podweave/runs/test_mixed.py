@@ -127,3 +127,16 @@ def test_layers_alone_on_a_chip_with_row_functions() -> None:
     for config in CHIPS.values():
         (row,) = run(config, job)
         assert "cycles_by_kind" not in row
+
+
+@pytest.mark.campaign
+def test_a_reduction_in_parts_between_rows() -> None:
+    """825 K steps of four words, where two W banks have 2,048."""
+    job = mixed(
+        linear("r", ROWS, "image", 3, 130, Format.INT8),
+        conv("a", "r", SIZE, 130, 9, 5),
+        linear("s", ROWS, "a", 9, 5),
+    )
+    _, _, (network,) = run_jobs([job], AcceleratorWay(CHIPS["two nodes"], check="always"), Simulation(), lambda _: None)
+    assert len(network.split.sums["a"]) > 10
+    run(CHIPS["two nodes"], job)

@@ -15,7 +15,7 @@ from podweave.predict.memory_timing import HbmTiming
 from podweave.runs.jobs import Job
 
 from .random_sums import sums_job
-from .test_cut import SHAKEN, run, workload
+from .test_cut import SHAKEN, run, with_feeds, workload
 
 
 def parts(network: CompiledNetwork) -> int:
@@ -97,6 +97,17 @@ def test_activations_and_weights_once() -> None:
     _, (network,) = run(workload("gemm:40x600x40"), check="always")
     assert parts(network) > 2
     assert not any(program.corners for program in network.programs)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("seed", [2, 11, 25])
+def test_streams_warm_runs_and_prefetch_ratios(seed: int) -> None:
+    """Passes find no sums of those before; parts of a tensor have its prefetch ratio."""
+    stream = with_feeds(sums_job(seed), 3)
+    report, networks = run(stream, stream, check="always", timing=SHAKEN)
+    assert [row["warm"] for row in report["networks"]] == [False, True]
+    assert all(map(parts, networks))
+    run(sums_job(seed), check="always", prefetch_ratios={"*": 0.5})
 
 
 @pytest.mark.campaign
