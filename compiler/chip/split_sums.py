@@ -23,6 +23,8 @@ from .policy import BankPolicy
 _X_FILL, _X_SHARE = 0.9, 0.5
 """Of all X banks, what an operation may read for an output position that is not split, and what each of its parts then may: an
 epoch holds copies, and what others read."""
+_PART = 0.25
+"""Of all W banks, what a part may need that is not made for want of room."""
 _W_FILL, _P_FILL = 0.8, 0.9
 """Of all W and P banks, what is used of them: words do not spread evenly."""
 
@@ -111,16 +113,17 @@ def keeps_sums(operation: Linear, tiles: int, shapes: Mapping[str, Shape], input
     """Whether so many column tiles of it load less in parts of the reduction, of all positions, than in bands of positions.
 
     That is, where X banks do not hold what all positions read, and W banks not the weights, which each band would load again, but P
-    banks all of the sums. For the rest see `tile_steps`.
+    banks all of the sums; a part then has a word of channels, with all taps, or several. For the rest see `tile_steps`.
     """
+    if operation.window or tiles > tiles_of_sums(operation, config):
+        return False
     memory, array = config.memory, config.array
-    steps = sum(tile_steps(operation, shapes, inputs, array))
-    return (
-        operation.window is None
-        and words_read(operation, operation.output[:3], shapes, inputs, array) > _X_FILL * memory.x_words * memory.banks
-        and tiles * steps * array.rows > _W_FILL * memory.w_words * memory.banks
-        and tiles <= tiles_of_sums(operation, config)
-    )
+    steps, taps = tile_steps(operation, shapes, inputs, array), [prod(operand.layer.kernel) for operand in operation.operands]
+    read = words_read(operation, operation.output[:3], shapes, inputs, array)
+    x_words, w_words = memory.x_words * memory.banks, memory.w_words * memory.banks
+    most, of_tile = max(read * each // sum(steps) for each in taps), tiles * array.rows
+    parts = most <= _X_SHARE * x_words and max(taps) * of_tile <= _PART * w_words
+    return parts and read > _X_FILL * x_words and sum(steps) * of_tile > _W_FILL * w_words
 
 
 def split_sums(graph: Graph, config: ChipConfig, policy: BankPolicy) -> tuple[Graph, dict[str, tuple[PartOfSums, ...]]]:
