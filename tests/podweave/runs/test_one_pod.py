@@ -1,4 +1,4 @@
-"""Chips of one pod: random networks over AXI, exact; networks larger than the banks; what one pod does not have."""
+"""Chips of one pod: random networks over AXI, many larger than the banks, exact."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from podweave.compiler.compile_network import compile_network
+from podweave.ir.layers import WorkloadError
 from podweave.predict.memory_timing import HbmTiming
 from podweave.runs.accelerator import run_on_device
-from tests.podweave.runs.random_networks import random_job
+from podweave.runs.jobs import Job
+from tests.podweave.runs.random_networks import FROM_MEMORY, random_job
 from tests.rtl.accelerator.accelerator_runs import CONFIGS, bench
 
 ONE = "1 pod"
@@ -18,8 +21,18 @@ TIMINGS = [
 ]
 
 
+def fits(job: Job) -> bool:
+    try:
+        compile_network(job.graph, CONFIGS[ONE], job.constants, FROM_MEMORY)
+    except WorkloadError:
+        return False
+    return True
+
+
 def exact(seeds: range, **options: Any) -> None:
-    jobs = [random_job(seed) for seed in seeds]
+    jobs = [job for job in map(random_job, seeds) if fits(job)]
+    # One W bank of 256 words is too small for a column tile now and then.
+    assert len(jobs) > 0.8 * len(seeds)
     for timing in TIMINGS:
         report, *_ = run_on_device(jobs, CONFIGS[ONE], timing=timing, bench=bench(ONE), progress=lambda _: None, **options)
         assert report["failure"] is None
