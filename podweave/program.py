@@ -92,6 +92,8 @@ def _ending_on_signals() -> Iterator[None]:
         for each in numbers:
             signal.signal(each, signal.SIG_DFL)
         tell(f"ended by {signal.Signals(number).name}")
+        # Threads that still build something have no more to say.
+        errors.quiet = True
         sys.exit(128 + number)
 
     before = {number: signal.signal(number, end) for number in numbers}
