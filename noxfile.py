@@ -60,4 +60,4 @@ def area(session: nox.Session) -> None:
     """Area of the pods, per block."""
     session.install("-e", ".")
     for preset in session.posargs or ["pod16", "pod32"]:
-        session.run("podweave", "area", preset)
+        session.run("podweave", "area", preset, "--block", "pod")
