@@ -43,7 +43,7 @@ class RowMachine(Machine):
                 for plane in range(of["n0"]):
                     total = 256 * total + self.p[bank, p]
                     p += of["p_step0"] if plane < of["n0"] - 1 else 0
-                bias, multiplier, shift = self.sets[bank, of["parameters"] + of["parameters_step"] * word]
+                bias, multiplier, shift, _ = self.sets[bank, of["parameters"] + of["parameters_step"] * word]
                 product = (total + bias).astype(object) * multiplier.astype(object)
                 magnitude = [(abs(v) + (1 << int(s) >> 1)) >> int(s) for v, s in zip(product, shift, strict=True)]
                 signed = [-m if v < 0 else m for m, v in zip(magnitude, product, strict=True)]

@@ -68,7 +68,6 @@ def test_refused(cli: Cli, file: Path, narrow: Path, tmp_path: Path) -> None:
     told = cli("run", "digits", "--config", narrow, "--compare")
     assert_refused(told, "--compare")
     assert_refused(cli("run", "digits", "--config", narrow, "--inputs", file), "--inputs")
-    assert_refused(cli("run", file, "--config", "pod4", "--compare"), "--compare")
     told = cli("run", file, "--config", narrow, "--inputs", tmp_path / "a.npz", "--images", 2)
     assert_refused(told, "images are those of --inputs: leave out --images")
     told = cli("run", file, "--config", narrow, "--per-layer")
