@@ -190,14 +190,11 @@ def in_channels(network: CompiledNetwork, channel_bytes: int) -> CompiledNetwork
     return _placed(network, channel_bytes=channel_bytes, passes=network.memory.passes)
 
 
-def _placed(
-    network: CompiledNetwork, *, channel_bytes: int | None, passes: int, shared: SharedMemory | None = None
-) -> CompiledNetwork:
-    """In a memory, as `memory_image` does it."""
+def _placed(network: CompiledNetwork, **options: Any) -> CompiledNetwork:
+    """In a memory, as `memory_image` does it with these options."""
     assert network.constants is not None
     ratios = {part: ratio for name, ratio in network.ratios.items() for part in (name, *network.split.names(name))}
-    options: dict[str, Any] = {"channel_bytes": channel_bytes, "passes": passes, "shared": shared, "ratios": ratios}
-    return replace(network, image=memory_image(network.epochs, network.constants, network.split.graph, **options))
+    return replace(network, image=memory_image(network.epochs, network.constants, network.split.graph, ratios=ratios, **options))
 
 
 @dataclass(frozen=True)
@@ -311,8 +308,8 @@ def _schedule(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     graph, constants, partition = network.split.graph, network.constants, job.options.partition
     tables = constants.table_of if constants is not None else {}
 
-    def show(done: int, count: int) -> None:
-        job.progress(f"compiling {graph.name} ({done}/{count} operations)")
+    def show(done: int, count: int, now: str = "") -> None:
+        job.progress(f"compiling {graph.name} ({done}/{count} operations{f'; {now}' if now else ''})")
 
     if job.options.from_memory:
         way: dict[str, Any] = {"tables": tables, "partition": partition, "progress": show}
@@ -347,7 +344,12 @@ def _check_rules(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
 def _place_in_memory(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
     if not job.options.from_memory:
         return network
-    found = _placed(network, channel_bytes=job.options.channel_bytes, passes=job.options.passes, shared=job.options.shared)
+    options = job.options
+
+    def show(done: int, count: int) -> None:
+        job.progress(f"placing {network.graph.name} in memory ({done}/{count} epochs)")
+
+    found = _placed(network, channel_bytes=options.channel_bytes, passes=options.passes, shared=options.shared, progress=show)
     if network.checked:
         check_engines(found.memory, network.epochs)
     return found

@@ -118,6 +118,21 @@ class BankWords:
         self.filled["kept"][bank] -= words
         return self.place("x", (bank,), words, operation)
 
+    def region(self, kind: str, words: int, at: int | None = None) -> int | None:
+        """So many words of a ring, the same in all banks; None if they do not fit beside what is placed. ``at``: from where on, if
+        nothing is."""
+        depth, starts, filled = self.depths[kind], self.starts[kind], self.filled[kind]
+        if at is not None and not any(filled):
+            starts[:] = [at] * len(starts)
+        ends = {start + used for start, used in zip(starts, filled, strict=True)}
+        base = max(ends)
+        if base % depth + words > depth:
+            base += -base % depth
+        if max(starts) != min(starts) or base + words - starts[0] > self.limits[kind]:
+            return None
+        filled[:] = [base + words - start for start in starts]
+        return base % depth
+
     def redeem(self, kind: str, bank: int, words: int) -> None:
         """Words that were promised are about to be placed, or needed no more."""
         self.promised[kind][bank] -= words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from podweave.ir.graph import Graph
 from podweave.ir.operations import Linear
@@ -20,6 +21,7 @@ from .patches import Patches
 from .policy import EASY, WHOLE_CHIP, BankPolicy
 from .producers import Fragment, Producer
 from .state import SchedulerState
+from .work import Mapping as Way
 
 
 def compile_epochs(
@@ -40,12 +42,23 @@ def compile_epochs(
     return EpochCutter(graph, config, dict(tables or {}), partition, policy, progress).run(range(len(graph.operations)))
 
 
+@dataclass
+class KnownBand:
+    """What others of the same segment do alike, so that they find what the first one had loaded: ``ways``, mappings by operation;
+    ``weights``: operation, first pod and first column tile of gangs that have weights; ``regions``: first of the words of W banks
+    that an operation has to itself."""
+
+    ways: dict[str, Way] = field(default_factory=dict)
+    weights: set[tuple[str, int, int]] = field(default_factory=set)
+    regions: dict[str, int] = field(default_factory=dict)
+
+
 class EpochCutter:
     """Cuts a graph into epochs, all of it or some operations at a time.
 
     ``exports``: by operation whose tensor operations on rows read, where it goes. ``spills``: by operation, what of its tensor must
     be stored; if there are any, inputs are loaded in strips. ``stored``: inputs that were stored. ``again``: behind the last epoch
-    comes the first one again, with other inputs.
+    comes the first one again, with other inputs. ``known``: of another band of the same operations; empty for the first of several.
 
     Members
     -------
@@ -53,6 +66,8 @@ class EpochCutter:
         What the next epoch finds.
     first : bool
         Whether nothing hides what the next epoch loads.
+    made : KnownBand
+        Of operations that have been compiled.
     """
 
     def __init__(
@@ -67,12 +82,14 @@ class EpochCutter:
         spills: Mapping[str, tuple[SpillRequest, ...]] | None = None,
         stored: Collection[str] = (),
         again: bool = False,
+        known: KnownBand | None = None,
     ):
         self.again = again
         self.exports, self.spills, self.strips = {} if exports is None else exports, spills or {}, spills is not None
+        self.known, self.made = known, KnownBand()
         self.graph, self.config, self.tables, self.partition, self.policy = graph, config, tables, partition, policy
         self.progress = progress
-        self.lowered = lower_graph(graph, config, stored)
+        self.lowered = lower_graph(graph, config, stored, spare_words=self.strips)
         self.storage = BankWords(config)
         self.carried: dict[str, Producer] = {}
         self.first, self.done = True, 0
@@ -103,6 +120,7 @@ class EpochCutter:
     def run(self, chosen: Sequence[int]) -> tuple[EpochProgram, ...]:
         """The programs of these operations, of all of which the others have been computed, and no inputs left in X banks."""
         programs: list[EpochProgram] = []
+        graph = self.graph
         self.frontier = Frontier(self.lowered, self.graph, chosen)
         while self.frontier.left:
             state, program = self._longest()
@@ -110,6 +128,9 @@ class EpochCutter:
             if self.storage.turns and programs and last and not (program.external_units or program.resident):
                 state, program = self._last(programs[0])
             programs.append(program)
+            self.made.ways.update(state.chosen)
+            self.made.regions.update((graph.operations[index].name, base) for index, (base, _) in state.regions.items())
+            self.made.weights.update((graph.operations[index].name, base, tile) for index, base, tile in state.weight_words)
             self.first = False
             self.done += len(program.operations)
             self.frontier.remove(program.operations)
@@ -188,6 +209,9 @@ class EpochCutter:
             exports=self.exports,
             spills=self.spills,
             strips=self.strips,
+            known=self.known.ways if self.known else {},
+            known_weights=self.known.weights if self.known else None,
+            known_regions=self.known.regions if self.known else {},
         )
 
     def _show(self, done: int, _: int) -> None:

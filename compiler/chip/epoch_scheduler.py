@@ -48,6 +48,8 @@ _BEAT = 0.5
 """What a beat beyond the first costs, in reads of words: with it ResNet-50 and the digits take the fewest cycles."""
 _USEFUL_DEPTH = 16
 """Fewer accumulator rows are not worth cutting patches to: sums go to the P banks in every step."""
+_SETS = 0.9
+"""Of the parameter sets of a post-processor, those that column tiles which are read together may take: some are for padding."""
 _MOST_WORDS = 2048
 """Words of the largest patch: a single one would keep a pod busy for too long."""
 
@@ -143,12 +145,13 @@ class EpochScheduler:
             return images * rows * columns
 
         def arriving(images: int, rows: int, columns: int) -> int:
-            layer = operation.operands[0].layer
+            lowered = plan.lowering.operands[0]
             if window:
                 rows = (rows - 1) * window.stride[0] + window.kernel[0]
                 columns = (columns - 1) * window.stride[1] + window.kernel[1]
-            high = (rows - 1) * layer.stride[0] + layer.kernel_extent[0]
-            wide = (columns - 1) * layer.stride[1] + layer.kernel_extent[1]
+            (sh, sw), (apart_high, apart_wide), extent = lowered.stride(0), lowered.units[0].grid, lowered.layer.kernel_extent
+            high = (rows - 1) * sh + -(-extent[0] // apart_high)
+            wide = (columns - 1) * sw + -(-extent[1] // apart_wide)
             return images * high * wide
 
         # Sums that are there already stay where they are.
@@ -193,13 +196,19 @@ class EpochScheduler:
                 partition=self.state.partition,
                 latency=_TRANSIT,
                 room=self._room(parts[-1].operation),
+                least_side=self._least_side(parts[-1]),
+                known=self.state.known.get(operation.name),
             )
+        self.state.chosen[operation.name] = mapping
         for operand in operation.operands:
             for source in operand.sources:
                 key = (source, operand.upsampling(source), operand.layer.kernel, operand.layer.stride)
                 self.state.mappings.setdefault(key, set()).add((mapping, operand.sources))
         producer = Producer(plan.index, operation, plan.lowering, mapping.patches, mapping)
         rounds = range(0, work.tiles, mapping.side)
+        bands = self.state.known_weights is not None
+        if bands:
+            self.gangs.kept.keep(plan.index, operation.name, mapping, work.tiles, work.shared, work.own)
         blocks = np.arange(0, config.pods, mapping.block)
         # The units of a part of K come one after the other.
         nearness = 1e6 if mapping.near or work.strips else _NEARNESS * max(1, -(-len(units) // mapping.split))
@@ -215,6 +224,9 @@ class EpochScheduler:
                 free = self.state.free.reshape(-1, mapping.block).max(axis=1)
                 # Where the inputs already are, if that is not much later than elsewhere.
                 start = np.maximum(free, due)
+                if bands:
+                    own = len(plan.shared) + len(plan.own[first])
+                    start = start + self.gangs.kept.cycles(plan.index, operation.name, blocks, tiles, own)
                 block = int(np.argmin(start + nearness * self._distance(plan, mapping, patch, blocks) + self._fill(mapping)))
                 self.gangs.place(plan, mapping, producer, number, patch, tiles, int(blocks[block]))
         self.state.producers[operation.name] = producer
@@ -228,6 +240,15 @@ class EpochScheduler:
                 break
             parts.append(OperationPlan.of(index, operation, self.state.lowered[index]))
         return parts
+
+    def _least_side(self, plan: OperationPlan) -> int:
+        """Column tiles of a gang with which readers of the tensor, and what is stored of it, find parameter sets for all of it: a
+        post-processor has one for each column tile of which it has sums."""
+        assert self.config.post is not None
+        most = max(1, int(_SETS * self.config.post.parameter_sets))
+        stored = len(plan.lowering.tiles) if plan.operation.name in self.state.spills else 0
+        together = max(stored, plan.lowering.read_with)
+        return 1 << (-(-together // most) - 1).bit_length() if together > most else 1
 
     def _fresh(self, operation: Linear) -> dict[Mapping, float]:
         """The share of an operation's inputs that no operation before it has had sent to where a mapping needs them, for mappings
@@ -252,7 +273,8 @@ class EpochScheduler:
         job = memory_stride(config, HostSelect.STREAM_STORE) + memory_stride(config, HostSelect.LOAD_STORE)
         tile = config.array.rows * memory_stride(config, HostSelect.W)
         units = [unit for operand in plan.lowering.operands for unit in operand.units]
-        external = sum(not unit.is_computed for unit in units) / len(units)
+        # What is loaded of a stored tensor in some channel of the memory has been stored there.
+        external = sum((not unit.is_computed) + unit.is_stored for unit in units) / len(units)
         word = memory_stride(config, HostSelect.X) * external
         return {"job_cost": job / width, "tile_cost": tile / width, "input_cost": word / width}
 

@@ -16,12 +16,13 @@ from ..jobs import Place
 from ..lower.boxes import Box, positions, segments_of
 from ..lower.layer import Region, Step, Unit
 from ..lower.operation import LoweredOperation
-from .copies import Copies, padding, unpadded
+from .copies import Copies
 from .epoch_program import ExternalUnit, WeightTile
 from .gang_jobs import GangShape, StepSequence
+from .kept_weights import KeptWeights
 from .producers import Fragment, Producer
 from .state import SchedulerState
-from .strips import strip
+from .strips import external_key, strip
 from .work import Mapping
 
 _STRIPS = 2
@@ -83,10 +84,9 @@ class OperationPlan:
         return images, (row * sh, (rows - 1) * sh + kh), (column * sw, (columns - 1) * sw + kw)
 
     def region(self, operand: int, unit: int, patch: Box) -> Region:
-        """Padded input positions that a unit must hold for a patch."""
-        layer = self.operation.operands[operand].layer
+        """Padded input positions, of those that have words of a unit, that it must hold for a patch."""
         (image, images), (row, rows), (column, columns) = self.streamed(patch)
-        (sh, sw), (high, wide) = layer.stride, self.reach[operand][unit]
+        (sh, sw), (high, wide) = self.lowering.operands[operand].stride(unit), self.reach[operand][unit]
         return Region(image, images, row * sh, (rows - 1) * sh + high + 1, column * sw, (columns - 1) * sw + wide + 1)
 
 
@@ -179,6 +179,7 @@ class Gangs:
 
     def __init__(self, state: SchedulerState, copies: Copies):
         self.state, self.config, self.copies = state, state.config, copies
+        self.kept = KeptWeights(state)
         self._from_bank = self.config.network_latency
         self._to_bank = self.config.write_latency + self._from_bank
 
@@ -218,7 +219,8 @@ class Gangs:
 
     def external_banks(self, plan: OperationPlan, operand: int, unit: int, region: Region) -> list[int]:
         """Banks into which a unit of an input over a region is loaded."""
-        return [item.place.bank for item in self.state.resident.get(self._external_key(plan, operand, unit, region), ())]
+        key = external_key(plan.operation.operands[operand], plan.lowering.operands[operand].units[unit], region)
+        return [item.place.bank for item in self.state.resident.get(key, ())]
 
     def loaded_region(self, plan: OperationPlan, mapping: Mapping, operand: int, unit: int, patch: Box) -> Region:
         """What is loaded of a unit for a patch."""
@@ -336,7 +338,7 @@ class Gangs:
             at = held.get((number, step.unit))
             if at is None:
                 at = held[number, step.unit] = self._held(gang, number, step.unit, patch, banks)
-            stride = plan.operation.operands[number].layer.stride
+            stride = plan.lowering.operands[number].stride(step.unit)
             found.append(_Source(reference, source(at.place, at.region, stride, (step.dh, step.dw)), at.ready))
         return found
 
@@ -346,7 +348,7 @@ class Gangs:
         if unit.is_computed:
             return _Held(region, *self.copies.fetch(plan.operation, operand, unit, region, banks))
         region = self.loaded_region(plan, gang.mapping, number, unit_number, patch)
-        key = self._external_key(plan, number, unit_number, region)
+        key = external_key(operand, unit, region)
         known = self.state.resident.get(key, ())
         for item in known:
             if item.place.bank in banks:
@@ -355,18 +357,6 @@ class Gangs:
         self.state.external_units.append(ExternalUnit(plan.index, number, unit_number, region, place))
         self.state.resident[key] = (*known, self.state.external_units[-1])
         return _Held(region, place, 0)
-
-    @staticmethod
-    def _external_key(plan: OperationPlan, number: int, unit_number: int, region: Region) -> tuple:
-        """All that the words of a unit over a region depend on: operations that read the same share them."""
-        operand, unit = plan.operation.operands[number], plan.lowering.operands[number].units[unit_number]
-        if unit.is_stored:
-            # Whole words of a tensor, whatever an operand takes of them.
-            return ((unit.source,), unit.block[1], unpadded(operand, unit, region), padding(operand, unit, region))
-        layer, packing = operand.layer, (unit.channel.tobytes(), unit.dh.tobytes(), unit.dw.tobytes())
-        seen = (operand.sources, operand.upsampled, operand.channels, operand.corners)
-        what = (*seen, operand.pad_value, layer.height, layer.width, layer.padding)
-        return (*what, packing, region)
 
     def _weights(self, gang: _Gang) -> NDArray[np.int64]:
         """(rows, first word in the W bank of its pod) of the weight tile of each step of each pod.
@@ -380,6 +370,7 @@ class Gangs:
             return known
         found: dict[tuple[int, int], list[tuple[int, int]]] = {where: [] for where in gang.sources}
         turns = [gang.first_turn(part) for part in range(gang.mapping.split)]
+        region = self.kept.first_word(plan.index, gang.tiles.start // gang.mapping.side)
         for q in range(gang.steps):
             emits = q == gang.steps - 1 or not gang.local
             # In the order of time.
@@ -392,7 +383,10 @@ class Gangs:
                 number, of_tile = sources[index].reference
                 step = plan.step(gang.tiles[j], (number, of_tile))
                 lanes = plan.lowering.operands[number].units[step.unit].weight_rows
-                place = self.state.storage.place("w", (gang.pod(part, j),), lanes, plan.operation)
+                if region is None:
+                    place = self.state.storage.place("w", (gang.pod(part, j),), lanes, plan.operation)
+                else:
+                    place = Place(gang.pod(part, j), region + sum(words for words, _ in found[part, j]))
                 self.state.weights.append(WeightTile(plan.index, number, gang.tiles[j], step, place))
                 found[part, j].append((lanes, place.base))
         words = np.array([each for of_pod in found.values() for each in of_pod], np.int64).reshape(-1, 2)

@@ -28,11 +28,15 @@ def choose(
     partition: int | None,
     latency: int,
     room: tuple[float, float],
+    least_side: int = 1,
+    known: Mapping | None = None,
 ) -> Mapping:
     """The mapping with which the operation ends first and takes the least of the pods' time, by a simulation of its gangs.
 
     ``room``: words left in an X and a W bank, on average. ``free``: when each pod is free. ``rows``: cycles that a weight load
-    takes. ``latency``: cycles from the end of a gang's inputs to its start.
+    takes. ``latency``: cycles from the end of a gang's inputs to its start. ``least_side``: column tiles of a gang at least, if
+    there are as many. ``known``: of the same operation over other positions: only that with other patches, if it can be, so that
+    its weights are in the same places.
     """
     most_side = 1 if not work.shared else min(pods, 1 << (work.tiles - 1).bit_length())
     sizes = list(patch_sizes(work.shape, limit, partition, streamed))
@@ -43,13 +47,16 @@ def choose(
     # Windows are over whole sums. Parts may sum up no segment of their own.
     most_split = 1 if work.windowed else max(1, work.shared)
     for number in range(len(grids)):
-        for side in _powers_of_two(most_side):
+        for side in _powers_of_two(most_side)[min(least_side, most_side).bit_length() - 1 :]:
             for split in _powers_of_two(min(pods // side, most_split)):
                 several = work.tiles > side and pods > side * split
                 if not (several and work.strips):
                     ways.append((number, side, split, False))
                 if several:
                     ways.append((number, side, split, True))
+    if known:
+        same = [way for way in ways if way[1:] == (known.side, known.split, known.near)]
+        ways = same or ways
     size, side_of, split_of, near = (np.array(column) for column in zip(*ways, strict=True))
     area_of = np.array([arriving(*one) for one in sizes])
     strips, loaded = np.array([len(patches) for patches in grids])[size], area_of[size]
@@ -57,7 +64,8 @@ def choose(
         strips, loaded = _strips(grids, pods, arriving, size, side_of * split_of)
     fresh = np.ones(len(ways))
     for mapping, share in work.fresh.items():
-        same = (side_of == mapping.side) & (split_of == mapping.split) & (near == mapping.near)
+        # All column tiles of a strip are the work of one block, however many those are.
+        same = (side_of == mapping.side) & (split_of == mapping.split) & (work.strips | (near == mapping.near))
         fresh[same & np.array([patches == mapping.patches for patches in grids])[size]] = share
     trials = Trials(
         work,

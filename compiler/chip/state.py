@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,9 +32,10 @@ from .job_tables import JobTables
 from .policy import BankPolicy
 from .producers import Producer
 from .reservations import Timeline
+from .work import Mapping as Way
 
 _LISTS = ("weights", "external_units", "parameters", "stored", "exported", "spilled", "scheduled", "reserved", "sent")
-_TABLES = ("producers", "weight_words", "sets")
+_TABLES = ("producers", "weight_words", "sets", "chosen", "regions")
 """Nothing in these is changed once it is there."""
 
 
@@ -70,6 +71,15 @@ class SchedulerState:
         By operation, what of its tensor must be stored for other epochs.
     strips : bool
         Inputs are loaded for several patches at a time (`compiler.chip.strips`).
+    known, chosen : dict
+        By operation, the mapping of the same one over other positions, to be taken again; and the one that was taken.
+    known_weights : set, optional
+        Operation, first pod and first column tile of gangs that had weights there over other positions; None: there are no others.
+    known_regions : dict
+        By operation whose weights had words of their own over other positions, the first of those.
+    regions : dict
+        By operation whose weights have words of their own, the same in all W banks: the first, and how many there are for each
+        round of column tiles.
 
     Members
     -------
@@ -101,6 +111,11 @@ class SchedulerState:
     exports: Mapping[str, Export] = field(default_factory=dict)
     spills: Mapping[str, tuple[SpillRequest, ...]] = field(default_factory=dict)
     strips: bool = False
+    known: Mapping[str, Way] = field(default_factory=dict)
+    chosen: dict[str, Way] = field(default_factory=dict)
+    known_weights: Set[tuple[str, int, int]] | None = None
+    known_regions: Mapping[str, int] = field(default_factory=dict)
+    regions: dict[int, tuple[int, int]] = field(default_factory=dict)
     places: dict[tuple, list[tuple[Place, int]]] = field(default_factory=dict)
     weight_words: dict[tuple[int, int, int], NDArray[np.int64]] = field(default_factory=dict)
     sets: dict[tuple[str, int, int, int], int] = field(default_factory=dict)

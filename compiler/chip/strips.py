@@ -1,10 +1,14 @@
-"""Strips: patches of an operation whose inputs are loaded together, so that no halo between them is loaded twice."""
+"""Strips: patches of an operation whose inputs are loaded together, so that no halo is loaded twice; and what is loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from podweave.ir.operations import Operand
+
 from ..lower.boxes import Box, pieces
+from ..lower.layer import Region, Unit
+from .copies import padding, unpadded
 from .patches import Patches
 from .work import Mapping
 
@@ -43,6 +47,17 @@ def strip(mapping: Mapping, patch: Box, blocks: int, words: Callable[[Box], int]
             rows = min(2 * rows, len(patches.rows))
         else:
             columns = min(2 * columns, len(patches.columns))
+
+
+def external_key(operand: Operand, unit: Unit, region: Region) -> tuple:
+    """All that the words of a unit that is loaded depend on: operations that read the same share them."""
+    if unit.is_stored:
+        # Whole words of a tensor, whatever an operand takes of them.
+        return ((unit.source,), unit.block[1], unpadded(operand, unit, region), padding(operand, unit, region))
+    layer, packing = operand.layer, (unit.channel.tobytes(), unit.dh.tobytes(), unit.dw.tobytes(), unit.grid)
+    seen = (operand.sources, operand.channels, operand.upsampled, operand.corners)
+    what = (*seen, operand.pad_value, layer.height, layer.width, layer.padding)
+    return (*what, packing, region)
 
 
 def _length(axis: Axis, first: int, count: int) -> int:

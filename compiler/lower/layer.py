@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 import itertools
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,8 @@ class Unit:
 
     ``origin``: decided here, once, for all that follows. ``source``, ``source_channel``: of a unit of one tensor, that tensor and
     which of its channels the first one is; else "" and 0. ``first_lane``: the lane of the word with the first channel.
-    ``weight_rows``: rows of a weight tile that must be loaded: all lanes of the word that may hold something.
+    ``weight_rows``: rows of a weight tile that must be loaded: all lanes of the word that may hold something. ``grid``: rows and
+    columns between positions that have a word; regions and steps of the unit count those alone.
     """
 
     dh: NDArray[np.int64]
@@ -48,6 +50,7 @@ class Unit:
     source: str = ""
     source_channel: int = 0
     first_lane: int = 0
+    grid: tuple[int, int] = (1, 1)
 
     @property
     def lanes(self) -> int:
@@ -92,6 +95,11 @@ class PackedLayer:
     units: tuple[Unit, ...]
     tiles: tuple[ColumnTile, ...]
 
+    def stride(self, unit: int) -> tuple[int, int]:
+        """Words of a unit from one output position to the next, in rows and columns."""
+        (sh, sw), (high, wide) = self.layer.stride, self.units[unit].grid
+        return sh // high, sw // wide
+
     def weight_tile(self, weights: NDArray[np.int8], tile: ColumnTile, step: Step, cols: int) -> NDArray[np.int8]:
         """The (weight_rows, cols) words to load; weights (KH, KW, C / groups, O)."""
         layer, unit = self.layer, self.units[step.unit]
@@ -107,7 +115,7 @@ class PackedLayer:
 
 @dataclass(frozen=True)
 class Region:
-    """A box of padded input positions."""
+    """A box of padded input positions, or of those that have a word of a unit."""
 
     image: int
     images: int
@@ -121,10 +129,15 @@ class Region:
         return self.images * self.height * self.width
 
 
-def pack_layer(layer: Layer, array: ArrayConfig) -> PackedLayer:
-    """Choose taps and groups per word so that the fewest weight tiles cover the layer."""
+def pack_layer(layer: Layer, array: ArrayConfig, *, word_steps: float | None = None) -> PackedLayer:
+    """Choose taps and groups per word so that the fewest weight tiles cover the layer.
+
+    ``word_steps``: words are brought from memory, and one for each output position costs as much as so many steps: then there are
+    only those words that some step reads, one each stride, and the choice counts them.
+    """
     in_group, out_group = layer.channels // layer.groups, layer.outputs // layer.groups
-    together, taps = _best_packing(layer, array)
+    grid = (1, 1) if word_steps is None else layer.stride
+    together, taps = _best_packing(layer, array, grid, word_steps or 0.0)
     units: list[Unit] = []
     tiles: list[ColumnTile] = []
     tap_grid = [range(0, size, count) for size, count in zip(layer.kernel, taps, strict=True)]
@@ -137,19 +150,24 @@ def pack_layer(layer: Layer, array: ArrayConfig) -> PackedLayer:
         for begin in range(0, len(channels), slice_size):
             part = channels[begin : begin + slice_size]
             jh, jw, channel = (axis.ravel() for axis in np.meshgrid(np.arange(taps[0]), np.arange(taps[1]), part, indexing="ij"))
-            units.append(Unit(jh * layer.dilation[0], jw * layer.dilation[1], channel, len(channel)))
+            numbers: dict[tuple[int, int], int] = {}
             for kh, kw in itertools.product(*tap_grid):
-                step_list.append(Step(len(units) - 1, kh * layer.dilation[0], kw * layer.dilation[1], kh + jh, kw + jw))
+                (dh, phase_h), (dw, phase_w) = divmod(kh * layer.dilation[0], grid[0]), divmod(kw * layer.dilation[1], grid[1])
+                if (phase_h, phase_w) not in numbers:
+                    numbers[phase_h, phase_w] = len(units)
+                    where = phase_h + jh * layer.dilation[0], phase_w + jw * layer.dilation[1]
+                    units.append(Unit(*where, channel, len(channel), grid=grid))
+                step_list.append(Step(numbers[phase_h, phase_w], dh, dw, kh + jh, kw + jw))
         steps = tuple(step_list)
         for begin in range(0, len(outputs), array.cols):
             tiles.append(ColumnTile(outputs[begin : begin + array.cols], steps))
     return PackedLayer(layer, tuple(units), tuple(tiles))
 
 
-def _best_packing(layer: Layer, array: ArrayConfig) -> tuple[int, tuple[int, int]]:
-    """Groups per tile and kernel taps (height, width) per word for which the weight tiles are fewest."""
+def _best_packing(layer: Layer, array: ArrayConfig, grid: tuple[int, int], word_steps: float) -> tuple[int, tuple[int, int]]:
+    """Groups per tile and kernel taps (height, width) per word for which weight tiles, and words by what they cost, are fewest."""
     in_group, out_group = layer.channels // layer.groups, layer.outputs // layer.groups
-    best: tuple[int, int] | None = None
+    best: tuple[float, int] | None = None
     choice = (1, (1, 1))
     most = max(1, min(array.rows // in_group, array.cols // out_group, layer.groups))
     for together in range(1, most + 1):
@@ -159,10 +177,15 @@ def _best_packing(layer: Layer, array: ArrayConfig) -> tuple[int, tuple[int, int
                 continue
             steps = -(-layer.kernel[0] // taps[0]) * -(-layer.kernel[1] // taps[1])
             slices = -(-together * in_group // (array.rows // (taps[0] * taps[1])))
+            phases = prod(
+                len({tap * dilation % apart for tap in range(0, size, count)})
+                for size, count, dilation, apart in zip(layer.kernel, taps, layer.dilation, grid, strict=True)
+            )
             tiles = -(-layer.groups // together) * -(-together * out_group // array.cols) * slices * steps
+            cost = tiles + word_steps * -(-layer.groups // together) * slices * phases
             # Equal counts: fewer lanes per word toggle less.
-            if best is None or (tiles, lanes) < best:
-                best, choice = (tiles, lanes), (together, taps)
+            if best is None or (cost, lanes) < best:
+                best, choice = (cost, lanes), (together, taps)
     return choice
 
 
@@ -177,9 +200,12 @@ def unit_words(layer: Layer, unit: Unit, activations: NDArray[Any], box: Region,
     for dh, dw in sorted(set(zip(unit.dh.tolist(), unit.dw.tolist(), strict=True))):
         lanes = np.flatnonzero((unit.dh == dh) & (unit.dw == dw))
         # Where the input begins and ends in the region, seen from this tap; the padding around it stays zero.
-        top, left = box.top + dh - layer.padding[0][0], box.left + dw - layer.padding[1][0]
-        rows_in = slice(first := max(0, -top), max(first, min(box.height, layer.height - top)))
-        columns_in = slice(first := max(0, -left), max(first, min(box.width, layer.width - left)))
-        pixels = images[:, top + rows_in.start : top + rows_in.stop, left + columns_in.start : left + columns_in.stop]
+        (high, wide), (top, left) = unit.grid, (box.top * unit.grid[0] + dh, box.left * unit.grid[1] + dw)
+        top, left = top - layer.padding[0][0], left - layer.padding[1][0]
+        rows_in = slice(first := max(0, -(top // high)), max(first, min(box.height, -((top - layer.height) // high))))
+        columns_in = slice(first := max(0, -(left // wide)), max(first, min(box.width, -((left - layer.width) // wide))))
+        row, column = top + rows_in.start * high, left + columns_in.start * wide
+        row_end, column_end = top + rows_in.stop * high, left + columns_in.stop * wide
+        pixels = images[:, row:row_end:high, column:column_end:wide]
         words[:, rows_in, columns_in, lanes] = pixels[..., unit.channel[lanes]]
     return words.reshape(-1, rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,19 +13,26 @@ from podweave.ir.layers import WorkloadError
 from podweave.ir.operations import AS_IT_IS, Linear, Operand, Shape
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig
+from podweave.spec.descriptors import memory_stride
+from podweave.spec.load_port import HostSelect
 
 from .layer import ColumnTile, Origin, PackedLayer, Step, Unit, pack_layer
+
+_WORD_COST = 2
+"""Of a network that is cut, what a beat of inputs costs, in cycles of all pods: what spares bytes is worth some of those."""
 
 
 @dataclass(frozen=True)
 class LoweredOperation:
     """An operation as the arrays see it: one lowered operand each, all with the same column tiles.
 
-    ``needs``: operations that it reads, comes after, or adds to.
+    ``needs``: operations that it reads, comes after, or adds to. ``read_with``: column tiles of tensors that operations compute and
+    that one operation reads, the most of those that read this one's.
     """
 
     operands: tuple[PackedLayer, ...]
     needs: frozenset[str] = frozenset()
+    read_with: int = 0
 
     @property
     def tiles(self) -> tuple[ColumnTile, ...]:
@@ -37,10 +44,13 @@ class LoweredOperation:
         return not any(unit.is_computed for operand in self.operands for unit in operand.units)
 
 
-def lower_graph(graph: Graph, config: ChipConfig, stored: Collection[str] = ()) -> tuple[LoweredOperation, ...]:
+def lower_graph(
+    graph: Graph, config: ChipConfig, stored: Collection[str] = (), *, spare_words: bool = False
+) -> tuple[LoweredOperation, ...]:
     """All operations as the arrays see them; raises `WorkloadError` for a reduction that would wrap.
 
-    ``stored``: inputs of the graph that lie in memory as post-processors have written them.
+    ``stored``: inputs of the graph that lie in memory as post-processors have written them. ``spare_words``: inputs are packed into
+    few words, and not only for few steps.
     """
     lowered = []
     summed: dict[str, int] = {}
@@ -53,18 +63,53 @@ def lower_graph(graph: Graph, config: ChipConfig, stored: Collection[str] = ()) 
                 f"{operation.name}: the reduction K is {reduction}, {reduction - limit} more than psum_width "
                 f"{config.array.psum_width} sums without wrapping ({limit})"
             )
-        lowered.append(lower_operation(graph, operation, config.array, stored))
-    return tuple(lowered)
+        word_steps = input_word_steps(operation, config) if spare_words else None
+        lowered.append(lower_operation(graph, operation, config.array, stored, word_steps=word_steps))
+    together: dict[str, int] = {}
+    for operation in graph.operations:
+        tiles = tiles_read(graph, operation, config.array)
+        together |= {source: max(tiles, together.get(source, 0)) for source in operation.sources}
+    pairs = zip(graph.operations, lowered, strict=True)
+    return tuple(replace(each, read_with=together.get(operation.name, 0)) for operation, each in pairs)
 
 
-def lower_operation(graph: Graph, operation: Linear, array: ArrayConfig, stored: Collection[str] = ()) -> LoweredOperation:
-    """An operation whose only operand comes from outside may put several kernel taps into one word; others read channel blocks."""
+def tiles_read(graph: Graph, operation: Linear, array: ArrayConfig) -> int:
+    """Column tiles of tensors that operations compute, of all that an operation reads; parts of a tile count as one."""
+    tiles = {
+        (source, tile)
+        for operand in operation.operands
+        for source in operand.sources
+        if source not in graph.inputs
+        for tile in _tiles(*(operand.channels or (0, graph.shape(source)[3])), array.cols)
+    }
+    return len(tiles)
+
+
+def _tiles(first: int, count: int, cols: int) -> range:
+    """Column tiles of so many channels."""
+    return range(first // cols, -(-(first + count) // cols))
+
+
+def input_word_steps(operation: Linear, config: ChipConfig) -> float:
+    """Steps of an operation that cost as much as a word of input for each output position: those are streamed by all pods, one
+    column tile each, while the buses bring it."""
+    beats = memory_stride(config, HostSelect.X) / (config.managers * config.host_bits // 8)
+    return _WORD_COST * beats * config.pods / -(-operation.output[3] // config.array.cols)
+
+
+def lower_operation(
+    graph: Graph, operation: Linear, array: ArrayConfig, stored: Collection[str] = (), *, word_steps: float | None = None
+) -> LoweredOperation:
+    """An operation whose only operand comes from outside may put several kernel taps into one word; others read channel blocks.
+
+    ``word_steps``: as for `pack_layer`.
+    """
     found = (*operation.sources, *operation.after, *([operation.adds_to] if operation.adds_to else ()))
     needs = frozenset(name for name in found if name not in graph.inputs)
     if len(operation.operands) == 1:
         operand = operation.operands[0]
         if operand.layer.groups == 1 and all(source in graph.inputs and source not in stored for source in operand.sources):
-            return LoweredOperation((pack_layer(operand.layer, array),), needs)
+            return LoweredOperation((pack_layer(operand.layer, array, word_steps=word_steps),), needs)
     return LoweredOperation(tuple(_lower_blocks(graph, operand, array, stored) for operand in operation.operands), needs)
 
 

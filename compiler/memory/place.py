@@ -8,7 +8,7 @@ nothing that may be ahead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,16 +64,17 @@ def memory_image(
     shared: SharedMemory | None = None,
     passes: int = 1,
     ratios: Mapping[str, float] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> MemoryImage:
     """The memory for a graph, as it runs, whose epochs are ``programs``, in order.
 
     ``channel_bytes``: size of each manager's channel; by default the next power of two. ``shared``: where other programs lie, which
     has that size; ``content`` is what this one adds. ``passes``: how often one start may go over the network, each time with inputs
-    and outputs of its own. ``ratios``: of tensors as they run, as `Ahead` takes them. Raises `WorkloadError` if a channel is too
-    small, with the excess, and for passes that there cannot be.
+    and outputs of its own. ``ratios``: of tensors as they run, as `Ahead` takes them. ``progress``: is told how many epochs, of
+    how many, are placed. Raises `WorkloadError` if a channel is too small, with the excess, and for passes that there cannot be.
     """
     builder = _Builder(programs, constants, graph, shared, passes, ratios or {})
-    return builder.build(shared.channel_bytes if shared else channel_bytes)
+    return builder.build(shared.channel_bytes if shared else channel_bytes, progress or (lambda *_: None))
 
 
 class _Builder:
@@ -106,8 +107,9 @@ class _Builder:
         self.offsets = offset_maps(graph, self.config)
         require_passes(programs, passes, alone=not (shared or self.collectives or self.offsets))
 
-    def build(self, channel_bytes: int | None) -> MemoryImage:
+    def build(self, channel_bytes: int | None, progress: Callable[[int, int], None]) -> MemoryImage:
         for epoch, program in enumerate(self.programs):
+            progress(epoch, len(self.programs))
             self._epoch(epoch, program)
         written = self._written()
         bases = [[self.channels[m].reserve_rings(pair) for m, pair in enumerate(pairs)] for pairs in written]

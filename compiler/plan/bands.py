@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from podweave.ir.graph import Graph
 from podweave.ir.operations import Linear, Operand, Shape
 
 from ..lower.boxes import Rect
 
+_RISE = 1.19
+"""From a number of bands to the next that is tried."""
 Corner = tuple[int, int, int]
 """Image, row and column at which a band's tensor begins in that of the network."""
 
@@ -37,6 +40,49 @@ class Grid:
                 return None
             spans.append((index * length, min(size, (index + 1) * length)))
         return spans[0], spans[1], spans[2]
+
+
+def band_counts(least: int, most: int) -> list[int]:
+    """Numbers of bands that are tried."""
+    found, count = [], least
+    while count <= most:
+        found.append(count)
+        count = max(count + 1, int(count * _RISE))
+    return found
+
+
+def grids_of(counts: Sequence[int], batch: int, high: int, wide: int, *, is_square: bool) -> list[Grid]:
+    """At least so many bands each: of images, then of whole rows, as long as there are some; or of images, then of boxes as wide as
+    they are high."""
+    found = []
+    for count in counts:
+        images = min(count, batch)
+        left = -(-count // images)
+        columns = min(wide, max(1, round((left * wide / high) ** 0.5))) if is_square else 1
+        rows = min(-(-left // columns), high)
+        columns = min(-(-left // rows), wide)
+        if is_square or columns == 1:
+            found.append(Grid(images, rows, columns))
+    return list(dict.fromkeys(found))
+
+
+def are_apart(grid: Grid, shapes: Sequence[Shape]) -> bool:
+    """Whether what the last band has of tensors of several sizes is further apart than the band is long."""
+    for count, sizes in zip((grid.rows, grid.columns), zip(*(shape[1:3] for shape in shapes), strict=True), strict=True):
+        lengths = [-(-size // count) / size for size in sizes]
+        if (count - 1) * (max(lengths) - min(lengths)) > min(lengths):
+            return True
+    return False
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Operations [``begin``, ``end``) of a graph, computed in the bands of ``grid``. ``cost``: in cycles."""
+
+    begin: int
+    end: int
+    grid: Grid
+    cost: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -158,3 +204,8 @@ def _cut(operation: Linear, rects: Mapping[str, Rect], inside: Collection[str]) 
         operands.append(replace(operand, layer=cut, corners=tuple(corners)))
     after = tuple(name for name in operation.after if name in inside and name in rects)
     return replace(operation, operands=tuple(operands), after=after)
+
+
+def size_of(rect: Rect) -> int:
+    """Positions of a box."""
+    return prod(end - begin for begin, end in rect)

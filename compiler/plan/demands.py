@@ -25,10 +25,18 @@ class Demands:
         self.shapes, self.config, self.outputs = shapes, config, frozenset(outputs)
         self._wanted: dict[str, NDArray[np.bool_]] = {}
 
-    def add(self, program: EpochProgram) -> None:
-        """What an epoch loads."""
+    def copied(self) -> Demands:
+        """The same, apart from what is added later."""
+        made = Demands(self.shapes, self.config, ())
+        made.outputs, made._wanted = self.outputs, dict(self._wanted)
+        return made
+
+    def add(self, *programs: EpochProgram) -> None:
+        """What epochs load."""
         rows = self.config.array.rows
-        for item in program.external_units:
+        # Those of others who have the same masks stay as they are.
+        mine: set[str] = set()
+        for program, item in ((each, item) for each in programs for item in each.external_units):
             unit = program.unit(item)
             if not unit.is_stored:
                 continue
@@ -39,8 +47,10 @@ class Demands:
                 slice(max(begin + by, 0), min(end + by, size))
                 for (begin, end), by, size in zip(box, program.corners[unit.source], shape, strict=False)
             ]
-            if unit.source not in self._wanted:
-                self._wanted[unit.source] = np.zeros((self.config.managers, -(-shape[3] // rows), *shape[:3]), bool)
+            if unit.source not in mine:
+                mine.add(unit.source)
+                nothing = np.zeros((self.config.managers, -(-shape[3] // rows), *shape[:3]), bool)
+                self._wanted[unit.source] = self._wanted.get(unit.source, nothing).copy()
             channel = item.place.bank // self.config.nodes_per_manager
             self._wanted[unit.source][channel, unit.block[1] // rows][tuple(spans)] = True
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from math import prod
 
@@ -12,19 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.ir.graph import Graph
-from podweave.ir.operations import AS_IT_IS, Linear, Shape
+from podweave.ir.operations import AS_IT_IS
 from podweave.spec.config import ChipConfig
-from podweave.spec.descriptors import memory_stride
-from podweave.spec.load_port import HostSelect
 
-from ..chip.bank_words import zero_word
 from ..lower.boxes import Rect
-from ..lower.layer import pack_layer
-from ..lower.operation import words_of_operand
-from .bands import Grid, needed
+from .bands import Grid, Segment, are_apart, band_counts, grids_of, needed, size_of
+from .estimates import Estimates
 
-_P_FILL, _X_FILL, _W_FILL = 0.95, 0.9, 0.8
-"""Of banks, what is used of them: words do not spread evenly."""
 _COPIES = 1.4
 """Words of X banks for a word that is computed and sent there: several gangs may have it, and patches overlap."""
 _ALIKE = 8
@@ -34,43 +27,28 @@ _MOST_OPERATIONS = 24
 _MOST_BANDS = 4096
 _MOST_MISSES = 6
 """Segments that are no gain, one operation longer than another each, after which no longer one is tried."""
+_MORE = 1.1
+"""From a number of bands that was refused to the next."""
 _NEAR = 32
 """Operations: see `_ends`."""
-_RISE = 1.19
-"""From a count of bands to the next that is tried."""
+_BOX_GAIN = 0.8
+"""What boxes cost, of what rows do, for which they are taken: managers store and load all sides that they have more than once."""
 
 
-@dataclass(frozen=True)
-class Segment:
-    """Operations [``begin``, ``end``) of a graph, computed in the bands of ``grid``. ``cost``: in cycles."""
-
-    begin: int
-    end: int
-    grid: Grid
-    cost: float = 0.0
-
-
-class Planner:
+class Planner(Estimates):
     """Plans of a graph on a chip, the cheapest first. What did not fit when it was compiled is told to it (`refuse`).
 
     ``most``: operations of a segment; 0: as many as fit.
     """
 
     def __init__(self, graph: Graph, config: ChipConfig, most: int = 0):
-        self.graph, self.config, self.most = graph, config, most or len(graph.operations)
-        self.operations: Sequence[Linear] = graph.operations
-        self.shapes: Mapping[str, Shape] = graph.inputs | {each.name: each.output for each in graph.operations}
-        array, memory = config.array, config.memory
-        self.p_words = _P_FILL * zero_word(config) * memory.banks
-        self.x_words = _X_FILL * memory.x_words * memory.banks
-        self.all_w_words = memory.w_words * memory.banks
-        self.w_words = _W_FILL * self.all_w_words
-        self.beat = config.host_bits // 8 * config.managers
-        self.x_stride, self.w_stride = (memory_stride(config, select) for select in (HostSelect.X, HostSelect.W))
-        self.rows, self.cols = array.rows, array.cols
+        super().__init__(graph, config)
+        self.most = most or len(graph.operations)
         self._least: dict[int, list[tuple[int, int]]] = {}
         """By first operation, up to which others have fewer bands than a number been refused."""
         self._known: dict[tuple[int, int], Segment | None] = {}
+        self._needed: dict[tuple[int, bool], tuple[int, int]] = {}
+        """By first operation, and whether bands are boxes, up to which other so many of them are needed."""
         self._reach: dict[int, int] = {}
         """By first operation, how far segments in one band go at most."""
         self._wholes: dict[int, _Whole] = {}
@@ -112,8 +90,13 @@ class Planner:
 
     def stored(self, begin: int, end: int) -> NDArray[np.int64]:
         """Words of each tensor of a segment that others need."""
-        words: NDArray[np.int64] = self._stored[begin:end][self._last_of[begin:end] >= end]
+        words: NDArray[np.int64] = self._stored[begin:end][self.leaves(begin, end)]
         return words
+
+    def leaves(self, begin: int, end: int) -> NDArray[np.bool_]:
+        """Of operations of a segment, whether others need their tensors."""
+        last: NDArray[np.bool_] = self._last_of[begin:end] >= end
+        return last
 
     def weights(self, segment: Segment) -> int:
         """Words of weights of a segment."""
@@ -128,9 +111,10 @@ class Planner:
             for begin in range((segment.begin + at) // 2 + 1):
                 self._reach[begin] = min(at, self._reach.get(begin, at))
             return
-        # Nor do others up to there or beyond, in as many bands.
+        # Nor do others up to there or beyond, in as many bands; a few more than fit cost less than to try them all.
+        more = max(len(segment.grid) + 1, int(_MORE * len(segment.grid)))
         for begin in range(segment.begin - _ALIKE, min(segment.begin + _ALIKE + 1, at)) if at > segment.begin else (at,):
-            self._least.setdefault(begin, []).append((at, len(segment.grid) + 1))
+            self._least.setdefault(begin, []).append((at, more))
             for key in [key for key in self._known if key[0] == begin and key[1] > at]:
                 del self._known[key]
 
@@ -170,7 +154,7 @@ class Planner:
             segment = best[at][1]
             if segment is None:
                 return None
-            found.append(segment)
+            found.append(self._with_fewer_bands(segment))
             at = segment.begin
         return found[::-1]
 
@@ -189,6 +173,18 @@ class Planner:
         near = {*range(first, first + _NEAR), *range(max(first, middle - _NEAR), middle + _NEAR + 1)}
         return [self.ends[number] for number in sorted(near) if number < last]
 
+    def _with_fewer_bands(self, segment: Segment) -> Segment:
+        """The same in the fewest bands that fit, but for one, along an axis: numbers between those that are tried for all."""
+        begin, end, grid = segment.begin, segment.end, segment.grid
+        leaving, least = self.leaving(begin, end), max(2, self._fewest(begin, end))
+        while grid.images == 1 < len(grid) == max(grid.rows, grid.columns) > least:
+            grid = Grid(1, max(1, grid.rows - 1), max(1, grid.columns - 1))
+            cost = None if are_apart(grid, [self.shapes[name] for name in leaving]) else self._cost(begin, end, grid, leaving)
+            if cost is None:
+                break
+            segment = Segment(begin, end, grid, cost)
+        return segment
+
     def _segment(self, begin: int, end: int, bands: int, whole: float | None) -> Segment | None:
         """A segment in the fewest bands, but for fewer than ``bands``, that fit by the estimate. ``whole``: its cost in one, if it
         fits so."""
@@ -196,7 +192,7 @@ class Planner:
         if whole is not None and self._fewest(begin, end) == 1:
             return Segment(begin, end, Grid(), whole)
         if key not in self._known:
-            self._known[key] = next(self._fitting(begin, end, bands), None)
+            self._known[key] = self._fitting(begin, end, bands)
         return self._known[key]
 
     def leaving(self, begin: int, end: int) -> list[str]:
@@ -204,23 +200,37 @@ class Planner:
         names = [operation.name for operation in self.operations[begin:end]]
         return [name for name in names if self._last.get(name, -1) >= end]
 
-    def _fitting(self, begin: int, end: int, bands: int) -> Iterator[Segment]:
-        """Ways in several bands that fit by the estimate, from few bands to many."""
+    def _fitting(self, begin: int, end: int, bands: int) -> Segment | None:
+        """The cheaper of the fewest bands of rows, and the fewest boxes as wide as they are high, that fit by the estimate."""
         leaving = self.leaving(begin, end)
         shapes = [self.shapes[name] for name in leaving]
         batch, high, wide = (max(shape[axis] for shape in shapes) for axis in range(3))
-        count = max(self._fewest(begin, end), bands, 2)
-        seen = set()
         # Images have no halo: nothing is computed twice.
         several = bisect_right(self.ends, end) - bisect_right(self.ends, begin) > _MOST_OPERATIONS
-        while count <= min(_MOST_BANDS, batch if several else batch * high * wide):
-            grid = _grid(count, batch, high, wide)
-            if grid not in seen and not _apart(grid, shapes):
-                seen.add(grid)
-                cost = self._cost(begin, end, grid, leaving)
-                if cost is not None:
-                    yield Segment(begin, end, grid, cost)
-            count = max(count + 1, int(count * _RISE))
+        most = min(_MOST_BANDS, batch if several else batch * high * wide)
+        found: list[Segment] = []
+        for is_square in (False, True):
+            gain = _BOX_GAIN if is_square and self.config.managers > 1 else 1.0
+            # With fewer operations, no more bands were needed.
+            least = self._needed.get((begin, is_square), (0, 0))
+            counts = band_counts(max(self._fewest(begin, end), bands, 2, least[1] if least[0] < end else 0), most)
+            grids = [g for g in grids_of(counts, batch, high, wide, is_square=is_square) if not are_apart(g, shapes)]
+            costs: dict[Grid, float | None] = {}
+            first, behind, step = 0, len(grids), 1
+            while first < behind:
+                # Few more, twice as many more as long as they do not fit, and then those in between.
+                middle = min(first + step - 1, behind - 1) if behind == len(grids) else (first + behind) // 2
+                costs[grids[middle]] = self._cost(begin, end, grids[middle], leaving)
+                if costs[grids[middle]] is None:
+                    first, step = middle + 1, 2 * step
+                else:
+                    behind = middle
+            if first < len(grids):
+                cost = costs[grids[first]]
+                assert cost is not None
+                found.append(Segment(begin, end, grids[first], cost / gain))
+                self._needed[begin, is_square] = end, len(grids[first])
+        return min(found, key=lambda segment: segment.cost, default=None)
 
     def _cost(self, begin: int, end: int, grid: Grid, leaving: Sequence[str]) -> float | None:
         """Cycles of all bands; None if one of them does not fit."""
@@ -234,51 +244,17 @@ class Planner:
         if not self._fits(begin, end, rects, shares):
             return None
         inside = {operation.name for operation in operations}
-        loaded = streamed = weights = 0.0
+        streamed = weights = 0.0
+        loaded: dict[str, float] = {}
         for index, operation in enumerate(operations, start=begin):
             if operation.name not in rects:
                 continue
-            streamed += self.sums(index, _size(rects[operation.name])) * self.steps[index]
+            streamed += self.sums(index, size_of(rects[operation.name])) * self.steps[index]
             weights += self.steps[index] * self.tiles[index] * self.rows
-            loaded += sum(_size(rects[source]) * self.words(index, source) for source in set(operation.sources) - inside)
-        stored = sum(_size(share) * self.blocks(name) for name, share in shares.items())
-        return self.cycles(len(grid), loaded + stored, streamed, weights)
-
-    def cycles(self, bands: int, moved: float, streamed: float, weights: float) -> float:
-        """``moved``: words of activations of a band; ``streamed``: words times weight tiles; ``weights``: words of a band's."""
-        times = 1 if weights <= self.w_words else bands
-        loading = times * weights * self.w_stride / self.beat
-        return bands * moved * self.x_stride / self.beat + max(bands * streamed / self.config.pods, loading)
-
-    def sums(self, index: int, positions: int) -> int:
-        """Words of P banks for so many outputs of an operation."""
-        window = self.operations[index].window
-        return positions * self.tiles[index] * (prod(window.stride) if window else 1)
-
-    def blocks(self, name: str) -> int:
-        """Words per position of a tensor."""
-        return -(-self.shapes[name][3] // self.rows)
-
-    def words(self, index: int, source: str) -> int:
-        """Words per position of a tensor that an operation has in X banks."""
-        operands = [operand for operand in self.operations[index].operands if source in operand.sources]
-        is_input = source in self.graph.inputs
-        if is_input:
-            words = self.packed[index]
-        elif self.operations[index].adds_to or any(operand.channels and not operand.upsampled for operand in operands):
-            blocks = {b for each in operands for *_, name, b in words_of_operand(self.shapes, each, self.rows) if name == source}
-            words = len({first // self.rows for first in blocks})
-        else:
-            words = self.blocks(source)
-        for operand in operands if self.enlarges[index] else ():
-            if is_input or not operand.upsampling(source).interleaved:
-                words *= operand.upsampling(source).positions
-        return words
-
-    @cached_property
-    def enlarges(self) -> list[bool]:
-        """Whether operations see tensors enlarged."""
-        return [any(operand.upsampled for operand in operation.operands) for operation in self.operations]
+            for source in set(operation.sources) - inside:
+                loaded[source] = max(loaded.get(source, 0.0), size_of(rects[source]) * self.words(index, source))
+        stored = sum(size_of(share) * self.blocks(name) for name, share in shares.items())
+        return self.cycles(len(grid), sum(loaded.values()) + stored, streamed, weights)
 
     def _fits(self, begin: int, end: int, rects: Mapping[str, Rect], shares: Mapping[str, Rect]) -> bool:
         operations = self.operations[begin:end]
@@ -288,46 +264,19 @@ class Planner:
         for index, operation in enumerate(operations):
             if operation.name not in rects:
                 continue
-            mine = self.sums(begin + index, _size(rects[operation.name]))
-            x = float(_size(shares[operation.name]) * self.blocks(operation.name)) if operation.name in shares else 0.0
+            mine = self.sums(begin + index, size_of(rects[operation.name]))
+            x = float(size_of(shares[operation.name]) * self.blocks(operation.name)) if operation.name in shares else 0.0
             for source in set(operation.sources):
                 share = _COPIES if source in inside else 1.0
-                x += share * _size(rects[source]) * self.words(begin + index, source)
+                x += share * size_of(rects[source]) * self.words(begin + index, source)
             live = [(until, words) for until, words in live if until >= index]
             if sum(words for _, words in live) + mine > self.p_words or x > self.x_words:
                 return False
+            sets = self.sets_read(begin + index, inside)
+            if sets and sets + self.tiles[begin + index] * (operation.name in shares) > self.sets:
+                return False
             live.append((last.get(operation.name, index), mine))
         return True
-
-    @cached_property
-    def tiles(self) -> list[int]:
-        return [-(-operation.output[3] // self.cols) for operation in self.operations]
-
-    @cached_property
-    def steps(self) -> list[int]:
-        """K steps of a column tile."""
-        found = []
-        for operation in self.operations:
-            steps = 0
-            for operand in operation.operands:
-                layer = operand.layer
-                blocks = 1 if operand.is_diagonal else -(-layer.channels // layer.groups // self.rows)
-                steps += prod(layer.kernel) * blocks
-            found.append(steps)
-        return found
-
-    @cached_property
-    def packed(self) -> list[int]:
-        """Words per position of what operations read of inputs of the network."""
-        found = []
-        for operation in self.operations:
-            layer = operation.operands[0].layer
-            outside = all(source in self.graph.inputs for source in operation.sources)
-            if outside and len(operation.operands) == 1 and layer.groups == 1:
-                found.append(len(pack_layer(layer, self.config.array).units))
-            else:
-                found.append(sum(-(-operand.layer.channels // self.rows) for operand in operation.operands))
-        return found
 
 
 class _Whole:
@@ -339,7 +288,11 @@ class _Whole:
         """By operation, words of sums in P banks while it is computed."""
         self.last: dict[str, int] = {}
         """By tensor of the segment, its last reader so far."""
-        self.streamed = self.weights = self.loaded = 0.0
+        self.read = np.zeros(len(planner.operations) - begin)
+        """By operation, parameter sets of what it reads."""
+        self.streamed = self.weights = 0.0
+        self.loaded: dict[str, float] = {}
+        """By tensor that others have, its words."""
         self.widest = 0.0
         self.made: dict[str, int] = {}
         self.fits = True
@@ -360,7 +313,8 @@ class _Whole:
                 self.last[source] = at
             else:
                 x += words
-                self.loaded += words
+                self.loaded[source] = max(self.loaded.get(source, 0.0), words)
+        self.read[at] = planner.sets_read(index, self.made)
         self.made[operation.name], self.last[operation.name] = planner.sums(index, positions), at
         self.streamed += planner.sums(index, positions) * planner.steps[index]
         self.weights += planner.steps[index] * planner.tiles[index] * planner.rows
@@ -375,27 +329,10 @@ class _Whole:
             stored = planner.stored(begin, self.end)
             self.fits = bool(self.live[: self.end - begin].max() <= planner.p_words)
             self.fits &= bool(self.widest + stored.max(initial=0) <= planner.x_words)
+            read, leaves = self.read[: self.end - begin], planner.leaves(begin, self.end)
+            sets = np.where(read > 0, read + np.where(leaves, planner.tile_counts[begin : self.end], 0), 0)
+            self.fits &= bool(sets.max() <= planner.sets)
             if self.fits:
-                moved = self.loaded + float(stored.sum())
+                moved = sum(self.loaded.values()) + float(stored.sum())
                 self._costs[self.end] = planner.cycles(1, moved, self.streamed, self.weights)
         return {end: cost for end, cost in self._costs.items() if end <= most}
-
-
-def _grid(count: int, batch: int, high: int, wide: int) -> Grid:
-    """At least so many bands: of images, then of rows, then of columns."""
-    images = min(count, batch)
-    rows = min(-(-count // images), high)
-    return Grid(images, rows, min(-(-count // (images * rows)), wide))
-
-
-def _apart(grid: Grid, shapes: Sequence[Shape]) -> bool:
-    """Whether what the last band has of tensors of several sizes is further apart than the band is long."""
-    for count, sizes in zip((grid.rows, grid.columns), zip(*(shape[1:3] for shape in shapes), strict=True), strict=True):
-        lengths = [-(-size // count) / size for size in sizes]
-        if (count - 1) * (max(lengths) - min(lengths)) > min(lengths):
-            return True
-    return False
-
-
-def _size(rect: Rect) -> int:
-    return int(np.prod([end - begin for begin, end in rect]))

@@ -160,3 +160,20 @@ def test_time_of_the_memory(shape: tuple[int, int, int]) -> None:
     assert len(slow.patches) == min(len(Patches.of(shape, size)) for size in patch_sizes(shape, 256, None, streamed))  # type: ignore[arg-type]
     heavy = chosen(dataclasses.replace(node, tile_cost=1000.0), 16)
     assert holders(heavy) < holders(usual)
+
+
+def test_as_many_column_tiles_side_by_side_as_must_be() -> None:
+    node = work((1, 1, 8), tiles=8, shared=64)
+    usual = chosen(node, 8)
+    assert usual.side < 8
+    assert [chosen(node, 8, least_side=side).side for side in (1, 8, 16)] == [usual.side, 8, 8]
+
+
+def test_the_mapping_of_other_positions() -> None:
+    known = chosen(work((1, 4, 4)), 4, least_side=4)
+    other = chosen(work((1, 16, 16)), 4)
+    assert (known.side, known.split) != (other.side, other.split)
+    taken = chosen(work((1, 16, 16)), 4, known=known)
+    assert (taken.side, taken.split, taken.near) == (known.side, known.split, known.near)
+    # Where that cannot be, any.
+    assert chosen(work((1, 16, 16), windowed=True), 4, limit=400, known=Mapping(1, 4, known.patches)).split == 1

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from podweave.compiler.chip.policy import BankPolicy
-from podweave.compiler.plan.bands import Grid
+from podweave.compiler.lower.operation import lower_graph, tiles_read
+from podweave.compiler.plan.bands import Grid, are_apart
 from podweave.compiler.plan.bound import least_bytes
 from podweave.compiler.plan.compile_plan import compile_cut
 from podweave.compiler.plan.demands import Demands
-from podweave.compiler.plan.segments import Planner, _apart
+from podweave.compiler.plan.segments import Planner
 from podweave.ir.frontends.registry import load_graph
 from podweave.ir.graph import Graph
-from podweave.ir.layers import WorkloadError
-from podweave.ir.operations import Upsampling
+from podweave.ir.layers import Layer, WorkloadError
+from podweave.ir.operations import Linear, Operand, Upsampling
 from podweave.ir.rewrites import with_copies_to_upsample
 from podweave.spec.presets import load_config
 from tests.podweave.runs.random_cut import cut_graph
@@ -49,6 +50,82 @@ def test_a_segment_that_is_refused_is_tried_in_more_bands() -> None:
     while plan := small.plan():
         small.refuse(plan[0], 0)
     assert small.plan() is None
+
+
+@pytest.mark.parametrize("seed", [*range(4), 390])
+def test_a_segment_that_was_refused_is_in_no_later_plan(seed: int) -> None:
+    planner = Planner(cut_graph(seed), CONFIG, 3)
+    refused = []
+    for turn in range(8):
+        plan = planner.plan()
+        if plan is None:
+            break
+        parts = [(segment.begin, segment.end, segment.grid) for segment in plan]
+        assert not {*parts} & {*refused}
+        segment = plan[turn % len(plan)]
+        refused.append((segment.begin, segment.end, segment.grid))
+        planner.refuse(segment, segment.end - 1)
+
+
+def read_together(tiles: int) -> Graph:
+    """Two 1x1 convolutions to so many column tiles in all, and one that reads both."""
+    channels, shape = tiles // 2 * CONFIG.array.cols, {"height": 1, "width": 2}
+    firsts = [
+        Linear(name, (Operand(("in",), Layer(name=name, channels=4, outputs=channels, **shape)),)) for name in ("one", "other")
+    ]
+    last = Linear("last", (Operand(("one", "other"), Layer(name="last", channels=2 * channels, outputs=4, **shape)),))
+    return Graph("wide", {"in": (1, 1, 2, 4)}, (*firsts, last))
+
+
+def test_more_column_tiles_than_there_are_parameter_sets_are_not_read_in_their_segment() -> None:
+    assert CONFIG.post is not None
+    sets = CONFIG.post.parameter_sets * CONFIG.memory.banks
+    assert [segment.end for segment in Planner(read_together(sets // 2), CONFIG).plan() or ()] == [3]
+    assert len(Planner(read_together(sets + 2), CONFIG).plan() or ()) == 2
+
+
+def test_how_many_column_tiles_are_read_together() -> None:
+    assert [each.read_with for each in lower_graph(read_together(12), CONFIG)] == [12, 12, 0]
+    # Part of a column tile is one.
+    one = Linear("one", (Operand(("in",), Layer(name="one", height=1, width=1, channels=4, outputs=2 * CONFIG.array.cols)),))
+    layer = Layer(name="part", height=1, width=1, channels=3, outputs=4)
+    part = Linear("part", (Operand(("one",), layer, channels=(CONFIG.array.cols - 1, 3)),))
+    graph = Graph("parts", {"in": (1, 1, 1, 4)}, (one, part))
+    assert tiles_read(graph, part, CONFIG.array) == 2
+    assert tiles_read(graph, one, CONFIG.array) == 0
+
+
+def alike(count: int, outputs: int) -> Graph:
+    """So many 1x1 convolutions of one input of 64 channels, each to so many outputs."""
+    operations = [
+        Linear(f"{number}", (Operand(("in",), Layer(name=f"{number}", height=1, width=60, channels=64, outputs=outputs)),))
+        for number in range(count)
+    ]
+    return Graph("alike", {"in": (1, 1, 60, 64)}, tuple(operations))
+
+
+def test_the_next_band_begins_with_the_weights_that_are_there() -> None:
+    programs = compile_cut(alike(10, 16), CONFIG, BankPolicy())
+    order = [index for program in programs for index in program.operations]
+    assert order == [*range(10), *reversed(range(10))]
+    bases = [{(item.place.bank, item.tile, item.step.unit): item.place.base for item in program.weights} for program in programs]
+    assert bases[:10] == bases[:9:-1]
+
+
+def test_all_that_is_stored_has_parameter_sets() -> None:
+    """More column tiles than one post-processor has sets are on several pods."""
+    assert CONFIG.post is not None
+    graph = alike(3, 4 * (CONFIG.post.parameter_sets + 5))
+    assert {index for program in compile_cut(graph, CONFIG, BankPolicy()) for index in program.operations} == {0, 1, 2}
+
+
+def test_what_is_compiled_is_said() -> None:
+    said: list[tuple[int, int, str]] = []
+    compile_cut(random_graph(300), CONFIG, BankPolicy(), cut=1, progress=lambda *now: said.append(now))
+    count = len(random_graph(300).operations)
+    assert said[0] == (0, count, "plan 1")
+    assert any(now.startswith(f"plan 1, segment {count} of {count}, band 1 of ") for _, _, now in said)
+    assert all(done <= of == count for done, of, _ in said)
 
 
 def test_what_fits_is_not_cut() -> None:
@@ -85,13 +162,13 @@ def test_what_is_stored_is_not_seen_enlarged(monkeypatch: pytest.MonkeyPatch) ->
 def test_bands_of_tensors_of_several_sizes_stay_together() -> None:
     """Four rows of 64 and one of 16 in 16 bands; in 64, all of the rows of 16 would be those of the first 16 of 64."""
     shapes = [(1, 64, 64, 4), (1, 16, 16, 4)]
-    assert not _apart(Grid(1, 16), shapes)
-    assert not _apart(Grid(1, 4, 8), shapes)
-    assert _apart(Grid(1, 64), shapes)
+    assert not are_apart(Grid(1, 16), shapes)
+    assert not are_apart(Grid(1, 4, 8), shapes)
+    assert are_apart(Grid(1, 64), shapes)
     # 7 of 64, and 2 of 16, which are 8 of 64: the last of 10 begins at 63, or at 72.
-    assert _apart(Grid(1, 10), shapes)
-    assert _apart(Grid(1, 1, 10), shapes)
-    assert not _apart(Grid(1, 64), shapes[:1])
+    assert are_apart(Grid(1, 10), shapes)
+    assert are_apart(Grid(1, 1, 10), shapes)
+    assert not are_apart(Grid(1, 64), shapes[:1])
 
 
 def test_bands_that_are_alike_are_compiled_once() -> None:

@@ -54,6 +54,8 @@ def spills(network: CompiledNetwork) -> bool:
         # More activations than X banks hold; more sums than P banks do, in one row; rows with halo.
         "gemm:400x16x4",
         "gemm:2000x8x8",
+        # Weights of more epochs than one, which every second band takes the other way round.
+        "gemm:60x64x160",
         "conv:20x20x8x8,kernel=3x3,padding=1",
         "conv:21x30x3x12,kernel=5x3,stride=2,padding=2,batch=2",
     ],
