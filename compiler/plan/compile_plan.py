@@ -153,8 +153,9 @@ class _Compilation:
             return
         del self._behind[behind:]
         demands = self._behind[-1][2].copied() if behind else Demands(self.shapes, self.config, self.graph.outputs)
-        # From the end: those that are there already stay as they are if others before them change.
-        begin = -sum(self._share(each) for each in (*(later for (later, _), *_ in self._behind), segment)) % 1
+        # From the last one on, in the middle: those that are there already stay as they are if others before them change.
+        later = [each for (each, _), *_ in self._behind]
+        begin = (0.5 - sum(map(self._share, [*later, segment][1:]))) % 1
         programs = self._segment(segment, begin, is_first, demands)
         self._behind.append(((segment, is_first), programs, demands))
 
