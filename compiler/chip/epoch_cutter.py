@@ -239,10 +239,11 @@ class EpochCutter:
         # Words of sums to which others have added are theirs.
         passed = {self.graph.operations[index].adds_to for index in state.scheduled}
         for name, producer in state.producers.items():
-            if name in passed:
-                continue
             after = producer.carried()
-            if self.readers[name] <= 0 and name not in self.imported:
+            if name in passed:
+                # Others may come after it.
+                after.fragments.clear()
+            elif self.readers[name] <= 0 and name not in self.imported:
                 for fragments in after.fragments.values():
                     for fragment in fragments:
                         self.storage.release(fragment.place, positions(fragment.box))

@@ -247,8 +247,11 @@ class EpochScheduler:
         assert self.config.post is not None
         most = max(1, int(_SETS * self.config.post.parameter_sets))
         stored = len(plan.lowering.tiles) if plan.operation.name in self.state.spills else 0
-        together = max(stored, plan.lowering.read_with)
-        return 1 << (-(-together // most) - 1).bit_length() if together > most else 1
+        side = -(-max(stored, plan.lowering.read_with) // most)
+        # W banks come first: as many parts of K side by side as must be for a column tile.
+        steps = len(plan.shared) + max(map(len, plan.own))
+        parts = -(-steps * self.config.array.rows // self.config.memory.w_words)
+        return min(1 << (side - 1).bit_length(), max(1, self.config.pods >> (parts - 1).bit_length()))
 
     def _fresh(self, operation: Linear) -> dict[Mapping, float]:
         """The share of an operation's inputs that no operation before it has had sent to where a mapping needs them, for mappings

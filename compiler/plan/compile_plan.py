@@ -215,6 +215,6 @@ def _may_turn(graph: Graph, programs: Sequence[EpochProgram], made: KnownBand) -
     """Whether the next band should go over operations from the last one on: it finds the last weights, which are more than there is
     room for, if each is an epoch by itself whose weights have words of their own."""
     names = {operation.name for operation in graph.operations}
-    depend = any(names & {*operation.sources, *operation.after} for operation in graph.operations)
+    depend = any(names & {*operation.sources, *operation.after, operation.adds_to} for operation in graph.operations)
     alone = all(len(program.operations) == 1 for program in programs)
     return not depend and alone and len(set(made.regions.values())) < len(made.regions) == len(names)

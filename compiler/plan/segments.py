@@ -60,7 +60,12 @@ class Planner(Estimates):
         self._together = self._joined()
         self.most = max(self.most, max((end - begin for begin, end in self._together), default=0))
         inside = {index for begin, end in self._together for index in range(begin + 1, end)}
-        may_end = [at for at, each in enumerate(self.operations) if at and not each.adds_to and at not in inside]
+        number = {operation.name: index for index, operation in enumerate(self.operations)}
+        # Copies for the next part of a reduction may stand between parts.
+        inside |= {
+            at for index, each in enumerate(self.operations) if each.adds_to for at in range(number[each.adds_to] + 1, index + 1)
+        }
+        may_end = [at for at in range(1, len(self.operations)) if at not in inside]
         self.ends = [*may_end, len(self.operations)]
         """Where segments may end: sums to which others add stay where they are."""
         self._last_of = np.array([last.get(operation.name, -1) for operation in self.operations])
@@ -104,8 +109,7 @@ class Planner(Estimates):
 
     def refuse(self, segment: Segment, at: int) -> None:
         """It did not fit: the operation ``at`` did not, behind those before it."""
-        while self.operations[at].adds_to:
-            at -= 1
+        at = ([0, *self.ends])[bisect_right(self.ends, at)]
         if len(segment.grid) == 1 and at > segment.begin:
             # No longer one does either, and hardly one that begins a little later.
             for begin in range((segment.begin + at) // 2 + 1):
