@@ -18,6 +18,7 @@ from podweave.ir.rewrites import copy_of, fresh_name, narrowed
 from podweave.spec.config import ChipConfig
 
 from ..lower.boxes import pieces
+from .bank_words import zero_word
 from .policy import BankPolicy
 from .split_sums import PartOfSums, keeps_sums, least_bank_words, tiles_of_sums
 
@@ -143,7 +144,7 @@ class _Splitter:
             size -= 1
         # With all sums of more column tiles in P banks at a time, activations are loaded less often.
         wide = min(tiles, tiles_of_sums(operation, self.config))
-        if wide > size and keeps_sums(read, wide, self.shapes, self.graph.inputs, self.config):
+        if wide > size and windowed < 2 and keeps_sums(read, wide, self.shapes, self.graph.inputs, self.config):
             size = wide
         # What is larger than all banks is smaller in no way: of a column tile that is, the reduction is split.
         size = size or min(tiles, self.config.pods)
@@ -176,13 +177,16 @@ class _Splitter:
         return [*range(0, outputs, most), outputs]
 
     def _least_windowed(self, operation: Linear) -> int:
-        """Parts of a pooling of which one output position reads more than X banks hold, so that one is read in half of them."""
+        """Parts of a pooling of which one output position reads more than X banks hold, so that one is read in half of them, or
+        has more sums than P banks hold."""
         if operation.window is None or not all(operand.is_diagonal for operand in operation.operands):
             return 1
         array, memory = self.config.array, self.config.memory
-        words = prod(operation.window.kernel) * -(-operation.output[3] // array.rows) * len(operation.operands)
-        room = memory.x_words * memory.banks
-        return 1 if words <= _FILL * room else -(-2 * words // room)
+        window, outputs = prod(operation.window.kernel), operation.output[3]
+        words, room = window * -(-outputs // array.rows) * len(operation.operands), memory.x_words * memory.banks
+        tiles = zero_word(self.config) // window * memory.banks
+        summed = -(-outputs // (array.cols * max(1, tiles)))
+        return max(summed, 1 if words <= _FILL * room else -(-2 * words // room))
 
     def _joints(self, operation: Linear) -> bool:
         """Whether a diagonal operand goes on with another source."""

@@ -238,6 +238,15 @@ def test_a_pooling_that_reads_more_than_all_x_banks_is_split() -> None:
     assert [end for *_, end in require_same(graph, chip(2, 4, 4, x_words=48), 1.0).parts["mean"]] == [20, 40]
 
 
+def test_a_pooling_that_sums_more_than_all_p_banks_hold_is_split() -> None:
+    """A position of it has 9 sums for each of 10 column tiles; of 18 words a P bank has one for zeros, so one tile fits, and two both."""
+    shape = (1, 3, 3, 40)
+    ones = dataclasses.replace(conv("mean", shape, 40), groups=40)
+    mean = Linear("mean", (Operand(("in",), ones),), Window("sum", (3, 3), (1, 1)), identity=True)
+    graph = Graph("g", {"in": shape}, (mean,))
+    assert [end for *_, end in require_same(graph, chip(2, 4, 4, p_words=18), 1.0).parts["mean"]] == [8, 16, 24, 32, 40]
+
+
 def test_parts_of_what_is_seen_enlarged() -> None:
     """Neighbours are seen of each part; interleaved positions of a copy of all of them, by a diagonal too, which is split."""
     shape = (1, 3, 4, 6)
