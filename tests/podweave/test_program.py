@@ -84,8 +84,20 @@ def until(reached: Callable[[], object]) -> None:
 SENT = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGKILL: -9}
 
 
-@pytest.mark.parametrize("sent", SENT, ids=lambda sent: sent.name)
-@pytest.mark.parametrize(("arguments", "busy"), [(LONG, SIMULATOR), (GEMM, "cc1plus")], ids=["simulation", "build"])
+@pytest.mark.parametrize(
+    ("arguments", "busy", "sent"),
+    [
+        pytest.param(
+            *way,
+            sent,
+            id=f"{name}-{sent.name}",
+            # A build from nothing takes a while.
+            marks=[pytest.mark.campaign] * (name == "build" and sent != signal.SIGTERM),
+        )
+        for name, way in (("simulation", (LONG, SIMULATOR)), ("build", (GEMM, "cc1plus")))
+        for sent in SENT
+    ],
+)
 def test_what_was_started_ends_with_the_program(tmp_path: Path, arguments: list[str], busy: str, sent: signal.Signals) -> None:
     if busy == SIMULATOR:
         # Only the simulation is to take long.
@@ -105,6 +117,7 @@ def test_what_was_started_ends_with_the_program(tmp_path: Path, arguments: list[
         assert [path for path in tmp_path.glob("cache/builds/*") if path.is_dir()] == []
 
 
+@pytest.mark.campaign
 def test_a_build_that_was_killed_is_made_by_the_next_run(tmp_path: Path) -> None:
     cache = {"PODWEAVE_CACHE": str(tmp_path)}
     process = started(*GEMM, **cache)
@@ -179,7 +192,9 @@ def test_names_that_a_terminal_has_no_letters_for_are_escaped(tmp_path: Path, va
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("cache", ["with space/and $dollar", "relative", "~/in the home"])
+@pytest.mark.parametrize(
+    "cache", ["~/in the home", *(pytest.param(name, marks=pytest.mark.campaign) for name in ("with space/and $dollar", "relative"))]
+)
 def test_builds_in_any_folder(tmp_path: Path, cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "home of mine").mkdir()
@@ -211,6 +226,7 @@ def test_a_home_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
     assert (code, err) == (0, "")
 
 
+@pytest.mark.campaign
 def test_a_chosen_cache_that_cannot_be_written_is_said_too(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     code, _, err = ended(*GEMM, PODWEAVE_CACHE=str(tmp_path / "file"))
