@@ -239,7 +239,7 @@ def test_a_pooling_that_reads_more_than_all_x_banks_is_split() -> None:
 
 
 def test_a_pooling_that_sums_more_than_all_p_banks_hold_is_split() -> None:
-    """A position of it has 9 sums for each of 10 column tiles; of 18 words a P bank has one for zeros, so one tile fits, and two both."""
+    """A position of it has 9 sums for each of 10 column tiles; a P bank has 17 words beside its zeros: one tile."""
     shape = (1, 3, 3, 40)
     ones = dataclasses.replace(conv("mean", shape, 40), groups=40)
     mean = Linear("mean", (Operand(("in",), ones),), Window("sum", (3, 3), (1, 1)), identity=True)
