@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from podweave import __version__
-from podweave.ir.frontends.onnx import is_model_file
 from podweave.spec.config_parts import ConfigError
 from podweave.spec.presets import load_config, preset_names
 from podweave.synth.flows import DEFAULT_FLOW, FLOWS
@@ -328,6 +327,8 @@ def quantise_command(
     json_file: JsonFile = None,
 ) -> None:
     """Turn a language model, or an ONNX file, into integers, and say how near they are to floating point."""
+    from podweave.ir.frontends.onnx import is_model_file
+
     if is_model_file(model):
         from .model_files import quantise_network
 

@@ -19,6 +19,7 @@ def report_of(*arguments: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.campaign
 def test_area() -> None:
     report = report_of("area", "pod4")
     assert report["chip"]["kinds"]["accumulator"]["sram_bits"] == 0

@@ -66,6 +66,7 @@ def test_rtl(model: IntegerModel) -> None:
             assert not caches.mismatches
 
 
+@pytest.mark.campaign
 def test_caches_of_two_texts_that_are_exchanged_are_seen(model: IntegerModel) -> None:
     texts = tiny_texts(2, 8)
     with open_sessions(model, CHIP, "rtl", 2, capacity=8, chunk=4) as sessions:

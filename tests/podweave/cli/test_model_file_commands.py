@@ -29,6 +29,7 @@ def narrow(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.campaign
 def test_a_file_runs_and_is_compared(cli: Cli, file: Path, narrow: Path) -> None:
     told = cli("run", file, "--config", narrow, "--compare", "--json", "-")
     assert told.code == 0, told.err

@@ -95,6 +95,7 @@ def test_both_are_one_design_without_warnings(tmp_path: Path, which: str) -> Non
 
 
 @pytest.mark.parametrize("which", VERILATORS)
+@pytest.mark.campaign
 def test_warnings_of_a_user_are_not_waived(tmp_path: Path, which: str) -> None:
     """Each rule that is off in our files is on in others, one with a name like that of ours included."""
     planted = """\
@@ -159,6 +160,7 @@ def test_name_of_a_configuration_that_is_no_prefix_is_refused(tmp_path: Path) ->
     assert (tmp_path / "ip" / "mine_accelerator.v") in write_ip(SMALL.replace(name="Mine"), tmp_path / "ip")
 
 
+@pytest.mark.campaign
 def test_waivers_come_along_in_fusesoc(tmp_path: Path) -> None:
     write_all(tmp_path, top_of_both())
     (tmp_path / "user.core").write_text("""\

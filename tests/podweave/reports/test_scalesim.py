@@ -108,6 +108,7 @@ def test_over_axi_a_line_is_an_epoch(cli: Cli, tmp_path: Path, chain: Path) -> N
     assert len(empty(details)) == 18
 
 
+@pytest.mark.campaign
 def test_run_writes_them_too(cli: Cli, tmp_path: Path) -> None:
     done = cli("run", "gemm:5x6x7", "--config", "pod4", "--layers-alone", "--scalesim-reports", tmp_path)
     assert done.code == 0

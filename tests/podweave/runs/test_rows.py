@@ -101,6 +101,7 @@ def test_encoder_layers() -> None:
     run(ENCODERS, small_chip())
 
 
+@pytest.mark.campaign
 def test_sums_of_more_weights_than_an_epoch_holds() -> None:
     report = run(("llama_32_4_2_44,context=13", "gated_64_90,rows=3"), small_chip().replace(w_words=128))
     assert report["networks"][1]["epochs"] > 20
@@ -164,7 +165,7 @@ TEXTS = {
 }
 
 
-@pytest.mark.parametrize("what", TEXTS)
+@pytest.mark.parametrize("what", [pytest.param(what, marks=[pytest.mark.campaign] * (what == "in pieces")) for what in TEXTS])
 def test_rows_of_several_texts(what: str) -> None:
     """Each text has the bits that it has alone, whatever the others are; its caches, too, but for what others hold."""
     texts, accumulator_rows = TEXTS[what]

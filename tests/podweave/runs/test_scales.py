@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from podweave.ir.constants import Constants, with_scale_bits
 from podweave.ir.frontends.random_rows import random_row_parameters
@@ -34,6 +35,7 @@ def test_sums_far_beyond_those_that_are_kept() -> None:
     assert len(np.unique(found[:, [0, 7]])) > 15
 
 
+@pytest.mark.campaign
 def test_layer_norms_by_17_bits() -> None:
     """As few as there may be with row functions, as llm8x16 has them. Rows that keep all bits and rows that do not, that saturate,
     that are all equal; more of them than registers hold at once; gains of one sign and of both."""

@@ -124,6 +124,7 @@ def test_collectives_between_epochs() -> None:
         assert driver.fields("LINK_ERROR") == {"CODE": LinkError.NONE, "ID": 0}
 
 
+@pytest.mark.campaign
 def test_what_comes_beneath_a_collective_is_counted() -> None:
     with driven(LINKED) as driver:
         words = some_words(CONFIG, HostSelect.P, 100, 3)

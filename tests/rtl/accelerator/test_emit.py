@@ -64,6 +64,7 @@ def test_same_configuration_gives_the_same_bytes_in_any_process() -> None:
     assert digest(emitted("odd")) != digest(emitted("pod4"))
 
 
+@pytest.mark.campaign
 def test_number_of_modules_does_not_depend_on_rows_and_columns() -> None:
     counts = set()
     for rows, cols in ((2, 2), (4, 12), (16, 8)):

@@ -96,7 +96,7 @@ def expected(key: str, stimulus: Stimulus) -> dict[str, PortTrace]:
     return quiet | {"link_read_data": read}
 
 
-@pytest.mark.parametrize("key", CONFIGS)
+@pytest.mark.parametrize("key", [pytest.param(key, marks=[pytest.mark.campaign] * key.startswith("32x")) for key in CONFIGS])
 def test_lockstep(key: str) -> None:
     for seed in range(3):
         stimulus = random_stimulus(np.random.default_rng([seed, len(key)]), key)

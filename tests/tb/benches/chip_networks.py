@@ -95,11 +95,17 @@ def small_network() -> Graph:
 
 def windows() -> Graph:
     """Reductions of what is multiplied, and a mean; small enough for every bank."""
-    whole = Window("sum", (2, 2), (1, 1))
+    whole, peak = Window("sum", (2, 2), (1, 1)), Window("max", (2, 2), (1, 1))
     nodes = (
         Linear("most", (conv("most", "in", (1, 4, 4, 3), 3, groups=3, **SAME),), Window("max", (2, 2), (2, 2))),
         Linear("all", (conv("all", "most", (1, 2, 2, 3), 4),), whole),
         Linear("mean", (conv("mean", "most", (1, 2, 2, 3), 3, groups=3),), whole, identity=True),
+        Linear(
+            "peak",
+            (conv("peak", "most", (1, 2, 2, 3), 3, groups=3, padding=((1, 0), (0, 1)), pad_value=-128),),
+            peak,
+            identity=True,
+        ),
     )
     return Graph("windows", {"in": (1, 4, 4, 3)}, nodes)
 

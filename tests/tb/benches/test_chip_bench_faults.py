@@ -16,7 +16,6 @@ from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.compile_network import compile_network
 from podweave.compiler.jobs import ProgramError
 from podweave.golden.cycle.chip.chip import ChipFigures
-from podweave.ir.constants import Parameters
 from podweave.ir.operations import Linear
 from podweave.predict.chip import predict
 from podweave.runs import chip as chip_runs
@@ -161,7 +160,7 @@ def exact_but(monkeypatch: pytest.MonkeyPatch, name: str, wrong: Callable[..., A
 
 @pytest.mark.parametrize("bit", [0, 31])
 def test_flipped_bit_of_an_accumulator_is_seen(monkeypatch: pytest.MonkeyPatch, bit: int) -> None:
-    def flip(found: tuple[NDArray[np.int32], NDArray[np.int8]], node: Linear, _: Parameters, __: Any) -> Any:
+    def flip(found: tuple[NDArray[np.int32], NDArray[np.int8]], node: Linear, *_: Any) -> Any:
         sums, outputs = found[0].copy(), found[1]
         if node.name == "depthwise":
             sums.view(np.uint32)[1, 2, 3, 4] ^= np.uint32(1 << bit)

@@ -80,6 +80,7 @@ def test_stories_have_words_sentences_and_an_end() -> None:
         assert sum(word in known or word.lower() in known for word in words) >= 0.9 * len(words)
 
 
+@pytest.mark.campaign
 def test_heroes_and_things_stay_what_they_are() -> None:
     named, meant, kept = [], [], []
     for i, name in enumerate((*HE_NAMES, *SHE_NAMES)):
@@ -96,6 +97,7 @@ def test_heroes_and_things_stay_what_they_are() -> None:
     assert np.mean(kept) > 0.9
 
 
+@pytest.mark.campaign
 def test_an_unknown_word_is_a_name_in_letters() -> None:
     text = written("Once upon a time, there was a little robot named Podweave. He was hungry.")
     assert "robot named Podweave. He " in text
