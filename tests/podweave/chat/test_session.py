@@ -61,6 +61,7 @@ def test_a_text_in_pieces_has_the_logits_of_all_of_it(model: IntegerModel) -> No
         assert session.tokens == text[: 1 + row]
 
 
+@pytest.mark.campaign
 def test_rtl(model: IntegerModel, tmp_path: Path) -> None:
     """A prompt, tokens one by one over three tiles of keys, saved, restored and gone on with: exact, and all cycles predicted."""
     (text,) = tiny_texts(1, 18)

@@ -89,6 +89,7 @@ def test_names_do_not_meet() -> None:
 
 
 @pytest.mark.parametrize("which", VERILATORS)
+@pytest.mark.campaign
 def test_both_are_one_design_without_warnings(tmp_path: Path, which: str) -> None:
     write_all(tmp_path, top_of_both())
     assert lint(which, tmp_path, sources_of_both(), "top") == (0, "")

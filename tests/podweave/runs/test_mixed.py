@@ -98,6 +98,7 @@ def test_layers_and_rows(chip: str) -> None:
         assert kinds["weights"] > 0
 
 
+@pytest.mark.campaign
 def test_parts_of_a_layer_that_rows_read() -> None:
     """Its weights are more than an epoch's share."""
     wide = mixed(conv("a", "image", SIZE, 3, 44, 3), linear("r", ROWS, "a", 44, 6, Format.INT8), conv("b", "r", SIZE, 6, 3))
@@ -106,6 +107,7 @@ def test_parts_of_a_layer_that_rows_read() -> None:
     assert sum(name.startswith("a/") for name in names) > 1
 
 
+@pytest.mark.campaign
 def test_a_vision_transformer() -> None:
     """Patches, two encoders, and classes of their mean: layers, rows and layers."""
     (row,) = run(small_chip().replace(w_words=4096, parameter_sets=256), *chip_jobs("vit_8_4_8_2_12_2", 3))

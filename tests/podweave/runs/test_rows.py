@@ -196,6 +196,7 @@ def test_rows_of_several_texts(what: str) -> None:
     assert report["cycles"] == report["predicted_cycles"]
 
 
+@pytest.mark.campaign
 def test_a_cache_grows_token_by_token_as_if_computed_at_once() -> None:
     grow(small_chip(), 9)
 

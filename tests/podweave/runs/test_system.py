@@ -128,6 +128,7 @@ def test_encoders_are_exact() -> None:
     assert_exact(run("encoder_24_2_48,rows=4", SystemWay(CONFIG, 2, timing=TIMING, link=LINK)))
 
 
+@pytest.mark.campaign
 def test_any_number_of_chips_gives_the_bits_of_one() -> None:
     workload = "llama_24_12_12_24,context=6"
     jobs = chip_jobs(workload, 3, scale_bits=CONFIG.scale_bits)

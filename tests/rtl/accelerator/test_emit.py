@@ -320,6 +320,7 @@ def test_place_outside_of_emission_is_refused() -> None:
         place(m, "echo", block)
 
 
+@pytest.mark.campaign
 def test_prefix_is_in_all_names_of_modules_and_files_and_in_nothing_else(tmp_path: Path) -> None:
     for config, top in ((POD4, "chip"), (CHIP, "accelerator")):
         plain, prefixed = emit(config, top=top), emit(config, top=top, prefix="left_npu2")

@@ -67,6 +67,7 @@ def test_the_loss_sees_a_fault(fault: str) -> None:
     assert per_token(replace(NANO, tensors=tensors), HELD_OUT[:20]) > 1.05 * per_token(NANO, HELD_OUT[:20])
 
 
+@pytest.mark.campaign
 def test_stories_have_words_sentences_and_an_end() -> None:
     known = set(NANO.tokenizer.entries)
     for seed, prompt in enumerate(("", "once upon a time", "the cat", "one day, the fox", "there was a")):
@@ -106,6 +107,7 @@ def test_an_unknown_word_is_a_name_in_letters() -> None:
     assert len([word for word in re.findall("[A-Z][a-z]+", text) if word.lower() not in known]) > 2
 
 
+@pytest.mark.campaign
 def test_answers() -> None:
     right = wrong = 0
     for number in range(60):
