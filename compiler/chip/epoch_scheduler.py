@@ -247,7 +247,7 @@ class EpochScheduler:
         assert self.config.post is not None
         most = max(1, int(_SETS * self.config.post.parameter_sets))
         stored = len(plan.lowering.tiles) if plan.operation.name in self.state.spills else 0
-        side = -(-max(stored, plan.lowering.read_with) // most)
+        side = -(-max(1, stored, plan.lowering.read_with) // most)
         # W banks come first: as many parts of K side by side as must be for a column tile.
         steps = len(plan.shared) + max(map(len, plan.own))
         parts = -(-steps * self.config.array.rows // self.config.memory.w_words)
