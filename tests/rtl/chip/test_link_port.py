@@ -80,6 +80,9 @@ def random_stimulus(rng: np.random.Generator, key: str, cycles: int = CYCLES) ->
     return stimulus
 
 
+KEYS = [pytest.param(key, marks=[pytest.mark.campaign] * key.startswith("32x")) for key in CONFIGS]
+
+
 def expected(key: str, stimulus: Stimulus) -> dict[str, PortTrace]:
     config = CONFIGS[key]
     names = ("valid", "write", "add", "kind", "unit", "address", "data")
@@ -96,7 +99,7 @@ def expected(key: str, stimulus: Stimulus) -> dict[str, PortTrace]:
     return quiet | {"link_read_data": read}
 
 
-@pytest.mark.parametrize("key", [pytest.param(key, marks=[pytest.mark.campaign] * key.startswith("32x")) for key in CONFIGS])
+@pytest.mark.parametrize("key", KEYS)
 def test_lockstep(key: str) -> None:
     for seed in range(3):
         stimulus = random_stimulus(np.random.default_rng([seed, len(key)]), key)
@@ -134,7 +137,7 @@ def accesses(key: str, table: list[tuple[int, str, int, int, int]], cycles: int 
     return stimulus
 
 
-@pytest.mark.parametrize("key", CONFIGS)
+@pytest.mark.parametrize("key", KEYS)
 def test_by_hand_at_the_shortest_distances(key: str) -> None:
     """Without the model: a P word is read 2 cycles after it was added to, an X word 1 cycle after it was written."""
     config, last = CONFIGS[key], CONFIGS[key].pods - 1

@@ -15,6 +15,10 @@ ARRAYS = [(1, 1), (2, 2), (4, 4), (8, 8), (16, 16), (32, 32), (4, 8), (16, 8), (
 GROUPINGS = {"1x1": (1, 1), "2x4": (2, 4), "4x4": (4, 4), "full": None}
 
 
+LONG = ("32x32_of_1x1_psum32", "32x32_of_32x32_psum32")
+"""Of the campaign: they take longest to build."""
+
+
 def geometries() -> list[ArrayConfig]:
     """Every array with every grouping that divides it; groups beyond 16 x 16 stand for the full array of 32."""
     found = []
@@ -60,7 +64,9 @@ def test_group_lockstep(rows: int, cols: int, psum: int) -> None:
     assert compared > 2 * 1000 * cols
 
 
-@pytest.mark.parametrize("config", geometries(), ids=name)
+@pytest.mark.parametrize(
+    "config", [pytest.param(each, id=name(each), marks=[pytest.mark.campaign] * (name(each) in LONG)) for each in geometries()]
+)
 def test_array_lockstep(config: ArrayConfig) -> None:
     bench = array_bench(config, random_initial_state=True)
     rng = np.random.default_rng([config.rows, config.cols, config.group_rows, config.group_cols])

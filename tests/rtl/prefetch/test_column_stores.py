@@ -95,7 +95,7 @@ def stores_of(name: str) -> list[Descriptor]:
     return found
 
 
-@pytest.mark.parametrize("name", [NAME, "512", pytest.param("128", marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("name", [NAME, *(pytest.param(name, marks=pytest.mark.campaign) for name in ("512", "128"))])
 def test_every_byte_where_it_belongs(name: str) -> None:
     for seed, timing in enumerate((TIMINGS[2], TIMINGS[3])):
         stores = stores_of(name)
