@@ -91,7 +91,18 @@ INSIDE = {
     ],
     "ir/frontends/onnx": [
         f"ir/{place}"
-        for place in ("frontends", "constants", "graph", "layers", "operations", "quantise", "rewrites", "texts", "verify")
+        for place in (
+            "frontends",
+            "constants",
+            "graph",
+            "layers",
+            "operations",
+            "quantise",
+            "rewrites",
+            "texts",
+            "transposed",
+            "verify",
+        )
     ],
     "ir/frontends/workloads": [],
     "rtl/parts": [],

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...constants import identity_weights
-from ...operations import Operand
 from .functions import gated
 from .reader import Call, Operators, diagonal, image
 from .sums import add as add_tensors
@@ -52,7 +51,7 @@ def scaled_and_moved(call: Call, real: Real, factor: NDArray[np.float64], added:
     weights = (identity_weights(layer) * each.astype(np.int8)).astype(np.int8)
     bias = np.rint(added / unit).astype(np.int64) - each * real.tensor.zero_point
     off = np.abs(np.rint(added / unit) * unit - added).max()
-    operand = Operand(real.tensor.sources, layer, residual=True)
+    operand = real.tensor.operand(layer, residual=True)
     return Sum(call.name, call.operator, real.view, (operand,), (weights,), bias, unit, off=float(off))
 
 

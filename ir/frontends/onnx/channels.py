@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from ...constants import identity_parameters
-from ...operations import Linear, Operand
-from .emit import materialised
+from ...operations import Linear
+from .emit import in_one_piece
 from .reader import Call, Operators, diagonal
 from .values import Real, RefusedError, Tensor, Value
 from .views import CHANNELS, View
@@ -25,13 +25,15 @@ def _part(call: Call, value: Value, axis: int, first: int, count: int, number: i
     if view.dims[axis] != (CHANNELS,):
         raise RefusedError(f"it takes a part along axis {axis}, which is not that of the channels")
     name = call.reader.names.unique(call.name if number == 0 else f"{call.name}.{number}")
-    source = tensor.sources[0] if len(tensor.sources) == 1 else materialised(call, tensor, f"{call.name}.joined")
+    # Several are read in one piece; one may be seen in any way.
+    whole_tensor = tensor if len(tensor.sources) == 1 else in_one_piece(call, tensor, f"{call.name}.joined")
     shape = (*view.shape[:CHANNELS], count)
     whole = (shape[0], shape[1], shape[2], shape[3])
-    operation = Linear(name, (Operand((source,), diagonal(name, whole), channels=(first, count)),), identity=True)
+    operand = replace(whole_tensor.operand(diagonal(name, whole)), channels=(first, count))
+    operation = Linear(name, (operand,), identity=True)
     call.reader.add(operation, identity_parameters(operation), call.operator)
     dims = tuple(() if dim == (CHANNELS,) and count == 1 else dim for dim in view.dims)
-    taken = replace(tensor, sources=(name,), view=View(whole, dims))
+    taken = replace(tensor, sources=(name,), view=View(whole, dims), seen=(), is_cut=False)
     return Real(taken) if isinstance(value, Real) else taken
 
 

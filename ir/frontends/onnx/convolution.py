@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...layers import Layer
-from ...operations import Operand
-from .reader import Call, Operators, image
+from .reader import Call, Operators, image, without_border
 from .values import Constant, Known, Real, RefusedError, Sum, Value
 from .views import BATCH, CHANNELS, HEIGHT, WIDTH, View
 
@@ -87,7 +86,11 @@ def convolve(call: Call, real: Real, weights: Known, bias_at: int) -> Value:
     stride = [int(each) for each in call.node.attributes.get("strides", [1] * rank)]
     dilation = [int(each) for each in call.node.attributes.get("dilations", [1] * rank)]
     sizes = shape[HEIGHT : HEIGHT + 2] if rank == 2 else shape[WIDTH : WIDTH + 1]
-    pads = padding_of(call, sizes, kernel, stride, dilation)
+    pads = sides(padding_of(call, sizes, kernel, stride, dilation))
+    inner, padding, value = without_border(call, real, pads, real.tensor.zero_point)
+    if value == real.tensor.zero_point:
+        real, pads = inner, padding
+        shape = real.view.shape
     outputs, unit = w.shape[0], units(real, weights, 0, w.shape[0])
     layer = Layer(
         name=call.name,
@@ -99,7 +102,7 @@ def convolve(call: Call, real: Real, weights: Known, bias_at: int) -> Value:
         kernel=pair(kernel),
         stride=pair(stride),
         dilation=pair(dilation),
-        padding=sides(pads),
+        padding=pads,
         groups=call.attribute("group", 1),
     )
     if w.shape[1] * layer.groups != shape[CHANNELS]:
@@ -120,7 +123,7 @@ def summed(
 ) -> Sum:
     """The zero point of what is read is in the padding, and folded into the bias."""
     zero = real.tensor.zero_point
-    operand = Operand(real.tensor.sources, layer, pad_value=zero)
+    operand = real.tensor.operand(layer, zero)
     less = zero * weights.astype(np.int64).sum(axis=(0, 1, 2))
     return Sum(call.name, call.operator, view, (operand,), (weights,), bias - less, unit)
 

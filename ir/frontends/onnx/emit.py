@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ...constants import Parameters, identity_parameters, identity_weights
-from ...operations import Linear, Operand
+from ...constants import Parameters, border_scales, identity_parameters, identity_weights
+from ...operations import AS_IT_IS, Linear, Operand, Upsampling
 from ...quantise import quantize_scale
 from .network import QuantisedTensor
 from .reader import Call, diagonal
@@ -38,7 +38,10 @@ def emit(call: Call, found: Value, to: QuantisedTensor) -> Tensor:
 
 def _made(call: Call, operation: Linear, held: Parameters, operator: str, to: QuantisedTensor) -> Tensor:
     call.reader.add(operation, held, operator, to)
-    return Tensor((operation.name,), to.view, to.unsigned, to.scale, to.zero_point)
+    found = Tensor((operation.name,), to.view, to.unsigned, to.scale, to.zero_point)
+    if to.seen == AS_IT_IS:
+        return found
+    return replace(found, seen=(to.seen,), is_cut=to.seen.of(operation.output) != to.view.shape)
 
 
 def scaled(ratio: NDArray[np.floating]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -53,9 +56,12 @@ def scaled(ratio: NDArray[np.floating]) -> tuple[NDArray[np.int32], NDArray[np.i
     return (multiplier >> less).astype(np.int32), (shift - less).astype(np.int32)
 
 
-def _posted(weights: Sequence[NDArray[np.int8]], bias: NDArray[np.int64], ratio: NDArray[np.floating], zero: int) -> Parameters:
+def _posted(
+    weights: Sequence[NDArray[np.int8]], bias: NDArray[np.int64], ratio: NDArray[np.floating], zero: int, *, in_sum: bool = True
+) -> Parameters:
+    """``in_sum``: a zero point may be added to sums, as all of them are scaled alike."""
     multiplier, shift = scaled(np.broadcast_to(ratio, bias.shape))
-    if (multiplier == 1).all() and not shift.any():
+    if in_sum and (multiplier == 1).all() and not shift.any():
         # Nothing is rounded: a zero point is as good in the sum.
         bias, zero = bias + zero, 0
     if (np.abs(bias) >= 1 << 31).any():
@@ -80,12 +86,15 @@ def _sum(call: Call, found: Sum, to: QuantisedTensor) -> Tensor:
     assert to.scale is not None
     # In float32 where the file's own scales are multiplied: as onnxruntime does it.
     ratio = found.unit / found.unit.dtype.type(to.scale)
-    held = _posted(found.weights, found.bias, ratio, to.zero_point)
+    ratio = np.broadcast_to(ratio, found.bias.shape)
+    in_sum = not (found.window and found.window.leaves_pads_out)
+    held = _posted(found.weights, found.bias, ratio, to.zero_point, in_sum=in_sum)
     name = call.reader.names.unique(found.name)
     operation = Linear(name, _named(found.operands, name), found.window, identity=found.identity)
     if found.off:
         call.reader.bounds[name] = found.off / float(to.scale)
-    return _made(call, operation, replace(held, table=_limits(found.functions, to)), found.operator, to)
+    held = replace(held, table=_limits(found.functions, to), border_scales=border_scales(operation, ratio))
+    return _made(call, operation, held, found.operator, replace(to, seen=found.seen))
 
 
 def _named(operands: Sequence[Operand], name: str) -> tuple[Operand, ...]:
@@ -93,7 +102,7 @@ def _named(operands: Sequence[Operand], name: str) -> tuple[Operand, ...]:
 
 
 def _one(name: str, tensor: Tensor) -> Linear:
-    operand = Operand(tensor.sources, diagonal(name, tensor.view.shape))
+    operand = tensor.operand(diagonal(name, tensor.view.shape))
     return Linear(name, (operand,), identity=True)
 
 
@@ -116,7 +125,7 @@ def _mapped(call: Call, found: Mapped, to: QuantisedTensor) -> Tensor:
     rounded = np.rint(real.astype(np.float32) / to.scale) + to.zero_point
     table = np.clip(np.nan_to_num(rounded), -128, 127).astype(np.int8)
     held = replace(identity_parameters(operation), table=table)
-    call.reader.tables[operation.name, tensor.sources] = table
+    call.reader.tables[operation.name, tensor.origin] = table
     return _made(call, operation, held, found.operator, to)
 
 
@@ -151,7 +160,7 @@ def _weighted(call: Call, found: Weighted, to: QuantisedTensor) -> Tensor:
         count = max(1, -(-abs(factor) // 127))
         for part in range(count):
             share = abs(factor) * (part + 1) // count - abs(factor) * part // count
-            operand = Operand(real.tensor.sources, diagonal(name, shape), residual=True)
+            operand = real.tensor.operand(diagonal(name, shape), residual=True)
             operands.append(operand)
             weights.append((identity_weights(operand.layer) * np.sign(factor) * share).astype(np.int8))
     held = _posted(weights, np.full(shape[3], bias, np.int64), np.asarray(worth), to.zero_point)
@@ -163,23 +172,35 @@ def _weighted(call: Call, found: Weighted, to: QuantisedTensor) -> Tensor:
 def _joined(call: Call, found: Joined, to: QuantisedTensor) -> Tensor:
     """Parts of other scales are requantised; nothing else moves."""
     sources: list[str] = []
+    seen: list[Upsampling] = []
     for number, part in enumerate(found.parts):
-        if (part.scale, part.tensor.zero_point) == (to.scale, to.zero_point):
-            sources += part.tensor.sources
+        tensor = part.tensor
+        if (part.scale, tensor.zero_point) == (to.scale, to.zero_point) and not tensor.is_cut:
+            sources += tensor.sources
+            seen += tensor.seen or (AS_IT_IS,) * len(tensor.sources)
             continue
         mapped = Mapped(f"{found.name}.{number}", found.operator, part, ())
         made = _mapped(call, mapped, replace(to, name=f"{to.name}.{number}", view=part.view))
         # It is no tensor of the file.
         del call.reader.tensors[made.sources[0]]
         sources += made.sources
-    return Tensor(tuple(sources), found.view, to.unsigned, to.scale, to.zero_point)
+        seen += [AS_IT_IS]
+    views = tuple(seen) if any(each != AS_IT_IS for each in seen) else ()
+    return Tensor(tuple(sources), found.view, to.unsigned, to.scale, to.zero_point, views)
 
 
 def materialised(call: Call, tensor: Tensor, name: str) -> str:
-    """A tensor that is one operation's: itself, or a copy of what lies apart or comes from outside."""
+    """A tensor that is one operation's: itself, or a copy of what lies apart, is seen otherwise, or comes from outside."""
     reader = call.reader
-    if len(tensor.sources) == 1 and tensor.sources[0] not in reader.inputs:
+    if len(tensor.sources) == 1 and tensor.is_plain and tensor.sources[0] not in reader.inputs:
         return tensor.sources[0]
     operation = _one(reader.names.unique(name), tensor)
     reader.add(operation, identity_parameters(operation), "output")
     return operation.name
+
+
+def in_one_piece(call: Call, tensor: Tensor, name: str) -> Tensor:
+    """The same tensor as one of the graph that is seen as it is: itself, or a copy."""
+    if len(tensor.sources) == 1 and tensor.is_plain:
+        return tensor
+    return replace(tensor, sources=(materialised(call, tensor, name),), seen=(), is_cut=False)

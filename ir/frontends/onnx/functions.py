@@ -122,8 +122,8 @@ def gated(call: Call) -> Value | None:
             continue
         if isinstance(mapped, Mapped) and mapped.real.tensor == plain.tensor:
             return Mapped(call.name, call.operator, plain, (Function("Mul", _times(mapped.functions)),))
-        if isinstance(mapped, Real) and len(mapped.tensor.sources) == 1:
-            table = call.reader.tables.get((mapped.tensor.sources[0], plain.tensor.sources))
+        if isinstance(mapped, Real) and len(mapped.tensor.sources) == 1 and mapped.tensor.is_plain:
+            table = call.reader.tables.get((mapped.tensor.sources[0], plain.tensor.origin))
             if table is not None and mapped.view == plain.view:
                 return Mapped(call.name, call.operator, plain, (Function("Mul", _times([_looked_up(plain, mapped, table)])),))
     return None

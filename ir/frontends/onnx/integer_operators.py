@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def real_of(call: Call, at: int, *, axis: int = 1) -> Value:
     if scale.size != 1:
         raise RefusedError(f"what is computed has {scale.size} scales", "one scale for each tensor")
     point = zero - 128 if found.unsigned else zero
-    return Real(Tensor(found.sources, found.view, found.unsigned, np.float32(scale.ravel()[0]), point))
+    return Real(replace(found, scale=np.float32(scale.ravel()[0]), zero_point=point))
 
 
 def _through(call: Call, inner: Handler, given: Sequence[Value | None], at: int) -> Value:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ...constants import Parameters
 from ...graph import Graph
+from ...operations import AS_IT_IS, Upsampling
 from .views import View
 
 
@@ -28,6 +29,8 @@ class QuantisedTensor:
         A real number is ``(integer - zero_point) * scale``; None where the file does not say.
     zero_point : int
         Of the int8.
+    seen : Upsampling
+        How the tensor of the graph is to be seen, whose first rows and columns are that of the file, as many as ``view`` has.
     """
 
     name: str
@@ -35,11 +38,27 @@ class QuantisedTensor:
     unsigned: bool
     scale: np.float32 | None
     zero_point: int
+    seen: Upsampling = AS_IT_IS
 
     def to_graph(self, values: NDArray) -> NDArray[np.int8]:
-        """int8 (B, H, W, C) of the integers of the file."""
+        """int8 (B, H, W, C) of the integers of the file; 0 where the file has none."""
         moved = values.astype(np.int16) - 128 if self.unsigned else values
-        return self.view.to_graph(moved).astype(np.int8)
+        found = self.view.to_graph(moved).astype(np.int8)
+        return found if self.seen == AS_IT_IS else self._apart(found)
+
+    def _apart(self, image: NDArray[np.int8]) -> NDArray[np.int8]:
+        """What is seen interleaved as ``image``."""
+        rows, columns = self.seen.rows, self.seen.columns
+        batch, height, width, channels = image.shape
+        more = np.pad(image, ((0, 0), (0, -height % rows), (0, -width % columns), (0, 0)))
+        parts = more.reshape(batch, more.shape[1] // rows, rows, more.shape[2] // columns, columns, channels)
+        return np.ascontiguousarray(parts.transpose(0, 1, 3, 2, 4, 5).reshape(batch, *parts.shape[1:4:2], -1))
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """(B, H, W, C): which integers of the tensor of the graph are some of the file's."""
+        there = np.ones(self.view.shape, np.int8)
+        return (there if self.seen == AS_IT_IS else self._apart(there)).astype(bool)
 
     def to_file(self, values: NDArray[np.int8]) -> NDArray:
         """The integers of the file of int8 (B, H, W, C)."""

@@ -9,11 +9,11 @@ from typing import TypeAlias
 import numpy as np
 
 from ...constants import identity_weights
-from ...operations import Operand, Window
+from ...operations import Window
 from .convolution import padding_of, pair, sides
-from .emit import emit, materialised
+from .emit import emit, in_one_piece
 from .network import QuantisedTensor
-from .reader import Call, Operators, diagonal, image, require_image
+from .reader import Call, Operators, Padding, diagonal, image, require_image, without_border
 from .values import Real, RefusedError, Sum, Tensor, Value
 from .views import BATCH, CHANNELS, HEIGHT, WIDTH, View
 
@@ -25,7 +25,7 @@ _MOST_TOGETHER = 16
 many. Larger windows read a copy in one piece."""
 
 
-def _windows(call: Call, view: View) -> tuple[Pair, Pair, tuple[Pair, Pair]]:
+def _windows(call: Call, view: View) -> tuple[Pair, Pair, Padding]:
     """Kernel, stride and padding; of windows that overhang (ceil_mode), with as much padding behind as they need."""
     rank = len(view.dims) - 2
     kernel = [int(each) for each in call.node.attributes["kernel_shape"]]
@@ -52,18 +52,22 @@ def _pooled(
     reduce: str,
     kernel: tuple[int, int],
     stride: tuple[int, int],
-    padding: tuple[tuple[int, int], tuple[int, int]],
+    padding: Padding,
+    *,
+    leaves_pads_out: bool = False,
 ) -> Sum:
     if len(real.tensor.sources) > 1 and prod(kernel) > _MOST_TOGETHER:
-        joined = materialised(call, real.tensor, f"{call.name}.joined")
-        real = Real(replace(real.tensor, sources=(joined,)))
-    view, zero = real.view, real.tensor.zero_point
+        real = Real(in_one_piece(call, real.tensor, f"{call.name}.joined"))
+    zero, largest = real.tensor.zero_point, reduce == "max"
+    pad_value = _LEAST if largest else zero
+    if not leaves_pads_out:
+        real, padding, pad_value = without_border(call, real, padding, pad_value)
+    view = real.view
     layer = diagonal(call.name, view.shape, padding)
-    largest = reduce == "max"
-    window = Window("max" if largest else "sum", kernel, stride)
+    window = Window("max" if largest else "sum", kernel, stride, leaves_pads_out)
     height, width = ((size - k) // s + 1 for size, k, s in zip(layer.output_size, kernel, stride, strict=True))
     shape = (view.shape[BATCH], height, width, view.shape[CHANNELS])
-    operand = Operand(real.tensor.sources, layer, pad_value=_LEAST if largest else zero)
+    operand = real.tensor.operand(layer, pad_value)
     count = 1 if largest else prod(kernel)
     # A mean is a sum whose division is part of the scale.
     unit = np.asarray(real.scale) if largest else np.asarray(float(real.scale) / count)
@@ -89,11 +93,14 @@ def max_pool(call: Call) -> Value:
 
 
 def average_pool(call: Call) -> Value:
-    """Without pads, or with pads that count (count_include_pad)."""
+    """Asymmetric pads, which count (count_include_pad) or do not; ceil_mode, unless pads count."""
     kernel, stride, padding = _windows(call, image(call).view)
-    if any(map(any, padding)) and (not call.attribute("count_include_pad", 0) or call.attribute("ceil_mode", 0)):
-        raise RefusedError("it divides by how much of a window is inside of the image", "count_include_pad=1, or no pads")
-    return _pooled(call, image(call), "mean", kernel, stride, padding)
+    if not any(map(any, padding)):
+        return _pooled(call, image(call), "mean", kernel, stride, padding)
+    counts = bool(call.attribute("count_include_pad", 0))
+    if counts and call.attribute("ceil_mode", 0):
+        raise RefusedError("pads count, but not what lies behind them (ceil_mode)", "ceil_mode=0, or count_include_pad=0")
+    return _pooled(call, image(call), "mean", kernel, stride, padding, leaves_pads_out=not counts)
 
 
 def global_average_pool(call: Call) -> Value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +59,7 @@ def quantised(call: Call, found: Value, to: Target, name: str) -> Value:
         return made
     if isinstance(found, Real):
         if (found.scale, found.tensor.zero_point) == (to.scale, to.zero_point):
-            return Tensor(found.tensor.sources, found.view, to.unsigned, to.scale, to.zero_point)
+            return replace(found.tensor, unsigned=to.unsigned, scale=to.scale, zero_point=to.zero_point)
     elif not isinstance(found, Pending):
         raise RefusedError("it quantises integers")
     return emit(call, found, QuantisedTensor(name, found.view, to.unsigned, to.scale, to.zero_point))
@@ -88,7 +88,7 @@ def dequantize_linear(call: Call) -> Value:
         raise RefusedError(f"what is computed has {scale.size} scales", "one scale for each tensor (per channel is for weights)")
     zero = int(call.constant(2).ravel()[0]) if call.has(2) else 0
     point = zero - 128 if found.unsigned else zero
-    return Real(Tensor(found.sources, found.view, found.unsigned, np.float32(scale.ravel()[0]), point))
+    return Real(replace(found, scale=np.float32(scale.ravel()[0]), zero_point=point))
 
 
 def known(call: Call, values: NDArray, scale_at: int, zero_at: int, axis: int) -> Known:

@@ -9,7 +9,20 @@ from ...graph import Graph
 from ...layers import WorkloadError
 from ...rewrites import without_unused
 from ...verify import verify
-from . import affine, channels, convolution, folding, functions, integer_operators, movement, pooling, quantised, sums
+from . import (
+    affine,
+    borders,
+    channels,
+    convolution,
+    enlarged,
+    folding,
+    functions,
+    integer_operators,
+    movement,
+    pooling,
+    quantised,
+    sums,
+)
 from .emit import materialised
 from .files import File, Node, read_file
 from .folding import folded
@@ -18,7 +31,7 @@ from .reader import Call, Handler, Reader, Refusal
 from .values import Constant, Raw, Real, RefusedError, Tensor, Value
 from .views import BATCH, CHANNELS, HEIGHT, WIDTH, View
 
-FAMILIES = (quantised, convolution, pooling, sums, affine, functions, channels, movement, integer_operators)
+FAMILIES = (quantised, convolution, enlarged, pooling, borders, sums, affine, functions, channels, movement, integer_operators)
 OPERATORS: dict[str, Handler] = {name: handler for family in FAMILIES for name, handler in family.OPERATORS.items()}
 OPERATORS["Constant"] = folding.constant
 """What reads a node, by its operator."""

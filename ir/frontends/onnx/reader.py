@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -17,6 +17,9 @@ from .files import Node
 from .network import QuantisedTensor
 from .values import Constant, Known, Real, RefusedError, Tensor, Value
 from .views import CHANNELS, LayoutError, View
+
+Padding: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
+"""((top, bottom), (left, right))."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,15 @@ class Refusal:
         return f"{self.operator} {self.name}: {self.why}" + (f" (what helps: {self.helps})" if self.helps else "")
 
 
+@dataclass(frozen=True)
+class Padded:
+    """What a tensor is a copy of, with a border. ``value``: the int8 in it."""
+
+    tensor: Tensor
+    padding: Padding
+    value: int
+
+
 @dataclass
 class Reader:
     """Collects operations in order.
@@ -44,7 +56,9 @@ class Reader:
     inputs, operations, constants, tensors, operators, bounds
         As of a `Network`.
     tables : dict
-        Of operations that look a tensor up, by their names and the sources of that tensor.
+        Of operations that look a tensor up, by their names and the origin of that tensor.
+    padded : dict
+        Of tensors that are copies with a border, by their names.
     """
 
     opset: int
@@ -56,7 +70,8 @@ class Reader:
     operators: dict[str, str] = field(default_factory=dict)
     bounds: dict[str, float] = field(default_factory=dict)
     real_inputs: set[str] = field(default_factory=set)
-    tables: dict[tuple[str, tuple[str, ...]], NDArray[np.int8]] = field(default_factory=dict)
+    tables: dict[tuple[str, tuple], NDArray[np.int8]] = field(default_factory=dict)
+    padded: dict[str, Padded] = field(default_factory=dict)
     names: Names = field(default_factory=Names)
 
     def add(self, operation: Linear, held: Parameters, operator: str, tensor: QuantisedTensor | None = None) -> None:
@@ -144,7 +159,7 @@ Handler: TypeAlias = Callable[[Call], "Value | tuple[Value, ...]"]
 Operators: TypeAlias = Mapping[str, Handler]
 
 
-def diagonal(name: str, shape: Shape, padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))) -> Layer:
+def diagonal(name: str, shape: Shape, padding: Padding = ((0, 0), (0, 0))) -> Layer:
     """The layer that multiplies each channel by itself."""
     batch, height, width, channels = shape
     return Layer(
@@ -175,3 +190,13 @@ def require_image(view: View) -> None:
 
 def channels_of(view: View) -> int:
     return view.shape[CHANNELS]
+
+
+def without_border(call: Call, real: Real, padding: Padding, pad_value: int) -> tuple[Real, Padding, int]:
+    """What an operator reads, its padding and what is in that, with a border in front of it taken over where that is the same."""
+    found = call.reader.padded.get(real.tensor.sources[0]) if len(real.tensor.sources) == 1 and real.tensor.is_plain else None
+    if found is None or (any(map(any, padding)) and found.value != pad_value):
+        return real, padding, pad_value
+    rows, columns = ((a + b, c + d) for (a, c), (b, d) in zip(padding, found.padding, strict=True))
+    inner = replace(found.tensor, scale=real.tensor.scale, zero_point=real.tensor.zero_point)
+    return Real(inner), (rows, columns), found.value

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ...operations import Operand, Window
+from ...layers import Layer
+from ...operations import AS_IT_IS, Operand, Upsampling, Window
 from .views import View
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
@@ -54,13 +55,34 @@ class Known:
 
 @dataclass(frozen=True)
 class Tensor:
-    """int8 integers: ``sources`` of the graph, one after the other along the channels. Other members as of a `QuantisedTensor`."""
+    """int8 integers: ``sources`` of the graph, one after the other along the channels. Other members as of a `QuantisedTensor`.
+
+    ``seen``: of each source, how it is seen; empty: all as they are. ``is_cut``: it is as many of the first rows and columns of
+    what is seen as ``view`` has.
+    """
 
     sources: tuple[str, ...]
     view: View
     unsigned: bool
     scale: np.float32 | None = None
     zero_point: int = 0
+    seen: tuple[Upsampling, ...] = ()
+    is_cut: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """It is seen as it is."""
+        return not self.seen and not self.is_cut
+
+    @property
+    def origin(self) -> tuple:
+        """What two tensors have in common whose integers are the same."""
+        return self.sources, self.seen, self.is_cut
+
+    def operand(self, layer: Layer, pad_value: int = 0, *, residual: bool = False) -> Operand:
+        """What reads it by a layer."""
+        corners = ((0, 0),) * len(self.sources) if self.is_cut else ()
+        return Operand(self.sources, layer, pad_value, residual=residual, corners=corners, upsampled=self.seen)
 
 
 @dataclass(frozen=True)
@@ -122,7 +144,7 @@ class Pending(ABC):
 class Sum(Pending):
     """Operands times weights, with a bias. ``unit``: what one of its integers is worth, float32 or float64, () or (outputs,).
 
-    ``off``: by how much a bias that was rounded to units may be off.
+    ``off``: by how much a bias that was rounded to units may be off. ``seen``: how readers see the result.
     """
 
     name: str
@@ -136,6 +158,7 @@ class Sum(Pending):
     identity: bool = False
     functions: tuple[Function, ...] = ()
     off: float = 0.0
+    seen: Upsampling = AS_IT_IS
 
     def then(self, function: Function) -> Pending:
         if not function.clips:

@@ -72,6 +72,18 @@ def test_random_networks_are_those_of_onnxruntime(tmp_path: Path, seeds: range) 
     assert found["AveragePool"][1] < found["AveragePool"][0] // 5
 
 
+@pytest.mark.parametrize("seeds", [range(1000, 1024), pytest.param(range(1024, 1124), marks=pytest.mark.campaign)])
+def test_enlarged_images_and_borders_are_those_of_onnxruntime(tmp_path: Path, seeds: range) -> None:
+    found: dict[str, tuple[int, int]] = {}
+    for seed in seeds:
+        network, file = random_network(tmp_path, seed, functions=True, borders=True)
+        for operator, (values, ties) in hold(compared(network, file, seed)).items():
+            before = found.get(operator, (0, 0))
+            found[operator] = before[0] + values, before[1] + ties
+    assert found["ConvTranspose"][0] > 5000
+    assert found["ConvTranspose"][1] == 0
+
+
 Fault = Callable[[Network, str], dict[str, Parameters]]
 
 
@@ -89,6 +101,21 @@ def with_zero_point(network: Network, name: str) -> dict[str, Parameters]:
 
 def with_fewer_bits(network: Network, name: str) -> dict[str, Parameters]:
     return {**network.constants, name: with_scale_bits({name: network.constants[name]}, 8)[name]}
+
+
+def test_pads_that_count_are_no_tie(tmp_path: Path) -> None:
+    """A mean that divides by the whole window at the borders, too."""
+    network, file, name = next(
+        (network, file, name)
+        for network, file in (random_network(tmp_path, seed, borders=True) for seed in range(1000, 1050))
+        for name, held in network.constants.items()
+        if held.border_scales
+    )
+    held = network.constants[name]
+    scales = dict.fromkeys(held.border_scales, (held.multiplier, held.shift))
+    rows = compared(network, file, 1, {**network.constants, name: replace(held, border_scales=scales)})
+    (row,) = (row for row in rows if row["operation"] == name)
+    assert row["differing"] > row["ties"]
 
 
 @pytest.mark.parametrize("fault", [with_bias, with_zero_point, with_fewer_bits])
@@ -209,11 +236,15 @@ def test_what_a_chip_changes_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("config", "size", "seeds"),
-    [(NARROW, 5, range(3)), *(pytest.param(EXACT, 9, range(s, s + 25), marks=pytest.mark.campaign) for s in (25, 50, 75, 100))],
+    [
+        (NARROW, 5, range(3)),
+        (NARROW, 5, range(1004, 1008)),
+        *(pytest.param(EXACT, 9, range(s, s + 25), marks=pytest.mark.campaign) for s in (25, 50, 75, 100, 1000, 1025)),
+    ],
 )
 def test_random_networks_in_rtl(tmp_path: Path, config: ChipConfig, size: int, seeds: range) -> None:
     """Bit for bit, and in the predicted cycles, from memory; the small chip has banks of 256 words."""
-    networks = [random_network(tmp_path, seed, size=size, channels=2, functions=True)[0] for seed in seeds]
+    networks = [random_network(tmp_path, seed, size=size, channels=2, functions=True, borders=seed >= 1000)[0] for seed in seeds]
     jobs = [file_job(network, config, seed) for network, seed in zip(networks, seeds, strict=True)]
     report, outputs, _ = run_jobs(jobs, AcceleratorWay(config, check="always"), Simulation(), lambda _: None)
     assert report["verdict"] == "pass", [row.get("first_mismatch") for row in report["networks"]]

@@ -20,11 +20,23 @@ FUNCTIONS = ("LeakyRelu", "Sigmoid", "SiLU", "Mul", "Add", "Split")
 class RandomModel:
     """Nodes one after the other; every method adds some and keeps (name, channels, height, width) of what it gives."""
 
-    def __init__(self, seed: int, *, size: int = 9, channels: int = 3, batch: int = 1, functions: bool = False):
+    def __init__(
+        self,
+        seed: int,
+        *,
+        size: int = 9,
+        channels: int = 3,
+        batch: int = 1,
+        functions: bool = False,
+        borders: bool = False,
+        integer: bool = False,
+    ):
         self.rng = np.random.default_rng(seed)
         self.nodes: list[Any] = []
         self.held: list[Any] = []
-        self.functions = functions
+        self.functions, self.borders = functions, borders
+        # There is no transposed convolution of integers.
+        self.of_borders = ["Resize", *["ConvTranspose"] * (0 if integer else 2), "Pad", "AveragePool"]
         self.input = (batch, channels, size, size + int(self.rng.integers(3)))
         self.at = ("x", *self.input[1:])
 
@@ -127,6 +139,45 @@ class RandomModel:
         joined = self.add("Concat", [parts[1], self.at[0]], axis=1)
         self.at = (joined, channels, *sizes)
 
+    def border(self) -> None:
+        """Images get larger, or a border; means leave pads out."""
+        rng, (source, channels, height, width) = self.rng, self.at
+        kind = str(rng.choice(self.of_borders))
+        if kind == "Resize" and height * width <= 150:
+            factors = [int(each) for each in rng.integers(1, 3, 2)]
+            ways = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"} if rng.random() < 0.5 else {}
+            scales = self.constant(np.array([1, 1, *factors]))
+            name = self.add("Resize", [source, "", scales], mode="nearest", **ways)
+            self.at = (name, channels, height * factors[0], width * factors[1])
+        elif kind == "ConvTranspose" and height * width <= 150:
+            outputs, k, s = int(rng.integers(2, 6)), *(int(each) for each in rng.integers(1, 4, 2))
+            pads = [int(each) for each in rng.integers(0, k, 4)]
+            sizes = [(n - 1) * s + k - a - b for n, a, b in ((height, pads[0], pads[2]), (width, pads[1], pads[3]))]
+            if min(sizes) < 3:
+                return
+            weights = rng.normal(size=(channels, outputs, k, k)) / np.sqrt(channels)
+            inputs = [source, self.constant(weights), self.constant(rng.normal(size=outputs) * 0.3)]
+            name = self.add("ConvTranspose", inputs, strides=[s, s], pads=pads)
+            self.at = (name, outputs, *sizes)
+        elif kind == "Pad":
+            pads = [int(each) for each in rng.integers(0, 3, 4)]
+            self.held.append(numpy_helper.from_array(np.array([0, 0, *pads[:2], 0, 0, *pads[2:]]), f"p{len(self.held)}"))
+            name = self.add("Pad", [source, self.held[-1].name])
+            self.at = (name, channels, height + pads[0] + pads[2], width + pads[1] + pads[3])
+            if rng.random() < 0.7:
+                self.conv(None, 3) if rng.random() < 0.6 else self.pool()
+        elif min(height, width) >= 3:
+            pads, ceil = [int(each) for each in rng.integers(0, 2, 4)], int(rng.integers(2))
+            count = int(rng.integers(2)) if not ceil else 0
+            name = self.add(
+                "AveragePool", [source], kernel_shape=[3, 2], strides=[2, 1], pads=pads, ceil_mode=ceil, count_include_pad=count
+            )
+            sizes = []
+            for n, k, s, a, b in ((height, 3, 2, pads[0], pads[2]), (width, 2, 1, pads[1], pads[3])):
+                outputs = (n + a + b - k + (s - 1) * ceil) // s + 1
+                sizes.append(outputs - (ceil and (outputs - 1) * s >= n + a))
+            self.at = (name, channels, *sizes)
+
     def head(self) -> None:
         source, channels, height, width = self.at
         if self.rng.random() < 0.5:
@@ -142,7 +193,9 @@ class RandomModel:
         self.conv(None, 3)
         for _ in range(steps):
             choice = self.rng.random()
-            if choice < 0.35:
+            if self.borders and self.rng.random() < 0.5:
+                self.border()
+            elif choice < 0.35:
                 self.conv()
             elif choice < 0.6:
                 self.pool()
@@ -175,7 +228,7 @@ def quantised_file(
     folder: Path, seed: int, *, unsigned: bool, per_channel: bool, symmetric: bool = False, integer: bool = False, **options: Any
 ) -> Path:
     """A random network as onnxruntime quantises it; ``integer``: with operators on integers."""
-    made = RandomModel(seed, **options)
+    made = RandomModel(seed, integer=integer, **options)
     plain, file = folder / f"plain{seed}.onnx", folder / f"random{seed}.onnx"
     onnx.save(made.model(), plain)
     logging.disable(logging.WARNING)

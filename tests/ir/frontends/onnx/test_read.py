@@ -124,7 +124,7 @@ def test_everything_refused_is_told_at_once(tmp_path: Path) -> None:
     graph.add("Conv", "soft", graph.weights("w", np.ones((2, 3, 1, 1))), output="behind")
     graph.add("NonZero", "behind", output="zeros")
     graph.add("Conv", x, graph.constant("plain", np.ones((2, 3, 1, 1), np.float32)), output="float")
-    graph.add("AveragePool", x, output="mean", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    graph.add("AveragePool", x, output="mean", kernel_shape=[3, 3], pads=[1, 1, 1, 1], ceil_mode=1, count_include_pad=1)
     graph.add("Reshape", x, graph.constant("sizes", np.array([1, 6, 2, 4])), output="cut")
     with pytest.raises(WorkloadError) as caught:
         read_network(graph.save(tmp_path / "many.onnx", "mean"))
@@ -133,8 +133,8 @@ def test_everything_refused_is_told_at_once(tmp_path: Path) -> None:
         "  Softmax node_soft: there is no such operator here (what helps: docs/onnx.md lists those that there are)",
         "  NonZero node_zeros: there is no such operator here (what helps: docs/onnx.md lists those that there are)",
         "  Conv node_float: its weights plain are not quantised (what helps: constant weights, quantised to int8)",
-        "  AveragePool node_mean: it divides by how much of a window is inside of the image (what helps: count_include_pad=1, "
-        "or no pads)",
+        "  AveragePool node_mean: pads count, but not what lies behind them (ceil_mode) (what helps: ceil_mode=0, or "
+        "count_include_pad=0)",
         "  Reshape node_cut: [1, 3, 4, 4] as [1, 6, 2, 4] cuts an axis of the image in two",
     ]
 
@@ -341,8 +341,38 @@ def test_files_in_floating_point(tmp_path: Path) -> None:
     first = "plain is in floating point: quantise it first (podweave quantise)"
     with pytest.raises(WorkloadError, match=f"^{re.escape(first)}$"):
         read_network(graph.save(tmp_path / "plain.onnx", y))
-    graph.add("Resize", y, output="larger")
+    graph.add("GridSample", y, output="larger")
     with pytest.raises(
-        WorkloadError, match=f"^{re.escape(first)}; then\nplain: 1 operator is not taken:\n  Resize node_larger: there is no"
+        WorkloadError, match=f"^{re.escape(first)}; then\nplain: 1 operator is not taken:\n  GridSample node_larger: there is no"
     ):
         read_network(graph.save(tmp_path / "plain.onnx", "larger"))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "scales", "sentence"),
+    [
+        ({"mode": "linear"}, (1, 1, 2, 2), "its mode is linear (what helps: nearest neighbours, enlarged by integers)"),
+        ({"mode": "nearest"}, (1, 1, 1.5, 2), "its axis 2 has 4 positions and gets 6, which are not nearest neighbours of a whole"),
+        ({"mode": "nearest"}, (1, 1, 0.5, 2), "its axis 2 has 4 positions and gets 2, which are not nearest neighbours of a whole"),
+        (
+            {"mode": "nearest", "coordinate_transformation_mode": "align_corners"},
+            (1, 1, 2, 2),
+            "its axis 2 has 4 positions and gets",
+        ),
+        ({"mode": "nearest"}, (1, 2, 2, 2), "it enlarges batch and channels by [1, 2] (what helps: height and width alone)"),
+        ({"mode": "nearest"}, (1, 2, 2), "it has 3 scales or sizes for 4 dimensions"),
+        (
+            {"mode": "nearest", "coordinate_transformation_mode": "tf_crop_and_resize"},
+            (1, 1, 2, 2),
+            "its coordinate_transformation_mode is tf_crop_and_resize",
+        ),
+    ],
+)
+def test_images_that_are_enlarged_otherwise(
+    tmp_path: Path, attributes: dict[str, str], scales: tuple[float, ...], sentence: str
+) -> None:
+    graph = Graph(1, 3, 4, 5)
+    given = graph.constant("scales", np.array(scales, np.float32))
+    y = graph.quantised(graph.add("Resize", graph.quantised("x"), "", given, output="larger", **attributes))
+    with pytest.raises(WorkloadError, match=f"Resize node_larger: {re.escape(sentence)}"):
+        read_network(graph.save(tmp_path / "larger.onnx", y))
