@@ -352,11 +352,11 @@ def test_files_in_floating_point(tmp_path: Path) -> None:
     ("attributes", "scales", "sentence"),
     [
         ({"mode": "linear"}, (1, 1, 2, 2), "its mode is linear (what helps: nearest neighbours, enlarged by integers)"),
-        ({"mode": "nearest"}, (1, 1, 1.5, 2), "its axis 2 has 4 positions and gets 6, which are not nearest neighbours of a whole"),
-        ({"mode": "nearest"}, (1, 1, 0.5, 2), "its axis 2 has 4 positions and gets 2, which are not nearest neighbours of a whole"),
+        ({"mode": "nearest"}, (1, 1, 1.5, 2), "its axis 2 has 4 positions and gets 6, which are not those of a whole factor"),
+        ({"mode": "nearest"}, (1, 1, 0.5, 2), "its axis 2 has 4 positions and gets 2, which are not those of a whole factor"),
         (
             {"mode": "nearest", "coordinate_transformation_mode": "align_corners"},
-            (1, 1, 2, 2),
+            (1, 1, 3, 2),
             "its axis 2 has 4 positions and gets",
         ),
         ({"mode": "nearest"}, (1, 2, 2, 2), "it enlarges batch and channels by [1, 2] (what helps: height and width alone)"),
