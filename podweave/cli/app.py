@@ -323,6 +323,7 @@ def quantise_command(
     evaluate: Evaluate = None,
     accuracy: Accuracy = True,
     multiplier_bits: MultiplierBits = 16,
+    host_ops: HostOps = False,
     seed: Seed = 0,
     json_file: JsonFile = None,
 ) -> None:
@@ -332,7 +333,8 @@ def quantise_command(
     if is_model_file(model):
         from .model_files import quantise_network
 
-        finish(quantise_network(Path(model), output, calibrate, evaluate, accuracy=accuracy), json_file, print_quantised_file)
+        report = quantise_network(Path(model), output, calibrate, evaluate, accuracy=accuracy, host_ops=host_ops)
+        finish(report, json_file, print_quantised_file)
         return
     from ..language.quantise import Recipe
     from .language_commands import quantise_model

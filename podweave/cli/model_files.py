@@ -63,7 +63,9 @@ def with_file(
     return report, show_both
 
 
-def quantise_network(model: Path, output: Path, calibrate: Path | None, judged: Path | None, *, accuracy: bool) -> dict[str, Any]:
+def quantise_network(
+    model: Path, output: Path, calibrate: Path | None, judged: Path | None, *, accuracy: bool, host_ops: bool
+) -> dict[str, Any]:
     """Quantise an ONNX file; raises `typer.BadParameter` for what was typed wrong."""
     if calibrate is None:
         raise typer.BadParameter("an ONNX file needs some of its inputs (.npz)", param_hint="--calibrate")
@@ -71,4 +73,4 @@ def quantise_network(model: Path, output: Path, calibrate: Path | None, judged: 
         raise typer.BadParameter(f"{output} must end in .onnx", param_hint="--output")
     make_folders(output)
     with Progress() as progress:
-        return quantise_file(model, output, calibrate, judged, accuracy=accuracy, progress=progress)
+        return quantise_file(model, output, calibrate, judged, accuracy=accuracy, host_ops=host_ops, progress=progress)

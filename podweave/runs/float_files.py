@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from podweave.golden.graph import evaluate
 from podweave.ir.frontends.onnx import Network, read_network
-from podweave.ir.frontends.onnx.files import File, read_file
+from podweave.ir.frontends.onnx.files import FLOAT_OPSETS, File, read_file
 from podweave.ir.layers import WorkloadError
 
 from ..program import extra
@@ -24,10 +24,19 @@ from .model_files import arrays_of, quantised_inputs
 WORST = 10
 """Layers that a report names."""
 Arrays = dict[str, NDArray]
+_QUANTISED_FROM, _IR_VERSION = 13, 7
+"""The first version of operators with scales for each output of a convolution, and of files with constants that are no inputs."""
 
 
 def quantise_file(
-    model: Path, output: Path, calibrate: Path, judged: Path | None, *, accuracy: bool, progress: Callable[[str], None]
+    model: Path,
+    output: Path,
+    calibrate: Path,
+    judged: Path | None,
+    *,
+    accuracy: bool,
+    host_ops: bool = False,
+    progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """Write the quantised file, and report how near it is to the one in floating point.
 
@@ -39,6 +48,8 @@ def quantise_file(
     model, output : Path
     calibrate, judged : Path
         Arrays (.npz) by inputs of the file, of one or several batches: for ranges, and for accuracy (by default the same).
+    host_ops : bool
+        Operators that are not taken are left to the host; accuracy is that of what is in front of them.
 
     Raises
     ------
@@ -46,6 +57,7 @@ def quantise_file(
         For inputs that do not fit, and for operators that are not taken.
     """
     with extra("onnx", "quantising ONNX files"):
+        import onnx
         from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -57,21 +69,24 @@ def quantise_file(
             return next(self.left, None)
 
     progress(f"reading {model}")
-    file = read_file(model)
+    file = read_file(model, opsets=FLOAT_OPSETS)
     batches = list(batches_of(file, calibrate))
     judges = list(batches_of(file, judged)) if judged else batches
     with tempfile.TemporaryDirectory(prefix="podweave-onnx-") as folder, _quiet():
         folded, made = Path(folder) / "folded.onnx", Path(folder) / f"{output.stem}.onnx"
         progress("folding constants and normalisations")
-        quant_pre_process(str(model), str(folded), skip_symbolic_shape=True)
+        modern = Path(folder) / "modern.onnx"
+        onnx.save(_modern(model, file.opset), modern)
+        quant_pre_process(str(modern), str(folded), skip_symbolic_shape=True)
         progress(f"quantising on {len(batches)} batches")
         kinds = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8, "per_channel": True}
         quantize_static(str(folded), str(made), Batches(iter(batches)), quant_format=QuantFormat.QDQ, **kinds)
-        network = read_network(made)
+        network = read_network(made, host_ops=host_ops)
         report: dict[str, Any] = {
             "model": file.name,
             "file": str(output),
             "operations": len(network.graph.operations),
+            "on_host": list(network.on_host),
             "macs": network.graph.macs,
             "calibration_batches": len(batches),
             "accuracy": None,
@@ -81,6 +96,32 @@ def quantise_file(
             report["accuracy"] = compare_with_float(network, made, folded, judges)
         shutil.copyfile(made, output)
     return report | {"bytes": output.stat().st_size}
+
+
+def _modern(path: Path, opset: int) -> Any:
+    """A model whose constants are none of its inputs, as old ones are, and with operators that onnxruntime's quantiser knows.
+
+    A Sum of two tensors is an Add.
+    """
+    import onnx
+    import onnx.version_converter
+
+    model = onnx.load(path)
+    held = {each.name for each in model.graph.initializer}
+    given = [each for each in model.graph.input if each.name not in held]
+    del model.graph.input[:]
+    model.graph.input.extend(given)
+    for node in model.graph.node:
+        if node.op_type == "Sum" and len(node.input) == 2:
+            node.op_type = "Add"
+    if opset >= _QUANTISED_FROM:
+        return model
+    model.ir_version = max(model.ir_version, _IR_VERSION)
+    try:
+        return onnx.version_converter.convert_version(model, _QUANTISED_FROM)
+    except Exception as error:  # It raises what its C++ throws.
+        why = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise WorkloadError(f"{path.name} has operators of ONNX opset {opset}, which cannot be converted: {why}") from error
 
 
 def batches_of(file: File, path: Path) -> Iterator[Arrays]:
@@ -123,11 +164,19 @@ def compare_with_float(network: Network, made: Path, plain: Path, batches: list[
     with extra("onnx", "comparing with onnxruntime"):
         import onnx
         import onnxruntime
-    real_of = {node.output[0]: node.input[0] for node in onnx.load(made).graph.node if node.op_type == "QuantizeLinear"}
+    nodes = onnx.load(made).graph.node
+    real_of = {node.output[0]: node.input[0] for node in nodes if node.op_type == "QuantizeLinear"}
+    # What is left to the host reads real numbers again.
+    real_of |= {node.output[0]: real_of[node.input[0]] for node in nodes if node.input and node.input[0] in real_of}
     model = onnx.load(plain)
     there = {each.name for each in model.graph.output}
+    # The quantiser renames what gives an output.
+    edges = {name for node in model.graph.node for name in node.output}
+    real_of = {name: real if real in edges else real.removesuffix("_QuantizeLinear_Input") for name, real in real_of.items()}
     layers = {name: real_of[tensor.name] for name, tensor in network.tensors.items() if tensor.name in real_of}
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(set(layers.values()) - there))
+    ends = {name: tensor.name if tensor.name in there else real_of[tensor.name] for name, tensor in network.outputs.items()}
+    wanted = {*layers.values(), *ends.values()}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted - there))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -143,10 +192,10 @@ def compare_with_float(network: Network, made: Path, plain: Path, batches: list[
             signal[name] += float(np.square(wanted).sum())
             noise[name] += float(np.square(wanted - tensor.real(found[name])).sum())
         for name, tensor in network.outputs.items():
-            pairs[name].append((exact[tensor.name], tensor.view.to_file(tensor.real(found[name]))))
+            pairs[name].append((exact[ends[name]], tensor.view.to_file(tensor.real(found[name]))))
     ratios = {name: 10 * float(np.log10(signal[name] / noise[name])) for name in layers if signal[name] and noise[name]}
     worst = [{"operation": name, "sqnr_db": ratios[name]} for name in sorted(ratios, key=ratios.__getitem__)[:WORST]]
-    return {"batches": len(batches), "worst": worst, "outputs": [_output_row(network.outputs[n].name, pairs[n]) for n in pairs]}
+    return {"batches": len(batches), "worst": worst, "outputs": [_output_row(ends[name], pairs[name]) for name in pairs]}
 
 
 def _output_row(name: str, pairs: list[tuple[NDArray, NDArray]]) -> dict[str, Any]:

@@ -100,10 +100,16 @@ def sub(call: Call) -> Value:
     return subtract_tensors(call)
 
 
+def _numbers(call: Call, index: int) -> NDArray[np.float64]:
+    """Of a constant, quantised or not."""
+    found = call.value(index)
+    return (found.real if isinstance(found, Known) else call.constant(index)).astype(np.float64)
+
+
 def batch_normalization(call: Call) -> Value:
     """Of a quantised tensor, with constant statistics."""
     real = image(call)
-    scale, bias, mean, variance = (call.constant(index).astype(np.float64) for index in range(1, 5))
+    scale, bias, mean, variance = (_numbers(call, index) for index in range(1, 5))
     factor = scale / np.sqrt(variance + float(call.number("epsilon", 1e-5)))
     return scaled_and_moved(call, real, factor, bias - mean * factor)
 

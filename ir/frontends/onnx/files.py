@@ -17,6 +17,8 @@ MOST_BYTES = 1 << 31
 MOST_NODES = 100_000
 OPSETS = range(10, 27)
 """Versions of the operators of ONNX: the first that quantises, and the last that is known."""
+FLOAT_OPSETS = range(7, OPSETS.stop)
+"""Those of files in floating point, which are converted before they are quantised."""
 _NUMBERS = {
     *("float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"),
 }
@@ -61,10 +63,10 @@ def onnx_package() -> Any:
     return onnx
 
 
-def read_file(path: Path, sizes: Mapping[str, int] | None = None) -> File:
+def read_file(path: Path, sizes: Mapping[str, int] | None = None, opsets: range = OPSETS) -> File:
     """The content of a file; raises `WorkloadError` for what cannot be read.
 
-    ``sizes``: of dimensions that the file leaves open, by their names.
+    ``sizes``: of dimensions that the file leaves open, by their names. ``opsets``: that are taken.
     """
     onnx = onnx_package()
     name = path.name
@@ -86,9 +88,9 @@ def read_file(path: Path, sizes: Mapping[str, int] | None = None) -> File:
         raise WorkloadError(f"{name} has {len(graph.node):,} nodes, more than {MOST_NODES:,}")
     versions = {each.domain: each.version for each in model.opset_import}
     opset = versions.get("", versions.get("ai.onnx", 0))
-    if opset not in OPSETS:
+    if opset not in opsets:
         raise WorkloadError(
-            f"{name} has operators of ONNX opset {opset}, known are {OPSETS.start} to {OPSETS.stop - 1}: convert it "
+            f"{name} has operators of ONNX opset {opset}, known are {opsets.start} to {opsets.stop - 1}: convert it "
             "(onnx.version_converter)"
         )
     constants = {each.name: _array(name, each, path.parent) for each in graph.initializer}

@@ -48,7 +48,7 @@ def to_sizes(call: Call, sizes: tuple[int, ...]) -> Value:
 
 
 def reshape(call: Call) -> Value:
-    """Where no axis of the image is cut in two."""
+    """Where no axis of the image is cut in two; or as a part of a shuffle of channels (Reshape, Transpose, Reshape)."""
     wanted, before = call.integers(1, "shape") or [], sizes_of(call)
     if not call.attribute("allowzero", 0):
         wanted = [before[i] if size == 0 and i < len(before) else size for i, size in enumerate(wanted)]

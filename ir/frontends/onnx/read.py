@@ -21,6 +21,7 @@ from . import (
     movement,
     pooling,
     quantised,
+    shuffles,
     sums,
 )
 from .emit import materialised
@@ -31,7 +32,20 @@ from .reader import Call, Handler, Reader, Refusal
 from .values import Constant, Raw, Real, RefusedError, Tensor, Value
 from .views import BATCH, CHANNELS, HEIGHT, WIDTH, View
 
-FAMILIES = (quantised, convolution, enlarged, pooling, borders, sums, affine, functions, channels, movement, integer_operators)
+FAMILIES = (
+    quantised,
+    convolution,
+    enlarged,
+    pooling,
+    borders,
+    sums,
+    affine,
+    functions,
+    channels,
+    movement,
+    shuffles,
+    integer_operators,
+)
 OPERATORS: dict[str, Handler] = {name: handler for family in FAMILIES for name, handler in family.OPERATORS.items()}
 OPERATORS["Constant"] = folding.constant
 """What reads a node, by its operator."""
@@ -61,6 +75,7 @@ def read_network(path: Path, sizes: Mapping[str, int] | None = None, *, host_ops
 def network_of(file: File, *, host_ops: bool = False) -> Network:
     """The network of a file that was read."""
     _require_quantised(file)
+    file = shuffles.with_shuffles(file)
     reader, refusals, unknown = Reader(file.opset), [], set()
     left: list[Node] = []
     reader.values.update({name: Constant(values) for name, values in file.constants.items()})
@@ -234,5 +249,5 @@ def _outputs(reader: Reader, file: str, ends: list[str], refusals: list[Refusal]
 
 def operator_rows() -> list[tuple[str, str]]:
     """Each operator that is taken, and what of it, in the order of families; of constants alone, those that are folded."""
-    rows = [(name, " ".join((handler.__doc__ or "").split())) for name, handler in OPERATORS.items()]
+    rows = [(name, " ".join((handler.__doc__ or "").split())) for name, handler in OPERATORS.items() if name != shuffles.SHUFFLE]
     return rows + [(name, "Of constants.") for name in folding.FOLDED if name not in OPERATORS]

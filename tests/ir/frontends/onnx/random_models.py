@@ -36,7 +36,7 @@ class RandomModel:
         self.held: list[Any] = []
         self.functions, self.borders = functions, borders
         # There is no transposed convolution of integers.
-        self.of_borders = ["Resize", *["ConvTranspose"] * (0 if integer else 2), "Pad", "AveragePool"]
+        self.of_borders = ["Resize", *["ConvTranspose"] * (0 if integer else 2), "Pad", "AveragePool", "Shuffle"]
         self.input = (batch, channels, size, size + int(self.rng.integers(3)))
         self.at = ("x", *self.input[1:])
 
@@ -159,6 +159,16 @@ class RandomModel:
             inputs = [source, self.constant(weights), self.constant(rng.normal(size=outputs) * 0.3)]
             name = self.add("ConvTranspose", inputs, strides=[s, s], pads=pads)
             self.at = (name, outputs, *sizes)
+        elif kind == "Shuffle" and channels % 2 == 0:
+            groups = int(rng.choice([each for each in range(2, channels + 1) if channels % each == 0]))
+            apart = np.array([self.input[0], groups, channels // groups, height, width])
+            whole = np.array([self.input[0], -1, height, width])
+            for number, sizes in enumerate((apart, whole)):
+                self.held.append(numpy_helper.from_array(sizes, f"s{len(self.held)}"))
+                source = self.add("Reshape", [source, self.held[-1].name])
+                if number == 0:
+                    source = self.add("Transpose", [source], perm=[0, 2, 1, 3, 4])
+            self.at = (source, channels, height, width)
         elif kind == "Pad":
             pads = [int(each) for each in rng.integers(0, 3, 4)]
             self.held.append(numpy_helper.from_array(np.array([0, 0, *pads[:2], 0, 0, *pads[2:]]), f"p{len(self.held)}"))
