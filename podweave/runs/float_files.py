@@ -175,8 +175,7 @@ def compare_with_float(network: Network, made: Path, plain: Path, batches: list[
     real_of = {name: real if real in edges else real.removesuffix("_QuantizeLinear_Input") for name, real in real_of.items()}
     layers = {name: real_of[tensor.name] for name, tensor in network.tensors.items() if tensor.name in real_of}
     ends = {name: tensor.name if tensor.name in there else real_of[tensor.name] for name, tensor in network.outputs.items()}
-    wanted = {*layers.values(), *ends.values()}
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted - there))
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted({*layers.values(), *ends.values()} - there))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -38,7 +38,7 @@ def _positions(call: Call, size: int, scale: float, outputs: int) -> NDArray[np.
 
 def _nearest(call: Call, positions: NDArray[np.float64]) -> NDArray[np.int64]:
     mode = call.node.attributes.get("nearest_mode", "round_prefer_floor" if call.reader.opset > 10 else "floor")
-    ways = {
+    ways: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
         "round_prefer_floor": lambda x: np.ceil(x - 0.5),
         "round_prefer_ceil": lambda x: np.floor(x + 0.5),
         "floor": np.floor,
