@@ -12,10 +12,11 @@ from podweave.spec.jobs import Accumulate, Emit
 
 from ..jobs import Jobs, Place
 from ..lower.address_walk import increments_of_each
-from ..lower.boxes import Box, positions
+from ..lower.boxes import Box, Walk, positions
 from ..lower.layer import Region
 
 Ints = NDArray[np.int64]
+_WALK_COLUMNS = 8
 
 
 class GangShape(NamedTuple):
@@ -23,7 +24,7 @@ class GangShape(NamedTuple):
 
     ``operation``: its index. ``base``: its first pod. ``split``: parts of K. ``side``: pods of a part, of which the first ``tiles``
     have a column tile. ``steps``: K steps of the longest sequence, one every ``length`` cycles from ``begin`` on. ``slot``: cycles
-    of a turn. ``local``: sums stay in the pods until the last step. ``in_order``: segments, one after the other, are the box.
+    of a turn. ``local``: sums stay in the pods until the last step. ``walks``: in how many walks a step goes over all segments.
     """
 
     operation: int
@@ -36,7 +37,7 @@ class GangShape(NamedTuple):
     length: int
     slot: int
     local: bool
-    in_order: bool
+    walks: int
 
 
 class StepSequence(NamedTuple):
@@ -61,7 +62,7 @@ class GangJobs:
 
     def __init__(self) -> None:
         self._sources: list[tuple[int, int, int, int, int]] = []
-        self._segments: list[tuple[int, int, int, int, int, int, int]] = []
+        self._segments: list[tuple[int, ...]] = []
         self._sequences: list[StepSequence] = []
         self._gangs: list[GangShape] = []
         self._source_of: list[Sequence[int]] = []
@@ -91,22 +92,22 @@ class GangJobs:
     def add(
         self,
         shape: GangShape,
-        box: Box,
         segments: Sequence[Box | None],
+        walks: Sequence[Walk],
         sequences: Sequence[StepSequence],
         sources: Sequence[int],
         weights: Ints,
     ) -> None:
         """The jobs of a gang.
 
-        ``box``: accumulators that it computes. ``segments``: of each part. ``sequences``: of each part and tile, in that order.
+        ``segments``: accumulators of each part. ``walks``: all of them. ``sequences``: of each part and tile, in that order.
         ``sources``, ``weights``: of all their steps, one sequence after the other; weights as (rows, first word of the W bank).
         """
-        row = 0
-        for segment in segments:
-            self._segments.append(_counted(segment, row))
-            row += positions(segment) if segment else 0
-        self._segments.append(_counted(box, 0))
+        for walked in ([Walk(segment) if segment else None for segment in segments], walks):
+            row = 0
+            for walk in walked:
+                self._segments.append(_counted(walk, row))
+                row += walk.boxes * positions(walk.box) if walk else 0
         self._sequences += sequences
         self._gangs.append(shape)
         self._source_of.append(sources)
@@ -117,27 +118,27 @@ class GangJobs:
         gangs = dict(zip(GangShape._fields, _columns(self._gangs, len(GangShape._fields)), strict=True))
         sequences = dict(zip(StepSequence._fields, _columns(self._sequences, len(StepSequence._fields)), strict=True))
         pods = gangs["split"] * gangs["tiles"]
-        first_sequence, first_segment = _before(pods), _before(gangs["split"] + 1)
+        first_sequence, first_segment = _before(pods), _before(gangs["split"] + gangs["walks"])
         first_step = _before(sequences["length"])
         of = _Rows(gangs, pods)
-        gang, step, turn, emits, whole = of.gang, of.step, of.turn, of.emits, of.whole
+        gang, step, turn, emits = of.gang, of.step, of.turn, of.emits
         tiles = gangs["tiles"][gang]
         part, tile = np.divmod(of.pod, tiles)
         sequence = first_sequence[gang] + of.pod
         index = step - (gangs["steps"][gang] - sequences["length"][sequence])
         target = np.where(emits, part ^ turn, turn)
-        segments = _columns(self._segments, 7)
-        segment = first_segment[gang] + np.where(whole, gangs["split"][gang], target)
+        segments = _columns(self._segments, _WALK_COLUMNS)
+        segment = first_segment[gang] + np.where(emits, target, gangs["split"][gang] + turn)
         # Pods begin as late as they can, and parts of K may be more than there are segments.
         kept = np.flatnonzero((index >= 0) & (segments[0][segment] > 0))
-        columns = (gang, step, turn, emits, whole, tiles, part, tile, sequence, index, target, segment)
-        gang, step, turn, emits, whole, tiles, part, tile, sequence, index, target, segment = (values[kept] for values in columns)
-        n0, n1, n2, image, top, left, row = (column[segment] for column in segments)
+        columns = (gang, step, turn, emits, tiles, part, tile, sequence, index, target, segment)
+        gang, step, turn, emits, tiles, part, tile, sequence, index, target, segment = (values[kept] for values in columns)
+        n0, n1, n2, image, top, left, row, aside = (column[segment] for column in segments)
         at = first_step[sequence] + index
         source = np.fromiter((number for run in self._source_of for number in run), np.int64)[at]
         bank, base, column_step, row_step, image_step = (column[source] for column in _columns(self._sources, 5))
         begin = gangs["begin"][gang] + step * gangs["length"][gang]
-        before = np.where(emits, turn * gangs["slot"][gang], np.where(whole, 0, row))
+        before = np.where(emits, turn * gangs["slot"][gang], row)
         # The first of the jobs of a step takes its weights.
         first = sequence * (int(gangs["steps"].max(initial=0)) + 1) + step
         _, swaps = np.unique(first, return_index=True)
@@ -149,7 +150,7 @@ class GangJobs:
         home = np.where(emits, home, 0)
         stores = (sequences["store_step"][home] == step) & (sequences["store_turn"][home] == turn)
         base_pod = gangs["base"][gang]
-        x = increments_of_each((n0, n1, n2), (column_step, row_step, image_step))
+        x = increments_of_each((n0, n1, n2), (column_step, row_step, np.where(aside, n0 * column_step, image_step)))
         ones = np.ones(len(kept), np.int64)
         streams = {
             "operation": gangs["operation"][gang],
@@ -166,7 +167,7 @@ class GangJobs:
             "x_step1": x[1],
             "x_step2": x[2],
             "accumulate": np.where(in_pods & (sequences["length"][sequence] > 1), adds, int(Accumulate.BYPASS)),
-            "accumulator_base": np.where(in_pods & ~whole, row, 0),
+            "accumulator_base": np.where(in_pods, row, 0),
             "emit": np.where(emits, np.where(stores, int(Emit.STORE), int(Emit.ACCUMULATE)), int(Emit.NONE)),
             "p_bank": np.where(emits, base_pod + target * gangs["side"][gang] + tile, 0),
             "p_plane": 0 * ones,
@@ -192,7 +193,7 @@ class GangJobs:
 class _Rows:
     """Of every gang, step and turn, and all pods with a tile, a row: what may be a stream.
 
-    ``emits``: it is one of a step that writes sums. ``whole``: it is one of the whole box.
+    ``emits``: it is one of a step that writes sums; ``turn`` is that of a part then, else the number of a walk.
     """
 
     def __init__(self, gangs: Jobs, pods: Ints):
@@ -200,21 +201,22 @@ class _Rows:
         gang = np.repeat(np.arange(len(steps)), steps)
         step = np.arange(len(gang)) - _before(steps)[gang]
         emits = (step == steps[gang] - 1) | (gangs["local"][gang] == 0)
-        whole = (gangs["in_order"][gang] == 1) & ~emits
-        turns = np.where(whole, 1, gangs["split"][gang])
+        turns = np.where(emits, gangs["split"][gang], gangs["walks"][gang])
         count = turns * pods[gang]
         of_step = np.repeat(np.arange(len(gang)), count)
         number = np.arange(len(of_step)) - _before(count)[of_step]
-        self.gang, self.step, self.emits, self.whole = (values[of_step] for values in (gang, step, emits, whole))
+        self.gang, self.step, self.emits = (values[of_step] for values in (gang, step, emits))
         self.turn, self.pod = np.divmod(number, pods[self.gang])
 
 
-def _counted(box: Box | None, row: int) -> tuple[int, int, int, int, int, int, int]:
-    """Columns, rows and images, the first of each, and the row of the accumulators."""
-    if box is None:
-        return (0, 0, 0, 0, 0, 0, row)
-    (image, images), (top, rows), (left, columns) = box
-    return (columns, rows, images, image, top, left, row)
+def _counted(walk: Walk | None, row: int) -> tuple[int, ...]:
+    """Counts of the three loops, the first image, row and column, the row of the accumulators, and whether the outermost loop is
+    over boxes side by side, in place of images."""
+    if walk is None:
+        return (0, 0, 0, 0, 0, 0, row, 0)
+    (image, images), (top, rows), (left, columns) = walk.box
+    aside = walk.boxes > 1
+    return (columns, rows, walk.boxes if aside else images, image, top, left, row, int(aside))
 
 
 def _columns(rows: Sequence[tuple[int, ...]], count: int) -> list[Ints]:

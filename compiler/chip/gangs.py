@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from podweave.ir.operations import Linear
 
 from ..jobs import Place
-from ..lower.boxes import Box, positions, segments_of
+from ..lower.boxes import Box, Walk, positions, segments_of
 from ..lower.layer import Region, Step, Unit
 from ..lower.operation import LoweredOperation
 from .copies import Copies
@@ -111,8 +111,8 @@ class _Gang:
     """A block of pods, from ``base`` on, that computes ``tiles`` of one patch.
 
     ``segments``: the box in as many pieces as there are parts of K; each is summed up in the P bank of one part, and the parts
-    take turns of ``slot`` cycles at them. ``in_order``: one after the other, they are the box in its own order. ``local``: sums
-    stay in the pods until the last step; else every step emits. ``length``: cycles from step to step. ``sources``: by (part, tile).
+    take turns of ``slot`` cycles at them. ``walks``: they are all of these, one after the other. ``local``: sums stay in the pods
+    until the last step; else every step emits. ``length``: cycles from step to step. ``sources``: by (part, tile).
     ``sums``: by (part, tile), where there are sums already to which it adds.
     """
 
@@ -122,7 +122,7 @@ class _Gang:
     base: int
     box: Box
     segments: list[Box | None]
-    in_order: bool
+    walks: list[Walk]
     sums: dict[tuple[int, int], Place] = field(default_factory=dict)
     sources: dict[tuple[int, int], list[_Source]] = field(default_factory=dict)
     steps: int = 0
@@ -197,8 +197,7 @@ class Gangs:
         """Let the block from pod ``base`` on compute ``tiles`` of the patch with that number, as early as it can, and add to the
         sums of the operation ``before`` if there is one, which had the same block for them."""
         box = plan.streamed(patch)
-        segments, in_order = segments_of(box, mapping.split)
-        gang = _Gang(plan, mapping, tiles, base, box, segments, in_order)
+        gang = _Gang(plan, mapping, tiles, base, box, *segments_of(box, mapping.split))
         if before:
             gang.sums.update({(part, j): before.place(number, tiles[j], segment) for part, j, segment in gang.homes()})
         self._plan_steps(gang, patch)
@@ -303,7 +302,7 @@ class Gangs:
         for (part, j), count in counts.items():
             if count:
                 emitting = 1 if gang.local else count
-                streams = emitting * segments + (count - emitting) * (1 if gang.in_order else segments)
+                streams = emitting * segments + (count - emitting) * len(gang.walks)
                 pod = gang.pod(part, j)
                 self.state.book.gang(pod, count, streams)
                 self.state.swapped[pod] = gang.final + gang.first_turn(part) * gang.slot
@@ -322,10 +321,10 @@ class Gangs:
             gang.length,
             gang.slot,
             gang.local,
-            gang.in_order,
+            len(gang.walks),
         )
         numbers = [source.number for sources in gang.sources.values() for source in sources]
-        self.state.book.gangs.add(shape, gang.box, gang.segments, sequences, numbers, weights)
+        self.state.book.gangs.add(shape, gang.segments, gang.walks, sequences, numbers, weights)
         return homes
 
     def _sources(self, gang: _Gang, references: list[Reference], tile: int, patch: Box, banks: range) -> list[_Source]:
