@@ -37,9 +37,10 @@ _ROUNDING = 1e-9
 class Trials:
     """Mappings of an operation that may be chosen, on a chip with ``pods`` pods: arrays with an element for each.
 
-    ``rows``: cycles that a weight load takes. ``side``, ``split``, ``near``: those of the mappings. ``size``: number of the size of
-    their patches. ``fresh``: the share of its inputs that each does not find where it needs them. ``strips``, ``loaded``: pieces in
-    which inputs are loaded, and words of the largest: those of the patches, unless they are loaded several at a time.
+    ``rows``: cycles that a weight load takes. ``side``, ``split``, ``abreast``, ``near``: those of the mappings. ``size``: the
+    number of the size of their patches. ``fresh``: the share of its inputs that each does not find where it needs them. ``strips``,
+    ``loaded``: pieces in which inputs are loaded, and words of the largest: those of the patches, unless they are loaded several at
+    a time.
 
     By size, ``patches_of``: how many patches there are; ``positions_of``: positions of the largest; ``words_of``: that a pod
     streams for a step of it; ``area_of``: words of activations that it needs of each unit; ``ready``: per patch, when a gang may
@@ -51,6 +52,7 @@ class Trials:
     rows: int
     side: Ints
     split: Ints
+    abreast: Ints
     near: Bools
     size: Ints
     fresh: Floats
@@ -76,7 +78,7 @@ class Trials:
 
     @cached_property
     def block(self) -> Ints:
-        return self.side * self.split
+        return self.side * self.split * self.abreast
 
     @cached_property
     def blocks(self) -> Ints:
@@ -84,8 +86,13 @@ class Trials:
         return self.pods // self.block
 
     @cached_property
+    def groups(self) -> Ints:
+        """Groups of patches that are the work of one gang."""
+        return -(-self.patches // self.abreast)
+
+    @cached_property
     def rounds(self) -> Ints:
-        """Gangs that a patch takes for all its column tiles."""
+        """Gangs that a group of patches takes for all its column tiles."""
         return -(-self.work.tiles // self.side)
 
     @property
@@ -122,10 +129,17 @@ class Trials:
         return -(-self.patches // self.strips)
 
     @cached_property
-    def starts(self) -> dict[tuple[int, int], Ints]:
-        """By size and patches that are together, when what may be the work of any block may start."""
-        pairs = set(zip(self.size.tolist(), self.together.tolist(), strict=True))
-        return {(size, together): self.ready[size][::together] for size, together in pairs}
+    def starts(self) -> dict[tuple[int, int, int], Ints]:
+        """By size and patches that are together or abreast, when what may be the work of any block may start."""
+        found = {}
+        for size, together, abreast in set(self._of_starts):
+            ready = self.ready[size][::together]
+            found[size, together, abreast] = np.maximum.reduceat(ready, np.arange(0, len(ready), abreast))
+        return found
+
+    @cached_property
+    def _of_starts(self) -> list[tuple[int, int, int]]:
+        return list(zip(self.size.tolist(), self.together.tolist(), self.abreast.tolist(), strict=True))
 
     @cached_property
     def gangs(self) -> tuple[Ints, Ints]:
@@ -138,7 +152,7 @@ class Trials:
     def sending_cycles(self) -> Floats:
         """Cycles that sending activations to gangs costs each pod."""
         # Other gangs of a patch go to blocks where its inputs are not, unless all blocks have several patches to do.
-        spread = np.minimum(self.blocks, _ALONE * self.blocks // self.patches)
+        spread = np.minimum(self.blocks, _ALONE * self.blocks // self.groups)
         usual = np.where(self.near, 1, np.minimum(self.rounds, np.maximum(1, spread)))
         return _SEND * self.incoming * self.split * self.patches * usual / self.pods
 
@@ -148,7 +162,7 @@ class Trials:
         work, split = self.work, self.split
         jobs = self.patches * work.tiles * (self.steps + split * (split - 1))
         together = self.near | (self.rounds == 1)
-        holders = np.minimum(self.patches, np.where(together, self.blocks, np.maximum(1, self.blocks // self.rounds)))
+        holders = np.minimum(self.groups, np.where(together, self.blocks, np.maximum(1, self.blocks // self.rounds)))
         return work.job_cost * jobs + work.tile_cost * work.tiles * self.steps * holders
 
     @cached_property
@@ -158,8 +172,8 @@ class Trials:
 
     def excess_words(self, room: tuple[float, float]) -> Floats:
         """Words more than an X and a W bank have room for, on average; ``room``: words left in each."""
-        tiles = np.where(self.near, self.rounds, np.minimum(self.rounds, -(-self.patches * self.rounds // self.blocks)))
-        wanted = ((self.stored, room[0]), (self.steps_per_part * self.rows * tiles, room[1]))
+        tiles = np.where(self.near, self.rounds, np.minimum(self.rounds, -(-self.groups * self.rounds // self.blocks)))
+        wanted = ((self.stored, room[0]), (self.steps_per_part * self.rows * tiles / self.abreast, room[1]))
         excess = np.zeros(len(self.side))
         for taken, left in wanted:
             excess = excess + np.maximum(0.0, taken - _FILL * left)
@@ -184,7 +198,7 @@ class Trials:
                 break
             if needless[trial]:
                 continue
-            starts = self.starts[int(self.size[trial]), int(self.together[trial])]
+            starts = self.starts[self._of_starts[trial]]
             of = blocks[int(self.block[trial])], starts.tolist()
             finish, mean = simulate(*of, int(rounds[trial]), int(lengths[trial]))
             total = finish + mean + float(self.sending_cycles[trial])
@@ -198,8 +212,7 @@ class Trials:
     def _bounds(self, free: Ints) -> Floats:
         """Cycles below which neither when the last gang ends nor the mean, as `simulate` has them, can be in sum."""
         of_starts = {key: (len(ready), ready.min(), ready.max(), ready.mean()) for key, ready in self.starts.items()}
-        keys = zip(self.size.tolist(), self.together.tolist(), strict=True)
-        pieces, first, last, middle = np.array([of_starts[key] for key in keys]).T
+        pieces, first, last, middle = np.array([of_starts[key] for key in self._of_starts]).T
         rounds, length = self.gangs
         count = pieces.astype(np.int64) * rounds
         bounds = np.zeros(len(count))

@@ -9,7 +9,7 @@ banks of its own block (see `mapping`), and every word on the Y network has a re
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as MappingType
 from math import prod
 from typing import Any
@@ -30,8 +30,9 @@ from .bank_words import BankWords, EpochFullError, zero_word
 from .copies import Copies
 from .epoch_program import EpochProgram
 from .frontier import Frontier
-from .gangs import Gangs, OperationPlan
+from .gangs import Gangs
 from .mapping import choose
+from .operation_plan import OperationPlan
 from .policy import WHOLE_CHIP
 from .producers import Producer
 from .spills import Spills
@@ -176,6 +177,8 @@ class EpochScheduler:
             reads=max((self._reads(source) for operand in operation.operands for source in operand.sources), default=1),
             fresh=self._fresh(operation),
             strips=self.state.strips and any(not unit.is_computed for unit in units),
+            # Bands find weights in the banks of the pods that take them.
+            abreast=self.state.policy.traffic > 1 and config.prefetch is not None and self.state.known_weights is None,
             **self._memory_costs(plan),
         )
         if streamed(1, 1, 1) > limit:
@@ -213,13 +216,14 @@ class EpochScheduler:
         # The units of a part of K come one after the other.
         nearness = 1e6 if mapping.near or work.strips else _NEARNESS * max(1, -(-len(units) // mapping.split))
         patches = [(i, r, c) for i in mapping.patches.images for r in mapping.patches.rows for c in mapping.patches.columns]
-        for number, patch in enumerate(patches):
-            (_, _), (row, rows), (column, columns) = patch
-            due = int(ready[row : row + rows, column : column + columns].max()) + _TRANSIT
+        numbered = list(enumerate(patches))
+        for start_of in range(0, len(patches), mapping.abreast):
+            group = numbered[start_of : start_of + mapping.abreast]
+            due = max(int(ready[r : r + rs, c : c + cs].max()) for _, (_, (r, rs), (c, cs)) in group) + _TRANSIT
             for first in rounds:
                 tiles = range(first, min(first + mapping.side, work.tiles))
                 if before:
-                    self.gangs.place(plan, mapping, producer, number, patch, tiles, before.blocks[number, first], before)
+                    self.gangs.place(plan, mapping, producer, group, tiles, before.blocks[start_of, first], before)
                     continue
                 free = self.state.free.reshape(-1, mapping.block).max(axis=1)
                 # Where the inputs already are, if that is not much later than elsewhere.
@@ -227,8 +231,8 @@ class EpochScheduler:
                 if bands:
                     own = len(plan.shared) + len(plan.own[first])
                     start = start + self.gangs.kept.cycles(plan.index, operation.name, blocks, tiles, own)
-                block = int(np.argmin(start + nearness * self._distance(plan, mapping, patch, blocks) + self._fill(mapping)))
-                self.gangs.place(plan, mapping, producer, number, patch, tiles, int(blocks[block]))
+                block = int(np.argmin(start + nearness * self._distance(plan, mapping, group, blocks) + self._fill(mapping)))
+                self.gangs.place(plan, mapping, producer, group, tiles, int(blocks[block]))
         self.state.producers[operation.name] = producer
 
     def _parts(self, plan: OperationPlan) -> list[OperationPlan]:
@@ -309,22 +313,28 @@ class EpochScheduler:
             return 0
         return np.array(self.state.storage.filled["w"]).reshape(-1, mapping.block).sum(axis=1) * _TIE
 
-    def _distance(self, plan: OperationPlan, mapping: Mapping, patch: Box, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Words that would have to be sent to each block before it can work on a patch."""
+    def _distance(
+        self, plan: OperationPlan, mapping: Mapping, patches: Sequence[tuple[int, Box]], blocks: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Words that would have to be sent to each block before it can work on (number, patch) of some patches abreast."""
+        distance = np.zeros(len(blocks), np.int64)
         if not plan.shared:
-            return np.zeros(len(blocks), np.int64)
+            return distance
         number, index = plan.shared[0]
         step, operand = plan.step(0, (number, index)), plan.operation.operands[number]
-        region = plan.region(number, step.unit, patch)
         unit = plan.lowering.operands[number].units[step.unit]
-        if unit.is_computed:
-            banks = self.copies.banks_with(operand, unit, region)
-        else:
-            region = self.gangs.loaded_region(plan, mapping, number, step.unit, patch)
-            banks = self.gangs.external_banks(plan, number, step.unit, region)
-        distance = np.full(len(blocks), region.words, np.int64)
-        for bank in banks:
-            distance[bank // mapping.block] = 0
+        for place, (_, patch) in enumerate(patches):
+            region = plan.region(number, step.unit, patch)
+            if unit.is_computed:
+                banks = self.copies.banks_with(operand, unit, region)
+            else:
+                region = self.gangs.loaded_region(plan, mapping, number, step.unit, patch)
+                banks = self.gangs.external_banks(plan, number, step.unit, region)
+            missing = np.full(len(blocks), region.words, np.int64)
+            for bank in banks:
+                if bank % mapping.block // mapping.pods_of_patch == place:
+                    missing[bank // mapping.block] = 0
+            distance += missing
         return distance
 
     def _ready(self, plan: OperationPlan) -> NDArray[np.int64]:

@@ -44,13 +44,15 @@ class StepSequence(NamedTuple):
     """K steps of a pod, the last ones of its gang.
 
     ``length``: how many. ``home``: word of its P bank from which on it sums up the segment of its part, if there is one. ``store``:
-    step and turn of the gang in which that segment is written for the first time.
+    step and turn of the gang in which that segment is written for the first time. ``load_turn``: of steps that emit, that before
+    which weights are loaded.
     """
 
     length: int
     home: int
     store_step: int
     store_turn: int
+    load_turn: int
 
 
 class GangJobs:
@@ -101,7 +103,7 @@ class GangJobs:
         """The jobs of a gang.
 
         ``segments``: accumulators of each part. ``walks``: all of them. ``sequences``: of each part and tile, in that order.
-        ``sources``, ``weights``: of all their steps, one sequence after the other; weights as (rows, first word of the W bank).
+        ``sources``, ``weights``: of all their steps, one sequence after the other; weights as (rows, W bank, first word).
         """
         for walked in ([Walk(segment) if segment else None for segment in segments], walks):
             row = 0
@@ -177,14 +179,15 @@ class GangJobs:
             "p_step1": ones,
             "p_step2": ones,
         }
-        weights = np.concatenate([np.zeros((0, 2), np.int64), *self._weights_of])[at[swaps]]
+        rows, w_bank, w_base = np.concatenate([np.zeros((0, 3), np.int64), *self._weights_of])[at[swaps]].T
+        turns = np.where(emits, sequences["load_turn"][sequence], 0)[swaps]
         loads = {
             "pod": streams["pod"][swaps],
-            "start": streams["start"][swaps] - weights[:, 0],
-            "rows": weights[:, 0],
-            "w_bank": streams["pod"][swaps],
+            "start": begin[swaps] + turns * gangs["slot"][gang[swaps]] - rows,
+            "rows": rows,
+            "w_bank": w_bank,
             "w_plane": np.zeros(len(swaps), np.int64),
-            "w_base": weights[:, 1],
+            "w_base": w_base,
             "w_step": np.ones(len(swaps), np.int64),
         }
         return _sorted(loads), _sorted(streams)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.ir.operations import Linear
-
 from ..jobs import Place
 from ..lower.boxes import Box, Walk, positions, segments_of
-from ..lower.layer import Region, Step, Unit
-from ..lower.operation import LoweredOperation
+from ..lower.layer import Region
 from .copies import Copies
 from .epoch_program import ExternalUnit, WeightTile
 from .gang_jobs import GangShape, StepSequence
 from .kept_weights import KeptWeights
+from .operation_plan import OperationPlan, Reference
 from .producers import Fragment, Producer
 from .state import SchedulerState
 from .strips import external_key, strip
@@ -27,67 +24,6 @@ from .work import Mapping
 
 _STRIPS = 2
 """A strip takes at most a part of an X bank, so that several find room beside each other."""
-Reference = tuple[int, int]
-"""(operand, step) of an operation: a K step of any of its column tiles."""
-
-
-@dataclass
-class OperationPlan:
-    """An operation on its way through the compiler.
-
-    ``shared``: the K steps whose activations all column tiles share. ``own``: the other steps of each column tile. ``reach``: per
-    operand and unit, how far beyond the first its steps read, in rows and columns.
-    """
-
-    index: int
-    operation: Linear
-    lowering: LoweredOperation
-    shared: list[Reference]
-    own: list[list[Reference]]
-    reach: list[dict[int, tuple[int, int]]]
-
-    @classmethod
-    def of(cls, index: int, operation: Linear, lowering: LoweredOperation) -> OperationPlan:
-        shared: list[Reference] = []
-        own: list[list[Reference]] = [[] for _ in lowering.tiles]
-        reach: list[dict[int, tuple[int, int]]] = []
-        for number, lowered in enumerate(lowering.operands):
-            walks = [[(s.unit, s.dh, s.dw) for s in tile.steps] for tile in lowered.tiles]
-            if all(walk == walks[0] for walk in walks):
-                shared += [(number, i) for i in range(len(walks[0]))]
-            else:
-                for steps, walk in zip(own, walks, strict=True):
-                    steps += [(number, i) for i in range(len(walk))]
-            reaches: dict[int, tuple[int, int]] = {}
-            for unit, dh, dw in itertools.chain.from_iterable(walks):
-                high, wide = reaches.get(unit, (0, 0))
-                reaches[unit] = (max(high, dh), max(wide, dw))
-            reach.append(reaches)
-        return cls(index, operation, lowering, shared, own, reach)
-
-    @property
-    def shared_units(self) -> list[Unit]:
-        """Units that the shared steps read, each once."""
-        numbers = dict.fromkeys((operand, self.step(0, (operand, index)).unit) for operand, index in self.shared)
-        return [self.lowering.operands[operand].units[unit] for operand, unit in numbers]
-
-    def step(self, tile: int, reference: Reference) -> Step:
-        operand, index = reference
-        return self.lowering.operands[operand].tiles[tile].steps[index]
-
-    def streamed(self, patch: Box) -> Box:
-        """The box of accumulators that a patch of outputs needs."""
-        if self.operation.window is None:
-            return patch
-        (kh, kw), (sh, sw) = self.operation.window.kernel, self.operation.window.stride
-        images, (row, rows), (column, columns) = patch
-        return images, (row * sh, (rows - 1) * sh + kh), (column * sw, (columns - 1) * sw + kw)
-
-    def region(self, operand: int, unit: int, patch: Box) -> Region:
-        """Padded input positions, of those that have words of a unit, that it must hold for a patch."""
-        (image, images), (row, rows), (column, columns) = self.streamed(patch)
-        (sh, sw), (high, wide) = self.lowering.operands[operand].stride(unit), self.reach[operand][unit]
-        return Region(image, images, row * sh, (rows - 1) * sh + high + 1, column * sw, (columns - 1) * sw + wide + 1)
 
 
 class _Held(NamedTuple):
@@ -108,17 +44,20 @@ class _Source(NamedTuple):
 
 @dataclass
 class _Gang:
-    """A block of pods, from ``base`` on, that computes ``tiles`` of one patch.
+    """Pods, from ``base`` on, that compute ``tiles`` of one patch: a gang, or one of the patches of a gang, whose block is from
+    ``block`` on.
 
     ``segments``: the box in as many pieces as there are parts of K; each is summed up in the P bank of one part, and the parts
     take turns of ``slot`` cycles at them. ``walks``: they are all of these, one after the other. ``local``: sums stay in the pods
-    until the last step; else every step emits. ``length``: cycles from step to step. ``sources``: by (part, tile).
+    until the last step; else every step emits. ``length``: cycles from step to step. ``load_turns``: by part, the turn of a step
+    that emits before which weights are loaded, the same for all patches of a gang. ``sources``: by (part, tile).
     ``sums``: by (part, tile), where there are sums already to which it adds.
     """
 
     plan: OperationPlan
     mapping: Mapping
     tiles: range
+    block: int
     base: int
     box: Box
     segments: list[Box | None]
@@ -129,10 +68,8 @@ class _Gang:
     local: bool = True
     length: int = 0
     begin: int = 0
-
-    @property
-    def slot(self) -> int:
-        return max(positions(segment) for segment in self.segments if segment)
+    slot: int = 0
+    load_turns: list[int] = field(default_factory=list)
 
     @property
     def turns(self) -> int:
@@ -188,33 +125,48 @@ class Gangs:
         plan: OperationPlan,
         mapping: Mapping,
         producer: Producer,
-        number: int,
-        patch: Box,
+        patches: Sequence[tuple[int, Box]],
         tiles: range,
         base: int,
         before: Producer | None = None,
     ) -> None:
-        """Let the block from pod ``base`` on compute ``tiles`` of the patch with that number, as early as it can, and add to the
-        sums of the operation ``before`` if there is one, which had the same block for them."""
-        box = plan.streamed(patch)
-        gang = _Gang(plan, mapping, tiles, base, box, *segments_of(box, mapping.split))
-        if before:
-            gang.sums.update({(part, j): before.place(number, tiles[j], segment) for part, j, segment in gang.homes()})
-        self._plan_steps(gang, patch)
-        gang.begin = self._earliest(gang)
-        if mapping.split > 1 or not gang.local or before:
-            gang.begin += self._delay_by_reads(gang)
-        homes = self._emit(gang)
-        end = gang.final + gang.turns
-        for part, j, segment in gang.homes():
-            # What is added needs the read port; what is stored does not.
-            if mapping.split > 1 or (not gang.local and gang.steps > 1) or before:
-                self.state.reserve([self.state.p_ports[gang.pod(part, j)]], gang.emission + self._to_bank, end - gang.emission)
-            arrival = gang.final + (mapping.split - 1) * gang.slot + self._to_bank
-            fragment = Fragment(segment, homes[part, j], arrival)
-            producer.add(number, patch, tiles[j], fragment, arrival + positions(segment) + 1)
-        self.state.free[base : base + mapping.block] = end
-        producer.blocks[number, tiles.start] = base
+        """Let the block from pod ``base`` on compute ``tiles`` of (number, patch) of up to as many patches as are abreast, as early
+        as it can, and add to the sums of the operation ``before`` if there is one, which had the same block for them."""
+        gangs = []
+        for place, (number, patch) in enumerate(patches):
+            box = plan.streamed(patch)
+            first = base + place * mapping.pods_of_patch
+            gang = _Gang(plan, mapping, tiles, base, first, box, *segments_of(box, mapping.split))
+            if before:
+                gang.sums.update({(part, j): before.place(number, tiles[j], segment) for part, j, segment in gang.homes()})
+            self._plan_steps(gang, patch)
+            gangs.append(gang)
+        self._plan_times(gangs)
+        begin = max(map(self._earliest, gangs))
+        adds = mapping.split > 1 or not gangs[0].local or before is not None
+        while True:
+            for gang in gangs:
+                gang.begin = begin
+            delay = max(map(self._delay_by_reads, gangs)) if adds else 0
+            if not delay:
+                break
+            begin += delay
+        for gang, (number, patch) in zip(gangs, patches, strict=True):
+            homes = self._emit(gang)
+            end = gang.final + gang.turns
+            for part, j, segment in gang.homes():
+                # What is added needs the read port; what is stored does not.
+                if mapping.split > 1 or (not gang.local and gang.steps > 1) or before:
+                    self.state.reserve([self.state.p_ports[gang.pod(part, j)]], gang.emission + self._to_bank, end - gang.emission)
+                arrival = gang.final + (mapping.split - 1) * gang.slot + self._to_bank
+                fragment = Fragment(segment, homes[part, j], arrival)
+                producer.add(number, patch, tiles[j], fragment, arrival + positions(segment) + 1)
+            self.state.free[gang.base : gang.base + mapping.pods_of_patch] = end
+            producer.blocks[number, tiles.start] = base
+        if len(gangs) < mapping.abreast:
+            # Banks of pods without a patch may have weights of the others.
+            swapped = self.state.swapped[base : base + mapping.block].reshape(mapping.abreast, -1)
+            swapped[len(gangs) :] = np.maximum(swapped[len(gangs) :], swapped[: len(gangs)].max(axis=0))
 
     def external_banks(self, plan: OperationPlan, operand: int, unit: int, region: Region) -> list[int]:
         """Banks into which a unit of an input over a region is loaded."""
@@ -244,9 +196,18 @@ class Gangs:
                 # Its own steps first: what all share ends in the same step, and pods read the same words at the same time.
                 gang.sources[part, j] = own + common if own else common
         gang.steps = max(len(sources) for sources in gang.sources.values())
-        words, rows = positions(gang.box), self.config.array.rows
-        gang.local = gang.steps == 1 or self.config.pod.accumulator_rows >= words
-        gang.length = max(words if gang.local else gang.turns, rows)
+
+    def _plan_times(self, gangs: Sequence[_Gang]) -> None:
+        """Patches of a gang take each step in the same cycle, and as long as the largest of them."""
+        words, rows = max(positions(gang.box) for gang in gangs), self.config.array.rows
+        slot = max(positions(segment) for gang in gangs for segment in gang.segments if segment)
+        turns = [[gang.first_turn(part) for gang in gangs] for part in range(gangs[0].mapping.split)]
+        for gang in gangs:
+            gang.slot, gang.load_turns = slot, [min(of_part) for of_part in turns]
+            gang.local = gang.steps == 1 or self.config.pod.accumulator_rows >= words
+            # Weights of a step that emits are loaded when those of the step before have been taken by all.
+            later = 0 if gang.local else slot * max(max(of_part) - min(of_part) for of_part in turns)
+            gang.length = max(words if gang.local else gang.turns, rows) + later
 
     def _earliest(self, gang: _Gang) -> int:
         """The first cycle in which the first step may begin: pods are free, weights can be loaded, activations are there."""
@@ -254,8 +215,11 @@ class Gangs:
         # Banks of pods without a tile are in use as well.
         begin = 0
         if len(gang.tiles) < mapping.side:
-            block = free[gang.base : gang.base + mapping.block].reshape(mapping.split, mapping.side)
+            block = free[gang.base : gang.base + mapping.pods_of_patch].reshape(mapping.split, mapping.side)
             begin = max(begin, int(block[:, len(gang.tiles) :].max()))
+        if mapping.abreast > 1:
+            # Weights come from banks of other pods, and over wires of theirs.
+            begin = max(begin, int(swapped[gang.block : gang.block + mapping.block].max()) + rows)
         read: list[_Source] | None = None
         for (part, j), sources in gang.sources.items():
             pod, missing = gang.pod(part, j), gang.steps - len(sources)
@@ -309,7 +273,7 @@ class Gangs:
         sequences = []
         for (part, j), count in counts.items():
             home = homes.get((part, j))
-            sequences.append(StepSequence(count, home.base if home else 0, *gang.first_write(part, j)))
+            sequences.append(StepSequence(count, home.base if home else 0, *gang.first_write(part, j), gang.load_turns[part]))
         shape = GangShape(
             plan.index,
             gang.base,
@@ -358,18 +322,23 @@ class Gangs:
         return _Held(region, place, 0)
 
     def _weights(self, gang: _Gang) -> NDArray[np.int64]:
-        """(rows, first word in the W bank of its pod) of the weight tile of each step of each pod.
+        """(rows, W bank, first word in it) of the weight tile of each step of each pod.
 
-        Room is made for them once: other patches of the same tiles on the same pods have the same steps.
+        Room is made for them once: other patches of the same tiles in the same block have the same steps.
         """
-        plan = gang.plan
-        key = (plan.index, gang.base, gang.tiles.start)
+        plan, mapping = gang.plan, gang.mapping
+        key = (plan.index, gang.block, gang.tiles.start)
         known = self.state.weight_words.get(key)
         if known is not None:
             return known
-        found: dict[tuple[int, int], list[tuple[int, int]]] = {where: [] for where in gang.sources}
-        turns = [gang.first_turn(part) for part in range(gang.mapping.split)]
-        region = self.kept.first_word(plan.index, gang.tiles.start // gang.mapping.side)
+        found: dict[tuple[int, int], list[tuple[int, int, int]]] = {where: [] for where in gang.sources}
+        turns, filled = gang.load_turns, self.state.storage.filled["w"]
+        region = self.kept.first_word(plan.index, gang.tiles.start // mapping.side)
+        # The emptiest bank of the pods that take them.
+        banks = {}
+        for part, j in gang.sources:
+            pod = gang.block + part * mapping.side + j
+            banks[part, j] = min(range(pod, pod + mapping.block, mapping.pods_of_patch), key=filled.__getitem__)
         for q in range(gang.steps):
             emits = q == gang.steps - 1 or not gang.local
             # In the order of time.
@@ -383,11 +352,11 @@ class Gangs:
                 step = plan.step(gang.tiles[j], (number, of_tile))
                 lanes = plan.lowering.operands[number].units[step.unit].weight_rows
                 if region is None:
-                    place = self.state.storage.place("w", (gang.pod(part, j),), lanes, plan.operation)
+                    place = self.state.storage.place("w", (banks[part, j],), lanes, plan.operation)
                 else:
-                    place = Place(gang.pod(part, j), region + sum(words for words, _ in found[part, j]))
+                    place = Place(banks[part, j], region + sum(words for words, *_ in found[part, j]))
                 self.state.weights.append(WeightTile(plan.index, number, gang.tiles[j], step, place))
-                found[part, j].append((lanes, place.base))
-        words = np.array([each for of_pod in found.values() for each in of_pod], np.int64).reshape(-1, 2)
+                found[part, j].append((lanes, place.bank, place.base))
+        words = np.array([each for of_pod in found.values() for each in of_pod], np.int64).reshape(-1, 3)
         self.state.weight_words[key] = words
         return words

@@ -3,6 +3,11 @@
 Pods are numbered so that an aligned block of ``split * side`` pods works on one patch: pod ``block + part * side + j`` does part
 ``part`` of the K steps of the j-th of ``side`` column tiles. All that such a *gang* reads and writes during its work lies in
 banks of its own block, where a butterfly never conflicts with other blocks: blocks are scheduled independently.
+
+Weights that several patches need are there once if a gang works on ``abreast`` patches, side by side in a block as many times as
+large: pods of the same part and tile ask for the same words in the same cycle, and the W interconnect merges that. They lie in
+the bank of one of these pods, so numbers of pods and bank differ in the bits above ``split * side`` alone, and what other pods of
+the gang ask for is on other wires.
 """
 
 from __future__ import annotations
@@ -43,21 +48,23 @@ def choose(
     if not sizes:
         raise ValueError("no patch of one output position fits")
     grids = [Patches.of(work.shape, size) for size in sizes]
-    ways: list[tuple[int, int, int, bool]] = []
+    ways: list[tuple[int, int, int, int, bool]] = []
     # Windows are over whole sums. Parts may sum up no segment of their own.
     most_split = 1 if work.windowed else max(1, work.shared)
     for number in range(len(grids)):
         for side in _powers_of_two(most_side)[min(least_side, most_side).bit_length() - 1 :]:
             for split in _powers_of_two(min(pods // side, most_split)):
-                several = work.tiles > side and pods > side * split
-                if not (several and work.strips):
-                    ways.append((number, side, split, False))
-                if several:
-                    ways.append((number, side, split, True))
+                most_abreast = min(pods // (side * split), 1 << (len(grids[number]) - 1).bit_length()) if work.abreast else 1
+                for abreast in _powers_of_two(most_abreast):
+                    several = work.tiles > side and pods > side * split * abreast
+                    if not (several and work.strips):
+                        ways.append((number, side, split, abreast, False))
+                    if several:
+                        ways.append((number, side, split, abreast, True))
     if known:
-        same = [way for way in ways if way[1:] == (known.side, known.split, known.near)]
+        same = [way for way in ways if way[1:] == (known.side, known.split, known.abreast, known.near)]
         ways = same or ways
-    size, side_of, split_of, near = (np.array(column) for column in zip(*ways, strict=True))
+    size, side_of, split_of, abreast_of, near = (np.array(column) for column in zip(*ways, strict=True))
     area_of = np.array([arriving(*one) for one in sizes])
     strips, loaded = np.array([len(patches) for patches in grids])[size], area_of[size]
     if work.strips:
@@ -66,6 +73,7 @@ def choose(
     for mapping, share in work.fresh.items():
         # All column tiles of a strip are the work of one block, however many those are.
         same = (side_of == mapping.side) & (split_of == mapping.split) & (work.strips | (near == mapping.near))
+        same &= abreast_of == mapping.abreast
         fresh[same & np.array([patches == mapping.patches for patches in grids])[size]] = share
     trials = Trials(
         work,
@@ -73,6 +81,7 @@ def choose(
         rows,
         side_of,
         split_of,
+        abreast_of,
         near,
         size,
         fresh,
@@ -84,8 +93,8 @@ def choose(
         area_of=area_of,
         ready=[_patch_ready(work.ready, patches) + latency for patches in grids],
     )
-    number, side, split, keep_near = ways[trials.best(free, room)]
-    return Mapping(side, split, grids[number], keep_near)
+    number, side, split, abreast, keep_near = ways[trials.best(free, room)]
+    return Mapping(side, split, grids[number], keep_near, abreast)
 
 
 def _strips(

@@ -15,16 +15,22 @@ class Mapping:
     """``side``: column tiles of a gang; ``split``: parts of K; both powers of two. ``patches``: of output positions.
 
     ``near``: all column tiles of a patch are the work of one block, one after the other, so that its inputs are there once.
+    ``abreast``: patches of a gang, a power of two; their pods take the same weights in the same cycles, of which there is one copy.
     """
 
     side: int
     split: int
     patches: Patches
     near: bool = False
+    abreast: int = 1
+
+    @property
+    def pods_of_patch(self) -> int:
+        return self.side * self.split
 
     @property
     def block(self) -> int:
-        return self.side * self.split
+        return self.pods_of_patch * self.abreast
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Work:
     share that they do not; others find none.
     ``job_cost``, ``tile_cost``, ``input_cost``: cycles in which the memory brings a stream with its load, a weight tile, and a word
     of activations; 0 for what does not come from there. ``strips``: inputs are loaded for several patches at a time, and those are
-    the work of one block.
+    the work of one block. ``abreast``: whether gangs may work on several patches at a time.
     """
 
     shape: tuple[int, int, int]
@@ -55,3 +61,4 @@ class Work:
     tile_cost: float = 0.0
     input_cost: float = 0.0
     strips: bool = False
+    abreast: bool = False

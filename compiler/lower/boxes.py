@@ -28,7 +28,7 @@ def positions(box: Box) -> int:
 
 
 class Walk(NamedTuple):
-    """A box position by position, and behind it as many more boxes of its size, side by side in their columns, as ``boxes`` says."""
+    """Boxes of one size, ``box`` and those beside it in further columns, each position by position."""
 
     box: Box
     boxes: int = 1

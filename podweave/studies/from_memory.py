@@ -39,8 +39,9 @@ def memory_config(changes: Changes) -> ChipConfig:
     array, managers = config.array, min(_MANAGERS, config.pods)
     held = {"x_words": BANK_BYTES // array.rows, "w_words": BANK_BYTES // array.cols, "p_words": BANK_BYTES // (4 * array.cols)}
     stores = {"load_jobs": 8192, "stream_jobs": 8192, "post_jobs": 8192, "parameter_sets": 256, "tile_width": 8}
-    engines = PrefetchConfig(managers=managers, data_width=_WIDTH, buffer_beats=512, max_burst=32, outstanding=64)
-    return replace(config.replace(**held, **stores), prefetch=engines)
+    engines = PrefetchConfig(managers=managers, data_width=_WIDTH, buffer_beats=512, max_burst=32, outstanding=64, descriptors=16)
+    # Engines store and load beside epochs, as those of the presets do.
+    return replace(config.replace(**held, **stores), prefetch=engines).replace(x_parts=4)
 
 
 def memory_timing(config: ChipConfig) -> HbmTiming:

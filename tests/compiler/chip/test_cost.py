@@ -16,19 +16,20 @@ def trials(rng: np.random.Generator, work: Work) -> Trials:
     """Mappings over some sizes of patches, with inputs that are there at any time."""
     patches = rng.integers(1, 40, rng.integers(1, 5))
     ways = [
-        (size, 1 << side, 1 << split, near)
+        (size, 1 << side, 1 << split, 1 << abreast, near)
         for size in range(len(patches))
         for side in range(3)
         for split in range(3)
-        for near in ((False, True) if work.tiles > 1 << side and 1 << side + split < PODS else (False,))
+        for abreast in range(1 if work.strips else 5 - side - split)
+        for near in ((False, True) if work.tiles > 1 << side and 1 << side + split + abreast < PODS else (False,))
     ]
-    size, side, split, near = (np.array(column) for column in zip(*ways, strict=True))
+    size, side, split, abreast, near = (np.array(column) for column in zip(*ways, strict=True))
     ready = [np.sort(rng.integers(0, rng.choice([1, 50, 5000]), count)) for count in patches]
     area = rng.integers(1, 200, len(patches))
     fresh = rng.choice([0.0, 0.5, 1.0], len(ways))
     strips = rng.integers(1, patches[size] + 1) if work.strips else patches[size]
     loaded = area[size] * -(-patches[size] // strips)
-    return Trials(work, PODS, 8, side, split, near, size, fresh, strips, loaded, patches, area, area, 2 * area, ready)
+    return Trials(work, PODS, 8, side, split, abreast, near, size, fresh, strips, loaded, patches, area, area, 2 * area, ready)
 
 
 def work(rng: np.random.Generator) -> Work:
@@ -49,7 +50,9 @@ def test_found_is_the_cheapest_of_all(seed: int, room: tuple[float, float]) -> N
     excess = found.excess_words(room)
     costs, bounds = [], found._bounds(free)
     together = -(-found.patches // found.strips)
-    for i, ready in enumerate(found.ready[size][::apart].tolist() for size, apart in zip(found.size, together, strict=True)):
+    for i, (size, apart, abreast) in enumerate(zip(found.size, together, found.abreast, strict=True)):
+        starts = found.ready[size][::apart].tolist()
+        ready = [max(starts[first : first + abreast]) for first in range(0, len(starts), abreast)]
         begins = free.reshape(-1, found.block[i]).max(axis=1)
         finish, mean = simulate(begins, ready, int(rounds[i]), int(lengths[i]))
         assert bounds[i] <= (finish + mean) * (1 + 1e-9)

@@ -1,0 +1,74 @@
+"""An operation on its way through the compiler: which of its steps all column tiles share, and what of their sources they read."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+from podweave.ir.operations import Linear
+
+from ..lower.boxes import Box
+from ..lower.layer import Region, Step, Unit
+from ..lower.operation import LoweredOperation
+
+Reference = tuple[int, int]
+"""(operand, step) of an operation: a K step of any of its column tiles."""
+
+
+@dataclass
+class OperationPlan:
+    """An operation on its way through the compiler.
+
+    ``shared``: the K steps whose activations all column tiles share. ``own``: the other steps of each column tile. ``reach``: per
+    operand and unit, how far beyond the first its steps read, in rows and columns.
+    """
+
+    index: int
+    operation: Linear
+    lowering: LoweredOperation
+    shared: list[Reference]
+    own: list[list[Reference]]
+    reach: list[dict[int, tuple[int, int]]]
+
+    @classmethod
+    def of(cls, index: int, operation: Linear, lowering: LoweredOperation) -> OperationPlan:
+        shared: list[Reference] = []
+        own: list[list[Reference]] = [[] for _ in lowering.tiles]
+        reach: list[dict[int, tuple[int, int]]] = []
+        for number, lowered in enumerate(lowering.operands):
+            walks = [[(s.unit, s.dh, s.dw) for s in tile.steps] for tile in lowered.tiles]
+            if all(walk == walks[0] for walk in walks):
+                shared += [(number, i) for i in range(len(walks[0]))]
+            else:
+                for steps, walk in zip(own, walks, strict=True):
+                    steps += [(number, i) for i in range(len(walk))]
+            reaches: dict[int, tuple[int, int]] = {}
+            for unit, dh, dw in itertools.chain.from_iterable(walks):
+                high, wide = reaches.get(unit, (0, 0))
+                reaches[unit] = (max(high, dh), max(wide, dw))
+            reach.append(reaches)
+        return cls(index, operation, lowering, shared, own, reach)
+
+    @property
+    def shared_units(self) -> list[Unit]:
+        """Units that the shared steps read, each once."""
+        numbers = dict.fromkeys((operand, self.step(0, (operand, index)).unit) for operand, index in self.shared)
+        return [self.lowering.operands[operand].units[unit] for operand, unit in numbers]
+
+    def step(self, tile: int, reference: Reference) -> Step:
+        operand, index = reference
+        return self.lowering.operands[operand].tiles[tile].steps[index]
+
+    def streamed(self, patch: Box) -> Box:
+        """The box of accumulators that a patch of outputs needs."""
+        if self.operation.window is None:
+            return patch
+        (kh, kw), (sh, sw) = self.operation.window.kernel, self.operation.window.stride
+        images, (row, rows), (column, columns) = patch
+        return images, (row * sh, (rows - 1) * sh + kh), (column * sw, (columns - 1) * sw + kw)
+
+    def region(self, operand: int, unit: int, patch: Box) -> Region:
+        """Padded input positions, of those that have words of a unit, that it must hold for a patch."""
+        (image, images), (row, rows), (column, columns) = self.streamed(patch)
+        (sh, sw), (high, wide) = self.lowering.operands[operand].stride(unit), self.reach[operand][unit]
+        return Region(image, images, row * sh, (rows - 1) * sh + high + 1, column * sw, (columns - 1) * sw + wide + 1)
