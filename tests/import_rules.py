@@ -104,6 +104,10 @@ INSIDE = {
             "verify",
         )
     ],
+    "ir/frontends/onnx_rows": [
+        *("ir/frontends", "ir/frontends/onnx"),
+        *(f"ir/{place}" for place in ("constants", "graph", "layers", "row_graph", "row_operation", "row_operations")),
+    ],
     "ir/frontends/workloads": [],
     "rtl/parts": [],
     "rtl/pod": ["rtl/parts"],
@@ -166,6 +170,7 @@ INSIDE = {
     "podweave/language/nano": ["podweave/program"],
     "podweave/language/texts": [],
     "podweave/chat": ["podweave/driver", "podweave/language", "podweave/program", "podweave/runs"],
+    "podweave/encoders": ["podweave/language", "podweave/program", "podweave/runs"],
     "podweave/driver": [],
     "podweave/ip": ["podweave/__init__"],
     "podweave/runs": ["podweave/digits", "podweave/driver", "podweave/program"],
@@ -175,7 +180,8 @@ INSIDE = {
     "podweave/studies": ["podweave/program", "podweave/runs", "podweave/reports", "podweave/studies/published"],
     "podweave/studies/published": [],
     "podweave/cli": [
-        *("podweave/__init__", "podweave/bench", "podweave/chat", "podweave/ip", "podweave/language", "podweave/pictures"),
+        *("podweave/__init__", "podweave/bench", "podweave/chat", "podweave/encoders", "podweave/ip", "podweave/language"),
+        "podweave/pictures",
         *("podweave/program", "podweave/reports", "podweave/runs", "podweave/studies"),
     ],
     "podweave/demo": [

@@ -333,8 +333,8 @@ def quantise_command(
     if is_model_file(model):
         from .model_files import quantise_network
 
-        report = quantise_network(Path(model), output, calibrate, evaluate, accuracy=accuracy, host_ops=host_ops)
-        finish(report, json_file, print_quantised_file)
+        options = {"accuracy": accuracy, "host_ops": host_ops, "multiplier_bits": multiplier_bits}
+        finish(quantise_network(Path(model), output, calibrate, evaluate, **options), json_file, print_quantised_file)
         return
     from ..language.quantise import Recipe
     from .language_commands import quantise_model

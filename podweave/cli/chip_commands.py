@@ -15,6 +15,7 @@ from rich.console import Console
 
 from podweave.compiler.memory.ahead import loaded_tensors, tensor_ratios
 from podweave.ir.frontends.onnx import is_model_file, load_network
+from podweave.ir.frontends.onnx_rows import is_row_file, row_file
 from podweave.ir.graph import Graph
 from podweave.ir.row_graph import RowGraph
 from podweave.ir.texts import whole_number
@@ -195,6 +196,7 @@ def run_chip(
     """Run in RTL; the report, and how to show it. ``simulation``: members of a `Simulation`."""
     from podweave.compiler.fits import require_fits
 
+    from ..encoders.files import row_file_jobs
     from ..runs.accelerator import run_on_device
     from ..runs.chip import run_networks
     from ..runs.jobs import chip_graphs, chip_jobs, stream_job
@@ -211,6 +213,8 @@ def run_chip(
     options.check_batch(workload)
     if is_model_file(workload):
         jobs = [file_job(load_network(workload), config, seed, images=options.images, inputs=options.inputs)]
+    elif is_row_file(workload) and not options.images:
+        jobs = row_file_jobs(workload, config, seed, options.inputs)
     elif options.images:
         jobs = [stream_job(workload, options.images, seed, batch=options.batch, scale_bits=config.scale_bits)]
     else:
@@ -254,6 +258,7 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
     """Predict without RTL; the report, and how to show it."""
     from podweave.compiler.fits import require_fits
 
+    from ..encoders.files import fitted_rows
     from ..runs.accelerator import model_on_device
     from ..runs.chip import model_networks
     from ..runs.jobs import chip_graphs, stream_graph
@@ -261,6 +266,8 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
 
     options.check_batch(workload)
     held = fitted(load_network(workload).constants, config) if is_model_file(workload) else None
+    if is_row_file(workload):
+        held = fitted_rows(row_file(workload), config)
     apart = {"per_layer": options.per_layer, "alone": options.alone}
     graphs = [stream_graph(workload)] if options.images else chip_graphs(workload, **apart)
     options.check_plot(len(graphs))

@@ -10,8 +10,11 @@ import typer
 from rich.console import Console
 
 from podweave.ir.frontends.onnx import is_model_file, load_network
+from podweave.ir.frontends.onnx_rows import is_row_file
 from podweave.spec.config import ChipConfig
 
+from ..encoders.files import is_transformer, quantise_transformer
+from ..language.quantise import Recipe
 from ..reports.model_files import print_comparison
 from ..runs.float_files import quantise_file
 from ..runs.jobs import Job
@@ -32,7 +35,7 @@ def require_whole(workload: str, per_layer: bool, images: int | None, inputs: Pa
             raise typer.BadParameter("images are those of --inputs: leave out --images", param_hint="--images")
         return
     for name, given in {"--compare": compare, "--inputs": inputs}.items():
-        if given:
+        if given and not (inputs and is_row_file(workload)):
             raise typer.BadParameter(f"is for ONNX files, and {workload} is none", param_hint=name)
 
 
@@ -64,13 +67,19 @@ def with_file(
 
 
 def quantise_network(
-    model: Path, output: Path, calibrate: Path | None, judged: Path | None, *, accuracy: bool, host_ops: bool
+    model: Path, output: Path, calibrate: Path | None, judged: Path | None, *, accuracy: bool, host_ops: bool, multiplier_bits: int
 ) -> dict[str, Any]:
     """Quantise an ONNX file; raises `typer.BadParameter` for what was typed wrong."""
     if calibrate is None:
         raise typer.BadParameter("an ONNX file needs some of its inputs (.npz)", param_hint="--calibrate")
-    if output.suffix != ".onnx":
-        raise typer.BadParameter(f"{output} must end in .onnx", param_hint="--output")
+    rows = is_transformer(model)
+    suffix = ".rows" if rows else ".onnx"
+    if output.suffix != suffix:
+        what = ", since this file is a transformer" if rows else ""
+        raise typer.BadParameter(f"{output} must end in {suffix}{what}", param_hint="--output")
     make_folders(output)
     with Progress() as progress:
+        if rows:
+            recipe = Recipe(multiplier_bits=multiplier_bits)
+            return quantise_transformer(model, output, calibrate, judged, recipe, accuracy=accuracy, progress=progress)
         return quantise_file(model, output, calibrate, judged, accuracy=accuracy, host_ops=host_ops, progress=progress)

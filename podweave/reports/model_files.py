@@ -50,7 +50,14 @@ def print_quantised_file(console: Console, report: dict[str, Any]) -> None:
         for row in found["outputs"]:
             cosine = "all 0" if row["cosine"] is None else f"cosine {row['cosine']:.5f}"
             top = f"; same largest in {row['same_top']} of {row['images']}" if "same_top" in row else ""
-            say(console, f"output {row['output']} beside floating point, {found['batches']} batches: {cosine}{top}")
+            each = (
+                f"; of a text {row['mean_cosine']:.5f} in the mean, at least {row['least_cosine']:.5f}"
+                if "least_cosine" in row
+                else ""
+            )
+            say(console, f"output {row['output']} beside floating point, {found['batches']} batches: {cosine}{each}{top}")
+    if report.get("on_host"):
+        say(console, f"left to the host, behind the network: {', '.join(report['on_host'])}")
     say(
         console,
         f"{report['model']}: {report['operations']} operations, {report['macs']:,} MAC, {report['bytes']:,} bytes in "

@@ -15,6 +15,7 @@ from podweave.ir.frontends import (
     workload_forms,
 )
 from podweave.ir.frontends.onnx import HOST_OPS, ModelFiles, is_model_file
+from podweave.ir.frontends.onnx_rows import RowFiles
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
 
@@ -56,4 +57,5 @@ class Digits(Frontend):
 
 
 register(ModelFiles())
+register(RowFiles())
 register(Digits())

@@ -1,0 +1,75 @@
+"""What the host computes in front of a transformer: sizes, embeddings, masks; computed here once, so that sizes become known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...layers import WorkloadError
+from ..onnx.files import Node, onnx_package
+from ..onnx.values import RefusedError
+
+MOST = 1 << 26
+"""Numbers of what is computed on the host."""
+_GROWING = {"Expand": 1, "ConstantOfShape": 0, "Tile": 1}
+"""Operators that make as many numbers as one of their inputs says, and which."""
+OPERATORS = {
+    *("Add", "And", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Expand", "Flatten", "Gather"),
+    *("GatherElements", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min", "Mul", "Neg", "Not", "Or"),
+    *("Pow", "Range", "ReduceMax", "ReduceMean", "ReduceSum", "Reshape", "Shape", "Slice", "Split", "Sqrt", "Squeeze", "Sub"),
+    *("Tile", "Transpose", "Unsqueeze", "Where"),
+}
+
+
+def computed(node: Node, given: Sequence[NDArray | None], opset: int) -> list[NDArray]:
+    """What a node gives; raises `RefusedError` for operators that are none of the host's, `WorkloadError` if it is too much."""
+    if node.operator not in OPERATORS:
+        raise RefusedError("it is none of the operators in front of a transformer")
+    _require_small(node, given)
+    onnx = onnx_package()
+    from onnx.reference import ReferenceEvaluator
+
+    attributes = {
+        name: onnx.numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
+        for name, value in node.attributes.items()
+    }
+    names = [f"i{number}" if value is not None else "" for number, value in enumerate(given)]
+    outputs = [f"o{number}" if name else "" for number, name in enumerate(node.outputs)]
+    made = onnx.helper.make_node(node.operator, names, outputs, **attributes)
+    feed = {name: value for name, value in zip(names, given, strict=True) if name}
+    try:
+        found = ReferenceEvaluator(made, opsets={"": opset}).run(None, feed)
+    except Exception as error:  # Of whatever kind the package raises for what does not fit.
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RefusedError(f"it cannot be computed: {told}") from error
+    arrays = [np.asarray(each) for each in found]
+    if sum(each.size for each in arrays) > MOST:
+        raise RefusedError(f"it gives more than {MOST:,} numbers")
+    return arrays
+
+
+def _require_small(node: Node, given: Sequence[NDArray | None]) -> None:
+    """Raises `RefusedError` before memory is full."""
+    count = 0
+    if node.operator in _GROWING:
+        sizes = given[_GROWING[node.operator]]
+        count = int(np.prod(np.maximum(sizes, 1), dtype=object)) if sizes is not None else 0
+        first = given[0]
+        count *= first.size if node.operator == "Tile" and first is not None else 1
+    if node.operator == "Range":
+        start, limit, delta = (np.ravel(each)[0] for each in given if each is not None)
+        count = int((limit - start) / delta) if delta else MOST + 1
+    if count > MOST:
+        raise WorkloadError(f"{node.operator} {node.name}: it would give {count:,} numbers, more than {MOST:,}")
+
+
+def samples(name: str, inputs: dict[str, tuple[str, tuple[int, ...]]]) -> dict[str, NDArray]:
+    """Ones for each input: tokens and masks that there are."""
+    for each, (kind, shape) in inputs.items():
+        if kind not in ("float32", "int64", "int32", "bool"):
+            raise WorkloadError(f"{name}: input {each} is {kind}; inputs of transformers are float32, int64, int32 or bool")
+        if np.prod(shape, dtype=object) > MOST:
+            raise WorkloadError(f"{name}: input {each} has more than {MOST:,} numbers")
+    return {each: np.ones(shape, np.dtype(kind)) for each, (kind, shape) in inputs.items()}

@@ -1,0 +1,158 @@
+"""Functions that files write out in several operators: layer norm and GELU, each made one node again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..onnx.files import File, Node
+
+NORM, GELU = "LayerNormalization", "Gelu"
+_NEAR = 1e-4
+"""Relative: how near a constant must be, as float32 and frameworks round it."""
+
+
+class _Nodes:
+    """Nodes by what they give and read."""
+
+    def __init__(self, file: File):
+        self.constants: dict[str, NDArray] = dict(file.constants)
+        self.by_output = {name: node for node in file.nodes for name in node.outputs}
+        self.readers: dict[str, list[Node]] = {}
+        for node in file.nodes:
+            if node.operator == "Constant" and isinstance(node.attributes.get("value"), np.ndarray):
+                self.constants[node.outputs[0]] = node.attributes["value"]
+            for name in set(node.inputs):
+                self.readers.setdefault(name, []).append(node)
+
+    def made_by(self, name: str, operator: str) -> Node | None:
+        node = self.by_output.get(name)
+        return node if node is not None and node.operator == operator else None
+
+    def reader(self, name: str, operator: str) -> Node | None:
+        """The only one that reads a tensor, if it is of that operator."""
+        found = self.readers.get(name, [])
+        return found[0] if len(found) == 1 and found[0].operator == operator else None
+
+    def number(self, name: str) -> float | None:
+        """A constant that is one number."""
+        found = self.constants.get(name)
+        return float(found.ravel()[0]) if found is not None and found.size == 1 else None
+
+    def other(self, node: Node, name: str) -> str:
+        """What a node of two inputs reads beside ``name``."""
+        return node.inputs[1] if node.inputs[0] == name else node.inputs[0]
+
+
+def with_functions(file: File) -> tuple[Node, ...]:
+    """The nodes of a file with layer norms and GELUs in place of what they are written out in."""
+    nodes = _Nodes(file)
+    found: dict[str, Node] = {}
+    for node in file.nodes:
+        made = _norm(nodes, node) if node.operator == "Div" else _gelu(nodes, node) if node.operator == "Erf" else None
+        if made:
+            found[made.outputs[0]] = made
+    replaced = [found.get(node.outputs[0] if node.outputs else "", node) for node in file.nodes]
+    return _needed(replaced, file.outputs)
+
+
+def _needed(nodes: Iterable[Node], outputs: Iterable[str]) -> tuple[Node, ...]:
+    """Without nodes that nobody reads any more."""
+    left = list(nodes)
+    while True:
+        read = {name for node in left for name in node.inputs} | set(outputs)
+        kept = [node for node in left if read & set(node.outputs)]
+        if len(kept) == len(left):
+            return tuple(kept)
+        left = kept
+
+
+def _last_axis(nodes: _Nodes, node: Node) -> bool:
+    axes = node.attributes.get("axes")
+    if axes is None and len(node.inputs) > 1:
+        axes = nodes.constants.get(node.inputs[1])
+    return axes is not None and [int(axis) for axis in np.ravel(axes)] == [-1] and int(node.attributes.get("keepdims", 1)) == 1
+
+
+def _centred(nodes: _Nodes, name: str) -> str | None:
+    """Of what something is less its mean; None if it is no such thing."""
+    less = nodes.made_by(name, "Sub")
+    mean = nodes.made_by(less.inputs[1], "ReduceMean") if less else None
+    if not less or not mean or mean.inputs[0] != less.inputs[0] or not _last_axis(nodes, mean):
+        return None
+    return less.inputs[0]
+
+
+def _norm(nodes: _Nodes, divided: Node) -> Node | None:
+    """(x - mean) / sqrt(mean((x - mean)^2) + epsilon) * gain + bias, from its quotient."""
+    source, root = _centred(nodes, divided.inputs[0]), nodes.made_by(divided.inputs[1], "Sqrt")
+    summed = nodes.made_by(root.inputs[0], "Add") if root else None
+    if source is None or not summed:
+        return None
+    epsilons = [nodes.number(name) for name in summed.inputs]
+    if (epsilons[0] is None) == (epsilons[1] is None):
+        return None
+    mean = nodes.made_by(summed.inputs[0 if epsilons[0] is None else 1], "ReduceMean")
+    if not mean or not _last_axis(nodes, mean):
+        return None
+    power, square = nodes.made_by(mean.inputs[0], "Pow"), nodes.made_by(mean.inputs[0], "Mul")
+    if power and nodes.number(power.inputs[1]) == 2:
+        inner = power.inputs[0]
+    elif square and square.inputs[0] == square.inputs[1]:
+        inner = square.inputs[0]
+    else:
+        return None
+    if _centred(nodes, inner) != source:
+        return None
+    scaled = nodes.reader(divided.outputs[0], "Mul")
+    shifted = nodes.reader(scaled.outputs[0], "Add") if scaled else None
+    if not scaled or not shifted:
+        return None
+    gain, bias = nodes.other(scaled, divided.outputs[0]), nodes.other(shifted, scaled.outputs[0])
+    if gain not in nodes.constants or bias not in nodes.constants:
+        return None
+    epsilon = next(each for each in epsilons if each is not None)
+    return Node(shifted.name, NORM, (source, gain, bias), shifted.outputs, {"axis": -1, "epsilon": epsilon})
+
+
+def _near(found: float | None, wanted: float) -> bool:
+    return found is not None and abs(found - wanted) <= _NEAR * wanted
+
+
+def _gelu(nodes: _Nodes, erf: Node) -> Node | None:
+    """x / 2 * (1 + erf(x / sqrt(2))), from its error function; factors in any order."""
+    divided, scaled = nodes.made_by(erf.inputs[0], "Div"), nodes.made_by(erf.inputs[0], "Mul")
+    if divided and _near(nodes.number(divided.inputs[1]), 2**0.5):
+        source = divided.inputs[0]
+    elif scaled and any(_near(nodes.number(name), 0.5**0.5) for name in scaled.inputs):
+        source = scaled.inputs[1 if _near(nodes.number(scaled.inputs[0]), 0.5**0.5) else 0]
+    else:
+        return None
+    node = nodes.reader(erf.outputs[0], "Add")
+    if not node or nodes.number(nodes.other(node, erf.outputs[0])) != 1:
+        return None
+    left = {"x", "half"}
+    while left:
+        above = nodes.reader(node.outputs[0], "Mul")
+        if not above:
+            return None
+        left -= _factors(nodes, nodes.other(above, node.outputs[0]), source, left)
+        if left and len(nodes.readers.get(above.outputs[0], [])) != 1:
+            return None
+        node = above
+        if len(left) == 2:
+            return None
+    return Node(node.name, GELU, (source,), node.outputs, {})
+
+
+def _factors(nodes: _Nodes, name: str, source: str, left: set[str]) -> set[str]:
+    """Which of x and a half a factor is."""
+    if name == source:
+        return {"x"}
+    if nodes.number(name) == 0.5:
+        return {"half"}
+    both = nodes.made_by(name, "Mul")
+    constants: Mapping[str, float | None] = {each: nodes.number(each) for each in both.inputs} if both else {}
+    return set(left) if source in constants and 0.5 in constants.values() else set()

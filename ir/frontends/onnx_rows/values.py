@@ -1,0 +1,37 @@
+"""What flows along the edges of a transformer's file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from numpy.typing import NDArray
+
+from .views import RowsView
+
+
+@dataclass(frozen=True)
+class Host:
+    """What the host computes, for inputs of ones. ``constant``: for any."""
+
+    values: NDArray
+    constant: bool
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Queries times keys. ``weights``: their softmax."""
+
+    query: RowsView
+    key: RowsView
+    factor: float
+    mask: str | None = None
+    weights: bool = False
+
+
+@dataclass(frozen=True)
+class Behind:
+    """What the host computes of what the chip gives."""
+
+
+Value: TypeAlias = Host | RowsView | Scores | Behind

@@ -1,0 +1,220 @@
+"""Encoders in ONNX files, as exporters write them: operators of their own or in pieces, sizes computed by nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """``layers`` encoders of ``hidden`` channels in ``heads``, ``intermediate`` in between; ``positions`` and a ``vocabulary``."""
+
+    hidden: int
+    heads: int
+    intermediate: int
+    layers: int = 1
+    vocabulary: int = 40
+    positions: int = 32
+
+
+@dataclass(frozen=True)
+class Style:
+    """How it is written.
+
+    ``pieces``: norms and GELU in several operators. ``scaled``: what is divided by the root of the size of a head: "scores", or
+    "query", or "both" queries and keys by its root. ``mask``, ``pool``, ``embed``: whether there are those.
+    """
+
+    pieces: bool = False
+    scaled: str = "scores"
+    mask: bool = True
+    pool: bool = True
+    embed: bool = True
+    epsilon: float = 1e-12
+
+
+def random_weights(sizes: Sizes, seed: int) -> dict[str, NDArray[np.float32]]:
+    """By the names that BERT has for them in PyTorch."""
+    rng = np.random.default_rng(seed)
+    h, found = sizes.hidden, {}
+
+    def normal(name: str, *shape: int, spread: float = 1.0, mean: float = 0.0) -> None:
+        found[name] = rng.normal(mean, spread, shape).astype(np.float32)
+
+    for table, count in (("word", sizes.vocabulary), ("position", sizes.positions), ("token_type", 2)):
+        normal(f"embeddings.{table}_embeddings.weight", count, h)
+    norms = ["embeddings.LayerNorm"]
+    for layer in range(sizes.layers):
+        prefix = f"encoder.layer.{layer}."
+        matrices = {f"attention.self.{what}": (h, h) for what in ("query", "key", "value")} | {"attention.output.dense": (h, h)}
+        matrices |= {"intermediate.dense": (sizes.intermediate, h), "output.dense": (h, sizes.intermediate)}
+        for name, shape in matrices.items():
+            normal(f"{prefix}{name}.weight", *shape, spread=1.5 / np.sqrt(shape[1]))
+            normal(f"{prefix}{name}.bias", shape[0], spread=0.2)
+        norms += [f"{prefix}attention.output.LayerNorm", f"{prefix}output.LayerNorm"]
+    for name in norms:
+        normal(f"{name}.weight", h, spread=0.2, mean=1.0)
+        normal(f"{name}.bias", h, spread=0.2)
+    return found
+
+
+class Writer:
+    """Nodes and constants of a file."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def node(self, operator: str, *inputs: Any, name: str = "", outputs: int = 1, **attributes: Any) -> Any:
+        """The name, or the names, of what a node gives; arrays among ``inputs`` become Constant nodes."""
+        base = f"/model/{name or f'{operator}_{len(self.nodes)}'}"
+        read = [each if isinstance(each, str) else self.constant(each) for each in inputs]
+        given = [f"{base}_output_{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(operator, read, given, name=base, **attributes))
+        return given[0] if outputs == 1 else given
+
+    def constant(self, values: Any) -> str:
+        array = np.asarray(values)
+        name = f"/model/Constant_{len(self.nodes)}_output_0"
+        self.nodes.append(helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array)))
+        return name
+
+    def weight(self, name: str, values: NDArray[np.float32]) -> str:
+        if all(each.name != name for each in self.constants):
+            self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def size(self, of: str, axis: int) -> str:
+        """A size as PyTorch has it: of a shape, one number, in a list."""
+        one = self.node("Gather", self.node("Shape", of), np.int64(axis), axis=0)
+        return str(self.node("Unsqueeze", one, np.array([0])))
+
+
+def encoder_model(sizes: Sizes, weights: Weights, style: Style | None = None, rows: int | str = "sequence") -> onnx.ModelProto:
+    """From tokens to a mean of rows, as far as ``style`` says; from "x" to "y" otherwise."""
+    style = style or Style()
+    w = Writer()
+    inputs = []
+    bias = None
+    if style.embed:
+        inputs.append(helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", rows]))
+        tables = {name: w.weight(f"{name}.weight", weights[f"embeddings.{name}.weight"]) for name in
+                  ("word_embeddings", "position_embeddings", "token_type_embeddings")}  # fmt: skip
+        length = w.node("Gather", w.node("Shape", "input_ids"), np.int64(1), axis=0)
+        ends = w.node("Unsqueeze", length, np.array([0]))
+        positions = w.node("Slice", np.arange(sizes.positions)[None], np.array([0]), ends, np.array([1]), np.array([1]))
+        shape = w.node("Concat", w.size("input_ids", 0), w.size("input_ids", 1), axis=0)
+        types = w.node("ConstantOfShape", shape, value=numpy_helper.from_array(np.zeros(1, np.int64)))
+        x = w.node("Gather", tables["word_embeddings"], "input_ids")
+        x = w.node("Add", x, w.node("Gather", tables["token_type_embeddings"], types))
+        x = w.node("Add", x, w.node("Gather", tables["position_embeddings"], positions), name="embeddings/Add")
+    else:
+        inputs.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", rows, sizes.hidden]))
+        x = "x"
+    if style.mask:
+        inputs.append(helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["batch", rows]))
+        wide = w.node("Unsqueeze", w.node("Unsqueeze", "attention_mask", np.array([1])), np.array([2]))
+        unseen = w.node("Sub", np.float32(1), w.node("Cast", wide, to=TensorProto.FLOAT))
+        bias = w.node("Mul", unseen, np.finfo(np.float32).min)
+    y = _norm(w, x, "embeddings.LayerNorm", weights, style)
+    for layer in range(sizes.layers):
+        y = _layer(w, y, f"encoder.layer.{layer}.", sizes, weights, style, bias)
+    if style.pool:
+        y = _pooled(w, y, sizes, style)
+    w.nodes.append(helper.make_node("Identity", [y], ["y"]))
+    graph = helper.make_graph(
+        w.nodes, "encoder", inputs, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], w.constants
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def encoder_file(folder: Path, sizes: Sizes, seed: int = 0, style: Style | None = None, rows: int | str = "sequence") -> Path:
+    path = folder / "encoder.onnx"
+    onnx.save(encoder_model(sizes, random_weights(sizes, seed), style, rows), path)
+    return path
+
+
+def random_texts(sizes: Sizes, texts: int, rows: int, seed: int, style: Style | None = None) -> dict[str, NDArray]:
+    """Inputs of a file: tokens, or rows, of texts of different lengths, if there is a mask."""
+    style, rng = style or Style(), np.random.default_rng([seed, 1])
+    found: dict[str, NDArray] = {}
+    if style.embed:
+        found["input_ids"] = rng.integers(0, sizes.vocabulary, (texts, rows))
+    else:
+        found["x"] = rng.normal(size=(texts, rows, sizes.hidden)).astype(np.float32)
+    if style.mask:
+        lengths = rng.integers(1, rows + 1, texts)
+        found["attention_mask"] = (np.arange(rows) < lengths[:, None]).astype(np.int64)
+    return found
+
+
+def _linear(w: Writer, x: str, name: str, weights: Weights) -> str:
+    product = w.node("MatMul", x, w.weight(f"{name}.matrix", weights[f"{name}.weight"].T), name=f"{name}/MatMul")
+    return str(w.node("Add", w.weight(f"{name}.bias", weights[f"{name}.bias"]), product, name=f"{name}/Add"))
+
+
+def _norm(w: Writer, x: str, name: str, weights: Weights, style: Style) -> str:
+    gain, bias = (w.weight(f"{name}.{what}", weights[f"{name}.{what}"]) for what in ("weight", "bias"))
+    if not style.pieces:
+        return str(w.node("LayerNormalization", x, gain, bias, name=f"{name}/Norm", axis=-1, epsilon=style.epsilon))
+    less = w.node("Sub", x, w.node("ReduceMean", x, axes=[-1]))
+    mean = w.node("ReduceMean", w.node("Pow", less, np.float32(2)), axes=[-1])
+    root = w.node("Sqrt", w.node("Add", mean, np.float32(style.epsilon)))
+    return str(w.node("Add", w.node("Mul", w.node("Div", less, root), gain), bias, name=f"{name}/Norm"))
+
+
+def _gelu(w: Writer, x: str, name: str, style: Style) -> str:
+    erf = w.node("Erf", w.node("Div", x, np.float32(2**0.5)))
+    one = w.node("Add", erf, np.float32(1))
+    if style.pieces:
+        return str(w.node("Mul", w.node("Mul", x, np.float32(0.5)), one, name=name))
+    return str(w.node("Mul", w.node("Mul", x, one), np.float32(0.5), name=name))
+
+
+def _heads(w: Writer, x: str, sizes: Sizes, order: list[int]) -> str:
+    each = [w.constant(np.array([n])) for n in (sizes.heads, sizes.hidden // sizes.heads)]
+    shape = w.node("Concat", w.size(x, 0), w.size(x, 1), *each, axis=0)
+    return str(w.node("Transpose", w.node("Reshape", x, shape), perm=order))
+
+
+def _layer(w: Writer, y: str, prefix: str, sizes: Sizes, weights: Weights, style: Style, bias: str | None) -> str:
+    size = sizes.hidden // sizes.heads
+    q, k, v = (_linear(w, y, f"{prefix}attention.self.{what}", weights) for what in ("query", "key", "value"))
+    if style.scaled == "query":
+        q = w.node("Mul", q, np.float32(size**-0.5))
+    q, k, v = (_heads(w, x, sizes, order) for x, order in ((q, [0, 2, 1, 3]), (k, [0, 2, 3, 1]), (v, [0, 2, 1, 3])))
+    if style.scaled == "both":
+        q, k = (w.node("Mul", x, np.float32(size**-0.25)) for x in (q, k))
+    scores = w.node("MatMul", q, k)
+    if style.scaled == "scores":
+        scores = w.node("Div", scores, np.float32(size**0.5))
+    if bias:
+        scores = w.node("Add", scores, bias)
+    o = w.node("MatMul", w.node("Softmax", scores, axis=-1), v, name=f"{prefix}attention/MatMul")
+    o = w.node("Transpose", o, perm=[0, 2, 1, 3])
+    shape = w.node("Concat", w.size(o, 0), w.size(o, 1), np.array([sizes.hidden]), axis=0)
+    o = _linear(w, w.node("Reshape", o, shape), f"{prefix}attention.output.dense", weights)
+    y = _norm(w, w.node("Add", o, y, name=f"{prefix}attention.output/Add"), f"{prefix}attention.output.LayerNorm", weights, style)
+    up = _gelu(w, _linear(w, y, f"{prefix}intermediate.dense", weights), f"{prefix}gelu", style)
+    down = _linear(w, up, f"{prefix}output.dense", weights)
+    return _norm(w, w.node("Add", down, y, name=f"{prefix}output/Add"), f"{prefix}output.LayerNorm", weights, style)
+
+
+def _pooled(w: Writer, y: str, sizes: Sizes, style: Style) -> str:
+    if not style.mask:
+        return str(w.node("ReduceMean", y, axes=[1], keepdims=0))
+    wide = w.node("Expand", w.node("Unsqueeze", "attention_mask", np.array([-1])), w.node("Shape", y))
+    seen = w.node("Cast", wide, to=TensorProto.FLOAT)
+    total = w.node("ReduceSum", w.node("Mul", y, seen), np.array([1]), keepdims=0)
+    count = w.node("Clip", w.node("ReduceSum", seen, np.array([1]), keepdims=0), np.float32(1e-9))
+    return str(w.node("Div", total, count))

@@ -1,0 +1,186 @@
+"""ir.frontends.onnx_rows.read: transformers of ONNX files, recognised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from math import erf
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from podweave.ir.frontends.onnx_rows import (
+    FloatAttention,
+    FloatGelu,
+    FloatLinear,
+    FloatNetwork,
+    FloatNorm,
+    FloatOperation,
+    read_rows,
+)
+from podweave.ir.layers import WorkloadError
+
+from .encoder_file import Sizes, Style, encoder_file, encoder_model, random_texts, random_weights
+
+ROWS = 7
+SIZES = Sizes(12, 3, 20, 2)
+FIXED = {"batch": 1, "sequence": ROWS}
+STYLES = {
+    "operators": Style(),
+    "pieces": Style(pieces=True, scaled="query", epsilon=1e-2),
+    "both": Style(scaled="both", epsilon=1e-5),
+    "rows": Style(embed=False, mask=False, pool=False),
+    "mean": Style(mask=False),
+}
+
+
+def computed(network: FloatNetwork, tensors: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """Operations in float64, as textbooks have them. ``tensors``: of inputs, and of the mask, the additions of all keys."""
+    found = {name: tensor.astype(np.float64) for name, tensor in tensors.items()}
+    for each in network.operations:
+        match each:
+            case FloatLinear():
+                found[each.name] = found[each.source] @ each.weights + each.bias + (found[each.add] if each.add else 0)
+            case FloatNorm():
+                less = found[each.source] - found[each.source].mean(axis=1, keepdims=True)
+                found[each.name] = less / np.sqrt((less**2).mean(axis=1, keepdims=True) + each.epsilon) * each.gain + each.bias
+            case FloatGelu():
+                x = found[each.source]
+                found[each.name] = x * (1 + np.vectorize(erf)(x / np.sqrt(2))) / 2
+            case FloatAttention():
+                q, k, v = (np.stack(np.split(found[name], each.heads, axis=1)) for name in each.sources)
+                scores = q @ k.transpose(0, 2, 1) * each.scale + (found[network.mask] if network.mask else 0)
+                weights = np.exp(scores - scores.max(axis=2, keepdims=True))
+                found[each.name] = np.concatenate(list(weights / weights.sum(axis=2, keepdims=True) @ v), axis=1)
+    return found
+
+
+def differs(file: Path, network: FloatNetwork, style: Style) -> float:
+    """By how much the operations differ from onnxruntime, on what it has in front of them."""
+    model = onnx.load(file)
+    masks = [network.mask] if network.mask else []
+    names = [*network.inputs, *masks, *network.outputs]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    given = random_texts(SIZES, 1, ROWS, 5, style)
+    right = dict(zip(names, session.run(names, given), strict=True))
+    tensors = {name: right[name][0] for name in network.inputs} | {name: np.maximum(right[name][0, 0], -1e9) for name in masks}
+    found = computed(network, tensors)
+    return max(float(np.abs(found[name] - right[name][0]).max()) for name in network.outputs)
+
+
+@pytest.mark.parametrize("way", STYLES)
+def test_operations_are_those_of_the_file(tmp_path: Path, way: str) -> None:
+    style = STYLES[way]
+    file = encoder_file(tmp_path, SIZES, 3, style)
+    network = read_rows(file, FIXED)
+    kinds = [type(each) for each in network.operations]
+    linear = FloatLinear
+    layer = [linear, linear, linear, FloatAttention, linear, FloatNorm, linear, FloatGelu, linear, FloatNorm]
+    assert kinds == [FloatNorm, *layer, *layer]
+    assert (network.rows, len(network.inputs), len(network.outputs)) == (ROWS, 1, 1)
+    assert (network.mask is not None) == style.mask
+    pooled = {"Mul", "ReduceSum", "Div"} if style.mask else {"ReduceMean"}
+    assert {each.split()[0] for each in network.on_host} == ({*pooled, "Identity"} if style.pool else set())
+    assert differs(file, network, style) < 2e-5
+
+
+def first(network: FloatNetwork, kind: type) -> FloatOperation:
+    return next(each for each in network.operations if isinstance(each, kind))
+
+
+def planted(network: FloatNetwork, old: FloatOperation, **changed: object) -> FloatNetwork:
+    return replace(network, operations=tuple(replace(each, **changed) if each is old else each for each in network.operations))  # type: ignore[arg-type]
+
+
+Fault = Callable[[FloatNetwork], FloatNetwork]
+FAULTS: dict[str, Fault] = {
+    "scale": lambda n: planted(n, first(n, FloatAttention), scale=first(n, FloatAttention).scale * 1.1),  # type: ignore[union-attr]
+    "bias": lambda n: planted(n, n.operations[1], bias=n.operations[1].bias * 0.9),  # type: ignore[union-attr]
+    "residual": lambda n: planted(n, n.operations[5], add=None),
+    "keys": lambda n: planted(n, n.operations[4], key=n.operations[4].query),  # type: ignore[union-attr]
+    "epsilon": lambda n: planted(n, n.operations[0], epsilon=0.0),
+    "mask": lambda n: replace(n, mask=None),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_read_wrong_is_seen(tmp_path: Path, fault: str) -> None:
+    style = STYLES["pieces"]
+    file = encoder_file(tmp_path, SIZES, 3, style)
+    assert differs(file, FAULTS[fault](read_rows(file, FIXED)), style) > 1e-3
+
+
+def changed_file(folder: Path, change: Callable[[onnx.GraphProto], None], style: Style | None = None) -> Path:
+    model = encoder_model(SIZES, random_weights(SIZES, 0), style)
+    change(model.graph)
+    onnx.save(model, folder / "changed.onnx")
+    return folder / "changed.onnx"
+
+
+def operator(graph: onnx.GraphProto, name: str) -> onnx.NodeProto:
+    return next(node for node in graph.node if node.op_type == name)
+
+
+def no_gelu(graph: onnx.GraphProto) -> None:
+    """In place of the error function of the first GELU, which is none then."""
+    operator(graph, "Erf").op_type = "Tanh"
+
+
+def other_axis(graph: onnx.GraphProto) -> None:
+    operator(graph, "Softmax").attribute[0].i = 1
+
+
+def mixed_heads(graph: onnx.GraphProto) -> None:
+    """Heads without a transposition: rows would be torn apart."""
+    for node in graph.node:
+        if node.op_type == "Transpose" and list(node.attribute[0].ints) == [0, 2, 1, 3]:
+            del node.attribute[0].ints[:]
+            node.attribute[0].ints.extend([0, 1, 2, 3])
+
+
+def constant_mask(graph: onnx.GraphProto) -> None:
+    softmax = operator(graph, "Softmax")
+    added = next(node for node in graph.node if node.output[0] == softmax.input[0])
+    mask = np.zeros((1, 1, 1, ROWS), np.float32)
+    graph.initializer.append(numpy_helper.from_array(mask, "other_mask"))
+    added.input[1] = "other_mask"
+
+
+REFUSED = {
+    "function": (no_gelu, "Tanh /model/Erf_", "there is no such operation on rows"),
+    "axis": (other_axis, "Softmax", "it must be over the last axis"),
+    "heads": (mixed_heads, "MatMul", "queries lie as rows, heads, size"),
+    "mask": (constant_mask, "Add", "what is added to scores, other_mask, must be one mask that the host computes"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_not_taken_is_told(tmp_path: Path, case: str) -> None:
+    change, node, why = REFUSED[case]
+    with pytest.raises(WorkloadError) as told:
+        read_rows(changed_file(tmp_path, change), FIXED)
+    sentence = str(told.value)
+    assert sentence.startswith("changed: the transformer ends in front of") or sentence.startswith("changed has no transformer")
+    assert node in sentence
+    assert why in sentence
+
+
+def test_texts_are_one_at_a_time(tmp_path: Path) -> None:
+    with pytest.raises(WorkloadError, match=r"must be \(1, rows, channels\), got \(2, 7, 12\)"):
+        read_rows(encoder_file(tmp_path, SIZES), {"batch": 2, "sequence": ROWS})
+
+
+def test_memory_is_not_filled_by_a_file(tmp_path: Path) -> None:
+    def endless(graph: onnx.GraphProto) -> None:
+        graph.node.insert(0, helper.make_node("ConstantOfShape", ["endless"], ["many"]))
+        graph.initializer.append(helper.make_tensor("endless", TensorProto.INT64, [2], [1 << 30, 1 << 30]))
+        graph.output.append(helper.make_empty_tensor_value_info("many"))
+
+    with pytest.raises(WorkloadError, match="it would give 1,152,921,504,606,846,976 numbers, more than"):
+        read_rows(changed_file(tmp_path, endless), FIXED)
