@@ -30,13 +30,20 @@ WORST = 10
 
 
 def is_transformer(path: Path) -> bool:
-    """Whether a file multiplies what it computes by a softmax, as attention does. False for what cannot be read, too."""
+    """Whether a file multiplies what it computes by what it computes, behind a softmax, as attention does. False for what cannot be
+    read, too."""
     try:
         model = load_model(path)
     except Exception:  # Protocol buffers raise errors of their own; what is wrong is told by who reads the file.
         return False
-    softmax = {name for node in model.graph.node if node.op_type == "Softmax" for name in node.output}
-    return any(node.op_type == "MatMul" and softmax & set(node.input) for node in model.graph.node)
+    softmax, computed = False, {each.name for each in model.graph.input} - {each.name for each in model.graph.initializer}
+    for node in model.graph.node:
+        read = computed & set(node.input)
+        if softmax and node.op_type == "MatMul" and len(read) == len(node.input):
+            return True
+        softmax |= node.op_type == "Softmax"
+        computed |= set(node.output) if read else set()
+    return False
 
 
 def sizes_of(model: Any, arrays: Mapping[str, NDArray]) -> dict[str, int]:

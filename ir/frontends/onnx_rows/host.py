@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,10 @@ MOST = 1 << 26
 _GROWING = {"Expand": 1, "ConstantOfShape": 0, "Tile": 1}
 """Operators that make as many numbers as one of their inputs says, and which."""
 OPERATORS = {
-    *("Add", "And", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Expand", "Flatten", "Gather"),
-    *("GatherElements", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min", "Mul", "Neg", "Not", "Or"),
-    *("Pow", "Range", "ReduceMax", "ReduceMean", "ReduceSum", "Reshape", "Shape", "Slice", "Split", "Sqrt", "Squeeze", "Sub"),
-    *("Tile", "Transpose", "Unsqueeze", "Where"),
+    *("Add", "And", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "CumSum", "Div", "Equal", "Expand"),
+    *("Flatten", "Gather", "GatherElements", "GatherND", "Greater", "GreaterOrEqual", "Identity", "Less"),
+    *("LessOrEqual", "Max", "Min", "Mul", "Neg", "Not", "Or", "Pow", "Range", "ReduceMax", "ReduceMean", "ReduceSum"),
+    *("Reshape", "Shape", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where"),
 }
 
 
@@ -48,6 +48,15 @@ def computed(node: Node, given: Sequence[NDArray | None], opset: int) -> list[ND
     if sum(each.size for each in arrays) > MOST:
         raise RefusedError(f"it gives more than {MOST:,} numbers")
     return arrays
+
+
+def computation(node: Node, inputs: Sequence[str]) -> Hashable:
+    """The same for nodes that give the same. ``inputs``: what it reads, by one name for all that is the same."""
+
+    def plain(value: object) -> Hashable:
+        return (value.dtype.str, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else repr(value)
+
+    return node.operator, tuple(inputs), tuple((name, plain(value)) for name, value in sorted(node.attributes.items()))
 
 
 def _require_small(node: Node, given: Sequence[NDArray | None]) -> None:

@@ -30,8 +30,15 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class NotANumber:
+    """Where weights are not a number: nowhere, since every row sees a key."""
+
+    weights: Scores
+
+
+@dataclass(frozen=True)
 class Behind:
     """What the host computes of what the chip gives."""
 
 
-Value: TypeAlias = Host | RowsView | Scores | Behind
+Value: TypeAlias = Host | RowsView | Scores | NotANumber | Behind

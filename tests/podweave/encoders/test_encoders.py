@@ -47,6 +47,8 @@ STYLES = {
     "operators": (SIZES, Style()),
     "pieces": (Sizes(24, 3, 40, 2), Style(pieces=True, scaled="query")),
     "one head": (Sizes(12, 1, 20), Style(scaled="both", epsilon=1e-2)),
+    "guarded": (Sizes(20, 2, 28, 2), Style(guarded=True, scaled="both")),
+    "first": (Sizes(24, 3, 32, 2), Style(first=True)),
     "rows": (SIZES, Style(embed=False, mask=False, pool=False)),
 }
 

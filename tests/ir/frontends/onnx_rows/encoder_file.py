@@ -31,11 +31,15 @@ class Sizes:
 class Style:
     """How it is written.
 
-    ``pieces``: norms and GELU in several operators. ``scaled``: what is divided by the root of the size of a head: "scores", or
+    ``pieces``: norms and GELU in several operators. ``guarded``: as exporters that trace attention as one function write it: a mask
+    for each layer, of -inf; keys transposed without the batch; and zeros for weights that are no numbers. ``first``: norms in front
+    of what a layer adds, and one behind all layers. ``scaled``: what is divided by the root of the size of a head: "scores", or
     "query", or "both" queries and keys by its root. ``mask``, ``pool``, ``embed``: whether there are those.
     """
 
     pieces: bool = False
+    guarded: bool = False
+    first: bool = False
     scaled: str = "scores"
     mask: bool = True
     pool: bool = True
@@ -123,12 +127,15 @@ def encoder_model(sizes: Sizes, weights: Weights, style: Style | None = None, ro
         x = "x"
     if style.mask:
         inputs.append(helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["batch", rows]))
-        wide = w.node("Unsqueeze", w.node("Unsqueeze", "attention_mask", np.array([1])), np.array([2]))
-        unseen = w.node("Sub", np.float32(1), w.node("Cast", wide, to=TensorProto.FLOAT))
+        bias = w.node("Unsqueeze", w.node("Unsqueeze", "attention_mask", np.array([1])), np.array([2]))
+    if style.mask and not style.guarded:
+        unseen = w.node("Sub", np.float32(1), w.node("Cast", bias, to=TensorProto.FLOAT))
         bias = w.node("Mul", unseen, np.finfo(np.float32).min)
-    y = _norm(w, x, "embeddings.LayerNorm", weights, style)
+    y = x if style.first else _norm(w, x, "embeddings.LayerNorm", weights, style)
     for layer in range(sizes.layers):
         y = _layer(w, y, f"encoder.layer.{layer}.", sizes, weights, style, bias)
+    if style.first:
+        y = _norm(w, y, "embeddings.LayerNorm", weights, style)
     if style.pool:
         y = _pooled(w, y, sizes, style)
     w.nodes.append(helper.make_node("Identity", [y], ["y"]))
@@ -187,27 +194,53 @@ def _heads(w: Writer, x: str, sizes: Sizes, order: list[int]) -> str:
     return str(w.node("Transpose", w.node("Reshape", x, shape), perm=order))
 
 
-def _layer(w: Writer, y: str, prefix: str, sizes: Sizes, weights: Weights, style: Style, bias: str | None) -> str:
+def _keys(w: Writer, x: str, sizes: Sizes, style: Style) -> str:
+    if not style.guarded:
+        return _heads(w, x, sizes, [0, 2, 3, 1])
+    x = _heads(w, x, sizes, [0, 2, 1, 3])
+    head = np.array([sizes.hidden // sizes.heads])
+    rows = w.node("Shape", x, start=2, end=3)
+    flat = w.node("Reshape", x, w.node("Concat", np.array([-1]), rows, head, axis=0))
+    shape = w.node("Concat", w.node("Shape", x, start=0, end=2), head, rows, axis=0)
+    return str(w.node("Reshape", w.node("Transpose", flat, perm=[0, 2, 1]), shape))
+
+
+def _attended(w: Writer, y: str, prefix: str, sizes: Sizes, weights: Weights, style: Style, bias: str | None) -> str:
     size = sizes.hidden // sizes.heads
     q, k, v = (_linear(w, y, f"{prefix}attention.self.{what}", weights) for what in ("query", "key", "value"))
     if style.scaled == "query":
         q = w.node("Mul", q, np.float32(size**-0.5))
-    q, k, v = (_heads(w, x, sizes, order) for x, order in ((q, [0, 2, 1, 3]), (k, [0, 2, 3, 1]), (v, [0, 2, 1, 3])))
+    q, k, v = _heads(w, q, sizes, [0, 2, 1, 3]), _keys(w, k, sizes, style), _heads(w, v, sizes, [0, 2, 1, 3])
     if style.scaled == "both":
         q, k = (w.node("Mul", x, np.float32(size**-0.25)) for x in (q, k))
     scores = w.node("MatMul", q, k)
     if style.scaled == "scores":
         scores = w.node("Div", scores, np.float32(size**0.5))
     if bias:
+        if style.guarded:
+            seen = w.node("Cast", bias, to=TensorProto.BOOL)
+            bias = w.node("Where", seen, np.float32(0), np.float32(-np.inf))
         scores = w.node("Add", scores, bias)
-    o = w.node("MatMul", w.node("Softmax", scores, axis=-1), v, name=f"{prefix}attention/MatMul")
+    soft = w.node("Softmax", scores, axis=-1)
+    if style.guarded:
+        soft = w.node("Where", w.node("IsNaN", soft), np.float32(0), soft)
+    o = w.node("MatMul", soft, v, name=f"{prefix}attention/MatMul")
     o = w.node("Transpose", o, perm=[0, 2, 1, 3])
     shape = w.node("Concat", w.size(o, 0), w.size(o, 1), np.array([sizes.hidden]), axis=0)
-    o = _linear(w, w.node("Reshape", o, shape), f"{prefix}attention.output.dense", weights)
-    y = _norm(w, w.node("Add", o, y, name=f"{prefix}attention.output/Add"), f"{prefix}attention.output.LayerNorm", weights, style)
-    up = _gelu(w, _linear(w, y, f"{prefix}intermediate.dense", weights), f"{prefix}gelu", style)
+    return _linear(w, w.node("Reshape", o, shape), f"{prefix}attention.output.dense", weights)
+
+
+def _layer(w: Writer, y: str, prefix: str, sizes: Sizes, weights: Weights, style: Style, bias: str | None) -> str:
+    def normed(x: str, name: str, here: bool) -> str:
+        return _norm(w, x, f"{prefix}{name}.LayerNorm", weights, style) if here else x
+
+    x = normed(y, "attention.output", style.first)
+    o = _attended(w, x, prefix, sizes, weights, style, bias)
+    y = normed(w.node("Add", o, y, name=f"{prefix}attention.output/Add"), "attention.output", not style.first)
+    x = normed(y, "output", style.first)
+    up = _gelu(w, _linear(w, x, f"{prefix}intermediate.dense", weights), f"{prefix}gelu", style)
     down = _linear(w, up, f"{prefix}output.dense", weights)
-    return _norm(w, w.node("Add", down, y, name=f"{prefix}output/Add"), f"{prefix}output.LayerNorm", weights, style)
+    return normed(w.node("Add", down, y, name=f"{prefix}output/Add"), "output", not style.first)
 
 
 def _pooled(w: Writer, y: str, sizes: Sizes, style: Style) -> str:

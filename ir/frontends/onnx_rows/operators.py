@@ -1,0 +1,237 @@
+"""What each operator is to rows: one function for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..onnx.files import Node
+from ..onnx.values import RefusedError
+from .floats import FloatAttention, FloatGelu, FloatLinear, FloatNorm
+from .patterns import GELU, NORM
+from .reader import RowsReader
+from .values import Host, NotANumber, Scores, Value
+from .views import CHANNELS, HEADS, ROWS, SIZE, RowsView
+
+
+def matmul(reader: RowsReader, node: Node) -> Value:
+    left, right = reader.values[node.inputs[0]], reader.values[node.inputs[1]]
+    matrix = reader.constant(node.inputs[1])
+    if matrix is not None:
+        return _linear(reader, node, matrix, None)
+    if isinstance(left, Scores) and isinstance(right, RowsView):
+        return _attention(reader, node, left, right)
+    if not isinstance(left, RowsView) or not isinstance(right, RowsView):
+        raise RefusedError("it multiplies what is neither rows by a constant, nor queries by keys, nor weights by values")
+    if left.order not in ((HEADS, ROWS, SIZE), (ROWS, CHANNELS)) or right.order not in ((HEADS, SIZE, ROWS), (CHANNELS, ROWS)):
+        raise RefusedError(f"queries lie as {', '.join(left.order)}, keys as {', '.join(right.order)}")
+    return Scores(left, right, left.factor * right.factor)
+
+
+def _linear(reader: RowsReader, node: Node, matrix: NDArray, bias: NDArray | None) -> RowsView:
+    source = reader.view(node.inputs[0])
+    if matrix.ndim != 2 or matrix.dtype != np.float32:
+        raise RefusedError(f"its constant must be float32 of two dimensions, got {matrix.dtype} {matrix.shape}")
+    outputs = matrix.shape[1]
+    zero = np.zeros(outputs, np.float32)
+    added = zero if bias is None else np.broadcast_to(bias.astype(np.float32).reshape(-1), (outputs,))
+    name = source.require_rows().name
+    return reader.put(FloatLinear(node.outputs[0], name, matrix, added), outputs, source)
+
+
+def gemm(reader: RowsReader, node: Node) -> RowsView:
+    matrix = reader.constant(node.inputs[1])
+    bias = reader.constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    plain = all(float(node.attributes.get(name, 1)) == 1 for name in ("alpha", "beta"))
+    if matrix is None or not plain or node.attributes.get("transA") or (bias is None and len(node.inputs) > 2):
+        raise RefusedError("it must be rows times a constant, plus a constant")
+    return _linear(reader, node, matrix.T if node.attributes.get("transB") else matrix, bias)
+
+
+def add(reader: RowsReader, node: Node) -> Value:
+    first, second = (reader.values[name] for name in node.inputs)
+    for index, found in enumerate((first, second)):
+        name = node.inputs[1 - index]
+        if isinstance(found, Scores):
+            return _masked(reader, found, name)
+        constant = reader.constant(name)
+        if isinstance(found, RowsView) and constant is not None:
+            return _with_bias(reader, node, found, constant)
+    return _residual(reader, node)
+
+
+def _masked(reader: RowsReader, scores: Scores, name: str) -> Scores:
+    mask = reader.values[name]
+    if not isinstance(mask, Host) or mask.constant or scores.weights or scores.mask:
+        raise RefusedError(f"what is added to scores, {name}, must be one mask that the host computes")
+    shape = mask.values.shape
+    if shape[-1:] != (reader.rows,) or not {*shape} <= {1, reader.rows}:
+        raise RefusedError(f"the mask {name} must be (1, 1, 1, {reader.rows}), got {shape}")
+    name = reader.same.get(name, name)
+    if reader.mask not in (None, name):
+        raise RefusedError(f"there is a mask {reader.mask}, and another one, {name}")
+    reader.mask = name
+    return replace(scores, mask=name)
+
+
+def _with_bias(reader: RowsReader, node: Node, view: RowsView, constant: NDArray) -> RowsView:
+    found = reader.alone(view)
+    if not found:
+        raise RefusedError("a constant is added to what is no product, or is read by others, too")
+    if constant.size not in (1, view.width) or constant.shape[-1:] not in ((), (1,), (view.width,)):
+        raise RefusedError(f"the constant that is added must be one for each of {view.width} channels, got {constant.shape}")
+    bias = found.bias + constant.reshape(-1).astype(np.float32)
+    return reader.renamed(replace(found, bias=bias), node, view)
+
+
+def _residual(reader: RowsReader, node: Node) -> RowsView:
+    views = [reader.view(name) for name in node.inputs]
+    if views[0].shape != views[1].shape:
+        raise RefusedError(f"it adds {views[0].shape} and {views[1].shape}")
+    order = list(reader.operations)
+    # Of two products, the later one is added to the earlier one.
+    candidates = [i for i in (0, 1) if reader.alone(views[i])]
+    if not candidates:
+        raise RefusedError("of two tensors that are added, one must be a product that nobody else reads")
+    index = max(candidates, key=lambda i: order.index(views[i].name))
+    found = reader.alone(views[index])
+    assert found
+    return reader.renamed(replace(found, add=views[1 - index].require_rows().name), node, views[index])
+
+
+def scaled(reader: RowsReader, node: Node) -> Value:
+    for index, name in enumerate(node.inputs):
+        number, found = reader.number(node, 1 - index), reader.values[name]
+        if number is None or (node.operator == "Div" and index):
+            continue
+        factor = 1 / number if node.operator == "Div" and number else number
+        if isinstance(found, RowsView):
+            return found.times(factor)
+        if isinstance(found, Scores) and not found.weights and not found.mask:
+            return replace(found, factor=found.factor * factor)
+    raise RefusedError("it must multiply rows or scores by one number")
+
+
+def softmax(reader: RowsReader, node: Node) -> Scores:
+    scores = reader.values[node.inputs[0]]
+    if not isinstance(scores, Scores) or scores.weights:
+        raise RefusedError("it must be of queries times keys")
+    rank = len(scores.query.axes)
+    if int(node.attributes.get("axis", -1 if reader.file.opset >= 13 else 1)) not in (-1, rank - 1):
+        raise RefusedError("it must be over the last axis")
+    return replace(scores, weights=True)
+
+
+def not_a_number(reader: RowsReader, node: Node) -> NotANumber:
+    weights = reader.values[node.inputs[0]]
+    if not isinstance(weights, Scores) or not weights.weights:
+        raise RefusedError("it must be of a softmax")
+    return NotANumber(weights)
+
+
+def where(reader: RowsReader, node: Node) -> Scores:
+    """Zeros in place of weights that are not a number."""
+    where, otherwise = reader.values[node.inputs[0]], reader.values[node.inputs[2]]
+    if not isinstance(where, NotANumber) or where.weights != otherwise or reader.number(node, 1) is None:
+        raise RefusedError("it must replace what is not a number in a softmax")
+    return where.weights
+
+
+def _attention(reader: RowsReader, node: Node, scores: Scores, value: RowsView) -> RowsView:
+    query, key = scores.query, scores.key
+    heads = query.size(HEADS)
+    if not scores.weights or value.factor != 1 or value.order not in ((HEADS, ROWS, SIZE), (ROWS, CHANNELS)):
+        raise RefusedError("it must multiply a softmax by values")
+    if len({(view.size(HEADS), view.size(ROWS), view.width) for view in (query, key, value)}) > 1:
+        raise RefusedError("queries, keys and values must have the same heads, rows and channels")
+    for view in (query, key, value):
+        found = reader.operations.get(view.name)
+        if not isinstance(found, FloatLinear) or found.add or reader.uses[view.name] != 1:
+            raise RefusedError(f"{view.name} must be a product with a constant, for this attention alone")
+    if len({query.name, key.name, value.name}) < 3:
+        raise RefusedError("queries, keys and values must be three products")
+    made = FloatAttention(node.outputs[0], query.name, key.name, value.name, heads, scores.factor)
+    reader.operations[made.name], reader.widths[made.name] = made, value.width
+    return RowsView(made.name, value.axes)
+
+
+def reshape(reader: RowsReader, node: Node) -> RowsView:
+    sizes = reader.constant(node.inputs[1])
+    if sizes is None:
+        raise RefusedError("its sizes must be constant")
+    return reader.moved(node).reshaped([int(size) for size in sizes.ravel()])
+
+
+def unsqueeze(reader: RowsReader, node: Node) -> RowsView:
+    view, axes = reader.moved(node), reader.axes(node)
+    sizes = list(view.shape)
+    for axis in sorted(axis % (len(sizes) + len(axes)) for axis in axes):
+        sizes.insert(axis, 1)
+    return view.reshaped(sizes)
+
+
+def squeeze(reader: RowsReader, node: Node) -> RowsView:
+    view, axes = reader.moved(node), reader.axes(node)
+    gone = {axis % len(view.axes) for axis in axes}
+    return view.reshaped([size for i, size in enumerate(view.shape) if i not in gone])
+
+
+def transpose(reader: RowsReader, node: Node) -> RowsView:
+    view = reader.moved(node)
+    return view.transposed(node.attributes.get("perm", range(len(view.axes))[::-1]))
+
+
+def norm(reader: RowsReader, node: Node) -> RowsView:
+    view = reader.view(node.inputs[0]).require_rows()
+    if int(node.attributes.get("axis", -1)) not in (-1, len(view.axes) - 1):
+        raise RefusedError("it must be over the last axis")
+    gain = reader.constant(node.inputs[1])
+    bias = reader.constant(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(view.width, np.float32)
+    if gain is None or bias is None or {gain.shape, bias.shape} != {(view.width,)}:
+        raise RefusedError("its gain and bias must be constants, one for each channel")
+    made = reader.operations.get(view.name)
+    if made is not None and not isinstance(made, FloatLinear):
+        raise RefusedError("it must be of an input, a product, or a sum", "a residual in front of it")
+    epsilon = float(node.attributes.get("epsilon", 1e-5))
+    return reader.put(FloatNorm(node.outputs[0], view.name, gain, bias, epsilon), view.width, view)
+
+
+def same(reader: RowsReader, node: Node) -> Value:
+    return reader.values[node.inputs[0]]
+
+
+def gelu(reader: RowsReader, node: Node) -> RowsView:
+    view = reader.view(node.inputs[0]).require_rows()
+    if node.attributes.get("approximate", "none") != "none":
+        raise RefusedError("it must not be approximated by tanh")
+    found = reader.operations.get(view.name)
+    if not isinstance(found, FloatLinear) or found.add:
+        raise RefusedError("it must be of a product")
+    if any(each is not node and view.name in each.inputs and each.operator != "Shape" for each in reader.nodes):
+        raise RefusedError("what it is of must be read by nobody else")
+    return reader.put(FloatGelu(node.outputs[0], view.name), view.width, view)
+
+
+OPERATORS: Mapping[str, Callable[[RowsReader, Node], Value]] = {
+    "MatMul": matmul,
+    "Gemm": gemm,
+    "Add": add,
+    "Mul": scaled,
+    "Div": scaled,
+    "Softmax": softmax,
+    "IsNaN": not_a_number,
+    "Where": where,
+    "Reshape": reshape,
+    "Unsqueeze": unsqueeze,
+    "Squeeze": squeeze,
+    "Transpose": transpose,
+    "Identity": same,
+    "Dropout": same,
+    NORM: norm,
+    GELU: gelu,
+}
+
+"""What reads a node, by its operator."""
