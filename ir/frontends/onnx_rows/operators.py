@@ -18,6 +18,7 @@ from .views import CHANNELS, HEADS, ROWS, SIZE, RowsView
 
 
 def matmul(reader: RowsReader, node: Node) -> Value:
+    """Rows times a constant matrix; queries times keys; what a softmax gives times values."""
     left, right = reader.values[node.inputs[0]], reader.values[node.inputs[1]]
     matrix = reader.constant(node.inputs[1])
     if matrix is not None:
@@ -43,6 +44,7 @@ def _linear(reader: RowsReader, node: Node, matrix: NDArray, bias: NDArray | Non
 
 
 def gemm(reader: RowsReader, node: Node) -> RowsView:
+    """Rows times a constant, plus a constant; transB; alpha and beta 1."""
     matrix = reader.constant(node.inputs[1])
     bias = reader.constant(node.inputs[2]) if len(node.inputs) > 2 else None
     plain = all(float(node.attributes.get(name, 1)) == 1 for name in ("alpha", "beta"))
@@ -52,6 +54,7 @@ def gemm(reader: RowsReader, node: Node) -> RowsView:
 
 
 def add(reader: RowsReader, node: Node) -> Value:
+    """A constant to a product; rows to a product (residuals); a mask of the host to scores, 0 where a key is seen."""
     first, second = (reader.values[name] for name in node.inputs)
     for index, found in enumerate((first, second)):
         name = node.inputs[1 - index]
@@ -103,6 +106,7 @@ def _residual(reader: RowsReader, node: Node) -> RowsView:
 
 
 def scaled(reader: RowsReader, node: Node) -> Value:
+    """Rows or scores by one number, in front of a softmax."""
     for index, name in enumerate(node.inputs):
         number, found = reader.number(node, 1 - index), reader.values[name]
         if number is None or (node.operator == "Div" and index):
@@ -116,6 +120,7 @@ def scaled(reader: RowsReader, node: Node) -> Value:
 
 
 def softmax(reader: RowsReader, node: Node) -> Scores:
+    """Of queries times keys, over keys."""
     scores = reader.values[node.inputs[0]]
     if not isinstance(scores, Scores) or scores.weights:
         raise RefusedError("it must be of queries times keys")
@@ -126,6 +131,7 @@ def softmax(reader: RowsReader, node: Node) -> Scores:
 
 
 def not_a_number(reader: RowsReader, node: Node) -> NotANumber:
+    """Of a softmax, as exporters guard it."""
     weights = reader.values[node.inputs[0]]
     if not isinstance(weights, Scores) or not weights.weights:
         raise RefusedError("it must be of a softmax")
@@ -133,7 +139,7 @@ def not_a_number(reader: RowsReader, node: Node) -> NotANumber:
 
 
 def where(reader: RowsReader, node: Node) -> Scores:
-    """Zeros in place of weights that are not a number."""
+    """Zeros in place of what is not a number in a softmax."""
     where, otherwise = reader.values[node.inputs[0]], reader.values[node.inputs[2]]
     if not isinstance(where, NotANumber) or where.weights != otherwise or reader.number(node, 1) is None:
         raise RefusedError("it must replace what is not a number in a softmax")
@@ -159,6 +165,7 @@ def _attention(reader: RowsReader, node: Node, scores: Scores, value: RowsView) 
 
 
 def reshape(reader: RowsReader, node: Node) -> RowsView:
+    """Channels to heads, and back."""
     sizes = reader.constant(node.inputs[1])
     if sizes is None:
         raise RefusedError("its sizes must be constant")
@@ -166,6 +173,7 @@ def reshape(reader: RowsReader, node: Node) -> RowsView:
 
 
 def unsqueeze(reader: RowsReader, node: Node) -> RowsView:
+    """As `Reshape`."""
     view, axes = reader.moved(node), reader.axes(node)
     sizes = list(view.shape)
     for axis in sorted(axis % (len(sizes) + len(axes)) for axis in axes):
@@ -174,17 +182,21 @@ def unsqueeze(reader: RowsReader, node: Node) -> RowsView:
 
 
 def squeeze(reader: RowsReader, node: Node) -> RowsView:
+    """As `Reshape`."""
     view, axes = reader.moved(node), reader.axes(node)
     gone = {axis % len(view.axes) for axis in axes}
     return view.reshaped([size for i, size in enumerate(view.shape) if i not in gone])
 
 
 def transpose(reader: RowsReader, node: Node) -> RowsView:
+    """Of rows, heads, and channels of a head."""
     view = reader.moved(node)
     return view.transposed(node.attributes.get("perm", range(len(view.axes))[::-1]))
 
 
 def norm(reader: RowsReader, node: Node) -> RowsView:
+    """Over channels, also written out in `ReduceMean`, `Sub`, `Pow` or `Mul`, `Sqrt`, `Div`, `Mul`, `Add`; of an input, a
+    product or a sum."""
     view = reader.view(node.inputs[0]).require_rows()
     if int(node.attributes.get("axis", -1)) not in (-1, len(view.axes) - 1):
         raise RefusedError("it must be over the last axis")
@@ -200,10 +212,12 @@ def norm(reader: RowsReader, node: Node) -> RowsView:
 
 
 def same(reader: RowsReader, node: Node) -> Value:
+    """Nothing happens."""
     return reader.values[node.inputs[0]]
 
 
 def gelu(reader: RowsReader, node: Node) -> RowsView:
+    """Of a product, also written out with `Erf`."""
     view = reader.view(node.inputs[0]).require_rows()
     if node.attributes.get("approximate", "none") != "none":
         raise RefusedError("it must not be approximated by tanh")
@@ -233,5 +247,9 @@ OPERATORS: Mapping[str, Callable[[RowsReader, Node], Value]] = {
     NORM: norm,
     GELU: gelu,
 }
-
 """What reads a node, by its operator."""
+
+
+def operator_rows() -> list[tuple[str, str]]:
+    """Each operator that is taken, and what of it."""
+    return [(name, " ".join((handler.__doc__ or "").split())) for name, handler in OPERATORS.items()]

@@ -23,9 +23,12 @@ from podweave.ir.frontends.onnx_rows import (
     FloatOperation,
     read_rows,
 )
+from podweave.ir.frontends.onnx_rows.operators import operator_rows
 from podweave.ir.layers import WorkloadError
+from tests.test_architecture import ROOT
 
 from .encoder_file import Sizes, Style, encoder_file, encoder_model, random_texts, random_weights
+from .operator_table import host_operators, table
 
 ROWS = 7
 SIZES = Sizes(12, 3, 20, 2)
@@ -187,3 +190,11 @@ def test_memory_is_not_filled_by_a_file(tmp_path: Path) -> None:
 
     with pytest.raises(WorkloadError, match="it would give 1,152,921,504,606,846,976 numbers, more than"):
         read_rows(changed_file(tmp_path, endless), FIXED)
+
+
+def test_the_tables_of_the_docs() -> None:
+    """`python -m tests.ir.frontends.onnx_rows.operator_table` prints them."""
+    page = (ROOT / "docs/transformers.md").read_text(encoding="utf-8")
+    assert table() in page
+    assert host_operators() in page
+    assert all(what for _, what in operator_rows())
