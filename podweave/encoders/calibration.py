@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.ir.frontends.onnx_rows import FloatAttention, FloatLinear, FloatNetwork, FloatNorm
+from podweave.ir.frontends.onnx_rows import FloatLinear, FloatNetwork, FloatNorm
+from podweave.ir.frontends.onnx_rows.views import ONE, ROWS
 from podweave.ir.layers import WorkloadError
 
 from .ends import Arrays, session, visible, with_outputs
@@ -63,8 +64,7 @@ class FloatTexts:
     def __init__(self, model: Any, network: FloatNetwork):
         self.network = network
         self.names = [*network.inputs, *(each.name for each in network.operations)]
-        self.masks = [network.mask] if network.mask else []
-        self.heads = {each.name: each.heads for each in network.operations if isinstance(each, FloatAttention)}
+        self.masks = [mask.name for mask in network.masks]
         self._run = session(with_outputs(model, [*self.names, *self.masks]))
 
     def tensors(self, batch: Mapping[str, NDArray]) -> tuple[Arrays, Arrays]:
@@ -72,15 +72,16 @@ class FloatTexts:
         network = self.network
         wanted = [*self.names, *self.masks, *network.file_outputs]
         found = dict(zip(wanted, self._run(wanted, batch), strict=True))
-        seen = visible(network.name, found[network.mask], network.rows) if network.mask else network.rows
+        seen = int(visible(network.name, network.masks, found, network.rows).max())
         rows = {name: self._rows(name, found[name])[:seen] for name in self.names}
         return rows, {name: found[name] for name in network.file_outputs}
 
     def _rows(self, name: str, values: NDArray) -> NDArray:
-        if self.heads.get(name, 1) > 1:
-            # (1, heads, rows, channels of a head)
-            values = values.reshape(self.heads[name], self.network.rows, -1).transpose(1, 0, 2)
-        return values.reshape(self.network.rows, self.network.widths[name])
+        axes = [(axis, size) for axis, size in self.network.layouts[name] if axis != ONE]
+        kinds = [axis for axis, _ in axes]
+        order = [kinds.index(ROWS), *(i for i, axis in enumerate(kinds) if axis != ROWS)]
+        by_row: NDArray = values.reshape([size for _, size in axes]).transpose(order)
+        return by_row.reshape(self.network.rows, self.network.widths[name])
 
 
 def calibrate(texts: FloatTexts, batches: Sequence[Arrays], progress: Callable[[str], None]) -> Statistics:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.ir.frontends.onnx_rows import FloatNetwork, IntegerRows
+from podweave.ir.frontends.onnx_rows import FloatNetwork, IntegerRows, Mask
+from podweave.ir.frontends.onnx_rows.operators import FAR
 from podweave.ir.layers import WorkloadError
-from podweave.ir.row_operations import Append, Format
+from podweave.ir.row_operations import Format
 
 from ..program import extra
 
@@ -33,7 +34,15 @@ def session(model: bytes) -> Callable[[Sequence[str], Mapping[str, NDArray]], li
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     made = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     taken = {each.name for each in made.get_inputs()}
-    return lambda names, given: made.run(list(names), {name: given[name] for name in taken})
+
+    def run(names: Sequence[str], given: Mapping[str, NDArray]) -> list[NDArray]:
+        try:
+            found: list[NDArray] = made.run(list(names), {name: given[name] for name in taken})
+        except Exception as error:  # Of kinds that onnxruntime does not export.
+            raise WorkloadError(f"onnxruntime cannot compute it: {(str(error).splitlines() or [''])[0]}") from error
+        return found
+
+    return run
 
 
 def with_outputs(model: Any, names: Iterable[str]) -> bytes:
@@ -50,34 +59,43 @@ def with_outputs(model: Any, names: Iterable[str]) -> bytes:
 
 def ends_of(model: Any, network: FloatNetwork) -> tuple[bytes, bytes]:
     """Models of what is in front of a transformer, and of what is behind it."""
-    masks = [network.mask] if network.mask else []
-    front = _part(model, [], [*network.inputs, *masks])
-    return front, _part(model, network.outputs, network.file_outputs)
+    masks = [mask.name for mask in network.masks]
+    front = _part(model, network, [], [*network.inputs, *masks])
+    return front, _part(model, network, network.outputs, network.file_outputs)
 
 
-def _part(model: Any, cut: Sequence[str], outputs: Sequence[str]) -> bytes:
-    """The nodes that give ``outputs``, from the inputs of a model and the float32 tensors ``cut`` on."""
-    from onnx import TensorProto, helper
+def _part(model: Any, network: FloatNetwork, cut: Sequence[str], outputs: Sequence[str]) -> bytes:
+    """The nodes that give ``outputs``, under names of `_result`, from the inputs of a model and the float32 tensors ``cut`` on.
+
+    Sizes of what the chip computes in between are constants.
+    """
+    from onnx import TensorProto, helper, numpy_helper
 
     graph, needed, nodes = model.graph, set(outputs) - set(cut), []
+    there = {*cut, *network.inputs}
+    known = {node.output[0] for node in graph.node if node.output[0] in network.sizes and node.input[0] not in there}
     for node in reversed(graph.node):
-        if needed & set(node.output):
+        if (needed - known) & set(node.output):
             nodes.append(node)
             needed |= set(node.input) - set(cut)
     held = [each for each in graph.initializer if each.name in needed]
+    held += [numpy_helper.from_array(values, name) for name, values in network.sizes.items() if name in known & needed]
     names = {each.name for each in held}
     given = [each for each in graph.input if each.name in needed and each.name not in names]
     given += [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in cut]
-    # What is a result and an input of the part at the same time goes through a node.
-    straight = [name for name in outputs if name in cut or name in {each.name for each in graph.input}]
-    nodes = [*reversed(nodes), *(helper.make_node("Identity", [name], [f"{name}.out"]) for name in straight)]
-    results = [helper.make_empty_tensor_value_info(f"{name}.out" if name in straight else name) for name in outputs]
+    # A result may be an input of the part, or a constant, at the same time: all go through a node.
+    nodes = [*reversed(nodes), *(helper.make_node("Identity", [name], [_result(name)]) for name in outputs)]
+    results = [helper.make_empty_tensor_value_info(_result(name)) for name in outputs]
     made = helper.make_model(
         helper.make_graph(nodes, graph.name or "part", given, results, held), opset_imports=list(model.opset_import)
     )
     made.ir_version = model.ir_version
     found: bytes = made.SerializeToString()
     return found
+
+
+def _result(name: str) -> str:
+    return f"{name}.out"
 
 
 class Host:
@@ -93,20 +111,19 @@ class Host:
         Raises
         ------
         WorkloadError
-            For inputs that do not fit, and for masks that do not let all rows see the same first keys.
+            For inputs that do not fit, and for masks that let a row see others than the first keys.
         """
         network, rows = self.network, self.network.rows
         checked = checked_batch(network.name, network.given, given)
         names = [tensor.name for tensor in network.inputs.values()]
-        masks = [network.mask] if network.mask else []
-        ends = [f"{each}.out" if each in network.given else each for each in (*names, *masks)]
-        real = dict(zip([*names, *masks], self._front(ends, checked), strict=True))
+        masks = [mask.name for mask in network.masks]
+        wanted = [*names, *masks]
+        real = dict(zip(wanted, self._front([_result(each) for each in wanted], checked), strict=True))
         found: Arrays = {}
         for name, shape in network.graph.inputs.items():
             form = network.graph.format(name)
             if form is Format.LENGTHS:
-                assert network.mask
-                found[name] = np.full(shape, visible(network.name, real[network.mask], rows), np.int32)
+                found[name] = visible(network.name, network.masks, real, rows).astype(np.int32).reshape(shape)
             elif name in network.inputs:
                 tensor = network.inputs[name]
                 found[name] = tensor.integers(real[tensor.name].reshape(shape), form)
@@ -118,23 +135,23 @@ class Host:
         """What the file gives, of tensors of the graph, (1, 1, rows, channels), and of the inputs of the file."""
         network = self.network
         real = {tensor.name: tensor.real(tensors[name][0]).astype(np.float32) for name, tensor in network.outputs.items()}
-        ends = [f"{name}.out" if name in real or name in network.given else name for name in network.file_outputs]
-        return dict(zip(network.file_outputs, self._end(ends, real | dict(given)), strict=True))
+        found = self._end([_result(name) for name in network.file_outputs], real | dict(given))
+        return dict(zip(network.file_outputs, found, strict=True))
 
 
-def caches(network: IntegerRows) -> list[str]:
-    """Inputs of the graph that hold nothing in front of a run."""
-    return [each.cache for each in network.graph.operations if isinstance(each, Append)]
-
-
-def visible(name: str, mask: NDArray, rows: int) -> int:
-    """How many keys a mask lets all rows see."""
-    by_query = mask.reshape(-1, rows)
-    seen = by_query[0] == 0
-    count = int(seen.sum())
-    if not (seen[:count].all() and (by_query == by_query[0]).all() and (by_query[0][count:] < -1e3).all() and count):
-        raise WorkloadError(f"{name}: a mask must let all rows see the same first keys, at least one: others are not supported")
-    return count
+def visible(name: str, masks: Sequence[Mask], tensors: Mapping[str, NDArray], rows: int) -> NDArray[np.int64]:
+    """How many keys each row sees, the first ones; raises `WorkloadError` if it sees others, or none."""
+    seen = np.ones((rows, rows), bool)
+    for mask in masks:
+        values = tensors[mask.name].reshape(-1, rows)
+        added = mask.kind == "added"
+        if added and not ((values == 0) | (values <= FAR)).all():
+            raise WorkloadError(f"{name}: {mask.name} is added to scores, and must be 0, or at most {FAR:,.0f}, which is no mask")
+        seen &= values == 0 if added or mask.kind == "unseen" else values != 0
+    counts: NDArray[np.int64] = seen.sum(axis=1)
+    if not (counts.all() and (seen == (np.arange(rows) < counts[:, None])).all()):
+        raise WorkloadError(f"{name}: a row must see the first keys, at least one: masks that let it see others are not supported")
+    return counts
 
 
 def checked_batch(name: str, wanted: Mapping[str, tuple[str, tuple[int, ...]]], given: Mapping[str, NDArray]) -> Arrays:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants, with_scale_bits
+from podweave.ir.frontends.onnx.attention import has_attention
 from podweave.ir.frontends.onnx.files import read_file
 from podweave.ir.frontends.onnx_rows import IntegerRows, row_file, rows_of
 from podweave.ir.frontends.random_rows import random_row_inputs
@@ -30,20 +31,13 @@ WORST = 10
 
 
 def is_transformer(path: Path) -> bool:
-    """Whether a file multiplies what it computes by what it computes, behind a softmax, as attention does. False for what cannot be
-    read, too."""
+    """Whether a file has attention; False for what cannot be read, too."""
     try:
         model = load_model(path)
     except Exception:  # Protocol buffers raise errors of their own; what is wrong is told by who reads the file.
         return False
-    softmax, computed = False, {each.name for each in model.graph.input} - {each.name for each in model.graph.initializer}
-    for node in model.graph.node:
-        read = computed & set(node.input)
-        if softmax and node.op_type == "MatMul" and len(read) == len(node.input):
-            return True
-        softmax |= node.op_type == "Softmax"
-        computed |= set(node.output) if read else set()
-    return False
+    inputs = {each.name for each in model.graph.input} - {each.name for each in model.graph.initializer}
+    return has_attention(((node.op_type, node.input, node.output) for node in model.graph.node), inputs)
 
 
 def sizes_of(model: Any, arrays: Mapping[str, NDArray]) -> dict[str, int]:

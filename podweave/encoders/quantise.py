@@ -79,7 +79,7 @@ def quantise_rows(
         graph=made.graph(),
         constants=Constants(made.constants),
         tensors={names[name]: made.tensor(name) for name in made.units},
-        mask=network.mask,
+        masks=network.masks,
         given=network.given,
         file_outputs=network.file_outputs,
         on_host=network.on_host,
@@ -124,7 +124,7 @@ class _Quantiser:
         self.fractions: dict[str, int] = {}
         for name in network.inputs:
             self._input(name)
-        self.lengths = self.builder.input(LENGTHS, Format.LENGTHS, network.rows, 1) if network.mask else None
+        self.lengths = self.builder.input(LENGTHS, Format.LENGTHS, network.rows, 1) if network.masks else None
 
     def graph(self) -> Any:
         graph = self.builder.graph(self.network.name)

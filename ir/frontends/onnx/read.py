@@ -24,6 +24,7 @@ from . import (
     shuffles,
     sums,
 )
+from .attention import has_attention
 from .emit import materialised
 from .files import File, Node, read_file
 from .folding import folded
@@ -142,6 +143,10 @@ def _require_quantised(file: File) -> None:
     """Raises `WorkloadError` for a file in floating point, with all of it that would not be taken if it were quantised."""
     if any(node.operator in QUANTISING for node in file.nodes):
         return
+    if has_attention(((node.operator, node.inputs, node.outputs) for node in file.nodes), file.inputs):
+        raise WorkloadError(
+            f"{file.name} is a transformer in floating point: quantise it first (podweave quantise), to a file of rows"
+        )
     refusals = [_no_operator(node) for node in file.nodes if node.operator not in OPERATORS and node.operator not in folding.FOLDED]
     whole = f"{file.name} is in floating point: quantise it first (podweave quantise)"
     raise WorkloadError(f"{whole}; then\n{_told(file.name, refusals)}" if refusals else whole)

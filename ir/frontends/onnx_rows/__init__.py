@@ -1,6 +1,6 @@
 """Transformers from ONNX files: operations on rows in floating point, and the same in integers."""
 
-from .floats import FloatAttention, FloatGelu, FloatLinear, FloatNetwork, FloatNorm, FloatOperation
+from .floats import FloatAttention, FloatGelu, FloatLinear, FloatNetwork, FloatNorm, FloatOperation, Mask
 from .integers import IntegerRows, RowFileError, RowFiles, RowTensor, is_row_file, load_rows, row_file
 from .read import read_rows, rows_of
 
@@ -12,6 +12,7 @@ __all__ = [
     "FloatNorm",
     "FloatOperation",
     "IntegerRows",
+    "Mask",
     "RowFileError",
     "RowFiles",
     "RowTensor",

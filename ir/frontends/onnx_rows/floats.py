@@ -70,6 +70,17 @@ class FloatAttention:
         return (self.query, self.key, self.value)
 
 
+@dataclass(frozen=True)
+class Mask:
+    """A tensor of a file that says which keys are seen: by all rows, or by each.
+
+    ``kind``: "added" to scores, 0 where a key is seen; or a condition, true where it is "seen", or "unseen".
+    """
+
+    name: str
+    kind: str
+
+
 FloatOperation: TypeAlias = FloatLinear | FloatNorm | FloatGelu | FloatAttention
 
 
@@ -87,14 +98,20 @@ class FloatNetwork:
         Channels of each tensor: inputs and operations.
     inputs : tuple of str
         Rows that the host computes in front of it, as embeddings.
-    mask : str or None
-        What is added to the scores of all attentions: 0 where a key is seen. The host computes it, too.
+    layouts : dict
+        Of each tensor, what its axes in the file are (`views`), and their sizes.
+    masks : tuple of Mask
+        Of all attentions alike: a key is seen if all of them let it be seen. The host computes them, too.
     operations : tuple of FloatOperation
         In order.
     outputs : tuple of str
         Rows that the host reads, or that leave the file.
     given : dict
         Type and sizes of the inputs of the file.
+    file_outputs : tuple of str
+        What it gives.
+    sizes : dict
+        Tensors of the file that are sizes of rows.
     on_host : tuple of str
         Operators and names of nodes behind the network, which are left to the host.
     """
@@ -103,11 +120,13 @@ class FloatNetwork:
     rows: int
     widths: Mapping[str, int]
     inputs: tuple[str, ...]
-    mask: str | None
+    layouts: Mapping[str, tuple[tuple[str, int], ...]]
+    masks: tuple[Mask, ...]
     operations: tuple[FloatOperation, ...]
     outputs: tuple[str, ...]
     given: Mapping[str, tuple[str, tuple[int, ...]]]
     file_outputs: tuple[str, ...]
+    sizes: Mapping[str, NDArray]
     on_host: tuple[str, ...]
 
     def readers(self, name: str) -> tuple[FloatOperation, ...]:

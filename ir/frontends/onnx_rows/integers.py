@@ -21,6 +21,7 @@ from ...row_graph import RowGraph, verify_row_constants, verify_rows
 from ...row_operations import Append, Attention, Format, Gelu, LayerNorm, RowLinear, RowOperation
 from ..registry import Frontend
 from ..row_builder import require_sizes
+from .floats import Mask
 
 _FORMAT = "podweave rows 1"
 _KINDS: Mapping[str, type[RowOperation]] = {kind.__name__: kind for kind in (RowLinear, LayerNorm, Gelu, Attention, Append)}
@@ -63,12 +64,12 @@ class IntegerRows:
         Of the file.
     graph : RowGraph
         Of as many rows as it was quantised for. Beside ``inputs`` it has caches, which hold nothing in front of a run, and
-        "lengths", if there is a mask.
+        "lengths", if there are masks.
     constants : Constants
     tensors : dict of RowTensor
         What inputs and operations of the graph are in the file; caches are in none.
-    mask : str or None
-        Of the file: what is added to scores, 0 where a key is seen. It becomes "lengths".
+    masks : tuple of Mask
+        Of the file: they become "lengths".
     given : dict
         Types and sizes of the inputs of the file.
     file_outputs : tuple of str
@@ -76,7 +77,7 @@ class IntegerRows:
     on_host : tuple of str
         Operators and names of nodes behind the graph.
     front, end : bytes
-        ONNX models of what the host computes: from ``given`` to ``inputs`` and ``mask``; and from ``outputs``, ``given``, and what
+        ONNX models of what the host computes: from ``given`` to ``inputs`` and ``masks``; and from ``outputs``, ``given``, and what
         the front computes for it, to ``file_outputs``.
     """
 
@@ -84,7 +85,7 @@ class IntegerRows:
     graph: RowGraph
     constants: Constants
     tensors: Mapping[str, RowTensor]
-    mask: str | None
+    masks: tuple[Mask, ...]
     given: Mapping[str, tuple[str, tuple[int, ...]]]
     file_outputs: tuple[str, ...]
     on_host: tuple[str, ...]
@@ -151,7 +152,7 @@ class IntegerRows:
                 "outputs": self.graph.outputs,
             },
             "tensors": {name: tensor.name for name, tensor in self.tensors.items()},
-            "mask": self.mask,
+            "masks": [asdict(mask) for mask in self.masks],
             "given": self.given,
             "file_outputs": self.file_outputs,
             "on_host": self.on_host,
@@ -240,7 +241,7 @@ def _rows(about: dict[str, Any], arrays: dict[str, NDArray]) -> IntegerRows:
         graph=graph,
         constants=Constants(constants),
         tensors=tensors,
-        mask=about["mask"],
+        masks=tuple(Mask(**mask) for mask in about["masks"]),
         given={name: (kind, tuple(shape)) for name, (kind, shape) in about["given"].items()},
         file_outputs=tuple(about["file_outputs"]),
         on_host=tuple(about["on_host"]),

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from ..onnx.files import Node
 from ..onnx.values import RefusedError
-from .floats import FloatAttention, FloatGelu, FloatLinear, FloatNorm
+from .floats import FloatAttention, FloatGelu, FloatLinear, FloatNorm, Mask
 from .patterns import GELU, NORM
 from .reader import RowsReader
 from .values import Host, NotANumber, Scores, Value
-from .views import CHANNELS, HEADS, ROWS, SIZE, RowsView
+from .views import CHANNELS, HEADS, ONE, PARTS, ROWS, SIZE, RowsView
+
+FAR = -1e3
+"""What is added to scores of keys that are not seen, at most."""
 
 
 def matmul(reader: RowsReader, node: Node) -> Value:
@@ -59,25 +62,21 @@ def add(reader: RowsReader, node: Node) -> Value:
     for index, found in enumerate((first, second)):
         name = node.inputs[1 - index]
         if isinstance(found, Scores):
-            return _masked(reader, found, name)
+            return _masked(reader, found, name, "added")
         constant = reader.constant(name)
         if isinstance(found, RowsView) and constant is not None:
             return _with_bias(reader, node, found, constant)
     return _residual(reader, node)
 
 
-def _masked(reader: RowsReader, scores: Scores, name: str) -> Scores:
+def _masked(reader: RowsReader, scores: Scores, name: str, kind: str) -> Scores:
     mask = reader.values[name]
-    if not isinstance(mask, Host) or mask.constant or scores.weights or scores.mask:
-        raise RefusedError(f"what is added to scores, {name}, must be one mask that the host computes")
+    if not isinstance(mask, Host) or scores.weights:
+        raise RefusedError(f"what masks scores, {name}, must be computed by the host, in front of the softmax")
     shape = mask.values.shape
     if shape[-1:] != (reader.rows,) or not {*shape} <= {1, reader.rows}:
-        raise RefusedError(f"the mask {name} must be (1, 1, 1, {reader.rows}), got {shape}")
-    name = reader.same.get(name, name)
-    if reader.mask not in (None, name):
-        raise RefusedError(f"there is a mask {reader.mask}, and another one, {name}")
-    reader.mask = name
-    return replace(scores, mask=name)
+        raise RefusedError(f"the mask {name} must be (1, 1, 1, {reader.rows}), or for each row, got {shape}")
+    return replace(scores, masks=(*scores.masks, Mask(reader.same.get(name, name), kind)))
 
 
 def _with_bias(reader: RowsReader, node: Node, view: RowsView, constant: NDArray) -> RowsView:
@@ -114,7 +113,7 @@ def scaled(reader: RowsReader, node: Node) -> Value:
         factor = 1 / number if node.operator == "Div" and number else number
         if isinstance(found, RowsView):
             return found.times(factor)
-        if isinstance(found, Scores) and not found.weights and not found.mask:
+        if isinstance(found, Scores) and not found.weights and not found.masks:
             return replace(found, factor=found.factor * factor)
     raise RefusedError("it must multiply rows or scores by one number")
 
@@ -139,11 +138,16 @@ def not_a_number(reader: RowsReader, node: Node) -> NotANumber:
 
 
 def where(reader: RowsReader, node: Node) -> Scores:
-    """Zeros in place of what is not a number in a softmax."""
-    where, otherwise = reader.values[node.inputs[0]], reader.values[node.inputs[2]]
-    if not isinstance(where, NotANumber) or where.weights != otherwise or reader.number(node, 1) is None:
-        raise RefusedError("it must replace what is not a number in a softmax")
-    return where.weights
+    """A large negative number in place of scores of keys that are not seen; zeros in place of what is not a number in a
+    softmax."""
+    condition, *others = (reader.values[name] for name in node.inputs)
+    if isinstance(condition, NotANumber) and others[1] == condition.weights and reader.number(node, 1) == 0:
+        return condition.weights
+    for index, found in enumerate(others):
+        instead = reader.number(node, 2 - index)
+        if isinstance(found, Scores) and instead is not None and instead <= FAR:
+            return _masked(reader, found, node.inputs[0], "unseen" if index else "seen")
+    raise RefusedError(f"it must replace scores by a number of at most {FAR:,.0f}, or what is not a number in a softmax by 0")
 
 
 def _attention(reader: RowsReader, node: Node, scores: Scores, value: RowsView) -> RowsView:
@@ -159,9 +163,61 @@ def _attention(reader: RowsReader, node: Node, scores: Scores, value: RowsView) 
             raise RefusedError(f"{view.name} must be a product with a constant, for this attention alone")
     if len({query.name, key.name, value.name}) < 3:
         raise RefusedError("queries, keys and values must be three products")
+    masks = tuple(sorted(set(scores.masks), key=lambda mask: mask.name))
+    if reader.masks not in (None, masks):
+        raise RefusedError("its masks are others than those of the attention before")
+    reader.masks = masks
     made = FloatAttention(node.outputs[0], query.name, key.name, value.name, heads, scores.factor)
-    reader.operations[made.name], reader.widths[made.name] = made, value.width
+    reader.operations[made.name], reader.widths[made.name], reader.layouts[made.name] = made, value.width, value.axes
     return RowsView(made.name, value.axes)
+
+
+def _cut(reader: RowsReader, name: str, view: RowsView, begin: int, end: int, axes: tuple[tuple[str, int], ...]) -> RowsView:
+    """A product of its own for outputs [begin, end) of one."""
+    found = reader.cut.get(view.name) or reader.operations.get(view.name)
+    if not isinstance(found, FloatLinear) or found.add or view.factor != 1 or reader.uses[view.name] != 1:
+        raise RefusedError(f"only products that nobody else reads are cut, and {view.name} is none")
+    reader.cut[view.name] = found
+    reader.operations.pop(view.name, None)
+    reader.operations[name] = FloatLinear(name, found.source, found.weights[:, begin:end], found.bias[begin:end])
+    reader.widths[name], reader.layouts[name] = end - begin, axes
+    return RowsView(name, axes)
+
+
+def _part(reader: RowsReader, name: str, view: RowsView, part: int, axis: int, *, kept: bool) -> RowsView:
+    """One of the parts of a product; ``kept``: as an axis of size 1."""
+    width = view.width // view.size(PARTS)
+    axes = (*view.axes[:axis], *(((ONE, 1),) if kept else ()), *view.axes[axis + 1 :])
+    return _cut(reader, name, view, part * width, (part + 1) * width, axes)
+
+
+def split(reader: RowsReader, node: Node) -> tuple[RowsView, ...]:
+    """Of a product: along the channels, or into queries, keys and values."""
+    view, count = reader.moved(node), len(node.outputs)
+    axis = int(node.attributes.get("axis", 0)) % len(view.axes)
+    kind, size = view.axes[axis]
+    given = reader.constant(node.inputs[1]) if len(node.inputs) > 1 else node.attributes.get("split")
+    sizes = [size // count] * count if given is None else [int(each) for each in np.ravel(given)]
+    if kind == PARTS and sizes == [1] * size:
+        return tuple(_part(reader, name, view, part, axis, kept=True) for part, name in enumerate(node.outputs))
+    if view.order != (ROWS, CHANNELS) or kind != CHANNELS or sum(sizes) != size:
+        raise RefusedError(f"it cuts {size} {kind} into {', '.join(map(str, sizes))}")
+    found, begin = [], 0
+    for name, width in zip(node.outputs, sizes, strict=True):
+        axes = (*view.axes[:axis], (CHANNELS, width), *view.axes[axis + 1 :])
+        found.append(_cut(reader, name, view, begin, begin + width, axes))
+        begin += width
+    return tuple(found)
+
+
+def gather(reader: RowsReader, node: Node) -> RowsView:
+    """Queries, keys or values of a product that is all of them."""
+    view, which = reader.moved(node), reader.constant(node.inputs[1])
+    axis = int(node.attributes.get("axis", 0)) % len(view.axes)
+    kind, size = view.axes[axis]
+    if kind != PARTS or which is None or which.size != 1:
+        raise RefusedError("it must take one of the parts of a product")
+    return _part(reader, node.outputs[0], view, int(which.ravel()[0]) % size, axis, kept=which.ndim > 0)
 
 
 def reshape(reader: RowsReader, node: Node) -> RowsView:
@@ -217,10 +273,8 @@ def same(reader: RowsReader, node: Node) -> Value:
 
 
 def gelu(reader: RowsReader, node: Node) -> RowsView:
-    """Of a product, also written out with `Erf`."""
+    """Of a product, also written out with `Erf`, or with `Tanh`, which differs by less than 0.0005."""
     view = reader.view(node.inputs[0]).require_rows()
-    if node.attributes.get("approximate", "none") != "none":
-        raise RefusedError("it must not be approximated by tanh")
     found = reader.operations.get(view.name)
     if not isinstance(found, FloatLinear) or found.add:
         raise RefusedError("it must be of a product")
@@ -229,7 +283,7 @@ def gelu(reader: RowsReader, node: Node) -> RowsView:
     return reader.put(FloatGelu(node.outputs[0], view.name), view.width, view)
 
 
-OPERATORS: Mapping[str, Callable[[RowsReader, Node], Value]] = {
+OPERATORS: Mapping[str, Callable[[RowsReader, Node], Value | tuple[RowsView, ...]]] = {
     "MatMul": matmul,
     "Gemm": gemm,
     "Add": add,
@@ -242,6 +296,8 @@ OPERATORS: Mapping[str, Callable[[RowsReader, Node], Value]] = {
     "Unsqueeze": unsqueeze,
     "Squeeze": squeeze,
     "Transpose": transpose,
+    "Split": split,
+    "Gather": gather,
     "Identity": same,
     "Dropout": same,
     NORM: norm,

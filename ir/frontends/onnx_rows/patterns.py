@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ def with_functions(file: File) -> tuple[Node, ...]:
     nodes = _Nodes(file)
     found: dict[str, Node] = {}
     for node in file.nodes:
-        made = _norm(nodes, node) if node.operator == "Div" else _gelu(nodes, node) if node.operator == "Erf" else None
+        made = _FUNCTIONS[node.operator](nodes, node) if node.operator in _FUNCTIONS else None
         if made:
             found[made.outputs[0]] = made
     replaced = [found.get(node.outputs[0] if node.outputs else "", node) for node in file.nodes]
@@ -130,8 +130,31 @@ def _gelu(nodes: _Nodes, erf: Node) -> Node | None:
         source = scaled.inputs[1 if _near(nodes.number(scaled.inputs[0]), 0.5**0.5) else 0]
     else:
         return None
-    node = nodes.reader(erf.outputs[0], "Add")
-    if not node or nodes.number(nodes.other(node, erf.outputs[0])) != 1:
+    return _halves(nodes, erf, source)
+
+
+def _tanh_gelu(nodes: _Nodes, tanh: Node) -> Node | None:
+    """x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))), from its tangent."""
+    found = _factor(nodes, nodes.made_by(tanh.inputs[0], "Mul"), (2 / np.pi) ** 0.5)
+    summed = nodes.made_by(found, "Add") if found else None
+    for source, rest in (summed.inputs, summed.inputs[::-1]) if summed else ():
+        cube = nodes.made_by(_factor(nodes, nodes.made_by(rest, "Mul"), 0.044715) or "", "Pow")
+        if cube and cube.inputs[0] == source and nodes.number(cube.inputs[1]) == 3:
+            return _halves(nodes, tanh, source)
+    return None
+
+
+def _factor(nodes: _Nodes, product: Node | None, wanted: float) -> str | None:
+    """What a product multiplies by a constant."""
+    if not product:
+        return None
+    return next((nodes.other(product, name) for name in product.inputs if _near(nodes.number(name), wanted)), None)
+
+
+def _halves(nodes: _Nodes, odd: Node, source: str) -> Node | None:
+    """x / 2 * (1 + a function), from the function."""
+    node = nodes.reader(odd.outputs[0], "Add")
+    if not node or nodes.number(nodes.other(node, odd.outputs[0])) != 1:
         return None
     left = {"x", "half"}
     while left:
@@ -156,3 +179,7 @@ def _factors(nodes: _Nodes, name: str, source: str, left: set[str]) -> set[str]:
     both = nodes.made_by(name, "Mul")
     constants: Mapping[str, float | None] = {each: nodes.number(each) for each in both.inputs} if both else {}
     return set(left) if source in constants and 0.5 in constants.values() else set()
+
+
+_FUNCTIONS: Mapping[str, Callable[[_Nodes, Node], Node | None]] = {"Div": _norm, "Erf": _gelu, "Tanh": _tanh_gelu}
+"""By the operator from which a function is recognised."""

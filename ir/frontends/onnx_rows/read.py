@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...layers import WorkloadError
 from ..onnx.files import File, Node, read_file
@@ -16,7 +17,10 @@ from .operators import OPERATORS
 from .patterns import GELU, NORM
 from .reader import RowsReader
 from .values import Behind, Host, NotANumber, Scores, Value
-from .views import RowsView
+from .views import CHANNELS, ONE, ROWS, RowsView
+
+_SMALL = 1 << 12
+"""Numbers of constants that are compared with each other."""
 
 
 def read_rows(path: Path, sizes: Mapping[str, int] | None = None) -> FloatNetwork:
@@ -50,6 +54,7 @@ class _Reader(RowsReader):
         self.refusals: list[str] = []
         self.behind: list[Node] = []
         self.nodes_by_key: dict[Hashable, tuple[str, ...]] = {}
+        self.sizes: dict[str, NDArray] = {}
 
     def network(self) -> FloatNetwork:
         for node in self.nodes:
@@ -66,11 +71,13 @@ class _Reader(RowsReader):
             self.rows,
             self.widths,
             tuple(self.inputs),
-            self.mask,
+            self.layouts,
+            self.masks or (),
             tuple(self.operations.values()),
             tuple(self.outputs),
             dict(self.file.inputs),
             tuple(self.file.outputs),
+            self.sizes,
             tuple(f"{node.operator} {node.name}" for node in self.behind),
         )
 
@@ -81,7 +88,8 @@ class _Reader(RowsReader):
         given = [self.values[name] for name in node.inputs if name]
         if node.operator == "Shape" and isinstance(given[0], RowsView):
             part = slice(node.attributes.get("start", 0), node.attributes.get("end"))
-            return [Host(np.array(given[0].shape[part], np.int64), True)]
+            size = self.sizes[node.outputs[0]] = np.array(given[0].shape[part], np.int64)
+            return [self._constant(node.outputs[0], size)]
         try:
             if not any(isinstance(each, Behind) for each in given):
                 on_chip = any(not isinstance(each, Host) for each in given) or self._begins(node)
@@ -89,7 +97,8 @@ class _Reader(RowsReader):
                     return self._on_host(node)
                 if node.operator not in OPERATORS:
                     raise RefusedError("there is no such operation on rows")
-                return [OPERATORS[node.operator](self, node)]
+                found = OPERATORS[node.operator](self, node)
+                return list(found) if isinstance(found, tuple) else [found]
         except RefusedError as refused:
             helps = f" (helps: {refused.helps})" if refused.helps else ""
             self.refusals.append(f"{node.operator} {node.name}: {refused.why}{helps}")
@@ -117,7 +126,7 @@ class _Reader(RowsReader):
         assert isinstance(view, RowsView)
         if view.name in self.inputs:
             return
-        if isinstance(self.operations[view.name], FloatAttention):
+        if [axis for axis, _ in self.layouts[view.name] if axis != ONE] != [ROWS, CHANNELS]:
             raise WorkloadError(f"{self.file.name}: {view.name} leaves as heads, and only rows of whole tensors do")
         # Factors, and how its axes lie, are nodes of the file, which the host computes.
         self.outputs[view.name] = None
@@ -130,7 +139,16 @@ class _Reader(RowsReader):
         hosts = [each for each in given if isinstance(each, Host)]
         constant = all(each.constant for each in hosts) or node.operator == "Shape"
         arrays = [each.values if isinstance(each, Host) else None for each in given]
-        return [Host(values, constant) for values in computed(node, arrays, self.file.opset)]
+        found = computed(node, arrays, self.file.opset)
+        if constant:
+            return [self._constant(name, values) for name, values in zip(node.outputs, found, strict=False)]
+        return [Host(values, False) for values in found]
+
+    def _constant(self, name: str, values: NDArray) -> Host:
+        if values.size <= _SMALL:
+            same = self.nodes_by_key.setdefault((values.dtype.str, values.shape, values.tobytes()), (name,))
+            self.same[name] = same[0]
+        return Host(values, True)
 
     def _begins(self, node: Node) -> bool:
         """Whether the chip takes over from the host: a norm, or a product with a matrix, of what is not known before."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..onnx.files import File, Node
 from ..onnx.values import RefusedError
-from .floats import FloatLinear, FloatOperation
+from .floats import FloatLinear, FloatOperation, Mask
 from .host import samples
 from .patterns import with_functions
 from .values import Host, Value
@@ -28,7 +28,9 @@ class RowsReader:
         self.operations: dict[str, FloatOperation] = {}
         self.inputs: dict[str, int] = {}
         self.widths: dict[str, int] = {}
-        self.mask: str | None = None
+        self.layouts: dict[str, tuple[tuple[str, int], ...]] = {}
+        self.masks: tuple[Mask, ...] | None = None
+        self.cut: dict[str, FloatLinear] = {}
         self.rows = 0
         self.same: dict[str, str] = {}
         self.uses = Counter(name for node in self.nodes for name in node.inputs if node.operator != "Shape")
@@ -49,6 +51,7 @@ class RowsReader:
             view = RowsView.of(name, found.values.shape)
             self.require_rows(view)
             self.inputs[name] = self.widths[name] = view.width
+            self.layouts[name] = view.axes
             self.values[name] = found = view
         if not isinstance(found, RowsView):
             raise RefusedError(f"its input {name} is no rows")
@@ -64,6 +67,7 @@ class RowsReader:
         self.operations[operation.name] = operation
         self.widths[operation.name] = width
         axes = tuple((axis, width if axis == CHANNELS else size) for axis, size in shape.axes)
+        self.layouts[operation.name] = axes
         return RowsView(operation.name, axes)
 
     def alone(self, view: RowsView) -> FloatLinear | None:
@@ -72,7 +76,7 @@ class RowsReader:
         return found if isinstance(found, FloatLinear) and not found.add and self.uses[found.name] == 1 else None
 
     def renamed(self, found: FloatLinear, node: Node, view: RowsView) -> RowsView:
-        del self.operations[view.name], self.widths[view.name]
+        del self.operations[view.name], self.widths[view.name], self.layouts[view.name]
         return self.put(replace(found, name=node.outputs[0]), len(found.bias), view)
 
     def moved(self, node: Node) -> RowsView:

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from numpy.typing import NDArray
 
+from .floats import Mask
 from .views import RowsView
 
 
@@ -25,7 +26,7 @@ class Scores:
     query: RowsView
     key: RowsView
     factor: float
-    mask: str | None = None
+    masks: tuple[Mask, ...] = ()
     weights: bool = False
 
 

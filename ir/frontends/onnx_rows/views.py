@@ -8,8 +8,8 @@ from math import prod
 
 from ..onnx.values import RefusedError
 
-ONE, ROWS, CHANNELS, HEADS, SIZE = "one", "rows", "channels", "heads", "size"
-AXES = {("rows", "channels"), ("rows", "heads", "size"), ("heads", "rows", "size"), ("heads", "size", "rows")}
+ONE, ROWS, CHANNELS, PARTS, HEADS, SIZE = "one", "rows", "channels", "parts", "heads", "size"
+"""What an axis is. Parts: queries, keys and values that are one product."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,8 @@ class RowsView:
             return own
         if self.order == (ROWS, CHANNELS) and len(sizes) == 3 and sizes[0] == rows and sizes[1] * sizes[2] == width:
             return (ROWS, rows), (HEADS, sizes[1]), (SIZE, sizes[2])
+        if self.order == (ROWS, CHANNELS) and len(sizes) == 4 and sizes[0] == rows and prod(sizes[1:]) == width:
+            return (ROWS, rows), (PARTS, sizes[1]), (HEADS, sizes[2]), (SIZE, sizes[3])
         if self.order == (ROWS, HEADS, SIZE) and sizes == [rows, width]:
             return (ROWS, rows), (CHANNELS, width)
         raise RefusedError(f"it makes {sizes} of {', '.join(f'{size} {axis}' for axis, size in own)}, which mixes them up")

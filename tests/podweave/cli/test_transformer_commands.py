@@ -47,6 +47,8 @@ def test_from_a_file_to_a_verdict(cli: Cli, folder: Path) -> None:
 def test_refused(cli: Cli, folder: Path) -> None:
     out, chip, file = folder / "encoder.rows", folder / "rows.toml", folder / "encoder.onnx"
     given = ("--calibrate", folder / "texts.npz")
+    sizes = ("--size", "batch=1", "--size", "sequence=6")
+    assert_refused(cli("run", file, "--config", chip, *sizes), "podweave: encoder is a transformer in floating point: quantise it")
     assert_refused(cli("quantise", file, "-o", out), "--calibrate")
     assert_refused(cli("quantise", file, "-o", folder / "out.onnx", *given), "must end in .rows, since this file is a")
     model = onnx.load(file)

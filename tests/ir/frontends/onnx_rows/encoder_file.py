@@ -33,13 +33,18 @@ class Style:
 
     ``pieces``: norms and GELU in several operators. ``guarded``: as exporters that trace attention as one function write it: a mask
     for each layer, of -inf; keys transposed without the batch; and zeros for weights that are no numbers. ``first``: norms in front
-    of what a layer adds, and one behind all layers. ``scaled``: what is divided by the root of the size of a head: "scores", or
+    of what a layer adds, and one behind all layers. ``fused``: queries, keys and values are one product, which is cut by "split",
+    or into "parts". ``hidden``: keys behind a row are not seen by it ("causal"), by a constant condition; or the mask is a
+    condition ("where"). ``tanh``: GELU by its tangent. ``scaled``: what is divided by the root of the size of a head: "scores", or
     "query", or "both" queries and keys by its root. ``mask``, ``pool``, ``embed``: whether there are those.
     """
 
     pieces: bool = False
     guarded: bool = False
     first: bool = False
+    fused: str = ""
+    hidden: str = ""
+    tanh: bool = False
     scaled: str = "scores"
     mask: bool = True
     pool: bool = True
@@ -128,7 +133,9 @@ def encoder_model(sizes: Sizes, weights: Weights, style: Style | None = None, ro
     if style.mask:
         inputs.append(helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["batch", rows]))
         bias = w.node("Unsqueeze", w.node("Unsqueeze", "attention_mask", np.array([1])), np.array([2]))
-    if style.mask and not style.guarded:
+        if style.hidden == "where":
+            bias = w.node("Equal", bias, np.int64(0))
+    if style.mask and not style.guarded and style.hidden != "where":
         unseen = w.node("Sub", np.float32(1), w.node("Cast", bias, to=TensorProto.FLOAT))
         bias = w.node("Mul", unseen, np.finfo(np.float32).min)
     y = x if style.first else _norm(w, x, "embeddings.LayerNorm", weights, style)
@@ -181,6 +188,10 @@ def _norm(w: Writer, x: str, name: str, weights: Weights, style: Style) -> str:
 
 
 def _gelu(w: Writer, x: str, name: str, style: Style) -> str:
+    if style.tanh:
+        cube = w.node("Mul", np.float32(0.044715), w.node("Pow", x, np.float32(3)))
+        tanh = w.node("Tanh", w.node("Mul", np.float32((2 / np.pi) ** 0.5), w.node("Add", x, cube)))
+        return str(w.node("Mul", w.node("Mul", np.float32(0.5), x), w.node("Add", np.float32(1), tanh), name=name))
     erf = w.node("Erf", w.node("Div", x, np.float32(2**0.5)))
     one = w.node("Add", erf, np.float32(1))
     if style.pieces:
@@ -205,18 +216,48 @@ def _keys(w: Writer, x: str, sizes: Sizes, style: Style) -> str:
     return str(w.node("Reshape", w.node("Transpose", flat, perm=[0, 2, 1]), shape))
 
 
+def _projected(w: Writer, y: str, prefix: str, sizes: Sizes, weights: Weights, style: Style) -> list[str]:
+    """Queries, keys and values, as they are multiplied."""
+    names = [f"{prefix}attention.self.{what}" for what in ("query", "key", "value")]
+    size = sizes.hidden // sizes.heads
+    if style.fused:
+        whole = {
+            f"{prefix}all.{what}": np.concatenate([weights[f"{name}.{what}"] for name in names]) for what in ("weight", "bias")
+        }
+        x = _linear(w, y, f"{prefix}all", whole)
+    if style.fused == "parts":
+        each = [w.constant(np.array([n])) for n in (3, sizes.heads, size)]
+        x = w.node("Reshape", x, w.node("Concat", w.size(y, 0), w.size(y, 1), *each, axis=0))
+        x = w.node("Transpose", x, perm=[2, 0, 3, 1, 4])
+        q, k, v = (w.node("Gather", x, np.int64(part), axis=0) for part in range(3))
+        q = w.node("Mul", q, np.float32(size**-0.5)) if style.scaled == "query" else q
+        return [q, w.node("Transpose", k, perm=[0, 1, 3, 2]), v]
+    split = {"axis": -1, "outputs": 3}
+    q, k, v = (
+        w.node("Split", x, np.array([sizes.hidden] * 3), **split) if style.fused else (_linear(w, y, n, weights) for n in names)
+    )
+    q = w.node("Mul", q, np.float32(size**-0.5)) if style.scaled == "query" else q
+    return [_heads(w, q, sizes, [0, 2, 1, 3]), _keys(w, k, sizes, style), _heads(w, v, sizes, [0, 2, 1, 3])]
+
+
 def _attended(w: Writer, y: str, prefix: str, sizes: Sizes, weights: Weights, style: Style, bias: str | None) -> str:
     size = sizes.hidden // sizes.heads
-    q, k, v = (_linear(w, y, f"{prefix}attention.self.{what}", weights) for what in ("query", "key", "value"))
-    if style.scaled == "query":
-        q = w.node("Mul", q, np.float32(size**-0.5))
-    q, k, v = _heads(w, q, sizes, [0, 2, 1, 3]), _keys(w, k, sizes, style), _heads(w, v, sizes, [0, 2, 1, 3])
+    q, k, v = _projected(w, y, prefix, sizes, weights, style)
     if style.scaled == "both":
         q, k = (w.node("Mul", x, np.float32(size**-0.25)) for x in (q, k))
     scores = w.node("MatMul", q, k)
     if style.scaled == "scores":
         scores = w.node("Div", scores, np.float32(size**0.5))
-    if bias:
+    least = np.finfo(np.float32).min
+    if style.hidden == "causal":
+        square = np.tril(np.ones((1, 1, sizes.positions, sizes.positions), bool))
+        rows = w.size(y, 1)
+        ends = w.node("Concat", rows, rows, axis=0)
+        earlier = w.node("Slice", square, np.array([0, 0]), ends, np.array([2, 3]))
+        scores = w.node("Where", earlier, scores, least)
+    if bias and style.hidden == "where":
+        scores = w.node("Where", bias, least, scores)
+    elif bias:
         if style.guarded:
             seen = w.node("Cast", bias, to=TensorProto.BOOL)
             bias = w.node("Where", seen, np.float32(0), np.float32(-np.inf))

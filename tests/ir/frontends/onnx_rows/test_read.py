@@ -41,11 +41,18 @@ STYLES = {
     "mean": Style(mask=False),
     "guarded": Style(guarded=True, scaled="both"),
     "first": Style(first=True),
+    "split": Style(fused="split", hidden="where"),
+    "parts": Style(fused="parts", scaled="query", embed=False, mask=False, pool=False),
+    "causal": Style(first=True, fused="split", hidden="causal", pool=False),
 }
 
 
 def computed(network: FloatNetwork, tensors: Mapping[str, NDArray]) -> dict[str, NDArray]:
-    """Operations in float64, as textbooks have them. ``tensors``: of inputs, and of the mask, the additions of all keys."""
+    """Operations in float64, as textbooks have them. ``tensors``: of inputs, and of masks as the file has them."""
+    seen = np.ones((network.rows, network.rows), bool)
+    for mask in network.masks:
+        values = tensors[mask.name].reshape(-1, network.rows)
+        seen &= values if mask.kind == "seen" else values == 0
     found = {name: tensor.astype(np.float64) for name, tensor in tensors.items()}
     for each in network.operations:
         match each:
@@ -59,8 +66,8 @@ def computed(network: FloatNetwork, tensors: Mapping[str, NDArray]) -> dict[str,
                 found[each.name] = x * (1 + np.vectorize(erf)(x / np.sqrt(2))) / 2
             case FloatAttention():
                 q, k, v = (np.stack(np.split(found[name], each.heads, axis=1)) for name in each.sources)
-                scores = q @ k.transpose(0, 2, 1) * each.scale + (found[network.mask] if network.mask else 0)
-                weights = np.exp(scores - scores.max(axis=2, keepdims=True))
+                scores = q @ k.transpose(0, 2, 1) * each.scale
+                weights = np.where(seen, np.exp(scores - scores.max(axis=2, keepdims=True)), 0)
                 found[each.name] = np.concatenate(list(weights / weights.sum(axis=2, keepdims=True) @ v), axis=1)
     return found
 
@@ -68,13 +75,14 @@ def computed(network: FloatNetwork, tensors: Mapping[str, NDArray]) -> dict[str,
 def differs(file: Path, network: FloatNetwork, style: Style) -> float:
     """By how much the operations differ from onnxruntime, on what it has in front of them."""
     model = onnx.load(file)
-    masks = [network.mask] if network.mask else []
+    masks = [mask.name for mask in network.masks]
     names = [*network.inputs, *masks, *network.outputs]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    there = {each.name for each in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in there)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     given = random_texts(SIZES, 1, ROWS, 5, style)
     right = dict(zip(names, session.run(names, given), strict=True))
-    tensors = {name: right[name][0] for name in network.inputs} | {name: np.maximum(right[name][0, 0], -1e9) for name in masks}
+    tensors = {name: right[name][0] for name in network.inputs} | {name: right[name] for name in masks}
     found = computed(network, tensors)
     return max(float(np.abs(found[name] - right[name][0]).max()) for name in network.outputs)
 
@@ -90,7 +98,7 @@ def test_operations_are_those_of_the_file(tmp_path: Path, way: str) -> None:
     before = [FloatNorm, *layer[:5], FloatNorm, *layer[6:9]]
     assert kinds == ([*before, *before, FloatNorm] if style.first else [FloatNorm, *layer, *layer])
     assert (network.rows, len(network.inputs), len(network.outputs)) == (ROWS, 1, 1)
-    assert (network.mask is not None) == style.mask
+    assert len(network.masks) == style.mask + (style.hidden == "causal")
     pooled = {"Mul", "ReduceSum", "Div"} if style.mask else {"ReduceMean"}
     assert {each.split()[0] for each in network.on_host} == ({*pooled, "Identity"} if style.pool else set())
     assert differs(file, network, style) < 2e-5
@@ -111,7 +119,7 @@ FAULTS: dict[str, Fault] = {
     "residual": lambda n: planted(n, n.operations[5], add=None),
     "keys": lambda n: planted(n, n.operations[4], key=n.operations[4].query),  # type: ignore[union-attr]
     "epsilon": lambda n: planted(n, n.operations[0], epsilon=0.0),
-    "mask": lambda n: replace(n, mask=None),
+    "mask": lambda n: replace(n, masks=()),
 }
 
 
@@ -150,19 +158,29 @@ def mixed_heads(graph: onnx.GraphProto) -> None:
             node.attribute[0].ints.extend([0, 1, 2, 3])
 
 
-def constant_mask(graph: onnx.GraphProto) -> None:
-    softmax = operator(graph, "Softmax")
+def other_mask(graph: onnx.GraphProto) -> None:
+    """In the second layer alone."""
+    *_, softmax = (node for node in graph.node if node.op_type == "Softmax")
     added = next(node for node in graph.node if node.output[0] == softmax.input[0])
     mask = np.zeros((1, 1, 1, ROWS), np.float32)
     graph.initializer.append(numpy_helper.from_array(mask, "other_mask"))
     added.input[1] = "other_mask"
 
 
+def mask_by_head(graph: onnx.GraphProto) -> None:
+    """As of positions relative to each other."""
+    softmax = operator(graph, "Softmax")
+    added = next(node for node in graph.node if node.output[0] == softmax.input[0])
+    graph.initializer.append(numpy_helper.from_array(np.zeros((1, 3, ROWS, ROWS), np.float32), "by_head"))
+    added.input[1] = "by_head"
+
+
 REFUSED = {
     "function": (no_gelu, "Tanh /model/Erf_", "there is no such operation on rows"),
     "axis": (other_axis, "Softmax", "it must be over the last axis"),
     "heads": (mixed_heads, "MatMul", "queries lie as rows, heads, size"),
-    "mask": (constant_mask, "Add", "what is added to scores, other_mask, must be one mask that the host computes"),
+    "mask": (other_mask, "MatMul", "its masks are others than those of the attention before"),
+    "by head": (mask_by_head, "Add", "the mask by_head must be (1, 1, 1, 7), or for each row, got (1, 3, 7, 7)"),
 }
 
 
