@@ -102,7 +102,7 @@ def calibrate(texts: FloatTexts, batches: Sequence[Arrays], progress: Callable[[
                 centred = float(np.abs(wide - wide.mean(axis=1, keepdims=True)).max())
                 found.centred[name] = max(found.centred.get(name, 0.0), centred)
             if name in multiplied:
-                # float32 within a text, float64 over them.
-                found.hessians[name] = found.hessians.get(name, 0.0) + (values.T @ values).astype(np.float64)
+                # An offset is subtracted later, which may leave little.
+                found.hessians[name] = found.hessians.get(name, 0.0) + wide.T @ wide
                 found.sums[name] = found.sums.get(name, 0.0) + wide.sum(axis=0)
     return found

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants, with_scale_bits
 from podweave.ir.frontends.onnx.attention import has_attention
 from podweave.ir.frontends.onnx.files import read_file
@@ -23,11 +21,9 @@ from ..language.quantise import Recipe
 from ..runs.jobs import Job
 from ..runs.model_files import arrays_of
 from .calibration import FloatTexts, calibrate
-from .ends import Arrays, Host, batches_of, load_model
+from .compare import compare_with_float
+from .ends import Host, batches_of, load_model
 from .quantise import quantise_rows
-
-WORST = 10
-"""Operations that a report names."""
 
 
 def is_transformer(path: Path) -> bool:
@@ -103,47 +99,6 @@ def quantise_transformer(
         others = batches_of(network.name, network.given, arrays_of(judged)) if judged else batches
         report["accuracy"] = compare_with_float(texts, integers, others, progress)
     return report
-
-
-def compare_with_float(
-    texts: FloatTexts, network: IntegerRows, batches: Sequence[Arrays], progress: Callable[[str], None]
-) -> dict[str, Any]:
-    """A transformer in integers, each operation on results of the one before, beside the file in floating point.
-
-    ``worst``: operations with the lowest ratio of signal to noise, over rows that are seen. ``outputs``: of what the file gives,
-    the cosine over all texts, its mean over texts, and the least of a text.
-    """
-    host = Host(network)
-    # What is added to is gone from the chip, but not from what the golden model gives.
-    names = {name: tensor for name, tensor in network.tensors.items() if name not in network.graph.inputs}
-    signal, noise = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
-    pairs: dict[str, list[tuple[NDArray, NDArray]]] = {}
-    for number, batch in enumerate(batches):
-        progress(f"comparing with floating point: {number + 1} of {len(batches)} texts")
-        rows, exact = texts.tensors(batch)
-        found = evaluate(network.graph, network.constants, host.inputs(batch))
-        for name, tensor in names.items():
-            wanted = rows[tensor.name].astype(np.float64)
-            signal[name] += float(np.square(wanted).sum())
-            noise[name] += float(np.square(wanted - tensor.real(found[name][0, 0, : len(wanted)])).sum())
-        for name, values in host.outputs(found, batch).items():
-            if np.issubdtype(values.dtype, np.floating):
-                pairs.setdefault(name, []).append((exact[name].astype(np.float64), values.astype(np.float64)))
-    ratios = {name: 10 * float(np.log10(signal[name] / noise[name])) for name in names if signal[name] and noise[name]}
-    worst = [{"operation": name, "sqnr_db": ratios[name]} for name in sorted(ratios, key=ratios.__getitem__)[:WORST]]
-    return {"batches": len(batches), "worst": worst, "outputs": [_output_row(name, pairs[name]) for name in pairs]}
-
-
-def _output_row(name: str, pairs: list[tuple[NDArray, NDArray]]) -> dict[str, Any]:
-    cosines = [each for each in (_cosine(*pair) for pair in pairs) if each is not None]
-    whole = _cosine(*(np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1)))
-    row: dict[str, Any] = {"output": name, "cosine": whole}
-    return row | {"mean_cosine": float(np.mean(cosines)), "least_cosine": min(cosines)} if cosines else row
-
-
-def _cosine(exact: NDArray, found: NDArray) -> float | None:
-    lengths = float(np.linalg.norm(exact) * np.linalg.norm(found))
-    return float((exact * found).sum()) / lengths if lengths else None
 
 
 def fitted_rows(network: IntegerRows, config: ChipConfig) -> Constants:

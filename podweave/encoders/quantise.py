@@ -38,6 +38,8 @@ from .ends import ends_of
 LENGTHS = "lengths"
 _WIDE_SHIFT = 7
 """Bits that residuals have more than what streams through an array."""
+_LEAST_RANGE = 2.0**-6
+"""Of keys and values less the middle of their range, in units of the largest magnitude of a channel."""
 _MAX_BIAS = 2.0**30
 _MAX_EPSILON = 2**30 - 1
 
@@ -247,7 +249,8 @@ class _Quantiser:
             seen, recipe, heads = self.seen, self.recipe, attention.heads
             tensors = (attention.key, attention.value)
             centres = np.stack([(seen.least[name] + seen.largest[name]) / 2 for name in tensors])
-            k, v = (np.maximum((seen.largest[name] - seen.least[name]) / 2, 1e-9) for name in tensors)
+            # A channel that is next to constant is not divided by next to nothing.
+            k, v = (np.maximum((seen.largest[name] - seen.least[name]) / 2, seen.peak(name) * _LEAST_RANGE) for name in tensors)
             q = seen.peak(attention.query)
             # Queries have bits to spare; of keys, channels that add less to a score have more room.
             weight = (k * q).reshape(heads, -1)

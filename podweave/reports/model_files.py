@@ -45,8 +45,9 @@ def print_quantised_file(console: Console, report: dict[str, Any]) -> None:
     """What `podweave quantise` made of an ONNX file, and how near it is to floating point."""
     found = report["accuracy"]
     if found:
-        rows = [[row["operation"], f"{row['sqnr_db']:.1f}"] for row in found["worst"]]
-        console.print(table("layers farthest from floating point", ["operation", "SQNR dB"], rows))
+        rows = [[row["operation"], f"{row['sqnr_db']:.1f}", *_own(row)] for row in found["worst"]]
+        columns = ["operation", "SQNR dB", *(["on its own"] if rows and len(rows[0]) > 2 else [])]
+        console.print(table("layers farthest from floating point", columns, rows))
         for row in found["outputs"]:
             cosine = "all 0" if row["cosine"] is None else f"cosine {row['cosine']:.5f}"
             top = f"; same largest in {row['same_top']} of {row['images']}" if "same_top" in row else ""
@@ -63,3 +64,10 @@ def print_quantised_file(console: Console, report: dict[str, Any]) -> None:
         f"{report['model']}: {report['operations']} operations, {report['macs']:,} MAC, {report['bytes']:,} bytes in "
         f"{report['file']}, {report['calibration_batches']} batches of calibration",
     )
+
+
+def _own(row: dict[str, Any]) -> list[str]:
+    """SQNR of an operation by itself, where that is known."""
+    if "own_sqnr_db" not in row:
+        return []
+    return ["exact" if row["own_sqnr_db"] is None else f"{row['own_sqnr_db']:.1f}"]

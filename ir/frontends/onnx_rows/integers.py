@@ -29,6 +29,9 @@ _ARRAYS = ("bias", "multiplier", "shift", "wide_table")
 _SUFFIX = ".rows"
 
 
+_RANGES = {Format.WIDE: (-(2**31), 2**31 - 1), Format.INT16: (-32768, 32639), Format.INT8: (-128, 127)}
+
+
 class RowFileError(WorkloadError):
     """A file that is no transformer in integers, or not a whole one."""
 
@@ -47,7 +50,7 @@ class RowTensor:
 
     def integers(self, values: NDArray[np.floating], form: Format) -> NDArray[np.integer]:
         """Integers of real numbers, saturated."""
-        least, largest = {Format.WIDE: (-(2**31), 2**31 - 1), Format.INT16: (-32768, 32639)}[form]
+        least, largest = _RANGES[form]
         found: NDArray[np.integer] = np.clip(np.rint((values.astype(np.float64) - self.offset) / self.unit), least, largest).astype(
             form.dtype
         )
