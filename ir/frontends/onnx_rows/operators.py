@@ -21,7 +21,8 @@ FAR = -1e3
 
 
 def matmul(reader: RowsReader, node: Node) -> Value:
-    """Rows times a constant matrix; queries times keys; what a softmax gives times values."""
+    """Rows times a constant matrix, also as `DynamicQuantizeLinear` and `MatMulInteger`; queries times keys; what a softmax gives
+    times values."""
     left, right = reader.values[node.inputs[0]], reader.values[node.inputs[1]]
     matrix = reader.constant(node.inputs[1])
     if matrix is not None:

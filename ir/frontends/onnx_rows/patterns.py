@@ -1,4 +1,4 @@
-"""Functions that files write out in several operators: layer norm and GELU, each made one node again."""
+"""What files write out in several operators: layer norm, GELU, products with dynamic scales; each made one node again."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class _Nodes:
         self.constants: dict[str, NDArray] = dict(file.constants)
         self.by_output = {name: node for node in file.nodes for name in node.outputs}
         self.readers: dict[str, list[Node]] = {}
+        self.made: dict[str, NDArray] = {}
         for node in file.nodes:
             if node.operator == "Constant" and isinstance(node.attributes.get("value"), np.ndarray):
                 self.constants[node.outputs[0]] = node.attributes["value"]
@@ -46,8 +47,9 @@ class _Nodes:
         return node.inputs[1] if node.inputs[0] == name else node.inputs[0]
 
 
-def with_functions(file: File) -> tuple[Node, ...]:
-    """The nodes of a file with layer norms and GELUs in place of what they are written out in."""
+def with_functions(file: File) -> tuple[tuple[Node, ...], dict[str, NDArray]]:
+    """The nodes of a file with layer norms, GELUs and products in place of what they are written out in; and its constants, with
+    those that they take."""
     nodes = _Nodes(file)
     found: dict[str, Node] = {}
     for node in file.nodes:
@@ -55,7 +57,7 @@ def with_functions(file: File) -> tuple[Node, ...]:
         if made:
             found[made.outputs[0]] = made
     replaced = [found.get(node.outputs[0] if node.outputs else "", node) for node in file.nodes]
-    return _needed(replaced, file.outputs)
+    return _needed(replaced, file.outputs), {**file.constants, **nodes.made}
 
 
 def _needed(nodes: Iterable[Node], outputs: Iterable[str]) -> tuple[Node, ...]:
@@ -181,5 +183,29 @@ def _factors(nodes: _Nodes, name: str, source: str, left: set[str]) -> set[str]:
     return set(left) if source in constants and 0.5 in constants.values() else set()
 
 
-_FUNCTIONS: Mapping[str, Callable[[_Nodes, Node], Node | None]] = {"Div": _norm, "Erf": _gelu, "Tanh": _tanh_gelu}
+def _product(nodes: _Nodes, product: Node) -> Node | None:
+    """Rows times weights of int8 or uint8, rows with a scale of their own in every run: the real weights, from the product."""
+    rows, weights, *zeros = product.inputs
+    dynamic, cast = nodes.made_by(rows, "DynamicQuantizeLinear"), nodes.reader(product.outputs[0], "Cast")
+    scaled = nodes.reader(cast.outputs[0], "Mul") if cast else None
+    if not dynamic or not cast or not scaled:
+        return None
+    scales = nodes.made_by(nodes.other(scaled, cast.outputs[0]), "Mul")
+    if not scales or dynamic.outputs[1] not in scales.inputs:
+        return None
+    scale, integers = nodes.constants.get(nodes.other(scales, dynamic.outputs[1])), nodes.constants.get(weights)
+    zero = nodes.constants.get(zeros[1]) if len(zeros) > 1 else np.zeros((), np.int8)
+    if scale is None or integers is None or zero is None or zeros[:1] != [dynamic.outputs[2]]:
+        return None
+    name = f"{weights} in real numbers"
+    nodes.made[name] = ((integers.astype(np.int32) - zero.astype(np.int32)) * scale).astype(np.float32)
+    return Node(scaled.name, "MatMul", (dynamic.inputs[0], name), scaled.outputs, {})
+
+
+_FUNCTIONS: Mapping[str, Callable[[_Nodes, Node], Node | None]] = {
+    "Div": _norm,
+    "Erf": _gelu,
+    "Tanh": _tanh_gelu,
+    "MatMulInteger": _product,
+}
 """By the operator from which a function is recognised."""

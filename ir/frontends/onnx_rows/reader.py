@@ -22,8 +22,8 @@ class RowsReader:
 
     def __init__(self, file: File):
         self.file = file
-        self.nodes = with_functions(file)
-        self.values: dict[str, Value] = {name: Host(values, True) for name, values in file.constants.items()}
+        self.nodes, constants = with_functions(file)
+        self.values: dict[str, Value] = {name: Host(values, True) for name, values in constants.items()}
         self.values |= {name: Host(values, False) for name, values in samples(file.name, dict(file.inputs)).items()}
         self.operations: dict[str, FloatOperation] = {}
         self.inputs: dict[str, int] = {}

@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from podweave.ir.frontends.onnx_rows import (
     FloatAttention,
@@ -102,6 +103,23 @@ def test_operations_are_those_of_the_file(tmp_path: Path, way: str) -> None:
     pooled = {"Mul", "ReduceSum", "Div"} if style.mask else {"ReduceMean"}
     assert {each.split()[0] for each in network.on_host} == ({*pooled, "Identity"} if style.pool else set())
     assert differs(file, network, style) < 2e-5
+
+
+def test_products_with_dynamic_scales(tmp_path: Path) -> None:
+    """As onnxruntime quantises files dynamically: weights are what its integers stand for."""
+    style = STYLES["operators"]
+    file = encoder_file(tmp_path, SIZES, 3, style)
+    plain, dynamic = read_rows(file, FIXED), tmp_path / "dynamic.onnx"
+    quantize_dynamic(file, dynamic, weight_type=QuantType.QUInt8, per_channel=True)
+    assert sum(node.op_type == "MatMulInteger" for node in onnx.load(dynamic).graph.node) == 12
+    network = read_rows(dynamic, FIXED)
+    pairs = list(zip(network.operations, plain.operations, strict=True))
+    for found, right in pairs:
+        assert (type(found), found.name, found.sources) == (type(right), right.name, right.sources)
+        if isinstance(found, FloatLinear) and isinstance(right, FloatLinear):
+            np.testing.assert_array_equal(found.bias, right.bias)
+            steps = np.ptp(right.weights, axis=0) / 255
+            assert 0 < np.abs((found.weights - right.weights) / steps).max() < 0.51
 
 
 def first(network: FloatNetwork, kind: type) -> FloatOperation:
