@@ -160,7 +160,8 @@ def _attention(reader: RowsReader, node: Node, scores: Scores, value: RowsView) 
         raise RefusedError("queries, keys and values must have the same heads, rows and channels")
     for view in (query, key, value):
         found = reader.operations.get(view.name)
-        if not isinstance(found, FloatLinear) or found.add or reader.uses[view.name] != 1:
+        read = any(view.name in each.sources for each in reader.operations.values())
+        if not isinstance(found, FloatLinear) or found.add or read or reader.uses[view.name] != 1:
             raise RefusedError(f"{view.name} must be a product with a constant, for this attention alone")
     if len({query.name, key.name, value.name}) < 3:
         raise RefusedError("queries, keys and values must be three products")
@@ -279,8 +280,6 @@ def gelu(reader: RowsReader, node: Node) -> RowsView:
     found = reader.operations.get(view.name)
     if not isinstance(found, FloatLinear) or found.add:
         raise RefusedError("it must be of a product")
-    if any(each is not node and view.name in each.inputs and each.operator != "Shape" for each in reader.nodes):
-        raise RefusedError("what it is of must be read by nobody else")
     return reader.put(FloatGelu(node.outputs[0], view.name), view.width, view)
 
 

@@ -149,7 +149,7 @@ def test_in_rtl(tmp_path: Path) -> None:
 def random_way(seed: int) -> tuple[Sizes, Style, int]:
     """Sizes, style and rows, drawn."""
     rng = np.random.default_rng([seed, 7])
-    heads, size = int(rng.integers(1, 5)), int(rng.integers(1, 7)) * 2
+    heads, size = int(rng.integers(1, 5)), int(rng.integers(2, 7)) * 2
     sizes = Sizes(heads * size, heads, int(rng.integers(3, 50)), int(rng.integers(1, 4)))
     masked = bool(rng.integers(2))
     style = Style(
@@ -159,13 +159,14 @@ def random_way(seed: int) -> tuple[Sizes, Style, int]:
         fused=str(rng.choice(["", "split", "parts"])) if heads > 1 else "",
         hidden=str(rng.choice(["", "causal", "where" if masked else ""])),
         tanh=bool(rng.integers(2)),
+        flat=bool(rng.integers(2)),
         scaled=str(rng.choice(["scores", "query", "both"])),
         mask=masked,
         pool=bool(rng.integers(2)),
         embed=bool(rng.integers(2)),
         epsilon=float(10.0 ** rng.integers(-12, -2)),
     )
-    return sizes, style, int(rng.integers(2, 17))
+    return sizes, style, int(rng.integers(2, 16))
 
 
 @pytest.mark.parametrize("seeds", [range(10), pytest.param(range(10, 300), marks=pytest.mark.campaign)])

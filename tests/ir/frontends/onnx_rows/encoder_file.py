@@ -35,8 +35,9 @@ class Style:
     for each layer, of -inf; keys transposed without the batch; and zeros for weights that are no numbers. ``first``: norms in front
     of what a layer adds, and one behind all layers. ``fused``: queries, keys and values are one product, which is cut by "split",
     or into "parts". ``hidden``: keys behind a row are not seen by it ("causal"), by a constant condition; or the mask is a
-    condition ("where"). ``tanh``: GELU by its tangent. ``scaled``: what is divided by the root of the size of a head: "scores", or
-    "query", or "both" queries and keys by its root. ``mask``, ``pool``, ``embed``: whether there are those.
+    condition ("where"). ``tanh``: GELU by its tangent. ``flat``: products are Gemm of all rows of all texts. ``scaled``: what is
+    divided by the root of the size of a head: "scores", or "query", or "both" queries and keys by its root. ``mask``, ``pool``,
+    ``embed``: whether there are those.
     """
 
     pieces: bool = False
@@ -45,6 +46,7 @@ class Style:
     fused: str = ""
     hidden: str = ""
     tanh: bool = False
+    flat: bool = False
     scaled: str = "scores"
     mask: bool = True
     pool: bool = True
@@ -172,7 +174,13 @@ def random_texts(sizes: Sizes, texts: int, rows: int, seed: int, style: Style | 
     return found
 
 
-def _linear(w: Writer, x: str, name: str, weights: Weights) -> str:
+def _linear(w: Writer, x: str, name: str, weights: Weights, style: Style) -> str:
+    if style.flat:
+        outputs, inputs = weights[f"{name}.weight"].shape
+        matrix, bias = (w.weight(f"{name}.{what}", weights[f"{name}.{what}"]) for what in ("weight", "bias"))
+        flat = w.node("Gemm", w.node("Reshape", x, np.array([-1, inputs])), matrix, bias, transB=1)
+        shape = w.node("Concat", w.size(x, 0), w.size(x, 1), np.array([outputs]), axis=0)
+        return str(w.node("Reshape", flat, shape, name=f"{name}/Add"))
     product = w.node("MatMul", x, w.weight(f"{name}.matrix", weights[f"{name}.weight"].T), name=f"{name}/MatMul")
     return str(w.node("Add", w.weight(f"{name}.bias", weights[f"{name}.bias"]), product, name=f"{name}/Add"))
 
@@ -224,7 +232,7 @@ def _projected(w: Writer, y: str, prefix: str, sizes: Sizes, weights: Weights, s
         whole = {
             f"{prefix}all.{what}": np.concatenate([weights[f"{name}.{what}"] for name in names]) for what in ("weight", "bias")
         }
-        x = _linear(w, y, f"{prefix}all", whole)
+        x = _linear(w, y, f"{prefix}all", whole, style)
     if style.fused == "parts":
         each = [w.constant(np.array([n])) for n in (3, sizes.heads, size)]
         x = w.node("Reshape", x, w.node("Concat", w.size(y, 0), w.size(y, 1), *each, axis=0))
@@ -232,10 +240,10 @@ def _projected(w: Writer, y: str, prefix: str, sizes: Sizes, weights: Weights, s
         q, k, v = (w.node("Gather", x, np.int64(part), axis=0) for part in range(3))
         q = w.node("Mul", q, np.float32(size**-0.5)) if style.scaled == "query" else q
         return [q, w.node("Transpose", k, perm=[0, 1, 3, 2]), v]
-    split = {"axis": -1, "outputs": 3}
-    q, k, v = (
-        w.node("Split", x, np.array([sizes.hidden] * 3), **split) if style.fused else (_linear(w, y, n, weights) for n in names)
-    )
+    if style.fused:
+        q, k, v = w.node("Split", x, np.array([sizes.hidden] * 3), axis=-1, outputs=3)
+    else:
+        q, k, v = (_linear(w, y, name, weights, style) for name in names)
     q = w.node("Mul", q, np.float32(size**-0.5)) if style.scaled == "query" else q
     return [_heads(w, q, sizes, [0, 2, 1, 3]), _keys(w, k, sizes, style), _heads(w, v, sizes, [0, 2, 1, 3])]
 
@@ -268,7 +276,7 @@ def _attended(w: Writer, y: str, prefix: str, sizes: Sizes, weights: Weights, st
     o = w.node("MatMul", soft, v, name=f"{prefix}attention/MatMul")
     o = w.node("Transpose", o, perm=[0, 2, 1, 3])
     shape = w.node("Concat", w.size(o, 0), w.size(o, 1), np.array([sizes.hidden]), axis=0)
-    return _linear(w, w.node("Reshape", o, shape), f"{prefix}attention.output.dense", weights)
+    return _linear(w, w.node("Reshape", o, shape), f"{prefix}attention.output.dense", weights, style)
 
 
 def _layer(w: Writer, y: str, prefix: str, sizes: Sizes, weights: Weights, style: Style, bias: str | None) -> str:
@@ -279,8 +287,8 @@ def _layer(w: Writer, y: str, prefix: str, sizes: Sizes, weights: Weights, style
     o = _attended(w, x, prefix, sizes, weights, style, bias)
     y = normed(w.node("Add", o, y, name=f"{prefix}attention.output/Add"), "attention.output", not style.first)
     x = normed(y, "output", style.first)
-    up = _gelu(w, _linear(w, x, f"{prefix}intermediate.dense", weights), f"{prefix}gelu", style)
-    down = _linear(w, up, f"{prefix}output.dense", weights)
+    up = _gelu(w, _linear(w, x, f"{prefix}intermediate.dense", weights, style), f"{prefix}gelu", style)
+    down = _linear(w, up, f"{prefix}output.dense", weights, style)
     return normed(w.node("Add", down, y, name=f"{prefix}output/Add"), "output", not style.first)
 
 

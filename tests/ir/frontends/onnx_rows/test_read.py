@@ -44,6 +44,7 @@ STYLES = {
     "first": Style(first=True),
     "split": Style(fused="split", hidden="where"),
     "parts": Style(fused="parts", scaled="query", embed=False, mask=False, pool=False),
+    "flat": Style(flat=True, embed=False, pool=False),
     "causal": Style(first=True, fused="split", hidden="causal", pool=False),
 }
 
