@@ -58,7 +58,7 @@ def print_quantised_file(console: Console, report: dict[str, Any]) -> None:
             )
             say(console, f"output {row['output']} beside floating point, {found['batches']} batches: {cosine}{each}{top}")
     if report.get("on_host"):
-        say(console, f"left to the host, behind the network: {', '.join(report['on_host'])}")
+        say(console, f"left to the host: {', '.join(report['on_host'])}")
     say(
         console,
         f"{report['model']}: {report['operations']} operations, {report['macs']:,} MAC, {report['bytes']:,} bytes in "

@@ -113,7 +113,7 @@ class FloatNetwork:
     sizes : dict
         Tensors of the file that are sizes of rows.
     on_host : tuple of str
-        Operators and names of nodes behind the network, which are left to the host.
+        Operators and names of nodes behind the network, which are left to the host, and of convolutions in front of it.
     """
 
     name: str

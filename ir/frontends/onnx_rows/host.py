@@ -16,12 +16,16 @@ MOST = 1 << 26
 _GROWING = {"Expand": 1, "ConstantOfShape": 0, "Tile": 1}
 """Operators that make as many numbers as one of their inputs says, and which."""
 OPERATORS = {
-    *("Add", "And", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "CumSum", "DequantizeLinear", "Div"),
-    *("Equal", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Greater", "GreaterOrEqual", "Identity"),
-    *("Less", "LessOrEqual", "Max", "Min", "Mul", "Neg", "Not", "Or", "Pow", "Range", "ReduceMax", "ReduceMean"),
-    *("ReduceSum", "Reshape", "Shape", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze"),
-    "Where",
+    *("Add", "And", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "Conv", "CumSum", "DequantizeLinear"),
+    *("Div", "Equal", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Greater", "GreaterOrEqual"),
+    *("Identity", "Less", "LessOrEqual", "Max", "Min", "Mul", "Neg", "Not", "Or", "Pow", "Range", "ReduceMax"),
+    *("ReduceMean", "ReduceSum", "Reshape", "Shape", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose"),
+    *("Unsqueeze", "Where"),
 }
+
+
+MULTIPLIES = {"Conv"}
+"""Of them, those that are told in reports."""
 
 
 def computed(node: Node, given: Sequence[NDArray | None], opset: int) -> list[NDArray]:

@@ -78,7 +78,7 @@ class IntegerRows:
     file_outputs : tuple of str
         What it gives.
     on_host : tuple of str
-        Operators and names of nodes behind the graph.
+        Operators and names of nodes behind the graph, and of convolutions in front of it.
     front, end : bytes
         ONNX models of what the host computes: from ``given`` to ``inputs`` and ``masks``; and from ``outputs``, ``given``, and what
         the front computes for it, to ``file_outputs``.

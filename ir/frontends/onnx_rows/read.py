@@ -12,7 +12,7 @@ from ...layers import WorkloadError
 from ..onnx.files import File, Node, read_file
 from ..onnx.values import RefusedError
 from .floats import FloatAttention, FloatNetwork
-from .host import computation, computed
+from .host import MULTIPLIES, computation, computed
 from .operators import OPERATORS
 from .patterns import GELU, NORM
 from .reader import RowsReader
@@ -52,6 +52,7 @@ class _Reader(RowsReader):
         super().__init__(file)
         self.outputs: dict[str, None] = {}
         self.refusals: list[str] = []
+        self.in_front: list[Node] = []
         self.behind: list[Node] = []
         self.nodes_by_key: dict[Hashable, tuple[str, ...]] = {}
         self.sizes: dict[str, NDArray] = {}
@@ -78,7 +79,7 @@ class _Reader(RowsReader):
             dict(self.file.inputs),
             tuple(self.file.outputs),
             self.sizes,
-            tuple(f"{node.operator} {node.name}" for node in self.behind),
+            tuple(f"{node.operator} {node.name}" for node in (*self.in_front, *self.behind)),
         )
 
     def _read(self, node: Node) -> list[Value]:
@@ -142,6 +143,8 @@ class _Reader(RowsReader):
         found = computed(node, arrays, self.file.opset)
         if constant:
             return [self._constant(name, values) for name, values in zip(node.outputs, found, strict=False)]
+        if node.operator in MULTIPLIES:
+            self.in_front.append(node)
         return [Host(values, False) for values in found]
 
     def _constant(self, name: str, values: NDArray) -> Host:

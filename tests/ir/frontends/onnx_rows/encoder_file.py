@@ -15,6 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 Weights = Mapping[str, NDArray[np.float32]]
 
 
+PIXELS = 8
+"""Of an image, in both directions."""
+
+
 @dataclass(frozen=True)
 class Sizes:
     """``layers`` encoders of ``hidden`` channels in ``heads``, ``intermediate`` in between; ``positions`` and a ``vocabulary``."""
@@ -35,7 +39,8 @@ class Style:
     for each layer, of -inf; keys transposed without the batch; and zeros for weights that are no numbers. ``first``: norms in front
     of what a layer adds, and one behind all layers. ``fused``: queries, keys and values are one product, which is cut by "split",
     or into "parts". ``hidden``: keys behind a row are not seen by it ("causal"), by a constant condition; or the mask is a
-    condition ("where"). ``tanh``: GELU by its tangent. ``flat``: products are Gemm of all rows of all texts. ``scaled``: what is
+    condition ("where"). ``tanh``: GELU by its tangent. ``flat``: products are Gemm of all rows of all texts. ``patches``: rows are
+    those of an image, and one more. ``scaled``: what is
     divided by the root of the size of a head: "scores", or "query", or "both" queries and keys by its root. ``mask``, ``pool``,
     ``embed``: whether there are those.
     """
@@ -47,6 +52,7 @@ class Style:
     hidden: str = ""
     tanh: bool = False
     flat: bool = False
+    patches: bool = False
     scaled: str = "scores"
     mask: bool = True
     pool: bool = True
@@ -129,6 +135,15 @@ def encoder_model(sizes: Sizes, weights: Weights, style: Style | None = None, ro
         x = w.node("Gather", tables["word_embeddings"], "input_ids")
         x = w.node("Add", x, w.node("Gather", tables["token_type_embeddings"], types))
         x = w.node("Add", x, w.node("Gather", tables["position_embeddings"], positions), name="embeddings/Add")
+    elif style.patches:
+        inputs.append(helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 2, PIXELS, PIXELS]))
+        kernel = weights["embeddings.word_embeddings.weight"][:32].T.reshape(sizes.hidden, 2, 4, 4) / 4
+        x = w.node("Conv", "image", w.weight("patches.weight", kernel), kernel_shape=[4, 4], strides=[4, 4], name="patches/Conv")
+        x = w.node("Transpose", w.node("Reshape", x, np.array([1, sizes.hidden, -1])), perm=[0, 2, 1])
+        x = w.node("Concat", w.weight("first", weights["embeddings.token_type_embeddings.weight"][None, :1]), x, axis=1)
+        x = w.node(
+            "Add", x, weights["embeddings.position_embeddings.weight"][None, : (PIXELS // 4) ** 2 + 1], name="embeddings/Add"
+        )
     else:
         inputs.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", rows, sizes.hidden]))
         x = "x"
@@ -166,6 +181,8 @@ def random_texts(sizes: Sizes, texts: int, rows: int, seed: int, style: Style | 
     found: dict[str, NDArray] = {}
     if style.embed:
         found["input_ids"] = rng.integers(0, sizes.vocabulary, (texts, rows))
+    elif style.patches:
+        found["image"] = rng.normal(size=(texts, 2, PIXELS, PIXELS)).astype(np.float32)
     else:
         found["x"] = rng.normal(size=(texts, rows, sizes.hidden)).astype(np.float32)
     if style.mask:
