@@ -106,7 +106,7 @@ def _residual(reader: RowsReader, node: Node) -> RowsView:
 
 
 def scaled(reader: RowsReader, node: Node) -> Value:
-    """Rows or scores by one number, in front of a softmax."""
+    """Rows or scores by one number, in front of a softmax; `Mul` of a product also by one for each channel."""
     for index, name in enumerate(node.inputs):
         number, found = reader.number(node, 1 - index), reader.values[name]
         if number is None or (node.operator == "Div" and index):
@@ -116,7 +116,18 @@ def scaled(reader: RowsReader, node: Node) -> Value:
             return found.times(factor)
         if isinstance(found, Scores) and not found.weights and not found.masks:
             return replace(found, factor=found.factor * factor)
-    raise RefusedError("it must multiply rows or scores by one number")
+    for index, name in enumerate(node.inputs):
+        factors, found = reader.constant(node.inputs[1 - index]), reader.values[name]
+        if node.operator == "Mul" and isinstance(found, RowsView) and factors is not None and factors.shape[-1:] == (factors.size,):
+            return _by_channel(reader, node, found, factors.reshape(-1))
+    raise RefusedError("it must multiply rows or scores by one number, or a product by one for each channel")
+
+
+def _by_channel(reader: RowsReader, node: Node, view: RowsView, factors: NDArray) -> RowsView:
+    found = reader.alone(view)
+    if not found or factors.size != view.width:
+        raise RefusedError(f"{factors.size} constants multiply what is no product of as many channels, or is read by others, too")
+    return reader.renamed(replace(found, weights=found.weights * factors, bias=found.bias * factors), node, view)
 
 
 def softmax(reader: RowsReader, node: Node) -> Scores:

@@ -56,7 +56,7 @@ STYLES = {
     "guarded": (Sizes(20, 2, 28, 2), Style(guarded=True, scaled="both")),
     "first": (Sizes(24, 3, 32, 2), Style(first=True)),
     "causal": (Sizes(24, 3, 32, 2), Style(first=True, fused="split", hidden="causal", tanh=True, pool=False)),
-    "patches": (SIZES, Style(first=True, fused="parts", embed=False, patches=True, mask=False)),
+    "patches": (SIZES, Style(first=True, gains=True, fused="parts", embed=False, patches=True, mask=False)),
     "parts": (SIZES, Style(fused="parts", hidden="where")),
     "rows": (SIZES, Style(embed=False, mask=False, pool=False)),
 }
@@ -161,6 +161,7 @@ def random_way(seed: int) -> tuple[Sizes, Style, int]:
         hidden=str(rng.choice(["", "causal", "where" if masked else ""])),
         tanh=bool(rng.integers(2)),
         flat=bool(rng.integers(2)),
+        gains=bool(rng.integers(2)),
         scaled=str(rng.choice(["scores", "query", "both"])),
         mask=masked,
         pool=bool(rng.integers(2)),

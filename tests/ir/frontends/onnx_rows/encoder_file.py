@@ -40,8 +40,8 @@ class Style:
     of what a layer adds, and one behind all layers. ``fused``: queries, keys and values are one product, which is cut by "split",
     or into "parts". ``hidden``: keys behind a row are not seen by it ("causal"), by a constant condition; or the mask is a
     condition ("where"). ``tanh``: GELU by its tangent. ``flat``: products are Gemm of all rows of all texts. ``patches``: rows are
-    those of an image, and one more. ``scaled``: what is
-    divided by the root of the size of a head: "scores", or "query", or "both" queries and keys by its root. ``mask``, ``pool``,
+    those of an image, and one more. ``gains``: what a layer adds is multiplied by one constant for each channel. ``scaled``: what
+    is divided by the root of the size of a head: "scores", or "query", or "both" queries and keys by its root. ``mask``, ``pool``,
     ``embed``: whether there are those.
     """
 
@@ -53,6 +53,7 @@ class Style:
     tanh: bool = False
     flat: bool = False
     patches: bool = False
+    gains: bool = False
     scaled: str = "scores"
     mask: bool = True
     pool: bool = True
@@ -302,10 +303,13 @@ def _layer(w: Writer, y: str, prefix: str, sizes: Sizes, weights: Weights, style
 
     x = normed(y, "attention.output", style.first)
     o = _attended(w, x, prefix, sizes, weights, style, bias)
+    gain = weights[f"{prefix}output.LayerNorm.weight"]
+    o = w.node("Mul", o, gain) if style.gains else o
     y = normed(w.node("Add", o, y, name=f"{prefix}attention.output/Add"), "attention.output", not style.first)
     x = normed(y, "output", style.first)
     up = _gelu(w, _linear(w, x, f"{prefix}intermediate.dense", weights, style), f"{prefix}gelu", style)
     down = _linear(w, up, f"{prefix}output.dense", weights, style)
+    down = w.node("Mul", gain, down) if style.gains else down
     return normed(w.node("Add", down, y, name=f"{prefix}output/Add"), "output", not style.first)
 
 

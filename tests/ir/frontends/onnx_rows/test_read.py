@@ -41,7 +41,7 @@ STYLES = {
     "rows": Style(embed=False, mask=False, pool=False),
     "mean": Style(mask=False),
     "guarded": Style(guarded=True, scaled="both"),
-    "first": Style(first=True),
+    "first": Style(first=True, gains=True),
     "split": Style(fused="split", hidden="where"),
     "parts": Style(fused="parts", scaled="query", embed=False, mask=False, pool=False),
     "flat": Style(flat=True, embed=False, pool=False),
