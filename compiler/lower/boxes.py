@@ -70,6 +70,6 @@ def _segments_of_images(box: Box, split: int) -> tuple[list[Box | None], list[Wa
     for (origin, length), count in zip(box, counts, strict=True):
         edges = [length * i // count for i in range(count + 1)]
         axes.append([(origin + a, b - a) for a, b in itertools.pairwise(edges)])
-    boxes = list(itertools.product(*axes))
+    boxes: list[Box] = [(i, r, c) for i in axes[0] for r in axes[1] for c in axes[2]]
     in_order = counts[1:] == [1, 1]
     return [*boxes, *[None] * (split - len(boxes))], [Walk(box)] if in_order else [Walk(each) for each in boxes]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,13 +24,16 @@ from .options import (
     Batch,
     Beneath,
     Calibrate,
+    CalibrationMethod,
     Cap,
     Check,
     Chips,
     Compare,
     Config,
     Context,
+    CorrectBiases,
     Divide,
+    Equalise,
     Evaluate,
     HostOps,
     Images,
@@ -45,6 +48,7 @@ from .options import (
     Partition,
     PerLayer,
     Plot,
+    PlotSqnr,
     Prefetch,
     PrefetchRatio,
     Rows,
@@ -325,17 +329,29 @@ def quantise_command(
     multiplier_bits: MultiplierBits = 16,
     host_ops: HostOps = False,
     seed: Seed = 0,
+    method: CalibrationMethod = "absmax",
+    equalise: Equalise = False,
+    correct_biases: CorrectBiases = False,
+    plot_sqnr: PlotSqnr = None,
     json_file: JsonFile = None,
 ) -> None:
     """Turn a language model, or an ONNX file, into integers, and say how near they are to floating point."""
     from podweave.ir.frontends.onnx import is_model_file
 
     if is_model_file(model):
+        from ..runs.calibration import Method
+        from ..runs.float_files import FileRecipe
         from .model_files import quantise_network
 
-        options = {"accuracy": accuracy, "host_ops": host_ops, "multiplier_bits": multiplier_bits}
-        finish(quantise_network(Path(model), output, calibrate, evaluate, **options), json_file, print_quantised_file)
+        check_plot(plot_sqnr, "--plot-sqnr")
+        make_folders(json_file)
+        way = FileRecipe(Method.of(method), equalise, correct_biases)
+        options: dict[str, Any] = {"accuracy": accuracy, "host_ops": host_ops, "multiplier_bits": multiplier_bits, "picture": plot_sqnr}
+        finish(quantise_network(Path(model), output, calibrate, evaluate, way, **options), json_file, print_quantised_file)
         return
+    only = {"--method": method != "absmax", "--equalise": equalise, "--correct-biases": correct_biases, "--plot-sqnr": plot_sqnr}
+    for option in [option for option, given in only.items() if given]:
+        raise typer.BadParameter(f"is for ONNX files, and {model} is none", param_hint=option)
     from ..language.quantise import Recipe
     from .language_commands import quantise_model
 

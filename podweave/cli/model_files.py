@@ -16,7 +16,7 @@ from podweave.spec.config import ChipConfig
 from ..encoders.files import is_transformer, quantise_transformer
 from ..language.quantise import Recipe
 from ..reports.model_files import print_comparison
-from ..runs.float_files import quantise_file
+from ..runs.float_files import FileRecipe, quantise_file
 from ..runs.jobs import Job
 from ..runs.model_files import keeps_numbers
 from ..runs.oracle import compare_file
@@ -67,7 +67,16 @@ def with_file(
 
 
 def quantise_network(
-    model: Path, output: Path, calibrate: Path | None, judged: Path | None, *, accuracy: bool, host_ops: bool, multiplier_bits: int
+    model: Path,
+    output: Path,
+    calibrate: Path | None,
+    judged: Path | None,
+    recipe: FileRecipe,
+    *,
+    accuracy: bool,
+    host_ops: bool,
+    multiplier_bits: int,
+    picture: Path | None,
 ) -> dict[str, Any]:
     """Quantise an ONNX file; raises `typer.BadParameter` for what was typed wrong."""
     if calibrate is None:
@@ -77,9 +86,19 @@ def quantise_network(
     if output.suffix != suffix:
         what = ", since this file is a transformer" if rows else ""
         raise typer.BadParameter(f"{output} must end in {suffix}{what}", param_hint="--output")
-    make_folders(output)
+    if picture and not accuracy:
+        raise typer.BadParameter("is of the accuracy, which --no-accuracy leaves out", param_hint="--plot-sqnr")
+    make_folders(output, picture)
     with Progress() as progress:
         if rows:
-            recipe = Recipe(multiplier_bits=multiplier_bits)
-            return quantise_transformer(model, output, calibrate, judged, recipe, accuracy=accuracy, progress=progress)
-        return quantise_file(model, output, calibrate, judged, accuracy=accuracy, host_ops=host_ops, progress=progress)
+            of_rows = Recipe(multiplier_bits=multiplier_bits)
+            report = quantise_transformer(model, output, calibrate, judged, of_rows, accuracy=accuracy, progress=progress)
+        else:
+            report = quantise_file(
+                model, output, calibrate, judged, recipe, accuracy=accuracy, host_ops=host_ops, progress=progress
+            )
+    if picture:
+        from ..pictures.sqnr import draw_sqnr
+
+        draw_sqnr(report["accuracy"]["layers"], f"{report['model']}: integers beside floating point, on their own results", picture)
+    return report

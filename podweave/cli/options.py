@@ -151,5 +151,22 @@ Evaluate = Annotated[
     ),
 ]
 Accuracy = Annotated[bool, typer.Option("--accuracy/--no-accuracy", help="Hold integers against floating point.")]
+CalibrationMethod = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        metavar="absmax|percentile=P|mse",
+        help="ONNX files: ranges of activations: all that was seen, so many percent of it, or those with the least error.",
+    ),
+]
+Equalise = Annotated[
+    bool, typer.Option("--equalise", help="ONNX files: move scales between convolutions before, exactly in floating point.")
+]
+CorrectBiases = Annotated[
+    bool, typer.Option("--correct-biases", help="ONNX files: biases make up for what rounding of weights takes on average.")
+]
+PlotSqnr = Annotated[
+    Path | None, typer.Option("--plot-sqnr", help="ONNX files: draw signal over noise of each layer (.svg, .png or .pdf).")
+]
 MultiplierBits = Annotated[int, typer.Option(min=1, max=31, help="Significant bits of multipliers.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of what the model says by itself.")]

@@ -10,10 +10,10 @@ import typer
 from podweave.spec.config import ChipConfig
 
 
-def check_plot(plot: Path | None) -> None:
+def check_plot(plot: Path | None, option: str = "--plot") -> None:
     """Raises `typer.BadParameter` for a picture that cannot be drawn."""
     if plot and plot.suffix not in (".svg", ".png", ".pdf"):
-        raise typer.BadParameter(f"{plot} must end in .svg, .png or .pdf", param_hint="--plot")
+        raise typer.BadParameter(f"{plot} must end in .svg, .png or .pdf", param_hint=option)
 
 
 def make_folders(*files: Path | None) -> None:

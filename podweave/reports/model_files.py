@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from .tables import say, table
+from .tables import counted, say, table
 
 
 def print_comparison(console: Console, report: dict[str, Any]) -> None:
@@ -44,6 +44,15 @@ def print_comparison(console: Console, report: dict[str, Any]) -> None:
 def print_quantised_file(console: Console, report: dict[str, Any]) -> None:
     """What `podweave quantise` made of an ONNX file, and how near it is to floating point."""
     found = report["accuracy"]
+    if "equalised" in report:
+        moved, clipped = report["equalised"]["pairs"], report["equalised"]["clipped_pairs"]
+        told = f", not of {clipped} with a limit between them (Clip)" if clipped else ""
+        say(
+            console,
+            f"scales moved between the convolutions of {counted(moved, 'pair')}{told}; floating point is bit for bit the same",
+        )
+    if "corrected_biases" in report:
+        say(console, f"biases of {counted(report['corrected_biases'], 'convolution')} corrected")
     if found:
         rows = [[row["operation"], f"{row['sqnr_db']:.1f}", *_own(row)] for row in found["worst"]]
         columns = ["operation", "SQNR dB", *(["on its own"] if rows and len(rows[0]) > 2 else [])]
@@ -62,7 +71,7 @@ def print_quantised_file(console: Console, report: dict[str, Any]) -> None:
     say(
         console,
         f"{report['model']}: {report['operations']} operations, {report['macs']:,} MAC, {report['bytes']:,} bytes in "
-        f"{report['file']}, {report['calibration_batches']} batches of calibration",
+        f"{report['file']}, {report['calibration_batches']} batches of calibration, {report['method']}",
     )
 
 

@@ -1,4 +1,4 @@
-"""ONNX files in floating point, quantised by onnxruntime on inputs of the user, and how near the integers are."""
+"""ONNX files in floating point, quantised on inputs of the user, and how near the integers are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import contextlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,34 @@ from podweave.ir.frontends.onnx.files import FLOAT_OPSETS, File, read_file
 from podweave.ir.layers import WorkloadError
 
 from ..program import extra
-from .model_files import arrays_of, quantised_inputs
+from .calibration import Arrays, FloatFile, Method, ranges_of
+from .float_weights import correct_biases, equalise
+from .model_files import arrays_of, quantised_inputs, require_numbers
 
 WORST = 10
 """Layers that a report names."""
-Arrays = dict[str, NDArray]
 _QUANTISED_FROM, _IR_VERSION = 13, 7
 """The first version of operators with scales for each output of a convolution, and of files with constants that are no inputs."""
+WEIGHED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class FileRecipe:
+    """How a file is quantised.
+
+    Parameters
+    ----------
+    method : Method
+        Of ranges of activations.
+    equalise : bool
+        Scales are moved between layers before.
+    correct : bool
+        Biases make up for what rounding of weights takes on average.
+    """
+
+    method: Method = field(default_factory=Method)
+    equalise: bool = False
+    correct: bool = False
 
 
 def quantise_file(
@@ -33,6 +55,7 @@ def quantise_file(
     output: Path,
     calibrate: Path,
     judged: Path | None,
+    recipe: FileRecipe,
     *,
     accuracy: bool,
     host_ops: bool = False,
@@ -40,7 +63,7 @@ def quantise_file(
 ) -> dict[str, Any]:
     """Write the quantised file, and report how near it is to the one in floating point.
 
-    Activations are uint8 of the ranges that ``calibrate`` has, one scale and zero point for each tensor; weights int8, one scale
+    Activations are uint8 of ranges that ``calibrate`` has, one scale and zero point for each tensor; weights int8, one scale
     for each output; normalisations are folded into convolutions before.
 
     Parameters
@@ -48,28 +71,22 @@ def quantise_file(
     model, output : Path
     calibrate, judged : Path
         Arrays (.npz) by inputs of the file, of one or several batches: for ranges, and for accuracy (by default the same).
+    recipe : FileRecipe
     host_ops : bool
         Operators that are not taken are left to the host; accuracy is that of what is in front of them.
 
     Raises
     ------
     WorkloadError
-        For inputs that do not fit, and for operators that are not taken.
+        For inputs that do not fit, numbers that are infinite, and operators that are not taken.
     """
     with extra("onnx", "quantising ONNX files"):
         import onnx
-        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Batches(CalibrationDataReader):
-        def __init__(self, batches: Iterator[Arrays]):
-            self.left = batches
-
-        def get_next(self) -> Arrays | None:
-            return next(self.left, None)
 
     progress(f"reading {model}")
     file = read_file(model, opsets=FLOAT_OPSETS)
+    _require_floats(file)
     batches = list(batches_of(file, calibrate))
     judges = list(batches_of(file, judged)) if judged else batches
     with tempfile.TemporaryDirectory(prefix="podweave-onnx-") as folder, _quiet():
@@ -78,13 +95,18 @@ def quantise_file(
         modern = Path(folder) / "modern.onnx"
         onnx.save(_modern(model, file.opset), modern)
         quant_pre_process(str(modern), str(folded), skip_symbolic_shape=True)
-        progress(f"quantising on {len(batches)} batches")
-        kinds = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8, "per_channel": True}
-        quantize_static(str(folded), str(made), Batches(iter(batches)), quant_format=QuantFormat.QDQ, **kinds)
+        plain = onnx.load(folded)
+        report: dict[str, Any] = {"model": file.name, "file": str(output), "method": str(recipe.method)}
+        if recipe.equalise:
+            progress("equalising")
+            report["equalised"] = equalise(plain, batches)
+        if recipe.correct:
+            report["corrected_biases"] = correct_biases(plain, batches, progress)
+        ranges = ranges_of(plain, batches, recipe.method, progress)
+        progress("quantising")
+        _write_quantised(plain, made, batches, ranges)
         network = read_network(made, host_ops=host_ops)
-        report: dict[str, Any] = {
-            "model": file.name,
-            "file": str(output),
+        report |= {
             "operations": len(network.graph.operations),
             "on_host": list(network.on_host),
             "macs": network.graph.macs,
@@ -92,8 +114,7 @@ def quantise_file(
             "accuracy": None,
         }
         if accuracy:
-            progress("comparing with floating point")
-            report["accuracy"] = compare_with_float(network, made, folded, judges)
+            report["accuracy"] = compare_with_float(network, made, folded, judges, progress)
         shutil.copyfile(made, output)
     return report | {"bytes": output.stat().st_size}
 
@@ -124,6 +145,48 @@ def _modern(path: Path, opset: int) -> Any:
         raise WorkloadError(f"{path.name} has operators of ONNX opset {opset}, which cannot be converted: {why}") from error
 
 
+def _require_floats(file: File) -> None:
+    """Raises `WorkloadError` for a file that is quantised already, or has weights that no integers can stand for."""
+    for node in file.nodes:
+        if node.operator in ("QuantizeLinear", "QLinearConv", "QLinearMatMul"):
+            raise WorkloadError(f"{file.name} is quantised already: {node.operator} {node.name} is in it")
+        if node.operator not in WEIGHED:
+            continue
+        for name in node.inputs[1:]:
+            values = file.constants.get(name)
+            if values is not None and not np.isfinite(values).all():
+                count = int(np.count_nonzero(~np.isfinite(values)))
+                raise WorkloadError(
+                    f"{file.name}: {name}, a constant of {node.operator} {node.name}, has {count:,} numbers that are infinite, "
+                    "or no number: integers stand for finite ones"
+                )
+
+
+def _write_quantised(model: Any, made: Path, batches: Sequence[Arrays], ranges: dict[str, tuple[float, float]]) -> None:
+    """By onnxruntime's quantiser, which writes the nodes; ``ranges`` win over those that it sees itself, on one batch."""
+    with extra("onnx", "quantising ONNX files"):
+        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Batch(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left = iter(batches[:1])
+
+        def get_next(self) -> Arrays | None:
+            return next(self.left, None)
+
+    told = {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ranges.items()}
+    quantize_static(
+        model,
+        str(made),
+        Batch(),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        extra_options={"TensorQuantOverrides": told},
+    )
+
+
 def batches_of(file: File, path: Path) -> Iterator[Arrays]:
     """Real inputs of a file, a batch at a time; raises `WorkloadError` for what does not fit."""
     given = arrays_of(path)
@@ -132,6 +195,7 @@ def batches_of(file: File, path: Path) -> Iterator[Arrays]:
     counts = set()
     for name, values in given.items():
         _, sizes = file.inputs[name]
+        require_numbers(path, name, values)
         if values.ndim != len(sizes) or values.shape[1:] != sizes[1:] or not len(values) or len(values) % sizes[0]:
             wanted = f"{list(sizes)}, or several of them one after the other"
             raise WorkloadError(f"{path}: {name} must be {wanted}, got {list(values.shape)}")
@@ -155,46 +219,59 @@ def _quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def compare_with_float(network: Network, made: Path, plain: Path, batches: list[Arrays]) -> dict[str, Any]:
+def compare_with_float(
+    network: Network, made: Path, plain: Path, batches: Sequence[Arrays], progress: Callable[[str], None]
+) -> dict[str, Any]:
     """The integer network, on its own results, beside the file in floating point.
 
-    ``worst``: layers with the lowest ratio of signal to noise. ``outputs``: cosine, and of matrices how many rows have the same
-    largest number.
+    ``layers``: in their order, ratio of signal to noise; None if there is no noise. ``worst``: those with the lowest. ``outputs``:
+    cosine, and of matrices how many rows have the same largest number.
     """
     with extra("onnx", "comparing with onnxruntime"):
         import onnx
-        import onnxruntime
+    plain_model = onnx.load(plain)
+    there = {name for node in plain_model.graph.node for name in node.output} | set(batches[0])
+    # Of what leaves the file, the quantiser gives the name to what is dequantised again.
+    sides_of = {"QuantizeLinear": (1, 0), "DequantizeLinear": (0, 1)}
+    real_of = {}
     nodes = onnx.load(made).graph.node
-    real_of = {node.output[0]: node.input[0] for node in nodes if node.op_type == "QuantizeLinear"}
-    # What is left to the host reads real numbers again.
-    real_of |= {node.output[0]: real_of[node.input[0]] for node in nodes if node.input and node.input[0] in real_of}
-    model = onnx.load(plain)
-    there = {each.name for each in model.graph.output}
-    # The quantiser renames what gives an output.
-    edges = {name for node in model.graph.node for name in node.output}
-    real_of = {name: real if real in edges else real.removesuffix("_QuantizeLinear_Input") for name, real in real_of.items()}
+    for node in nodes:
+        if node.op_type in sides_of:
+            integer, real = sides_of[node.op_type]
+            sides = (node.input[0], node.output[0])
+            if sides[real] in there:
+                real_of[sides[integer]] = sides[real]
     layers = {name: real_of[tensor.name] for name, tensor in network.tensors.items() if tensor.name in real_of}
-    ends = {name: tensor.name if tensor.name in there else real_of[tensor.name] for name, tensor in network.outputs.items()}
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted({*layers.values(), *ends.values()} - there))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [each.name for each in session.get_outputs()]
+    # What is left to the host reads real numbers again.
+    real_again = {node.output[0]: real_of[node.input[0]] for node in nodes if node.input and node.input[0] in real_of}
+    names = {name: tensor.name for name, tensor in network.outputs.items()}
+    ends = {name: end if end in there else (real_of | real_again)[end] for name, end in names.items()}
+    inputs = set(batches[0])
+    run = FloatFile(plain_model, {*layers.values(), *ends.values()} - inputs)
     signal, noise = dict.fromkeys(layers, 0.0), dict.fromkeys(layers, 0.0)
     pairs: dict[str, list[tuple[NDArray, NDArray]]] = {name: [] for name in network.outputs}
-    for batch in batches:
-        exact = dict(zip(names, session.run(names, batch), strict=True))
+    for number, batch in enumerate(batches, 1):
+        progress(f"beside floating point: batch {number} of {len(batches)}")
+        exact = batch | run(batch)
         found = evaluate(network.graph, network.constants, quantised_inputs(network, batch), "half_even")
         for name, plain_name in layers.items():
             tensor = network.tensors[name]
             wanted = tensor.view.to_graph(exact[plain_name]).astype(np.float64)
-            signal[name] += float(np.square(wanted).sum())
-            noise[name] += float(np.square(wanted - tensor.real(found[name])).sum())
+            signal[name] += float(np.square(wanted[tensor.known]).sum())
+            noise[name] += float(np.square((wanted - tensor.real(found[name]))[tensor.known]).sum())
         for name, tensor in network.outputs.items():
             pairs[name].append((exact[ends[name]], tensor.view.to_file(tensor.real(found[name]))))
-    ratios = {name: 10 * float(np.log10(signal[name] / noise[name])) for name in layers if signal[name] and noise[name]}
-    worst = [{"operation": name, "sqnr_db": ratios[name]} for name in sorted(ratios, key=ratios.__getitem__)[:WORST]]
-    return {"batches": len(batches), "worst": worst, "outputs": [_output_row(ends[name], pairs[name]) for name in pairs]}
+    rows: list[dict[str, Any]] = [
+        {
+            "operation": name,
+            "operator": network.operators.get(name, "input"),
+            "sqnr_db": 10 * float(np.log10(signal[name] / noise[name])) if signal[name] and noise[name] else None,
+        }
+        for name in layers
+    ]
+    worst = sorted((row for row in rows if row["sqnr_db"] is not None), key=lambda row: row["sqnr_db"])[:WORST]
+    outputs = [_output_row(ends[name], pairs[name]) for name in pairs]
+    return {"batches": len(batches), "layers": rows, "worst": worst, "outputs": outputs}
 
 
 def _output_row(name: str, pairs: list[tuple[NDArray, NDArray]]) -> dict[str, Any]:

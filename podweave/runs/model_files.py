@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -54,8 +55,17 @@ def arrays_of(path: Path) -> dict[str, NDArray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise WorkloadError(f"{path} is no file of arrays (.npz): {error}") from error
+
+
+def require_numbers(path: Path, name: str, values: NDArray) -> None:
+    """Raises `WorkloadError` unless all of an array are finite real numbers or integers."""
+    if values.dtype.kind not in "fiub":
+        raise WorkloadError(f"{path}: {name} must be real numbers or integers, got {values.dtype}")
+    count = int(np.count_nonzero(~np.isfinite(values)))
+    if count:
+        raise WorkloadError(f"{path}: {count:,} of {values.size:,} numbers of {name} are infinite, or no number")
 
 
 def quantised_inputs(network: Network, given: Mapping[str, NDArray]) -> dict[str, NDArray[np.int8]]:
@@ -79,6 +89,7 @@ def file_inputs(network: Network, path: Path) -> list[dict[str, NDArray[np.int8]
     passes: list[dict[str, NDArray[np.int8]]] = []
     for key, name in wanted.items():
         tensor, values = network.tensors[name], given[key]
+        require_numbers(path, key, values)
         sizes = tensor.view.sizes
         if values.ndim != len(sizes) or values.shape[1:] != sizes[1:] or not len(values) or len(values) % sizes[0]:
             raise WorkloadError(
@@ -104,7 +115,7 @@ def _integers(network: Network, name: str, values: NDArray) -> NDArray:
     assert tensor.scale is not None
     limits, moved = np.iinfo(dtype), 128 if tensor.unsigned else 0
     scaled = np.rint(values.astype(np.float32) / tensor.scale) + (tensor.zero_point + moved)
-    return np.clip(np.nan_to_num(scaled), limits.min, limits.max).astype(dtype)
+    return np.clip(scaled, limits.min, limits.max).astype(dtype)
 
 
 def file_job(network: Network, config: ChipConfig, seed: int, *, images: int | None = None, inputs: Path | None = None) -> Job:

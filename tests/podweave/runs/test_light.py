@@ -11,7 +11,7 @@ import pytest
 from podweave.ir.frontends.onnx import Network, read_network
 from podweave.ir.layers import WorkloadError
 from podweave.runs.accelerator import model_on_device
-from podweave.runs.float_files import quantise_file
+from podweave.runs.float_files import FileRecipe, quantise_file
 from podweave.spec.presets import load_config
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
@@ -38,7 +38,7 @@ def quantised(folder: Path, name: str, *, host_ops: bool) -> Network:
     rng = np.random.default_rng(0)
     sizes = {key: [dim.dim_value for dim in each.type.tensor_type.shape.dim] for key, each in given.items()}
     np.savez(folder / "some.npz", **{key: rng.normal(size=size).astype(np.float32) for key, size in sizes.items()})
-    quantise_file(file, made, folder / "some.npz", None, accuracy=False, host_ops=host_ops, progress=lambda _: None)
+    quantise_file(file, made, folder / "some.npz", None, FileRecipe(), accuracy=False, host_ops=host_ops, progress=lambda _: None)
     return read_network(made, host_ops=host_ops)
 
 

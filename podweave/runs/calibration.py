@@ -1,0 +1,153 @@
+"""Ranges of activations of an ONNX file in floating point, on inputs of the user."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podweave.ir.layers import WorkloadError
+
+from ..program import extra
+
+Arrays = dict[str, NDArray]
+BINS = 4096
+"""Of a histogram: all that is kept of a tensor, however many numbers it has over all batches."""
+SHRINKS = np.linspace(1.0, 0.2, 161)
+"""Parts of the whole range that are tried for the least squares."""
+STEPS = 255
+_PERCENTILE = re.compile(r"percentile=([0-9]+(\.[0-9]*)?)")
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a range is chosen. ``name``: absmax, all that was seen; percentile, so many ``percent`` of it; mse, the least error."""
+
+    name: str = "absmax"
+    percent: float = 100.0
+
+    @classmethod
+    def of(cls, text: str) -> Method:
+        """Of what was typed; raises `WorkloadError` if it is none."""
+        if text in ("absmax", "mse"):
+            return cls(text)
+        found = _PERCENTILE.fullmatch(text)
+        if not found or not 50 < float(found[1]) <= 100:
+            raise WorkloadError(f"{text!r} is no method: absmax, mse, or percentile=P with P above 50 and at most 100")
+        return cls("percentile", float(found[1]))
+
+    def __str__(self) -> str:
+        return f"percentile={self.percent:g}" if self.name == "percentile" else self.name
+
+
+class FloatFile:
+    """A file in floating point in onnxruntime, with tensors inside of it as outputs, on one core.
+
+    Parameters
+    ----------
+    model : ModelProto
+    wanted : names of tensors, optional
+        By default everything that a node gives.
+    """
+
+    def __init__(self, model: Any, wanted: Iterable[str] | None = None):
+        with extra("onnx", "running ONNX files in floating point"):
+            import onnx
+            import onnxruntime
+        shown = onnx.ModelProto()
+        shown.CopyFrom(model)
+        there = {each.name for each in shown.graph.output}
+        names = wanted if wanted is not None else (name for node in shown.graph.node for name in node.output)
+        shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted({*names} - there - {""}))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = 1, 3
+        self._session = onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        self.names = [each.name for each in self._session.get_outputs()]
+
+    def __call__(self, batch: Arrays) -> Arrays:
+        """All of it that is float32, for one batch."""
+        found = zip(self.names, self._session.run(self.names, batch), strict=True)
+        return {name: values for name, values in found if values.dtype == np.float32}
+
+
+def ranges_of(
+    model: Any, batches: Sequence[Arrays], method: Method, progress: Callable[[str], None]
+) -> dict[str, tuple[float, float]]:
+    """The lowest and the highest number that each tensor shall have, 0 among them.
+
+    Two passes: the ends of what is there, then histograms between them; so memory holds the activations of one batch.
+
+    Raises
+    ------
+    WorkloadError
+        For tensors that are infinite, or no number.
+    """
+    run = FloatFile(model)
+    ends: dict[str, tuple[float, float]] = {}
+    for number, batch in enumerate(batches, 1):
+        progress(f"ranges: batch {number} of {len(batches)}")
+        for name, values in _seen(run, batch):
+            if not np.isfinite(values).all():
+                raise WorkloadError(f"{name} is infinite, or no number, in batch {number} of calibration: no range holds it")
+            low, high = ends.get(name, (0.0, 0.0))
+            ends[name] = min(low, float(values.min(initial=0))), max(high, float(values.max(initial=0)))
+    if method.name == "absmax":
+        return ends
+    counts = {name: np.zeros(BINS, np.int64) for name in ends}
+    for number, batch in enumerate(batches, 1):
+        progress(f"histograms: batch {number} of {len(batches)}")
+        for name, values in _seen(run, batch):
+            if ends[name] != (0.0, 0.0):
+                counts[name] += np.histogram(values, BINS, ends[name])[0]
+    return {name: _chosen(counts[name], ends[name], method) for name in ends}
+
+
+def _seen(run: FloatFile, batch: Arrays) -> Iterable[tuple[str, NDArray]]:
+    yield from batch.items()
+    yield from run(batch).items()
+
+
+def _chosen(counts: NDArray[np.int64], ends: tuple[float, float], method: Method) -> tuple[float, float]:
+    low, high = ends
+    if low == high:
+        return ends
+    edges = np.linspace(low, high, BINS + 1)
+    if method.name == "percentile":
+        return _percentile(counts, edges, method.percent)
+    return least_squares(counts, edges)
+
+
+def _percentile(counts: NDArray[np.int64], edges: NDArray[np.float64], percent: float) -> tuple[float, float]:
+    """Of both ends together: what is left out are the numbers of the largest magnitude."""
+    magnitudes = np.maximum(np.abs(edges[1:]), np.abs(edges[:-1]))
+    order = np.argsort(magnitudes, kind="stable")
+    within = np.cumsum(counts[order])
+    limit = magnitudes[order[np.searchsorted(within, percent / 100 * within[-1])]]
+    return max(float(edges[0]), -limit), min(float(edges[-1]), limit)
+
+
+def least_squares(counts: NDArray[np.int64], edges: NDArray[np.float64]) -> tuple[float, float]:
+    """The part of a range in which 256 steps are off least: what is outside counts as far as it is from the end.
+
+    Both ends shrink alike, then each by itself.
+    """
+    low, high = float(edges[0]), float(edges[-1])
+    middles = (edges[:-1] + edges[1:]) / 2
+
+    def best(lows: NDArray[np.float64], highs: NDArray[np.float64]) -> tuple[float, float]:
+        scales = (highs - lows)[:, None] / STEPS
+        zeros = np.rint(-lows[:, None] / scales)
+        steps = np.clip(np.rint(middles / scales), -zeros, STEPS - zeros)
+        errors = np.square(steps * scales - middles) @ counts
+        at = int(errors.argmin())
+        return float(lows[at]), float(highs[at])
+
+    low, high = best(SHRINKS * low, SHRINKS * high)
+    if edges[0] < 0 < edges[-1]:
+        low, high = best(SHRINKS * low, np.full(len(SHRINKS), high))
+        low, high = best(np.full(len(SHRINKS), low), SHRINKS * high)
+    return low, high
