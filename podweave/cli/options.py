@@ -76,7 +76,7 @@ Inputs = Annotated[
     typer.Option(
         metavar="FILE.npz",
         help="ONNX files: what it runs on, an array for each input, real numbers or integers as the file has them; of several "
-        "batches, a stream in one run. By default random.",
+        "batches, a stream in one run. Files of rows (.rows): inputs of the ONNX file, a run for each text. By default random.",
     ),
 ]
 Compare = Annotated[bool, typer.Option("--compare", help="ONNX files on chips: hold every layer against onnxruntime, too.")]
