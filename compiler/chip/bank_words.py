@@ -12,10 +12,16 @@ from numpy.typing import NDArray
 from podweave.ir.layers import WorkloadError
 from podweave.ir.operations import Linear
 from podweave.spec.config import ChipConfig
+from podweave.spec.descriptors import memory_stride
+from podweave.spec.load_port import HostSelect
 
 from ..jobs import Place
 
 _BANKS = {"x": "X bank", "w": "W bank", "set": "post-processor"}
+_BROUGHT = (
+    *(HostSelect.X, HostSelect.W, HostSelect.PARAMETERS),
+    *(HostSelect.LOAD_STORE, HostSelect.STREAM_STORE, HostSelect.POST_STORE),
+)
 _LIMITS = {"x": "x_words", "w": "w_words", "set": "parameter_sets"}
 
 
@@ -57,6 +63,10 @@ class BankWords:
         self.promised = {kind: [0] * memory.banks for kind in ("x", "set")}
         """What outputs of the epoch will still take: nothing else may."""
         self._free = [[(0, self.depths["p"])] for _ in range(memory.banks)]
+        self._of_manager = config.nodes_per_manager
+        self._strides = {select: memory_stride(config, select) for select in _BROUGHT} if config.prefetch else {}
+        self.brought = [0] * -(-memory.banks // self._of_manager)
+        """Bytes that each manager has brought in all epochs, about."""
 
     def copied(self) -> BankWords:
         """The same, apart from what is taken later."""
@@ -64,6 +74,14 @@ class BankWords:
         # Of lists and dictionaries of numbers: `copy.deepcopy` looks at each of them.
         vars(made).update({name: _copied(value) for name, value in vars(self).items()})
         return made
+
+    def bring(self, node: int, select: HostSelect, words: int = 1) -> None:
+        """The manager of a node has so many words more to bring."""
+        self.brought[node // self._of_manager] += words * self._strides.get(select, 0)
+
+    def brought_to(self, node: int) -> int:
+        """What the manager of a node brings."""
+        return self.brought[node // self._of_manager]
 
     def limited(self, share: float) -> BankWords:
         """A copy for an epoch that may take that much of the W banks and parameter sets."""
@@ -154,6 +172,8 @@ class BankWords:
             if taken > self.limits["x"]:
                 self._refuse("x", bank, words, taken - self.limits["x"], operation)
             self.filled[kind][bank] += words + skipped
+            if kind == "input":
+                self.bring(bank, HostSelect.X, words)
             return Place(bank, self.x_begin + at)
         base = filled[bank]
         if kind in self.starts:
@@ -165,6 +185,8 @@ class BankWords:
         if taken > self.limits[kind]:
             self._refuse(kind, bank, words, taken - self.limits[kind], operation)
         filled[bank] = base + words
+        if kind == "set":
+            self.bring(bank, HostSelect.PARAMETERS, words)
         if kind in self.starts:
             base = (self.starts[kind][bank] + base) % self.depths[kind]
         return Place(bank, base)

@@ -9,6 +9,7 @@ from functools import lru_cache
 from podweave.ir.layers import WorkloadError
 from podweave.ir.operations import AS_IT_IS, Linear, Operand, Upsampling
 from podweave.spec.config_parts import bits
+from podweave.spec.load_port import HostSelect
 
 from ..jobs import Place
 from ..lower.boxes import Box, Rect
@@ -240,6 +241,7 @@ class Copies:
 
     def _reserve(self, source: int, target: int, begin: int, outputs: int, window: int = 1) -> tuple[int, int]:
         """The first cycle from ``begin`` on in which a job may start, and on which plane."""
+        self.state.storage.bring(source, HostSelect.POST_STORE)
         port, cycles, beats = self.state.p_ports[source], self._cycles(outputs, window), self._beats
         *inner, last = _path(self.config.pods, self._crossbar, source, target)
         # The write port of the X bank is one for all planes.

@@ -158,12 +158,14 @@ class Trials:
 
     @cached_property
     def weight_cycles(self) -> Floats:
-        """Cycles in which the memory brings jobs and weight tiles."""
+        """Cycles in which the memory brings jobs, weight tiles and parameters."""
         work, split = self.work, self.split
         jobs = self.patches * work.tiles * (self.steps + split * (split - 1))
         together = self.near | (self.rounds == 1)
         holders = np.minimum(self.groups, np.where(together, self.blocks, np.maximum(1, self.blocks // self.rounds)))
-        return work.job_cost * jobs + work.tile_cost * work.tiles * self.steps * holders
+        # Parts of K have sums of all tiles of their gang.
+        sets = work.tiles * split * np.minimum(self.patches, holders * self.abreast)
+        return work.job_cost * jobs + work.tile_cost * work.tiles * self.steps * holders + work.set_cost * sets
 
     @cached_property
     def input_cycles(self) -> Floats:

@@ -17,11 +17,17 @@ from .bank_words import BankWords, EpochFullError
 from .epoch_program import EpochProgram, Export, SpillRequest
 from .epoch_scheduler import EpochScheduler, Progress
 from .frontier import Frontier
+from .loaded_bytes import loaded_bytes
 from .patches import Patches
 from .policy import EASY, WHOLE_CHIP, BankPolicy
 from .producers import Fragment, Producer
 from .state import SchedulerState
 from .work import Mapping as Way
+
+_LATE = 500
+"""Cycles that an epoch may wait for what more of operations takes to load: about what beginning another epoch costs."""
+_LONGER, _LONG = 1.0, 10000
+"""What an epoch that has to wait may take to load: a share of what all before it took, and cycles at most."""
 
 
 def compile_epochs(
@@ -93,6 +99,8 @@ class EpochCutter:
         self.storage = BankWords(config)
         self.carried: dict[str, Producer] = {}
         self.first, self.done = True, 0
+        self.loaded = self.ended = 0.0
+        """About the cycles in which the last epoch is loaded, and over."""
         self.imported: set[str] = set()
         self.readers = Counter(source for operation in graph.operations for source in _read(operation))
         """How often operations that are left read each tensor, or add to its sums."""
@@ -133,6 +141,7 @@ class EpochCutter:
             self.made.weights.update((graph.operations[index].name, base, tile) for index, base, tile in state.weight_words)
             self.first = False
             self.done += len(program.operations)
+            self._pass_time(state)
             self.frontier.remove(program.operations)
             for index in program.operations:
                 self.readers.subtract(_read(self.graph.operations[index]))
@@ -148,10 +157,28 @@ class EpochCutter:
         """The epoch with the most operations that fit."""
         for policy in (self.policy.first, self.policy) if self.first else (self.policy,):
             state = self._begin(policy)
-            program = EpochScheduler(state).run_longest(self.frontier, self._show)
+            program = EpochScheduler(state).run_longest(self.frontier, self._show, self._most_bytes())
             if program is not None:
                 return state, program
         return self._alone()
+
+    def _most_bytes(self) -> float | None:
+        """What can be loaded until the epoch before is over, and a little later, if the memory is what a run waits for; while it
+        is behind all the same, epochs become longer and longer."""
+        if self.config.prefetch is None or self.policy.traffic <= 1:
+            return None
+        cycles = max(self.ended - self.loaded + _LATE, min(_LONGER * self.loaded, _LONG))
+        return cycles * self._bytes_per_cycle
+
+    @property
+    def _bytes_per_cycle(self) -> float:
+        return self.config.managers * (self.config.host_bits // 8) / self.policy.traffic
+
+    def _pass_time(self, state: SchedulerState) -> None:
+        """An epoch is loaded, and computed."""
+        if self.config.prefetch is not None:
+            self.loaded += loaded_bytes(state) / self._bytes_per_cycle
+            self.ended = max(self.loaded, self.ended) + float(state.free.max())
 
     def _last(self, first: EpochProgram) -> tuple[SchedulerState, EpochProgram]:
         """The last epoch, or the first half of it.

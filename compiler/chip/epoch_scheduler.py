@@ -31,6 +31,7 @@ from .copies import Copies
 from .epoch_program import EpochProgram
 from .frontier import Frontier
 from .gangs import Gangs
+from .loaded_bytes import loaded_bytes
 from .mapping import choose
 from .operation_plan import OperationPlan
 from .policy import WHOLE_CHIP
@@ -43,6 +44,8 @@ Progress = Callable[[int, int], None]
 _TRANSIT = 16
 """About the cycles from words that may be read from P banks to a gang that streams them."""
 _TIE = 1e-9
+_BALANCE = 0.1
+"""Cycles that a cycle counts by which a manager has more to load than others."""
 _NEARNESS = 0.25
 """Cycles that sending a word of a unit to a block costs a gang."""
 _BEAT = 0.5
@@ -101,13 +104,21 @@ class EpochScheduler:
                 progress(len(self.state.scheduled), most)
         return self._program()
 
-    def run_longest(self, frontier: Frontier, progress: Progress | None = None) -> EpochProgram | None:
-        """Schedule as many operations as fit, in the order of the frontier; None if none does."""
+    def run_longest(
+        self, frontier: Frontier, progress: Progress | None = None, most_bytes: float | None = None
+    ) -> EpochProgram | None:
+        """Schedule as many operations as fit, in the order of the frontier; None if none does.
+
+        ``most_bytes``: about what may be loaded for them, if they are more than one.
+        """
         state, marks = self.state, []
         try:
             for index in frontier.order(state.producers):
                 marks.append(state.mark())
                 self._add(index)
+                if most_bytes is not None and len(marks) > 1 and loaded_bytes(state) > most_bytes:
+                    state.back_to(marks.pop())
+                    break
                 if progress:
                     progress(len(state.scheduled), frontier.left)
         except EpochFullError:
@@ -282,8 +293,10 @@ class EpochScheduler:
         units = [unit for operand in plan.lowering.operands for unit in operand.units]
         # What is loaded of a stored tensor in some channel of the memory has been stored there.
         external = sum((not unit.is_computed) + unit.is_stored for unit in units) / len(units)
-        word = memory_stride(config, HostSelect.X) * external
-        return {"job_cost": job / width, "tile_cost": tile / width, "input_cost": word / width}
+        costs = {"job_cost": job, "tile_cost": tile, "input_cost": memory_stride(config, HostSelect.X) * external}
+        if self.state.policy.traffic > 1:
+            costs["set_cost"] = memory_stride(config, HostSelect.PARAMETERS)
+        return {name: size / width for name, size in costs.items()}
 
     def _room(self, operation: Linear) -> tuple[float, float]:
         """Words left in an X and a W bank, on average."""
@@ -308,9 +321,14 @@ class EpochScheduler:
         return (window.kernel[0] * window.kernel[1] if window else 1) + _BEAT * (self.config.post_beats - 1)
 
     def _fill(self, mapping: Mapping) -> Any:
-        """Less than a cycle for each block: of equal ones, that with the fewest words of weights, as each manager loads its own."""
+        """Less than a cycle for each block: of equal ones, that with the fewest words of weights, as each manager loads its own; if
+        the memory is what a run waits for, what its busiest manager has to load more than others."""
         if self.state.policy.must_fit or self.config.prefetch is None:
             return 0
+        if self.state.policy.traffic > 1:
+            brought = np.array(self.state.storage.brought).repeat(self.config.nodes_per_manager)
+            most = brought.reshape(-1, mapping.block).max(axis=1) - brought.mean()
+            return _BALANCE * most * self.state.policy.traffic / (self.config.host_bits // 8)
         return np.array(self.state.storage.filled["w"]).reshape(-1, mapping.block).sum(axis=1) * _TIE
 
     def _distance(

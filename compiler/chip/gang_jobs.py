@@ -84,6 +84,17 @@ class GangJobs:
     def _tables(self) -> tuple[list, ...]:
         return self._sources, self._segments, self._sequences, self._gangs, self._source_of, self._weights_of
 
+    @property
+    def pods(self) -> int:
+        """With a tile, of all gangs."""
+        return sum(shape.split * shape.tiles for shape in self._gangs)
+
+    @property
+    def joined_streams(self) -> int:
+        """About how many streams there are if those of successive tiles that walk alike are one."""
+        of_pod = ((shape.split + shape.walks * (1 if shape.walks == 1 else shape.steps - 1), shape) for shape in self._gangs)
+        return sum(streams * shape.split * shape.tiles for streams, shape in of_pod)
+
     def source(self, place: Place, region: Region, stride: tuple[int, int], offset: tuple[int, int]) -> int:
         """The number of a source: ``region`` lies at ``place``, and is read at strides and from an offset, in rows and columns."""
         first = (offset[0] - region.image * region.height - region.top) * region.width + offset[1] - region.left

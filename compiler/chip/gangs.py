@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.spec.load_port import HostSelect
+
 from ..jobs import Place
 from ..lower.boxes import Box, Walk, positions, segments_of
 from ..lower.layer import Region
@@ -269,6 +271,8 @@ class Gangs:
                 streams = emitting * segments + (count - emitting) * len(gang.walks)
                 pod = gang.pod(part, j)
                 self.state.book.gang(pod, count, streams)
+                self.state.storage.bring(pod, HostSelect.STREAM_STORE, split + len(gang.walks))
+                self.state.storage.bring(pod, HostSelect.LOAD_STORE)
                 self.state.swapped[pod] = gang.final + gang.first_turn(part) * gang.slot
         sequences = []
         for (part, j), count in counts.items():
@@ -334,11 +338,13 @@ class Gangs:
         found: dict[tuple[int, int], list[tuple[int, int, int]]] = {where: [] for where in gang.sources}
         turns, filled = gang.load_turns, self.state.storage.filled["w"]
         region = self.kept.first_word(plan.index, gang.tiles.start // mapping.side)
-        # The emptiest bank of the pods that take them.
-        banks = {}
+        # Of the banks of the pods that take them, one whose manager has least to bring.
+        banks, storage = {}, self.state.storage
         for part, j in gang.sources:
             pod = gang.block + part * mapping.side + j
-            banks[part, j] = min(range(pod, pod + mapping.block, mapping.pods_of_patch), key=filled.__getitem__)
+            of_patches = range(pod, pod + mapping.block, mapping.pods_of_patch)
+            banks[part, j] = min(of_patches, key=lambda bank: (storage.brought_to(bank), filled[bank]))
+            storage.bring(banks[part, j], HostSelect.W, self.config.array.rows * len(gang.sources[part, j]))
         for q in range(gang.steps):
             emits = q == gang.steps - 1 or not gang.local
             # In the order of time.

@@ -42,9 +42,9 @@ class Work:
     keeps in X banks. ``ready``: per output row and column, when its inputs are there. ``windowed``: windows are reduced.
     ``reads``: words of P banks per word sent. ``fresh``: of mappings that find some of its inputs where they need them, the
     share that they do not; others find none.
-    ``job_cost``, ``tile_cost``, ``input_cost``: cycles in which the memory brings a stream with its load, a weight tile, and a word
-    of activations; 0 for what does not come from there. ``strips``: inputs are loaded for several patches at a time, and those are
-    the work of one block. ``abreast``: whether gangs may work on several patches at a time.
+    ``job_cost``, ``tile_cost``, ``set_cost``, ``input_cost``: cycles in which the memory brings a stream with its load, a weight
+    tile, parameters of a column tile, and a word of activations; 0 for what does not come from there. ``strips``: inputs are loaded
+    for several patches at a time, and those are the work of one block. ``abreast``: whether gangs may work on several patches.
     """
 
     shape: tuple[int, int, int]
@@ -59,6 +59,7 @@ class Work:
     fresh: dict[Mapping, float] = field(default_factory=dict)
     job_cost: float = 0.0
     tile_cost: float = 0.0
+    set_cost: float = 0.0
     input_cost: float = 0.0
     strips: bool = False
     abreast: bool = False

@@ -45,8 +45,8 @@ def segments_of(box: Box, split: int) -> tuple[list[Box | None], list[Walk]]:
     if image[1] > 1:
         return _segments_of_images(box, split)
     counts = ((high, wide) for high in range(1, min(split, rows) + 1) for wide in range(1, min(split // high, columns) + 1))
-    # Of those with the same largest box, the ones that walk along one run of words, then the fewest.
-    high, wide = min(counts, key=lambda n: (-(-rows // n[0]) * -(-columns // n[1]), columns % n[1] > 0, n[0] * n[1]))
+    # Of those with the same largest box, the ones that walk along one run of words, then along the longest rows.
+    high, wide = min(counts, key=lambda n: (-(-rows // n[0]) * -(-columns // n[1]), columns % n[1] > 0, n[1]))
     widths = [columns // wide + (number < columns % wide) for number in range(wide)]
     segments: list[Box | None] = []
     walks: list[Walk] = []

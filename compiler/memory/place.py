@@ -39,7 +39,7 @@ from .row_words import cached_pieces, row_pieces
 from .shared import SharedMemory
 from .spilled import SpilledTensors, part_of
 from .tensors import ByteNumbers, InputPlaces, OutputPlaces, byte_number
-from .words import joined_stores, packed_collective, packed_sets, packed_store, runs, strided
+from .words import in_all_nodes, joined_stores, packed_collective, packed_sets, packed_store, runs, strided
 from .x_banks import XBanks
 
 _CHUNK_BYTES = 16384
@@ -288,8 +288,15 @@ class _Builder:
         count = len(post_parameters_layout(self.config).fields)
         sets = np.stack([lanes[:count] for _, _, lanes in items]).astype(np.int64)
         words = strided(packed_sets(self.config, sets), self.stride[HostSelect.PARAMETERS])
-        for node, base, part in runs((bank, index, words[i : i + 1]) for i, (bank, index, *_) in enumerate(items)):
+        places = [(bank, index, words[i : i + 1]) for i, (bank, index, *_) in enumerate(items)]
+        alone, common = in_all_nodes(places, self.config.nodes_per_manager)
+        for node, base, part in runs(iter(alone)):
             self._load(epoch, HostSelect.PARAMETERS, node, base, part)
+        for node, base, part in runs(iter(common)):
+            channel = self.channels[node // self.config.nodes_per_manager]
+            address = channel.append_once(part)[0] if self.is_cut else channel.append(part)
+            where = self._where(HostSelect.PARAMETERS, node, base, len(part), address)
+            self.moves[epoch].loads.append(Move(**where, broadcast=True, content=part))
 
     def _weights(self, epoch: int, program: EpochProgram) -> None:
         kinds: dict[str | None, list[tuple[int, int, NDArray[np.int8]]]] = {}

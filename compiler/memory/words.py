@@ -72,6 +72,25 @@ def runs(pieces: Iterator[tuple[int, int, NDArray]]) -> Iterator[tuple[int, int,
         start = i
 
 
+Piece = tuple[int, int, NDArray[np.uint8]]
+"""Node, first word, words."""
+
+
+def in_all_nodes(pieces: Sequence[Piece], nodes: int) -> tuple[list[Piece], list[Piece]]:
+    """Pieces that some nodes of a manager have, and those that all of its ``nodes`` have at the same words, of its first node."""
+    alike: dict[tuple[int, int, bytes], list[Piece]] = {}
+    for piece in pieces:
+        alike.setdefault((piece[0] // nodes, piece[1], piece[2].tobytes()), []).append(piece)
+    alone: list[Piece] = []
+    common: list[Piece] = []
+    for (manager, base, _), found in alike.items():
+        if len(found) == nodes > 1:
+            common.append((manager * nodes, base, found[0][2]))
+        else:
+            alone += found
+    return alone, common
+
+
 @dataclass(frozen=True)
 class Runs:
     """Words of a node, and where they lie in memory: ``runs`` of ``words`` words, ``step`` words and ``stride`` bytes apart, and

@@ -28,7 +28,7 @@ BANK_BYTES = 256 * 1024
 """Of a bank of any kind, as SOSA's."""
 _MANAGERS, _WIDTH = 64, 256
 """Managers deliver a word in a cycle: fewer would not keep up with the memory, whatever the width of their buses."""
-_POLICY = BankPolicy(bank_share=0.1, first_epoch_share=0.25, traffic=1.75)
+_POLICY = BankPolicy(bank_share=0.25, first_epoch_share=0.1, traffic=1.75)
 """Short epochs, so that the memory rests little; it is 1.75 times slower than the buses."""
 
 
