@@ -138,7 +138,7 @@ class Gangs:
         for place, (number, patch) in enumerate(patches):
             box = plan.streamed(patch)
             first = base + place * mapping.pods_of_patch
-            gang = _Gang(plan, mapping, tiles, base, first, box, *segments_of(box, mapping.split))
+            gang = _Gang(plan, mapping, tiles, base, first, box, *segments_of(box, mapping.split, self.config.array.rows))
             if before:
                 gang.sums.update({(part, j): before.place(number, tiles[j], segment) for part, j, segment in gang.homes()})
             self._plan_steps(gang, patch)

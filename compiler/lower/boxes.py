@@ -34,9 +34,9 @@ class Walk(NamedTuple):
     boxes: int = 1
 
 
-def segments_of(box: Box, split: int) -> tuple[list[Box | None], list[Walk]]:
-    """A box cut into up to ``split`` boxes, of which the largest is as small as can be; and the walks, as few as can be, that are
-    all of these one after the other.
+def segments_of(box: Box, split: int, least: int = 1) -> tuple[list[Box | None], list[Walk]]:
+    """A box cut into up to ``split`` boxes, of which the largest is as small as can be, unless it is smaller than that share of
+    ``least``; and the walks, as few as can be, that are all of these one after the other.
 
     >>> segments_of(((0, 1), (0, 2), (0, 6)), 4)[1]
     [Walk(box=((0, 1), (0, 2), (0, 3)), boxes=2)]
@@ -45,8 +45,12 @@ def segments_of(box: Box, split: int) -> tuple[list[Box | None], list[Walk]]:
     if image[1] > 1:
         return _segments_of_images(box, split)
     counts = ((high, wide) for high in range(1, min(split, rows) + 1) for wide in range(1, min(split // high, columns) + 1))
+
+    def cycles(high: int, wide: int) -> int:
+        return max(least, -(-rows // high) * -(-columns // wide) * split)
+
     # Of those with the same largest box, the ones that walk along one run of words, then along the longest rows.
-    high, wide = min(counts, key=lambda n: (-(-rows // n[0]) * -(-columns // n[1]), columns % n[1] > 0, n[1]))
+    high, wide = min(counts, key=lambda n: (cycles(*n), columns % n[1] > 0, n[1]))
     widths = [columns // wide + (number < columns % wide) for number in range(wide)]
     segments: list[Box | None] = []
     walks: list[Walk] = []
