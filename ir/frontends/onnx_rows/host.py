@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,10 @@ from ..onnx.values import RefusedError
 
 MOST = 1 << 26
 """Numbers of what is computed on the host."""
-_GROWING = {"Expand": 1, "ConstantOfShape": 0, "Tile": 1}
-"""Operators that make as many numbers as one of their inputs says, and which."""
+_BROADCAST = {
+    *("Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mul", "Or", "Pow", "Sub"),
+    "Where",
+}
 OPERATORS = {
     *("Add", "And", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "Conv", "CumSum", "DequantizeLinear"),
     *("Div", "Equal", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Greater", "GreaterOrEqual"),
@@ -32,7 +35,13 @@ def computed(node: Node, given: Sequence[NDArray | None], opset: int) -> list[ND
     """What a node gives; raises `RefusedError` for operators that are none of the host's, `WorkloadError` if it is too much."""
     if node.operator not in OPERATORS:
         raise RefusedError("it is none of the operators in front of a transformer")
-    _require_small(node, given)
+    try:
+        count = _count(node, [each for each in given if each is not None])
+    except (ValueError, IndexError) as error:
+        raise RefusedError(f"what it reads does not fit: {error}") from error
+    if count > MOST:
+        # Before memory is full.
+        raise WorkloadError(f"{node.operator} {node.name}: it would give {count:,} numbers, more than {MOST:,}")
     onnx = onnx_package()
     from onnx.reference import ReferenceEvaluator
 
@@ -64,19 +73,32 @@ def computation(node: Node, inputs: Sequence[str]) -> Hashable:
     return node.operator, tuple(inputs), tuple((name, plain(value)) for name, value in sorted(node.attributes.items()))
 
 
-def _require_small(node: Node, given: Sequence[NDArray | None]) -> None:
-    """Raises `RefusedError` before memory is full."""
-    count = 0
-    if node.operator in _GROWING:
-        sizes = given[_GROWING[node.operator]]
-        count = int(np.prod(np.maximum(sizes, 1), dtype=object)) if sizes is not None else 0
-        first = given[0]
-        count *= first.size if node.operator == "Tile" and first is not None else 1
-    if node.operator == "Range":
-        start, limit, delta = (np.ravel(each)[0] for each in given if each is not None)
-        count = int((limit - start) / delta) if delta else MOST + 1
-    if count > MOST:
-        raise WorkloadError(f"{node.operator} {node.name}: it would give {count:,} numbers, more than {MOST:,}")
+def _count(node: Node, given: list[NDArray]) -> int:
+    """Numbers that a node gives, if that may be more than it reads; otherwise 0."""
+    match node.operator:
+        case "ConstantOfShape":
+            return _product(given[0])
+        case "Expand":
+            return _product(np.broadcast_shapes(given[0].shape, tuple(int(size) for size in given[1].ravel())))
+        case "Tile":
+            return given[0].size * _product(given[1])
+        case "Range":
+            start, limit, delta = (np.ravel(each)[0] for each in given)
+            return int((limit - start) / delta) if delta else MOST + 1
+        case "Resize":
+            # Sizes are integers, factors are not.
+            last = given[-1]
+            return _product(last) if np.issubdtype(last.dtype, np.integer) else int(given[0].size * np.prod(last))
+        case "Gather":
+            axis = int(node.attributes.get("axis", 0))
+            return given[0].size // max(1, given[0].shape[axis]) * given[1].size
+        case operator if operator in _BROADCAST:
+            return _product(np.broadcast_shapes(*(each.shape for each in given)))
+    return 0
+
+
+def _product(sizes: Sequence[int] | NDArray) -> int:
+    return prod(max(1, int(size)) for size in np.ravel(sizes))
 
 
 def samples(name: str, inputs: dict[str, tuple[str, tuple[int, ...]]]) -> dict[str, NDArray]:

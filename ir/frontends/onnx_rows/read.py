@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...layers import WorkloadError
 from ..onnx.files import File, Node, read_file
+from ..onnx.reader import Refusal
 from ..onnx.values import RefusedError
 from .floats import FloatAttention, FloatNetwork
 from .host import MULTIPLIES, computation, computed
@@ -51,7 +52,7 @@ class _Reader(RowsReader):
     def __init__(self, file: File):
         super().__init__(file)
         self.outputs: dict[str, None] = {}
-        self.refusals: list[str] = []
+        self.refusals: list[Refusal] = []
         self.in_front: list[Node] = []
         self.behind: list[Node] = []
         self.nodes_by_key: dict[Hashable, tuple[str, ...]] = {}
@@ -101,8 +102,7 @@ class _Reader(RowsReader):
                 found = OPERATORS[node.operator](self, node)
                 return list(found) if isinstance(found, tuple) else [found]
         except RefusedError as refused:
-            helps = f" (helps: {refused.helps})" if refused.helps else ""
-            self.refusals.append(f"{node.operator} {node.name}: {refused.why}{helps}")
+            self.refusals.append(Refusal(node.operator, node.name, refused.why, refused.helps))
         self._require_end(node)
         for name in node.inputs:
             if isinstance(self.values.get(name), RowsView):

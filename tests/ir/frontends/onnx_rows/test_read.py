@@ -12,9 +12,10 @@ import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from podweave.ir.frontends.onnx.files import Node
 from podweave.ir.frontends.onnx_rows import (
     FloatAttention,
     FloatGelu,
@@ -24,6 +25,7 @@ from podweave.ir.frontends.onnx_rows import (
     FloatOperation,
     read_rows,
 )
+from podweave.ir.frontends.onnx_rows.host import computed as computed_on_host
 from podweave.ir.frontends.onnx_rows.operators import operator_rows
 from podweave.ir.layers import WorkloadError
 from tests.test_architecture import ROOT
@@ -219,14 +221,23 @@ def test_texts_are_one_at_a_time(tmp_path: Path) -> None:
         read_rows(encoder_file(tmp_path, SIZES), {"batch": 2, "sequence": ROWS})
 
 
-def test_memory_is_not_filled_by_a_file(tmp_path: Path) -> None:
-    def endless(graph: onnx.GraphProto) -> None:
-        graph.node.insert(0, helper.make_node("ConstantOfShape", ["endless"], ["many"]))
-        graph.initializer.append(helper.make_tensor("endless", TensorProto.INT64, [2], [1 << 30, 1 << 30]))
-        graph.output.append(helper.make_empty_tensor_value_info("many"))
-
-    with pytest.raises(WorkloadError, match="it would give 1,152,921,504,606,846,976 numbers, more than"):
-        read_rows(changed_file(tmp_path, endless), FIXED)
+@pytest.mark.parametrize(
+    ("operator", "arrays", "count"),
+    [
+        ("ConstantOfShape", [np.array([1 << 30, 1 << 30])], 1 << 60),
+        ("Expand", [np.zeros(1, np.float32), np.array([1 << 30, 1 << 30])], 1 << 60),
+        ("Tile", [np.zeros(8, np.float32), np.array([1 << 40])], 1 << 43),
+        ("Range", [np.array(0), np.array(1 << 50), np.array(1)], 1 << 50),
+        ("Add", [np.zeros((1 << 14, 1), np.int8), np.zeros((1, 1 << 14), np.int8)], 1 << 28),
+        ("Where", [np.zeros((1 << 14, 1), bool), np.zeros((1, 1 << 14), np.int8), np.zeros(1, np.int8)], 1 << 28),
+        ("Gather", [np.zeros((1, 1 << 14), np.int8), np.zeros(1 << 14, np.int64)], 1 << 28),
+        ("Resize", [np.zeros((1, 1, 2, 2), np.float32), np.zeros(0), np.array([1, 1, 1e6, 1e6])], 4 * 10**12),
+    ],
+)
+def test_memory_is_not_filled_by_a_file(operator: str, arrays: list[NDArray], count: int) -> None:
+    node = Node("many", operator, tuple("abc"[: len(arrays)]), ("many",), {})
+    with pytest.raises(WorkloadError, match=f"{operator} many: it would give {count:,} numbers, more than 67,108,864"):
+        computed_on_host(node, arrays, 17)
 
 
 def test_the_tables_of_the_docs() -> None:
