@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,7 @@ def read_file(path: Path, sizes: Mapping[str, int] | None = None, opsets: range 
             f"{name} has operators of ONNX opset {opset}, known are {opsets.start} to {opsets.stop - 1}: convert it "
             "(onnx.version_converter)"
         )
+    _require_one_each(name, graph)
     constants = {each.name: _array(name, each, path.parent) for each in graph.initializer}
     if graph.sparse_initializer:
         raise WorkloadError(f"{name}: {graph.sparse_initializer[0].values.name} is sparse, which is not read")
@@ -108,6 +110,28 @@ def read_file(path: Path, sizes: Mapping[str, int] | None = None, opsets: range 
     )
 
 
+def _require_one_each(file: str, graph: Any) -> None:
+    """Raises `WorkloadError` for names that two things have, and for files without outputs."""
+    if not graph.output:
+        raise WorkloadError(f"{file} has no outputs")
+    # An initialiser may stand among the inputs, too: its numbers are their default.
+    held = {each.name for each in graph.initializer}
+    made = {
+        "initialisers": [each.name for each in graph.initializer],
+        "inputs": [each.name for each in graph.input],
+        "outputs": [each.name for each in graph.output],
+        "tensors": [
+            *(name for node in graph.node for name in node.output if name),
+            *held,
+            *(each.name for each in graph.input if each.name not in held),
+        ],
+    }
+    for kind, names in made.items():
+        counts = Counter(names)
+        for twice in (each for each, count in counts.items() if count > 1):
+            raise WorkloadError(f"{file} has {counts[twice]} {kind} of the name {twice}: names must differ")
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
@@ -115,8 +139,7 @@ def _first_line(error: Exception) -> str:
 def _array(file: str, tensor: Any, folder: Path) -> NDArray:
     """An initialiser, or the tensor of an attribute."""
     onnx = onnx_package()
-    kind = onnx.TensorProto.DataType.Name(tensor.data_type).lower()
-    kind = {"float": "float32", "double": "float64"}.get(kind, kind)
+    kind = _kind(tensor.data_type)
     if kind not in _NUMBERS:
         raise WorkloadError(f"{file}: {tensor.name} holds {kind}, which is not read; known are {', '.join(sorted(_NUMBERS))}")
     count = int(np.prod([int(size) for size in tensor.dims], dtype=object)) if tensor.dims else 1
@@ -129,6 +152,15 @@ def _array(file: str, tensor: Any, folder: Path) -> NDArray:
     except Exception as error:
         raise WorkloadError(f"{file}: {tensor.name} is damaged: {_first_line(error)}") from error
     return array
+
+
+def _kind(number: int) -> str:
+    """Of numbers, as NumPy calls it where it has one."""
+    kinds = onnx_package().TensorProto.DataType
+    if number not in kinds.values():
+        return f"type {number}"
+    kind = kinds.Name(number).lower()
+    return {"float": "float32", "double": "float64"}.get(kind, kind)
 
 
 def _require_beside(file: str, tensor: Any, folder: Path) -> None:
@@ -144,7 +176,6 @@ def _require_beside(file: str, tensor: Any, folder: Path) -> None:
 
 
 def _inputs(file: str, given: list[Any], sizes: dict[str, int]) -> dict[str, tuple[str, tuple[int, ...]]]:
-    onnx = onnx_package()
     found: dict[str, tuple[str, tuple[int, ...]]] = {}
     unused = set(sizes)
     for each in given:
@@ -171,8 +202,7 @@ def _inputs(file: str, given: list[Any], sizes: dict[str, int]) -> dict[str, tup
                 raise WorkloadError(
                     f"{file}: input {each.name} leaves its dimension {number} open: --size {each.name}.{number}=N fixes it"
                 )
-        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
-        found[each.name] = {"float": "float32"}.get(kind, kind), tuple(shape)
+        found[each.name] = _kind(tensor.elem_type), tuple(shape)
     for name in sorted(unused):
         raise WorkloadError(f"{file} has no open size {name}")
     return found
@@ -184,6 +214,8 @@ def _node(file: str, node: Any, number: int) -> Node:
     attributes: dict[str, Any] = {}
     operator = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
     name = node.name or (node.output[0] if node.output else f"{operator}_{number}")
+    if not any(node.output):
+        raise WorkloadError(f"{file}: {operator} {name} gives nothing")
     for each in node.attribute:
         if each.type in (kinds.GRAPH, kinds.GRAPHS):
             # A refusal is told with all others, by the operator.
