@@ -17,6 +17,7 @@ from ..reports.area import print_area, print_network_table
 from ..reports.language import print_quantised
 from ..reports.model_files import print_quantised_file
 from ..reports.tables import print_bench, print_presets
+from .beside import Beside
 from .chat_command import chat
 from .finish import finish
 from .options import (
@@ -35,10 +36,12 @@ from .options import (
     Divide,
     Equalise,
     Evaluate,
+    FloatFile,
     HostOps,
     Images,
     Inputs,
     JsonFile,
+    Labels,
     LayersAlone,
     Links,
     Memory,
@@ -138,6 +141,9 @@ def run(
     host_ops: HostOps = False,
     inputs: Inputs = None,
     compare: Compare = False,
+    float_file: FloatFile = None,
+    labels: Labels = None,
+    plot_sqnr: PlotSqnr = None,
     memory: Memory = None,
     chips: Chips = None,
     links: Links = None,
@@ -178,7 +184,7 @@ def run(
         images=images,
         batch=batch,
         inputs=inputs,
-        compare=compare,
+        beside=Beside.of(compare, float_file, labels, plot_sqnr, inputs),
     )
     with Progress() as progress:
         settings = simulation_settings(waves, waves_of, threads)
@@ -346,7 +352,12 @@ def quantise_command(
         check_plot(plot_sqnr, "--plot-sqnr")
         make_folders(json_file)
         way = FileRecipe(Method.of(method), equalise, correct_biases)
-        options: dict[str, Any] = {"accuracy": accuracy, "host_ops": host_ops, "multiplier_bits": multiplier_bits, "picture": plot_sqnr}
+        options: dict[str, Any] = {
+            "accuracy": accuracy,
+            "host_ops": host_ops,
+            "multiplier_bits": multiplier_bits,
+            "picture": plot_sqnr,
+        }
         finish(quantise_network(Path(model), output, calibrate, evaluate, way, **options), json_file, print_quantised_file)
         return
     only = {"--method": method != "absmax", "--equalise": equalise, "--correct-biases": correct_biases, "--plot-sqnr": plot_sqnr}

@@ -24,6 +24,7 @@ from podweave.spec.config import ChipConfig
 
 from ..reports.accelerator import print_device_model, print_device_run
 from ..reports.chip import print_chip_model, print_chip_run
+from .beside import Beside
 
 if TYPE_CHECKING:
     from podweave.compiler.compile_network import CheckRules
@@ -39,8 +40,8 @@ class ChipOptions:
     """``through``: how a chip gets what it needs: over AXI, in no time, or through its load ports.
 
     ``rules``: when programs are checked. ``scalesim``: reports are written as SCALE-Sim does. ``ratios``: ``prefetch_ratios`` of
-    `CompileOptions`. ``images``: of a stream. ``batch``: of them at a time. ``inputs``, ``compare``: a network of a file runs on
-    those of another, and is held against onnxruntime. ``alone``: each layer with weights by itself, without what is added to it.
+    `CompileOptions`. ``images``: of a stream. ``batch``: of them at a time. ``inputs``, ``beside``: a network of a file runs on
+    those of another, and is held against others. ``alone``: each layer with weights by itself, without what is added to it.
     """
 
     per_layer: bool
@@ -56,7 +57,7 @@ class ChipOptions:
     images: int | None = None
     batch: int | None = None
     inputs: Path | None = None
-    compare: bool = False
+    beside: Beside = field(default_factory=Beside)
     alone: bool = False
 
     @classmethod
@@ -78,7 +79,7 @@ class ChipOptions:
         images: int | None = None,
         batch: int | None = None,
         inputs: Path | None = None,
-        compare: bool = False,
+        beside: Beside | None = None,
     ) -> ChipOptions:
         """From what was typed; raises `typer.BadParameter`."""
         if alone and per_layer:
@@ -116,7 +117,7 @@ class ChipOptions:
         return cls(
             *(per_layer, partition, through, prefetch, cap, timing, plot, checked, scalesim, found, images, batch),
             inputs=inputs,
-            compare=compare,
+            beside=beside or Beside(),
             alone=alone,
         )
 
@@ -203,7 +204,7 @@ def run_chip(
     from ..runs.model_files import file_job
     from .model_files import require_whole, with_file
 
-    require_whole(workload, options.per_layer or options.alone, options.images, options.inputs, compare=options.compare)
+    require_whole(workload, options.per_layer or options.alone, options.images, options.inputs, options.beside)
     named = chip_graphs(workload, per_layer=options.per_layer, alone=options.alone)
     options.check_plot(len(named))
     # At once, and before there are constants that no machine could hold.
@@ -236,7 +237,9 @@ def run_chip(
             **simulation,
         )
         _draw_device(compiled[0], options)
-        return with_file(workload, config, jobs[0], report, print_device_run, compare=options.compare, progress=progress)
+        return with_file(
+            workload, config, jobs[0], report, print_device_run, beside=options.beside, inputs=options.inputs, progress=progress
+        )
     options.check_plot(len(jobs))
     report, _, networks = run_networks(
         jobs,
@@ -251,7 +254,7 @@ def run_chip(
     _draw_chip(networks[0].program, options)
     show = partial(print_chip_run, tables=1 if graphs == 1 else None)
     report |= _left_out(workload, options)
-    return with_file(workload, config, jobs[0], report, show, compare=options.compare, progress=progress)
+    return with_file(workload, config, jobs[0], report, show, beside=options.beside, inputs=options.inputs, progress=progress)
 
 
 def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progress: Progress) -> tuple[dict[str, Any], Show]:

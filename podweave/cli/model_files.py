@@ -16,17 +16,19 @@ from podweave.spec.config import ChipConfig
 from ..encoders.files import is_transformer, quantise_transformer
 from ..language.quantise import Recipe
 from ..reports.model_files import print_comparison
+from ..runs.agreement import agreement
 from ..runs.float_files import FileRecipe, quantise_file
 from ..runs.jobs import Job
 from ..runs.model_files import keeps_numbers
 from ..runs.oracle import compare_file
+from .beside import Beside
 from .progress import Progress
 from .targets import make_folders
 
 Show = Callable[[Console, dict[str, Any]], None]
 
 
-def require_whole(workload: str, per_layer: bool, images: int | None, inputs: Path | None, *, compare: bool) -> None:
+def require_whole(workload: str, per_layer: bool, images: int | None, inputs: Path | None, beside: Beside) -> None:
     """Raises `typer.BadParameter` for what is not for a workload, or only for ONNX files."""
     if is_model_file(workload):
         if per_layer:
@@ -34,7 +36,7 @@ def require_whole(workload: str, per_layer: bool, images: int | None, inputs: Pa
         if inputs and images:
             raise typer.BadParameter("images are those of --inputs: leave out --images", param_hint="--images")
         return
-    for name, given in {"--compare": compare, "--inputs": inputs}.items():
+    for name, given in {"--compare": beside.compare, "--inputs": inputs}.items():
         if given and not (inputs and is_row_file(workload)):
             raise typer.BadParameter(f"is for ONNX files, and {workload} is none", param_hint=name)
 
@@ -46,7 +48,8 @@ def with_file(
     report: dict[str, Any],
     show: Show,
     *,
-    compare: bool,
+    beside: Beside,
+    inputs: Path | None,
     progress: Callable[[str], None],
 ) -> tuple[dict[str, Any], Show]:
     """The report of a run with what an ONNX file adds to it, and how both are shown; of other workloads, as they are."""
@@ -54,10 +57,20 @@ def with_file(
         return report, show
     network = load_network(workload)
     report = report | {"numbers": keeps_numbers(network, config), "on_host": list(network.on_host)}
-    if compare:
+    if beside.compare:
         progress("comparing with onnxruntime")
         path = Path(workload.partition(",")[0])
         report["onnxruntime"] = compare_file(network, path, job.constants, job.feeds, config.rounding)
+    if inputs and (beside.plain or beside.labels):
+        progress("comparing classes")
+        report["agreement"] = agreement(network, job.constants, config.rounding, inputs, beside.plain, beside.labels)
+    if beside.picture:
+        from ..pictures.sqnr import draw_sqnr
+
+        make_folders(beside.picture)
+        draw_sqnr(
+            report["onnxruntime"]["layers"], f"{network.graph.name}: each layer beside onnxruntime, on its inputs", beside.picture
+        )
 
     def show_both(console: Console, found: dict[str, Any]) -> None:
         print_comparison(console, found)

@@ -80,6 +80,16 @@ Inputs = Annotated[
     ),
 ]
 Compare = Annotated[bool, typer.Option("--compare", help="ONNX files on chips: hold every layer against onnxruntime, too.")]
+FloatFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--float", metavar="FILE.onnx", help="ONNX files: how often the largest output is that of this file, of --inputs."
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option("--labels", metavar="FILE.npz", help="ONNX files: which output should be the largest, an array of whole numbers."),
+]
 Batch = Annotated[
     int | None,
     typer.Option(

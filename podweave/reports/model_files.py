@@ -15,6 +15,15 @@ def print_comparison(console: Console, report: dict[str, Any]) -> None:
         say(console, f"numbers are not those of the file: {change}")
     if report["on_host"]:
         say(console, f"left to the host, behind the network: {', '.join(report['on_host'])}")
+    for row in report.get("agreement", ()):
+        told = []
+        if "same_top" in row:
+            cosine = "all 0" if row["cosine"] is None else f"cosine {row['cosine']:.5f}"
+            told.append(f"same largest as in floating point in {row['same_top']} of {row['images']}, {cosine}")
+        if "right" in row:
+            plain = f" ({row['right_float']} in floating point)" if "right_float" in row else ""
+            told.append(f"{row['right']} of {row['images']} right{plain}")
+        say(console, f"output {row['output']}: {'; '.join(told)}")
     found = report.get("onnxruntime")
     if not found:
         return
@@ -71,7 +80,8 @@ def print_quantised_file(console: Console, report: dict[str, Any]) -> None:
     say(
         console,
         f"{report['model']}: {report['operations']} operations, {report['macs']:,} MAC, {report['bytes']:,} bytes in "
-        f"{report['file']}, {report['calibration_batches']} batches of calibration, {report['method']}",
+        f"{report['file']}, {report['calibration_batches']} batches of calibration"
+        + (f", {report['method']}" if "method" in report else ""),
     )
 
 

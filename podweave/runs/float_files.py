@@ -100,6 +100,8 @@ def quantise_file(
         if recipe.equalise:
             progress("equalising")
             report["equalised"] = equalise(plain, batches)
+            # Tensors inside of the file have other sizes now, and are compared with these.
+            onnx.save(plain, folded)
         if recipe.correct:
             report["corrected_biases"] = correct_biases(plain, batches, progress)
         ranges = ranges_of(plain, batches, recipe.method, progress)
@@ -241,7 +243,9 @@ def compare_with_float(
             sides = (node.input[0], node.output[0])
             if sides[real] in there:
                 real_of[sides[integer]] = sides[real]
-    layers = {name: real_of[tensor.name] for name, tensor in network.tensors.items() if tensor.name in real_of}
+    layers = {
+        name: real_of[tensor.name] for name in network.operators if (tensor := network.tensors.get(name)) and tensor.name in real_of
+    }
     # What is left to the host reads real numbers again.
     real_again = {node.output[0]: real_of[node.input[0]] for node in nodes if node.input and node.input[0] in real_of}
     names = {name: tensor.name for name, tensor in network.outputs.items()}
@@ -264,7 +268,7 @@ def compare_with_float(
     rows: list[dict[str, Any]] = [
         {
             "operation": name,
-            "operator": network.operators.get(name, "input"),
+            "operator": network.operators[name],
             "sqnr_db": 10 * float(np.log10(signal[name] / noise[name])) if signal[name] and noise[name] else None,
         }
         for name in layers

@@ -53,8 +53,12 @@ def random_inputs(network: Network, seed: int, index: int = 0) -> dict[str, NDAr
 def arrays_of(path: Path) -> dict[str, NDArray]:
     """Those of a ``.npz``; raises `WorkloadError` if it is none."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
+        # A file that NumPy refuses is not closed by it.
+        with path.open("rb") as opened:
+            found = np.load(opened, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                raise ValueError("it is a single array (.npy)")
+            return dict(found)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise WorkloadError(f"{path} is no file of arrays (.npz): {error}") from error
 

@@ -71,6 +71,10 @@ def test_refused(cli: Cli, file: Path, narrow: Path, tmp_path: Path) -> None:
     assert_refused(cli("run", "digits", "--config", narrow, "--inputs", file), "--inputs")
     told = cli("run", file, "--config", narrow, "--inputs", tmp_path / "a.npz", "--images", 2)
     assert_refused(told, "images are those of --inputs: leave out --images")
+    for option in ("--float", "--labels"):
+        assert_refused(cli("run", file, "--config", narrow, option, file), option)
+    assert_refused(cli("run", file, "--config", narrow, "--plot-sqnr", tmp_path / "a.svg"), "is of --compare")
+    assert_refused(cli("run", file, "--config", narrow, "--compare", "--plot-sqnr", tmp_path / "a.txt"), "must end in .svg")
     told = cli("run", file, "--config", narrow, "--per-layer")
     assert_refused(told, "--per-layer")
     model = onnx.load(file)
@@ -89,8 +93,9 @@ def test_a_float_file_is_quantised(cli: Cli, tmp_path: Path) -> None:
     onnx.save(float_model(), plain)
     np.savez(tmp_path / "training.npz", image=real(training_images()[0][:250]))
     np.savez(tmp_path / "test.npz", image=real(test_images()[0][:100]))
-    given = ("--calibrate", tmp_path / "training.npz", "--evaluate", tmp_path / "test.npz")
-    told = cli("quantise", plain, "-o", out, *given, "--json", tmp_path / "report.json")
+    given = ("--calibrate", tmp_path / "training.npz", "--evaluate", tmp_path / "test.npz", "--json", tmp_path / "report.json")
+    more = ("--method", "mse", "--equalise", "--correct-biases", "--plot-sqnr", tmp_path / "a.svg")
+    told = cli("quantise", plain, "-o", out, *given, *more)
     assert told.code == 0, told.err
     assert "output classes beside floating point, 4 batches: cosine 0.99" in told.out
     report = json.loads((tmp_path / "report.json").read_text())
@@ -98,6 +103,9 @@ def test_a_float_file_is_quantised(cli: Cli, tmp_path: Path) -> None:
     assert (report["calibration_batches"], report["accuracy"]["batches"], output["images"]) == (10, 4, 100)
     assert output["cosine"] > 0.999
     assert output["same_top"] >= 99
+    assert ">signal over noise (dB)<" in (tmp_path / "a.svg").read_text()
+    assert report["corrected_biases"] == sum(node.op_type == "Conv" for node in float_model().graph.node)
+    assert [row["operation"] for row in report["accuracy"]["layers"]] == [*load_network(str(out)).operators]
     ratios = [row["sqnr_db"] for row in report["accuracy"]["worst"]]
     assert ratios == sorted(ratios)
     assert 15 < ratios[0] < 60
@@ -114,4 +122,36 @@ def test_quantising_is_refused(cli: Cli, file: Path, tmp_path: Path) -> None:
         f"podweave: {tmp_path / 'odd.npz'}: image must be [25, 1, 8, 8], or several of them one after the other, got [24, 1, 8, 8]"
     )
     assert_refused(cli("quantise", plain, "-o", tmp_path / "q.onnx", "--calibrate", tmp_path / "odd.npz"), sentence)
+    np.savez(tmp_path / "images.npz", image=np.zeros((25, 1, 8, 8), np.float32))
+    right = ("quantise", plain, "-o", tmp_path / "q.onnx", "--calibrate", tmp_path / "images.npz")
+    assert_refused(cli(*right, "--method", "max"), "podweave: 'max' is no method: absmax, mse, or percentile=P")
+    assert_refused(cli(*right, "--plot-sqnr", tmp_path / "a.svg", "--no-accuracy"), "--plot-sqnr")
+    assert_refused(cli("quantise", "smollm2", "-o", tmp_path / "q.npz", "--equalise"), "is for ONNX files, and smollm2 is none")
+    for values, sentence in [
+        (np.full((25, 1, 8, 8), "a"), "image must be real numbers or integers, got <U1"),
+        (np.full((25, 1, 8, 8), np.nan), "1,600 of 1,600 numbers of image are infinite, or no number"),
+        (np.zeros((25, 1, 8, 8), complex), "image must be real numbers or integers, got complex128"),
+        (np.full((25, 1, 8, 8), None), "odd.npz is no file of arrays (.npz): Object arrays cannot be loaded"),
+        (np.zeros((25, 64)), "image must be [25, 1, 8, 8], or several of them one after the other, got [25, 64]"),
+        (np.zeros((0, 1, 8, 8)), "or several of them one after the other, got [0, 1, 8, 8]"),
+    ]:
+        np.savez(tmp_path / "odd.npz", image=values)
+        assert_refused(cli("quantise", plain, "-o", tmp_path / "q.onnx", "--calibrate", tmp_path / "odd.npz"), sentence)
+    np.savez(tmp_path / "odd.npz", other=np.zeros(3))
+    assert_refused(cli(*right[:-1], tmp_path / "odd.npz"), "must have image, got other")
+    whole = (tmp_path / "images.npz").read_bytes()
+    (tmp_path / "odd.npz").write_bytes(whole[: len(whole) // 2])
+    assert_refused(
+        cli("quantise", plain, "-o", tmp_path / "q.onnx", "--calibrate", tmp_path / "odd.npz"), "is no file of arrays (.npz)"
+    )
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    assert_refused(cli(*right[:-1], tmp_path / "one.npy"), "it is a single array (.npy)")
+    model = float_model()
+    weights = np.array(onnx.numpy_helper.to_array(model.graph.initializer[0]))
+    weights.ravel()[:3] = [np.nan, np.inf, -np.inf]
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weights, model.graph.initializer[0].name))
+    onnx.save(model, tmp_path / "infinite.onnx")
+    told = cli("quantise", tmp_path / "infinite.onnx", *right[2:])
+    assert_refused(told, "has 3 numbers that are infinite, or no number: integers stand for finite ones")
+    assert_refused(cli("quantise", file, *right[2:]), "podweave: random1 is quantised already: ")
     assert not (tmp_path / "q.onnx").exists()

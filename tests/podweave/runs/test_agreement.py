@@ -1,0 +1,85 @@
+"""podweave.runs.agreement: the digits beside their file in floating point, and what they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from podweave.digits import test_images
+from podweave.golden.graph import evaluate
+from podweave.ir.frontends.onnx import Network, load_network
+from podweave.ir.layers import WorkloadError
+from podweave.runs.agreement import agreement
+from podweave.runs.model_files import file_inputs
+from tests.ir.frontends.onnx.digits_file import digits_file, float_model, real
+
+IMAGES = 100
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("digits")
+    digits_file(folder)
+    pixels, labels = test_images()
+    np.savez(folder / "images.npz", image=real(pixels[:IMAGES]))
+    np.savez(folder / "labels.npz", digits=labels[:IMAGES])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def network(folder: Path) -> Network:
+    return load_network(str(folder / "digits.onnx"))
+
+
+def found(network: Network, folder: Path, plain: str | None = "float.onnx", labels: str | None = "labels.npz") -> dict[str, object]:
+    files = [folder / name if name else None for name in (plain, labels)]
+    (row,) = agreement(network, network.constants, "half_even", folder / "images.npz", *files)
+    return row
+
+
+def test_digits(network: Network, folder: Path) -> None:
+    row = found(network, folder)
+    chosen = np.concatenate(
+        [
+            evaluate(network.graph, network.constants, batch, "half_even")[network.graph.outputs[0]].reshape(-1, 10).argmax(axis=1)
+            for batch in file_inputs(network, folder / "images.npz")
+        ]
+    )
+    right = int((chosen == np.load(folder / "labels.npz")["digits"]).sum())
+    assert (row["output"], row["images"], row["right"]) == ("classes", IMAGES, right)
+    assert min(row["same_top"], row["right"], row["right_float"]) >= 97
+    assert row["cosine"] > 0.999
+    assert found(network, folder, labels=None).keys() == {"output", "images", "same_top", "cosine"}
+    assert found(network, folder, plain=None).keys() == {"output", "images", "right"}
+
+
+def test_wrong_numbers_agree_less(network: Network, folder: Path) -> None:
+    name = network.graph.outputs[0]
+    held = network.constants[name]
+    wrong = {**network.constants, name: replace(held, weights=np.roll(held.weights, 1, axis=-1))}
+    (row,) = agreement(
+        *(network, wrong, "half_even", folder / "images.npz", folder / "float.onnx", folder / "labels.npz"),
+    )
+    assert max(row["same_top"], row["right"]) < 50 < row["right_float"]
+
+
+def test_refused(network: Network, folder: Path, tmp_path: Path) -> None:
+    model = float_model()
+    model.graph.output[0].name = model.graph.node[-1].output[0] = "others"
+    onnx.save(model, folder / "others.onnx")
+    with pytest.raises(WorkloadError, match=r"^others\.onnx has no output classes: it has others$"):
+        found(network, folder, plain="others.onnx")
+    for arrays, sentence in [
+        ({}, r"must have one array, got nothing$"),
+        ({"a": np.zeros(3, int), "b": np.zeros(3, int)}, r"must have one array, got a, b$"),
+        ({"a": np.zeros(3, int)}, r": a has 3 numbers, and classes has 100 rows$"),
+        ({"a": np.zeros(100)}, r": a must be whole numbers of one dimension, got float64 \[100\]$"),
+        ({"a": np.zeros((10, 10), int)}, r": a must be whole numbers of one dimension, got int64 \[10, 10\]$"),
+    ]:
+        np.savez(folder / "odd.npz", **arrays)
+        with pytest.raises(WorkloadError, match=sentence):
+            found(network, folder, labels="odd.npz")
