@@ -42,9 +42,9 @@ def agreement(
     """
     found: dict[str, list[NDArray]] = {name: [] for name in network.outputs}
     for batch in file_inputs(network, inputs):
-        values = evaluate(network.graph, constants, batch, rounding)
+        given = evaluate(network.graph, constants, batch, rounding)
         for name, tensor in network.outputs.items():
-            whole = tensor.real(values[name]) if tensor.scale is not None else values[name]
+            whole = tensor.real(given[name]) if tensor.scale is not None else given[name]
             found[name].append(tensor.view.to_file(whole))
     ours = {network.outputs[name].name: np.concatenate(parts).astype(np.float64) for name, parts in found.items()}
     ours = {name: values for name, values in ours.items() if values.ndim == 2}
