@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
 from typing import NamedTuple
 
 Rect = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -10,6 +13,9 @@ Rect = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """(origin, size) in images, rows and columns of output positions."""
+
+_UNEVEN = 4 / 3
+"""How much larger than need be the largest segment of a box may be: halves line up with those of readers, and take fewer jobs."""
 
 
 def pieces(total: int, size: int) -> list[tuple[int, int]]:
@@ -66,14 +72,46 @@ def segments_of(box: Box, split: int, least: int = 1) -> tuple[list[Box | None],
 
 def _segments_of_images(box: Box, split: int) -> tuple[list[Box | None], list[Walk]]:
     """The same of several images: whole images first, then parts of them."""
-    counts, left = [], split
-    for _, length in box:
-        counts.append(min(left, 1 << (length.bit_length() - 1)))
-        left //= counts[-1]
+    counts = _segment_counts(tuple(length for _, length in box), split)
     axes = []
     for (origin, length), count in zip(box, counts, strict=True):
         edges = [length * i // count for i in range(count + 1)]
         axes.append([(origin + a, b - a) for a, b in itertools.pairwise(edges)])
     boxes: list[Box] = [(i, r, c) for i in axes[0] for r in axes[1] for c in axes[2]]
-    in_order = counts[1:] == [1, 1]
+    in_order = counts[1:] == (1, 1)
     return [*boxes, *[None] * (split - len(boxes))], [Walk(box)] if in_order else [Walk(each) for each in boxes]
+
+
+@lru_cache(maxsize=1 << 16)
+def largest_segment(lengths: tuple[int, int, int], split: int, least: int = 1) -> int:
+    """Positions of the largest of the boxes into which `segments_of` cuts a box."""
+    images, rows, columns = lengths
+    segments, _ = segments_of(((0, images), (0, rows), (0, columns)), split, least)
+    return max(positions(segment) for segment in segments if segment)
+
+
+@lru_cache(maxsize=1 << 14)
+def _segment_counts(lengths: tuple[int, ...], split: int) -> tuple[int, ...]:
+    """Into how many pieces each axis is cut: halves of halves, or, if the largest box is a third larger then than it need be, what
+    makes it the smallest."""
+    halves, left = [], split
+    for length in lengths:
+        halves.append(min(left, 1 << (length.bit_length() - 1)))
+        left //= halves[-1]
+    cuts = []
+    for images in _piece_counts(lengths[0], split):
+        for rows in _piece_counts(lengths[1], split // images):
+            # Of those alike, the fewest pieces, and rows that are whole.
+            columns = _piece_counts(lengths[2], split // (images * rows))[-1]
+            cuts.append((_largest(lengths, (images, rows, columns)), images * rows * columns, columns, rows, images))
+    least, _, columns, rows, images = min(cuts)
+    return tuple(halves) if _largest(lengths, halves) <= _UNEVEN * least else (images, rows, columns)
+
+
+def _largest(lengths: Sequence[int], counts: Sequence[int]) -> int:
+    return prod(-(-length // count) for length, count in zip(lengths, counts, strict=True))
+
+
+def _piece_counts(length: int, most: int) -> list[int]:
+    """The fewest pieces, up to ``most``, for each size that the largest of them may have."""
+    return sorted({count for size in range(1, length + 1) if (count := -(-length // size)) <= most})
