@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterator
-from functools import lru_cache
 
 from podweave.ir.layers import WorkloadError
 from podweave.ir.operations import AS_IT_IS, Linear, Operand, Upsampling
-from podweave.spec.config_parts import bits
 from podweave.spec.load_port import HostSelect
 
 from ..jobs import Place
 from ..lower.boxes import Box, Rect
 from ..lower.layer import Region, Unit
+from .arrivals import Arrivals
 from .bank_words import zero_word
 from .epoch_program import ConstantSet, Exported, ParameterSet, Stored
 from .producers import Fragment, Producer
-from .reservations import Timeline, earliest
+from .reservations import Timeline, earliest, path
 from .state import SchedulerState
 
 
@@ -34,6 +33,7 @@ class Copies:
         # What jobs ask for again and again.
         self._crossbar = state.config.network.kind == "crossbar"
         self._beats, self._rows, self._lanes = self.config.post_beats, self.config.array.rows, self.config.post_lanes
+        # From the end of an output to when it may be read.
         self._after = self.config.post_latency + self.config.network_latency - (self._beats - 1)
 
     def _key(self, operand: Operand, unit: Unit, region: Region) -> tuple:
@@ -43,27 +43,36 @@ class Copies:
 
     def banks_with(self, operand: Operand, unit: Unit, region: Region) -> list[int]:
         """Banks that hold a unit over a region."""
-        return [place.bank for place, _ in self.state.places.get(self._key(operand, unit, region), ())]
+        return [found.place.bank for found in self.state.places.get(self._key(operand, unit, region), ())]
 
-    def fetch(self, operation: Linear, operand: Operand, unit: Unit, region: Region, banks: range) -> tuple[Place, int]:
-        """Where in ``banks`` a unit over a region lies, and the first cycle in which its bank may read all of it."""
+    def fetch(self, operation: Linear, operand: Operand, unit: Unit, region: Region, banks: range) -> Arrivals:
+        """Where in ``banks`` a unit over a region lies, and when its words may be read."""
         key = self._key(operand, unit, region)
         known = self.state.places.setdefault(key, [])
-        for place, ready in known:
-            if place.bank in banks:
-                return place, ready
-        place = self.state.storage.place("x", banks, region.words, operation)
+        for found in known:
+            if found.place.bank in banks:
+                return found
+        found = Arrivals(self.state.storage.place("x", banks, region.words, operation), region)
         source, seen, block, rect = key[:4]
         producer, valid = self.state.producers[source], _valid(operand, unit, rect)
-        ready = self.send(producer, block, rect, valid, place, seen)
+        self.send(producer, block, rect, valid, found.place, seen, found)
         if len(key) > 4:
-            ready = max(ready, self._pad(producer, seen, block, rect, valid, place, operand.pad_value))
-        known.append((place, ready))
+            self._pad(producer, seen, block, rect, valid, found, operand.pad_value)
+        known.append(found)
         self.state.sent.append(known)
-        return place, ready
+        return found
 
-    def send(self, producer: Producer, block: int, rect: Rect, valid: Rect, place: Place, seen: Upsampling = AS_IT_IS) -> int:
-        """Have outputs of a block of channels in ``valid`` sent to where ``rect`` lies; returns when the last may be read.
+    def send(
+        self,
+        producer: Producer,
+        block: int,
+        rect: Rect,
+        valid: Rect,
+        place: Place,
+        seen: Upsampling = AS_IT_IS,
+        arrivals: Arrivals | None = None,
+    ) -> None:
+        """Have outputs of a block of channels in ``valid`` sent to where ``rect`` lies; ``arrivals`` is told of all jobs.
 
         Boxes and channels are those of the outputs as they are ``seen``: of each position as several, all that stand in the same
         row and column of it are sent by a job, which leaves the words between them to others.
@@ -71,7 +80,7 @@ class Copies:
         (image0, _), (row0, _), (column0, _) = rect
         channels = seen.of(producer.operation.output)[3]
         high, wide = rect[1][1] - rect[1][0], rect[2][1] - rect[2][0]
-        strides, ready = (seen.rows * wide, seen.columns), 0
+        strides = (seen.rows * wide, seen.columns)
         for down, right in itertools.product(range(seen.rows), range(seen.columns)):
             apart = (valid[0], _every(valid[1], down, seen.rows), _every(valid[2], right, seen.columns))
             first = (down * seen.columns + right) * channels if seen.interleaved else 0
@@ -81,8 +90,7 @@ class Copies:
                 for image in range(*common[0]):
                     target = Place(place.bank, place.base + ((image - image0) * high + row) * wide + column)
                     corner = (image, common[1][0], common[2][0])
-                    ready = max(ready, self._jobs(producer, tile, fragment, corner, size, (part, slot), target, strides))
-        return ready
+                    self._jobs(producer, tile, fragment, corner, size, (part, slot), target, strides, arrivals)
 
     def sent_pieces(
         self, producer: Producer, block: int, valid: Rect, seen: Upsampling = AS_IT_IS, first: int = 0
@@ -108,8 +116,10 @@ class Copies:
                 break
             yield slot, channel
 
-    def _pad(self, producer: Producer, seen: Upsampling, block: int, rect: Rect, valid: Rect, place: Place, value: int) -> int:
-        """Have ``value`` written into the words of a region that are padding; returns when the last may be read."""
+    def _pad(
+        self, producer: Producer, seen: Upsampling, block: int, rect: Rect, valid: Rect, arrivals: Arrivals, value: int
+    ) -> None:
+        """Have ``value`` written into the words of a region that are padding."""
         (image, end), (top, bottom), (left, right) = rect
         high, wide = bottom - top, right - left
         inner_high, inner_wide = (max(0, high_end - low) for low, high_end in valid[1:])
@@ -122,20 +132,25 @@ class Copies:
             between = wide - inner_wide
             last = before + (inner_high - 1) * wide + inner_wide
             runs += [(0, 1, before), (before + inner_wide, inner_high - 1, between), (last, 1, high * wide - last)]
-        ready = 0
-        most = 2**self.config.pod.count_width - 1
+        place, most = arrivals.place, 2**self.config.pod.count_width - 1
         for number in range(end - image):
             for offset, rows, columns in runs:
                 for slot, _ in self._slots(producer, seen, block):
                     for down, right_of in itertools.product(range(0, rows, most), range(0, columns, most)):
                         target = Place(place.bank, place.base + (number * high + down) * wide + offset + right_of)
                         size = (min(most, rows - down), min(most, columns - right_of))
-                        ready = max(ready, self._pad_job(producer, slot, size, target, (wide, 1), value))
-        return ready
+                        self._pad_job(producer, slot, size, target, (wide, 1), value, arrivals)
 
     def _pad_job(
-        self, producer: Producer, slot: int, size: tuple[int, int], target: Place, x_strides: tuple[int, int], value: int
-    ) -> int:
+        self,
+        producer: Producer,
+        slot: int,
+        size: tuple[int, int],
+        target: Place,
+        x_strides: tuple[int, int],
+        value: int,
+        arrivals: Arrivals,
+    ) -> None:
         # Of the block's post-processors the one beside the X bank: no wire but its own.
         bank, words = target.bank, size[0] * size[1]
         start, plane = self._reserve(bank, bank, 0, words)
@@ -154,7 +169,7 @@ class Copies:
             plane=plane,
             x_strides=x_strides,
         )
-        return self._arrival(start, self._cycles(words))
+        arrivals.add(target, size, x_strides, start + self._cycles(1) + self._after, self._cycles(1))
 
     def _jobs(
         self,
@@ -166,14 +181,14 @@ class Copies:
         slices: tuple[int, int],
         target: Place,
         x_strides: tuple[int, int],
-    ) -> int:
+        arrivals: Arrivals | None = None,
+    ) -> None:
         """`_job` for all outputs, those that are scaled alike by one each."""
-        (image, row0, column0), ready = corner, 0
+        image, row0, column0 = corner
         for (row, rows), (column, columns), positions in producer.scaled_alike(row0, size[0], column0, size[1]):
             at = Place(target.bank, target.base + (row - row0) * x_strides[0] + (column - column0) * x_strides[1])
             where = (fragment, (image, row, column), (rows, columns), slices, at, x_strides)
-            ready = max(ready, self._job(producer, tile, *where, positions))
-        return ready
+            self._job(producer, tile, *where, positions, arrivals)
 
     def _job(
         self,
@@ -186,12 +201,10 @@ class Copies:
         target: Place,
         x_strides: tuple[int, int],
         positions: int = 0,
-    ) -> int:
+        arrivals: Arrivals | None = None,
+    ) -> None:
         """One job for ``size`` (rows, columns) outputs from ``corner`` (image, row, column) on, to words of an X bank that are
-        ``x_strides`` apart from row to row and column to column.
-
-        Returns when its last word may be read.
-        """
+        ``x_strides`` apart from row to row and column to column."""
         config, bank = self.config, fragment.place.bank
         window = producer.operation.window
         (image0, _), (row0, high), (column0, wide) = fragment.box
@@ -205,13 +218,11 @@ class Copies:
             )
         first = ((corner[0] - image0) * high + corner[1] * stride[0] - row0) * wide + corner[2] * stride[1] - column0
         outputs, words = size[0] * size[1], kernel[0] * kernel[1]
-        if window:
-            last = first + ((size[0] - 1) * stride[0] + kernel[0] - 1) * wide + (size[1] - 1) * stride[1] + kernel[1] - 1
-        else:
-            # Read behind the words as they arrive, one per cycle, in rows of which some words are skipped, or in rows that
-            # take longer to read than to arrive: the first word of the last row, or of the first one, is furthest ahead of
-            # its turn.
-            last = first + max(0, (size[0] - 1) * (wide - self._cycles(size[1])))
+        # Read behind the words as they arrive, one per cycle: of what takes longer to arrive than to be read, the last is
+        # furthest ahead of its turn, and of the rest the first.
+        period = self._cycles(1, words)
+        last = first + max(0, (size[0] - 1) * (stride[0] * wide - size[1] * period)) + max(0, (size[1] - 1) * (stride[1] - period))
+        last += max(0, (kernel[0] - 1) * (wide - kernel[1]))
         begin = max(0, fragment.arrival + 2 + last)
         start, plane = self._reserve(bank, target.bank, begin, outputs, words)
         self.state.book.post(
@@ -229,21 +240,18 @@ class Copies:
             plane=plane,
             x_strides=x_strides,
         )
-        return self._arrival(start, self._cycles(outputs, words))
+        if arrivals:
+            arrivals.add(target, size, x_strides, start + period + self._after, period)
 
     def _cycles(self, outputs: int, window: int = 1) -> int:
         """How long a post-processor is at work on so many outputs of windows of so many words."""
         return outputs * (window + self._beats - 1)
 
-    def _arrival(self, start: int, cycles: int) -> int:
-        """When the last output of a job may be read."""
-        return start + cycles + self._after
-
     def _reserve(self, source: int, target: int, begin: int, outputs: int, window: int = 1) -> tuple[int, int]:
         """The first cycle from ``begin`` on in which a job may start, and on which plane."""
         self.state.storage.bring(source, HostSelect.POST_STORE)
         port, cycles, beats = self.state.p_ports[source], self._cycles(outputs, window), self._beats
-        *inner, last = _path(self.config.pods, self._crossbar, source, target)
+        *inner, last = path(self.config.pods, self._crossbar, source, target)
         # The write port of the X bank is one for all planes.
         write = self.state.wires[0][last]
         # Words of windows of one are as many cycles apart as there are phases: jobs of other phases may share a wire.
@@ -361,17 +369,6 @@ class Copies:
             box = (box[0], producer.patches.rows[patch // columns % rows], producer.patches.columns[patch % columns])
         (image, images), row, column = box
         return [((i, 1), row, column) for i in range(image, image + images)]
-
-
-@lru_cache(maxsize=1 << 16)
-def _path(pods: int, is_crossbar: bool, source: int, target: int) -> tuple[int, ...]:
-    """Numbers of the wires from a P bank to an X bank."""
-    stages = bits(pods)
-    if is_crossbar:
-        return (stages * pods + target,)
-    # After stage s the low s + 1 bits are those of the target.
-    inner = (s * pods + (source >> s + 1 << s + 1 | target & (2 << s) - 1) for s in range(stages - 1))
-    return (*inner, stages * pods + target)
 
 
 def _every(span: tuple[int, int], number: int, by: int) -> tuple[int, int]:

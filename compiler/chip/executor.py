@@ -1,4 +1,4 @@
-"""Runs a chip program in NumPy, job by job in the order of time: a wrong program is found before RTL sees it."""
+"""Runs a chip program in NumPy, job by job: a wrong program is found before RTL sees it."""
 
 from __future__ import annotations
 
@@ -51,15 +51,20 @@ class Machine:
             self.sets[bank, index] = lanes
 
     def run(self, program: EpochProgram, tables: Sequence[NDArray[np.int8]]) -> None:
-        """All jobs, tile by tile: a stream when it reads its X words, a post-processor job when it reads its P words."""
+        """All jobs, tile by tile: of one operation after the other what its pods stream, then what is sent of it, each in the order
+        of time. Jobs read behind words as others write them; that no word is read too early is for `check_chip`."""
         self.tables, self.posts = dict(enumerate(tables)), program.posts
-        (self.loads, _), (self.streams, _) = single_loads(program.loads), single_streams(program.streams)
+        (self.loads, _), (self.streams, job) = single_loads(program.loads), single_streams(program.streams)
         loads, streams, posts = self.loads, self.streams, self.posts
         load_of = _load_of_swap(loads, streams)
-        times = np.concatenate([streams["start"] + self.config.network_latency, posts["start"]])
+        # What earlier epochs computed comes first.
+        turn = np.full(len(program.graph.operations), -1, np.int64)
+        turn[list(program.operations)] = np.arange(len(program.operations))
+        turns = turn[np.concatenate([program.operation_of_stream[job], program.operation_of_post])]
+        times = np.concatenate([streams["start"], posts["start"]])
         kinds = np.concatenate([np.zeros(len(streams["start"]), int), np.ones(len(posts["start"]), int)])
         index = np.concatenate([np.arange(len(streams["start"])), np.arange(len(posts["start"]))])
-        for at in np.lexsort((index, kinds, times)):
+        for at in np.lexsort((index, times, kinds, turns)):
             if kinds[at]:
                 self._post(int(index[at]))
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from podweave.spec.load_port import HostSelect
 from ..jobs import Place
 from ..lower.boxes import Box, Walk, positions, segments_of
 from ..lower.layer import Region
+from .arrivals import Held, Source, stream_order
 from .copies import Copies
 from .epoch_program import ExternalUnit, WeightTile
 from .gang_jobs import GangShape, StepSequence
@@ -26,22 +27,6 @@ from .work import Mapping
 
 _STRIPS = 2
 """A strip takes at most a part of an X bank, so that several find room beside each other."""
-
-
-class _Held(NamedTuple):
-    """Where a unit over a region lies, and the first cycle in which its bank may read all of it."""
-
-    region: Region
-    place: Place
-    ready: int
-
-
-class _Source(NamedTuple):
-    """What a K step reads: the number of its source, and the first cycle in which its bank may read all of it."""
-
-    reference: Reference
-    number: int
-    ready: int
 
 
 @dataclass
@@ -65,7 +50,7 @@ class _Gang:
     segments: list[Box | None]
     walks: list[Walk]
     sums: dict[tuple[int, int], Place] = field(default_factory=dict)
-    sources: dict[tuple[int, int], list[_Source]] = field(default_factory=dict)
+    sources: dict[tuple[int, int], list[Source]] = field(default_factory=dict)
     steps: int = 0
     local: bool = True
     length: int = 0
@@ -192,7 +177,7 @@ class Gangs:
             lane = range(gang.pod(part, 0), gang.pod(part, 0) + side)
             common = self._sources(gang, parts[part], tiles[0], patch, lane)
             for j, tile in enumerate(tiles):
-                own: list[_Source] = []
+                own: list[Source] = []
                 if part == own_part and plan.own[tile]:
                     own = self._sources(gang, plan.own[tile], tile, patch, lane[j : j + 1])
                 # Its own steps first: what all share ends in the same step, and pods read the same words at the same time.
@@ -222,15 +207,17 @@ class Gangs:
         if mapping.abreast > 1:
             # Weights come from banks of other pods, and over wires of theirs.
             begin = max(begin, int(swapped[gang.block : gang.block + mapping.block].max()) + rows)
-        read: list[_Source] | None = None
+        read: list[Source] | None = None
+        late: list[tuple[int, int, int, Source]] = []
         for (part, j), sources in gang.sources.items():
             pod, missing = gang.pod(part, j), gang.steps - len(sources)
             if sources is not read:
                 # Tiles that share all their steps wait for the same.
                 time = missing * gang.length + self._from_bank
-                for source in sources:
-                    if source.ready - time > begin:
-                        begin = source.ready - time
+                for number, source in enumerate(sources, missing):
+                    arrivals = source.held.arrivals
+                    if arrivals and arrivals.last - time > begin:
+                        late.append((arrivals.last - time, part, number, source))
                     time += gang.length
                 read = sources
             waits = missing * gang.length if sources else 0
@@ -241,6 +228,14 @@ class Gangs:
         for name in gang.plan.operation.after:
             if name in gang.plan.lowering.needs:
                 begin = max(begin, self.state.producers[name].complete)
+        # Streams read behind words as they arrive; those of which the last arrives latest are asked first.
+        (_, images), (_, high), (_, wide) = gang.box
+        for time, part, number, source in sorted(late, key=itemgetter(0), reverse=True):
+            if time <= begin:
+                break
+            emits = number == gang.steps - 1 or not gang.local
+            first = source.begin(gang.box, stream_order((images, high, wide), gang.mapping.split, part, emits, gang.slot, rows))
+            begin = max(begin, first - self._from_bank - number * gang.length)
         return begin
 
     def _delay_by_reads(self, gang: _Gang) -> int:
@@ -295,9 +290,9 @@ class Gangs:
         self.state.book.gangs.add(shape, gang.segments, gang.walks, sequences, numbers, weights)
         return homes
 
-    def _sources(self, gang: _Gang, references: list[Reference], tile: int, patch: Box, banks: range) -> list[_Source]:
+    def _sources(self, gang: _Gang, references: list[Reference], tile: int, patch: Box, banks: range) -> list[Source]:
         """The activations that steps stream, each in one of ``banks``; has them sent there if they are not."""
-        plan, found, held = gang.plan, [], dict[Reference, _Held]()
+        plan, found, held = gang.plan, [], dict[Reference, Held]()
         source = self.state.book.gangs.source
         for reference in references:
             number = reference[0]
@@ -305,25 +300,26 @@ class Gangs:
             at = held.get((number, step.unit))
             if at is None:
                 at = held[number, step.unit] = self._held(gang, number, step.unit, patch, banks)
-            stride = plan.lowering.operands[number].stride(step.unit)
-            found.append(_Source(reference, source(at.place, at.region, stride, (step.dh, step.dw)), at.ready))
+            where = plan.lowering.operands[number].stride(step.unit), (step.dh, step.dw)
+            found.append(Source(reference, source(at.place, at.region, *where), at, *where))
         return found
 
-    def _held(self, gang: _Gang, number: int, unit_number: int, patch: Box, banks: range) -> _Held:
+    def _held(self, gang: _Gang, number: int, unit_number: int, patch: Box, banks: range) -> Held:
         plan, region = gang.plan, gang.plan.region(number, unit_number, patch)
         operand, unit = plan.operation.operands[number], plan.lowering.operands[number].units[unit_number]
         if unit.is_computed:
-            return _Held(region, *self.copies.fetch(plan.operation, operand, unit, region, banks))
+            arrivals = self.copies.fetch(plan.operation, operand, unit, region, banks)
+            return Held(region, arrivals.place, arrivals)
         region = self.loaded_region(plan, gang.mapping, number, unit_number, patch)
         key = external_key(operand, unit, region)
         known = self.state.resident.get(key, ())
         for item in known:
             if item.place.bank in banks:
-                return _Held(region, item.place, 0)
+                return Held(region, item.place)
         place = self.state.storage.place("input", banks, region.words, plan.operation)
         self.state.external_units.append(ExternalUnit(plan.index, number, unit_number, region, place))
         self.state.resident[key] = (*known, self.state.external_units[-1])
-        return _Held(region, place, 0)
+        return Held(region, place)
 
     def _weights(self, gang: _Gang) -> NDArray[np.int64]:
         """(rows, W bank, first word in it) of the weight tile of each step of each pod.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from functools import lru_cache
+
+from podweave.spec.config_parts import bits
 
 
 class Timeline:
@@ -105,3 +108,14 @@ def earliest(
             if settled >= wanted:
                 break
     return time
+
+
+@lru_cache(maxsize=1 << 16)
+def path(pods: int, is_crossbar: bool, source: int, target: int) -> tuple[int, ...]:
+    """Numbers of the wires from a P bank to an X bank."""
+    stages = bits(pods)
+    if is_crossbar:
+        return (stages * pods + target,)
+    # After stage s the low s + 1 bits are those of the target.
+    inner = (s * pods + (source >> s + 1 << s + 1 | target & (2 << s) - 1) for s in range(stages - 1))
+    return (*inner, stages * pods + target)

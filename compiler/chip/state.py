@@ -13,8 +13,8 @@ from podweave.ir.graph import Graph
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import bits
 
-from ..jobs import Place
 from ..lower.operation import LoweredOperation
+from .arrivals import Arrivals
 from .bank_words import BankWords
 from .epoch_program import (
     ConstantSet,
@@ -88,7 +88,7 @@ class SchedulerState:
     free, swapped : ndarray of int64, shape (pods,)
         The first cycle in which each pod may stream, and from when on weights for its next step may be requested.
     places : dict
-        Where activations were sent to, and from when on they may be read.
+        Where activations were sent to, and from when on their words may be read.
     p_ports, wires
         Reservations of the read port of each P bank, and of the wires of each plane of the Y network: of each wire, one for the
         cycles of each phase of `ChipConfig.post_beats`.
@@ -116,7 +116,7 @@ class SchedulerState:
     known_weights: Set[tuple[str, int, int]] | None = None
     known_regions: Mapping[str, int] = field(default_factory=dict)
     regions: dict[int, tuple[int, int]] = field(default_factory=dict)
-    places: dict[tuple, list[tuple[Place, int]]] = field(default_factory=dict)
+    places: dict[tuple, list[Arrivals]] = field(default_factory=dict)
     weight_words: dict[tuple[int, int, int], NDArray[np.int64]] = field(default_factory=dict)
     sets: dict[tuple[str, int, int, int], int] = field(default_factory=dict)
     promised_sets: set[tuple[str, int, int, int]] = field(default_factory=set)
@@ -143,7 +143,7 @@ class SchedulerState:
             plane[stages * pods :] = self.wires[0][stages * pods :]
         self.marked = False
         self.reserved: list[tuple[Sequence[Timeline], int, int]] = []
-        self.sent: list[list[tuple[Place, int]]] = []
+        self.sent: list[list[Arrivals]] = []
         self._found = tuple(self.producers.values())
         self._resident = tuple(item for items in self.resident.values() for item in items)
 

@@ -39,6 +39,11 @@ class Walk(NamedTuple):
     box: Box
     boxes: int = 1
 
+    def at(self, number: int) -> Box:
+        """One of its boxes."""
+        image, row, (left, width) = self.box
+        return image, row, (left + number * width, width)
+
 
 def segments_of(box: Box, split: int, least: int = 1) -> tuple[list[Box | None], list[Walk]]:
     """A box cut into up to ``split`` boxes, of which the largest is as small as can be, unless it is smaller than that share of
