@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..jobs import Place
 from ..lower.boxes import Box, positions, segments_of
 from ..lower.layer import Region
+from .gang_jobs import turn_of
 from .operation_plan import Reference
 
 Ints = NDArray[np.int64]
@@ -99,7 +100,7 @@ def stream_order(lengths: tuple[int, int, int], split: int, part: int, emits: bo
     segments, walks = segments_of(((0, images), (0, rows), (0, columns)), split, least)
     order = np.zeros(lengths, np.int64)
     if emits:
-        boxes = [(segment, (part ^ number) * slot) for number, segment in enumerate(segments) if segment]
+        boxes = [(segment, turn_of(part, number, split) * slot) for number, segment in enumerate(segments) if segment]
     else:
         walked = [walk.at(number) for walk in walks for number in range(walk.boxes)]
         begins = itertools.accumulate(map(positions, walked[:-1]), initial=0)

@@ -41,7 +41,7 @@ from .state import SchedulerState
 from .work import Mapping, Work
 
 Progress = Callable[[int, int], None]
-_TRANSIT = 16
+_TRANSIT = 12
 """About the cycles from words that may be read from P banks to a gang that streams them."""
 _TIE = 1e-9
 _BALANCE = 0.1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,16 @@ from ..lower.layer import Region
 
 Ints = NDArray[np.int64]
 _WALK_COLUMNS = 8
+_Number = TypeVar("_Number", int, Ints)
+
+
+def turn_of(part: _Number, other: _Number, split: _Number) -> _Number:
+    """In which turn of the last step one of ``split`` parts of K emits a segment, or which it emits in a turn, or which part emits
+    its segment in a turn.
+
+    The last part, whose last step often reads what arrives last, has them in the order in which they are sent.
+    """
+    return part ^ other ^ (split - 1)
 
 
 class GangShape(NamedTuple):
@@ -139,7 +149,7 @@ class GangJobs:
         part, tile = np.divmod(of.pod, tiles)
         sequence = first_sequence[gang] + of.pod
         index = step - (gangs["steps"][gang] - sequences["length"][sequence])
-        target = np.where(emits, part ^ turn, turn)
+        target = np.where(emits, turn_of(part, turn, gangs["split"][gang]), turn)
         segments = _columns(self._segments, _WALK_COLUMNS)
         segment = first_segment[gang] + np.where(emits, target, gangs["split"][gang] + turn)
         # Pods begin as late as they can, and parts of K may be more than there are segments.

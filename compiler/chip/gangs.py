@@ -17,7 +17,7 @@ from ..lower.layer import Region
 from .arrivals import Held, Source, stream_order
 from .copies import Copies
 from .epoch_program import ExternalUnit, WeightTile
-from .gang_jobs import GangShape, StepSequence
+from .gang_jobs import GangShape, StepSequence, turn_of
 from .kept_weights import KeptWeights
 from .operation_plan import OperationPlan, Reference
 from .producers import Fragment, Producer
@@ -78,13 +78,14 @@ class _Gang:
 
     def first_turn(self, part: int) -> int:
         """The first turn of a step that emits in which a part has something to emit."""
-        return next(turn for turn in range(self.mapping.split) if self.segments[part ^ turn])
+        return next(turn for turn in range(self.mapping.split) if self.segments[turn_of(part, turn, self.mapping.split)])
 
     def first_write(self, part: int, j: int) -> tuple[int, int]:
         """Step and turn in which the segment of a part is stored: who comes first, stores, if there are no sums yet."""
         if self.sums:
             return -1, -1
-        counts = [len(self.sources[part ^ turn, j]) for turn in range(self.mapping.split)]
+        split = self.mapping.split
+        counts = [len(self.sources[turn_of(part, turn, split), j]) for turn in range(split)]
         if self.local:
             return self.steps - 1, next((turn for turn, count in enumerate(counts) if count), 0)
         most = max(counts)
