@@ -95,7 +95,7 @@ class EpochCutter:
         self.known, self.made = known, KnownBand()
         self.graph, self.config, self.tables, self.partition, self.policy = graph, config, tables, partition, policy
         self.progress = progress
-        self.lowered = lower_graph(graph, config, stored, spare_words=self.strips)
+        self.lowered = lower_graph(graph, config, stored, spare_words=self.strips or policy.traffic > 1)
         self.storage = BankWords(config)
         self.carried: dict[str, Producer] = {}
         self.first, self.done = True, 0
