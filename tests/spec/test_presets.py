@@ -12,7 +12,19 @@ from podweave.spec.config_parts import ArrayConfig, ConfigError, PodConfig
 from podweave.spec.presets import PRESET_DIRECTORY, load_config, preset_names
 from tests.spec.legal_configs import CHIP, POD4, SMALL, legal_chips
 
-PRESETS = ["pod4", "chip2x4", "pod8", "pod16", "chip4x16", "pod32", "llm8x16", "chip16x32", "llm16x32", "chip256x32"]
+PRESETS = [
+    "pod4",
+    "chip2x4",
+    "pod8",
+    "pod16",
+    "chip4x16",
+    "pod32",
+    "llm8x16",
+    "chip16x32",
+    "chip16x32_onnx",
+    "llm16x32",
+    "chip256x32",
+]
 
 
 def test_presets() -> None:
@@ -20,7 +32,7 @@ def test_presets() -> None:
     assert {path.stem for path in PRESET_DIRECTORY.iterdir()} == set(preset_names())
     for name in preset_names():
         config = load_config(name)
-        pods, size = map(int, re.fullmatch(r"(?:pod|(?:chip|llm)(\d+)x)(\d+)", name).groups(1))  # type: ignore[union-attr]
+        pods, size = map(int, re.fullmatch(r"(?:pod|(?:chip|llm)(\d+)x)(\d+)(?:_onnx)?", name).groups(1))  # type: ignore[union-attr]
         assert (config.pods, config.memory.banks) == (pods, pods)
         # The smallest chip shows what happens between groups.
         group = 2 if name == "chip2x4" else min(size, 16)
@@ -28,6 +40,11 @@ def test_presets() -> None:
         assert (config.array.rows, config.array.cols) == (size, size)
         assert (config.array.group_rows, config.array.group_cols) == (group, group)
         assert config.array.max_reduction == 2**16
+
+
+def test_a_chip_for_files_is_another_in_post_processors_only() -> None:
+    exact = {"rounding": "half_even", "scale_bits": 24, "sum_bits": 33, "zero_points": True}
+    assert load_config("chip16x32").replace(name="chip16x32_onnx", **exact) == load_config("chip16x32_onnx")
 
 
 @pytest.mark.parametrize("name", preset_names())
