@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
 from podweave.compiler.chip.epoch_cutter import compile_epochs
+from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.chip.executor import Machine
 from podweave.compiler.chip.policy import BankPolicy
 from podweave.compiler.memory.image import MemoryImage
@@ -67,6 +69,12 @@ def network() -> Graph:
         Linear("e", (conv("e", ("d",), 4, 20, 7),)),
     ]
     return Graph("net", {"image": (1, 8, 8, 3), "small": (1, 4, 4, 4)}, tuple(nodes))
+
+
+def _operations(found: Mapping[str, np.ndarray], compiled: Mapping[str, np.ndarray], unit: str, of: np.ndarray) -> np.ndarray:
+    """Operations of jobs, by those that were compiled for the same unit and cycle."""
+    known = dict(zip(zip(compiled[unit].tolist(), compiled["start"].tolist(), strict=True), of.tolist(), strict=True))
+    return np.array([known[where] for where in zip(found[unit].tolist(), found["start"].tolist(), strict=True)], np.int64)
 
 
 class Chip:
@@ -142,7 +150,8 @@ class Chip:
                 else:
                     target[...] = data
 
-    def epoch(self) -> None:
+    def epoch(self, compiled: EpochProgram | None = None) -> None:
+        """The jobs that lie in the stores; those of a chip of layers in the order of the operations of what was ``compiled``."""
         config, machine = self.config, self.machine
         rows, cols = config.array.rows, config.array.cols
         machine.x[...] = self.words[HostSelect.X][..., :rows].view(np.int8)
@@ -161,6 +170,10 @@ class Chip:
             loads, streams, posts = (
                 table | {"pod" if select != HostSelect.POST_STORE else "bank": nodes} for select, (table, nodes) in jobs.items()
             )
+            if compiled:
+                graph, operations = compiled.graph, compiled.operations
+                operation_of_stream = _operations(streams, compiled.streams, "pod", compiled.operation_of_stream)
+                operation_of_post = _operations(posts, compiled.posts, "bank", compiled.operation_of_post)
 
         machine.run(Program, tables)  # type: ignore[arg-type]
         self.words[HostSelect.X][..., :rows] = machine.x.view(np.uint8)
@@ -223,7 +236,7 @@ def run(
             if epoch % image.epochs == 0:
                 chip.rewind()
             chip.descriptors(epoch, epoch, eager)
-            chip.epoch()
+            chip.epoch(programs[epoch % image.epochs])
         chip.descriptors(passes * image.epochs, passes * image.epochs, eager)
         assert chip.progress == [[len(ring) for ring in rings] for rings in chip.rings], "descriptors that never may begin"
     found, expected = [], []
