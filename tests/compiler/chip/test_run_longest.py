@@ -44,8 +44,10 @@ class Twice(EpochScheduler):
         super().__init__(state)
         self.before = copy.deepcopy(state)
 
-    def run_longest(self, frontier: Frontier, progress: Progress | None = None) -> EpochProgram | None:
-        program = super().run_longest(frontier, progress)
+    def run_longest(
+        self, frontier: Frontier, progress: Progress | None = None, most_bytes: float | None = None
+    ) -> EpochProgram | None:
+        program = super().run_longest(frontier, progress, most_bytes)
         count = len(program.operations) if program else 0
         if program:
             again = EpochScheduler(self.before)

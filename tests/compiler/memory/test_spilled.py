@@ -165,7 +165,8 @@ def test_what_was_stored_long_before_is_loaded_beside_epochs(eager: bool) -> Non
 def test_words_that_are_loaded_before_they_are_stored_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     constants = random_parameters(pictures(), 3)
     options = CompileOptions(from_memory=True, passes=2, cut=2, check="always")
-    config = config_of(2, pass_bits=3, **SMALL)
+    # With room for what is loaded beside the epoch behind the one that stores it.
+    config = config_of(2, pass_bits=3, **SMALL | {"x_words": 2048})
     compile_network(pictures(), config, with_scale_bits(constants, config.scale_bits), options)
     right = RunWriter._after_stores
 
