@@ -239,7 +239,7 @@ class EpochScheduler:
                 free = self.state.free.reshape(-1, mapping.block).max(axis=1)
                 # Where the inputs already are, if that is not much later than elsewhere.
                 start = np.maximum(free, due)
-                if bands:
+                if bands or self.state.policy.traffic > 1:
                     own = len(plan.shared) + len(plan.own[first])
                     start = start + self.gangs.kept.cycles(plan.index, operation.name, blocks, tiles, own)
                 block = int(np.argmin(start + nearness * self._distance(plan, mapping, group, blocks) + self._fill(mapping)))
