@@ -29,7 +29,7 @@ BANK_BYTES = 256 * 1024
 _MANAGERS, _WIDTH = 64, 256
 """Managers deliver a word in a cycle: fewer would not keep up with the memory, whatever the width of their buses."""
 _POLICY = BankPolicy(bank_share=0.25, first_epoch_share=0.1, traffic=1.75)
-"""Short epochs, so that the memory rests little; it is 1.75 times slower than the buses."""
+"""Nothing hides what the first epoch loads; the memory is 1.75 times slower than the buses."""
 
 
 def memory_config(changes: Changes) -> ChipConfig:
