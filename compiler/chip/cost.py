@@ -38,12 +38,12 @@ class Trials:
     """Mappings of an operation that may be chosen, on a chip with ``pods`` pods: arrays with an element for each.
 
     ``rows``: cycles that a weight load takes. ``side``, ``split``, ``abreast``, ``near``: those of the mappings. ``size``: the
-    number of the size of their patches. ``slot``: cycles of a turn of the parts of K. ``fresh``: the share of its inputs that each
-    does not find where it needs them. ``strips``, ``loaded``: pieces in which inputs are loaded, and words of the largest: those of
-    the patches, unless they are loaded several at a time.
+    number of the size of their patches. ``fresh``: the share of its inputs that each does not find where it needs them. ``strips``,
+    ``loaded``: pieces in which inputs are loaded, and words of the largest: those of the patches, unless they are loaded several at
+    a time.
 
-    By size, ``patches_of``: how many patches there are; ``words_of``: that a pod streams for a step of the largest; ``area_of``:
-    words of activations that it needs of each unit; ``ready``: per patch, when a gang may
+    By size, ``patches_of``: how many patches there are; ``positions_of``: positions of the largest; ``words_of``: that a pod
+    streams for a step of it; ``area_of``: words of activations that it needs of each unit; ``ready``: per patch, when a gang may
     start.
     """
 
@@ -55,11 +55,11 @@ class Trials:
     abreast: Ints
     near: Bools
     size: Ints
-    slot: Ints
     fresh: Floats
     strips: Ints
     loaded: Ints
     patches_of: Ints
+    positions_of: Ints
     words_of: Ints
     area_of: Ints
     ready: Sequence[Ints]
@@ -119,7 +119,7 @@ class Trials:
     @cached_property
     def gang_cycles(self) -> Ints:
         """Cycles that a gang keeps its pods busy: of its steps, of which the last is emitted in parts, or of what is sent to it."""
-        last = self.words if self.work.windowed else self.slot * self.split
+        last = self.words if self.work.windowed else -(-self.positions_of[self.size] // self.split) * self.split
         length = (self.steps_per_part - 1) * np.maximum(self.words, self.rows) + np.maximum(last, self.rows)
         return np.maximum(length, (self.incoming / self.side).astype(np.int64))
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..lower.boxes import largest_segment
 from .cost import Trials
 from .patches import Patches, Words, patch_sizes
 from .strips import largest_strip
@@ -85,11 +84,11 @@ def choose(
         abreast_of,
         near,
         size,
-        np.array([largest_segment(grids[number].largest, split, rows) for number, _, split, *_ in ways]),
         fresh,
         strips,
         loaded,
         patches_of=np.array([len(patches) for patches in grids]),
+        positions_of=np.array([patches.positions for patches in grids]),
         words_of=np.array([streamed(*one) for one in sizes]),
         area_of=area_of,
         ready=[_patch_ready(work.ready, patches) + latency for patches in grids],

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from math import prod
 
 import numpy as np
 
@@ -33,16 +31,10 @@ class Patches:
     def __len__(self) -> int:
         return len(self.images) * len(self.rows) * len(self.columns)
 
-    @cached_property
-    def largest(self) -> tuple[int, int, int]:
-        """Images, rows and columns of the largest patch."""
-        images, rows, columns = (max(length for _, length in axis) for axis in (self.images, self.rows, self.columns))
-        return images, rows, columns
-
     @property
     def positions(self) -> int:
         """Positions of the largest patch."""
-        return prod(self.largest)
+        return int(np.prod([max(length for _, length in axis) for axis in (self.images, self.rows, self.columns)]))
 
 
 def patch_sizes(shape: tuple[int, int, int], limit: int, partition: int | None, streamed: Words) -> Iterator[tuple[int, int, int]]:

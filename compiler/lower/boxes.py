@@ -87,14 +87,6 @@ def _segments_of_images(box: Box, split: int) -> tuple[list[Box | None], list[Wa
     return [*boxes, *[None] * (split - len(boxes))], [Walk(box)] if in_order else [Walk(each) for each in boxes]
 
 
-@lru_cache(maxsize=1 << 16)
-def largest_segment(lengths: tuple[int, int, int], split: int, least: int = 1) -> int:
-    """Positions of the largest of the boxes into which `segments_of` cuts a box."""
-    images, rows, columns = lengths
-    segments, _ = segments_of(((0, images), (0, rows), (0, columns)), split, least)
-    return max(positions(segment) for segment in segments if segment)
-
-
 @lru_cache(maxsize=1 << 14)
 def _segment_counts(lengths: tuple[int, ...], split: int) -> tuple[int, ...]:
     """Into how many pieces each axis is cut: halves of halves, or, if the largest box is a third larger then than it need be, what

@@ -13,7 +13,7 @@ from podweave.compiler.chip.arrivals import Arrivals, stream_order
 from podweave.compiler.chip.check.program import check_chip
 from podweave.compiler.chip.epoch_scheduler import compile_graph
 from podweave.compiler.jobs import Place, ProgramError
-from podweave.compiler.lower.boxes import largest_segment
+from podweave.compiler.lower.boxes import positions, segments_of
 from podweave.compiler.lower.layer import Region
 
 from .chip_graphs import chain, chip
@@ -47,7 +47,9 @@ def test_by_hand() -> None:
 )
 def test_parts_take_turns(lengths: tuple[int, int, int], log: int, emits: bool, least: int) -> None:
     split, words = 1 << log, int(np.prod(lengths))
-    slot = largest_segment(lengths, split, least)
+    images, rows, columns = lengths
+    segments, _ = segments_of(((0, images), (0, rows), (0, columns)), split, least)
+    slot = max(positions(segment) for segment in segments if segment)
     orders = [stream_order(lengths, split, part, emits, slot, least) for part in range(split)]
     for order in orders:
         assert order.shape == lengths

@@ -29,8 +29,7 @@ def trials(rng: np.random.Generator, work: Work) -> Trials:
     fresh = rng.choice([0.0, 0.5, 1.0], len(ways))
     strips = rng.integers(1, patches[size] + 1) if work.strips else patches[size]
     loaded = area[size] * -(-patches[size] // strips)
-    slot = -(-area[size] // split)
-    return Trials(work, PODS, 8, side, split, abreast, near, size, slot, fresh, strips, loaded, patches, area, 2 * area, ready)
+    return Trials(work, PODS, 8, side, split, abreast, near, size, fresh, strips, loaded, patches, area, area, 2 * area, ready)
 
 
 def work(rng: np.random.Generator) -> Work:
