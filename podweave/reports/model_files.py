@@ -54,12 +54,10 @@ def print_quantised_file(console: Console, report: dict[str, Any]) -> None:
     """What `podweave quantise` made of an ONNX file, and how near it is to floating point."""
     found = report["accuracy"]
     if "equalised" in report:
-        moved, clipped = report["equalised"]["pairs"], report["equalised"]["clipped_pairs"]
-        told = f", not of {clipped} with a limit between them (Clip)" if clipped else ""
-        say(
-            console,
-            f"scales moved between the convolutions of {counted(moved, 'pair')}{told}; floating point is bit for bit the same",
-        )
+        moved = report["equalised"]
+        told = f", not of {counted(moved['limited'], 'other')} with a limit behind them (Clip)" if moved["limited"] else ""
+        sets = f"{counted(moved['tensors'], 'tensor')} in {counted(moved['sets'], 'set')}"
+        say(console, f"channels scaled in {sets}{told}; floating point is bit for bit the same")
     if "corrected_biases" in report:
         say(console, f"biases of {counted(report['corrected_biases'], 'convolution')} corrected")
     if found:

@@ -99,7 +99,7 @@ def quantise_file(
         report: dict[str, Any] = {"model": file.name, "file": str(output), "method": str(recipe.method)}
         if recipe.equalise:
             progress("equalising")
-            report["equalised"] = equalise(plain, batches)
+            report["equalised"] = equalise(plain, batches, progress)
             # Tensors inside of the file have other sizes now, and are compared with these.
             onnx.save(plain, folded)
         if recipe.correct:

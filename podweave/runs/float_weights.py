@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,24 @@ from .calibration import Arrays, FloatFile
 
 HOMOGENEOUS = frozenset({"Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Identity"})
 """Operators that give as many times more as they are given, channel by channel."""
-ROUNDS = 20
 MOST = 127
 """The largest weight in integers."""
+SMALLEST = 2.0**-8
+"""Of the largest channel: smaller ones count as that large."""
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two convolutions, one behind the other, with nothing between them that knows how large numbers are."""
+@dataclass
+class Channels:
+    """Tensors whose channels may be scaled together: those that convolutions write, what is added to them, and what others read.
 
-    first: Any
-    second: Any
+    ``limited``: a `Clip` reads them. ``closed``: something else that knows how large they are; or they enter or leave the file.
+    """
+
+    tensors: list[str] = field(default_factory=list)
+    writers: list[Any] = field(default_factory=list)
+    readers: list[Any] = field(default_factory=list)
+    limited: bool = False
+    closed: bool = False
 
 
 class Weights:
@@ -66,31 +73,52 @@ class Weights:
         return node.op_type == "Conv" and all(self.has(name) and self.only_reader(name) is not None for name in held if name)
 
 
-def pairs_of(weights: Weights) -> tuple[list[Pair], int]:
-    """Pairs whose scales may move; and how many have a `Clip` with an upper limit between them, which would move, too."""
-    found, clipped = [], 0
-    for node in weights.model.graph.node:
-        if not weights.is_layer(node):
+def channels_of(weights: Weights) -> tuple[list[Channels], int]:
+    """Sets of tensors whose scales may move; and how many could not, for nothing but the upper limit of a `Clip` behind them."""
+    above: dict[str, str] = {}
+
+    def top(name: str) -> str:
+        while above.setdefault(name, name) != name:
+            name = above[name]
+        return name
+
+    def joins(node: Any) -> bool:
+        return node.op_type in HOMOGENEOUS or (node.op_type == "Add" and not any(map(weights.has, node.input)))
+
+    graph = weights.model.graph
+    for node in filter(joins, graph.node):
+        for name in node.input:
+            above[top(name)] = top(node.output[0])
+    found: dict[str, Channels] = {}
+
+    def of(name: str) -> Channels:
+        held = found.setdefault(top(name), Channels())
+        if name not in held.tensors:
+            held.tensors.append(name)
+        return held
+
+    for name in (each.name for each in (*graph.input, *graph.output)):
+        of(name).closed = True
+    for node in graph.node:
+        if weights.is_layer(node):
+            of(node.input[0]).readers.append(node)
+            of(node.output[0]).writers.append(node)
             continue
-        reader = weights.only_reader(node.output[0])
-        limited = False
-        while reader is not None and (reader.op_type in HOMOGENEOUS or reader.op_type == "Clip"):
-            limited |= reader.op_type == "Clip"
-            reader = weights.only_reader(reader.output[0])
-        if reader is None or not weights.is_layer(reader) or reader.input[1] == node.input[1]:
-            continue
-        if limited:
-            clipped += 1
-        else:
-            found.append(Pair(node, reader))
-    return found, clipped
+        for name in (name for name in (*node.input, *node.output) if name and not weights.has(name)):
+            held = of(name)
+            held.limited |= node.op_type == "Clip"
+            held.closed |= node.op_type != "Clip" and not joins(node)
+    whole = [held for held in found.values() if held.writers and not held.closed]
+    return [held for held in whole if held.readers and not held.limited], sum(held.limited for held in whole)
 
 
-def equalise(model: Any, batches: Sequence[Arrays]) -> dict[str, Any]:
-    """Scale channels between layers so that weights on both sides are as large as each other (Nagel et al., 2019).
+def equalise(model: Any, batches: Sequence[Arrays], progress: Callable[[str], None]) -> dict[str, Any]:
+    """Scale channels so that each takes as much of the range of its tensor as it can without taking that of its weights.
 
-    Factors are powers of two: sums in floating point are then the same numbers, with other exponents, and what leaves the model
-    is equal bit for bit, which is held against onnxruntime on the first batch.
+    Weights have a scale for each output: of a convolution that reads one channel for each output, they have nothing to lose, and
+    channels become as large as each other. Of others, a channel becomes as large as its weights are beside the largest of theirs
+    (as Nagel et al. (2019) balance two layers). Factors are powers of two: sums in floating point are then the same numbers, with
+    other exponents, and what leaves the model is equal bit for bit, which is held against onnxruntime on the first batch.
 
     Raises
     ------
@@ -99,11 +127,10 @@ def equalise(model: Any, batches: Sequence[Arrays]) -> dict[str, Any]:
     """
     weights = Weights(model)
     before = FloatFile(model, ())
-    pairs, clipped = pairs_of(weights)
-    for _ in range(ROUNDS):
-        moved = [_equalise_pair(weights, pair) for pair in pairs]
-        if not any(moved):
-            break
+    sets, limited = channels_of(weights)
+    sizes = _sizes(model, sets, batches, progress)
+    for held in sets:
+        _scale(weights, held, np.max([sizes[name] for name in held.tensors], axis=0))
     exact, after = before(batches[0]), FloatFile(model, ())(batches[0])
     for name, values in exact.items():
         if not np.array_equal(values, after[name]):
@@ -111,25 +138,50 @@ def equalise(model: Any, batches: Sequence[Arrays]) -> dict[str, Any]:
             raise WorkloadError(
                 f"equalisation has changed {name} by up to {off:g}: float32 does not hold its weights times powers of 2"
             )
-    return {"pairs": len(pairs), "clipped_pairs": clipped}
+    return {"tensors": sum(len(held.tensors) for held in sets), "sets": len(sets), "limited": limited}
 
 
-def _equalise_pair(weights: Weights, pair: Pair) -> bool:
-    """Whether a factor was not 1."""
-    first, second = weights[pair.first.input[1]], weights[pair.second.input[1]]
-    groups, channels = _groups(pair.second), first.shape[0]
-    # Channels as the second one reads them: those of a group are read by its outputs alone.
-    read = second.reshape(groups, second.shape[0] // groups, channels // groups, -1)
-    ahead = np.abs(first.reshape(channels, -1)).max(axis=1)
-    behind = np.abs(read).max(axis=(1, 3)).reshape(channels)
-    both = (ahead > 0) & (behind > 0)
-    ratio = np.divide(ahead, behind, where=both, out=np.ones(channels, np.float64))
-    factors = np.exp2(np.rint(np.log2(ratio) / 2))
-    weights[pair.first.input[1]] = first / factors.reshape(-1, *[1] * (first.ndim - 1))
-    if len(pair.first.input) > 2 and pair.first.input[2]:
-        weights[pair.first.input[2]] = weights[pair.first.input[2]] / factors
-    weights[pair.second.input[1]] = (read * factors.reshape(groups, 1, -1, 1)).reshape(second.shape)
-    return bool((factors != 1).any())
+def _sizes(
+    model: Any, sets: Sequence[Channels], batches: Sequence[Arrays], progress: Callable[[str], None]
+) -> dict[str, NDArray[np.float64]]:
+    """The largest magnitude of each channel, of all tensors of sets."""
+    wanted = [name for held in sets for name in held.tensors]
+    run, found = FloatFile(model, wanted), dict.fromkeys(wanted, np.zeros(1))
+    for number, batch in enumerate(batches, 1):
+        progress(f"sizes of channels: batch {number} of {len(batches)}")
+        seen = run(batch)
+        for name in wanted:
+            values = np.abs(seen[name])
+            found[name] = np.maximum(found[name], values.max(axis=(0, *range(2, values.ndim))))
+    return found
+
+
+def _scale(weights: Weights, held: Channels, sizes: NDArray[np.float64]) -> None:
+    ahead = np.maximum(sizes, max(SMALLEST * sizes.max(), np.finfo(np.float32).tiny))
+    behind = np.zeros(len(ahead))
+    alone = True
+    for node in held.readers:
+        read = _read(weights, node, len(ahead))
+        alone &= read.shape[2] == 1
+        shares = read.max(axis=3) / np.maximum(read.max(axis=(2, 3)), np.finfo(np.float32).tiny)[:, :, None]
+        behind = np.maximum(behind, shares.max(axis=1).reshape(-1))
+    factors = np.exp2(np.rint(np.log2(ahead if alone else np.sqrt(ahead / np.maximum(behind, SMALLEST)))))
+    for node in held.writers:
+        first = weights[node.input[1]]
+        weights[node.input[1]] = first / factors.reshape(-1, *[1] * (first.ndim - 1))
+        if len(node.input) > 2 and node.input[2]:
+            weights[node.input[2]] = weights[node.input[2]] / factors
+    for node in held.readers:
+        second, groups = weights[node.input[1]], _groups(node)
+        split = second.reshape(groups, second.shape[0] // groups, len(factors) // groups, -1)
+        weights[node.input[1]] = (split * factors.reshape(groups, 1, -1, 1)).reshape(second.shape)
+
+
+def _read(weights: Weights, node: Any, channels: int) -> NDArray[np.float32]:
+    """Magnitudes (groups, outputs of a group, channels of a group, positions) of the weights of a convolution."""
+    held, groups = weights[node.input[1]], _groups(node)
+    magnitudes: NDArray[np.float32] = np.abs(held.reshape(groups, held.shape[0] // groups, channels // groups, -1))
+    return magnitudes
 
 
 def _groups(node: Any) -> int:
