@@ -42,9 +42,9 @@ def agreement(
     """
     found: dict[str, list[NDArray]] = {name: [] for name in network.outputs}
     for batch in file_inputs(network, inputs):
-        given = evaluate(network.graph, constants, batch, rounding)
+        computed = evaluate(network.graph, constants, batch, rounding)
         for name, tensor in network.outputs.items():
-            whole = tensor.real(given[name]) if tensor.scale is not None else given[name]
+            whole = tensor.real(computed[name]) if tensor.scale is not None else computed[name]
             found[name].append(tensor.view.to_file(whole))
     ours = {network.outputs[name].name: np.concatenate(parts).astype(np.float64) for name, parts in found.items()}
     ours = {name: values for name, values in ours.items() if values.ndim == 2}
