@@ -339,6 +339,7 @@ def quantise_command(
     equalise: Equalise = False,
     correct_biases: CorrectBiases = False,
     plot_sqnr: PlotSqnr = None,
+    size: Sizes = None,
     json_file: JsonFile = None,
 ) -> None:
     """Turn a language model, or an ONNX file, into integers, and say how near they are to floating point."""
@@ -347,6 +348,7 @@ def quantise_command(
     if is_model_file(model):
         from ..runs.calibration import Method
         from ..runs.float_files import FileRecipe
+        from ..runs.workloads import with_sizes
         from .model_files import quantise_network
 
         check_plot(plot_sqnr, "--plot-sqnr")
@@ -358,9 +360,16 @@ def quantise_command(
             "multiplier_bits": multiplier_bits,
             "picture": plot_sqnr,
         }
-        finish(quantise_network(Path(model), output, calibrate, evaluate, way, **options), json_file, print_quantised_file)
+        report = quantise_network(with_sizes(model, size), output, calibrate, evaluate, way, **options)
+        finish(report, json_file, print_quantised_file)
         return
-    only = {"--method": method != "absmax", "--equalise": equalise, "--correct-biases": correct_biases, "--plot-sqnr": plot_sqnr}
+    only = {
+        "--method": method != "absmax",
+        "--equalise": equalise,
+        "--correct-biases": correct_biases,
+        "--plot-sqnr": plot_sqnr,
+        "--size": size,
+    }
     for option in [option for option, given in only.items() if given]:
         raise typer.BadParameter(f"is for ONNX files, and {model} is none", param_hint=option)
     from ..language.quantise import Recipe

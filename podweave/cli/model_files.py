@@ -17,6 +17,7 @@ from ..encoders.files import is_transformer, quantise_transformer
 from ..language.quantise import Recipe
 from ..reports.model_files import print_comparison
 from ..runs.agreement import agreement
+from ..runs.calibration import Method
 from ..runs.float_files import FileRecipe, quantise_file
 from ..runs.jobs import Job
 from ..runs.model_files import keeps_numbers
@@ -80,7 +81,7 @@ def with_file(
 
 
 def quantise_network(
-    model: Path,
+    model: str,
     output: Path,
     calibrate: Path | None,
     judged: Path | None,
@@ -94,18 +95,24 @@ def quantise_network(
     """Quantise an ONNX file; raises `typer.BadParameter` for what was typed wrong."""
     if calibrate is None:
         raise typer.BadParameter("an ONNX file needs some of its inputs (.npz)", param_hint="--calibrate")
-    rows = is_transformer(model)
+    path = Path(model.partition(",")[0])
+    rows = is_transformer(path)
     suffix = ".rows" if rows else ".onnx"
     if output.suffix != suffix:
         what = ", since this file is a transformer" if rows else ""
         raise typer.BadParameter(f"{output} must end in {suffix}{what}", param_hint="--output")
+    if rows:
+        ways = {"--method": recipe.method != Method(), "--equalise": recipe.equalise, "--correct-biases": recipe.correct}
+        others = {"--plot-sqnr": picture, "--size": str(path) != model, "--host-ops": host_ops}
+        for option in [option for option, given in (ways | others).items() if given]:
+            raise typer.BadParameter(f"is for networks of layers, and {path} is a transformer", param_hint=option)
     if picture and not accuracy:
         raise typer.BadParameter("is of the accuracy, which --no-accuracy leaves out", param_hint="--plot-sqnr")
     make_folders(output, picture)
     with Progress() as progress:
         if rows:
             of_rows = Recipe(multiplier_bits=multiplier_bits)
-            report = quantise_transformer(model, output, calibrate, judged, of_rows, accuracy=accuracy, progress=progress)
+            report = quantise_transformer(path, output, calibrate, judged, of_rows, accuracy=accuracy, progress=progress)
         else:
             report = quantise_file(
                 model, output, calibrate, judged, recipe, accuracy=accuracy, host_ops=host_ops, progress=progress

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from podweave.golden.graph import evaluate
 from podweave.ir.frontends.onnx import Network, read_network
 from podweave.ir.frontends.onnx.files import FLOAT_OPSETS, File, read_file
+from podweave.ir.frontends.onnx.frontend import file_and_sizes
 from podweave.ir.layers import WorkloadError
 
 from ..program import extra
@@ -51,7 +52,7 @@ class FileRecipe:
 
 
 def quantise_file(
-    model: Path,
+    model: str,
     output: Path,
     calibrate: Path,
     judged: Path | None,
@@ -68,7 +69,9 @@ def quantise_file(
 
     Parameters
     ----------
-    model, output : Path
+    model : str
+        A file, with sizes that it leaves open behind it as for a run.
+    output : Path
     calibrate, judged : Path
         Arrays (.npz) by inputs of the file, of one or several batches: for ranges, and for accuracy (by default the same).
     recipe : FileRecipe
@@ -85,7 +88,8 @@ def quantise_file(
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
     progress(f"reading {model}")
-    file = read_file(model, opsets=FLOAT_OPSETS)
+    path, sizes, _ = file_and_sizes(model)
+    file = read_file(path, sizes, FLOAT_OPSETS)
     _require_floats(file)
     batches = list(batches_of(file, calibrate))
     judges = list(batches_of(file, judged)) if judged else batches
@@ -93,7 +97,7 @@ def quantise_file(
         folded, made = Path(folder) / "folded.onnx", Path(folder) / f"{output.stem}.onnx"
         progress("folding constants and normalisations")
         modern = Path(folder) / "modern.onnx"
-        onnx.save(_modern(model, file.opset), modern)
+        onnx.save(_modern(_closed(path, file, sizes, Path(folder)), file.opset), modern)
         quant_pre_process(str(modern), str(folded), skip_symbolic_shape=True)
         plain = onnx.load(folded)
         report: dict[str, Any] = {"model": file.name, "file": str(output), "method": str(recipe.method)}
@@ -145,6 +149,26 @@ def _modern(path: Path, opset: int) -> Any:
     except Exception as error:  # It raises what its C++ throws.
         why = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise WorkloadError(f"{path.name} has operators of ONNX opset {opset}, which cannot be converted: {why}") from error
+
+
+def _closed(path: Path, file: File, sizes: Mapping[str, int], folder: Path) -> Path:
+    """The file itself, or one whose sizes are no longer open."""
+    if not sizes:
+        return path
+    with extra("onnx", "quantising ONNX files"):
+        import onnx
+    model = onnx.load(path)
+    # What is known of tensors inside may name sizes that are open.
+    del model.graph.value_info[:]
+    for each in model.graph.input:
+        for dim, size in zip(
+            each.type.tensor_type.shape.dim, file.inputs[each.name][1] if each.name in file.inputs else (), strict=False
+        ):
+            dim.dim_value = size
+    for each in model.graph.output:
+        each.type.tensor_type.ClearField("shape")
+    onnx.save(model, folder / path.name)
+    return folder / path.name
 
 
 def _require_floats(file: File) -> None:

@@ -21,15 +21,11 @@ def is_model_file(text: str) -> bool:
     return Path(text.partition(",")[0]).suffix.lower() == ".onnx"
 
 
-def load_network(text: str) -> Network:
-    """The network of FILE.onnx, or of FILE.onnx,NAME=N,... with sizes that the file leaves open; raises `WorkloadError`.
-
-    ``HOST_OPS`` among them: what is not taken is left to the host.
-    """
+def file_and_sizes(text: str) -> tuple[Path, dict[str, int], bool]:
+    """Of FILE.onnx,NAME=N,...: the file, sizes of it, and whether `HOST_OPS` is among them; raises `WorkloadError`."""
     name, _, options = text.partition(",")
     sizes: dict[str, int] = {}
     items = list(filter(None, options.split(",")))
-    host_ops = HOST_OPS in items
     for item in (each for each in items if each != HOST_OPS):
         # Names of sizes may hold anything but these two letters.
         key, _, digits = item.rpartition("=")
@@ -39,7 +35,15 @@ def load_network(text: str) -> Network:
         if key in sizes:
             raise WorkloadError(f"{text}: {key} is given more than once")
         sizes[key] = number
-    path = Path(name)
+    return Path(name), sizes, HOST_OPS in items
+
+
+def load_network(text: str) -> Network:
+    """The network of FILE.onnx, or of FILE.onnx,NAME=N,... with sizes that the file leaves open; raises `WorkloadError`.
+
+    ``HOST_OPS`` among them: what is not taken is left to the host.
+    """
+    path, sizes, host_ops = file_and_sizes(text)
     try:
         changed = path.stat().st_mtime_ns
     except OSError as error:

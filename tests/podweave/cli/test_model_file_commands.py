@@ -112,6 +112,30 @@ def test_a_float_file_is_quantised(cli: Cli, tmp_path: Path) -> None:
     assert load_network(str(out)).graph.macs == report["macs"]
 
 
+def test_sizes_that_a_float_file_leaves_open(cli: Cli, tmp_path: Path) -> None:
+    """The same integers as of a file with that size."""
+    open_, fixed = float_model(), float_model(25)
+    for each in (open_.graph.input[0], open_.graph.output[0]):
+        each.type.tensor_type.shape.dim[0].dim_param = "N"
+    np.savez(tmp_path / "images.npz", image=real(training_images()[0][:25]))
+    made = {}
+    for name, model in {"open": open_, "fixed": fixed}.items():
+        onnx.save(model, tmp_path / f"{name}.onnx")
+        size = ("--size", "N=25") if name == "open" else ()
+        out = tmp_path / f"q_{name}.onnx"
+        given = ("--calibrate", tmp_path / "images.npz", "--no-accuracy", *size)
+        told = cli("quantise", tmp_path / f"{name}.onnx", "-o", out, *given)
+        assert told.code == 0, told.err
+        made[name] = load_network(str(out))
+    assert made["open"].graph.inputs == made["fixed"].graph.inputs
+    for name, held in made["fixed"].constants.items():
+        np.testing.assert_array_equal(held.weights, made["open"].constants[name].weights)
+        np.testing.assert_array_equal(held.bias, made["open"].constants[name].bias)
+    given = ("-o", tmp_path / "q.onnx", "--calibrate", tmp_path / "images.npz")
+    assert_refused(cli("quantise", tmp_path / "open.onnx", *given), "leaves its size N open: --size N=N fixes it")
+    assert_refused(cli("quantise", tmp_path / "fixed.onnx", *given, "--size", "M=3"), "fixed.onnx has no open size M")
+
+
 def test_quantising_is_refused(cli: Cli, file: Path, tmp_path: Path) -> None:
     plain = tmp_path / "float.onnx"
     onnx.save(float_model(), plain)
