@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,7 +17,7 @@ from ..reports.area import print_area, print_network_table
 from ..reports.language import print_quantised
 from ..reports.model_files import print_quantised_file
 from ..reports.tables import print_bench, print_presets
-from .beside import Beside
+from .beside import Beside, refuse_for_others
 from .chat_command import chat
 from .finish import finish
 from .options import (
@@ -346,32 +346,14 @@ def quantise_command(
     from podweave.ir.frontends.onnx import is_model_file
 
     if is_model_file(model):
-        from ..runs.calibration import Method
-        from ..runs.float_files import FileRecipe
-        from ..runs.workloads import with_sizes
-        from .model_files import quantise_network
+        from .model_files import FileOptions, quantise_network
 
-        check_plot(plot_sqnr, "--plot-sqnr")
         make_folders(json_file)
-        way = FileRecipe(Method.of(method), equalise, correct_biases)
-        options: dict[str, Any] = {
-            "accuracy": accuracy,
-            "host_ops": host_ops,
-            "multiplier_bits": multiplier_bits,
-            "picture": plot_sqnr,
-        }
-        report = quantise_network(with_sizes(model, size), output, calibrate, evaluate, way, **options)
-        finish(report, json_file, print_quantised_file)
+        options = FileOptions(method, equalise, correct_biases, accuracy, plot_sqnr, host_ops, multiplier_bits)
+        finish(quantise_network(model, output, calibrate, evaluate, size, options), json_file, print_quantised_file)
         return
-    only = {
-        "--method": method != "absmax",
-        "--equalise": equalise,
-        "--correct-biases": correct_biases,
-        "--plot-sqnr": plot_sqnr,
-        "--size": size,
-    }
-    for option in [option for option, given in only.items() if given]:
-        raise typer.BadParameter(f"is for ONNX files, and {model} is none", param_hint=option)
+    only = {"--method": method != "absmax", "--equalise": equalise, "--correct-biases": correct_biases}
+    refuse_for_others(model, {**only, "--plot-sqnr": plot_sqnr, "--size": size})
     from ..language.quantise import Recipe
     from .language_commands import quantise_model
 

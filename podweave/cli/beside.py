@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
 from .targets import check_plot
+
+
+def refuse_for_others(model: str, options: Mapping[str, object]) -> None:
+    """Raises `typer.BadParameter` for options that were given, and are for ONNX files only."""
+    for option in [option for option, given in options.items() if given]:
+        raise typer.BadParameter(f"is for ONNX files, and {model} is none", param_hint=option)
 
 
 @dataclass(frozen=True)

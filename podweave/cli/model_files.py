@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from ..runs.float_files import FileRecipe, quantise_file
 from ..runs.jobs import Job
 from ..runs.model_files import keeps_numbers
 from ..runs.oracle import compare_file
+from ..runs.workloads import with_sizes
 from .beside import Beside
 from .progress import Progress
-from .targets import make_folders
+from .targets import check_plot, make_folders
 
 Show = Callable[[Console, dict[str, Any]], None]
 
@@ -80,43 +82,50 @@ def with_file(
     return report, show_both
 
 
+@dataclass(frozen=True)
+class FileOptions:
+    """How an ONNX file is quantised, as it was typed; ``picture``: of SQNR."""
+
+    method: str
+    equalise: bool
+    correct_biases: bool
+    accuracy: bool
+    picture: Path | None
+    host_ops: bool
+    multiplier_bits: int
+
+
 def quantise_network(
-    model: str,
-    output: Path,
-    calibrate: Path | None,
-    judged: Path | None,
-    recipe: FileRecipe,
-    *,
-    accuracy: bool,
-    host_ops: bool,
-    multiplier_bits: int,
-    picture: Path | None,
+    model: str, output: Path, calibrate: Path | None, judged: Path | None, size: list[str] | None, options: FileOptions
 ) -> dict[str, Any]:
     """Quantise an ONNX file; raises `typer.BadParameter` for what was typed wrong."""
+    picture = options.picture
+    check_plot(picture, "--plot-sqnr")
     if calibrate is None:
         raise typer.BadParameter("an ONNX file needs some of its inputs (.npz)", param_hint="--calibrate")
-    path = Path(model.partition(",")[0])
+    path = Path(model)
     rows = is_transformer(path)
     suffix = ".rows" if rows else ".onnx"
     if output.suffix != suffix:
         what = ", since this file is a transformer" if rows else ""
         raise typer.BadParameter(f"{output} must end in {suffix}{what}", param_hint="--output")
     if rows:
-        ways = {"--method": recipe.method != Method(), "--equalise": recipe.equalise, "--correct-biases": recipe.correct}
-        others = {"--plot-sqnr": picture, "--size": str(path) != model, "--host-ops": host_ops}
+        ways = {"--method": options.method != "absmax", "--equalise": options.equalise, "--correct-biases": options.correct_biases}
+        others = {"--plot-sqnr": picture, "--size": size, "--host-ops": options.host_ops}
         for option in [option for option, given in (ways | others).items() if given]:
             raise typer.BadParameter(f"is for networks of layers, and {path} is a transformer", param_hint=option)
-    if picture and not accuracy:
+    if picture and not options.accuracy:
         raise typer.BadParameter("is of the accuracy, which --no-accuracy leaves out", param_hint="--plot-sqnr")
+    recipe = FileRecipe(Method.of(options.method), options.equalise, options.correct_biases)
+    model = with_sizes(model, size)
     make_folders(output, picture)
     with Progress() as progress:
         if rows:
-            of_rows = Recipe(multiplier_bits=multiplier_bits)
-            report = quantise_transformer(path, output, calibrate, judged, of_rows, accuracy=accuracy, progress=progress)
+            of_rows = Recipe(multiplier_bits=options.multiplier_bits)
+            report = quantise_transformer(path, output, calibrate, judged, of_rows, accuracy=options.accuracy, progress=progress)
         else:
-            report = quantise_file(
-                model, output, calibrate, judged, recipe, accuracy=accuracy, host_ops=host_ops, progress=progress
-            )
+            ways = {"accuracy": options.accuracy, "host_ops": options.host_ops}
+            report = quantise_file(model, output, calibrate, judged, recipe, **ways, progress=progress)
     if picture:
         from ..pictures.sqnr import draw_sqnr
 
