@@ -21,6 +21,7 @@ from podweave.golden.cycle.memory.hbm import HbmChannel, Piece
 from podweave.golden.cycle.prefetch.words import Descriptor
 from podweave.spec.config_parts import FILL_CYCLES
 from podweave.spec.descriptors import DESCRIPTOR_BYTES, DescriptorKind, loadable, memory_stride, word_bytes
+from podweave.spec.load_port import HostSelect
 
 from .chip import predict
 from .engine_geometry import engine_geometry
@@ -163,6 +164,37 @@ def predict_accelerator(
         raise ValueError(f"{network.graph.name} has collectives: how long they take depends on the other chips")
     run = AcceleratorRun(network, timing, prefetch=prefetch, cap=cap, bases=bases, warm=warm, passes=passes)
     return run.prediction(finished(run.steps()))
+
+
+_LOADED = {
+    HostSelect.W: "weights",
+    HostSelect.X: "activations_loaded",
+    HostSelect.LOAD_STORE: "jobs",
+    HostSelect.STREAM_STORE: "jobs",
+    HostSelect.POST_STORE: "jobs",
+    HostSelect.PARAMETERS: "parameters",
+    HostSelect.TABLE: "parameters",
+}
+"""What words are that are loaded."""
+
+
+def bytes_by_kind(image: MemoryImage, *, warm: bool = False) -> dict[str, int]:
+    """Bytes of the beats of all data buses in a run of all passes, by what they are.
+
+    ``weights``; ``activations_loaded``, inputs among them; ``activations_stored``, outputs among them; ``jobs`` of all program
+    stores; ``parameters``, of post-processors, with activation tables; ``descriptors``; ``others``.
+    """
+    beat = image.config.host_bits // 8
+    found = dict.fromkeys([*dict.fromkeys(_LOADED.values()), "activations_stored", "descriptors", "others"], 0)
+    for _, fields, moved in _moved(image, image.rings(warm=warm), image.passes):
+        found["descriptors"] += DESCRIPTOR_BYTES * len(moved)
+        whole = -(-moved // beat) * beat
+        for select in np.unique(fields["select"]).tolist():
+            mine, loads = fields["select"] == select, fields["kind"] == DescriptorKind.LOAD
+            found[_LOADED.get(HostSelect(select), "others")] += int(whole[mine & loads].sum())
+            stored = "activations_stored" if select == HostSelect.X else "others"
+            found[stored] += int(whole[mine & ~loads].sum())
+    return found
 
 
 def _arrivals(pieces: list[Piece]) -> NDArray[np.int64]:

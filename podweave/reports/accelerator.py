@@ -97,9 +97,11 @@ def _traffic(row: dict[str, Any]) -> str:
     """What was moved, and what must be."""
     cut = f"in {row['segments']} segments, between which tensors lie in memory; " if row["segments"] > 1 else ""
     spilled = f", and {row['least_spilled']:,} bytes of activations to memory and back" if row["least_spilled"] else ""
+    moved = sorted(row["bytes_by_kind"].items(), key=lambda item: -item[1])
+    kinds = ", ".join(f"{kind.replace('_', ' ')} {count / row['bytes_moved']:.1%}" for kind, count in moved if count)
     return (
         f"{cut}{row['bytes_moved']:,} bytes moved, {row['traffic']:.3f} of the least: {row['least_bytes']:,}, which are weights, "
-        f"inputs and outputs once{spilled}"
+        f"inputs and outputs once{spilled}; of those moved, {kinds}"
     )
 
 

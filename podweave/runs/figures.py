@@ -10,7 +10,7 @@ from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.compile_network import CompiledNetwork
 from podweave.compiler.plan.bound import least_bytes
 from podweave.golden.cycle.chip.chip import ChipFigures
-from podweave.predict.accelerator import Prediction, predict_accelerator
+from podweave.predict.accelerator import Prediction, bytes_by_kind, predict_accelerator
 from podweave.predict.chip import accesses, sums_span
 from podweave.predict.memory_timing import HbmTiming
 
@@ -27,7 +27,8 @@ def device_figures(network: CompiledNetwork, prediction: Prediction, timing: Hbm
     weights, each byte once, are of the bytes in those beats. ``passes``: over the network; figures are of all of them.
     ``cycles_by_kind``: of rows only. Of others: ``segments``, in which a network that does not fit is computed;
     ``bytes_moved`` over the data buses, descriptors and programs among them, relative to ``least_bytes`` (``traffic``), which
-    `podweave.compiler.plan.bound` tells of a pass, and ``least_spilled`` of them.
+    `podweave.compiler.plan.bound` tells of a pass, and ``least_spilled`` of them; ``bytes_by_kind``: as
+    `podweave.predict.accelerator.bytes_by_kind` has them.
     """
     config = network.config
     beats = sum(prediction.counters[f"{kind}_BEATS"] for kind in ("DESCRIPTOR", "DEMAND", "PREFETCH", "WRITE"))
@@ -57,6 +58,7 @@ def device_figures(network: CompiledNetwork, prediction: Prediction, timing: Hbm
     return found | {
         "segments": len({program.segment for program in network.programs}),
         "bytes_moved": moved,
+        "bytes_by_kind": bytes_by_kind(network.memory, warm=warm),
         "least_bytes": in_all,
         "least_spilled": passes * least.spilled,
         "traffic": moved / in_all,

@@ -14,7 +14,7 @@ from podweave.driver.device import Device, DeviceError, Start
 from podweave.golden.cycle.memory.hbm import SLVERR, ErrorRange
 from podweave.golden.graph import evaluate
 from podweave.ir.layers import WorkloadError
-from podweave.predict.accelerator import predict_accelerator
+from podweave.predict.accelerator import bytes_by_kind, predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
 from podweave.runs.accelerator import model_on_device, run_on_device
 from podweave.runs.jobs import Job
@@ -173,3 +173,19 @@ def test_model_of_a_stream() -> None:
     assert network.memory.passes == row["passes"] == 4 // max(shape[0] for shape in graph.inputs.values())
     assert row["cycles"] == predict_accelerator(network, TIMING).cycles
     assert row["image_cycles"] == row["cycles"] / row["images"]
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_bytes_by_kind_are_all_that_are_moved(warm: bool) -> None:
+    network = compiled(stream(9, 3))
+    counters = predict_accelerator(network, TIMING, warm=warm).counters
+    found, beat = bytes_by_kind(network.memory, warm=warm), CONFIG.host_bits // 8
+    # Counted by the model of the machine, beat after beat.
+    beats = {name: counters[f"{name}_BEATS"] * beat for name in ("DESCRIPTOR", "DEMAND", "PREFETCH", "WRITE")}
+    assert found["descriptors"] == beats["DESCRIPTOR"]
+    assert found["activations_stored"] == beats["WRITE"] > 0
+    loaded = {name: count for name, count in found.items() if name not in ("descriptors", "activations_stored")}
+    assert sum(loaded.values()) == beats["DEMAND"] + beats["PREFETCH"]
+    assert loaded["activations_loaded"] >= 3 * sum(tensor.size for tensor in stream(9, 1).inputs.values())
+    # What stays on the chip is not loaded by runs that find it.
+    assert (loaded["weights"] >= network.graph.weights) == (loaded["jobs"] > 0) == (not warm)
