@@ -34,12 +34,13 @@ from .ahead import limited
 from .channel import Channel
 from .image import MemoryImage, offset_maps, require_passes
 from .moves import EpochMoves, Move, Rings, RunWriter
+from .repeated_jobs import store_pads
 from .rings import Ring
 from .row_words import cached_pieces, row_pieces
 from .shared import SharedMemory
 from .spilled import SpilledTensors, part_of
 from .tensors import ByteNumbers, InputPlaces, OutputPlaces, byte_number
-from .words import in_all_nodes, joined_stores, packed_collective, packed_sets, packed_store, runs, strided
+from .words import in_all_nodes, joined_stores, packed_collective, packed_sets, packed_store, runs, strided, with_pads
 from .x_banks import XBanks
 
 _CHUNK_BYTES = 16384
@@ -103,6 +104,7 @@ class _Builder:
         self.inputs, self.outputs = InputPlaces(placed, forms), OutputPlaces()
         cut = [program for program in programs if isinstance(program, EpochProgram) and program.corners]
         self.is_cut = bool(cut)
+        self.store_pads = store_pads(cut, self.config, self.depth) if len(cut) == len(programs) else {}
         self.spilled = SpilledTensors(cut, self.graph, self.channels, passes)
         self.offsets = offset_maps(graph, self.config)
         require_passes(programs, passes, alone=not (shared or self.collectives or self.offsets))
@@ -269,9 +271,10 @@ class _Builder:
             ends = np.cumsum(counts)
             words = packed_store(layout, jobs, nodes, self.stride[select])
             nothing = packed_store(layout, {}, np.zeros(0, np.int64), self.stride[select])
+            pads = self.store_pads.get((select, epoch), counts * 0).tolist()
             for node in range(self.config.pods):
                 mine = words[ends[node] - counts[node] : ends[node]] if counts[node] else nothing
-                self._store(epoch, select, node, mine)
+                self._store(epoch, select, node, with_pads(mine, nothing, pads[node]) if pads[node] else mine)
 
     def _store(self, epoch: int, select: HostSelect, node: int, words: NDArray[np.uint8]) -> None:
         at, depth = int(self.store_at[select][node]), self.depth[select]

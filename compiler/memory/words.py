@@ -46,6 +46,12 @@ def packed_store(layout: Layout, jobs: Jobs, nodes: NDArray[np.int64], stride: i
     return strided(pack_jobs(whole, fields), stride)
 
 
+def with_pads(words: NDArray[np.uint8], nothing: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    """Words of an epoch in a program store, and ``count`` that are passed over behind them; ``nothing``: a word that only ends an
+    epoch, as the last one does."""
+    return np.concatenate([words[:-1], words[-1:] & ~nothing, np.zeros((count - 1, words.shape[1]), np.uint8), nothing])
+
+
 def packed_collective(program: CollectiveProgram, epoch: int, later: int) -> tuple[tuple[HostSelect, NDArray[np.uint8]], ...]:
     """Jobs of a collective, whose id in a run is its epoch; the last that is sent names the epoch ``later`` of the next one."""
     config, found = program.config, []
