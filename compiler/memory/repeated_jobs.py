@@ -16,6 +16,8 @@ from ..jobs import Jobs, words_of_tile
 
 _MARGIN = 16
 """Cycles before its end in which an epoch has passed over all words of its stores: a few are from a word's read to the next."""
+_MOST_PADS = 4
+"""Of a band's jobs, one in so many words may be passed over: they are loaded too, and keep jobs of later epochs waiting."""
 STORES = (
     ("loads", "pod", HostSelect.LOAD_STORE),
     ("streams", "pod", HostSelect.STREAM_STORE),
@@ -84,7 +86,7 @@ def _of_bands(words: NDArray[np.int64], room: NDArray[np.int64], kinds: NDArray[
     for shares in range(1, min(depth // int(words.max()), len(words) - 1) + 1 if words.max() <= depth else 1):
         edges = np.arange(shares + 1) * depth // shares
         pads = np.diff(edges)[np.arange(len(words)) % shares] - words
-        if (pads < 0).any() or (pads > room).any():
+        if (pads < 0).any() or (pads > np.minimum(room, words // _MOST_PADS)).any():
             continue
         saved = int(words[shares:][kinds[shares:] == kinds[:-shares]].sum()) - int(pads[:shares].sum())
         if saved > gain:
