@@ -57,10 +57,7 @@ class Machine:
         (self.loads, _), (self.streams, job) = single_loads(program.loads), single_streams(program.streams)
         loads, streams, posts = self.loads, self.streams, self.posts
         load_of = _load_of_swap(loads, streams)
-        # What earlier epochs computed comes first.
-        turn = np.full(len(program.graph.operations), -1, np.int64)
-        turn[list(program.operations)] = np.arange(len(program.operations))
-        turns = turn[np.concatenate([program.operation_of_stream[job], program.operation_of_post])]
+        turns = self._turns(program, job)
         times = np.concatenate([streams["start"], posts["start"]])
         kinds = np.concatenate([np.zeros(len(streams["start"]), int), np.ones(len(posts["start"]), int)])
         index = np.concatenate([np.arange(len(streams["start"])), np.arange(len(posts["start"]))])
@@ -69,6 +66,13 @@ class Machine:
                 self._post(int(index[at]))
             else:
                 self._stream(int(index[at]), int(load_of[index[at]]))
+
+    def _turns(self, program: EpochProgram, job: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Of streams, of which each is one of a ``job``, and post-processor jobs: which operation of the epoch they are of."""
+        # What earlier epochs computed comes first.
+        turn = np.full(len(program.graph.operations), -1, np.int64)
+        turn[list(program.operations)] = np.arange(len(program.operations))
+        return turn[np.concatenate([program.operation_of_stream[job], program.operation_of_post])]
 
     def _stream(self, job: int, load: int) -> None:
         streams, loads = self.streams, self.loads

@@ -103,7 +103,7 @@ def quantise_network(
     check_plot(picture, "--plot-sqnr")
     if calibrate is None:
         raise typer.BadParameter("an ONNX file needs some of its inputs (.npz)", param_hint="--calibrate")
-    path = Path(model)
+    path = Path(model.partition(",")[0])
     rows = is_transformer(path)
     suffix = ".rows" if rows else ".onnx"
     if output.suffix != suffix:

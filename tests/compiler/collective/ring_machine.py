@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.chip.executor import Machine
 from podweave.compiler.compile_network import CompiledNetwork
 from podweave.compiler.memory.image import MemoryImage
@@ -30,7 +31,11 @@ STORES = ((HostSelect.SEND_STORE, send_job_layout), (HostSelect.RECEIVE_STORE, r
 
 
 class RowMachine(Machine):
-    """Post-processors with row functions."""
+    """Post-processors with row functions, whose jobs read what is complete."""
+
+    def _turns(self, program: EpochProgram, job: NDArray[np.int64]) -> NDArray[np.int64]:
+        """In the order of time."""
+        return np.concatenate([self.streams["start"] + self.config.network_latency, program.posts["start"]])
 
     def _post(self, job: int) -> None:
         of = {name: int(values[job]) for name, values in self.posts.items()}
