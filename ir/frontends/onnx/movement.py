@@ -59,7 +59,9 @@ def reshape(call: Call) -> Value:
 def flatten(call: Call) -> Value:
     """As `Reshape`."""
     before = sizes_of(call)
-    axis = call.attribute("axis", 1) % (len(before) + 1)
+    axis = call.attribute("axis", 1)
+    if axis < 0:
+        axis += len(before)
     return to_sizes(call, (prod(before[:axis]), prod(before[axis:])))
 
 
@@ -94,6 +96,13 @@ def same(call: Call) -> Value:
     return call.value(0)
 
 
+def dropout(call: Call) -> Value:
+    """Nothing happens; not in training."""
+    if call.has(2) and call.constant(2).any():
+        raise RefusedError("it leaves out numbers by chance (training_mode)", "training_mode=0, as for inference")
+    return call.value(0)
+
+
 def shape(call: Call) -> Value:
     """Of anything: a constant."""
     sizes = sizes_of(call)
@@ -107,6 +116,6 @@ OPERATORS: Operators = {
     "Unsqueeze": unsqueeze,
     "Transpose": transpose,
     "Identity": same,
-    "Dropout": same,
+    "Dropout": dropout,
     "Shape": shape,
 }
