@@ -62,7 +62,9 @@ def error_of(case: Any, folder: Path) -> float:
     if node.op_type in WEIGHED:
         onnx.save(model, folder / "float.onnx")
         np.savez(folder / "some.npz", **inputs)
-        quantise_file(folder / "float.onnx", made, folder / "some.npz", None, FileRecipe(), accuracy=False, progress=lambda _: None)
+        quantise_file(
+            str(folder / "float.onnx"), made, folder / "some.npz", None, FileRecipe(), accuracy=False, progress=lambda _: None
+        )
     else:
         onnx.save(_between_quantisations(model, inputs, ends), made)
     network = read_network(made)

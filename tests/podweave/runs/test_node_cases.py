@@ -85,7 +85,7 @@ def gemm(folder: Path, bias: np.ndarray, **attributes: float) -> Path:
 def test_biases_and_factors_of_gemm(tmp_path: Path, bias: np.ndarray) -> None:
     file = gemm(tmp_path, bias, alpha=0.5, beta=2.0)
     made, some = tmp_path / "made.onnx", tmp_path / "some.npz"
-    report = quantise_file(file, made, some, None, FileRecipe(), accuracy=True, progress=lambda _: None)
+    report = quantise_file(str(file), made, some, None, FileRecipe(), accuracy=True, progress=lambda _: None)
     assert report["accuracy"]["outputs"][0]["cosine"] > 0.999
 
 
@@ -93,5 +93,5 @@ def test_a_bias_that_differs_from_row_to_row_is_refused(tmp_path: Path) -> None:
     file = gemm(tmp_path, np.arange(10).reshape(2, 5))
     with pytest.raises(WorkloadError, match=r"Gemm product: its bias c differs from row to row: \[2, 5\]"):
         quantise_file(
-            file, tmp_path / "made.onnx", tmp_path / "some.npz", None, FileRecipe(), accuracy=False, progress=lambda _: None
+            str(file), tmp_path / "made.onnx", tmp_path / "some.npz", None, FileRecipe(), accuracy=False, progress=lambda _: None
         )
