@@ -38,7 +38,9 @@ def quantised(folder: Path, name: str, *, host_ops: bool) -> Network:
     rng = np.random.default_rng(0)
     sizes = {key: [dim.dim_value for dim in each.type.tensor_type.shape.dim] for key, each in given.items()}
     np.savez(folder / "some.npz", **{key: rng.normal(size=size).astype(np.float32) for key, size in sizes.items()})
-    quantise_file(file, made, folder / "some.npz", None, FileRecipe(), accuracy=False, host_ops=host_ops, progress=lambda _: None)
+    quantise_file(
+        str(file), made, folder / "some.npz", None, FileRecipe(), accuracy=False, host_ops=host_ops, progress=lambda _: None
+    )
     return read_network(made, host_ops=host_ops)
 
 
