@@ -20,7 +20,7 @@ from podweave.ir.layers import WorkloadError
 from podweave.ir.row_graph import RowGraph
 from podweave.ir.row_operations import Format
 from podweave.spec.descriptors import DescriptorKind, loadable, memory_stride, words_of
-from podweave.spec.jobs import load_job_layout, post_job_layout, post_parameters_layout, stream_job_layout
+from podweave.spec.jobs import post_parameters_layout
 from podweave.spec.links import NO_COLLECTIVE
 from podweave.spec.load_port import HostSelect
 
@@ -34,7 +34,7 @@ from .ahead import limited
 from .channel import Channel
 from .image import MemoryImage, offset_maps, require_passes
 from .moves import EpochMoves, Move, Rings, RunWriter
-from .repeated_jobs import store_pads
+from .repeated_jobs import STORES, store_pads
 from .rings import Ring
 from .row_words import cached_pieces, row_pieces
 from .shared import SharedMemory
@@ -49,11 +49,6 @@ _ROW_CHUNK_BYTES = 32768
 """The same of rows, which demand little and free places epoch by epoch."""
 _RING_CHUNK_BYTES = 8192
 """The same with collectives, in which memory gets ahead: then what is demanded is what is waited for."""
-_STORES = (
-    ("loads", "pod", HostSelect.LOAD_STORE, load_job_layout),
-    ("streams", "pod", HostSelect.STREAM_STORE, stream_job_layout),
-    ("posts", "bank", HostSelect.POST_STORE, post_job_layout),
-)
 
 
 def memory_image(
@@ -263,7 +258,7 @@ class _Builder:
 
     def _stores(self, epoch: int, program: EpochProgram | RowProgram) -> None:
         """Jobs behind those of the epoch before, and around the end of the store."""
-        for name, column, select, layout_of in _STORES:
+        for name, column, select, layout_of in STORES:
             jobs: Jobs = getattr(program, name)
             layout = layout_of(self.config)
             nodes = jobs[column]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.spec.config import ChipConfig
+from podweave.spec.jobs import load_job_layout, post_job_layout, stream_job_layout
 from podweave.spec.load_port import HostSelect
 
 from ..chip.epoch_program import EpochProgram
@@ -16,13 +17,14 @@ from ..jobs import Jobs, words_of_tile
 
 _MARGIN = 16
 """Cycles before its end in which an epoch has passed over all words of its stores: a few are from a word's read to the next."""
-_MOST_PADS = 4
+_MOST_PADS = 2
 """Of a band's jobs, one in so many words may be passed over: they are loaded too, and keep jobs of later epochs waiting."""
 STORES = (
-    ("loads", "pod", HostSelect.LOAD_STORE),
-    ("streams", "pod", HostSelect.STREAM_STORE),
-    ("posts", "bank", HostSelect.POST_STORE),
+    ("loads", "pod", HostSelect.LOAD_STORE, load_job_layout),
+    ("streams", "pod", HostSelect.STREAM_STORE, stream_job_layout),
+    ("posts", "bank", HostSelect.POST_STORE, post_job_layout),
 )
+"""Tables of a program, the units of their jobs, and how they lie in which store."""
 
 
 def store_pads(
@@ -47,7 +49,7 @@ def store_pads(
         epochs = [epoch for band in bands for epoch, _ in band]
         ends = np.array([_end(program) for band in bands for _, program in band])
         firsts = np.cumsum([0, *map(len, bands[:-1])])
-        for name, column, select in STORES:
+        for name, column, select, _ in STORES:
             jobs = [getattr(program, name) for band in bands for _, program in band]
             words = np.array([np.maximum(1, np.bincount(each[column], minlength=config.pods)) for each in jobs])
             room = np.maximum(0, ends[:, None] - _MARGIN - np.array([_last_start(each, column, config.pods) for each in jobs]))
