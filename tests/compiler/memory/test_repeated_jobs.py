@@ -14,7 +14,7 @@ from podweave.predict.chip import predict
 from podweave.spec.descriptors import words_of
 from tests.podweave.runs.random_networks import CONFIG
 
-DEPTH = {select: words_of(CONFIG, select) for _, _, select in STORES}
+DEPTH = {select: words_of(CONFIG, select) for _, _, select, _ in STORES}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_bands_that_are_alike_have_the_same_words(network: CompiledNetwork) -> N
     found = passed = 0
     for epoch, program in enumerate(network.programs):
         cycles = predict(program).cycles
-        for name, column, select in STORES:
+        for name, column, select, _ in STORES:
             jobs = getattr(program, name)
             for node, pad in enumerate(pads[select, epoch].tolist()):
                 mine = jobs[column] == node

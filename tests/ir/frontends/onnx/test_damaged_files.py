@@ -1,4 +1,4 @@
-"""podweave.ir.frontends.onnx: files that are no good, beside those of test_read: names, sizes, scales, what is left out."""
+"""ir.frontends.onnx: files that are no good, beside those of test_read: names, sizes, scales, what is left out."""
 
 from __future__ import annotations
 
