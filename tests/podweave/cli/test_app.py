@@ -95,6 +95,7 @@ def test_layers_alone_say_what_they_are_without(cli: Cli) -> None:
     assert "left out" not in cli("model", "resnet50_224/conv1_conv", "--config", "pod32", "--layers-alone").out
 
 
+@pytest.mark.campaign
 def test_run_of_a_layer_of_the_digits_on_one_pod(cli: Cli) -> None:
     report = cli("run", "digits/logits", "--config", "pod4", "--per-layer", "--json", "-").report
     assert (report["verdict"], report["mismatches"], report["networks"][0]["layers"][0]["M"]) == ("pass", 0, 25)

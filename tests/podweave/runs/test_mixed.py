@@ -117,6 +117,7 @@ def test_a_vision_transformer() -> None:
     assert row["timeline"][-1]["operations"][-1].startswith("classes")
 
 
+@pytest.mark.campaign
 def test_layers_alone_on_a_chip_with_row_functions() -> None:
     operations = (
         conv("a", "image", SIZE, 3, 6, 3),

@@ -137,7 +137,7 @@ class Exchange:
 
 
 @pytest.mark.parametrize("through", ["backdoor", "port"])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.campaign] * name.startswith("32x")) for name in CONFIGS])
 def test_every_pod_and_every_network_at_once(name: str, through: str) -> None:
     exchange = Exchange(CONFIGS[name])
     run = bench(name).run([exchange.epoch] * 2, limits=[1000] * 2, readback=[exchange.readback] * 2, through=through, seed=3)

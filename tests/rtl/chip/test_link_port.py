@@ -80,7 +80,7 @@ def random_stimulus(rng: np.random.Generator, key: str, cycles: int = CYCLES) ->
     return stimulus
 
 
-KEYS = [pytest.param(key, marks=[pytest.mark.campaign] * key.startswith("32x")) for key in CONFIGS]
+KEYS = [pytest.param(key, marks=[pytest.mark.campaign] * key.startswith(("32x", "4x(16x4)"))) for key in CONFIGS]
 
 
 def expected(key: str, stimulus: Stimulus) -> dict[str, PortTrace]:

@@ -52,7 +52,7 @@ def cycles_of(recording: Recording, name: str) -> np.ndarray:
     return np.flatnonzero(recording.rows[name]) - int(np.argmax(recording.rows["start"]))
 
 
-@pytest.mark.parametrize("width", ENGINES)
+@pytest.mark.parametrize("width", [pytest.param(width, marks=[pytest.mark.campaign] * (width == 512)) for width in ENGINES])
 def test_random_rings(width: int) -> None:
     for seed in range(2):
         rng = np.random.default_rng([width, seed])

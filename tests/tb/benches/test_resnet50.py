@@ -27,6 +27,7 @@ def test_five_layers() -> None:
     run(*CHOSEN)
 
 
+@pytest.mark.campaign
 def test_a_layer() -> None:
     run("conv2_block1_1_conv")
 

@@ -225,6 +225,7 @@ def test_only_wires_are_not_read_from_altered_verilog() -> None:
         ChipBench.of(CHIPS["2x4"], optimize="build", alter=alter)
 
 
+@pytest.mark.campaign
 def test_waves_of_one_block(tmp_path: Path) -> None:
     exchange = Exchange(CHIPS["2x4"])
     with pytest.raises(ConfigError, match="chip2x4 has no block node_7; it has node_0, node_1, "):
