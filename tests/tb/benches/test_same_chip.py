@@ -128,7 +128,7 @@ def test_every_port_of_every_block_is_the_same_in_every_cycle(name: str, folder:
         assert any((values[1:] != values[:1]).any() for (of, _), values in expected.items() if of == unit), unit
 
 
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", [FEW[0], pytest.param(FEW[1], marks=pytest.mark.campaign)])
 def test_threads_change_nothing(name: str, folder: Path, tmp_path: Path) -> None:
     expected = reference(name, folder)
     spread = bench(name, tmp_path / "spread", threads=3, least_s=0.0)
