@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import pytest
 
+from podweave.ir.layers import WorkloadError
+
 from .random_networks import upsampled_graph, upsampled_job
 from .test_cut import run, spills, workload
 
@@ -39,8 +41,14 @@ def test_random_networks_campaign(first: int) -> None:
     run(*(upsampled_job(seed) for seed in range(first, first + 4)), check="always")
 
 
+# 9 column tiles of 108 words fill 972 of 1,024 W words; they fit with sums in 9 places of a bank, which has 8 parameter sets.
+REFUSED = pytest.mark.xfail(
+    raises=WorkloadError, strict=True, reason="fits only with its outputs cut, which parts of a sum are not"
+)
+
+
 @pytest.mark.campaign
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=[REFUSED] * (seed == 13)) for seed in range(20)])
 def test_random_networks_that_are_cut_campaign(seed: int) -> None:
     run(upsampled_job(seed, size=8), check="always", cut=1 + seed % 3)
 
