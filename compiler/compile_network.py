@@ -278,10 +278,19 @@ def _split_operations(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
 
 
 def _number_tables(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
-    if network.constants is not None:
-        count, limit = len(network.constants.tables), job.config.post.tables
-        if count > limit:
-            raise WorkloadError(f"the network has {count} activation tables, {count - limit} more than tables ({limit})")
+    """Raises `WorkloadError` for more activation tables than slots, where epochs of layers cannot take turns with them."""
+    if network.constants is None:
+        return network
+    count, limit, graph = len(network.constants.tables), job.config.post.tables, network.graph
+    turns = ""
+    if network.joined and count > limit:
+        of_rows = network.constants.first_tables(each.name for each in network.joined.rows.operations)
+        if of_rows < count:
+            count, turns = of_rows + 1, f"operations on rows have {of_rows}, and layers take turns with others: "
+    elif not isinstance(graph, RowGraph) and job.options.from_memory:
+        count = 0
+    if count > limit:
+        raise WorkloadError(f"{turns}the network has {count} activation tables, {count - limit} more than tables ({limit})")
     return network
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -90,6 +90,11 @@ class Constants(Mapping[str, Parameters]):
 
     def __len__(self) -> int:
         return len(self._of)
+
+    def first_tables(self, names: Iterable[str]) -> int:
+        """How many of the first of ``tables`` hold all those that operations of these names have."""
+        ends = (self.table_of[name] + 1 + (self._of[name].wide_table is not None) for name in names if name in self.table_of)
+        return max(ends, default=0)
 
     @cached_property
     def digest(self) -> str:

@@ -16,6 +16,7 @@ from podweave.spec.descriptors import memory_stride
 from podweave.spec.load_port import HostSelect
 
 from ..jobs import Place
+from .table_slots import TableSlots
 
 _BANKS = {"x": "X bank", "w": "W bank", "set": "post-processor"}
 _BROUGHT = (
@@ -43,14 +44,16 @@ class BankWords:
       can load the former, and store the latter, beside an epoch, as long as both fit;
     - W banks and parameter sets are rings: an epoch goes on where the one before ended, so that the next one's words can be
       loaded while this one's are in use, as long as both fit;
-    - P banks keep what later epochs read; `release` gives the rest back.
+    - P banks keep what later epochs read; `release` gives the rest back;
+    - activation tables stay in post-processors until others need their slots (`TableSlots`).
 
     Beside others in the same banks, epochs have some words of the X banks, one piece (`use_x`), and P words that others `hold` are
     taken.
     """
 
-    def __init__(self, config: ChipConfig):
+    def __init__(self, config: ChipConfig, tables: int = 0, fixed_tables: int = 0):
         memory, post = config.memory, config.post
+        self.tables = TableSlots(post.tables, tables, fixed_tables)
         self.depths = {"x": memory.x_words, "w": memory.w_words, "p": zero_word(config), "set": post.parameter_sets}
         self.limits = dict(self.depths)
         self.x_begin, self.x_part = 0, memory.x_part_words
@@ -73,6 +76,7 @@ class BankWords:
         made = copy.copy(self)
         # Of lists and dictionaries of numbers: `copy.deepcopy` looks at each of them.
         vars(made).update({name: _copied(value) for name, value in vars(self).items()})
+        made.tables = self.tables.copied()
         return made
 
     def bring(self, node: int, select: HostSelect, words: int = 1) -> None:
@@ -88,6 +92,7 @@ class BankWords:
         copied = self.copied()
         for kind in self.starts:
             copied.limits[kind] = max(1, int(self.depths[kind] * share))
+        copied.tables = self.tables.limited(share)
         return copied
 
     def restarted(self) -> BankWords:
@@ -101,6 +106,7 @@ class BankWords:
     def next_epoch(self, *, inputs: bool = False) -> BankWords:
         """What the epoch after this one finds, with or without the inputs that are there."""
         after = self.copied()
+        after.tables = self.tables.next_epoch()
         if not inputs:
             if self.turns:
                 after.x_starts = [self._next_start(bank) for bank in range(len(self.x_starts))]
@@ -150,6 +156,16 @@ class BankWords:
             return None
         filled[:] = [base + words - start for start in starts]
         return base % depth
+
+    def take_table(self, number: int, operation: Linear) -> int:
+        """The slot of an activation table; raises `EpochFullError` if all that the epoch may use have others."""
+        slot = self.tables.take(number)
+        if slot is None:
+            depth, most = self.tables.slots, self.tables.limit
+            of = "" if most == depth else f" the {most} that it may use of"
+            what = "post-processors are full: 1 activation table more"
+            raise EpochFullError(f"{operation.name}: {what} in an epoch is 1 more than{of} tables ({depth})")
+        return slot
 
     def redeem(self, kind: str, bank: int, words: int) -> None:
         """Words that were promised are about to be placed, or needed no more."""

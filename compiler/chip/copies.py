@@ -234,7 +234,7 @@ class Copies:
             p_base=fragment.place.base + first,
             p_strides=(stride[0] * wide, stride[1]),
             parameters=self._set(producer, tile, bank, positions),
-            table=self.state.tables.get(producer.operation.name),
+            table=self.state.table(producer.operation),
             slices=slices,
             place=target,
             plane=plane,
@@ -309,6 +309,7 @@ class Copies:
 
     def promise_jobs(self, producer: Producer, tile: int, bank: int, rows: tuple[int, int], columns: tuple[int, int]) -> None:
         """Keep what sending outputs of a column tile in some rows and columns will take: jobs, and their sets of parameters."""
+        self.state.table(producer.operation)
         for *_, positions in producer.scaled_alike(rows[0], rows[1] - rows[0], columns[0], columns[1] - columns[0]):
             key = (f"operation {positions}", producer.index, tile, bank)
             if key not in self.state.sets and key not in self.state.promised_sets:

@@ -22,6 +22,7 @@ from .patches import Patches
 from .policy import EASY, WHOLE_CHIP, BankPolicy
 from .producers import Fragment, Producer
 from .state import SchedulerState
+from .table_slots import count_tables
 from .work import Mapping as Way
 
 _LATE = 500
@@ -65,6 +66,7 @@ class EpochCutter:
     ``exports``: by operation whose tensor operations on rows read, where it goes. ``spills``: by operation, what of its tensor must
     be stored; if there are any, inputs are loaded in strips. ``stored``: inputs that were stored. ``again``: behind the last epoch
     comes the first one again, with other inputs. ``known``: of another band of the same operations; empty for the first of several.
+    ``fixed_tables``: as `TableSlots` takes them.
 
     Members
     -------
@@ -89,6 +91,7 @@ class EpochCutter:
         stored: Collection[str] = (),
         again: bool = False,
         known: KnownBand | None = None,
+        fixed_tables: int = 0,
     ):
         self.again = again
         self.exports, self.spills, self.strips = {} if exports is None else exports, spills or {}, spills is not None
@@ -96,7 +99,7 @@ class EpochCutter:
         self.graph, self.config, self.tables, self.partition, self.policy = graph, config, tables, partition, policy
         self.progress = progress
         self.lowered = lower_graph(graph, config, stored, spare_words=self.strips or policy.traffic > 1)
-        self.storage = BankWords(config)
+        self.storage = BankWords(config, count_tables(tables), fixed_tables)
         self.carried: dict[str, Producer] = {}
         self.first, self.done = True, 0
         self.loaded = self.ended = 0.0

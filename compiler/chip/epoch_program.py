@@ -135,7 +135,8 @@ class EpochProgram(EpochJobs):
     begins; before the first one, the last word of every P bank is 0. ``resident``: inputs that an earlier epoch left in X banks.
     ``exported``: what it leaves in X banks for operations on rows. ``spilled``: what it leaves there to be stored, for epochs that
     load it again. ``corners``: of a graph that is a band of the network, by tensor, the image, row and column of the network's
-    tensor at which it begins; ``segment``: which part of its operations it has.
+    tensor at which it begins; ``segment``: which part of its operations it has. ``tables``: by slot of the post-processors, the
+    number of the activation table that is there.
 
     ``loads``, ``streams``: one array per field of the job layouts and ``pod``; ``posts``: likewise, and ``bank``; each sorted by
     pod (bank) and start. ``operation_of_stream``, ``operation_of_post``: index into ``graph.operations``.
@@ -162,6 +163,7 @@ class EpochProgram(EpochJobs):
     spilled: tuple[Spilled, ...] = ()
     corners: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
     segment: int = 0
+    tables: Mapping[int, int] = field(default_factory=dict)
 
     def operation(self, index: int) -> Linear:
         return self.graph.operations[index]

@@ -38,6 +38,7 @@ from .policy import WHOLE_CHIP
 from .producers import Producer
 from .spills import Spills
 from .state import SchedulerState
+from .table_slots import count_tables
 from .work import Mapping, Work
 
 Progress = Callable[[int, int], None]
@@ -72,7 +73,8 @@ def compile_graph(
     many as fit); by default each operation's is chosen. Raises `WorkloadError` for what does not fit, with the limit and the
     excess.
     """
-    state = SchedulerState(graph, config, lower_graph(graph, config), dict(tables or {}), partition, WHOLE_CHIP, BankWords(config))
+    banks = BankWords(config, count_tables(tables or {}))
+    state = SchedulerState(graph, config, lower_graph(graph, config), dict(tables or {}), partition, WHOLE_CHIP, banks)
     return EpochScheduler(state).run(Frontier(state.lowered, graph), len(graph.operations), progress)
 
 

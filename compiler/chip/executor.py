@@ -50,10 +50,12 @@ class Machine:
         for bank, index, lanes in parameter_image(program, parameters):
             self.sets[bank, index] = lanes
 
-    def run(self, program: EpochProgram, tables: Sequence[NDArray[np.int8]]) -> None:
+    def run(self, program: EpochProgram, tables: Mapping[int, NDArray[np.int8]] | Sequence[NDArray[np.int8]]) -> None:
         """All jobs, tile by tile: of one operation after the other what its pods stream, then what is sent of it, each in the order
-        of time. Jobs read behind words as others write them; that no word is read too early is for `check_chip`."""
-        self.tables, self.posts = dict(enumerate(tables)), program.posts
+        of time. ``tables``: by slot. Jobs read behind words as others write them; that no word is read too early is for
+        `check_chip`."""
+        self.tables = dict(tables) if isinstance(tables, Mapping) else dict(enumerate(tables))
+        self.posts = program.posts
         (self.loads, _), (self.streams, job) = single_loads(program.loads), single_streams(program.streams)
         loads, streams, posts = self.loads, self.streams, self.posts
         load_of = _load_of_swap(loads, streams)
@@ -138,7 +140,7 @@ def execute_chip(
     found: dict[str, NDArray[np.int8]] = {}
     for program in epochs:
         machine.load(program, inputs, constants)
-        machine.run(program, constants.tables)
+        machine.run(program, {slot: constants.tables[number] for slot, number in program.tables.items()})
         found |= outputs(program, machine.x)
     return found, machine
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.ir.graph import Graph
+from podweave.ir.operations import Linear
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import bits
 
@@ -154,6 +155,12 @@ class SchedulerState:
         if self.marked:
             self.reserved.append((lines, time, length))
 
+    def table(self, operation: Linear) -> int | None:
+        """The slot of the post-processors that has the activation table of an operation in this epoch; None: it has none. Raises
+        `EpochFullError` if all slots have others."""
+        number = self.tables.get(operation.name)
+        return None if number is None else self.storage.take_table(number, operation)
+
     def mark(self) -> Mark:
         """Now: what is decided later can be forgotten."""
         self.marked = True
@@ -208,4 +215,5 @@ class SchedulerState:
             resident=self._resident,
             exported=tuple(self.exported),
             spilled=tuple(self.spilled),
+            tables=self.storage.tables.in_use,
         )

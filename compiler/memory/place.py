@@ -20,7 +20,6 @@ from podweave.ir.layers import WorkloadError
 from podweave.ir.row_graph import RowGraph
 from podweave.ir.row_operations import Format
 from podweave.spec.descriptors import DescriptorKind, loadable, memory_stride, words_of
-from podweave.spec.jobs import post_parameters_layout
 from podweave.spec.links import NO_COLLECTIVE
 from podweave.spec.load_port import HostSelect
 
@@ -36,19 +35,16 @@ from .image import MemoryImage, offset_maps, require_passes
 from .moves import EpochMoves, Move, Rings, RunWriter
 from .repeated_jobs import STORES, store_pads
 from .rings import Ring
-from .row_words import cached_pieces, row_pieces
+from .row_words import cached_pieces, row_pieces, tables_of_rows
 from .shared import SharedMemory
 from .spilled import SpilledTensors, part_of
 from .tensors import ByteNumbers, InputPlaces, OutputPlaces, byte_number
-from .words import in_all_nodes, joined_stores, packed_collective, packed_sets, packed_store, runs, strided, with_pads
+from .words import in_all_nodes, joined_stores, packed_collective, packed_store, parameter_words, runs, strided, with_pads
 from .x_banks import XBanks
 
-_CHUNK_BYTES = 16384
-"""Of one descriptor: a demand waits for as long, and a place is free again that much earlier."""
-_ROW_CHUNK_BYTES = 32768
-"""The same of rows, which demand little and free places epoch by epoch."""
-_RING_CHUNK_BYTES = 8192
-"""The same with collectives, in which memory gets ahead: then what is demanded is what is waited for."""
+_CHUNK_BYTES, _ROW_CHUNK_BYTES, _RING_CHUNK_BYTES = 16384, 32768, 8192
+"""Of one descriptor: a demand waits for as long, and a place is free again that much earlier; of rows, which demand little and free
+places epoch by epoch; with collectives, in which memory gets ahead: then what is demanded is what is waited for."""
 
 
 def memory_image(
@@ -177,6 +173,7 @@ class _Builder:
         self._inputs(epoch, program)
         self.moves[epoch].loads += self.spilled.loads(epoch, program)
         self._stores(epoch, program)
+        self._tables(epoch, program.tables)
         self._parameters(epoch, program)
         self._weights(epoch, program)
         self._outputs(epoch, program)
@@ -222,15 +219,17 @@ class _Builder:
 
     def _first(self) -> None:
         """What all epochs use."""
+        zeros = np.zeros((1, self.stride[HostSelect.P]), np.uint8)
         for channel in self.channels:
-            zeros = np.zeros((1, self.stride[HostSelect.P]), np.uint8)
-            node = channel.number * self.config.nodes_per_manager
-            where = self._where(HostSelect.P, node, zero_word(self.config), 1, channel.append(zeros))
-            self.moves[0].loads.append(Move(**where, broadcast=True, content=zeros, once=True))
-            for number, table in enumerate(self.constants.tables):
-                content = np.asarray(table, np.int8).view(np.uint8).reshape(-1, 1)
-                where = self._where(HostSelect.TABLE, node, 256 * number, 256, channel.append(content))
-                self.moves[0].loads.append(Move(**where, broadcast=True, content=content))
+            self._broadcast(0, channel, HostSelect.P, zero_word(self.config), zeros, channel.append(zeros), once=True)
+        self._tables(0, {number: number for number in range(tables_of_rows(self.programs))})
+
+    def _tables(self, epoch: int, tables: Mapping[int, int]) -> None:
+        """Activation tables, by slot, in all nodes."""
+        for slot, number in tables.items():
+            content = np.asarray(self.constants.tables[number], np.int8).view(np.uint8).reshape(-1, 1)
+            for channel in self.channels:
+                self._broadcast(epoch, channel, HostSelect.TABLE, 256 * slot, content, channel.append_once(content)[0])
 
     def _inputs(self, epoch: int, program: EpochProgram) -> None:
         if all(program.unit(item).is_stored for item in program.external_units):
@@ -280,21 +279,14 @@ class _Builder:
         self.store_at[select][node] = (at + len(words)) % depth
 
     def _parameters(self, epoch: int, program: EpochProgram) -> None:
-        items = list(parameter_image(program, self.constants))
-        if not items:
-            return
-        count = len(post_parameters_layout(self.config).fields)
-        sets = np.stack([lanes[:count] for _, _, lanes in items]).astype(np.int64)
-        words = strided(packed_sets(self.config, sets), self.stride[HostSelect.PARAMETERS])
-        places = [(bank, index, words[i : i + 1]) for i, (bank, index, *_) in enumerate(items)]
+        places = parameter_words(self.config, list(parameter_image(program, self.constants)), self.stride[HostSelect.PARAMETERS])
         alone, common = in_all_nodes(places, self.config.nodes_per_manager)
         for node, base, part in runs(iter(alone)):
             self._load(epoch, HostSelect.PARAMETERS, node, base, part)
         for node, base, part in runs(iter(common)):
             channel = self.channels[node // self.config.nodes_per_manager]
             address = channel.append_once(part)[0] if self.is_cut else channel.append(part)
-            where = self._where(HostSelect.PARAMETERS, node, base, len(part), address)
-            self.moves[epoch].loads.append(Move(**where, broadcast=True, content=part))
+            self._broadcast(epoch, channel, HostSelect.PARAMETERS, base, part, address)
 
     def _weights(self, epoch: int, program: EpochProgram) -> None:
         kinds: dict[str | None, list[tuple[int, int, NDArray[np.int8]]]] = {}
@@ -385,6 +377,13 @@ class _Builder:
         self.moves[epoch].loads.append(
             Move(**where, content=None if rows else content, chunk=chunk, of_pass=content is None, limited=tensor)
         )
+
+    def _broadcast(
+        self, epoch: int, channel: Channel, select: HostSelect, base: int, words: NDArray[np.uint8], address: int, **more: Any
+    ) -> None:
+        """The same words in all nodes of a channel; ``more``: of the `Move`."""
+        where = self._where(select, channel.number * self.config.nodes_per_manager, base, len(words), address)
+        self.moves[epoch].loads.append(Move(**where, broadcast=True, content=words, **more))
 
     def _store_words(self, epoch: int, select: HostSelect, node: int, base: int, count: int, address: int, **more: Any) -> None:
         """Words that an epoch leaves in a node; ``more``: of the `Move`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from podweave.spec.descriptors import memory_stride
 from podweave.spec.load_port import HostSelect
 
-from ..rows.program import CachePlace, RowProgram, Words
+from ..rows.program import CachePlace, ChipEpoch, RowProgram, Words
 from .ahead import limited
 from .tensors import InputPlaces
 from .words import Runs, joined_runs, joined_words, packed_sets, runs, strided
@@ -72,3 +72,9 @@ def cached_pieces(
         inputs.add(words.node // config.nodes_per_manager, address, numbers)
     most = chunk_bytes // stride
     return [(one, name) for name, pieces in found.items() for one in joined_runs(joined_words(pieces, stride), most)]
+
+
+def tables_of_rows(programs: Sequence[ChipEpoch]) -> int:
+    """Activation tables that operations on rows look up: they are the first ones, each in the slot of its number."""
+    posts = [program.posts for program in programs if isinstance(program, RowProgram)]
+    return max((int(((each["table"] + each["wide_table"] + 1) * each["activate"]).max(initial=0)) for each in posts), default=0)

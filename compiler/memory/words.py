@@ -227,3 +227,15 @@ def joined_stores(appended: Sequence[CacheWords], addresses: Sequence[int]) -> l
         store = CacheStore(item.node, item.base, item.words, address, column=item.column, offset=item.offset)
         kinds.setdefault((item.column, item.words, item.offset), []).append(store)
     return [store for kind in kinds.values() for store in joined_runs(kind, 1 << 20)]
+
+
+def parameter_words(
+    config: ChipConfig, items: Sequence[tuple[int, int, NDArray[np.int64]]], stride: int
+) -> list[tuple[int, int, NDArray[np.uint8]]]:
+    """(node, number, the word as in memory) of sets of parameters, of which ``items`` have node, number and values."""
+    if not items:
+        return []
+    count = len(post_parameters_layout(config).fields)
+    sets = np.stack([lanes[:count] for _, _, lanes in items]).astype(np.int64)
+    words = strided(packed_sets(config, sets), stride)
+    return [(node, number, words[i : i + 1]) for i, (node, number, *_) in enumerate(items)]

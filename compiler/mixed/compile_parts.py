@@ -65,7 +65,16 @@ class Turns:
         """Of layers that were taken on, by operation."""
         given, taken = frozenset(joined.exports), frozenset(joined.images.values())
         self.rows = row_compiler(joined.rows, config, constants, share=policy.bank_share, given=given, taken=taken)
-        self.layers = EpochCutter(joined.layers, config, constants.table_of, partition, policy, show("layers"), self.exports)
+        self.layers = EpochCutter(
+            joined.layers,
+            config,
+            constants.table_of,
+            partition,
+            policy,
+            show("layers"),
+            self.exports,
+            fixed_tables=constants.first_tables(each.name for each in joined.rows.operations),
+        )
         self.layer_number, self.row_number = (
             {each.name: index for index, each in enumerate(graph.operations)} for graph in (joined.layers, self.rows.graph)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -9,12 +10,18 @@ from rich.console import Console
 from .tables import counted, say, table
 
 
+def _nodes(names: Sequence[str]) -> str:
+    """Operators and names of nodes; those that only quantise are left out, where there are others."""
+    others = [name for name in names if name.split()[0] not in ("QuantizeLinear", "DequantizeLinear")]
+    return ", ".join(others or names)
+
+
 def print_comparison(console: Console, report: dict[str, Any]) -> None:
     """What a configuration changes of a file's numbers; onnxruntime layer by layer."""
     for change in report["numbers"]:
         say(console, f"numbers are not those of the file: {change}")
     if report["on_host"]:
-        say(console, f"left to the host, behind the network: {', '.join(report['on_host'])}")
+        say(console, f"left to the host, behind the network: {_nodes(report['on_host'])}")
     for row in report.get("agreement", ()):
         told = []
         if "same_top" in row:
@@ -74,7 +81,7 @@ def print_quantised_file(console: Console, report: dict[str, Any]) -> None:
             )
             say(console, f"output {row['output']} beside floating point, {found['batches']} batches: {cosine}{each}{top}")
     if report.get("on_host"):
-        say(console, f"left to the host: {', '.join(report['on_host'])}")
+        say(console, f"left to the host: {_nodes(report['on_host'])}")
     say(
         console,
         f"{report['model']}: {report['operations']} operations, {report['macs']:,} MAC, {report['bytes']:,} bytes in "

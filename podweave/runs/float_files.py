@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.golden.graph import evaluate
-from podweave.ir.frontends.onnx import Network, read_network
+from podweave.ir.frontends.onnx import READ_QUANTISED, Network, read_network
 from podweave.ir.frontends.onnx.files import FLOAT_OPSETS, File, read_file
 from podweave.ir.frontends.onnx.frontend import file_and_sizes
 from podweave.ir.layers import WorkloadError
@@ -194,6 +194,7 @@ def _write_quantised(model: Any, made: Path, batches: Sequence[Arrays], ranges: 
     """By onnxruntime's quantiser, which writes the nodes; ``ranges`` win over those that it sees itself, on one batch."""
     with extra("onnx", "quantising ONNX files"):
         from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+        from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
     class Batch(CalibrationDataReader):
         def __init__(self) -> None:
@@ -210,6 +211,7 @@ def _write_quantised(model: Any, made: Path, batches: Sequence[Arrays], ranges: 
         quant_format=QuantFormat.QDQ,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
+        op_types_to_quantize=sorted({*QLinearOpsRegistry, *QDQRegistry, *READ_QUANTISED}),
         per_channel=True,
         extra_options={"TensorQuantOverrides": told},
     )

@@ -26,6 +26,7 @@ def check_values(view: JobView) -> None:
 def check_fields(view: ProgramView) -> None:
     """Raises `ProgramError` for a job of a tile with an address that is not there."""
     _addresses(view, _parameter_sets(view))
+    _tables(view)
 
 
 def _field_widths(view: JobView) -> None:
@@ -135,6 +136,16 @@ def _parameter_sets(view: ProgramView) -> Bools:
     wrong = (operation != view.program.operation_of_post) & ~pads
     view.refuse(wrong, "post", lambda i: f"parameter set {view.posts['parameters'][i]} is not one of its operation")
     return pads
+
+
+def _tables(view: ProgramView) -> None:
+    held = np.zeros(view.config.post.tables, bool)
+    for slot in view.program.tables:
+        if not 0 <= slot < len(held):
+            raise ProgramError(f"there is no table {slot}")
+        held[slot] = True
+    wrong = (view.posts["activate"] == 1) & ~held[view.posts["table"]]
+    view.refuse(wrong, "post", lambda i: f"looks up table {view.posts['table'][i]}, which nobody has loaded")
 
 
 def _addresses(view: ProgramView, pads: Bools) -> None:

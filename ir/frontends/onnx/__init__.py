@@ -2,6 +2,15 @@
 
 from .frontend import HOST_OPS, ModelFiles, is_model_file, load_network
 from .network import Network, QuantisedTensor
-from .read import read_network
+from .read import READ_QUANTISED, read_network
 
-__all__ = ["HOST_OPS", "ModelFiles", "Network", "QuantisedTensor", "is_model_file", "load_network", "read_network"]
+__all__ = [
+    "HOST_OPS",
+    "READ_QUANTISED",
+    "ModelFiles",
+    "Network",
+    "QuantisedTensor",
+    "is_model_file",
+    "load_network",
+    "read_network",
+]

@@ -9,9 +9,10 @@ import numpy as np
 from ...constants import identity_parameters
 from ...operations import Linear
 from .emit import in_one_piece
+from .positions import integers_of, some_positions
 from .reader import Call, Operators, diagonal
 from .values import Real, RefusedError, Tensor, Value
-from .views import CHANNELS, View
+from .views import CHANNELS, HEIGHT, WIDTH, View
 
 
 def _part(call: Call, value: Value, axis: int, first: int, count: int, number: int) -> Value:
@@ -53,26 +54,32 @@ def split(call: Call) -> Value | tuple[Value, ...]:
     return tuple(_part(call, value, axis, int(begins[part]), count, part) for part, count in enumerate(counts))
 
 
-def slice_channels(call: Call) -> Value:
-    """Along the channels, one after the other; or of constants."""
+def slice_of(call: Call) -> Value:
+    """Along the channels, one after the other; rows and columns, also every second, third, ...; or of constants."""
     value = call.value(0)
-    if not isinstance(value, (Real, Tensor)):
-        raise RefusedError("it takes a part of what is not quantised yet", "QuantizeLinear and DequantizeLinear between them")
+    integers_of(value, "takes a part of")
     starts, ends = call.integers(1, "starts") or [], call.integers(2, "ends") or []
     axes = call.integers(3, "axes") or list(range(len(starts)))
     steps = call.integers(4, "steps") or [1] * len(starts)
+    positions: dict[int, range] = {}
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        if step != 1:
-            raise RefusedError(f"its step is {step}", "a step of 1")
-        view = value.view
+        view = integers_of(value, "takes a part of").view
         where = axis % len(view.dims)
-        begin, stop, _ = slice(start, end).indices(view.sizes[where])
-        if stop <= begin:
-            raise RefusedError(f"it takes nothing: {start} to {end} of {view.sizes[where]}")
-        found = _part(call, value, where, begin, stop - begin, 0)
-        assert isinstance(found, (Real, Tensor))
-        value = found
-    return value
+        size = view.sizes[where]
+        taken = range(size)[slice(start, end, step)] if step > 0 else range(0)
+        if step < 1:
+            raise RefusedError(f"its step is {step}", "a step of 1 or more")
+        if not taken:
+            raise RefusedError(f"it takes nothing: {start} to {end} of {size}")
+        if len(taken) == size:
+            continue
+        if view.dims[where] in ((HEIGHT,), (WIDTH,)):
+            positions[view.dims[where][0]] = taken
+        elif step != 1:
+            raise RefusedError(f"its step is {step} along axis {axis}", "a step of 1, or rows and columns of an image")
+        else:
+            value = _part(call, value, where, taken.start, len(taken), 0)
+    return some_positions(call, value, positions) if positions else value
 
 
-OPERATORS: Operators = {"Split": split, "Slice": slice_channels}
+OPERATORS: Operators = {"Split": split, "Slice": slice_of}

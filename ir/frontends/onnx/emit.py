@@ -120,9 +120,11 @@ def _mapped(call: Call, found: Mapped, to: QuantisedTensor) -> Tensor:
     # Every int8 through the functions, in float32.
     integers = np.arange(256, dtype=np.uint8).view(np.int8)
     real: Floats = (integers.astype(np.float32) - np.float32(tensor.zero_point)) * tensor.scale
-    for function in found.functions:
-        real = function.of(real)
-    rounded = np.rint(real.astype(np.float32) / to.scale) + to.zero_point
+    # Where a function has no value, or an infinite one, no number of the file is.
+    with np.errstate(all="ignore"):
+        for function in found.functions:
+            real = function.of(real)
+        rounded = np.rint(real.astype(np.float32) / to.scale) + to.zero_point
     table = np.clip(np.nan_to_num(rounded), -128, 127).astype(np.int8)
     held = replace(identity_parameters(operation), table=table)
     call.reader.tables[operation.name, tensor.origin] = table

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .reader import Call, Handler, Operators
-from .values import Floats, Function, Mapped, Pending, Real, Value
+from .values import Floats, Function, Known, Mapped, Pending, Real, RefusedError, Value
 
 
 def applied(call: Call, function: Function) -> Value:
@@ -73,6 +73,21 @@ def _elu(call: Call) -> Callable[[Floats], Floats]:
     return lambda x: np.where(x < 0, alpha * np.expm1(np.minimum(x, np.float32(0))), x)
 
 
+def _selu(call: Call) -> Callable[[Floats], Floats]:
+    alpha, gamma = call.number("alpha", 1.67326319217681884765625), call.number("gamma", 1.05070102214813232421875)
+    return lambda x: gamma * np.where(x < 0, alpha * np.expm1(np.minimum(x, np.float32(0))), x)
+
+
+def _celu(call: Call) -> Callable[[Floats], Floats]:
+    alpha = call.number("alpha", 1.0)
+    return lambda x: np.where(x < 0, alpha * np.expm1(np.minimum(x, np.float32(0)) / alpha), x)
+
+
+def _thresholded(call: Call) -> Callable[[Floats], Floats]:
+    alpha = call.number("alpha", 1.0)
+    return lambda x: np.where(x > alpha, x, np.float32(0))
+
+
 def _softplus(x: Floats) -> Floats:
     return np.maximum(x, np.float32(0)) + np.log1p(np.exp(-np.abs(x)))
 
@@ -91,7 +106,41 @@ _MADE: dict[str, Callable[[Call], Callable[[Floats], Floats]]] = {
     "Mish": lambda _: lambda x: x * np.tanh(_softplus(x)),
     "Abs": lambda _: np.abs,
     "Neg": lambda _: np.negative,
+    "Selu": _selu,
+    "Celu": _celu,
+    "ThresholdedRelu": _thresholded,
+    "Exp": lambda _: np.exp,
+    "Log": lambda _: np.log,
+    "Sqrt": lambda _: np.sqrt,
+    "Reciprocal": lambda _: np.reciprocal,
+    "Sin": lambda _: np.sin,
+    "Cos": lambda _: np.cos,
+    "Sign": lambda _: np.sign,
+    "Round": lambda _: np.rint,
+    "Floor": lambda _: np.floor,
+    "Ceil": lambda _: np.ceil,
 }
+
+
+def _one_number(call: Call, index: int, what: str) -> np.float32:
+    """A constant of one number."""
+    found = call.value(index)
+    values = found.real if isinstance(found, Known) else call.constant(index)
+    if values.size != 1:
+        raise RefusedError(f"its {what} has {values.size} numbers", "one number for all")
+    return np.float32(values.ravel()[0])
+
+
+def prelu(call: Call) -> Value:
+    """With one slope for all."""
+    slope = _one_number(call, 1, "slope")
+    return applied(call, Function("PRelu", lambda x: np.where(x < 0, slope * x, x)))
+
+
+def power(call: Call) -> Value:
+    """To a constant power, one for all."""
+    exponent = _one_number(call, 1, "exponent")
+    return applied(call, Function("Pow", lambda x: np.power(x, exponent)))
 
 
 def _handler(operator: str) -> Handler:
@@ -142,4 +191,10 @@ def _looked_up(plain: Real, mapped: Real, table: NDArray[np.int8]) -> Function:
     return Function("table", of)
 
 
-OPERATORS: Operators = {"Relu": relu, "Clip": clip, **{operator: _handler(operator) for operator in _MADE}}
+OPERATORS: Operators = {
+    "Relu": relu,
+    "Clip": clip,
+    "PRelu": prelu,
+    "Pow": power,
+    **{operator: _handler(operator) for operator in _MADE},
+}

@@ -20,6 +20,7 @@ from . import (
     integer_operators,
     movement,
     pooling,
+    positions,
     quantised,
     shuffles,
     sums,
@@ -43,6 +44,7 @@ FAMILIES = (
     affine,
     functions,
     channels,
+    positions,
     movement,
     shuffles,
     integer_operators,
@@ -50,6 +52,8 @@ FAMILIES = (
 OPERATORS: dict[str, Handler] = {name: handler for family in FAMILIES for name, handler in family.OPERATORS.items()}
 OPERATORS["Constant"] = folding.constant
 """What reads a node, by its operator."""
+READ_QUANTISED = (*functions.OPERATORS, *positions.OPERATORS)
+"""Operators that read tensors of integers, wherever in a file they stand: what a quantiser must know."""
 QUANTISING = {"QuantizeLinear", "DequantizeLinear", *integer_operators.OPERATORS}
 CONTROL = ("If", "Loop", "Scan", "SequenceMap")
 

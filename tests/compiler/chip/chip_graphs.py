@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from podweave.compiler.chip.executor import execute_chip
 from podweave.golden.graph import evaluate, operand_input
 from podweave.golden.layers.linear import Operand as GoldenOperand
 from podweave.golden.layers.linear import accumulate
-from podweave.ir.constants import Constants
+from podweave.ir.constants import Constants, Parameters
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer, WorkloadError
@@ -273,3 +274,9 @@ def chain(shape: tuple[int, int, int, int], *outputs: int, kernel: int = 1, **op
 
 
 SAME = {"kernel": 3, "padding": ((1, 1), (1, 1))}
+
+
+def own_tables(parameters: Mapping[str, Parameters], seed: int = 0) -> dict[str, Parameters]:
+    """The same with a table for each operation, of random numbers."""
+    rng = np.random.default_rng(seed)
+    return {name: dataclasses.replace(each, table=rng.integers(-128, 128, 256, np.int8)) for name, each in parameters.items()}

@@ -28,7 +28,7 @@ from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import PrefetchConfig
-from tests.compiler.chip.chip_graphs import HEALTH, SAME, chain, chip, equal, golden_accumulators, graphs
+from tests.compiler.chip.chip_graphs import HEALTH, SAME, chain, chip, equal, golden_accumulators, graphs, own_tables
 from tests.compiler.chip.policies import HALF, policy
 
 GARBAGE = 0x5A5A5A5A
@@ -41,6 +41,7 @@ class Case:
     share: float = 0.5
     partition: int | None = None
     seed: int = 0
+    own_tables: bool = False
 
 
 def names(graph: Graph, program: EpochProgram) -> list[str]:
@@ -56,6 +57,7 @@ def run_case(case: Case) -> tuple[EpochProgram, ...]:
     graph, config = case.graph, case.config
     assert config.post is not None
     parameters = random_parameters(graph, case.seed)
+    parameters = own_tables(parameters, case.seed) if case.own_tables else parameters
     constants = Constants(parameters)
     rng = np.random.default_rng(case.seed)
     inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
@@ -70,7 +72,7 @@ def run_case(case: Case) -> tuple[EpochProgram, ...]:
         require_carried(graph, programs, epoch)
         bury(machine, program)
         machine.load(program, inputs, parameters)
-        machine.run(program, constants.tables)
+        machine.run(program, {slot: constants.tables[number] for slot, number in program.tables.items()})
         here = outputs(program, machine.x)
         assert here.keys() == set(names(graph, program)) & set(graph.outputs)
         found |= here

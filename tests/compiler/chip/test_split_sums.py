@@ -179,7 +179,8 @@ def test_a_part_that_is_left_out_is_refused() -> None:
 def test_what_is_sent_after_the_wrong_part_is_refused() -> None:
     """Jobs of the last epoch in the one before, and as sums of the part of that epoch."""
     graph, programs = chain()
-    last, early = programs[2], {"posts": programs[2].posts, "parameters": programs[2].parameters, "stored": programs[2].stored}
+    last = programs[2]
+    early = {name: getattr(last, name) for name in ("posts", "parameters", "stored", "tables")}
     wrong = dataclasses.replace(programs[1], operation_of_post=last.operation_of_post, **early)
     with pytest.raises(ProgramError, match=r"^post job 0 .*: sends sums of a from P bank \d address \d+, which has those of a/k1$"):
         check_chip(wrong)

@@ -123,3 +123,11 @@ def test_parameters() -> None:
     refused(
         dataclasses.replace(legal, parameters=(other, *legal.parameters[1:])), r"parameter set \d+ is not one of its operation$"
     )
+
+
+def test_tables() -> None:
+    legal = program("in_pods")
+    looked_up = changed(legal, "posts", 0, activate=1, table=1)
+    check_chip(dataclasses.replace(looked_up, tables={1: 5}))
+    refused(dataclasses.replace(looked_up, tables={0: 5}), r"^post job 0 .*: looks up table 1, which nobody has loaded$")
+    refused(dataclasses.replace(legal, tables={3: 5}), r"^there is no table 3$")
