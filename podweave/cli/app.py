@@ -25,6 +25,7 @@ from .options import (
     Batch,
     Beneath,
     Calibrate,
+    CalibrateFirst,
     CalibrationMethod,
     Cap,
     Check,
@@ -139,6 +140,7 @@ def run(
     batch: Batch = None,
     size: Sizes = None,
     host_ops: HostOps = False,
+    calibrate: CalibrateFirst = None,
     inputs: Inputs = None,
     compare: Compare = False,
     float_file: FloatFile = None,
@@ -162,6 +164,7 @@ def run(
     """
     from ..runs.workloads import with_options, with_sizes
     from .chip_commands import ChipOptions, run_chip, simulation_settings
+    from .quantised_first import quantised_first
     from .system_commands import SystemOptions
 
     if check not in CHECKS:
@@ -186,10 +189,10 @@ def run(
         inputs=inputs,
         beside=Beside.of(compare, float_file, labels, plot_sqnr, inputs),
     )
-    with Progress() as progress:
+    with Progress() as progress, quantised_first(workload, calibrate, seed, progress) as made:
         settings = simulation_settings(waves, waves_of, threads)
         way = system.run if system else run_chip
-        report, show = way(workload, chosen, options, seed=seed, progress=progress, **settings)
+        report, show = made.beside(*way(made.workload, chosen, options, seed=seed, progress=progress, **settings))
     write_scalesim(report, chosen, scalesim_reports)
     finish({"workload": workload, **report}, json_file, show)
     raise typer.Exit(EXIT_CODES[report["verdict"]])
@@ -212,6 +215,7 @@ def model(
     batch: Batch = None,
     size: Sizes = None,
     host_ops: HostOps = False,
+    calibrate: CalibrateFirst = None,
     memory: Memory = None,
     chips: Chips = None,
     links: Links = None,
@@ -225,6 +229,7 @@ def model(
     """The cycles and utilisation of a workload from the exact model, without RTL."""
     from ..runs.workloads import with_options, with_sizes
     from .chip_commands import ChipOptions, model_chip
+    from .quantised_first import quantised_first
     from .system_commands import SystemOptions
 
     chosen = load_config(config)
@@ -233,9 +238,9 @@ def model(
     make_folders(plot, json_file)
     given = per_layer, partition, through, prefetch, cap, memory, plot, prefetch_ratio
     options = ChipOptions.of(chosen, *given, alone=layers_alone, scalesim=scalesim_reports is not None, images=images, batch=batch)
-    with Progress() as progress:
+    with Progress() as progress, quantised_first(workload, calibrate, 0, progress) as made:
         way = system.model if system else model_chip
-        report, show = way(workload, chosen, options, progress=progress)
+        report, show = made.beside(*way(made.workload, chosen, options, progress=progress))
     write_scalesim(report, chosen, scalesim_reports)
     finish({"workload": workload, **report}, json_file, show)
 

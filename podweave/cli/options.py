@@ -71,6 +71,15 @@ Sizes = Annotated[
 HostOps = Annotated[
     bool, typer.Option("--host-ops", help="ONNX files: operators that are not taken, and all behind them, are left to the host.")
 ]
+CalibrateFirst = Annotated[
+    str | None,
+    typer.Option(
+        "--calibrate",
+        metavar="FILE.npz",
+        help="ONNX files in floating point: quantise them first, by ranges on these inputs, as `podweave quantise` does; "
+        "'random': on normally distributed numbers, which say nothing of accuracy.",
+    ),
+]
 Inputs = Annotated[
     Path | None,
     typer.Option(

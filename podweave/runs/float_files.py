@@ -28,6 +28,7 @@ from .model_files import arrays_of, quantised_inputs, require_numbers
 
 WORST = 10
 """Layers that a report names."""
+_RANDOM_BATCHES = 4
 _QUANTISED_FROM, _IR_VERSION = 13, 7
 """The first version of operators with scales for each output of a convolution, and of files with constants that are no inputs."""
 WEIGHED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -237,6 +238,15 @@ def batches_of(file: File, path: Path) -> Iterator[Arrays]:
             name: values[batch * file.inputs[name][1][0] :][: file.inputs[name][1][0]].astype(np.float32)
             for name, values in given.items()
         }
+
+
+def random_arrays(model: str, output: Path, seed: int) -> None:
+    """Write normally distributed inputs of a file, of a few batches, where nobody has real ones."""
+    path, sizes, _ = file_and_sizes(model)
+    rng = np.random.default_rng(seed)
+    inputs = read_file(path, sizes, FLOAT_OPSETS).inputs
+    shapes = {name: (_RANDOM_BATCHES * shape[0], *shape[1:]) for name, (_, shape) in inputs.items()}
+    np.savez(output, **{name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()})  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
