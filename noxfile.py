@@ -31,6 +31,13 @@ def campaign(session: nox.Session) -> None:
 
 
 @nox.session
+def formal(session: nox.Session) -> None:
+    """Proofs of the contracts of blocks, and the planted faults that they must find."""
+    session.install("-e", ".[formal]")
+    session.run("podweave", "prove", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style of the Python code."""
     session.install("ruff")

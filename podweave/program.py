@@ -107,6 +107,7 @@ def _ending_on_signals() -> Iterator[None]:
 def _for_users() -> tuple[type[Exception], ...]:
     """Errors that a user can mend. Some of their modules take long to import."""
     from podweave.compiler.jobs import JobFieldError, ProgramError
+    from podweave.formal.errors import FormalError
     from podweave.ir.layers import WorkloadError
     from podweave.spec.config_parts import ConfigError
     from podweave.synth.errors import SynthesisError
@@ -114,4 +115,4 @@ def _for_users() -> tuple[type[Exception], ...]:
     from podweave.tb.build.simulate import NoVerdictError
 
     found = (ConfigError, WorkloadError, ProgramError, JobFieldError)
-    return (*found, ToolchainError, BuildError, NoVerdictError, SynthesisError, OSError)
+    return (*found, ToolchainError, BuildError, NoVerdictError, SynthesisError, FormalError, OSError)

@@ -9,8 +9,9 @@ BELOW = {
     "compiler": ["ir", "spec"],
     "predict": ["spec", "compiler", "golden"],
     "synth": ["rtl", "spec"],
+    "formal": ["rtl", "spec", "synth"],
     "tb": ["spec", "ir", "rtl", "golden", "compiler", "predict", "synth"],
-    "podweave": ["spec", "ir", "rtl", "golden", "compiler", "predict", "synth", "tb"],
+    "podweave": ["spec", "ir", "rtl", "golden", "compiler", "predict", "synth", "formal", "tb"],
 }
 LIBRARIES = {
     "spec": [],
@@ -20,6 +21,7 @@ LIBRARIES = {
     "compiler": ["numpy"],
     "predict": ["numpy"],
     "synth": [],
+    "formal": ["amaranth"],
     "tb": ["cocotb", "cocotb_tools", "cocotbext", "find_libpython", "numpy"],
     "podweave": [
         "numpy",
@@ -159,6 +161,18 @@ INSIDE = {
     "predict/alike": ["predict/accelerator"],
     "predict/system": ["predict/memory_timing", "predict/link_timing", "predict/accelerator", "predict/alike"],
     "synth/*": ["synth/*"],
+    "formal/errors": [],
+    "formal/harness": [],
+    "formal/faults": ["formal/errors"],
+    "formal/tools": ["formal/errors"],
+    "formal/property": ["formal/faults", "formal/harness"],
+    "formal/model": ["formal/errors", "formal/harness", "formal/tools"],
+    "formal/engines": ["formal/errors", "formal/model", "formal/tools"],
+    "formal/blocks": ["formal/faults", "formal/harness", "formal/property"],
+    "formal/catalogue": ["formal/blocks", "formal/errors", "formal/property"],
+    "formal/prove": [
+        *("formal/catalogue", "formal/engines", "formal/errors", "formal/faults", "formal/model", "formal/property"),
+    ],
     "tb/build": [],
     "tb/lockstep": [],
     "tb/benches": ["tb/build", "tb/lockstep"],

@@ -66,6 +66,7 @@ from .options import (
     Workload,
 )
 from .progress import Progress
+from .prove_command import prove
 from .targets import check_plot, make_folders, write_scalesim
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
@@ -370,6 +371,7 @@ def quantise_command(
 
 
 app.command()(chat)
+app.command()(prove)
 
 
 def _version(show: bool) -> None:

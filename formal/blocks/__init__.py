@@ -1,0 +1,1 @@
+"""What the contracts of blocks say, as harnesses, one module for each room of the hardware."""

@@ -1,0 +1,30 @@
+"""The command that proves."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ..program import EXIT_CODES
+from ..reports.formal import print_proofs
+from .finish import finish
+from .options import JsonFile
+from .progress import Progress
+
+
+def prove(
+    names: Annotated[list[str] | None, typer.Argument(help="Properties, or blocks; all by default.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Properties at a time; by default one on each core.")] = None,
+    timeout: Annotated[int, typer.Option(min=1, help="Seconds that an engine may take for one model.")] = 600,
+    json_file: JsonFile = None,
+) -> None:
+    """Prove the contracts of blocks, and find the faults that are planted into them (docs/proofs.md)."""
+    from podweave.formal.catalogue import select
+    from podweave.formal.prove import prove_all
+
+    with Progress() as progress:
+        report = prove_all(select(names or []), jobs=jobs, timeout=timeout, progress=progress)
+    finish(report, json_file, print_proofs)
+    sys.exit(EXIT_CODES[report["verdict"]])

@@ -1,0 +1,37 @@
+"""Reports of proofs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from .tables import table
+
+
+def print_proofs(console: Console, report: dict[str, Any]) -> None:
+    rows = []
+    for row in report["properties"]:
+        found = sum(fault["found"] for fault in row["faults"])
+        rows.append(
+            [
+                row["name"],
+                row["kind"],
+                row["engine"],
+                f"{row['seconds']:.1f}",
+                f"{row['covers'] - row['covers_missed']} of {row['covers']}",
+                f"{found} of {len(row['faults'])}",
+                row["verdict"],
+            ]
+        )
+    columns = ["property", "kind", "engine", "seconds", "covers", "planted faults found", "verdict"]
+    console.print(table("", columns, rows))
+    for row in report["properties"]:
+        for fault in row["faults"]:
+            if not fault["found"]:
+                console.print(f"{row['name']} did not find a planted fault: {fault['fault']}", highlight=False)
+    console.print(
+        f"{report['verdict'].upper()}: {report['unbounded']} properties proven for any time, {report['bounded']} for a stated one; "
+        f"{report['faults_found']} of {report['faults']} planted faults found; {report['seconds']:.0f} s",
+        highlight=False,
+    )
