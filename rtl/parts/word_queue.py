@@ -14,7 +14,8 @@ from .sram import Sram
 class WordQueue(Block):
     """``depth`` words of ``width`` bits, and one more at the head.
 
-    Up to one word per cycle goes in and one out. Whoever pushes counts: nothing tells when it is full.
+    Up to one word per cycle goes in and one out. Whoever pushes counts: nothing tells when it is full, with ``depth`` + 1 words. A
+    full one takes no word, not even with a ``pop``.
 
     Latency: 2 cycles, at the least, from a push to the head.
 
