@@ -1,4 +1,4 @@
-"""Engines, each on a model: property directed reachability, bounded search, covers."""
+"""Engines, each on a model: property directed reachability, induction, bounded search, covers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .errors import FormalError
 from .model import AIGER, SMT, Model
 from .tools import run_smtbmc, run_yosys
 
-PDR, BMC, YICES = "pdr (ABC)", "bmc3 (ABC)", "smtbmc (Yices)"
+NAMES = {"pdr": "pdr (ABC)", "induction": "induction (Yices)", "bounded": "bmc3 (ABC)"}
 _STATUS = "status.txt"
 # ABC is a part of Yosys' WebAssembly and runs inside of its command abc, which wants a circuit to map before and after: this one.
 _WITHIN_ABC = [
@@ -31,6 +31,15 @@ class Answer:
 def pdr(model: Model, timeout: float) -> Answer:
     """Property directed reachability: whether the rules hold in every cycle of every trace."""
     return _abc(model, "pdr", timeout)
+
+
+def induction(model: Model, steps: int, timeout: float) -> Answer:
+    """Whether the rules hold in the first ``steps`` cycles, and in a cycle behind any ``steps`` cycles in which they did."""
+    base = bounded(model, steps + 1, timeout)
+    if not base.holds:
+        return base
+    text = run_smtbmc(["-i", "-t", str(steps), SMT], model.directory, timeout)
+    return Answer("Status: PASSED" in text or None, steps)
 
 
 def bounded(model: Model, steps: int, timeout: float) -> Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from .faults import Fault
 from .harness import Harness
@@ -25,8 +26,10 @@ class Property:
         States the rules.
     faults : tuple[Fault, ...]
         Of which each must be found.
-    cycles : int | None
-        None: proven for traces of any length. Else of this many cycles, that of reset included.
+    engine : Literal["pdr", "induction", "bounded"]
+        The first two prove it for traces of any length.
+    cycles : int
+        Of an induction: behind how many cycles the next one is. Of a bounded proof: how long traces are, that of reset included.
     reach : int
         Cycles in which every cover must be reached.
     """
@@ -36,8 +39,13 @@ class Property:
     sizes: str
     build: Callable[[Harness], None]
     faults: tuple[Fault, ...]
-    cycles: int | None = None
+    engine: Literal["pdr", "induction", "bounded"] = "pdr"
+    cycles: int = 0
     reach: int = 16
+
+    @property
+    def kind(self) -> str:
+        return f"bounded, {self.cycles} cycles" if self.engine == "bounded" else "unbounded"
 
     @property
     def block(self) -> str:

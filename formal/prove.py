@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .catalogue import find_property
-from .engines import BMC, PDR, Answer, bounded, pdr, unreached
+from .engines import NAMES, Answer, bounded, induction, pdr, unreached
 from .errors import FormalError
 from .faults import planted
 from .model import Model, make_model
@@ -48,8 +48,8 @@ def prove(prop: Property, *, timeout: float = TIMEOUT) -> dict[str, Any]:
         "block": prop.block,
         "rule": prop.rule,
         "sizes": prop.sizes,
-        "kind": "unbounded" if prop.cycles is None else f"bounded, {prop.cycles} cycles",
-        "engine": PDR if prop.cycles is None else BMC,
+        "kind": prop.kind,
+        "engine": NAMES[prop.engine],
         "proven": answer.holds,
         "step": answer.step,
         "seconds": round(seconds, 1),
@@ -64,7 +64,9 @@ def prove(prop: Property, *, timeout: float = TIMEOUT) -> dict[str, Any]:
 
 def _answer(prop: Property, model: Model, timeout: float) -> Answer:
     try:
-        return pdr(model, timeout) if prop.cycles is None else bounded(model, prop.cycles, timeout)
+        if prop.engine == "pdr":
+            return pdr(model, timeout)
+        return (induction if prop.engine == "induction" else bounded)(model, prop.cycles, timeout)
     except subprocess.TimeoutExpired:
         return Answer(None, 0)
 
