@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .blocks import network, parts
+from .blocks import network, node, parts
 from .errors import FormalError
 from .property import Property
 
-PROPERTIES: tuple[Property, ...] = (*parts.PROPERTIES, *network.PROPERTIES)
+PROPERTIES: tuple[Property, ...] = (*parts.PROPERTIES, *network.PROPERTIES, *node.PROPERTIES)
 
 
 def find_property(name: str) -> Property:

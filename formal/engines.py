@@ -65,6 +65,9 @@ def unreached(model: Model, steps: int, timeout: float) -> int:
     text = run_smtbmc(["-c", "-t", str(steps), SMT], model.directory, timeout)
     if "Status: PASSED" in text:
         return 0
+    if "Assert failed" in text:
+        # It looks no further.
+        return len(model.covers)
     if not (count := len(re.findall("Unreached cover statement", text))):
         raise FormalError("yosys-smtbmc ended without an answer:\n" + "\n".join(text.splitlines()[-5:]))
     return count
