@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .blocks import network, node, parts
+from .blocks import engines, network, node, parts
 from .errors import FormalError
 from .property import Property
 
-PROPERTIES: tuple[Property, ...] = (*parts.PROPERTIES, *network.PROPERTIES, *node.PROPERTIES)
+PROPERTIES: tuple[Property, ...] = (*parts.PROPERTIES, *network.PROPERTIES, *node.PROPERTIES, *engines.PROPERTIES)
 
 
 def find_property(name: str) -> Property:
