@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from .blocks import engines, network, node, parts
+from .blocks import engines, network, node, parts, prefetch
 from .errors import FormalError
 from .property import Property
 
-PROPERTIES: tuple[Property, ...] = (*parts.PROPERTIES, *network.PROPERTIES, *node.PROPERTIES, *engines.PROPERTIES)
+PROPERTIES: tuple[Property, ...] = (
+    *parts.PROPERTIES,
+    *network.PROPERTIES,
+    *node.PROPERTIES,
+    *engines.PROPERTIES,
+    *prefetch.PROPERTIES,
+)
 
 
 def find_property(name: str) -> Property:

@@ -175,9 +175,9 @@ def stream(h: Harness) -> None:
     h.check(~valid | tiles.active, "nothing is requested but words of tiles")
     followed = tiles.active & ~strayed
     h.check(~followed | (valid == fits), "a word is requested in its cycle, unless something is out of range")
-    errors = [(dut["x_out_of_range"], x_fits), (dut["p_out_of_range"], p_fits), (dut["accumulator_out_of_range"], row_fits)]
-    for error, inside in errors:
+    for error, inside in ((dut["x_out_of_range"], x_fits), (dut["p_out_of_range"], p_fits)):
         h.check(~followed | (error == ~inside), "an error in the cycle of a word out of range")
+    h.check(~tiles.active | (dut["accumulator_out_of_range"] == ~row_fits), "so is a row, and all rows of the tile behind it")
     h.check(
         ~(followed & valid) | ((dut["request_address"] == x) & (dut["request_bank"] == job.x_bank)), "bank and address of a word"
     )
