@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from .blocks import engines, network, node, parts, prefetch
+from .blocks import control, engines, network, node, parts, prefetch
 from .errors import FormalError
 from .property import Property
 
-PROPERTIES: tuple[Property, ...] = (
-    *parts.PROPERTIES,
-    *network.PROPERTIES,
-    *node.PROPERTIES,
-    *engines.PROPERTIES,
-    *prefetch.PROPERTIES,
-)
+_ROOMS = (parts, network, node, engines, prefetch, control)
+PROPERTIES: tuple[Property, ...] = tuple(prop for room in _ROOMS for prop in room.PROPERTIES)
 
 
 def find_property(name: str) -> Property:

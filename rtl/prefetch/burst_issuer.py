@@ -62,7 +62,7 @@ class BurstIssuer(Block):
     granted : Out(1)
         The request is issued.
     reserve : In(1)
-        Takes room of one beat in the buffer.
+        Takes room of one beat in the buffer (only with ``credit``, and while no read of data is issued: stores reserve).
     release : In(1)
         Gives room of one beat in the buffer.
     credit : Out(1)
