@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .blocks import control, engines, network, node, parts, prefetch
+from .blocks import control, engines, link, network, node, parts, prefetch
 from .errors import FormalError
 from .property import Property
 
-_ROOMS = (parts, network, node, engines, prefetch, control)
+_ROOMS = (parts, network, node, engines, prefetch, control, link)
 PROPERTIES: tuple[Property, ...] = tuple(prop for room in _ROOMS for prop in room.PROPERTIES)
 
 
