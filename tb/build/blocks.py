@@ -11,7 +11,8 @@ from .make import RUNTIME_OPTIMIZATION, BuildError, Workshop, content_key, kept_
 from .runtime import CPP
 from .toolchain import find_toolchain
 
-_MODULE = re.compile(r"^module (\w+)\b.*?^endmodule\n", re.MULTILINE | re.DOTALL)
+MODULE = re.compile(r"^module (\w+)\b.*?^endmodule\n", re.MULTILINE | re.DOTALL)
+"""A module in a text of Verilog as we write it, and its name."""
 _CONTROL = re.compile(r'^\w+ -module "(\w+)".*$', re.MULTILINE)
 _OBJECT = "block.o"
 # What is made of a block depends on what is done here, too.
@@ -86,7 +87,7 @@ class Block:
 
 def modules_of(verilog: str) -> dict[str, str]:
     """The text of each module of an emitted design."""
-    return {match[1]: match[0] for match in _MODULE.finditer(verilog)}
+    return {match[1]: match[0] for match in MODULE.finditer(verilog)}
 
 
 def block_of(name: str, modules: Mapping[str, str], below: Mapping[str, Sequence[str]], control: str) -> Block:
@@ -101,8 +102,13 @@ def block_of(name: str, modules: Mapping[str, str], below: Mapping[str, Sequence
     return Block(name, text, "\n".join(match[0] for match in _CONTROL.finditer(control) if match[1] in wanted))
 
 
-def build_block(block: Block, *, optimize: str, random_initial_state: bool, waves: bool) -> tuple[Path, bool]:
-    """The object file of a block, whose one function ``<prefix>_make`` makes an instance; whether it was compiled now."""
+def build_block(
+    block: Block, *, optimize: str, random_initial_state: bool, waves: bool, flags: Sequence[str] = ()
+) -> tuple[Path, bool]:
+    """The object file of a block, whose one function ``<prefix>_make`` makes an instance; whether it was compiled now.
+
+    ``flags``: more of Verilator's.
+    """
     if "negedge" in block.verilog:
         raise BuildError(f"{block.name} does something at falling edges: they are not evaluated")
     toolchain = find_toolchain()
@@ -112,6 +118,7 @@ def build_block(block: Block, *, optimize: str, random_initial_state: bool, wave
         *("--x-initial", "unique" if random_initial_state else "fast"),
         *("-Wno-fatal", "-Wno-lint", "-Wno-style"),
         *(["--trace"] if waves else []),
+        *flags,
     ]
     variables = {
         "OPT_FAST": optimization(toolchain, optimize),

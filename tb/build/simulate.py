@@ -16,6 +16,7 @@ import cocotb_tools.config
 import find_libpython
 
 from .environment import clean_environment
+from .instrument import current_instrument
 from .verilate import Build
 
 _RESULTS, _LOG = "results.xml", "simulation.log"
@@ -112,7 +113,7 @@ def running_simulator(
     env |= environment or {}
     if test:
         env["COCOTB_TEST_FILTER"] = rf"\.{test}$"
-    command = [str(build.directory / build.top), *(plusargs or [])]
+    command = [str(build.directory / build.top), *(plusargs or []), *current_instrument().arguments(build.changed)]
     logging.getLogger(__name__).debug("running %s", command)
     with (directory / _LOG).open("wb") as output:
         process = subprocess.Popen(

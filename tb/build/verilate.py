@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from .blocks import Block, block_table, build_block, quicken, traceable
+from .instrument import current_instrument
 from .make import RUNTIME_OPTIMIZATION, Progress, Workshop, content_key, cores, kept_file, optimization
 from .runtime import CPP, own_sources, runtime, unpack
 from .toolchain import find_toolchain
 
 HARNESS_DIRECTORY = CPP.parent
+_VERILOG = (".v", ".sv")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Build:
         It can write waveforms.
     scope : str
         Of a design that is simulated block by block, with its circuit in the file ``circuit``; else empty.
+    changed : bool
+        The `Instrument` that was on has changed its Verilog.
     """
 
     directory: Path
@@ -62,6 +66,7 @@ class Build:
     made: list[str]
     traced: bool
     scope: str = ""
+    changed: bool = False
 
     @property
     def fresh(self) -> bool:
@@ -89,6 +94,13 @@ def build(
     """
     toolchain = find_toolchain()
     began = time.perf_counter()
+    instrument = current_instrument()
+    given, parts = sources, assembly
+    sources = {name: instrument.changed(text) if name.endswith(_VERILOG) else text for name, text in given.items()}
+    if assembly:
+        blocks_now = [replace(block, verilog=instrument.changed(block.verilog)) for block in assembly.blocks]
+        assembly = replace(assembly, blocks=blocks_now)
+    changed = sources != given or assembly != parts
     blocks = _built(assembly, optimize, random_initial_state, waves, progress) if assembly else {}
     made = [block.name for block, (_, fresh) in blocks.items() if fresh]
     public = [f'public_flat_rw -module "{top}" -var "{name}"' for name in public_inputs]
@@ -107,6 +119,7 @@ def build(
         *("-Wno-fatal", "-Wno-lint", "-Wno-style"),
         *(["--trace"] if waves else []),
         *(f"-G{name}={value}" for name, value in (parameters or {}).items()),
+        *instrument.flags,
     ]
     variables = {
         "OPT_FAST": optimization(toolchain, optimize),
@@ -132,7 +145,7 @@ def build(
         here = f"-fmacro-prefix-map={work}/= -I{work}"
         # Verilator reads its control files before the sources that they are about.
         ordered = sorted(
-            (name for name in texts if name.endswith((".v", ".sv", ".vlt"))), key=lambda name: not name.endswith(".vlt")
+            (name for name in texts if name.endswith((*_VERILOG, ".vlt"))), key=lambda name: not name.endswith(".vlt")
         )
         compiled = [str(work / name) for name in (*texts, *own) if name.endswith(".cpp")]
         main = str(shop.tools / "main" / "verilator.cpp")
@@ -146,18 +159,18 @@ def build(
     program, fresh = kept_file("builds", key, top, link_in)
     made += [top] if fresh else []
     seconds = time.perf_counter() - began if made else 0.0
-    return Build(program.parent, top, seconds, made, waves, assembly.scope if assembly else "")
+    return Build(program.parent, top, seconds, made, waves, assembly.scope if assembly else "", changed)
 
 
 def _built(
     assembly: Assembly, optimize: str, random_initial_state: bool, waves: bool, progress: Progress | None
 ) -> dict[Block, tuple[Path, bool]]:
     """The object of each block, and whether it was compiled now; as many at once as there are cores, the largest first."""
-    done = 0
+    done, flags = 0, current_instrument().flags
 
     def one(block: Block) -> tuple[Path, bool]:
         nonlocal done
-        found = build_block(block, optimize=optimize, random_initial_state=random_initial_state, waves=waves)
+        found = build_block(block, optimize=optimize, random_initial_state=random_initial_state, waves=waves, flags=flags)
         done += 1
         if progress:
             progress(f"building the simulator (block {done}/{len(assembly.blocks)})")

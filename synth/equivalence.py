@@ -1,0 +1,261 @@
+"""Whether a mutant is equivalent to its module: whether no input, in any state that both can be in, ever shows a difference."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import SynthesisError
+from .mutants import ARGUMENT, Mutants, Mutation
+from .yosys import run_yosys
+
+STEPS = (1, 2, 3, 4)
+"""Cycles after which outputs must agree, in whatever state registers that may differ were before: tried in turn."""
+_ROUNDS = 40
+_SAT_S = 30
+_INSTANCE = re.compile(r"^  cell \\(\w+) ", re.MULTILINE)
+_SRAM = "sram_"
+# Of an SRAM: what is read of its inputs only while another one is 1.
+_ONLY_WHILE = {"write_address": "write_enable", "write_data": "write_enable", "read_address": "read_enable"}
+Bit = int | str
+
+
+def is_equivalent(mutants: Mutants, mutation: Mutation, others: Mapping[str, str]) -> int:
+    """Prove that a mutant is no fault, by induction over cycles.
+
+    Module and mutant begin in the same state, whichever it is, and have the same inputs. Bits of registers that may differ later are
+    found by assuming of all the others that they are equal, and taking out those that are then not equal a cycle later, until none is
+    left to take out. Outputs have to agree in every state that such states lead to in ``steps`` cycles, and in all cycles before.
+
+    Parameters
+    ----------
+    others : mapping of str to str
+        Verilog of the modules that it places, by name. What they are given is an output; of an SRAM, address and data only while
+        it is enabled. What they give is an input.
+
+    Returns
+    -------
+    int
+        Steps of the proof; 0 if there is none.
+    """
+    try:
+        pair = _Pair.of(mutants, mutation, others)
+        if not pair.settle():
+            return 0
+        for steps in STEPS:
+            if pair.outputs_agree(steps):
+                return steps
+    except SynthesisError:
+        # SAT, or what makes its question, took longer than it may: no proof.
+        return 0
+    return 0
+
+
+@dataclass
+class _Pair:
+    """A netlist with a control: 0 is the module, 1 the mutant. ``differ``: bits of registers that may not be equal."""
+
+    netlist: dict[str, Any]
+    what: str
+    differ: set[int] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, mutants: Mutants, mutation: Mutation, others: Mapping[str, str]) -> _Pair:
+        placed = sorted(set(_INSTANCE.findall(mutants.netlist)))
+        what = f"comparing mutant {mutation.number} of {mutants.module}"
+        changed = mutation.line.replace("mutate ", f"mutate -ctrl {ARGUMENT} 1 1 ", 1)
+        commands = [
+            *(["read_verilog -sv -lib boxes.v"] if placed else []),
+            *("read_rtlil netlist.il", changed, "memory_map", "opt_clean", "dffunmap", "opt_clean", "write_json pair.json"),
+        ]
+        files = {"netlist.il": mutants.netlist, "boxes.v": "\n".join(others[name] for name in placed if name in others)}
+        made = run_yosys(commands, files, ["pair.json"], purpose=what, timeout=120)["pair.json"]
+        return cls(json.loads(made)["modules"][mutants.module], what)
+
+    def __post_init__(self) -> None:
+        self.cells: dict[str, dict[str, Any]] = self.netlist["cells"]
+        self.logic, self.flops, self.boxes = [], [], []
+        for cell in self.cells.values():
+            kind = cell["type"]
+            if "port_directions" not in cell:
+                raise SynthesisError(f"ports of {kind} are not known while {self.what}")
+            found = self.flops if kind == "$dff" else self.logic if kind.startswith("$") else self.boxes
+            found.append(cell)
+        self.control: int = self.netlist["ports"][ARGUMENT]["bits"][0]
+        self.next_of: dict[int, Bit] = {}
+        for cell in self.flops:
+            self.next_of |= dict(zip(cell["connections"]["Q"], cell["connections"]["D"], strict=True))
+        self.free = 1 + max(
+            (bit for cell in self.cells.values() for bits in cell["connections"].values() for bit in bits if isinstance(bit, int)),
+            default=1,
+        )
+        self.free = max(self.free, 1 + max(bit for port in self.netlist["ports"].values() for bit in port["bits"] if isinstance(bit, int)))
+
+    def settle(self) -> bool:
+        """Find ``differ``; whether it was found."""
+        for _ in range(_ROUNDS):
+            cone = self._cone()
+            other = self._other(cone)
+            watched = {bit: after for bit, after in self.next_of.items() if bit not in self.differ and after in other}
+            if not watched:
+                return True
+            question = _Question(self, cone, other, registers=False)
+            names = {question.differs([(after, other[after])]): bit for bit, after in watched.items()}  # type: ignore[index]
+            broken = question.ask(names, steps=0)
+            if not broken:
+                return True
+            self.differ |= {names[name] for name in broken}
+        return False
+
+    def outputs_agree(self, steps: int) -> bool:
+        """Whether outputs do, ``steps`` cycles after registers in ``differ`` had any values, and before."""
+        cone = self._cone()
+        other = self._other(cone)
+        seen = list(self._seen(other))
+        if not seen:
+            return True
+        if not self.differ:
+            question = _Question(self, cone, other, registers=False)
+            return not question.ask([question.differs(pairs, enable) for pairs, enable in seen], steps=0)
+        for first in (False, True):
+            question = _Question(self, cone, other, registers=True)
+            names = [question.differs(pairs, enable) for pairs, enable in seen]
+            # From equal states the cycles before, and from any the one after.
+            if question.ask(names, steps=steps - 1 if first else steps, from_equal=first):
+                return False
+        return True
+
+    def _seen(self, other: Mapping[Bit, int]) -> Iterable[tuple[list[tuple[Bit, int]], tuple[Bit, int] | None]]:
+        """Bits that are seen outside and may differ, as in module and mutant, and what must be 1 in one of them for it to count."""
+        for port in self.netlist["ports"].values():
+            if port["direction"] == "output":
+                pairs = [(bit, other[bit]) for bit in port["bits"] if bit in other]
+                if pairs:
+                    yield pairs, None
+        for cell in self.boxes:
+            for name, bits in cell["connections"].items():
+                pairs = [(bit, other[bit]) for bit in bits if bit in other]
+                if cell["port_directions"][name] == "input" and pairs:
+                    enable = None
+                    if cell["type"].startswith(_SRAM) and name in _ONLY_WHILE:
+                        bit = cell["connections"][_ONLY_WHILE[name]][0]
+                        enable = bit, other.get(bit, bit)
+                    yield pairs, enable  # type: ignore[misc]
+
+    def _cone(self) -> list[dict[str, Any]]:
+        """Cells whose outputs may differ within a cycle."""
+        reached: set[Bit] = {self.control, *self.differ}
+        readers: dict[Bit, list[int]] = {}
+        for index, cell in enumerate(self.logic):
+            for name, bits in cell["connections"].items():
+                if cell["port_directions"][name] == "input":
+                    for bit in bits:
+                        readers.setdefault(bit, []).append(index)
+        pending, found = list(reached), set()
+        while pending:
+            for index in readers.get(pending.pop(), []):
+                if index not in found:
+                    found.add(index)
+                    cell = self.logic[index]
+                    for name, bits in cell["connections"].items():
+                        if cell["port_directions"][name] == "output":
+                            pending += bits
+        return [self.logic[index] for index in sorted(found)]
+
+    def _other(self, cone: Sequence[dict[str, Any]]) -> dict[Bit, int]:
+        """By bit that may differ, that of the mutant."""
+        outputs = [
+            bit for cell in cone for name, bits in cell["connections"].items() if cell["port_directions"][name] == "output" for bit in bits
+        ]
+        bits = [self.control, *sorted(self.differ), *(bit for bit in outputs if isinstance(bit, int))]
+        return {bit: self.free + index for index, bit in enumerate(dict.fromkeys(bits))}
+
+
+class _Question:
+    """A module for SAT: the netlist, what may differ of it a second time for the mutant, and comparisons.
+
+    ``registers``: the next cycle's values follow from those of this; else they are all inputs.
+    """
+
+    def __init__(self, pair: _Pair, cone: Sequence[dict[str, Any]], other: Mapping[Bit, int], *, registers: bool):
+        self.pair, self.other = pair, other
+        self.free = pair.free + len(other)
+        self.cells: dict[str, Any] = {}
+        self.ports: dict[str, Any] = {}
+        for cell in pair.logic:
+            self._add(cell["type"], cell.get("parameters", {}), cell["port_directions"], cell["connections"])
+        for cell in cone:
+            self._add(cell["type"], cell.get("parameters", {}), cell["port_directions"], self._of_mutant(cell["connections"]))
+        self.unequal: list[str] = []
+        if registers:
+            for cell in pair.flops:
+                self._add("$dff", cell["parameters"], cell["port_directions"], cell["connections"])
+            for bit in sorted(pair.differ):
+                after = pair.next_of[bit]
+                self._flop(other.get(after, after), other[bit])
+                self.unequal.append(self.differs([(bit, other[bit])]))
+
+    def _of_mutant(self, connections: Mapping[str, Sequence[Bit]]) -> dict[str, list[Bit]]:
+        return {name: [self.other.get(bit, bit) for bit in bits] for name, bits in connections.items()}
+
+    def _new(self) -> int:
+        self.free += 1
+        return self.free - 1
+
+    def _add(self, kind: str, parameters: Any, directions: Any, connections: Any) -> None:
+        self.cells[f"c{len(self.cells)}"] = {
+            "type": kind, "parameters": parameters, "attributes": {}, "port_directions": directions, "connections": connections,
+        }
+
+    def _flop(self, data: Bit, output: int) -> None:
+        clock = self.pair.flops[0]
+        parameters = {**clock["parameters"], "WIDTH": 1}
+        connections = {"CLK": clock["connections"]["CLK"], "D": [data], "Q": [output]}
+        self._add("$dff", parameters, {"CLK": "input", "D": "input", "Q": "output"}, connections)
+
+    def _gate(self, kind: str, a: Sequence[Bit], b: Sequence[Bit] | None = None, width: int = 1) -> list[int]:
+        outputs = [self._new() for _ in range(width)]
+        parameters: dict[str, int] = {"A_SIGNED": 0, "A_WIDTH": len(a), "Y_WIDTH": width}
+        directions, connections = {"A": "input", "Y": "output"}, {"A": list(a), "Y": outputs}
+        if b is not None:
+            parameters |= {"B_SIGNED": 0, "B_WIDTH": len(b)}
+            directions["B"], connections["B"] = "input", list(b)
+        self._add(kind, parameters, directions, connections)
+        return outputs
+
+    def differs(self, pairs: Sequence[tuple[Bit, Bit]], enable: tuple[Bit, Bit] | None = None) -> str:
+        """The name of an output that is 1 if one of ``pairs`` is not equal (and ``enable`` is 1 in one of both)."""
+        first, second = [a for a, _ in pairs], [b for _, b in pairs]
+        found = self._gate("$reduce_bool", self._gate("$xor", first, second, len(pairs)))
+        if enable:
+            found = self._gate("$and", found, self._gate("$or", [enable[0]], [enable[1]]))
+        name = f"differs_{len(self.ports)}"
+        self.ports[name] = {"direction": "output", "bits": found}
+        return name
+
+    def ask(self, names: Iterable[str], *, steps: int, from_equal: bool = False) -> list[str]:
+        """Those of ``names`` that a counterexample shows, after ``steps`` cycles or, ``from_equal`` registers, until then."""
+        names = list(names)
+        controls = {"module_is": [self.pair.control], "mutant_is": [self.other[self.pair.control]]}
+        ports = {name: {"direction": "input", "bits": bits} for name, bits in controls.items()}
+        design = {"modules": {"question": {"attributes": {}, "ports": ports | self.ports, "cells": self.cells, "netnames": {}}}}
+        options = [f"-timeout {_SAT_S}", "-set module_is 1'0", "-set mutant_is 1'1"]
+        if steps or self.unequal:
+            options.append(f"-seq {steps + 1}")
+            if not from_equal and steps:
+                options.append(f"-prove-skip {steps}")
+        if from_equal:
+            options += [f"-set-at 1 {name} 1'0" for name in self.unequal]
+        options += [f"-prove {name} 1'0 -show {name}" for name in names]
+        commands = ["read_json question.json", "opt_expr", "opt_merge", "opt_clean", "cd question", f"tee -q -o sat.txt sat {' '.join(options)}"]
+        report = run_yosys(
+            commands, {"question.json": json.dumps(design)}, ["sat.txt"], purpose=self.pair.what, timeout=4 * _SAT_S
+        )["sat.txt"]
+        if "FAIL!" in report:
+            return [name for name in names if re.search(rf"\\{name} +1 ", report)] or names
+        if "SUCCESS!" not in report:
+            raise SynthesisError(f"SAT did not end while {self.pair.what}")
+        return []
