@@ -186,6 +186,7 @@ INSIDE = {
     "podweave/chat": ["podweave/driver", "podweave/language", "podweave/program", "podweave/runs"],
     "podweave/encoders": ["podweave/language", "podweave/program", "podweave/runs"],
     "podweave/driver": [],
+    "podweave/fuzz": ["podweave/program", "podweave/runs"],
     "podweave/ip": ["podweave/__init__"],
     "podweave/runs": ["podweave/digits", "podweave/driver", "podweave/program"],
     "podweave/reports": [],
@@ -194,7 +195,8 @@ INSIDE = {
     "podweave/studies": ["podweave/program", "podweave/runs", "podweave/reports", "podweave/studies/published"],
     "podweave/studies/published": [],
     "podweave/cli": [
-        *("podweave/__init__", "podweave/bench", "podweave/chat", "podweave/encoders", "podweave/ip", "podweave/language"),
+        *("podweave/__init__", "podweave/bench", "podweave/chat", "podweave/encoders", "podweave/fuzz", "podweave/ip"),
+        "podweave/language",
         "podweave/pictures",
         *("podweave/program", "podweave/reports", "podweave/runs", "podweave/studies"),
     ],

@@ -200,12 +200,14 @@ def run_jobs(
     way: Way[Network],
     simulation: Simulation,
     progress: Progress,
+    *,
+    compiled: list[Network] | None = None,
 ) -> tuple[dict[str, Any], list[Tensors], list[Network]]:
-    """The report, the outputs of each job that came out of the RTL, and the networks."""
+    """The report, the outputs of each job that came out of the RTL, and the networks. ``compiled``: those, if they are there."""
     require_golden(jobs, way.config)
     clock = time.perf_counter
     began = clock()
-    networks = compile_jobs(jobs, way, progress)
+    networks = compile_jobs(jobs, way, progress) if compiled is None else way.together(compiled)
     wall = {"compile": clock() - began}
     began = clock()
     progress("predicting cycles")

@@ -12,6 +12,7 @@ from podweave.compiler.collective.program import CollectiveProgram
 from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, compile_network
 from podweave.compiler.compile_system import compile_system
 from podweave.compiler.memory.shared import SharedMemory
+from podweave.fuzz.random_rows import random_rows, two_at_once
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants, with_scale_bits
 from podweave.ir.frontends import load_graph
@@ -28,7 +29,6 @@ from podweave.spec.links_config import LinksConfig
 from podweave.spec.load_port import HostSelect
 from podweave.spec.presets import load_config
 from tests.compiler.collective.ring_machine import run_system
-from tests.podweave.runs.random_rows import random_rows, two_at_once
 from tests.podweave.runs.row_jobs import small_chip
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from podweave.fuzz.random_rows import random_rows
 from podweave.golden.graph import evaluate
 from podweave.golden.system import evaluate_system
 from podweave.ir.frontends import load_graph
@@ -16,7 +17,6 @@ from podweave.ir.layers import WorkloadError
 from podweave.ir.partition import partition
 from podweave.ir.row_graph import RowGraph, verify_rows
 from podweave.ir.row_operations import RowLinear
-from tests.podweave.runs.random_rows import random_rows
 
 TEXTS = (TextRows(1, 5), TextRows(2, 9, slot=1), TextRows(1, 4, position=1, span=3, slot=2))
 SHARED = (TextRows(2, 11), TextRows(1, 10, slot=1, shared=4))

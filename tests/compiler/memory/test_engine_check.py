@@ -17,6 +17,7 @@ from podweave.compiler.memory.engine_check import check_engines
 from podweave.compiler.memory.image import MemoryImage
 from podweave.compiler.memory.place import memory_image
 from podweave.compiler.memory.rings import Ring
+from podweave.fuzz.random_layers import random_graph
 from podweave.ir.constants import with_scale_bits
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.layers import WorkloadError
@@ -24,7 +25,6 @@ from podweave.spec.descriptors import DescriptorKind
 from podweave.spec.load_port import HostSelect
 from tests.compiler.chip.policies import HALF
 from tests.compiler.memory.test_image import config_of, fed
-from tests.podweave.runs.random_networks import random_graph
 
 LOAD, STORE = DescriptorKind.LOAD, DescriptorKind.STORE
 

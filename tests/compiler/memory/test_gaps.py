@@ -11,7 +11,7 @@ from podweave.compiler.memory.moves import EpochMoves, Move, RunWriter
 from podweave.compiler.memory.x_banks import XBanks
 from podweave.spec.descriptors import DescriptorKind
 from podweave.spec.load_port import HostSelect
-from tests.podweave.runs.random_networks import CONFIG
+from tests.podweave.runs.small_accelerator import CONFIG
 
 PART = CONFIG.memory.x_part_words
 

@@ -12,7 +12,7 @@ from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.frontends.registry import load_graph
 from podweave.predict.chip import predict
 from podweave.spec.descriptors import words_of
-from tests.podweave.runs.random_networks import CONFIG
+from tests.podweave.runs.small_accelerator import CONFIG
 
 DEPTH = {select: words_of(CONFIG, select) for _, _, select, _ in STORES}
 

@@ -18,6 +18,7 @@ from podweave.compiler.memory.moves import Move, RunWriter
 from podweave.compiler.memory.resident import RESIDENT, ChipContents
 from podweave.compiler.memory.spilled import Frame, SpilledTensors
 from podweave.compiler.plan.demands import Demands
+from podweave.fuzz.random_layers import random_graph
 from podweave.ir.constants import with_scale_bits
 from podweave.ir.frontends.builder import Builder
 from podweave.ir.frontends.random_constants import random_parameters
@@ -28,7 +29,6 @@ from podweave.ir.operations import Linear, Operand, Window
 from podweave.ir.rewrites import with_batch
 from podweave.spec.load_port import HostSelect
 from tests.compiler.memory.test_image import config_of, conv, network, run
-from tests.podweave.runs.random_networks import random_graph
 
 
 def wrong(found: dict[str, NDArray], expected: dict[str, NDArray]) -> list[str]:

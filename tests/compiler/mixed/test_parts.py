@@ -10,13 +10,13 @@ import pytest
 from podweave.compiler.chip.policy import BankPolicy
 from podweave.compiler.chip.split_outputs import SplitGraph, split_outputs
 from podweave.compiler.mixed.parts import Joined, by_kinds, join
+from podweave.fuzz.random_mixed import random_mixed
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_mixed import random_mixed_parameters
 from podweave.ir.mixed_graph import MixedGraph, verify_mixed
 from podweave.ir.operations import Linear, Shape
 from podweave.ir.row_operations import Format, RmsNorm, RowOperation
 from tests.mixed_graphs import conv, linear
-from tests.podweave.runs.random_mixed import random_mixed
 from tests.podweave.runs.row_jobs import small_chip
 
 SIZE = (2, 3)

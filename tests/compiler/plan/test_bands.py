@@ -9,14 +9,14 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from podweave.compiler.plan.bands import Grid, band, needed
+from podweave.fuzz.random_large import cut_graph
+from podweave.fuzz.random_layers import random_graph, upsampled_graph
 from podweave.golden.graph import evaluate
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer
 from podweave.ir.operations import Linear, Operand, Window
 from podweave.ir.verify import verify
-from tests.podweave.runs.random_cut import cut_graph
-from tests.podweave.runs.random_networks import random_graph, upsampled_graph
 
 
 def conv(name: str, source: str, size: tuple[int, int], kernel: int, stride: int = 1, **options: int) -> Linear:

@@ -14,14 +14,15 @@ from podweave.compiler.plan.bound import least_bytes
 from podweave.compiler.plan.compile_plan import compile_cut
 from podweave.compiler.plan.demands import Demands
 from podweave.compiler.plan.segments import Planner
+from podweave.fuzz.random_large import cut_graph
+from podweave.fuzz.random_layers import random_graph
 from podweave.ir.frontends.registry import load_graph
 from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer, WorkloadError
 from podweave.ir.operations import Linear, Operand, Upsampling
 from podweave.ir.rewrites import with_copies_to_upsample
 from podweave.spec.presets import load_config
-from tests.podweave.runs.random_cut import cut_graph
-from tests.podweave.runs.random_networks import CONFIG, random_graph
+from tests.podweave.runs.small_accelerator import CONFIG
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -19,7 +19,7 @@ from podweave.spec.presets import load_config
 from podweave.tb.benches.accelerator_bench import AcceleratorBench
 from podweave.tb.build.make import cores
 from tests.podweave.command_line import Cli, assert_refused
-from tests.podweave.runs.random_networks import CONFIG, small_bench
+from tests.podweave.runs.small_accelerator import CONFIG, small_bench
 
 CHIP2 = load_config("chip2x4")
 GEMM = "gemm:5x6x7"

@@ -10,9 +10,9 @@ import onnx
 import pytest
 
 from podweave.digits import test_images, training_images
+from podweave.fuzz.random_files import quantised_file
 from podweave.ir.frontends.onnx import load_network
 from tests.ir.frontends.onnx.digits_file import float_model, real
-from tests.ir.frontends.onnx.random_models import quantised_file
 from tests.podweave.command_line import Cli, assert_refused
 from tests.podweave.runs.even_chips import NARROW
 

@@ -14,7 +14,7 @@ from podweave.compiler.memory.tensors import TensorMap
 from podweave.spec.config import ChipConfig
 from podweave.spec.register_map import RegisterMap
 from podweave.spec.register_types import MANAGER_PITCH, Access, NodeWords
-from tests.podweave.runs.random_networks import CONFIG
+from tests.podweave.runs.small_accelerator import CONFIG
 
 CHANNEL = 4096
 Effect = Callable[["FakeBus"], None]

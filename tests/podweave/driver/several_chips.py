@@ -11,6 +11,7 @@ import numpy as np
 from podweave.compiler.compile_network import CompiledNetwork, compile_network, in_channels
 from podweave.driver.device import RunCounters
 from podweave.driver.system import System
+from podweave.fuzz.random_layers import random_job
 from podweave.golden.graph import evaluate
 from podweave.predict.accelerator import Prediction, predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
@@ -18,7 +19,7 @@ from podweave.runs.jobs import Job
 from podweave.spec.register_map import counters
 from podweave.tb.benches.simulated_system import SimulatedSystem
 from podweave.tb.benches.system_bench import SystemBench
-from tests.podweave.runs.random_networks import CONFIG, FROM_MEMORY, random_job
+from tests.podweave.runs.small_accelerator import CONFIG, FROM_MEMORY
 
 # All that are predicted but HBM_BUSY.
 EXACT = [name for name, *_ in counters(CONFIG) if name != "HBM_BUSY"]

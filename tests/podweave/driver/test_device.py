@@ -18,7 +18,7 @@ from podweave.spec.links_config import LinksConfig
 from podweave.spec.load_port import Counter
 from podweave.spec.register_map import ErrorSource, NodeWords, Refusal, counters
 from tests.podweave.driver.fake_bus import CHANNEL, Effect, FakeBus, small_image
-from tests.podweave.runs.random_networks import CONFIG
+from tests.podweave.runs.small_accelerator import CONFIG
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 from podweave.compiler.compile_network import CompiledNetwork, compile_network, in_channels
 from podweave.compiler.memory.rings import Ring
 from podweave.driver.device import Device, DeviceError, Start
+from podweave.fuzz.random_layers import random_job
 from podweave.golden.cycle.memory.hbm import DECERR, SLVERR, ErrorRange
 from podweave.golden.graph import evaluate
 from podweave.predict.accelerator import Prediction, predict_accelerator
@@ -23,7 +24,7 @@ from podweave.spec.load_port import HostSelect
 from podweave.spec.register_map import counters
 from podweave.tb.benches.chip_task import Readback
 from podweave.tb.benches.simulated_bus import SimulatedBus
-from tests.podweave.runs.random_networks import CONFIG, FROM_MEMORY, random_job, small_bench
+from tests.podweave.runs.small_accelerator import CONFIG, FROM_MEMORY, small_bench
 
 # All that are predicted but HBM_BUSY.
 EXACT = [name for name, *_ in counters(CONFIG) if name != "HBM_BUSY"]

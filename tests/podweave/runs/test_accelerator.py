@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from podweave.compiler.compile_network import CompiledNetwork, compile_network
+from podweave.fuzz.random_layers import random_graph, random_job
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
@@ -23,7 +24,7 @@ from podweave.runs.accelerator import model_on_device, run_on_device
 from podweave.runs.jobs import Job
 from podweave.spec.load_port import Counter
 from podweave.spec.register_map import counters
-from tests.podweave.runs.random_networks import CONFIG, FROM_MEMORY, random_graph, random_job, small_bench
+from tests.podweave.runs.small_accelerator import CONFIG, FROM_MEMORY, small_bench
 
 PLAIN = HbmTiming(latency=2, row_miss=0, refresh_interval=0)
 USUAL = HbmTiming()

@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from podweave.compiler.compile_network import CompiledNetwork
+from podweave.fuzz.random_layers import random_job
 from podweave.predict.accelerator import Prediction
 from podweave.runs import accelerator as accelerator_runs
 from podweave.spec.descriptors import DescriptorKind
 from podweave.spec.load_port import HostSelect
-from tests.podweave.runs.random_networks import random_job
 from tests.podweave.runs.test_accelerator import PLAIN, run
 
 

@@ -15,6 +15,8 @@ from podweave.compiler.memory import x_banks
 from podweave.compiler.memory.engine_check import check_engines
 from podweave.compiler.memory.rings import Ring
 from podweave.driver.device import Device, DeviceError
+from podweave.fuzz.random_layers import random_job
+from podweave.fuzz.random_mixed import random_mixed
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
@@ -29,9 +31,8 @@ from podweave.spec.descriptors import DescriptorKind
 from podweave.spec.load_port import HostSelect
 from podweave.tb.benches.accelerator_bench import AcceleratorBench
 from tests.compiler.memory.test_image import fed
-from tests.podweave.runs.random_mixed import random_mixed
-from tests.podweave.runs.random_networks import CONFIG, FROM_MEMORY, random_job, small_bench
 from tests.podweave.runs.row_jobs import small_chip
+from tests.podweave.runs.small_accelerator import CONFIG, FROM_MEMORY, small_bench
 
 NEAR = HbmTiming(latency=10)
 SLOW = HbmTiming(latency=37, row_miss=9, jitter=25, refresh_interval=400, refresh_cycles=90, seed=77)

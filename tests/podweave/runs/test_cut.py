@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from podweave.compiler.compile_network import CompiledNetwork
+from podweave.fuzz.random_large import cut_job
+from podweave.fuzz.random_layers import random_job
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.builder import Builder
@@ -21,9 +23,7 @@ from podweave.ir.rewrites import with_batch
 from podweave.predict.memory_timing import HbmTiming
 from podweave.runs.accelerator import run_on_device
 from podweave.runs.jobs import Job
-
-from .random_cut import cut_job
-from .random_networks import CONFIG, random_job, small_bench
+from tests.podweave.runs.small_accelerator import CONFIG, small_bench
 
 SHAKEN = HbmTiming(latency=37, row_miss=9, jitter=25, refresh_interval=400, refresh_cycles=90, seed=77)
 

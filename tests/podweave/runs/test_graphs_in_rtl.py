@@ -18,7 +18,7 @@ from podweave.runs.chip import run_networks
 from podweave.runs.jobs import Job
 from podweave.runs.road import Tensors
 from podweave.tb.benches.chip_bench import ChipBench
-from tests.podweave.runs.random_networks import CONFIG, small_bench
+from tests.podweave.runs.small_accelerator import CONFIG, small_bench
 
 WAYS = ("axi", "backdoor")
 

@@ -13,6 +13,7 @@ import onnx
 import pytest
 
 from podweave.digits import test_images
+from podweave.fuzz.random_files import quantised_file
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Parameters, with_scale_bits
 from podweave.ir.frontends.onnx import Network, read_network
@@ -24,7 +25,6 @@ from podweave.runs.road import Simulation, run_jobs
 from podweave.spec.config import ChipConfig
 from podweave.spec.presets import load_config
 from tests.ir.frontends.onnx.digits_file import digits_file, real
-from tests.ir.frontends.onnx.random_models import quantised_file
 from tests.podweave.runs.even_chips import NARROW
 
 EXACT = load_config("chip4x16").replace(
@@ -80,7 +80,7 @@ def test_enlarged_images_and_borders_are_those_of_onnxruntime(tmp_path: Path, se
         for operator, (values, ties) in hold(compared(network, file, seed)).items():
             before = found.get(operator, (0, 0))
             found[operator] = before[0] + values, before[1] + ties
-    assert found["ConvTranspose"][0] > 5000
+    assert found["ConvTranspose"][0] > 3000
     assert found["ConvTranspose"][1] == 0
 
 

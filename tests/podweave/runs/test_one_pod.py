@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from podweave.compiler.compile_network import compile_network
+from podweave.fuzz.random_layers import random_job
 from podweave.ir.layers import WorkloadError
 from podweave.predict.memory_timing import HbmTiming
 from podweave.runs.accelerator import run_on_device
 from podweave.runs.jobs import Job
-from tests.podweave.runs.random_networks import FROM_MEMORY, random_job
+from tests.podweave.runs.small_accelerator import FROM_MEMORY
 from tests.rtl.accelerator.accelerator_runs import CONFIGS, bench
 
 ONE = "1 pod"

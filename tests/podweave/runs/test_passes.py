@@ -11,6 +11,7 @@ import pytest
 
 from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, compile_network
 from podweave.driver.device import Device, DeviceError, Start
+from podweave.fuzz.random_layers import random_job
 from podweave.golden.cycle.memory.hbm import SLVERR, ErrorRange
 from podweave.golden.graph import evaluate
 from podweave.ir.layers import WorkloadError
@@ -18,7 +19,7 @@ from podweave.predict.accelerator import bytes_by_kind, predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
 from podweave.runs.accelerator import model_on_device, run_on_device
 from podweave.runs.jobs import Job
-from tests.podweave.runs.random_networks import CONFIG, random_job, small_bench
+from tests.podweave.runs.small_accelerator import CONFIG, small_bench
 
 TIMING = HbmTiming(latency=37, row_miss=9, jitter=25, refresh_interval=400, refresh_cycles=90, seed=77)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.podweave.runs.random_mixed import random_mixed
+from podweave.fuzz.random_mixed import random_mixed
 from tests.podweave.runs.row_jobs import small_chip
 from tests.podweave.runs.test_random_rows import run
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from podweave.fuzz.random_rows import random_rows, two_at_once
 from podweave.runs.accelerator import AcceleratorWay
 from podweave.runs.jobs import Job
 from podweave.runs.road import Simulation, run_jobs
 from podweave.spec.config import ChipConfig
-from tests.podweave.runs.random_rows import random_rows, two_at_once
 from tests.podweave.runs.row_jobs import small_chip
 
 

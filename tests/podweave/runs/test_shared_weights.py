@@ -12,11 +12,12 @@ from podweave.compiler.chip.policy import BankPolicy
 from podweave.compiler.compile_network import CompiledNetwork
 from podweave.compiler.jobs import ProgramError
 from podweave.compiler.memory.place import memory_image
+from podweave.fuzz.random_layers import random_job
 from podweave.predict.chip import predict
 from podweave.runs import accelerator as accelerator_runs
 from podweave.runs.accelerator import run_on_device
+from tests.podweave.runs.small_accelerator import CONFIG, small_bench
 
-from .random_networks import CONFIG, random_job, small_bench
 from .test_cut import SHAKEN, run, workload
 
 MEMORY_BOUND = BankPolicy(bank_share=1.0, first_epoch_share=1.0, traffic=20.0)

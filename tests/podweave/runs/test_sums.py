@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from podweave.compiler.compile_network import CompiledNetwork
+from podweave.fuzz.random_sums import sums_job
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
@@ -14,7 +15,6 @@ from podweave.ir.operations import Linear, Operand, Window
 from podweave.predict.memory_timing import HbmTiming
 from podweave.runs.jobs import Job
 
-from .random_sums import sums_job
 from .test_cut import SHAKEN, run, with_feeds, workload
 
 

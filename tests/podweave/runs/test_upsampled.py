@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from podweave.fuzz.random_layers import upsampled_graph, upsampled_job
 from podweave.ir.layers import WorkloadError
 
-from .random_networks import upsampled_graph, upsampled_job
 from .test_cut import run, spills, workload
 
 

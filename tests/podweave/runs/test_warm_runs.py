@@ -10,13 +10,14 @@ import pytest
 
 from podweave.compiler.compile_network import CompiledNetwork, compile_network
 from podweave.driver.device import Device, DeviceError, Start
+from podweave.fuzz.random_layers import random_job
 from podweave.golden.graph import evaluate
 from podweave.predict.accelerator import predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
 from podweave.runs.accelerator import run_on_device
 from podweave.runs.jobs import Job
 from podweave.spec.descriptors import DescriptorKind
-from tests.podweave.runs.random_networks import CONFIG, FROM_MEMORY, random_job, small_bench
+from tests.podweave.runs.small_accelerator import CONFIG, FROM_MEMORY, small_bench
 
 TIMING = HbmTiming(latency=37, row_miss=9, jitter=25, refresh_interval=400, refresh_cycles=90, seed=77)
 

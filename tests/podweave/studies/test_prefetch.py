@@ -21,7 +21,7 @@ from podweave.studies.prefetch import NETWORKS, SIXTEENTHS, prefetch_study
 from podweave.studies.run import STUDY_NAMES, chosen_networks, run_study
 from podweave.studies.tables import print_study
 from tests.podweave.command_line import Cli, assert_refused
-from tests.podweave.runs.random_networks import CONFIG, FROM_MEMORY
+from tests.podweave.runs.small_accelerator import CONFIG, FROM_MEMORY
 
 SMALL = ("gemm:16x24x20", "ffn_24_32_4")
 

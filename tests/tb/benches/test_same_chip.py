@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from podweave.compiler.compile_network import compile_network
 from podweave.driver.device import Device
+from podweave.fuzz.random_layers import random_job
 from podweave.predict.memory_timing import HbmTiming
 from podweave.runs.accelerator import run_on_device
 from podweave.runs.chip import run_networks
@@ -25,7 +26,7 @@ from podweave.tb.benches.accelerator_bench import AcceleratorBench
 from podweave.tb.benches.chip_bench import ChipBench
 from podweave.tb.benches.design_bench import DesignBench
 from podweave.tb.build.simulate import NoVerdictError
-from tests.podweave.runs.random_networks import FROM_MEMORY, random_job
+from tests.podweave.runs.small_accelerator import FROM_MEMORY
 from tests.rtl.accelerator.accelerator_runs import CHIP2, CONFIGS, FAST
 from tests.rtl.chip.test_chip import Exchange, changed
 from tests.tb.benches.chip_networks import CONFIGS as CHIPS

@@ -1,36 +1,36 @@
-"""Random networks of a few nodes for the accelerator that most tests run: two managers, four pods of 4 x 4, 256 words per bank."""
+"""Random networks of a few layers, of few channels: what four pods of 4 x 4 with banks of 256 words hold in several epochs."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
-from podweave.compiler.compile_network import CompileOptions
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
-from podweave.ir.operations import Linear, Upsampling, Window
-from podweave.runs.jobs import Job
-from podweave.tb.benches.accelerator_bench import AcceleratorBench
-from tests.compiler.memory.test_image import conv
-from tests.rtl.accelerator.accelerator_runs import CONFIGS, FAST, bench
+from podweave.ir.layers import Layer
+from podweave.ir.operations import Linear, Operand, Upsampling, Window
 
-CONFIG = CONFIGS[FAST]
-FROM_MEMORY = CompileOptions(from_memory=True)
+from ..runs.jobs import Job
+from .choices import Choices
 
 
-def small_bench() -> AcceleratorBench:
-    """The simulator of `CONFIG` that the tests of the accelerator build, or have built."""
-    return bench(FAST)
+def conv(name: str, sources: tuple[str, ...], size: int, channels: int, outputs: int, kernel: int = 1, **more: Any) -> Operand:
+    """A convolution of square images, as large as what it reads."""
+    padding = ((kernel // 2, kernel // 2),) * 2
+    layer = Layer(
+        name=name, height=size, width=size, channels=channels, outputs=outputs, kernel=(kernel, kernel), padding=padding, **more
+    )
+    return Operand(sources, layer)
 
 
 class GrowingGraph:
     """A graph that grows; ``live``: tensors that were made, as (name, height and width, channels)."""
 
-    def __init__(self, seed: int, size: int = 0, batch: int = 1, upsampled: bool = False):
-        self.rng = np.random.default_rng(seed)
-        self.seed = seed
+    def __init__(self, rng: Choices, size: int = 0, batch: int = 1, upsampled: bool = False):
+        self.rng = rng
         self.size, self.batch = size, batch
         if not size:
             self.size = 2 * int(self.rng.integers(2, 5))
@@ -118,10 +118,10 @@ class GrowingGraph:
         self.live.append((node.name, node.output[1], node.output[3]))
 
 
-def random_graph(seed: int) -> Graph:
-    """Three to seven nodes; what no node reads is an output, and some others."""
-    growing = GrowingGraph(seed)
-    for _ in range(int(growing.rng.integers(3, 8))):
+def random_graph(seed: int, rng: Choices | None = None) -> Graph:
+    """Three to seven nodes; what no node reads is an output, and some others. ``rng``: what decides, in place of the seed."""
+    growing = GrowingGraph(rng or Choices(seed))
+    for _ in growing.rng.several(3, 8):
         growing.grow()
     graph = Graph(f"random {seed}", growing.inputs, tuple(growing.operations))
     # Some that are read leave as well.
@@ -129,27 +129,30 @@ def random_graph(seed: int) -> Graph:
     return dataclasses.replace(graph, outputs=tuple(dict.fromkeys((*graph.outputs, *more))))
 
 
-def random_job(seed: int) -> Job:
-    """A random graph with random parameters and inputs."""
-    graph, rng = random_graph(seed), np.random.default_rng(seed)
+def with_data(graph: Graph, seed: int) -> Job:
+    """A graph with random parameters and inputs."""
+    rng = np.random.default_rng(seed)
     inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
     return Job(graph, Constants(random_parameters(graph, seed)), inputs)
 
 
-def upsampled_graph(seed: int, size: int = 0) -> Graph:
+def random_job(seed: int, rng: Choices | None = None) -> Job:
+    """A random graph with random parameters and inputs."""
+    return with_data(random_graph(seed, rng), seed)
+
+
+def upsampled_graph(seed: int, size: int = 0, rng: Choices | None = None) -> Graph:
     """Like `random_graph`, and nodes see tensors enlarged, or average what is no padding; ``size``: of its images, by default
     chosen."""
-    growing = GrowingGraph(seed, size, upsampled=True)
+    growing = GrowingGraph(rng or Choices(seed), size, upsampled=True)
     while not any(operand.upsampled for node in growing.operations for operand in node.operands):
-        for _ in range(int(growing.rng.integers(2, 5))):
+        for _ in growing.rng.several(2, 5):
             growing.grow()
     graph = Graph(f"upsampled {seed}", growing.inputs, tuple(growing.operations))
     more = (name for name, *_ in growing.live if name not in graph.inputs and growing.rng.integers(4) == 0)
     return dataclasses.replace(graph, outputs=tuple(dict.fromkeys((*graph.outputs, *more))))
 
 
-def upsampled_job(seed: int, size: int = 0) -> Job:
+def upsampled_job(seed: int, size: int = 0, rng: Choices | None = None) -> Job:
     """A random graph with random parameters and inputs."""
-    graph, rng = upsampled_graph(seed, size), np.random.default_rng(seed)
-    inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
-    return Job(graph, Constants(random_parameters(graph, seed)), inputs)
+    return with_data(upsampled_graph(seed, size, rng), seed)

@@ -24,20 +24,22 @@ from podweave.ir.row_operations import (
     RowOperation,
     SiluProduct,
 )
-from podweave.runs.jobs import Job
+
+from ..runs.jobs import Job
+from .choices import Choices
 
 REGISTERS = 16
 """Of the chip."""
 
 
 class RandomRows:
-    """A graph in the making; ``seed``: another one for each."""
+    """A graph in the making; ``seed``: another one for each. ``rng``: what decides, in place of the seed."""
 
     narrow = 0.2
     """How many linear operations read int8."""
 
-    def __init__(self, seed: int):
-        self.rng = np.random.default_rng([seed, 77])
+    def __init__(self, seed: int, rng: Choices | None = None):
+        self.rng = rng or Choices([seed, 77])
         self.seed = seed
         self.rows = int(self.rng.choice([1, 1, 2, 3, 5, 9, 17]))
         self.inputs: dict[str, tuple[int, int, int, int]] = {}
@@ -179,7 +181,7 @@ class RandomRows:
 
     def job(self) -> Job:
         kinds = [self.linear, self.norm, self.product, self.gelu, self.multiply, self.argmax, self.rope, self.attention]
-        for _ in range(self.number(1, 2, 4, 7)):
+        for _ in self.rng.among(1, 2, 4, 7):
             kinds[self.rng.choice(8, p=[0.2, 0.15, 0.15, 0.1, 0.1, 0.1, 0.1, 0.1])]()
         outputs = tuple(name for name in self.channels if name not in self.inputs and self.rng.random() < 0.3)
         read = {source for operation in self.operations for source in operation.sources}
@@ -196,8 +198,8 @@ class RandomRows:
         return Job(graph, Constants(held), inputs)
 
 
-def random_rows(seed: int) -> Job:
-    return RandomRows(seed).job()
+def random_rows(seed: int, rng: Choices | None = None) -> Job:
+    return RandomRows(seed, rng).job()
 
 
 def two_at_once(seed: int) -> Job:

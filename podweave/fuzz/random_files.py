@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from .choices import Choices
+
 OPSET = 17
 FUNCTIONS = ("LeakyRelu", "Sigmoid", "SiLU", "Mul", "Add", "Split")
 
@@ -22,7 +24,7 @@ class RandomModel:
 
     def __init__(
         self,
-        seed: int,
+        rng: Choices,
         *,
         size: int = 9,
         channels: int = 3,
@@ -31,7 +33,7 @@ class RandomModel:
         borders: bool = False,
         integer: bool = False,
     ):
-        self.rng = np.random.default_rng(seed)
+        self.rng = rng
         self.nodes: list[Any] = []
         self.held: list[Any] = []
         self.functions, self.borders = functions, borders
@@ -199,9 +201,8 @@ class RandomModel:
         self.at = (name, outputs)
 
     def model(self) -> Any:
-        steps = int(self.rng.integers(2, 5))
         self.conv(None, 3)
-        for _ in range(steps):
+        for _ in self.rng.several(2, 5):
             choice = self.rng.random()
             if self.borders and self.rng.random() < 0.5:
                 self.border()
@@ -235,10 +236,18 @@ class Samples(CalibrationDataReader):
 
 
 def quantised_file(
-    folder: Path, seed: int, *, unsigned: bool, per_channel: bool, symmetric: bool = False, integer: bool = False, **options: Any
+    folder: Path,
+    seed: int,
+    *,
+    unsigned: bool,
+    per_channel: bool,
+    symmetric: bool = False,
+    integer: bool = False,
+    rng: Choices | None = None,
+    **options: Any,
 ) -> Path:
     """A random network as onnxruntime quantises it; ``integer``: with operators on integers."""
-    made = RandomModel(seed, integer=integer, **options)
+    made = RandomModel(rng or Choices(seed), integer=integer, **options)
     plain, file = folder / f"plain{seed}.onnx", folder / f"random{seed}.onnx"
     onnx.save(made.model(), plain)
     logging.disable(logging.WARNING)

@@ -10,8 +10,10 @@ from podweave.ir.layers import Layer
 from podweave.ir.mixed_graph import MixedGraph, verify_mixed
 from podweave.ir.operations import Linear, Operand, Window
 from podweave.ir.row_operations import Append, Format
-from podweave.runs.jobs import Job
-from tests.podweave.runs.random_rows import RandomRows
+
+from ..runs.jobs import Job
+from .choices import Choices
+from .random_rows import RandomRows
 
 Size = tuple[int, int]
 SIZES = ((1, 1), (2, 2), (2, 3), (3, 3), (3, 4), (4, 4), (4, 4), (5, 3))
@@ -24,8 +26,8 @@ class RandomMixed(RandomRows):
     narrow = 0.6
     operations: list  # type: ignore[type-arg]
 
-    def __init__(self, seed: int):
-        super().__init__(seed)
+    def __init__(self, seed: int, rng: Choices | None = None):
+        super().__init__(seed, rng)
         self.sizes: dict[str, Size] = {}
         """Of layers."""
         self.size: Size = SIZES[self.rng.choice(len(SIZES))]
@@ -108,7 +110,7 @@ class RandomMixed(RandomRows):
     def job(self) -> Job:
         on_rows = [self.linear, self.norm, self.product, self.gelu, self.multiply, self.argmax, self.rope, self.attention]
         self.layer()
-        for _ in range(self.number(1, 3, 5, 8)):
+        for _ in self.rng.among(1, 3, 5, 8):
             if self.rng.random() < 0.1:
                 self.image()
             if self.rng.random() < 0.45:
@@ -127,5 +129,5 @@ class RandomMixed(RandomRows):
         return Job(graph, Constants(random_mixed_parameters(graph, self.seed)), inputs)
 
 
-def random_mixed(seed: int) -> Job:
-    return RandomMixed(seed).job()
+def random_mixed(seed: int, rng: Choices | None = None) -> Job:
+    return RandomMixed(seed, rng).job()

@@ -1,17 +1,16 @@
-"""Random networks of which the weights of one column tile are more than all W banks of the accelerator that most tests run hold."""
+"""Random networks of which the weights of one column tile are more than four W banks of 256 words hold."""
 
 from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
-from podweave.ir.constants import Constants
-from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer
 from podweave.ir.operations import Linear, Operand, Window
-from podweave.runs.jobs import Job
+
+from ..runs.jobs import Job
+from .choices import Choices
+from .random_layers import with_data
 
 Shape = tuple[int, int, int, int]
 
@@ -19,8 +18,8 @@ Shape = tuple[int, int, int, int]
 class _Growing:
     """A graph that grows; all tensors have the same images."""
 
-    def __init__(self, seed: int):
-        self.rng = np.random.default_rng([seed, 15])
+    def __init__(self, rng: Choices):
+        self.rng = rng
         self.size = int(self.rng.integers(2, 5))
         self.inputs: dict[str, Shape] = {"image": (1, self.size, self.size, self.among(40, 150))}
         self.operations: list[Linear] = []
@@ -84,18 +83,16 @@ class _Growing:
             self.channels[name] = outputs
 
 
-def sums_graph(seed: int) -> Graph:
+def sums_graph(seed: int, rng: Choices | None = None) -> Graph:
     """Two to five operations; what none reads is an output, and some others."""
-    growing = _Growing(seed)
-    for _ in range(growing.among(2, 6)):
+    growing = _Growing(rng or Choices([seed, 15]))
+    for _ in growing.rng.several(2, 6):
         growing.grow()
     graph = Graph(f"sums {seed}", growing.inputs, tuple(growing.operations))
     more = (each.name for each in graph.operations if growing.rng.integers(4) == 0)
     return dataclasses.replace(graph, outputs=tuple(dict.fromkeys((*graph.outputs, *more))))
 
 
-def sums_job(seed: int) -> Job:
+def sums_job(seed: int, rng: Choices | None = None) -> Job:
     """A random graph with random parameters and inputs."""
-    graph, rng = sums_graph(seed), np.random.default_rng(seed)
-    inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
-    return Job(graph, Constants(random_parameters(graph, seed)), inputs)
+    return with_data(sums_graph(seed, rng), seed)
