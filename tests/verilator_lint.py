@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from podweave.tb.build.toolchain import find_toolchain
+from podweave.tb.build.lint import lint as of_the_simulations
+from podweave.tb.build.lint import lint_with
 
 VERILATORS = ("of the simulations", "of the system")
 OLDEST = (5, 6)
@@ -21,14 +22,8 @@ OLDEST = (5, 6)
 def lint(which: str, folder: Path, files: Sequence[str], top: str) -> tuple[int, str]:
     """Exit code and what Verilator says of ``files``, control files first, with all its warnings on."""
     if which == "of the simulations":
-        toolchain = find_toolchain()
-        command, environment = str(toolchain.verilator), toolchain.environment()
-    else:
-        command, environment = _of_the_system()
-    result = subprocess.run(
-        [command, "--lint-only", "-Wall", "--top-module", top, *files], cwd=folder, env=environment, capture_output=True, text=True
-    )
-    return result.returncode, result.stderr
+        return of_the_simulations(folder, files, top)
+    return lint_with(*_of_the_system(), folder, files, top)
 
 
 def _of_the_system() -> tuple[str, dict[str, str]]:

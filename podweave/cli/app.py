@@ -20,6 +20,7 @@ from ..reports.tables import print_bench, print_presets
 from .beside import Beside, refuse_for_others
 from .chat_command import chat
 from .finish import finish
+from .fuzz_command import fuzz
 from .options import (
     Accuracy,
     Batch,
@@ -372,6 +373,7 @@ def quantise_command(
 
 app.command()(chat)
 app.command()(prove)
+app.command()(fuzz)
 
 
 def _version(show: bool) -> None:

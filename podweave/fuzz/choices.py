@@ -59,10 +59,15 @@ class Choices:
         self.made.append(value)
         return value
 
+    def _take_whole(self, low: int, high: int) -> int:
+        value = int(self._take(low, high))
+        self.made[-1] = value
+        return value
+
     def _whole(self, low: int, high: int) -> int:
         """From ``low`` to ``high`` - 1."""
         if self._given is not None:
-            return int(self._take(low, high - 1))
+            return self._take_whole(low, high - 1)
         self.made.append(int(self._rng.integers(low, high)))
         return int(self.made[-1])
 
@@ -82,7 +87,7 @@ class Choices:
     def count(self, low: int, high: int, least: int = 1) -> int:
         """How many spans come, of [low, high); a given one may be as small as ``least``."""
         if self._given is not None:
-            return int(self._take(least, high - 1))
+            return self._take_whole(least, high - 1)
         return self._whole(low, high)
 
     def random(self) -> float:
@@ -100,7 +105,7 @@ class Choices:
         if p is None:
             index = self._whole(0, number)
         elif self._given is not None:
-            index = int(self._take(0, number - 1))
+            index = self._take_whole(0, number - 1)
         else:
             index = int(self._rng.choice(number, p=p))
             self.made.append(index)
@@ -109,7 +114,7 @@ class Choices:
     def geometric(self, p: float) -> int:
         """Trials until the first success."""
         if self._given is not None:
-            return int(self._take(1, MOST))
+            return self._take_whole(1, MOST)
         self.made.append(int(self._rng.geometric(p)))
         return int(self.made[-1])
 
@@ -135,7 +140,7 @@ class Choices:
     def among(self, *counts: int) -> Iterator[int]:
         """0, 1, ... as often as one of the ``counts`` says, each in a `span`; a given one may be any number up to the last."""
         if self._given is not None:
-            number = int(self._take(0, counts[-1]))
+            number = self._take_whole(0, counts[-1])
         else:
             number = counts[self._whole(0, len(counts))]
             self.made[-1] = number

@@ -17,7 +17,7 @@ def cut_graph(seed: int, rng: Choices | None = None) -> Graph:
     growing = GrowingGraph(nodes, size=2 * int(sizes.integers(5, 11)), batch=int(sizes.integers(1, 3)))
     for _ in sizes.several(3, 8):
         growing.grow()
-    graph = Graph(f"cut {seed}", growing.inputs, tuple(growing.operations))
+    graph = growing.graph(f"cut {seed}")
     more = (node.name for node in graph.operations if sizes.integers(4) == 0)
     return dataclasses.replace(graph, outputs=tuple(dict.fromkeys((*graph.outputs, *more))))
 

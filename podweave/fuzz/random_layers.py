@@ -113,6 +113,9 @@ class GrowingGraph:
         operand = conv(name, sources, factor * size, count, outputs, 3 if self.rng.integers(2) else 1, batch=self.batch)
         self.add(Linear(name, (dataclasses.replace(operand, upsampled=views),)))
 
+    def graph(self, name: str) -> Graph:
+        return Graph(name, self.inputs, tuple(self.operations))
+
     def add(self, node: Linear) -> None:
         self.operations.append(node)
         self.live.append((node.name, node.output[1], node.output[3]))
@@ -123,7 +126,7 @@ def random_graph(seed: int, rng: Choices | None = None) -> Graph:
     growing = GrowingGraph(rng or Choices(seed))
     for _ in growing.rng.several(3, 8):
         growing.grow()
-    graph = Graph(f"random {seed}", growing.inputs, tuple(growing.operations))
+    graph = growing.graph(f"random {seed}")
     # Some that are read leave as well.
     more = (node.name for node in graph.operations if growing.rng.integers(4) == 0)
     return dataclasses.replace(graph, outputs=tuple(dict.fromkeys((*graph.outputs, *more))))
@@ -148,7 +151,7 @@ def upsampled_graph(seed: int, size: int = 0, rng: Choices | None = None) -> Gra
     while not any(operand.upsampled for node in growing.operations for operand in node.operands):
         for _ in growing.rng.several(2, 5):
             growing.grow()
-    graph = Graph(f"upsampled {seed}", growing.inputs, tuple(growing.operations))
+    graph = growing.graph(f"upsampled {seed}")
     more = (name for name, *_ in growing.live if name not in graph.inputs and growing.rng.integers(4) == 0)
     return dataclasses.replace(graph, outputs=tuple(dict.fromkeys((*graph.outputs, *more))))
 

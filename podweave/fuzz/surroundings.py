@@ -37,15 +37,12 @@ CHIPS = {
 _ENGINE: dict[str, int] = {"buffer_beats": 32, "max_burst": 8, "outstanding": 8, "descriptors": 2}
 _TWO = PrefetchConfig(managers=2, data_width=128, address_width=33, base_registers=2, column_words=8, pass_bits=5, **_ENGINE)
 ACCELERATORS = {
-    each.name: each
-    for each in (
-        dataclasses.replace(CHIP2.replace(name="two_managers", pods=4, banks=4, x_parts=4), prefetch=_TWO),
-        CHIP2.replace(name="one_pod", pods=1, banks=1, x_parts=2, pass_bits=5, base_registers=2),
-        dataclasses.replace(
-            CHIP2.replace(name="lanes_of_wide", pods=4, banks=4, y_planes=2, rows=8, psum_width=27, lanes=2),
-            prefetch=PrefetchConfig(managers=1, data_width=256),
-        ),
-    )
+    "two managers": dataclasses.replace(CHIP2.replace(pods=4, banks=4, x_parts=4), prefetch=_TWO),
+    "one pod": CHIP2.replace(pods=1, banks=1, x_parts=2, pass_bits=5, base_registers=2),
+    "some lanes": dataclasses.replace(
+        CHIP2.replace(pods=4, banks=4, y_planes=2, rows=8, psum_width=27, lanes=2),
+        prefetch=PrefetchConfig(managers=1, data_width=256),
+    ),
 }
 """Chips that run networks from memory, with banks of 256 words."""
 _ROWS = {"x_words": 1024, "p_words": 1024, "w_words": 1024, "parameter_sets": 64, "tables": 6}

@@ -14,9 +14,10 @@ from podweave.spec.descriptors import PrefetchError
 from podweave.spec.load_port import HostSelect
 from podweave.tb.cases.prefetch_cases import DATA_BEGIN, MEMORY_BYTES, STORE_BEGIN, Case, engine_geometry
 from podweave.tb.cases.prefetch_directed import directed_case
+from podweave.tb.cases.prefetch_engines import lockstep_of
 from podweave.tb.cases.prefetch_lockstep import PrefetchLockstep
 from podweave.tb.lockstep.ports import LockstepError
-from tests.rtl.prefetch.test_prefetch_lockstep import check, expected, lockstep_of
+from tests.rtl.prefetch.test_prefetch_lockstep import check, expected
 
 NAME, PLAIN = "64_bases", "64_small"
 BASES = 0x40, 1 << 33, (1 << 34) - 1

@@ -13,9 +13,10 @@ from podweave.spec.descriptors import PrefetchError
 from podweave.spec.load_port import HostSelect
 from podweave.tb.cases.prefetch_cases import DATA_BEGIN, MEMORY_BYTES, STORE_BEGIN, Case
 from podweave.tb.cases.prefetch_directed import directed_case
+from podweave.tb.cases.prefetch_engines import lockstep_of
 from podweave.tb.cases.prefetch_lockstep import PrefetchLockstep
 from podweave.tb.lockstep.ports import LockstepError
-from tests.rtl.prefetch.test_prefetch_lockstep import check, expected, lockstep_of
+from tests.rtl.prefetch.test_prefetch_lockstep import check, expected
 
 NAME, PLAIN = "64_bases", "64_small"
 LOADED = Descriptor(kind=LOAD, select=HostSelect.W, address=DATA_BEGIN, n0=10, n1=1, n2=1, step0=1)
