@@ -58,6 +58,7 @@ INSIDE = {
         *("spec/config", "spec/descriptors", "spec/errors", "spec/links", "spec/load_port", "spec/register_types"),
     ],
     "spec/register_map": ["spec/config", "spec/layout", "spec/register_types", "spec/register_list"],
+    "ir/arrays": [],
     "ir/texts": [],
     "ir/layers": ["ir/texts"],
     "ir/operations": ["ir/layers"],
@@ -108,7 +109,7 @@ INSIDE = {
     ],
     "ir/frontends/onnx_rows": [
         *("ir/frontends", "ir/frontends/onnx"),
-        *(f"ir/{place}" for place in ("constants", "graph", "layers", "row_graph", "row_operation", "row_operations")),
+        *(f"ir/{place}" for place in ("arrays", "constants", "graph", "layers", "row_graph", "row_operation", "row_operations")),
     ],
     "ir/frontends/workloads": [],
     "rtl/parts": [],

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from podweave.ir.arrays import read_arrays
 from podweave.ir.layers import WorkloadError
 from podweave.tb.benches.system_bench import MOST_CHIPS, SystemBench
 
@@ -141,11 +140,10 @@ class Session:
     def restore(self, path: Path) -> None:
         """Go on with what `save` wrote; raises `WorkloadError` if it is no such file, of another model, or too long."""
         try:
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                held = {name: file[name] for name in file.files}
+            held = read_arrays(path)
             kind, digest = held.pop("about").tolist()
             tokens = held.pop("tokens").tolist()
-        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        except (ValueError, KeyError, OSError) as error:
             raise WorkloadError(f"{path} is no session that podweave chat wrote, or not a whole one: {error}") from error
         if kind != _STATE:
             raise WorkloadError(f"{path}: the format must be {_STATE!r}, got {kind!r}")

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from podweave.ir.arrays import read_arrays
 from podweave.ir.constants import Parameters, identity_parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer
@@ -88,8 +89,7 @@ def digits_graph(batch: int) -> Graph:
 
 def digits_parameters() -> dict[str, Parameters]:
     """The quantised network of ``weights.npz``, for `golden.graph.evaluate`; good for every batch."""
-    with np.load(WEIGHTS) as file:
-        stored = dict(file)
+    stored = read_arrays(WEIGHTS)
     found = {}
     for operation in digits_graph(1).operations:
         if operation.identity:
@@ -112,11 +112,11 @@ def has_relu(operation: Linear) -> bool:
 
 def float_layers() -> dict[str, FloatLayer]:
     """The trained network of ``weights.npz``."""
-    with np.load(WEIGHTS) as file:
-        return {
-            name: FloatLayer(file[f"{name}.float"].astype(np.float32), file[f"{name}.float_bias"].astype(np.float32))
-            for name in LAYERS
-        }
+    stored = read_arrays(WEIGHTS)
+    return {
+        name: FloatLayer(stored[f"{name}.float"].astype(np.float32), stored[f"{name}.float_bias"].astype(np.float32))
+        for name in LAYERS
+    }
 
 
 def float_logits(images: NDArray[np.int8]) -> Floats:

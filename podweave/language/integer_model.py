@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 
 from podweave.golden.graph import evaluate
 from podweave.golden.layers.residual import embedding
+from podweave.ir.arrays import read_arrays
 from podweave.ir.constants import Constants, Parameters
 from podweave.ir.frontends.language_models import DecoderSizes, HeadSettings, LayerSettings, NormSettings, TextRows, decoder
 from podweave.ir.layers import WorkloadError
@@ -281,11 +280,10 @@ def load_model(path: str | Path) -> IntegerModel:
         If it cannot be opened.
     """
     try:
-        with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_arrays(path)
         about = json.loads(arrays.pop("about").tobytes())
         found_format = about["format"]
-    except (ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ModelFileError(f"{path} is no model that podweave quantise wrote, or not a whole one: {error}") from error
     if found_format != _FORMAT:
         raise ModelFileError(f"{path}: the format must be {_FORMAT!r}, got {found_format!r}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.ir.arrays import ArraysError, read_arrays
 from podweave.ir.constants import Constants, Parameters, with_scale_bits, without_zero_points
 from podweave.ir.frontends.onnx import Network
 from podweave.ir.layers import WorkloadError
@@ -53,13 +52,8 @@ def random_inputs(network: Network, seed: int, index: int = 0) -> dict[str, NDAr
 def arrays_of(path: Path) -> dict[str, NDArray]:
     """Those of a ``.npz``; raises `WorkloadError` if it is none."""
     try:
-        # A file that NumPy refuses is not closed by it.
-        with path.open("rb") as opened:
-            found = np.load(opened, allow_pickle=False)
-            if isinstance(found, np.ndarray):
-                raise ValueError("it is a single array (.npy)")
-            return dict(found)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        return read_arrays(path)
+    except (OSError, ArraysError) as error:
         raise WorkloadError(f"{path} is no file of arrays (.npz): {error}") from error
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...arrays import read_arrays
 from ...constants import Constants, Parameters
 from ...graph import Graph
 from ...layers import WorkloadError
@@ -189,13 +188,12 @@ def load_rows(path: str | Path) -> IntegerRows:
         If it is no such file, not a whole one, or if its constants are not those that its hash was made of.
     """
     try:
-        with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_arrays(path)
         about = json.loads(arrays.pop("about").tobytes())
         found_format = about["format"]
     except OSError as error:
         raise RowFileError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise RowFileError(f"{path} is no transformer that podweave quantise wrote, or not a whole one: {error}") from error
     if found_format != _FORMAT:
         raise RowFileError(f"{path}: the format must be {_FORMAT!r}, got {found_format!r}")

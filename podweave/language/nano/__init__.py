@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.ir.arrays import read_arrays
+
 from .tokenizer import Tokenizer
 
 NANO = "nano"
@@ -102,8 +104,7 @@ def load_nano(folder: Path = FOLDER) -> NanoModel:
     """The trained model."""
     sizes = NanoSizes()
     tokenizer = Tokenizer((folder / VOCABULARY).read_text(encoding="utf-8").splitlines())
-    with np.load(folder / WEIGHTS) as file:
-        stored = dict(file)
+    stored = read_arrays(folder / WEIGHTS)
     tensors = {}
     for name, shape in sizes.shapes(tokenizer.size).items():
         tensor = stored[name].astype(np.float32)

@@ -67,7 +67,7 @@ def test_all_that_goes_wrong_is_found(tmp_path: Path, numbers: None) -> None:
     for row in report["kinds"].values():
         assert row["cases"] == 60
         assert row["pass"] + row["fail"] + row["refused"] == 60
-        assert row["refused"] > 1
+        assert row["refused"] > 0
     assert sum(row["hangs"] for row in report["kinds"].values()) == sum(why == "hang" for why in expected.values())
     assert "cases" in told[-1]
     for each in report["failures"]:
