@@ -25,6 +25,12 @@ def require_fits(graph: Graph, config: ChipConfig, *, from_memory: bool = False)
         for each in graph.rows if isinstance(graph, MixedGraph) else graph.operations:
             each.require_values_fit()
         require_tiles_fit(graph, config)
+    for operation in layers:
+        if operation.is_product and not config.has_rows:
+            raise WorkloadError(
+                f"{operation.name} multiplies two tensors, which {config.name} cannot: its row_registers (of [post]) are 0; "
+                "chip16x32_products has them"
+            )
     for operand in (operand for operation in layers for operand in operation.operands):
         operand.layer.require_values_fit()
         require_jobs_fit(operand.layer, config)

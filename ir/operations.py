@@ -148,11 +148,13 @@ class Operand:
 class Window:
     """Reduction of accumulators over windows of output positions of the operands, without padding (that is the operand's).
 
+    ``product``: of two positions, so that two tensors, of which one position has the channels (seen interleaved, it is two), are
+    multiplied channel by channel. Their accumulators have 16 bits.
     ``leaves_pads_out``: an average over what is no padding of the operand: windows with fewer such positions have scales of their
     own (`podweave.ir.constants.Parameters.border_scales`).
     """
 
-    reduce: Literal["max", "sum"]
+    reduce: Literal["max", "sum", "product"]
     kernel: tuple[int, int]
     stride: tuple[int, int]
     leaves_pads_out: bool = False
@@ -162,7 +164,8 @@ class Window:
 class Linear(Operation):
     """Operands times weights into the same accumulators, windows of them reduced if asked to, and post-processed.
 
-    A residual connection is an operand with a diagonal of weights, a pooling the reduction of one. Post-processing is bias,
+    A residual connection is an operand with a diagonal of weights, a pooling the reduction of one, a product of two tensors that
+    of both. Post-processing is bias,
     requantisation and a table of 256 entries. The output is int8 (B, H, W, C).
 
     ``identity``: its weights are a diagonal of ones (pooling): nothing to be trained or loaded but the diagonal.
@@ -193,6 +196,8 @@ class Linear(Operation):
             for axis, size, kernel in zip(("height", "width"), first.output_size, self.window.kernel, strict=True):
                 if kernel > size:
                     raise WorkloadError(f"{self.name}: the window spans {kernel} in {axis}, but there are {size} positions")
+            if self.is_product and prod(self.window.kernel) != 2:
+                raise WorkloadError(f"{self.name}: a product is of two positions, got a window of {self.window.kernel}")
             if self.window.leaves_pads_out:
                 self._check_average()
 
@@ -204,6 +209,11 @@ class Linear(Operation):
             raise WorkloadError(f"{self.name}: a window leaves out the pads of one operand with a 1x1 kernel and stride 1")
         if min(map(min, self.inside)) < 1:
             raise WorkloadError(f"{self.name}: a window has nothing but pads, of which there are {layer.padding}")
+
+    @property
+    def is_product(self) -> bool:
+        """Its windows are products of two positions."""
+        return self.window is not None and self.window.reduce == "product"
 
     @property
     def inside(self) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -154,20 +154,22 @@ def copy_of(name: str, sources: tuple[str, ...], shape: Shape) -> Linear:
 
 def with_copies_to_upsample(graph: Graph) -> Graph:
     """The same network in which what an operation sees enlarged was computed just before it: copies of its own. Inputs of the graph
-    are read as they are.
+    are read as they are, and so are copies that stand there already.
 
     The copy for ``READER`` of ``NAME``, or of that and more that are enlarged alike, is named ``READER/NAME``, or as `fresh_name`
     has it.
     """
     taken = {*graph.inputs, *(operation.name for operation in graph.operations)}
     shapes = graph.inputs | {operation.name: operation.output for operation in graph.operations}
+    readers = Counter(source for operation in graph.operations for source in operation.sources)
     operations: list[Linear] = []
     for operation in graph.operations:
         operands, known = [], dict[tuple[str, ...], str]()
         for operand in operation.operands:
             sources, views = list[str](), list[Upsampling]()
             for seen, group in _enlarged_together(operand, graph.inputs):
-                if seen == AS_IT_IS or group[0] in graph.inputs:
+                stands_before = operations and operations[-1].identity and group == (operations[-1].name,)
+                if seen == AS_IT_IS or group[0] in graph.inputs or (stands_before and readers[group[0]] == len(operation.operands)):
                     sources += group
                     views += [seen] * len(group)
                     continue

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Mapping
 
+import numpy as np
+
 from .constants import Parameters
 from .graph import Graph
 from .layers import WorkloadError
 from .operations import AS_IT_IS, Linear, Operand, Operation, Shape
+
+_LARGEST_FACTOR = (1 << 15) - 1
+"""Of a product, what sums may be."""
 
 
 def verify(graph: Graph) -> Graph:
@@ -158,5 +163,17 @@ def verify_constants(graph: Graph, constants: Mapping[str, Parameters]) -> None:
                 raise WorkloadError(
                     f"{graph.name}: {operation.name} takes scales of {(outputs,)} for {count} positions, got {found}"
                 )
+        if operation.is_product:
+            _verify_factors(graph, operation, held)
         if held.table is not None and held.table.shape != (256,):
             raise WorkloadError(f"{graph.name}: {operation.name} takes a table of (256,), got {held.table.shape}")
+
+
+def _verify_factors(graph: Graph, operation: Linear, held: Parameters) -> None:
+    """Raises `WorkloadError` for a product of what may have more than 16 bits."""
+    most = sum(128 * np.abs(weights.astype(np.int64)).sum(axis=(0, 1, 2)) for weights in held.weights)
+    for channel in np.flatnonzero(most > _LARGEST_FACTOR)[:1]:
+        raise WorkloadError(
+            f"{graph.name}: {operation.name} multiplies sums of channel {channel} that may be {most[channel]}, more than 16 bits "
+            f"hold ({_LARGEST_FACTOR})"
+        )

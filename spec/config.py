@@ -108,8 +108,6 @@ class ChipConfig:
             raise ConfigError(f"zero_points must be true or false, got {post.zero_points!r}")
         if not post.row_registers:
             return
-        if post.zero_points:
-            raise ConfigError("zero_points must be false with row functions, whose results are wide")
         if array.cols > array.rows:
             raise ConfigError(f"row functions need cols ({array.cols}) of at most rows ({array.rows}): they write whole P words")
         if self.post_lanes // self.post_beats % 2:

@@ -246,7 +246,7 @@ class PostConfig:
     sum_bits : int
         Bits to which a sum with its bias is saturated before it is scaled, 20 to 33; with row functions 33: it never is.
     zero_points : bool
-        A lane adds an int8 to what is rounded, before it is saturated; not with row functions.
+        A lane adds an int8 to what is rounded, before it is saturated.
 
     Errors
     ------

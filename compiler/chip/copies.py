@@ -16,6 +16,7 @@ from .arrivals import Arrivals
 from .bank_words import zero_word
 from .epoch_program import ConstantSet, Exported, ParameterSet, Stored
 from .producers import Fragment, Producer
+from .regions import every, padding, unpadded, valid_part
 from .reservations import Timeline, earliest, path
 from .state import SchedulerState
 
@@ -54,7 +55,7 @@ class Copies:
                 return found
         found = Arrivals(self.state.storage.place("x", banks, region.words, operation), region)
         source, seen, block, rect = key[:4]
-        producer, valid = self.state.producers[source], _valid(operand, unit, rect)
+        producer, valid = self.state.producers[source], valid_part(operand, unit, rect)
         self.send(producer, block, rect, valid, found.place, seen, found)
         if len(key) > 4:
             self._pad(producer, seen, block, rect, valid, found, operand.pad_value)
@@ -75,14 +76,18 @@ class Copies:
         """Have outputs of a block of channels in ``valid`` sent to where ``rect`` lies; ``arrivals`` is told of all jobs.
 
         Boxes and channels are those of the outputs as they are ``seen``: of each position as several, all that stand in the same
-        row and column of it are sent by a job, which leaves the words between them to others.
+        row and column of it are sent by a job, which leaves the words between them to others. A single position that is seen as
+        many is sent to all of them by one.
         """
         (image0, _), (row0, _), (column0, _) = rect
         channels = seen.of(producer.operation.output)[3]
         high, wide = rect[1][1] - rect[1][0], rect[2][1] - rect[2][0]
+        if producer.operation.output[1:3] == (1, 1) and seen.positions > 1 and not seen.interleaved:
+            self._spread(producer, block, rect, valid, place, arrivals)
+            return
         strides = (seen.rows * wide, seen.columns)
         for down, right in itertools.product(range(seen.rows), range(seen.columns)):
-            apart = (valid[0], _every(valid[1], down, seen.rows), _every(valid[2], right, seen.columns))
+            apart = (valid[0], every(valid[1], down, seen.rows), every(valid[2], right, seen.columns))
             first = (down * seen.columns + right) * channels if seen.interleaved else 0
             for slot, part, tile, common, fragment in self.sent_pieces(producer, block, apart, seen, first):
                 size = (common[1][1] - common[1][0], common[2][1] - common[2][0])
@@ -91,6 +96,20 @@ class Copies:
                     target = Place(place.bank, place.base + ((image - image0) * high + row) * wide + column)
                     corner = (image, common[1][0], common[2][0])
                     self._jobs(producer, tile, fragment, corner, size, (part, slot), target, strides, arrivals)
+
+    def _spread(self, producer: Producer, block: int, rect: Rect, valid: Rect, place: Place, arrivals: Arrivals | None) -> None:
+        """`send` of images of one position, each of which fills all of ``valid``."""
+        (image0, _), (row0, row_end), (column0, column_end) = rect
+        (high, wide), most = (row_end - row0, column_end - column0), 2**self.config.pod.count_width - 1
+        if any(begin >= end for begin, end in valid):
+            return
+        ((*_, positions),) = producer.scaled_alike(0, 1, 0, 1)
+        for slot, part, tile, common, fragment in self.sent_pieces(producer, block, (valid[0], (0, 1), (0, 1))):
+            for image, row, column in itertools.product(range(*common[0]), range(*valid[1], most), range(*valid[2], most)):
+                target = Place(place.bank, place.base + ((image - image0) * high + row - row0) * wide + column - column0)
+                size = (min(most, valid[1][1] - row), min(most, valid[2][1] - column))
+                to = (size, (part, slot), target, (wide, 1), positions, arrivals)
+                self._job(producer, tile, fragment, (image, 0, 0), *to, p_strides=(0, 0))
 
     def sent_pieces(
         self, producer: Producer, block: int, valid: Rect, seen: Upsampling = AS_IT_IS, first: int = 0
@@ -162,6 +181,7 @@ class Copies:
             window=None,
             p_base=zero_word(self.config),
             p_strides=(0, 0),
+            row_words=0,
             parameters=self._constant(producer, value, bank),
             table=None,
             slices=(0, slot),
@@ -202,9 +222,11 @@ class Copies:
         x_strides: tuple[int, int],
         positions: int = 0,
         arrivals: Arrivals | None = None,
+        *,
+        p_strides: tuple[int, int] | None = None,
     ) -> None:
         """One job for ``size`` (rows, columns) outputs from ``corner`` (image, row, column) on, to words of an X bank that are
-        ``x_strides`` apart from row to row and column to column."""
+        ``x_strides`` apart from row to row and column to column; ``p_strides``: of the P bank, if they do not follow each other."""
         config, bank = self.config, fragment.place.bank
         window = producer.operation.window
         (image0, _), (row0, high), (column0, wide) = fragment.box
@@ -220,8 +242,8 @@ class Copies:
         outputs, words = size[0] * size[1], kernel[0] * kernel[1]
         # Read behind the words as they arrive, one per cycle: of what takes longer to arrive than to be read, the last is
         # furthest ahead of its turn, and of the rest the first.
-        period = self._cycles(1, words)
-        last = first + max(0, (size[0] - 1) * (stride[0] * wide - size[1] * period)) + max(0, (size[1] - 1) * (stride[1] - period))
+        period, apart = self._cycles(1, words), p_strides or (stride[0] * wide, stride[1])
+        last = first + max(0, (size[0] - 1) * (apart[0] - size[1] * period)) + max(0, (size[1] - 1) * (apart[1] - period))
         last += max(0, (kernel[0] - 1) * (wide - kernel[1]))
         begin = max(0, fragment.arrival + 2 + last)
         start, plane = self._reserve(bank, target.bank, begin, outputs, words)
@@ -232,7 +254,8 @@ class Copies:
             size=size,
             window=window,
             p_base=fragment.place.base + first,
-            p_strides=(stride[0] * wide, stride[1]),
+            p_strides=apart,
+            row_words=wide,
             parameters=self._set(producer, tile, bank, positions),
             table=self.state.table(producer.operation),
             slices=slices,
@@ -370,29 +393,3 @@ class Copies:
             box = (box[0], producer.patches.rows[patch // columns % rows], producer.patches.columns[patch % columns])
         (image, images), row, column = box
         return [((i, 1), row, column) for i in range(image, image + images)]
-
-
-def _every(span: tuple[int, int], number: int, by: int) -> tuple[int, int]:
-    """Of what stands together in groups of ``by``, the groups whose element ``number`` is in a span."""
-    return -(-(span[0] - number) // by), -(-(span[1] - number) // by)
-
-
-def unpadded(operand: Operand, unit: Unit, region: Region) -> Rect:
-    """A region in rows and columns of the tensor of a unit, as the operand sees it; it begins before 0 where there is padding."""
-    (top, _), (left, _) = operand.layer.padding
-    row, column = operand.corner(unit.source)
-    row, column = row + region.top - top, column + region.left - left
-    return (region.image, region.image + region.images), (row, row + region.height), (column, column + region.width)
-
-
-def padding(operand: Operand, unit: Unit, region: Region) -> tuple[int, ...]:
-    """What stands in the padding of a region, if there is some in it."""
-    rect = unpadded(operand, unit, region)
-    return () if _valid(operand, unit, rect) == rect else (operand.pad_value,)
-
-
-def _valid(operand: Operand, unit: Unit, rect: Rect) -> Rect:
-    """A region without its padding."""
-    layer, (row, column) = operand.layer, operand.corner(unit.source)
-    high, wide = row + layer.height, column + layer.width
-    return rect[0], (max(rect[1][0], row), min(rect[1][1], high)), (max(rect[2][0], column), min(rect[2][1], wide))

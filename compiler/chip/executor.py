@@ -113,7 +113,8 @@ class Machine:
         lanes = self.config.post_lanes
         part = slice(int(posts["slice"][job]) * lanes, (int(posts["slice"][job]) + 1) * lanes)
         words = self.p[bank, p][:, part].astype(np.int64).reshape(counts[3] * counts[2], counts[1] * counts[0], lanes)
-        reduced = words.max(axis=1) if posts["reduce"][job] == Reduce.MAX else words.sum(axis=1)
+        code = posts["reduce"][job]
+        reduced = words.max(axis=1) if code == Reduce.MAX else words.sum(axis=1) if code == Reduce.SUM else words.prod(axis=1)
         bias, multiplier, shift, zero_point = self.sets[bank, posts["parameters"][job]][:, part]
         # Exact in Python integers where 64 bits might not do.
         product = (reduced + bias).astype(object) * multiplier.astype(object)

@@ -9,7 +9,7 @@ import numpy as np
 from podweave.ir.operations import Window
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Reduce
-from podweave.spec.row_functions import Destination, row_fields
+from podweave.spec.row_functions import Combine, Destination, row_fields
 
 from ..jobs import Jobs, Place, words_of_tile
 from ..lower.address_walk import increments_of_each
@@ -18,6 +18,7 @@ from .gang_jobs import GangJobs
 from .policy import BankPolicy
 from .tile_jobs import as_stored
 
+_REDUCE = {"max": Reduce.MAX, "sum": Reduce.SUM, "product": Reduce.PAIR}
 _POST_P = ("p_base", "p_step0", "p_step1", "p_step2", "p_step3")
 _POST_X = ("slice", "slot", "x_bank", "x_plane", "x_base", "x_step2", "x_step3")
 _POSTS = ("operation", "bank", "start", "n0", "n1", "n2", "n3", *_POST_P, "reduce", "parameters", "activate", "table", *_POST_X)
@@ -84,6 +85,7 @@ class JobTables:
         window: Window | None,
         p_base: int,
         p_strides: tuple[int, int],
+        row_words: int,
         parameters: int,
         table: int | None,
         slices: tuple[int, int],
@@ -92,17 +94,15 @@ class JobTables:
         x_strides: tuple[int, int],
     ) -> None:
         """Post-process ``size`` (rows, columns) outputs; ``p_strides``, ``x_strides``: from row to row and column to column of the
-        words of the P and of the X bank."""
+        words of the P and of the X bank. ``row_words``: from row to row of a window; one from column to column."""
         self._count("post_jobs", bank)
         rows, columns = size
         kernel = window.kernel if window else (1, 1)
         counts = (kernel[1], kernel[0], columns, rows)
-        # The words of a window are as far apart as those of a patch: one from column to column.
-        wide = p_strides[0] // window.stride[0] if window else 0
-        reduce = Reduce.SUM if window and window.reduce == "sum" else Reduce.MAX
+        reduce = _REDUCE[window.reduce] if window else Reduce.MAX
         self.posts.append(
             (
-                *(operation, bank, start, *counts, p_base, 1, wide, p_strides[1], p_strides[0]),
+                *(operation, bank, start, *counts, p_base, 1, row_words if window else 0, p_strides[1], p_strides[0]),
                 *(int(reduce), parameters, int(table is not None), table or 0, *slices),
                 *(place.bank, plane, place.base, x_strides[1], x_strides[0]),
             )
@@ -114,9 +114,10 @@ class JobTables:
         # What is written down as strides.
         posts |= _increments(posts, "p", ("n0", "n1", "n2", "n3"), range(4)) | _increments(posts, "x", ("n2", "n3"), (2, 3))
         if self.config.has_rows:
-            # One word of int8 of each window, into an X bank, and nothing else of what rows have.
+            # One word of int8 of each window, which may be a pair, into an X bank, and nothing else of what rows have.
             posts |= {field.name: np.zeros_like(posts["start"]) for field in row_fields(self.config)}
             posts["destination"] = np.full_like(posts["start"], Destination.X)
+            posts["combine"] = np.where(posts["reduce"] == Reduce.PAIR, Combine.PRODUCT, Combine.VALUE)
         loads, streams = as_stored(*self.gangs.tables(), self.config)
         for name, units in (("load_jobs", loads["pod"]), ("stream_jobs", streams["pod"]), ("post_jobs", posts["bank"])):
             self._counts[name] = np.bincount(units, minlength=self.config.pods).tolist()

@@ -8,8 +8,8 @@ from podweave.ir.operations import Operand
 
 from ..lower.boxes import Box, pieces
 from ..lower.layer import Region, Unit
-from .copies import padding, unpadded
 from .patches import Patches
+from .regions import padding, unpadded
 from .work import Mapping
 
 Axis = tuple[tuple[int, int], ...]

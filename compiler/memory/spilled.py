@@ -17,8 +17,8 @@ from podweave.ir.operations import Shape
 from podweave.spec.descriptors import DescriptorKind, memory_stride
 from podweave.spec.load_port import HostSelect
 
-from ..chip.copies import padding, unpadded
 from ..chip.epoch_program import EpochProgram, ExternalUnit
+from ..chip.regions import padding, unpadded
 from ..lower.boxes import Rect
 from .channel import Channel
 from .moves import Move

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from podweave.ir.operations import Shape
 from podweave.spec.config import ChipConfig
 
-from ..chip.copies import unpadded
 from ..chip.epoch_program import EpochProgram, SpillRequest
+from ..chip.regions import unpadded
 from ..lower.boxes import Rect
 
 _PARTS = 4

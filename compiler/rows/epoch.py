@@ -175,7 +175,8 @@ class Epoch:
         if key not in self._sets:
             base = self._take("set", node, len(sets))
             self._sets[key] = base
-            content = np.stack([np.stack(one) for one in sets]).astype(np.int64)
+            # Results of rows have no zero point.
+            content = np.stack([np.stack([*one, np.zeros_like(one[0])]) for one in sets]).astype(np.int64)
             self.words.append(Words(HostSelect.PARAMETERS, node, base, content))
         return self._sets[key]
 

@@ -46,6 +46,10 @@ def layer_parameters(
     spread = float(np.sqrt(square))
     positions = float(np.prod(operation.window.kernel)) if operation.window else 1.0
     summed = operation.window is not None and operation.window.reduce == "sum"
+    if operation.is_product:
+        # Of independent factors; one that does not change, as a gate may not, makes no difference.
+        held = identity_parameters(operation, _TARGET_RMS / spread**2)
+        return held, _TARGET_RMS
     if operation.identity:
         # The positions of a channel resemble each other behind a ReLU, so that a mean keeps most of the size. The maximum
         # is a fit to that of 4 and of 9 Gaussians behind a ReLU.

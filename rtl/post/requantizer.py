@@ -20,8 +20,8 @@ class Requantizer(Block):
     """One lane: ``saturate(round((sum + bias) * multiplier / 2**shift))``, exact but for the one rounding, to nearest.
 
     The sum with its bias is saturated to ``sum_bits`` bits first. A half goes away from zero, or to the even neighbour
-    (``rounding`` of `PostConfig`). Without row functions, results are int8, and a zero point may be added before they are
-    saturated.
+    (``rounding`` of `PostConfig`). A zero point may be added before a result is saturated, to int8, or with row functions as
+    ``saturate`` says.
 
     Latency: 3 cycles from ``sum`` to ``result``, with the three stages one cycle after the other.
 
@@ -104,13 +104,6 @@ class Requantizer(Block):
             m.d.sync += result.eq(self._saturated(rounded, fits, product[-1]))
         return m
 
-    def _moved(self, rounded: Value, fits: Value, negative: Value) -> Value:
-        """With the zero point, as int8: whatever does not fit is beyond every int8 with any zero point."""
-        moved = rounded + self.zero_point
-        high = moved[7:]
-        below = Mux(fits, moved[-1], negative)
-        return Mux(fits & (high.all() | ~high.any()), moved[:8], Cat((~below).replicate(7), below))
-
     def _shifted(self, m: Module, value: Value) -> tuple[Value, Value, Value]:
         """``value >> shift`` in one bit more than is kept; whether a 1 was shifted out; and whether nothing is above.
 
@@ -137,28 +130,27 @@ class Requantizer(Block):
         return value, lost, ~above
 
     def _saturated(self, rounded: Value, fits: Value, negative: Value) -> Value:
-        """``rounded``, of which ``negative`` is the sign if it does not fit, or the limit that it is beyond."""
-        if self.zero_points:
-            return self._moved(rounded, fits, negative)
-        width = self.width
-        wide = fits & (rounded[width] == rounded[width - 1])
-        if not self.rows:
-            return Mux(wide, rounded[:width], Cat((~negative).replicate(width - 1), negative))
-        below = Mux(fits, rounded[width], negative)
+        """``rounded``, with the zero point; or the limit that it is beyond, where ``negative`` is the sign of what does not fit.
+
+        What does not fit is beyond every result with any zero point.
+        """
+        width, value = self.width, rounded + self.zero_point if self.zero_points else rounded
+        below = Mux(fits, value[-1], negative)
 
         def is_within(bits: int) -> Value:
-            high = rounded[bits - 1 :]
+            high = value[bits - 1 :]
             return fits & (high.all() | ~high.any())
 
-        byte, int16 = is_within(8), is_within(16) & (rounded[width] | ~rounded[7:15].all())
-        unsigned = fits & ~rounded[8:].any()
+        if not self.rows:
+            return Mux(is_within(width), value[:width], Cat((~below).replicate(width - 1), below))
+        int16, unsigned = is_within(16) & (value[-1] | ~value[7:15].all()), fits & ~value[8:].any()
         cases = {
             Saturate.UINT8: (unsigned, 0, 255),
             Saturate.INT16: (int16, -_INT16_MOST - 129, _INT16_MOST),
-            Saturate.WIDE: (wide, -1 << width - 1, (1 << width - 1) - 1),
+            Saturate.WIDE: (is_within(width), -1 << width - 1, (1 << width - 1) - 1),
         }
-        found, limit = byte, Mux(below, Const(-128, signed(width)), Const(127, signed(width)))
+        found, limit = is_within(8), Mux(below, Const(-128, signed(width)), Const(127, signed(width)))
         for code, (within, least, most) in cases.items():
             found = Mux(self.saturate == code, within, found)
             limit = Mux(self.saturate == code, Mux(below, Const(least, signed(width)), Const(most, signed(width))), limit)
-        return Mux(found, rounded[:width], limit[:width])
+        return Mux(found, value[:width], limit[:width])

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ...constants import identity_weights
 from .functions import gated
+from .products import multiplied
 from .reader import Call, Operators, diagonal, image
 from .sums import add as add_tensors
 from .sums import subtract as subtract_tensors
@@ -56,16 +57,13 @@ def scaled_and_moved(call: Call, real: Real, factor: NDArray[np.float64], added:
 
 
 def mul(call: Call) -> Value:
-    """By a constant, one or one for each channel; or of a tensor with a function of itself, as SiLU is written out."""
+    """By a constant, one or one for each channel; two tensors of one shape, or one with 1 for height, width or channels."""
     for one, other in ((0, 1), (1, 0)):
         if is_constant(call.value(other)) and not is_constant(call.value(one)):
             real = call.real(one)
             factor = per_channel(call, call.value(other), real.view)
             return scaled_and_moved(call, real, factor, np.zeros_like(factor))
-    found = gated(call)
-    if found is None:
-        raise RefusedError("products of two computed tensors are not taken")
-    return found
+    return gated(call) or multiplied(call)
 
 
 def div(call: Call) -> Value:

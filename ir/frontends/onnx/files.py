@@ -188,6 +188,10 @@ def _inputs(file: str, given: list[Any], sizes: dict[str, int]) -> dict[str, tup
         for number, dim in enumerate(tensor.shape.dim):
             if dim.HasField("dim_value") and dim.dim_value > 0:
                 shape.append(int(dim.dim_value))
+            elif f"{each.name}.{number}" in sizes:
+                # First: files give several dimensions one name, which is no more than a question mark.
+                shape.append(sizes[f"{each.name}.{number}"])
+                unused.discard(f"{each.name}.{number}")
             elif dim.dim_param in sizes:
                 shape.append(sizes[dim.dim_param])
                 unused.discard(dim.dim_param)
@@ -195,9 +199,6 @@ def _inputs(file: str, given: list[Any], sizes: dict[str, int]) -> dict[str, tup
                 raise WorkloadError(
                     f"{file}: input {each.name} leaves its size {dim.dim_param} open: --size {dim.dim_param}=N fixes it"
                 )
-            elif f"{each.name}.{number}" in sizes:
-                shape.append(sizes[f"{each.name}.{number}"])
-                unused.discard(f"{each.name}.{number}")
             else:
                 raise WorkloadError(
                     f"{file}: input {each.name} leaves its dimension {number} open: --size {each.name}.{number}=N fixes it"

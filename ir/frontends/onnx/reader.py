@@ -81,6 +81,11 @@ class Reader:
         if tensor:
             self.tensors[operation.name] = tensor
 
+    def shape(self, name: str) -> Shape:
+        """Of an input or of what an operation gives."""
+        known = self.inputs.get(name)
+        return known if known else next(operation.output for operation in self.operations if operation.name == name)
+
     def given(self, name: str, tensor: QuantisedTensor) -> Tensor:
         """An input of the graph."""
         self.inputs[name] = tensor.view.shape

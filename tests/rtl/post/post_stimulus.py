@@ -60,6 +60,7 @@ CONFIGS = {
     "rows_16x16_lanes4": chip(16, 16, lanes=4, row_registers=64),
     "rows_8x8_lanes4_scale17": chip(8, 8, lanes=4, row_registers=64, scale_bits=17),
     "rows_2x2_psum20_scale18": chip(2, 2, psum_width=20, row_registers=16, scale_bits=18),
+    "rows_4x4_lanes2_even_zero": chip(4, 4, lanes=2, row_registers=16, scale_bits=24, rounding="half_even", zero_points=True),
 }
 ROWS = tuple(key for key in CONFIGS if key.startswith("rows"))
 

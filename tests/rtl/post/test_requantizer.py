@@ -27,6 +27,8 @@ CONFIGS = {
     "rows, 17 bits": ROWS.replace(psum_width=17),
     "rows, 24 bits, even": ROWS.replace(psum_width=24, rounding="half_even", scale_bits=31),
     "rows, 17 bits of scale, even": ROWS.replace(scale_bits=17, rounding="half_even"),
+    "rows, 24 bits of scale, even, zero points": ROWS.replace(scale_bits=24, rounding="half_even", zero_points=True),
+    "rows, 17 bits, zero points": ROWS.replace(psum_width=17, zero_points=True),
 }
 LIMITS = {Saturate.INT8: (-128, 127), Saturate.UINT8: (0, 255), Saturate.INT16: (-32768, 32639)}
 
