@@ -22,6 +22,7 @@ from podweave.ir.layers import WorkloadError
 
 from ..program import extra
 from .calibration import Arrays, FloatFile, Method, ranges_of
+from .float_functions import whole_functions
 from .float_products import plain_products
 from .float_weights import correct_biases, equalise
 from .model_files import arrays_of, quantised_inputs, require_numbers
@@ -29,8 +30,9 @@ from .model_files import arrays_of, quantised_inputs, require_numbers
 WORST = 10
 """Layers that a report names."""
 _RANDOM_BATCHES = 4
-_QUANTISED_FROM, _IR_VERSION = 13, 7
-"""The first version of operators with scales for each output of a convolution, and of files with constants that are no inputs."""
+_QUANTISED_FROM, _IR_VERSION = 14, 7
+"""The first version of operators with HardSwish, and with scales for each output of a convolution; and of files with constants that
+are no inputs."""
 WEIGHED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -103,6 +105,8 @@ def quantise_file(
         quant_pre_process(str(modern), str(folded), skip_symbolic_shape=True)
         plain = onnx.load(folded)
         plain_products(plain)
+        if whole_functions(plain):
+            onnx.save(plain, folded)
         report: dict[str, Any] = {"model": file.name, "file": str(output), "method": str(recipe.method)}
         if recipe.equalise:
             progress("equalising")
@@ -214,7 +218,8 @@ def _write_quantised(model: Any, made: Path, batches: Sequence[Arrays], ranges: 
         weight_type=QuantType.QInt8,
         op_types_to_quantize=sorted({*QLinearOpsRegistry, *QDQRegistry, *READ_QUANTISED}),
         per_channel=True,
-        extra_options={"TensorQuantOverrides": told},
+        # What only moves numbers is quantised, too, whatever gives them.
+        extra_options={"TensorQuantOverrides": told, "ForceQuantizeNoInputCheck": True},
     )
 
 

@@ -197,4 +197,5 @@ OPERATORS: Operators = {
     "PRelu": prelu,
     "Pow": power,
     **{operator: _handler(operator) for operator in _MADE},
+    "com.microsoft.Gelu": _handler("Gelu"),
 }
