@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from .constants import Constants, Parameters
 from .graph import Graph
-from .operations import Operand, Upsampling
+from .layers import Layer
+from .operations import Linear, Operand, Upsampling
+from .rewrites import fresh_name
 
 _Part = tuple[Operand, slice]
 """An operand, and the channels of the one that it is a part of."""
@@ -37,13 +39,24 @@ def with_whole_words(graph: Graph, constants: Mapping[str, Parameters] | None, l
     """The same network in which what all readers see interleaved has a multiple of ``lanes`` channels for each position.
 
     Outputs of the graph, and what is read otherwise, or by groups of several tensors, stay as they are. Readers of several tensors
-    add the products of each.
+    add the products of each. A copy of several tensors gets a tensor of zeros behind those of each position, which is named
+    ``COPY/fill``, or as `fresh_name` has it.
     """
     wide = dict(_widened(graph, lanes))
     if not wide:
         return graph, None if constants is None else Constants(constants)
-    operations, held = [], dict(constants or {})
+    operations, held = list[Linear](), dict(constants or {})
+    taken = {*graph.inputs, *(operation.name for operation in graph.operations)}
     for operation in graph.operations:
+        if operation.name in wide and _is_copy(operation):
+            fill = _fill(operation, wide[operation.name], fresh_name(f"{operation.name}/fill", taken))
+            taken.add(fill.name)
+            operations += [fill, _filled_copy(operation, wide[operation.name], fill.name, graph)]
+            if constants is not None:
+                held[operation.name] = _filled(held[operation.name], wide[operation.name])
+                zeros = np.zeros(fill.output[3], np.int32)
+                held[fill.name] = Parameters((np.zeros(fill.operands[0].layer.weight_shape, np.int8),), zeros, zeros + 1, zeros)
+            continue
         parts = [list(_parts(operand, wide, graph)) for operand in operation.operands]
         made = replace(operation, operands=tuple(operand for of_one in parts for operand, _ in of_one))
         if constants is not None:
@@ -73,7 +86,9 @@ def _widened(graph: Graph, lanes: int) -> Iterator[tuple[str, _Widened]]:
             continue
         positions = next(iter(seen)).positions
         used = operation.output[3] // positions
-        if used % lanes and all(operand.layer.groups == 1 for operand in operation.operands):
+        whole = all(operand.layer.groups == 1 for operand in operation.operands) or _is_copy(operation)
+        apart = not _is_copy(operation) or {used * (at + 1) for at in range(positions)} <= {*_ends(operation, graph)}
+        if used % lanes and whole and apart:
             yield operation.name, _Widened(positions, used, -(-used // lanes) * lanes)
 
 
@@ -114,3 +129,40 @@ def _parts(operand: Operand, wide: Mapping[str, _Widened], graph: Graph) -> Iter
             slice(begin, begin + count),
         )
         begin += count
+
+
+def _is_copy(operation: Linear) -> bool:
+    """It has ones on the diagonal, of all channels of one operand, and no window."""
+    if not operation.identity or len(operation.operands) > 1 or operation.window is not None:
+        return False
+    (operand,) = operation.operands
+    return operand.is_diagonal and operand.channels is None and not operand.corners and not any(map(any, operand.layer.padding))
+
+
+def _ends(operation: Linear, graph: Graph) -> list[int]:
+    """Channels at which the sources of an operand end, one after the other."""
+    (operand,) = operation.operands
+    return [int(end) for end in np.cumsum([operand.upsampling(source).of(graph.shape(source))[3] for source in operand.sources])]
+
+
+def _fill(operation: Linear, widened: _Widened, name: str) -> Linear:
+    """As many zeros as a position of a copy lacks: a number of the first tensor that it reads, times 0."""
+    (operand,) = operation.operands
+    batch, count = operation.output[0], widened.channels - widened.used
+    layer = Layer(name=name, batch=batch, height=1, width=1, channels=1, outputs=count)
+    return Linear(name, (Operand((operand.sources[0],), layer, channels=(0, 1), corners=((0, 0),)),))
+
+
+def _filled_copy(operation: Linear, widened: _Widened, fill: str, graph: Graph) -> Linear:
+    """A copy with a tensor behind those of each position."""
+    (operand,), (_, height, width, _) = operation.operands, operation.output
+    sources, seen, ends = list[str](), list[Upsampling](), [widened.used * (at + 1) for at in range(widened.positions)]
+    for source, end in zip(operand.sources, _ends(operation, graph), strict=True):
+        sources.append(source)
+        seen.append(operand.upsampling(source))
+        if end in ends:
+            sources.append(fill)
+            seen.append(Upsampling(height, width))
+    total = widened.positions * widened.channels
+    layer = replace(operand.layer, channels=total, outputs=total, groups=total)
+    return replace(operation, operands=(replace(operand, sources=tuple(sources), upsampled=tuple(seen), layer=layer),))

@@ -31,12 +31,13 @@ class RandomModel:
         batch: int = 1,
         functions: bool = False,
         borders: bool = False,
+        gates: bool = False,
         integer: bool = False,
     ):
         self.rng = rng
         self.nodes: list[Any] = []
         self.held: list[Any] = []
-        self.functions, self.borders = functions, borders
+        self.functions, self.borders, self.gates = functions, borders, gates
         # There is no transposed convolution of integers.
         self.of_borders = ["Resize", *["ConvTranspose"] * (0 if integer else 2), "Pad", "AveragePool", "Shuffle"]
         self.input = (batch, channels, size, size + int(self.rng.integers(3)))
@@ -190,6 +191,23 @@ class RandomModel:
                 sizes.append(outputs - (ceil and (outputs - 1) * s >= n + a))
             self.at = (name, channels, *sizes)
 
+    def gate(self) -> None:
+        """Squeeze-excite; or a product with a branch, of all channels or of one, with the branch first or last."""
+        rng, source = self.rng, self.at
+        kind, function = rng.choice(["squeeze", "squeeze", "branch", "channel"]), rng.choice(["HardSigmoid", "Sigmoid"])
+        if kind == "squeeze":
+            self.at = (self.add("GlobalAveragePool", [source[0]]), source[1], 1, 1)
+            self.conv(int(rng.integers(2, 6)), 1, 1)
+            self.conv(source[1], 1, 1, follows=False)
+            self.at = (self.add(str(function), [self.at[0]]), *self.at[1:])
+        else:
+            self.conv(source[1] if kind == "branch" else 1, 3 if rng.random() < 0.5 else 1, 1, follows=rng.random() < 0.5)
+        both = [source[0], self.at[0]] if rng.random() < 0.7 else [self.at[0], source[0]]
+        name = self.add("Mul", both)
+        if rng.random() < 0.3:
+            name = self.add("Relu", [name])
+        self.at = (name, *source[1:])
+
     def head(self) -> None:
         source, channels, height, width = self.at
         if self.rng.random() < 0.5:
@@ -204,7 +222,9 @@ class RandomModel:
         self.conv(None, 3)
         for _ in self.rng.several(2, 5):
             choice = self.rng.random()
-            if self.borders and self.rng.random() < 0.5:
+            if self.gates and self.rng.random() < 0.6:
+                self.gate()
+            elif self.borders and self.rng.random() < 0.5:
                 self.border()
             elif choice < 0.35:
                 self.conv()

@@ -18,8 +18,6 @@ from .views import BATCH, CHANNELS, HEIGHT, WIDTH, View
 
 _PAIR = Upsampling(1, 2, interleaved=True)
 """How a tensor is seen that has both factors of each position."""
-_WORD = 32
-"""Channels of each factor are a multiple of it: they begin with words of outputs of arrays of up to so many rows and columns."""
 
 
 def multiplied(call: Call) -> Value:
@@ -90,15 +88,19 @@ def _as_it_is(weights: tuple[NDArray[np.int8], ...], channels: int, bias: int = 
 
 
 def _side_by_side(call: Call, factors: tuple[Tensor, Tensor], zeros: tuple[int, ...]) -> tuple[str, int]:
-    """A tensor with the channels of both factors, so many of each: behind its own, each has its zero point, if one of them has any,
-    and as many more as fill words."""
+    """A tensor with the channels of both factors, and how many of each: behind its own it has its zero point, if one of them has
+    any."""
     batch, height, width, channels = factors[0].view.shape
-    wide = -(-(channels + any(zeros)) // _WORD) * _WORD
+    wide = channels + any(zeros)
     first, second = factors
     if set(first.sources) & set(second.sources) and (first.seen, first.is_cut) != (second.seen, second.is_cut):
         # One tensor is seen in one way.
         first, second = (in_one_piece(call, each, f"{call.name}.joined") for each in (first, second))
-    first, second = (in_one_piece(call, each, f"{call.name}.joined") if each.is_cut else each for each in (first, second))
+    apart = (each.is_cut or any(seen.interleaved for seen in each.seen) for each in (first, second))
+    first, second = (
+        in_one_piece(call, each, f"{call.name}.joined") if is_apart else each
+        for each, is_apart in zip((first, second), apart, strict=True)
+    )
     known: dict[int, str] = {}
     sources, seen = list[str](), list[Upsampling]()
     for tensor, zero in zip((first, second), zeros, strict=True):
@@ -106,7 +108,7 @@ def _side_by_side(call: Call, factors: tuple[Tensor, Tensor], zeros: tuple[int, 
         seen += tensor.seen or (AS_IT_IS,) * len(tensor.sources)
         if wide > channels:
             if zero not in known:
-                known[zero] = _constant(call, second.sources[0], zero, wide - channels)
+                known[zero] = _constant(call, second.sources[0], zero)
             sources.append(known[zero])
             seen.append(Upsampling(height, width))
     name = call.reader.names.unique(f"{call.name}.factors")
@@ -118,12 +120,12 @@ def _side_by_side(call: Call, factors: tuple[Tensor, Tensor], zeros: tuple[int, 
     return name, wide
 
 
-def _constant(call: Call, source: str, value: int, channels: int) -> str:
-    """A tensor of one position whose channels are all ``value``: a number of ``source``, times 0, with a bias."""
+def _constant(call: Call, source: str, value: int) -> str:
+    """A tensor of one number, ``value``: one of ``source``, times 0, with a bias."""
     batch = call.reader.shape(source)[BATCH]
     name = call.reader.names.unique(f"{call.name}.zero")
-    layer = Layer(name=name, batch=batch, height=1, width=1, channels=1, outputs=channels)
+    layer = Layer(name=name, batch=batch, height=1, width=1, channels=1, outputs=1)
     operand = Operand((source,), layer, channels=(0, 1), corners=((0, 0),))
-    held = _as_it_is((np.zeros(layer.weight_shape, np.int8),), channels, value)
+    held = _as_it_is((np.zeros(layer.weight_shape, np.int8),), 1, value)
     call.reader.add(Linear(name, (operand,)), held, call.operator)
     return name

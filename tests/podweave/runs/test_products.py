@@ -1,0 +1,142 @@
+"""Products of two computed tensors in ONNX files, as squeeze-excite has them: beside onnxruntime, and in RTL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from podweave.compiler.chip import job_tables
+from podweave.compiler.compile_network import CompileOptions, compile_network
+from podweave.ir.constants import with_scale_bits
+from podweave.ir.frontends.onnx import Network
+from podweave.ir.layers import WorkloadError
+from podweave.ir.operations import Linear, Window
+from podweave.runs.accelerator import AcceleratorWay
+from podweave.runs.model_files import file_job, fitted
+from podweave.runs.road import Simulation, run_jobs
+from podweave.spec.config import ChipConfig
+from podweave.spec.jobs import Reduce
+from tests.podweave.runs.even_chips import GATED, NARROW
+from tests.podweave.runs.test_model_files import EXACT, compared, hold, random_network
+
+WIDE = EXACT.replace(name="gated4x16", rows=16, cols=16, group_rows=16, group_cols=16, row_registers=16, tables=4)
+
+
+def gated(folder: Path, seed: int, **options: int) -> tuple[Network, Path]:
+    """A random network with squeeze-excite, and products with branches."""
+    return random_network(folder, seed, functions=True, gates=True, **options)
+
+
+@pytest.mark.parametrize("seeds", [range(2000, 2024), pytest.param(range(2024, 2200), marks=pytest.mark.campaign)])
+def test_products_are_those_of_onnxruntime(tmp_path: Path, seeds: range) -> None:
+    found: dict[str, tuple[int, int]] = {}
+    for seed in seeds:
+        network, file = gated(tmp_path, seed)
+        for operator, (values, ties) in hold(compared(network, file, seed)).items():
+            before = found.get(operator, (0, 0))
+            found[operator] = before[0] + values, before[1] + ties
+    for operator in ("Mul", "com.microsoft.QLinearMul"):
+        assert found[operator][0] > 2000
+        assert found[operator][1] <= found[operator][0] / 5000
+    assert {"Sigmoid", "HardSigmoid", "GlobalAveragePool"} <= found.keys()
+
+
+def product_of(network: Network) -> Linear:
+    """The first product whose factors have zero points."""
+    return next(each for each in network.graph.operations if each.is_product and len(each.operands) == 2)
+
+
+Fault = Callable[[Network, Linear], Network]
+
+
+def another_channel(network: Network, product: Linear) -> Network:
+    """The next one of both factors, or the zero point behind them."""
+    first, second = product.operands
+    return with_operation(network, replace(product, operands=(replace(first, channels=(1, first.layer.channels)), second)))
+
+
+def without_zero_point(network: Network, product: Linear) -> Network:
+    held = network.constants[product.name]
+    constants = {**network.constants, product.name: replace(held, weights=held.weights[:1])}
+    return with_operation(replace(network, constants=constants), replace(product, operands=product.operands[:1]))
+
+
+def another_scale(network: Network, product: Linear) -> Network:
+    fewer = with_scale_bits({product.name: network.constants[product.name]}, 8)
+    return replace(network, constants={**network.constants, product.name: fewer[product.name]})
+
+
+def another_zero(network: Network, product: Linear) -> Network:
+    held = network.constants[product.name]
+    moved = replace(held, zero_point=held.zero_point + (1 if held.zero_point < 127 else -1))
+    return replace(network, constants={**network.constants, product.name: moved})
+
+
+def with_operation(network: Network, made: Linear) -> Network:
+    operations = tuple(made if each.name == made.name else each for each in network.graph.operations)
+    return replace(network, graph=replace(network.graph, operations=operations))
+
+
+@pytest.mark.parametrize("fault", [another_channel, without_zero_point, another_scale, another_zero])
+def test_what_is_wrong_is_no_tie(tmp_path: Path, fault: Fault) -> None:
+    network, file = gated(tmp_path, 2001)
+    product = product_of(network)
+    wrong = fault(network, product)
+    (row,) = (row for row in compared(wrong, file, 1) if row["operation"] == product.name)
+    assert row["differing"] > row["ties"]
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "seeds"),
+    [
+        (GATED, 5, range(2000, 2003)),
+        *(pytest.param(WIDE, 9, range(s, s + 20), marks=pytest.mark.campaign) for s in (2020, 2040, 2060)),
+        *(pytest.param(GATED, 5, range(s, s + 20), marks=pytest.mark.campaign) for s in (2080, 2100)),
+    ],
+)
+def test_random_products_in_rtl(tmp_path: Path, config: ChipConfig, size: int, seeds: range) -> None:
+    """Bit for bit, and in the predicted cycles, from memory; of some networks, more activation tables than there are places."""
+    networks = [gated(tmp_path, seed, size=size, channels=2)[0] for seed in seeds]
+    assert any(operation.is_product for network in networks for operation in network.graph.operations)
+    jobs = [file_job(network, config, seed) for network, seed in zip(networks, seeds, strict=True)]
+    report, outputs, _ = run_jobs(jobs, AcceleratorWay(config, check="always"), Simulation(), lambda _: None)
+    assert report["verdict"] == "pass", [row.get("first_mismatch") for row in report["networks"]]
+    assert report["cycles"] == report["predicted_cycles"]
+    assert sum(len(np.unique(next(iter(found.values())))) > 2 for found in outputs) > len(jobs) // 2
+
+
+def test_products_that_are_none_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of two positions instead, in RTL."""
+    monkeypatch.setitem(job_tables._REDUCE, "product", Reduce.SUM)
+    network, _ = gated(tmp_path, 2003, size=5, channels=2)
+    jobs = [file_job(network, GATED, 2003)]
+    report, _, _ = run_jobs(jobs, AcceleratorWay(GATED, check="never"), Simulation(), lambda _: None)
+    assert report["verdict"] == "fail"
+
+
+def test_where_there_are_no_row_functions(tmp_path: Path) -> None:
+    network, _ = gated(tmp_path, 2001)
+    product = product_of(network)
+    sentence = (
+        rf"^{product.name} multiplies two tensors, which narrow2x4 cannot: its row_registers \(of \[post\]\) are 0; "
+        "chip16x32_products has them$"
+    )
+    with pytest.raises(WorkloadError, match=sentence):
+        compile_network(network.graph, NARROW, fitted(network.constants, NARROW), CompileOptions(from_memory=True))
+
+
+def test_what_no_product_may_be(tmp_path: Path) -> None:
+    network, _ = gated(tmp_path, 2001)
+    product = product_of(network)
+    with pytest.raises(WorkloadError, match=rf"^{product.name}: a product is of two positions, got a window of \(1, 3\)$"):
+        replace(product, window=Window("product", (1, 3), (1, 3)))
+    held = network.constants[product.name]
+    large = tuple(np.where(weights, -128, 0).astype(np.int8) for weights in held.weights)
+    wrong = {**network.constants, product.name: replace(held, weights=large)}
+    sentence = rf"{product.name} multiplies sums of channel 0 that may be 32768, more than 16 bits hold \(32767\)$"
+    with pytest.raises(WorkloadError, match=sentence):
+        compile_network(network.graph, GATED, fitted(wrong, GATED), CompileOptions(from_memory=True))
