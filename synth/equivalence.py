@@ -77,7 +77,9 @@ class _Pair:
 
     def __post_init__(self) -> None:
         self.cells: dict[str, dict[str, Any]] = self.netlist["cells"]
-        self.logic, self.flops, self.boxes = [], [], []
+        self.logic: list[dict[str, Any]] = []
+        self.flops: list[dict[str, Any]] = []
+        self.boxes: list[dict[str, Any]] = []
         for cell in self.cells.values():
             kind = cell["type"]
             if "port_directions" not in cell:
@@ -103,7 +105,7 @@ class _Pair:
             if not watched:
                 return True
             question = _Question(self, cone, other, registers=False)
-            names = {question.differs([(after, other[after])]): bit for bit, after in watched.items()}  # type: ignore[index]
+            names = {question.differs([(after, other[after])]): bit for bit, after in watched.items()}
             broken = question.ask(names, steps=0)
             if not broken:
                 return True
@@ -143,7 +145,7 @@ class _Pair:
                     if cell["type"].startswith(_SRAM) and name in _ONLY_WHILE:
                         bit = cell["connections"][_ONLY_WHILE[name]][0]
                         enable = bit, other.get(bit, bit)
-                    yield pairs, enable  # type: ignore[misc]
+                    yield pairs, enable
 
     def _cone(self) -> list[dict[str, Any]]:
         """Cells whose outputs may differ within a cycle."""

@@ -230,7 +230,7 @@ def joined_stores(appended: Sequence[CacheWords], addresses: Sequence[int]) -> l
 
 
 def parameter_words(
-    config: ChipConfig, items: Sequence[tuple[int, int, NDArray[np.int64]]], stride: int
+    config: ChipConfig, items: Sequence[tuple[int, int, NDArray[np.signedinteger]]], stride: int
 ) -> list[tuple[int, int, NDArray[np.uint8]]]:
     """(node, number, the word as in memory) of sets of parameters, of which ``items`` have node, number and values."""
     if not items:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Mux, Signal, Value
@@ -54,7 +55,7 @@ def registers(h: Harness) -> None:
     found = register_list(_CONFIG)
     by_name = {register.name: register for register in found}
 
-    def is_one_of(address: Value, accesses: set[Access], locked: bool | None = None) -> Value:
+    def is_one_of(address: Value, accesses: Collection[Access], locked: bool | None = None) -> Value:
         offsets = [
             register.offset + 4 * word
             for register in found

@@ -85,7 +85,8 @@ class Campaign:
         now = version()
         folder = Folder(self.folder, self.seed, now)
         rows = [row for row in folder.rows() if row["kind"] in self.kinds]
-        began, context = time.monotonic(), multiprocessing.get_context(self.start)
+        began = time.monotonic()
+        context: Any = multiprocessing.get_context(self.start)
         before, until = len(rows), began + 60 * self.minutes
         done = {(row["kind"], row["index"]) for row in rows}
         spent = {kind: sum(row["seconds"] for row in rows if row["kind"] == kind) for kind in self.kinds}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from podweave.ir.constants import with_scale_bits, without_zero_points
 from podweave.ir.partition import partition
@@ -26,7 +27,7 @@ from .random_layers import GrowingGraph, random_job, with_data
 from .random_rows import random_rows
 from .surroundings import random_link
 
-_BUILT = {"optimize": "build", "random_initial_state": True}
+_BUILT: dict[str, Any] = {"optimize": "build", "random_initial_state": True}
 Graphs = list[Job]
 
 

@@ -41,7 +41,7 @@ class RandomModel:
         # There is no transposed convolution of integers.
         self.of_borders = ["Resize", *["ConvTranspose"] * (0 if integer else 2), "Pad", "AveragePool", "Shuffle"]
         self.input = (batch, channels, size, size + int(self.rng.integers(3)))
-        self.at = ("x", *self.input[1:])
+        self.at: tuple[Any, ...] = ("x", *self.input[1:])
 
     def add(self, operator: str, inputs: list[str], **attributes: Any) -> str:
         name = f"n{len(self.nodes)}"
@@ -166,8 +166,8 @@ class RandomModel:
             groups = int(rng.choice([each for each in range(2, channels + 1) if channels % each == 0]))
             apart = np.array([self.input[0], groups, channels // groups, height, width])
             whole = np.array([self.input[0], -1, height, width])
-            for number, sizes in enumerate((apart, whole)):
-                self.held.append(numpy_helper.from_array(sizes, f"s{len(self.held)}"))
+            for number, wanted in enumerate((apart, whole)):
+                self.held.append(numpy_helper.from_array(wanted, f"s{len(self.held)}"))
                 source = self.add("Reshape", [source, self.held[-1].name])
                 if number == 0:
                     source = self.add("Transpose", [source], perm=[0, 2, 1, 3, 4])

@@ -104,7 +104,8 @@ class GrowingGraph:
             if count % 4:
                 # Nobody else reads what is filled up.
                 self.live.pop()
-        sources, views = (source,), (seen,)
+        sources: tuple[str, ...] = (source,)
+        views: tuple[Upsampling, ...] = (seen,)
         other = self.another(factor * size, source)
         if other and self.rng.integers(2):
             sources, views, count = (source, other[0]), (seen, Upsampling()), count + other[2]

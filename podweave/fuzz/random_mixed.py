@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.random_mixed import random_mixed_inputs, random_mixed_parameters
@@ -24,7 +25,7 @@ class RandomMixed(RandomRows):
     """A graph in the making; ``seed``: another one for each. What may be read has ``rows`` positions, or rows."""
 
     narrow = 0.6
-    operations: list  # type: ignore[type-arg]
+    operations: list[Any]
 
     def __init__(self, seed: int, rng: Choices | None = None):
         super().__init__(seed, rng)
@@ -60,7 +61,7 @@ class RandomMixed(RandomRows):
         """``outputs``: by default those of a diagonal."""
         channels = sum(self.channels[source][1] for source in sources)
         pad = (kernel // 2, kernel // 2)
-        sizes = {"height": size[0], "width": size[1], "channels": channels, "outputs": outputs or channels}
+        sizes: dict[str, Any] = {"height": size[0], "width": size[1], "channels": channels, "outputs": outputs or channels}
         groups = 1 if outputs else channels
         layer = Layer(name=self.name, **sizes, kernel=(kernel, kernel), padding=(pad, pad), groups=groups)
         return Operand(sources, layer, pad_value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import Any
 
 import numpy as np
 
@@ -102,7 +103,11 @@ class RandomRows:
         self.registers += 1
         source = self.source(Format.WIDE)
         kind = LayerNorm if self.rng.random() < 0.6 else RmsNorm
-        sizes = {"width": self.channels[source][1], "scale_shift": self.number(2, 7, 13), "epsilon": self.number(0, 3, 1000)}
+        sizes: dict[str, Any] = {
+            "width": self.channels[source][1],
+            "scale_shift": self.number(2, 7, 13),
+            "epsilon": self.number(0, 3, 1000),
+        }
         return self.add(kind(self.name, self.rows, source=source, **sizes))
 
     def product(self) -> str:
@@ -176,7 +181,7 @@ class RandomRows:
         if self.rng.random() < 0.7:
             lengths = str(self.rng.choice(same)) if same and self.rng.random() < 0.5 else self.input(Format.LENGTHS, self.rows, 1)
             self.lengths.setdefault(lengths, context)
-        sizes = {"context": context, "heads": heads, "kv_heads": kv, "head_size": size}
+        sizes: dict[str, Any] = {"context": context, "heads": heads, "kv_heads": kv, "head_size": size}
         return self.add(Attention(self.name, self.rows, query=query, key=cached[0], value=cached[1], lengths=lengths, **sizes))
 
     def job(self) -> Job:
@@ -206,18 +211,19 @@ def two_at_once(seed: int) -> Job:
     """Two random graphs as one, their operations by turns: tensors of different rows, and passes of all kinds in any order."""
     parts = [random_rows(1000 + 2 * seed + i) for i in range(2)]
     named = list(zip(parts, "ab", strict=True))
-    operations = [[renamed(each, prefix) for each in part.graph.operations] for part, prefix in named]
+    graphs: list[Any] = [part.graph for part in parts]
+    operations = [[renamed(each, prefix) for each in graph.operations] for graph, prefix in zip(graphs, "ab", strict=True)]
     by_turns = itertools.chain.from_iterable(itertools.zip_longest(*operations))
-    graph = RowGraph(
+    both = RowGraph(
         f"both{seed}",
         {prefix + name: shape for part, prefix in named for name, shape in part.graph.inputs.items()},
         tuple(operation for operation in by_turns if operation),
         tuple(prefix + name for part, prefix in named for name in part.graph.outputs),
-        formats={prefix + name: form for part, prefix in named for name, form in part.graph.formats.items()},
+        formats={prefix + name: form for graph, prefix in zip(graphs, "ab", strict=True) for name, form in graph.formats.items()},
     )
     held = {prefix + name: each for part, prefix in named for name, each in part.constants.items()}
     inputs = {prefix + name: values for part, prefix in named for name, values in part.inputs.items()}
-    return Job(verify_rows(graph), Constants(held), inputs)
+    return Job(verify_rows(both), Constants(held), inputs)
 
 
 def renamed(operation: RowOperation, prefix: str) -> RowOperation:
