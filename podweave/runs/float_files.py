@@ -303,7 +303,7 @@ def compare_with_float(
         found = evaluate(network.graph, network.constants, quantised_inputs(network, batch), "half_even")
         for name, plain_name in layers.items():
             tensor = network.tensors[name]
-            wanted = tensor.view.to_graph(exact[plain_name]).astype(np.float64)
+            wanted = tensor.lying(exact[plain_name]).astype(np.float64)
             signal[name] += float(np.square(wanted[tensor.known]).sum())
             noise[name] += float(np.square((wanted - tensor.real(found[name]))[tensor.known]).sum())
         for name, tensor in network.outputs.items():

@@ -66,3 +66,33 @@ def test_the_same_is_computed(lanes: int) -> None:
 def test_outputs_stay_as_they_are() -> None:
     graph = network(("alone", "parts"))
     assert with_whole_words(graph, None, 4) == (graph, None)
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 8])
+def test_a_copy_that_is_seen_interleaved(lanes: int) -> None:
+    """Of two tensors of five channels, one of them enlarged: behind each come zeros."""
+    size, pair = (3, 4), Upsampling(1, 2, interleaved=True)
+    copy = layer("pair", size, 10, 10, groups=10)
+    operations = (
+        Linear("gate", (Operand(("small",), layer("gate", (1, 1), 2, 5)),)),
+        Linear("pair", (Operand(("in", "gate"), copy, upsampled=(Upsampling(), Upsampling(*size))),), identity=True),
+        Linear(
+            "product",
+            (Operand(("pair",), layer("product", (3, 8), 5, 5, groups=5), upsampled=(pair,)),),
+            Window("product", (1, 2), (1, 2)),
+            identity=True,
+        ),
+    )
+    graph = verify(Graph("g", {"in": (1, *size, 5), "small": (1, 1, 1, 2)}, operations, ("product",)))
+    constants = random_parameters(graph)
+    made, held = with_whole_words(graph, constants, lanes)
+    assert held is not None
+    verify_constants(verify(made), held)
+    assert made.shape("pair")[3] == 2 * -(-5 // lanes) * lanes
+    assert ("pair/fill" in {operation.name for operation in made.operations}) == (lanes > 1)
+    rng = np.random.default_rng(0)
+    inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
+    expected = evaluate(graph, constants, inputs)["product"]
+    assert len(np.unique(expected)) > 10
+    assert_array_equal(evaluate(made, held, inputs)["product"], expected, strict=True)
+    assert with_whole_words(graph, None, lanes) == (made, None)

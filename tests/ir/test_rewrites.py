@@ -12,7 +12,7 @@ from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer, WorkloadError
 from podweave.ir.operations import Linear, Operand, Upsampling, Window
-from podweave.ir.rewrites import with_averages_in_steps, with_batch, with_constants, with_copies_to_upsample
+from podweave.ir.rewrites import copy_of, with_averages_in_steps, with_batch, with_constants, with_copies_to_upsample
 from podweave.ir.verify import verify
 
 
@@ -64,6 +64,9 @@ def test_copies_to_upsample() -> None:
     found, expected = evaluate(copied, with_constants(copied, held), x), evaluate(graph, held, x)
     for name in graph.outputs:
         np.testing.assert_array_equal(found[name], expected[name], strict=True)
+    # A copy that stands there, for nobody else, is one.
+    stands = Graph("g", {"in": (1, 2, 2, 3)}, (operations[0], copy_of("e", ("a",), (1, 4, 4, 3)), reading("f", "e", 8, seen)))
+    assert with_copies_to_upsample(verify(stands)) is stands
     only_inputs = Graph("g", {"in": (1, 2, 2, 3)}, operations[:1])
     assert with_copies_to_upsample(only_inputs) is only_inputs
 

@@ -18,6 +18,8 @@ from .values import Floats, Function, Joined, Mapped, Real, RefusedError, Sum, T
 FINE_ENOUGH = 2.0**-7
 """By how much of a step the sum of two tensors may be off before it is rounded, if more operands can help it: a few in a thousand
 results are one step off then. Finer sums take more operands, which are streams of the pods like any layer."""
+_NOTHING = 2.0**-62
+"""A scale below it leaves nothing of any sum."""
 MOST_OPERANDS = 8
 """Of one tensor, in a sum of tensors."""
 
@@ -45,15 +47,17 @@ def _made(call: Call, operation: Linear, held: Parameters, operator: str, to: Qu
 
 
 def scaled(ratio: NDArray[np.floating]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Multipliers and shifts; those of powers of two are as small as they can be."""
+    """Multipliers and shifts; those of powers of two are as small as they can be, and those of which nothing is left are 0."""
+    # Of channels whose weights are next to nothing: sums have 33 bits, so that all of them round to 0.
+    nothing = (ratio > 0) & (ratio < _NOTHING)
     try:
-        multiplier, shift = quantize_scale(ratio)
+        multiplier, shift = quantize_scale(np.where(nothing, 1.0, ratio))
     except ValueError as error:
         raise RefusedError(str(error)) from error
     # Trailing zeros of a float32 say nothing, and chips take what fits their bits.
     trailing = np.frexp((multiplier & -multiplier).astype(np.float64))[1] - 1
     less = np.minimum(trailing, shift)
-    return (multiplier >> less).astype(np.int32), (shift - less).astype(np.int32)
+    return np.where(nothing, 0, multiplier >> less).astype(np.int32), np.where(nothing, 0, shift - less).astype(np.int32)
 
 
 def _posted(

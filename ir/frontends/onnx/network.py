@@ -43,10 +43,14 @@ class QuantisedTensor:
     def to_graph(self, values: NDArray) -> NDArray[np.int8]:
         """int8 (B, H, W, C) of the integers of the file; 0 where the file has none."""
         moved = values.astype(np.int16) - 128 if self.unsigned else values
-        found = self.view.to_graph(moved).astype(np.int8)
+        return self.lying(moved).astype(np.int8)
+
+    def lying(self, values: NDArray) -> NDArray:
+        """Numbers (B, H, W, C) of the file's tensor as they lie in that of the graph; 0 where the file has none."""
+        found = self.view.to_graph(values)
         return found if self.seen == AS_IT_IS else self._apart(found)
 
-    def _apart(self, image: NDArray[np.int8]) -> NDArray[np.int8]:
+    def _apart(self, image: NDArray) -> NDArray:
         """What is seen interleaved as ``image``."""
         rows, columns = self.seen.rows, self.seen.columns
         batch, height, width, channels = image.shape

@@ -138,6 +138,8 @@ ACC = np.zeros((1, 4, 5, 3), dtype=np.int32)
         ((ACC.tolist(), "max", (2, 2), (1, 1)), TypeError, "acc must be an int32 array, got list"),
         ((ACC[0], "max", (2, 2), (1, 1)), ValueError, r"acc must have the 4 axes .* got shape \(4, 5, 3\)"),
         ((ACC[:0], "max", (2, 2), (1, 1)), ValueError, r"acc must have .* each at least 1, got shape \(0, 4, 5, 3\)"),
+        ((ACC, "product", (1, 3), (1, 1)), ValueError, "a product is of two positions, got a window of 1 x 3"),
+        ((ACC + 40000, "product", (1, 2), (1, 1)), OverflowError, "what is multiplied must fit 16 bits, got "),
         ((ACC, "mean", (2, 2), (1, 1)), ValueError, "kind must be 'max', 'sum' or 'product', got 'mean'"),
         ((ACC, "sum", (5, 2), (1, 1)), ValueError, "height: .* extent 5 .* padded input 4"),
         ((ACC, "sum", (2, 6), (1, 1)), ValueError, "width: .* extent 6 .* padded input 5"),

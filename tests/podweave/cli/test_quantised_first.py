@@ -9,8 +9,8 @@ import onnx
 import pytest
 
 from podweave.digits import training_images
+from podweave.fuzz.random_files import RandomModel
 from tests.ir.frontends.onnx.digits_file import float_model, real
-from tests.ir.frontends.onnx.random_models import RandomModel
 from tests.podweave.command_line import Cli, assert_refused
 
 

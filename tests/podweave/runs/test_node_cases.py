@@ -30,7 +30,7 @@ REFUSED = {
     "Identity": "is no tensor",
     "MatMul": "its matrix has [134] dimensions",
     "MaxPool": "its indices are read|it has [35] dimensions|dilated by",
-    "Mul": "products of two computed tensors are not taken",
+    "Mul": "it multiplies .* and ",
     "ReduceMean": "it is a mean over",
     "Reshape": "cuts an axis of the image in two|leaves its dimension",
     "Resize": "its mode is|not those of a whole factor|aspect ratio",
@@ -40,9 +40,9 @@ REFUSED = {
     "Upsample": "opset 9, known are",
 }
 """Reasons by operator, as patterns: of all others every case is taken."""
-NEVER = {"Div", "Mul", "ReduceMean", "Upsample"}
-"""Operators of which every case is refused: products and quotients of two computed tensors, means over other axes than those of an
-image, and an opset that cannot quantise."""
+NEVER = {"Div", "ReduceMean", "Upsample"}
+"""Operators of which every case is refused: quotients of two computed tensors, means over other axes than those of an image, and an
+opset that cannot quantise."""
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -63,7 +63,7 @@ def test_every_case_is_near_or_refused_with_its_reason(tmp_path: Path) -> None:
     assert set(refused) - set(taken) == NEVER
     assert set(taken) <= set(OPERATORS)
     print(f"{taken.total()} of {taken.total() + refused.total()} cases are taken, of {len(taken)} operators")
-    assert taken.total() >= 157
+    assert taken.total() >= 159
 
 
 def gemm(folder: Path, bias: np.ndarray, **attributes: float) -> Path:

@@ -11,12 +11,13 @@ import pytest
 from podweave.compiler.chip.bank_words import EpochFullError
 from podweave.compiler.compile_network import compile_network
 from podweave.compiler.memory.place import _Builder
+from podweave.fuzz.random_layers import random_job
 from podweave.ir.constants import Constants
 from podweave.predict.memory_timing import HbmTiming
 from podweave.runs.accelerator import run_on_device
 from podweave.runs.jobs import Job
 from tests.compiler.chip.chip_graphs import own_tables
-from tests.podweave.runs.random_networks import CONFIG, FROM_MEMORY, random_job, small_bench
+from tests.podweave.runs.small_accelerator import CONFIG, FROM_MEMORY, small_bench
 
 TIMING = HbmTiming(latency=70, beat_sixteenths=40, row_miss=20, refresh_interval=500, refresh_cycles=80, jitter=20, seed=3)
 

@@ -106,6 +106,8 @@ def test_sizes_that_are_left_open(tmp_path: Path) -> None:
     y = graph.quantised(graph.add("Conv", graph.quantised("x"), graph.weights("w", np.ones((2, 3, 1, 1)))))
     file = graph.save(tmp_path / "open.onnx", y)
     assert load_network(f"{file},N=2,height=7").graph.inputs == {"x": (2, 7, 7, 3)}
+    # Some files give several dimensions a name that means nothing.
+    assert load_network(f"{file},N=2,x.2=7,x.3=5").graph.inputs == {"x": (2, 7, 5, 3)}
     for text, sentence in (
         ("", "open.onnx: input x leaves its size N open: --size N=N fixes it"),
         (",N=2", "open.onnx: input x leaves its size height open: --size height=N fixes it"),
