@@ -76,7 +76,7 @@ INSIDE = {
     "ir/partition_rows": [f"ir/{place}" for place in ("constants", "layers", "partition", "row_graph", "row_operations")],
     "ir/partition": [f"ir/{place}" for place in ("constants", "layers", "mixed_graph", "row_graph", "row_operations")],
     "ir/rewrites": ["ir/operations", "ir/graph", "ir/layers", "ir/constants"],
-    "ir/interleaved": ["ir/operations", "ir/graph", "ir/constants"],
+    "ir/interleaved": ["ir/operations", "ir/graph", "ir/layers", "ir/constants", "ir/rewrites"],
     "ir/verify": ["ir/operations", "ir/graph", "ir/layers", "ir/constants"],
     "ir/frontends": [
         "ir/operations",

@@ -22,6 +22,7 @@ PRESETS = [
     "llm8x16",
     "chip16x32",
     "chip16x32_onnx",
+    "chip16x32_products",
     "llm16x32",
     "chip256x32",
 ]
@@ -32,7 +33,7 @@ def test_presets() -> None:
     assert {path.stem for path in PRESET_DIRECTORY.iterdir()} == set(preset_names())
     for name in preset_names():
         config = load_config(name)
-        pods, size = map(int, re.fullmatch(r"(?:pod|(?:chip|llm)(\d+)x)(\d+)(?:_onnx)?", name).groups(1))  # type: ignore[union-attr]
+        pods, size = map(int, re.fullmatch(r"(?:pod|(?:chip|llm)(\d+)x)(\d+)(?:_onnx|_products)?", name).groups(1))  # type: ignore[union-attr]
         assert (config.pods, config.memory.banks) == (pods, pods)
         # The smallest chip shows what happens between groups.
         group = 2 if name == "chip2x4" else min(size, 16)
@@ -45,6 +46,8 @@ def test_presets() -> None:
 def test_a_chip_for_files_is_another_in_post_processors_only() -> None:
     exact = {"rounding": "half_even", "scale_bits": 24, "sum_bits": 33, "zero_points": True}
     assert load_config("chip16x32").replace(name="chip16x32_onnx", **exact) == load_config("chip16x32_onnx")
+    multiplies = {"row_registers": 16, "tables": 16}
+    assert load_config("chip16x32_onnx").replace(name="chip16x32_products", **multiplies) == load_config("chip16x32_products")
 
 
 @pytest.mark.parametrize("name", preset_names())
