@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .blocks import control, engines, link, network, node, parts, prefetch
+from .blocks import chip, control, engines, link, network, node, parts, prefetch, rows
 from .errors import FormalError
 from .property import Property
 
-_ROOMS = (parts, network, node, engines, prefetch, control, link)
+_ROOMS = (parts, network, node, engines, prefetch, control, link, chip, rows)
 PROPERTIES: tuple[Property, ...] = tuple(prop for room in _ROOMS for prop in room.PROPERTIES)
 
 

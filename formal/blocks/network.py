@@ -48,7 +48,7 @@ def _meetings(stages: int, valid: Value, routes: list[Value], payloads: list[Val
     return found
 
 
-def _delayed(h: Harness, value: Value, cycles: int, name: str) -> Value:
+def delayed(h: Harness, value: Value, cycles: int, name: str) -> Value:
     for cycle in range(cycles):
         value = h.past(value, f"{name}_{cycle}")
     return value
@@ -60,7 +60,7 @@ def _first_conflict(h: Harness, dut: dict[str, Any], meetings: list[list[Value]]
     # What is sent in t meets others in stage s in t + s // pipeline; of one cycle the lowest stage, then the lowest wire, counts.
     now, clean = [], Const(1, 1)
     for s, row in enumerate(meetings):
-        now.append(_delayed(h, Cat(row) & clean.replicate(ports), s // pipeline, f"meet_{s}"))
+        now.append(delayed(h, Cat(row) & clean.replicate(ports), s // pipeline, f"meet_{s}"))
         clean = clean & ~Cat(row).any()
     error, stage, port = Signal(), Signal(bits_for_index(stages)), Signal(stages)
     chosen, first_stage = now[-1], Const(stages - 1, len(stage))
@@ -82,14 +82,14 @@ def _arrivals(
 ) -> None:
     """Words of a cycle in which none meet are where their routes say, and nothing else is."""
     ports = len(routes)
-    clean = _delayed(h, ~met, depth, "clean")
+    clean = delayed(h, ~met, depth, "clean")
     for b in range(ports):
         here = [valid[p] & (routes[p] == b) for p in range(ports)]
         # Equal words may merge: any of them.
         word: Value = payloads[-1]
         for p in reversed(range(ports - 1)):
             word = Mux(here[p], payloads[p], word)
-        arrives, expected = _delayed(h, _any(here), depth, f"arrives_{b}"), _delayed(h, word, depth, f"word_{b}")
+        arrives, expected = delayed(h, _any(here), depth, f"arrives_{b}"), delayed(h, word, depth, f"word_{b}")
         h.check(~clean | (dut["bank_valid"][b] == arrives), f"bank port {b} has a word exactly if one was sent to it")
         payload = dut["bank_payload"].word_select(b, len(payloads[0]))
         h.check(~clean | ~arrives | (payload == expected), f"bank port {b} has that word")
@@ -129,12 +129,12 @@ def read_butterfly(stages: int, pipeline: int) -> Callable[[Harness], None]:
         words = Cat(_parts(dut["bank_data"], block.ports))
         there = block.depth + _TURNAROUND
         for p in range(block.ports):
-            asked = _delayed(h, valid[p] & ~met, there + block.depth, f"asked_{p}")
-            word = words.word_select(_delayed(h, routes[p], there, f"route_{p}"), _DATA)
-            expected = _delayed(h, word, block.depth, f"data_{p}")
+            asked = delayed(h, valid[p] & ~met, there + block.depth, f"asked_{p}")
+            word = words.word_select(delayed(h, routes[p], there, f"route_{p}"), _DATA)
+            expected = delayed(h, word, block.depth, f"data_{p}")
             h.check(~asked | (dut["data"].word_select(p, _DATA) == expected), f"pod port {p} gets the word of the bank it asked")
         shared = valid.all() & _any([routes[0] == b for b in range(1, block.ports)]) & ~met
-        h.cover(_delayed(h, shared, there + block.depth, "shared"), "all pods have the word of one bank")
+        h.cover(delayed(h, shared, there + block.depth, "shared"), "all pods have the word of one bank")
 
     return build
 

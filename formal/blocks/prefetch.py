@@ -9,10 +9,11 @@ from amaranth.hdl import Cat, Mux, Signal, Value
 from podweave.rtl.parts.blocks import struct
 from podweave.rtl.prefetch.burst_issuer import BurstIssuer
 from podweave.rtl.prefetch.engine_words import walk_layout
+from podweave.rtl.prefetch.prefetch_engine import PrefetchEngine
 from podweave.rtl.prefetch.read_tracker import ReadTracker
 from podweave.rtl.prefetch.store_path import StorePath
 
-from ..axi import AddressRules, WriteRules
+from ..axi import AddressRules, ReadRules, WriteRules
 from ..faults import Fault
 from ..harness import Harness
 from ..property import Property
@@ -173,6 +174,30 @@ def read_data(h: Harness) -> None:
     h.cover(dut["fault_valid"], "a fault")
 
 
+def engine(h: Harness) -> None:
+    """The whole engine on its bus, whatever the memory answers."""
+    dut = h.place(PrefetchEngine(_CONFIG))
+    h.assume(~dut["start"] | dut["quiet"])
+    for ring in ("demand", "prefetch"):
+        h.assume((dut[f"{ring}_base"][:6] == 0) & (dut[f"{ring}_size"] != 0))
+    announced = {}
+    for way in ("ar", "aw"):
+        signals = {name: dut[f"m_axi_{way}{name}"] for name in ("addr", "len", "size", "burst", "valid", "ready")}
+        keep(h, AddressRules(32, 64), way, **signals)
+        waits = h.past(signals["valid"] & ~signals["ready"], f"{way}_waits")
+        announced[way] = {"announced": signals["valid"] & ~waits, "length": signals["len"]}
+    reads, writes = ReadRules(64, _OUTSTANDING), WriteRules(64, _OUTSTANDING)
+    r = {name: dut[f"m_axi_r{name}"] for name in ("valid", "ready", "data", "resp", "last")}
+    keep(h, reads, "r", **announced["ar"], accepted=dut["m_axi_arvalid"] & dut["m_axi_arready"], **r)
+    w = {name: dut[f"m_axi_w{name}"] for name in ("valid", "ready", "data", "strb", "last")}
+    b = {f"b{name}": dut[f"m_axi_b{name}"] for name in ("valid", "ready", "resp")}
+    keep(h, writes, "w", **announced["aw"], **w, **b)
+    h.assume(~(reads.wrong.any() | writes.wrong.any()))
+    h.check(dut["m_axi_rready"] & dut["m_axi_bready"], "the memory never waits")
+    h.cover(dut["m_axi_arvalid"] & ~dut["m_axi_arready"], "a descriptor is requested, and waits")
+    h.cover(dut["m_axi_rvalid"] & dut["m_axi_rlast"], "a descriptor is there")
+
+
 _ISSUER, _STORE = "rtl.prefetch.burst_issuer", "rtl.prefetch.store_path"
 _SIZES = "beats of 64 bits, bursts of up to 4, 2 under way"
 PROPERTIES = (
@@ -224,6 +249,18 @@ PROPERTIES = (
         faults=(
             Fault("rtl.prefetch.read_tracker", 'bursts["pop"].eq(self.ended)', 'bursts["pop"].eq(self.beat_valid)'),
             Fault("rtl.prefetch.read_tracker", "self.beat_failed.eq(response[1])", "self.beat_failed.eq(response[0])"),
+        ),
+    ),
+    Property(
+        name="prefetch_engine.bus",
+        rule="all channels of the manager keep the rules of AXI4, whatever rings, registers and memory do",
+        sizes=f"{_SIZES}, a buffer of {_ROOM} beats",
+        build=engine,
+        engine="bounded",
+        cycles=24,
+        faults=(
+            Fault(_ISSUER, "valid.eq(issued | (valid & ~ready))", "valid.eq(issued)"),
+            Fault("rtl.prefetch.prefetch_engine", '(getattr(self, f"m_axi_{way}ready"))', "(1)"),
         ),
     ),
 )
