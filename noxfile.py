@@ -38,6 +38,20 @@ def formal(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Small faults in every block: how many of them its own tests find (docs/mutants.md)."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.mutants", *(session.posargs or ["--json", "docs/mutants.json"]))
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """What of the Verilog of every block its own tests reach: lines, branches, bits that turn (docs/verification.md)."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.coverage", *(session.posargs or ["--json", "docs/coverage.json"]))
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style of the Python code."""
     session.install("ruff")

@@ -9,45 +9,44 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import SynthesisError
-from .mutants import ARGUMENT, Mutants, Mutation
+from .mutants import CHOICE, Mutants, Mutation
 from .yosys import run_yosys
 
-STEPS = (1, 2, 3, 4)
+STEPS = (0, 1, 2, 4)
 """Cycles after which outputs must agree, in whatever state registers that may differ were before: tried in turn."""
+# Registers of one bit of which it is looked whether others are equal while they have a value.
+_CONTROLS = 40
 _ROUNDS = 40
-_SAT_S = 30
-_INSTANCE = re.compile(r"^  cell \\(\w+) ", re.MULTILINE)
+_SAT_S = 10
 _SRAM = "sram_"
 # Of an SRAM: what is read of its inputs only while another one is 1.
 _ONLY_WHILE = {"write_address": "write_enable", "write_data": "write_enable", "read_address": "read_enable"}
 Bit = int | str
 
 
-def is_equivalent(mutants: Mutants, mutation: Mutation, others: Mapping[str, str]) -> int:
+def is_equivalent(mutants: Mutants, mutation: Mutation) -> int:
     """Prove that a mutant is no fault, by induction over cycles.
 
-    Module and mutant begin in the same state, whichever it is, and have the same inputs. Bits of registers that may differ later are
-    found by assuming of all the others that they are equal, and taking out those that are then not equal a cycle later, until none is
-    left to take out. Outputs have to agree in every state that such states lead to in ``steps`` cycles, and in all cycles before.
+    Module and mutant begin in the same state, whichever it is, and have the same inputs. What stays true from then on is found by
+    assuming all that may be, and dropping what is then not true a cycle later, until nothing is left to drop: that bits of registers
+    are equal, or, of those that are not, that a register is equal whenever a certain register of one bit has a certain value. Outputs
+    have to agree in every state that such states lead to in some cycles, and in all cycles before.
 
-    Parameters
-    ----------
-    others : mapping of str to str
-        Verilog of the modules that it places, by name. What they are given is an output; of an SRAM, address and data only while
-        it is enabled. What they give is an input.
+    What modules that it places are given is an output; of an SRAM, address and data only while it is enabled. What they give is an
+    input.
 
     Returns
     -------
     int
-        Steps of the proof; 0 if there is none.
+        Cycles of the proof and one more; 0 if there is none.
     """
     try:
-        pair = _Pair.of(mutants, mutation, others)
+        pair = _Pair.of(mutants, mutation)
         if not pair.settle():
             return 0
         for steps in STEPS:
             if pair.outputs_agree(steps):
-                return steps
+                return steps + 1
     except SynthesisError:
         # SAT, or what makes its question, took longer than it may: no proof.
         return 0
@@ -56,22 +55,25 @@ def is_equivalent(mutants: Mutants, mutation: Mutation, others: Mapping[str, str
 
 @dataclass
 class _Pair:
-    """A netlist with a control: 0 is the module, 1 the mutant. ``differ``: bits of registers that may not be equal."""
+    """A netlist with a control: 0 is the module, 1 the mutant.
+
+    ``differ``: bits of registers that may not be equal. ``when``: by register of such bits, those of one bit and their values with
+    which its bits are equal after all.
+    """
 
     netlist: dict[str, Any]
     what: str
     differ: set[int] = field(default_factory=set)
+    when: dict[int, set[tuple[int, int]]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, mutants: Mutants, mutation: Mutation, others: Mapping[str, str]) -> _Pair:
-        placed = sorted(set(_INSTANCE.findall(mutants.netlist)))
+    def of(cls, mutants: Mutants, mutation: Mutation) -> _Pair:
         what = f"comparing mutant {mutation.number} of {mutants.module}"
-        changed = mutation.line.replace("mutate ", f"mutate -ctrl {ARGUMENT} 1 1 ", 1)
+        changed = mutation.line.replace("mutate ", f"mutate -ctrl {CHOICE} 1 1 ", 1)
         commands = [
-            *(["read_verilog -sv -lib boxes.v"] if placed else []),
             *("read_rtlil netlist.il", changed, "memory_map", "opt_clean", "dffunmap", "opt_clean", "write_json pair.json"),
         ]
-        files = {"netlist.il": mutants.netlist, "boxes.v": "\n".join(others[name] for name in placed if name in others)}
+        files = {"netlist.il": mutants.netlist}
         made = run_yosys(commands, files, ["pair.json"], purpose=what, timeout=120)["pair.json"]
         return cls(json.loads(made)["modules"][mutants.module], what)
 
@@ -86,10 +88,14 @@ class _Pair:
                 raise SynthesisError(f"ports of {kind} are not known while {self.what}")
             found = self.flops if kind == "$dff" else self.logic if kind.startswith("$") else self.boxes
             found.append(cell)
-        self.control: int = self.netlist["ports"][ARGUMENT]["bits"][0]
+        self.control: int = self.netlist["ports"][CHOICE]["bits"][0]
         self.next_of: dict[int, Bit] = {}
-        for cell in self.flops:
+        self.register_of: dict[int, int] = {}
+        for index, cell in enumerate(self.flops):
             self.next_of |= dict(zip(cell["connections"]["Q"], cell["connections"]["D"], strict=True))
+            self.register_of |= dict.fromkeys(cell["connections"]["Q"], index)
+        ones = [cell["connections"]["Q"][0] for cell in self.flops if len(cell["connections"]["Q"]) == 1]
+        self.controls: list[int] = ones[:_CONTROLS]
         self.free = 1 + max(
             (bit for cell in self.cells.values() for bits in cell["connections"].values() for bit in bits if isinstance(bit, int)),
             default=1,
@@ -102,15 +108,35 @@ class _Pair:
             cone = self._cone()
             other = self._other(cone)
             watched = {bit: after for bit, after in self.next_of.items() if bit not in self.differ and after in other}
-            if not watched:
-                return True
             question = _Question(self, cone, other, registers=False)
-            names = {question.differs([(after, other[after])]): bit for bit, after in watched.items()}
-            broken = question.ask(names, steps=0)
+            bits = {question.differs([(after, other[after])]): bit for bit, after in watched.items()}
+            conditions: dict[str, tuple[int, tuple[int, int]]] = {}
+            for register, some in self.when.items():
+                ends = [self.next_of[bit] for bit in self._differing(register)]
+                pairs = [(end, other.get(end, end)) for end in ends]
+                for control, value in sorted(some):
+                    now = question.is_value(self.next_of[control], value)
+                    conditions[question.differs(pairs, (now, now))] = register, (control, value)
+            if not bits and not conditions:
+                return True
+            broken = question.ask([*bits, *conditions], steps=0)
             if not broken:
                 return True
-            self.differ |= {names[name] for name in broken}
+            for name in broken:
+                if name in conditions:
+                    register, condition = conditions[name]
+                    self.when[register].discard(condition)
+                else:
+                    self.differ.add(bits[name])
+                    every = {(control, value) for control in self.controls for value in (0, 1)}
+                    self.when.setdefault(self.register_of[bits[name]], every)
+            # What is not equal itself says nothing of others.
+            for some in self.when.values():
+                some -= {condition for condition in some if condition[0] in self.differ}
         return False
+
+    def _differing(self, register: int) -> list[int]:
+        return [bit for bit in self.flops[register]["connections"]["Q"] if bit in self.differ]
 
     def outputs_agree(self, steps: int) -> bool:
         """Whether outputs do, ``steps`` cycles after registers in ``differ`` had any values, and before."""
@@ -119,11 +145,10 @@ class _Pair:
         seen = list(self._seen(other))
         if not seen:
             return True
-        if not self.differ:
-            question = _Question(self, cone, other, registers=False)
-            return not question.ask([question.differs(pairs, enable) for pairs, enable in seen], steps=0)
-        for first in (False, True):
-            question = _Question(self, cone, other, registers=True)
+        if not self.differ and steps:
+            return False
+        for first in (False, True) if steps else (False,):
+            question = _Question(self, cone, other, registers=steps > 0)
             names = [question.differs(pairs, enable) for pairs, enable in seen]
             # From equal states the cycles before, and from any the one after.
             if question.ask(names, steps=steps - 1 if first else steps, from_equal=first):
@@ -140,6 +165,8 @@ class _Pair:
         for cell in self.boxes:
             for name, bits in cell["connections"].items():
                 pairs = [(bit, other[bit]) for bit in bits if bit in other]
+                if cell["type"].startswith(_SRAM) and name == "rst":
+                    continue
                 if cell["port_directions"][name] == "input" and pairs:
                     enable = None
                     if cell["type"].startswith(_SRAM) and name in _ONLY_WHILE:
@@ -183,7 +210,7 @@ class _Question:
     """
 
     def __init__(self, pair: _Pair, cone: Sequence[dict[str, Any]], other: Mapping[Bit, int], *, registers: bool):
-        self.pair, self.other = pair, other
+        self.pair, self.other, self.sequential = pair, other, registers
         self.free = pair.free + len(other)
         self.cells: dict[str, Any] = {}
         self.ports: dict[str, Any] = {}
@@ -192,6 +219,12 @@ class _Question:
         for cell in cone:
             self._add(cell["type"], cell.get("parameters", {}), cell["port_directions"], self._of_mutant(cell["connections"]))
         self.unequal: list[str] = []
+        # What is known of states: these are 0.
+        self.known = [
+            self.differs([(bit, other[bit]) for bit in pair._differing(register)], (now, now))
+            for register, some in pair.when.items()
+            for now in (self.is_value(control, value) for control, value in sorted(some))
+        ]
         if registers:
             for cell in pair.flops:
                 self._add("$dff", cell["parameters"], cell["port_directions"], cell["connections"])
@@ -228,6 +261,10 @@ class _Question:
         self._add(kind, parameters, directions, connections)
         return outputs
 
+    def is_value(self, bit: Bit, value: int) -> Bit:
+        """A bit that is 1 while another one has a value."""
+        return bit if value else self._gate("$not", [bit])[0]
+
     def differs(self, pairs: Sequence[tuple[Bit, Bit]], enable: tuple[Bit, Bit] | None = None) -> str:
         """The name of an output that is 1 if one of ``pairs`` is not equal (and ``enable`` is 1 in one of both)."""
         first, second = [a for a, _ in pairs], [b for _, b in pairs]
@@ -244,10 +281,10 @@ class _Question:
         controls = {"module_is": [self.pair.control], "mutant_is": [self.other[self.pair.control]]}
         ports = {name: {"direction": "input", "bits": bits} for name, bits in controls.items()}
         design = {"modules": {"question": {"attributes": {}, "ports": ports | self.ports, "cells": self.cells, "netnames": {}}}}
-        options = [f"-timeout {_SAT_S}", "-set module_is 1'0", "-set mutant_is 1'1"]
-        if steps or self.unequal:
+        options = [f"-timeout {_SAT_S}", "-set module_is 1'0", "-set mutant_is 1'1", *(f"-set {name} 1'0" for name in self.known)]
+        if self.sequential:
             options.append(f"-seq {steps + 1}")
-            if not from_equal and steps:
+            if not from_equal:
                 options.append(f"-prove-skip {steps}")
         if from_equal:
             options += [f"-set-at 1 {name} 1'0" for name in self.unequal]

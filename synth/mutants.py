@@ -1,22 +1,23 @@
-"""Mutants of a module: small faults that Yosys puts in, all of them in one text, of which a simulator's argument chooses one."""
+"""Mutants of a module: small faults that Yosys puts in, all of them in one text, of which a file beside the simulation chooses one."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from .errors import SynthesisError
 from .yosys import run_yosys
 
-ARGUMENT = "podweave_mutant"
-"""What chooses: ``+podweave_mutant=K`` among the arguments of a simulator; 0, and none at all, is the module as it was."""
+CHOICE = "podweave_mutant"
+"""What chooses: a file of this name where the simulator runs, with a number in it; 0, and no file, is the module as it was."""
 _WIDTH = 16
 _TIMEOUT = 240
 _NETLIST = "netlist.il"
 # What a clock does wrong says nothing of a test: every cycle of every test is one of this clock.
 _CLOCKS = {"CLK", "clk"}
+_PLACED = re.compile(r"^  (\w+) (?:\w+|\\\S+ ) ?\($", re.MULTILINE)
 _OPTION = re.compile(r"-(\w+) (\S+)")
 
 
@@ -62,7 +63,7 @@ class Mutants:
     mutations : sequence of Mutation
         In the order of their numbers.
     netlist : str
-        RTLIL of the module as it was, with the names of cells that mutations are about.
+        RTLIL of the module as it was, with the names of cells that mutations are about, and the boundaries of modules that it places.
     """
 
     module: str
@@ -71,7 +72,7 @@ class Mutants:
     netlist: str
 
 
-def mutants_of(module: str, verilog: str, *, count: int, seed: int, first: int = 1) -> Mutants:
+def mutants_of(module: str, verilog: str, *, others: Mapping[str, str], count: int, seed: int, first: int = 1) -> Mutants:
     """Mutants of a module.
 
     Parameters
@@ -79,7 +80,9 @@ def mutants_of(module: str, verilog: str, *, count: int, seed: int, first: int =
     module : str
         Its name.
     verilog : str
-        Its text alone; modules that it places need not be there.
+        Its text alone.
+    others : mapping of str to str
+        The texts of modules that it places, by name: Yosys must know which ports are inputs.
     count : int
         As many faults, or as there are. A list that is about all there are may take Yosys long.
     seed : int
@@ -96,13 +99,14 @@ def mutants_of(module: str, verilog: str, *, count: int, seed: int, first: int =
         raise SynthesisError(f"mutants have numbers from 1 to {(1 << _WIDTH) - 1}, not {count} from {first} on")
     # Some that are about the clock are left out.
     asked = count + count // 4 + 8
+    boxes = "\n".join(others[name] for name in sorted(set(_PLACED.findall(verilog)) & set(others) - {module}))
     found = run_yosys(
         [
-            "read_verilog module.v",
-            *("proc", "opt_expr", "opt_dff", "opt_clean", f"write_rtlil {_NETLIST}"),
+            *(["read_verilog -sv -lib boxes.v"] if boxes else []),
+            *("read_verilog -sv module.v", "proc", "opt_expr", "opt_dff", "opt_clean", f"write_rtlil {_NETLIST}"),
             f"mutate -list {asked} -seed {seed} -o list.txt {module}",
         ],
-        {"module.v": verilog},
+        {"module.v": verilog, "boxes.v": boxes},
         [_NETLIST, "list.txt"],
         purpose=f"listing mutants of {module}",
         timeout=_TIMEOUT,
@@ -118,7 +122,7 @@ def _is_of_logic(line: str) -> bool:
 
 
 def _with_all(module: str, netlist: str, mutations: Sequence[Mutation]) -> str:
-    chosen = [each.line.replace("mutate ", f"mutate -ctrl {ARGUMENT} {_WIDTH} {each.number} ", 1) for each in mutations]
+    chosen = [each.line.replace("mutate ", f"mutate -ctrl {CHOICE} {_WIDTH} {each.number} ", 1) for each in mutations]
     written = run_yosys(
         [f"read_rtlil {_NETLIST}", "script list.txt", "opt_clean", "write_verilog -noattr mutants.v"],
         {_NETLIST: netlist, "list.txt": "\n".join([*chosen, ""])},
@@ -126,20 +130,28 @@ def _with_all(module: str, netlist: str, mutations: Sequence[Mutation]) -> str:
         purpose=f"making mutants of {module}",
         timeout=_TIMEOUT,
     )["mutants.v"]
-    return _chosen_by_argument(module, written)
+    return _chosen_by_file(module, written)
 
 
-def _chosen_by_argument(module: str, verilog: str) -> str:
-    """What Yosys makes a port becomes a register of the module, which has the value of an argument."""
+def _chosen_by_file(module: str, verilog: str) -> str:
+    """What Yosys makes a port becomes a register of the module, which has the value in a file."""
     head = re.compile(rf"^(module {module}\()([^)]*)\);", re.MULTILINE)
-    port = re.compile(rf"^  input \[{_WIDTH - 1}:0\] {ARGUMENT};\n  wire \[{_WIDTH - 1}:0\] {ARGUMENT};\n", re.MULTILINE)
+    port = re.compile(rf"^  input \[{_WIDTH - 1}:0\] {CHOICE};\n  wire \[{_WIDTH - 1}:0\] {CHOICE};\n", re.MULTILINE)
     match = head.search(verilog)
     start = verilog.find(f"module {module}(")
     if not match or len(port.findall(verilog)) != 1:
         raise SynthesisError(f"Yosys wrote mutants of {module} in a form that is not known here")
-    kept = ", ".join(name for name in match[2].split(", ") if name != ARGUMENT)
-    own = (
-        f"  reg [{_WIDTH - 1}:0] {ARGUMENT};\n"
-        f'  initial if (!$value$plusargs("{ARGUMENT}=%d", {ARGUMENT})) {ARGUMENT} = {_WIDTH}\'d0;\n'
-    )
+    kept = ", ".join(name for name in match[2].split(", ") if name != CHOICE)
+    own = f"""\
+  reg [{_WIDTH - 1}:0] {CHOICE};
+  integer {CHOICE}_file;
+  initial begin
+    {CHOICE} = 0;
+    {CHOICE}_file = $fopen("{CHOICE}", "r");
+    if ({CHOICE}_file != 0) begin
+      if ($fscanf({CHOICE}_file, "%d", {CHOICE}) != 1) $fatal(1, "{CHOICE} has no number");
+      $fclose({CHOICE}_file);
+    end
+  end
+"""
     return port.sub(lambda _: own, head.sub(lambda found: f"{found[1]}{kept});", verilog[start:]))

@@ -41,10 +41,11 @@ class BlockBench:
         *,
         random_initial_state: bool = False,
         alter: Callable[[str], str] = lambda verilog: verilog,
+        depth: int = MAX_CYCLES,
     ) -> BlockBench:
         """Emit and build ``block``. ``lanes`` gives (width, count, signed) of ports that are more than one value.
 
-        ``alter`` changes the emitted Verilog: how a test plants a fault.
+        ``alter`` changes the emitted Verilog: how a test plants a fault. ``depth``: most cycles of a run.
         """
         emitted = emit_block(block)
         ports: dict[str, list[Port]] = {"input": [], "output": []}
@@ -62,6 +63,7 @@ class BlockBench:
             ports["output"],
             control=emitted.control,
             random_initial_state=random_initial_state,
+            depth=depth,
         )
 
     @classmethod

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
-from .blocks import MODULE
-
-
-def _as_it_is(name: str, text: str) -> str:
-    return text
+from .blocks import MODULE, modules_of
 
 
-def _nothing(changed: bool) -> Sequence[str]:
-    return ()
+def _as_it_is(name: str, modules: Mapping[str, str]) -> str:
+    return modules[name]
+
+
+def _started(command: list[str], *, changed: bool, **options: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, **options)
 
 
 @dataclass(frozen=True)
@@ -23,20 +25,22 @@ class Instrument:
     """Parameters
     ----------
     change : callable
-        Given the name and the text of a module of Verilog, the text to build in its place.
+        Given the name of a module and the texts of all modules that are built with it, by name, the text to build in its place.
     flags : sequence of str
         More of Verilator's, behind ours.
-    arguments : callable
-        Given whether ``change`` has changed a simulator that is to be started, more arguments of it.
+    start : callable
+        Starts simulators: given the command, whether ``change`` has ``changed`` the simulator, and options, all as keywords, of
+        `subprocess.Popen`; returns that, or what is like it.
     """
 
-    change: Callable[[str, str], str] = _as_it_is
+    change: Callable[[str, Mapping[str, str]], str] = _as_it_is
     flags: Sequence[str] = ()
-    arguments: Callable[[bool], Sequence[str]] = _nothing
+    start: Callable[..., Any] = _started
 
     def changed(self, verilog: str) -> str:
         """A text of modules, each as it is to be built."""
-        return MODULE.sub(lambda match: self.change(match[1], match[0]), verilog)
+        modules = modules_of(verilog)
+        return MODULE.sub(lambda match: self.change(match[1], modules), verilog)
 
 
 _NONE = Instrument()

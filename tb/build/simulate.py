@@ -113,11 +113,18 @@ def running_simulator(
     env |= environment or {}
     if test:
         env["COCOTB_TEST_FILTER"] = rf"\.{test}$"
-    command = [str(build.directory / build.top), *(plusargs or []), *current_instrument().arguments(build.changed)]
+    command = [str(build.directory / build.top), *(plusargs or [])]
     logging.getLogger(__name__).debug("running %s", command)
     with (directory / _LOG).open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=directory, env=env, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, pass_fds=pass_fds
+        process = current_instrument().start(
+            command,
+            changed=build.changed,
+            cwd=directory,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=pass_fds,
         )
     with process:
         try:

@@ -9,18 +9,21 @@ import pickle
 import re
 import select
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
 
-from podweave.synth.mutants import ARGUMENT, Mutants, mutants_of
+from podweave.synth.mutants import CHOICE, Mutants, mutants_of
 from podweave.tb.build.instrument import Instrument, instrumented
+from tests.mutants.starts import Starts
 
 KILLED, HUNG, SURVIVED = "killed", "hung", "survived"
 # A mutant may take this many times as long as the module as it is, and so many seconds more, on a machine that is busy.
@@ -61,8 +64,6 @@ class Campaign:
     -------
     mutants : dict of str to Mutants
         By kind.
-    others : dict of str to str
-        Verilog of all modules that were built, by name.
     tests : list of str
         Those that simulate it.
     outcomes : dict of int to Outcome
@@ -77,11 +78,12 @@ class Campaign:
     processes: int
     progress: Progress
     mutants: dict[str, Mutants] = field(default_factory=dict)
-    others: dict[str, str] = field(default_factory=dict)
     tests: list[str] = field(default_factory=list)
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     failure: str = ""
+    _texts: dict[str, str] = field(default_factory=dict)
     _chosen: int = 0
+    _starts: Starts = field(default_factory=Starts)
     _simulated: bool = False
     _callers: set[CodeType] = field(default_factory=set)
     _kills: dict[str, int] = field(default_factory=dict)
@@ -89,30 +91,32 @@ class Campaign:
     def instrument(self) -> Instrument:
         """What puts the mutants into builds."""
         # A case of several conditions that exclude each other may have two that hold in a mutant: tests are to find what comes of it.
-        return Instrument(change=self._change, flags=["--no-assert"], arguments=self._arguments)
+        return Instrument(change=self._change, flags=["--no-assert"], start=self._start)
 
-    def _change(self, name: str, text: str) -> str:
+    def _change(self, name: str, modules: Mapping[str, str]) -> str:
+        text = modules[name]
         # A test that plants a fault of its own keeps it.
-        if self.others.setdefault(name, text) != text:
+        if self._texts.setdefault(name, text) != text:
             return text
         for kind, pattern in self.kinds.items():
             if kind not in self.mutants and re.fullmatch(pattern, name):
                 self.progress(f"making mutants of {name}")
                 first = 1 + sum(len(each.mutations) for each in self.mutants.values())
-                self.mutants[kind] = mutants_of(name, text, count=self.count, seed=self.seed, first=first)
+                self.mutants[kind] = mutants_of(name, text, others=modules, count=self.count, seed=self.seed, first=first)
             if kind in self.mutants and self.mutants[kind].module == name:
                 return self.mutants[kind].verilog
         return text
 
-    def _arguments(self, changed: bool) -> Sequence[str]:
+    def _start(self, command: list[str], *, changed: bool, cwd: Path, **options: Any) -> Any:
         if not changed:
-            return ()
+            return subprocess.Popen(command, cwd=cwd, **options)
         self._simulated = True
         frame: Any = sys._getframe()
         while frame is not None:
             self._callers.add(frame.f_code)
             frame = frame.f_back
-        return [f"+{ARGUMENT}={self._chosen}"]
+        (cwd / CHOICE).write_text(str(self._chosen), encoding="utf-8")
+        return self._starts(command, cwd=cwd, **options)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -121,6 +125,8 @@ class Campaign:
                 self._run(session.items)
         except CampaignError as error:
             self.failure = str(error)
+        finally:
+            self._starts.close()
         return True
 
     def _run(self, items: Sequence[pytest.Item]) -> None:

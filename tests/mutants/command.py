@@ -6,6 +6,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     unknown = [block for block in given.block if block not in kinds and block not in TARGETS]
     if unknown:
         sys.exit(f"there is no block {unknown[0]}; there are {', '.join(sorted({*kinds, *TARGETS}))}")
-    wanted = list(dict.fromkeys(kinds.get(block, block) for block in given.block)) or list(TARGETS)
+    wanted = list(dict.fromkeys(block if block in TARGETS else kinds[block] for block in given.block)) or list(TARGETS)
     result: dict[str, Any] = {"seed": given.seed, "count": given.count, "yosys": yosys_version(), "blocks": {}}
     if given.json and given.json.exists() and given.block:
         known = json.loads(given.json.read_text(encoding="utf-8"))
@@ -61,7 +62,8 @@ def _judged(name: str, given: argparse.Namespace, title: str) -> Rows:
 
     def progress(text: str) -> None:
         nonlocal last
-        if text != last and (sys.stderr.isatty() or text.split()[0] != last.split(" ")[0] or text.endswith(" survived")):
+        # In a file, as the count of mutants goes on by tens, and the first and last of anything else.
+        if text != last and (sys.stderr.isatty() or not re.match(r"\d*[1-9] of ", text)):
             print(f"{title}: {text}", file=sys.stderr, flush=True)
             last = text
 

@@ -59,7 +59,7 @@ def judge(name: str, *, count: int, seed: int, processes: int, progress: Progres
 
     def prove(survivor: tuple[str, Mutants, Mutation]) -> None:
         _, made, mutation = survivor
-        proven[mutation.number] = is_equivalent(made, mutation, campaign.others)
+        proven[mutation.number] = is_equivalent(made, mutation)
         progress(f"{len(proven)} of {len(survivors)} survivors compared, {sum(map(bool, proven.values()))} equivalent")
 
     with ThreadPoolExecutor(processes) as pool:

@@ -28,9 +28,60 @@ class Target:
     share: float = 1.0
 
 
+_PREFETCH = ["tests/rtl/prefetch/test_prefetch_lockstep.py", "tests/rtl/prefetch/test_column_stores.py"]
+
 TARGETS = {
     "p_bank": Target(_named("p_bank"), ["tests/rtl/node/test_p_bank.py", "-k", "4_lanes_planes2_links or host_adds"]),
-    "read_bank": Target({"read_bank": "[xw]_bank.*|read_bank.*"}, ["tests/rtl/node/test_read_bank.py", "-k", "x_8x4_planes2_2_parts4 or different_parts"]),
-    "feeder": Target(_named("feeder"), ["tests/rtl/node/test_feeder.py"]),
+    "read_bank": Target(
+        {"x_bank": r"x_bank_.*"},
+        ["tests/rtl/node/test_read_bank.py", "-k", "lockstep and x_8x4_planes2_2_parts4 or different_parts"],
+    ),
+    "w_bank": Target({"w_bank": r"w_bank_.*"}, ["tests/rtl/node/test_read_bank.py", "-k", "lockstep and w_4x4_planes4"]),
+    "feeder": Target({"feeder": r"\w+_feeder_.*"}, ["tests/rtl/node/test_feeder.py"]),
     "statistics": Target(_named("statistics_network"), ["tests/rtl/network/test_statistics.py", "-k", "4"]),
+    "networks": Target(
+        {kind: f"{kind}_.*" for kind in ("read_butterfly", "write_butterfly", "read_crossbar", "write_crossbar")},
+        ["tests/rtl/network/test_network.py", "-k", "lockstep and block or by_hand"],
+    ),
+    "sequencer": Target({"sequencer": "sequencer_.*"}, ["tests/rtl/chip/test_chip.py", "tests/rtl/chip/test_sequencer.py", "-k", "sequencer or replaces_it or costs_no_cycle"]),
+    "run_control": Target(
+        _named("run_control", "performance", "node_window"),
+        ["tests/rtl/control/test_run_control.py", "-k", "not links and not collective"],
+    ),
+    "csr": Target(_named("csr"), ["tests/rtl/control/test_csr.py", "-k", "registers or traffic"]),
+    "link_port": Target(
+        _named("link_port", "flit_crc", "link_sender"), ["tests/rtl/link/test_link_port.py", "-k", "4_1 or crc"]
+    ),
+    "collective_engine": Target(
+        _named("collective_engine"), ["tests/rtl/link/test_collective_engine.py", "-k", "lockstep and 4_1 and not row"]
+    ),
+    "stray_jobs": Target(_named("stray_jobs"), ["tests/rtl/link/test_stray_jobs.py", "-k", "4"]),
+    "pod": Target(
+        _named("pod", "load_engine", "stream_engine", "load_queue", "stream_queue", "accumulator"),
+        ["tests/rtl/pod/test_pod.py", "-k", "not (1x1 or 1x9 or 4x8 or 6x2 or 8x4 or without_tiles or flipped)"],
+    ),
+    "array": Target(
+        _named("array", "array_row", "array_group", "group_column"),
+        ["tests/rtl/pod/test_array.py", "-k", "test_array_lockstep and 16x8_of_2x4"],
+    ),
+    "post": Target(
+        _named("post_processor", "post_engine", "post_queue", "requantizer", "combiner"),
+        ["tests/rtl/post/test_post_processor.py", "-k", "jobs and 4x8_lanes2_zero"],
+    ),
+    "rows": Target(
+        _named("row_registers", "row_statistic"),
+        ["tests/rtl/post/test_post_processor.py", "-k", "jobs and rows_8x4_lanes2_psum24_even"],
+    ),
+    "prefetch": Target(
+        _named(
+            *("prefetch_engine", "descriptor_reader", "descriptor_check", "descriptor_gate", "piece_walker", "burst_issuer"),
+            *("read_tracker", "realigner", "prefetch_count", "store_path", "column_walker", "column_buffer", "word_queue"),
+        ),
+        _PREFETCH,
+    ),
+    "node": Target(
+        _named("node", "load_tree", "counters", "chip_root"),
+        ["tests/rtl/chip/test_chip.py", "-k", "2x4-port or 2x4-backdoor or say_what_and_where"],
+    ),
+    "link_tree": Target(_named("link_tree"), ["tests/rtl/chip/test_link_port.py", "-k", "2x4"]),
 }
