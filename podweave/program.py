@@ -22,6 +22,8 @@ from podweave.tb.build.toolchain import ToolchainError
 EXIT_CODES = {"pass": 0, "fail": 1, "none": 2}
 """By verdict of a run."""
 errors = Console(stderr=True)
+CANNOT_COMPUTE = "onnxruntime cannot compute it"
+"""What `by_others` begins with, of a session of onnxruntime."""
 
 
 @contextlib.contextmanager
@@ -38,7 +40,7 @@ def program() -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            if not isinstance(error, _for_users()):
+            if not isinstance(error, for_users()):
                 raise
             tell(str(error))
             sys.exit(2)
@@ -81,6 +83,21 @@ def extra(name: str, purpose: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def by_others(what: str) -> Iterator[None]:
+    """For what other packages do with a file of a user's: whatever they raise, of kinds that they do not export, is a
+    `WorkloadError`. ``what``: the beginning of its sentence."""
+    from podweave.ir.layers import WorkloadError
+
+    try:
+        yield
+    except for_users():
+        raise
+    except Exception as error:
+        why = (str(error).splitlines() or [""])[0][:300] or type(error).__name__
+        raise WorkloadError(f"{what}: {why}") from error
+
+
+@contextlib.contextmanager
 def _ending_on_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -104,7 +121,7 @@ def _ending_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _for_users() -> tuple[type[Exception], ...]:
+def for_users() -> tuple[type[Exception], ...]:
     """Errors that a user can mend. Some of their modules take long to import."""
     from podweave.compiler.jobs import JobFieldError, ProgramError
     from podweave.formal.errors import FormalError

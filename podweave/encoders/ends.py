@@ -14,7 +14,7 @@ from podweave.ir.frontends.onnx_rows.operators import FAR
 from podweave.ir.layers import WorkloadError
 from podweave.ir.row_operations import Format
 
-from ..program import extra
+from ..program import CANNOT_COMPUTE, by_others, extra
 
 Arrays = dict[str, NDArray]
 
@@ -23,7 +23,8 @@ def load_model(path: Path) -> Any:
     """The file as the package `onnx` has it."""
     with extra("onnx", "reading ONNX files"):
         import onnx
-    return onnx.load(path)
+    with by_others(f"{path} is no ONNX file, or only a part of one"):
+        return onnx.load(path)
 
 
 def session(model: bytes) -> Callable[[Sequence[str], Mapping[str, NDArray]], list[NDArray]]:
@@ -32,14 +33,13 @@ def session(model: bytes) -> Callable[[Sequence[str], Mapping[str, NDArray]], li
         import onnxruntime
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
-    made = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    with by_others(CANNOT_COMPUTE):
+        made = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     taken = {each.name for each in made.get_inputs()}
 
     def run(names: Sequence[str], given: Mapping[str, NDArray]) -> list[NDArray]:
-        try:
+        with by_others(CANNOT_COMPUTE):
             found: list[NDArray] = made.run(list(names), {name: given[name] for name in taken})
-        except Exception as error:  # Of kinds that onnxruntime does not export.
-            raise WorkloadError(f"onnxruntime cannot compute it: {(str(error).splitlines() or [''])[0]}") from error
         return found
 
     return run

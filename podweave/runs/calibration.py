@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from podweave.ir.layers import WorkloadError
 
-from ..program import extra
+from ..program import CANNOT_COMPUTE, by_others, extra
 
 Arrays = dict[str, NDArray]
 BINS = 4096
@@ -65,12 +65,15 @@ class FloatFile:
         shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted({*names} - there - {""}))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = 1, 3
-        self._session = onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        with by_others(CANNOT_COMPUTE):
+            self._session = onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
         self.names = [each.name for each in self._session.get_outputs()]
 
     def __call__(self, batch: Arrays) -> Arrays:
         """All of it that is float32, for one batch."""
-        found = zip(self.names, self._session.run(self.names, batch), strict=True)
+        with by_others(CANNOT_COMPUTE):
+            computed = self._session.run(self.names, batch)
+        found = zip(self.names, computed, strict=True)
         return {name: values for name, values in found if values.dtype == np.float32}
 
 

@@ -20,7 +20,7 @@ from podweave.ir.frontends.onnx.files import FLOAT_OPSETS, File, read_file
 from podweave.ir.frontends.onnx.frontend import file_and_sizes
 from podweave.ir.layers import WorkloadError
 
-from ..program import extra
+from ..program import by_others, extra
 from .calibration import Arrays, FloatFile, Method, ranges_of
 from .float_functions import whole_functions
 from .float_products import plain_products
@@ -102,8 +102,9 @@ def quantise_file(
         progress("folding constants and normalisations")
         modern = Path(folder) / "modern.onnx"
         onnx.save(_modern(_closed(path, file, sizes, Path(folder)), file.opset), modern)
-        quant_pre_process(str(modern), str(folded), skip_symbolic_shape=True)
-        plain = onnx.load(folded)
+        with by_others(f"{path.name} cannot be read by onnxruntime"):
+            quant_pre_process(str(modern), str(folded), skip_symbolic_shape=True)
+            plain = onnx.load(folded)
         plain_products(plain)
         if whole_functions(plain):
             onnx.save(plain, folded)
@@ -117,7 +118,8 @@ def quantise_file(
             report["corrected_biases"] = correct_biases(plain, batches, progress)
         ranges = ranges_of(plain, batches, recipe.method, progress)
         progress("quantising")
-        _write_quantised(plain, made, batches, ranges)
+        with by_others(f"{path.name} cannot be quantised by onnxruntime"):
+            _write_quantised(plain, made, batches, ranges)
         network = read_network(made, host_ops=host_ops)
         report |= {
             "operations": len(network.graph.operations),
@@ -151,11 +153,8 @@ def _modern(path: Path, opset: int) -> Any:
     if opset >= _QUANTISED_FROM:
         return model
     model.ir_version = max(model.ir_version, _IR_VERSION)
-    try:
+    with by_others(f"{path.name} has operators of ONNX opset {opset}, which cannot be converted"):
         return onnx.version_converter.convert_version(model, _QUANTISED_FROM)
-    except Exception as error:  # It raises what its C++ throws.
-        why = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise WorkloadError(f"{path.name} has operators of ONNX opset {opset}, which cannot be converted: {why}") from error
 
 
 def _closed(path: Path, file: File, sizes: Mapping[str, int], folder: Path) -> Path:

@@ -16,7 +16,7 @@ from podweave.ir.constants import Parameters
 from podweave.ir.frontends.onnx import Network, QuantisedTensor
 from podweave.ir.operations import Linear
 
-from ..program import extra
+from ..program import CANNOT_COMPUTE, by_others, extra
 
 NEAR = 2.0**-13
 """Of a step: results that near a half, which float32 may round either way, count as ties."""
@@ -39,14 +39,17 @@ def file_tensors(network: Network, path: Path, inputs: Mapping[str, NDArray[np.i
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVEL)
     options.intra_op_num_threads, options.log_severity_level = 1, 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    with by_others(CANNOT_COMPUTE):
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     given = {}
     for name, values in inputs.items():
         tensor = network.tensors[name]
         real = name in network.real_inputs
         given[tensor.name] = tensor.view.to_file(tensor.real(values)) if real else tensor.to_file(values)
     names = [each.name for each in session.get_outputs()]
-    found = dict(zip(names, session.run(names, given), strict=True))
+    with by_others(CANNOT_COMPUTE):
+        computed = session.run(names, given)
+    found = dict(zip(names, computed, strict=True))
     tensors = {name: tensor.to_graph(found[tensor.name]) for name, tensor in wanted.items()}
     outputs = {name: found[tensor.name] for name, tensor in network.outputs.items()}
     return dict(inputs) | tensors, outputs, onnxruntime.__version__
