@@ -21,7 +21,7 @@ HEAD = """\
 # Evidence
 
 What is claimed here, how it is known, and what is known of its limits. Made of [evidence.json](evidence.json) by `python -m tests.evidence_page`; a
-test holds the two together, and each figure against the page that has it. How each part is tested is in [verification.md](verification.md), all figures are in
+test holds the two together, and each figure against the page that has it; dates are those on which that page took it. How each part is tested is in [verification.md](verification.md), all figures are in
 [figures.md](figures.md), what is refused or not there in [limits.md](limits.md).
 """
 
@@ -38,7 +38,7 @@ def page(rows: list[dict[str, str]]) -> str:
         if not mine:
             continue
         parts += [f"\n## {kind[0].upper()}{kind[1:]}\n", f"{meaning[0].upper()}{meaning[1:]}.\n"]
-        parts += ["| claim | figure | command | measured | limits |", "|---|---|---|---|---|"]
+        parts += ["| claim | figure | command | date | limits |", "|---|---|---|---|---|"]
         parts += [f"| {r['claim']} | {r['figure']} | `{r['command']}` | {r['date']} | {r['limits']} |" for r in mine]
     return "\n".join(parts) + "\n"
 

@@ -53,15 +53,15 @@ def random_config(rng: Choices) -> ChipConfig:
     )
     has_engines = has_rows or bool(rng.integers(0, 3))
     parts = one(1, 1, 2, 4, 16) if has_engines else 1
-    words = one(256, 1024, 4096)
+    words = one(1024, 256, 4096)
     # Engines address words of any number; what has parts is a power of two.
     off = one(0, 0, 1, 17)
     memory = MemoryConfig(
         banks=pods,
         **{name: one(1, 1, 1, 2, 4, 8) if pods < 16 else one(1, 2) for name in ("x_planes", "w_planes", "p_planes", "y_planes")},
         x_words=words if parts > 1 else words + off,
-        w_words=one(256, 1024, 4096) + off,
-        p_words=one(256, 1024, 4096) + off,
+        w_words=one(1024, 256, 4096) + off,
+        p_words=one(1024, 256, 4096) + off,
         x_parts=parts,
     )
     network = NetworkConfig(kind=str(rng.choice(NETWORK_KINDS)), pipeline=between(1, 8))
@@ -83,7 +83,7 @@ def random_config(rng: Choices) -> ChipConfig:
         sum_bits=33 if has_rows or width > 30 else one(33, 32, 28),
         zero_points=zero_points,
     )
-    jobs = [one(256, 32, 100, 1024) for _ in range(3)]
+    jobs = [one(1024, 256, 100, 500) for _ in range(3)]
     program = ProgramConfig(load_jobs=jobs[0], stream_jobs=jobs[1], post_jobs=jobs[2])
     prefetch, links = None, None
     if has_engines:
