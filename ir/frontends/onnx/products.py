@@ -25,10 +25,10 @@ def multiplied(call: Call) -> Value:
     one, other = call.real(0), call.real(1)
     if one.tensor == other.tensor:
         return Mapped(call.name, call.operator, one, (Function("Mul", lambda x: x * x),))
-    return _product(call, *((other, one) if prod(one.view.shape) < prod(other.view.shape) else (one, other)))
+    return product(call, *((other, one) if prod(one.view.shape) < prod(other.view.shape) else (one, other)))
 
 
-def _product(call: Call, one: Real, other: Real) -> Sum:
+def product(call: Call, one: Real, other: Real) -> Sum:
     view, channels = one.view, one.view.shape[CHANNELS]
     factors = (one.tensor, _spread(call, view, other.tensor))
     zeros = tuple(tensor.zero_point for tensor in factors)

@@ -22,6 +22,7 @@ from . import (
     pooling,
     positions,
     quantised,
+    responses,
     shuffles,
     sums,
 )
@@ -45,6 +46,7 @@ FAMILIES = (
     functions,
     channels,
     positions,
+    responses,
     movement,
     shuffles,
     integer_operators,
@@ -52,7 +54,7 @@ FAMILIES = (
 OPERATORS: dict[str, Handler] = {name: handler for family in FAMILIES for name, handler in family.OPERATORS.items()}
 OPERATORS["Constant"] = folding.constant
 """What reads a node, by its operator."""
-READ_QUANTISED = (*functions.OPERATORS, *positions.OPERATORS)
+READ_QUANTISED = (*functions.OPERATORS, *positions.OPERATORS, *responses.OPERATORS)
 """Operators that read tensors of integers, wherever in a file they stand: what a quantiser must know."""
 QUANTISING = {"QuantizeLinear", "DequantizeLinear", *integer_operators.OPERATORS}
 CONTROL = ("If", "Loop", "Scan", "SequenceMap")
