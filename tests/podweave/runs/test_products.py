@@ -21,6 +21,7 @@ from podweave.runs.road import Simulation, run_jobs
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import Reduce
 from tests.podweave.runs.even_chips import GATED, NARROW
+from tests.podweave.runs.test_cut import spills
 from tests.podweave.runs.test_model_files import EXACT, compared, hold, random_network
 
 WIDE = EXACT.replace(name="gated4x16", rows=16, cols=16, group_rows=16, group_cols=16, row_registers=16, tables=4)
@@ -107,6 +108,21 @@ def test_random_products_in_rtl(tmp_path: Path, config: ChipConfig, size: int, s
     assert report["verdict"] == "pass", [row.get("first_mismatch") for row in report["networks"]]
     assert report["cycles"] == report["predicted_cycles"]
     assert sum(len(np.unique(next(iter(found.values())))) > 2 for found in outputs) > len(jobs) // 2
+
+
+@pytest.mark.parametrize(
+    ("seeds", "cut"),
+    [
+        ([2003, 2010], 1),
+        *(pytest.param(range(s, s + 10), cut, marks=pytest.mark.campaign) for s, cut in ((2120, 1), (2130, 2))),
+    ],
+)
+def test_products_that_are_cut(tmp_path: Path, seeds: list[int], cut: int) -> None:
+    """Into bands between which tensors lie in memory: both factors of a position stay together."""
+    jobs = [file_job(gated(tmp_path, seed, size=5, channels=2)[0], GATED, seed) for seed in seeds]
+    report, _, networks = run_jobs(jobs, AcceleratorWay(GATED, cut=cut, check="always"), Simulation(), lambda _: None)
+    assert (report["verdict"], report["cycles"]) == ("pass", report["predicted_cycles"])
+    assert all(spills(network) for network in networks)
 
 
 def test_products_that_are_none_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
