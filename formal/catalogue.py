@@ -1,8 +1,9 @@
-"""All properties."""
+"""All properties and equivalences."""
 
 from __future__ import annotations
 
 from .blocks import chip, control, engines, link, network, node, parts, prefetch, rows
+from .equivalence import EQUIVALENCES, Equivalence
 from .errors import FormalError
 from .property import Property
 
@@ -10,19 +11,18 @@ _ROOMS = (parts, network, node, engines, prefetch, control, link, chip, rows)
 PROPERTIES: tuple[Property, ...] = tuple(prop for room in _ROOMS for prop in room.PROPERTIES)
 
 
-def find_property(name: str) -> Property:
-    for prop in PROPERTIES:
-        if prop.name == name:
-            return prop
-    raise FormalError(f"there is no property {name!r}; there are {', '.join(prop.name for prop in PROPERTIES)}")
+def find(name: str) -> Property | Equivalence:
+    for each in (*PROPERTIES, *EQUIVALENCES):
+        if each.name == name:
+            return each
+    raise FormalError(f"there is no property {name!r}; there are {', '.join(each.name for each in (*PROPERTIES, *EQUIVALENCES))}")
 
 
 def select(names: list[str]) -> list[str]:
-    """Names of properties: those given, and all of a block that is given; all there are if nothing is."""
-    if not names:
-        return [prop.name for prop in PROPERTIES]
+    """Names of properties and equivalences: those given, and all that begin with one and a dot; all there are if nothing is."""
+    every = [each.name for each in (*PROPERTIES, *EQUIVALENCES)]
     chosen: list[str] = []
     for name in names:
-        found = [prop.name for prop in PROPERTIES if prop.block == name] or [find_property(name).name]
+        found = [each for each in every if each.startswith(f"{name}.")] or [find(name).name]
         chosen += [each for each in found if each not in chosen]
-    return chosen
+    return chosen or every

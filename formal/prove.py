@@ -1,4 +1,4 @@
-"""A session of proofs: each property proven, its covers reached, its planted faults found."""
+"""A session of proofs: each property proven, its covers reached, its planted faults found; equivalences."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from .catalogue import find_property
+from .catalogue import find
 from .engines import NAMES, Answer, bounded, induction, pdr, unreached
+from .equivalence import compare
 from .errors import FormalError
 from .faults import planted
 from .model import Model, make_model
@@ -74,25 +75,28 @@ def _answer(prop: Property, model: Model, timeout: float) -> Answer:
 def prove_all(
     names: Sequence[str], *, jobs: int | None = None, timeout: float = TIMEOUT, progress: Callable[[str], None]
 ) -> dict[str, Any]:
-    """The report of a session, JSON-ready; properties in the order of ``names``. ``jobs``: how many at a time, by default a core
-    each."""
+    """The report of a session, JSON-ready, in the order of ``names``. ``jobs``: how many at a time, by default a core each."""
     begin = time.monotonic()
     found: dict[str, dict[str, Any]] = {}
     # Planted faults change modules of the process they are in.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=context) as workers:
         running = {workers.submit(_prove_named, name, timeout): name for name in names}
-        progress(f"0 of {len(names)} properties")
+        progress(f"0 of {len(names)} properties and equivalences")
         for future in as_completed(running):
             row = future.result()
             found[row["name"]] = row
-            progress(f"{len(found)} of {len(names)} properties: {row['name']}, {row['kind']}, {row['verdict']}")
+            progress(f"{len(found)} of {len(names)}: {row['name']}, {row['verdict']}, {row['seconds_in_all']:.0f} s")
     rows = [found[name] for name in names]
     verdicts = {row["verdict"] for row in rows}
+    properties = [row for row in rows if "kind" in row]
+    equivalences = [row for row in rows if "compared" in row]
     return {
-        "properties": rows,
-        "unbounded": sum(row["kind"] == "unbounded" and row["verdict"] == "pass" for row in rows),
-        "bounded": sum(row["kind"] != "unbounded" and row["verdict"] == "pass" for row in rows),
+        "properties": properties,
+        "equivalences": equivalences,
+        "unbounded": sum(row["kind"] == "unbounded" and row["verdict"] == "pass" for row in properties),
+        "bounded": sum(row["kind"] != "unbounded" and row["verdict"] == "pass" for row in properties),
+        "equivalent": sum(row["verdict"] == "pass" for row in equivalences),
         "faults": sum(len(row["faults"]) for row in rows),
         "faults_found": sum(fault["found"] for row in rows for fault in row["faults"]),
         "seconds": round(time.monotonic() - begin, 1),
@@ -102,6 +106,10 @@ def prove_all(
 
 def _prove_named(name: str, timeout: float) -> dict[str, Any]:
     try:
-        return prove(find_property(name), timeout=timeout)
+        found = find(name)
+        if isinstance(found, Property):
+            return prove(found, timeout=timeout)
+        with tempfile.TemporaryDirectory(prefix="podweave-formal-") as directory:
+            return compare(found, Path(directory), timeout=timeout)
     except FormalError as error:
         raise FormalError(f"{name}: {error}") from error

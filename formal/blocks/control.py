@@ -238,8 +238,9 @@ PROPERTIES = (
     ),
     Property(
         name="csr.registers",
-        rule="writes and reads take effect when the contract says, byte by byte; SLVERR exactly where there is no register, it is read "
-        "only, or locked during a run; of EPOCHS, CAP, CONTROL, EPOCH_CYCLES, CYCLES and ID also their values",
+        rule="writes and reads take effect when the contract says, byte by byte; SLVERR exactly where there is no "
+        "register, it is read only, or locked during a run; of EPOCHS, CAP, CONTROL, EPOCH_CYCLES, CYCLES and "
+        "ID also their values",
         sizes="registers of a chip with one manager",
         build=registers,
         faults=(
@@ -254,8 +255,8 @@ PROPERTIES = (
     ),
     Property(
         name="run_control.runs",
-        rule="a run is as the contract tells it cycle by cycle: commands and refusals, resets, epochs that begin exactly when their tags "
-        "are complete, failures, aborts, the end",
+        rule="a run is as the contract tells it cycle by cycle: commands and refusals, resets, epochs that begin "
+        "exactly when their tags are complete, failures, aborts, the end",
         sizes="one manager, without links and passes",
         build=run_control,
         faults=(

@@ -260,8 +260,9 @@ _ENGINE = "rtl.parts.job_engine"
 PROPERTIES = (
     Property(
         name="load_engine.jobs",
-        rule="jobs and tiles begin at their time or raise their error; every row is requested in its cycle, or out_of_range; nothing "
-        "out of range is ever requested; busy until done; weights_ready and overwrites exactly",
+        rule="jobs and tiles begin at their time or raise their error; every row is requested in its cycle, or "
+        "out_of_range; nothing out of range is ever requested; busy until done; weights_ready and overwrites "
+        "exactly",
         sizes=f"2 rows, {_SIZES}",
         build=load,
         faults=(
@@ -278,8 +279,9 @@ PROPERTIES = (
     ),
     Property(
         name="stream_engine.jobs",
-        rule="jobs and tiles begin at their time or raise their error; every word is requested in its cycle with what accompanies it, or "
-        "raises its error; nothing out of range is ever requested or named; busy until done",
+        rule="jobs and tiles begin at their time or raise their error; every word is requested in its cycle with "
+        "what accompanies it, or raises its error; nothing out of range is ever requested or named; busy "
+        "until done",
         sizes=f"2 accumulators, {_SIZES}, loops of up to 3, 2 and 2, without turns of X banks",
         build=stream,
         faults=(
@@ -296,8 +298,8 @@ PROPERTIES = (
     ),
     Property(
         name="post_engine.jobs",
-        rule="jobs begin at their time or raise their error; every word of every window is read in its cycle, or raises its error; an "
-        "output word is emitted exactly if all of it is in range; busy until done",
+        rule="jobs begin at their time or raise their error; every word of every window is read in its cycle, or "
+        "raises its error; an output word is emitted exactly if all of it is in range; busy until done",
         sizes="banks of 5 words, windows of up to 3 x 3, loops of up to 2 and 2",
         build=post,
         faults=(

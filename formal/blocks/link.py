@@ -132,8 +132,8 @@ _LINK = "rtl.link.link_port"
 PROPERTIES = (
     Property(
         name="link_port.send",
-        rule="flits go out in order, unchanged, and hold still until accepted; a word only with a credit of this run; a FAULT flit before "
-        "all that was not taken",
+        rule="flits go out in order, unchanged, and hold still until accepted; a word only with a credit of this "
+        "run; a FAULT flit before all that was not taken",
         sizes="flits of 32 bits",
         build=send,
         faults=(
@@ -144,7 +144,8 @@ PROPERTIES = (
     ),
     Property(
         name="link_port.receive",
-        rule="flits of this run are handed on in order, unchanged; overflow is told exactly; credits are given as the contract says",
+        rule="flits of this run are handed on in order, unchanged; overflow is told exactly; credits are given as "
+        "the contract says",
         sizes="flits of 32 bits, one of which is followed; room for 2 words of 2 flits",
         build=receive,
         faults=(

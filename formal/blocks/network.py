@@ -139,6 +139,11 @@ def read_butterfly(stages: int, pipeline: int) -> Callable[[Harness], None]:
     return build
 
 
+def _sizes(stages: int, pipeline: int) -> str:
+    registers = "stage" if pipeline == 1 else f"{pipeline} stages"
+    return f"{1 << stages} ports, {_PAYLOAD} bit of payload, a register after every {registers}"
+
+
 _CONFLICT_FAULTS = (
     Fault("rtl.network.butterfly", "clash = want[low] & want[high]", "clash = want[low] & want[high] & ~words[low][-1]"),
     Fault("rtl.network.conflicts", "first_stage), port.eq(first_port)]", "first_stage), port.eq(~first_port)]"),
@@ -156,9 +161,9 @@ PROPERTIES = (
     *(
         Property(
             name=f"write_butterfly.{1 << stages}_ports",
-            rule="words arrive where their routes say, after the latency, and nothing else does; a conflict is flagged exactly when "
-            "two words meet, and its stage and wire are of the first one",
-            sizes=f"{1 << stages} ports, {_PAYLOAD} bit of payload, a register after every {'stage' if pipeline == 1 else f'{pipeline} stages'}",
+            rule="words arrive where their routes say, after the latency, and nothing else does; a conflict is flagged "
+            "exactly when two words meet, and its stage and wire are of the first one",
+            sizes=_sizes(stages, pipeline),
             build=write_butterfly(stages, pipeline),
             engine="induction",
             cycles=stages + 2,
@@ -169,10 +174,9 @@ PROPERTIES = (
     *(
         Property(
             name=f"read_butterfly.{1 << stages}_ports",
-            rule="requests arrive, equal ones merge, each port gets the word it asked for; a conflict is flagged exactly when two "
-            "different requests meet, and its stage and wire are of the first one",
-            sizes=f"{1 << stages} ports, {_PAYLOAD} bit of payload, {_DATA} bit of data, a register after every "
-            f"{'stage' if pipeline == 1 else f'{pipeline} stages'}",
+            rule="requests arrive, equal ones merge, each port gets the word it asked for; a conflict is flagged "
+            "exactly when two different requests meet, and its stage and wire are of the first one",
+            sizes=f"{_sizes(stages, pipeline)}, {_DATA} bit of data",
             build=read_butterfly(stages, pipeline),
             engine="induction",
             cycles=2 * stages + _TURNAROUND + 2,

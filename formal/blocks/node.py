@@ -144,7 +144,8 @@ def feeder(h: Harness) -> None:
 PROPERTIES = (
     Property(
         name="p_bank.sums",
-        rule="a row is the sum of all words that came since one was stored, back to back too; conflicts and hazards are told exactly",
+        rule="a row is the sum of all words that came since one was stored, back to back too; conflicts and "
+        "hazards are told exactly",
         sizes=f"{_WORDS} rows of 1 sum of {_SUM} bits, {_PLANES} planes, host",
         build=p_bank,
         faults=(
@@ -170,8 +171,8 @@ PROPERTIES = (
     ),
     Property(
         name="feeder.epochs",
-        rule="the jobs of each epoch of any program are pushed in order and unchanged, one a cycle where there is room, from 2 cycles "
-        "after its begin on; done tells when an epoch is over",
+        rule="the jobs of each epoch of any program are pushed in order and unchanged, one a cycle where there is "
+        "room, from 2 cycles after its begin on; done tells when an epoch is over",
         sizes=f"any program of {_WORDS} words with a job of 2 bits",
         build=feeder,
         faults=(

@@ -40,7 +40,7 @@ def _address(h: Harness, dut: dict[str, Any], way: str) -> None:
     keep(h, AddressRules(32, 64), way, **signals, size=_SIZE, burst=_INCREMENTING)
 
 
-def _issuer(h: Harness) -> tuple[dict[str, Any], Any]:
+def _issuer(h: Harness) -> dict[str, Any]:
     """A burst issuer with whoever uses it as its contract says."""
     walk = Signal(struct(walk_layout(_CONFIG)), name="walk_word")
     dut = h.place(BurstIssuer(_CONFIG))
@@ -49,11 +49,11 @@ def _issuer(h: Harness) -> tuple[dict[str, Any], Any]:
     h.assume(~dut["begin"] | (~dut["walking"] & (walk.run_bytes != 0) & (walk.n1 != 0) & (walk.n2 != 0)))
     # Descriptors lie at multiples of their 64 bytes, and requests wait until they are granted.
     h.assume(~dut["request_valid"] | (dut["request_address"][:6] == 0))
-    return dut, walk
+    return dut
 
 
 def addresses(h: Harness) -> None:
-    dut, walk = _issuer(h)
+    dut = _issuer(h)
     h.assume(~dut["clear"] | ~(dut["m_axi_arvalid"] | dut["m_axi_awvalid"] | dut["busy"]))
     for way in ("ar", "aw"):
         _address(h, dut, way)
@@ -67,7 +67,7 @@ def addresses(h: Harness) -> None:
 
 def room(h: Harness) -> None:
     m = h.m
-    dut, _ = _issuer(h)
+    dut = _issuer(h)
     h.assume(~dut["clear"])
     # The buffer: beats of reads that were issued, and room that was reserved, until it is given back.
     taken = Signal(range(2 * _ROOM))
@@ -203,7 +203,8 @@ _SIZES = "beats of 64 bits, bursts of up to 4, 2 under way"
 PROPERTIES = (
     Property(
         name="burst_issuer.addresses",
-        rule="AR and AW keep the rules of AXI4: valid and payload hold until ready, legal lengths, no burst across a multiple of 4 KiB",
+        rule="AR and AW keep the rules of AXI4: valid and payload hold until ready, legal lengths, no burst across "
+        "a multiple of 4 KiB",
         sizes=_SIZES,
         build=addresses,
         faults=(
@@ -215,8 +216,8 @@ PROPERTIES = (
     ),
     Property(
         name="burst_issuer.room",
-        rule="a read is issued only with room for all its beats, a write only with all its beats there, neither beyond what may be under "
-        "way nor while stopped",
+        rule="a read is issued only with room for all its beats, a write only with all its beats there, neither "
+        "beyond what may be under way nor while stopped",
         sizes=f"{_SIZES}, a buffer of {_ROOM} beats",
         build=room,
         faults=(
@@ -228,7 +229,8 @@ PROPERTIES = (
     ),
     Property(
         name="store_path.write_data",
-        rule="W keeps the rules of AXI4: holds until ready, last exactly on the last beat of each burst, in order; every response ends one",
+        rule="W keeps the rules of AXI4: holds until ready, last exactly on the last beat of each burst, in order; "
+        "every response ends one",
         sizes=_SIZES,
         build=write_data,
         faults=(

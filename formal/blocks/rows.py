@@ -134,9 +134,9 @@ PROPERTIES = (
     *(
         Property(
             name=f"statistics_network.{nodes}_nodes",
-            rule="sums and maxima of every block, with the first element of the largest, in all nodes of it; nodes that do not agree are a "
-            "conflict",
-            sizes=f"{nodes} nodes, values of {_VALUE} bits and elements of {_ELEMENT} in words of {STATISTIC_WIDTH} and {ELEMENT_WIDTH}",
+            rule="sums and maxima of every block, with the first element of the largest, in all nodes of it; nodes "
+            "that do not agree are a conflict",
+            sizes=f"{nodes} nodes, values of {_VALUE} of {STATISTIC_WIDTH} bits, elements of {_ELEMENT} of {ELEMENT_WIDTH}",
             build=statistics(nodes),
             engine="induction",
             cycles=bits_for_index(nodes) + 2,
@@ -154,8 +154,8 @@ PROPERTIES = (
     ),
     Property(
         name="row_registers.readiness",
-        rule="a register is ready exactly from its value, or its scale, to its clear; values and lengths are as they were written; a scale "
-        "takes its cycles, and a value that comes too early is told",
+        rule="a register is ready exactly from its value, or its scale, to its clear; values and lengths are as "
+        "they were written; a scale takes its cycles, and a value that comes too early is told",
         sizes=f"{_ROWS} registers",
         build=row_registers,
         faults=(

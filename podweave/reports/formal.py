@@ -26,12 +26,25 @@ def print_proofs(console: Console, report: dict[str, Any]) -> None:
         )
     columns = ["property", "kind", "engine", "seconds", "covers", "planted faults found", "verdict"]
     console.print(table("", columns, rows))
-    for row in report["properties"]:
+    if report["equivalences"]:
+        rows = [
+            [
+                row["block"],
+                row["flow"],
+                f"{row['compared'] - row['unproven']} of {row['compared']}",
+                f"{row['seconds']:.1f}",
+                row["verdict"],
+            ]
+            for row in report["equivalences"]
+        ]
+        console.print(table("\nemitted and synthesised", ["block", "flow", "registers and outputs", "seconds", "verdict"], rows))
+    for row in [*report["properties"], *report["equivalences"]]:
         for fault in row["faults"]:
             if not fault["found"]:
                 console.print(f"{row['name']} did not find a planted fault: {fault['fault']}", highlight=False)
     console.print(
         f"{report['verdict'].upper()}: {report['unbounded']} properties proven for any time, {report['bounded']} for a stated one; "
+        f"{report['equivalent']} blocks equivalent; "
         f"{report['faults_found']} of {report['faults']} planted faults found; {report['seconds']:.0f} s",
         highlight=False,
     )
