@@ -163,7 +163,7 @@ class WriteRules(wiring.Component):
                     self.valid & _first_cycle(m),
                     _changes(m, self.valid, self.ready, Cat(self.data, self.strb, self.last), "write"),
                     self.valid & (bursts.count == 0),
-                    self.valid & (self.last != (sent == bursts.head)),
+                    self.valid & (bursts.count != 0) & (self.last != (sent == bursts.head)),
                     open_bursts > self.outstanding,
                 )
             ),
@@ -224,7 +224,7 @@ class ReadRules(wiring.Component):
                 Cat(
                     _changes(m, self.valid, self.ready, Cat(self.data, self.resp, self.last), "read"),
                     self.valid & (bursts.count == 0),
-                    self.valid & (self.last != (sent == bursts.head)),
+                    self.valid & (bursts.count != 0) & (self.last != (sent == bursts.head)),
                 )
             ),
         ]

@@ -48,3 +48,18 @@ def print_proofs(console: Console, report: dict[str, Any]) -> None:
         f"{report['faults_found']} of {report['faults']} planted faults found; {report['seconds']:.0f} s",
         highlight=False,
     )
+
+
+def proofs_page(report: dict[str, Any]) -> str:
+    """The tables of docs/proofs.md, in Markdown."""
+    lines = ["| property | rule | sizes | kind | engine | seconds | planted faults found |", "|---|---|---|---|---|---|---|"]
+    for row in report["properties"]:
+        found = sum(fault["found"] for fault in row["faults"])
+        cells = [f"`{row['name']}`", row["rule"], row["sizes"], row["kind"], row["engine"], f"{row['seconds']:.0f}"]
+        lines.append("| " + " | ".join([*cells, f"{found} of {len(row['faults'])}"]) + " |")
+    lines += ["", "| block | registers and outputs equal | seconds | planted fault told apart |", "|---|---|---|---|"]
+    for row in report["equivalences"]:
+        equal = f"{row['compared'] - row['unproven']} of {row['compared']}"
+        apart = "yes" if all(fault["found"] for fault in row["faults"]) else "no"
+        lines.append(f"| `{row['name']}` | {equal} | {row['seconds']:.0f} | {apart} |")
+    return "\n".join([*lines, ""])
