@@ -9,18 +9,19 @@ from .property import Property
 
 _ROOMS = (parts, network, node, engines, prefetch, control, link, chip, rows)
 PROPERTIES: tuple[Property, ...] = tuple(prop for room in _ROOMS for prop in room.PROPERTIES)
+_ALL: tuple[Property | Equivalence, ...] = (*PROPERTIES, *EQUIVALENCES)
 
 
 def find(name: str) -> Property | Equivalence:
-    for each in (*PROPERTIES, *EQUIVALENCES):
+    for each in _ALL:
         if each.name == name:
             return each
-    raise FormalError(f"there is no property {name!r}; there are {', '.join(each.name for each in (*PROPERTIES, *EQUIVALENCES))}")
+    raise FormalError(f"there is no property {name!r}; there are {', '.join(each.name for each in _ALL)}")
 
 
 def select(names: list[str]) -> list[str]:
     """Names of properties and equivalences: those given, and all that begin with one and a dot; all there are if nothing is."""
-    every = [each.name for each in (*PROPERTIES, *EQUIVALENCES)]
+    every = [each.name for each in _ALL]
     chosen: list[str] = []
     for name in names:
         found = [each for each in every if each.startswith(f"{name}.")] or [find(name).name]

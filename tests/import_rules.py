@@ -9,9 +9,9 @@ BELOW = {
     "compiler": ["ir", "spec"],
     "predict": ["spec", "compiler", "golden"],
     "synth": ["rtl", "spec"],
-    "formal": ["rtl", "spec", "synth"],
     "tb": ["spec", "ir", "rtl", "golden", "compiler", "predict", "synth"],
-    "podweave": ["spec", "ir", "rtl", "golden", "compiler", "predict", "synth", "formal", "tb"],
+    "formal": ["rtl", "spec", "synth"],
+    "podweave": ["spec", "ir", "rtl", "golden", "compiler", "predict", "synth", "tb", "formal"],
 }
 LIBRARIES = {
     "spec": [],

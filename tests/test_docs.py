@@ -15,6 +15,7 @@ import typer
 
 from podweave.bench.speed import BENCHES
 from podweave.cli.app import app
+from podweave.formal.catalogue import EQUIVALENCES, PROPERTIES
 from podweave.spec.presets import preset_names
 from podweave.studies.run import STUDY_NAMES
 from tests.import_rules import ALLOWED, BELOW, INSIDE
@@ -116,9 +117,10 @@ def wrong_command(line: str) -> str | None:
         value = left.pop(0)
         if word == "--config" and not _is_config(value):
             return f"there is no preset {value}"
-    if len(arguments) > sum(p.param_type_name == "argument" for p in parameters):
+    takes = [p for p in parameters if p.param_type_name == "argument"]
+    if len(arguments) > len(takes) and not any(p.nargs == -1 for p in takes):
         return f"{name} takes no argument {arguments[-1]}"
-    return _wrong_argument(name, arguments[0]) if arguments else None
+    return next(filter(None, (_wrong_argument(name, argument) for argument in arguments)), None)
 
 
 def _is_config(text: str) -> bool:
@@ -126,7 +128,12 @@ def _is_config(text: str) -> bool:
 
 
 def _wrong_argument(name: str, first: str) -> str | None:
-    known = {"bench": (*BENCHES, "all"), "study": STUDY_NAMES}
+    proven = [each.name for each in (*PROPERTIES, *EQUIVALENCES)]
+    known = {
+        "bench": (*BENCHES, "all"),
+        "study": STUDY_NAMES,
+        "prove": [*proven, *(each.partition(".")[0] for each in proven)],
+    }
     if name in known and first not in known[name] and not _PLACEHOLDER.fullmatch(first):
         return f"there is no {name} {first}"
     if name in ("generate", "ip", "area") and not _is_config(first):
@@ -216,6 +223,7 @@ PAGE = "# A page\n\n## Time, and jobs\n\n[here](#time-and-jobs), [there](b.md#a-
         ("`podweave run x --config pod5`", "podweave run x --config pod5: there is no preset pod5"),
         ("`podweave area pod5`", "podweave area pod5: there is no preset pod5"),
         ("`podweave area pod4 pod8`", "podweave area pod4 pod8: area takes no argument pod8"),
+        ("`podweave prove job_queue dishes`", "podweave prove job_queue dishes: there is no prove dishes"),
         ("`podweave bench dishes`", "podweave bench dishes: there is no bench dishes"),
         ("`podweave --fly`", "podweave --fly: there is no option --fly"),
         ("```\npodweave study nothing\n```", "podweave study nothing: there is no study nothing"),

@@ -66,7 +66,7 @@ def registers(h: Harness) -> None:
         return Cat(address == offset >> 2 for offset in offsets).any()
 
     # A write: its address and its word, in any order.
-    writable = {access for access in Access if access is not Access.RO}
+    writable = set(Access) - {Access.RO}
     has_address, has_data = Signal(), Signal()
     address, data, strobes = Signal(_ADDRESS - 2), Signal(32), Signal(4)
     answered = dut["s_axil_bvalid"]

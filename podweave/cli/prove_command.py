@@ -13,6 +13,7 @@ from ..reports.formal import print_proofs, proofs_page
 from .finish import finish
 from .options import JsonFile
 from .progress import Progress
+from .targets import make_folders
 
 
 def prove(
@@ -26,8 +27,10 @@ def prove(
     from podweave.formal.catalogue import select
     from podweave.formal.prove import prove_all
 
+    chosen = select(names or [])
+    make_folders(page, json_file)
     with Progress() as progress:
-        report = prove_all(select(names or []), jobs=jobs, timeout=timeout, progress=progress)
+        report = prove_all(chosen, jobs=jobs, timeout=timeout, progress=progress)
     if page:
         page.write_text(proofs_page(report), encoding="utf-8")
     finish(report, json_file, print_proofs)
