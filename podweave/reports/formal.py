@@ -45,7 +45,8 @@ def print_proofs(console: Console, report: dict[str, Any]) -> None:
     console.print(
         f"{report['verdict'].upper()}: {report['unbounded']} properties proven for any time, {report['bounded']} for a stated one; "
         f"{report['equivalent']} blocks equivalent; "
-        f"{report['faults_found']} of {report['faults']} planted faults found; {report['seconds']:.0f} s",
+        f"{report['faults_found']} of {report['faults']} planted faults found; {report['seconds']:.0f} s "
+        f"({report['processor_seconds']:.0f} of processors)",
         highlight=False,
     )
 
