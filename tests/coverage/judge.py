@@ -6,19 +6,17 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from podweave.tb.build.instrument import Instrument, instrumented
-from tests.coverage.points import Point, points_of
+from tests.coverage.points import KINDS, Point, merged
 from tests.mutants.targets import TARGETS
 
 FLAGS = ("--coverage-line", "--coverage-toggle")
 _OPTIONS = ["-s", "-o", "addopts=--import-mode=importlib --strict-markers", "-p", "no:terminal", "-p", "no:cacheprovider"]
-Progress = Callable[[str], None]
 
 
 class CoverageError(RuntimeError):
@@ -40,20 +38,19 @@ class Recorder:
 
     def collect(self) -> None:
         """Read what simulators that have ended have written."""
-        for file in self._directory.glob("*.dat"):
-            for point, count in points_of(file.read_text(encoding="utf-8")).items():
-                self.points[point] += count
+        files = sorted(self._directory.glob("*.dat"))
+        self.points.update(merged(files))
+        for file in files:
             file.unlink()
 
 
-def judge(name: str, progress: Progress) -> dict[str, dict[str, Any]]:
+def judge(name: str) -> dict[str, dict[str, Any]]:
     """By kind of block of a target, JSON-ready: for each kind of point, how many ``points``, how many of them ``missed``, and
     ``names`` of these: signals with how many of their bits and directions, or what follows which line of the module.
     """
     target = TARGETS[name]
     with tempfile.TemporaryDirectory(prefix="podweave-coverage-") as directory:
         recorder = Recorder(Path(directory))
-        progress(f"running {' '.join(target.tests)}")
         with instrumented(Instrument(flags=FLAGS, start=recorder.start)):
             code = pytest.main([*target.tests, "-m", "not campaign", *_OPTIONS])
         recorder.collect()
@@ -64,7 +61,7 @@ def judge(name: str, progress: Progress) -> dict[str, dict[str, Any]]:
         points = {point: count for point, count in recorder.points.items() if re.fullmatch(pattern, point.module)}
         if not points:
             raise CoverageError(f"no test of {name} simulates a block of kind {kind}")
-        rows[kind] = {"target": name, **{each: _summary(points, each) for each in ("line", "branch", "toggle")}}
+        rows[kind] = {"target": name, **{each: _summary(points, each) for each in KINDS}}
     return rows
 
 

@@ -71,7 +71,7 @@ def _judged(name: str, given: argparse.Namespace, title: str) -> Rows:
 
 
 def table(blocks: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Lines of Markdown: each block, what became of its mutants, and all of them together."""
+    """Lines of Markdown: each block, what became of its mutants, blocks that have not been judged, and all together."""
     lines = ["| block | mutants | equivalent | killed | survived | killed of the others |", "|---|---|---|---|---|---|"]
     total = dict.fromkeys(("mutants", "equivalent", "killed", "survived"), 0)
     for kind, row in sorted(blocks.items()):
@@ -79,6 +79,8 @@ def table(blocks: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for name in total:
             total[name] += counts[name]
         lines.append(_line(f"`{kind}`", counts))
+    missing = [kind for target in TARGETS.values() for kind in target.kinds if kind not in blocks]
+    lines += [f"| `{kind}` | not judged yet | | | | |" for kind in sorted(missing)]
     return [*lines, _line("all", total)]
 
 

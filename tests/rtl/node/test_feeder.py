@@ -54,7 +54,7 @@ def test_words_without_valid_push_nothing_and_may_end_an_epoch() -> None:
     assert observed["done"][[5, 6, 12, 13, 22, 23]].tolist() == [0, 1, 0, 1, 0, 1]
 
 
-@pytest.mark.parametrize("depth", [8, 13])
+@pytest.mark.parametrize("depth", [8, 13, 16])
 def test_store_is_walked_in_order_around_its_end_and_rewound(depth: int) -> None:
     store = [VALID | i | (LAST if i in (4, depth - 2) else 0) for i in range(depth)]
     observed = run(depth, store, [0, 20, 40, 60], np.ones(80, np.int64), rewinds=(55,))
@@ -62,11 +62,19 @@ def test_store_is_walked_in_order_around_its_end_and_rewound(depth: int) -> None
     assert [job for _, job in pushed(observed)] == [*first, *second, depth - 1, *first, *first]
 
 
-def test_no_push_without_ready_and_none_lost() -> None:
+@pytest.mark.parametrize("depth", [16, 32])
+def test_no_push_without_ready_and_none_lost(depth: int) -> None:
     rng = np.random.default_rng(5)
-    store = [VALID | int(job) for job in rng.integers(0, 4096, 30)]
+    store = [VALID | int(job) for job in rng.integers(0, 4096, depth - 2)]
     store[-1] |= LAST
-    ready = rng.integers(0, 2, 120)
-    observed = run(32, store, [0], ready)
+    ready = rng.integers(0, 2, 4 * depth)
+    observed = run(depth, store, [0], ready)
     assert not (observed["job_valid"] & ~ready & 1).any()
     assert [job for _, job in pushed(observed)] == [word & 4095 for word in store]
+
+
+def test_words_without_valid_wait_for_no_one() -> None:
+    """They are passed while nothing can be pushed: the job behind them goes in the first cycle in which it may."""
+    ready = np.arange(30) >= 10
+    observed = run(16, [2, 3, VALID | LAST | 4], [0], ready.astype(np.int64))
+    assert pushed(observed) == [(10, 4)]
