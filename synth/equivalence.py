@@ -28,9 +28,9 @@ def is_equivalent(mutants: Mutants, mutation: Mutation) -> int:
     """Prove that a mutant is no fault, by induction over cycles.
 
     Module and mutant begin in the same state, whichever it is, and have the same inputs. What stays true from then on is found by
-    assuming all that may be, and dropping what is then not true a cycle later, until nothing is left to drop: that bits of registers
-    are equal, or, of those that are not, that a register is equal whenever a certain register of one bit has a certain value. Outputs
-    have to agree in every state that such states lead to in some cycles, and in all cycles before.
+    assuming all that may be, and dropping what is then not true a cycle later, until nothing is left to drop: that bits of
+    registers are equal, or, of those that are not, that a register is equal whenever a certain one of one bit has a certain value.
+    Outputs have to agree in every state that such states lead to in some cycles, and in all cycles before.
 
     What modules that it places are given is an output; of an SRAM, address and data only while it is enabled. What they give is an
     input.
@@ -100,7 +100,9 @@ class _Pair:
             (bit for cell in self.cells.values() for bits in cell["connections"].values() for bit in bits if isinstance(bit, int)),
             default=1,
         )
-        self.free = max(self.free, 1 + max(bit for port in self.netlist["ports"].values() for bit in port["bits"] if isinstance(bit, int)))
+        self.free = max(
+            self.free, 1 + max(bit for port in self.netlist["ports"].values() for bit in port["bits"] if isinstance(bit, int))
+        )
 
     def settle(self) -> bool:
         """Find ``differ``; whether it was found."""
@@ -197,7 +199,11 @@ class _Pair:
     def _other(self, cone: Sequence[dict[str, Any]]) -> dict[Bit, int]:
         """By bit that may differ, that of the mutant."""
         outputs = [
-            bit for cell in cone for name, bits in cell["connections"].items() if cell["port_directions"][name] == "output" for bit in bits
+            bit
+            for cell in cone
+            for name, bits in cell["connections"].items()
+            if cell["port_directions"][name] == "output"
+            for bit in bits
         ]
         bits = [self.control, *sorted(self.differ), *(bit for bit in outputs if isinstance(bit, int))]
         return {bit: self.free + index for index, bit in enumerate(dict.fromkeys(bits))}
@@ -242,7 +248,11 @@ class _Question:
 
     def _add(self, kind: str, parameters: Any, directions: Any, connections: Any) -> None:
         self.cells[f"c{len(self.cells)}"] = {
-            "type": kind, "parameters": parameters, "attributes": {}, "port_directions": directions, "connections": connections,
+            "type": kind,
+            "parameters": parameters,
+            "attributes": {},
+            "port_directions": directions,
+            "connections": connections,
         }
 
     def _flop(self, data: Bit, output: int) -> None:
@@ -289,7 +299,14 @@ class _Question:
         if from_equal:
             options += [f"-set-at 1 {name} 1'0" for name in self.unequal]
         options += [f"-prove {name} 1'0 -show {name}" for name in names]
-        commands = ["read_json question.json", "opt_expr", "opt_merge", "opt_clean", "cd question", f"tee -q -o sat.txt sat {' '.join(options)}"]
+        commands = [
+            "read_json question.json",
+            "opt_expr",
+            "opt_merge",
+            "opt_clean",
+            "cd question",
+            f"tee -q -o sat.txt sat {' '.join(options)}",
+        ]
         report = run_yosys(
             commands, {"question.json": json.dumps(design)}, ["sat.txt"], purpose=self.pair.what, timeout=4 * _SAT_S
         )["sat.txt"]

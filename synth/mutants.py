@@ -1,4 +1,4 @@
-"""Mutants of a module: small faults that Yosys puts in, all of them in one text, of which a file beside the simulation chooses one."""
+"""Mutants of a module: small faults that Yosys puts in, all in one text; a file beside the simulation chooses one of them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Mutation:
 
     @cached_property
     def options(self) -> dict[str, str]:
-        """Of the command: mode (inv, const0, const1, cnot0, cnot1), cell, port, portbit, ctrlbit; the last src if there are several."""
+        """Of the command: mode (inv, const0, const1, cnot0, cnot1), cell, port, portbit, ctrlbit, wire, wirebit."""
         return dict(_OPTION.findall(self.line))
 
     @property
@@ -63,7 +63,7 @@ class Mutants:
     mutations : sequence of Mutation
         In the order of their numbers.
     netlist : str
-        RTLIL of the module as it was, with the names of cells that mutations are about, and the boundaries of modules that it places.
+        RTLIL of the module as it was, with the names of cells that mutations are about, and the boundaries of what it places.
     """
 
     module: str

@@ -144,9 +144,7 @@ def build(
         link = f"{' '.join(linked)} -L{shop.tools / 'libraries'} -lcocotbvpi_verilator -rdynamic"
         here = f"-fmacro-prefix-map={work}/= -I{work}"
         # Verilator reads its control files before the sources that they are about.
-        ordered = sorted(
-            (name for name in texts if name.endswith((*_VERILOG, ".vlt"))), key=lambda name: not name.endswith(".vlt")
-        )
+        ordered = sorted((name for name in texts if name.endswith((*_VERILOG, ".vlt"))), key=lambda name: not name.endswith(".vlt"))
         compiled = [str(work / name) for name in (*texts, *own) if name.endswith(".cpp")]
         main = str(shop.tools / "main" / "verilator.cpp")
         shop.verilate(*flags, "--Mdir", "obj", "-CFLAGS", here, "-LDFLAGS", link, main, *compiled, *ordered)

@@ -74,6 +74,8 @@ def _share(reached: int, points: int) -> str:
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.coverage", description="What of each block its own tests reach.")
-    parser.add_argument("--block", action="append", default=[], metavar="KIND", help="only this block, or group of blocks; again for more")
+    parser.add_argument(
+        "--block", action="append", default=[], metavar="KIND", help="only this block, or group of blocks; again for more"
+    )
     parser.add_argument("--json", type=Path, help="a file for all figures; with --block, those of other blocks in it stay")
     return parser.parse_args(arguments)

@@ -30,7 +30,7 @@ WAIVERS: Sequence[Waiver] = ()
 
 
 def waived(blocks: Mapping[str, Mapping[str, Any]], waivers: Sequence[Waiver] = WAIVERS) -> dict[str, dict[str, int]]:
-    """Points that are waived, by block and kind. Raises `ValueError` for a waiver of a block that is there which matches nothing."""
+    """Points that are waived, by block and kind. Raises `ValueError` for a waiver that matches nothing of its block."""
     found: dict[str, dict[str, int]] = {}
     for waiver in waivers:
         if waiver.block not in blocks:

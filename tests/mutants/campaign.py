@@ -90,7 +90,7 @@ class Campaign:
 
     def instrument(self) -> Instrument:
         """What puts the mutants into builds."""
-        # A case of several conditions that exclude each other may have two that hold in a mutant: tests are to find what comes of it.
+        # In a mutant two conditions may hold that exclude each other: tests are to find what comes of it.
         return Instrument(change=self._change, flags=["--no-assert"], start=self._start)
 
     def _change(self, name: str, modules: Mapping[str, str]) -> str:

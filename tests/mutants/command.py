@@ -91,10 +91,16 @@ def _line(name: str, counts: Mapping[str, int]) -> str:
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description="Put small faults into each block, and run its tests.")
-    parser.add_argument("--block", action="append", default=[], metavar="KIND", help="only this block, or group of blocks; again for more")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.mutants", description="Put small faults into each block, and run its tests."
+    )
+    parser.add_argument(
+        "--block", action="append", default=[], metavar="KIND", help="only this block, or group of blocks; again for more"
+    )
     parser.add_argument("--count", type=int, default=COUNT, help=f"mutants of each block (default: {COUNT})")
     parser.add_argument("--seed", type=int, default=SEED, help=f"decides which (default: {SEED})")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="mutants at a time (default: as many as there are cores)")
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count(), help="mutants at a time (default: as many as there are cores)"
+    )
     parser.add_argument("--json", type=Path, help="a file for all figures; with --block, those of other blocks in it stay")
     return parser.parse_args(arguments)

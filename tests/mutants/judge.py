@@ -10,7 +10,6 @@ import pytest
 
 from podweave.synth.equivalence import is_equivalent
 from podweave.synth.mutants import Mutants, Mutation
-
 from tests.mutants.campaign import HUNG, KILLED, SURVIVED, Campaign, CampaignError
 from tests.mutants.targets import TARGETS
 
@@ -36,8 +35,8 @@ def judge(name: str, *, count: int, seed: int, processes: int, progress: Progres
     Returns
     -------
     dict
-        By kind of block, JSON-ready: ``module``; ``target``; ``tests`` that simulate it; ``mutants``, of which ``killed``, ``hung``,
-        ``equivalent``, ``survived``; ``survivors`` and ``equivalents``, each mutant as a text.
+        By kind of block, JSON-ready: ``module``; ``target``; ``tests`` that simulate it; ``mutants``, of which ``killed``,
+        ``hung``, ``equivalent``, ``survived``; ``survivors`` and ``equivalents``, each mutant as a text.
 
     Errors
     ------

@@ -88,7 +88,12 @@ class Starts:
             }
             with Path(f"{path}.log").open("wb") as log:
                 process = subprocess.Popen(
-                    command, cwd=self._folder.name, env=env | more, stdin=subprocess.PIPE, stdout=log, stderr=log,
+                    command,
+                    cwd=self._folder.name,
+                    env=env | more,
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
                     pass_fds=[listener.fileno()],
                 )
         return path, process

@@ -43,21 +43,23 @@ TARGETS = {
         {kind: f"{kind}_.*" for kind in ("read_butterfly", "write_butterfly", "read_crossbar", "write_crossbar")},
         ["tests/rtl/network/test_network.py", "-k", "lockstep and block or by_hand"],
     ),
-    "sequencer": Target({"sequencer": "sequencer_.*"}, ["tests/rtl/chip/test_chip.py", "tests/rtl/chip/test_sequencer.py", "-k", "sequencer or replaces_it or costs_no_cycle"]),
+    "sequencer": Target(
+        {"sequencer": "sequencer_.*"},
+        ["tests/rtl/chip/test_chip.py", "tests/rtl/chip/test_sequencer.py", "-k", "sequencer or replaces_it or costs_no_cycle"],
+    ),
     "run_control": Target(
         _named("run_control", "performance", "node_window"),
         ["tests/rtl/control/test_run_control.py", "-k", "not links and not collective"],
     ),
     "csr": Target(_named("csr"), ["tests/rtl/control/test_csr.py", "-k", "registers or traffic"]),
-    "link_port": Target(
-        _named("link_port", "flit_crc", "link_sender"), ["tests/rtl/link/test_link_port.py", "-k", "4_1 or crc"]
-    ),
+    "link_port": Target(_named("link_port", "flit_crc"), ["tests/rtl/link/test_link_port.py", "-k", "4_1 or crc"]),
     "collective_engine": Target(
-        _named("collective_engine"), ["tests/rtl/link/test_collective_engine.py", "-k", "lockstep and 4_1 and not row"]
+        _named("collective_engine", "link_sender", "send_job_walker", "receive_job_walker"),
+        ["tests/rtl/link/test_collective_engine.py", "-k", "lockstep and 4_1 and not row"],
     ),
     "stray_jobs": Target(_named("stray_jobs"), ["tests/rtl/link/test_stray_jobs.py", "-k", "4"]),
     "pod": Target(
-        _named("pod", "load_engine", "stream_engine", "load_queue", "stream_queue", "accumulator"),
+        _named("pod", "load_engine", "stream_engine", "load_job_queue", "stream_job_queue", "accumulator"),
         ["tests/rtl/pod/test_pod.py", "-k", "not (1x1 or 1x9 or 4x8 or 6x2 or 8x4 or without_tiles or flipped)"],
     ),
     "array": Target(
@@ -65,11 +67,11 @@ TARGETS = {
         ["tests/rtl/pod/test_array.py", "-k", "test_array_lockstep and 16x8_of_2x4"],
     ),
     "post": Target(
-        _named("post_processor", "post_engine", "post_queue", "requantizer", "combiner"),
+        _named("post_processor", "post_engine", "post_job_queue", "requantizer"),
         ["tests/rtl/post/test_post_processor.py", "-k", "jobs and 4x8_lanes2_zero"],
     ),
     "rows": Target(
-        _named("row_registers", "row_statistic"),
+        _named("row_registers", "row_statistic", "combiner"),
         ["tests/rtl/post/test_post_processor.py", "-k", "jobs and rows_8x4_lanes2_psum24_even"],
     ),
     "prefetch": Target(
