@@ -20,8 +20,9 @@ KINDS = {
 HEAD = """\
 # Evidence
 
-What is claimed here, how it is known, and what is known of its limits. Made of [evidence.json](evidence.json) by `python -m tests.evidence_page`; a
-test holds the two together, and each figure against the page that has it; dates are those on which that page took it. How each part is tested is in [verification.md](verification.md), all figures are in
+What is claimed here, how it is known, and what is known of its limits. Made of [evidence.json](evidence.json) by
+`python -m tests.evidence_page`; a test holds the two together, and each figure against the page that has it; dates are those on
+which that page took it. How each part is tested is in [verification.md](verification.md), all figures are in
 [figures.md](figures.md), what is refused or not there in [limits.md](limits.md).
 """
 
