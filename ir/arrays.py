@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
 from pathlib import Path
@@ -60,10 +61,10 @@ def _arrays(archive: zipfile.ZipFile, most: int) -> dict[str, NDArray]:
         name = member.filename.removesuffix(".npy")
         if name == member.filename or name in found:
             raise ArraysError(f"{member.filename!r} in it is {'another of that name' if name in found else 'no array (.npy)'}")
-        with archive.open(member) as opened:
-            _check_header(opened, name, member.file_size)
-        with archive.open(member) as opened:
-            found[name] = npy.read_array(opened, allow_pickle=False)
+        content = io.BytesIO(archive.read(member))
+        _check_header(content, name, member.file_size)
+        content.seek(0)
+        found[name] = npy.read_array(content, allow_pickle=False)
     return found
 
 

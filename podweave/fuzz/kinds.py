@@ -3,38 +3,60 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .case import Outcome, Run, attempt
 from .choices import Choices
 
 
+def _of_graphs(name: str) -> Run:
+    from . import graph_kinds
+
+    return getattr(graph_kinds, name)
+
+
+def _of_files(name: str) -> Run:
+    # They need onnxruntime, which others do without.
+    from . import file_kinds
+
+    return getattr(file_kinds, name)
+
+
+def _of_configs(name: str) -> Run:
+    from . import config_kind
+
+    return getattr(config_kind, name)
+
+
+def _of_engines(name: str) -> Run:
+    from . import engine_kind
+
+    return getattr(engine_kind, name)
+
+
 @dataclass(frozen=True)
 class Kind:
-    """``about``: what is random. ``module``, ``function``: what makes and runs a case; it is imported when one is run."""
+    """``about``: what is random. ``load``, ``function``: what makes and runs a case, which is imported when one is run."""
 
     about: str
-    module: str
+    load: Callable[[str], Run]
     function: str
 
     @property
     def run(self) -> Run:
-        # Some need packages that others do without.
-        from importlib import import_module
-
-        return getattr(import_module(f"podweave.fuzz.{self.module}"), self.function)
+        return self.load(self.function)
 
 
 KINDS = {
-    "chip": Kind("networks of layers on chips, one epoch each; every sum, output, cycle and counter", "graph_kinds", "run_chip"),
-    "accelerator": Kind("networks from any memory over AXI; outputs, cycles and counters", "graph_kinds", "run_accelerator"),
-    "llm": Kind("graphs of operations on rows, with layers beside them, over AXI", "graph_kinds", "run_rows"),
-    "chips": Kind("graphs of rows on rings of two to four chips, any links", "graph_kinds", "run_chips"),
-    "onnx": Kind("ONNX files as onnxruntime quantises them, beside onnxruntime and from memory", "file_kinds", "run_onnx"),
-    "config": Kind("configurations: what is legal is emitted, linted, built, and runs exactly", "config_kind", "run_config"),
-    "csv": Kind("tables of layers, on chips", "file_kinds", "run_csv"),
-    "axi": Kind("programs of prefetch engines, with faults; every port in every cycle", "engine_kind", "run_engine"),
+    "chip": Kind("networks of layers on chips, one epoch each; every sum, output, cycle and counter", _of_graphs, "run_chip"),
+    "accelerator": Kind("networks from any memory over AXI; outputs, cycles and counters", _of_graphs, "run_accelerator"),
+    "llm": Kind("graphs of operations on rows, with layers beside them, over AXI", _of_graphs, "run_rows"),
+    "chips": Kind("graphs of rows on rings of two to four chips, any links", _of_graphs, "run_chips"),
+    "onnx": Kind("ONNX files as onnxruntime quantises them, beside onnxruntime and from memory", _of_files, "run_onnx"),
+    "config": Kind("configurations: what is legal is emitted, linted, built, and runs exactly", _of_configs, "run_config"),
+    "csv": Kind("tables of layers, on chips", _of_files, "run_csv"),
+    "axi": Kind("programs of prefetch engines, with faults; every port in every cycle", _of_engines, "run_engine"),
 }
 """By name, as ``--kind`` takes them."""
 

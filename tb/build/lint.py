@@ -18,6 +18,10 @@ def lint(folder: Path, files: Sequence[str], top: str) -> tuple[int, str]:
 def lint_with(command: str, environment: Mapping[str, str], folder: Path, files: Sequence[str], top: str) -> tuple[int, str]:
     """The same with another Verilator."""
     result = subprocess.run(
-        [command, "--lint-only", "-Wall", "--top-module", top, *files], cwd=folder, env=environment, capture_output=True, text=True
+        [command, "--lint-only", "-Wall", "--top-module", top, *files],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
     )
     return result.returncode, result.stderr
