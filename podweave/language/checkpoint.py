@@ -88,7 +88,7 @@ class Checkpoint:
     Raises
     ------
     CheckpointError
-        If a tensor has another shape.
+        If a tensor has another shape, or numbers that are infinite, or none.
     """
 
     name: str
@@ -108,6 +108,7 @@ class Checkpoint:
         ends = {"embedding": (self.vocabulary, self.sizes.hidden), "norm": (self.sizes.hidden,)}
         for name, shape in (ends | {"head": ends["embedding"]}).items():
             _require_shape(self.name, name, getattr(self, name), shape)
+            _require_finite(self.name, name, getattr(self, name))
         if len(self.layers) != self.sizes.layers:
             raise CheckpointError(f"{self.name}: there are tensors of {len(self.layers)} layers for {self.sizes.layers}")
         shapes = layer_shapes(self.sizes)
@@ -116,10 +117,18 @@ class Checkpoint:
                 tensor = getattr(layer, field.name)
                 if tensor is not None:
                     _require_shape(self.name, f"{field.name} of layer {index}", tensor, shapes[field.name])
+                    _require_finite(self.name, f"{field.name} of layer {index}", tensor)
 
     @property
     def tied(self) -> bool:
         return self.head is self.embedding
+
+
+def _require_finite(model: str, name: str, tensor: Floats) -> None:
+    """Integers stand for finite numbers."""
+    count = int(np.count_nonzero(~np.isfinite(tensor)))
+    if count:
+        raise CheckpointError(f"{model}: tensor {name} has {count:,} numbers that are infinite, or no number")
 
 
 def layer_shapes(sizes: DecoderSizes) -> dict[str, tuple[int, ...]]:

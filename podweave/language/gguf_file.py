@@ -167,7 +167,9 @@ def _tensors(path: Path, reader: GGUFReader) -> dict[str, Floats]:
     found = {}
     for tensor in reader.tensors:
         try:
-            found[tensor.name] = np.ascontiguousarray(dequantize(tensor.data, tensor.tensor_type), np.float32)
+            # Scales may be anything: what is not finite is refused with the other tensors (`Checkpoint`).
+            with np.errstate(all="ignore"):
+                found[tensor.name] = np.ascontiguousarray(dequantize(tensor.data, tensor.tensor_type), np.float32)
         except NotImplementedError as error:
             kind = GGMLQuantizationType(tensor.tensor_type).name
             raise CheckpointError(f"{path}: tensor {tensor.name} is of type {kind}, which cannot be read") from error

@@ -94,6 +94,7 @@ def read_file(path: Path, sizes: Mapping[str, int] | None = None, opsets: range 
             f"{name} has operators of ONNX opset {opset}, known are {opsets.start} to {opsets.stop - 1}: convert it "
             "(onnx.version_converter)"
         )
+    _require_texts(name, graph)
     _require_one_each(name, graph)
     constants = {each.name: _array(name, each, path.parent) for each in graph.initializer}
     if graph.sparse_initializer:
@@ -108,6 +109,17 @@ def read_file(path: Path, sizes: Mapping[str, int] | None = None, opsets: range 
         inputs,
         tuple(each.name for each in graph.output),
     )
+
+
+def _require_texts(file: str, graph: Any) -> None:
+    """Raises `WorkloadError` for names that are no UTF-8, which protocol buffers give as bytes."""
+    tensors = [*graph.initializer, *graph.input, *graph.output, *graph.value_info]
+    names = [each.name for each in tensors]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output, *(each.name for each in node.attribute)]
+    for each in names:
+        if not isinstance(each, str):
+            raise WorkloadError(f"{file}: the name {each!r} is not UTF-8")
 
 
 def _require_one_each(file: str, graph: Any) -> None:

@@ -42,7 +42,7 @@ from tests.podweave.language.model_files import write_folder, write_gguf
 from tests.podweave.language.tiny import tiny_checkpoint, tiny_texts
 from tests.test_architecture import ROOT
 
-FAST, LONG = 40, 2500
+FAST, LONG = 40, 1000
 """Files of each sort, in fast tests and in the campaign."""
 GEMMS = "layer,M,K,N\nfc1,3,8,5\nfc2,3,5,9\n"
 CONVOLUTIONS = (

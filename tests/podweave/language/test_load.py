@@ -1,5 +1,6 @@
 """podweave.language.load: checkpoints out of files that others wrote, and files that are refused."""
 
+import dataclasses
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -239,3 +240,24 @@ def test_logits_do_not_depend_on_the_file(tmp_path: Path) -> None:
     for path in (write_gguf(tmp_path / "file", checkpoint), write_folder(tmp_path / "folder", checkpoint)):
         found = load_checkpoint(path)
         assert_array_equal(logits(found, hidden_states(found, Rows.of([text]))), wanted)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["embedding", "norm", "down"])
+def test_weights_that_are_not_finite(tmp_path: Path, where: str, value: float) -> None:
+    """Of any tensor; scales of a quantised GGUF file may say so, too."""
+    checkpoint = tiny_checkpoint()
+    tensors = {"embedding": checkpoint.embedding, "norm": checkpoint.norm, "down": checkpoint.layers[1].down}
+    tensors[where].reshape(-1)[3] = value
+    name = "down of layer 1" if where == "down" else where
+    sentence = rf"tensor {name} has 1 numbers that are infinite, or no number$"
+    with pytest.raises(CheckpointError, match=sentence):
+        dataclasses.replace(checkpoint)
+    write_folder(tmp_path / "folder", checkpoint)
+    with pytest.raises(CheckpointError, match=sentence):
+        load_checkpoint(tmp_path / "folder")
+    if where == "down" and value == np.inf:
+        with np.errstate(all="ignore"):
+            write_gguf(tmp_path / "tiny.gguf", checkpoint, "Q8_0")
+        with pytest.raises(CheckpointError, match=r"tensor down of layer 1 has \d+ numbers that are infinite, or no number$"):
+            load_checkpoint(tmp_path / "tiny.gguf")

@@ -98,3 +98,13 @@ def test_bytes_that_are_wrong(tmp_path: Path) -> None:
         except WorkloadError:
             refused += 1
     assert refused > 0.3 * len(whole) / 2
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """Protocol buffers give them as bytes."""
+    file = changed(lambda graph: None)(tmp_path)
+    content = file.read_bytes()
+    assert b"node_t0" in content
+    file.write_bytes(content.replace(b"node_t0", b"node_\xff\xfe"))
+    with pytest.raises(WorkloadError, match=r"^file\.onnx: the name b'node_\\xff\\xfe' is not UTF-8$"):
+        read_network(file)
