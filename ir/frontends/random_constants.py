@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -48,8 +49,11 @@ def layer_parameters(
     summed = operation.window is not None and operation.window.reduce == "sum"
     if operation.is_product:
         # Of independent factors; one that does not change, as a gate may not, makes no difference.
-        held = identity_parameters(operation, _TARGET_RMS / spread**2)
-        return held, _TARGET_RMS
+        first, *others = operation.operands
+        held = identity_parameters(replace(operation, operands=(first,)), _TARGET_RMS / spread**2)
+        # Others are what is taken off of all channels: zero points.
+        less = (np.full(operand.layer.weight_shape, -1, np.int8) for operand in others)
+        return replace(held, weights=(*held.weights, *less)), _TARGET_RMS
     if operation.identity:
         # The positions of a channel resemble each other behind a ReLU, so that a mean keeps most of the size. The maximum
         # is a fit to that of 4 and of 9 Gaussians behind a ReLU.
