@@ -43,8 +43,8 @@ class Trials:
     a time.
 
     By size, ``patches_of``: how many patches there are; ``positions_of``: positions of the largest; ``words_of``: that a pod
-    streams for a step of it; ``area_of``: words of activations that it needs of each unit; ``ready``: per patch, when a gang may
-    start.
+    streams for a step of it; ``area_of``: words of activations that it needs of each unit; ``sent_of``: jobs that
+    send what all patches read, each once; ``ready``: per patch, when a gang may start.
     """
 
     work: Work
@@ -62,6 +62,7 @@ class Trials:
     positions_of: Ints
     words_of: Ints
     area_of: Ints
+    sent_of: Ints
     ready: Sequence[Ints]
 
     @cached_property
@@ -149,23 +150,45 @@ class Trials:
         return np.where(alone, 1, self.rounds), cycles
 
     @cached_property
-    def sending_cycles(self) -> Floats:
-        """Cycles that sending activations to gangs costs each pod."""
+    def copies(self) -> Ints:
+        """Blocks to which the inputs of a patch are sent, usually."""
         # Other gangs of a patch go to blocks where its inputs are not, unless all blocks have several patches to do.
         spread = np.minimum(self.blocks, _ALONE * self.blocks // self.groups)
-        usual = np.where(self.near, 1, np.minimum(self.rounds, np.maximum(1, spread)))
-        return _SEND * self.incoming * self.split * self.patches * usual / self.pods
+        found: Ints = np.where(self.near, 1, np.minimum(self.rounds, np.maximum(1, spread)))
+        return found
+
+    @cached_property
+    def sending_cycles(self) -> Floats:
+        """Cycles that sending activations to gangs costs each pod."""
+        return _SEND * self.incoming * self.split * self.patches * self.copies / self.pods
+
+    @cached_property
+    def post_cycles(self) -> Floats:
+        """Cycles in which the memory brings jobs that send activations: to gangs, and what they give to at least one reader."""
+        pieces = self.patches * (1 if self.work.windowed else self.split) * self.work.tiles * self.work.left
+        return self.work.post_cost * (self.sent_of[self.size] * self.fresh * self.copies * self.sent_to + pieces)
+
+    @cached_property
+    def sent_to(self) -> Floats:
+        """Parts of K to which a unit is sent, on average: those between which its steps are cut have it both."""
+        shared, units = self.work.shared, max(1, self.work.units)
+        each = max(1, shared // units)
+        cuts = {n: sum(shared * k // n % each > 0 for k in range(1, n)) for n in np.unique(self.split).tolist()}
+        return 1 + np.array([cuts[n] for n in self.split.tolist()]) / units
 
     @cached_property
     def weight_cycles(self) -> Floats:
         """Cycles in which the memory brings jobs, weight tiles and parameters."""
         work, split = self.work, self.split
         jobs = self.patches * work.tiles * (self.steps + split * (split - 1))
+        # Of a pod, one over all steps but the last, and one for each turn of that.
+        joined = self.patches * work.tiles * split * (np.where(self.steps > split, 1, 0) + split)
         together = self.near | (self.rounds == 1)
         holders = np.minimum(self.groups, np.where(together, self.blocks, np.maximum(1, self.blocks // self.rounds)))
         # Parts of K have sums of all tiles of their gang.
         sets = work.tiles * split * np.minimum(self.patches, holders * self.abreast)
-        return work.job_cost * jobs + work.tile_cost * work.tiles * self.steps * holders + work.set_cost * sets
+        brought = work.job_cost * jobs + work.joined_cost * joined + work.load_cost * self.patches * work.tiles * split
+        return brought + work.tile_cost * work.tiles * self.steps * holders + work.set_cost * sets
 
     @cached_property
     def input_cycles(self) -> Floats:
@@ -190,7 +213,7 @@ class Trials:
         excess = self.excess_words(room)
         # What fits as it is need not keep the gangs of a patch together: `near` follows the same mapping without it.
         needless = self.near & np.concatenate([[False], excess[:-1] == 0]) & (not self.work.strips)
-        other = self.sending_cycles + self.weight_cycles + self.input_cycles + _EXCESS * excess
+        other = self.sending_cycles + self.weight_cycles + self.post_cycles + self.input_cycles + _EXCESS * excess
         least = (self._bounds(free) + other) * (1 - _ROUNDING)
         blocks = {block: free.reshape(-1, block).max(axis=1) for block in np.unique(self.block).tolist()}
         rounds, lengths = self.gangs
@@ -205,6 +228,7 @@ class Trials:
             finish, mean = simulate(*of, int(rounds[trial]), int(lengths[trial]))
             total = finish + mean + float(self.sending_cycles[trial])
             total += float(self.weight_cycles[trial])
+            total += float(self.post_cycles[trial])
             total += float(self.input_cycles[trial])
             total += float(_EXCESS * excess[trial])
             if total < cost or (total == cost and trial < found):

@@ -21,8 +21,6 @@ from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
 from podweave.ir.operations import Linear
 from podweave.spec.config import ChipConfig
-from podweave.spec.descriptors import memory_stride
-from podweave.spec.load_port import HostSelect
 
 from ..lower.boxes import Box
 from ..lower.operation import lower_graph
@@ -33,9 +31,11 @@ from .frontier import Frontier
 from .gangs import Gangs
 from .loaded_bytes import loaded_bytes
 from .mapping import choose
+from .memory_costs import byte_weight, memory_costs
 from .operation_plan import OperationPlan
 from .policy import WHOLE_CHIP
 from .producers import Producer
+from .sent_jobs import SentJobs
 from .spills import Spills
 from .state import SchedulerState
 from .table_slots import count_tables
@@ -178,6 +178,8 @@ class EpochScheduler:
             limit = min(limit, depth)
         ready = self._ready(plan)
         units = plan.shared_units
+        bands = self.state.known_weights is not None
+        strips = self.state.strips and any(not unit.is_computed for operand in plan.lowering.operands for unit in operand.units)
         work = Work(
             shape=(batch, height, width),
             tiles=len(plan.lowering.tiles),
@@ -189,10 +191,12 @@ class EpochScheduler:
             windowed=window is not None,
             reads=max((self._reads(source) for operand in operation.operands for source in operand.sources), default=1),
             fresh=self._fresh(operation),
-            strips=self.state.strips and any(not unit.is_computed for unit in units),
-            # Bands find weights in the banks of the pods that take them.
-            abreast=self.state.policy.traffic > 1 and config.prefetch is not None and self.state.known_weights is None,
-            **self._memory_costs(plan),
+            strips=strips,
+            # Patches whose inputs are loaded together have them in one block.
+            abreast=config.prefetch is not None and (self.state.policy.traffic > 1 or bands) and not strips,
+            sent=SentJobs(self.state, plan).of if self.state.strips else None,
+            left=config.array.cols // config.post_lanes,
+            **memory_costs(self.state, plan),
         )
         if streamed(1, 1, 1) > limit:
             raise WorkloadError(
@@ -222,7 +226,6 @@ class EpochScheduler:
                 self.state.mappings.setdefault(key, set()).add((mapping, operand.sources))
         producer = Producer(plan.index, operation, plan.lowering, mapping.patches, mapping)
         rounds = range(0, work.tiles, mapping.side)
-        bands = self.state.known_weights is not None
         if bands:
             self.gangs.kept.keep(plan.index, operation.name, mapping, work.tiles, work.shared, work.own)
         blocks = np.arange(0, config.pods, mapping.block)
@@ -243,7 +246,7 @@ class EpochScheduler:
                 start = np.maximum(free, due)
                 if bands or self.state.policy.traffic > 1:
                     own = len(plan.shared) + len(plan.own[first])
-                    start = start + self.gangs.kept.cycles(plan.index, operation.name, blocks, tiles, own)
+                    start = start + byte_weight(self.state) * self.gangs.kept.cycles(plan.index, operation.name, blocks, tiles, own)
                 block = int(np.argmin(start + nearness * self._distance(plan, mapping, group, blocks) + self._fill(mapping)))
                 self.gangs.place(plan, mapping, producer, group, tiles, int(blocks[block]))
         self.state.producers[operation.name] = producer
@@ -284,21 +287,6 @@ class EpochScheduler:
         total = sum(channels for _, channels in known)
         mappings = {mapping for same, _ in known for mapping in same}
         return {mapping: sum(channels for same, channels in known if mapping not in same) / total for mapping in mappings}
-
-    def _memory_costs(self, plan: OperationPlan) -> dict[str, float]:
-        config = self.config
-        if self.state.policy.must_fit or config.prefetch is None:
-            return {}
-        width = config.managers * (config.host_bits // 8) / self.state.policy.traffic
-        job = memory_stride(config, HostSelect.STREAM_STORE) + memory_stride(config, HostSelect.LOAD_STORE)
-        tile = config.array.rows * memory_stride(config, HostSelect.W)
-        units = [unit for operand in plan.lowering.operands for unit in operand.units]
-        # What is loaded of a stored tensor in some channel of the memory has been stored there.
-        external = sum((not unit.is_computed) + unit.is_stored for unit in units) / len(units)
-        costs = {"job_cost": job, "tile_cost": tile, "input_cost": memory_stride(config, HostSelect.X) * external}
-        if self.state.policy.traffic > 1:
-            costs["set_cost"] = memory_stride(config, HostSelect.PARAMETERS)
-        return {name: size / width for name, size in costs.items()}
 
     def _room(self, operation: Linear) -> tuple[float, float]:
         """Words left in an X and a W bank, on average."""

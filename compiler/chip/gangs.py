@@ -22,7 +22,7 @@ from .kept_weights import KeptWeights
 from .operation_plan import OperationPlan, Reference
 from .producers import Fragment, Producer
 from .state import SchedulerState
-from .strips import external_key, strip
+from .strips import external_key, regions_with, strip
 from .work import Mapping
 
 _STRIPS = 2
@@ -158,8 +158,8 @@ class Gangs:
 
     def external_banks(self, plan: OperationPlan, operand: int, unit: int, region: Region) -> list[int]:
         """Banks into which a unit of an input over a region is loaded."""
-        key = external_key(plan.operation.operands[operand], plan.lowering.operands[operand].units[unit], region)
-        return [item.place.bank for item in self.state.resident.get(key, ())]
+        what = plan.operation.operands[operand], plan.lowering.operands[operand].units[unit], region
+        return [item.place.bank for item, _ in regions_with(self.state.resident, *what)]
 
     def loaded_region(self, plan: OperationPlan, mapping: Mapping, operand: int, unit: int, patch: Box) -> Region:
         """What is loaded of a unit for a patch."""
@@ -312,14 +312,13 @@ class Gangs:
             arrivals = self.copies.fetch(plan.operation, operand, unit, region, banks)
             return Held(region, arrivals.place, arrivals)
         region = self.loaded_region(plan, gang.mapping, number, unit_number, patch)
-        key = external_key(operand, unit, region)
-        known = self.state.resident.get(key, ())
-        for item in known:
+        for item, around in regions_with(self.state.resident, operand, unit, region):
             if item.place.bank in banks:
-                return Held(region, item.place)
+                return Held(around, item.place)
         place = self.state.storage.place("input", banks, region.words, plan.operation)
         self.state.external_units.append(ExternalUnit(plan.index, number, unit_number, region, place))
-        self.state.resident[key] = (*known, self.state.external_units[-1])
+        key = external_key(operand, unit, region)
+        self.state.resident[key] = (*self.state.resident.get(key, ()), self.state.external_units[-1])
         return Held(region, place)
 
     def _weights(self, gang: _Gang) -> NDArray[np.int64]:
@@ -335,12 +334,15 @@ class Gangs:
         found: dict[tuple[int, int], list[tuple[int, int, int]]] = {where: [] for where in gang.sources}
         turns, filled = gang.load_turns, self.state.storage.filled["w"]
         region = self.kept.first_word(plan.index, gang.tiles.start // mapping.side)
-        # Of the banks of the pods that take them, one whose manager has least to bring.
+        # Of the banks of the pods that take them, one whose manager has least to bring; in bands, the same in all of them.
         banks, storage = {}, self.state.storage
         for part, j in gang.sources:
             pod = gang.block + part * mapping.side + j
             of_patches = range(pod, pod + mapping.block, mapping.pods_of_patch)
-            banks[part, j] = min(of_patches, key=lambda bank: (storage.brought_to(bank), filled[bank]))
+            if self.state.known_weights is not None:
+                banks[part, j] = of_patches[(gang.tiles.start + part * mapping.side + j) % mapping.abreast]
+            else:
+                banks[part, j] = min(of_patches, key=lambda bank: (storage.brought_to(bank), filled[bank]))
             storage.bring(banks[part, j], HostSelect.W, self.config.array.rows * len(gang.sources[part, j]))
         for q in range(gang.steps):
             emits = q == gang.steps - 1 or not gang.local

@@ -91,6 +91,7 @@ def choose(
         positions_of=np.array([patches.positions for patches in grids]),
         words_of=np.array([streamed(*one) for one in sizes]),
         area_of=area_of,
+        sent_of=np.array([work.sent(patches) if work.sent else 0 for patches in grids]),
         ready=[_patch_ready(work.ready, patches) + latency for patches in grids],
     )
     number, side, split, abreast, keep_near = ways[trials.best(free, room)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from collections.abc import Mapping as MappingType
 
 from podweave.ir.operations import Operand
 
 from ..lower.boxes import Box, pieces
 from ..lower.layer import Region, Unit
+from .epoch_program import ExternalUnit
 from .patches import Patches
 from .regions import padding, unpadded
 from .work import Mapping
@@ -58,6 +60,28 @@ def external_key(operand: Operand, unit: Unit, region: Region) -> tuple:
     seen = (operand.sources, operand.channels, operand.upsampled, operand.corners)
     what = (*seen, operand.pad_value, layer.height, layer.width, layer.padding)
     return (*what, packing, region)
+
+
+def regions_with(
+    resident: MappingType[tuple, tuple[ExternalUnit, ...]], operand: Operand, unit: Unit, region: Region
+) -> Iterator[tuple[ExternalUnit, Region]]:
+    """What is loaded already and has the words of a unit over a region, and the region that it has, as the operand sees it: the
+    same, or of a stored tensor a larger one."""
+    wanted = external_key(operand, unit, region)
+    for item in resident.get(wanted, ()):
+        yield item, region
+    if not unit.is_stored:
+        return
+    (images, *spans), pads = wanted[2:]
+    shifts = [begin - low for begin, (low, _) in zip((region.top, region.left), spans, strict=True)]
+    for key, items in resident.items():
+        if key == wanted or key[:2] != wanted[:2] or (pads and key[3] != pads) or key[2][0] != images:
+            continue
+        if all(low <= begin and end <= high for (begin, end), (low, high) in zip(spans, key[2][1:], strict=True)):
+            (top, bottom), (left, right) = key[2][1:]
+            around = region.image, region.images, top + shifts[0], bottom - top, left + shifts[1], right - left
+            for item in items:
+                yield item, Region(*around)
 
 
 def _length(axis: Axis, first: int, count: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,9 +43,12 @@ class Work:
     keeps in X banks. ``ready``: per output row and column, when its inputs are there. ``windowed``: windows are reduced.
     ``reads``: words of P banks per word sent. ``fresh``: of mappings that find some of its inputs where they need them, the
     share that they do not; others find none.
-    ``job_cost``, ``tile_cost``, ``set_cost``, ``input_cost``: cycles in which the memory brings a stream with its load, a weight
-    tile, parameters of a column tile, and a word of activations; 0 for what does not come from there. ``strips``: inputs are loaded
-    for several patches at a time, and those are the work of one block. ``abreast``: whether gangs may work on several patches.
+    ``sent``: of patches, how many jobs send what they read, each patch once. ``left``: jobs that send a piece of a column tile.
+    ``job_cost``, ``tile_cost``, ``set_cost``, ``input_cost``, ``post_cost``: cycles in which the memory brings a stream with its
+    load, a weight tile, parameters of a column tile, a word of activations, and a job that sends some; ``joined_cost``,
+    ``load_cost``, in place of ``job_cost``: a stream over all steps that it can be, and the load with it; 0 for what does not come
+    from there. ``strips``: inputs are loaded for several patches at a time, and those are the work of one block. ``abreast``:
+    whether gangs may work on several patches.
     """
 
     shape: tuple[int, int, int]
@@ -61,5 +65,10 @@ class Work:
     tile_cost: float = 0.0
     set_cost: float = 0.0
     input_cost: float = 0.0
+    post_cost: float = 0.0
+    joined_cost: float = 0.0
+    load_cost: float = 0.0
+    sent: Callable[[Patches], int] | None = None
+    left: int = 1
     strips: bool = False
     abreast: bool = False

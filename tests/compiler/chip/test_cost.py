@@ -10,6 +10,7 @@ from podweave.compiler.chip.cost import Trials, simulate
 from podweave.compiler.chip.work import Work
 
 PODS = 16
+COSTS = ("job_cost", "tile_cost", "input_cost", "post_cost", "joined_cost", "load_cost")
 
 
 def trials(rng: np.random.Generator, work: Work) -> Trials:
@@ -29,12 +30,15 @@ def trials(rng: np.random.Generator, work: Work) -> Trials:
     fresh = rng.choice([0.0, 0.5, 1.0], len(ways))
     strips = rng.integers(1, patches[size] + 1) if work.strips else patches[size]
     loaded = area[size] * -(-patches[size] // strips)
-    return Trials(work, PODS, 8, side, split, abreast, near, size, fresh, strips, loaded, patches, area, area, 2 * area, ready)
+    sent = rng.integers(0, 400, len(patches))
+    return Trials(
+        work, PODS, 8, side, split, abreast, near, size, fresh, strips, loaded, patches, area, area, 2 * area, sent, ready
+    )
 
 
 def work(rng: np.random.Generator) -> Work:
     shared, own, units, tiles = rng.integers(1, 30), rng.integers(0, 4), rng.integers(0, 9), rng.integers(1, 12)
-    costs = {name: float(rng.choice([0.0, 0.3, 20.0])) for name in ("job_cost", "tile_cost", "input_cost")}
+    costs = {name: float(rng.choice([0.0, 0.3, 20.0])) for name in COSTS}
     nothing = np.zeros((1, 1), np.int64)
     ways = {"windowed": bool(rng.integers(2)), "strips": bool(rng.integers(2))}
     return Work((1, 1, 1), int(tiles), int(shared), int(own), int(units), nothing, int(units) + 1, **ways, **costs)
@@ -56,7 +60,7 @@ def test_found_is_the_cheapest_of_all(seed: int, room: tuple[float, float]) -> N
         begins = free.reshape(-1, found.block[i]).max(axis=1)
         finish, mean = simulate(begins, ready, int(rounds[i]), int(lengths[i]))
         assert bounds[i] <= (finish + mean) * (1 + 1e-9)
-        memory = found.weight_cycles[i] + found.input_cycles[i]
+        memory = found.weight_cycles[i] + found.input_cycles[i] + found.post_cycles[i]
         needless = found.near[i] and excess[i - 1] == 0 and not found.work.strips
         costs.append(np.inf if needless else finish + mean + found.sending_cycles[i] + memory + 1e6 * excess[i])
     best = found.best(free, room)
