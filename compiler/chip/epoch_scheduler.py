@@ -47,8 +47,8 @@ _TRANSIT = 12
 _TIE = 1e-9
 _BALANCE = 0.1
 """Cycles that a cycle counts by which a manager has more to load than others."""
-_NEARNESS = 0.25
-"""Cycles that sending a word of a unit to a block costs a gang."""
+_NEARNESS = 0.25, 0.5
+"""Cycles that sending a word of a unit to a block costs a gang, and of a network that is cut, whose jobs cost more."""
 _BEAT = 0.5
 """What a beat beyond the first costs, in reads of words: with it ResNet-50 and the digits take the fewest cycles."""
 _USEFUL_DEPTH = 16
@@ -230,7 +230,7 @@ class EpochScheduler:
             self.gangs.kept.keep(plan.index, operation.name, mapping, work.tiles, work.shared, work.own)
         blocks = np.arange(0, config.pods, mapping.block)
         # The units of a part of K come one after the other.
-        nearness = 1e6 if mapping.near or work.strips else _NEARNESS * max(1, -(-len(units) // mapping.split))
+        nearness = 1e6 if mapping.near or work.strips else _NEARNESS[self.state.strips] * max(1, -(-len(units) // mapping.split))
         patches = [(i, r, c) for i in mapping.patches.images for r in mapping.patches.rows for c in mapping.patches.columns]
         numbered = list(enumerate(patches))
         for start_of in range(0, len(patches), mapping.abreast):

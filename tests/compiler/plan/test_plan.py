@@ -22,7 +22,7 @@ from podweave.ir.layers import Layer, WorkloadError
 from podweave.ir.operations import Linear, Operand, Upsampling
 from podweave.ir.rewrites import with_copies_to_upsample
 from podweave.spec.presets import load_config
-from tests.podweave.runs.small_accelerator import CONFIG
+from tests.podweave.runs.small_accelerator import CONFIG, with_residual
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -111,6 +111,23 @@ def test_the_next_band_begins_with_the_weights_that_are_there() -> None:
     assert order == [*range(10), *reversed(range(10))]
     bases = [{(item.place.bank, item.tile, item.step.unit): item.place.base for item in program.weights} for program in programs]
     assert bases[:10] == bases[:9:-1]
+
+
+@pytest.mark.parametrize("side", [12, 20])
+def test_what_is_loaded_for_one_reader_serves_the_next(side: int) -> None:
+    """A residual finds its tensor where the convolution of it has it, with a halo."""
+    programs = compile_cut(with_residual(side, 16), CONFIG, BankPolicy(), cut=2)
+    readers = {
+        (program.operation(item.operation).name, program.unit(item).source)
+        for program in programs
+        for item in program.external_units
+    }
+    assert {reader for reader, source in readers if source == "first"} == {"around"}
+    assert {name for program in programs for name in (program.operation(index).name for index in program.operations)} == {
+        "first",
+        "around",
+        "sum",
+    }
 
 
 def test_all_that_is_stored_has_parameter_sets() -> None:

@@ -23,7 +23,7 @@ from podweave.ir.rewrites import with_batch
 from podweave.predict.memory_timing import HbmTiming
 from podweave.runs.accelerator import run_on_device
 from podweave.runs.jobs import Job
-from tests.podweave.runs.small_accelerator import CONFIG, small_bench
+from tests.podweave.runs.small_accelerator import CONFIG, small_bench, with_residual
 
 SHAKEN = HbmTiming(latency=37, row_miss=9, jitter=25, refresh_interval=400, refresh_cycles=90, seed=77)
 
@@ -77,6 +77,22 @@ def test_an_average_over_more_positions_than_a_window_may_have() -> None:
     inputs = {"in": np.random.default_rng(2).integers(-128, 128, (1, 16, 16, 4), dtype=np.int8)}
     _, (network,) = run(Job(graph, Constants(random_parameters(graph, 2)), inputs), check="always")
     assert network.split.graph.operations[0].operands[0].layer.kernel != (1, 1)
+
+
+def test_words_that_are_loaded_once_for_several() -> None:
+    """A residual is read where a convolution has it with a halo; in bands, patches abreast read one copy of their weights."""
+    jobs = []
+    for side in (12, 16):
+        graph = with_residual(side, 16)
+        inputs = {"in": np.random.default_rng(side).integers(-128, 128, (1, side, side, 16), dtype=np.int8)}
+        jobs.append(Job(graph, Constants(random_parameters(graph, side)), inputs))
+    _, (residual, abreast) = run(*jobs, cut=2, check="always")
+    assert spills(residual)
+    readers = [program.operation(item.operation).name for program in residual.programs for item in program.external_units]
+    assert set(readers) == {"first", "around"}
+    # Pods that take a weight tile from one word of one bank, in the same cycle.
+    loads = [np.stack([program.loads[name] for name in ("start", "w_bank", "w_base")]) for program in abreast.programs]
+    assert max(int(np.unique(each, axis=1, return_counts=True)[1].max()) for each in loads) == 4
 
 
 def test_random_networks_of_which_everything_spills() -> None:
