@@ -170,10 +170,10 @@ class _Builder:
             self._row_words(epoch, program)
             self._row_outputs(epoch, program)
             return
+        self._tables(epoch, program.tables)
         self._inputs(epoch, program)
         self.moves[epoch].loads += self.spilled.loads(epoch, program)
         self._stores(epoch, program)
-        self._tables(epoch, program.tables)
         self._parameters(epoch, program)
         self._weights(epoch, program)
         self._outputs(epoch, program)
