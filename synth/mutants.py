@@ -141,7 +141,7 @@ def _chosen_by_file(module: str, verilog: str) -> str:
     start = verilog.find(f"module {module}(")
     if not match or len(port.findall(verilog)) != 1:
         raise SynthesisError(f"Yosys wrote mutants of {module} in a form that is not known here")
-    kept = ", ".join(name for name in match[2].split(", ") if name != CHOICE)
+    kept = ", ".join(name for name in re.split(r",\s*", match[2].strip()) if name != CHOICE)
     own = f"""\
   reg [{_WIDTH - 1}:0] {CHOICE};
   integer {CHOICE}_file;

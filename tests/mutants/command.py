@@ -18,7 +18,7 @@ from podweave.synth.yosys import yosys_version
 from tests.mutants.campaign import CampaignError
 from tests.mutants.targets import TARGETS
 
-COUNT, SEED = 40, 1
+COUNT, SEED = 22, 1
 Rows = dict[str, dict[str, Any]]
 
 
