@@ -160,7 +160,7 @@ def test_command(cli: Cli, tmp_path: Path) -> None:
     assert_refused(cli("fuzz", "--replay", str(tmp_path / "none.json")), "podweave: ")
 
 
-@pytest.mark.parametrize("tries", [6, pytest.param(300, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("tries", [4, pytest.param(300, marks=pytest.mark.campaign)])
 def test_a_predicted_cycle_too_many_is_found_and_made_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tries: int) -> None:
     """In RTL: of networks with a pooling, the prediction is one cycle off."""
     right = accelerator_runs.predict_accelerator
@@ -172,14 +172,16 @@ def test_a_predicted_cycle_too_many_is_found_and_made_small(tmp_path: Path, monk
         return found
 
     monkeypatch.setattr(accelerator_runs, "predict_accelerator", wrong)
-    index = next(i for i in range(99) if "Window(" in (text := _text("accelerator", i)) and "config = two managers" in text)
+    # The smallest of some cases on the chip that other tests have built.
+    texts = {i: text for i in range(10) if "Window(" in (text := _text("accelerator", i)) and "config = two managers" in text}
+    index = min(texts, key=lambda i: len(texts[i]))
     told: list[FailingCase] = []
     row = run_and_shrink("accelerator", 1, index, "now", 600, lambda message: told.append(message["case"]), tries=tries)
     assert (row["verdict"], row["why"]) == ("fail", "counters")
     first, last = told[0], told[-1]
     assert len(last.made) < len(first.made)
     assert "Window(" in last.text
-    if tries > 6:
+    if tries > 4:
         assert (last.text.count("Graph("), last.text.count("Linear(")) == (1, 1)
     last.write(tmp_path / "case.json")
     again = replay_file(tmp_path / "case.json", lambda _: None)
