@@ -57,6 +57,8 @@ def fuzz(
     for name in kinds:
         if name not in KINDS:
             raise typer.BadParameter(f"{name!r} is not one of {', '.join([*KINDS, ALL])}", param_hint="--kind")
+        # What it needs is there, or a sentence says what is not.
+        _ = KINDS[name].run
     folder = output or Path(f"fuzz-{seed}")
     with Progress() as progress:
         campaign = Campaign(kinds, seed, minutes, folder, jobs or cores(), cases)

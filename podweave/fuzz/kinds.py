@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..program import extra
 from .case import Outcome, Run, attempt
 from .choices import Choices
 
@@ -18,9 +19,16 @@ def _of_graphs(name: str) -> Run:
 
 def _of_files(name: str) -> Run:
     # They need onnxruntime, which others do without.
-    from . import file_kinds
+    with extra("onnx", "podweave fuzz --kind onnx"):
+        from . import file_kind
 
-    return getattr(file_kinds, name)
+    return getattr(file_kind, name)
+
+
+def _of_tables(name: str) -> Run:
+    from . import table_kind
+
+    return getattr(table_kind, name)
 
 
 def _of_configs(name: str) -> Run:
@@ -55,7 +63,7 @@ KINDS = {
     "chips": Kind("graphs of rows on rings of two to four chips, any links", _of_graphs, "run_chips"),
     "onnx": Kind("ONNX files as onnxruntime quantises them, beside onnxruntime and from memory", _of_files, "run_onnx"),
     "config": Kind("configurations: what is legal is emitted, linted, built, and runs exactly", _of_configs, "run_config"),
-    "csv": Kind("tables of layers, on chips", _of_files, "run_csv"),
+    "csv": Kind("tables of layers, on chips", _of_tables, "run_csv"),
     "axi": Kind("programs of prefetch engines, with faults; every port in every cycle", _of_engines, "run_engine"),
 }
 """By name, as ``--kind`` takes them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -202,3 +203,13 @@ def _text(kind: str, index: int) -> str:
 def test_kinds() -> None:
     assert list(KINDS) == ["chip", "accelerator", "llm", "chips", "onnx", "config", "csv", "axi"]
     assert all(callable(kind.run) and isinstance(kind, Kind) for kind in KINDS.values())
+
+
+def test_a_package_that_is_not_there(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "podweave.fuzz.file_kind", raising=False)
+    monkeypatch.delitem(sys.modules, "podweave.fuzz.random_files", raising=False)
+    monkeypatch.delattr("podweave.fuzz.file_kind", raising=False)
+    monkeypatch.setitem(sys.modules, "onnxruntime.quantization", None)
+    sentence = "podweave fuzz --kind onnx needs the Python package onnxruntime, which is not installed: pip install podweave[onnx]"
+    assert_refused(cli("fuzz", "--kind", "onnx", "-o", tmp_path / "fuzz"), sentence)
+    assert not (tmp_path / "fuzz").exists()

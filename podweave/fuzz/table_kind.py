@@ -1,4 +1,4 @@
-"""Random files: networks that onnxruntime quantised, beside onnxruntime and in RTL, and tables of layers, in RTL."""
+"""Random tables of layers, in RTL."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from podweave.ir.frontends.onnx import read_network
 from podweave.ir.layers import WorkloadError
 
-from ..runs.accelerator import AcceleratorWay
 from ..runs.chip import ChipWay
 from ..runs.jobs import Job, chip_jobs
-from ..runs.model_files import file_job, random_inputs
-from ..runs.oracle import compare_layers, file_tensors
 from .case import Outcome, describe
 from .choices import Choices
 from .graph_kinds import number, random_start, run_graphs
