@@ -115,7 +115,15 @@ class Trials:
         """Words of activations that an X bank keeps, on average."""
         # Other gangs of a patch have copies of their own, unless they are the work of the same block.
         copies = np.where(self.near, 1, np.minimum(self.rounds, self.blocks))
-        return -(-self.work.held // self.split) * self.loaded * self.split * self.strips * copies / self.pods
+        words = -(-(self.work.held - self.sent) // self.split) * self.loaded * self.strips
+        # What is sent goes to each patch by itself.
+        words = words + -(-self.sent // self.split) * self.area * self.patches
+        return words * self.split * copies / self.pods
+
+    @property
+    def sent(self) -> int:
+        """Units that X banks keep for each patch by itself, though others are loaded for several."""
+        return self.work.units if self.work.strips else 0
 
     @cached_property
     def gang_cycles(self) -> Ints:

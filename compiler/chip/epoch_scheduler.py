@@ -192,6 +192,7 @@ class EpochScheduler:
             reads=max((self._reads(source) for operand in operation.operands for source in operand.sources), default=1),
             fresh=self._fresh(operation),
             strips=strips,
+            in_rows=any(not (unit.is_computed or unit.is_stored) for unit in units),
             # Patches whose inputs are loaded together have them in one block.
             abreast=config.prefetch is not None and (self.state.policy.traffic > 1 or bands) and not strips,
             sent=SentJobs(self.state, plan).of if self.state.strips else None,

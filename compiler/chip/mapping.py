@@ -68,7 +68,7 @@ def choose(
     area_of = np.array([arriving(*one) for one in sizes])
     strips, loaded = np.array([len(patches) for patches in grids])[size], area_of[size]
     if work.strips:
-        strips, loaded = _strips(grids, pods, arriving, size, side_of * split_of)
+        strips, loaded = _strips(grids, pods, arriving, size, side_of * split_of, in_rows=work.in_rows)
     fresh = np.ones(len(ways))
     for mapping, share in work.fresh.items():
         # All column tiles of a strip are the work of one block, however many those are.
@@ -99,14 +99,14 @@ def choose(
 
 
 def _strips(
-    grids: list[Patches], pods: int, arriving: Words, size: NDArray[np.int64], block: NDArray[np.int64]
+    grids: list[Patches], pods: int, arriving: Words, size: NDArray[np.int64], block: NDArray[np.int64], *, in_rows: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Of each mapping, in how many pieces inputs are loaded, and words of the largest. ``size``, ``block``: number of the size of
     its patches, and pods of a gang."""
     found: dict[tuple[int, int], tuple[int, int]] = {}
     ways = list(zip(size.tolist(), block.tolist(), strict=True))
     for number, pods_of_gang in dict.fromkeys(ways):
-        count, largest = largest_strip(grids[number], pods // pods_of_gang)
+        count, largest = largest_strip(grids[number], pods // pods_of_gang, in_rows=in_rows)
         found[number, pods_of_gang] = count, arriving(*largest)
     strips, loaded = np.array([found[way] for way in ways]).T
     return strips, loaded

@@ -55,6 +55,22 @@ class OperationPlan:
         numbers = dict.fromkeys((operand, self.step(0, (operand, index)).unit) for operand, index in self.shared)
         return [self.lowering.operands[operand].units[unit] for operand, unit in numbers]
 
+    def parts(self, split: int) -> list[list[Reference]]:
+        """The shared steps in so many parts. If each can have as much of what was stored as of all else, it has: or the X banks of
+        some are filled by the memory, those of the others by post-processors, and one of both is full first."""
+        kinds: tuple[list[Reference], ...] = ([], [])
+        units = set[tuple[bool, int, int]]()
+        for operand, index in self.shared:
+            unit = self.step(0, (operand, index)).unit
+            is_stored = self.lowering.operands[operand].units[unit].is_stored
+            kinds[not is_stored].append((operand, index))
+            units.add((is_stored, operand, unit))
+        counts = (*map(len, kinds), sum(is_stored for is_stored, *_ in units), len(units))
+        even = not any(count % split for count in counts)
+        cut = kinds if even else (self.shared,)
+        ends = [[len(kind) * k // split for k in range(split + 1)] for kind in cut]
+        return [[step for kind, at in zip(cut, ends, strict=True) for step in kind[at[k] : at[k + 1]]] for k in range(split)]
+
     def step(self, tile: int, reference: Reference) -> Step:
         operand, index = reference
         return self.lowering.operands[operand].tiles[tile].steps[index]

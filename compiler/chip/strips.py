@@ -17,15 +17,23 @@ from .work import Mapping
 Axis = tuple[tuple[int, int], ...]
 
 
-def strip_counts(patches: Patches, blocks: int) -> tuple[int, int]:
-    """In how many pieces rows and columns of patches are cut, so that there is a strip for each of ``blocks`` blocks of pods."""
-    rows = min(len(patches.rows), -(-blocks // len(patches.images)))
-    return rows, min(len(patches.columns), -(-blocks // (len(patches.images) * rows)))
+def strip_counts(patches: Patches, blocks: int, *, in_rows: bool) -> tuple[int, int]:
+    """In how many pieces rows and columns of patches are cut, so that there is a strip for each of ``blocks`` blocks of pods: those
+    with the least around them, and of them the fewest columns; or, ``in_rows``, whole rows as long as there are enough."""
+    each = -(-blocks // len(patches.images))
+    most_rows, most_columns = min(len(patches.rows), each), len(patches.columns)
+    counts = [(rows, min(most_columns, -(-each // rows))) for rows in ((most_rows,) if in_rows else range(1, most_rows + 1))]
+    enough = min(each, max(rows * columns for rows, columns in counts))
+    high, wide = (_length(axis, 0, len(axis)) for axis in (patches.rows, patches.columns))
+    around = {
+        (-(-high // rows) - (-wide // columns), columns): (rows, columns) for rows, columns in counts if rows * columns >= enough
+    }
+    return around[min(around)]
 
 
-def largest_strip(patches: Patches, blocks: int) -> tuple[int, tuple[int, int, int]]:
+def largest_strip(patches: Patches, blocks: int, *, in_rows: bool) -> tuple[int, tuple[int, int, int]]:
     """How many strips there are, and images, rows and columns of the largest."""
-    counts = strip_counts(patches, blocks)
+    counts = strip_counts(patches, blocks, in_rows=in_rows)
     sizes = []
     for axis, count in zip((patches.rows, patches.columns), counts, strict=True):
         sizes.append(max(_length(axis, *group) for group in pieces(len(axis), -(-len(axis) // count))))
@@ -33,14 +41,14 @@ def largest_strip(patches: Patches, blocks: int) -> tuple[int, tuple[int, int, i
     return number, (max(length for _, length in patches.images), sizes[0], sizes[1])
 
 
-def strip(mapping: Mapping, patch: Box, blocks: int, words: Callable[[Box], int], most: int) -> Box:
+def strip(mapping: Mapping, patch: Box, blocks: int, words: Callable[[Box], int], most: int, *, in_rows: bool) -> Box:
     """The box of the patches that are loaded with a patch.
 
-    They are whole rows of patches, or pieces of rows, and not fewer than there are ``blocks`` of pods, each of which has a copy of
-    what it works on. ``words``: that a box takes, of which there may be ``most`` if it is more than a patch.
+    There are not fewer such boxes than ``blocks`` of pods, each of which has a copy of what it works on. ``words``: that a box
+    takes, of which there may be ``most`` if it is more than a patch.
     """
     patches = mapping.patches
-    rows, columns = strip_counts(patches, blocks)
+    rows, columns = strip_counts(patches, blocks, in_rows=in_rows)
     while True:
         box = patch[0], _around(patches.rows, patch[1], rows), _around(patches.columns, patch[2], columns)
         if words(box) <= most or (rows, columns) == (len(patches.rows), len(patches.columns)):

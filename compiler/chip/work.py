@@ -47,8 +47,8 @@ class Work:
     ``job_cost``, ``tile_cost``, ``set_cost``, ``input_cost``, ``post_cost``: cycles in which the memory brings a stream with its
     load, a weight tile, parameters of a column tile, a word of activations, and a job that sends some; ``joined_cost``,
     ``load_cost``, in place of ``job_cost``: a stream over all steps that it can be, and the load with it; 0 for what does not come
-    from there. ``strips``: inputs are loaded for several patches at a time, and those are the work of one block. ``abreast``:
-    whether gangs may work on several patches.
+    from there. ``strips``: inputs are loaded for several patches at a time, and those are the work of one block; ``in_rows``: whole
+    rows of them. ``abreast``: whether gangs may work on several patches.
     """
 
     shape: tuple[int, int, int]
@@ -71,4 +71,5 @@ class Work:
     sent: Callable[[Patches], int] | None = None
     left: int = 1
     strips: bool = False
+    in_rows: bool = False
     abreast: bool = False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from podweave.ir.layers import WorkloadError
 
@@ -13,37 +12,8 @@ from ..runs.chip import ChipWay
 from ..runs.jobs import Job, chip_jobs
 from .case import Outcome, describe
 from .choices import Choices
-from .graph_kinds import number, random_start, run_graphs
-from .random_files import quantised_file
-from .surroundings import CHIPS, EVEN, accelerator_bench, chip_bench
-
-
-def run_onnx(rng: Choices, seed: int, outcome: Outcome) -> None:
-    """Files as onnxruntime quantises random networks: each layer on its inputs beside onnxruntime, then whole, from memory."""
-    start = random_start(rng)
-    jobs: list[Job] = []
-    with tempfile.TemporaryDirectory(prefix="podweave-fuzz-") as name:
-        for _ in rng.several(1, 5):
-            data, integer = number(rng), bool(rng.integers(0, 4) == 3)
-            ways: dict[str, Any] = {
-                "unsigned": bool(rng.integers(0, 2)),
-                "per_channel": bool(rng.integers(0, 2)),
-                "integer": integer,
-            }
-            ways |= {"symmetric": bool(not integer and rng.integers(0, 4) == 3), "borders": bool(rng.integers(0, 2))}
-            sizes: dict[str, Any] = {"size": 5 + int(rng.integers(0, 5)), "channels": 1 + int(rng.integers(0, 3))}
-            file = quantised_file(Path(name), data, rng=rng, functions=True, **ways, **sizes)
-            network = read_network(file)
-            right, _, _ = file_tensors(network, file, random_inputs(network, data))
-            for row in compare_layers(network, network.constants, right, "half_even"):
-                outcome.add(compared=row["values"], ties=row["ties"])
-                if row["differing"] != row["ties"]:
-                    unlike = row["differing"] - row["ties"]
-                    outcome.failed("onnxruntime", f"{row['operation']}: {unlike} values are not those of onnxruntime, and no ties")
-            jobs.append(file_job(network, EVEN, data))
-    outcome.text = describe([job.graph for job in jobs], config=EVEN.name, **start)
-    run_graphs(jobs, AcceleratorWay(EVEN, check="always", **start), accelerator_bench(EVEN), seed, outcome)
-
+from .graph_kinds import number, run_graphs
+from .surroundings import CHIPS, chip_bench
 
 _CONVOLUTIONS = "Layer name,IFMAP Height,IFMAP Width,Filter Height,Filter Width,Channels,Num Filter,Strides"
 _NAMES = ("conv", "Conv2D ", "fc-", "stage1/block", "größe", "x_dw")
