@@ -152,9 +152,25 @@ def copy_of(name: str, sources: tuple[str, ...], shape: Shape) -> Linear:
     return Linear(name, (Operand(sources, layer),), identity=True)
 
 
-def with_copies_to_upsample(graph: Graph) -> Graph:
+def seen_interleaved(graph: Graph, lanes: int) -> dict[str, Upsampling]:
+    """Tensors that all of their readers see interleaved, and alike, and how. Each of the positions that one becomes has a multiple
+    of ``lanes`` channels; outputs of the graph are none of them."""
+    views: dict[str, set[Upsampling]] = {}
+    for operand in (operand for operation in graph.operations for operand in operation.operands):
+        for source in operand.sources:
+            views.setdefault(source, set()).add(operand.upsampling(source))
+    found = {}
+    for operation in graph.operations:
+        seen = views.get(operation.name, {AS_IT_IS})
+        one = next(iter(seen))
+        if len(seen) == 1 and one.interleaved and operation.name not in graph.outputs and one.of(operation.output)[3] % lanes == 0:
+            found[operation.name] = one
+    return found
+
+
+def with_copies_to_upsample(graph: Graph, lanes: int) -> Graph:
     """The same network in which what an operation sees enlarged was computed just before it: copies of its own. Inputs of the graph
-    are read as they are, and so are copies that stand there already.
+    are read as they are, and so are copies that stand there already, and what all see interleaved (`seen_interleaved`).
 
     The copy for ``READER`` of ``NAME``, or of that and more that are enlarged alike, is named ``READER/NAME``, or as `fresh_name`
     has it.
@@ -163,13 +179,15 @@ def with_copies_to_upsample(graph: Graph) -> Graph:
     shapes = graph.inputs | {operation.name: operation.output for operation in graph.operations}
     readers = Counter(source for operation in graph.operations for source in operation.sources)
     operations: list[Linear] = []
+    interleaved = seen_interleaved(graph, lanes)
     for operation in graph.operations:
         operands, known = [], dict[tuple[str, ...], str]()
         for operand in operation.operands:
             sources, views = list[str](), list[Upsampling]()
             for seen, group in _enlarged_together(operand, graph.inputs):
                 stands_before = operations and operations[-1].identity and group == (operations[-1].name,)
-                if seen == AS_IT_IS or group[0] in graph.inputs or (stands_before and readers[group[0]] == len(operation.operands)):
+                stands_before = stands_before and readers[group[0]] == len(operation.operands)
+                if seen == AS_IT_IS or group[0] in graph.inputs or group[0] in interleaved or stands_before:
                     sources += group
                     views += [seen] * len(group)
                     continue

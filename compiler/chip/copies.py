@@ -80,22 +80,18 @@ class Copies:
         many is sent to all of them by one.
         """
         (image0, _), (row0, _), (column0, _) = rect
-        channels = seen.of(producer.operation.output)[3]
         high, wide = rect[1][1] - rect[1][0], rect[2][1] - rect[2][0]
         if producer.operation.output[1:3] == (1, 1) and seen.positions > 1 and not seen.interleaved:
             self._spread(producer, block, rect, valid, place, arrivals)
             return
         strides = (seen.rows * wide, seen.columns)
-        for down, right in itertools.product(range(seen.rows), range(seen.columns)):
-            apart = (valid[0], every(valid[1], down, seen.rows), every(valid[2], right, seen.columns))
-            first = (down * seen.columns + right) * channels if seen.interleaved else 0
-            for slot, part, tile, common, fragment in self.sent_pieces(producer, block, apart, seen, first):
-                size = (common[1][1] - common[1][0], common[2][1] - common[2][0])
-                row, column = common[1][0] * seen.rows + down - row0, common[2][0] * seen.columns + right - column0
-                for image in range(*common[0]):
-                    target = Place(place.bank, place.base + ((image - image0) * high + row) * wide + column)
-                    corner = (image, common[1][0], common[2][0])
-                    self._jobs(producer, tile, fragment, corner, size, (part, slot), target, strides, arrivals)
+        for (down, right), slot, part, tile, common, fragment in self.sent_pieces(producer, block, valid, seen):
+            size = (common[1][1] - common[1][0], common[2][1] - common[2][0])
+            row, column = common[1][0] * seen.rows + down - row0, common[2][0] * seen.columns + right - column0
+            for image in range(*common[0]):
+                target = Place(place.bank, place.base + ((image - image0) * high + row) * wide + column)
+                corner = (image, common[1][0], common[2][0])
+                self._jobs(producer, tile, fragment, corner, size, (part, slot), target, strides, arrivals)
 
     def _spread(self, producer: Producer, block: int, rect: Rect, valid: Rect, place: Place, arrivals: Arrivals | None) -> None:
         """`send` of images of one position, each of which fills all of ``valid``."""
@@ -104,7 +100,7 @@ class Copies:
         if any(begin >= end for begin, end in valid):
             return
         ((*_, positions),) = producer.scaled_alike(0, 1, 0, 1)
-        for slot, part, tile, common, fragment in self.sent_pieces(producer, block, (valid[0], (0, 1), (0, 1))):
+        for _, slot, part, tile, common, fragment in self.sent_pieces(producer, block, (valid[0], (0, 1), (0, 1))):
             for image, row, column in itertools.product(range(*common[0]), range(*valid[1], most), range(*valid[2], most)):
                 target = Place(place.bank, place.base + ((image - image0) * high + row - row0) * wide + column - column0)
                 size = (min(most, valid[1][1] - row), min(most, valid[2][1] - column))
@@ -112,19 +108,20 @@ class Copies:
                 self._job(producer, tile, fragment, (image, 0, 0), *to, p_strides=(0, 0))
 
     def sent_pieces(
-        self, producer: Producer, block: int, valid: Rect, seen: Upsampling = AS_IT_IS, first: int = 0
-    ) -> Iterator[tuple[int, int, int, Rect, Fragment]]:
-        """(slot, slice of the tile, tile, outputs, fragment) of what is sent of a block of channels, each image by itself.
-
-        ``valid``: of the outputs themselves. ``first``: the output that is channel 0 of those that are seen.
-        """
-        cols, lanes = self.config.array.cols, self._lanes
-        if any(begin >= end for begin, end in valid):
-            return
-        for slot, channel in self._slots(producer, seen, block):
-            tile, part = (first + channel) // cols, (first + channel) % cols // lanes
-            for common, fragment in producer.overlapping(valid, tile):
-                yield slot, part, tile, common, fragment
+        self, producer: Producer, block: int, valid: Rect, seen: Upsampling = AS_IT_IS
+    ) -> Iterator[tuple[tuple[int, int], int, int, int, Rect, Fragment]]:
+        """(which of the positions that each is seen as, slot, slice of the tile, tile, outputs, fragment) of what is sent of a
+        block of channels, each image by itself; outputs are as they are, and not as they are seen."""
+        cols, lanes, channels = self.config.array.cols, self._lanes, seen.of(producer.operation.output)[3]
+        for down, right in itertools.product(range(seen.rows), range(seen.columns)):
+            apart = (valid[0], every(valid[1], down, seen.rows), every(valid[2], right, seen.columns))
+            if any(begin >= end for begin, end in apart):
+                continue
+            first = (down * seen.columns + right) * channels if seen.interleaved else 0
+            for slot, channel in self._slots(producer, seen, block):
+                tile, part = (first + channel) // cols, (first + channel) % cols // lanes
+                for common, fragment in producer.overlapping(apart, tile):
+                    yield (down, right), slot, part, tile, common, fragment
 
     def _slots(self, producer: Producer, seen: Upsampling, block: int) -> Iterator[tuple[int, int]]:
         """(slot, channel) of the slots of a word of activations into which something is sent."""

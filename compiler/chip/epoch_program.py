@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.ir.graph import Graph
-from podweave.ir.operations import Linear
+from podweave.ir.operations import AS_IT_IS, Linear, Upsampling
 from podweave.spec.config import ChipConfig
 from podweave.spec.jobs import load_job_layout, post_job_layout, stream_job_layout
 from podweave.spec.layout import Field
@@ -91,11 +91,12 @@ class Stored:
 @dataclass(frozen=True)
 class SpillRequest:
     """What must be stored of an operation's outputs: a block of channels of a tensor, as words of activations, over a box of
-    positions, in an X bank of one of ``nodes``."""
+    positions, in an X bank of one of ``nodes``. ``seen``: how; block and box are those of the tensor as it is seen."""
 
     block: int
     box: Rect
     nodes: range
+    seen: Upsampling = AS_IT_IS
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class Spilled:
     block: int
     box: Rect
     place: Place
+    seen: Upsampling = AS_IT_IS
 
 
 @dataclass(frozen=True)

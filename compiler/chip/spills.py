@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 
+from ..lower.boxes import Rect
 from .copies import Copies
 from .epoch_program import Spilled, SpillRequest
-from .producers import Producer
+from .producers import Fragment, Producer
 from .state import SchedulerState
 
 
@@ -27,7 +29,7 @@ class Spills:
         for number, request in self._requests(producer):
             bank = storage.keep(request.nodes, _words(request), producer.operation)
             self._banks[producer.operation.name, number] = bank
-            for _, _, tile, (images, rows, columns), fragment in self.copies.sent_pieces(producer, request.block, request.box):
+            for *_, tile, (images, rows, columns), fragment in self._pieces(producer, request):
                 for _ in range(*images):
                     self.copies.promise_jobs(producer, tile, fragment.place.bank, rows, columns)
 
@@ -37,12 +39,15 @@ class Spills:
         for producer in self.copies.scheduled(self.state.spills):
             for number, request in self._requests(producer):
                 bank = self._banks[producer.operation.name, number]
-                for *_, (images, rows, columns), fragment in self.copies.sent_pieces(producer, request.block, request.box):
+                for *_, (images, rows, columns), fragment in self._pieces(producer, request):
                     for _ in range(*images):
                         self.copies.redeem_jobs(producer, fragment.place.bank, rows, columns)
                 place = storage.place_kept(bank, _words(request), producer.operation)
-                self.copies.send(producer, request.block, request.box, request.box, place)
-                self.state.spilled.append(Spilled(producer.index, request.block, request.box, place))
+                self.copies.send(producer, request.block, request.box, request.box, place, request.seen)
+                self.state.spilled.append(Spilled(producer.index, request.block, request.box, place, request.seen))
+
+    def _pieces(self, producer: Producer, request: SpillRequest) -> Iterator[tuple[tuple[int, int], int, int, int, Rect, Fragment]]:
+        return self.copies.sent_pieces(producer, request.block, request.box, request.seen)
 
     def _requests(self, producer: Producer) -> list[tuple[int, SpillRequest]]:
         return list(enumerate(self.state.spills.get(producer.operation.name, ())))

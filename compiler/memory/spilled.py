@@ -17,9 +17,10 @@ from podweave.ir.operations import Shape
 from podweave.spec.descriptors import DescriptorKind, memory_stride
 from podweave.spec.load_port import HostSelect
 
-from ..chip.epoch_program import EpochProgram, ExternalUnit
+from ..chip.epoch_program import EpochProgram, ExternalUnit, Spilled
 from ..chip.regions import padding, unpadded
 from ..lower.boxes import Rect
+from ..plan.bands import stored_views
 from .channel import Channel
 from .moves import Move
 from .tensors import OutputPlaces, byte_number
@@ -94,7 +95,11 @@ class SpilledTensors:
 
     def __init__(self, programs: Sequence[EpochProgram], graph: Graph, channels: Sequence[Channel], passes: int):
         self.outputs, self.channels, self.passes = frozenset(graph.outputs), channels, passes
-        self.shapes = graph.inputs | {each.name: each.output for each in graph.operations} if programs else {}
+        self.shapes: dict[str, Shape] = {}
+        """Of tensors, as they lie in memory."""
+        if programs:
+            self.shapes = graph.inputs | {each.name: each.output for each in graph.operations}
+            self.shapes |= {name: seen.of(self.shapes[name]) for name, seen in stored_views(graph, programs[0].config).items()}
         self.stride = memory_stride(programs[0].config, HostSelect.X) if programs else 0
         self.frames: dict[str, dict[int | None, Frame]] = {}
         """By tensor, and by what stands in the padding of those who read it with some; None: of those who read it without."""
@@ -116,7 +121,7 @@ class SpilledTensors:
             for piece in program.spilled:
                 name = program.operation(piece.operation).name
                 stored = self.storing.setdefault((name, piece.block), [])
-                stored.append((epoch, moved(piece.box, program.corners[name])))
+                stored.append((epoch, _stored(program, piece)))
 
     def _frame(self, program: EpochProgram, name: str, value: int | None = None) -> Frame:
         return Frame(self.shapes[name], program.config.array.rows, self.passes > 1 and name in self.outputs, value)
@@ -170,7 +175,7 @@ class SpilledTensors:
             name = program.operation(item.operation).name
             for frame in self.frames[name].values():
                 address = self._place(frame, item.place.bank // program.config.nodes_per_manager)
-                box = moved(item.box, program.corners[name])
+                box = _stored(program, item)
                 piece = frame.runs(item.place.bank, item.place.base, item.block, box, address, self.stride)
                 found.setdefault(frame.of_pass, []).append(piece)
         for name in dict.fromkeys(program.operation(item.operation).name for item in program.spilled):
@@ -210,7 +215,7 @@ class SpilledTensors:
             if program.operation(item.operation).name != name:
                 continue
             channel = item.place.bank // program.config.nodes_per_manager
-            images, high, wide = moved(item.box, program.corners[name])
+            images, high, wide = _stored(program, item)
             first, end = item.block * rows, min(frame.shape[3], (item.block + 1) * rows)
             image, row, column = np.ogrid[slice(*images), slice(*high), slice(*wide)]
             plane = (item.block * frame.shape[0] + image) * frame.height + row + frame.pads[0, 0]
@@ -253,6 +258,12 @@ def moved(box: Rect, corner: tuple[int, int, int]) -> Rect:
     """A box of a band's tensor in that of the network."""
     spans = [(begin + by, end + by) for (begin, end), by in zip(box, corner, strict=True)]
     return spans[0], spans[1], spans[2]
+
+
+def _stored(program: EpochProgram, item: Spilled) -> Rect:
+    """Which positions of a tensor, as it lies in memory, a piece is."""
+    image, row, column = program.corners[program.operation(item.operation).name]
+    return moved(item.box, (image, row * item.seen.rows, column * item.seen.columns))
 
 
 def part_of(program: EpochProgram, name: str) -> tuple[slice, ...]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from podweave.ir.graph import Graph
-from podweave.ir.operations import Linear, Operand, Shape
+from podweave.ir.operations import AS_IT_IS, Linear, Operand, Shape, Upsampling
+from podweave.ir.rewrites import seen_interleaved
+from podweave.spec.config import ChipConfig
 
 from ..lower.boxes import Rect
 
@@ -133,6 +135,33 @@ def _whole(span: tuple[int, int], first: int, by: int) -> tuple[int, int]:
     return (span[0] + first) // by, -(-(span[1] + first) // by)
 
 
+def stored_views(graph: Graph, config: ChipConfig) -> dict[str, Upsampling]:
+    """Tensors of a graph that lie in memory as their readers see them, interleaved, and how that is."""
+    return seen_interleaved(graph, min(config.array.rows, config.array.cols))
+
+
+def as_stored(operations: Sequence[Linear], views: Mapping[str, Upsampling]) -> tuple[Linear, ...]:
+    """Operations of a segment, reading tensors of ``views`` that others have stored as they lie in memory."""
+    outside = views.keys() - {operation.name for operation in operations}
+    return tuple(
+        replace(operation, operands=tuple(_as_stored(operand, outside) for operand in operation.operands))
+        if outside.intersection(operation.sources)
+        else operation
+        for operation in operations
+    )
+
+
+def _as_stored(operand: Operand, outside: Collection[str]) -> Operand:
+    seen = tuple(AS_IT_IS if source in outside else operand.upsampling(source) for source in operand.sources)
+    return replace(operand, upsampled=() if all(each == AS_IT_IS for each in seen) else seen)
+
+
+def enlarged(rect: Rect, seen: Upsampling) -> Rect:
+    """A box of a tensor in the tensor as it is seen."""
+    images, (row, row_end), (column, column_end) = rect
+    return images, (row * seen.rows, row_end * seen.rows), (column * seen.columns, column_end * seen.columns)
+
+
 def needed(operations: Sequence[Linear], shares: Mapping[str, Rect]) -> dict[str, Rect]:
     """Of every tensor that operations give or read, the smallest box with all positions that shares need; none if nothing is."""
     found = dict(shares)
@@ -160,7 +189,8 @@ def _hull(one: Rect, other: Rect) -> Rect:
 
 
 def band(name: str, operations: Sequence[Linear], shapes: Mapping[str, Shape], shares: Mapping[str, Rect]) -> Band:
-    """The band that gives ``shares``. ``operations``: of the segment, in order; ``shapes``: of all tensors of the network."""
+    """The band that gives ``shares``. ``operations``: of the segment, in order, as `as_stored` has them; ``shapes``: of all tensors
+    of the network, as they are read."""
     rects = needed(operations, shares)
     inside = {operation.name for operation in operations}
     made = tuple(_cut(operation, rects, inside) for operation in operations if operation.name in rects)

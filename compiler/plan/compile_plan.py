@@ -59,14 +59,18 @@ def compile_cut(
         except EpochFullError:
             pass
     # What memory has is read as it is, by copies in the segments of their readers.
-    planner = Planner(with_copies_to_upsample(graph), config, cut)
+    planner = Planner(_with_copies(graph, config), config, cut)
     _require_tiles_fit(planner)
     return _Compilation(planner, policy, dict(tables or {}), partition, show).run()
 
 
 def as_it_runs(graph: Graph, programs: Sequence[EpochProgram]) -> Graph:
     """The graph that programs of `compile_cut` compute."""
-    return with_copies_to_upsample(graph) if any(program.corners for program in programs) else graph
+    return _with_copies(graph, programs[0].config) if any(program.corners for program in programs) else graph
+
+
+def _with_copies(graph: Graph, config: ChipConfig) -> Graph:
+    return with_copies_to_upsample(graph, min(config.array.rows, config.array.cols))
 
 
 def _require_tiles_fit(planner: Planner) -> None:
@@ -152,12 +156,15 @@ class _Compilation:
         if behind < len(self._behind) and self._behind[behind][0] == (segment, is_first):
             return
         del self._behind[behind:]
-        demands = self._behind[-1][2].copied() if behind else Demands(self.shapes, self.config, self.graph.outputs)
+        demands = self._behind[-1][2].copied() if behind else self._demands()
         # From the last one on, in the middle: those that are there already stay as they are if others before them change.
         later = [each for (each, _), *_ in self._behind]
         begin = (0.5 - sum(map(self._share, [*later, segment][1:]))) % 1
         programs = self._segment(segment, begin, is_first, demands)
         self._behind.append(((segment, is_first), programs, demands))
+
+    def _demands(self) -> Demands:
+        return Demands(self.planner.stored_shapes, self.config, self.graph.outputs, self.planner.views)
 
     def _segment(self, segment: Segment, begin: float, is_first: bool, demands: Demands) -> tuple[EpochProgram, ...]:
         """The epochs of a segment, band after band; adds what they load to the demands.
@@ -165,7 +172,8 @@ class _Compilation:
         ``begin``: the share of W banks and parameter sets behind which bands begin, so that they find their weights where the one
         before had them, and those of the next segment can come beside.
         """
-        operations = self.graph.operations[segment.begin : segment.end]
+        operations = self.planner.reading(segment.begin, segment.end)
+        shapes = self.planner.stored_shapes | {operation.name: operation.output for operation in operations}
         leaving = self.planner.leaving(segment.begin, segment.end)
         found: list[EpochProgram] = []
         self.known, self.turns = KnownBand() if len(segment.grid) > 1 else None, False
@@ -174,7 +182,7 @@ class _Compilation:
             self.now = f"{segment_now}, band {at + 1} of {len(segment.grid)}"
             shares = {name: share for name in leaving if (share := segment.grid.share(self.shapes[name], place))}
             if shares:
-                part = band(self.graph.name, operations, self.shapes, shares)
+                part = band(self.graph.name, operations, shapes, shares)
                 found += self._band(part, begin, demands, first=is_first and at == 0, turned=at % 2 == 1 and self.turns)
         demands.add(*found)
         return tuple(found)

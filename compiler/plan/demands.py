@@ -7,27 +7,35 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from podweave.ir.operations import Shape
+from podweave.ir.operations import AS_IT_IS, Shape, Upsampling
 from podweave.spec.config import ChipConfig
 
 from ..chip.epoch_program import EpochProgram, SpillRequest
 from ..chip.regions import unpadded
 from ..lower.boxes import Rect
+from .bands import enlarged
 
 _PARTS = 4
 """A request takes at most a part of an X bank, so that several find room beside each other."""
 
 
 class Demands:
-    """By tensor, channel and block of channels, the positions that epochs load. ``shapes``: of the network's tensors."""
+    """By tensor, channel and block of channels, the positions that epochs load. ``shapes``: of the network's tensors as they lie in
+    memory; ``views``: how those of some are seen there."""
 
-    def __init__(self, shapes: Mapping[str, Shape], config: ChipConfig, outputs: Sequence[str]):
-        self.shapes, self.config, self.outputs = shapes, config, frozenset(outputs)
+    def __init__(
+        self,
+        shapes: Mapping[str, Shape],
+        config: ChipConfig,
+        outputs: Sequence[str],
+        views: Mapping[str, Upsampling] | None = None,
+    ):
+        self.shapes, self.config, self.outputs, self.views = shapes, config, frozenset(outputs), views or {}
         self._wanted: dict[str, NDArray[np.bool_]] = {}
 
     def copied(self) -> Demands:
         """The same, apart from what is added later."""
-        made = Demands(self.shapes, self.config, ())
+        made = Demands(self.shapes, self.config, (), self.views)
         made.outputs, made._wanted = self.outputs, dict(self._wanted)
         return made
 
@@ -55,7 +63,10 @@ class Demands:
             self._wanted[unit.source][channel, unit.block[1] // rows][tuple(spans)] = True
 
     def requests(self, name: str, share: Rect, corner: tuple[int, int, int]) -> tuple[SpillRequest, ...]:
-        """What of a band's share of a tensor must be stored; boxes are in the band's tensor, which begins at ``corner``."""
+        """What of a band's share of a tensor must be stored; boxes are in the band's tensor, which begins at ``corner``, as it lies
+        in memory: share and corner are those of the tensor as it is computed."""
+        seen = self.views.get(name, AS_IT_IS)
+        share, corner = enlarged(share, seen), (corner[0], corner[1] * seen.rows, corner[2] * seen.columns)
         shape, rows = self.shapes[name], self.config.array.rows
         blocks = -(-shape[3] // rows)
         spans = tuple(slice(*span) for span in share)
@@ -72,7 +83,7 @@ class Demands:
             for block in range(blocks):
                 for box in self._boxes(mask[block]):
                     moved = [(begin + by, end + by) for (begin, end), by in zip(box, offset, strict=True)]
-                    found.append(SpillRequest(block, (moved[0], moved[1], moved[2]), where))
+                    found.append(SpillRequest(block, (moved[0], moved[1], moved[2]), where, seen))
         return tuple(found)
 
     def _boxes(self, mask: NDArray[np.bool_]) -> Iterator[Rect]:

@@ -16,13 +16,18 @@ from podweave.spec.descriptors import memory_stride
 from podweave.spec.load_port import HostSelect
 
 from ..chip.bank_words import zero_word
+from ..lower.boxes import Rect
 from ..lower.layer import PackedLayer, pack_layer
 from ..lower.operation import input_word_steps, words_of_operand
+from .bands import as_stored, size_of, stored_views
 
 _P_FILL, _X_FILL, _W_FILL = 0.95, 0.9, 0.8
 """Of banks, what is used of them: words do not spread evenly."""
 _SETS = 0.9
 """Of all parameter sets, those that column tiles which an operation reads or leaves may take."""
+
+_AGAIN = 1 / 3
+"""What a word costs that is loaded once more, of one that is loaded: it mostly comes beside an epoch."""
 
 
 class Estimates:
@@ -38,6 +43,9 @@ class Estimates:
         self.graph, self.config = graph, config
         self.operations: Sequence[Linear] = graph.operations
         self.shapes: Mapping[str, Shape] = graph.inputs | {each.name: each.output for each in graph.operations}
+        self.views = stored_views(graph, config)
+        self.stored_shapes = dict(self.shapes) | {name: seen.of(self.shapes[name]) for name, seen in self.views.items()}
+        """Of tensors as they lie in memory."""
         array, memory = config.array, config.memory
         self.p_words = _P_FILL * zero_word(config) * memory.banks
         self.x_words = _X_FILL * memory.x_words * memory.banks
@@ -68,23 +76,43 @@ class Estimates:
         return sum(-(-self.shapes[source][3] // self.cols) for source in set(self.operations[index].sources) if source in inside)
 
     def blocks(self, name: str) -> int:
-        """Words per position of a tensor."""
-        return -(-self.shapes[name][3] // self.rows)
+        """Words per position of a tensor, as it lies in memory: of all that it is seen as there."""
+        return -(-self.stored_shapes[name][3] // self.rows) * (self.views[name].positions if name in self.views else 1)
+
+    def reading(self, begin: int, end: int) -> tuple[Linear, ...]:
+        """Operations of a segment, as they read what others have stored."""
+        return as_stored(self.operations[begin:end], self.views) if self.views else tuple(self.operations[begin:end])
+
+    def held(self, index: int, source: str, rects: Mapping[str, Rect]) -> float:
+        """Words that an operation has of a tensor of another segment, of which a box is needed, as it lies in memory."""
+        return size_of(rects[source]) * self.words(index, source) / (self.views[source].positions if source in self.views else 1)
+
+    def load(self, loaded: dict[str, float], begin: int, index: int, source: str, words: float) -> None:
+        """Add to ``loaded`` what an operation of a segment loads of a tensor of another one: so many words, or those that it does
+        not find in X banks, if the operation before has just read the same. Parts of a reduction read other words of it."""
+        known = loaded.get(source, 0.0)
+        parts = any(self.operations[at].adds_to for at in (index - 1, index)) if index > begin else False
+        if parts or not known:
+            loaded[source] = known + words
+        elif source in self.operations[index - 1].sources:
+            loaded[source] = max(known, words)
+        else:
+            loaded[source] = known + _AGAIN * words
 
     def words(self, index: int, source: str) -> float:
         """Words per position of a tensor that an operation has in X banks."""
         operands = [operand for operand in self.operations[index].operands if source in operand.sources]
-        is_input = source in self.graph.inputs
-        if is_input:
+        if source in self.graph.inputs:
             words = self.packed[index]
         elif self.operations[index].adds_to or any(operand.channels and not operand.upsampled for operand in operands):
             blocks = {b for each in operands for *_, name, b in words_of_operand(self.shapes, each, self.rows) if name == source}
             words = len({first // self.rows for first in blocks})
         else:
             words = self.blocks(source)
-        for operand in operands if self.enlarges[index] else ():
-            if is_input or not operand.upsampling(source).interleaved:
-                words *= operand.upsampling(source).positions
+            if self.enlarges[index] and operands[0].upsampling(source).interleaved:
+                return words
+        if self.enlarges[index]:
+            words *= max(operand.upsampling(source).positions for operand in operands)
         return words
 
     @cached_property

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.ir.graph import Graph
-from podweave.ir.operations import AS_IT_IS
+from podweave.ir.operations import AS_IT_IS, Linear
 from podweave.spec.config import ChipConfig
 
 from ..lower.boxes import Rect
@@ -69,17 +69,18 @@ class Planner(Estimates):
         self.ends = [*may_end, len(self.operations)]
         """Where segments may end: sums to which others add stay where they are."""
         self._last_of = np.array([last.get(operation.name, -1) for operation in self.operations])
-        self._stored = np.array([prod(operation.output[:3]) * self.blocks(operation.name) for operation in self.operations])
+        self.stored = np.array([prod(operation.output[:3]) * self.blocks(operation.name) for operation in self.operations])
+        """Words of each tensor."""
 
     def _joined(self) -> list[tuple[int, int]]:
-        """Operations [begin, end) of which the last sees what the first gives enlarged: nobody enlarges what is stored."""
+        """Operations [begin, end) of which the last sees what the first gives enlarged, if it is not stored so."""
         index_of = {operation.name: index for index, operation in enumerate(self.operations)}
         return [
             (index_of[source], index + 1)
             for index, operation in enumerate(self.operations)
             for operand in operation.operands
             for source in operand.sources
-            if operand.upsampling(source) != AS_IT_IS and source in index_of
+            if operand.upsampling(source) != AS_IT_IS and source in index_of and source not in self.views
         ]
 
     @cached_property
@@ -92,11 +93,6 @@ class Planner(Estimates):
             weights += self.steps[index] * self.tiles[index] * self.rows
             found.append(self.cycles(1, 0.0, streamed, weights))
         return found[::-1]
-
-    def stored(self, begin: int, end: int) -> NDArray[np.int64]:
-        """Words of each tensor of a segment that others need."""
-        words: NDArray[np.int64] = self._stored[begin:end][self.leaves(begin, end)]
-        return words
 
     def leaves(self, begin: int, end: int) -> NDArray[np.bool_]:
         """Of operations of a segment, whether others need their tensors."""
@@ -116,7 +112,7 @@ class Planner(Estimates):
                 self._reach[begin] = min(at, self._reach.get(begin, at))
             return
         # Nor do others up to there or beyond, in as many bands; a few more than fit cost less than to try them all.
-        more = max(len(segment.grid) + 1, int(_MORE * len(segment.grid)))
+        more = max(len(segment.grid) + 2, int(_MORE * len(segment.grid)))
         for begin in range(segment.begin - _ALIKE, min(segment.begin + _ALIKE + 1, at)) if at > segment.begin else (at,):
             self._least.setdefault(begin, []).append((at, more))
             for key in [key for key in self._known if key[0] == begin and key[1] > at]:
@@ -238,14 +234,14 @@ class Planner(Estimates):
 
     def _cost(self, begin: int, end: int, grid: Grid, leaving: Sequence[str]) -> float | None:
         """Cycles of all bands; None if one of them does not fit."""
-        operations = self.operations[begin:end]
+        operations = self.reading(begin, end)
         # The band in the middle: it has the most halo.
         number = grid.images // 2, grid.rows // 2, grid.columns // 2
         shares = {name: share for name in leaving if (share := grid.share(self.shapes[name], number))}
         if not shares:
             return None
         rects = needed(operations, shares)
-        if not self._fits(begin, end, rects, shares):
+        if not self._fits(operations, begin, rects, shares):
             return None
         inside = {operation.name for operation in operations}
         streamed = weights = 0.0
@@ -256,12 +252,11 @@ class Planner(Estimates):
             streamed += self.sums(index, size_of(rects[operation.name])) * self.steps[index]
             weights += self.steps[index] * self.tiles[index] * self.rows
             for source in set(operation.sources) - inside:
-                loaded[source] = max(loaded.get(source, 0.0), size_of(rects[source]) * self.words(index, source))
+                self.load(loaded, begin, index, source, self.held(index, source, rects))
         stored = sum(size_of(share) * self.blocks(name) for name, share in shares.items())
         return self.cycles(len(grid), sum(loaded.values()) + stored, streamed, weights)
 
-    def _fits(self, begin: int, end: int, rects: Mapping[str, Rect], shares: Mapping[str, Rect]) -> bool:
-        operations = self.operations[begin:end]
+    def _fits(self, operations: Sequence[Linear], begin: int, rects: Mapping[str, Rect], shares: Mapping[str, Rect]) -> bool:
         inside = {operation.name for operation in operations}
         last = {source: index for index, operation in enumerate(operations) for source in operation.sources}
         live: list[tuple[int, float]] = []
@@ -271,8 +266,10 @@ class Planner(Estimates):
             mine = self.sums(begin + index, size_of(rects[operation.name]))
             x = float(size_of(shares[operation.name]) * self.blocks(operation.name)) if operation.name in shares else 0.0
             for source in set(operation.sources):
-                share = _COPIES if source in inside else 1.0
-                x += share * size_of(rects[source]) * self.words(begin + index, source)
+                if source in inside:
+                    x += _COPIES * size_of(rects[source]) * self.words(begin + index, source)
+                else:
+                    x += self.held(begin + index, source, rects)
             live = [(until, words) for until, words in live if until >= index]
             if sum(words for _, words in live) + mine > self.p_words or x > self.x_words:
                 return False
@@ -297,7 +294,8 @@ class _Whole:
         self.streamed = self.weights = 0.0
         self.loaded: dict[str, float] = {}
         """By tensor that others have, its words."""
-        self.widest = 0.0
+        self.held = np.zeros(len(planner.operations) - begin)
+        """By operation, words of X banks of what it reads."""
         self.made: dict[str, int] = {}
         self.fits = True
         """Whether all segments so far do, by the estimate."""
@@ -317,12 +315,12 @@ class _Whole:
                 self.last[source] = at
             else:
                 x += words
-                self.loaded[source] = max(self.loaded.get(source, 0.0), words)
+                planner.load(self.loaded, self.begin, index, source, words)
         self.read[at] = planner.sets_read(index, self.made)
         self.made[operation.name], self.last[operation.name] = planner.sums(index, positions), at
         self.streamed += planner.sums(index, positions) * planner.steps[index]
         self.weights += planner.steps[index] * planner.tiles[index] * planner.rows
-        self.widest = max(self.widest, x)
+        self.held[at] = x
         self.end += 1
 
     def costs(self, most: int) -> dict[int, float]:
@@ -330,13 +328,14 @@ class _Whole:
         planner, begin = self.planner, self.begin
         while self.fits and self.end < most:
             self._grow()
-            stored = planner.stored(begin, self.end)
+            held, read = self.held[: self.end - begin], self.read[: self.end - begin]
             self.fits = bool(self.live[: self.end - begin].max() <= planner.p_words)
-            self.fits &= bool(self.widest + stored.max(initial=0) <= planner.x_words)
-            read, leaves = self.read[: self.end - begin], planner.leaves(begin, self.end)
+            self.fits &= bool(held.max() <= planner.x_words) and bool(read.max() <= planner.sets)
+            # What one leaves takes more beside what it reads; with more operations it may stay.
+            leaves = planner.leaves(begin, self.end)
+            stored = np.where(leaves, planner.stored[begin : self.end], 0)
             sets = np.where(read > 0, read + np.where(leaves, planner.tile_counts[begin : self.end], 0), 0)
-            self.fits &= bool(sets.max() <= planner.sets)
-            if self.fits:
+            if self.fits and (held + stored).max() <= planner.x_words and sets.max() <= planner.sets:
                 moved = sum(self.loaded.values()) + float(stored.sum())
                 self._costs[self.end] = planner.cycles(1, moved, self.streamed, self.weights)
         return {end: cost for end, cost in self._costs.items() if end <= most}

@@ -55,7 +55,7 @@ def test_copies_to_upsample() -> None:
 
     operations = (reading("a", "in", 4, seen), reading("b", "a", 4), reading("c", "a", 8, seen), reading("d", "a", 8, seen))
     graph = Graph("g", {"in": (1, 2, 2, 3)}, operations)
-    copied = with_copies_to_upsample(verify(graph))
+    copied = with_copies_to_upsample(verify(graph), 1)
     assert [operation.name for operation in verify(copied).operations] == ["a", "b", "c/a", "c", "d/a", "d"]
     assert [operation.sources for operation in copied.operations[3:]] == [("c/a",), ("a",), ("d/a",)]
     assert copied.outputs == graph.outputs
@@ -68,7 +68,7 @@ def test_copies_to_upsample() -> None:
     stands = Graph("g", {"in": (1, 2, 2, 3)}, (operations[0], copy_of("e", ("a",), (1, 4, 4, 3)), reading("f", "e", 8, seen)))
     assert with_copies_to_upsample(verify(stands)) is stands
     only_inputs = Graph("g", {"in": (1, 2, 2, 3)}, operations[:1])
-    assert with_copies_to_upsample(only_inputs) is only_inputs
+    assert with_copies_to_upsample(only_inputs, 1) is only_inputs
 
 
 def test_batches() -> None:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from podweave.compiler.chip.epoch_program import SpillRequest
+from podweave.compiler.chip.epoch_program import EpochProgram, Spilled, SpillRequest
+from podweave.compiler.chip.producers import Producer
+from podweave.compiler.chip.spills import Spills
 from podweave.compiler.compile_network import CompileOptions, compile_network
 from podweave.compiler.jobs import ProgramError
 from podweave.compiler.memory import spilled
@@ -25,7 +27,7 @@ from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.frontends.registry import load_graph
 from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer
-from podweave.ir.operations import Linear, Operand, Window
+from podweave.ir.operations import AS_IT_IS, Linear, Operand, Window
 from podweave.ir.rewrites import with_batch
 from podweave.spec.load_port import HostSelect
 from tests.compiler.memory.test_image import config_of, conv, network, run
@@ -88,6 +90,9 @@ def test_weights_of_bands_are_loaded_once() -> None:
     assert cut <= 4 * 9 * 4
 
 
+UNET = load_graph("unet_16,width=4,depth=1")
+
+
 def forget_nothing(self: ChipContents, select: HostSelect, nodes: slice, base: int, words: NDArray) -> list[tuple[int, int]]:
     if select not in RESIDENT:
         return [(0, len(words))]
@@ -101,6 +106,15 @@ def shifted(box: Any, corner: tuple[int, int, int]) -> Any:
     return original_moved(box, (corner[0], max(0, corner[1] - 1), corner[2]))
 
 
+def corners_as_computed(program: EpochProgram, item: Spilled) -> Any:
+    return original_moved(item.box, program.corners[program.operation(item.operation).name])
+
+
+def one_by_one(self: Spills, producer: Producer) -> list[tuple[int, SpillRequest]]:
+    return [(number, replace(request, seen=AS_IT_IS)) for number, request in original_of(self, producer)]
+
+
+original_of = Spills._requests
 original_moved = spilled.moved
 original_requests = Demands.requests
 
@@ -120,8 +134,11 @@ def first_rows(self: Demands, *arguments: Any) -> tuple[SpillRequest, ...]:
         (load_graph("conv:24x24x4x4,kernel=3x3,padding=1"), TIGHT, spilled, "moved", shifted),
         # What is stored is less than what is loaded.
         (network(), TIGHT, Demands, "requests", first_rows),
+        # What is seen interleaved is stored where it would lie as it is, or as it is.
+        (UNET, {"x_words": 160, "p_words": 60}, spilled, "_stored", corners_as_computed),
+        (UNET, {}, Spills, "_requests", one_by_one),
     ],
-    ids=["held", "pads", "corners", "demands"],
+    ids=["held", "pads", "corners", "demands", "views", "interleaved"],
 )
 def test_a_fault_shows(
     monkeypatch: pytest.MonkeyPatch, graph: Graph, changes: dict[str, int], target: Any, name: str, fault: Any

@@ -9,17 +9,17 @@ import pytest
 
 from podweave.compiler.chip.policy import BankPolicy
 from podweave.compiler.lower.operation import lower_graph, tiles_read
-from podweave.compiler.plan.bands import Grid, are_apart
+from podweave.compiler.plan.bands import Grid, are_apart, stored_views
 from podweave.compiler.plan.bound import least_bytes
 from podweave.compiler.plan.compile_plan import compile_cut
 from podweave.compiler.plan.demands import Demands
-from podweave.compiler.plan.segments import Planner
+from podweave.compiler.plan.segments import Planner, _Whole
 from podweave.fuzz.random_large import cut_graph
 from podweave.fuzz.random_layers import random_graph
 from podweave.ir.frontends.registry import load_graph
 from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer, WorkloadError
-from podweave.ir.operations import Linear, Operand, Upsampling
+from podweave.ir.operations import AS_IT_IS, Linear, Operand, Upsampling
 from podweave.ir.rewrites import with_copies_to_upsample
 from podweave.spec.presets import load_config
 from tests.podweave.runs.small_accelerator import CONFIG, with_residual
@@ -153,7 +153,7 @@ def test_what_fits_is_not_cut() -> None:
 
 @pytest.mark.parametrize("most", [0, 1, 3])
 def test_what_is_seen_enlarged_is_of_the_same_segment(most: int) -> None:
-    graph = with_copies_to_upsample(load_graph("unet_16,width=4,depth=2,up=nearest"))
+    graph = with_copies_to_upsample(load_graph("unet_16,width=4,depth=2,up=nearest"), 4)
     planner = Planner(graph, CONFIG, most)
     segments = planner.plan()
     assert segments
@@ -205,26 +205,46 @@ def demanded(graph: Graph, cut: int = 1) -> None:
     """Each word that an epoch loads was stored in its manager's channel by an earlier one, and no word twice."""
     programs = compile_cut(graph, CONFIG, BankPolicy(), cut=cut)
     per_manager, rows = CONFIG.nodes_per_manager, CONFIG.array.rows
-    shapes = graph.inputs | {each.name: each.output for each in graph.operations}
+    views = stored_views(graph, CONFIG)
+    shapes = graph.inputs | {each.name: views.get(each.name, AS_IT_IS).of(each.output) for each in graph.operations}
+    computed = graph.inputs | {each.name: each.output for each in graph.operations}
     there = {name: np.zeros((CONFIG.managers, -(-shape[3] // rows), *shape[:3]), int) for name, shape in shapes.items()}
-    seen = Demands(shapes, CONFIG, ())
+    seen = Demands(shapes, CONFIG, (), views)
     for program in programs:
-        wanted = Demands(shapes, CONFIG, ())
+        wanted = Demands(shapes, CONFIG, (), views)
         wanted.add(program)
         seen.add(program)
-        for name, shape in shapes.items():
+        for name in shapes:
             if name in graph.inputs:
                 continue
-            whole = tuple((0, size) for size in shape[:3])
+            whole = tuple((0, size) for size in computed[name][:3])
             for request in wanted.requests(name, whole, (0, 0, 0)):  # type: ignore[arg-type]
                 mask = there[name][request.nodes[0] // per_manager, request.block]
                 assert (mask[tuple(slice(*span) for span in request.box)] == 1).all(), name
         for item in program.spilled:
             name = program.operation(item.operation).name
-            spans = [slice(a + by, b + by) for (a, b), by in zip(item.box, program.corners[name], strict=True)]
+            image, row, column = program.corners[name]
+            corner = image, row * item.seen.rows, column * item.seen.columns
+            spans = [slice(a + by, b + by) for (a, b), by in zip(item.box, corner, strict=True)]
             there[name][item.place.bank // per_manager, item.block][tuple(spans)] += 1
     for name in graph.outputs:
         assert (there[name].sum(axis=0) > 0).all()
+
+
+def test_what_is_seen_interleaved_is_stored_so_where_it_is_loaded() -> None:
+    graph = load_graph("unet_16,width=4,depth=2")
+    assert list(stored_views(graph, CONFIG)) == ["up2_upconv", "up1_upconv"]
+    demanded(graph)
+
+
+def test_a_skip_connection_stays_where_it_ends_in_one_band() -> None:
+    """Up to the first reader behind it there would be no room for what that leaves: with one more, that stays as well."""
+    planner = Planner(load_graph("unet_256"), load_config("chip16x32"))
+    number = {operation.name: at for at, operation in enumerate(planner.operations)}
+    begin, end = number["down3_conv1"], number["up3_conv2"] + 1
+    costs = _Whole(planner, begin).costs(end)
+    assert end - 1 not in costs
+    assert end in costs
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -15,12 +15,14 @@ def test_random_networks() -> None:
     run(*(upsampled_job(seed) for seed in (1, 4)), check="always")
 
 
-@pytest.mark.parametrize("up", ["transposed", "nearest"])
-def test_a_small_unet_that_is_cut(up: str) -> None:
-    _, (network,) = run(workload(f"unet_16,width=4,depth=1,up={up}"), check="always")
+@pytest.mark.parametrize(("up", "cut"), [("transposed", 1), ("nearest", 0)])
+def test_a_small_unet_that_is_cut(up: str, cut: int) -> None:
+    _, (network,) = run(workload(f"unet_16,width=4,depth=1,up={up}"), check="always", cut=cut)
     assert spills(network)
-    # What is in memory is read as it is, by copies.
-    assert any("/" in operation.name and operation.identity for operation in network.split.graph.operations)
+    # What is in memory is read as it is: by copies, or it lies there as it is seen.
+    copied = any("/" in operation.name and operation.identity for operation in network.split.graph.operations)
+    as_seen = any(item.seen.interleaved for program in network.programs for item in program.spilled)
+    assert (copied, as_seen) == ((False, True) if up == "transposed" else (True, False))
 
 
 def test_random_networks_have_all_kinds() -> None:
