@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
+from podweave.ir.graph import Graph
+from podweave.ir.operations import Upsampling
+from podweave.ir.rewrites import seen_interleaved
+from podweave.spec.config import ChipConfig
+
 from ..lower.boxes import Rect
 from .copies import Copies
 from .epoch_program import Spilled, SpillRequest
 from .producers import Fragment, Producer
 from .state import SchedulerState
+
+
+def stored_views(graph: Graph, config: ChipConfig) -> dict[str, Upsampling]:
+    """Tensors of a graph that lie in memory as their readers see them, interleaved, and how that is."""
+    return seen_interleaved(graph, min(config.array.rows, config.array.cols))
 
 
 class Spills:

@@ -19,8 +19,8 @@ from podweave.spec.load_port import HostSelect
 
 from ..chip.epoch_program import EpochProgram, ExternalUnit, Spilled
 from ..chip.regions import padding, unpadded
+from ..chip.spills import stored_views
 from ..lower.boxes import Rect
-from ..plan.bands import stored_views
 from .channel import Channel
 from .moves import Move
 from .tensors import OutputPlaces, byte_number

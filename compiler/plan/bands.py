@@ -8,8 +8,6 @@ from math import prod
 
 from podweave.ir.graph import Graph
 from podweave.ir.operations import AS_IT_IS, Linear, Operand, Shape, Upsampling
-from podweave.ir.rewrites import seen_interleaved
-from podweave.spec.config import ChipConfig
 
 from ..lower.boxes import Rect
 
@@ -133,11 +131,6 @@ def _clipped(span: tuple[int, int], size: int) -> tuple[int, int]:
 def _whole(span: tuple[int, int], first: int, by: int) -> tuple[int, int]:
     """The positions of which each is seen as ``by``, of which a span, from ``first`` on, sees some."""
     return (span[0] + first) // by, -(-(span[1] + first) // by)
-
-
-def stored_views(graph: Graph, config: ChipConfig) -> dict[str, Upsampling]:
-    """Tensors of a graph that lie in memory as their readers see them, interleaved, and how that is."""
-    return seen_interleaved(graph, min(config.array.rows, config.array.cols))
 
 
 def as_stored(operations: Sequence[Linear], views: Mapping[str, Upsampling]) -> tuple[Linear, ...]:

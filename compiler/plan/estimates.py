@@ -16,10 +16,11 @@ from podweave.spec.descriptors import memory_stride
 from podweave.spec.load_port import HostSelect
 
 from ..chip.bank_words import zero_word
+from ..chip.spills import stored_views
 from ..lower.boxes import Rect
 from ..lower.layer import PackedLayer, pack_layer
 from ..lower.operation import input_word_steps, words_of_operand
-from .bands import as_stored, size_of, stored_views
+from .bands import as_stored, size_of
 
 _P_FILL, _X_FILL, _W_FILL = 0.95, 0.9, 0.8
 """Of banks, what is used of them: words do not spread evenly."""

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from podweave.compiler.chip.policy import BankPolicy
+from podweave.compiler.chip.spills import stored_views
 from podweave.compiler.lower.operation import lower_graph, tiles_read
-from podweave.compiler.plan.bands import Grid, are_apart, stored_views
+from podweave.compiler.plan.bands import Grid, are_apart
 from podweave.compiler.plan.bound import least_bytes
 from podweave.compiler.plan.compile_plan import compile_cut
 from podweave.compiler.plan.demands import Demands
