@@ -64,7 +64,7 @@ def test_what_is_wrong_is_seen() -> None:
     assert wrong(row | {"command": "nox -s nothing"}) == ["there is no session -s nothing"]
     assert wrong(row | {"command": "pytest tests/nothing"}) == ["there is no tests/nothing"]
     assert wrong(row | {"date": "yesterday"}) == ["yesterday is no date"]
-    assert wrong(row | {"says": "nothing of it"}) == ["docs/figures.md does not say 'nothing of it'"]
+    assert wrong(row | {"says": "no such figure"}) == ["docs/figures.md does not say 'no such figure'"]
     assert wrong(row | {"limits": ""})[0] == "limits must be a text"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from podweave.ir.frontends.onnx import read_network
 
@@ -25,9 +26,13 @@ def run_onnx(rng: Choices, seed: int, outcome: Outcome) -> None:
     with tempfile.TemporaryDirectory(prefix="podweave-fuzz-") as name:
         for _ in rng.several(1, 5):
             data, integer = number(rng), bool(rng.integers(0, 4) == 3)
-            ways = {"unsigned": bool(rng.integers(0, 2)), "per_channel": bool(rng.integers(0, 2)), "integer": integer}
+            ways: dict[str, Any] = {
+                "unsigned": bool(rng.integers(0, 2)),
+                "per_channel": bool(rng.integers(0, 2)),
+                "integer": integer,
+            }
             ways |= {"symmetric": bool(not integer and rng.integers(0, 4) == 3), "borders": bool(rng.integers(0, 2))}
-            sizes = {"size": 5 + int(rng.integers(0, 5)), "channels": 1 + int(rng.integers(0, 3))}
+            sizes: dict[str, Any] = {"size": 5 + int(rng.integers(0, 5)), "channels": 1 + int(rng.integers(0, 3))}
             file = quantised_file(Path(name), data, rng=rng, functions=True, **ways, **sizes)
             network = read_network(file)
             right, _, _ = file_tensors(network, file, random_inputs(network, data))

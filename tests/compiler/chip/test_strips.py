@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from podweave.compiler.chip.regions import unpadded
 from podweave.compiler.chip.epoch_program import ExternalUnit
+from podweave.compiler.chip.regions import unpadded
 from podweave.compiler.chip.strips import external_key, regions_with
 from podweave.compiler.jobs import Place
 from podweave.compiler.lower.layer import Origin, Region, Unit
