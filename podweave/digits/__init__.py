@@ -95,8 +95,8 @@ def digits_parameters() -> dict[str, Parameters]:
         if operation.identity:
             found[operation.name] = identity_parameters(operation)
             if operation.name == "average_pool":
-                multiplier, shift = (stored[f"average_pool.{field}"] for field in ("multiplier", "shift"))
-                found[operation.name] = replace(found[operation.name], multiplier=multiplier, shift=shift)
+                scale: dict[str, Any] = {field: stored[f"average_pool.{field}"] for field in ("multiplier", "shift")}
+                found[operation.name] = replace(found[operation.name], **scale)
             continue
         weights = tuple(stored[f"{operation.name}.weights{i}"] for i in range(len(operation.operands)))
         bias, multiplier, shift = (stored[f"{operation.name}.{field}"] for field in ("bias", "multiplier", "shift"))

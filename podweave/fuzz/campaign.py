@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..program import EXIT_CODES
 from .case import COUNTED
@@ -85,8 +85,7 @@ class Campaign:
         now = version()
         folder = Folder(self.folder, self.seed, now)
         rows = [row for row in folder.rows() if row["kind"] in self.kinds]
-        began = time.monotonic()
-        context: Any = multiprocessing.get_context(self.start)
+        began, context = time.monotonic(), cast(Any, multiprocessing.get_context(self.start))
         before, until = len(rows), began + 60 * self.minutes
         done = {(row["kind"], row["index"]) for row in rows}
         spent = {kind: sum(row["seconds"] for row in rows if row["kind"] == kind) for kind in self.kinds}

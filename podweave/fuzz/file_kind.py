@@ -26,7 +26,7 @@ def run_onnx(rng: Choices, seed: int, outcome: Outcome) -> None:
     with tempfile.TemporaryDirectory(prefix="podweave-fuzz-") as name:
         for _ in rng.several(1, 5):
             data, integer = number(rng), bool(rng.integers(0, 4) == 3)
-            ways: dict[str, Any] = {
+            ways: dict[str, bool] = {
                 "unsigned": bool(rng.integers(0, 2)),
                 "per_channel": bool(rng.integers(0, 2)),
                 "integer": integer,

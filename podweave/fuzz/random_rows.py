@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -211,15 +211,15 @@ def two_at_once(seed: int) -> Job:
     """Two random graphs as one, their operations by turns: tensors of different rows, and passes of all kinds in any order."""
     parts = [random_rows(1000 + 2 * seed + i) for i in range(2)]
     named = list(zip(parts, "ab", strict=True))
-    graphs: list[Any] = [part.graph for part in parts]
-    operations = [[renamed(each, prefix) for each in graph.operations] for graph, prefix in zip(graphs, "ab", strict=True)]
+    graphs = [(cast(RowGraph, part.graph), prefix) for part, prefix in named]
+    operations = [[renamed(each, prefix) for each in graph.operations] for graph, prefix in graphs]
     by_turns = itertools.chain.from_iterable(itertools.zip_longest(*operations))
     both = RowGraph(
         f"both{seed}",
         {prefix + name: shape for part, prefix in named for name, shape in part.graph.inputs.items()},
         tuple(operation for operation in by_turns if operation),
         tuple(prefix + name for part, prefix in named for name in part.graph.outputs),
-        formats={prefix + name: form for graph, prefix in zip(graphs, "ab", strict=True) for name, form in graph.formats.items()},
+        formats={prefix + name: form for graph, prefix in graphs for name, form in graph.formats.items()},
     )
     held = {prefix + name: each for part, prefix in named for name, each in part.constants.items()}
     inputs = {prefix + name: values for part, prefix in named for name, values in part.inputs.items()}
