@@ -83,8 +83,9 @@ def attempt(run: Run, choices: Choices, seed: int) -> Outcome:
 
 def count_network(network: CompiledNetwork) -> dict[str, int]:
     """Jobs and transfers of a network."""
-    epochs: list[Any] = [*network.programs, *network.rows]
-    jobs = sum(len(table["start"]) for each in epochs for table in (each.loads, each.streams, each.posts))
+    tables = [table for each in network.programs for table in (each.loads, each.streams, each.posts)]
+    tables += [table for each in network.rows for table in (each.loads, each.streams, each.posts)]
+    jobs = sum(len(table["start"]) for table in tables)
     jobs += sum(len(next(iter(table.values()))) for each in network.collectives for table in (each.sends, each.receives))
     rings = network.image.rings() if network.image else ()
     return {"networks": 1, "jobs": jobs, "transfers": sum(len(ring) for of_kind in rings for ring in of_kind)}
