@@ -66,7 +66,7 @@ def test_copies_to_upsample() -> None:
         np.testing.assert_array_equal(found[name], expected[name], strict=True)
     # A copy that stands there, for nobody else, is one.
     stands = Graph("g", {"in": (1, 2, 2, 3)}, (operations[0], copy_of("e", ("a",), (1, 4, 4, 3)), reading("f", "e", 8, seen)))
-    assert with_copies_to_upsample(verify(stands)) is stands
+    assert with_copies_to_upsample(verify(stands), 1) is stands
     only_inputs = Graph("g", {"in": (1, 2, 2, 3)}, operations[:1])
     assert with_copies_to_upsample(only_inputs, 1) is only_inputs
 

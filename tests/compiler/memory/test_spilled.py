@@ -153,11 +153,11 @@ def test_a_fault_shows(
     assert wrong(found, expected)
 
 
-def pictures() -> Graph:
+def pictures(channels: int = 12) -> Graph:
     """Of which early layers go over images one by one, and late ones over all of them."""
     net = Builder("pictures", {"in": (1, 12, 12, 3)})
     x = net.conv("down", net.conv("stem", ("in",), 8, kernel=3, padding="same"), 12, kernel=3, stride=2, padding="same")
-    x = net.conv("outer", net.conv("inner", x, 12, kernel=3, padding="same"), 12, residual=x)
+    x = net.conv("outer", net.conv("inner", x, channels, kernel=3, padding="same"), 12, residual=x)
     net.conv("later", net.conv("late", x, 24, kernel=3, stride=2, padding="same"), 20, kernel=3)
     return with_batch(net.graph(), 4)
 
@@ -174,7 +174,7 @@ def loaded_beside(image: MemoryImage) -> int:
 @pytest.mark.parametrize("eager", [False, True])
 def test_what_was_stored_long_before_is_loaded_beside_epochs(eager: bool) -> None:
     sizes = SMALL | {"x_words": 512, "x_parts": 8}
-    image, found, expected = run(config_of(2, pass_bits=3, **sizes), pictures(), eager=eager, cut=3, runs=(2, 3))
+    image, found, expected = run(config_of(2, pass_bits=3, **sizes), pictures(32), eager=eager, cut=3, runs=(2, 3))
     assert [name for one, right in zip(found, expected, strict=True) for name in wrong(one, right)] == []
     assert loaded_beside(image) > 0
 
