@@ -35,7 +35,7 @@ from .image import MemoryImage, offset_maps, require_passes
 from .moves import EpochMoves, Move, Rings, RunWriter
 from .repeated_jobs import STORES, store_pads
 from .rings import Ring
-from .row_words import cached_pieces, row_pieces, tables_of_rows
+from .row_words import cached_pieces, first_tables, row_pieces
 from .shared import SharedMemory
 from .spilled import SpilledTensors, part_of
 from .tensors import ByteNumbers, InputPlaces, OutputPlaces, byte_number
@@ -222,7 +222,7 @@ class _Builder:
         zeros = np.zeros((1, self.stride[HostSelect.P]), np.uint8)
         for channel in self.channels:
             self._broadcast(0, channel, HostSelect.P, zero_word(self.config), zeros, channel.append(zeros), once=True)
-        self._tables(0, {number: number for number in range(tables_of_rows(self.programs))})
+        self._tables(0, first_tables(self.programs))
 
     def _tables(self, epoch: int, tables: Mapping[int, int]) -> None:
         """Activation tables, by slot, in all nodes."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from podweave.spec.descriptors import memory_stride
 from podweave.spec.load_port import HostSelect
 
+from ..chip.epoch_program import EpochProgram
 from ..rows.program import CachePlace, ChipEpoch, RowProgram, Words
 from .ahead import limited
 from .tensors import InputPlaces
@@ -74,7 +75,14 @@ def cached_pieces(
     return [(one, name) for name, pieces in found.items() for one in joined_runs(joined_words(pieces, stride), most)]
 
 
-def tables_of_rows(programs: Sequence[ChipEpoch]) -> int:
-    """Activation tables that operations on rows look up: they are the first ones, each in the slot of its number."""
+def first_tables(programs: Sequence[ChipEpoch]) -> dict[int, int]:
+    """Activation tables that are loaded in the beginning, by slot: those that operations on rows look up, which are the first ones,
+    each in the slot of its number, and those of layers that stay in their slots."""
     posts = [program.posts for program in programs if isinstance(program, RowProgram)]
-    return max((int(((each["table"] + each["wide_table"] + 1) * each["activate"]).max(initial=0)) for each in posts), default=0)
+    count = max((int(((each["table"] + each["wide_table"] + 1) * each["activate"]).max(initial=0)) for each in posts), default=0)
+    found = {number: {number} for number in range(count)}
+    for program in programs:
+        if isinstance(program, EpochProgram):
+            for slot, number in program.tables.items():
+                found.setdefault(slot, set()).add(number)
+    return {slot: min(numbers) for slot, numbers in sorted(found.items()) if len(numbers) == 1}
