@@ -86,8 +86,15 @@ def _block(call: Call) -> int:
     return size
 
 
+def _mode(call: Call) -> str:
+    mode: str = call.node.attributes.get("mode", "DCR")
+    if mode not in ("DCR", "CRD"):
+        raise RefusedError(f"its mode is {mode}", "DCR or CRD")
+    return mode
+
+
 def space_to_depth(call: Call) -> Value:
-    """Blocks of positions become channels."""
+    """Blocks of positions become channels, in both modes (DCR and CRD)."""
     value, size = call.value(0), _block(call)
     tensor = integers_of(value, "takes apart")
     require_image(tensor.view)
@@ -99,6 +106,8 @@ def space_to_depth(call: Call) -> Value:
     weights = np.zeros(layer.weight_shape, np.int8)
     block = weights.reshape(size * size, channels, size * size, channels)
     each, channel = np.indices((size * size, channels))
+    if _mode(call) == "CRD":
+        block = weights.reshape(size * size, channels, channels, size * size).transpose(0, 1, 3, 2)
     block[each, channel, each, channel] = 1
     return like(value, _copied(call, tensor, layer, weights))
 
@@ -134,9 +143,7 @@ def depth_to_space(call: Call) -> Value:
     batch, height, width, channels = tensor.view.shape
     if len(tensor.view.dims) != 4 or channels % (size * size):
         raise RefusedError(f"its blocks of {size} x {size} do not divide {channels} channels")
-    mode = call.node.attributes.get("mode", "DCR")
-    if mode not in ("DCR", "CRD"):
-        raise RefusedError(f"its mode is {mode}", "DCR or CRD")
+    mode = _mode(call)
     tensor, rest = in_one_piece(call, tensor, f"{call.name}.joined"), channels // (size * size)
     # The positions of a block one after the other, each with all of its channels.
     order = np.arange(channels)

@@ -18,31 +18,40 @@ from tests.podweave.runs.node_cases import cases, error_of
 
 BOUND = 0.02
 """Of the largest number that is expected: five of its 255 steps, for what is lost in front of an operator and behind it."""
+BOUNDS = {"Log": 0.04, "Round": 0.34, "ThresholdedRelu": 1.0}
+"""The same of functions that are steep near 0, or jump: half a step off, a number may be on the other side."""
+_NEW = "opset 28, known are"
 REFUSED = {
     "Add": "it adds .* and ",
     "AveragePool": "it has [35] dimensions|pads count, but not what lies behind them|dilated by",
     "BatchNormalization": "nothing gives its input output_var",
+    "Celu": _NEW,
     "Concat": "which is not that of the channels",
     "ConvTranspose": "it has 2 groups|its dilations are|more than there are|it has 5 dimensions",
+    "DepthToSpace": _NEW,
     "Div": "one of its inputs must be a constant",
     "Dropout": "by chance|z: nothing gives it",
+    "Gather": "it takes some of axis 0|its input has [12] dimensions",
     "Gemm": "differs from row to row|transposes what is computed",
     "Identity": "is no tensor",
     "MatMul": "its matrix has [134] dimensions",
     "MaxPool": "its indices are read|it has [35] dimensions|dilated by",
     "Mul": "it multiplies .* and ",
+    "PRelu": "its slope has",
+    "Pow": "its exponent has",
     "ReduceMean": "it is a mean over",
     "Reshape": "cuts an axis of the image in two|leaves its dimension",
     "Resize": "its mode is|not those of a whole factor|aspect ratio",
     "Slice": "which is not that of the channels|its step is",
+    "SpaceToDepth": _NEW,
     "Split": "leaves its dimension",
     "Sub": "it adds .* and ",
     "Upsample": "opset 9, known are",
 }
 """Reasons by operator, as patterns: of all others every case is taken."""
-NEVER = {"Div", "ReduceMean", "Upsample"}
-"""Operators of which every case is refused: quotients of two computed tensors, means over other axes than those of an image, and an
-opset that cannot quantise."""
+NEVER = {"Celu", "DepthToSpace", "Div", "PRelu", "ReduceMean", "SpaceToDepth", "Upsample"}
+"""Operators of which every case is refused: quotients of two computed tensors, means over other axes than those of an image, slopes
+for each channel, and opsets that cannot quantise, or are newer than what is known."""
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -58,12 +67,12 @@ def test_every_case_is_near_or_refused_with_its_reason(tmp_path: Path) -> None:
             assert re.search(REFUSED[operator], why), (name, why)
             refused[operator] += 1
         else:
-            assert error <= BOUND, (name, error)
+            assert error <= BOUNDS.get(operator, BOUND), (name, error)
             taken[operator] += 1
     assert set(refused) - set(taken) == NEVER
     assert set(taken) <= set(OPERATORS)
     print(f"{taken.total()} of {taken.total() + refused.total()} cases are taken, of {len(taken)} operators")
-    assert taken.total() >= 159
+    assert taken.total() >= 190
 
 
 def gemm(folder: Path, bias: np.ndarray, **attributes: float) -> Path:
