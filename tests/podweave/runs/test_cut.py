@@ -139,7 +139,7 @@ def test_batches_of_a_stream() -> None:
     for program in network.programs:
         bands.setdefault(program.segment, set()).update(program.corners.values())
     counts = [len({image for image, *_ in found}) for found in bands.values()]
-    assert (counts[0], counts[-1], set(counts)) == (4, 1, {1, 4})
+    assert counts == [4, 1]
     (row,) = report["networks"]
     assert (row["images"], row["batch"], row["passes"]) == (8, 4, 2)
     assert row["image_cycles"] == row["cycles"] / 8
