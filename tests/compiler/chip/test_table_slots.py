@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from podweave.compiler.chip.bank_words import EpochFullError
 from podweave.compiler.chip.table_slots import TableSlots, count_tables
 from podweave.ir.layers import WorkloadError
 from tests.compiler.chip.chip_graphs import HEALTH, chain, chip
-from tests.compiler.chip.test_epoch_cutter import Case, cases, run_case
+from tests.compiler.chip.test_epoch_cutter import Case, cases, run_case, run_or_refuse
 
 
 def test_a_slot_for_each() -> None:
@@ -76,10 +74,15 @@ def test_enough_slots_cut_nothing() -> None:
     assert program.tables == {0: 0, 1: 1, 2: 2}
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=HEALTH)
-@given(cases(), st.integers(1, 4))
-def test_random_graphs(case: Case, slots: int) -> None:
-    case = dataclasses.replace(case, config=case.config.replace(tables=slots), own_tables=True)
-    # Of what one operation reads, each tensor may have a table of its own.
-    with contextlib.suppress(EpochFullError):
-        run_case(case)
+def test_random_graphs() -> None:
+    """Of what one operation reads, each tensor may have a table of its own: one slot is often too few."""
+    found: list[int] = []
+
+    @settings(derandomize=True, max_examples=40, deadline=None, suppress_health_check=HEALTH)
+    @given(cases(), st.integers(1, 4))
+    def run(case: Case, slots: int) -> None:
+        found.append(run_or_refuse(dataclasses.replace(case, config=case.config.replace(tables=slots), own_tables=True)))
+
+    run()
+    assert sum(epochs > 1 for epochs in found) > len(found) // 3
+    assert sum(epochs == 0 for epochs in found) < len(found) // 2

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Mapping
 
 import pytest
 
-from podweave.compiler.chip.bank_words import EpochFullError
-from podweave.compiler.compile_network import compile_network
 from podweave.compiler.memory.place import _Builder
 from podweave.fuzz.random_layers import random_job
 from podweave.ir.constants import Constants
@@ -17,7 +14,7 @@ from podweave.predict.memory_timing import HbmTiming
 from podweave.runs.accelerator import run_on_device
 from podweave.runs.jobs import Job
 from tests.compiler.chip.chip_graphs import own_tables
-from tests.podweave.runs.small_accelerator import CONFIG, FROM_MEMORY, small_bench
+from tests.podweave.runs.small_accelerator import CONFIG, small_bench
 
 TIMING = HbmTiming(latency=70, beat_sixteenths=40, row_miss=20, refresh_interval=500, refresh_cycles=80, jitter=20, seed=3)
 
@@ -28,12 +25,7 @@ def job(seed: int) -> Job:
 
 
 def jobs(seeds: range) -> list[Job]:
-    """Those of which no operation reads more tables than there are slots."""
-    found = []
-    for made in map(job, seeds):
-        with contextlib.suppress(EpochFullError):
-            compile_network(made.graph, CONFIG, made.constants, FROM_MEMORY)
-            found.append(made)
+    found = list(map(job, seeds))
     assert sum(len(made.constants.tables) > CONFIG.post.tables for made in found) > len(seeds) // 3
     return found
 
