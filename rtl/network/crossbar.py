@@ -40,17 +40,17 @@ module {name}(
       if ({way}_valid[p]) begin
         route = {way}_route[p*{index} +: {index}];
         asked[route] = 1'b1;
-        winner[route*{index} +: {index}] = p;
+        winner[route*{at_index} +: {index}] = p[{index_msb}:0];
       end
     for (p = 0; p < {ports}; p = p + 1)
       if ({way}_valid[p]) begin
         route = {way}_route[p*{index} +: {index}];
-        first = winner[route*{index} +: {index}];
+        first = winner[route*{at_index} +: {index}];
         if ({differs}) conflict[route] = 1'b1;
       end
     for (b = 0; b < {ports}; b = b + 1) begin
       first = winner[b*{index} +: {index}];
-      chosen[b*{payload} +: {payload}] = {way}_payload[first*{payload} +: {payload}];
+      chosen[b*{payload} +: {payload}] = {way}_payload[first*{at_payload} +: {payload}];
     end
     for (b = {last}; b >= 0; b = b - 1)
       if (conflict[b]) conflict_port = b;
@@ -73,9 +73,14 @@ _WORDS_BACK = """\
   always @* begin
     words = 0;
     for (w = 0; w < {ports}; w = w + 1)
-      words[w*{data} +: {data}] = bank_data[{select}[w*{index} +: {index}]*{data} +: {data}];
+      words[w*{data} +: {data}] = bank_data[{select}[w*{index} +: {index}]*{at_data} +: {data}];
   end
 """
+
+
+def _literal(value: int, below: int) -> str:
+    """A constant of as many bits as numbers below ``below`` have; its product with an index has no more."""
+    return f"{bits_for_index(max(below, value + 1))}'d{value}"
 
 
 def _delay(name: str, source: str, width: int, cycles: int, *, reset: bool = False) -> tuple[str, str]:
@@ -114,6 +119,7 @@ class _Crossbar(Block):
         # Amaranth would warn of a component that it never elaborates.
         mark_used(self)
         ports, index, payload, way = self.ports, self.index, self.payload, self.way
+        at_index, at_payload = (_literal(width, ports * width) for width in (index, payload))
         declared = []
         for name in self.signature.members:
             direction = "input wire" if name.startswith(way) or name == "bank_data" else "output wire"
@@ -121,9 +127,9 @@ class _Crossbar(Block):
                 direction = "output reg"
             width = len(getattr(self, name))
             declared.append(f"  {direction} {f'[{width - 1}:0] ' if width > 1 else ''}{name}")
-        differs = "first != p"
+        differs = f"first != p[{index - 1}:0]"
         if self.merges:
-            differs += f" && {way}_payload[first*{payload} +: {payload}] != {way}_payload[p*{payload} +: {payload}]"
+            differs += f" && {way}_payload[first*{at_payload} +: {payload}] != {way}_payload[p*{payload} +: {payload}]"
         valid_text, valid = _delay("valid", "asked", ports, self.depth, reset=True)
         payload_text, chosen = _delay("payload", "chosen", ports * payload, self.depth)
         delays = f"{valid_text}{payload_text}  assign bank_valid = {valid};\n  assign bank_payload = {chosen};\n"
@@ -131,7 +137,12 @@ class _Crossbar(Block):
             select_text, select = _delay("select", f"{way}_route", ports * index, self.depth + self.turnaround)
             words_text, words = _delay("data", "words", ports * self.data_width, self.depth)
             back = _WORDS_BACK.format(
-                ports=ports, index=index, data=self.data_width, words_msb=ports * self.data_width - 1, select=select
+                ports=ports,
+                index=index,
+                data=self.data_width,
+                at_data=_literal(self.data_width, ports * self.data_width),
+                words_msb=ports * self.data_width - 1,
+                select=select,
             )
             delays += f"{select_text}{back}{words_text}  assign data = {words};\n"
         return _TEMPLATE.format(
@@ -143,6 +154,8 @@ class _Crossbar(Block):
             declared=",\n".join(declared),
             index=index,
             index_msb=index - 1,
+            at_index=at_index,
+            at_payload=at_payload,
             routes_msb=ports * index - 1,
             payload=payload,
             payloads_msb=ports * payload - 1,

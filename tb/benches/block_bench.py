@@ -94,15 +94,17 @@ class BlockBench:
         stimulus: Mapping[str, NDArray],
         *,
         seed: int = 0,
+        reset: bool = True,
         reset_at: int | None = None,
         memory: Path | None = None,
         tables: Mapping[str, NDArray[np.uint32]] | None = None,
     ) -> dict[str, NDArray[np.int64]]:
         """Drive ``stimulus`` (port -> values per cycle) after a reset; returns the outputs in each cycle.
 
-        With ``reset_at``, the block runs that many cycles first, is reset, and starts over. ``seed`` chooses the initial state of
-        a bench built with a random one. ``memory``: the file that is the memory of channels of HBM; ``tables``: by the names of
-        instances, what they find in their ``settings`` (`HbmTiming.table`, `LinkTiming.table`).
+        With ``reset_at``, the block runs that many cycles first, is reset, and starts over; without ``reset``, it never is, and
+        begins in whatever state its registers have. ``seed`` chooses the initial state of a bench built with a random one.
+        ``memory``: the file that is the memory of channels of HBM; ``tables``: by the names of instances, what they find in their
+        ``settings`` (`HbmTiming.table`, `LinkTiming.table`).
         """
         cycles = len(next(iter(stimulus.values())))
         if cycles > self.depth:
@@ -112,7 +114,7 @@ class BlockBench:
             directory = Path(name)
             np.save(directory / "stimulus.npy", rows)
             widths = [_row_bits(ports) for ports in (self.inputs, self.outputs)]
-            task: dict[str, Any] = {"cycles": cycles, "reset_at": reset_at, "depth": self.depth, "widths": widths}
+            task: dict[str, Any] = {"cycles": cycles, "reset": reset, "reset_at": reset_at, "depth": self.depth, "widths": widths}
             if memory:
                 task["memory"] = str(memory.resolve())
             task["tables"] = {f"block_harness.{name}": table.tolist() for name, table in (tables or {}).items()}
@@ -158,7 +160,7 @@ def _harness(top: str, inputs: list[Port], outputs: list[Port], depth: int) -> s
 module block_harness(input logic clk, input logic rst);
   logic [{stimulus_bits - 1}:0] stimulus [0:{depth - 1}] /*verilator public_flat_rw*/;
   logic [{trace_bits - 1}:0] trace [0:{depth - 1}] /*verilator public_flat_rw*/;
-  logic [31:0] cycle;
+  logic [31:0] cycle = 0;
   wire [{stimulus_bits - 1}:0] now = stimulus[cycle];
 {newline.join(wires)}
   {top} dut(.clk(clk), .rst(rst), {", ".join(connections)});

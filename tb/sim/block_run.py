@@ -35,7 +35,10 @@ async def run_block(dut: Any) -> None:
         await clock.advance(3)
         dut.rst.value = 0
 
-    await reset()
+    if task["reset"]:
+        await reset()
+    else:
+        dut.rst.value = 0
     if task["reset_at"] is not None:
         await clock.advance(task["reset_at"])
         await reset()

@@ -26,6 +26,7 @@ async def every_register(dut: Any) -> None:
     registers.check_outputs()
     for offset in registers.plain():
         await registers.check_read(offset)
+    await _inputs_and_their_opposites(registers)
     for offset in range(0, 0x1000, 4):
         if offset not in registers.words:
             await registers.read(offset)
@@ -38,6 +39,20 @@ async def every_register(dut: Any) -> None:
                 await registers.write(offset, data, strobes)
     for offset in registers.plain():
         await registers.check_read(offset)
+
+
+async def _inputs_and_their_opposites(registers: Registers) -> None:
+    """Whatever a register shows, each other bit is 0 in one reading of it and 1 in another."""
+    inputs = {
+        name: (width, registers.rng.getrandbits(width))
+        for name, width in registers.task["inputs"].items()
+        if not name.startswith(("irq_pending", "node_data_"))
+    }
+    for flip in (0, -1):
+        for name, (width, value) in inputs.items():
+            registers.drive(name, (value ^ flip) & (1 << width) - 1)
+        for offset in registers.plain():
+            await registers.check_read(offset)
 
 
 @limited_test

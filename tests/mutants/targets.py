@@ -49,10 +49,13 @@ TARGETS = {
     ),
     "run_control": Target(
         _named("run_control", "performance", "node_window"),
-        ["tests/rtl/control/test_run_control.py", "-k", "not links and not collective"],
+        [
+            *("tests/rtl/control/test_run_control.py", "tests/rtl/control/test_long_runs.py"),
+            *("-k", "not links and not collective"),
+        ],
     ),
     "csr": Target(_named("csr"), ["tests/rtl/control/test_csr.py", "-k", "registers or traffic"]),
-    "link_port": Target(_named("link_port", "flit_crc"), ["tests/rtl/link/test_link_port.py", "-k", "4_1 or crc"]),
+    "link_port": Target(_named("link_port", "flit_crc"), ["tests/rtl/link/test_link_port.py", "-k", "4_1 or crc or same_number"]),
     "collective_engine": Target(
         _named("collective_engine", "link_sender", "send_job_walker", "receive_job_walker"),
         ["tests/rtl/link/test_collective_engine.py", "-k", "lockstep and 4_1 and not row"],
@@ -85,9 +88,10 @@ TARGETS = {
         ),
         _PREFETCH,
     ),
+    "counters": Target(_named("counters"), ["tests/rtl/node/test_node_counters.py"]),
     "node": Target(
-        _named("node", "load_tree", "counters", "chip_root"),
+        _named("node", "chip_root"),
         ["tests/rtl/chip/test_chip.py", "-k", "2x4-port or 2x4-backdoor or say_what_and_where"],
     ),
-    "link_tree": Target(_named("link_tree"), ["tests/rtl/chip/test_link_port.py", "-k", "2x4"]),
+    "trees": Target(_named("link_tree", "load_tree"), ["tests/rtl/node/test_trees.py"]),
 }

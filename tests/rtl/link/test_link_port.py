@@ -85,6 +85,24 @@ def test_lockstep(name: str) -> None:
     assert seen == {"fault", *(port.name for port in bench.outputs)}
 
 
+def test_a_fault_of_one_run_is_not_of_another_with_the_same_number() -> None:
+    """Numbers of runs come again after 16 starts: a FAULT that came in one, or before it, is for that one alone."""
+    name, apart = "4_1", 10
+    cycles = 40 * apart
+    stimulus = random_stimulus(np.random.default_rng(8), name, cycles)
+    stimulus["link_rx_valid"][:] = stimulus["link_tx_credit"][:] = stimulus["give_back"][:] = 0
+    stimulus["start"] = np.arange(cycles) % apart == apart - 1
+    stimulus["run"] = (1 + np.arange(cycles) // apart) % 16
+    # In the run 3, and of the run 5 while it is 4; both numbers come again, in 19 and 21, and in 35 and 37.
+    for cycle, run in ((3 * apart + 2, 3), (4 * apart + 2, 5)):
+        stimulus["link_rx_valid"][cycle], stimulus["link_rx_user"][cycle] = 1, FAULT | run << 2
+    stimulus["link_rx_crc"] = flit_crc(stimulus["link_rx_data"].astype(np.uint8), stimulus["link_rx_user"])
+    observed = bench_of(name).run(stimulus)
+    bench_of(name).check(expected(name, stimulus), observed)
+    failed = np.flatnonzero(observed["neighbour_failed"])
+    assert failed.tolist() == [*range(3 * apart + 4, 4 * apart), *range(5 * apart, 6 * apart)]
+
+
 @pytest.mark.campaign
 @pytest.mark.parametrize("name", CONFIGS)
 def test_campaign(name: str) -> None:
