@@ -126,6 +126,7 @@ class JobWalker(Block):
         self._address = Signal(signed(len(self.address) + 2), name="word_address", reset_less=True)
         self._unit = Signal(signed(len(self.unit) + 2), name="word_unit", reset_less=True)
         self._left = Signal(COUNT_WIDTH, name="words_left", reset_less=True)
+        waits = "needs" in {field.name for field in self.layout.fields}
         index = [Signal(len(job[f"n{i}"]), name=f"index_{i}", reset_less=True) for i in range(3)]
         wraps = [Signal(name=f"wraps_{i}") for i in range(3)]
         m.d.comb += [
@@ -139,7 +140,7 @@ class JobWalker(Block):
                 index[0].eq(Mux(wraps[0], 0, index[0] + 1)),
                 self._address.eq(self._address + Mux(wraps[0], Mux(wraps[1], job.step2, job.step1), job.step0)),
                 self._left.eq(self._left - 1),
-                self.needs.eq(self.needs + 1),
+                *([self.needs.eq(self.needs + 1)] if waits else []),
             ]
             with m.If(wraps[0]):
                 m.d.sync += [
@@ -148,13 +149,12 @@ class JobWalker(Block):
                     self._unit.eq(self._unit + Mux(wraps[1], job.unit2, job.unit1)),
                 ]
         with m.If(loads):
-            needs = incoming.needs if "needs" in {field.name for field in self.layout.fields} else 0
             m.d.sync += [
                 job.eq(incoming),
                 *(at.eq(0) for at in index),
                 self._address.eq(incoming.address),
                 self._unit.eq(incoming.unit),
-                self.needs.eq(needs),
+                *([self.needs.eq(incoming.needs)] if waits else []),
             ]
             with m.If(opening):
                 m.d.sync += [self.bank.eq(incoming.kind), self.words.eq(incoming.words), self._left.eq(incoming.words)]

@@ -29,7 +29,7 @@ class NodeCounters(Block):
     select : In(4)
         A `Counter`.
     value : Out(32)
-        That counter, in the same cycle.
+        That counter, in the same cycle; 0 of any other number.
     """
 
     kind = "counters"

@@ -57,9 +57,13 @@ TARGETS = {
     "csr": Target(_named("csr"), ["tests/rtl/control/test_csr.py", "-k", "registers or traffic"]),
     "link_port": Target(_named("link_port", "flit_crc"), ["tests/rtl/link/test_link_port.py", "-k", "4_1 or crc or same_number"]),
     "collective_engine": Target(
-        _named("collective_engine", "link_sender", "send_job_walker", "receive_job_walker"),
-        ["tests/rtl/link/test_collective_engine.py", "-k", "lockstep and 4_1 and not row"],
+        _named("collective_engine", "link_sender"),
+        [
+            *("tests/rtl/link/test_collective_engine.py", "tests/rtl/link/test_engine_limits.py"),
+            *("-k", "lockstep and 4_1 and not row or limits"),
+        ],
     ),
+    "job_walkers": Target(_named("send_job_walker", "receive_job_walker"), ["tests/rtl/link/test_job_walker.py"]),
     "stray_jobs": Target(_named("stray_jobs"), ["tests/rtl/link/test_stray_jobs.py", "-k", "4"]),
     "pod": Target(
         _named("pod", "load_engine", "stream_engine", "load_job_queue", "stream_job_queue", "accumulator"),

@@ -271,9 +271,10 @@ class EngineModel:
             "waits": delay(waits, 1),
             "epoch": self.epoch,
             "error": self.error,
+            "error_id": self.error_id,
         }
         found = {name: _certain(value) for name, value in flags.items()}
-        return {**found, "error_id": PortTrace(self.error_id, self.error != 0), **self._flits(), **self._accesses()}
+        return {**found, **self._flits(), **self._accesses()}
 
     def _closes(self, made: Collective, end: int) -> int:
         """The first cycle in which nothing is taken any more."""

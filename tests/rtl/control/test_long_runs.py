@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,7 +126,10 @@ def test_counts_grow_from_any_state_on() -> None:
             },
             "write_beats": stimulus["write_beat"].sum(axis=1),
             "hbm_busy": (stimulus["read_beat"] | stimulus["write_beat"]).sum(axis=1),
-            **{f"stall_{stall}": stimulus[f"stall_{stall}"].sum(axis=1) * launched for stall in ("gate", "cap", "gap", "buffer", "bus")},
+            **{
+                f"stall_{stall}": stimulus[f"stall_{stall}"].sum(axis=1) * launched
+                for stall in ("gate", "cap", "gap", "buffer", "bus")
+            },
             "prefetch_hits": stimulus["begins"] & stimulus["prefetch_hit"],
             "prefetch_late": stimulus["begins"] & ~stimulus["prefetch_hit"] & 1,
         }
@@ -134,5 +138,5 @@ def test_counts_grow_from_any_state_on() -> None:
                 continue
             count = observed[f"count_{name.lower()}"].astype(object)
             # What happened in cycle t is in the count from t + 2 on.
-            grown = [(later - earlier) % (1 << width) for earlier, later in zip(count[1:-1], count[2:], strict=True)]
+            grown = [(later - earlier) % (1 << width) for earlier, later in itertools.pairwise(count)]
             assert grown == per_cycle[name.lower()][: cycles - 2].tolist(), name

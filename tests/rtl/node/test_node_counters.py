@@ -61,6 +61,14 @@ def test_counts_since_a_clear() -> None:
     np.testing.assert_array_equal(observed[known], expected[known])
 
 
+def test_a_number_of_no_counter_shows_zero() -> None:
+    stimulus = random_events(64, 3)
+    stimulus["select"] = np.arange(64) % 16
+    observed = bench().run(stimulus, reset=False)["value"]
+    assert (observed[: len(Counter)] > 0).all()
+    assert not observed[stimulus["select"] >= len(Counter)].any()
+
+
 def test_counts_from_any_state_on() -> None:
     """Without a reset, counters begin with whatever they have, and wrap around."""
     for seed in range(4):

@@ -1,4 +1,4 @@
-"""The trees between ports of a chip and its nodes, each alone: every access goes to its node as it is, what nodes read comes back."""
+"""The trees between ports of a chip and its nodes, each alone: accesses come to their nodes, what these read comes back."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ def load_bench() -> BlockBench:
 def random_inputs(bench: BlockBench, seed: int) -> Values:
     """What nodes read is 0 in most cycles, and in all but one of them."""
     rng = np.random.default_rng(seed)
-    values = {
-        port.name: rng.integers(0, 1 << port.width, (CYCLES, port.lanes) if port.lanes else CYCLES) for port in bench.inputs
-    }
+    values = {port.name: rng.integers(0, 1 << port.width, (CYCLES, port.lanes) if port.lanes else CYCLES) for port in bench.inputs}
     for name, nodes in (("child_read_data", "child_valid"), ("node_read_data", "node_valid")):
         if name in values:
             count = next(port.lanes or 1 for port in bench.outputs if port.name == nodes)
