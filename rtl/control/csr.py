@@ -101,7 +101,9 @@ class Csr(Block):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         words: list[tuple[int, Value]] = []
-        self._latch = Signal(DATA_WIDTH, name="second_word")
+        # As wide as the widest of them.
+        ends = [f.low + f.width for r in self.registers if r.access is Access.RO and r.words == 2 for f in r.fields]
+        self._latch = Signal(max(ends) - DATA_WIDTH, name="second_word")
         self._write_channel(m)
         for register in self.registers:
             content = self._content(m, register)

@@ -14,7 +14,7 @@ from typing import Any
 from tests.mutants import zygote
 
 # Each has as much memory as a simulator.
-_MOST = 16
+_MOST = 24
 _ROOT = Path(__file__).parents[2]
 Key = tuple[object, ...]
 

@@ -28,7 +28,7 @@ class Target:
     share: float = 1.0
 
 
-_PREFETCH = ["tests/rtl/prefetch/test_prefetch_lockstep.py", "tests/rtl/prefetch/test_column_stores.py"]
+_PREFETCH = "tests/rtl/prefetch/test_prefetch_lockstep.py"
 
 TARGETS = {
     "p_bank": Target(_named("p_bank"), ["tests/rtl/node/test_p_bank.py", "-k", "4_lanes_planes2_links or host_adds"]),
@@ -41,7 +41,10 @@ TARGETS = {
     "statistics": Target(_named("statistics_network"), ["tests/rtl/network/test_statistics.py", "-k", "4"]),
     "networks": Target(
         {kind: f"{kind}_.*" for kind in ("read_butterfly", "write_butterfly", "read_crossbar", "write_crossbar")},
-        ["tests/rtl/network/test_network.py", "-k", "lockstep and block or by_hand"],
+        [
+            *("tests/rtl/network/test_network.py", "tests/rtl/network/test_crossbar_conflicts.py"),
+            *("-k", "lockstep and block or by_hand or each_reset"),
+        ],
     ),
     "sequencer": Target(
         {"sequencer": "sequencer_.*"},
@@ -88,9 +91,13 @@ TARGETS = {
     "prefetch": Target(
         _named(
             *("prefetch_engine", "descriptor_reader", "descriptor_check", "descriptor_gate", "piece_walker", "burst_issuer"),
-            *("read_tracker", "realigner", "prefetch_count", "store_path", "column_walker", "column_buffer", "word_queue"),
+            *("read_tracker", "realigner", "prefetch_count", "store_path", "word_queue"),
         ),
-        _PREFETCH,
+        [_PREFETCH, "-k", "64_small or stop_with or rings_wrap"],
+    ),
+    "columns": Target(
+        _named("column_walker", "column_buffer"),
+        [_PREFETCH, "tests/rtl/prefetch/test_column_stores.py", "-k", "lockstep and 128_columns or column_stores and not codes"],
     ),
     "counters": Target(_named("counters"), ["tests/rtl/node/test_node_counters.py"]),
     "node": Target(

@@ -1,0 +1,98 @@
+"""The record of the first conflict of a crossbar, after each of many resets: which traffic is one, and at which bank."""
+
+from __future__ import annotations
+
+import numpy as np
+from amaranth.hdl import Module
+from amaranth.lib.wiring import In, Out
+from numpy.typing import NDArray
+
+from podweave.rtl.network.crossbar import ReadCrossbar, WriteCrossbar
+from podweave.rtl.parts.blocks import Block, place
+from podweave.rtl.parts.wired_block import WiredBlock
+from podweave.tb.benches.block_bench import BlockBench
+
+from .test_network import CASES
+
+# Blocks that the lockstep has, too.
+READ, WRITE = (next(c for c in CASES if c.block and c.kind == "crossbar" and (c.data is not None) == way) for way in (True, False))
+CYCLES = 4000
+
+
+class Crossbars(WiredBlock):
+    """Both, with a reset of their own."""
+
+    kind = "crossbars"
+
+    def __init__(self) -> None:
+        self.parts: dict[str, Block] = {"read": READ.made(), "write": WRITE.made()}
+        assert (type(self.parts["read"]), type(self.parts["write"])) == (ReadCrossbar, WriteCrossbar)
+        members = {f"{key}_{name}": member for key, part in self.parts.items() for name, member in part.signature.members.items()}
+        super().__init__({"clear": In(1), **members})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        for key, part in self.parts.items():
+            ports = place(m, key, part, reset=self.clear)
+            for name, member in part.signature.members.items():
+                outer = getattr(self, f"{key}_{name}")
+                m.d.comb += outer.eq(ports[name]) if member.flow is Out else ports[name].eq(outer)
+        return m
+
+
+def conflicts(valid: NDArray, route: NDArray, payload: NDArray | None) -> NDArray[np.bool_]:
+    """(cycles, banks): several ports ask for the bank, not all for the same word."""
+    cycles, ports = valid.shape
+    found = np.zeros((cycles, ports), bool)
+    for bank in range(ports):
+        asks = valid & (route == bank)
+        if payload is None:
+            found[:, bank] = asks.sum(axis=1) > 1
+        else:
+            high = np.where(asks, payload, -1).max(axis=1)
+            low = np.where(asks, payload, 1 << 30).min(axis=1)
+            found[:, bank] = asks.any(axis=1) & (high != low)
+    return found
+
+
+def test_first_conflict_after_each_reset() -> None:
+    rng = np.random.default_rng(4)
+    lanes: dict[str, tuple[int, int, bool]] = {}
+    for key, way, case in (("read", "request", READ), ("write", "write", WRITE)):
+        bits, count = case.payload
+        lanes[f"{key}_{way}_valid"] = lanes[f"{key}_bank_valid"] = (1, case.ports, False)
+        lanes[f"{key}_{way}_route"] = (case.layers[0], case.ports, False)
+        lanes[f"{key}_{way}_payload"] = lanes[f"{key}_bank_payload"] = (bits, case.ports * count, False)
+    assert READ.data is not None
+    lanes |= dict.fromkeys(("read_bank_data", "read_data"), (READ.data[0], READ.ports * READ.data[1], False))
+    bench = BlockBench.of(Crossbars(), lanes, random_initial_state=True)
+    given = {p.name: rng.integers(0, 1 << p.width, (CYCLES, p.lanes) if p.lanes else CYCLES) for p in bench.inputs}
+    given["clear"] = np.arange(CYCLES) % 3 == 0
+    # Few ports ask, so that there are cycles with no conflict, with one, and with some.
+    rate = rng.choice([0.2, 0.4, 0.9], CYCLES)[:, None]
+    given["read_request_valid"] = rng.random((CYCLES, READ.ports)) < rate
+    given["write_write_valid"] = rng.random((CYCLES, WRITE.ports)) < rate
+    # Equal words, and words that differ in one bit.
+    near = rng.integers(0, 1 << READ.payload[0], (CYCLES, 1)) ^ 1 << rng.integers(0, READ.payload[0], (CYCLES, READ.ports))
+    same = rng.random((CYCLES, READ.ports)) < 0.5
+    given["read_request_payload"] = np.where(same, near[:, :1], near)
+    observed = bench.run(given)
+    found = {
+        "read": conflicts(given["read_request_valid"], given["read_request_route"], given["read_request_payload"]),
+        "write": conflicts(given["write_write_valid"], given["write_write_route"], None),
+    }
+    for key, here in found.items():
+        error, bank = np.zeros(CYCLES, bool), np.zeros(CYCLES, np.int64)
+        for cycle in range(1, CYCLES):
+            before = cycle - 1
+            if given["clear"][before]:
+                continue
+            error[cycle], bank[cycle] = error[before], bank[before]
+            if not error[before]:
+                error[cycle], bank[cycle] = here[before].any(), int(here[before].argmax())
+        np.testing.assert_array_equal(observed[f"{key}_error"][1:], error[1:])
+        np.testing.assert_array_equal(observed[f"{key}_error_port"][error], bank[error])
+        assert 0.3 < error[given["clear"]].mean() < 0.95
+        # Each bank was the first one, and there were others beside it.
+        assert set(bank[error]) == set(range(here.shape[1]))
+        assert (here.sum(axis=1) > 1).sum() > 100
