@@ -83,6 +83,40 @@ def test_nodes_that_do_not_agree_are_named(nodes: int, field: str) -> None:
             assert port == node & ~1
 
 
+@pytest.mark.parametrize("nodes", NODES)
+def test_any_words_at_all(nodes: int) -> None:
+    """Nodes that agree in some cycles and in some do not; values and elements that are equal, or are but for one bit."""
+    stages, cycles = (nodes - 1).bit_length(), 2000
+    for seed in range(3):
+        rng = np.random.default_rng([seed, nodes, 7])
+
+        def near(width: int, rng: np.random.Generator = rng) -> NDArray[np.int64]:
+            same = rng.integers(0, 1 << width, (cycles, 1))
+            return np.where(rng.random((cycles, nodes)) < 0.4, same, same ^ 1 << rng.integers(0, width, (cycles, nodes)))
+
+        def mostly_alike(most: int, rng: np.random.Generator = rng) -> NDArray[np.int64]:
+            alike = rng.random((cycles, nodes)) < rng.choice([0.5, 0.9, 1], (cycles, 1))
+            return np.where(alike, rng.integers(0, most, (cycles, 1)), rng.integers(0, most, (cycles, nodes)))
+
+        values = near(STATISTIC_WIDTH)
+        stimulus = {
+            "valid": mostly_alike(2) == 1,
+            "statistic": SUM + mostly_alike(3),
+            "level": mostly_alike(stages + 1),
+            "value": np.where(values >> STATISTIC_WIDTH - 1, values - (1 << STATISTIC_WIDTH), values),
+            "element": near(ELEMENT_WIDTH),
+        }
+        # The first conflict is of the first stage, of the last one, or of all of them in the same cycle.
+        quiet = 40
+        stimulus["valid"][: quiet + stages] = False
+        for stage in range(stages):
+            if seed in (2, stage):
+                at = quiet - stage
+                stimulus["valid"][at], stimulus["level"][at], stimulus["statistic"][at] = True, stage + 1, SUM
+                stimulus["statistic"][at, 1 << stage] = MAX
+        bench_of(nodes).check(statistics_network(**stimulus), bench_of(nodes).run(stimulus, seed=seed))
+
+
 def test_by_the_contract() -> None:
     """Sums and maxima of all nodes, computed without stages."""
     nodes, cycles = 16, 200

@@ -19,21 +19,23 @@ from podweave.tb.cases.pod_stimulus import PodStimulus, corrupt, pod_bench, pod_
 from podweave.tb.lockstep.ports import LockstepError
 
 CYCLES = 1600
-SMALL = load_config("pod4").replace(
+WIDE = load_config("pod4").replace(
     pods=4, banks=4, x_words=96, w_words=50, p_words=75, x_planes=2, w_planes=2, p_planes=2, tile_width=3
 )
+# Times and counts of so few bits that a run reaches each of them.
+SMALL = WIDE.replace(time_width=11, count_width=8)
 CONFIGS = {
     "4x4": SMALL,
-    "1x1": SMALL.replace(rows=1, cols=1, group_rows=1, group_cols=1, accumulator_rows=5),
-    "4x8_of_2x4_no_accumulators": SMALL.replace(pods=1, banks=1, x_planes=4, w_planes=1, cols=8, group_rows=2, accumulator_rows=0),
-    "6x2_of_1x1_psum20": SMALL.replace(
+    "1x1": WIDE.replace(rows=1, cols=1, group_rows=1, group_cols=1, accumulator_rows=5),
+    "4x8_of_2x4_no_accumulators": WIDE.replace(pods=1, banks=1, x_planes=4, w_planes=1, cols=8, group_rows=2, accumulator_rows=0),
+    "6x2_of_1x1_psum20": WIDE.replace(
         rows=6, cols=2, group_rows=1, group_cols=1, psum_width=20, x_planes=2, p_planes=1, pods=8, banks=8
     ),
-    "8x4_of_4x4_deep_queues": SMALL.replace(
+    "8x4_of_4x4_deep_queues": WIDE.replace(
         rows=8, x_planes=1, w_planes=1, p_planes=1, load_queue_depth=7, stream_queue_depth=3, accumulator_rows=11
     ),
-    "4x4_without_tiles": SMALL.replace(tile_width=0),
-    "1x9_of_1x3": SMALL.replace(rows=1, cols=9, group_rows=1, group_cols=3, load_queue_depth=2, stream_queue_depth=2),
+    "4x4_without_tiles": WIDE.replace(tile_width=0),
+    "1x9_of_1x3": WIDE.replace(rows=1, cols=9, group_rows=1, group_cols=3, load_queue_depth=2, stream_queue_depth=2),
 }
 
 
@@ -297,16 +299,18 @@ def test_a_job_of_tiles_is_those_jobs_of_one_tile() -> None:
 
 
 def test_epoch_overflow() -> None:
-    config = SMALL.replace(time_width=8)
-    stimulus = stimulus_of(np.random.default_rng(4), config)
-    bench = pod_bench(config)
+    """One epoch of which the last cycle that has a time goes by."""
+    most = (1 << SMALL.pod.time_width) - 1
+    cycles = 2 * (most // 2 + 200)
+    stimulus = stimulus_of(np.random.default_rng(4), SMALL, cycles)
+    stimulus.run[6:] = True
     for kind, jobs in (("load", stimulus.loads), ("stream", stimulus.streams)):
-        kept = [i for i, job in enumerate(jobs) if job["start"] < 256]
-        cycles = getattr(stimulus, f"{kind}_cycles")
-        jobs[:], cycles[:] = [jobs[i] for i in kept], [cycles[i] for i in kept]
-    pod, _ = check(config, bench, stimulus, seed=0)
+        pushes = getattr(stimulus, f"{kind}_cycles")
+        kept = [i for i, cycle in enumerate(pushes) if cycle < cycles // 2]
+        jobs[:], pushes[:] = [jobs[i] for i in kept], [pushes[i] for i in kept]
+    pod, _ = check(SMALL, bench_of("4x4"), stimulus, seed=0)
     assert pod.first_error is not None
-    assert pod.events["epoch_overflow"][0] == pod.first_error == 6 + 255
+    assert pod.events["epoch_overflow"][0] == pod.first_error == 6 + most
 
 
 def test_every_error_has_a_directed_test() -> None:

@@ -35,7 +35,7 @@ def bench_of(key: str) -> BlockBench:
 
 
 def config_of(key: str) -> ChipConfig:
-    return CONFIGS[key].replace(x_words=512, w_words=256, p_words=512)
+    return CONFIGS[key].replace(x_words=512, w_words=256, p_words=512, time_width=24, count_width=16)
 
 
 def compiled(key: str, text: str) -> tuple[EpochProgram, Job]:
