@@ -165,3 +165,13 @@ def test_checker_sees_one_flipped_bit_of_every_port() -> None:
         values[np.flatnonzero(trace.known)[-1]] ^= 1
         with pytest.raises(LockstepError, match=f"port {port}"):
             bench().check(expected, {**observed, port: values})
+
+
+@pytest.mark.parametrize(("value", "scalar", "scale"), [(10, RECIPROCAL, (52428, 4)), (10, RSQRT, (41384, 2))])
+def test_scales_by_hand(value: int, scalar: int, scale: tuple[int, int]) -> None:
+    stimulus = {name: np.zeros(CYCLES, np.int64) for name in anything(0)}
+    stimulus["arrives"][0], stimulus["arriving_value"][0], stimulus["arriving_scalar"][0] = 1, value, scalar
+    stimulus["mantissa_read"][9] = stimulus["shift_read"][9] = 1
+    observed = bench().run(stimulus)
+    assert (observed["mantissa"][10], observed["shift"][10]) == scale
+    assert np.flatnonzero(observed["busy"]).tolist() == list(range(1, 9))
