@@ -56,6 +56,11 @@ class Outcome:
         if self.verdict != "fail":
             self.verdict, self.sentence = "refused", sentence
 
+    def ran(self) -> None:
+        """Something of it ran, whatever was refused before; a failure stays one."""
+        if self.verdict != "fail":
+            self.verdict = "pass"
+
 
 Run = Callable[[Choices, int, Outcome], None]
 """Makes a case of what is chosen and a seed of its numbers, runs it, and fills in what came of it."""

@@ -16,7 +16,7 @@ from .case import Outcome, describe
 from .choices import Choices
 from .graph_kinds import number, random_start, run_graphs
 from .random_files import quantised_file
-from .surroundings import EVEN, accelerator_bench
+from .surroundings import EVEN, accelerator_bench, random_checking
 
 
 def run_onnx(rng: Choices, seed: int, outcome: Outcome) -> None:
@@ -24,7 +24,7 @@ def run_onnx(rng: Choices, seed: int, outcome: Outcome) -> None:
     start = random_start(rng)
     jobs: list[Job] = []
     with tempfile.TemporaryDirectory(prefix="podweave-fuzz-") as name:
-        for _ in rng.several(1, 5):
+        for _ in rng.several(2, 13):
             data, integer = number(rng), bool(rng.integers(0, 4) == 3)
             ways: dict[str, bool] = {
                 "unsigned": bool(rng.integers(0, 2)),
@@ -43,4 +43,4 @@ def run_onnx(rng: Choices, seed: int, outcome: Outcome) -> None:
                     outcome.failed("onnxruntime", f"{row['operation']}: {unlike} values are not those of onnxruntime, and no ties")
             jobs.append(file_job(network, EVEN, data))
     outcome.text = describe([job.graph for job in jobs], config=EVEN.name, **start)
-    run_graphs(jobs, AcceleratorWay(EVEN, check="always", **start), accelerator_bench(EVEN), seed, outcome)
+    run_graphs(jobs, AcceleratorWay(EVEN, check="always", **start), accelerator_bench(EVEN, random_checking(rng)), seed, outcome)

@@ -13,7 +13,7 @@ from ..runs.jobs import Job, chip_jobs
 from .case import Outcome, describe
 from .choices import Choices
 from .graph_kinds import number, run_graphs
-from .surroundings import CHIPS, chip_bench
+from .surroundings import CHIPS, chip_bench, random_checking
 
 _CONVOLUTIONS = "Layer name,IFMAP Height,IFMAP Width,Filter Height,Filter Width,Channels,Num Filter,Strides"
 _NAMES = ("conv", "Conv2D ", "fc-", "stage1/block", "größe", "x_dw")
@@ -51,7 +51,7 @@ def run_csv(rng: Choices, seed: int, outcome: Outcome) -> None:
     way = str(rng.choice(["whole", "per_layer", "alone"]))
     texts, jobs = [], []
     with tempfile.TemporaryDirectory(prefix="podweave-fuzz-") as name:
-        for index in rng.several(2, 6):
+        for index in rng.several(6, 21):
             file = Path(name) / f"table{index}.csv"
             texts.append(random_table(rng))
             file.write_text(texts[-1], encoding="utf-8", newline="")
@@ -60,7 +60,7 @@ def run_csv(rng: Choices, seed: int, outcome: Outcome) -> None:
             except WorkloadError as error:
                 outcome.refused(str(error))
     outcome.text = "\n".join([describe([], config=config.name, way=way), *map(repr, texts)])
-    run_graphs(jobs, ChipWay(config, check="always"), chip_bench(config), seed, outcome)
+    run_graphs(jobs, ChipWay(config, check="always"), chip_bench(config, random_checking(rng)), seed, outcome)
 
 
 def _jobs(file: Path, way: str, seed: int, scale_bits: int) -> Iterator[Job]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,29 @@ from ..build.verilate import Build, build
 from ..lockstep.ports import LockstepError, Port, compared, first_mismatch
 
 MAX_CYCLES = 4096
+
+
+@dataclass(frozen=True)
+class BlockRun:
+    """A run of a block, from a reset on.
+
+    Parameters
+    ----------
+    stimulus : mapping of str to array
+        By input port, its values per cycle.
+    memory : Path, optional
+        The file that is the memory of channels of HBM.
+    tables : mapping of str to array
+        By the names of instances, what they find in their ``settings`` (`HbmTiming.table`, `LinkTiming.table`).
+    """
+
+    stimulus: Mapping[str, NDArray]
+    memory: Path | None = None
+    tables: Mapping[str, NDArray[np.uint32]] = field(default_factory=dict)
+
+    @property
+    def cycles(self) -> int:
+        return len(next(iter(self.stimulus.values())))
 
 
 @dataclass(frozen=True)
@@ -103,25 +126,32 @@ class BlockBench:
 
         With ``reset_at``, the block runs that many cycles first, is reset, and starts over; without ``reset``, it never is, and
         begins in whatever state its registers have. ``seed`` chooses the initial state of a bench built with a random one.
-        ``memory``: the file that is the memory of channels of HBM; ``tables``: by the names of instances, what they find in their
-        ``settings`` (`HbmTiming.table`, `LinkTiming.table`).
+        ``memory``, ``tables``: as of a `BlockRun`.
         """
-        cycles = len(next(iter(stimulus.values())))
-        if cycles > self.depth:
-            raise ValueError(f"this block bench holds {self.depth} cycles, got {cycles}")
-        rows = np.concatenate([port.pack(stimulus[port.name]) for port in self.inputs], axis=1)
+        return self.run_all([BlockRun(stimulus, memory, tables or {})], seed=seed, reset=reset, reset_at=reset_at)[0]
+
+    def run_all(
+        self, runs: Sequence[BlockRun], *, seed: int = 0, reset: bool = True, reset_at: int | None = None
+    ) -> list[dict[str, NDArray[np.int64]]]:
+        """The outputs of each of some runs in one simulation: before each there is a reset of what the one before has left."""
+        for run in runs:
+            if run.cycles > self.depth:
+                raise ValueError(f"this block bench holds {self.depth} cycles, got {run.cycles}")
         with tempfile.TemporaryDirectory(prefix="podweave-block-") as name:
             directory = Path(name)
-            np.save(directory / "stimulus.npy", rows)
             widths = [_row_bits(ports) for ports in (self.inputs, self.outputs)]
-            task: dict[str, Any] = {"cycles": cycles, "reset": reset, "reset_at": reset_at, "depth": self.depth, "widths": widths}
-            if memory:
-                task["memory"] = str(memory.resolve())
-            task["tables"] = {f"block_harness.{name}": table.tolist() for name, table in (tables or {}).items()}
+            task: dict[str, Any] = {"reset": reset, "reset_at": reset_at, "depth": self.depth, "widths": widths, "runs": []}
+            for index, run in enumerate(runs):
+                rows = np.concatenate([port.pack(run.stimulus[port.name]) for port in self.inputs], axis=1)
+                np.save(directory / f"stimulus{index}.npy", rows)
+                tables = {f"block_harness.{name}": table.tolist() for name, table in run.tables.items()}
+                task["runs"].append({"tables": tables, "memory": str(run.memory.resolve()) if run.memory else None})
             (directory / "task.json").write_text(json.dumps(task), encoding="utf-8")
             plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % (2**31 - 1) + 1}"]
             simulate(self.build, "podweave.tb.sim.block_run", directory, seed=seed, plusargs=plusargs)
-            trace = np.load(directory / "trace.npy")
+            return [self._observed(np.load(directory / f"trace{index}.npy")) for index in range(len(runs))]
+
+    def _observed(self, trace: NDArray[np.uint8]) -> dict[str, NDArray[np.int64]]:
         observed, offset = {}, 0
         for port in self.outputs:
             observed[port.name] = port.unpack(trace[:, offset : offset + port.bytes])

@@ -76,8 +76,8 @@ class BuildOptions:
     plain : bool
         Have Verilator make one model of the whole Verilog text, and not a class of each block: slower from a few pods on, and what
         the other way is held against.
-    optimize : {"speed", "build"}
-        For long runs, or for many small builds.
+    optimize : {"speed", "build", "none"}
+        For long runs, for many small builds, or for one short run.
     random_initial_state : bool
         Registers and memories begin with bits that the seed of a run chooses.
     waves : bool

@@ -38,8 +38,8 @@ def cores() -> int:
 
 
 def optimization(toolchain: Toolchain, optimize: str) -> str:
-    """Flags for the model's own code: for long runs ("speed"), or for many small builds ("build")."""
-    return {"speed": f"-O3 {toolchain.native}".strip(), "build": "-O1"}[optimize]
+    """Flags for the model's own code: for long runs ("speed"), for many small builds ("build"), or for one short run ("none")."""
+    return {"speed": f"-O3 {toolchain.native}".strip(), "build": "-O1", "none": "-O0"}[optimize]
 
 
 def content_key(*parts: object) -> str:

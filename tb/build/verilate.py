@@ -127,7 +127,7 @@ def build(
         "OPT_GLOBAL": RUNTIME_OPTIMIZATION,
         "VM_TRACE": str(int(waves)),
         # One file of C++ is less to read for the compiler; several are compiled side by side.
-        **({"VM_PARALLEL_BUILDS": "0"} if optimize == "build" else {}),
+        **({"VM_PARALLEL_BUILDS": "0"} if optimize != "speed" else {}),
     }
     tools = (*toolchain.identity, version("cocotb"))
     # An object that is kept has its key in its path.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from podweave.rtl.accelerator.emit import emit_block
 from podweave.rtl.prefetch.prefetch_engine import PrefetchEngine
 from podweave.spec.config import ChipConfig
 
-from ..benches.block_bench import BlockBench
+from ..benches.block_bench import BlockBench, BlockRun
 from ..build.verilate import HARNESS_DIRECTORY
 from ..lockstep.ports import Port
 
@@ -62,11 +62,20 @@ class PrefetchLockstep:
         self, stimulus: Mapping[str, NDArray], memory: NDArray[np.uint8], table: NDArray[np.uint32], *, seed: int = 0
     ) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.uint8]]:
         """Ports in every cycle, and the memory afterwards. ``memory``: bytes from address 0 on; ``table``: `HbmTiming.table`."""
+        return self.run_all([(stimulus, memory, table)], seed=seed)[0]
+
+    def run_all(
+        self, runs: Sequence[tuple[Mapping[str, NDArray], NDArray[np.uint8], NDArray[np.uint32]]], *, seed: int = 0
+    ) -> list[tuple[dict[str, NDArray[np.int64]], NDArray[np.uint8]]]:
+        """What `run` gives, of several in one simulation, each from a reset on."""
         with tempfile.TemporaryDirectory(prefix="podweave-prefetch-") as name:
-            path = Path(name) / "memory.bin"
-            memory.tofile(path)
-            observed = self.bench.run(stimulus, seed=seed, memory=path, tables={"dut.memory": table})
-            return observed, np.fromfile(path, np.uint8)
+            paths = [Path(name) / f"memory{index}.bin" for index in range(len(runs))]
+            made = []
+            for path, (stimulus, memory, table) in zip(paths, runs, strict=True):
+                memory.tofile(path)
+                made.append(BlockRun(stimulus, path, {"dut.memory": table}))
+            observed = self.bench.run_all(made, seed=seed)
+            return [(each, np.fromfile(path, np.uint8)) for each, path in zip(observed, paths, strict=True)]
 
 
 def chip_data(

@@ -1,4 +1,4 @@
-"""Drives a block harness: loads the table of inputs, runs, saves the table of outputs."""
+"""Drives a block harness: loads a table of inputs, runs, saves the table of outputs; as often as there are tables."""
 
 from __future__ import annotations
 
@@ -17,17 +17,8 @@ from .memory import configure, open_memory
 @cocotb.test()
 async def run_block(dut: Any) -> None:
     task = json.loads(Path("task.json").read_text(encoding="utf-8"))
-    rows = np.load("stimulus.npy")
     stimulus = array("block_harness", "stimulus", task["depth"], task["widths"][0])
     trace = array("block_harness", "trace", task["depth"], task["widths"][1])
-    stimulus[:] = 0
-    stimulus[: len(rows), : rows.shape[1]] = rows
-
-    if "memory" in task:
-        open_memory(Path(task["memory"]))
-    for scope, table in task["tables"].items():
-        configure(scope, np.array(table, np.uint32))
-
     clock = Clock(dut, "block_harness")
 
     async def reset() -> None:
@@ -35,12 +26,20 @@ async def run_block(dut: Any) -> None:
         await clock.advance(3)
         dut.rst.value = 0
 
-    if task["reset"]:
-        await reset()
-    else:
-        dut.rst.value = 0
-    if task["reset_at"] is not None:
-        await clock.advance(task["reset_at"])
-        await reset()
-    await clock.advance(task["cycles"])
-    np.save("trace.npy", trace[: task["cycles"]].copy())
+    for index, run in enumerate(task["runs"]):
+        rows = np.load(f"stimulus{index}.npy")
+        stimulus[:] = 0
+        stimulus[: len(rows), : rows.shape[1]] = rows
+        if run["memory"]:
+            open_memory(Path(run["memory"]))
+        for scope, table in run["tables"].items():
+            configure(scope, np.array(table, np.uint32))
+        if task["reset"]:
+            await reset()
+        else:
+            dut.rst.value = 0
+        if task["reset_at"] is not None:
+            await clock.advance(task["reset_at"])
+            await reset()
+        await clock.advance(len(rows))
+        np.save(f"trace{index}.npy", trace[: len(rows)].copy())
