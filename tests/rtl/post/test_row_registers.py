@@ -54,7 +54,7 @@ def anything(seed: int) -> Stimulus:
 
 
 def scale_after_scale(values: NDArray[np.int64], scalar: int) -> Stimulus:
-    """A value as soon as there may be one, into one register after the other; mantissa and shift are read as soon as they are there."""
+    """A value as soon as there may be one, into one register after the other; scales are read as soon as they are there."""
     stimulus = {name: np.zeros(CYCLES, np.int64) for name in anything(0)}
     when = SCALAR_CYCLES * np.arange(len(values))
     stimulus["arrives"][when] = 1
@@ -120,7 +120,7 @@ def test_anything(seed: int) -> None:
 
 
 def test_each_register_is_ready_alone_and_alone_not_ready() -> None:
-    """One after the other becomes ready, by a value and by a scale, until all are, and is taken again; all are looked at each time."""
+    """One after the other becomes ready, by a value or a scale, until all are, and is taken; all are looked at each time."""
     round_of = 2 * DEPTH
     stimulus = {name: np.zeros(CYCLES, np.int64) for name in anything(0)}
     stimulus["checks"][:] = 1
