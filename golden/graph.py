@@ -15,6 +15,7 @@ from podweave.ir.mixed_graph import MixedGraph
 from podweave.ir.operations import Linear, Operation
 from podweave.ir.operations import Operand as GraphOperand
 from podweave.ir.row_graph import RowGraph
+from podweave.ir.row_operations import RowOperation
 
 from .layers.fixed_point import Rounding
 from .layers.linear import Operand, accumulate
@@ -50,14 +51,12 @@ def evaluate(
 ) -> dict[str, NDArray[np.int8]]:
     """Every tensor of a graph by its name, the inputs first, then the outputs of the operations in their order.
 
-    ``rounding``: where a half goes, as `golden.layers.fixed_point.round_shift` has it; of operations on rows, away from zero.
+    ``rounding``: where a half goes, as `golden.layers.fixed_point.round_shift` has it.
     """
-    if isinstance(graph, RowGraph) and rounding != "half_away":
-        raise WorkloadError(f"{graph.name} has operations on rows, which are evaluated with halves away from zero")
     if isinstance(graph, MixedGraph):
-        return _evaluate_mixed(graph, parameters, inputs)
+        return _evaluate_mixed(graph, parameters, inputs, rounding)
     if isinstance(graph, RowGraph):
-        return evaluate_rows(graph, parameters, inputs)
+        return evaluate_rows(graph, parameters, inputs, rounding=rounding)
     _require_names(f"{graph.name}: inputs", set(graph.inputs), set(inputs))
     _require_names(f"{graph.name}: parameters", {operation.name for operation in graph.operations}, set(parameters))
     tensors: dict[str, NDArray[np.int8]] = {}
@@ -91,16 +90,25 @@ def _evaluate_linear(
         tensors[operation.name] = tensor
 
 
-def _evaluate_mixed(graph: MixedGraph, parameters: Mapping[str, Parameters], inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
+def _evaluate_mixed(
+    graph: MixedGraph, parameters: Mapping[str, Parameters], inputs: Mapping[str, NDArray], rounding: Rounding
+) -> dict[str, NDArray]:
     """Positions of images are rows, and rows positions of images, in C order."""
     tensors, sums = checked_inputs(graph, inputs), _added_to(graph.operations)
     for operation in graph.operations:
         if isinstance(operation, Linear):
-            _evaluate_linear(operation, parameters[operation.name], tensors, sums)
+            _evaluate_linear(operation, parameters[operation.name], tensors, sums, rounding)
         else:
-            read = {source: tensors[source].reshape(-1, tensors[source].shape[3]) for source in operation.sources}
-            tensors[operation.name] = evaluate_row_operation(operation, parameters, read)[None, None]
+            tensors[operation.name] = evaluate_rows_of_images(operation, parameters, tensors, rounding)
     return tensors
+
+
+def evaluate_rows_of_images(
+    operation: RowOperation, parameters: Mapping[str, Parameters], tensors: Mapping[str, NDArray], rounding: Rounding = "half_away"
+) -> NDArray:
+    """What an operation on rows, (1, 1, rows, channels), makes of ``tensors``, whose positions are rows."""
+    read = {source: tensors[source].reshape(-1, tensors[source].shape[3]) for source in operation.sources}
+    return evaluate_row_operation(operation, parameters, read, rounding=rounding)[None, None]
 
 
 def evaluate_operation(

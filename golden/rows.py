@@ -27,7 +27,7 @@ from podweave.ir.row_operations import (
 )
 
 from .layers.attention import attention
-from .layers.fixed_point import Width, from_planes, to_planes
+from .layers.fixed_point import Rounding, Width, from_planes, to_planes
 from .layers.gemm import exact_product
 from .layers.norm import layer_norm, rms_norm
 from .layers.product import NORMAL, gate, product, silu_product
@@ -40,12 +40,19 @@ WIDTHS: dict[Format, Width] = {Format.INT8: "int8", Format.INT16: "int16", Forma
 
 
 def evaluate_rows(
-    graph: RowGraph, parameters: Mapping[str, Parameters], inputs: Mapping[str, NDArray], psum_width: int = 32
+    graph: RowGraph,
+    parameters: Mapping[str, Parameters],
+    inputs: Mapping[str, NDArray],
+    psum_width: int = 32,
+    rounding: Rounding = "half_away",
 ) -> dict[str, NDArray]:
-    """Every tensor of a graph by its name, the inputs first, each (1, 1, rows, channels)."""
+    """Every tensor of a graph by its name, the inputs first, each (1, 1, rows, channels).
+
+    ``rounding``: where a half goes, as `golden.layers.fixed_point.round_shift` has it.
+    """
     tensors = {name: tensor[0, 0] for name, tensor in checked_inputs(graph, inputs).items()}
     for operation in graph.operations:
-        tensors[operation.name] = evaluate_row_operation(operation, parameters, tensors, psum_width)
+        tensors[operation.name] = evaluate_row_operation(operation, parameters, tensors, psum_width, rounding)
     return {name: tensor[None, None] for name, tensor in tensors.items()}
 
 
@@ -62,7 +69,11 @@ def checked_inputs(graph: RowGraph, inputs: Mapping[str, NDArray]) -> dict[str, 
 
 
 def evaluate_row_operation(
-    operation: RowOperation, parameters: Mapping[str, Parameters], tensors: Mapping[str, NDArray], psum_width: int = 32
+    operation: RowOperation,
+    parameters: Mapping[str, Parameters],
+    tensors: Mapping[str, NDArray],
+    psum_width: int = 32,
+    rounding: Rounding = "half_away",
 ) -> NDArray:
     """What an operation makes of ``tensors`` (rows, channels)."""
     if isinstance(operation, Append):
@@ -72,7 +83,7 @@ def evaluate_row_operation(
         return cache
     if isinstance(operation, Argmax):
         return argmax(tensors[operation.source])[:, None].astype(np.int32)
-    return _evaluated(operation, parameters[operation.name], tensors, psum_width)
+    return _evaluated(operation, parameters[operation.name], tensors, psum_width, rounding)
 
 
 def _offset(operation: Append, tensors: Mapping[str, NDArray]) -> int:
@@ -112,35 +123,46 @@ def scaled_sums(
     sums: tuple[NDArray[np.integer], ...],
     tensors: Mapping[str, NDArray],
     psum_width: int = 32,
+    rounding: Rounding = "half_away",
 ) -> NDArray:
     """What becomes of the sums of each plane."""
     total = (from_planes(*sums) if len(sums) == 2 else sums[0]).astype(np.int64) + held.bias
-    result = requantize_wide(total, held.multiplier, held.shift, WIDTHS[operation.format])
+    result = requantize_wide(total, held.multiplier, held.shift, WIDTHS[operation.format], rounding)
     return residual_add(tensors[operation.add].astype(np.int32), result, psum_width) if operation.add else result
 
 
-def _evaluated(operation: RowOperation, held: Parameters, tensors: Mapping[str, NDArray], psum_width: int) -> NDArray:
+def _evaluated(
+    operation: RowOperation, held: Parameters, tensors: Mapping[str, NDArray], psum_width: int, rounding: Rounding
+) -> NDArray:
     match operation:
         case RowLinear():
             if operation.reduced:
                 raise WorkloadError(f"{operation.name}: its sums are added over several chips, and this is one")
-            return scaled_sums(operation, held, linear_sums(operation, held, tensors[operation.source]), tensors, psum_width)
+            return scaled_sums(
+                operation, held, linear_sums(operation, held, tensors[operation.source]), tensors, psum_width, rounding
+            )
         case RmsNorm():
-            return rms_norm(tensors[operation.source], operation.scale_shift, operation.epsilon, held.shift)
+            return rms_norm(tensors[operation.source], operation.scale_shift, operation.epsilon, held.shift, rounding)
         case LayerNorm():
             gain = held.bias, held.multiplier, held.shift
-            return layer_norm(tensors[operation.source], operation.scale_shift, operation.epsilon, *gain)
+            return layer_norm(tensors[operation.source], operation.scale_shift, operation.epsilon, *gain, rounding)
         case Rope():
             angles = tensors[operation.angles]
             turned = rope(tensors[operation.source], angles[:, ::2], angles[:, 1::2])
-            return requantize_wide(turned.astype(np.int64) + held.bias, held.multiplier, held.shift, WIDTHS[operation.format])
+            return requantize_wide(
+                turned.astype(np.int64) + held.bias, held.multiplier, held.shift, WIDTHS[operation.format], rounding
+            )
         case SiluProduct():
-            return silu_product(tensors[operation.gate], tensors[operation.up], operation.fraction, held.multiplier, held.shift)
+            return silu_product(
+                tensors[operation.gate], tensors[operation.up], operation.fraction, held.multiplier, held.shift, rounding
+            )
         case Product():
             right = tensors[operation.right]
-            return product(tensors[operation.left], right[0] if len(right) == 1 else right, held.multiplier, held.shift)
+            return product(
+                tensors[operation.left], right[0] if len(right) == 1 else right, held.multiplier, held.shift, rounding=rounding
+            )
         case Gelu():
-            return gate(tensors[operation.gate], operation.fraction, NORMAL, held.multiplier, held.shift)
+            return gate(tensors[operation.gate], operation.fraction, NORMAL, held.multiplier, held.shift, rounding)
         case Attention():
             query = tensors[operation.query].reshape(operation.rows, operation.heads, -1)
             assert held.wide_table is not None
@@ -150,7 +172,7 @@ def _evaluated(operation: RowOperation, held: Parameters, tensors: Mapping[str, 
                 rows = slice(first, first + each.rows)
                 key, value = (tensor.reshape(each.context, operation.kv_heads, -1) for tensor in _seen(operation, each, tensors))
                 visible = visible_keys(tensors[operation.lengths][0, rows], each.context) if operation.lengths else None
-                found.append(attention(query[rows], key, value, held.multiplier, held.shift, visible, table))
+                found.append(attention(query[rows], key, value, held.multiplier, held.shift, visible, table, rounding))
                 first += each.rows
             return np.concatenate(found).reshape(operation.rows, -1)
     raise AssertionError(f"no golden function for {operation}")

@@ -3,7 +3,17 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .fixed_point import Integers, from_planes, require_integers, require_streamed, require_type, round_shift, saturate, to_planes
+from .fixed_point import (
+    Integers,
+    Rounding,
+    from_planes,
+    require_integers,
+    require_streamed,
+    require_type,
+    round_shift,
+    saturate,
+    to_planes,
+)
 from .gemm import exact_product, require_reduction
 from .scalars import reciprocal
 from .softmax import softmax, softmax_float
@@ -97,7 +107,7 @@ def weighted_values(weights: NDArray[np.int16], v: NDArray[np.int8]) -> NDArray[
     return from_planes(hi, lo).reshape(heads, queries, -1)
 
 
-def divide(values: NDArray[np.int32], total: NDArray[np.int32]) -> NDArray[np.int16]:
+def divide(values: NDArray[np.int32], total: NDArray[np.int32], rounding: Rounding = "half_away") -> NDArray[np.int16]:
     """Divide weighted values by the sums of their weights, in 256ths.
 
     Parameters
@@ -106,6 +116,8 @@ def divide(values: NDArray[np.int32], total: NDArray[np.int32]) -> NDArray[np.in
         As `weighted_values` makes them.
     total : ndarray of int32, shape (...)
         As `softmax` makes it; where it is 0, values are 0 too, and so is the result.
+    rounding : 'half_away' or 'half_even'
+        As `golden.layers.fixed_point.round_shift` has them.
 
     Returns
     -------
@@ -132,7 +144,7 @@ def divide(values: NDArray[np.int32], total: NDArray[np.int32]) -> NDArray[np.in
     if values.shape[:-1] != total.shape:
         raise ValueError(f"total must have shape {values.shape[:-1]}, one for each row of values, got {total.shape}")
     mantissa, bits = reciprocal(total)
-    return saturate(round_shift(values * mantissa[..., None], 7 + bits[..., None]), "int16")
+    return saturate(round_shift(values * mantissa[..., None], 7 + bits[..., None], rounding), "int16")
 
 
 def attention(
@@ -143,6 +155,7 @@ def attention(
     shift: Integers,
     visible: NDArray[np.bool_] | None = None,
     table: NDArray[np.uint16] | None = None,
+    rounding: Rounding = "half_away",
 ) -> NDArray[np.int16]:
     """Attend: `scores`, `softmax`, `weighted_values`, `divide`.
 
@@ -160,6 +173,8 @@ def attention(
         As `visible_keys` makes it, or any; None are all.
     table : ndarray of uint16, shape (256,), or None
         As in `softmax`.
+    rounding : 'half_away' or 'half_even'
+        As `golden.layers.fixed_point.round_shift` has them.
 
     Returns
     -------
@@ -187,8 +202,8 @@ def attention(
     array([[[1648]]], dtype=int16)
     """
     factor, places = (per_head_rows(name, value, q.shape[1]) for name, value in (("multiplier", multiplier), ("shift", shift)))
-    weights, total = softmax(scores(q, k), factor, places, visible, table)
-    return divide(weighted_values(weights, v), total).transpose(1, 0, 2)
+    weights, total = softmax(scores(q, k), factor, places, visible, table, rounding)
+    return divide(weighted_values(weights, v), total, rounding).transpose(1, 0, 2)
 
 
 def attention_float(

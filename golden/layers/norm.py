@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from podweave.ir.mean_norms import mean_shifts
 from podweave.ir.quantise import MAX_MULTIPLIER, refuse
 
-from .fixed_point import Integers, require_integers, require_type, round_shift, saturate
+from .fixed_point import Integers, Rounding, require_integers, require_type, round_shift, saturate
 from .requant import requantize_wide
 from .scalars import MAX_SQUARES, reciprocal_square_root
 
@@ -18,7 +18,9 @@ MAX_CENTRED = 1 << 16
 """Most channels of a row that is left without its mean: a multiplier of 17 bits holds them."""
 
 
-def rms_norm(x: NDArray[np.int32], shift: int, epsilon: int = 0, gain_shift: Integers = 0) -> NDArray[np.int16]:
+def rms_norm(
+    x: NDArray[np.int32], shift: int, epsilon: int = 0, gain_shift: Integers = 0, rounding: Rounding = "half_away"
+) -> NDArray[np.int16]:
     """Divide each row by the root of its sum of squares.
 
     Parameters
@@ -32,6 +34,8 @@ def rms_norm(x: NDArray[np.int32], shift: int, epsilon: int = 0, gain_shift: Int
         In [0, 2**41): added to the sum of squares, as `ir.quantise.norm_epsilon` gives it.
     gain_shift : int, or ndarray of integers, shape () or (C,)
         In [0, 8]: each channel's part of a gain that is a power of two.
+    rounding : 'half_away' or 'half_even'
+        As `golden.layers.fixed_point.round_shift` has them, wherever something is rounded.
 
     Returns
     -------
@@ -65,7 +69,7 @@ def rms_norm(x: NDArray[np.int32], shift: int, epsilon: int = 0, gain_shift: Int
     array([[ 19646, -26195]], dtype=int16)
     """
     require_type("x", x, np.int32)
-    return _normalised(x.astype(np.int64), shift, epsilon, gain_shift)
+    return _normalised(x.astype(np.int64), shift, epsilon, gain_shift, rounding)
 
 
 def rms_norm_float(x: NDArray[np.floating], epsilon: float = 0.0, gain: float | NDArray[np.floating] = 1.0) -> NDArray[np.float64]:
@@ -95,7 +99,13 @@ def rms_norm_float(x: NDArray[np.floating], epsilon: float = 0.0, gain: float | 
 
 
 def layer_norm(
-    x: NDArray[np.int32], shift: int, epsilon: int = 0, bias: Integers = 0, multiplier: Integers = 1, places: Integers = 0
+    x: NDArray[np.int32],
+    shift: int,
+    epsilon: int = 0,
+    bias: Integers = 0,
+    multiplier: Integers = 1,
+    places: Integers = 0,
+    rounding: Rounding = "half_away",
 ) -> NDArray[np.int16]:
     """Subtract the mean of each row, divide what is left by the root of its sum of squares, and take gain and bias of each channel.
 
@@ -111,6 +121,8 @@ def layer_norm(
         In (-2**31, 2**31): the bias of each channel by its gain, in units of 2**-15 of the root of the sum of squares.
     multiplier, places : int, or ndarray of integers, shape () or (C,)
         The gain of each channel: a multiplier in (-2**31, 2**31), and a shift in [0, 62].
+    rounding : 'half_away' or 'half_even'
+        As `golden.layers.fixed_point.round_shift` has them, wherever something is rounded.
 
     Returns
     -------
@@ -164,16 +176,16 @@ def layer_norm(
         refuse(values, np.abs(values) > MAX_MULTIPLIER, f"{name} must be in [{-MAX_MULTIPLIER}, {MAX_MULTIPLIER}]")
     _require_shift(shift)
     before, behind = mean_shifts(channels, shift)
-    y = round_shift(x.astype(np.int64), before)
+    y = round_shift(x.astype(np.int64), before, rounding)
     total = y.sum(axis=-1, keepdims=True)
     wrong = (total < -(1 << 31)) | (total >= 1 << 31)
     if wrong.any():
         raise OverflowError(f"the sum of a row must fit 32 bits, got {total[wrong][0]}")
     left = saturate(total - saturate(channels * y, "int32"), "int32")
-    found = _normalised(left.astype(np.int64), behind, epsilon, 0)
+    found = _normalised(left.astype(np.int64), behind, epsilon, 0, rounding)
     # Saturation is not symmetric, so that the sign comes before.
     signed = (added - found.astype(np.int64)) * np.where(factors < 0, -1, 1)
-    return requantize_wide(signed, np.abs(factors), places, "int16")
+    return requantize_wide(signed, np.abs(factors), places, "int16", rounding)
 
 
 def layer_norm_float(
@@ -207,7 +219,7 @@ def layer_norm_float(
     return rms_norm_float(wide - wide.mean(axis=-1, keepdims=True), epsilon, gain) + bias
 
 
-def _normalised(x: NDArray[np.int64], shift: int, epsilon: int, gain_shift: Integers) -> NDArray[np.int16]:
+def _normalised(x: NDArray[np.int64], shift: int, epsilon: int, gain_shift: Integers, rounding: Rounding) -> NDArray[np.int16]:
     """`rms_norm` of numbers of 32 bits."""
     gains = require_integers("gain_shift", gain_shift)
     if gains.shape not in ((), x.shape[-1:]):
@@ -215,17 +227,17 @@ def _normalised(x: NDArray[np.int64], shift: int, epsilon: int, gain_shift: Inte
     refuse(gains, (gains < 0) | (gains > MAX_GAIN_SHIFT), f"gain_shift must be in [0, {MAX_GAIN_SHIFT}]")
     if not 0 <= epsilon <= MAX_SQUARES:
         raise ValueError(f"epsilon must be in [0, {MAX_SQUARES}], got {epsilon}")
-    z = _in_16_bits(x, shift).astype(np.int64)
+    z = _in_16_bits(x, shift, rounding).astype(np.int64)
     squares = np.maximum((z**2).sum(axis=-1, keepdims=True) + epsilon, 1)
     if squares.max(initial=0) > MAX_SQUARES:
         raise OverflowError(f"a sum of squares must be at most {MAX_SQUARES}, got {squares.max()}")
     mantissa, bits = reciprocal_square_root(squares)
-    return saturate(round_shift(x * mantissa, bits // 2 + shift + gains), "int16")
+    return saturate(round_shift(x * mantissa, bits // 2 + shift + gains, rounding), "int16")
 
 
-def _in_16_bits(x: NDArray[np.int64], shift: int) -> NDArray[np.int16]:
+def _in_16_bits(x: NDArray[np.int64], shift: int, rounding: Rounding) -> NDArray[np.int16]:
     _require_shift(shift)
-    return saturate(round_shift(x, shift), "int16")
+    return saturate(round_shift(x, shift, rounding), "int16")
 
 
 def _require_shift(shift: int) -> None:

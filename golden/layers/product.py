@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from podweave.ir.quantise import normal_distribution, sigmoid, silu, wide_table
 
-from .fixed_point import Integers, Width, require_streamed, require_type, round_shift, saturate
+from .fixed_point import Integers, Rounding, Width, require_streamed, require_type, round_shift, saturate
 from .requant import requantize_wide
 
 _STEP_BITS = 4
@@ -16,7 +16,14 @@ NORMAL = wide_table(normal_distribution, 2.0**-_STEP_BITS, 2.0**-_UNIT_BITS)
 """The normal distribution function, likewise: what makes GELU."""
 
 
-def product(a: NDArray[np.int16], b: NDArray[np.int16], multiplier: Integers, shift: Integers, to: Width = "int16") -> NDArray:
+def product(
+    a: NDArray[np.int16],
+    b: NDArray[np.int16],
+    multiplier: Integers,
+    shift: Integers,
+    to: Width = "int16",
+    rounding: Rounding = "half_away",
+) -> NDArray:
     """Multiply two tensors, lane by lane, and requantise.
 
     Parameters
@@ -29,6 +36,8 @@ def product(a: NDArray[np.int16], b: NDArray[np.int16], multiplier: Integers, sh
         As in `golden.layers.requant.requantize`.
     to : 'int8', 'uint8', 'int16' or 'int32'
         The width of the result.
+    rounding : 'half_away' or 'half_even'
+        As `golden.layers.fixed_point.round_shift` has them.
 
     Returns
     -------
@@ -54,7 +63,7 @@ def product(a: NDArray[np.int16], b: NDArray[np.int16], multiplier: Integers, sh
     require_streamed("b", b)
     if b.shape not in (a.shape, (*a.shape[:-1], 1), a.shape[-1:]):
         raise ValueError(f"b must have the shape of a, {a.shape}, or one value for each of its rows or channels, got {b.shape}")
-    return requantize_wide(a.astype(np.int64) * b, multiplier, shift, to)
+    return requantize_wide(a.astype(np.int64) * b, multiplier, shift, to, rounding)
 
 
 def product_float(
@@ -88,6 +97,7 @@ def gate(
     table: NDArray[np.int16] = SIGMOID,
     multiplier: Integers = 1,
     shift: Integers = _UNIT_BITS,
+    rounding: Rounding = "half_away",
 ) -> NDArray[np.int16]:
     """Multiply values by a tabulated function of themselves: SiLU with ``SIGMOID``, GELU with ``NORMAL``.
 
@@ -101,6 +111,8 @@ def gate(
         The function of sixteenths, of an int8 that is read as uint8 to find its entry, in units of 2**-15.
     multiplier, shift : int, or ndarray of integers, shape (), (C,) or (..., 1)
         As in `golden.layers.requant.requantize`; by default, 2**-15.
+    rounding : 'half_away' or 'half_even'
+        As `golden.layers.fixed_point.round_shift` has them.
 
     Returns
     -------
@@ -135,12 +147,17 @@ def gate(
         raise ValueError(f"table must have 256 entries, got shape {table.shape}")
     if not _STEP_BITS <= fraction <= _UNIT_BITS:
         raise ValueError(f"fraction must be in [{_STEP_BITS}, {_UNIT_BITS}], got {fraction}")
-    index = saturate(round_shift(x, fraction - _STEP_BITS), "int8").view(np.uint8)
-    return requantize_wide(x.astype(np.int64) * table[index], multiplier, shift, "int16")
+    index = saturate(round_shift(x, fraction - _STEP_BITS, rounding), "int8").view(np.uint8)
+    return requantize_wide(x.astype(np.int64) * table[index], multiplier, shift, "int16", rounding)
 
 
 def silu_product(
-    g: NDArray[np.int16], u: NDArray[np.int16], fraction: int, multiplier: Integers, shift: Integers
+    g: NDArray[np.int16],
+    u: NDArray[np.int16],
+    fraction: int,
+    multiplier: Integers,
+    shift: Integers,
+    rounding: Rounding = "half_away",
 ) -> NDArray[np.int16]:
     """SwiGLU: multiply the SiLU of one tensor by another.
 
@@ -154,6 +171,8 @@ def silu_product(
         In [4, 15].
     multiplier, shift : int, or ndarray of integers, shape (), (C,) or (..., 1)
         As in `golden.layers.requant.requantize`.
+    rounding : 'half_away' or 'half_even'
+        As `golden.layers.fixed_point.round_shift` has them.
 
     Returns
     -------
@@ -172,7 +191,7 @@ def silu_product(
     >>> silu_product(np.array([384], dtype=np.int16), np.array([1000], dtype=np.int16), 8, 1, 8)
     array([1227], dtype=int16)
     """
-    return product(gate(g, fraction), u, multiplier, shift)
+    return product(gate(g, fraction, rounding=rounding), u, multiplier, shift, rounding=rounding)
 
 
 def silu_product_float(

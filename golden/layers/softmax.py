@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from podweave.ir.quantise import exp_table
 
-from .fixed_point import LIMITS, Integers, require_int32, require_integers, require_type
+from .fixed_point import LIMITS, Integers, Rounding, require_int32, require_integers, require_type
 from .requant import requantize_wide
 
 _EXP = exp_table()
@@ -80,6 +80,7 @@ def softmax(
     shift: Integers,
     visible: NDArray[np.bool_] | None = None,
     table: NDArray[np.uint16] | None = None,
+    rounding: Rounding = "half_away",
 ) -> tuple[NDArray[np.int16], NDArray[np.int32]]:
     """Exponentials of the scores of each row, and their sums: softmax before its division.
 
@@ -93,6 +94,8 @@ def softmax(
         Which keys are there; None are all.
     table : ndarray of uint16, shape (256,), or None
         As `ir.quantise.exp_table` makes it, up to 32639; None is that of 4095.
+    rounding : 'half_away' or 'half_even'
+        As `golden.layers.fixed_point.round_shift` has them.
 
     Returns
     -------
@@ -136,7 +139,7 @@ def softmax(
     there = _visible(visible, scores.shape)
     top = np.where(there, scores, np.iinfo(np.int32).min).max(axis=-1, keepdims=True)
     # A hidden score may be above the largest visible one: its index is 0, and not used.
-    index = requantize_wide(top.astype(np.int64) - scores, factor, places, "uint8")
+    index = requantize_wide(top.astype(np.int64) - scores, factor, places, "uint8", rounding)
     weights = np.where(there, entries[index], 0).astype(np.int16)
     return weights, require_int32("a sum of weights", np.asarray(weights.sum(axis=-1, dtype=np.int64)))
 

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from podweave.ir.constants import Constants, with_scale_bits
-from podweave.ir.frontends.onnx.attention import has_attention
+from podweave.ir.frontends.onnx import transformers
 from podweave.ir.frontends.onnx.files import read_file
 from podweave.ir.frontends.onnx_rows import IntegerRows, row_file, rows_of
 from podweave.ir.frontends.random_rows import random_row_inputs
@@ -27,13 +27,13 @@ from .quantise import quantise_rows
 
 
 def is_transformer(path: Path) -> bool:
-    """Whether a file has attention; False for what cannot be read, too."""
+    """Whether a file is one (`transformers.is_transformer`); False for what cannot be read, too."""
     try:
         model = load_model(path)
     except Exception:  # Protocol buffers raise errors of their own; what is wrong is told by who reads the file.
         return False
     inputs = {each.name for each in model.graph.input} - {each.name for each in model.graph.initializer}
-    return has_attention(((node.op_type, node.input, node.output) for node in model.graph.node), inputs)
+    return transformers.is_transformer(((node.op_type, node.input, node.output) for node in model.graph.node), inputs)
 
 
 def sizes_of(model: Any, arrays: Mapping[str, NDArray]) -> dict[str, int]:

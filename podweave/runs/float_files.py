@@ -22,6 +22,7 @@ from podweave.ir.layers import WorkloadError
 
 from ..program import by_others, extra
 from .calibration import Arrays, FloatFile, Method, ranges_of
+from .float_blocks import NORMS_FROM, may_have_norms, plain_softmaxes, real_nodes
 from .float_functions import whole_functions
 from .float_products import plain_products
 from .float_weights import correct_biases, equalise
@@ -106,7 +107,7 @@ def quantise_file(
             quant_pre_process(str(modern), str(folded), skip_symbolic_shape=True)
             plain = onnx.load(folded)
         plain_products(plain)
-        if whole_functions(plain):
+        if whole_functions(plain) + plain_softmaxes(plain):
             onnx.save(plain, folded)
         report: dict[str, Any] = {"model": file.name, "file": str(output), "method": str(recipe.method)}
         if recipe.equalise:
@@ -150,11 +151,12 @@ def _modern(path: Path, opset: int) -> Any:
     for node in model.graph.node:
         if node.op_type == "Sum" and len(node.input) == 2:
             node.op_type = "Add"
-    if opset >= _QUANTISED_FROM:
+    wanted = NORMS_FROM if may_have_norms(node.op_type for node in model.graph.node) else _QUANTISED_FROM
+    if opset >= wanted:
         return model
     model.ir_version = max(model.ir_version, _IR_VERSION)
     with by_others(f"{path.name} has operators of ONNX opset {opset}, which cannot be converted"):
-        return onnx.version_converter.convert_version(model, _QUANTISED_FROM)
+        return onnx.version_converter.convert_version(model, wanted)
 
 
 def _closed(path: Path, file: File, sizes: Mapping[str, int], folder: Path) -> Path:
@@ -215,6 +217,7 @@ def _write_quantised(model: Any, made: Path, batches: Sequence[Arrays], ranges: 
         quant_format=QuantFormat.QDQ,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
+        nodes_to_exclude=real_nodes(model),
         op_types_to_quantize=sorted({*QLinearOpsRegistry, *QDQRegistry, *READ_QUANTISED}),
         per_channel=True,
         # What only moves numbers is quantised, too, whatever gives them.

@@ -46,7 +46,7 @@ def _scales(held: Parameters) -> NDArray[np.float64]:
 def random_inputs(network: Network, seed: int, index: int = 0) -> dict[str, NDArray[np.int8]]:
     """Uniform int8, the same for the same seed; ``index``: of a pass."""
     rng = np.random.default_rng([seed, index])
-    return {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in network.graph.inputs.items()}
+    return network.with_caches({name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in network.given.items()})
 
 
 def arrays_of(path: Path) -> dict[str, NDArray]:
@@ -69,10 +69,10 @@ def require_numbers(path: Path, name: str, values: NDArray) -> None:
 def quantised_inputs(network: Network, given: Mapping[str, NDArray]) -> dict[str, NDArray[np.int8]]:
     """One batch of inputs, by their names in the file, as the graph takes them."""
     found = {}
-    for name in network.graph.inputs:
+    for name in network.given:
         tensor = network.tensors[name]
         found[name] = tensor.to_graph(_integers(network, name, given[tensor.name]))
-    return found
+    return network.with_caches(found)
 
 
 def file_inputs(network: Network, path: Path) -> list[dict[str, NDArray[np.int8]]]:
@@ -81,7 +81,7 @@ def file_inputs(network: Network, path: Path) -> list[dict[str, NDArray[np.int8]
     Real numbers are quantised as the file does it. Raises `WorkloadError` for what does not fit.
     """
     given = arrays_of(path)
-    wanted = {network.tensors[name].name: name for name in network.graph.inputs}
+    wanted = {network.tensors[name].name: name for name in network.given}
     if set(given) != set(wanted):
         raise WorkloadError(f"{path} must have {', '.join(sorted(wanted))}, got {', '.join(sorted(given)) or 'nothing'}")
     passes: list[dict[str, NDArray[np.int8]]] = []
@@ -99,7 +99,7 @@ def file_inputs(network: Network, path: Path) -> list[dict[str, NDArray[np.int8]
             raise WorkloadError(f"{path}: {key} is for {len(parts)} passes, others for {len(passes)}")
         for one, part in zip(passes, parts, strict=True):
             one[name] = part
-    return passes
+    return [network.with_caches(one) for one in passes]
 
 
 def _integers(network: Network, name: str, values: NDArray) -> NDArray:

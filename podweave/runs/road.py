@@ -12,9 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from numpy.typing import NDArray
 
 from podweave.compiler.compile_network import CompileOptions
-from podweave.ir.row_graph import RowGraph
 from podweave.spec.config import ChipConfig
-from podweave.spec.config_parts import ConfigError
 from podweave.tb.build.simulate import verdict
 from podweave.tb.build.verilate import Build
 
@@ -185,16 +183,6 @@ def compile_jobs(jobs: Sequence[Job], way: Way[Network], progress: Progress) -> 
     return [together[index] for index in which]
 
 
-def require_golden(jobs: Sequence[Job], config: ChipConfig) -> None:
-    """Raises `ConfigError` for a configuration whose results no golden model of a graph has."""
-    for job in jobs:
-        if isinstance(job.graph, RowGraph) and config.rounding != "half_away":
-            raise ConfigError(
-                f"{config.name} rounds halves to even (rounding of [post]), and operations on rows, which {job.graph.name} has, "
-                "are evaluated with halves away from zero: nothing could be compared"
-            )
-
-
 def run_jobs(
     jobs: Sequence[Job],
     way: Way[Network],
@@ -204,7 +192,6 @@ def run_jobs(
     compiled: list[Network] | None = None,
 ) -> tuple[dict[str, Any], list[Tensors], list[Network]]:
     """The report, the outputs of each job that came out of the RTL, and the networks. ``compiled``: those, if they are there."""
-    require_golden(jobs, way.config)
     clock = time.perf_counter
     began = clock()
     networks = compile_jobs(jobs, way, progress) if compiled is None else way.together(compiled)

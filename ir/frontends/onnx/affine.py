@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,7 +13,7 @@ from .products import multiplied
 from .reader import Call, Operators, diagonal, image
 from .sums import add as add_tensors
 from .sums import subtract as subtract_tensors
-from .values import Constant, Known, Real, RefusedError, Sum, Value
+from .values import Constant, Heads, Known, Real, RefusedError, Scores, Sum, Value
 from .views import CHANNELS, View
 
 _FINE = 127
@@ -56,10 +58,29 @@ def scaled_and_moved(call: Call, real: Real, factor: NDArray[np.float64], added:
     return Sum(call.name, call.operator, real.view, (operand,), (weights,), bias, unit, off=float(off))
 
 
+def _one_number(call: Call, index: int) -> float:
+    found = _numbers(call, index)
+    if found.size != 1:
+        raise RefusedError(f"its constant has {found.size} numbers, in the midst of attention", "one number for all")
+    return float(found.ravel()[0])
+
+
+def _by_one_number(call: Call, value: Value, factor: float) -> Value:
+    """Queries, keys or their scores, times a number."""
+    if not (np.isfinite(factor) and factor > 0):
+        raise RefusedError("it multiplies scores of attention by what is not above 0")
+    assert isinstance(value, (Heads, Scores))
+    if isinstance(value, Scores) and value.weights:
+        raise RefusedError("it multiplies what a softmax gives")
+    return replace(value, factor=value.factor * factor)
+
+
 def mul(call: Call) -> Value:
     """By a constant, one or one for each channel; two tensors of one shape, or one with 1 for height, width or channels."""
     for one, other in ((0, 1), (1, 0)):
         if is_constant(call.value(other)) and not is_constant(call.value(one)):
+            if isinstance(call.value(one), (Heads, Scores)):
+                return _by_one_number(call, call.value(one), _one_number(call, other))
             real = call.real(one)
             factor = per_channel(call, call.value(other), real.view)
             return scaled_and_moved(call, real, factor, np.zeros_like(factor))
@@ -68,6 +89,9 @@ def mul(call: Call) -> Value:
 
 def div(call: Call) -> Value:
     """By a constant, one or one for each channel."""
+    if isinstance(call.value(0), (Heads, Scores)):
+        by_number = _one_number(call, 1)
+        return _by_one_number(call, call.value(0), 1 / by_number if by_number else 0.0)
     real = call.real(0)
     by = per_channel(call, call.value(1), real.view)
     if not by.all():
@@ -79,6 +103,8 @@ def add(call: Call) -> Value:
     """Two tensors of one shape, of any scales; or a constant, one or one for each channel."""
     for one, other in ((0, 1), (1, 0)):
         if is_constant(call.value(other)) and not is_constant(call.value(one)):
+            if isinstance(call.value(one), (Heads, Scores)) and not _numbers(call, other).any():
+                return call.value(one)
             real = call.real(one)
             added = per_channel(call, call.value(other), real.view)
             return scaled_and_moved(call, real, np.ones_like(added), added)

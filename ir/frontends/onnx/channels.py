@@ -9,14 +9,17 @@ import numpy as np
 from ...constants import identity_parameters
 from ...operations import Linear
 from .emit import in_one_piece
-from .positions import integers_of, some_positions
+from .pieces import PiecesView
+from .positions import integers_of, part_of_heads, some_positions
 from .reader import Call, Operators, diagonal
-from .values import Real, RefusedError, Tensor, Value
+from .values import Heads, Real, RefusedError, Tensor, Value
 from .views import CHANNELS, HEIGHT, WIDTH, View
 
 
 def _part(call: Call, value: Value, axis: int, first: int, count: int, number: int) -> Value:
     """Channels [first, first + count) along dimension ``axis`` of the file."""
+    if isinstance(value, Heads):
+        return part_of_heads(value, axis, first, count)
     tensor = value.tensor if isinstance(value, Real) else value
     if not isinstance(tensor, Tensor):
         raise RefusedError("it takes a part of what is not quantised yet", "QuantizeLinear and DequantizeLinear between them")
@@ -38,10 +41,15 @@ def _part(call: Call, value: Value, axis: int, first: int, count: int, number: i
     return Real(taken) if isinstance(value, Real) else taken
 
 
+def _parts_of(value: Value) -> View | PiecesView:
+    """How that lies of which parts are taken."""
+    return value.lying if isinstance(value, Heads) else integers_of(value, "takes a part of").view
+
+
 def split(call: Call) -> Value | tuple[Value, ...]:
     """Along the channels."""
     value = call.value(0)
-    view = value.view if isinstance(value, (Real, Tensor)) else None
+    view = value.view if isinstance(value, (Real, Tensor, Heads)) else None
     if view is None:
         raise RefusedError("it takes parts of what is not quantised yet", "QuantizeLinear and DequantizeLinear between them")
     axis = call.attribute("axis", 0) % len(view.dims)
@@ -57,13 +65,13 @@ def split(call: Call) -> Value | tuple[Value, ...]:
 def slice_of(call: Call) -> Value:
     """Along the channels, one after the other; rows and columns, also every second, third, ...; or of constants."""
     value = call.value(0)
-    integers_of(value, "takes a part of")
+    _parts_of(value)
     starts, ends = call.integers(1, "starts") or [], call.integers(2, "ends") or []
     axes = call.integers(3, "axes") or list(range(len(starts)))
     steps = call.integers(4, "steps") or [1] * len(starts)
     positions: dict[int, range] = {}
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        view = integers_of(value, "takes a part of").view
+        view = _parts_of(value)
         where = axis % len(view.dims)
         size = view.sizes[where]
         taken = range(size)[slice(start, end, step)] if step > 0 else range(0)
@@ -73,7 +81,7 @@ def slice_of(call: Call) -> Value:
             raise RefusedError(f"it takes nothing: {start} to {end} of {size}")
         if len(taken) == size:
             continue
-        if view.dims[where] in ((HEIGHT,), (WIDTH,)):
+        if isinstance(view, View) and view.dims[where] in ((HEIGHT,), (WIDTH,)):
             positions[view.dims[where][0]] = taken
         elif step != 1:
             raise RefusedError(f"its step is {step} along axis {axis}", "a step of 1, or rows and columns of an image")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...layers import Layer
+from .attention import attention_product
 from .reader import Call, Operators, image, without_border
 from .values import Constant, Known, Real, RefusedError, Sum, Value
 from .views import BATCH, CHANNELS, HEIGHT, WIDTH, View
@@ -178,9 +179,9 @@ def gemm(call: Call) -> Value:
 
 
 def matmul(call: Call) -> Value:
-    """By a constant matrix of two dimensions, which stands behind."""
-    if not isinstance(call.value(1), Known):
-        raise RefusedError("it multiplies two computed tensors", "language models and encoders of podweave have such products")
+    """By a constant matrix of two dimensions, which stands behind; queries by keys, and what a softmax gives of that by values."""
+    if not isinstance(call.value(1), (Known, Constant)):
+        return attention_product(call)
     matrix = call.weights(1)
     if matrix.integers.ndim != 2 or prod(matrix.integers.shape[:-2]) != 1:
         raise RefusedError(f"its matrix has {matrix.integers.ndim} dimensions")

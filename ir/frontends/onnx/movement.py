@@ -5,17 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
+from .pieces import PiecesView
 from .reader import Call, Operators
-from .values import Constant, Known, Mapped, Pending, Raw, Real, RefusedError, Sum, Tensor, Value
-from .views import LayoutError, View
+from .values import Attended, Constant, Heads, Known, Mapped, Pending, Raw, Real, RefusedError, Scores, Sum, Tensor, Value
+from .views import LayoutError
 
 
-def moved(call: Call, change: Callable[[View], View]) -> Value:
+def put_together(heads: Heads) -> Value:
+    """The tensor, where its channels are no longer apart."""
+    view = heads.lying.whole
+    return heads if view is None or heads.factor != 1 else Real(replace(heads.tensor, view=view))
+
+
+def moved(call: Call, change: Callable[[Any], Any]) -> Value:
+    """``change``: of a `View`, or of a `PiecesView`."""
     found = call.value(0)
     try:
+        if isinstance(found, Heads):
+            return put_together(replace(found, lying=change(found.lying)))
+        if isinstance(found, Attended):
+            return replace(found, lying=change(found.lying))
         if isinstance(found, Real):
             return Real(replace(found.tensor, view=change(found.view)))
         if isinstance(found, Mapped):
@@ -24,6 +37,8 @@ def moved(call: Call, change: Callable[[View], View]) -> Value:
             return replace(found, view=change(found.view))
     except LayoutError as error:
         raise RefusedError(str(error)) from error
+    if isinstance(found, Scores):
+        raise RefusedError("scores of attention must stay as they are")
     if isinstance(found, Pending):
         raise RefusedError(
             f"it reads what {found.operator} {found.name} gives before that is quantised", "QuantizeLinear between them"
@@ -35,6 +50,10 @@ def sizes_of(call: Call) -> tuple[int, ...]:
     found = call.value(0)
     if isinstance(found, Constant):
         return found.values.shape
+    if isinstance(found, Scores):
+        return found.sizes
+    if isinstance(found, Attended):
+        return found.lying.sizes
     return found.integers.shape if isinstance(found, Known) else found.view.sizes
 
 
@@ -44,7 +63,16 @@ def to_sizes(call: Call, sizes: tuple[int, ...]) -> Value:
         return Constant(found.values.reshape(sizes))
     if isinstance(found, Known) and found.scales.size == 1:
         return replace(found, integers=found.integers.reshape(sizes))
-    return moved(call, lambda view: view.reshaped(sizes))
+    try:
+        return moved(call, lambda view: view.reshaped(sizes))
+    except RefusedError:
+        if not isinstance(found, Real):
+            raise
+        try:
+            # As heads, or as queries, keys and values.
+            return put_together(Heads(found.tensor, PiecesView.of(found.view).reshaped(sizes)))
+        except LayoutError as error:
+            raise RefusedError(str(error)) from error
 
 
 def reshape(call: Call) -> Value:

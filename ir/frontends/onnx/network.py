@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...constants import Parameters
 from ...graph import Graph
-from ...operations import AS_IT_IS, Upsampling
+from ...operations import AS_IT_IS, Shape, Upsampling
 from .views import View
 
 
@@ -106,3 +107,12 @@ class Network:
     operators: dict[str, str]
     bounds: dict[str, float] = field(default_factory=dict)
     on_host: tuple[str, ...] = ()
+
+    @property
+    def given(self) -> dict[str, Shape]:
+        """Inputs of the graph that are some of the file; others are caches, in which keys and values of attention are."""
+        return {name: shape for name, shape in self.graph.inputs.items() if name in self.tensors}
+
+    def with_caches(self, inputs: Mapping[str, NDArray[np.int8]]) -> dict[str, NDArray[np.int8]]:
+        """Inputs of the graph: ``inputs``, and caches, which hold nothing in front of a run."""
+        return {name: inputs[name] if name in inputs else np.zeros(shape, np.int8) for name, shape in self.graph.inputs.items()}

@@ -13,8 +13,8 @@ from ...layers import Layer
 from ...operations import Linear, Upsampling
 from .emit import in_one_piece
 from .reader import Call, Operators, require_image
-from .values import Real, RefusedError, Tensor, Value
-from .views import CHANNELS, HEIGHT, WIDTH
+from .values import Heads, Real, RefusedError, Tensor, Value
+from .views import CHANNELS, HEIGHT, WIDTH, LayoutError
 
 _MOST_TAPS = 1024
 """Positions of the kernel of a copy: all but one are multiplied by 0."""
@@ -26,6 +26,14 @@ def integers_of(value: Value, what: str) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise RefusedError(f"it {what} what is not quantised yet", "QuantizeLinear and DequantizeLinear between them")
     return tensor
+
+
+def part_of_heads(value: Heads, axis: int, first: int, count: int) -> Heads:
+    """Queries, keys or values of all of them; or some of the heads."""
+    try:
+        return replace(value, lying=value.lying.part(axis, first, count))
+    except LayoutError as error:
+        raise RefusedError(str(error)) from error
 
 
 def like(value: Value, tensor: Tensor) -> Value:
@@ -115,6 +123,8 @@ def space_to_depth(call: Call) -> Value:
 def gather(call: Call) -> Value:
     """Of the channels of an image, in any order, some of them or all; or of constants."""
     value = call.value(0)
+    if isinstance(value, Heads):
+        return _one_of(call, value)
     tensor = integers_of(value, "takes channels of")
     require_image(tensor.view)
     axis, which = call.attribute("axis", 0) % len(tensor.view.dims), call.constant(1)
@@ -125,6 +135,18 @@ def gather(call: Call) -> Value:
         raise RefusedError(f"its indices are {which.tolist()}", f"a list of numbers in [{-channels}, {channels})")
     tensor = in_one_piece(call, tensor, f"{call.name}.joined")
     return like(value, _chosen(call, tensor, which.astype(np.int64) % channels))
+
+
+def _one_of(call: Call, value: Heads) -> Value:
+    """One position along an axis of heads, which is gone."""
+    which, sizes = call.constant(1), value.lying.sizes
+    axis = call.attribute("axis", 0) % len(sizes)
+    if which.size != 1 or not -sizes[axis] <= int(which.ravel()[0]) < sizes[axis]:
+        raise RefusedError(f"its indices are {which.tolist()}", f"one number in [{-sizes[axis]}, {sizes[axis]})")
+    taken = part_of_heads(value, axis, int(which.ravel()[0]) % sizes[axis], 1)
+    if which.ndim:
+        return taken
+    return replace(taken, lying=taken.lying.reshaped((*sizes[:axis], *sizes[axis + 1 :])))
 
 
 def _chosen(call: Call, tensor: Tensor, which: NDArray[np.int64]) -> Tensor:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from .emit import emit
 from .network import QuantisedTensor
+from .on_rows import on_rows
 from .reader import Call, Operators
-from .values import Constant, Known, Pending, Raw, Real, RefusedError, Tensor, Value
+from .values import Attended, Constant, Heads, Known, Normed, Pending, Raw, Real, RefusedError, Scores, Tensor, Value
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,12 @@ def quantised(call: Call, found: Value, to: Target, name: str) -> Value:
     if isinstance(found, Real):
         if (found.scale, found.tensor.zero_point) == (to.scale, to.zero_point):
             return replace(found.tensor, unsigned=to.unsigned, scale=to.scale, zero_point=to.zero_point)
+    elif isinstance(found, (Heads, Scores)):
+        raise RefusedError("it quantises in the midst of attention", "real numbers there, as podweave quantise leaves them")
     elif not isinstance(found, Pending):
         raise RefusedError("it quantises integers")
+    if isinstance(found, (Normed, Attended)):
+        return on_rows(call, found, QuantisedTensor(name, found.view, to.unsigned, to.scale, to.zero_point))
     return emit(call, found, QuantisedTensor(name, found.view, to.unsigned, to.scale, to.zero_point))
 
 

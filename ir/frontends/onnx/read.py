@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ...graph import Graph
 from ...layers import WorkloadError
+from ...mixed_graph import MixedGraph, verify_mixed
+from ...operations import Linear
 from ...rewrites import without_unused
 from ...verify import verify
 from . import (
     affine,
+    attention,
     borders,
     channels,
     convolution,
@@ -26,12 +30,12 @@ from . import (
     shuffles,
     sums,
 )
-from .attention import has_attention
 from .emit import materialised
 from .files import File, Node, read_file
 from .folding import folded
 from .network import Network, QuantisedTensor
 from .reader import Call, Handler, Reader, Refusal
+from .transformers import is_transformer
 from .values import Constant, Raw, Real, RefusedError, Tensor, Value
 from .views import BATCH, CHANNELS, HEIGHT, WIDTH, View
 
@@ -47,6 +51,7 @@ FAMILIES = (
     channels,
     positions,
     responses,
+    attention,
     movement,
     shuffles,
     integer_operators,
@@ -122,9 +127,7 @@ def network_of(file: File, *, host_ops: bool = False) -> Network:
     outputs = {} if refusals else _outputs(reader, file.name, ends, refusals)
     if refusals:
         raise WorkloadError(_told(file.name, refusals))
-    graph = without_unused(Graph(file.name, reader.inputs, tuple(reader.operations), tuple(outputs)))
-    inputs = {name: shape for name, shape in graph.inputs.items() if name in graph.read}
-    graph = verify(Graph(graph.name, inputs, graph.operations, graph.outputs))
+    graph = _graph(file.name, reader, tuple(outputs))
     kept = {operation.name for operation in graph.operations}
     return Network(
         graph,
@@ -135,6 +138,22 @@ def network_of(file: File, *, host_ops: bool = False) -> Network:
         {name: operator for name, operator in reader.operators.items() if name in kept},
         {name: bound for name, bound in reader.bounds.items() if name in kept},
         tuple(f"{node.operator} {node.name}" for node in left),
+    )
+
+
+def _graph(name: str, reader: Reader, outputs: tuple[str, ...]) -> Graph:
+    """What is read, without what no output needs."""
+    layers = [operation for operation in reader.operations if isinstance(operation, Linear)]
+    if len(layers) == len(reader.operations):
+        graph = without_unused(Graph(name, reader.inputs, tuple(layers), outputs))
+        return verify(replace(graph, inputs={each: shape for each, shape in graph.inputs.items() if each in graph.read}))
+    mixed = without_unused(MixedGraph(name, reader.inputs, tuple(reader.operations), outputs, formats=reader.formats))
+    assert isinstance(mixed, MixedGraph)
+    inputs = {each: shape for each, shape in mixed.inputs.items() if each in mixed.read}
+    if not mixed.rows:
+        return verify(Graph(name, inputs, mixed.layers, outputs))
+    return verify_mixed(
+        replace(mixed, inputs=inputs, formats={each: mixed.formats[each] for each in inputs if each in mixed.formats})
     )
 
 
@@ -152,7 +171,7 @@ def _require_quantised(file: File) -> None:
     """Raises `WorkloadError` for a file in floating point, with all of it that would not be taken if it were quantised."""
     if any(node.operator in QUANTISING for node in file.nodes):
         return
-    if has_attention(((node.operator, node.inputs, node.outputs) for node in file.nodes), file.inputs):
+    if is_transformer(((node.operator, node.inputs, node.outputs) for node in file.nodes), file.inputs):
         raise WorkloadError(
             f"{file.name} is a transformer in floating point: quantise it first (podweave quantise), to a file of rows"
         )

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from ...constants import Parameters
 from ...layers import Layer
 from ...operations import Linear, Shape
+from ...row_operations import Format, RowOperation
 from ..names import Names
 from .files import Node
 from .network import QuantisedTensor
-from .values import Constant, Known, Real, RefusedError, Tensor, Value
+from .values import Constant, Heads, Known, Real, RefusedError, Scores, Tensor, Value
 from .views import CHANNELS, LayoutError, View
 
 Padding: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
@@ -55,6 +56,8 @@ class Reader:
         Of edges that are known, by name.
     inputs, operations, constants, tensors, operators, bounds
         As of a `Network`.
+    formats : dict
+        Of caches among the inputs, in which keys and values of attention are.
     tables : dict
         Of operations that look a tensor up, by their names and the origin of that tensor.
     padded : dict
@@ -64,7 +67,8 @@ class Reader:
     opset: int
     values: dict[str, Value] = field(default_factory=dict)
     inputs: dict[str, Shape] = field(default_factory=dict)
-    operations: list[Linear] = field(default_factory=list)
+    formats: dict[str, Format] = field(default_factory=dict)
+    operations: list[Linear | RowOperation] = field(default_factory=list)
     constants: dict[str, Parameters] = field(default_factory=dict)
     tensors: dict[str, QuantisedTensor] = field(default_factory=dict)
     operators: dict[str, str] = field(default_factory=dict)
@@ -74,9 +78,13 @@ class Reader:
     padded: dict[str, Padded] = field(default_factory=dict)
     names: Names = field(default_factory=Names)
 
-    def add(self, operation: Linear, held: Parameters, operator: str, tensor: QuantisedTensor | None = None) -> None:
+    def add(
+        self, operation: Linear | RowOperation, held: Parameters | None, operator: str, tensor: QuantisedTensor | None = None
+    ) -> None:
+        """``held``: None for an operation without constants."""
         self.operations.append(operation)
-        self.constants[operation.name] = held
+        if held:
+            self.constants[operation.name] = held
         self.operators[operation.name] = operator
         if tensor:
             self.tensors[operation.name] = tensor
@@ -122,6 +130,9 @@ class Call:
     def real(self, index: int) -> Real:
         """An input that stands for a quantised tensor."""
         found = self.value(index)
+        if isinstance(found, (Heads, Scores)):
+            what = "channels that are taken apart" if isinstance(found, Heads) else "scores of attention"
+            raise RefusedError(f"its input {self.node.inputs[index]} is {what}", "attention as docs/onnx.md has it")
         if not isinstance(found, Real):
             what = "a constant" if isinstance(found, (Constant, Known)) else "not quantised"
             raise RefusedError(f"its input {self.node.inputs[index]} is {what}", "a quantised file (onnxruntime.quantization)")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ...layers import Layer
 from ...operations import AS_IT_IS, Operand, Upsampling, Window
+from .pieces import PiecesView
 from .views import View
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
@@ -99,6 +100,34 @@ class Real:
     def scale(self) -> np.float32:
         assert self.tensor.scale is not None
         return self.tensor.scale
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Real numbers of a tensor whose channels are taken apart, times ``factor``: queries, keys or values of attention."""
+
+    tensor: Tensor
+    lying: PiecesView
+    factor: float = 1.0
+
+    @property
+    def view(self) -> PiecesView:
+        return self.lying
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Queries times keys, head by head, times ``factor``. ``weights``: their softmax."""
+
+    query: Heads
+    key: Heads
+    factor: float
+    weights: bool = False
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Those of the file."""
+        return (*self.query.lying.sizes[:-1], self.key.lying.sizes[-1])
 
 
 @dataclass(frozen=True)
@@ -223,4 +252,50 @@ class Joined(Pending):
         )
 
 
-Value: TypeAlias = Constant | Known | Tensor | Real | Raw | Pending
+@dataclass(frozen=True)
+class Normed(Pending):
+    """Each position less the mean of its channels, by their standard deviation, times ``gain``, plus ``bias``."""
+
+    name: str
+    operator: str
+    real: Real
+    gain: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    epsilon: float
+    functions: tuple[Function, ...] = ()
+
+    @property
+    def view(self) -> View:  # type: ignore[override]
+        return self.real.view
+
+    def then(self, function: Function) -> Pending:
+        raise RefusedError(
+            f"it reads what {self.operator} {self.name} gives before that is quantised", "QuantizeLinear between them"
+        )
+
+
+@dataclass(frozen=True)
+class Attended(Pending):
+    """Values of all keys, by the softmax of ``scores``, head by head. ``lying``: how that lies."""
+
+    name: str
+    operator: str
+    scores: Scores
+    values: Heads
+    lying: PiecesView
+    functions: tuple[Function, ...] = ()
+
+    @property
+    def view(self) -> View:  # type: ignore[override]
+        found = self.lying.whole
+        if found is None:
+            raise RefusedError(f"heads of {self.operator} {self.name} are apart", "a Transpose and a Reshape to whole channels")
+        return found
+
+    def then(self, function: Function) -> Pending:
+        raise RefusedError(
+            f"it reads what {self.operator} {self.name} gives before that is quantised", "QuantizeLinear between them"
+        )
+
+
+Value: TypeAlias = Constant | Known | Tensor | Real | Raw | Pending | Heads | Scores
