@@ -23,7 +23,7 @@ def may_have_norms(operators: Iterable[str]) -> bool:
 
 
 def plain_softmaxes(model: Any) -> list[str]:
-    """Softmax over the last dimension as one node, in place, where a converter of versions flattens in front of it; what they give."""
+    """Softmax over the last dimension as one node, in place, where a converter flattens in front of it; returns what they give."""
     with extra("onnx", "quantising ONNX files"):
         import onnx
 
