@@ -102,8 +102,9 @@ TARGETS = {
         [_PREFETCH, "tests/rtl/prefetch/test_column_stores.py", "-k", "lockstep and 128_columns or column_stores and not codes"],
     ),
     "counters": Target(_named("counters"), ["tests/rtl/node/test_node_counters.py"]),
+    "chip_root": Target(_named("chip_root"), ["tests/rtl/chip/test_chip_root.py"]),
     "node": Target(
-        _named("node", "chip_root"),
+        _named("node"),
         ["tests/rtl/chip/test_chip.py", "-k", "2x4-port or 2x4-backdoor or say_what_and_where"],
     ),
     "trees": Target(_named("link_tree", "load_tree"), ["tests/rtl/node/test_trees.py"]),
