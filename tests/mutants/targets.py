@@ -91,12 +91,13 @@ TARGETS = {
     "prefetch": Target(
         _named(
             *("prefetch_engine", "descriptor_reader", "descriptor_gate", "piece_walker", "burst_issuer"),
-            *("read_tracker", "realigner", "store_path", "word_queue"),
+            *("realigner", "word_queue"),
         ),
         [_PREFETCH, "-k", "64_small or stop_with or rings_wrap"],
     ),
     "descriptor_check": Target(_named("descriptor_check"), ["tests/rtl/prefetch/test_descriptor_check.py"]),
     "prefetch_count": Target(_named("prefetch_count"), ["tests/rtl/prefetch/test_prefetch_count.py"]),
+    "channels": Target(_named("read_tracker", "store_path"), ["tests/rtl/prefetch/test_channels.py"]),
     "columns": Target(
         _named("column_walker", "column_buffer"),
         [_PREFETCH, "tests/rtl/prefetch/test_column_stores.py", "-k", "lockstep and 128_columns or column_stores and not codes"],
