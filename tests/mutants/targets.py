@@ -93,7 +93,7 @@ TARGETS = {
             *("prefetch_engine", "descriptor_reader", "descriptor_gate", "piece_walker", "burst_issuer"),
             *("realigner", "word_queue"),
         ),
-        [_PREFETCH, "-k", "64_small or stop_with or rings_wrap"],
+        [_PREFETCH, "-k", "64_small or stop_with or rings_wrap or late_epochs"],
     ),
     "descriptor_check": Target(_named("descriptor_check"), ["tests/rtl/prefetch/test_descriptor_check.py"]),
     "prefetch_count": Target(_named("prefetch_count"), ["tests/rtl/prefetch/test_prefetch_count.py"]),

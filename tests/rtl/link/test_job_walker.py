@@ -26,7 +26,7 @@ from .link_cases import CONFIGS
 CONFIG = CONFIGS["4_1"]
 DEPTHS = (CONFIG.memory.p_words, CONFIG.memory.x_words)
 LAYOUTS: dict[str, Layout] = {"send": send_job_layout(CONFIG), "receive": receive_job_layout(CONFIG)}
-DEPTH = 1 << 17
+DEPTH, STORE = 1 << 17, 16
 Values = dict[str, NDArray[np.int64]]
 
 
@@ -118,7 +118,7 @@ def wrong_counts(rng: np.random.Generator) -> list[Trial]:
     """The first job says more words than there are, by one bit of the number; or there is a loop of no words."""
     trials = []
     for bit in range(COUNT_WIDTH):
-        n0, n1 = (int(count) for count in rng.integers(1, 4, 2))
+        n0, n1 = (int(count) for count in rng.integers(2, 4, 2))
         job = Job(unit=1, address=3, n0=n0, n1=n1, id=9, last=1)
         trials += [Trial([dataclasses.replace(job, words=(1 << bit) + words)], 9) for words in (0, n0 * n1)]
     for loop in range(3):
@@ -193,9 +193,13 @@ class Table:
         self.given = {p.name: np.zeros((cycles, p.lanes) if p.lanes else cycles, np.int64) for p in bench().inputs}
         self.seen = {p.name: np.full((cycles, p.lanes) if p.lanes else cycles, -1) for p in bench().outputs}
         self.words = self.illegal = 0
+        # Of each walker, the word of its store that is next; after what is illegal there is none.
+        self.next: dict[str, int | None] = dict.fromkeys(LAYOUTS)
         at = 0
         for trial in trials:
-            self.given["clear"][at] = 1
+            if None in self.next.values() or rng.random() < 0.2:
+                self.given["clear"][at] = 1
+                self.next = dict.fromkeys(LAYOUTS, 0)
             for which, layout in LAYOUTS.items():
                 self._add(trial, at, which, layout, rng)
             at += trial.cycles
@@ -208,17 +212,20 @@ class Table:
             jobs = [dataclasses.replace(job, add=0) for job in jobs]
         else:
             jobs = [dataclasses.replace(job, needs=0, follows=1) for job in jobs]
+        pointer = self.next[which] or 0
+        places = (pointer + np.arange(len(jobs))) % STORE
         written = slice(at + 1, at + 1 + len(jobs))
         self.given[f"{which}_host_write"][written] = 1
-        self.given[f"{which}_host_address"][written] = np.arange(len(jobs))
+        self.given[f"{which}_host_address"][written] = places
         self.given[f"{which}_host_data"][written] = bits
         begin = written.stop + 1
         self.given[f"{which}_begins"][begin] = 1
         self.given[f"{which}_epoch"][at:end] = trial.id
         take = (rng.random(trial.cycles) < trial.busy).astype(np.int64)
         self.given[f"{which}_take"][at:end] = take
-        store = {i: jobs[i % len(jobs)] for i in range(16)}
-        walk = walk_of(store, 16, 0, trial.id, CONFIG.pods, DEPTHS, 1 << 20)
+        store = dict(zip(places.tolist(), jobs, strict=True))
+        walk = walk_of(store, STORE, pointer, trial.id, CONFIG.pods, DEPTHS, 1 << 20)
+        self.next[which] = None if walk.illegal else (pointer + walk.used) % STORE
         open, many = begin + 3, len(walk.unit)
         # Word j is there from behind the cycle on in which word j - 1 was taken.
         takes = np.flatnonzero(self.given[f"{which}_take"][open:end])[:many] + open

@@ -28,7 +28,7 @@ from podweave.tb.cases.prefetch_cases import (
 from podweave.tb.cases.prefetch_directed import directed_case
 from podweave.tb.cases.prefetch_engines import ENGINES, MORE_ENGINES, lockstep_of
 from podweave.tb.cases.prefetch_lockstep import PrefetchLockstep, chip_data
-from podweave.tb.cases.prefetch_rings import RING_BASES, pack_descriptors
+from podweave.tb.cases.prefetch_rings import RING_BASES, pack_descriptors, put_rings
 from podweave.tb.lockstep.ports import LockstepError
 
 
@@ -85,6 +85,26 @@ def test_lockstep_with_faults(name: str) -> None:
         model = check(name, case_of(name, seed, faults=True, cycles=3000), seed)
         errors.append(model.error.code if model.error else 0)
     assert len(set(errors)) >= 4, errors
+
+
+def later_case(case: Case, by: int) -> Case:
+    """The same, ``by`` epochs later."""
+    rings = [
+        [dataclasses.replace(d, tag=d.tag + by, after=d.after + by * (d.after > 0)) for d in ring] for ring in case.program.rings
+    ]
+    program = dataclasses.replace(case.program, rings=(rings[0], rings[1]), memory=case.program.memory.copy())
+    put_rings(program.memory, program.rings)
+    late = ("epochs_done", "cancel")
+    script = [(cycle, {k: v + by if k in late and v is not None else v for k, v in some.items()}) for cycle, some in case.script]
+    inputs = dataclasses.replace(case.inputs, epochs_done=case.inputs.epochs_done + by)
+    return dataclasses.replace(case, program=program, script=script, inputs=inputs)
+
+
+@pytest.mark.parametrize("by", [0x5A5A, 0xA5A5, 0xFFE0])
+def test_lockstep_of_late_epochs(by: int) -> None:
+    """Every bit of a tag is something else than 0 somewhere."""
+    for seed in (30, 31):
+        check("64_small", later_case(case_of("64_small", seed, faults=seed > 30, cycles=3000), by), seed)
 
 
 @pytest.mark.parametrize("cycle", [160, 208, 244, 280])
