@@ -71,8 +71,8 @@ TARGETS = {
     "pod": Target(
         _named("pod", "load_engine", "stream_engine", "load_job_queue", "stream_job_queue", "accumulator"),
         [
-            *("tests/rtl/pod/test_pod.py", "-k"),
-            "(jobs or every_error or overflow or clears or tiles) and "
+            *("tests/rtl/pod/test_job_queue.py", "tests/rtl/pod/test_counts.py", "tests/rtl/pod/test_pod.py", "-k"),
+            "(test_job_queue or test_counts or jobs or every_error or overflow or clears or tiles) and "
             "not (1x1 or 1x9 or 4x8 or 6x2 or 8x4 or without_tiles or of_tiles or field)",
         ],
     ),
@@ -82,11 +82,18 @@ TARGETS = {
     ),
     "post": Target(
         _named("post_processor", "post_engine", "post_job_queue", "requantizer"),
-        ["tests/rtl/post/test_post_processor.py", "-k", "jobs and 4x8_lanes2_zero"],
+        [
+            *("tests/rtl/post/test_post_counts.py", "tests/rtl/post/test_requantizer.py", "tests/rtl/post/test_post_processor.py"),
+            *("-k", "each_bit or emitted and zero or 4x12_lanes2_zero or leave_no_trace and 4x12_lanes2_zero or every_error_is and not row and not scalar"),
+        ],
     ),
     "rows": Target(
         _named("row_registers", "row_statistic", "combiner"),
-        ["tests/rtl/post/test_post_processor.py", "-k", "jobs and rows_8x4_lanes2_psum24_even"],
+        [
+            *("tests/rtl/post/test_combiner.py", "tests/rtl/post/test_row_statistic.py", "tests/rtl/post/test_row_registers.py"),
+            *("tests/rtl/post/test_post_processor.py", "-k"),
+            "test_combiner or test_row_statistic or test_row_registers or jobs and rows_8x4_lanes2_psum24_even",
+        ],
     ),
     "prefetch": Target(
         _named(

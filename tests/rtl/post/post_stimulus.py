@@ -29,11 +29,15 @@ PROLOGUE = 780
 Jobs = list[dict[str, int]]
 
 
-def chip(rows: int, cols: int, *, psum_width: int = 32, y_planes: int = 1, tables: int = 2, **post: Any) -> ChipConfig:
+def chip(
+    rows: int, cols: int, *, psum_width: int = 32, y_planes: int = 1, tables: int = 2, bits: tuple[int, int] = (24, 16), **post: Any
+) -> ChipConfig:
+    """``bits``: of times and counts."""
+    array = ArrayConfig(rows=rows, cols=cols, psum_width=psum_width)
     return ChipConfig(
         name="post",
         pods=4,
-        pod=PodConfig(array=ArrayConfig(rows=rows, cols=cols, psum_width=psum_width)),
+        pod=PodConfig(array=array, time_width=bits[0], count_width=bits[1]),
         memory=MemoryConfig(banks=4, y_planes=y_planes, x_words=50, w_words=64, p_words=75),
         network=NetworkConfig(),
         post=PostConfig(parameter_sets=5, tables=tables, **post),
@@ -52,7 +56,8 @@ CONFIGS = {
     "4x8_lanes2_sum23_scale17": chip(4, 8, lanes=2, sum_bits=23, scale_bits=17),
     "4x4_psum24_sum20_scale24_even": chip(4, 4, psum_width=24, sum_bits=20, scale_bits=24, rounding="half_even"),
     "4x4_sum20_scale24_even_zero": chip(4, 4, sum_bits=20, scale_bits=24, rounding="half_even", zero_points=True),
-    "4x8_lanes2_zero": chip(4, 8, lanes=2, zero_points=True),
+    # Times and counts of so few bits that a run reaches each of them; slices, slots and tables that there are none of.
+    "4x12_lanes2_zero": chip(4, 12, lanes=2, zero_points=True, tables=3, queue_depth=3, window_width=4, bits=(11, 7)),
     "rows_4x4": chip(4, 4, row_registers=16),
     "rows_8x4_lanes2_psum24_even": chip(
         8, 4, psum_width=24, y_planes=2, lanes=2, row_registers=32, rounding="half_even", tables=4, queue_depth=3
@@ -263,10 +268,11 @@ def quiet(key: str, cycles: int) -> PostStimulus:
 
     run = np.arange(cycles) >= 10
     first, second, third, table = nothing(cols), nothing(cols), nothing(cols), nothing()
-    # One port writes all three.
+    # One port writes all of them.
     second, third = (HostWrites(first.valid, first.address, part.data) for part in (second, third))
     rows = RowInputs(*(table.address.copy() for _ in range(2)), nothing(), run & False, table.address.copy())
-    parameters = Parameters(first, second, third, table)
+    post = CONFIGS[key].post
+    parameters = Parameters(first, second, third, table, first if post and post.zero_points else None)
     return PostStimulus(run, [], [], np.zeros((cycles, cols), np.int64), parameters, rows if CONFIGS[key].has_rows else None)
 
 

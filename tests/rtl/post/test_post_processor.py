@@ -148,7 +148,7 @@ ROW_DIRECTED = {
     PostError.ROW_NOT_READY: [row_not_ready],
     PostError.SCALAR_BUSY: [scalar_busy],
 }
-SPOILT = [("4x12", error, spoil) for error, spoils in DIRECTED.items() for spoil in spoils]
+SPOILT = [("4x12_lanes2_zero", error, spoil) for error, spoils in DIRECTED.items() for spoil in spoils]
 SPOILT += [("rows_8x4_lanes2_psum24_even", error, spoil) for error, spoils in ROW_DIRECTED.items() for spoil in spoils]
 
 
@@ -203,16 +203,16 @@ def test_a_register_that_is_taken_again_is_not_ready(row: int) -> None:
         assert model.events["row_not_ready"].tolist() == ([75] if wrong else [])
 
 
-def test_words_out_of_range_leave_no_trace() -> None:
+@pytest.mark.parametrize("key", ["4x4", "4x12_lanes2_zero"])
+def test_words_out_of_range_leave_no_trace(key: str) -> None:
     """By hand: three windows of two words, of which the last reads outside, or all but the first do, but not at their ends; then
     three outputs, of which the last is outside."""
-    key = "4x4"
     stimulus = quiet(key, 120)
     shape = {"n0": 2, "n1": 1, "n2": 3, "n3": 1, "x_base": 48, "x_step2": 1}
     jobs = [
-        base_job(start=5, **shape, p_base=71, p_step0=1, p_step2=1),
-        base_job(start=5, **shape, p_base=73, p_step0=-3, p_step2=5),
-        base_job(start=30, **shape | {"n0": 1}, p_base=10, p_step2=1),
+        base_job(key, start=5, **shape, p_base=71, p_step0=1, p_step2=1),
+        base_job(key, start=5, **shape, p_base=73, p_step0=-3, p_step2=5),
+        base_job(key, start=30, **shape | {"n0": 1}, p_base=10, p_step2=1),
     ]
     reads, writes = [[71, 72, 73, 74], [73, 70, 72, 74], [10, 11, 12]], [[48, 49], [48], [48, 49]]
     errors = [PostError.P_ADDRESS, PostError.P_ADDRESS, PostError.X_ADDRESS]
