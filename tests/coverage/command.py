@@ -1,8 +1,9 @@
-"""The command line, and the table of what it found."""
+"""The command line, and the tables of what it found."""
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import multiprocessing
 import sys
@@ -12,6 +13,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tests.coverage import python_code
+from tests.coverage.functional.report import points_table
 from tests.coverage.judge import CoverageError, judge
 from tests.coverage.points import KINDS
 from tests.coverage.waivers import waived
@@ -20,14 +23,34 @@ from tests.mutants.targets import TARGETS
 
 def main(arguments: Sequence[str] | None = None) -> None:
     given = _parsed(arguments)
+    result: dict[str, Any] = {"blocks": {}, "points": {}}
+    if given.json and given.json.exists():
+        result |= json.loads(given.json.read_text(encoding="utf-8"))
+    if given.python:
+        result["python"] = _python(given)
+        lines, failed = python_code.table(result["python"]["rooms"]), []
+    else:
+        wanted = _wanted(given.block)
+        if not given.block:
+            result |= {"blocks": {}, "points": {}}
+        failed = _judged(wanted, result, given.json)
+        lines = _tables(result)
+    _store(result, given.json)
+    print("\n".join(lines))
+    if failed:
+        sys.exit(f"no result of {', '.join(failed)}")
+
+
+def _wanted(blocks: Sequence[str]) -> list[str]:
     kinds = {kind: name for name, target in TARGETS.items() for kind in target.kinds}
-    unknown = [block for block in given.block if block not in kinds and block not in TARGETS]
+    unknown = [block for block in blocks if block not in kinds and block not in TARGETS]
     if unknown:
         sys.exit(f"there is no block {unknown[0]}; there are {', '.join(sorted({*kinds, *TARGETS}))}")
-    wanted = list(dict.fromkeys(block if block in TARGETS else kinds[block] for block in given.block)) or list(TARGETS)
-    blocks: dict[str, Any] = {}
-    if given.json and given.json.exists() and given.block:
-        blocks = json.loads(given.json.read_text(encoding="utf-8"))["blocks"]
+    return list(dict.fromkeys(block if block in TARGETS else kinds[block] for block in blocks)) or list(TARGETS)
+
+
+def _judged(wanted: Sequence[str], result: dict[str, Any], file: Path | None) -> list[str]:
+    """Judge targets one by one, and put what was found into ``result`` and the file; returns those that failed."""
     failed = []
     for number, name in enumerate(wanted, 1):
         began = time.perf_counter()
@@ -35,20 +58,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # In a process of its own: benches that tests keep in memory are built for coverage.
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             try:
-                blocks = dict(sorted({**blocks, **pool.submit(judge, name).result()}.items()))
+                blocks, points = pool.submit(judge, name).result()
             except CoverageError as error:
                 print(f"{name}: {error}", file=sys.stderr)
                 failed.append(name)
                 continue
+        result["blocks"] = dict(sorted({**result["blocks"], **blocks}.items()))
+        result["points"] = dict(sorted({**result["points"], name: points}.items()))
         print(f"{number}/{len(wanted)} {name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
-        if given.json:
-            given.json.write_text(json.dumps({"blocks": blocks}, indent=1) + "\n", encoding="utf-8")
+        _store(result, file)
+    return failed
+
+
+def _python(given: argparse.Namespace) -> dict[str, Any]:
+    there = python_code.folders()
+    unknown = [folder for folder in given.tests if folder not in there]
+    if unknown:
+        sys.exit(f"there is no folder of tests {unknown[0]}; there are {', '.join(there)}")
+    wanted = given.tests or there
+    found = python_code.measured(wanted, given.data, lambda text: print(text, file=sys.stderr, flush=True))
+    if not found:
+        sys.exit("no folder of tests has been measured")
+    rooms = python_code.figures(python_code.report(found, given.data))
+    return {"date": datetime.date.today().isoformat(), "folders": found, "rooms": rooms}
+
+
+def _store(result: Mapping[str, Any], file: Path | None) -> None:
+    if file:
+        file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def _tables(result: Mapping[str, Any]) -> list[str]:
     try:
-        print("\n".join(table(blocks)))
+        return [*table(result["blocks"]), "", *points_table(result["points"])]
     except ValueError as error:
         sys.exit(str(error))
-    if failed:
-        sys.exit(f"no result of {', '.join(failed)}")
 
 
 def table(blocks: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -73,9 +117,23 @@ def _share(reached: int, points: int) -> str:
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.coverage", description="What of each block its own tests reach.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.coverage", description="What of each block its own tests reach; with --python, what of the Python."
+    )
     parser.add_argument(
         "--block", action="append", default=[], metavar="KIND", help="only this block, or group of blocks; again for more"
     )
-    parser.add_argument("--json", type=Path, help="a file for all figures; with --block, those of other blocks in it stay")
+    parser.add_argument(
+        "--python", action="store_true", help="measure the Python of every room, in the fast tests, folder by folder"
+    )
+    parser.add_argument(
+        "--tests", action="append", default=[], metavar="FOLDER", help="with --python: only this folder of tests; again for more"
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(".coverage_data"),
+        help="with --python: where what a folder's tests reach is kept; what is there is not measured again (default: %(default)s)",
+    )
+    parser.add_argument("--json", type=Path, help="a file for all figures; those that are not measured now stay in it")
     return parser.parse_args(arguments)

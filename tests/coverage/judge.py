@@ -1,4 +1,4 @@
-"""One target: what of its blocks is reached while its tests run."""
+"""One target: what of its blocks is reached while its tests run, and which points are seen."""
 
 from __future__ import annotations
 
@@ -6,16 +6,29 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from podweave.tb.build.instrument import Instrument, instrumented
+from tests.coverage.functional.tally import Tally
+from tests.coverage.functional.watch import TABLES, watching
 from tests.coverage.points import KINDS, Point, merged
 from tests.mutants.targets import TARGETS
 
 FLAGS = ("--coverage-line", "--coverage-toggle")
+MORE: Mapping[str, Sequence[str]] = {
+    "collective_engine": [
+        *("tests/rtl/link/test_collective_engine.py", "tests/rtl/link/test_link_port.py"),
+        *("-k", "(lockstep and (4_1 or 4_2)) or by_hand or error or illegal"),
+    ],
+    "pod": ["tests/rtl/pod/test_pod.py", "tests/rtl/pod/test_errors_by_state.py"],
+    "post": ["tests/rtl/post/test_post_processor.py", "-k", "every_error or pooling"],
+    "rows": ["tests/rtl/post/test_row_registers.py", "tests/rtl/post/test_errors_by_job.py"],
+}
+"""Tests of targets that look at more states of a block than mutants need."""
 _OPTIONS = ["-s", "-o", "addopts=--import-mode=importlib --strict-markers", "-p", "no:terminal", "-p", "no:cacheprovider"]
 
 
@@ -44,25 +57,29 @@ class Recorder:
             file.unlink()
 
 
-def judge(name: str) -> dict[str, dict[str, Any]]:
-    """By kind of block of a target, JSON-ready: for each kind of point, how many ``points``, how many of them ``missed``, and
-    ``names`` of these: signals with how many of their bits and directions, or what follows which line of the module.
+def judge(name: str) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, int]]]:
+    """What a target's tests reach, JSON-ready.
+
+    By kind of block: for each kind of point, how many ``points``, how many of them ``missed``, and ``names`` of these: signals with
+    how many of their bits and directions, or what follows which line of the module. And how often each point of `TABLES` that was
+    seen was seen, by its group.
     """
-    target = TARGETS[name]
+    target, tally = TARGETS[name], Tally(*TABLES)
     with tempfile.TemporaryDirectory(prefix="podweave-coverage-") as directory:
         recorder = Recorder(Path(directory))
-        with instrumented(Instrument(flags=FLAGS, start=recorder.start)):
-            code = pytest.main([*target.tests, "-m", "not campaign", *_OPTIONS])
+        with instrumented(Instrument(flags=FLAGS, start=recorder.start)), watching(tally):
+            for tests in filter(None, (target.tests, MORE.get(name))):
+                code = pytest.main([*tests, "-m", "not campaign", *_OPTIONS])
+                if code != pytest.ExitCode.OK:
+                    raise CoverageError(f"pytest {' '.join(tests)} has ended with {code!r}")
         recorder.collect()
-    if code != pytest.ExitCode.OK:
-        raise CoverageError(f"pytest {' '.join(target.tests)} has ended with {code!r}")
     rows = {}
     for kind, pattern in target.kinds.items():
         points = {point: count for point, count in recorder.points.items() if re.fullmatch(pattern, point.module)}
         if not points:
             raise CoverageError(f"no test of {name} simulates a block of kind {kind}")
         rows[kind] = {"target": name, **{each: _summary(points, each) for each in KINDS}}
-    return rows
+    return rows, tally.seen()
 
 
 def _summary(points: dict[Point, int], kind: str) -> dict[str, Any]:
