@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from podweave.spec.errors import PostError
 from podweave.spec.row_functions import Scalar, Statistic
-from tests.rtl.post.post_stimulus import CONFIGS, PostStimulus, base_job, check, post_stimulus, quiet
+from podweave.tb.benches.block_bench import BlockRun
+from tests.rtl.post.post_stimulus import CONFIGS, PostStimulus, base_job, bench_of, check, post_stimulus, quiet
 
 KEY = "rows_8x4_lanes2_psum24_even"
 Jobs = list[tuple[int, dict[str, int]]]
 RUN = 10
 """The epoch begins."""
-FIRST = {"start": 20}
+FIRST, TO_X = {"start": 20}, {"destination": 1}
 # Of a job: the cycle of its push, and what is different; the error is that of the last one.
 CASES: dict[str, tuple[PostError, Jobs]] = {
     "late": (PostError.LATE, [(RUN + 30, FIRST)]),
@@ -24,8 +28,11 @@ CASES: dict[str, tuple[PostError, Jobs]] = {
     "no words, behind one": (PostError.ILLEGAL, [(2, FIRST), (3, {"start": 60, "n3": 0})]),
     "P word": (PostError.P_ADDRESS, [(2, FIRST | {"p_base": 74, "p_step0": 1, "n0": 2})]),
     "P word, behind one": (PostError.P_ADDRESS, [(2, FIRST), (3, {"start": 60, "p_base": 0, "p_step2": -1, "n2": 2})]),
-    "X word": (PostError.X_ADDRESS, [(2, FIRST | {"x_base": 0, "x_step2": -1, "n2": 2, "destination": 1})]),
-    "X word, behind one": (PostError.X_ADDRESS, [(2, FIRST), (3, {"start": 60, "x_base": 49, "x_step2": 1, "n2": 2, "destination": 1})]),
+    "X word": (PostError.X_ADDRESS, [(2, FIRST | {"x_base": 0, "x_step2": -1, "n2": 2} | TO_X)]),
+    "X word, behind one": (
+        PostError.X_ADDRESS,
+        [(2, FIRST), (3, {"start": 60, "x_base": 49, "x_step2": 1, "n2": 2, "destination": 1})],
+    ),
     "not ready": (PostError.ROW_NOT_READY, [(2, FIRST | {"subtract": 1, "row": 17})]),
     "not ready, behind one": (PostError.ROW_NOT_READY, [(2, FIRST), (3, {"start": 60, "row_scale": 1, "row": 3})]),
     "no time": (PostError.SCALAR_BUSY, [(2, FIRST | {"statistic": 1, "scalar": 1, "n3": 2})]),
@@ -42,10 +49,20 @@ def stimulus_of(jobs: Jobs) -> PostStimulus:
     return stimulus
 
 
+@functools.cache
+def observed() -> dict[str, dict[str, NDArray[np.int64]]]:
+    """What the RTL does in each case, in one simulation."""
+    inputs = [stimulus_of(jobs).inputs(CONFIGS[KEY]) for _, jobs in CASES.values()]
+    return dict(zip(CASES, bench_of(KEY).run_all([BlockRun(each) for each in inputs], seed=2), strict=True))
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_errors_of_the_first_job_and_of_a_later_one(case: str) -> None:
     error, jobs = CASES[case]
-    model, expected = check(KEY, stimulus_of(jobs), seed=2)
+    stimulus = stimulus_of(jobs)
+    model = stimulus.model(CONFIGS[KEY])
+    expected = model.outputs(stimulus.p_data, stimulus.parameters, stimulus.rows)
+    bench_of(KEY).check(expected, observed()[case])
     assert model.first_error is not None
     assert {name for name, cycles in model.events.items() if (cycles == model.first_error).any()} == {error.name.lower()}
     assert int(expected["errors"].value[-1]) >> error & 1
