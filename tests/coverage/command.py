@@ -32,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         wanted = _wanted(given.block)
         if not given.block:
-            result |= {"blocks": {}, "points": {}}
-        failed = _judged(wanted, result, given.json)
+            result |= {"points": {}} if given.points else {"blocks": {}, "points": {}}
+        failed = _judged(wanted, result, given.json, verilog=not given.points)
         lines = _tables(result)
     _store(result, given.json)
     print("\n".join(lines))
@@ -49,7 +49,7 @@ def _wanted(blocks: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(block if block in TARGETS else kinds[block] for block in blocks)) or list(TARGETS)
 
 
-def _judged(wanted: Sequence[str], result: dict[str, Any], file: Path | None) -> list[str]:
+def _judged(wanted: Sequence[str], result: dict[str, Any], file: Path | None, *, verilog: bool) -> list[str]:
     """Judge targets one by one, and put what was found into ``result`` and the file; returns those that failed."""
     failed = []
     for number, name in enumerate(wanted, 1):
@@ -58,7 +58,7 @@ def _judged(wanted: Sequence[str], result: dict[str, Any], file: Path | None) ->
         # In a process of its own: benches that tests keep in memory are built for coverage.
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             try:
-                blocks, points = pool.submit(judge, name).result()
+                blocks, points = pool.submit(judge, name, verilog=verilog).result()
             except CoverageError as error:
                 print(f"{name}: {error}", file=sys.stderr)
                 failed.append(name)
@@ -123,6 +123,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--block", action="append", default=[], metavar="KIND", help="only this block, or group of blocks; again for more"
     )
+    parser.add_argument("--points", action="store_true", help="points alone, with the simulators that tests have anyway: faster")
     parser.add_argument(
         "--python", action="store_true", help="measure the Python of every room, in the fast tests, folder by folder"
     )

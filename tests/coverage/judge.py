@@ -26,6 +26,11 @@ MORE: Mapping[str, Sequence[str]] = {
     ],
     "pod": ["tests/rtl/pod/test_pod.py", "tests/rtl/pod/test_errors_by_state.py"],
     "post": ["tests/rtl/post/test_post_processor.py", "-k", "every_error or pooling"],
+    "prefetch": [
+        *("tests/rtl/prefetch/test_prefetch_lockstep.py", "tests/rtl/prefetch/test_passes.py"),
+        *("tests/rtl/prefetch/test_base_registers.py", "tests/rtl/prefetch/test_column_stores.py", "-k"),
+        "test_lockstep or beside or bodies or counts or tags or codes or reserved",
+    ],
     "rows": ["tests/rtl/post/test_row_registers.py", "tests/rtl/post/test_errors_by_job.py"],
 }
 """Tests of targets that look at more states of a block than mutants need."""
@@ -57,24 +62,24 @@ class Recorder:
             file.unlink()
 
 
-def judge(name: str) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, int]]]:
+def judge(name: str, *, verilog: bool = True) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, int]]]:
     """What a target's tests reach, JSON-ready.
 
     By kind of block: for each kind of point, how many ``points``, how many of them ``missed``, and ``names`` of these: signals with
     how many of their bits and directions, or what follows which line of the module. And how often each point of `TABLES` that was
-    seen was seen, by its group.
+    seen was seen, by its group. Without ``verilog`` these alone, with the simulators that tests have anyway.
     """
     target, tally = TARGETS[name], Tally(*TABLES)
     with tempfile.TemporaryDirectory(prefix="podweave-coverage-") as directory:
         recorder = Recorder(Path(directory))
-        with instrumented(Instrument(flags=FLAGS, start=recorder.start)), watching(tally):
+        with instrumented(Instrument(flags=FLAGS, start=recorder.start) if verilog else Instrument()), watching(tally):
             for tests in filter(None, (target.tests, MORE.get(name))):
                 code = pytest.main([*tests, "-m", "not campaign", *_OPTIONS])
                 if code != pytest.ExitCode.OK:
                     raise CoverageError(f"pytest {' '.join(tests)} has ended with {code!r}")
         recorder.collect()
     rows = {}
-    for kind, pattern in target.kinds.items():
+    for kind, pattern in target.kinds.items() if verilog else ():
         points = {point: count for point, count in recorder.points.items() if re.fullmatch(pattern, point.module)}
         if not points:
             raise CoverageError(f"no test of {name} simulates a block of kind {kind}")

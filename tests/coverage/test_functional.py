@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,12 +12,15 @@ import pytest
 from podweave.golden.cycle.pod.jobs import Pushes
 from podweave.golden.cycle.pod.pod import PodModel
 from podweave.golden.cycle.ports import PortTrace
+from podweave.golden.cycle.prefetch.engine import EngineModel
 from podweave.predict.chip import pod_geometry
+from podweave.spec.load_port import HostSelect
 from podweave.spec.presets import load_config
-from tests.coverage.functional import blocks, pods
+from tests.coverage.functional import blocks, engines, pods
 from tests.coverage.functional.report import points_table
 from tests.coverage.functional.tally import Tally, crossed, several
 from tests.coverage.functional.watch import TABLES, watching
+from tests.golden.cycle.prefetch.test_engine import WORDS64, engine, geometry, load
 
 ROOT = Path(__file__).parents[2]
 SEEN = json.loads((ROOT / "docs" / "coverage.json").read_text(encoding="utf-8")).get("points", {})
@@ -67,6 +71,23 @@ def test_what_is_in_no_table_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(pods, "POD_POINTS", holed)
     with pytest.raises(KeyError, match=r"'all rows, one tile, after a pause' is no point of 'load jobs'"):
         seen_of(STREAM)
+
+
+def test_points_of_an_engine_that_is_compared() -> None:
+    """Two words of 64 bytes each, side by side; one that only looks for what is worth a simulation is no point."""
+    tally = Tally(engines.ENGINE_POINTS)
+    with watching(tally):
+        model = engine([load(WORDS64, 2, last=1), load(WORDS64, 0, last=1)], [], geometry())
+        model.run_until_quiet()
+    seen = tally.seen()
+    assert model.error is not None
+    assert seen["descriptors"] == {f"demand, LOAD, {HostSelect(WORDS64).name}": 1}
+    assert seen["descriptors: loops"] == {"LOAD, loops n0": 1}
+    assert seen["prefetch engine: errors"] == {"demand, ZERO_LENGTH": 1}
+    with watching(tally):
+        channel, rings = model.channel, ([load(WORDS64, 2, last=1)], [])
+        EngineModel(geometry(), channel, rings, (1, 1), dataclasses.replace(model.inputs, tail=(1, 0))).run_until_quiet()
+    assert tally.seen() == seen
 
 
 def test_points_of_ports() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -12,9 +12,7 @@ from podweave.golden.cycle.link.engine import EngineModel as CollectiveModel
 from podweave.golden.cycle.link.port import PortModel
 from podweave.golden.cycle.pod.pod import PodModel
 from podweave.golden.cycle.prefetch.engine import EngineModel
-from podweave.golden.cycle.prefetch.issuer import IssuerModel
-from podweave.golden.cycle.prefetch.store import StoreModel
-from podweave.golden.cycle.prefetch.words import DESCRIPTOR_BYTES
+from podweave.golden.cycle.prefetch.reader import Request
 from podweave.tb.benches.block_bench import BlockBench
 from podweave.tb.benches.chip_bench import ChipBench
 from tests.coverage.functional import blocks, engines, links, pods
@@ -22,7 +20,7 @@ from tests.coverage.functional.tally import Hit, Table, Tally
 from tests.rtl.control.control_bench import ControlBench
 
 TABLES: tuple[Table, ...] = (pods.POD_POINTS, pods.POST_POINTS, engines.ENGINE_POINTS, links.LINK_POINTS, blocks.BLOCK_POINTS)
-Hits = Iterator[Hit]
+Hits = Iterable[Hit]
 
 
 @contextmanager
@@ -46,16 +44,20 @@ def watching(tally: Tally) -> Iterator[None]:
             setattr(owner, name, wrapped)
             stack.callback(setattr, owner, name, method)
 
+        def engine(name: str, hits: Callable[..., Hits]) -> None:
+            # Models without a trace only look for what is worth a simulation.
+            after(EngineModel, name, lambda model, *given: hits(model, *given) if model.agenda.log is not None else [])
+
         after(PodModel, "__init__", lambda model, *_: pods.pod_hits(model))
         after(PostModel, "__init__", lambda model, *_: pods.post_hits(model))
-        after(EngineModel, "__init__", lambda model, *_: engines.controlled(model.inputs))
-        after(EngineModel, "_begin", lambda model, _, ring, head: engines.begun(model, ring, head))
-        after(EngineModel, "_first_error", _first_error)
-        after(EngineModel, "_account", _stalls)
-        after(EngineModel, "_stop", lambda model, *_: iter([("prefetch engine: controls", "stopped while it works")]))
-        after(EngineModel, "_cancel", lambda *_: iter([("prefetch engine: controls", "cancelled tag")]))
-        after(IssuerModel, "_put_on_ar", _read)
-        after(StoreModel, "issue", lambda store, _, t, burst: iter([engines.burst(store.geometry, "STORE", burst.beats)]))
+        engine("__init__", lambda model, *_: engines.controlled(model.inputs))
+        engine("_begin", lambda model, _, ring, head: engines.begun(model, ring, head))
+        engine("_first_error", _first_error)
+        engine("_account", _stalls)
+        engine("_stop", lambda *_: [("prefetch engine: controls", "stopped while it works")])
+        engine("_cancel", lambda *_: [("prefetch engine: controls", "cancelled tag")])
+        engine("_read_accepted", _read)
+        engine("_write_received", lambda model, _, __, burst: [engines.burst(model.geometry, "STORE", burst.beats)])
         after(CollectiveModel, "ports", lambda model, *_: links.collective_hits(model))
         after(PortModel, "ports", lambda model, ports: links.port_hits(model, ports))
         after(BlockBench, "check", lambda bench, _, expected, observed: _checked(bench.name, expected, observed))
@@ -78,6 +80,6 @@ def _stalls(model: EngineModel, _: None, t: int, following: int, stalls: tuple[b
     yield from (("prefetch engine: stalls", name) for name, stalled in zip(engines.STALLS, stalls, strict=True) if stalled)
 
 
-def _read(issuer: IssuerModel, _: None, t: int, address: int, beats: int, what: Any) -> Hits:
-    if beats * issuer.geometry.beat_bytes != DESCRIPTOR_BYTES or hasattr(what, "item"):
-        yield engines.burst(issuer.geometry, "LOAD", beats)
+def _read(model: EngineModel, _: None, t: int, address: int, beats: int, what: Any) -> Hits:
+    if not isinstance(what, Request):
+        yield engines.burst(model.geometry, "LOAD", beats)
