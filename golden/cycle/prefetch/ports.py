@@ -138,7 +138,8 @@ class EnginePorts:
                 }
             )
             failed = dict(self.model.channel.failing(burst.address, burst.beats))
-            for i in range(len(accepted)):
+            # The model may know of beats that are accepted behind the end of the trace.
+            for i in np.flatnonzero(accepted + self.lead < self.cycles).tolist():
                 place = self.memory[burst.address + i * self.beat : burst.address + (i + 1) * self.beat]
                 if i not in failed:
                     place[:] = np.where(strobe[at + i] == 1, data[at + i], place)

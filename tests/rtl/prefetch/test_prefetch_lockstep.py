@@ -19,6 +19,7 @@ from podweave.spec.load_port import HostSelect
 from podweave.tb.cases.prefetch_cases import (
     DATA_BEGIN,
     MEMORY_BYTES,
+    STORE_BEGIN,
     TIMINGS,
     Case,
     Program,
@@ -260,3 +261,22 @@ def test_checker_sees_one_flipped_bit_of_every_port() -> None:
         values[(cycle, -1) if values.ndim == 2 else cycle] ^= 1
         with pytest.raises(LockstepError, match=f"at cycle {cycle}, port {port}"):
             bench.check(traces, {**observed, port: values})
+
+
+def test_runs_that_end_inside_of_a_store() -> None:
+    """Several in one simulation, a reset between them: each leaves the beats in memory that W took, and no more."""
+    lockstep = lockstep_of("64_small")
+    store = Descriptor(kind=STORE, select=HostSelect.X, last=1, address=STORE_BEGIN, n0=40, n1=1, n2=1, step0=1)
+    whole = directed_case(lockstep.config, [store], cycles=600)
+    traces, stored = expected(whole, whole.model())
+    taken = np.flatnonzero(traces["m_axi_wvalid"].value & traces["m_axi_wready"].value)
+    assert len(taken) > 8
+    cases = [dataclasses.replace(whole, cycles=int(cycle)) for beat in (0, 1, 2, 5, len(taken) - 1) for cycle in taken[beat] + [0, 1]]
+    ran = lockstep.run_all([(case.stimulus(), case.program.memory, case.table()) for case in cases])
+    for case, (observed, after) in zip(cases, ran, strict=True):
+        traces, memory = expected(case, case.model())
+        assert lockstep.bench.check(traces, observed)
+        np.testing.assert_array_equal(after, memory)
+        behind = STORE_BEGIN + 8 * int((taken < case.cycles).sum())
+        np.testing.assert_array_equal(memory[:behind], stored[:behind])
+        np.testing.assert_array_equal(memory[behind:], case.program.memory[behind:])
