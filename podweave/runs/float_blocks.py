@@ -9,6 +9,7 @@ from podweave.ir.frontends.names import Names
 from podweave.ir.frontends.onnx_rows.patterns import NORM
 
 from ..program import extra
+from .float_affine import function_nodes
 
 NORMS_FROM = 17
 """The version of operators that has `LayerNormalization`."""
@@ -117,14 +118,15 @@ def attention_nodes(model: Any) -> list[Any]:
 
 
 def real_nodes(model: Any) -> list[str]:
-    """Names of nodes between which numbers stay real: those of attention, and norms whose results others quantise.
+    """Names of nodes between which numbers stay real: those of attention, functions with constants behind them, and norms whose
+    results others quantise.
 
     Nodes without a name get one, in place.
     """
     names = Names()
     for node in model.graph.node:
         node.name = names.unique(node.name or node.op_type)
-    inside = attention_nodes(model)
+    inside = [*attention_nodes(model), *function_nodes(model)]
     known = {id(node) for node in inside}
     edges = _Edges(model)
     norms = [node for node in edges.nodes if node.op_type == NORM]

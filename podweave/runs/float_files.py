@@ -22,6 +22,7 @@ from podweave.ir.layers import WorkloadError
 
 from ..program import by_others, extra
 from .calibration import Arrays, FloatFile, Method, ranges_of
+from .float_affine import constants_into_weights
 from .float_blocks import NORMS_FROM, may_have_norms, plain_softmaxes, real_nodes
 from .float_functions import whole_functions
 from .float_products import plain_products
@@ -107,7 +108,7 @@ def quantise_file(
             quant_pre_process(str(modern), str(folded), skip_symbolic_shape=True)
             plain = onnx.load(folded)
         plain_products(plain)
-        if whole_functions(plain) + plain_softmaxes(plain):
+        if constants_into_weights(plain) + whole_functions(plain) + plain_softmaxes(plain):
             onnx.save(plain, folded)
         report: dict[str, Any] = {"model": file.name, "file": str(output), "method": str(recipe.method)}
         if recipe.equalise:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from .products import multiplied
 from .reader import Call, Operators, diagonal, image
 from .sums import add as add_tensors
 from .sums import subtract as subtract_tensors
-from .values import Constant, Heads, Known, Real, RefusedError, Scores, Sum, Value
+from .values import Constant, Floats, Function, Heads, Known, Mapped, Real, RefusedError, Scores, Sum, Value
 from .views import CHANNELS, View
 
 _FINE = 127
@@ -65,6 +66,19 @@ def _one_number(call: Call, index: int) -> float:
     return float(found.ravel()[0])
 
 
+def _in_front(call: Call, one: int, constant: int) -> Mapped | None:
+    """A function of one number, if an input is that and not quantised yet, and the constant is one number: they are one table."""
+    found = call.value(one)
+    return found if isinstance(found, Mapped) and _numbers(call, constant).size == 1 else None
+
+
+def _applied(operator: str, constant: float) -> Callable[[Floats], Floats]:
+    """A number and a constant, in float32."""
+    other = np.float32(constant)
+    of: Callable[..., Floats] = {"Mul": np.multiply, "Div": np.divide, "Add": np.add, "Sub": np.subtract}[operator]
+    return lambda x: of(x, other)
+
+
 def _by_one_number(call: Call, value: Value, factor: float) -> Value:
     """Queries, keys or their scores, times a number."""
     if not (np.isfinite(factor) and factor > 0):
@@ -81,6 +95,8 @@ def mul(call: Call) -> Value:
         if is_constant(call.value(other)) and not is_constant(call.value(one)):
             if isinstance(call.value(one), (Heads, Scores)):
                 return _by_one_number(call, call.value(one), _one_number(call, other))
+            if function := _in_front(call, one, other):
+                return function.then(Function("Mul", _applied("Mul", _one_number(call, other))))
             real = call.real(one)
             factor = per_channel(call, call.value(other), real.view)
             return scaled_and_moved(call, real, factor, np.zeros_like(factor))
@@ -92,6 +108,8 @@ def div(call: Call) -> Value:
     if isinstance(call.value(0), (Heads, Scores)):
         by_number = _one_number(call, 1)
         return _by_one_number(call, call.value(0), 1 / by_number if by_number else 0.0)
+    if function := _in_front(call, 0, 1):
+        return function.then(Function("Div", _applied("Div", _one_number(call, 1))))
     real = call.real(0)
     by = per_channel(call, call.value(1), real.view)
     if not by.all():
@@ -105,6 +123,8 @@ def add(call: Call) -> Value:
         if is_constant(call.value(other)) and not is_constant(call.value(one)):
             if isinstance(call.value(one), (Heads, Scores)) and not _numbers(call, other).any():
                 return call.value(one)
+            if function := _in_front(call, one, other):
+                return function.then(Function("Add", _applied("Add", _one_number(call, other))))
             real = call.real(one)
             added = per_channel(call, call.value(other), real.view)
             return scaled_and_moved(call, real, np.ones_like(added), added)
@@ -114,6 +134,8 @@ def add(call: Call) -> Value:
 def sub(call: Call) -> Value:
     """As `Add`."""
     if is_constant(call.value(1)):
+        if function := _in_front(call, 0, 1):
+            return function.then(Function("Sub", _applied("Sub", _one_number(call, 1))))
         real = call.real(0)
         taken = per_channel(call, call.value(1), real.view)
         return scaled_and_moved(call, real, np.ones_like(taken), -taken)
