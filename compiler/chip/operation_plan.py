@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from podweave.ir.operations import Linear
 
@@ -29,6 +29,7 @@ class OperationPlan:
     shared: list[Reference]
     own: list[list[Reference]]
     reach: list[dict[int, tuple[int, int]]]
+    _parts: dict[int, list[list[Reference]]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, index: int, operation: Linear, lowering: LoweredOperation) -> OperationPlan:
@@ -58,6 +59,11 @@ class OperationPlan:
     def parts(self, split: int) -> list[list[Reference]]:
         """The shared steps in so many parts. If each can have as much of what was stored as of all else, it has: or the X banks of
         some are filled by the memory, those of the others by post-processors, and one of both is full first."""
+        if split not in self._parts:
+            self._parts[split] = self._cut(split)
+        return self._parts[split]
+
+    def _cut(self, split: int) -> list[list[Reference]]:
         kinds: tuple[list[Reference], ...] = ([], [])
         units = set[tuple[bool, int, int]]()
         for operand, index in self.shared:
@@ -69,7 +75,19 @@ class OperationPlan:
         even = not any(count % split for count in counts)
         cut = kinds if even else (self.shared,)
         ends = [[len(kind) * k // split for k in range(split + 1)] for kind in cut]
-        return [[step for kind, at in zip(cut, ends, strict=True) for step in kind[at[k] : at[k + 1]]] for k in range(split)]
+        return [
+            [step for kind, at in zip(cut, ends, strict=True) for step in self._in_few_jobs(kind[at[k] : at[k + 1]])]
+            for k in range(split)
+        ]
+
+    def _in_few_jobs(self, steps: list[Reference]) -> list[Reference]:
+        """The steps of a part, in the order that takes fewer jobs: word by word, a job for each row of its taps, or tap by tap, a
+        job over all words, which lie in banks by turns."""
+        read = [(operand, self.step(0, (operand, index))) for operand, index in steps]
+        taps = [(operand, step.dh, step.dw) for operand, step in read]
+        if len(set(taps)) >= len({(operand, step.unit, step.dh) for operand, step in read}):
+            return steps
+        return [steps[at] for at in sorted(range(len(steps)), key=taps.__getitem__)]
 
     def step(self, tile: int, reference: Reference) -> Step:
         operand, index = reference

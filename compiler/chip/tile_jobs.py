@@ -109,8 +109,8 @@ def _same(jobs: Jobs, names: tuple[str, ...]) -> Bools:
 def _turns(streams: Jobs, follows: Bools, config: ChipConfig) -> tuple[Ints, Ints, Bools]:
     """How the X words of jobs lie behind those of the one before: `x_turn`, `x_tile_step`, and whether they do so at all.
 
-    For a step to the next bank, several turns are possible: taken is that of the next step back to the first bank of a block, or
-    of the last one, for as long as banks go on turning.
+    For a step to the next bank, several turns are possible: taken is that of the step back to the first bank of a block that the
+    job has behind it, or else of the next one, or of the last one, for as long as banks go on turning.
     """
     bank, before, moved = streams["x_bank"], _before(streams["x_bank"]), _steps(streams["x_base"])
     stays, next_one = bank == before, (bank == before + 1) & (moved == 0)
@@ -119,18 +119,27 @@ def _turns(streams: Jobs, follows: Bools, config: ChipConfig) -> tuple[Ints, Int
     wraps = (back > 1) & (back == 1 << turn_back) & (bank & back - 1 == 0)
     turning = follows & (next_one | wraps)
     wraps &= turning
-    index = np.arange(len(bank))
-    # The nearest wrap behind, with nothing but turning jobs between, else the nearest before, else none: all banks.
-    stretch = np.cumsum(~turning)
+    index, stretch = np.arange(len(bank)), np.cumsum(~turning)
+    # Of steps back with nothing but turning jobs between, one that is unlike that before it in its job begins another job.
+    which = np.flatnonzero(wraps)
+    kept = np.ones(len(which), bool)
+    same = np.diff(stretch[which]) == 0
+    kept[1:] = ~same | (np.diff(turn_back[which]) == 0) & (np.diff(moved[which]) == 0)
+    in_job = np.zeros(len(bank), bool)
+    in_job[which] = _by_turns(kept)
     ahead = np.minimum.accumulate(np.where(wraps, index, len(bank))[::-1])[::-1]
-    behind = np.maximum.accumulate(np.where(wraps, index, -1))
-    model = np.where((ahead < len(bank)) & (stretch[np.minimum(ahead, len(bank) - 1)] == stretch), ahead, behind)
-    found = turning & (model >= 0) & (stretch[np.maximum(model, 0)] == stretch)
+    behind = np.maximum.accumulate(np.where(wraps, index, 0))
+    follows_one, leads_to_one = (
+        (at < len(bank)) & wraps[np.minimum(at, len(bank) - 1)] & (stretch[np.minimum(at, len(bank) - 1)] == stretch)
+        for at in (behind, ahead)
+    )
+    model = np.where(follows_one & (in_job[behind] | ~leads_to_one), behind, np.minimum(ahead, len(bank) - 1))
+    found = turning & (follows_one | leads_to_one)
     turn = np.where(found, turn_back[model], config.memory.banks.bit_length() - 1)
     step = np.where(found, moved[model], 0)
     # Who takes the next bank must not leave the block.
     inside = (bank & (1 << turn) - 1) != 0
-    return np.where(stays, 0, turn), np.where(stays, moved, step), stays | wraps | next_one & inside
+    return np.where(stays, 0, turn), np.where(stays, moved, step), stays | wraps & in_job | next_one & inside
 
 
 def _joined(follows: Bools, start: Ints, alike: tuple[Ints, ...], config: ChipConfig) -> tuple[Ints, Ints, Ints, Ints]:
@@ -156,3 +165,14 @@ def _joined(follows: Bools, start: Ints, alike: tuple[Ints, ...], config: ChipCo
     tiles = np.diff(np.append(first, count))
     second = np.minimum(first + 1, count - 1)
     return first, tiles, np.where(tiles > 1, period[second], 0), first + tiles - 1
+
+
+def _by_turns(kept: Bools) -> Bools:
+    """Which of things in a row join those before them: what is ``kept``, and what the one before did not join. The first is kept.
+
+    >>> _by_turns(np.array([True, True, False, False, False, True])).tolist()
+    [True, True, False, True, False, True]
+    """
+    index = np.arange(len(kept))
+    settled = np.maximum.accumulate(np.where(kept, index, 0))
+    return (index - settled) % 2 == 0

@@ -44,3 +44,20 @@ def test_parts_have_as_much_of_what_was_stored(kernel: int) -> None:
 def test_parts_that_cannot_have_as_much_follow_each_other() -> None:
     # Two words and three.
     assert stored(joined(3, 12), 2) == [18, 0 + 0]
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        # Four words have twelve rows of taps, two have six: there are nine taps.
+        (1, [(0, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0), (0, 0, 1)]),
+        (2, [(0, 0, 0), (0, 0, 1), (0, 0, 2), (0, 1, 0), (0, 1, 1)]),
+    ],
+)
+def test_steps_are_in_the_order_of_fewer_jobs(split: int, expected: list[tuple[int, int, int]]) -> None:
+    layer = conv("conv", (*SHAPE[:3], 16), 4, 3)
+    graph = Graph("g", {"in": (*SHAPE[:3], 16)}, (Linear("conv", (Operand(("in",), layer),)),))
+    plan = OperationPlan.of(0, graph.operations[0], lower_graph(graph, CONFIG)[0])
+    steps = [plan.step(0, reference) for reference in plan.parts(split)[0]]
+    assert [(step.unit, step.dh, step.dw) for step in steps[:5]] == expected
+    assert len(set(plan.parts(split)[0])) == 36 // split

@@ -98,7 +98,12 @@ def streams(places: list[tuple[int, int]], codes: list[tuple[int, int]] | None =
         ([(6, 10), (7, 10), (5, 10)], [(0, 2, 8, 6, 10, 3, 0), (16, 1, 0, 5, 10, 0, 0)]),
         ([(1, 10), (3, 10)], [(0, 1, 0, 1, 10, 0, 0), (8, 1, 0, 3, 10, 0, 0)]),
         # A step of another size, and a bank outside of the block.
-        ([(0, 10), (1, 10), (0, 14), (1, 14), (0, 19)], [(0, 3, 8, 0, 10, 1, 4), (24, 2, 8, 1, 14, 1, 5)]),
+        ([(0, 10), (1, 10), (0, 14), (1, 14), (0, 19)], [(0, 4, 8, 0, 10, 1, 4), (32, 1, 0, 0, 19, 0, 0)]),
+        # Tap by tap over all words: a job for each tap.
+        (
+            [(bank, 10 + tap + 9 * word) for tap in (0, 1, 7) for word in range(3) for bank in (0, 1)],
+            [(48 * number, 6, 8, 0, 10 + tap, 1, 9) for number, tap in enumerate((0, 1, 7))],
+        ),
         ([(0, 10), (1, 10), (0, 14), (1, 14), (2, 14)], [(0, 4, 8, 0, 10, 1, 4), (32, 1, 0, 2, 14, 0, 0)]),
         # In the next bank, but elsewhere.
         ([(2, 10), (3, 11)], [(0, 1, 0, 2, 10, 0, 0), (8, 1, 0, 3, 11, 0, 0)]),
