@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .constants import Constants, Parameters
 from .graph import Graph
 from .layers import Layer
-from .operations import Linear, Operand, Upsampling
+from .operations import AS_IT_IS, Linear, Operand, Shape, Upsampling
 from .rewrites import fresh_name
 
 _Part = tuple[Operand, slice]
@@ -38,10 +38,12 @@ class _Widened:
 def with_whole_words(graph: Graph, constants: Mapping[str, Parameters] | None, lanes: int) -> tuple[Graph, Constants | None]:
     """The same network in which what all readers see interleaved has a multiple of ``lanes`` channels for each position.
 
-    Outputs of the graph, and what is read otherwise, or by groups of several tensors, stay as they are. Readers of several tensors
-    add the products of each. A copy of several tensors gets a tensor of zeros behind those of each position, which is named
-    ``COPY/fill``, or as `fresh_name` has it.
+    Readers of several tensors add the products of each. A copy of several tensors gets a tensor of zeros behind those of each
+    position, which is named ``COPY/fill``, or as `fresh_name` has it. What cannot get more outputs stays as it is, and a copy of it
+    gets them, ``TENSOR/apart``: outputs of the graph, what others read otherwise, and what has groups or windows. Where groups of
+    several tensors read it, they read a copy of what is seen, ``TENSOR/seen``.
     """
+    graph, constants = _with_copies(graph, constants, lanes)
     wide = dict(_widened(graph, lanes))
     if not wide:
         return graph, None if constants is None else Constants(constants)
@@ -69,6 +71,48 @@ def with_whole_words(graph: Graph, constants: Mapping[str, Parameters] | None, l
             made = replace(made, operands=tuple(replace(each, layer=replace(each.layer, outputs=total)) for each in made.operands))
         operations.append(made)
     return replace(graph, operations=tuple(operations)), None if constants is None else Constants(held)
+
+
+def _with_copies(
+    graph: Graph, constants: Mapping[str, Parameters] | None, lanes: int
+) -> tuple[Graph, Mapping[str, Parameters] | None]:
+    """With copies of what is seen interleaved, in words that are not whole, and cannot get more outputs itself."""
+    wide, held, made = dict(_widened(graph, lanes)), dict(constants or {}), dict[tuple[str, Upsampling, str], str]()
+    computed = {operation.name: operation for operation in graph.operations}
+    taken = {*graph.inputs, *computed}
+    operations = list[Linear]()
+
+    def copied(source: str, view: Upsampling, shape: Shape, kind: str) -> str:
+        """A product with ones on the diagonal, which may get outputs of zeros, as a copy of a window may not."""
+        if (source, view, kind) not in made:
+            name = made[source, view, kind] = fresh_name(f"{source}/{kind}", taken)
+            taken.add(name)
+            batch, height, width, channels = view.of(shape)
+            layer = Layer(name=name, batch=batch, height=height, width=width, channels=channels, outputs=channels)
+            operations.append(Linear(name, (Operand((source,), layer, upsampled=(view,)),)))
+            ones, zeros = np.ones(channels, np.int32), np.zeros(channels, np.int32)
+            held[name] = Parameters((np.eye(channels, dtype=np.int8).reshape(layer.weight_shape),), zeros, ones, zeros)
+        return made[source, view, kind]
+
+    for operation in graph.operations:
+        operands = []
+        for operand in operation.operands:
+            names, views = list(operand.sources), [operand.upsampling(source) for source in operand.sources]
+            for at, (source, view) in enumerate(zip(operand.sources, views, strict=True)):
+                if source in wide or source not in computed or not view.interleaved:
+                    continue
+                shape = computed[source].output
+                if shape[3] // view.positions % lanes == 0:
+                    continue
+                names[at] = copied(source, AS_IT_IS, shape, "apart")
+                if operand.layer.groups > 1 and len(names) > 1:
+                    names[at], views[at] = copied(names[at], view, shape, "seen"), AS_IT_IS
+            seen = tuple(views) if any(view != AS_IT_IS for view in views) else ()
+            operands.append(replace(operand, sources=tuple(names), upsampled=seen))
+        operations.append(replace(operation, operands=tuple(operands)))
+    if not made:
+        return graph, constants
+    return replace(graph, operations=tuple(operations)), None if constants is None else held
 
 
 def _widened(graph: Graph, lanes: int) -> Iterator[tuple[str, _Widened]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -63,9 +65,35 @@ def test_the_same_is_computed(lanes: int) -> None:
     assert with_whole_words(graph, None, lanes) == (made, None)
 
 
-def test_outputs_stay_as_they_are() -> None:
-    graph = network(("alone", "parts"))
-    assert with_whole_words(graph, None, 4) == (graph, None)
+def test_what_leaves_stays_as_it_is() -> None:
+    """And so does what is read otherwise, or has groups; a copy of it is seen interleaved, and of that groups of several tensors
+    see a copy."""
+    graph, half = network(("alone", "among", "some", "parts")), Upsampling(1, 2, interleaved=True)
+    more = (
+        Linear("both", (Operand(("parts", "in"), layer("both", (3, 2), 34, 6)),)),
+        Linear("each", (Operand(("both",), layer("each", (3, 2), 6, 6, groups=6)),), Window("max", (1, 1), (1, 1)), identity=True),
+        Linear("wide", (Operand(("each",), layer("wide", (3, 4), 3, 4), upsampled=(half,)),)),
+        Linear(
+            "deep",
+            (Operand(("parts", "large"), layer("deep", (6, 6), 8, 8, groups=8), upsampled=(APART, Upsampling())),),
+        ),
+    )
+    graph = verify(replace(graph, operations=(*graph.operations, *more), outputs=(*graph.outputs, "wide", "deep")))
+    constants = random_parameters(graph)
+    made, held = with_whole_words(graph, constants, 4)
+    assert held is not None
+    verify_constants(verify(made), held)
+    assert [operation.name for operation in made.operations if "/" in operation.name] == [
+        "parts/apart",
+        "each/apart",
+        "parts/apart/seen",
+    ]
+    assert [made.shape(name)[3] for name in ("parts", "parts/apart", "each", "each/apart")] == [30, 48, 6, 8]
+    rng = np.random.default_rng(0)
+    inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
+    found, expected = evaluate(made, held, inputs), evaluate(graph, constants, inputs)
+    for name in graph.outputs:
+        assert_array_equal(found[name], expected[name], err_msg=name, strict=True)
 
 
 @pytest.mark.parametrize("lanes", [1, 4, 8])
