@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from ...constants import identity_parameters
-from ...operations import Linear
 from .convolution import sides
-from .reader import Call, Operators, Padded, diagonal, require_image
-from .values import Constant, Known, Real, RefusedError, Tensor, Value
+from .emit import with_border
+from .reader import Call, Operators, require_image
+from .values import Bordered, Constant, Known, Real, RefusedError, Tensor, Value
+from .views import BATCH, CHANNELS, HEIGHT, WIDTH
 
 
-def _value(call: Call, tensor: Tensor, *, real: bool) -> int:
-    """The integer that stands in the border."""
+def _value(call: Call) -> float:
+    """What stands in the border."""
     given = call.value(2) if call.has(2) else None
     if isinstance(given, Known):
         given = Constant(given.real)
     elif given is not None and not isinstance(given, Constant):
         raise RefusedError("what it pads with is computed", "a constant")
-    value = float(call.number("value", 0.0)) if given is None else float(given.values.ravel()[0])
-    if not real:
-        return int(value) - (128 if tensor.unsigned else 0)
-    assert tensor.scale is not None
-    return int(np.clip(np.rint(np.float32(value) / tensor.scale) + tensor.zero_point, -128, 127))
+    return float(call.number("value", 0.0)) if given is None else float(given.values.ravel()[0])
 
 
 def pad(call: Call) -> Value:
@@ -51,14 +45,16 @@ def pad(call: Call) -> Value:
     if not any(whole):
         return found
     padding = sides([*whole[2:rank], *whole[rank + 2 :]])
-    value = _value(call, tensor, real=isinstance(found, Real))
-    name = call.reader.names.unique(call.name)
-    layer = diagonal(name, tensor.view.shape, padding)
-    operation = Linear(name, (tensor.operand(layer, value),), identity=True)
-    call.reader.add(operation, identity_parameters(operation), call.operator)
-    call.reader.padded[name] = Padded(tensor, padding, value)
-    taken = replace(tensor, sources=(name,), view=tensor.view.like_image(operation.output), seen=(), is_cut=False)
-    return Real(taken) if isinstance(found, Real) else taken
+    value = _value(call)
+    if isinstance(found, Tensor):
+        return with_border(call, call.name, tensor, padding, int(value) - (128 if tensor.unsigned else 0))
+    integer = np.clip(np.rint(np.float32(value) / found.scale) + tensor.zero_point, -128, 127)
+    if (integer - tensor.zero_point) * found.scale == np.float32(value):
+        return Real(with_border(call, call.name, tensor, padding, int(integer)))
+    shape = tensor.view.shape
+    rows, columns = (shape[axis] + sum(padding[axis - HEIGHT]) for axis in (HEIGHT, WIDTH))
+    view = tensor.view.like_image((shape[BATCH], rows, columns, shape[CHANNELS]))
+    return Bordered(call.name, call.operator, found, view, padding, np.float32(value))
 
 
 OPERATORS: Operators = {"Pad": pad}

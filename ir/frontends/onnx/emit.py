@@ -12,8 +12,8 @@ from ...constants import Parameters, border_scales, identity_parameters, identit
 from ...operations import AS_IT_IS, Linear, Operand, Upsampling
 from ...quantise import quantize_scale
 from .network import QuantisedTensor
-from .reader import Call, diagonal
-from .values import Floats, Function, Joined, Mapped, Real, RefusedError, Sum, Tensor, Value, Weighted
+from .reader import Call, Padded, Padding, diagonal
+from .values import Bordered, Floats, Function, Joined, Mapped, Real, RefusedError, Sum, Tensor, Value, Weighted
 
 FINE_ENOUGH = 2.0**-7
 """By how much of a step the sum of two tensors may be off before it is rounded, if more operands can help it: a few in a thousand
@@ -34,6 +34,8 @@ def emit(call: Call, found: Value, to: QuantisedTensor) -> Tensor:
         return _mapped(call, found, to)
     if isinstance(found, Weighted):
         return _weighted(call, found, to)
+    if isinstance(found, Bordered):
+        return _bordered(call, found, to)
     assert isinstance(found, Joined)
     return _joined(call, found, to)
 
@@ -129,7 +131,9 @@ def _mapped(call: Call, found: Mapped, to: QuantisedTensor) -> Tensor:
         for function in found.functions:
             real = function.of(real)
         rounded = np.rint(real.astype(np.float32) / to.scale) + to.zero_point
+        exact = real.astype(np.float64) / to.scale + to.zero_point
     table = np.clip(np.nan_to_num(rounded), -128, 127).astype(np.int8)
+    call.reader.exact[operation.name] = exact
     held = replace(identity_parameters(operation), table=table)
     call.reader.tables[operation.name, tensor.origin] = table
     return _made(call, operation, held, found.operator, to)
@@ -193,6 +197,28 @@ def _joined(call: Call, found: Joined, to: QuantisedTensor) -> Tensor:
         seen += [AS_IT_IS]
     views = tuple(seen) if any(each != AS_IT_IS for each in seen) else ()
     return Tensor(tuple(sources), found.view, to.unsigned, to.scale, to.zero_point, views)
+
+
+def _bordered(call: Call, found: Bordered, to: QuantisedTensor) -> Tensor:
+    """What is inside is requantised, if it must be, before the border stands around it."""
+    assert to.scale is not None
+    tensor = found.real.tensor
+    if (found.real.scale, tensor.zero_point) != (to.scale, to.zero_point):
+        inner = Mapped(f"{found.name}.inner", found.operator, found.real, ())
+        tensor = _mapped(call, inner, replace(to, name=f"{to.name}.inner", view=found.real.view))
+        # It is no tensor of the file.
+        del call.reader.tensors[tensor.sources[0]]
+    value = np.clip(np.rint(found.value / to.scale) + to.zero_point, -128, 127)
+    return with_border(call, found.name, tensor, found.padding, int(value), to)
+
+
+def with_border(call: Call, name: str, tensor: Tensor, padding: Padding, value: int, to: QuantisedTensor | None = None) -> Tensor:
+    """A copy with the int8 ``value`` around it; ``to``: what it is in the file, where it is that."""
+    made = call.reader.names.unique(name)
+    operation = Linear(made, (tensor.operand(diagonal(made, tensor.view.shape, padding), value),), identity=True)
+    call.reader.add(operation, identity_parameters(operation), call.operator, to)
+    call.reader.padded[made] = Padded(tensor, padding, value)
+    return replace(tensor, sources=(made,), view=tensor.view.like_image(operation.output), seen=(), is_cut=False)
 
 
 def materialised(call: Call, tensor: Tensor, name: str) -> str:

@@ -95,6 +95,8 @@ class Network:
         Of each operation, the operator of the file that it is.
     bounds : dict
         Of operations whose factors are not those of the file: by how much a result may be off before it is rounded, in steps.
+    exact : dict
+        Of operations with a table of a function: float64 (256,), what each of its entries is before it is rounded, in steps.
     on_host : tuple of str
         Operators and names of nodes that are left to the host, behind the network.
     """
@@ -106,6 +108,7 @@ class Network:
     outputs: dict[str, QuantisedTensor]
     operators: dict[str, str]
     bounds: dict[str, float] = field(default_factory=dict)
+    exact: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     on_host: tuple[str, ...] = ()
 
     @property

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .emit import emit
 from .network import QuantisedTensor
 from .on_rows import on_rows
-from .reader import Call, Operators
+from .reader import Call, Operators, Reader
 from .values import Attended, Constant, Heads, Known, Normed, Pending, Raw, Real, RefusedError, Scores, Tensor, Value
 
 
@@ -25,14 +25,18 @@ class Target:
 
 def target(call: Call, scale_at: int, zero_at: int) -> Target:
     """Of the inputs of a node that quantises: one scale and one zero point."""
-    scale = call.constant(scale_at)
+    zero = call.constant(zero_at) if call.has(zero_at) else None
+    return target_of(call.constant(scale_at), zero)
+
+
+def target_of(scale: NDArray, zero: NDArray | None) -> Target:
+    """Of a scale and a zero point, which may be left out; raises `RefusedError` for what is none."""
     if scale.size != 1:
         raise RefusedError(f"what is computed has {scale.size} scales", "one scale for each tensor (per channel is for weights)")
     value = np.float32(scale.ravel()[0])
     if not (np.isfinite(value) and value > 0):
         raise RefusedError(f"its scale is {value}")
-    if call.has(zero_at):
-        zero = call.constant(zero_at)
+    if zero is not None:
         if zero.dtype not in (np.int8, np.uint8):
             raise RefusedError(f"it quantises to {zero.dtype}", "int8 or uint8")
         if zero.size != 1:
@@ -41,6 +45,13 @@ def target(call: Call, scale_at: int, zero_at: int) -> Target:
     else:
         unsigned, point = True, 0
     return Target(value, point - 128 if unsigned else point, unsigned)
+
+
+def given(reader: Reader, found: Raw, to: Target) -> Tensor:
+    """What comes from outside, quantised on the way in."""
+    reader.real_inputs.add(found.name)
+    tensor = QuantisedTensor(found.name, found.given, to.unsigned, to.scale, to.zero_point)
+    return reader.given(reader.names.unique(found.name), tensor)
 
 
 def quantised(call: Call, found: Value, to: Target, name: str) -> Value:
@@ -52,12 +63,10 @@ def quantised(call: Call, found: Value, to: Target, name: str) -> Value:
         if isinstance(known, Tensor):
             if (known.scale, known.zero_point, known.unsigned) != (to.scale, to.zero_point, to.unsigned):
                 raise RefusedError(f"input {found.name} is quantised twice, in different ways")
-            return known
-        tensor = QuantisedTensor(found.name, found.view, to.unsigned, to.scale, to.zero_point)
-        call.reader.real_inputs.add(found.name)
-        made = call.reader.given(call.reader.names.unique(found.name), tensor)
+            return replace(known, view=found.view)
+        made = given(call.reader, found, to)
         call.reader.values[f"\0{found.name}"] = made
-        return made
+        return replace(made, view=found.view)
     if isinstance(found, Real):
         if (found.scale, found.tensor.zero_point) == (to.scale, to.zero_point):
             return replace(found.tensor, unsigned=to.unsigned, scale=to.scale, zero_point=to.zero_point)

@@ -21,6 +21,7 @@ from . import (
     enlarged,
     folding,
     functions,
+    inputs,
     integer_operators,
     movement,
     pooling,
@@ -137,6 +138,7 @@ def network_of(file: File, *, host_ops: bool = False) -> Network:
         outputs,
         {name: operator for name, operator in reader.operators.items() if name in kept},
         {name: bound for name, bound in reader.bounds.items() if name in kept},
+        {name: values for name, values in reader.exact.items() if name in kept},
         tuple(f"{node.operator} {node.name}" for node in left),
     )
 
@@ -232,7 +234,9 @@ def _in_order(file: File) -> list[Node]:
 def _given(reader: Reader, file: File, name: str, kind: str, shape: tuple[int, ...]) -> Value:
     view = View.of(shape, _axes(file, name, len(shape)))
     if kind == "float32":
-        return Raw(name, view)
+        found = Raw(name, view, view)
+        to = inputs.quantised_behind(file, name)
+        return Real(quantised.given(reader, found, to)) if to else found
     if kind in ("int8", "uint8"):
         unsigned = kind == "uint8"
         return reader.given(reader.names.unique(name), QuantisedTensor(name, view, unsigned, None, 0))

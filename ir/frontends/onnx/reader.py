@@ -54,7 +54,7 @@ class Reader:
     opset : int
     values : dict
         Of edges that are known, by name.
-    inputs, operations, constants, tensors, operators, bounds
+    inputs, operations, constants, tensors, operators, bounds, exact
         As of a `Network`.
     formats : dict
         Of caches among the inputs, in which keys and values of attention are.
@@ -73,6 +73,7 @@ class Reader:
     tensors: dict[str, QuantisedTensor] = field(default_factory=dict)
     operators: dict[str, str] = field(default_factory=dict)
     bounds: dict[str, float] = field(default_factory=dict)
+    exact: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     real_inputs: set[str] = field(default_factory=set)
     tables: dict[tuple[str, tuple], NDArray[np.int8]] = field(default_factory=dict)
     padded: dict[str, Padded] = field(default_factory=dict)

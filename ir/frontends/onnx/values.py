@@ -132,10 +132,11 @@ class Scores:
 
 @dataclass(frozen=True)
 class Raw:
-    """float32 from outside, that a QuantizeLinear is expected to read."""
+    """float32 from outside, that a QuantizeLinear is expected to read. ``given``: how it comes; it may be seen otherwise."""
 
     name: str
     view: View
+    given: View
 
 
 @dataclass(frozen=True)
@@ -244,6 +245,24 @@ class Joined(Pending):
     operator: str
     parts: tuple[Real, ...]
     view: View
+    functions: tuple[Function, ...] = field(default=())
+
+    def then(self, function: Function) -> Pending:
+        raise RefusedError(
+            f"it reads what {self.operator} {self.name} gives before that is quantised", "QuantizeLinear between them"
+        )
+
+
+@dataclass(frozen=True)
+class Bordered(Pending):
+    """A tensor with ((top, bottom), (left, right)) rows and columns more, of a number that its integers do not have."""
+
+    name: str
+    operator: str
+    real: Real
+    view: View
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    value: np.float32
     functions: tuple[Function, ...] = field(default=())
 
     def then(self, function: Function) -> Pending:

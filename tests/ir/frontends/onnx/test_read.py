@@ -90,13 +90,18 @@ def test_all_of_an_image_times_a_matrix(tmp_path: Path) -> None:
     np.testing.assert_array_equal(network.tensors[operation.name].to_file(found), wanted)
 
 
-def test_channels_last_is_a_layout(tmp_path: Path) -> None:
-    """Transposed in front of a convolution and behind it, as what comes from TensorFlow is."""
+@pytest.mark.parametrize("before", [False, True])
+def test_channels_last_is_a_layout(tmp_path: Path, before: bool) -> None:
+    """Transposed in front of a convolution and behind it, as what comes from TensorFlow is; ``before``: it is quantised, too."""
     graph = Graph(1, 4, 5, 3)
-    first = graph.add("Transpose", graph.quantised("x"), perm=[0, 3, 1, 2])
+    order = {"perm": [0, 3, 1, 2]}
+    first = (
+        graph.quantised(graph.add("Transpose", "x", **order)) if before else graph.add("Transpose", graph.quantised("x"), **order)
+    )
     y = graph.quantised(graph.add("Conv", first, graph.weights("w", np.ones((2, 3, 1, 1)))))
     network = read_network(graph.save(tmp_path / "last.onnx", graph.add("Transpose", y, perm=[0, 2, 3, 1])))
     assert network.graph.inputs == {"x": (1, 4, 5, 3)}
+    assert network.tensors["x"].view.sizes == (1, 4, 5, 3)
     (output,) = network.outputs.values()
     assert (output.view.sizes, output.view.dims) == ((1, 4, 5, 2), ((), (1,), (2,), (3,)))
 
