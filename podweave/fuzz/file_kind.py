@@ -31,15 +31,16 @@ def run_onnx(rng: Choices, seed: int, outcome: Outcome) -> None:
                 "per_channel": bool(rng.integers(0, 2)),
                 "integer": integer,
             }
-            ways |= {"symmetric": bool(not integer and rng.integers(0, 4) == 3), "borders": bool(rng.integers(0, 2))}
+            ways |= {"symmetric": bool(not integer and rng.integers(0, 4) == 3)}
             sizes: dict[str, Any] = {"size": 5 + int(rng.integers(0, 5)), "channels": 1 + int(rng.integers(0, 3))}
-            file = quantised_file(Path(name), data, rng=rng, functions=True, **ways, **sizes)
+            file = quantised_file(Path(name), data, rng=rng, **ways, **sizes)
             network = read_network(file)
             right, _, _ = file_tensors(network, file, random_inputs(network, data))
             for row in compare_layers(network, network.constants, right, "half_even"):
                 outcome.add(compared=row["values"], ties=row["ties"])
-                if row["differing"] != row["ties"]:
-                    unlike = row["differing"] - row["ties"]
+                unlike = row["differing"] - row["ties"]
+                # Normalised responses are within a bound, which may be more than a step.
+                if unlike and not (row["operator"] == "LRN" and row["largest"] <= network.bounds[row["operation"]] + 1):
                     outcome.failed("onnxruntime", f"{row['operation']}: {unlike} values are not those of onnxruntime, and no ties")
             jobs.append(file_job(network, EVEN, data))
     outcome.text = describe([job.graph for job in jobs], config=EVEN.name, **start)

@@ -59,7 +59,15 @@ ROW_CHIPS = {
 LINKED = dataclasses.replace(_ROWS2.replace(name="linked2x4"), links=LinksConfig(flit_bits=32, buffer_words=8, jobs=64))
 """One of a ring."""
 EVEN = CHIP2.replace(
-    name="even2x4", scale_bits=24, sum_bits=33, lanes=2, tables=8, rounding="half_even", zero_points=True, parameter_sets=64
+    name="even2x4",
+    scale_bits=24,
+    sum_bits=33,
+    lanes=2,
+    tables=8,
+    rounding="half_even",
+    zero_points=True,
+    parameter_sets=64,
+    row_registers=16,
 )
 """A chip whose results are those of a file that onnxruntime quantised."""
 _BUILT: dict[str, Any] = {"optimize": "build", "random_initial_state": True}

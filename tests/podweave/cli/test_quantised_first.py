@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from podweave.digits import training_images
+from podweave.fuzz.choices import Choices
 from podweave.fuzz.random_files import RandomModel
 from tests.ir.frontends.onnx.digits_file import float_model, real
 from tests.podweave.command_line import Cli, assert_refused
@@ -52,7 +53,7 @@ def test_what_is_shown(cli: Cli, file: Path) -> None:
 @pytest.mark.campaign
 def test_a_file_runs(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "plain.onnx"
-    onnx.save(RandomModel(1, size=5, channels=2).model(), file)
+    onnx.save(RandomModel(Choices(1), size=5, channels=2, among=("convolution", "pooling", "residual")).made(), file)
     told = cli("run", file, "--calibrate", "random", "--config", "chip4x16", "--compare", "--json", "-")
     assert told.code == 0, told.err
     assert told.report["verdict"] == "pass"

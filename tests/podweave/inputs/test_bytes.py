@@ -78,15 +78,15 @@ def text(name: str, content: str) -> Callable[[Path], Path]:
 
 
 def plain_file(folder: Path) -> Path:
-    made = RandomModel(Choices(5), size=6, channels=2)
-    onnx.save(made.model(), folder / "floats.onnx")
+    made = RandomModel(Choices(5), size=6, channels=2, among=("convolution", "pooling", "residual"))
+    onnx.save(made.made(), folder / "floats.onnx")
     values = np.random.default_rng(1).normal(size=made.input).astype(np.float32)
     np.savez(folder / "calibration.npz", x=values)
     return folder / "floats.onnx"
 
 
 def quantised_network(folder: Path) -> Path:
-    return quantised_file(folder, 8, unsigned=True, per_channel=True, size=6, channels=2, functions=True)
+    return quantised_file(folder, 8, unsigned=True, per_channel=True, size=6, channels=2)
 
 
 def rows_of(folder: Path) -> Path:

@@ -6,5 +6,5 @@ NARROW = load_config("chip2x4").replace(
     name="narrow2x4", scale_bits=16, sum_bits=22, lanes=2, tables=8, rounding="half_even", zero_points=True
 )
 
-GATED = NARROW.replace(name="gated2x4", scale_bits=24, sum_bits=33, tables=2, row_registers=16)
+GATED = NARROW.replace(name="gated2x4", scale_bits=24, sum_bits=33, tables=2, row_registers=16, parameter_sets=64)
 """The same with row functions, so that it multiplies tensors, and places for two activation tables at a time."""
