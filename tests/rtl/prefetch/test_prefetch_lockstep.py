@@ -271,7 +271,8 @@ def test_runs_that_end_inside_of_a_store() -> None:
     traces, stored = expected(whole, whole.model())
     taken = np.flatnonzero(traces["m_axi_wvalid"].value & traces["m_axi_wready"].value)
     assert len(taken) > 8
-    cases = [dataclasses.replace(whole, cycles=int(cycle)) for beat in (0, 1, 2, 5, len(taken) - 1) for cycle in taken[beat] + [0, 1]]
+    ends = [int(taken[beat]) + more for beat in (0, 1, 2, 5, len(taken) - 1) for more in (0, 1)]
+    cases = [dataclasses.replace(whole, cycles=end) for end in ends]
     ran = lockstep.run_all([(case.stimulus(), case.program.memory, case.table()) for case in cases])
     for case, (observed, after) in zip(cases, ran, strict=True):
         traces, memory = expected(case, case.model())
