@@ -19,12 +19,15 @@ class Target:
         As of `Campaign`.
     tests : sequence of str
         Arguments of pytest.
+    quick : sequence of str
+        Those that judge mutants, if not all do: one configuration is enough for the modules that it has.
     share : float
         Of ``--count``: blocks that are little but wires have few mutants that differ.
     """
 
     kinds: Mapping[str, str]
     tests: Sequence[str]
+    quick: Sequence[str] = ()
     share: float = 1.0
 
 
@@ -102,14 +105,16 @@ TARGETS = {
             *("prefetch_engine", "descriptor_reader", "descriptor_gate", "piece_walker", "burst_issuer"),
             *("realigner", "word_queue"),
         ),
-        [_PREFETCH, "-k", "64_small or stop_with or rings_wrap or late_epochs"],
+        [_PREFETCH, "tests/rtl/prefetch/test_column_stores.py"],
+        quick=[_PREFETCH, "-k", "64_small or stop_with or rings_wrap or late_epochs"],
     ),
     "descriptor_check": Target(_named("descriptor_check"), ["tests/rtl/prefetch/test_descriptor_check.py"]),
     "prefetch_count": Target(_named("prefetch_count"), ["tests/rtl/prefetch/test_prefetch_count.py"]),
     "channels": Target(_named("read_tracker", "store_path"), ["tests/rtl/prefetch/test_channels.py"]),
     "columns": Target(
         _named("column_walker", "column_buffer"),
-        [_PREFETCH, "tests/rtl/prefetch/test_column_stores.py", "-k", "lockstep and 128_columns or column_stores and not codes"],
+        [_PREFETCH, "tests/rtl/prefetch/test_column_stores.py", "-k", "128_columns or column_stores"],
+        quick=[_PREFETCH, "tests/rtl/prefetch/test_column_stores.py", "-k", "lockstep and 128_columns or straddle"],
     ),
     "counters": Target(_named("counters"), ["tests/rtl/node/test_node_counters.py"]),
     "chip_root": Target(_named("chip_root"), ["tests/rtl/chip/test_chip_root.py"]),
