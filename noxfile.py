@@ -45,6 +45,13 @@ def mutants(session: nox.Session) -> None:
 
 
 @nox.session
+def python_mutants(session: nox.Session) -> None:
+    """Small faults in the Python of compiler, golden models and predictions: how many of them tests find (docs/mutants.md)."""
+    session.install("-e", ".[test]", "cosmic-ray>=8.7,<9")
+    session.run("python", "-m", "tests.python_mutants", *(session.posargs or ["--json", "docs/python_mutants.json"]))
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """What tests reach of the Verilog of every block, and of a list of points; `-- --python`: of Python (docs/coverage.md)."""
     session.install("-e", ".[test]")

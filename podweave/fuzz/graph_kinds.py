@@ -38,8 +38,8 @@ from .surroundings import (
 )
 
 Make = Callable[[int, Choices], Job]
-MOST_NETWORKS = 41
-"""Of a case, plus one: a simulator takes a second to start, and a network a tenth of one."""
+NETWORKS = 12, 41
+"""Of a case, from and below: a simulator takes a second to start, and a network a tenth of one."""
 
 
 def quiet(_: str) -> None:
@@ -54,7 +54,7 @@ def number(rng: Choices) -> int:
 def jobs_of(rng: Choices, makers: Sequence[Make], config: ChipConfig) -> list[Job]:
     """Some random networks, each made by one of the ``makers``, with multipliers as the configuration has them."""
     found = []
-    for _ in rng.several(12, MOST_NETWORKS):
+    for _ in rng.several(*NETWORKS):
         make = makers[int(rng.integers(0, len(makers)))]
         job = make(number(rng), rng)
         found.append(Job(job.graph, with_scale_bits(job.constants, config.scale_bits), job.inputs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from podweave.fuzz import campaign as campaigns
-from podweave.fuzz import kinds
+from podweave.fuzz import config_kind, graph_kinds, kinds
 from podweave.fuzz.campaign import Campaign
 from podweave.fuzz.case import Outcome
 from podweave.fuzz.choices import Choices
@@ -22,7 +23,11 @@ from podweave.fuzz.replay import replay_file
 from podweave.fuzz.worker import run_and_shrink
 from podweave.ir.layers import WorkloadError
 from podweave.runs import accelerator as accelerator_runs
+from podweave.spec.presets import load_config
+from podweave.tb.build.emission import Design
 from tests.podweave.command_line import Cli, assert_refused
+
+TINY = dataclasses.replace(load_config("chip2x4"), prefetch=None)
 
 
 def run_numbers(rng: Choices, seed: int, outcome: Outcome) -> None:
@@ -173,6 +178,7 @@ def test_a_predicted_cycle_too_many_is_found_and_made_small(tmp_path: Path, monk
         return found
 
     monkeypatch.setattr(accelerator_runs, "predict_accelerator", wrong)
+    monkeypatch.setattr(graph_kinds, "NETWORKS", (3, 9))
     # The smallest of some cases on the chip that other tests have built.
     texts = {i: text for i in range(10) if "Window(" in (text := _text("accelerator", i)) and "config = two managers" in text}
     index = min(texts, key=lambda i: len(texts[i]))
@@ -195,9 +201,38 @@ def _text(kind: str, index: int) -> str:
     """Of a case that is generated, and not run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("podweave.fuzz.graph_kinds.run_graphs", lambda *arguments: None)
-        patch.setattr("podweave.fuzz.graph_kinds.accelerator_bench", lambda config: None)
+        patch.setattr("podweave.fuzz.graph_kinds.accelerator_bench", lambda *arguments: None)
         _, outcome = run_case(kind, 1, index)
     return outcome.text
+
+
+def test_a_warning_of_lint_stays_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever runs afterwards."""
+
+    def ran(jobs: Any, way: Any, bench: Any, seed: int, outcome: Outcome, *more: Any) -> None:
+        outcome.ran()
+
+    design = Design("", "", {"top": "chip"}, {})
+    for name, made in {"emitted_design": lambda *a, **k: design, "run_graphs": ran, "random_config": lambda rng: TINY}.items():
+        monkeypatch.setattr(config_kind, name, made)
+    monkeypatch.setattr(config_kind.ChipBench, "of", lambda *arguments, **options: None)
+    for code, said in ((0, "%Warning-WIDTH"), (1, "")):
+        monkeypatch.setattr(config_kind, "lint", lambda *arguments, found=(code, said): found)
+        _, outcome = run_case("config", 1, 0)
+        assert (outcome.verdict, outcome.why) == ("fail", "lint")
+    monkeypatch.setattr(config_kind, "lint", lambda *arguments: (0, ""))
+    assert run_case("config", 1, 0)[1].verdict == "pass"
+
+
+def test_what_ran_is_no_refusal() -> None:
+    outcome = Outcome()
+    outcome.refused("too large")
+    outcome.ran()
+    assert outcome.verdict == "pass"
+    outcome.failed("values", "one differs")
+    outcome.ran()
+    outcome.refused("too large")
+    assert (outcome.verdict, outcome.why) == ("fail", "values")
 
 
 def test_kinds() -> None:

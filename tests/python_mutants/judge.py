@@ -1,0 +1,173 @@
+"""What becomes of a mutant: tests near it, then those that name its module, each level in a process that has only the mutant."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import pytest
+
+from tests.python_mutants.mutant import ROOT, Mutant
+
+TEST_SECONDS = 60
+"""CPU time after which a test hangs; none of the fast ones takes a sixth of it."""
+LEVEL_SECONDS = 25
+"""CPU time after which no further test of a level begins."""
+MOST_BYTES = 8 << 30
+"""Of memory: a mutant that asks for more is killed."""
+
+
+def preload() -> None:
+    """What every test imports and no mutant is in: processes that are forked have it."""
+    for name in ("numpy", "onnx", "onnxruntime", "amaranth.hdl", "cocotb_tools.config", "rich", "typer"):
+        importlib.import_module(name)
+
+
+def levels(mutant: Mutant) -> Iterator[tuple[str, list[str]]]:
+    """(name, files or folders of tests), nearest first."""
+    place = Path(mutant.path)
+    folder, own = ROOT / "tests" / place.parent, ROOT / "tests" / place.parent / f"test_{place.stem}.py"
+    if own.is_file():
+        yield "own file", [str(own)]
+    seen = {own}
+    while folder != ROOT / "tests":
+        found = [each for each in sorted(folder.glob("test_*.py")) if each not in seen] if folder.is_dir() else []
+        if found:
+            seen.update(found)
+            yield "own folder", list(map(str, found))
+            break
+        folder = folder.parent
+    named = [file for file in sorted((ROOT / "tests").rglob("test_*.py")) if file not in seen and _names(file, mutant.module)]
+    if named:
+        yield "tests that name it", list(map(str, named))
+
+
+def _names(file: Path, module: str) -> bool:
+    return f"{module} import" in file.read_text(encoding="utf-8")
+
+
+def judge(mutant: Mutant) -> dict[str, Any]:
+    """A row: ``verdict`` killed, hung, survived or stopped (a level was too long to be decided), and ``by``: the test."""
+    row: dict[str, Any] = {"name": mutant.name, "operator": mutant.operator, "room": mutant.room, "verdict": "survived", "by": ""}
+    for level, files in levels(mutant):
+        code, failed = run_tests(files, mutant)
+        if code == BROKEN:
+            raise RuntimeError(f"{mutant.name}: {failed}")
+        if failed and not run_tests([failed], None)[0]:
+            return row | {"verdict": "killed", "by": failed, "level": level}
+        if failed:
+            raise RuntimeError(f"{failed} fails without a mutant")
+        if code == -signal.SIGXCPU:
+            return row | {"verdict": "hung", "by": level, "level": level}
+        if code == STOPPED:
+            row["verdict"] = "stopped"
+        elif code not in (0, 5):
+            raise RuntimeError(f"{mutant.name}: pytest ended with {code}")
+    return row
+
+
+STOPPED, BROKEN = 77, 70
+"""Exit codes that pytest has not."""
+
+
+def run_tests(files: Sequence[str], mutant: Mutant | None) -> tuple[int, str]:
+    """(exit code of pytest, or minus the signal; the first test that failed) in a process of its own."""
+    ours, theirs = os.pipe()
+    process = os.fork()
+    if not process:
+        os.close(ours)
+        try:
+            _in_child(files, mutant, theirs)
+        except BaseException as error:
+            os.write(theirs, f"{type(error).__name__}: {error}".encode())
+        os._exit(BROKEN)
+    os.close(theirs)
+    with os.fdopen(ours, encoding="utf-8") as told:
+        failed = told.read().strip()
+    _, status = os.waitpid(process, 0)
+    return os.waitstatus_to_exitcode(status), failed
+
+
+def _in_child(files: Sequence[str], mutant: Mutant | None, told: int) -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+    most = LEVEL_SECONDS + 2 * TEST_SECONDS
+    resource.setrlimit(resource.RLIMIT_CPU, (most, most + 5))
+    if mutant:
+        sys.meta_path.insert(0, _Finder(mutant))
+    code = pytest.main(
+        ["-x", "-q", "-m", "not campaign", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", str(ROOT), *files],
+        plugins=[_Watch(told)],
+    )
+    os._exit(code)
+
+
+class _Watch:
+    """Tells the first failure, and ends what takes too long."""
+
+    def __init__(self, told: int):
+        self.told = told
+
+    def _tell(self, name: str) -> None:
+        os.write(self.told, f"{name}\n".encode())
+        os._exit(1)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        def hangs(*_: object) -> None:
+            self._tell(item.nodeid)
+
+        signal.signal(signal.SIGVTALRM, hangs)
+        signal.setitimer(signal.ITIMER_VIRTUAL, TEST_SECONDS)
+        result = yield
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        if sum(each.ru_utime + each.ru_stime for each in used) > LEVEL_SECONDS:
+            os._exit(STOPPED)
+        return result
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._tell(report.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._tell(report.nodeid)
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    def __init__(self, name: str, path: str, text: str):
+        super().__init__(name, path)
+        self._text = text
+
+    def get_code(self, fullname: str) -> CodeType:
+        return compile(self._text, self.path, "exec", dont_inherit=True)
+
+
+class _Finder(MetaPathFinder):
+    """Finds the changed module in place of the one in its file, which nobody touches."""
+
+    def __init__(self, mutant: Mutant):
+        self.mutant = mutant
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if fullname != self.mutant.module:
+            return None
+        for finder in sys.meta_path:
+            spec = finder.find_spec(fullname, path, target) if finder is not self else None
+            if spec and spec.origin:
+                spec.loader = _Loader(fullname, spec.origin, self.mutant.source)
+                return spec
+        return None
