@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...constants import identity_weights
 from .functions import gated
+from .pieces import PiecesView
 from .products import multiplied
 from .reader import Call, Operators, diagonal, image
 from .sums import add as add_tensors
@@ -56,7 +57,10 @@ def scaled_and_moved(call: Call, real: Real, factor: NDArray[np.float64], added:
     bias = np.rint(added / unit).astype(np.int64) - each * real.tensor.zero_point
     off = np.abs(np.rint(added / unit) * unit - added).max()
     operand = real.tensor.operand(layer, residual=True)
-    return Sum(call.name, call.operator, real.view, (operand,), (weights,), bias, unit, off=float(off))
+    by = float(factor[0])
+    alike = by > 0 and not added.any() and (factor == by).all()
+    scaled = Heads(real.tensor, PiecesView.of(real.view), by) if alike else None
+    return Sum(call.name, call.operator, real.view, (operand,), (weights,), bias, unit, off=float(off), scaled=scaled)
 
 
 def _one_number(call: Call, index: int) -> float:

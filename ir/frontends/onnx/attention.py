@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from .pieces import Piece, PiecesView
 from .reader import Call, Operators
-from .values import Attended, Constant, Heads, Known, Normed, Real, RefusedError, Scores, Value
+from .values import Attended, Constant, Heads, Known, Normed, Real, RefusedError, Scores, Sum, Value
 from .views import BATCH, CHANNELS
 
 _COMPUTED = "it multiplies two computed tensors"
@@ -19,6 +19,8 @@ def _heads(call: Call, index: int) -> Heads:
     found = call.value(index)
     if isinstance(found, Real):
         found = Heads(found.tensor, PiecesView.of(found.view))
+    elif isinstance(found, Sum) and found.scaled:
+        found = found.scaled
     if not isinstance(found, Heads):
         raise RefusedError(_COMPUTED, _ATTENTION)
     if found.lying.shape[BATCH] != 1:

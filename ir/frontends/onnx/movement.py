@@ -33,6 +33,9 @@ def moved(call: Call, change: Callable[[Any], Any]) -> Value:
             return Real(replace(found.tensor, view=change(found.view)))
         if isinstance(found, Mapped):
             return replace(found, real=Real(replace(found.real.tensor, view=change(found.view))))
+        if isinstance(found, Sum) and found.scaled:
+            scaled = replace(found.scaled, lying=change(found.scaled.lying))
+            return replace(found, view=change(found.view), scaled=scaled)
         if isinstance(found, (Tensor, Raw, Sum)):
             return replace(found, view=change(found.view))
     except LayoutError as error:

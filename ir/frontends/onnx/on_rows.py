@@ -1,7 +1,7 @@
 """Norms and attention as operations on rows, from int8 to int8.
 
-In between there are 16 bits, in which nothing but norms, softmax and what they divide is rounded: what is read has its zero point
-taken off, and what is given has another one added, in the biases of products with ones.
+In between there are 16 bits, in which nothing but norms, softmax and what they divide is rounded: zero points are taken off
+what is read, and added to what is given, in the biases of products with ones.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ def _normed(call: Call, name: str, found: Normed, to: QuantisedTensor) -> str:
         raise RefusedError(f"its epsilon {found.epsilon} is too large for numbers in steps of {found.real.scale}")
     source = made.of(tensor, f"{name}.copy")
     every = np.arange(channels)
-    wide = made.chosen(made.unique(f"{name}.wide"), source, channels, every, Format.WIDE, -tensor.zero_point, 2.0**bits)
+    # Its zero point goes with the mean.
+    wide = made.chosen(made.unique(f"{name}.wide"), source, channels, every, Format.WIDE, 0, 2.0**bits)
     epsilon = round(found.epsilon * squares * 4.0**bits)
     norm = LayerNorm(made.unique(f"{name}.norm"), source[1], source=wide, width=channels, scale_shift=0, epsilon=epsilon)
     # 2**15 stands for the root of the sum of squares.

@@ -174,7 +174,8 @@ class Pending(ABC):
 class Sum(Pending):
     """Operands times weights, with a bias. ``unit``: what one of its integers is worth, float32 or float64, () or (outputs,).
 
-    ``off``: by how much a bias that was rounded to units may be off. ``seen``: how readers see the result.
+    ``off``: by how much a bias that was rounded to units may be off. ``seen``: how readers see the result. ``scaled``: of a tensor
+    times a number, that, as attention takes it.
     """
 
     name: str
@@ -189,6 +190,7 @@ class Sum(Pending):
     functions: tuple[Function, ...] = ()
     off: float = 0.0
     seen: Upsampling = AS_IT_IS
+    scaled: Heads | None = None
 
     def then(self, function: Function) -> Pending:
         if not function.clips:
@@ -196,7 +198,7 @@ class Sum(Pending):
                 f"it reads what {self.operator} {self.name} gives before that is quantised",
                 "QuantizeLinear and DequantizeLinear between them, as static quantisers write them",
             )
-        return replace(self, functions=(*self.functions, function))
+        return replace(self, functions=(*self.functions, function), scaled=None)
 
 
 @dataclass(frozen=True)
