@@ -21,6 +21,7 @@ PRESETS = [
     "pod32",
     "llm8x16",
     "chip16x32",
+    "chip16x32_attention",
     "chip16x32_onnx",
     "chip16x32_products",
     "llm16x32",
@@ -33,7 +34,7 @@ def test_presets() -> None:
     assert {path.stem for path in PRESET_DIRECTORY.iterdir()} == set(preset_names())
     for name in preset_names():
         config = load_config(name)
-        pods, size = map(int, re.fullmatch(r"(?:pod|(?:chip|llm)(\d+)x)(\d+)(?:_onnx|_products)?", name).groups(1))  # type: ignore[union-attr]
+        pods, size = map(int, re.fullmatch(r"(?:pod|(?:chip|llm)(\d+)x)(\d+)(?:_onnx|_products|_attention)?", name).groups(1))  # type: ignore[union-attr]
         assert (config.pods, config.memory.banks) == (pods, pods)
         # The smallest chip shows what happens between groups.
         group = 2 if name == "chip2x4" else min(size, 16)
@@ -49,6 +50,8 @@ def test_a_chip_for_files_is_another_in_post_processors_only() -> None:
     assert load_config("chip16x32").replace(name="chip16x32_onnx", **exact) == load_config("chip16x32_onnx")
     multiplies = {"row_registers": 16, "tables": 16, "time_width": 22}
     assert load_config("chip16x32_onnx").replace(name="chip16x32_products", **multiplies) == load_config("chip16x32_products")
+    attends = {"row_registers": 256, "column_words": 16}
+    assert load_config("chip16x32_products").replace(name="chip16x32_attention", **attends) == load_config("chip16x32_attention")
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -82,17 +82,6 @@ def test_refused(cli: Cli, tmp_path: Path, rows2x4: Path, command: str, argument
     assert not (tmp_path / "new").exists()
 
 
-def test_operations_on_rows_round_halves_away_from_zero(cli: Cli, tmp_path: Path) -> None:
-    path = tmp_path / "even.toml"
-    path.write_text(small_chip().replace(rounding="half_even").to_toml())
-    sentence = (
-        f"podweave: rows2x4 rounds halves to even (rounding of [post]), and operations on rows, which {LLAMA} has, are evaluated "
-        "with halves away from zero: nothing could be compared"
-    )
-    assert_refused(cli("run", LLAMA, "--config", path), sentence)
-    assert cli("model", LLAMA, "--config", path, "--json", "-").code == 0
-
-
 def test_studies_are_of_layers(cli: Cli) -> None:
     sentence = f"{ROWS}and studies are of networks of layers"
     assert_refused(cli("study", "throughput", "--networks", LLAMA, "--fresh"), sentence)
