@@ -72,8 +72,10 @@ def contributed(graph: OnnxGraph, operator: str) -> None:
 
 
 def slope(graph: OnnxGraph) -> None:
-    at = graph.at
-    graph.give(at.named(graph.add("PRelu", [at.name, graph.numbers(np.full(1, graph.rng.choice([0.25, 0.1, -0.5])))])))
+    """One for all, or one for each channel."""
+    rng, at = graph.rng, graph.at
+    shape = [(1,), (at.channels, *[1] * len(at.sizes))][int(rng.integers(2))]
+    graph.give(at.named(graph.add("PRelu", [at.name, graph.numbers(rng.normal(shape) * 0.4)])))
 
 
 def written_out(graph: OnnxGraph) -> None:

@@ -78,9 +78,11 @@ def convolution(graph: OnnxGraph) -> None:
 
 
 def transposed_convolution(graph: OnnxGraph) -> None:
-    """Of any kernel, stride, pads and output_padding."""
+    """Of any kernel, stride, pads and output_padding; of all channels, or of groups of them."""
     rng, at = graph.rng, graph.at
-    rank, outputs = len(at.sizes), int(rng.integers(2, 6))
+    rank, each = len(at.sizes), int(rng.integers(2, 6))
+    groups = int(rng.choice([1, 1, *(number for number in (2, 3, at.channels) if at.channels % number == 0 and at.channels < 9)]))
+    each = each if groups == 1 else -(-each // groups)
     kernel, stride = ([int(rng.integers(1, 4)) for _ in range(rank)] for _ in range(2))
     pads = [int(rng.integers(0, k)) for k in (*kernel, *kernel)]
     extra = [int(rng.integers(0, s)) if s > 1 and rng.random() < 0.3 else 0 for s in stride]
@@ -90,10 +92,13 @@ def transposed_convolution(graph: OnnxGraph) -> None:
     )
     if min(sizes) < 2:
         return
-    weights = rng.normal((at.channels, outputs, *kernel)) / np.sqrt(at.channels)
-    inputs = [at.name, graph.numbers(weights), graph.numbers(rng.normal(outputs) * 0.3)]
-    name = graph.add("ConvTranspose", inputs, strides=stride, pads=pads, output_padding=extra)
-    graph.give(Image(name, outputs, sizes))
+    weights = rng.normal((at.channels, each, *kernel)) / np.sqrt(at.channels / groups)
+    inputs = [at.name, graph.numbers(weights)]
+    if groups == 1 and rng.random() < 0.8:
+        # onnxruntime cannot quantise biases of groups whose weights have several scales.
+        inputs.append(graph.numbers(rng.normal(each) * 0.3))
+    name = graph.add("ConvTranspose", inputs, strides=stride, pads=pads, output_padding=extra, group=groups)
+    graph.give(Image(name, each * groups, sizes))
 
 
 def normalisation(graph: OnnxGraph) -> None:

@@ -70,7 +70,7 @@ class Piece:
 
 PIECES: dict[str, Piece] = {
     "convolution": Piece(layers.convolution, 12, of_integers=True),
-    "transposed convolution": Piece(layers.transposed_convolution, 4, _may_grow),
+    "transposed convolution": Piece(layers.transposed_convolution, 6, _may_grow),
     "normalisation": Piece(layers.normalisation, 3),
     "pooling": Piece(layers.pooling, 6, lambda graph: graph.at.area > 4, of_integers=True),
     "context": Piece(layers.context, 2, _may_widen),
@@ -96,7 +96,7 @@ PIECES: dict[str, Piece] = {
     "Pow": Piece(functions.power),
     "Gelu": Piece(functions.gelu, opset=20),
     "com.microsoft.Gelu": Piece(partial(functions.contributed, operator="Gelu")),
-    "PRelu": Piece(functions.slope),
+    "PRelu": Piece(functions.slope, 2),
     "written out": Piece(functions.written_out, 3),
     **{
         name: Piece(partial(functions.constant, operator=name), of_integers=name in ("Add", "Mul"))

@@ -161,19 +161,23 @@ def factors(ratios: NDArray[np.float64]) -> tuple[list[int], float, float]:
 def _weighted(call: Call, found: Weighted, to: QuantisedTensor) -> Tensor:
     """Each tensor by a diagonal of whole numbers, in as many operands as those take."""
     assert to.scale is not None
-    ratios = np.array([sign * np.float64(real.scale / to.scale) for real, sign in found.terms])
-    whole, worth, off = factors(ratios)
     name, shape = call.reader.names.unique(found.name), found.view.shape
-    operands, weights, bias = [], [], 0
-    for (real, _), factor in zip(found.terms, whole, strict=True):
-        bias -= factor * real.tensor.zero_point
-        count = max(1, -(-abs(factor) // 127))
+    ratios = np.array([np.broadcast_to(by * np.float64(real.scale / to.scale), shape[3:]) for real, by in found.terms])
+    # Of channels that are alike once.
+    alike, which = np.unique(ratios, axis=1, return_inverse=True)
+    each = [factors(column) for column in alike.T]
+    whole = np.array([numbers for numbers, _, _ in each]).T[:, which]
+    worth, off = np.array([worth for _, worth, _ in each])[which], max(off for _, _, off in each)
+    operands, weights, bias = [], [], np.zeros(shape[3], np.int64)
+    for (real, _), numbers in zip(found.terms, whole, strict=True):
+        bias -= numbers * real.tensor.zero_point
+        count = max(1, -(-int(np.abs(numbers).max()) // 127))
         for part in range(count):
-            share = abs(factor) * (part + 1) // count - abs(factor) * part // count
+            share = np.abs(numbers) * (part + 1) // count - np.abs(numbers) * part // count
             operand = real.tensor.operand(diagonal(name, shape), residual=True)
             operands.append(operand)
-            weights.append((identity_weights(operand.layer) * np.sign(factor) * share).astype(np.int8))
-    held = _posted(weights, np.full(shape[3], bias, np.int64), np.asarray(worth), to.zero_point)
+            weights.append((identity_weights(operand.layer) * np.sign(numbers) * share).astype(np.int8))
+    held = _posted(weights, bias, worth, to.zero_point)
     if off:
         call.reader.bounds[name] = off
     return _made(call, Linear(name, tuple(operands)), replace(held, table=_limits(found.functions, to)), found.operator, to)

@@ -123,32 +123,54 @@ def upsample(call: Call) -> Value:
 
 
 def conv_transpose(call: Call) -> Value:
-    """Constant weights of int8, one scale or one for each output; strides, pads, output_padding, 1-D and 2-D; one group."""
+    """Constant weights of int8, one scale or one for each output; strides, pads, output_padding, dilations, groups, 1-D and 2-D."""
     real, weights = image(call), call.weights(1)
     shape, rank, w = real.view.shape, len(real.view.dims) - 2, weights.integers
     attributes = call.node.attributes
     if w.ndim != rank + 2:
         raise RefusedError(f"its weights have {w.ndim} dimensions, its input {rank + 2}")
-    if call.attribute("group", 1) != 1:
-        raise RefusedError(f"it has {call.attribute('group', 1)} groups", "one group")
-    if set(attributes.get("dilations", [1])) != {1}:
-        raise RefusedError(f"its dilations are {attributes['dilations']}", "dilations of 1")
     if w.shape[0] != shape[CHANNELS]:
         raise RefusedError(f"its weights are for {w.shape[0]} channels, its input has {shape[CHANNELS]}")
-    kernel, outputs = [int(each) for each in w.shape[2:]], w.shape[1]
+    w = _dilated(w, [int(each) for each in attributes.get("dilations", [1] * rank)])
+    groups = call.attribute("group", 1)
+    if groups < 1 or w.shape[0] % groups:
+        raise RefusedError(f"it has {groups} groups of {w.shape[0]} channels")
+    kernel, outputs = [int(each) for each in w.shape[2:]], w.shape[1] * groups
     stride = [int(each) for each in attributes.get("strides", [1] * rank)]
     extra = [int(each) for each in attributes.get("output_padding", [0] * rank)]
     sizes = shape[HEIGHT : HEIGHT + 2] if rank == 2 else shape[WIDTH : WIDTH + 1]
     pads = _pads(call, sizes, kernel, stride, extra)
     transposed = TransposedConvolution(call.name, shape, outputs, pair(kernel), pair(stride), sides(pads), _extra(extra))
-    unit = units(real, weights, 1, outputs)
+    # Outputs of all groups share the scales of the first.
+    unit = np.tile(units(real, weights, 1, w.shape[1]), groups)
     bias = integer_bias(call, 2, unit, outputs)
-    held = np.ascontiguousarray(w.reshape(shape[CHANNELS], outputs, *transposed.kernel).transpose(2, 3, 0, 1))
+    held = _all_channels(w.reshape(*w.shape[:2], *transposed.kernel), groups).transpose(2, 3, 0, 1)
     parts = transposed.upsampling.positions
     view = real.view.like_image((shape[BATCH], *transposed.output, outputs))
     layer = transposed.layer
-    found = summed(call, real, layer, transposed.weights(held), np.tile(bias, parts), np.tile(unit, parts), view)
+    found = summed(
+        call, real, layer, transposed.weights(np.ascontiguousarray(held)), np.tile(bias, parts), np.tile(unit, parts), view
+    )
     return replace(found, seen=transposed.upsampling)
+
+
+def _dilated(weights: NDArray[np.integer], dilations: Sequence[int]) -> NDArray[np.integer]:
+    """Weights with zeros between those of neighbours."""
+    if len(dilations) != weights.ndim - 2 or min(dilations) < 1:
+        raise RefusedError(f"its dilations are {list(dilations)}", "1 or more, for each axis of its kernel")
+    sizes = [(size - 1) * dilation + 1 for size, dilation in zip(weights.shape[2:], dilations, strict=True)]
+    found = np.zeros((*weights.shape[:2], *sizes), weights.dtype)
+    found[(..., *(slice(None, None, dilation) for dilation in dilations))] = weights
+    return found
+
+
+def _all_channels(weights: NDArray[np.integer], groups: int) -> NDArray[np.integer]:
+    """Weights (C, O / groups, KH, KW) of groups as (C, O, KH, KW), 0 from each channel to outputs of other groups."""
+    channels, each, *kernel = weights.shape
+    found = np.zeros((groups, channels // groups, groups, each, *kernel), weights.dtype)
+    at = np.arange(groups)
+    found[at, :, at] = weights.reshape(groups, channels // groups, each, *kernel)
+    return found.reshape(channels, groups * each, *kernel)
 
 
 def _extra(extra: Sequence[int]) -> tuple[int, int]:

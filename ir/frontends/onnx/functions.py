@@ -194,7 +194,6 @@ def _looked_up(plain: Real, mapped: Real, table: NDArray[np.int8]) -> Function:
 OPERATORS: Operators = {
     "Relu": relu,
     "Clip": clip,
-    "PRelu": prelu,
     "Pow": power,
     **{operator: _handler(operator) for operator in _MADE},
     "com.microsoft.Gelu": _handler("Gelu"),

@@ -29,6 +29,7 @@ from . import (
     quantised,
     responses,
     shuffles,
+    slopes,
     sums,
 )
 from .emit import materialised
@@ -49,6 +50,7 @@ FAMILIES = (
     sums,
     affine,
     functions,
+    slopes,
     channels,
     positions,
     responses,
@@ -60,7 +62,7 @@ FAMILIES = (
 OPERATORS: dict[str, Handler] = {name: handler for family in FAMILIES for name, handler in family.OPERATORS.items()}
 OPERATORS["Constant"] = folding.constant
 """What reads a node, by its operator."""
-READ_QUANTISED = (*functions.OPERATORS, *positions.OPERATORS, *responses.OPERATORS)
+READ_QUANTISED = (*functions.OPERATORS, *slopes.OPERATORS, *positions.OPERATORS, *responses.OPERATORS)
 """Operators that read tensors of integers, wherever in a file they stand: what a quantiser must know."""
 QUANTISING = {"QuantizeLinear", "DequantizeLinear", *integer_operators.OPERATORS}
 CONTROL = ("If", "Loop", "Scan", "SequenceMap")

@@ -16,7 +16,9 @@ def _terms(call: Call, signs: tuple[int, ...]) -> Weighted:
     for real in reals[1:]:
         if (real.view.shape, real.view.dims) != (reals[0].view.shape, reals[0].view.dims):
             raise RefusedError(f"it adds {list(reals[0].view.sizes)} and {list(real.view.sizes)}", "tensors of one shape")
-    return Weighted(call.name, call.operator, tuple(zip(reals, signs, strict=True)))
+    return Weighted(
+        call.name, call.operator, tuple((real, np.asarray(float(sign))) for real, sign in zip(reals, signs, strict=True))
+    )
 
 
 def add(call: Call) -> Value:
@@ -51,7 +53,8 @@ def joined_view(call: Call, parts: list[Real]) -> View:
         if part.view.shape[:CHANNELS] != first.shape[:CHANNELS]:
             raise RefusedError("it joins images of different sizes")
     channels = sum(int(np.prod(part.view.sizes[axis])) for part in parts)
-    dims = tuple((CHANNELS,) if i == axis else dim for i, dim in enumerate(first.dims))
+    joined = (CHANNELS,) if channels > 1 else ()
+    dims = tuple(joined if i == axis else dim for i, dim in enumerate(first.dims))
     batch, height, width, _ = first.shape
     return View((batch, height, width, channels), dims)
 

@@ -220,11 +220,11 @@ class Mapped(Pending):
 
 @dataclass(frozen=True)
 class Weighted(Pending):
-    """Tensors of one shape, each added or taken off."""
+    """Tensors of one shape, each added times float64 numbers, () or (channels,)."""
 
     name: str
     operator: str
-    terms: tuple[tuple[Real, int], ...]
+    terms: tuple[tuple[Real, NDArray[np.float64]], ...]
     functions: tuple[Function, ...] = ()
 
     @property

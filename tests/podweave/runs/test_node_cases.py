@@ -27,7 +27,7 @@ REFUSED = {
     "BatchNormalization": "nothing gives its input output_var",
     "Celu": _NEW,
     "Concat": "which is not that of the channels",
-    "ConvTranspose": "it has 2 groups|its dilations are|more than there are|it has 5 dimensions",
+    "ConvTranspose": "more than there are|it has 5 dimensions",
     "DepthToSpace": _NEW,
     "Div": "one of its inputs must be a constant",
     "Dropout": "by chance|z: nothing gives it",
@@ -37,7 +37,7 @@ REFUSED = {
     "MatMul": "its matrix has [134] dimensions",
     "MaxPool": "its indices are read|it has [35] dimensions|dilated by",
     "Mul": "it multiplies .* and ",
-    "PRelu": "its slope has",
+    "PRelu": "differs along another axis than channels",
     "Pow": "its exponent has",
     "ReduceMean": "it is a mean over",
     "Reshape": "cuts an axis of the image in two|leaves its dimension",
@@ -51,7 +51,7 @@ REFUSED = {
 """Reasons by operator, as patterns: of all others every case is taken."""
 NEVER = {"Celu", "DepthToSpace", "Div", "PRelu", "ReduceMean", "SpaceToDepth", "Upsample"}
 """Operators of which every case is refused: quotients of two computed tensors, means over other axes than those of an image, slopes
-for each channel, and opsets that cannot quantise, or are newer than what is known."""
+for each position, and opsets that cannot quantise, or are newer than what is known."""
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -72,7 +72,7 @@ def test_every_case_is_near_or_refused_with_its_reason(tmp_path: Path) -> None:
     assert set(refused) - set(taken) == NEVER
     assert set(taken) <= set(OPERATORS)
     print(f"{taken.total()} of {taken.total() + refused.total()} cases are taken, of {len(taken)} operators")
-    assert taken.total() >= 190
+    assert taken.total() >= 193
 
 
 def gemm(folder: Path, bias: np.ndarray, **attributes: float) -> Path:
