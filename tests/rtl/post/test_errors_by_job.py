@@ -17,7 +17,7 @@ KEY = "rows_8x4_lanes2_psum24_even"
 Jobs = list[tuple[int, dict[str, int]]]
 RUN = 10
 """The epoch begins."""
-FIRST, TO_X = {"start": 20}, {"destination": 1}
+FIRST, TO_X, LAST_ROW = {"start": 20}, {"destination": 1}, {"statistic": 1, "row": 31}
 # Of a job: the cycle of its push, and what is different; the error is that of the last one.
 CASES: dict[str, tuple[PostError, Jobs]] = {
     "late": (PostError.LATE, [(RUN + 30, FIRST)]),
@@ -27,7 +27,7 @@ CASES: dict[str, tuple[PostError, Jobs]] = {
     "no words": (PostError.ILLEGAL, [(2, FIRST | {"n2": 0})]),
     "no words, behind one": (PostError.ILLEGAL, [(2, FIRST), (3, {"start": 60, "n3": 0})]),
     "P word": (PostError.P_ADDRESS, [(2, FIRST | {"p_base": 74, "p_step0": 1, "n0": 2})]),
-    "P word, behind one": (PostError.P_ADDRESS, [(2, FIRST), (3, {"start": 60, "p_base": 0, "p_step2": -1, "n2": 2})]),
+    "P word, behind one": (PostError.P_ADDRESS, [(2, FIRST | LAST_ROW), (3, {"start": 60, "p_base": 0, "p_step2": -1, "n2": 2})]),
     "X word": (PostError.X_ADDRESS, [(2, FIRST | {"x_base": 0, "x_step2": -1, "n2": 2} | TO_X)]),
     "X word, behind one": (
         PostError.X_ADDRESS,
