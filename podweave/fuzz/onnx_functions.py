@@ -8,7 +8,7 @@ import numpy as np
 
 from .onnx_graph import Image, OnnxGraph
 
-PLAIN = ("Abs", "Cos", "Dropout", "Elu", "Erf", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Mish", "Neg")
+PLAIN: tuple[str, ...] = ("Abs", "Cos", "Dropout", "Elu", "Erf", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Mish", "Neg")
 PLAIN += (
     "Celu",
     "Ceil",

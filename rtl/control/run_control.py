@@ -244,7 +244,6 @@ class RunControl(Block):
             with m.Case(State.IDLE):
                 m.d.sync += [count.eq(RESET_CYCLES - 1), launching.eq(accepted)]
                 with m.If(accepted):
-                    # What is accepted is less than a tag can be.
                     m.d.sync += [self.chip_epochs.eq(self._all_epochs[:TAG_WIDTH]), following.eq(0), self.epochs_done.eq(0)]
                     m.d.sync += state.eq(Mux(needs_reset, State.RESET, State.PREPARE))
                 with m.Elif(self.soft_reset):
