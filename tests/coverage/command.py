@@ -80,7 +80,8 @@ def _python(given: argparse.Namespace) -> dict[str, Any]:
     if not found:
         sys.exit("no folder of tests has been measured")
     rooms = python_code.figures(python_code.report(found, given.data))
-    return {"date": datetime.date.today().isoformat(), "folders": found, "rooms": rooms}
+    judged = {room: rooms[room] for room in python_code.judged(found)}
+    return {"date": datetime.date.today().isoformat(), "folders": found, "rooms": judged}
 
 
 def _store(result: Mapping[str, Any], file: Path | None) -> None:

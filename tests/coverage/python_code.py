@@ -94,6 +94,12 @@ def figures(files: Mapping[str, Any]) -> Figures:
     return rooms
 
 
+def judged(found: Iterable[str]) -> list[str]:
+    """Rooms of which all folders of tests are among those found: of others, too little has been run to say anything."""
+    missing = set(folders()) - set(found)
+    return [room for room in ROOMS if not any(f"{folder}/".startswith(f"tests/{room}/") for folder in missing)]
+
+
 def table(rooms: Mapping[str, Mapping[str, list[int]]]) -> list[str]:
     """Lines of Markdown."""
     lines = ["| room | lines | branches |", "|---|---|---|"]

@@ -23,7 +23,7 @@ from tests.coverage.functional.watch import TABLES, watching
 from tests.golden.cycle.prefetch.test_engine import WORDS64, engine, geometry, load
 
 ROOT = Path(__file__).parents[2]
-SEEN = json.loads((ROOT / "docs" / "coverage.json").read_text(encoding="utf-8")).get("points", {})
+SEEN = json.loads((ROOT / "docs" / "coverage.json").read_text(encoding="utf-8"))["points"]
 LOAD = {"start": 10, "rows": 4, "w_bank": 0, "w_base": 0, "w_step": 1}
 STREAM = {"start": 20, "swap": 1, "n0": 5, "n1": 1, "n2": 1, "x_bank": 0, "x_base": 2, "accumulate": 0, "accumulator_base": 0}
 STREAM |= {"emit": 1, "p_bank": 0, "p_base": 1, **{f"{bank}_step{i}": 1 for bank in "xp" for i in range(3)}}
@@ -111,6 +111,7 @@ def test_the_table_names_what_is_not_seen() -> None:
     table = {"errors": ["late", "early", "never"]}
     lines = points_table({"a": {"errors": {"late": 3}}, "b": {"errors": {"early": 1}}}, table)
     assert lines[2:] == ["| errors | 2 of 3 | never |", "| all | 2 of 3, 66.7% | |"]
+    assert points_table({}, table)[2] == "| errors | 0 of 3 | all |"
     with pytest.raises(KeyError, match="'often' is no point of 'errors'"):
         points_table({"a": {"errors": {"often": 3}}}, table)
 

@@ -9,10 +9,10 @@ import pytest
 
 from tests.coverage import python_code
 from tests.coverage.command import main
-from tests.coverage.python_code import figures, folders, measured, report, table
+from tests.coverage.python_code import figures, folders, judged, measured, report, table
 
 ROOT = Path(__file__).parents[2]
-STORED = json.loads((ROOT / "docs" / "coverage.json").read_text(encoding="utf-8")).get("python", {})
+STORED = json.loads((ROOT / "docs" / "coverage.json").read_text(encoding="utf-8"))["python"]
 FOLDER = "tests/golden/cycle"
 
 
@@ -38,6 +38,12 @@ def test_files_are_added_by_room() -> None:
         "| `tb` | 0 of 9, 0.0% | 0 of 4, 0.0% |",
         "| all | 8 of 19, 42.1% | 1 of 6, 16.7% |",
     ]
+
+
+def test_rooms_are_judged_whose_tests_have_all_run() -> None:
+    spec = [folder for folder in folders() if folder.startswith("tests/spec")]
+    assert judged([*spec, "tests/golden"]) == ["spec"]
+    assert judged(folders()) == python_code.ROOMS
 
 
 def test_one_folder_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

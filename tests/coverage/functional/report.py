@@ -28,5 +28,6 @@ def points_table(seen: Seen, *tables: Table) -> list[str]:
         missed = [name for name, count in counts.items() if not count]
         total[0] += len(counts) - len(missed)
         total[1] += len(counts)
-        lines.append(f"| {group} | {len(counts) - len(missed)} of {len(counts)} | {'; '.join(missed) or '-'} |")
+        names = "all" if len(missed) == len(counts) else "; ".join(missed) or "-"
+        lines.append(f"| {group} | {len(counts) - len(missed)} of {len(counts)} | {names} |")
     return [*lines, f"| all | {total[0]} of {total[1]}, {100 * total[0] / max(1, total[1]):.1f}% | |"]
