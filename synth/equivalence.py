@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 from .errors import SynthesisError
@@ -14,14 +15,22 @@ from .yosys import run_yosys
 
 STEPS = (0, 1, 2, 4)
 """Cycles after which outputs must agree, in whatever state registers that may differ were before: tried in turn."""
+INDUCTION = 9
+"""And then, cycles in which outputs are assumed to have agreed."""
 # Registers of one bit of which it is looked whether others are equal while they have a value.
 _CONTROLS = 40
+# So few of them that pairs of their values are looked at, too.
+_PAIRED = 12
 _ROUNDS = 40
-_SAT_S = 10
+_SAT_S = 20
 _SRAM = "sram_"
 # Of an SRAM: what is read of its inputs only while another one is 1.
 _ONLY_WHILE = {"write_address": "write_enable", "write_data": "write_enable", "read_address": "read_enable"}
+# What is not seen of an SRAM: a read that the other does not make shows in the data that it gives.
+_UNSEEN = {"rst", "read_enable"}
 Bit = int | str
+Condition = tuple[tuple[int, int], ...]
+"""Registers of one bit, and values that they have at once."""
 
 
 def is_equivalent(mutants: Mutants, mutation: Mutation) -> int:
@@ -29,11 +38,13 @@ def is_equivalent(mutants: Mutants, mutation: Mutation) -> int:
 
     Module and mutant begin in the same state, whichever it is, and have the same inputs. What stays true from then on is found by
     assuming all that may be, and dropping what is then not true a cycle later, until nothing is left to drop: that bits of
-    registers are equal, or, of those that are not, that a register is equal whenever a certain one of one bit has a certain value.
-    Outputs have to agree in every state that such states lead to in some cycles, and in all cycles before.
+    registers are equal, or, of those that are not, that a register is equal whenever a certain one or two of one bit have certain
+    values. Outputs have to agree in every state that such states lead to in some cycles, or in every one behind some cycles in
+    which they did, and in all cycles before.
 
     What modules that it places are given is an output; of an SRAM, address and data only while it is enabled. What they give is an
-    input.
+    input; of an SRAM, what it gives is a register, which takes a word, whichever it is, while it is read. A read more, of which
+    nothing is seen, is no fault.
 
     Returns
     -------
@@ -47,6 +58,8 @@ def is_equivalent(mutants: Mutants, mutation: Mutation) -> int:
         for steps in STEPS:
             if pair.outputs_agree(steps):
                 return steps + 1
+        if pair.outputs_agree(INDUCTION, induction=True):
+            return INDUCTION + 1
     except SynthesisError:
         # SAT, or what makes its question, took longer than it may: no proof.
         return 0
@@ -57,14 +70,14 @@ def is_equivalent(mutants: Mutants, mutation: Mutation) -> int:
 class _Pair:
     """A netlist with a control: 0 is the module, 1 the mutant.
 
-    ``differ``: bits of registers that may not be equal. ``when``: by register of such bits, those of one bit and their values with
-    which its bits are equal after all.
+    ``differ``: bits of registers that may not be equal. ``when``: by register of such bits, conditions with which its bits are
+    equal after all.
     """
 
     netlist: dict[str, Any]
     what: str
     differ: set[int] = field(default_factory=set)
-    when: dict[int, set[tuple[int, int]]] = field(default_factory=dict)
+    when: dict[int, set[Condition]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, mutants: Mutants, mutation: Mutation) -> _Pair:
@@ -89,6 +102,16 @@ class _Pair:
             found = self.flops if kind == "$dff" else self.logic if kind.startswith("$") else self.boxes
             found.append(cell)
         self.control: int = self.netlist["ports"][CHOICE]["bits"][0]
+        self.free = 1 + max(
+            (bit for cell in self.cells.values() for bits in cell["connections"].values() for bit in bits if isinstance(bit, int)),
+            default=1,
+        )
+        self.free = max(
+            self.free, 1 + max(bit for port in self.netlist["ports"].values() for bit in port["bits"] if isinstance(bit, int))
+        )
+        for box in self.boxes:
+            if box["type"].startswith(_SRAM):
+                self._add_word(box)
         self.next_of: dict[int, Bit] = {}
         self.register_of: dict[int, int] = {}
         for index, cell in enumerate(self.flops):
@@ -96,12 +119,32 @@ class _Pair:
             self.register_of |= dict.fromkeys(cell["connections"]["Q"], index)
         ones = [cell["connections"]["Q"][0] for cell in self.flops if len(cell["connections"]["Q"]) == 1]
         self.controls: list[int] = ones[:_CONTROLS]
-        self.free = 1 + max(
-            (bit for cell in self.cells.values() for bits in cell["connections"].values() for bit in bits if isinstance(bit, int)),
-            default=1,
+        values = [(control, value) for control in self.controls for value in (0, 1)]
+        self.conditions: set[Condition] = {(one,) for one in values}
+        if len(self.controls) <= _PAIRED:
+            self.conditions |= {(one, other) for one, other in combinations(values, 2) if one[0] != other[0]}
+
+    def _add_word(self, box: Mapping[str, Any]) -> None:
+        """A register for what an SRAM gives."""
+        ports = box["connections"]
+        held, width = ports["read_data"], len(ports["read_data"])
+        read, after = ([self.free + first + i for i in range(width)] for first in (0, width))
+        self.free += 2 * width
+        self.logic.append(
+            {
+                "type": "$mux",
+                "parameters": {"WIDTH": width},
+                "port_directions": {"A": "input", "B": "input", "S": "input", "Y": "output"},
+                "connections": {"A": held, "B": read, "S": ports["read_enable"], "Y": after},
+            }
         )
-        self.free = max(
-            self.free, 1 + max(bit for port in self.netlist["ports"].values() for bit in port["bits"] if isinstance(bit, int))
+        self.flops.append(
+            {
+                "type": "$dff",
+                "parameters": {"CLK_POLARITY": 1, "WIDTH": width},
+                "port_directions": {"CLK": "input", "D": "input", "Q": "output"},
+                "connections": {"CLK": ports["clk"], "D": after, "Q": held},
+            }
         )
 
     def settle(self) -> bool:
@@ -112,13 +155,13 @@ class _Pair:
             watched = {bit: after for bit, after in self.next_of.items() if bit not in self.differ and after in other}
             question = _Question(self, cone, other, registers=False)
             bits = {question.differs([(after, other[after])]): bit for bit, after in watched.items()}
-            conditions: dict[str, tuple[int, tuple[int, int]]] = {}
+            conditions: dict[str, tuple[int, Condition]] = {}
             for register, some in self.when.items():
                 ends = [self.next_of[bit] for bit in self._differing(register)]
                 pairs = [(end, other.get(end, end)) for end in ends]
-                for control, value in sorted(some):
-                    now = question.is_value(self.next_of[control], value)
-                    conditions[question.differs(pairs, (now, now))] = register, (control, value)
+                for condition in sorted(some):
+                    now = question.holds([(self.next_of[control], value) for control, value in condition])
+                    conditions[question.differs(pairs, ("$or", now, now))] = register, condition
             if not bits and not conditions:
                 return True
             broken = question.ask([*bits, *conditions], steps=0)
@@ -130,35 +173,36 @@ class _Pair:
                     self.when[register].discard(condition)
                 else:
                     self.differ.add(bits[name])
-                    every = {(control, value) for control in self.controls for value in (0, 1)}
-                    self.when.setdefault(self.register_of[bits[name]], every)
+                    self.when.setdefault(self.register_of[bits[name]], set(self.conditions))
             # What is not equal itself says nothing of others.
             for some in self.when.values():
-                some -= {condition for condition in some if condition[0] in self.differ}
+                some -= {condition for condition in some if any(control in self.differ for control, _ in condition)}
         return False
 
     def _differing(self, register: int) -> list[int]:
         return [bit for bit in self.flops[register]["connections"]["Q"] if bit in self.differ]
 
-    def outputs_agree(self, steps: int) -> bool:
-        """Whether outputs do, ``steps`` cycles after registers in ``differ`` had any values, and before."""
+    def outputs_agree(self, steps: int, *, induction: bool = False) -> bool:
+        """Whether outputs do, ``steps`` cycles after registers in ``differ`` had any values, and before; with ``induction``, if
+        they did in those cycles."""
         cone = self._cone()
         other = self._other(cone)
         seen = list(self._seen(other))
         if not seen:
             return True
-        if not self.differ and steps:
+        if not self.differ and steps and not induction:
             return False
         for first in (False, True) if steps else (False,):
             question = _Question(self, cone, other, registers=steps > 0)
-            names = [question.differs(pairs, enable) for pairs, enable in seen]
+            names = [question.any_of([question.differs(pairs, enable) for pairs, enable in seen])]
             # From equal states the cycles before, and from any the one after.
-            if question.ask(names, steps=steps - 1 if first else steps, from_equal=first):
+            if question.ask(names, steps=steps - 1 if first else steps, from_equal=first, induction=induction and not first):
                 return False
         return True
 
-    def _seen(self, other: Mapping[Bit, int]) -> Iterable[tuple[list[tuple[Bit, int]], tuple[Bit, int] | None]]:
-        """Bits that are seen outside and may differ, as in module and mutant, and what must be 1 in one of them for it to count."""
+    def _seen(self, other: Mapping[Bit, int]) -> Iterable[tuple[list[tuple[Bit, int]], tuple[str, Bit, int] | None]]:
+        """Bits that are seen outside and may differ, as in module and mutant, and what must be 1 in one of them for it to count; of
+        an address that is read, in both."""
         for port in self.netlist["ports"].values():
             if port["direction"] == "output":
                 pairs = [(bit, other[bit]) for bit in port["bits"] if bit in other]
@@ -167,13 +211,13 @@ class _Pair:
         for cell in self.boxes:
             for name, bits in cell["connections"].items():
                 pairs = [(bit, other[bit]) for bit in bits if bit in other]
-                if cell["type"].startswith(_SRAM) and name == "rst":
+                if cell["type"].startswith(_SRAM) and name in _UNSEEN:
                     continue
                 if cell["port_directions"][name] == "input" and pairs:
                     enable = None
                     if cell["type"].startswith(_SRAM) and name in _ONLY_WHILE:
                         bit = cell["connections"][_ONLY_WHILE[name]][0]
-                        enable = bit, other.get(bit, bit)
+                        enable = "$and" if name == "read_address" else "$or", bit, other.get(bit, bit)
                     yield pairs, enable
 
     def _cone(self) -> list[dict[str, Any]]:
@@ -227,9 +271,9 @@ class _Question:
         self.unequal: list[str] = []
         # What is known of states: these are 0.
         self.known = [
-            self.differs([(bit, other[bit]) for bit in pair._differing(register)], (now, now))
+            self.differs([(bit, other[bit]) for bit in pair._differing(register)], ("$or", now, now))
             for register, some in pair.when.items()
-            for now in (self.is_value(control, value) for control, value in sorted(some))
+            for now in map(self.holds, sorted(some))
         ]
         if registers:
             for cell in pair.flops:
@@ -271,22 +315,30 @@ class _Question:
         self._add(kind, parameters, directions, connections)
         return outputs
 
-    def is_value(self, bit: Bit, value: int) -> Bit:
-        """A bit that is 1 while another one has a value."""
-        return bit if value else self._gate("$not", [bit])[0]
+    def holds(self, condition: Iterable[tuple[Bit, int]]) -> Bit:
+        """A bit that is 1 while others have values."""
+        bits = [bit if value else self._gate("$not", [bit])[0] for bit, value in condition]
+        return bits[0] if len(bits) == 1 else self._gate("$reduce_and", bits)[0]
 
-    def differs(self, pairs: Sequence[tuple[Bit, Bit]], enable: tuple[Bit, Bit] | None = None) -> str:
-        """The name of an output that is 1 if one of ``pairs`` is not equal (and ``enable`` is 1 in one of both)."""
+    def differs(self, pairs: Sequence[tuple[Bit, Bit]], enable: tuple[str, Bit, Bit] | None = None) -> str:
+        """The name of an output that is 1 if one of ``pairs`` is not equal (and ``enable`` is 1: in either or in both)."""
         first, second = [a for a, _ in pairs], [b for _, b in pairs]
         found = self._gate("$reduce_bool", self._gate("$xor", first, second, len(pairs)))
         if enable:
-            found = self._gate("$and", found, self._gate("$or", [enable[0]], [enable[1]]))
+            found = self._gate("$and", found, self._gate(enable[0], [enable[1]], [enable[2]]))
+        return self._output(found)
+
+    def any_of(self, names: Iterable[str]) -> str:
+        return self._output(self._gate("$reduce_bool", [bit for name in names for bit in self.ports[name]["bits"]]))
+
+    def _output(self, bits: list[int]) -> str:
         name = f"differs_{len(self.ports)}"
-        self.ports[name] = {"direction": "output", "bits": found}
+        self.ports[name] = {"direction": "output", "bits": bits}
         return name
 
-    def ask(self, names: Iterable[str], *, steps: int, from_equal: bool = False) -> list[str]:
-        """Those of ``names`` that a counterexample shows, after ``steps`` cycles or, ``from_equal`` registers, until then."""
+    def ask(self, names: Iterable[str], *, steps: int, from_equal: bool = False, induction: bool = False) -> list[str]:
+        """Those of ``names`` that a counterexample shows, after ``steps`` cycles (``induction``: in which it shows none) or,
+        ``from_equal`` registers, until then."""
         names = list(names)
         controls = {"module_is": [self.pair.control], "mutant_is": [self.other[self.pair.control]]}
         ports = {name: {"direction": "input", "bits": bits} for name, bits in controls.items()}
@@ -298,6 +350,8 @@ class _Question:
                 options.append(f"-prove-skip {steps}")
         if from_equal:
             options += [f"-set-at 1 {name} 1'0" for name in self.unequal]
+        if induction:
+            options += [f"-set-at {step} {name} 1'0" for name in names for step in range(1, steps + 1)]
         options += [f"-prove {name} 1'0 -show {name}" for name in names]
         commands = [
             "read_json question.json",

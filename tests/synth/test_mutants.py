@@ -104,6 +104,90 @@ def test_what_no_output_shows_is_equivalent_and_nothing_else() -> None:
     assert not is_equivalent(always, Mutation(1, f"mutate -mode inv -cell {choice} -port {zero} -portbit 2 -module keeper"))
 
 
+# What is read counts in the cycle behind a read; whether a row is whole, from its second word on, while there is one; how it is
+# counted down does not matter, but when it ends.
+WALKER = """
+module sram_4x2(clk, read_enable, read_address, read_data);
+  input clk;
+  input read_enable;
+  input [1:0] read_address;
+  output [1:0] read_data;
+endmodule
+module walker(clk, rst, begins, steps, wrong, address, found, word, busy);
+  input clk;
+  input rst;
+  input begins;
+  input steps;
+  input wrong;
+  input [1:0] address;
+  output found;
+  output [1:0] word;
+  output busy;
+  reg active, first, spoilt, was_read;
+  reg [1:0] left;
+  wire last;
+  wire keeps;
+  wire [1:0] given;
+  assign busy = active;
+  assign last = active & steps & left == 2'd0;
+  assign keeps = steps & !last;
+  assign found = active & (first | ~spoilt);
+  assign word = was_read ? given : 2'd0;
+  sram_4x2 memory (
+    .clk(clk),
+    .read_enable(steps),
+    .read_address(address),
+    .read_data(given)
+  );
+  always @(posedge clk)
+    if (rst) active <= 1'd0;
+    else active <= begins | (active & ~last);
+  always @(posedge clk)
+    if (begins) first <= 1'd1;
+    else if (steps) first <= 1'd0;
+  always @(posedge clk)
+    if (keeps) spoilt <= wrong;
+  always @(posedge clk)
+    was_read <= steps;
+  always @(posedge clk)
+    if (begins) left <= 2'd3;
+    else if (steps) left <= left - 2'd1;
+endmodule
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "other", "proven", "then"),
+    [
+        # Behind the last word, whether a row was whole is of no consequence: it has no second word, or a new one begins.
+        ("", "", ("keeps", "const1", r"\last"), True),
+        # But it is if it counts from the first word on.
+        ("(first | ~spoilt)", "~spoilt", ("keeps", "const1", r"\last"), False),
+        # A read more is of no consequence, but if what is read counts longer.
+        ("", "", ("memory", "const1", r"\steps"), True),
+        ("", "", ("memory", "const0", r"\steps"), False),
+        ("was_read <= steps", "was_read <= 1'd1", ("memory", "const1", r"\steps"), False),
+    ],
+)
+def test_what_is_loaded_in_vain_is_equivalent_and_nothing_else(
+    change: str, other: str, proven: tuple[str, str, str], then: bool
+) -> None:
+    text = WALKER.replace(change, other) if change else WALKER
+    sram, walker = (f"module {part}" for part in text.split("module ")[1:])
+    mutants = mutants_of("walker", walker, others={"sram_4x2": sram, "walker": walker}, count=1, seed=1)
+    where, mode, wire = proven
+    cells = re.findall(r"^  cell (\S+) (\S+)\n(.*?)^  end\n", mutants.netlist, re.DOTALL | re.MULTILINE)
+    if where == "memory":
+        (line,) = [f"-cell {name} -port \\read_enable -portbit 0" for kind, name, _ in cells if "sram" in kind]
+    else:
+        # The cell that inverts it.
+        (line,) = [
+            f"-cell {name} -port \\A -portbit 0" for kind, name, body in cells if kind == "$logic_not" and f"\\A {wire}\n" in body
+        ]
+        mode = "const0"
+    assert bool(is_equivalent(mutants, Mutation(1, f"mutate -mode {mode} {line} -module walker"))) == then
+
+
 def _cell(mutants: Mutants, kind: str, reads: str) -> str:
     """The cell of a kind that reads a wire."""
     cells = re.findall(r"^  cell (\S+) (\S+)\n(.*?)^  end\n", mutants.netlist, re.DOTALL | re.MULTILINE)
