@@ -146,6 +146,18 @@ def test_every_pod_and_every_network_at_once(name: str, through: str) -> None:
     exchange.check(run, 1)
 
 
+def test_weights_are_read_back_through_the_port() -> None:
+    exchange = Exchange(CHIP2)
+    rows, banks = CHIP2.array.rows, range(CHIP2.pods)
+    readback = [Readback(kind, bank, 3, rows) for bank in banks for kind in ("W", "X")]
+    (result,) = bench("2x4").run([exchange.epoch], limits=[1000], readback=[readback], through="port").epochs
+    assert result.errors == []
+    for bank in banks:
+        np.testing.assert_array_equal(result.readback[2 * bank], exchange.w[bank])
+        # Of the X bank, two words that nobody wrote, and then the first ones.
+        np.testing.assert_array_equal(result.readback[2 * bank + 1][2:], exchange.x[bank][: rows - 2])
+
+
 def test_planes_keep_words_apart_that_would_meet() -> None:
     """Pods 0 and 1 read banks 0 and 2, and pods 2 and 3 banks 1 and 3, over one wire behind stage 0: each pair on two planes."""
     exchange = Exchange(CONFIGS["4x(4x8), 2 planes"])
