@@ -244,7 +244,7 @@ class RunControl(Block):
             with m.Case(State.IDLE):
                 m.d.sync += [count.eq(RESET_CYCLES - 1), launching.eq(accepted)]
                 with m.If(accepted):
-                    m.d.sync += [self.chip_epochs.eq(self._all_epochs[:TAG_WIDTH]), following.eq(0), self.epochs_done.eq(0)]
+                    m.d.sync += [following.eq(0), self.epochs_done.eq(0), self.chip_epochs.eq(self._all_epochs[:TAG_WIDTH])]
                     m.d.sync += state.eq(Mux(needs_reset, State.RESET, State.PREPARE))
                 with m.Elif(self.soft_reset):
                     m.d.sync += state.eq(State.RESET)

@@ -114,6 +114,9 @@ def test_counts_grow_from_any_state_on() -> None:
             high = 4 if name == "read_class" else 2
             values[:] = rng.integers(0, high, values.shape) if name != "clear" else 0
         stimulus["wasted"][:] = 0
+        # A simulator may take a first edge of the clock before there are inputs.
+        for values in stimulus.values():
+            values[0] = 0
         observed = bench(RunCounters).run(stimulus, seed=seed, reset=False)
         launched = stimulus["launched"]
         per_cycle = {
