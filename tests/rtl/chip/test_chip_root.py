@@ -138,7 +138,7 @@ def test_sequencer_and_record() -> None:
 def test_every_bit_of_a_count_is_seen() -> None:
     """Without a reset, counts begin with whatever they have: over a few beginnings, each bit with 0 and with 1."""
     given = {p.name: np.zeros((2, p.lanes) if p.lanes else 2, np.int64) for p in bench().inputs}
-    low, high = ({name: start for name in COUNTS} for start in ((1 << 32) - 1, 0))
+    low, high = (dict.fromkeys(COUNTS, start) for start in ((1 << 32) - 1, 0))
     for seed in range(40):
         observed = bench().run(given, seed=seed, reset=False)
         for name in COUNTS:

@@ -114,9 +114,6 @@ def test_counts_grow_from_any_state_on() -> None:
             high = 4 if name == "read_class" else 2
             values[:] = rng.integers(0, high, values.shape) if name != "clear" else 0
         stimulus["wasted"][:] = 0
-        # A simulator may take a first edge of the clock before there are inputs.
-        for values in stimulus.values():
-            values[0] = 0
         observed = bench(RunCounters).run(stimulus, seed=seed, reset=False)
         launched = stimulus["launched"]
         per_cycle = {
@@ -140,6 +137,6 @@ def test_counts_grow_from_any_state_on() -> None:
             if name == "PREFETCH_UNUSED":
                 continue
             count = observed[f"count_{name.lower()}"].astype(object)
-            # What happened in cycle t is in the count from t + 2 on.
-            grown = [(later - earlier) % (1 << width) for earlier, later in itertools.pairwise(count)]
-            assert grown == per_cycle[name.lower()][: cycles - 2].tolist(), name
+            # What happened in cycle t is in the count from t + 2 on. Before there are inputs, a simulator may see an edge.
+            grown = [(later - earlier) % (1 << width) for earlier, later in itertools.pairwise(count[2:])]
+            assert grown == per_cycle[name.lower()][1 : cycles - 2].tolist(), name

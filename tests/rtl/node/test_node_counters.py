@@ -73,12 +73,12 @@ def test_counts_from_any_state_on() -> None:
     """Without a reset, counters begin with whatever they have, and wrap around."""
     for seed in range(4):
         stimulus = random_events(32 * 2 * len(Counter), seed)
-        # What is waited for is not known before the first word.
-        stimulus["x_words"][0] = 1
+        # What is waited for is not known before the first word; before there are inputs, a simulator may see an edge of the clock.
+        stimulus["x_words"][:2] = 1
         observed = bench().run(stimulus, seed=seed, reset=False)["value"]
         grown, select = counts(stimulus), stimulus["select"]
         for first in range(0, len(select), 32):
-            window = slice(max(first, 1), first + 32)
+            window = slice(max(first, 3), first + 32)
             difference = (observed[window] - observed[window.start]) % (1 << COUNTER_WIDTH)
             expected = grown[window, select[first]] - grown[window.start, select[first]]
             np.testing.assert_array_equal(difference, expected, Counter(select[first]).name)
