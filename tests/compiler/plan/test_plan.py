@@ -261,3 +261,5 @@ def test_least_bytes_by_hand() -> None:
     graph = cut_graph(4)
     roomy = dataclasses.replace(CONFIG, memory=dataclasses.replace(CONFIG.memory, x_words=1 << 16, p_words=1 << 16))
     assert least_bytes(graph, roomy).spilled == 0 < least_bytes(graph, CONFIG).spilled
+    # Two tensors of 4,800 bytes, in 4 X banks of 256 words and as many P banks of 255, of 4 numbers: what is beyond goes and comes.
+    assert least_bytes(with_residual(20, 12), CONFIG).spilled == 2 * (9600 - 4 * 4 * (256 + 255))

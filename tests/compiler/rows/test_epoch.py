@@ -150,3 +150,19 @@ def test_equal_parameter_sets_are_there_once() -> None:
     assert one.parameters(0, sets) == one.parameters(0, sets)
     assert one.parameters(0, sets[:1]) != one.parameters(0, sets)
     assert len(one.words) == 2
+
+
+@pytest.mark.parametrize("before", range(4))
+def test_tiles_on_both_sides_of_the_end_of_a_w_bank(before: int) -> None:
+    """So many before it: what is loaded in one go is what lies side by side."""
+    depth, zeros = CHIP.memory.w_words, np.zeros(CHIP.pods, np.int64)
+    into = Epoch(CHIP, 0, 1.0, {"w": np.full(CHIP.pods, (depth - 4 * before) % depth), "set": zeros})
+    content = np.arange(4 * 3 * 4, dtype=np.uint8).reshape(4, 3, 4)
+    bases = into.weight_tiles(1, content, "a")
+    fit = 4 * before // 3
+    assert bases == [depth - 4 * before + 3 * i for i in range(fit)] + [3 * i for i in range(4 - fit)]
+    found = {word.base: word.content for word in into.words}
+    assert len(found) == len(into.words) == (1 if fit in (0, 4) else 2)
+    for base, tile_content in zip(bases, content, strict=True):
+        (begin,) = [begin for begin, words in found.items() if begin <= base < begin + len(words)]
+        np.testing.assert_array_equal(found[begin][base - begin : base - begin + 3], tile_content)
