@@ -16,7 +16,7 @@ from tests.python_mutants.equivalent import EQUIVALENT
 from tests.python_mutants.judge import judge, preload
 from tests.python_mutants.mutant import SHARES
 
-COUNT, SEED = 150, 1
+COUNT, SEED = 100, 1
 VERDICTS = ("killed", "equivalent", "survived")
 
 

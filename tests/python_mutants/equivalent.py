@@ -9,5 +9,10 @@ EQUIVALENT: dict[str, str] = {
     ),
     "compiler/collective/ring.py: Received(_pieces(words, chips, own + chips, chips - 1)), -> "
     "Received(_pieces(words, chips, own - chips, chips - 1)),": "Pieces are numbered modulo chips.",
+    "compiler/rows/check/history.py: most = int(max(reader.max(initial=0), writer.max(initial=0), before.max(initial=0))) + 2 -> "
+    "most = int(max(reader.max(initial= -1), writer.max(initial=0), before.max(initial=0))) + 2": (
+        "Of the largest of three, the other two are at least 0."
+    ),
+    "compiler/lower/operation.py: read_with: int = 0 -> read_with: int = 1": "Read in one place, where it counts as at least 1.",
 }
 """By `Mutant.name`."""
