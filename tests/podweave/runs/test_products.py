@@ -27,7 +27,7 @@ from tests.podweave.runs.test_cut import spills
 
 def gated(folder: Path, seed: int) -> tuple[Network, Path]:
     """A random network with squeeze-excite, and products with branches."""
-    return random_network(folder, seed, among=PRODUCTS, size=5)
+    return random_network(folder, seed, among=PRODUCTS, surely=("gate",), size=5)
 
 
 def product_of(network: Network) -> Linear:
