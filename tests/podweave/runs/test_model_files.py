@@ -99,7 +99,7 @@ def test_padding_is_the_zero_point(tmp_path: Path) -> None:
 
 def test_whole_networks(tmp_path: Path) -> None:
     """Over several passes: rows are sums of those of each."""
-    network, file = random_network(tmp_path, 1)
+    network, file = random_network(tmp_path, 1, among=["convolution", "pooling", "residual"])
     constants, feeds = fitted(network.constants, EXACT), [random_inputs(network, 1, index) for index in range(3)]
     one, all_of_them = (compare_file(network, file, constants, each, "half_even") for each in (feeds[:1], feeds))
     assert len(one["layers"]) == len([name for name in network.tensors if name not in network.graph.inputs])
