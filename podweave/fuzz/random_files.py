@@ -181,6 +181,8 @@ class RandomModel(OnnxGraph):
         for name in FIRST[int(self.rng.integers(len(FIRST)))]:
             if PIECES[name] in self.pieces and PIECES[name].fits(self):
                 PIECES[name].make(self)
+        if not self.images:
+            layers.convolution(self)
         for _ in self.rng.several(3, 7):
             self._piece()
         for piece in self.surely:
