@@ -34,6 +34,7 @@ REFUSED = {
     "Gather": "it takes some of axis 0|its input has [12] dimensions",
     "Gemm": "differs from row to row|transposes what is computed",
     "Identity": "is no tensor",
+    "LayerNormalization": "it is not over channels alone|it is of [23] images|nothing gives it",
     "MatMul": "its matrix has [134] dimensions",
     "MaxPool": "its indices are read|it has [35] dimensions|dilated by",
     "Mul": "it multiplies .* and ",
@@ -43,15 +44,16 @@ REFUSED = {
     "Reshape": "cuts an axis of the image in two|leaves its dimension",
     "Resize": "its mode is|not those of a whole factor|aspect ratio",
     "Slice": "which is not that of the channels|its step is",
+    "Softmax": "no product of queries and keys",
     "SpaceToDepth": _NEW,
     "Split": "leaves its dimension",
     "Sub": "it adds .* and ",
     "Upsample": "opset 9, known are",
 }
 """Reasons by operator, as patterns: of all others every case is taken."""
-NEVER = {"Celu", "DepthToSpace", "Div", "PRelu", "ReduceMean", "SpaceToDepth", "Upsample"}
-"""Operators of which every case is refused: quotients of two computed tensors, means over other axes than those of an image, slopes
-for each position, and opsets that cannot quantise, or are newer than what is known."""
+NEVER = {"Celu", "DepthToSpace", "Div", "LayerNormalization", "PRelu", "ReduceMean", "Softmax", "SpaceToDepth", "Upsample"}
+"""Operators of which every case is refused: quotients of two computed tensors, means over other axes than those of an image, norms of
+several images, softmax outside of attention, slopes for each position, and opsets that cannot quantise, or are newer than is known."""
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -137,7 +137,8 @@ def test_everything_refused_is_told_at_once(tmp_path: Path) -> None:
         read_network(graph.save(tmp_path / "many.onnx", "mean"))
     assert str(caught.value).splitlines() == [
         "many: 5 operators are not taken:",
-        "  Softmax node_soft: there is no such operator here (what helps: docs/onnx.md lists those that there are)",
+        "  Softmax node_soft: it is of what is no product of queries and keys (what helps: --host-ops, which leaves it to the "
+        "host)",
         "  NonZero node_zeros: there is no such operator here (what helps: docs/onnx.md lists those that there are)",
         "  Conv node_float: its weights plain are not quantised (what helps: constant weights, quantised to int8)",
         "  AveragePool node_mean: pads count, but not what lies behind them (ceil_mode) (what helps: ceil_mode=0, or "
@@ -328,7 +329,7 @@ def test_the_end_is_left_to_the_host(tmp_path: Path) -> None:
     graph.add("Softmax", z, output="soft", axis=1)
     graph.add("Add", "soft", y, output="sum")
     file = graph.save(tmp_path / "ends.onnx", "sum")
-    with pytest.raises(WorkloadError, match="Softmax node_soft: there is no such operator here"):
+    with pytest.raises(WorkloadError, match="Softmax node_soft: it is of what is no product of queries and keys"):
         load_network(str(file))
     network = load_network(f"{file},host-ops")
     assert network.on_host == ("Softmax node_soft", "Add node_sum")
@@ -337,7 +338,7 @@ def test_the_end_is_left_to_the_host(tmp_path: Path) -> None:
     assert set(network.graph.outputs) == {"node_relu", "node_conv"}
     first = Graph(1, 3, 4, 4)
     first.add("Softmax", first.quantised("x"), output="soft", axis=1)
-    with pytest.raises(WorkloadError, match="Softmax node_soft: there is no such operator here"):
+    with pytest.raises(WorkloadError, match="Softmax node_soft: it is of what is no product of queries and keys"):
         load_network(f"{first.save(tmp_path / 'first.onnx', 'soft')},host-ops")
 
 
