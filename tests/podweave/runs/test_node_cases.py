@@ -53,7 +53,7 @@ REFUSED = {
 """Reasons by operator, as patterns: of all others every case is taken."""
 NEVER = {"Celu", "DepthToSpace", "Div", "LayerNormalization", "PRelu", "ReduceMean", "Softmax", "SpaceToDepth", "Upsample"}
 """Operators of which every case is refused: quotients of two computed tensors, means over other axes than those of an image, norms
-of several images, softmax outside of attention, slopes for each position, opsets that cannot quantise, or are newer than is known."""
+of several images, softmax outside of attention, slopes for each position, opsets that cannot quantise, or newer than is known."""
 
 
 @pytest.mark.filterwarnings("ignore")
