@@ -53,7 +53,7 @@ def python_mutants(session: nox.Session) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """What tests reach of the Verilog of every block, and which points they see; with --python, of the Python (docs/coverage.md)."""
+    """What tests reach of the Verilog of all blocks, which points they see; with --python, of the Python (docs/coverage.md)."""
     session.install("-e", ".[test]")
     session.run("python", "-m", "tests.coverage", *(session.posargs or ["--json", "docs/coverage.json"]))
 
