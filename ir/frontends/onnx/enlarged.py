@@ -160,7 +160,8 @@ def _dilated(weights: NDArray[np.integer], dilations: Sequence[int]) -> NDArray[
         raise RefusedError(f"its dilations are {list(dilations)}", "1 or more, for each axis of its kernel")
     sizes = [(size - 1) * dilation + 1 for size, dilation in zip(weights.shape[2:], dilations, strict=True)]
     found = np.zeros((*weights.shape[:2], *sizes), weights.dtype)
-    found[(..., *(slice(None, None, dilation) for dilation in dilations))] = weights
+    at: tuple[slice, ...] = tuple(slice(None, None, dilation) for dilation in (1, 1, *dilations))
+    found[at] = weights
     return found
 
 
