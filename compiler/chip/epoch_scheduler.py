@@ -135,7 +135,7 @@ class EpochScheduler:
 
     def _add(self, index: int) -> None:
         state = self.state
-        self._schedule(OperationPlan.of(index, self.graph.operations[index], state.lowered[index]))
+        self._schedule(self._plan(index))
         producer = state.producers[self.graph.operations[index].name]
         self.copies.promise_outputs(producer)
         self.spills.promise(producer)
@@ -146,6 +146,12 @@ class EpochScheduler:
         self.spills.store()
         self.copies.export()
         return self.state.program()
+
+    def _plan(self, index: int) -> OperationPlan:
+        state = self.state
+        # Jobs that are there from the beginning cost nothing.
+        few_jobs = state.config.prefetch is not None and not state.policy.must_fit
+        return OperationPlan.of(index, self.graph.operations[index], state.lowered[index], few_jobs=few_jobs)
 
     def _schedule(self, plan: OperationPlan) -> None:
         operation, config = plan.operation, self.config
@@ -259,7 +265,7 @@ class EpochScheduler:
             operation = self.graph.operations[index]
             if operation.adds_to != parts[-1].operation.name:
                 break
-            parts.append(OperationPlan.of(index, operation, self.state.lowered[index]))
+            parts.append(self._plan(index))
         return parts
 
     def _least_side(self, plan: OperationPlan) -> int:

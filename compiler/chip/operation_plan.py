@@ -20,7 +20,8 @@ class OperationPlan:
     """An operation on its way through the compiler.
 
     ``shared``: the K steps whose activations all column tiles share. ``own``: the other steps of each column tile. ``reach``: per
-    operand and unit, how far beyond the first its steps read, in rows and columns.
+    operand and unit, how far beyond the first its steps read, in rows and columns. ``few_jobs``: steps are in the order that takes
+    fewer jobs, and not in that in which units are sent.
     """
 
     index: int
@@ -29,10 +30,11 @@ class OperationPlan:
     shared: list[Reference]
     own: list[list[Reference]]
     reach: list[dict[int, tuple[int, int]]]
+    few_jobs: bool = True
     _parts: dict[int, list[list[Reference]]] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, index: int, operation: Linear, lowering: LoweredOperation) -> OperationPlan:
+    def of(cls, index: int, operation: Linear, lowering: LoweredOperation, *, few_jobs: bool = True) -> OperationPlan:
         shared: list[Reference] = []
         own: list[list[Reference]] = [[] for _ in lowering.tiles]
         reach: list[dict[int, tuple[int, int]]] = []
@@ -48,7 +50,7 @@ class OperationPlan:
                 high, wide = reaches.get(unit, (0, 0))
                 reaches[unit] = (max(high, dh), max(wide, dw))
             reach.append(reaches)
-        return cls(index, operation, lowering, shared, own, reach)
+        return cls(index, operation, lowering, shared, own, reach, few_jobs)
 
     @property
     def shared_units(self) -> list[Unit]:
@@ -85,7 +87,7 @@ class OperationPlan:
         job over all words, which lie in banks by turns."""
         read = [(operand, self.step(0, (operand, index))) for operand, index in steps]
         taps = [(operand, step.dh, step.dw) for operand, step in read]
-        if len(set(taps)) >= len({(operand, step.unit, step.dh) for operand, step in read}):
+        if not self.few_jobs or len(set(taps)) >= len({(operand, step.unit, step.dh) for operand, step in read}):
             return steps
         return [steps[at] for at in sorted(range(len(steps)), key=taps.__getitem__)]
 
