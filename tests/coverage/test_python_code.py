@@ -46,6 +46,7 @@ def test_rooms_are_judged_whose_tests_have_all_run() -> None:
     assert judged(folders()) == python_code.ROOMS
 
 
+@pytest.mark.campaign
 def test_one_folder_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(python_code, "ROOMS", ["golden"])

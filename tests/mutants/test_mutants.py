@@ -23,6 +23,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8")
 
 
+@pytest.mark.campaign
 def test_a_block_judged(tmp_path: Path) -> None:
     """Without a mutant its tests pass, or there would be no result; of those with one, some fail."""
     file = tmp_path / "mutants.json"

@@ -38,6 +38,7 @@ def judged(mutants: list[Mutant], *files: str) -> list[list[object]]:
     return found
 
 
+@pytest.mark.campaign
 def test_a_fault_is_found_and_none_is_not() -> None:
     line = "windows.sum(axis=(-2, -1), dtype=np.int64)"
     faults = line, line.replace("sum", "max"), "no Python"

@@ -168,6 +168,7 @@ endmodule
         (("was_read <= steps", "was_read <= 1'd1"), True, False),
     ],
 )
+@pytest.mark.campaign
 def test_what_is_loaded_in_vain_is_equivalent_and_nothing_else(change: tuple[str, str], of_memory: bool, then: bool) -> None:
     text = WALKER.replace(*change)
     sram, walker = (f"module {part}" for part in text.split("module ")[1:])

@@ -89,7 +89,8 @@ JOBS = {
 }
 
 
-@pytest.mark.parametrize("chip", [pytest.param(chip, marks=[pytest.mark.campaign] * (chip != "two nodes")) for chip in CHIPS])
+@pytest.mark.campaign
+@pytest.mark.parametrize("chip", CHIPS)
 def test_layers_and_rows(chip: str) -> None:
     found = run(CHIPS[chip], *JOBS.values())
     for row in found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+import pytest
 from amaranth.hdl import Module
 from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from podweave.spec.config_parts import FILL_CYCLES
 from podweave.spec.errors import network_error_layout
 from podweave.spec.presets import load_config
 from podweave.tb.benches.block_bench import BlockBench
+
+pytestmark = pytest.mark.blocks
 
 CONFIG = load_config("chip2x4")
 # Two pods: a block for each of the networks.

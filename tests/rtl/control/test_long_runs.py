@@ -6,6 +6,7 @@ import functools
 import itertools
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from podweave.rtl.control.run_control import RINGS, RunControl
@@ -16,6 +17,8 @@ from podweave.spec.register_types import MAX_EPOCHS, Refusal
 from podweave.tb.benches.block_bench import BlockBench
 
 from .test_run_control import CONFIGS
+
+pytestmark = pytest.mark.blocks
 
 CONFIG = CONFIGS["4 managers"]
 DEPTH = 1 << 18

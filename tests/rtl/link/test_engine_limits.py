@@ -7,6 +7,7 @@ import functools
 import itertools
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from podweave.golden.cycle.link.words import HEAD, HEAD_ID, HEAD_KIND, NO_COLLECTIVE, WORD, Job, P
@@ -17,6 +18,8 @@ from podweave.tb.benches.block_bench import BlockBench
 
 from .link_cases import CONFIGS
 from .test_collective_engine import CYCLES, Cases, bench_of, check
+
+pytestmark = pytest.mark.blocks
 
 NAME, LONG = "4_1", 1 << 17
 # A collective in which nothing is sent, or received.

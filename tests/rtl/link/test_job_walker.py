@@ -7,6 +7,7 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 from amaranth.hdl import Module
 from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ from podweave.spec.links import COUNT_WIDTH, ID_WIDTH, receive_job_layout, send_
 from podweave.tb.benches.block_bench import BlockBench
 
 from .link_cases import CONFIGS
+
+pytestmark = pytest.mark.blocks
 
 CONFIG = CONFIGS["4_1"]
 DEPTHS = (CONFIG.memory.p_words, CONFIG.memory.x_words)

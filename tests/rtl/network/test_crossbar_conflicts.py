@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from amaranth.hdl import Module
 from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from podweave.rtl.parts.wired_block import WiredBlock
 from podweave.tb.benches.block_bench import BlockBench
 
 from .test_network import CASES
+
+pytestmark = pytest.mark.blocks
 
 # Blocks that the lockstep has, too.
 READ, WRITE = (next(c for c in CASES if c.block and c.kind == "crossbar" and (c.data is not None) == way) for way in (True, False))

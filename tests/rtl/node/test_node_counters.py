@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from podweave.rtl.node.node_counters import COUNTER_WIDTH, NodeCounters
 from podweave.spec.load_port import Counter
 from podweave.tb.benches.block_bench import BlockBench
+
+pytestmark = pytest.mark.blocks
 
 LONG = 1 << 16
 EVENTS = [counter.name.lower() for counter in Counter if counter != Counter.WAITING]

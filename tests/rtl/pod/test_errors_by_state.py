@@ -16,6 +16,8 @@ from podweave.tb.benches.block_bench import BlockRun
 from podweave.tb.cases.pod_stimulus import PodStimulus, pod_bench
 from tests.rtl.pod.test_pod import SMALL, bench_of, check, first_errors
 
+pytestmark = pytest.mark.blocks
+
 CYCLES = 320
 RUN = 6
 LOAD = {"start": 10, "rows": 4, "w_bank": 2, "w_plane": 1, "w_base": 3, "w_step": 1, "tiles": 1, "period": 0}

@@ -14,6 +14,8 @@ from podweave.rtl.post.combiner import Combiner
 from podweave.spec.row_functions import Combine
 from podweave.tb.benches.block_bench import BlockBench
 
+pytestmark = pytest.mark.blocks
+
 CYCLES = 2000
 
 

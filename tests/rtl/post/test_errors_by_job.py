@@ -13,6 +13,8 @@ from podweave.spec.row_functions import Scalar, Statistic
 from podweave.tb.benches.block_bench import BlockRun
 from tests.rtl.post.post_stimulus import CONFIGS, PostStimulus, base_job, bench_of, check, post_stimulus, quiet
 
+pytestmark = pytest.mark.blocks
+
 KEY = "rows_8x4_lanes2_psum24_even"
 Jobs = list[tuple[int, dict[str, int]]]
 RUN = 10

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tests.rtl.post.post_stimulus import CONFIGS, PROLOGUE, base_job, check, geometry_of, post_stimulus
+
+pytestmark = pytest.mark.blocks
 
 KEY = "4x12_lanes2_zero"
 CYCLES = 4090

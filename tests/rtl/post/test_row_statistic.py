@@ -14,6 +14,8 @@ from podweave.spec.row_functions import ELEMENT_WIDTH, STATISTIC_WIDTH, Statisti
 from podweave.tb.benches.block_bench import BlockBench
 from podweave.tb.lockstep.ports import LockstepError
 
+pytestmark = pytest.mark.blocks
+
 LANES, WIDTH, LEVEL_WIDTH = 2, 24, 2
 CYCLES, LIMIT = 3000, 1 << WIDTH - 1
 

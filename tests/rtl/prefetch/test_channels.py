@@ -6,6 +6,7 @@ from collections import deque
 from typing import Any
 
 import numpy as np
+import pytest
 from amaranth.hdl import Module
 from amaranth.lib.wiring import Out
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from podweave.spec.layout import Layout
 from podweave.tb.benches.block_bench import BlockBench
 from podweave.tb.cases.prefetch_cases import engine_config
 from podweave.tb.cases.prefetch_engines import ENGINES
+
+pytestmark = pytest.mark.blocks
 
 CONFIG = engine_config(address_width=34, **ENGINES["64_small"])
 BURSTS = ENGINES["64_small"]["outstanding"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 
 from podweave.golden.cycle.prefetch.words import LOAD, NOP, STORE, Descriptor, DescriptorCheck, EngineGeometry
 from podweave.rtl.prefetch.descriptor_check import CHECK_CYCLES
@@ -18,6 +19,8 @@ from podweave.spec.layout import Layout
 from podweave.tb.benches.block_bench import BlockBench
 from podweave.tb.cases.prefetch_cases import engine_config, engine_geometry
 from podweave.tb.cases.prefetch_engines import ENGINES
+
+pytestmark = pytest.mark.blocks
 
 CONFIG = engine_config(address_width=34, **ENGINES["64_small"])
 GEOMETRY: EngineGeometry = engine_geometry(CONFIG)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import deque
 
 import numpy as np
+import pytest
 
 from podweave.rtl.prefetch.engine_words import WORDS_WIDTH
 from podweave.rtl.prefetch.prefetch_count import PREFETCH_TAGS, UNCONSUMED_WIDTH, PrefetchCount
 from podweave.spec.descriptors import TAG_WIDTH
 from podweave.tb.benches.block_bench import BlockBench
+
+pytestmark = pytest.mark.blocks
 
 CYCLES = 16000
 MOST_TAG = (1 << TAG_WIDTH) - 1
