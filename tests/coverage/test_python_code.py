@@ -29,7 +29,12 @@ def row(lines: tuple[int, int], branches: tuple[int, int]) -> dict[str, dict[str
 
 
 def test_files_are_added_by_room() -> None:
-    rooms = figures({"ir/a.py": row((3, 4), (1, 2)), "ir/deep/b.py": row((5, 6), (0, 0)), "tb/c.py": row((0, 9), (0, 4))})
+    counted = {
+        "ir/graph.py": row((3, 4), (1, 2)),
+        "ir/frontends/builder.py": row((5, 6), (0, 0)),
+        "tb/lockstep/ports.py": row((0, 9), (0, 4)),
+    }
+    rooms = figures(counted)
     assert rooms["ir"] == {"lines": [8, 10], "branches": [1, 2]}
     assert rooms["tb"] == {"lines": [0, 9], "branches": [0, 4]}
     lines = table({name: rooms[name] for name in ("ir", "tb")})
