@@ -42,6 +42,7 @@ def never_full(h: Harness) -> None:
     h.cover(dut["overflow"] & dut["ready"], "a job is lost though there is room")
 
 
+@pytest.mark.campaign
 def test_what_is_true_is_proven_and_the_planted_fault_found() -> None:
     fault = Fault("rtl.parts.job_queue", _READY, "self.ready.eq(1)")
     row = prove(Property(name="job_queue.room", rule="", sizes="", build=queue, faults=(fault,), reach=6))

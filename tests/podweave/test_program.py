@@ -195,6 +195,7 @@ def test_names_that_a_terminal_has_no_letters_for_are_escaped(tmp_path: Path, va
 @pytest.mark.parametrize(
     "cache", ["~/in the home", *(pytest.param(name, marks=pytest.mark.campaign) for name in ("with space/and $dollar", "relative"))]
 )
+@pytest.mark.campaign
 def test_builds_in_any_folder(tmp_path: Path, cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "home of mine").mkdir()

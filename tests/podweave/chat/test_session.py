@@ -87,6 +87,7 @@ def test_rtl(model: IntegerModel, tmp_path: Path) -> None:
         np.testing.assert_array_equal(step.logits, whole[13])
 
 
+@pytest.mark.campaign
 def test_a_wrong_bit_in_the_memory_of_the_device_is_seen(model: IntegerModel) -> None:
     with open_sessions(model, CHIP, "rtl", capacity=8, chunk=4) as (session,):
         steps(session, [3, 4])

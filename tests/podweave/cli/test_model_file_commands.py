@@ -44,6 +44,7 @@ def test_a_file_runs_and_is_compared(cli: Cli, file: Path, narrow: Path) -> None
     assert predicted["cycles"] == report["cycles"]
 
 
+@pytest.mark.campaign
 def test_what_is_shown(cli: Cli, file: Path, narrow: Path) -> None:
     told = cli("run", file, "--config", narrow, "--compare")
     assert "numbers are not those of the file: scales of" in told.out

@@ -167,6 +167,7 @@ def test_command(cli: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tries", [4, pytest.param(300, marks=pytest.mark.campaign)])
+@pytest.mark.campaign
 def test_a_predicted_cycle_too_many_is_found_and_made_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tries: int) -> None:
     """In RTL: of networks with a pooling, the prediction is one cycle off."""
     right = accelerator_runs.predict_accelerator

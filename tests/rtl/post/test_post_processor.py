@@ -31,7 +31,8 @@ from tests.rtl.post.post_stimulus import (
     words_of,
 )
 
-LONG = ("8x4_psum20", "4x4_scale16_even", "4x12", "4x8_lanes2_sum23_scale17", "rows_4x4")
+LONG = ("8x4_psum20", "4x4_scale16_even", "4x12", "4x8_lanes2_sum23_scale17", "rows_4x4", "4x12_lanes2_even")
+LONG += ("8x8_lanes4_scale24", "4x4_psum24_sum20_scale24_even", "rows_16x16_lanes4", "rows_2x2_psum20_scale18")
 """What others have, too, only in other combinations: these are of the campaign."""
 KEYS = [pytest.param(key, marks=[pytest.mark.campaign] * (key in LONG)) for key in CONFIGS]
 
@@ -66,6 +67,7 @@ def corrupt(rng: np.random.Generator, stimulus: PostStimulus, config: ChipConfig
 
 
 @pytest.mark.parametrize("key", KEYS)
+@pytest.mark.blocks
 def test_random_broken_jobs(key: str) -> None:
     """One field of a few jobs set to anything: whatever the hardware then does, it is what the model says."""
     seen: set[str] = set()

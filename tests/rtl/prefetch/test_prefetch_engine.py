@@ -52,7 +52,7 @@ def cycles_of(recording: Recording, name: str) -> np.ndarray:
     return np.flatnonzero(recording.rows[name]) - int(np.argmax(recording.rows["start"]))
 
 
-@pytest.mark.parametrize("width", [pytest.param(width, marks=[pytest.mark.campaign] * (width == 512)) for width in ENGINES])
+@pytest.mark.parametrize("width", [pytest.param(width, marks=[pytest.mark.campaign] * (width != 64)) for width in ENGINES])
 def test_random_rings(width: int) -> None:
     for seed in range(2):
         rng = np.random.default_rng([width, seed])
@@ -63,7 +63,7 @@ def test_random_rings(width: int) -> None:
         run_rings(bench_of(width), cases, seed=seed)
 
 
-@pytest.mark.parametrize("width", ENGINES)
+@pytest.mark.parametrize("width", [pytest.param(width, marks=[pytest.mark.campaign] * (width != 64)) for width in ENGINES])
 def test_against_a_memory_that_no_one_here_wrote(width: int) -> None:
     rng = np.random.default_rng(width)
     cases = [
