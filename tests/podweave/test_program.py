@@ -236,6 +236,7 @@ def test_a_chosen_cache_that_cannot_be_written_is_said_too(tmp_path: Path) -> No
     assert err.startswith(f"podweave: {tmp_path}/file cannot be written (File exists): ")
 
 
+@pytest.mark.campaign
 def test_packages_of_others_are_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("tb", "rtl", "golden", "compiler", "synth", "formal", "spec", "ir", "predict", "tests"):
         (tmp_path / name).mkdir()

@@ -82,6 +82,7 @@ def test_what_is_wrong_is_no_tie(tmp_path: Path, fault: Fault) -> None:
         *(pytest.param(range(s, s + 10), cut, marks=pytest.mark.campaign) for s, cut in ((2120, 1), (2130, 2))),
     ],
 )
+@pytest.mark.campaign
 def test_products_that_are_cut(tmp_path: Path, seeds: list[int], cut: int) -> None:
     """Into bands between which tensors lie in memory: both factors of a position stay together."""
     jobs = [file_job(gated(tmp_path, seed)[0], GATED, seed) for seed in seeds]

@@ -168,6 +168,7 @@ TEXTS = {
 @pytest.mark.parametrize(
     "what", [pytest.param(what, marks=[pytest.mark.campaign] * (what in ("in pieces", "each its own"))) for what in TEXTS]
 )
+@pytest.mark.campaign
 def test_rows_of_several_texts(what: str) -> None:
     """Each text has the bits that it has alone, whatever the others are; its caches, too, but for what others hold."""
     texts, accumulator_rows = TEXTS[what]

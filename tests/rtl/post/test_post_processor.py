@@ -187,6 +187,7 @@ def test_two_planes_need_two_cycles() -> None:
 
 
 @pytest.mark.parametrize("row", [0, 1, 6, 15])
+@pytest.mark.blocks
 def test_a_register_that_is_taken_again_is_not_ready(row: int) -> None:
     """By hand: a sum, who reads it, a second sum into the same register or into another one, who reads again at once."""
     key = "rows_4x4"

@@ -78,6 +78,7 @@ def one_bit(dut: Requantizer, rng: random.Random) -> tuple[int, int, int, int, S
 
 
 @pytest.mark.parametrize("key", ["33 by 31 bits, zero points", "rows, 24 bits, even"])
+@pytest.mark.blocks
 def test_emitted_one_word_behind_the_other(key: str) -> None:
     """The Verilog, with a word in every cycle, and now and then none."""
     config = CONFIGS[key]

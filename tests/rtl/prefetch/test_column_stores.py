@@ -109,6 +109,7 @@ def test_every_byte_where_it_belongs(name: str) -> None:
 
 
 @pytest.mark.parametrize("words", [1, 8, 16])
+@pytest.mark.blocks
 def test_timing(words: int) -> None:
     """By hand: a step for each word, then one for each lane, each in the cycle after the one before; all else as of any store.
 
@@ -166,6 +167,7 @@ CODES: dict[str, tuple[Descriptor, int]] = {
 
 
 @pytest.mark.parametrize("what", CODES)
+@pytest.mark.blocks
 def test_codes(what: str) -> None:
     descriptor, code = CODES[what]
     case = case_of(NAME, PLAIN, descriptor, cycles=600)

@@ -80,6 +80,7 @@ def test_lockstep(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.blocks
 def test_lockstep_with_faults(name: str) -> None:
     errors = []
     for seed in range(10):
