@@ -6,18 +6,15 @@ import functools
 
 import numpy as np
 import pytest
-from amaranth.hdl import Module
-from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
 
 from podweave.rtl.chip.chip_root import COMMANDS, ChipRoot
 from podweave.rtl.chip.sequencer import Sequencer
-from podweave.rtl.parts.blocks import Block, place
-from podweave.rtl.parts.wired_block import WiredBlock
 from podweave.spec.config_parts import FILL_CYCLES
 from podweave.spec.errors import network_error_layout
 from podweave.spec.presets import load_config
 from podweave.tb.benches.block_bench import BlockBench
+from tests.rtl.side_by_side import SideBySide
 
 pytestmark = pytest.mark.blocks
 
@@ -29,32 +26,9 @@ COUNTS = ("cycles", "total_cycles", "done")
 Values = dict[str, NDArray[np.int64]]
 
 
-class Roots(WiredBlock):
-    """The root, and a sequencer; ``clear`` is their reset."""
-
-    kind = "roots"
-
-    def __init__(self) -> None:
-        self.parts: dict[str, Block] = {
-            "root": ChipRoot(CONFIG, BLOCKS),
-            "sequencer": Sequencer(CONFIG.network_latency + 2),
-        }
-        members = {f"{key}_{name}": member for key, part in self.parts.items() for name, member in part.signature.members.items()}
-        super().__init__({"clear": In(1), **members})
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        for key, part in self.parts.items():
-            ports = place(m, key, part, reset=self.clear)
-            for name, member in part.signature.members.items():
-                outer = getattr(self, f"{key}_{name}")
-                m.d.comb += outer.eq(ports[name]) if member.flow is Out else ports[name].eq(outer)
-        return m
-
-
 @functools.cache
 def bench() -> BlockBench:
-    roots = Roots()
+    roots = SideBySide({"root": ChipRoot(CONFIG, BLOCKS), "sequencer": Sequencer(CONFIG.network_latency + 2)})
     members = roots.parts["root"].signature.members
     lanes = {
         f"root_{name}": (members[name].shape // count, count, False)

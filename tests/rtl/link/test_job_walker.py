@@ -8,19 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from amaranth.hdl import Module
-from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
 
 from podweave.compiler.jobs import pack_jobs
 from podweave.golden.cycle.link.walk import walk_of
 from podweave.golden.cycle.link.words import Job, P, X
 from podweave.rtl.link.job_walker import JobWalker
-from podweave.rtl.parts.blocks import place
-from podweave.rtl.parts.wired_block import WiredBlock
 from podweave.spec.layout import Layout
 from podweave.spec.links import COUNT_WIDTH, ID_WIDTH, receive_job_layout, send_job_layout
 from podweave.tb.benches.block_bench import BlockBench
+from tests.rtl.side_by_side import SideBySide
 
 from .link_cases import CONFIGS
 
@@ -33,32 +30,11 @@ DEPTH, STORE = 1 << 17, 16
 Values = dict[str, NDArray[np.int64]]
 
 
-class Walkers(WiredBlock):
-    """Both, with a reset of their own, as the collective engine gives them."""
-
-    kind = "walkers"
-
-    def __init__(self) -> None:
-        self.walkers = {which: JobWalker(CONFIG, layout) for which, layout in LAYOUTS.items()}
-        members = {
-            f"{which}_{name}": member for which, walker in self.walkers.items() for name, member in walker.signature.members.items()
-        }
-        super().__init__({"clear": In(1), **members})
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        for which, walker in self.walkers.items():
-            ports = place(m, which, walker, reset=self.clear)
-            for name, member in walker.signature.members.items():
-                outer = getattr(self, f"{which}_{name}")
-                m.d.comb += outer.eq(ports[name]) if member.flow is Out else ports[name].eq(outer)
-        return m
-
-
 @functools.cache
 def bench() -> BlockBench:
     lanes = {f"{which}_{port}": (1, layout.width, False) for which, layout in LAYOUTS.items() for port in ("host_data", "job")}
-    return BlockBench.of(Walkers(), lanes, random_initial_state=True, depth=DEPTH)
+    walkers = SideBySide({which: JobWalker(CONFIG, layout) for which, layout in LAYOUTS.items()})
+    return BlockBench.of(walkers, lanes, random_initial_state=True, depth=DEPTH)
 
 
 def bits_of(layout: Layout, jobs: list[Job]) -> NDArray[np.int64]:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from amaranth.hdl import Module
-from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
 
 from podweave.rtl.network.crossbar import ReadCrossbar, WriteCrossbar
-from podweave.rtl.parts.blocks import Block, place
-from podweave.rtl.parts.wired_block import WiredBlock
 from podweave.tb.benches.block_bench import BlockBench
+from tests.rtl.side_by_side import SideBySide
 
 from .test_network import CASES
 
@@ -20,27 +17,6 @@ pytestmark = pytest.mark.blocks
 # Blocks that the lockstep has, too.
 READ, WRITE = (next(c for c in CASES if c.block and c.kind == "crossbar" and (c.data is not None) == way) for way in (True, False))
 CYCLES = 4000
-
-
-class Crossbars(WiredBlock):
-    """Both, with a reset of their own."""
-
-    kind = "crossbars"
-
-    def __init__(self) -> None:
-        self.parts: dict[str, Block] = {"read": READ.made(), "write": WRITE.made()}
-        assert (type(self.parts["read"]), type(self.parts["write"])) == (ReadCrossbar, WriteCrossbar)
-        members = {f"{key}_{name}": member for key, part in self.parts.items() for name, member in part.signature.members.items()}
-        super().__init__({"clear": In(1), **members})
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        for key, part in self.parts.items():
-            ports = place(m, key, part, reset=self.clear)
-            for name, member in part.signature.members.items():
-                outer = getattr(self, f"{key}_{name}")
-                m.d.comb += outer.eq(ports[name]) if member.flow is Out else ports[name].eq(outer)
-        return m
 
 
 def conflicts(valid: NDArray, route: NDArray, payload: NDArray | None) -> NDArray[np.bool_]:
@@ -68,7 +44,9 @@ def test_first_conflict_after_each_reset() -> None:
         lanes[f"{key}_{way}_payload"] = lanes[f"{key}_bank_payload"] = (bits, case.ports * count, False)
     assert READ.data is not None
     lanes |= dict.fromkeys(("read_bank_data", "read_data"), (READ.data[0], READ.ports * READ.data[1], False))
-    bench = BlockBench.of(Crossbars(), lanes, random_initial_state=True)
+    made = {"read": READ.made(), "write": WRITE.made()}
+    assert (type(made["read"]), type(made["write"])) == (ReadCrossbar, WriteCrossbar)
+    bench = BlockBench.of(SideBySide(made), lanes, random_initial_state=True)
     given = {p.name: rng.integers(0, 1 << p.width, (CYCLES, p.lanes) if p.lanes else CYCLES) for p in bench.inputs}
     given["clear"] = np.arange(CYCLES) % 3 == 0
     # Few ports ask, so that there are cycles with no conflict, with one, and with some.
