@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from podweave.ir.constants import Constants
+from podweave.ir.constants import Constants, Parameters
 from podweave.ir.frontends.random_rows import random_row_inputs, random_row_parameters
 from podweave.ir.row_graph import RowGraph, verify_rows
 from podweave.ir.row_operations import (
@@ -195,12 +195,27 @@ class RandomRows:
         inputs = random_row_inputs(graph, self.seed)
         for name, context in self.lengths.items():
             inputs[name] = self.rng.integers(1, context + 1, inputs[name].shape).astype(np.int32)
+        for name, form in graph.formats.items():
+            if form in (Format.INT8, Format.INT16, Format.WIDE) and self.rng.random() < 0.3:
+                # Few bits: then products, too, are halves of something.
+                inputs[name] &= -1 << int(self.rng.integers(4, 7) if form is Format.INT8 else self.rng.integers(6, 12))
         held = random_row_parameters(graph, self.seed)
         for operation in self.operations:
             if isinstance(operation, LayerNorm) and self.rng.random() < 0.4:
                 signs = self.rng.choice([-1, 1], operation.width).astype(np.int32)
                 held[operation.name] = dataclasses.replace(held[operation.name], multiplier=held[operation.name].multiplier * signs)
+            if operation.scales and self.rng.random() < 0.5:
+                held[operation.name] = _with_halves(held[operation.name])
         return Job(graph, Constants(held), inputs)
+
+
+def _with_halves(held: Parameters) -> Parameters:
+    """With powers of two as scales: any others leave hardly a half to be rounded."""
+    multiplier, shift = np.broadcast_arrays(held.multiplier, held.shift)
+    places = np.frexp(np.abs(multiplier))[1] - 1
+    less = np.minimum(np.maximum(places, 0), shift)
+    kept = np.where(multiplier == 0, 0, np.sign(multiplier) << np.maximum(places - less, 0))
+    return dataclasses.replace(held, multiplier=kept.astype(np.int32), shift=(shift - less).astype(np.int32))
 
 
 def random_rows(seed: int, rng: Choices | None = None) -> Job:

@@ -7,11 +7,26 @@ from collections.abc import Sequence
 import pytest
 
 from podweave.fuzz.random_rows import random_rows, two_at_once
+from podweave.golden.layers.fixed_point import Rounding
+from podweave.golden.rows import evaluate_row_operation
+from podweave.ir.row_operations import Attention, Gelu, LayerNorm, Product, RmsNorm, Rope, RowLinear, SiluProduct
 from podweave.runs.accelerator import AcceleratorWay
 from podweave.runs.jobs import Job
 from podweave.runs.road import Simulation, run_jobs
 from podweave.spec.config import ChipConfig
 from tests.podweave.runs.row_jobs import small_chip
+
+HALVES: dict[type, int] = {
+    RowLinear: 12,
+    RmsNorm: 26,
+    LayerNorm: 1,
+    Rope: 20,
+    SiluProduct: 12,
+    Product: 4,
+    Gelu: 10,
+    Attention: 426,
+}
+"""A graph in which one kind of operation has a half to round that is seen at an output."""
 
 
 def run(jobs: Sequence[Job], config: ChipConfig) -> None:
@@ -21,8 +36,26 @@ def run(jobs: Sequence[Job], config: ChipConfig) -> None:
     assert report["cycles"] == report["predicted_cycles"]
 
 
-def test_random_graphs() -> None:
-    run([random_rows(seed) for seed in range(20)], small_chip())
+@pytest.mark.parametrize("rounding", ["half_even", pytest.param("half_away", marks=pytest.mark.campaign)])
+def test_random_graphs(rounding: str) -> None:
+    seeds = {*range(14), *HALVES.values()}
+    run([random_rows(seed) for seed in sorted(seeds)], small_chip().replace(rounding=rounding))
+
+
+def outputs_with(job: Job, kind: type | None) -> list[list[int]]:
+    """Of halves to even neighbours; those of one ``kind`` of operations away from zero."""
+    tensors = {name: values[0, 0] for name, values in job.inputs.items()}
+    for operation in job.graph.operations:
+        rounding: Rounding = "half_away" if type(operation) is kind else "half_even"
+        tensors[operation.name] = evaluate_row_operation(operation, job.constants, tensors, rounding=rounding)
+    return [tensors[name].tolist() for name in job.graph.outputs]
+
+
+@pytest.mark.parametrize("kind", HALVES)
+def test_a_half_of_each_operation_is_seen(kind: type) -> None:
+    """A row function that rounded otherwise would be found by `test_random_graphs`."""
+    job = random_rows(HALVES[kind])
+    assert outputs_with(job, None) != outputs_with(job, kind)
 
 
 @pytest.mark.campaign
