@@ -35,6 +35,7 @@ from .options import (
     Config,
     Context,
     CorrectBiases,
+    CtcBlank,
     Divide,
     Equalise,
     Evaluate,
@@ -346,6 +347,7 @@ def quantise_command(
     equalise: Equalise = False,
     correct_biases: CorrectBiases = False,
     plot_sqnr: PlotSqnr = None,
+    ctc_blank: CtcBlank = None,
     size: Sizes = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -356,11 +358,11 @@ def quantise_command(
         from .model_files import FileOptions, quantise_network
 
         make_folders(json_file)
-        options = FileOptions(method, equalise, correct_biases, accuracy, plot_sqnr, host_ops, multiplier_bits)
+        options = FileOptions(method, equalise, correct_biases, accuracy, plot_sqnr, host_ops, multiplier_bits, ctc_blank)
         finish(quantise_network(model, output, calibrate, evaluate, size, options), json_file, print_quantised_file)
         return
     only = {"--method": method != "absmax", "--equalise": equalise, "--correct-biases": correct_biases}
-    refuse_for_others(model, {**only, "--plot-sqnr": plot_sqnr, "--size": size})
+    refuse_for_others(model, {**only, "--plot-sqnr": plot_sqnr, "--size": size, "--ctc-blank": ctc_blank is not None})
     from ..language.quantise import Recipe
     from .language_commands import quantise_model
 

@@ -84,7 +84,7 @@ def with_file(
 
 @dataclass(frozen=True)
 class FileOptions:
-    """How an ONNX file is quantised, as it was typed; ``picture``: of SQNR."""
+    """How an ONNX file is quantised, as it was typed; ``picture``: of SQNR; ``blank``: of texts, a class."""
 
     method: str
     equalise: bool
@@ -93,6 +93,7 @@ class FileOptions:
     picture: Path | None
     host_ops: bool
     multiplier_bits: int
+    blank: int | None = None
 
 
 def quantise_network(
@@ -111,11 +112,12 @@ def quantise_network(
         raise typer.BadParameter(f"{output} must end in {suffix}{what}", param_hint="--output")
     if rows:
         ways = {"--method": options.method != "absmax", "--equalise": options.equalise, "--correct-biases": options.correct_biases}
-        others = {"--plot-sqnr": picture, "--size": size, "--host-ops": options.host_ops}
+        others = {"--plot-sqnr": picture, "--size": size, "--host-ops": options.host_ops, "--ctc-blank": options.blank is not None}
         for option in [option for option, given in (ways | others).items() if given]:
             raise typer.BadParameter(f"is for networks of layers, and {path} is a transformer", param_hint=option)
-    if picture and not options.accuracy:
-        raise typer.BadParameter("is of the accuracy, which --no-accuracy leaves out", param_hint="--plot-sqnr")
+    for option, given in {"--plot-sqnr": picture, "--ctc-blank": options.blank is not None}.items():
+        if given and not options.accuracy:
+            raise typer.BadParameter("is of the accuracy, which --no-accuracy leaves out", param_hint=option)
     recipe = FileRecipe(Method.of(options.method), options.equalise, options.correct_biases)
     model = with_sizes(model, size)
     make_folders(output, picture)
@@ -125,7 +127,7 @@ def quantise_network(
             report = quantise_transformer(path, output, calibrate, judged, of_rows, accuracy=options.accuracy, progress=progress)
         else:
             ways = {"accuracy": options.accuracy, "host_ops": options.host_ops}
-            report = quantise_file(model, output, calibrate, judged, recipe, **ways, progress=progress)
+            report = quantise_file(model, output, calibrate, judged, recipe, **ways, blank=options.blank, progress=progress)
     if picture:
         from ..pictures.sqnr import draw_sqnr
 

@@ -184,6 +184,15 @@ Equalise = Annotated[
 CorrectBiases = Annotated[
     bool, typer.Option("--correct-biases", help="ONNX files: biases make up for what rounding of weights takes on average.")
 ]
+CtcBlank = Annotated[
+    int | None,
+    typer.Option(
+        "--ctc-blank",
+        min=0,
+        metavar="CLASS",
+        help="ONNX files that read text: the class that is no character; accuracy says how many texts are those of floating point.",
+    ),
+]
 PlotSqnr = Annotated[
     Path | None, typer.Option("--plot-sqnr", help="ONNX files: draw signal over noise of each layer (.svg, .png or .pdf).")
 ]

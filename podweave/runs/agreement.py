@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +12,29 @@ from numpy.typing import NDArray
 from podweave.golden.graph import evaluate
 from podweave.golden.layers.fixed_point import Rounding
 from podweave.ir.constants import Parameters
-from podweave.ir.frontends.onnx import Network
+from podweave.ir.frontends.onnx import Network, QuantisedTensor
 from podweave.ir.frontends.onnx.files import onnx_package, read_file
 from podweave.ir.layers import WorkloadError
 
 from .calibration import FloatFile
 from .float_files import batches_of
+from .largest import largest, same_largest
 from .model_files import arrays_of, file_inputs
 
 
 def agreement(
     network: Network, constants: Mapping[str, Parameters], rounding: Rounding, inputs: Path, plain: Path | None, labels: Path | None
 ) -> list[dict[str, Any]]:
-    """A row for each output that is a matrix: how many of its rows have the same largest number.
+    """A row for each output that has several classes: how many of its images have the same largest number, at each position.
 
     Parameters
     ----------
     inputs : Path
         Arrays (.npz) by inputs of the file.
     plain : Path, optional
-        The file in floating point, with the same inputs and outputs: ``same_top`` and ``cosine``.
+        The file in floating point, with the same inputs and outputs: ``cosine``, and what `same_largest` has.
     labels : Path, optional
-        Whole numbers (.npz), one array, one for each row: ``right``, and ``right_float``.
+        Whole numbers (.npz), one array, one for each image, of outputs with one position: ``right``, and ``right_float``.
 
     Raises
     ------
@@ -45,43 +46,64 @@ def agreement(
         computed = evaluate(network.graph, constants, batch, rounding)
         for name, tensor in network.outputs.items():
             whole = tensor.real(computed[name]) if tensor.scale is not None else computed[name]
-            found[name].append(tensor.view.to_file(whole))
-    ours = {network.outputs[name].name: np.concatenate(parts).astype(np.float64) for name, parts in found.items()}
-    ours = {name: values for name, values in ours.items() if values.ndim == 2}
-    if not ours:
-        raise WorkloadError(f"{network.graph.name} has no output of two dimensions, in which the largest of a row could be told")
-    exact = _exact(plain, inputs, ours) if plain else {}
-    known = _labels(labels, {name: len(values) for name, values in ours.items()}) if labels else None
+            found[name].append(tensor.view.to_file(whole).astype(np.float64))
+    tensors = {tensor.name: tensor for tensor in network.outputs.values()}
+    ours = {network.outputs[name].name: parts for name, parts in found.items()}
+    chosen = {name: classes for name, parts in ours.items() if (classes := _chosen(tensors[name], parts)) is not None}
+    if not chosen:
+        raise WorkloadError(f"{network.graph.name} has no output with several classes, of which the largest could be told")
+    exact = _exact(plain, inputs, {name: ours[name] for name in chosen}) if plain else {}
+    known = _labels(labels, {name: classes.shape for name, classes in chosen.items()}) if labels else None
     rows = []
-    for name, values in ours.items():
-        row: dict[str, Any] = {"output": name, "images": len(values)}
-        if known is not None:
-            row["right"] = int((values.argmax(axis=1) == known).sum())
+    for name, classes in chosen.items():
+        row: dict[str, Any] = {"output": name, "images": len(classes)}
+        labelled = known is not None and classes.shape[1] == 1
+        if labelled:
+            row["right"] = int((classes[:, 0] == known).sum())
         if name in exact:
-            lengths = float(np.linalg.norm(values) * np.linalg.norm(exact[name]))
-            row["cosine"] = float((values * exact[name]).sum()) / lengths if lengths else None
-            row["same_top"] = int((values.argmax(axis=1) == exact[name].argmax(axis=1)).sum())
-            if known is not None:
-                row["right_float"] = int((exact[name].argmax(axis=1) == known).sum())
+            values, others = (np.concatenate(parts) for parts in (ours[name], exact[name]))
+            lengths = float(np.linalg.norm(values) * np.linalg.norm(others))
+            row["cosine"] = float((values * others).sum()) / lengths if lengths else None
+            right = _chosen(tensors[name], exact[name])
+            assert right is not None
+            row |= same_largest(right, classes)
+            if labelled:
+                row["right_float"] = int((right[:, 0] == known).sum())
         rows.append(row)
     return rows
 
 
-def _exact(plain: Path, inputs: Path, ours: Mapping[str, NDArray]) -> dict[str, NDArray[np.float64]]:
+def _chosen(tensor: QuantisedTensor, parts: Sequence[NDArray]) -> NDArray[np.int64] | None:
+    """The largest class of all images of batches."""
+    found = [classes for part in parts if (classes := largest(tensor, part)) is not None]
+    return np.concatenate(found) if found else None
+
+
+def _exact(plain: Path, inputs: Path, ours: Mapping[str, Sequence[NDArray]]) -> dict[str, list[NDArray[np.float64]]]:
+    """Batches of each output in floating point."""
     file = read_file(plain)
     missing = sorted(set(ours) - set(file.outputs))
     if missing:
         raise WorkloadError(f"{plain.name} has no output {missing[0]}: it has {', '.join(sorted(file.outputs))}")
     run = FloatFile(onnx_package().load(plain), ())
     parts = [run(batch) for batch in batches_of(file, inputs)]
-    found = {name: np.concatenate([part[name] for part in parts]).astype(np.float64) for name in ours}
-    for name, values in found.items():
-        if values.shape != ours[name].shape:
-            raise WorkloadError(f"{name} of {plain.name} is {list(values.shape)}, and of the integers {list(ours[name].shape)}")
+    found = {name: [part[name].astype(np.float64) for part in parts] for name in ours}
+    for name, batches in found.items():
+        theirs, mine = ([len(each), *each[0].shape] for each in (batches, ours[name]))
+        if theirs != mine:
+            raise WorkloadError(
+                f"{name} of {plain.name} is {theirs[1:]} in {theirs[0]} batches, and of the integers {mine[1:]} in {mine[0]}"
+            )
     return found
 
 
-def _labels(path: Path, counts: Mapping[str, int]) -> NDArray[np.int64]:
+def _labels(path: Path, sizes: Mapping[str, tuple[int, ...]]) -> NDArray[np.int64]:
+    """``sizes``: images and positions of outputs."""
+    counts = {name: images for name, (images, positions) in sizes.items() if positions == 1}
+    if not counts:
+        raise WorkloadError(
+            f"{path} is for outputs with a class for each image, and there is none: {', '.join(sizes)} have several positions"
+        )
     arrays = arrays_of(path)
     if len(arrays) != 1:
         raise WorkloadError(f"{path} must have one array, got {', '.join(sorted(arrays)) or 'nothing'}")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.golden.graph import evaluate
-from podweave.ir.frontends.onnx import READ_QUANTISED, Network, read_network
+from podweave.ir.frontends.onnx import READ_QUANTISED, Network, QuantisedTensor, read_network
 from podweave.ir.frontends.onnx.files import FLOAT_OPSETS, File, read_file
 from podweave.ir.frontends.onnx.frontend import file_and_sizes
 from podweave.ir.layers import WorkloadError
@@ -27,6 +27,7 @@ from .float_blocks import NORMS_FROM, may_have_norms, plain_softmaxes, real_node
 from .float_functions import whole_functions
 from .float_products import plain_products
 from .float_weights import correct_biases, equalise
+from .largest import largest, require_texts, same_largest
 from .model_files import arrays_of, quantised_inputs, require_numbers
 
 WORST = 10
@@ -66,6 +67,7 @@ def quantise_file(
     *,
     accuracy: bool,
     host_ops: bool = False,
+    blank: int | None = None,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """Write the quantised file, and report how near it is to the one in floating point.
@@ -83,6 +85,8 @@ def quantise_file(
     recipe : FileRecipe
     host_ops : bool
         Operators that are not taken are left to the host; accuracy is that of what is in front of them.
+    blank : int, optional
+        The class of outputs that says nothing, where positions in a row are a text.
 
     Raises
     ------
@@ -123,6 +127,8 @@ def quantise_file(
         with by_others(f"{path.name} cannot be quantised by onnxruntime"):
             _write_quantised(plain, made, batches, ranges)
         network = read_network(made, host_ops=host_ops)
+        if blank is not None:
+            require_texts(network, blank)
         report |= {
             "operations": len(network.graph.operations),
             "on_host": list(network.on_host),
@@ -131,7 +137,7 @@ def quantise_file(
             "accuracy": None,
         }
         if accuracy:
-            report["accuracy"] = compare_with_float(network, made, folded, judges, progress)
+            report["accuracy"] = compare_with_float(network, made, folded, judges, progress, blank)
         shutil.copyfile(made, output)
     return report | {"bytes": output.stat().st_size}
 
@@ -268,12 +274,12 @@ def _quiet() -> Iterator[None]:
 
 
 def compare_with_float(
-    network: Network, made: Path, plain: Path, batches: Sequence[Arrays], progress: Callable[[str], None]
+    network: Network, made: Path, plain: Path, batches: Sequence[Arrays], progress: Callable[[str], None], blank: int | None = None
 ) -> dict[str, Any]:
     """The integer network, on its own results, beside the file in floating point.
 
     ``layers``: in their order, ratio of signal to noise; None if there is no noise. ``worst``: those with the lowest. ``outputs``:
-    cosine, and of matrices how many rows have the same largest number.
+    cosine, and of those with several classes how many images have the same largest number (`same_largest`).
     """
     with extra("onnx", "comparing with onnxruntime"):
         import onnx
@@ -320,14 +326,15 @@ def compare_with_float(
         for name in layers
     ]
     worst = sorted((row for row in rows if row["sqnr_db"] is not None), key=lambda row: row["sqnr_db"])[:WORST]
-    outputs = [_output_row(ends[name], pairs[name]) for name in pairs]
+    outputs = [_output_row(ends[name], network.outputs[name], pairs[name], blank) for name in pairs]
     return {"batches": len(batches), "layers": rows, "worst": worst, "outputs": outputs}
 
 
-def _output_row(name: str, pairs: list[tuple[NDArray, NDArray]]) -> dict[str, Any]:
+def _output_row(name: str, tensor: QuantisedTensor, pairs: list[tuple[NDArray, NDArray]], blank: int | None) -> dict[str, Any]:
     exact, found = (np.concatenate([pair[side] for pair in pairs]).astype(np.float64) for side in (0, 1))
     lengths = float(np.linalg.norm(exact) * np.linalg.norm(found))
     row: dict[str, Any] = {"output": name, "cosine": float((exact * found).sum()) / lengths if lengths else None}
-    if exact.ndim == 2:
-        row |= {"images": len(exact), "same_top": int((exact.argmax(axis=1) == found.argmax(axis=1)).sum())}
+    chosen = [[largest(tensor, pair[side]) for pair in pairs] for side in (0, 1)]
+    if chosen[0][0] is not None:
+        row |= same_largest(*(np.concatenate(side) for side in chosen), blank)
     return row

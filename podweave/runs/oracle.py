@@ -17,6 +17,7 @@ from podweave.ir.frontends.onnx import Network, QuantisedTensor
 from podweave.ir.operations import Linear
 
 from ..program import CANNOT_COMPUTE, by_others, extra
+from .largest import largest, same_largest
 
 NEAR = 2.0**-13
 """Of a step: results that near a half, which float32 may round either way, count as ties."""
@@ -178,6 +179,7 @@ def _output_row(tensor: QuantisedTensor, ours: NDArray[np.int8], theirs: NDArray
     steps = np.rint(np.abs(mine.astype(np.float64) - theirs) / step)
     row: dict[str, Any] = {"output": tensor.name, "values": ours.size, "differing": int(np.count_nonzero(steps))}
     row["largest"] = int(steps.max(initial=0))
-    if theirs.ndim == 2:
-        row |= {"images": len(theirs), "same_top": int((mine.argmax(axis=1) == theirs.argmax(axis=1)).sum())}
+    chosen = [largest(tensor, values) for values in (theirs, mine)]
+    if chosen[0] is not None and chosen[1] is not None:
+        row |= same_largest(chosen[0], chosen[1])
     return row

@@ -14,7 +14,11 @@ from podweave.fuzz.random_files import quantised_file
 from podweave.ir.frontends.onnx import load_network
 from tests.ir.frontends.onnx.digits_file import float_model, real
 from tests.podweave.command_line import Cli, assert_refused
+from tests.podweave.runs.attention_file import Form, attention_file
 from tests.podweave.runs.even_chips import NARROW
+
+SHAPES = {"x": (1, 3, 6, 6), "y": (1, 1, 4, 4)}
+"""Of a map: one number at each position."""
 
 
 @pytest.fixture
@@ -111,6 +115,33 @@ def test_a_float_file_is_quantised(cli: Cli, tmp_path: Path) -> None:
     assert ratios == sorted(ratios)
     assert 15 < ratios[0] < 60
     assert load_network(str(out)).graph.macs == report["macs"]
+
+
+def test_texts_of_a_float_file(cli: Cli, tmp_path: Path) -> None:
+    """Positions in a row, of five classes."""
+    plain, given = attention_file(tmp_path, Form())
+    out = tmp_path / "made.onnx"
+    told = cli("quantise", plain, "-o", out, "--calibrate", given, "--ctc-blank", 0, "--json", tmp_path / "report.json")
+    assert told.code == 0, told.err
+    (row,) = json.loads((tmp_path / "report.json").read_text())["accuracy"]["outputs"]
+    assert (row["images"], row["positions"]) == (6, 36)
+    same = f"{row['same_top']} of 6, at {row['same_positions']} of 36 positions, the same text in {row['same_text']} of 6"
+    assert f"same largest in {same}" in " ".join(told.out.split())
+    told = cli("quantise", plain, "-o", out, "--calibrate", given, "--ctc-blank", 5)
+    assert_refused(told, "class 5 cannot be the blank: made has classes 0 to 4")
+
+
+def test_texts_of_what_has_none(cli: Cli, tmp_path: Path) -> None:
+    plain, given, rng = tmp_path / "float.onnx", tmp_path / "some.npz", np.random.default_rng(0)
+    held = onnx.numpy_helper.from_array(rng.normal(size=(1, 3, 3, 3)).astype(np.float32), "w")
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in SHAPES.items()]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Conv", ["x", "w"], ["y"])], "map", ends[:1], ends[1:], [held])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9), plain)
+    np.savez(given, x=rng.normal(size=(2, 3, 6, 6)).astype(np.float32))
+    told = cli("quantise", plain, "-o", tmp_path / "made.onnx", "--calibrate", given, "--ctc-blank", 0)
+    assert_refused(told, "has no output with classes at several positions, whose texts could be compared")
+    told = cli("quantise", plain, "-o", tmp_path / "made.onnx", "--calibrate", given, "--ctc-blank", 0, "--no-accuracy")
+    assert_refused(told, "is of the accuracy, which --no-accuracy leaves out")
 
 
 def test_sizes_that_a_float_file_leaves_open(cli: Cli, tmp_path: Path) -> None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
+from podweave.golden.graph import evaluate
 from podweave.ir.constants import Parameters
 from podweave.ir.frontends.onnx import Network, read_network
 from podweave.ir.mixed_graph import MixedGraph
 from podweave.ir.row_operations import Attention, LayerNorm
 from podweave.runs.accelerator import AcceleratorWay
+from podweave.runs.calibration import FloatFile
 from podweave.runs.float_files import FileRecipe, quantise_file
-from podweave.runs.model_files import file_job
+from podweave.runs.model_files import file_job, quantised_inputs
 from podweave.runs.oracle import compare_file
 from podweave.runs.road import Simulation, run_jobs
 from podweave.spec.config import ChipConfig
@@ -72,6 +76,27 @@ def test_forms_beside_floating_point_and_onnxruntime(tmp_path: Path, form: Form)
             assert row["sqnr_db"] is None or row["sqnr_db"] > 38, row
         else:
             assert row["differing"] == row["ties"], row
+
+
+def test_texts_beside_floating_point(tmp_path: Path) -> None:
+    """Positions and texts that are told are those of the integers and of onnxruntime in floating point, counted by hand."""
+    file, inputs = attention_file(tmp_path, Form(width=7))
+    made = tmp_path / "made.onnx"
+    report = quantise_file(str(file), made, inputs, None, FileRecipe(), accuracy=True, blank=0, progress=lambda _: None)
+    network, plain = read_network(made), FloatFile(onnx.load(file), ())
+    (name,) = network.outputs
+    same = texts = 0
+    for image in np.load(inputs)["x"]:
+        (exact,) = plain({"x": image[None]}).values()
+        batch = quantised_inputs(network, {"x": image[None]})
+        chosen = evaluate(network.graph, network.constants, batch, "half_even")[name][0, 0].argmax(axis=1)
+        wanted = exact[0, :, 0].argmax(axis=0)
+        same += int((chosen == wanted).sum())
+        texts += [key for key, _ in groupby(chosen.tolist()) if key] == [key for key, _ in groupby(wanted.tolist()) if key]
+    (row,) = report["accuracy"]["outputs"]
+    assert (row["images"], row["positions"], row["same_positions"], row["same_text"]) == (6, 42, same, texts)
+    assert row["same_top"] <= texts
+    assert same > 36
 
 
 def other_scale(held: Parameters) -> Parameters:
