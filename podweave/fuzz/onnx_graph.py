@@ -82,6 +82,10 @@ class OnnxGraph:
         """A constant of int64."""
         return self._constant(np.array(values, np.int64))
 
+    def one(self, value: int) -> str:
+        """A constant of int64 without dimensions."""
+        return self._constant(np.array(value, np.int64))
+
     def _constant(self, values: NDArray[Any]) -> str:
         name = f"c{len(self.held)}"
         self.held.append(numpy_helper.from_array(values, name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -140,6 +140,10 @@ class RandomModel(OnnxGraph):
         Of those, some that it has, where they fit, whatever is drawn.
     integer : bool
         It becomes a file with operators on integers.
+    opsets : sequence of int
+        Of which it is one.
+    images : bool
+        It has two dimensions of space, and channels in front of them, whatever is drawn.
 
     Members
     -------
@@ -157,15 +161,17 @@ class RandomModel(OnnxGraph):
         surely: Collection[str] = (),
         among: Collection[str] = tuple(PIECES),
         integer: bool = False,
+        opsets: Sequence[int] = OPSETS,
+        images: bool = False,
     ):
         first = max((PIECES[name].opset for name in surely), default=0)
-        opset = int(rng.choice([each for each in OPSETS if each >= first]))
+        opset = int(rng.choice([each for each in opsets if each >= first]))
         super().__init__(rng, batch, opset, integer=integer)
         named = {name: PIECES[name] for name in PIECES if name in among}
         known = {name: each for name, each in named.items() if each.opset <= self.opset and (each.of_integers or not integer)}
         self.pieces, self.surely = list(known.values()), [known[name] for name in surely if name in known]
-        sizes = (size * 2,) if rng.random() < 0.15 else (size, size + int(rng.integers(3)))
-        last = len(sizes) == 2 and not integer and rng.random() < 0.1
+        sizes = (size * 2,) if not images and rng.random() < 0.15 else (size, size + int(rng.integers(3)))
+        last = len(sizes) == 2 and not integer and not images and rng.random() < 0.1
         self.input: tuple[int, ...] = (batch, *sizes, channels) if last else (batch, channels, *sizes)
         source = self.add("Transpose", ["x"], perm=[0, 3, 1, 2]) if last else "x"
         self.at = Image(source, channels, sizes)
@@ -224,8 +230,24 @@ def quantised_file(
 ) -> Path:
     """A random network as onnxruntime quantises it; ``integer``: with operators on integers."""
     made = RandomModel(rng or Choices(seed), integer=integer, **options)
-    plain, file = folder / f"plain{seed}.onnx", folder / f"random{seed}.onnx"
-    model = made.made()
+    ways = {"unsigned": unsigned, "per_channel": per_channel, "symmetric": symmetric, "integer": integer}
+    return quantise(made.made(), folder / f"random{seed}.onnx", made.input, seed, **ways)
+
+
+def quantise(
+    model: Any,
+    file: Path,
+    shape: tuple[int, ...],
+    seed: int,
+    *,
+    unsigned: bool,
+    per_channel: bool,
+    symmetric: bool,
+    integer: bool = False,
+    real: Sequence[str] = (),
+) -> Path:
+    """The file, quantised by onnxruntime on random numbers of a ``shape``; ``real``: names of nodes that stay as they are."""
+    plain = file.with_stem(f"plain{seed}")
     onnx.save(model, plain)
     quantised = sorted({node.op_type for node in model.graph.node} - {*_OF_SIZES})
     logging.disable(logging.WARNING)
@@ -233,13 +255,15 @@ def quantised_file(
         quantize_static(
             str(plain),
             str(file),
-            Samples(made.input, seed),
+            Samples(shape, seed),
             quant_format=QuantFormat.QOperator if integer else QuantFormat.QDQ,
             activation_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
             weight_type=QuantType.QInt8,
             per_channel=per_channel,
             op_types_to_quantize=quantised,
-            extra_options={"ActivationSymmetric": symmetric},
+            nodes_to_exclude=list(real),
+            # Behind what stays real, what only moves numbers is quantised, too.
+            extra_options={"ActivationSymmetric": symmetric, "ForceQuantizeNoInputCheck": bool(real)},
         )
     finally:
         logging.disable(logging.NOTSET)

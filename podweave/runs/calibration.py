@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from podweave.ir.frontends.onnx.functions import OPERATORS as FUNCTIONS
 from podweave.ir.layers import WorkloadError
 
 from ..program import CANNOT_COMPUTE, by_others, extra
+from .float_affine import LIMITS
 
 Arrays = dict[str, NDArray]
 BINS = 4096
@@ -20,6 +22,8 @@ BINS = 4096
 SHRINKS = np.linspace(1.0, 0.2, 161)
 """Parts of the whole range that are tried for the least squares."""
 STEPS = 255
+_SAME = 0.25
+"""Of a step: what changes by less does not change."""
 _PERCENTILE = re.compile(r"percentile=([0-9]+(\.[0-9]*)?)")
 
 
@@ -77,12 +81,27 @@ class FloatFile:
         return {name: values for name, values in found if values.dtype == np.float32}
 
 
-def ranges_of(
-    model: Any, batches: Sequence[Arrays], method: Method, progress: Callable[[str], None]
-) -> dict[str, tuple[float, float]]:
-    """The lowest and the highest number that each tensor shall have, 0 among them.
+@dataclass(frozen=True)
+class Ranges:
+    """Of tensors by name: the lowest and the highest number.
 
-    Two passes: the ends of what is there, then histograms between them; so memory holds the activations of one batch.
+    Members
+    -------
+    chosen : dict
+        That a tensor shall have, 0 among them.
+    needed : dict
+        Of tensors that only functions read: what makes a difference of it.
+    """
+
+    chosen: dict[str, tuple[float, float]]
+    needed: dict[str, tuple[float, float]]
+
+
+def ranges_of(model: Any, batches: Sequence[Arrays], method: Method, progress: Callable[[str], None]) -> Ranges:
+    """Those of a method, of every tensor.
+
+    What only functions read that do not change any more beyond a number has no more than that (`needed`). Two passes: the ends of
+    what is there, then histograms between them; so memory holds the activations of one batch.
 
     Raises
     ------
@@ -98,15 +117,63 @@ def ranges_of(
                 raise WorkloadError(f"{name} is infinite, or no number, in batch {number} of calibration: no range holds it")
             low, high = ends.get(name, (0.0, 0.0))
             ends[name] = min(low, float(values.min(initial=0))), max(high, float(values.max(initial=0)))
+    limits = needed(model, ends)
+    ends |= limits
     if method.name == "absmax":
-        return ends
+        return Ranges(ends, limits)
     counts = {name: np.zeros(BINS, np.int64) for name in ends}
     for number, batch in enumerate(batches, 1):
         progress(f"histograms: batch {number} of {len(batches)}")
         for name, values in _seen(run, batch):
             if ends[name] != (0.0, 0.0):
-                counts[name] += np.histogram(values, BINS, ends[name])[0]
-    return {name: _chosen(counts[name], ends[name], method) for name in ends}
+                counts[name] += np.histogram(np.clip(values, *ends[name]), BINS, ends[name])[0]
+    return Ranges({name: _chosen(counts[name], ends[name], method) for name in ends}, limits)
+
+
+def needed(model: Any, ends: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """Ranges of tensors that nothing but functions of one number read: without what is beyond the points from which on each of
+    those changes by less than a quarter of a step of what it gives.
+
+    HardSwish, for one, is 0 below -3, however far below its input goes.
+    """
+    readers: dict[str, list[Any]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    found = {}
+    outputs = {each.name for each in model.graph.output}
+    for name, nodes in readers.items():
+        if name in ends and name not in outputs and all(_is_function(node) for node in nodes) and ends[name] != (0.0, 0.0):
+            parts = [_changes(model, node, ends[name], ends[node.output[0]]) for node in nodes]
+            found[name] = min(0.0, *(low for low, _ in parts)), max(0.0, *(high for _, high in parts))
+    return found
+
+
+def _is_function(node: Any) -> bool:
+    operator = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+    return operator in FUNCTIONS and operator not in LIMITS and len(node.input) == 1
+
+
+def _changes(model: Any, node: Any, ends: tuple[float, float], given: tuple[float, float]) -> tuple[float, float]:
+    """Where a function changes, of a range; ``given``: that of its results."""
+    with extra("onnx", "running ONNX files in floating point"):
+        from onnx import TensorProto, helper
+
+    x = np.linspace(*ends, BINS + 1, dtype=np.float32)
+    sides = [helper.make_tensor_value_info(each, TensorProto.FLOAT, x.shape) for each in (node.input[0], node.output[0])]
+    graph = helper.make_graph([node], node.op_type, sides[:1], sides[1:])
+    alone = helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
+    (y,) = FloatFile(alone, ())({node.input[0]: x}).values()
+    least = (given[1] - given[0]) / STEPS * _SAME
+
+    def flat(values: NDArray) -> int:
+        """How many at the beginning are as good as the last of them."""
+        far = np.maximum(np.maximum.accumulate(values) - values, values - np.minimum.accumulate(values))
+        count = int(np.argmin(far <= least))
+        # What is less than a step of the input is no gain.
+        return count if count > BINS / STEPS else 1
+
+    return float(x[flat(y) - 1]), float(x[::-1][flat(y[::-1]) - 1])
 
 
 def _seen(run: FloatFile, batch: Arrays) -> Iterable[tuple[str, NDArray]]:

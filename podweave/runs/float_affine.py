@@ -16,7 +16,7 @@ from podweave.ir.frontends.onnx.functions import OPERATORS as FUNCTIONS
 from ..program import extra
 
 _AFFINE = ("Mul", "Div", "Add", "Sub")
-_LIMITS = ("Relu", "Clip")
+LIMITS = ("Relu", "Clip")
 """Functions that have no table of their own."""
 
 
@@ -108,7 +108,7 @@ def function_nodes(model: Any) -> list[Any]:
     chains, found = _Chains(model), list[Any]()
     made = {name for node in model.graph.node for name in node.output}
     for node in model.graph.node:
-        if node.op_type not in FUNCTIONS or node.op_type in _LIMITS or node.input[0] not in made:
+        if node.op_type not in FUNCTIONS or node.op_type in LIMITS or node.input[0] not in made:
             continue
         chain: list[Any] = [node]
         while (behind := chains.behind(chain[-1].output[0])) and behind[1].size == 1:

@@ -125,7 +125,7 @@ def quantise_file(
         ranges = ranges_of(plain, batches, recipe.method, progress)
         progress("quantising")
         with by_others(f"{path.name} cannot be quantised by onnxruntime"):
-            _write_quantised(plain, made, batches, ranges)
+            _write_quantised(plain, made, batches, ranges.chosen)
         network = read_network(made, host_ops=host_ops)
         if blank is not None:
             require_texts(network, blank)
@@ -137,7 +137,7 @@ def quantise_file(
             "accuracy": None,
         }
         if accuracy:
-            report["accuracy"] = compare_with_float(network, made, folded, judges, progress, blank)
+            report["accuracy"] = compare_with_float(network, made, folded, judges, ranges.needed, progress, blank)
         shutil.copyfile(made, output)
     return report | {"bytes": output.stat().st_size}
 
@@ -274,12 +274,19 @@ def _quiet() -> Iterator[None]:
 
 
 def compare_with_float(
-    network: Network, made: Path, plain: Path, batches: Sequence[Arrays], progress: Callable[[str], None], blank: int | None = None
+    network: Network,
+    made: Path,
+    plain: Path,
+    batches: Sequence[Arrays],
+    needed: Mapping[str, tuple[float, float]],
+    progress: Callable[[str], None],
+    blank: int | None = None,
 ) -> dict[str, Any]:
     """The integer network, on its own results, beside the file in floating point.
 
-    ``layers``: in their order, ratio of signal to noise; None if there is no noise. ``worst``: those with the lowest. ``outputs``:
-    cosine, and of those with several classes how many images have the same largest number (`same_largest`).
+    ``layers``: in their order, ratio of signal to noise, of what makes a difference (``needed``); None if there is no noise.
+    ``worst``: those with the lowest. ``outputs``: cosine, and of those with several classes how many images have the same largest
+    number (`same_largest`).
     """
     with extra("onnx", "comparing with onnxruntime"):
         import onnx
@@ -312,7 +319,7 @@ def compare_with_float(
         found = evaluate(network.graph, network.constants, quantised_inputs(network, batch), "half_even")
         for name, plain_name in layers.items():
             tensor = network.tensors[name]
-            wanted = tensor.lying(exact[plain_name]).astype(np.float64)
+            wanted = tensor.lying(np.clip(exact[plain_name], *needed.get(plain_name, (None, None)))).astype(np.float64)
             signal[name] += float(np.square(wanted[tensor.known]).sum())
             noise[name] += float(np.square((wanted - tensor.real(found[name]))[tensor.known]).sum())
         for name, tensor in network.outputs.items():

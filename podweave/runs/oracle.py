@@ -18,6 +18,7 @@ from podweave.ir.operations import Linear
 
 from ..program import CANNOT_COMPUTE, by_others, extra
 from .largest import largest, same_largest
+from .row_bounds import row_bound
 
 NEAR = 2.0**-13
 """Of a step: results that near a half, which float32 may round either way, count as ties."""
@@ -80,7 +81,8 @@ def compare_layers(
     """A row for each operation that is a tensor of the file: ``right``, those of onnxruntime, which it reads too.
 
     ``differing``: results that are not equal. ``ties``: of those, the ones that are one step off, and were as near to a half as
-    float32 tells (or as near as the factors of the operation are to those of the file). ``largest``: difference, in steps.
+    float32 tells (or as near as the factors of the operation are to those of the file). ``within``: of those of norms and
+    attention, the ones that are as near as these are computed (`row_bound`). ``largest``: difference, in steps.
     ``signal``, ``noise``: sums of squares of onnxruntime's real numbers, and of how far ours are from them.
     """
     rows, tensors = [], dict(right)
@@ -96,6 +98,7 @@ def compare_layers(
         if operation.name not in network.tensors:
             tensors[operation.name] = ours
             continue
+        bound = row_bound(network, operation.name, constants, tensors | {operation.name: ours})
         theirs, known = right[operation.name], network.tensors[operation.name].known
         # Of a transposed convolution there may be more than the file has.
         ours = np.where(known, ours, theirs)
@@ -110,6 +113,7 @@ def compare_layers(
                 "values": int(np.count_nonzero(known)),
                 "differing": int(np.count_nonzero(off)),
                 "ties": int(np.count_nonzero((off == 1) & near)),
+                "within": 0 if bound is None else int(np.count_nonzero((off > 0) & (off <= bound + 1))),
                 "largest": int(off.max(initial=0)),
                 "signal": signal,
                 "noise": noise,

@@ -64,7 +64,7 @@ def test_methods() -> None:
 
 def test_all_that_was_seen() -> None:
     model, given = convolutions("Relu"), batches()
-    found = ranges_of(model, given, Method(), quiet)
+    found = ranges_of(model, given, Method(), quiet).chosen
     assert found.keys() == {"x", "t0", "t1", "y"}
     run = FloatFile(model)
     for name, (low, high) in found.items():
@@ -77,10 +77,10 @@ def test_percentiles_leave_outliers_out() -> None:
     x = np.random.default_rng(0).uniform(-1, 1, (1, 1, 1000, 1000)).astype(np.float32)
     x.ravel()[:10] = 1000
     model = model_of([helper.make_node("Identity", ["x"], ["y"])], {}, x.shape, "y")
-    (low, high), bin_ = ranges_of(model, [{"x": x}], Method.of("percentile=99.99"), quiet)["y"], 1001 / BINS
+    (low, high), bin_ = ranges_of(model, [{"x": x}], Method.of("percentile=99.99"), quiet).chosen["y"], 1001 / BINS
     assert low >= -1
     assert 0.5 < high <= 1 + bin_
-    assert ranges_of(model, [{"x": x}], Method.of("percentile=100"), quiet)["y"][1] == 1000
+    assert ranges_of(model, [{"x": x}], Method.of("percentile=100"), quiet).chosen["y"][1] == 1000
 
 
 @pytest.mark.parametrize("draw", [lambda rng: rng.laplace(size=200_000), lambda rng: np.abs(rng.laplace(size=200_000))])
@@ -104,6 +104,50 @@ def test_what_is_infinite_has_no_range() -> None:
     zeros = [{"x": np.ones((1, 3, 8, 8), np.float32)}, {"x": np.zeros((1, 3, 8, 8), np.float32)}]
     with pytest.raises(WorkloadError, match=r"^y is infinite, or no number, in batch 2 of calibration: no range holds it$"):
         ranges_of(model, zeros, Method(), quiet)
+
+
+def spread(*nodes: Any, outputs: tuple[str, ...] = ()) -> dict[str, tuple[float, float]]:
+    """What is needed of x, from -100 to 300, of which nodes read parts."""
+    x = np.linspace(-100, 300, 4001, dtype=np.float32).reshape(1, 1, 1, -1)
+    model = model_of([helper.make_node("Identity", ["x"], ["a"]), *nodes], {"two": np.float32(2)}, x.shape, "y")
+    model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs)
+    found = ranges_of(model, [{"x": x}], Method(), quiet)
+    assert found.needed.items() <= found.chosen.items()
+    return found.needed
+
+
+BIN = 400 / BINS
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes", "low", "high"),
+    [
+        # A quarter of a step of what goes from -0.375 to 300 is 0.2945: x (x + 3) / 6 is so far from 0 at -2.195.
+        ("HardSwish", {}, -2.195, 300),
+        ("HardSigmoid", {"alpha": 0.01, "beta": 0.5}, -50, 50),
+        # A quarter of a step of 255 from 0 to 1, and of 255 from -1 to 1.
+        ("Sigmoid", {}, -np.log(4 * 255 - 1), np.log(4 * 255 - 1)),
+        ("Tanh", {}, -np.arctanh(1 - 0.5 / 255), np.arctanh(1 - 0.5 / 255)),
+        ("ThresholdedRelu", {"alpha": 20.0}, 0, 300),
+        ("LeakyRelu", {}, -100 + 301 / 255 / 4 / 0.01, 300),
+        ("Abs", {}, -100, 300),
+    ],
+)
+def test_functions_need_a_range_in_which_they_change(operator: str, attributes: dict[str, float], low: float, high: float) -> None:
+    """Within two bins."""
+    found = spread(helper.make_node(operator, ["a"], ["y"], **attributes))
+    assert found.keys() == {"a"}
+    assert found["a"] == pytest.approx((low, high), abs=2 * BIN)
+
+
+def test_all_readers_must_be_functions() -> None:
+    swish, gate = helper.make_node("HardSwish", ["a"], ["b"]), helper.make_node("HardSigmoid", ["a"], ["c"], alpha=0.01)
+    product = helper.make_node("Mul", ["b", "c"], ["y"])
+    assert spread(swish, gate, product)["a"] == pytest.approx((-50, 300), abs=2 * BIN)
+    assert spread(swish, helper.make_node("Mul", ["b", "a"], ["y"])) == {}
+    assert spread(helper.make_node("HardSwish", ["a"], ["y"]), outputs=("a",)) == {}
+    assert spread(helper.make_node("Relu", ["a"], ["y"])) == {}
+    assert spread(helper.make_node("Pow", ["a", "two"], ["y"])) == {}
 
 
 @pytest.mark.parametrize("groups", [1, 2, 8])
