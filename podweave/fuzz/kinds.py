@@ -19,7 +19,7 @@ def _of_graphs(name: str) -> Run:
 
 def _of_files(name: str) -> Run:
     # They need onnxruntime, which others do without.
-    with extra("onnx", "podweave fuzz --kind onnx"):
+    with extra("onnx", "podweave fuzz of ONNX files"):
         from . import file_kind
 
     return getattr(file_kind, name)
@@ -62,6 +62,7 @@ KINDS = {
     "llm": Kind("graphs of operations on rows, with layers beside them, over AXI", _of_graphs, "run_rows"),
     "chips": Kind("graphs of rows on rings of two to four chips, any links", _of_graphs, "run_chips"),
     "onnx": Kind("ONNX files as onnxruntime quantises them, beside onnxruntime and from memory", _of_files, "run_onnx"),
+    "attention": Kind("the same of networks with norms and attention among their layers", _of_files, "run_attention"),
     "config": Kind("configurations: what is legal is emitted, linted, built, and runs exactly", _of_configs, "run_config"),
     "csv": Kind("tables of layers, on chips", _of_tables, "run_csv"),
     "axi": Kind("programs of prefetch engines, with faults; every port in every cycle", _of_engines, "run_engine"),

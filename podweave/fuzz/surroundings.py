@@ -70,6 +70,8 @@ EVEN = CHIP2.replace(
     row_registers=16,
 )
 """A chip whose results are those of a file that onnxruntime quantised."""
+ATTENDING = EVEN.replace(name="attending2x4", column_words=4, base_registers=2, **_ROWS)
+"""One that runs norms and attention among layers, too."""
 _BUILT: dict[str, Any] = {"optimize": "build", "random_initial_state": True}
 
 

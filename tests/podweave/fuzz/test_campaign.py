@@ -237,7 +237,7 @@ def test_what_ran_is_no_refusal() -> None:
 
 
 def test_kinds() -> None:
-    assert list(KINDS) == ["chip", "accelerator", "llm", "chips", "onnx", "config", "csv", "axi"]
+    assert list(KINDS) == ["chip", "accelerator", "llm", "chips", "onnx", "attention", "config", "csv", "axi"]
     assert all(callable(kind.run) and isinstance(kind, Kind) for kind in KINDS.values())
 
 
@@ -246,6 +246,8 @@ def test_a_package_that_is_not_there(cli: Cli, tmp_path: Path, monkeypatch: pyte
     monkeypatch.delitem(sys.modules, "podweave.fuzz.random_files", raising=False)
     monkeypatch.delattr("podweave.fuzz.file_kind", raising=False)
     monkeypatch.setitem(sys.modules, "onnxruntime.quantization", None)
-    sentence = "podweave fuzz --kind onnx needs the Python package onnxruntime, which is not installed: pip install podweave[onnx]"
+    sentence = (
+        "podweave fuzz of ONNX files needs the Python package onnxruntime, which is not installed: pip install podweave[onnx]"
+    )
     assert_refused(cli("fuzz", "--kind", "onnx", "-o", tmp_path / "fuzz"), sentence)
     assert not (tmp_path / "fuzz").exists()

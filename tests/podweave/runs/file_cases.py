@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from podweave.fuzz.random_attention import attending_file
 from podweave.fuzz.random_files import PIECES, quantised_file
 from podweave.ir.constants import Parameters
 from podweave.ir.frontends.onnx import Network, read_network
@@ -46,6 +47,13 @@ def random_network(folder: Path, seed: int, **options: Any) -> tuple[Network, Pa
     return read_network(file), file
 
 
+def attending_network(folder: Path, seed: int) -> tuple[Network, Path]:
+    """The same of a network with attention, with operators on real numbers."""
+    ways = {"unsigned": seed % 2 == 1, "per_channel": seed // 2 % 2 == 1, "symmetric": seed % 5 == 0}
+    file = attending_file(folder, seed, size=5 + seed // 4 % 3, channels=1 + seed // 8 % 3, **ways)
+    return read_network(file), file
+
+
 def compared(network: Network, file: Path, seed: int, constants: dict[str, Parameters] | None = None) -> list[dict[str, Any]]:
     right, _, _ = file_tensors(network, file, random_inputs(network, seed))
     return compare_layers(network, constants or network.constants, right, "half_even")
@@ -53,23 +61,31 @@ def compared(network: Network, file: Path, seed: int, constants: dict[str, Param
 
 @dataclass
 class Found:
-    """Over networks. By operator: results, and those that are ties; how often each stands in files."""
+    """Over networks. By operator: results, those that are ties, and those of norms and attention that are within their bounds;
+    the largest difference of any; how often each stands in files."""
 
     values: Counter[str] = field(default_factory=Counter)
     ties: Counter[str] = field(default_factory=Counter)
+    within: Counter[str] = field(default_factory=Counter)
+    largest: Counter[str] = field(default_factory=Counter)
     nodes: Counter[str] = field(default_factory=Counter)
 
     def hold(self, network: Network, rows: list[dict[str, Any]]) -> None:
-        """Every result is that of onnxruntime, but for ties of one step; normalised responses are within their bound."""
+        """Every result is that of onnxruntime, but for ties of one step; normalised responses, norms and attention are within their
+        bounds."""
         for row in rows:
             if row["operator"] == "LRN":
                 assert row["largest"] <= network.bounds[row["operation"]] + 1, row
             else:
-                assert row["differing"] == row["ties"], row
+                assert row["differing"] == row["ties"] + row["within"], row
             self.values[row["operator"]] += row["values"]
-            self.ties[row["operator"]] += row["differing"]
+            self.ties[row["operator"]] += row["differing"] - row["within"]
+            self.within[row["operator"]] += row["within"]
+            self.largest[row["operator"]] = max(self.largest[row["operator"]], row["largest"])
 
     def told(self) -> str:
         """Results and ties of all operators, and of those that have ties."""
         some = ", ".join(f"{name} {ties} of {self.values[name]:,}" for name, ties in self.ties.most_common() if ties)
-        return f"{self.ties.total():,} ties of {self.values.total():,} results of {self.nodes.total():,} nodes: {some}"
+        near = ", ".join(f"{name} {count}, by up to {self.largest[name]}" for name, count in self.within.items() if count)
+        told = f"{self.ties.total():,} ties of {self.values.total():,} results of {self.nodes.total():,} nodes: {some}"
+        return told + (f"; within bounds of rows: {near}" if near else "")

@@ -16,7 +16,7 @@ from tests.podweave.runs.file_cases import TOGETHER, Found, chip_of, compared, r
 
 CAMPAIGN = 300
 HELD_TOGETHER = 50
-_BESIDE = "of attention among layers, which has files of its own: test_attention.py"
+_BESIDE = "of attention among layers, which has random files of its own: test_random_attention.py"
 NEVER = {"Upsample": "of opset 9, in which nothing quantises", "LayerNormalization": _BESIDE, "Softmax": _BESIDE}
 """Operators of the table that no random file has, and why: every other one must be in each `HELD_TOGETHER` of them."""
 
