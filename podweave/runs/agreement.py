@@ -46,7 +46,7 @@ def agreement(
         computed = evaluate(network.graph, constants, batch, rounding)
         for name, tensor in network.outputs.items():
             whole = tensor.real(computed[name]) if tensor.scale is not None else computed[name]
-            found[name].append(tensor.view.to_file(whole).astype(np.float64))
+            found[name].append(tensor.lying_in_file(whole).astype(np.float64))
     tensors = {tensor.name: tensor for tensor in network.outputs.values()}
     ours = {network.outputs[name].name: parts for name, parts in found.items()}
     chosen = {name: classes for name, parts in ours.items() if (classes := _chosen(tensors[name], parts)) is not None}

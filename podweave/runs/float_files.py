@@ -323,7 +323,7 @@ def compare_with_float(
             signal[name] += float(np.square(wanted[tensor.known]).sum())
             noise[name] += float(np.square((wanted - tensor.real(found[name]))[tensor.known]).sum())
         for name, tensor in network.outputs.items():
-            pairs[name].append((exact[ends[name]], tensor.view.to_file(tensor.real(found[name]))))
+            pairs[name].append((exact[ends[name]], tensor.lying_in_file(tensor.real(found[name]))))
     rows: list[dict[str, Any]] = [
         {
             "operation": name,

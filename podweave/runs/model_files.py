@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from podweave.ir.arrays import ArraysError, read_arrays
 from podweave.ir.constants import Constants, Parameters, with_scale_bits, without_zero_points
-from podweave.ir.frontends.onnx import Network
+from podweave.ir.frontends.onnx import LIMITS, Network
 from podweave.ir.layers import WorkloadError
 from podweave.spec.config import ChipConfig
 
@@ -44,9 +44,13 @@ def _scales(held: Parameters) -> NDArray[np.float64]:
 
 
 def random_inputs(network: Network, seed: int, index: int = 0) -> dict[str, NDArray[np.int8]]:
-    """Uniform int8, the same for the same seed; ``index``: of a pass."""
+    """Uniform integers, the same for the same seed; ``index``: of a pass."""
     rng = np.random.default_rng([seed, index])
-    return network.with_caches({name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in network.given.items()})
+    found = {}
+    for name, shape in network.given.items():
+        form = network.tensors[name].form
+        found[name] = rng.integers(*LIMITS[form], shape, dtype=form.dtype, endpoint=True)
+    return network.with_caches(found)
 
 
 def arrays_of(path: Path) -> dict[str, NDArray]:
@@ -105,15 +109,16 @@ def file_inputs(network: Network, path: Path) -> list[dict[str, NDArray[np.int8]
 def _integers(network: Network, name: str, values: NDArray) -> NDArray:
     """The integers of the file, as QuantizeLinear makes them."""
     tensor = network.tensors[name]
-    dtype = np.uint8 if tensor.unsigned else np.int8
+    dtype = tensor.dtype
+    # Those of 16 bits end where two planes do.
+    limits = [end + tensor.offset for end in LIMITS[tensor.form]]
     if name not in network.real_inputs:
         if values.dtype != dtype:
-            raise WorkloadError(f"{tensor.name} must be {np.dtype(dtype)}, got {values.dtype}")
-        return values
+            raise WorkloadError(f"{tensor.name} must be {dtype}, got {values.dtype}")
+        return values.clip(*limits).astype(dtype)
     assert tensor.scale is not None
-    limits, moved = np.iinfo(dtype), 128 if tensor.unsigned else 0
-    scaled = np.rint(values.astype(np.float32) / tensor.scale) + (tensor.zero_point + moved)
-    return np.clip(scaled, limits.min, limits.max).astype(dtype)
+    scaled = np.rint(values.astype(np.float32) / tensor.scale) + (tensor.zero_point + tensor.offset)
+    return np.clip(scaled, *limits).astype(dtype)
 
 
 def file_job(network: Network, config: ChipConfig, seed: int, *, images: int | None = None, inputs: Path | None = None) -> Job:

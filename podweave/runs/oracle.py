@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.golden.graph import evaluate, evaluate_operation, evaluate_rows_of_images
-from podweave.golden.layers.fixed_point import Rounding
+from podweave.golden.layers.fixed_point import Rounding, from_planes
 from podweave.golden.layers.pool import reduce_windows
+from podweave.golden.rows import linear_sums
 from podweave.ir.constants import Parameters
-from podweave.ir.frontends.onnx import Network, QuantisedTensor
-from podweave.ir.operations import Linear
+from podweave.ir.frontends.onnx import LIMITS, Network, QuantisedTensor
+from podweave.ir.operations import Linear, Operation
+from podweave.ir.row_operations import Format, RowLinear
 
 from ..program import CANNOT_COMPUTE, by_others, extra
 from .largest import largest, same_largest
@@ -24,6 +26,8 @@ NEAR = 2.0**-13
 """Of a step: results that near a half, which float32 may round either way, count as ties."""
 LEVEL = "ORT_ENABLE_EXTENDED"
 """Of optimisation: quantised operators are fused, as they run by default on a processor; layouts are left alone."""
+SIXTEEN_BITS = ("session.qdq_matmulnbits_accuracy_level", "1")
+"""By default onnxruntime takes products of 16 bits by int8 weights for those of weights alone, and multiplies 8 bits."""
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -41,13 +45,14 @@ def file_tensors(network: Network, path: Path, inputs: Mapping[str, NDArray[np.i
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVEL)
     options.intra_op_num_threads, options.log_severity_level = 1, 3
+    options.add_session_config_entry(*SIXTEEN_BITS)
     with by_others(CANNOT_COMPUTE):
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     given = {}
     for name in network.given:
         tensor, values = network.tensors[name], inputs[name]
         real = name in network.real_inputs
-        given[tensor.name] = tensor.view.to_file(tensor.real(values)) if real else tensor.to_file(values)
+        given[tensor.name] = tensor.lying_in_file(tensor.real(values)) if real else tensor.to_file(values)
     names = [each.name for each in session.get_outputs()]
     with by_others(CANNOT_COMPUTE):
         computed = session.run(names, given)
@@ -85,7 +90,11 @@ def compare_layers(
     attention, the ones that are as near as these are computed (`row_bound`). ``largest``: difference, in steps.
     ``signal``, ``noise``: sums of squares of onnxruntime's real numbers, and of how far ours are from them.
     """
-    rows, tensors = [], dict(right)
+    rows = []
+    # What has 16 bits is read in two planes.
+    most = LIMITS[Format.INT16][1]
+    tensors = {name: np.minimum(found, most) if found.dtype == np.int16 else found for name, found in right.items()}
+    of_rows: dict[str, NDArray[np.float64]] = {}
     for operation in network.graph.operations:
         exact: NDArray | None = None
         if isinstance(operation, Linear):
@@ -93,8 +102,12 @@ def compare_layers(
             acc, ours = evaluate_operation(operation, held, tensors, rounding)
             table = network.exact.get(operation.name)
             exact = before_rounding(operation, held, acc) if table is None else table[acc.astype(np.int8).view(np.uint8)]
+            # A layer may only put into its place what rows gave.
+            exact = of_rows[operation.sources[0]].reshape(ours.shape) if operation.sources[0] in of_rows else exact
         else:
             ours = evaluate_rows_of_images(operation, constants, tensors, rounding)
+            if isinstance(operation, RowLinear) and operation.name in network.bounds:
+                exact = of_rows[operation.name] = _before_rows_are_rounded(operation, constants[operation.name], tensors)
         if operation.name not in network.tensors:
             tensors[operation.name] = ours
             continue
@@ -102,9 +115,9 @@ def compare_layers(
         theirs, known = right[operation.name], network.tensors[operation.name].known
         # Of a transposed convolution there may be more than the file has.
         ours = np.where(known, ours, theirs)
-        off = np.abs(ours.astype(np.int16) - theirs)
+        off = np.abs(ours.astype(np.int32) - theirs)
         # Norms and softmax are rounded on their way, too.
-        near = np.zeros(off.shape, bool) if exact is None else _near(network, operation.name, exact)
+        near = np.zeros(off.shape, bool) if exact is None else _near(network, operation, exact)
         signal, noise = (float(np.square(part).sum()) for part in _real(network, operation.name, ours, theirs))
         rows.append(
             {
@@ -122,9 +135,17 @@ def compare_layers(
     return rows
 
 
-def _near(network: Network, name: str, exact: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _before_rows_are_rounded(operation: RowLinear, held: Parameters, tensors: Mapping[str, NDArray]) -> NDArray[np.float64]:
+    source = tensors[operation.source]
+    sums = linear_sums(operation, held, source.reshape(-1, source.shape[3]))
+    total = (from_planes(*sums) if len(sums) == 2 else sums[0]).astype(np.float64) + held.bias
+    return np.ldexp(total * held.multiplier, -held.shift.astype(np.int64))[None, None]
+
+
+def _near(network: Network, operation: Operation, exact: NDArray[np.float64]) -> NDArray[np.bool_]:
     """What is as near to a half as float32 tells."""
-    found: NDArray[np.bool_] = np.abs(np.abs(exact - np.floor(exact)) - 0.5) <= NEAR + network.bounds.get(name, 0.0)
+    bound = max(network.bounds.get(name, 0.0) for name in (operation.name, *operation.sources))
+    found: NDArray[np.bool_] = np.abs(np.abs(exact - np.floor(exact)) - 0.5) <= NEAR + bound
     return found
 
 
@@ -177,7 +198,7 @@ def _join(rows: dict[str, dict[str, Any]], name: str, row: dict[str, Any]) -> No
 def _output_row(tensor: QuantisedTensor, ours: NDArray[np.int8], theirs: NDArray) -> dict[str, Any]:
     """``theirs``: as the file has it, real or not."""
     if np.issubdtype(theirs.dtype, np.floating):
-        mine, step = tensor.view.to_file(tensor.real(ours)), float(tensor.scale or 1)
+        mine, step = tensor.lying_in_file(tensor.real(ours)), float(tensor.scale or 1)
     else:
         mine, step = tensor.to_file(ours), 1.0
     steps = np.rint(np.abs(mine.astype(np.float64) - theirs) / step)

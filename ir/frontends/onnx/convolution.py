@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...layers import Layer
+from ...row_operations import Format
 from .attention import attention_product
 from .reader import Call, Operators, image, without_border
+from .sixteen_bits import READERS
 from .values import Constant, Known, Real, RefusedError, Sum, Value
 from .views import BATCH, CHANNELS, HEIGHT, WIDTH, View
 
@@ -126,7 +128,11 @@ def summed(
     zero = real.tensor.zero_point
     operand = real.tensor.operand(layer, zero)
     less = zero * weights.astype(np.int64).sum(axis=(0, 1, 2))
-    return Sum(call.name, call.operator, view, (operand,), (weights,), bias - less, unit)
+    plain = (layer.kernel, layer.stride, layer.padding) == ((1, 1), (1, 1), ((0, 0), (0, 0)))
+    rows = real.tensor if plain and layer.batch == layer.groups == 1 else None
+    if rows is None and real.tensor.form is not Format.INT8:
+        raise RefusedError("it reads 16 bits, and is no product of single positions of one image", READERS)
+    return Sum(call.name, call.operator, view, (operand,), (weights,), bias - less, unit, rows=rows)
 
 
 def conv(call: Call) -> Value:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from ...constants import Parameters, border_scales, identity_parameters, identity_weights
 from ...operations import AS_IT_IS, Linear, Operand, Upsampling
 from ...quantise import quantize_scale
-from .network import QuantisedTensor
-from .reader import Call, Padded, Padding, diagonal
+from ...row_operations import Format
+from .network import LIMITS, QuantisedTensor
+from .reader import Call, Padded, Padding, diagonal, given_as
 from .values import Bordered, Floats, Function, Joined, Mapped, Real, RefusedError, Sum, Tensor, Value, Weighted
 
 FINE_ENOUGH = 2.0**-7
@@ -42,7 +43,7 @@ def emit(call: Call, found: Value, to: QuantisedTensor) -> Tensor:
 
 def _made(call: Call, operation: Linear, held: Parameters, operator: str, to: QuantisedTensor) -> Tensor:
     call.reader.add(operation, held, operator, to)
-    found = Tensor((operation.name,), to.view, to.unsigned, to.scale, to.zero_point)
+    found = given_as(operation.name, to)
     if to.seen == AS_IT_IS:
         return found
     return replace(found, seen=(to.seen,), is_cut=to.seen.of(operation.output) != to.view.shape)
@@ -75,17 +76,21 @@ def _posted(
     return Parameters(tuple(weights), bias.astype(np.int32), multiplier, shift, zero_point=zero)
 
 
-def _limits(functions: Sequence[Function], to: QuantisedTensor) -> NDArray[np.int8] | None:
-    """The table of functions that limit, in integers; None if they limit nothing."""
+def limits(functions: Sequence[Function], to: QuantisedTensor) -> tuple[int, int] | None:
+    """Between which integers functions that limit leave results; None if those are the limits of all integers."""
     assert to.scale is not None
     ends: Floats = np.array([-np.inf, np.inf], np.float32)
     for function in functions:
         ends = function.of(ends)
     with np.errstate(over="ignore"):
-        low, high = np.clip(np.rint(ends / to.scale) + to.zero_point, -128, 127).astype(int)
-    if (low, high) == (-128, 127):
-        return None
-    return np.clip(np.arange(256, dtype=np.uint8).view(np.int8), low, high)
+        low, high = np.clip(np.rint(ends / to.scale) + to.zero_point, *LIMITS[to.form]).astype(int)
+    return None if (low, high) == LIMITS[to.form] else (int(low), int(high))
+
+
+def limiting(functions: Sequence[Function], to: QuantisedTensor) -> NDArray[np.int8] | None:
+    """The table of functions that limit int8; None if they limit nothing."""
+    found = limits(functions, to)
+    return None if found is None else np.clip(np.arange(256, dtype=np.uint8).view(np.int8), *found)
 
 
 def _sum(call: Call, found: Sum, to: QuantisedTensor) -> Tensor:
@@ -99,7 +104,7 @@ def _sum(call: Call, found: Sum, to: QuantisedTensor) -> Tensor:
     operation = Linear(name, _named(found.operands, name), found.window, identity=found.identity)
     if found.off:
         call.reader.bounds[name] = found.off / float(to.scale)
-    held = replace(held, table=_limits(found.functions, to), border_scales=border_scales(operation, ratio))
+    held = replace(held, table=limiting(found.functions, to), border_scales=border_scales(operation, ratio))
     return _made(call, operation, held, found.operator, replace(to, seen=found.seen))
 
 
@@ -180,7 +185,7 @@ def _weighted(call: Call, found: Weighted, to: QuantisedTensor) -> Tensor:
     held = _posted(weights, bias, worth, to.zero_point)
     if off:
         call.reader.bounds[name] = off
-    return _made(call, Linear(name, tuple(operands)), replace(held, table=_limits(found.functions, to)), found.operator, to)
+    return _made(call, Linear(name, tuple(operands)), replace(held, table=limiting(found.functions, to)), found.operator, to)
 
 
 def _joined(call: Call, found: Joined, to: QuantisedTensor) -> Tensor:
@@ -228,7 +233,7 @@ def with_border(call: Call, name: str, tensor: Tensor, padding: Padding, value: 
 def materialised(call: Call, tensor: Tensor, name: str) -> str:
     """A tensor that is one operation's: itself, or a copy of what lies apart, is seen otherwise, or comes from outside."""
     reader = call.reader
-    if len(tensor.sources) == 1 and tensor.is_plain and tensor.sources[0] not in reader.inputs:
+    if tensor.form is not Format.INT8 or (len(tensor.sources) == 1 and tensor.is_plain and tensor.sources[0] not in reader.inputs):
         return tensor.sources[0]
     operation = _one(reader.names.unique(name), tensor)
     reader.add(operation, identity_parameters(operation), "output")

@@ -11,12 +11,18 @@ from numpy.typing import NDArray
 from ...constants import Parameters
 from ...graph import Graph
 from ...operations import AS_IT_IS, Shape, Upsampling
+from ...row_operations import Format
 from .views import View
+
+HALF = {Format.INT8: 1 << 7, Format.INT16: 1 << 15}
+"""Unsigned integers of a file are so much more than those of the graph."""
+LIMITS = {Format.INT8: (-128, 127), Format.INT16: (-32768, 32639)}
+"""Of the integers of the graph: two planes of int8 end below those of an int16."""
 
 
 @dataclass(frozen=True)
 class QuantisedTensor:
-    """An int8 tensor of the graph, and the tensor of the file that it is.
+    """A tensor of the graph, int8 or of 16 bits, and the tensor of the file that it is.
 
     Parameters
     ----------
@@ -25,13 +31,15 @@ class QuantisedTensor:
     view : View
         How it lies.
     unsigned : bool
-        The file has it as uint8, which is 128 more.
+        The file has it as uint8, which is 128 more, or as uint16, which is 32,768 more.
     scale : float32 or None
         A real number is ``(integer - zero_point) * scale``; None where the file does not say.
     zero_point : int
-        Of the int8.
+        Of the integers of the graph.
     seen : Upsampling
         How the tensor of the graph is to be seen, whose first rows and columns are that of the file, as many as ``view`` has.
+    form : Format
+        INT8, or INT16: then it lies as rows, (1, 1, H W, C).
     """
 
     name: str
@@ -40,15 +48,27 @@ class QuantisedTensor:
     scale: np.float32 | None
     zero_point: int
     seen: Upsampling = AS_IT_IS
+    form: Format = Format.INT8
 
-    def to_graph(self, values: NDArray) -> NDArray[np.int8]:
-        """int8 (B, H, W, C) of the integers of the file; 0 where the file has none."""
-        moved = values.astype(np.int16) - 128 if self.unsigned else values
-        return self.lying(moved).astype(np.int8)
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the integers of the file."""
+        return np.dtype(f"{'u' if self.unsigned else ''}{self.form.value}")
+
+    @property
+    def offset(self) -> int:
+        """By how much integers of the file are more than those of the graph."""
+        return HALF[self.form] if self.unsigned else 0
+
+    def to_graph(self, values: NDArray) -> NDArray:
+        """The integers of the file as those of the graph (B, H, W, C); 0 where the file has none."""
+        return self.lying(values.astype(np.int32) - self.offset).astype(self.form.dtype)
 
     def lying(self, values: NDArray) -> NDArray:
         """Numbers (B, H, W, C) of the file's tensor as they lie in that of the graph; 0 where the file has none."""
         found = self.view.to_graph(values)
+        if self.form is Format.INT16:
+            return found.reshape(1, 1, -1, found.shape[3])
         return found if self.seen == AS_IT_IS else self._apart(found)
 
     def _apart(self, image: NDArray) -> NDArray:
@@ -62,15 +82,17 @@ class QuantisedTensor:
     @property
     def known(self) -> NDArray[np.bool_]:
         """(B, H, W, C): which integers of the tensor of the graph are some of the file's."""
-        there = np.ones(self.view.shape, np.int8)
-        return (there if self.seen == AS_IT_IS else self._apart(there)).astype(bool)
+        return self.lying(np.ones(self.view.sizes, np.int8)).astype(bool)
 
-    def to_file(self, values: NDArray[np.int8]) -> NDArray:
-        """The integers of the file of int8 (B, H, W, C)."""
-        moved = self.view.to_file(values).astype(np.int16) + (128 if self.unsigned else 0)
-        return moved.astype(np.uint8 if self.unsigned else np.int8)
+    def lying_in_file(self, values: NDArray) -> NDArray:
+        """Numbers of a tensor of the graph as they lie in that of the file."""
+        return self.view.to_file(values.reshape(self.view.shape))
 
-    def real(self, values: NDArray[np.int8]) -> NDArray[np.float32]:
+    def to_file(self, values: NDArray) -> NDArray:
+        """The integers of the file."""
+        return (self.lying_in_file(values).astype(np.int32) + self.offset).astype(self.dtype)
+
+    def real(self, values: NDArray) -> NDArray[np.float32]:
         """float32 (B, H, W, C), as DequantizeLinear has it."""
         assert self.scale is not None
         return (values.astype(np.float32) - np.float32(self.zero_point)) * self.scale

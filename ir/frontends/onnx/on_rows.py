@@ -1,4 +1,4 @@
-"""Norms and attention as operations on rows, from int8 to int8.
+"""Norms and attention as operations on rows, from int8 to int8 or to 16 bits.
 
 In between there are 16 bits, in which nothing but norms, softmax and what they divide is rounded: zero points are taken off
 what is read, and added to what is given, in the biases of products with ones.
@@ -6,6 +6,7 @@ what is read, and added to what is given, in the biases of products with ones.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log2
 
 import numpy as np
@@ -19,7 +20,7 @@ from ...row_operations import Append, Attention, Format, LayerNorm, RowLinear
 from .attention import head_channels
 from .emit import materialised
 from .network import QuantisedTensor
-from .reader import Call, diagonal
+from .reader import Call, diagonal, given_as
 from .values import Attended, Heads, Normed, RefusedError, Tensor
 from .views import CHANNELS, HEIGHT
 
@@ -37,18 +38,30 @@ def on_rows(call: Call, found: Normed | Attended, to: QuantisedTensor) -> Tensor
     """The operations of a norm or an attention that is quantised."""
     name = call.reader.names.unique(found.name)
     given = _normed(call, name, found, to) if isinstance(found, Normed) else _attended(call, name, found, to)
-    height = to.view.shape[HEIGHT]
-    call.reader.operators[given] = found.operator
-    if height > 1:
-        # Rows are the positions of an image in one line.
-        copy = Linear(name, (Tensor((given,), to.view, to.unsigned).operand(diagonal(name, to.view.shape)),), identity=True)
-        call.reader.add(copy, identity_parameters(copy), found.operator, to)
-    else:
+    return from_rows(call, name, given, found.operator, to)
+
+
+def rows_name(name: str, to: QuantisedTensor, table: NDArray[np.int8] | None = None) -> str:
+    """Of the last operation on rows: that of the tensor, unless a layer takes over from it."""
+    # Rows of int8 are the positions of an image in one line.
+    copied = to.form is Format.INT8 and (to.view.shape[HEIGHT] > 1 or table is not None)
+    return f"{name}.rows" if copied else name
+
+
+def from_rows(
+    call: Call, name: str, given: str, operator: str, to: QuantisedTensor, table: NDArray[np.int8] | None = None
+) -> Tensor:
+    """The tensor of the file that the last operation on rows, ``given``, gives; ``table``: behind it, of int8."""
+    call.reader.operators[given] = operator
+    if given == name:
         call.reader.tensors[given] = to
-    return Tensor((name,), to.view, to.unsigned, to.scale, to.zero_point)
+        return given_as(name, to)
+    copy = Linear(name, (Tensor((given,), to.view, to.unsigned).operand(diagonal(name, to.view.shape)),), identity=True)
+    call.reader.add(copy, replace(identity_parameters(copy), table=table), operator, to)
+    return given_as(name, to)
 
 
-class _Rows:
+class Rows:
     """Products with ones, of rows of a tensor."""
 
     def __init__(self, call: Call, operator: str):
@@ -98,14 +111,9 @@ class _Rows:
         return Parameters(weights, each(bias), each(multiplier), each(shift), wide_table=table)
 
 
-def _last(name: str, to: QuantisedTensor) -> str:
-    """The name of the last operation on rows."""
-    return name if to.view.shape[HEIGHT] == 1 else f"{name}.rows"
-
-
 def _normed(call: Call, name: str, found: Normed, to: QuantisedTensor) -> str:
     assert to.scale is not None
-    tensor, made = found.real.tensor, _Rows(call, found.operator)
+    tensor, made = found.real.tensor, Rows(call, found.operator)
     channels = tensor.view.shape[CHANNELS]
     if channels < 2:
         raise RefusedError("it is over one channel")
@@ -120,23 +128,38 @@ def _normed(call: Call, name: str, found: Normed, to: QuantisedTensor) -> str:
     # Its zero point goes with the mean.
     wide = made.chosen(made.unique(f"{name}.wide"), source, channels, every, Format.WIDE, 0, 2.0**bits)
     epsilon = round(found.epsilon * squares * 4.0**bits)
-    norm = LayerNorm(made.unique(f"{name}.norm"), source[1], source=wide, width=channels, scale_shift=0, epsilon=epsilon)
+    norm = LayerNorm(
+        name if to.form is Format.INT16 else made.unique(f"{name}.norm"),
+        source[1],
+        source=wide,
+        width=channels,
+        scale_shift=0,
+        epsilon=epsilon,
+    )
     # 2**15 stands for the root of the sum of squares.
     deviation = 2.0**15 / np.sqrt(channels)
     bias = found.bias * deviation
     least = np.maximum(np.abs(bias) / _MOST_BIAS, 2.0**-40)
     gain = np.where(found.gain < 0, -1.0, 1.0) * np.maximum(np.abs(found.gain), least)
-    factors = gain / deviation / float(to.scale) * 2.0**_MORE_BITS
+    # Of 16 bits already, they are what is given.
+    more = _MORE_BITS if to.form is Format.INT8 else 0
+    if not more:
+        bias = bias + to.zero_point * float(to.scale) * deviation
+        least = np.maximum(np.abs(bias) / _MOST_BIAS, 2.0**-40)
+        gain = np.sign(gain) * np.maximum(np.abs(gain), least)
+    factors = gain / deviation / float(to.scale) * 2.0**more
     multiplier, shift = quantize_scale(np.maximum(np.abs(factors), 2.0**-60), MULTIPLIER_BITS)
     signed = np.where(factors < 0, -multiplier, multiplier)
     call.reader.add(norm, made.held(channels, signed, shift, np.rint(bias / gain).astype(np.int64)), found.operator)
+    if not more:
+        return norm.name
     added = to.zero_point << _MORE_BITS
-    return made.chosen(_last(name, to), (norm.name, source[1]), channels, every, Format.INT8, added, 2.0**-_MORE_BITS)
+    return made.chosen(rows_name(name, to), (norm.name, source[1]), channels, every, Format.INT8, added, 2.0**-_MORE_BITS)
 
 
 def _attended(call: Call, name: str, found: Attended, to: QuantisedTensor) -> str:
     assert to.scale is not None
-    made, query, key, values = _Rows(call, found.operator), found.scores.query, found.scores.key, found.values
+    made, query, key, values = Rows(call, found.operator), found.scores.query, found.scores.key, found.values
     heads, size = head_channels(query, keys=False).shape
 
     def rows_of(what: str, part: Heads, form: Format, *, keys: bool = False, bias: int = 0, bits: int = 0) -> tuple[str, int]:
@@ -179,4 +202,4 @@ def _attended(call: Call, name: str, found: Attended, to: QuantisedTensor) -> st
     ratio = values.factor * float(values.tensor.scale) / float(to.scale) / 256
     bias = round(to.zero_point / ratio) - 256 * values.tensor.zero_point
     every = np.arange(heads * size)
-    return made.chosen(_last(name, to), (attention.name, queries[1]), heads * size, every, Format.INT8, bias, ratio)
+    return made.chosen(rows_name(name, to), (attention.name, queries[1]), heads * size, every, to.form, bias, ratio)

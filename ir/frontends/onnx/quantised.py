@@ -7,20 +7,28 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ...row_operations import Format
 from .emit import emit
-from .network import QuantisedTensor
+from .network import HALF, QuantisedTensor
 from .on_rows import on_rows
 from .reader import Call, Operators, Reader
-from .values import Attended, Constant, Heads, Known, Normed, Pending, Raw, Real, RefusedError, Scores, Tensor, Value
+from .sixteen_bits import GIVERS, product, requantised
+from .values import Attended, Constant, Heads, Known, Normed, Pending, Raw, Real, RefusedError, Scores, Sum, Tensor, Value
+from .views import View
 
 
 @dataclass(frozen=True)
 class Target:
-    """What real numbers become: float32 scale, zero point of int8, and whether the file has uint8."""
+    """What real numbers become: float32 scale, zero point of the graph's integers, and whether the file has unsigned ones."""
 
     scale: np.float32
     zero_point: int
     unsigned: bool
+    form: Format = Format.INT8
+
+    def tensor(self, name: str, view: View) -> QuantisedTensor:
+        """One of the file that becomes this."""
+        return QuantisedTensor(name, view, self.unsigned, self.scale, self.zero_point, form=self.form)
 
 
 def target(call: Call, scale_at: int, zero_at: int) -> Target:
@@ -37,21 +45,21 @@ def target_of(scale: NDArray, zero: NDArray | None) -> Target:
     if not (np.isfinite(value) and value > 0):
         raise RefusedError(f"its scale is {value}")
     if zero is not None:
-        if zero.dtype not in (np.int8, np.uint8):
-            raise RefusedError(f"it quantises to {zero.dtype}", "int8 or uint8")
+        if zero.dtype not in (np.int8, np.uint8, np.int16, np.uint16):
+            raise RefusedError(f"it quantises to {zero.dtype}", "int8, uint8, int16 or uint16")
         if zero.size != 1:
             raise RefusedError(f"what is computed has {zero.size} zero points", "one zero point for each tensor")
-        unsigned, point = zero.dtype == np.uint8, int(zero.ravel()[0])
+        form = Format.INT16 if zero.dtype.itemsize == 2 else Format.INT8
+        unsigned, point = zero.dtype.kind == "u", int(zero.ravel()[0])
     else:
-        unsigned, point = True, 0
-    return Target(value, point - 128 if unsigned else point, unsigned)
+        unsigned, point, form = True, 0, Format.INT8
+    return Target(value, point - HALF[form] if unsigned else point, unsigned, form)
 
 
 def given(reader: Reader, found: Raw, to: Target) -> Tensor:
     """What comes from outside, quantised on the way in."""
     reader.real_inputs.add(found.name)
-    tensor = QuantisedTensor(found.name, found.given, to.unsigned, to.scale, to.zero_point)
-    return reader.given(reader.names.unique(found.name), tensor)
+    return reader.given(reader.names.unique(found.name), to.tensor(found.name, found.given))
 
 
 def quantised(call: Call, found: Value, to: Target, name: str) -> Value:
@@ -61,32 +69,41 @@ def quantised(call: Call, found: Value, to: Target, name: str) -> Value:
     if isinstance(found, Raw):
         known = call.reader.values.get(f"\0{found.name}")
         if isinstance(known, Tensor):
-            if (known.scale, known.zero_point, known.unsigned) != (to.scale, to.zero_point, to.unsigned):
+            if Target(np.float32(known.scale or 0), known.zero_point, known.unsigned, known.form) != to:
                 raise RefusedError(f"input {found.name} is quantised twice, in different ways")
             return replace(known, view=found.view)
         made = given(call.reader, found, to)
         call.reader.values[f"\0{found.name}"] = made
         return replace(made, view=found.view)
     if isinstance(found, Real):
-        if (found.scale, found.tensor.zero_point) == (to.scale, to.zero_point):
+        if (found.scale, found.tensor.zero_point, found.tensor.form) == (to.scale, to.zero_point, to.form):
             return replace(found.tensor, unsigned=to.unsigned, scale=to.scale, zero_point=to.zero_point)
     elif isinstance(found, (Heads, Scores)):
         raise RefusedError("it quantises in the midst of attention", "real numbers there, as podweave quantise leaves them")
     elif not isinstance(found, Pending):
         raise RefusedError("it quantises integers")
+    tensor = to.tensor(name, found.view)
     if isinstance(found, (Normed, Attended)):
-        return on_rows(call, found, QuantisedTensor(name, found.view, to.unsigned, to.scale, to.zero_point))
-    return emit(call, found, QuantisedTensor(name, found.view, to.unsigned, to.scale, to.zero_point))
+        return on_rows(call, found, tensor)
+    if isinstance(found, Real) and Format.INT16 in (to.form, found.tensor.form):
+        return requantised(call, found.tensor, tensor)
+    if isinstance(found, Sum) and found.rows and Format.INT16 in (to.form, found.rows.form):
+        return product(call, found, tensor)
+    if to.form is Format.INT16:
+        raise RefusedError(f"it quantises what {found.operator} {found.name} gives to {tensor.dtype}", GIVERS)
+    return emit(call, found, tensor)
 
 
 def _constant(found: Constant, to: Target) -> Constant:
+    if to.form is not Format.INT8:
+        raise RefusedError("it quantises constants to 16 bits", "weights of int8")
     scaled = np.rint(found.values.astype(np.float32) / to.scale) + to.zero_point
     values = np.clip(scaled, -128, 127).astype(np.int16) + (128 if to.unsigned else 0)
     return Constant(values.astype(np.uint8 if to.unsigned else np.int8))
 
 
 def quantize_linear(call: Call) -> Value:
-    """To int8 or uint8, one scale for a tensor."""
+    """To int8 or uint8, one scale for a tensor; to int16 or uint16 in front of some products."""
     return quantised(call, call.value(0), target(call, 1, 2), call.node.outputs[0])
 
 
@@ -101,7 +118,7 @@ def dequantize_linear(call: Call) -> Value:
     if scale.size != 1:
         raise RefusedError(f"what is computed has {scale.size} scales", "one scale for each tensor (per channel is for weights)")
     zero = int(call.constant(2).ravel()[0]) if call.has(2) else 0
-    point = zero - 128 if found.unsigned else zero
+    point = zero - HALF[found.form] if found.unsigned else zero
     return Real(replace(found, scale=np.float32(scale.ravel()[0]), zero_point=point))
 
 
@@ -126,4 +143,19 @@ def known(call: Call, values: NDArray, scale_at: int, zero_at: int, axis: int) -
     return Known(values, scales, axis)
 
 
-OPERATORS: Operators = {"QuantizeLinear": quantize_linear, "DequantizeLinear": dequantize_linear}
+def quantize_by_onnxruntime(call: Call) -> Value:
+    """As QuantizeLinear; of 16 bits, in files of older opsets."""
+    return quantize_linear(call)
+
+
+def dequantize_by_onnxruntime(call: Call) -> Value:
+    """As DequantizeLinear; of 16 bits, in files of older opsets."""
+    return dequantize_linear(call)
+
+
+OPERATORS: Operators = {
+    "QuantizeLinear": quantize_linear,
+    "DequantizeLinear": dequantize_linear,
+    "com.microsoft.QuantizeLinear": quantize_by_onnxruntime,
+    "com.microsoft.DequantizeLinear": dequantize_by_onnxruntime,
+}

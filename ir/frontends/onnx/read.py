@@ -11,6 +11,8 @@ from ...layers import WorkloadError
 from ...mixed_graph import MixedGraph, verify_mixed
 from ...operations import Linear
 from ...rewrites import without_unused
+from ...row_graph import RowGraph, verify_rows
+from ...row_operations import Format
 from ...verify import verify
 from . import (
     affine,
@@ -37,6 +39,7 @@ from .files import File, Node, read_file
 from .folding import folded
 from .network import Network, QuantisedTensor
 from .reader import Call, Handler, Reader, Refusal
+from .sixteen_bits import require_8_bits
 from .transformers import is_transformer
 from .values import Constant, Raw, Real, RefusedError, Tensor, Value
 from .views import BATCH, CHANNELS, HEIGHT, WIDTH, View
@@ -156,9 +159,10 @@ def _graph(name: str, reader: Reader, outputs: tuple[str, ...]) -> Graph:
     inputs = {each: shape for each, shape in mixed.inputs.items() if each in mixed.read}
     if not mixed.rows:
         return verify(Graph(name, inputs, mixed.layers, outputs))
-    return verify_mixed(
-        replace(mixed, inputs=inputs, formats={each: mixed.formats[each] for each in inputs if each in mixed.formats})
-    )
+    formats = {each: mixed.formats[each] for each in inputs if each in mixed.formats}
+    if not mixed.layers:
+        return verify_rows(RowGraph(name, inputs, mixed.rows, outputs, formats=formats))
+    return verify_mixed(replace(mixed, inputs=inputs, formats=formats))
 
 
 def _read_by_host(reader: Reader, left: list[Node], refusals: list[Refusal]) -> list[str]:
@@ -207,6 +211,7 @@ def _read(reader: Reader, node: Node) -> tuple[Value, ...]:
     if node.operator not in OPERATORS:
         refusal = _no_operator(node)
         raise RefusedError(refusal.why, refusal.helps)
+    require_8_bits(call)
     made = OPERATORS[node.operator](call)
     return made if isinstance(made, tuple) else (made,)
 
@@ -239,10 +244,10 @@ def _given(reader: Reader, file: File, name: str, kind: str, shape: tuple[int, .
         found = Raw(name, view, view)
         to = inputs.quantised_behind(file, name)
         return Real(quantised.given(reader, found, to)) if to else found
-    if kind in ("int8", "uint8"):
-        unsigned = kind == "uint8"
-        return reader.given(reader.names.unique(name), QuantisedTensor(name, view, unsigned, None, 0))
-    raise RefusedError(f"it is {kind}", "float32, int8 or uint8")
+    if kind in ("int8", "uint8", "int16", "uint16"):
+        form = Format(kind.removeprefix("u"))
+        return reader.given(reader.names.unique(name), QuantisedTensor(name, view, kind[0] == "u", None, 0, form=form))
+    raise RefusedError(f"it is {kind}", "float32, int8 or uint8, int16 or uint16")
 
 
 def _axes(file: File, name: str, rank: int) -> tuple[int, ...]:
@@ -282,7 +287,7 @@ def _outputs(reader: Reader, file: str, ends: list[str], refusals: list[Refusal]
         made = materialised(call, tensor, name)
         if made in found:
             continue
-        found[made] = QuantisedTensor(name, tensor.view, tensor.unsigned, tensor.scale, tensor.zero_point)
+        found[made] = QuantisedTensor(name, tensor.view, tensor.unsigned, tensor.scale, tensor.zero_point, form=tensor.form)
     return found
 
 

@@ -36,6 +36,11 @@ class Refusal:
         return f"{self.operator} {self.name}: {self.why}" + (f" (what helps: {self.helps})" if self.helps else "")
 
 
+def given_as(name: str, tensor: QuantisedTensor) -> Tensor:
+    """What is in the graph under a name, as readers see it."""
+    return Tensor((name,), tensor.view, tensor.unsigned, tensor.scale, tensor.zero_point, form=tensor.form)
+
+
 @dataclass(frozen=True)
 class Padded:
     """What a tensor is a copy of, with a border. ``value``: the int8 in it."""
@@ -57,7 +62,7 @@ class Reader:
     inputs, operations, constants, tensors, operators, bounds, exact
         As of a `Network`.
     formats : dict
-        Of caches among the inputs, in which keys and values of attention are.
+        Of inputs of 16 bits, and of caches, in which keys and values of attention are.
     tables : dict
         Of operations that look a tensor up, by their names and the origin of that tensor.
     padded : dict
@@ -97,9 +102,13 @@ class Reader:
 
     def given(self, name: str, tensor: QuantisedTensor) -> Tensor:
         """An input of the graph."""
-        self.inputs[name] = tensor.view.shape
-        self.tensors[name] = tensor
-        return Tensor((name,), tensor.view, tensor.unsigned, tensor.scale, tensor.zero_point)
+        batch, height, width, channels = shape = tensor.view.shape
+        self.inputs[name], self.tensors[name] = shape, tensor
+        if tensor.form is not Format.INT8:
+            if batch > 1:
+                raise RefusedError(f"input {name} has {batch} images, and 16 bits", "a batch of 1 (--size)")
+            self.inputs[name], self.formats[name] = (1, 1, height * width, channels), tensor.form
+        return given_as(name, tensor)
 
 
 @dataclass(frozen=True)

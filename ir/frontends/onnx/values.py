@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ...layers import Layer
 from ...operations import AS_IT_IS, Operand, Upsampling, Window
+from ...row_operations import Format
 from .pieces import PiecesView
 from .views import View
 
@@ -59,7 +60,7 @@ class Tensor:
     """int8 integers: ``sources`` of the graph, one after the other along the channels. Other members as of a `QuantisedTensor`.
 
     ``seen``: of each source, how it is seen; empty: all as they are. ``is_cut``: it is as many of the first rows and columns of
-    what is seen as ``view`` has.
+    what is seen as ``view`` has. Of 16 bits (``form``) it is one source, which is seen as it is.
     """
 
     sources: tuple[str, ...]
@@ -69,6 +70,7 @@ class Tensor:
     zero_point: int = 0
     seen: tuple[Upsampling, ...] = ()
     is_cut: bool = False
+    form: Format = Format.INT8
 
     @property
     def is_plain(self) -> bool:
@@ -88,7 +90,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Real:
-    """Real numbers that an int8 tensor stands for; its scale is known."""
+    """Real numbers that a tensor stands for; its scale is known."""
 
     tensor: Tensor
 
@@ -175,7 +177,7 @@ class Sum(Pending):
     """Operands times weights, with a bias. ``unit``: what one of its integers is worth, float32 or float64, () or (outputs,).
 
     ``off``: by how much a bias that was rounded to units may be off. ``seen``: how readers see the result. ``scaled``: of a tensor
-    times a number, that, as attention takes it.
+    times a number, that, as attention takes it. ``rows``: of each position of one image times a matrix, what is multiplied.
     """
 
     name: str
@@ -191,6 +193,7 @@ class Sum(Pending):
     off: float = 0.0
     seen: Upsampling = AS_IT_IS
     scaled: Heads | None = None
+    rows: Tensor | None = None
 
     def then(self, function: Function) -> Pending:
         if not function.clips:

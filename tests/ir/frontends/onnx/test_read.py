@@ -242,7 +242,10 @@ def with_branches(folder: Path) -> Path:
             with_branches,
             r"\n  If branch: what runs, and how often, is decided by data \(what helps: a file without control flow\)$",
         ),
-        (refused_conv(held(zero=np.int16(0))), r"\n  QuantizeLinear node_t0: it quantises to int16 \(what helps: int8 or uint8\)"),
+        (
+            refused_conv(held(zero=np.int32(0))),
+            r"\n  QuantizeLinear node_t0: it quantises to int32 \(what helps: int8, uint8, int16 or uint16\)",
+        ),
         (
             refused_conv(held(scale=np.float32([1, 2, 3]))),
             r"node_t0: what is computed has 3 scales \(what helps: one scale for each ten",
