@@ -104,6 +104,7 @@ INSIDE = {
             "operations",
             "quantise",
             "rewrites",
+            "row_graph",
             "row_operations",
             "texts",
             "transposed",

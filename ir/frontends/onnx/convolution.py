@@ -12,7 +12,7 @@ from ...layers import Layer
 from ...row_operations import Format
 from .attention import attention_product
 from .reader import Call, Operators, image, without_border
-from .sixteen_bits import READERS
+from .sixteen_bits import READERS, of_mean
 from .values import Constant, Known, Real, RefusedError, Sum, Value
 from .views import BATCH, CHANNELS, HEIGHT, WIDTH, View
 
@@ -125,6 +125,8 @@ def summed(
     view: View,
 ) -> Sum:
     """The zero point of what is read is in the padding, and folded into the bias."""
+    if real.tensor.sums:
+        return of_mean(call, real.tensor, real.tensor.sums, weights, bias, unit, view)
     zero = real.tensor.zero_point
     operand = real.tensor.operand(layer, zero)
     less = zero * weights.astype(np.int64).sum(axis=(0, 1, 2))

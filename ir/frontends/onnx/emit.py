@@ -233,6 +233,8 @@ def with_border(call: Call, name: str, tensor: Tensor, padding: Padding, value: 
 def materialised(call: Call, tensor: Tensor, name: str) -> str:
     """A tensor that is one operation's: itself, or a copy of what lies apart, is seen otherwise, or comes from outside."""
     reader = call.reader
+    if tensor.sums:
+        raise RefusedError("it is a mean of 16 bits, which only products read", "int8 or uint8")
     if tensor.form is not Format.INT8 or (len(tensor.sources) == 1 and tensor.is_plain and tensor.sources[0] not in reader.inputs):
         return tensor.sources[0]
     operation = _one(reader.names.unique(name), tensor)

@@ -12,7 +12,7 @@ from .emit import emit
 from .network import HALF, QuantisedTensor
 from .on_rows import on_rows
 from .reader import Call, Operators, Reader
-from .sixteen_bits import GIVERS, product, requantised
+from .sixteen_bits import GIVERS, mean, product, requantised
 from .values import Attended, Constant, Heads, Known, Normed, Pending, Raw, Real, RefusedError, Scores, Sum, Tensor, Value
 from .views import View
 
@@ -85,6 +85,10 @@ def quantised(call: Call, found: Value, to: Target, name: str) -> Value:
     tensor = to.tensor(name, found.view)
     if isinstance(found, (Normed, Attended)):
         return on_rows(call, found, tensor)
+    if isinstance(found, Real) and found.tensor.sums and to.form is Format.INT8:
+        return emit(call, found.tensor.sums, tensor)
+    if isinstance(found, Sum) and to.form is Format.INT16 and found.is_mean:
+        return mean(found, tensor)
     if isinstance(found, Real) and Format.INT16 in (to.form, found.tensor.form):
         return requantised(call, found.tensor, tensor)
     if isinstance(found, Sum) and found.rows and Format.INT16 in (to.form, found.rows.form):

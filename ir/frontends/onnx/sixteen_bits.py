@@ -6,6 +6,9 @@ what is given, in biases; functions that limit are where integers end.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import prod
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,13 +18,16 @@ from .emit import limiting, limits, scaled
 from .movement import OPERATORS as MOVEMENT
 from .network import LIMITS, QuantisedTensor
 from .on_rows import Rows, from_rows, rows_name
-from .reader import Call
+from .reader import Call, given_as
 from .values import Heads, Real, RefusedError, Sum, Tensor
-from .views import CHANNELS
+from .views import CHANNELS, View
 
 PRODUCTS = "Gemm, MatMul by a constant, and Conv 1x1 without groups or strides"
-READERS = f"16 bits in front of {PRODUCTS}, of one image, and int8 or uint8 elsewhere"
-GIVERS = f"16 bits of inputs, and behind {PRODUCTS}, LayerNormalization and attention, of one image, and int8 or uint8 elsewhere"
+READERS = f"16 bits in front of {PRODUCTS}, of one image; int8 or uint8 elsewhere"
+GIVERS = (
+    f"16 bits of inputs, and behind {PRODUCTS}, LayerNormalization and attention, of one image, and means of whole images; "
+    "int8 or uint8 elsewhere"
+)
 _READ = {"Conv", "Gemm", "MatMul", *MOVEMENT}
 _QUANTISING = ("QuantizeLinear", "DequantizeLinear")
 _MOST_SUM = (1 << 31) - 1
@@ -48,6 +54,8 @@ def product(call: Call, found: Sum, to: QuantisedTensor) -> Tensor:
 
 def requantised(call: Call, tensor: Tensor, to: QuantisedTensor) -> Tensor:
     """The same numbers in other steps."""
+    if tensor.sums:
+        raise RefusedError("it quantises a mean of 16 bits once more to 16 bits", READERS)
     channels, zero = tensor.view.shape[CHANNELS], tensor.zero_point
     if tensor.view.shape[0] > 1:
         raise RefusedError(f"it is of {tensor.view.shape[0]} images, and has 16 bits", "a batch of 1 (--size)")
@@ -57,16 +65,55 @@ def requantised(call: Call, tensor: Tensor, to: QuantisedTensor) -> Tensor:
     return _product(call, found, tensor, np.eye(channels, dtype=np.int8), to)
 
 
+def mean(found: Sum, to: QuantisedTensor) -> Tensor:
+    """The mean of whole images: nothing is computed until somebody reads it."""
+    return replace(given_as("", to), sources=(), sums=found)
+
+
+def of_mean(
+    call: Call,
+    tensor: Tensor,
+    found: Sum,
+    weights: NDArray[np.int8],
+    bias: NDArray[np.int64],
+    unit: NDArray[np.float32],
+    view: View,
+) -> Sum:
+    """A product with a mean is the mean of products: of int8, of each position, and nothing is rounded in between."""
+    assert tensor.scale is not None
+    assert found.window is not None
+    (operand,) = found.operands
+    outputs = weights.shape[3]
+    layer = replace(operand.layer, name=call.name, outputs=outputs, groups=1)
+    matrix = weights.astype(np.int64).sum(axis=(0, 1))
+    magnitudes = np.abs(matrix).sum(axis=0)
+    count = prod(found.window.kernel)
+    _require_sums(magnitudes * count * 128, f"a mean over {count} positions in 8 bits")
+    # From 16 bits to units of the sums.
+    ratio = float(tensor.scale) / float(found.unit)
+    moved = bias * ratio
+    whole = np.rint(moved).astype(np.int64)
+    own = unit.astype(np.float64) / ratio
+    off = (np.abs(whole - moved) * own + magnitudes * unit.astype(np.float64) / 2).max()
+    less = found.bias @ matrix
+    reads = (replace(operand, layer=layer),)
+    return Sum(call.name, call.operator, view, reads, (weights,), whole + less, own, found.window, off=float(off))
+
+
+def _require_sums(largest: NDArray[np.int64], helps: str) -> None:
+    """Raises `RefusedError` for sums that are not int32. ``largest``: of each output, the largest magnitude."""
+    if largest.max() > _MOST_SUM:
+        raise RefusedError(
+            f"sums of output {int(largest.argmax())} may be {largest.max():,}, more than 32 bits hold ({_MOST_SUM:,})", helps
+        )
+
+
 def _product(call: Call, found: Sum, tensor: Tensor, weights: NDArray[np.int8], to: QuantisedTensor) -> Tensor:
     assert to.scale is not None
     width, outputs = weights.shape
     sums = np.abs(weights.astype(np.int64)).sum(axis=0)
     largest = sums * (1 << (15 if tensor.form is Format.INT16 else 7))
-    if largest.max() > _MOST_SUM:
-        raise RefusedError(
-            f"sums of output {int(largest.argmax())} may be {largest.max():,}, more than 32 bits hold ({_MOST_SUM:,})",
-            "int8 or uint8 for what it reads: magnitudes of the weights of an output are 65,535 together at most",
-        )
+    _require_sums(largest, "int8 or uint8 for what it reads: weights of an output have magnitudes of 65,535 together at most")
     table = None
     if to.form is Format.INT8:
         table = limiting(found.functions, to)

@@ -60,7 +60,8 @@ class Tensor:
     """int8 integers: ``sources`` of the graph, one after the other along the channels. Other members as of a `QuantisedTensor`.
 
     ``seen``: of each source, how it is seen; empty: all as they are. ``is_cut``: it is as many of the first rows and columns of
-    what is seen as ``view`` has. Of 16 bits (``form``) it is one source, which is seen as it is.
+    what is seen as ``view`` has. Of 16 bits (``form``) it is one source, which is seen as it is; or a mean, of which readers take
+    the ``sums`` themselves, and nothing is in the graph.
     """
 
     sources: tuple[str, ...]
@@ -71,6 +72,7 @@ class Tensor:
     seen: tuple[Upsampling, ...] = ()
     is_cut: bool = False
     form: Format = Format.INT8
+    sums: Sum | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -194,6 +196,13 @@ class Sum(Pending):
     seen: Upsampling = AS_IT_IS
     scaled: Heads | None = None
     rows: Tensor | None = None
+
+    @property
+    def is_mean(self) -> bool:
+        """Of one tensor, over whole images."""
+        window, layer = self.window, self.operands[0].layer if self.operands else None
+        whole = window is not None and layer is not None and window.kernel == layer.output_size
+        return whole and self.identity and window is not None and window.reduce == "sum" and not self.functions
 
     def then(self, function: Function) -> Pending:
         if not function.clips:
