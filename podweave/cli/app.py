@@ -43,6 +43,7 @@ from .options import (
     HostOps,
     Images,
     Inputs,
+    Int16Inputs,
     JsonFile,
     Labels,
     LayersAlone,
@@ -346,6 +347,7 @@ def quantise_command(
     method: CalibrationMethod = "absmax",
     equalise: Equalise = False,
     correct_biases: CorrectBiases = False,
+    int16_input: Int16Inputs = None,
     plot_sqnr: PlotSqnr = None,
     ctc_blank: CtcBlank = None,
     size: Sizes = None,
@@ -358,10 +360,17 @@ def quantise_command(
         from .model_files import FileOptions, quantise_network
 
         make_folders(json_file)
-        options = FileOptions(method, equalise, correct_biases, accuracy, plot_sqnr, host_ops, multiplier_bits, ctc_blank)
+        options = FileOptions(
+            method, equalise, correct_biases, accuracy, plot_sqnr, host_ops, multiplier_bits, int16_input or [], ctc_blank
+        )
         finish(quantise_network(model, output, calibrate, evaluate, size, options), json_file, print_quantised_file)
         return
-    only = {"--method": method != "absmax", "--equalise": equalise, "--correct-biases": correct_biases}
+    only = {
+        "--method": method != "absmax",
+        "--equalise": equalise,
+        "--correct-biases": correct_biases,
+        "--int16-input": int16_input,
+    }
     refuse_for_others(model, {**only, "--plot-sqnr": plot_sqnr, "--size": size, "--ctc-blank": ctc_blank is not None})
     from ..language.quantise import Recipe
     from .language_commands import quantise_model

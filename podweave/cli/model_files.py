@@ -93,6 +93,7 @@ class FileOptions:
     picture: Path | None
     host_ops: bool
     multiplier_bits: int
+    int16_inputs: list[str]
     blank: int | None = None
 
 
@@ -112,13 +113,14 @@ def quantise_network(
         raise typer.BadParameter(f"{output} must end in {suffix}{what}", param_hint="--output")
     if rows:
         ways = {"--method": options.method != "absmax", "--equalise": options.equalise, "--correct-biases": options.correct_biases}
+        ways["--int16-input"] = bool(options.int16_inputs)
         others = {"--plot-sqnr": picture, "--size": size, "--host-ops": options.host_ops, "--ctc-blank": options.blank is not None}
         for option in [option for option, given in (ways | others).items() if given]:
             raise typer.BadParameter(f"is for networks of layers, and {path} is a transformer", param_hint=option)
     for option, given in {"--plot-sqnr": picture, "--ctc-blank": options.blank is not None}.items():
         if given and not options.accuracy:
             raise typer.BadParameter("is of the accuracy, which --no-accuracy leaves out", param_hint=option)
-    recipe = FileRecipe(Method.of(options.method), options.equalise, options.correct_biases)
+    recipe = FileRecipe(Method.of(options.method), options.equalise, options.correct_biases, tuple(options.int16_inputs))
     model = with_sizes(model, size)
     make_folders(output, picture)
     with Progress() as progress:

@@ -193,6 +193,10 @@ CtcBlank = Annotated[
         help="ONNX files that read text: the class that is no character; accuracy says how many texts are those of floating point.",
     ),
 ]
+Int16Inputs = Annotated[
+    list[str] | None,
+    typer.Option("--int16-input", metavar="NAME", help="ONNX files: a layer that reads 16 bits instead of 8; once for each."),
+]
 PlotSqnr = Annotated[
     Path | None, typer.Option("--plot-sqnr", help="ONNX files: draw signal over noise of each layer (.svg, .png or .pdf).")
 ]

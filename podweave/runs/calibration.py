@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,8 +97,10 @@ class Ranges:
     needed: dict[str, tuple[float, float]]
 
 
-def ranges_of(model: Any, batches: Sequence[Arrays], method: Method, progress: Callable[[str], None]) -> Ranges:
-    """Those of a method, of every tensor.
+def ranges_of(
+    model: Any, batches: Sequence[Arrays], method: Method, progress: Callable[[str], None], whole: Container[str] = ()
+) -> Ranges:
+    """Those of a method, of every tensor; of ``whole`` all that was seen.
 
     What only functions read that do not change any more beyond a number has no more than that (`needed`). Two passes: the ends of
     what is there, then histograms between them; so memory holds the activations of one batch.
@@ -127,7 +129,7 @@ def ranges_of(model: Any, batches: Sequence[Arrays], method: Method, progress: C
         for name, values in _seen(run, batch):
             if ends[name] != (0.0, 0.0):
                 counts[name] += np.histogram(np.clip(values, *ends[name]), BINS, ends[name])[0]
-    return Ranges({name: _chosen(counts[name], ends[name], method) for name in ends}, limits)
+    return Ranges({name: ends[name] if name in whole else _chosen(counts[name], ends[name], method) for name in ends}, limits)
 
 
 def needed(model: Any, ends: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:

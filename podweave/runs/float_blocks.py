@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from podweave.ir.frontends.names import Names
 from podweave.ir.frontends.onnx_rows.patterns import NORM
 
 from ..program import extra
 from .float_affine import function_nodes
+from .float_inputs import with_names
 
 NORMS_FROM = 17
 """The version of operators that has `LayerNormalization`."""
@@ -123,9 +123,7 @@ def real_nodes(model: Any) -> list[str]:
 
     Nodes without a name get one, in place.
     """
-    names = Names()
-    for node in model.graph.node:
-        node.name = names.unique(node.name or node.op_type)
+    with_names(model)
     inside = [*attention_nodes(model), *function_nodes(model)]
     known = {id(node) for node in inside}
     edges = _Edges(model)

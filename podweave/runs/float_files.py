@@ -25,6 +25,7 @@ from .calibration import Arrays, FloatFile, Method, ranges_of
 from .float_affine import constants_into_weights
 from .float_blocks import NORMS_FROM, may_have_norms, plain_softmaxes, real_nodes
 from .float_functions import whole_functions
+from .float_inputs import SixteenBits, range_of_16_bits, with_16_bits, with_names
 from .float_products import plain_products
 from .float_weights import correct_biases, equalise
 from .largest import largest, require_texts, same_largest
@@ -51,11 +52,14 @@ class FileRecipe:
         Scales are moved between layers before.
     correct : bool
         Biases make up for what rounding of weights takes on average.
+    int16_inputs : tuple of str
+        Layers, by names of nodes, that read 16 bits.
     """
 
     method: Method = field(default_factory=Method)
     equalise: bool = False
     correct: bool = False
+    int16_inputs: tuple[str, ...] = ()
 
 
 def quantise_file(
@@ -122,10 +126,12 @@ def quantise_file(
             onnx.save(plain, folded)
         if recipe.correct:
             report["corrected_biases"] = correct_biases(plain, batches, progress)
-        ranges = ranges_of(plain, batches, recipe.method, progress)
+        with_names(plain)
+        wide = with_16_bits(plain, recipe.int16_inputs, file.name)
+        ranges = ranges_of(plain, batches, recipe.method, progress, wide.tensors)
         progress("quantising")
         with by_others(f"{path.name} cannot be quantised by onnxruntime"):
-            _write_quantised(plain, made, batches, ranges.chosen)
+            _write_quantised(plain, made, batches, ranges.chosen, wide)
         network = read_network(made, host_ops=host_ops)
         if blank is not None:
             require_texts(network, blank)
@@ -134,6 +140,7 @@ def quantise_file(
             "on_host": list(network.on_host),
             "macs": network.graph.macs,
             "calibration_batches": len(batches),
+            "int16_inputs": list(recipe.int16_inputs),
             "accuracy": None,
         }
         if accuracy:
@@ -203,8 +210,13 @@ def _require_floats(file: File) -> None:
                 )
 
 
-def _write_quantised(model: Any, made: Path, batches: Sequence[Arrays], ranges: dict[str, tuple[float, float]]) -> None:
-    """By onnxruntime's quantiser, which writes the nodes; ``ranges`` win over those that it sees itself, on one batch."""
+def _write_quantised(
+    model: Any, made: Path, batches: Sequence[Arrays], ranges: dict[str, tuple[float, float]], wide: SixteenBits
+) -> None:
+    """By onnxruntime's quantiser, which writes the nodes; ``ranges`` win over those that it sees itself, on one batch.
+
+    ``wide``: what has 16 bits.
+    """
     with extra("onnx", "quantising ONNX files"):
         from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
         from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
@@ -216,7 +228,12 @@ def _write_quantised(model: Any, made: Path, batches: Sequence[Arrays], ranges: 
         def get_next(self) -> Arrays | None:
             return next(self.left, None)
 
-    told = {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ranges.items()}
+    told: dict[str, list[dict[str, Any]]] = {}
+    for name, ends in ranges.items():
+        low, high = range_of_16_bits(*ends) if name in wide.tensors else ends
+        told[name] = [{"rmin": np.float32(low), "rmax": np.float32(high)}]
+        if name in wide.tensors:
+            told[name][0]["quant_type"] = QuantType.QUInt16
     quantize_static(
         model,
         str(made),
@@ -224,7 +241,7 @@ def _write_quantised(model: Any, made: Path, batches: Sequence[Arrays], ranges: 
         quant_format=QuantFormat.QDQ,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
-        nodes_to_exclude=real_nodes(model),
+        nodes_to_exclude=[*real_nodes(model), *wide.copies],
         op_types_to_quantize=sorted({*QLinearOpsRegistry, *QDQRegistry, *READ_QUANTISED}),
         per_channel=True,
         # What only moves numbers is quantised, too, whatever gives them.

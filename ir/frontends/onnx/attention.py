@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ...row_operations import Format
 from .pieces import Piece, PiecesView
 from .reader import Call, Operators
 from .values import Attended, Constant, Heads, Known, Normed, Real, RefusedError, Scores, Sum, Value
@@ -23,6 +24,8 @@ def _heads(call: Call, index: int) -> Heads:
         found = found.scaled
     if not isinstance(found, Heads):
         raise RefusedError(_COMPUTED, _ATTENTION)
+    if found.tensor.form is not Format.INT8:
+        raise RefusedError(f"its input {call.node.inputs[index]} has 16 bits", "int8 or uint8 for queries, keys and values")
     if found.lying.shape[BATCH] != 1:
         raise RefusedError(f"it multiplies computed tensors of {found.lying.shape[BATCH]} images", "a batch of 1 (--size)")
     if len(found.lying.dims) < 2:
