@@ -14,44 +14,31 @@ from podweave.synth.flows import DEFAULT_FLOW, FLOWS
 
 from ..program import EXIT_CODES, prepare_cache, program
 from ..reports.area import print_area, print_network_table
-from ..reports.language import print_quantised
-from ..reports.model_files import print_quantised_file
 from ..reports.tables import print_bench, print_presets
-from .beside import Beside, refuse_for_others
+from .beside import Beside
 from .chat_command import chat
 from .finish import finish
 from .fuzz_command import fuzz
 from .options import (
-    Accuracy,
     Batch,
     Beneath,
-    Calibrate,
     CalibrateFirst,
-    CalibrationMethod,
     Cap,
     Check,
     Chips,
     Compare,
     Config,
     Context,
-    CorrectBiases,
-    CtcBlank,
     Divide,
-    Equalise,
-    Evaluate,
     FloatFile,
     HostOps,
     Images,
     Inputs,
-    Int16Inputs,
     JsonFile,
     Labels,
     LayersAlone,
     Links,
     Memory,
-    Model,
-    ModelFile,
-    MultiplierBits,
     Partition,
     PerLayer,
     Plot,
@@ -60,7 +47,6 @@ from .options import (
     PrefetchRatio,
     Rows,
     ScalesimReports,
-    Seed,
     Sizes,
     Skew,
     Threads,
@@ -70,6 +56,7 @@ from .options import (
 )
 from .progress import Progress
 from .prove_command import prove
+from .quantise_command import quantise
 from .targets import check_plot, make_folders, write_scalesim
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
@@ -334,57 +321,10 @@ def study(
     finish(report, json_file, print_study)
 
 
-@app.command("quantise")
-def quantise_command(
-    model: Model,
-    output: ModelFile,
-    calibrate: Calibrate = None,
-    evaluate: Evaluate = None,
-    accuracy: Accuracy = True,
-    multiplier_bits: MultiplierBits = 16,
-    host_ops: HostOps = False,
-    seed: Seed = 0,
-    method: CalibrationMethod = "absmax",
-    equalise: Equalise = False,
-    correct_biases: CorrectBiases = False,
-    int16_input: Int16Inputs = None,
-    plot_sqnr: PlotSqnr = None,
-    ctc_blank: CtcBlank = None,
-    size: Sizes = None,
-    json_file: JsonFile = None,
-) -> None:
-    """Turn a language model, or an ONNX file, into integers, and say how near they are to floating point."""
-    from podweave.ir.frontends.onnx import is_model_file
-
-    if is_model_file(model):
-        from .model_files import FileOptions, quantise_network
-
-        make_folders(json_file)
-        options = FileOptions(
-            method, equalise, correct_biases, accuracy, plot_sqnr, host_ops, multiplier_bits, int16_input or [], ctc_blank
-        )
-        finish(quantise_network(model, output, calibrate, evaluate, size, options), json_file, print_quantised_file)
-        return
-    only = {
-        "--method": method != "absmax",
-        "--equalise": equalise,
-        "--correct-biases": correct_biases,
-        "--int16-input": int16_input,
-    }
-    refuse_for_others(model, {**only, "--plot-sqnr": plot_sqnr, "--size": size, "--ctc-blank": ctc_blank is not None})
-    from ..language.quantise import Recipe
-    from .language_commands import quantise_model
-
-    make_folders(output, json_file)
-    recipe = Recipe(multiplier_bits=multiplier_bits)
-    with Progress() as progress:
-        report = quantise_model(model, output, calibrate, evaluate, accuracy, recipe, seed, progress)
-    finish(report, json_file, print_quantised)
-
-
 app.command()(chat)
 app.command()(prove)
 app.command()(fuzz)
+app.command()(quantise)
 
 
 def _version(show: bool) -> None:
