@@ -49,13 +49,16 @@ def print_comparison(console: Console, report: dict[str, Any]) -> None:
             f"{row['values']:,}",
             f"{row['differing']:,}",
             f"{row['ties']:,}",
+            f"{row['within']:,}",
             str(row["largest"]),
             "equal" if row["sqnr_db"] is None else f"{row['sqnr_db']:.1f}",
         ]
         for row in found["layers"]
     ]
     title = f"onnxruntime {found['onnxruntime']}, {found['optimisation']}: each layer on what onnxruntime has in front of it"
-    console.print(table(title, ["operation", "operator", "values", "differing", "of them ties", "largest", "SQNR dB"], rows))
+    console.print(
+        table(title, ["operation", "operator", "values", "differing", "of them ties", "within bounds", "largest", "SQNR dB"], rows)
+    )
     for row in found["outputs"]:
         top = f"; same largest in {_same(row)}" if "same_top" in row else ""
         say(

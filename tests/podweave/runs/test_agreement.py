@@ -14,8 +14,10 @@ from podweave.golden.graph import evaluate
 from podweave.ir.frontends.onnx import Network, load_network
 from podweave.ir.layers import WorkloadError
 from podweave.runs.agreement import agreement
+from podweave.runs.float_files import FileRecipe, quantise_file
 from podweave.runs.model_files import file_inputs
 from tests.ir.frontends.onnx.digits_file import digits_file, float_model, real
+from tests.podweave.runs.attention_file import Form, attention_file
 
 IMAGES = 100
 
@@ -65,6 +67,23 @@ def test_wrong_numbers_agree_less(network: Network, folder: Path) -> None:
         *(network, wrong, "half_even", folder / "images.npz", folder / "float.onnx", folder / "labels.npz"),
     )
     assert max(row["same_top"], row["right"]) < 50 < row["right_float"]
+
+
+def test_outputs_of_several_positions(tmp_path: Path) -> None:
+    """As when it was quantised; labels are for outputs that have a class for each image."""
+    plain, inputs = attention_file(tmp_path, Form())
+    made = tmp_path / "made.onnx"
+    told = quantise_file(str(plain), made, inputs, None, FileRecipe(), accuracy=True, progress=lambda _: None)
+    network = load_network(str(made))
+    (row,) = agreement(network, network.constants, "half_even", inputs, plain, None)
+    (wanted,) = told["accuracy"]["outputs"]
+    assert {key: row[key] for key in ("images", "positions", "same_top", "same_positions", "cosine")} == {
+        **{key: wanted[key] for key in ("images", "positions", "same_top", "same_positions")},
+        "cosine": pytest.approx(wanted["cosine"], abs=1e-9),
+    }
+    np.savez(tmp_path / "labels.npz", digits=np.zeros(6, int))
+    with pytest.raises(WorkloadError, match=r"is for outputs with a class for each image, and there is none: "):
+        agreement(network, network.constants, "half_even", inputs, None, tmp_path / "labels.npz")
 
 
 def test_refused(network: Network, folder: Path, tmp_path: Path) -> None:
