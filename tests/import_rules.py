@@ -16,7 +16,7 @@ BELOW = {
 LIBRARIES = {
     "spec": [],
     "ir": ["numpy", "onnx"],
-    "rtl": ["amaranth"],
+    "rtl": ["amaranth", "wasmtime"],
     "golden": ["numpy"],
     "compiler": ["numpy"],
     "predict": ["numpy"],

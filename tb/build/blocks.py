@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .make import RUNTIME_OPTIMIZATION, BuildError, Workshop, content_key, kept_file, optimization
-from .runtime import CPP
+from .runtime import CPP, headers
 from .toolchain import find_toolchain
 
 MODULE = re.compile(r"^module (\w+)\b.*?^endmodule\n", re.MULTILINE | re.DOTALL)
@@ -112,6 +112,7 @@ def build_block(
     if "negedge" in block.verilog:
         raise BuildError(f"{block.name} does something at falling edges: they are not evaluated")
     toolchain = find_toolchain()
+    more = flags
     flags = [
         *("--cc", "--assert", "--top-module", block.name, "--prefix", block.prefix, "--Mdir", "obj"),
         *("--timescale", "1ns/1ps", "-O3", "--x-assign", "fast"),
@@ -127,15 +128,17 @@ def build_block(
         "VM_PARALLEL_BUILDS": "0",
         "VM_TRACE": str(int(waves)),
     }
-    headers = [(CPP / name).read_text(encoding="utf-8") for name in ("unit.h", "verilated_fast.h")]
-    identity = (block.name, block.verilog, block.control, flags, sorted(variables.items()), _OWN, headers)
+    own = [(CPP / name).read_text(encoding="utf-8") for name in ("unit.h", "verilated_fast.h")]
+    identity = (block.name, block.verilog, block.control, flags, sorted(variables.items()), _OWN, own)
 
     def compile_in(work: Path) -> list[Path]:
         shop = Workshop(work, toolchain)
         shop.link("cpp", CPP)
         Path(work, "block.v").write_text(block.verilog, encoding="utf-8")
         Path(work, "block.vlt").write_text(f"`verilator_config\n{block.control}\n", encoding="utf-8")
-        shop.verilate(*flags, "-CFLAGS", f"-fmacro-prefix-map={work}/= -I{shop.tools / 'cpp'}", "block.vlt", "block.v")
+        first = headers(toolchain, optimize, waves, more)
+        here = f"-fmacro-prefix-map={work}/= -I{shop.tools / 'cpp'} -include {shop.link('headers', first.parent) / first.name}"
+        shop.verilate(*flags, "-CFLAGS", here, "block.vlt", "block.v")
         model = work / "obj" / f"{block.prefix}.cpp"
         with model.open("a", encoding="utf-8") as source:
             source.write(_CLASS.format(prefix=block.prefix, ports=_port_list(work / "obj" / f"{block.prefix}.h")))

@@ -95,14 +95,13 @@ def running_simulator(
         "PATH": env.get("PATH", "") + os.pathsep + libraries,
         "PYGPI_PYTHON_BIN": sys.executable,
         "GPI_USERS": f"{libpython};{cocotb_tools.config.pygpi_entry_point()}",
+        "PYGPI_USERS": "podweave.tb.sim.start:start",
         "COCOTB_TOPLEVEL": build.top,
         "COCOTB_TEST_MODULES": module,
         "COCOTB_RESULTS_FILE": str(results),
         "COCOTB_RANDOM_SEED": str(seed),
         "COCOTB_TRUST_INERTIAL_WRITES": "1",
         "COCOTB_LOG_LEVEL": "WARNING",
-        # cocotb would start pytest with all its plugins to rewrite asserts: half a second per simulation.
-        "COCOTB_REWRITE_ASSERTION_FILES": "",
         "TOPLEVEL_LANG": "verilog",
         "PODWEAVE_LIFELINE": "1",
         # One simulation per core: NumPy inside must not start threads of its own.

@@ -12,7 +12,7 @@ from pathlib import Path
 from .blocks import Block, block_table, build_block, quicken, traceable
 from .instrument import current_instrument
 from .make import RUNTIME_OPTIMIZATION, Progress, Workshop, content_key, cores, kept_file, optimization
-from .runtime import CPP, own_sources, runtime, unpack
+from .runtime import CPP, SHARED, headers, own_sources, runtime, unpack
 from .toolchain import find_toolchain
 
 HARNESS_DIRECTORY = CPP.parent
@@ -121,13 +121,14 @@ def build(
         *(f"-G{name}={value}" for name, value in (parameters or {}).items()),
         *instrument.flags,
     ]
+    # One file of C++ is less to read for the compiler, and has its headers precompiled; several are compiled side by side.
+    one_file = assembly is not None or optimize != "speed"
     variables = {
         "OPT_FAST": optimization(toolchain, optimize),
         "OPT_SLOW": "-O0",
         "OPT_GLOBAL": RUNTIME_OPTIMIZATION,
         "VM_TRACE": str(int(waves)),
-        # One file of C++ is less to read for the compiler; several are compiled side by side.
-        **({"VM_PARALLEL_BUILDS": "0"} if optimize != "speed" else {}),
+        **({"VM_PARALLEL_BUILDS": "0"} if one_file else {}),
     }
     tools = (*toolchain.identity, version("cocotb"))
     # An object that is kept has its key in its path.
@@ -143,14 +144,20 @@ def build(
         linked = [str(shop.link(f"block_{i}.o", path)) for i, (path, _) in enumerate(blocks.values())]
         link = f"{' '.join(linked)} -L{shop.tools / 'libraries'} -lcocotbvpi_verilator -rdynamic"
         here = f"-fmacro-prefix-map={work}/= -I{work}"
+        if one_file:
+            first = headers(toolchain, optimize, waves, instrument.flags)
+            here += f" -include {shop.link('headers', first.parent) / first.name}"
         # Verilator reads its control files before the sources that they are about.
         ordered = sorted((name for name in texts if name.endswith((*_VERILOG, ".vlt"))), key=lambda name: not name.endswith(".vlt"))
-        compiled = [str(work / name) for name in (*texts, *own) if name.endswith(".cpp")]
-        main = str(shop.tools / "main" / "verilator.cpp")
-        shop.verilate(*flags, "--Mdir", "obj", "-CFLAGS", here, "-LDFLAGS", link, main, *compiled, *ordered)
+        shared = [str(work / name) for name in SHARED]
+        shop.verilate(*flags, "--Mdir", "obj", "-CFLAGS", here, "-LDFLAGS", link, *shared, *ordered)
+        # In one file with its class is what depends on the model.
+        depends = (shop.tools / "main" / "verilator.cpp", "backdoor.cpp", "blocks.cpp")
+        with (work / "obj" / "Vtop.cpp").open("a", encoding="utf-8") as model:
+            model.writelines(f'#include "{file}"\n' for file in depends)
         quicken(work / "obj", "Vtop", large_pages=False)
         traceable(work / "obj" / "Vtop.h")
-        unpack(runtime(toolchain, variables, waves), work / "obj")
+        unpack(runtime(toolchain, optimize, waves), work / "obj")
         shop.make("Vtop.mk", variables)
         return [work / "obj" / top, *(work / name for name in texts)]
 

@@ -205,7 +205,7 @@ def test_builds_in_any_folder(tmp_path: Path, cache: str, monkeypatch: pytest.Mo
     code, _, err = ended(*GEMM, **place)
     assert code == 0, err
     folder = tmp_path / "home of mine" / "in the home" if cache.startswith("~") else tmp_path / cache
-    assert {path.name for path in folder.iterdir()} == {"emitted", "modules", "blocks", "builds", "runtime"}
+    assert {path.name for path in folder.iterdir()} == {"emitted", "modules", "blocks", "builds", "headers", "runtime"}
     assert list((folder / "runtime").rglob("*.a"))
     assert not (tmp_path / "~").exists()
 

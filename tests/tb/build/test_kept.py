@@ -14,15 +14,31 @@ from podweave.studies.points import Point, sweep
 from podweave.tb.build.emission import emitted_design
 from podweave.tb.build.environment import clean_environment
 from podweave.tb.build.kept import cache_directory, can_be_written, read_json, write_json, write_whole
+from podweave.tb.build.runtime import headers, runtime
+from podweave.tb.build.toolchain import find_toolchain
 from podweave.tb.build.verilate import Build, build
 
 TOP = "module top(input wire clk); endmodule\n"
+
+
+@pytest.fixture(scope="module")
+def shared_parts() -> list[Path]:
+    """Folders of what all simulators share, which takes longer to make than they do."""
+    toolchain = find_toolchain()
+    return [runtime(toolchain, "build", False).parent, headers(toolchain, "build", False, []).parent]
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PODWEAVE_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def filled_cache(shared_parts: list[Path], own_cache: Path) -> Path:
+    for part in shared_parts:
+        shutil.copytree(part, own_cache / part.parent.name / part.name)
+    return own_cache
 
 
 def cut(path: Path) -> None:
@@ -68,13 +84,13 @@ def built() -> Build:
     return build({"top.v": TOP}, top="top", public_inputs=["clk"], optimize="build")
 
 
-def test_a_damaged_simulator_is_made_anew_with_the_runtime_that_is_there(own_cache: Path) -> None:
+def test_a_damaged_simulator_is_made_anew_with_the_parts_that_are_there(filled_cache: Path) -> None:
     first = built()
     assert first.fresh
     assert not built().fresh
-    runtime = only(own_cache, "runtime/*/runtime.a")
-    before = runtime.stat().st_mtime_ns
-    executable = only(own_cache, "builds/*/top")
+    parts = [only(filled_cache, name) for name in ("runtime/*/runtime.a", "headers/*/headers.h.gch")]
+    before = [part.stat().st_mtime_ns for part in parts]
+    executable = only(filled_cache, "builds/*/top")
     for damage in (cut, flip, empty, Path.unlink, lambda path: (path.parent / "complete.json").unlink()):
         whole = executable.read_bytes() if executable.exists() else b""
         damage(executable)
@@ -82,18 +98,28 @@ def test_a_damaged_simulator_is_made_anew_with_the_runtime_that_is_there(own_cac
         assert executable.read_bytes()[:4] == b"\x7fELF"
         assert not built().fresh
         assert len(executable.read_bytes()) >= len(whole) > 0
-    assert runtime.stat().st_mtime_ns == before
+    assert [part.stat().st_mtime_ns for part in parts] == before
 
 
-def test_a_damaged_runtime_is_made_anew(own_cache: Path) -> None:
-    built()
-    runtime = only(own_cache, "runtime/*/runtime.a")
-    whole = runtime.read_bytes()
-    flip(runtime)
-    shutil.rmtree(own_cache / "builds")
+@pytest.mark.parametrize(("part", "begin"), [("runtime/*/runtime.a", b"!<arch>\n"), ("headers/*/headers.h.gch", b"gpch")])
+def test_damaged_parts_are_made_anew(filled_cache: Path, part: str, begin: bytes) -> None:
+    file = only(filled_cache, part)
+    flip(file)
+    flipped = file.read_bytes()
     assert built().fresh
-    assert only(own_cache, "runtime/*/runtime.a").read_bytes()[:8] == whole[:8] == b"!<arch>\n"
-    assert len(runtime.read_bytes()) == len(whole)
+    whole = only(filled_cache, part).read_bytes()
+    assert whole[: len(begin)] == begin
+    assert whole != flipped
+
+
+def test_what_is_precompiled_is_what_compilers_read(filled_cache: Path) -> None:
+    text = only(filled_cache, "headers/*/headers.h")
+    text.write_text("#error read\n", encoding="utf-8")
+    assert built().fresh
+    only(filled_cache, "headers/*/headers.h.gch").unlink()
+    shutil.rmtree(filled_cache / "builds")
+    assert built().fresh
+    assert "#error" not in text.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, lambda path: path.write_bytes(b"[1]")])
