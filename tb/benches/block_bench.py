@@ -19,6 +19,7 @@ from podweave.rtl.parts.blocks import Block
 from ..build.simulate import simulate
 from ..build.verilate import Build, build
 from ..lockstep.ports import LockstepError, Port, compared, first_mismatch
+from .storage import stride
 
 MAX_CYCLES = 4096
 
@@ -142,14 +143,17 @@ class BlockBench:
             widths = [_row_bits(ports) for ports in (self.inputs, self.outputs)]
             task: dict[str, Any] = {"reset": reset, "reset_at": reset_at, "depth": self.depth, "widths": widths, "runs": []}
             for index, run in enumerate(runs):
-                rows = np.concatenate([port.pack(run.stimulus[port.name]) for port in self.inputs], axis=1)
-                np.save(directory / f"stimulus{index}.npy", rows)
+                packed = [port.pack(run.stimulus[port.name]) for port in self.inputs]
+                used = sum(port.bytes for port in self.inputs)
+                unused = np.zeros((run.cycles, stride(widths[0]) - used), np.uint8)
+                (directory / f"stimulus{index}").write_bytes(np.concatenate([*packed, unused], axis=1).tobytes())
                 tables = {f"block_harness.{name}": table.tolist() for name, table in run.tables.items()}
                 task["runs"].append({"tables": tables, "memory": str(run.memory.resolve()) if run.memory else None})
             (directory / "task.json").write_text(json.dumps(task), encoding="utf-8")
             plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % (2**31 - 1) + 1}"]
             simulate(self.build, "podweave.tb.sim.block_run", directory, seed=seed, plusargs=plusargs)
-            return [self._observed(np.load(directory / f"trace{index}.npy")) for index in range(len(runs))]
+            traces = [np.fromfile(directory / f"trace{index}", np.uint8) for index in range(len(runs))]
+            return [self._observed(trace.reshape(-1, stride(widths[1]))) for trace in traces]
 
     def _observed(self, trace: NDArray[np.uint8]) -> dict[str, NDArray[np.int64]]:
         observed, offset = {}, 0

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import cocotb
-import numpy as np
 
-from .backdoor import array
+from ..benches.storage import stride
+from .backdoor import contents
 from .clock import Clock
 from .memory import configure, open_memory
 
@@ -17,8 +17,10 @@ from .memory import configure, open_memory
 @cocotb.test()
 async def run_block(dut: Any) -> None:
     task = json.loads(Path("task.json").read_text(encoding="utf-8"))
-    stimulus = array("block_harness", "stimulus", task["depth"], task["widths"][0])
-    trace = array("block_harness", "trace", task["depth"], task["widths"][1])
+    row_bits, trace_bits = task["widths"]
+    stimulus = contents("block_harness", "stimulus", task["depth"], row_bits)
+    trace = contents("block_harness", "trace", task["depth"], trace_bits)
+    row, traced = stride(row_bits), stride(trace_bits)
     clock = Clock(dut, "block_harness")
 
     async def reset() -> None:
@@ -27,13 +29,13 @@ async def run_block(dut: Any) -> None:
         dut.rst.value = 0
 
     for index, run in enumerate(task["runs"]):
-        rows = np.load(f"stimulus{index}.npy")
-        stimulus[:] = 0
-        stimulus[: len(rows), : rows.shape[1]] = rows
+        rows = Path(f"stimulus{index}").read_bytes()
+        cycles = len(rows) // row
+        stimulus[:] = rows.ljust(len(stimulus), b"\0")
         if run["memory"]:
             open_memory(Path(run["memory"]))
         for scope, table in run["tables"].items():
-            configure(scope, np.array(table, np.uint32))
+            configure(scope, table)
         if task["reset"]:
             await reset()
         else:
@@ -41,5 +43,5 @@ async def run_block(dut: Any) -> None:
         if task["reset_at"] is not None:
             await clock.advance(task["reset_at"])
             await reset()
-        await clock.advance(len(rows))
-        np.save(f"trace{index}.npy", trace[: len(rows)].copy())
+        await clock.advance(cycles)
+        Path(f"trace{index}").write_bytes(trace[: cycles * traced])

@@ -6,7 +6,6 @@ import ctypes
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from cocotb.triggers import Timer
 
 from ..benches.storage import stride
@@ -84,6 +83,8 @@ class _Recorder:
     ROWS = 1024
 
     def __init__(self, library: ctypes.CDLL, path: str, ports: Sequence[tuple[str, str, int]]):
+        import numpy as np
+
         port, variable = library.podweave_port, library.podweave_variable
         for find in (port, variable):
             find.restype, find.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_char_p]
@@ -104,5 +105,6 @@ class _Recorder:
     def keep(self, cycles: int) -> None:
         """The rows of that many last cycles, up to ROWS."""
         with open(self.path, "ab") as file:
-            file.write(self.rows[(self.next + np.arange(cycles)) % self.ROWS].tobytes())
+            begin, end = self.next % self.ROWS, self.next % self.ROWS + cycles
+            file.write(self.rows[begin:end].tobytes() + self.rows[: max(0, end - self.ROWS)].tobytes())
         self.next += cycles

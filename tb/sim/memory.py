@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+from array import array
+from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .backdoor import array
+from .backdoor import contents
 
 
 def open_memory(path: Path) -> int:
@@ -25,7 +24,8 @@ def open_memory(path: Path) -> int:
     return size
 
 
-def configure(scope: str, table: NDArray[np.uint32]) -> None:
+def configure(scope: str, table: Iterable[int]) -> None:
     """Give the `hbm_channel` or `link` in ``scope`` its table (`HbmTiming.table`, `LinkTiming.table`), while it is in reset or
     idle."""
-    array(scope, "settings", len(table), 32).view(np.uint32)[:, 0] = table
+    words = array("I", table)
+    contents(scope, "settings", len(words), 32)[:] = words.tobytes()
