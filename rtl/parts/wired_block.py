@@ -11,6 +11,7 @@ from amaranth.lib import wiring
 from .amaranth_internals import Assign, Concat, Operator, Slice
 from .blocks import Block
 from .chunks import Chunk, cut
+from .prefix import KEYWORDS
 
 Wiring = dict[str, Any]
 """A module that is only wires, JSON-ready.
@@ -62,7 +63,7 @@ class _Writer:
             out = member.flow is wiring.Out
             self.flows["outputs" if out else "inputs"].append(name)
             self.driven[name] = 0 if out else _mask(0, width)
-            self.ports.append(f"{'output' if out else 'input'} wire {_range(width)}{name}")
+            self.ports.append(f"{'output' if out else 'input'} wire {_range(width)}{_written(name)}")
         self.own = set(self.widths)
         if set(fragment.statements) - {"comb"}:
             raise RuntimeError(f"{block.module_name} is structural but has registers")
@@ -78,7 +79,7 @@ class _Writer:
             self._refuse(name, _mask(0, width) & ~self.driven.get(name, 0), "never driven")
 
     def text(self) -> str:
-        wires = [f"  wire {_range(width)}{name};" for name, width in self.widths.items() if name not in self.own]
+        wires = [f"  wire {_range(width)}{_written(name)};" for name, width in self.widths.items() if name not in self.own]
         head = f"module {self.block.module_name}(\n  " + ",\n  ".join(self.ports) + "\n);"
         return "\n".join([head, *wires, *self.lines, "endmodule", ""])
 
@@ -129,9 +130,10 @@ class _Writer:
         if "'" in name:
             width, number = name.split("'d")
             return name if stop - start == int(width) else f"{stop - start}'d{int(number) >> start & (1 << (stop - start)) - 1}"
+        text = _written(name)
         if stop - start == self.widths[name]:
-            return name
-        return f"{name}[{start}]" if stop - start == 1 else f"{name}[{stop - 1}:{start}]"
+            return text
+        return f"{text}[{start}]" if stop - start == 1 else f"{text}[{stop - 1}:{start}]"
 
     def _drive(self, value: Value) -> None:
         for name, start, stop in self._chunks(value):
@@ -166,9 +168,14 @@ class _Writer:
                 if kind == "o":
                     self._drive(value)
                     outputs.append(port)
-            connections.append(f"    .{port}({text})")
+            connections.append(f"    .{_written(port)}({text})")
         self.instances[name] = {"module": instance.type, "ports": ports, "outputs": outputs}
         self.lines.append(f"  {instance.type} {name} (\n" + ",\n".join(connections) + "\n  );")
+
+
+def _written(name: str) -> str:
+    """A name in Verilog: one that means something else there is escaped, up to the blank."""
+    return f"\\{name} " if name in KEYWORDS else name
 
 
 def _range(width: int) -> str:

@@ -77,7 +77,9 @@ class ColumnWalker(Block):
         m = Module()
         byte = beat_bits(self.config)
         incoming, item = item_registers(self.config)
-        left0, left1, left2 = (Signal(len(item[f"n{i}"]), name=f"left_{i}", reset_less=True) for i in range(3))
+        # A run has no more words than the buffer has room for.
+        counts = len(self.lane_bytes), len(item.n1), len(item.n2)
+        left0, left1, left2 = (Signal(width, name=f"left_{i}", reset_less=True) for i, width in enumerate(counts))
         offset, run_offset = (Signal(byte, name=name, reset_less=True) for name in ("lane_offset", "run_offset"))
         address, run_address = (Signal(len(self.address), name=name, reset_less=True) for name in ("word", "run_word"))
         beat = Signal(len(self.beat), reset_less=True)

@@ -72,7 +72,7 @@ class DescriptorReader(Block):
     broken : Out(2)
         Of each ring: it ended.
     broken_code, broken_address : Out(2 * CODE_WIDTH), Out(2 * address)
-        Why and where a ring ended.
+        Why and where a ring ended; where, modulo all that can be addressed.
     previous_tag : Out(2 * TAG_WIDTH)
         The tag of the last descriptor before.
     waiting : Out(1)
@@ -154,9 +154,11 @@ class DescriptorReader(Block):
         """Decides what to fetch next; returns whether it looks at a ring in this cycle, and whether it fetches."""
         wants, ends, addresses = [], [], []
         chosen, fetches = Signal(2), Signal(2)
+        # What lies behind all that can be addressed is beyond the memory, too.
+        furthest = self.address if not self.config.passes else max(self.address, 32 + (DESCRIPTOR_BYTES - 1).bit_length())
         for ring, name in enumerate(("demand", "prefetch")):
             base, size, tail = (planes_of(port, 2)[ring] for port in (self.base, self.size, self.tail))
-            address = Signal(self.address, name=f"{name}_address", reset_less=True)
+            address = Signal(furthest + 1, name=f"{name}_address", reset_less=True)
             index, position = (Signal(32, name=f"{name}_{what}") for what in ("index", "position"))
             held = Signal(range(depth + 1), name=f"{name}_held")
             ended = Signal(name=f"{name}_ended")
@@ -170,7 +172,7 @@ class DescriptorReader(Block):
                 self.held[ring].eq(held != 0),
                 self.broken[ring].eq(ended & (held == 0)),
                 self.broken_code.word_select(ring, CODE_WIDTH).eq(code),
-                self.broken_address.word_select(ring, self.address).eq(address),
+                self.broken_address.word_select(ring, self.address).eq(address[: self.address]),
             ]
             m.d.sync += held.eq(held + fetches[ring] - (self.pop[ring] & (held != 0)))
             turns, target = self._turn(m, ring, fetches[ring], position) if self.config.passes else (None, None)
@@ -189,7 +191,7 @@ class DescriptorReader(Block):
                 m.d.sync += [ended.eq(1), code.eq(Mux(misaligned, PrefetchError.MISALIGNED, PrefetchError.BEYOND_MEMORY))]
             wants.append(want)
             ends.append(misaligned | beyond)
-            addresses.append(address)
+            addresses.append(address[: self.address])
         m.d.comb += [
             chosen[DEMAND].eq(~self.request_valid & wants[DEMAND]),
             chosen[PREFETCH].eq(~self.request_valid & wants[PREFETCH] & ~wants[DEMAND]),

@@ -32,6 +32,8 @@ class Target:
 
 
 _PREFETCH = "tests/rtl/prefetch/test_prefetch_lockstep.py"
+_WALKERS = "tests/rtl/prefetch/test_walkers.py"
+_PARTS = [_WALKERS, *(f"tests/rtl/prefetch/test_{part}.py" for part in ("burst_issuer", "descriptor_gate", "descriptor_reader"))]
 
 TARGETS = {
     "p_bank": Target(_named("p_bank"), ["tests/rtl/node/test_p_bank.py", "-k", "4_lanes_planes2_links or host_adds"]),
@@ -103,16 +105,19 @@ TARGETS = {
             *("prefetch_engine", "descriptor_reader", "descriptor_gate", "piece_walker", "burst_issuer"),
             *("realigner", "word_queue"),
         ),
-        [_PREFETCH, "tests/rtl/prefetch/test_column_stores.py"],
-        quick=[_PREFETCH, "-k", "64_small or stop_with or rings_wrap or late_epochs"],
+        [_PREFETCH, "tests/rtl/prefetch/test_column_stores.py", *_PARTS],
+        quick=[_PREFETCH, *_PARTS, "-k", "64_small or stop_with or rings_wrap or late_epochs"],
     ),
     "descriptor_check": Target(_named("descriptor_check"), ["tests/rtl/prefetch/test_descriptor_check.py"]),
     "prefetch_count": Target(_named("prefetch_count"), ["tests/rtl/prefetch/test_prefetch_count.py"]),
     "channels": Target(_named("read_tracker", "store_path"), ["tests/rtl/prefetch/test_channels.py"]),
     "columns": Target(
         _named("column_walker", "column_buffer"),
-        [_PREFETCH, "tests/rtl/prefetch/test_column_stores.py", "-k", "128_columns or column_stores"],
-        quick=[_PREFETCH, "tests/rtl/prefetch/test_column_stores.py", "-k", "lockstep and 128_columns or straddle"],
+        [_PREFETCH, _WALKERS, "tests/rtl/prefetch/test_column_stores.py", "-k", "128_columns or column_stores"],
+        quick=[
+            *(_PREFETCH, _WALKERS, "tests/rtl/prefetch/test_column_stores.py"),
+            *("-k", "lockstep and 128_columns or any_item and 128_columns or straddle"),
+        ],
     ),
     "counters": Target(_named("counters"), ["tests/rtl/node/test_node_counters.py"]),
     "chip_root": Target(_named("chip_root"), ["tests/rtl/chip/test_chip_root.py"]),

@@ -149,7 +149,7 @@ class GateModel:
         else:
             self._reported[ring] = True
             code, tag = self.reader.broken[ring], self.reader.checker.previous_tag(ring)
-            address = self.reader.address(ring, self.reader.index[ring])
+            address = self.reader.address(ring, self.reader.index[ring]) % (1 << self.geometry.address_width)
         self.failed[ring], self._refused_tag[ring] = True, tag
         self.refuse(ring, CANCELLED if decision == Decision.CANCEL else code, tag, address)
 

@@ -14,6 +14,7 @@ from amaranth.lib.wiring import In, Out
 from podweave.rtl.accelerator.emit import emit_block
 from podweave.rtl.parts.blocks import Block, place
 from podweave.rtl.parts.wired_block import WiredBlock
+from podweave.synth.yosys import run_yosys
 
 ROOT = Path(__file__).resolve().parents[3]
 Wire = Callable[[Module, Any], Any]
@@ -76,6 +77,30 @@ def test_what_is_driven_once_is_written(wire: Wire, lines: list[str]) -> None:
     text = emit_block(Wires(wire)).verilog
     for line in lines:
         assert f"  {line}\n" in text
+
+
+class Starter(Block):
+    kind = "starter"
+
+    def __init__(self) -> None:
+        super().__init__({"begin": In(1), "o": Out(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.d.comb += self.o.eq(~self.begin)
+        return m
+
+
+def named_as_verilog(m: Module, block: Any) -> None:
+    starter, wire = place(m, "starter", Starter()), Signal(4, name="wire")
+    m.d.comb += [starter["begin"].eq(block.b), wire[:3].eq(block.a[:3]), wire[3].eq(starter["o"]), block.y.eq(wire)]
+
+
+def test_names_that_mean_something_else_in_verilog_are_escaped() -> None:
+    text = emit_block(Wires(named_as_verilog)).verilog
+    for line in ("wire [3:0] \\wire ;", "assign \\wire [2:0] = a[2:0];", "assign y = \\wire ;", "  .\\begin (starter__begin),"):
+        assert f"  {line}\n" in text
+    run_yosys(["read_verilog -sv wires.v", "hierarchy -check -top wires"], {"wires.v": text}, [], purpose="reading", timeout=60)
 
 
 def as_many_bits_as_needed(m: Module, block: Any) -> None:
