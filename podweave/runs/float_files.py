@@ -25,7 +25,7 @@ from .calibration import Arrays, FloatFile, Method, ranges_of
 from .float_affine import constants_into_weights
 from .float_blocks import NORMS_FROM, may_have_norms, plain_softmaxes, real_nodes
 from .float_functions import whole_functions
-from .float_inputs import SixteenBits, range_of_16_bits, with_16_bits, with_names
+from .float_inputs import SixteenBits, limit_to_two_planes, range_of_16_bits, with_16_bits, with_names
 from .float_products import plain_products
 from .float_weights import correct_biases, equalise
 from .largest import largest, require_texts, same_largest
@@ -132,7 +132,12 @@ def quantise_file(
         progress("quantising")
         with by_others(f"{path.name} cannot be quantised by onnxruntime"):
             _write_quantised(plain, made, batches, ranges.chosen, wide)
+        if wide.tensors:
+            limit_to_two_planes(made, wide.tensors)
         network = read_network(made, host_ops=host_ops)
+        if not {*recipe.int16_inputs} <= {*network.operators}:
+            # What is not taken for its 16 bits is not what the host is there for.
+            read_network(made)
         if blank is not None:
             require_texts(network, blank)
         report |= {

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from podweave.ir.frontends.names import Names
 from podweave.ir.frontends.onnx.sixteen_bits import PRODUCTS
@@ -89,6 +92,32 @@ def with_16_bits(model: Any, layers: Sequence[str], file: str) -> SixteenBits:
         at = next((index + 1 for index, each in enumerate(model.graph.node) if each is made), 0)
         model.graph.node.insert(at, node)
     return SixteenBits(tuple(found), tuple(node.name for _, node in copies))
+
+
+def limit_to_two_planes(path: Path, tensors: Collection[str]) -> None:
+    """What products give ends where two planes do, in a file that is quantised: in others' hands, too."""
+    with extra("onnx", "quantising ONNX files"):
+        import onnx
+        from onnx import helper, numpy_helper
+
+    model = onnx.load(path)
+    held = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    maker = {name: node for node in model.graph.node for name in node.output}
+    for node in [node for node in model.graph.node if node.op_type == "QuantizeLinear" and node.input[0] in tensors]:
+        name = node.input[0]
+        made = maker.get(name)
+        weights = maker.get(made.input[1]) if made is not None and made.op_type in _PRODUCTS else None
+        if made is None or weights is None or weights.op_type != "DequantizeLinear" or weights.input[0] not in held:
+            continue
+        scale, zero = (held[each].ravel()[0] for each in node.input[1:])
+        most = np.asarray((_MOST - int(zero)) * scale, np.float32)
+        free = f"{name}.free"
+        made.output[0] = free
+        model.graph.initializer.append(numpy_helper.from_array(most, f"{name}.most"))
+        model.graph.node.insert(
+            list(model.graph.node).index(node), helper.make_node("Clip", [free, "", f"{name}.most"], [name], free)
+        )
+    onnx.save(model, path)
 
 
 def _no_layer(model: Any, layer: str, products: list[str], file: str) -> str:

@@ -102,8 +102,9 @@ def compare_layers(
             acc, ours = evaluate_operation(operation, held, tensors, rounding)
             table = network.exact.get(operation.name)
             exact = before_rounding(operation, held, acc) if table is None else table[acc.astype(np.int8).view(np.uint8)]
-            # A layer may only put into its place what rows gave.
-            exact = of_rows[operation.sources[0]].reshape(ours.shape) if operation.sources[0] in of_rows else exact
+            if operation.identity and operation.sources[0] in of_rows:
+                # It only puts into its place what rows gave.
+                exact = of_rows[operation.sources[0]].reshape(ours.shape)
         else:
             ours = evaluate_rows_of_images(operation, constants, tensors, rounding)
             if isinstance(operation, RowLinear) and operation.name in network.bounds:

@@ -20,6 +20,8 @@ OPSETS = range(10, 27)
 """Versions of the operators of ONNX: the first that quantises, and the last that is known."""
 FLOAT_OPSETS = range(7, OPSETS.stop)
 """Those of files in floating point, which are converted before they are quantised."""
+_AS_OF_ONNX = {("com.microsoft", "QuantizeLinear"), ("com.microsoft", "DequantizeLinear")}
+"""Operators of onnxruntime for 16 bits, which those of ONNX have from opset 21 on."""
 _NUMBERS = {
     *("float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"),
 }
@@ -225,7 +227,8 @@ def _node(file: str, node: Any, number: int) -> Node:
     onnx = onnx_package()
     kinds = onnx.AttributeProto
     attributes: dict[str, Any] = {}
-    operator = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+    own = node.domain in ("", "ai.onnx") or (node.domain, node.op_type) in _AS_OF_ONNX
+    operator = node.op_type if own else f"{node.domain}.{node.op_type}"
     name = node.name or (node.output[0] if node.output else f"{operator}_{number}")
     if not any(node.output):
         raise WorkloadError(f"{file}: {operator} {name} gives nothing")

@@ -93,6 +93,11 @@ def quantised(call: Call, found: Value, to: Target, name: str) -> Value:
         return requantised(call, found.tensor, tensor)
     if isinstance(found, Sum) and found.rows and Format.INT16 in (to.form, found.rows.form):
         return product(call, found, tensor)
+    if to.form is Format.INT16 and isinstance(found, Sum) and found.window and not found.identity:
+        raise RefusedError(
+            f"it quantises what {found.operator} {found.name} gives to {tensor.dtype}, and that reads a mean of 16 bits",
+            "int8 or uint8 for one of the two",
+        )
     if to.form is Format.INT16:
         raise RefusedError(f"it quantises what {found.operator} {found.name} gives to {tensor.dtype}", GIVERS)
     return emit(call, found, tensor)
@@ -147,19 +152,4 @@ def known(call: Call, values: NDArray, scale_at: int, zero_at: int, axis: int) -
     return Known(values, scales, axis)
 
 
-def quantize_by_onnxruntime(call: Call) -> Value:
-    """As QuantizeLinear; of 16 bits, in files of older opsets."""
-    return quantize_linear(call)
-
-
-def dequantize_by_onnxruntime(call: Call) -> Value:
-    """As DequantizeLinear; of 16 bits, in files of older opsets."""
-    return dequantize_linear(call)
-
-
-OPERATORS: Operators = {
-    "QuantizeLinear": quantize_linear,
-    "DequantizeLinear": dequantize_linear,
-    "com.microsoft.QuantizeLinear": quantize_by_onnxruntime,
-    "com.microsoft.DequantizeLinear": dequantize_by_onnxruntime,
-}
+OPERATORS: Operators = {"QuantizeLinear": quantize_linear, "DequantizeLinear": dequantize_linear}

@@ -67,7 +67,7 @@ OPERATORS["Constant"] = folding.constant
 """What reads a node, by its operator."""
 READ_QUANTISED = (*functions.OPERATORS, *slopes.OPERATORS, *positions.OPERATORS, *responses.OPERATORS)
 """Operators that read tensors of integers, wherever in a file they stand: what a quantiser must know."""
-QUANTISING = {"QuantizeLinear", "DequantizeLinear", *integer_operators.OPERATORS}
+QUANTISING = {*quantised.OPERATORS, *integer_operators.OPERATORS}
 CONTROL = ("If", "Loop", "Scan", "SequenceMap")
 
 
@@ -284,7 +284,11 @@ def _outputs(reader: Reader, file: str, ends: list[str], refusals: list[Refusal]
             refusals.append(Refusal("output", name, why, "" if value is None else "QuantizeLinear and DequantizeLinear behind it"))
             continue
         call = Call(reader, Node(name, "output", (), (name,), {}), ())
-        made = materialised(call, tensor, name)
+        try:
+            made = materialised(call, tensor, name)
+        except RefusedError as refused:
+            refusals.append(Refusal("output", name, refused.why, refused.helps))
+            continue
         if made in found:
             continue
         found[made] = QuantisedTensor(name, tensor.view, tensor.unsigned, tensor.scale, tensor.zero_point, form=tensor.form)

@@ -28,8 +28,7 @@ GIVERS = (
     f"16 bits of inputs, and behind {PRODUCTS}, LayerNormalization and attention, of one image, and means of whole images; "
     "int8 or uint8 elsewhere"
 )
-_READ = {"Conv", "Gemm", "MatMul", *MOVEMENT}
-_QUANTISING = ("QuantizeLinear", "DequantizeLinear")
+_READ = {"QuantizeLinear", "DequantizeLinear", "Conv", "Gemm", "MatMul", *MOVEMENT}
 _MOST_SUM = (1 << 31) - 1
 _FLOAT_BITS = 24
 """Of a float32, in which onnxruntime sums up what has 16 bits."""
@@ -37,7 +36,7 @@ _FLOAT_BITS = 24
 
 def require_8_bits(call: Call) -> None:
     """Raises `RefusedError` for an operator that reads 16 bits, and is none that can."""
-    if call.operator in _READ or call.operator.rpartition(".")[2] in _QUANTISING:
+    if call.operator in _READ:
         return
     for name, value in zip(call.node.inputs, call.given, strict=True):
         tensor = value.tensor if isinstance(value, (Real, Heads)) else value
