@@ -111,14 +111,14 @@ def _integers(network: Network, name: str, values: NDArray) -> NDArray:
     tensor = network.tensors[name]
     dtype = tensor.dtype
     # Those of 16 bits end where two planes do.
-    limits = [end + tensor.offset for end in LIMITS[tensor.form]]
+    least, most = (end + tensor.offset for end in LIMITS[tensor.form])
     if name not in network.real_inputs:
         if values.dtype != dtype:
             raise WorkloadError(f"{tensor.name} must be {dtype}, got {values.dtype}")
-        return values.clip(*limits).astype(dtype)
+        return values.clip(least, most).astype(dtype)
     assert tensor.scale is not None
     scaled = np.rint(values.astype(np.float32) / tensor.scale) + (tensor.zero_point + tensor.offset)
-    return np.clip(scaled, *limits).astype(dtype)
+    return np.clip(scaled, least, most).astype(dtype)
 
 
 def file_job(network: Network, config: ChipConfig, seed: int, *, images: int | None = None, inputs: Path | None = None) -> Job:

@@ -12,7 +12,7 @@ from .emit import emit
 from .network import HALF, QuantisedTensor
 from .on_rows import on_rows
 from .reader import Call, Operators, Reader
-from .sixteen_bits import GIVERS, mean, product, requantised
+from .sixteen_bits import of_16_bits, product, requantised
 from .values import Attended, Constant, Heads, Known, Normed, Pending, Raw, Real, RefusedError, Scores, Sum, Tensor, Value
 from .views import View
 
@@ -85,21 +85,16 @@ def quantised(call: Call, found: Value, to: Target, name: str) -> Value:
     tensor = to.tensor(name, found.view)
     if isinstance(found, (Normed, Attended)):
         return on_rows(call, found, tensor)
-    if isinstance(found, Real) and found.tensor.sums and to.form is Format.INT8:
-        return emit(call, found.tensor.sums, tensor)
-    if isinstance(found, Sum) and to.form is Format.INT16 and found.is_mean:
-        return mean(found, tensor)
-    if isinstance(found, Real) and Format.INT16 in (to.form, found.tensor.form):
-        return requantised(call, found.tensor, tensor)
+    if isinstance(found, Real):
+        if found.tensor.sums and to.form is Format.INT8:
+            return emit(call, found.tensor.sums, tensor)
+        return (
+            requantised(call, found.tensor, tensor) if Format.INT16 in (to.form, found.tensor.form) else emit(call, found, tensor)
+        )
     if isinstance(found, Sum) and found.rows and Format.INT16 in (to.form, found.rows.form):
         return product(call, found, tensor)
-    if to.form is Format.INT16 and isinstance(found, Sum) and found.window and not found.identity:
-        raise RefusedError(
-            f"it quantises what {found.operator} {found.name} gives to {tensor.dtype}, and that reads a mean of 16 bits",
-            "int8 or uint8 for one of the two",
-        )
     if to.form is Format.INT16:
-        raise RefusedError(f"it quantises what {found.operator} {found.name} gives to {tensor.dtype}", GIVERS)
+        return of_16_bits(found, tensor)
     return emit(call, found, tensor)
 
 

@@ -19,7 +19,7 @@ from .movement import OPERATORS as MOVEMENT
 from .network import LIMITS, QuantisedTensor
 from .on_rows import Rows, from_rows, rows_name
 from .reader import Call, given_as
-from .values import Heads, Real, RefusedError, Sum, Tensor
+from .values import Heads, Pending, Real, RefusedError, Sum, Tensor
 from .views import CHANNELS, View
 
 PRODUCTS = "Gemm, MatMul by a constant, and Conv 1x1 without groups or strides"
@@ -64,9 +64,14 @@ def requantised(call: Call, tensor: Tensor, to: QuantisedTensor) -> Tensor:
     return _product(call, found, tensor, np.eye(channels, dtype=np.int8), to)
 
 
-def mean(found: Sum, to: QuantisedTensor) -> Tensor:
-    """The mean of whole images: nothing is computed until somebody reads it."""
-    return replace(given_as("", to), sources=(), sums=found)
+def of_16_bits(found: Pending, to: QuantisedTensor) -> Tensor:
+    """What layers give in 16 bits: the mean of whole images, of which nothing is computed until somebody reads it."""
+    if isinstance(found, Sum) and found.is_mean:
+        return replace(given_as("", to), sources=(), sums=found)
+    what = f"it quantises what {found.operator} {found.name} gives to {to.dtype}"
+    if isinstance(found, Sum) and found.window and not found.identity:
+        raise RefusedError(f"{what}, and that reads a mean of 16 bits", "int8 or uint8 for one of the two")
+    raise RefusedError(what, GIVERS)
 
 
 def of_mean(

@@ -380,6 +380,18 @@ def test_others_read_copies_of_8_bits(tmp_path: Path) -> None:
     assert (result["verdict"], result["cycles"]) == ("pass", result["predicted_cycles"])
 
 
+def test_the_host_takes_no_layer_that_was_named(tmp_path: Path) -> None:
+    """Where 16 bits are refused, the network does not end in front of them."""
+    drawn = pixels(1)
+    onnx.save(drawn.model(), tmp_path / "float.onnx")
+    np.savez(tmp_path / "some.npz", x=drawn.given(4))
+    ways: dict[str, Any] = {"accuracy": True, "progress": lambda _: None, "host_ops": True}
+    recipe, made = FileRecipe(int16_inputs=("inner",)), tmp_path / "made.onnx"
+    with pytest.raises(WorkloadError, match=r"it quantises what Conv first gives to uint16"):
+        quantise_file(str(tmp_path / "float.onnx"), made, tmp_path / "some.npz", None, recipe, **ways)
+    assert not made.exists()
+
+
 def test_a_norm_gives_16_bits(tmp_path: Path) -> None:
     network, _, _ = quantised(tmp_path, tokens(2), "first")
     (norm,) = (operation for operation in network.graph.operations if isinstance(operation, LayerNorm))
