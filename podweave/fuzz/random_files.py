@@ -230,7 +230,7 @@ def quantised_file(
 ) -> Path:
     """A random network as onnxruntime quantises it; ``integer``: with operators on integers."""
     made = RandomModel(rng or Choices(seed), integer=integer, **options)
-    ways = {"unsigned": unsigned, "per_channel": per_channel, "symmetric": symmetric, "integer": integer}
+    ways: dict[str, Any] = {"unsigned": unsigned, "per_channel": per_channel, "symmetric": symmetric, "integer": integer}
     return quantise(made.made(), folder / f"random{seed}.onnx", made.input, seed, **ways)
 
 

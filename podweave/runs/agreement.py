@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from podweave.golden.graph import evaluate
 from podweave.golden.layers.fixed_point import Rounding
 from podweave.ir.constants import Parameters
-from podweave.ir.frontends.onnx import Network, QuantisedTensor
+from podweave.ir.frontends.onnx import Network
 from podweave.ir.frontends.onnx.files import onnx_package, read_file
 from podweave.ir.layers import WorkloadError
 
 from .calibration import FloatFile
 from .float_files import batches_of
-from .largest import largest, same_largest
+from .largest import all_largest, same_largest
 from .model_files import arrays_of, file_inputs
 
 
@@ -49,7 +49,7 @@ def agreement(
             found[name].append(tensor.lying_in_file(whole).astype(np.float64))
     tensors = {tensor.name: tensor for tensor in network.outputs.values()}
     ours = {network.outputs[name].name: parts for name, parts in found.items()}
-    chosen = {name: classes for name, parts in ours.items() if (classes := _chosen(tensors[name], parts)) is not None}
+    chosen = {name: classes for name, parts in ours.items() if (classes := all_largest(tensors[name], parts)) is not None}
     if not chosen:
         raise WorkloadError(f"{network.graph.name} has no output with several classes, of which the largest could be told")
     exact = _exact(plain, inputs, {name: ours[name] for name in chosen}) if plain else {}
@@ -64,19 +64,13 @@ def agreement(
             values, others = (np.concatenate(parts) for parts in (ours[name], exact[name]))
             lengths = float(np.linalg.norm(values) * np.linalg.norm(others))
             row["cosine"] = float((values * others).sum()) / lengths if lengths else None
-            right = _chosen(tensors[name], exact[name])
+            right = all_largest(tensors[name], exact[name])
             assert right is not None
             row |= same_largest(right, classes)
             if labelled:
                 row["right_float"] = int((right[:, 0] == known).sum())
         rows.append(row)
     return rows
-
-
-def _chosen(tensor: QuantisedTensor, parts: Sequence[NDArray]) -> NDArray[np.int64] | None:
-    """The largest class of all images of batches."""
-    found = [classes for part in parts if (classes := largest(tensor, part)) is not None]
-    return np.concatenate(found) if found else None
 
 
 def _exact(plain: Path, inputs: Path, ours: Mapping[str, Sequence[NDArray]]) -> dict[str, list[NDArray[np.float64]]]:

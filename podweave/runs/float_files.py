@@ -28,7 +28,7 @@ from .float_functions import whole_functions
 from .float_inputs import SixteenBits, limit_to_two_planes, range_of_16_bits, with_16_bits, with_names
 from .float_products import plain_products
 from .float_weights import correct_biases, equalise
-from .largest import largest, require_texts, same_largest
+from .largest import all_largest, require_texts, same_largest
 from .model_files import arrays_of, quantised_inputs, require_numbers
 
 WORST = 10
@@ -363,7 +363,7 @@ def _output_row(name: str, tensor: QuantisedTensor, pairs: list[tuple[NDArray, N
     exact, found = (np.concatenate([pair[side] for pair in pairs]).astype(np.float64) for side in (0, 1))
     lengths = float(np.linalg.norm(exact) * np.linalg.norm(found))
     row: dict[str, Any] = {"output": name, "cosine": float((exact * found).sum()) / lengths if lengths else None}
-    chosen = [[largest(tensor, pair[side]) for pair in pairs] for side in (0, 1)]
-    if chosen[0][0] is not None:
-        row |= same_largest(*(np.concatenate(side) for side in chosen), blank)
+    chosen = [all_largest(tensor, [pair[side] for pair in pairs]) for side in (0, 1)]
+    if chosen[0] is not None and chosen[1] is not None:
+        row |= same_largest(chosen[0], chosen[1], blank)
     return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,12 @@ def largest(tensor: QuantisedTensor, values: NDArray) -> NDArray[np.int64] | Non
     if batch is None:
         return chosen.reshape(1, -1)
     return np.moveaxis(chosen, batch - (batch > along), 0).reshape(values.shape[batch], -1)
+
+
+def all_largest(tensor: QuantisedTensor, parts: Iterable[NDArray]) -> NDArray[np.int64] | None:
+    """`largest` of all images of batches."""
+    found = [classes for part in parts if (classes := largest(tensor, part)) is not None]
+    return np.concatenate(found) if found else None
 
 
 def texts(chosen: NDArray[np.int64], blank: int) -> list[tuple[int, ...]]:
