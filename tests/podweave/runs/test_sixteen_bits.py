@@ -423,3 +423,61 @@ def test_all_that_was_seen_is_in_16_bits(tmp_path: Path) -> None:
 def test_layers_that_cannot(tmp_path: Path, layer: str, sentence: str) -> None:
     with pytest.raises(WorkloadError, match=re.escape(sentence)):
         quantised(tmp_path, pixels(1), layer)
+
+
+def random_chain(seed: int) -> tuple[Drawn, tuple[str, ...]]:
+    """Products one behind the other, of any widths, some of them limited, and which tensors have 16 bits."""
+    rng = np.random.default_rng([seed, 16])
+    of_rows, width = bool(rng.integers(2)), int(rng.integers(1, 24))
+    sizes = (1, int(rng.integers(1, 9)), width) if of_rows else (1, width, *(int(each) for each in rng.integers(1, 5, 2)))
+    drawn, tensors = Drawn(seed, *sizes), list[str]()
+    for number in range(int(rng.integers(2, 6))):
+        wider, name = int(rng.integers(1, 24)), f"layer{number}"
+        (drawn.matmul if of_rows else drawn.conv)(name, width, wider)
+        if rng.integers(3) == 0:
+            drawn.add("Relu", f"{name}.relu")
+        tensors.append(drawn.last)
+        width = wider
+    tensors = ["x", *tensors]
+    return drawn, tuple(name for name in tensors if rng.integers(3)) or (tensors[-1],)
+
+
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.campaign) for seed in range(4, 60))])
+def test_random_chains(tmp_path: Path, seed: int) -> None:
+    drawn, tensors = random_chain(seed)
+    made = by_onnxruntime(tmp_path, drawn, tensors)
+    network = read_network(made)
+    for name, row in beside(network, made, file_inputs(network, inputs_of(tmp_path, drawn))).items():
+        assert held_by(network, name, row), row
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("seed", range(20))
+def test_random_chains_in_rtl(tmp_path: Path, seed: int) -> None:
+    drawn, tensors = random_chain(seed)
+    network = read_network(by_onnxruntime(tmp_path, drawn, tensors))
+    job = file_job(network, (EVEN, AWAY)[seed % 2], seed)
+    report, _, _ = run_jobs([job], AcceleratorWay((EVEN, AWAY)[seed % 2], check="always"), Simulation(), lambda _: None)
+    assert report["verdict"] == "pass", report["networks"][0].get("first_mismatch")
+    assert report["cycles"] == report["predicted_cycles"]
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_largest_sums_in_rtl(tmp_path: Path, sign: int) -> None:
+    """All that 32 bits hold: weights of 127 for all that one output reads, of the least or the largest integers."""
+    drawn = Drawn(1, 1, 516)
+    drawn.gemm("first", 516, 3)
+    drawn.held[0].CopyFrom(numpy_helper.from_array(np.full((516, 3), 0.01, np.float32), "first.w"))
+    network = read_network(by_onnxruntime(tmp_path, drawn, ("x",)))
+    assert np.abs(network.constants["first"].weights[0].astype(int)).sum(axis=0).tolist() == [65532] * 3
+    np.savez(tmp_path / "ends.npz", x=np.full((1, 516), sign * 1e6, np.float32))
+    config = EVEN.replace(x_words=2048, w_words=2048, p_words=2048)
+    report, outputs, _ = run_jobs(
+        [file_job(network, config, 1, inputs=tmp_path / "ends.npz")],
+        AcceleratorWay(config, check="always"),
+        Simulation(),
+        lambda _: None,
+    )
+    assert report["verdict"] == "pass", report["networks"][0].get("first_mismatch")
+    assert set(outputs[0]["first"].ravel().tolist()) == {127 if sign > 0 else -128}
