@@ -16,6 +16,8 @@ from tests.ir.frontends.onnx.digits_file import float_model, real
 from tests.podweave.command_line import Cli, assert_refused
 from tests.podweave.runs.attention_file import Form, attention_file
 from tests.podweave.runs.even_chips import NARROW
+from tests.podweave.runs.sixteen_bit_files import features
+from tests.podweave.runs.test_attention import EVEN
 
 SHAPES = {"x": (1, 3, 6, 6), "y": (1, 1, 4, 4)}
 """Of a map: one number at each position."""
@@ -144,6 +146,31 @@ def test_texts_of_what_has_none(cli: Cli, tmp_path: Path) -> None:
     assert_refused(told, "is of the accuracy, which --no-accuracy leaves out")
 
 
+def test_layers_that_read_16_bits(cli: Cli, tmp_path: Path) -> None:
+    """Two of three, from the command line to RTL and beside onnxruntime."""
+    drawn = features(3)
+    onnx.save(drawn.model(), tmp_path / "float.onnx")
+    np.savez(tmp_path / "some.npz", x=drawn.given(20))
+    np.savez(tmp_path / "one.npz", x=drawn.given(1))
+    (tmp_path / "even.toml").write_text(EVEN.to_toml())
+    layers = ("--int16-input", "second", "--int16-input", "last")
+    told = cli("quantise", tmp_path / "float.onnx", "-o", tmp_path / "q.onnx", "--calibrate", tmp_path / "some.npz", *layers)
+    assert told.code == 0, told.err
+    told = cli(
+        *("run", tmp_path / "q.onnx", "--config", tmp_path / "even.toml", "--inputs", tmp_path / "one.npz"),
+        "--compare",
+        "--json",
+        "-",
+    )
+    assert told.code == 0, told.err
+    report = told.report
+    assert (report["verdict"], report["cycles"] - report["predicted_cycles"]) == ("pass", 0)
+    assert {row["operation"]: row["largest"] < 3 for row in report["onnxruntime"]["layers"]} == dict.fromkeys(
+        ("first", "second", "last"), True
+    )
+    assert report["onnxruntime"]["outputs"][0]["largest"] <= 1
+
+
 def test_sizes_that_a_float_file_leaves_open(cli: Cli, tmp_path: Path) -> None:
     """The same integers as of a file with that size."""
     open_, fixed = float_model(), float_model(25)
@@ -183,6 +210,8 @@ def test_quantising_is_refused(cli: Cli, file: Path, tmp_path: Path) -> None:
     assert_refused(cli(*right, "--method", "max"), "podweave: 'max' is no method: absmax, mse, or percentile=P")
     assert_refused(cli(*right, "--plot-sqnr", tmp_path / "a.svg", "--no-accuracy"), "--plot-sqnr")
     assert_refused(cli("quantise", "smollm2", "-o", tmp_path / "q.npz", "--equalise"), "is for ONNX files, and smollm2 is none")
+    assert_refused(cli("quantise", "smollm2", "-o", tmp_path / "q.npz", "--int16-input", "fc"), "--int16-input")
+    assert_refused(cli(*right, "--int16-input", "fc"), "podweave: float has no layer fc that weights multiply: it has ")
     for values, sentence in [
         (np.full((25, 1, 8, 8), "a"), "image must be real numbers or integers, got <U1"),
         (np.full((25, 1, 8, 8), np.nan), "1,600 of 1,600 numbers of image are infinite, or no number"),

@@ -51,6 +51,7 @@ def test_refused(cli: Cli, folder: Path) -> None:
     assert_refused(cli("run", file, "--config", chip, *sizes), "podweave: encoder is a transformer in floating point: quantise it")
     assert_refused(cli("quantise", file, "-o", out), "--calibrate")
     assert_refused(cli("quantise", file, "-o", folder / "out.onnx", *given), "must end in .rows, since this file is a")
+    assert_refused(cli("quantise", file, "-o", out, *given, "--int16-input", "fc"), "--int16-input")
     model = onnx.load(file)
     next(node for node in model.graph.node if node.op_type == "Erf").op_type = "Sin"
     onnx.save(model, folder / "odd.onnx")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,18 +18,15 @@ from podweave.golden.graph import evaluate
 from podweave.ir.constants import Parameters
 from podweave.ir.frontends.onnx import Network, read_network
 from podweave.ir.graph import Graph
-from podweave.ir.layers import WorkloadError
 from podweave.ir.mixed_graph import MixedGraph
 from podweave.ir.row_graph import RowGraph
-from podweave.ir.row_operations import Format, LayerNorm, RowLinear
+from podweave.ir.row_operations import Format
 from podweave.runs.accelerator import AcceleratorWay
-from podweave.runs.calibration import Method
-from podweave.runs.float_files import FileRecipe, quantise_file
-from podweave.runs.model_files import file_inputs, file_job, random_inputs
+from podweave.runs.model_files import file_inputs, file_job
 from podweave.runs.oracle import compare_file
 from podweave.runs.road import Simulation, run_jobs
 from podweave.spec.config import ChipConfig
-from tests.podweave.runs.sixteen_bit_files import KINDS, Drawn, branches, by_onnxruntime, classes, features, pixels, tokens
+from tests.podweave.runs.sixteen_bit_files import KINDS, Drawn, by_onnxruntime, classes, features
 from tests.podweave.runs.test_attention import AWAY, EVEN
 
 COUNT = 3
@@ -193,236 +189,6 @@ def test_a_mean_is_not_rounded(tmp_path: Path) -> None:
     assert [operation.name for operation in network.graph.operations] == ["first", "second", "last"]
     rows = beside(network, made, file_inputs(network, inputs_of(tmp_path, drawn)))
     assert all(held_by(network, name, row) for name, row in rows.items())
-
-
-Change = Callable[[Path], Path]
-
-
-def refused(make: Callable[[int], Drawn], *tensors: str, **options: Any) -> Change:
-    return lambda folder: by_onnxruntime(folder, make(1), tensors, **options)
-
-
-def with_function(seed: int) -> Drawn:
-    file = Drawn(seed, 1, 6)
-    file.gemm("first", 6, 5)
-    file.add("Sigmoid", "sigmoid")
-    file.gemm("last", 5, 2)
-    return file
-
-
-def many(seed: int) -> Drawn:
-    file = Drawn(seed, 1, 600)
-    file.gemm("first", 600, 600)
-    file.gemm("last", 600, 2)
-    file.held[2].CopyFrom(numpy_helper.from_array(np.ones((600, 2), np.float32), "last.w"))
-    return file
-
-
-def two_images(seed: int) -> Drawn:
-    file = pixels(seed)
-    file.sizes = (2, 3, 4, 5)
-    return file
-
-
-def keys(seed: int) -> Drawn:
-    file = Drawn(seed, 1, 4, 6)
-    for name in ("query", "key"):
-        file.matmul(name, 6, 6, source="x")
-    file.nodes.append(onnx.helper.make_node("Transpose", ["key"], ["turned"], "turned", perm=[0, 2, 1]))
-    file.last = "query"
-    file.add("MatMul", "scores", "turned")
-    return file
-
-
-def limited(folder: Path) -> Path:
-    """With a zero point in the midst of what 16 bits hold."""
-    made = by_onnxruntime(folder, features(1), ("first.relu",), QDQKeepRemovableActivations=True)
-    model = onnx.load(made)
-    readers = [node for node in model.graph.node if node.op_type == "QuantizeLinear" and node.input[0] == "first"]
-    (zero,) = (each for each in model.graph.initializer if each.name == "first.relu_zero_point")
-    zero.CopyFrom(numpy_helper.from_array(np.array(30000, np.uint16), zero.name))
-    for node in model.graph.node:
-        # Without the quantisation between the product and its Relu.
-        if node.op_type == "Relu" and node.output[0] == "first.relu":
-            node.input[0] = "first"
-    assert len(readers) == 1
-    onnx.save(model, made)
-    return made
-
-
-def mean_and_more(seed: int) -> Drawn:
-    file = Drawn(seed, 1, 3, 4, 4)
-    file.add("GlobalAveragePool", "mean")
-    file.add("Flatten", "flat")
-    file.gemm("first", 3, 5)
-    file.gemm("last", 5, 2)
-    return file
-
-
-@pytest.mark.parametrize(
-    ("made", "sentence"),
-    [
-        (
-            refused(pixels, "third.relu"),
-            r"\n  Conv last: it reads 16 bits, and is no product of single positions of one image \(what helps: 16 bits "
-            r"in front of Gemm, MatMul by a constant, and Conv 1x1 without groups or strides, of one image; int8 or uint8 else",
-        ),
-        (
-            refused(pixels, "first.relu"),
-            r"\n  QuantizeLinear first\.relu_QuantizeLinear: it quantises what Conv first gives to uint16 \(what helps: 16 bits of "
-            r"inputs, and behind Gemm, .* and means of whole images; int8 or uint8 elsewhere\)$",
-        ),
-        (
-            refused(branches, "first.clip"),
-            r"\n  Add sum: its input first\.clip_DequantizeLinear_Output has 16 bits \(what helps: 16 b",
-        ),
-        (refused(with_function, "sigmoid"), r"it quantises what Sigmoid sigmoid gives to uint16 \(what helps: 16 bits of"),
-        (
-            limited,
-            r"it quantises what Gemm first gives to uint16, of which Relu leaves 30,000 to 65,407 \(what helps: a scale and a zero "
-            r"point with which that is 0 to 65,407 or more\)$",
-        ),
-        (
-            refused(mean_and_more, "mean", "first"),
-            r"it quantises what Gemm first gives to uint16, and that reads a mean of 16 bits \(",
-        ),
-        (
-            refused(many, "first"),
-            r"\n  QuantizeLinear last_QuantizeLinear: sums of output 0 may be 2,496,921,600, more than 32 bits hold \(2,147,483,647"
-            r"\) \(what helps: int8 or uint8 for what it reads: weights of an output have magnitudes of 65,535 together at most\)$",
-        ),
-        (refused(two_images, "inner.relu"), r"it quantises what Conv inner gives to uint16 \(what helps: .* of one image"),
-        (
-            refused(two_images, "x"),
-            r"\n  QuantizeLinear x_QuantizeLinear: input x has 2 images, and 16 bits \(what helps: a batch of 1",
-        ),
-        (refused(classes, "mean", outputs=("mean",)), r"\n  output mean: it is a mean of 16 bits, which only products read \(what"),
-        (
-            refused(keys, "query"),
-            r"\n  MatMul scores: its input query_DequantizeLinear_Output has 16 bits \(what helps: int8 or uint8",
-        ),
-    ],
-)
-def test_refused(tmp_path: Path, made: Change, sentence: str) -> None:
-    file = made(tmp_path)
-    with pytest.raises(WorkloadError, match=sentence):
-        read_network(file)
-
-
-def test_files_of_older_opsets(tmp_path: Path) -> None:
-    """onnxruntime's own nodes for 16 bits, as it wrote them before ONNX had any."""
-    drawn = pixels(3)
-    made = by_onnxruntime(tmp_path, drawn, KINDS["pixels"][1])
-    old = by_onnxruntime(tmp_path, drawn, KINDS["pixels"][1], UseQDQContribOps=True)
-    assert {node.domain for node in onnx.load(old).graph.node if node.op_type == "QuantizeLinear"} == {"com.microsoft"}
-    one, other = read_network(made), read_network(old)
-    for name, held in one.constants.items():
-        np.testing.assert_array_equal(held.bias, other.constants[name].bias)
-
-
-def quantised(folder: Path, drawn: Drawn, *layers: str, **recipe: Any) -> tuple[Network, Path, dict[str, Any]]:
-    model, some, made = folder / "float.onnx", folder / "some.npz", folder / "made.onnx"
-    onnx.save(drawn.model(), model)
-    np.savez(some, x=drawn.given(20))
-    told = FileRecipe(int16_inputs=layers, **recipe)
-    report = quantise_file(str(model), made, some, None, told, accuracy=True, progress=lambda _: None)
-    return read_network(made), made, report
-
-
-def test_layers_gain(tmp_path: Path) -> None:
-    """Inputs of which a few are far larger than most."""
-    drawn = features(2)
-    np.savez(tmp_path / "some.npz", x=drawn.given(200) ** 5)
-    onnx.save(drawn.model(), tmp_path / "float.onnx")
-
-    def found(*layers: str) -> float:
-        ways: dict[str, Any] = {"accuracy": True, "progress": lambda _: None}
-        model, made, some = (tmp_path / name for name in ("float.onnx", "made.onnx", "some.npz"))
-        report = quantise_file(str(model), made, some, None, FileRecipe(int16_inputs=layers), **ways)
-        assert report["int16_inputs"] == [*layers]
-        return next(row["sqnr_db"] for row in report["accuracy"]["layers"] if row["operation"] == "second")
-
-    assert found("first", "second") > found() + 6
-
-
-def test_what_is_quantised_runs_as_it_is(tmp_path: Path) -> None:
-    """All of a file in 16 bits: nothing is off by more than int8 outputs, and ranges have room for two planes."""
-    network, made, report = quantised(tmp_path, features(3), "first", "second", "last")
-    rows = [operation for operation in network.graph.operations if isinstance(operation, RowLinear)]
-    assert [operation.form for operation in rows] == [Format.INT16, Format.INT16, Format.INT8]
-    for name, row in beside(network, made, file_inputs(network, inputs_of(tmp_path, features(3)))).items():
-        assert held_by(network, name, row), row
-    feeds = file_inputs(network, tmp_path / "some.npz")
-    assert max(network.tensors["x"].to_file(each["x"]).max() for each in feeds) == 65407
-    assert report["accuracy"]["outputs"][0]["cosine"] > 0.9995
-
-
-def test_others_read_copies_of_8_bits(tmp_path: Path) -> None:
-    """A sum and a convolution of three by three, beside the layer that is named."""
-    drawn = branches(2)
-    model = drawn.model(("sum", "third"))
-    onnx.save(model, tmp_path / "float.onnx")
-    np.savez(tmp_path / "some.npz", x=drawn.given(20))
-    made = tmp_path / "made.onnx"
-    ways: dict[str, Any] = {"accuracy": True, "progress": lambda _: None}
-    recipe = FileRecipe(int16_inputs=("second",))
-    report = quantise_file(str(tmp_path / "float.onnx"), made, tmp_path / "some.npz", None, recipe, **ways)
-    network = read_network(made)
-    readers = {operation.name: operation.sources for operation in network.graph.operations}
-    assert network.tensors["first"].form is Format.INT16
-    assert "first" in (*readers["second"], *readers["second.rows"])
-    assert all("first" not in readers[name] for name in ("sum", "third"))
-    assert min(row["cosine"] for row in report["accuracy"]["outputs"]) > 0.999
-    # At the limit of the Clip, where many are, and beyond what was seen.
-    for name, row in beside(network, made, [random_inputs(network, 4)]).items():
-        assert held_by(network, name, row), row
-    result = run(network, EVEN)
-    assert (result["verdict"], result["cycles"]) == ("pass", result["predicted_cycles"])
-
-
-def test_the_host_takes_no_layer_that_was_named(tmp_path: Path) -> None:
-    """Where 16 bits are refused, the network does not end in front of them."""
-    drawn = pixels(1)
-    onnx.save(drawn.model(), tmp_path / "float.onnx")
-    np.savez(tmp_path / "some.npz", x=drawn.given(4))
-    ways: dict[str, Any] = {"accuracy": True, "progress": lambda _: None, "host_ops": True}
-    recipe, made = FileRecipe(int16_inputs=("inner",)), tmp_path / "made.onnx"
-    with pytest.raises(WorkloadError, match=r"it quantises what Conv first gives to uint16"):
-        quantise_file(str(tmp_path / "float.onnx"), made, tmp_path / "some.npz", None, recipe, **ways)
-    assert not made.exists()
-
-
-def test_a_norm_gives_16_bits(tmp_path: Path) -> None:
-    network, _, _ = quantised(tmp_path, tokens(2), "first")
-    (norm,) = (operation for operation in network.graph.operations if isinstance(operation, LayerNorm))
-    assert network.tensors[norm.name].form is Format.INT16
-    assert norm.name in next(each for each in network.graph.operations if each.name == "first").sources
-
-
-def test_all_that_was_seen_is_in_16_bits(tmp_path: Path) -> None:
-    """Ranges that leave numbers out are for 8 bits."""
-    ways: dict[str, Any] = {"method": Method.of("percentile=90")}
-    network, _, _ = quantised(tmp_path, features(3), "second", **ways)
-    whole, _, _ = quantised(tmp_path, features(3), "second")
-    assert network.tensors["first"].scale == whole.tensors["first"].scale
-    assert network.tensors["second"].scale != whole.tensors["second"].scale
-
-
-@pytest.mark.parametrize(
-    ("layer", "sentence"),
-    [
-        ("secnd", "float has no layer secnd that weights multiply: it has second, last, third, inner, first"),
-        (
-            "inner.relu",
-            "float: Relu inner.relu is no product with constant weights: 16 bits are read by Gemm, MatMul by a constant, ",
-        ),
-        ("last", "Conv last: it reads 16 bits, and is no product of single positions of one image"),
-        ("inner", "it quantises what Conv first gives to uint16 (what helps: 16 bits of inputs, and behind Gemm"),
-    ],
-)
-def test_layers_that_cannot(tmp_path: Path, layer: str, sentence: str) -> None:
-    with pytest.raises(WorkloadError, match=re.escape(sentence)):
-        quantised(tmp_path, pixels(1), layer)
 
 
 def random_chain(seed: int) -> tuple[Drawn, tuple[str, ...]]:
