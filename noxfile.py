@@ -8,6 +8,9 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "tests"]
 
+# No core waits for the last tests of another.
+ON_ALL_CORES = ("-n", "auto", "--dist", "worksteal")
+
 
 @nox.session
 def demo(session: nox.Session) -> None:
@@ -20,14 +23,16 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Every fast test, on all cores."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-n", "auto", "-m", "not campaign and not blocks", *session.posargs)
+    # Simulations are short.
+    session.env["PODWEAVE_OPTIMIZE"] = "build"
+    session.run("pytest", *ON_ALL_CORES, "-m", "not campaign and not blocks", *session.posargs)
 
 
 @nox.session
 def campaign(session: nox.Session) -> None:
     """Long: every ResNet-50 layer in RTL, hundreds of random programs, all that mutants showed to be untested of blocks."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-n", "auto", "-m", "campaign or blocks", *session.posargs)
+    session.run("pytest", *ON_ALL_CORES, "-m", "campaign or blocks", *session.posargs)
 
 
 @nox.session

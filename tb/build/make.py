@@ -38,8 +38,16 @@ def cores() -> int:
 
 
 def optimization(toolchain: Toolchain, optimize: str) -> str:
-    """Flags for the model's own code: for long runs ("speed"), for many small builds ("build"), or for one short run ("none")."""
-    return {"speed": f"-O3 {toolchain.native}".strip(), "build": "-O1", "none": "-O0"}[optimize]
+    """Flags for the model's own code: for long runs ("speed"), for many small builds ("build"), or for one short run ("none").
+
+    ``PODWEAVE_OPTIMIZE`` is the most of these that there is.
+    """
+    flags = {"none": "-O0", "build": "-O1", "speed": f"-O3 {toolchain.native}".strip()}
+    most = os.environ.get("PODWEAVE_OPTIMIZE", "speed")
+    if most not in flags:
+        raise ToolchainError(f"PODWEAVE_OPTIMIZE must be 'none', 'build' or 'speed', got {most!r}")
+    order = list(flags)
+    return flags[min(optimize, most, key=order.index)]
 
 
 def content_key(*parts: object) -> str:

