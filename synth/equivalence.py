@@ -17,10 +17,10 @@ STEPS = (0, 1, 2, 4)
 """Cycles after which outputs must agree, in whatever state registers that may differ were before: tried in turn."""
 INDUCTION = 9
 """And then, cycles in which outputs are assumed to have agreed."""
-# Registers of one bit of which it is looked whether others are equal while they have a value.
-_CONTROLS = 40
-# So few of them that pairs of their values are looked at, too.
-_PAIRED = 12
+# Bits of registers as narrow as a code, of which it is looked whether others are equal while they have a value.
+_CONTROLS, _NARROW = 40, 2
+# So few of them that two, and three, of their values at once are looked at, too.
+_TOGETHER = {2: 12, 3: 6}
 _ROUNDS = 40
 _SAT_S = 20
 _SRAM = "sram_"
@@ -30,7 +30,7 @@ _ONLY_WHILE = {"write_address": "write_enable", "write_data": "write_enable", "r
 _UNSEEN = {"rst", "read_enable"}
 Bit = int | str
 Condition = tuple[tuple[int, int], ...]
-"""Registers of one bit, and values that they have at once."""
+"""Bits of registers, and values that they have at once."""
 
 
 def is_equivalent(mutants: Mutants, mutation: Mutation) -> int:
@@ -38,9 +38,9 @@ def is_equivalent(mutants: Mutants, mutation: Mutation) -> int:
 
     Module and mutant begin in the same state, whichever it is, and have the same inputs. What stays true from then on is found by
     assuming all that may be, and dropping what is then not true a cycle later, until nothing is left to drop: that bits of
-    registers are equal, or, of those that are not, that a register is equal whenever a certain one or two of one bit have certain
-    values. Outputs have to agree in every state that such states lead to in some cycles, or in every one behind some cycles in
-    which they did, and in all cycles before.
+    registers are equal, or, of those that are not, that a register is equal whenever certain bits of narrow ones, up to three, have
+    certain values. Outputs have to agree in every state that such states lead to in some cycles, or in every one behind some cycles
+    in which they did, and in all cycles before.
 
     What modules that it places are given is an output; of an SRAM, address and data only while it is enabled. What they give is an
     input; of an SRAM, what it gives is a register, which takes a word, whichever it is, while it is read. A read more, of which
@@ -117,12 +117,15 @@ class _Pair:
         for index, cell in enumerate(self.flops):
             self.next_of |= dict(zip(cell["connections"]["Q"], cell["connections"]["D"], strict=True))
             self.register_of |= dict.fromkeys(cell["connections"]["Q"], index)
-        ones = [cell["connections"]["Q"][0] for cell in self.flops if len(cell["connections"]["Q"]) == 1]
-        self.controls: list[int] = ones[:_CONTROLS]
+        narrow = [cell["connections"]["Q"] for cell in self.flops if len(cell["connections"]["Q"]) <= _NARROW]
+        # Those of one bit first.
+        self.controls: list[int] = [bit for bits in sorted(narrow, key=len) for bit in bits][:_CONTROLS]
         values = [(control, value) for control in self.controls for value in (0, 1)]
         self.conditions: set[Condition] = {(one,) for one in values}
-        if len(self.controls) <= _PAIRED:
-            self.conditions |= {(one, other) for one, other in combinations(values, 2) if one[0] != other[0]}
+        for number, most in _TOGETHER.items():
+            if len(self.controls) <= most:
+                together = (some for some in combinations(values, number) if len({control for control, _ in some}) == number)
+                self.conditions |= set(together)
 
     def _add_word(self, box: Mapping[str, Any]) -> None:
         """A register for what an SRAM gives."""

@@ -32,8 +32,6 @@ class Target:
 
 
 _PREFETCH = "tests/rtl/prefetch/test_prefetch_lockstep.py"
-_WALKERS = "tests/rtl/prefetch/test_walkers.py"
-_PARTS = [_WALKERS, *(f"tests/rtl/prefetch/test_{part}.py" for part in ("burst_issuer", "descriptor_gate", "descriptor_reader"))]
 
 TARGETS = {
     "p_bank": Target(_named("p_bank"), ["tests/rtl/node/test_p_bank.py", "-k", "4_lanes_planes2_links or host_adds"]),
@@ -74,13 +72,14 @@ TARGETS = {
     "job_walkers": Target(_named("send_job_walker", "receive_job_walker"), ["tests/rtl/link/test_job_walker.py"]),
     "stray_jobs": Target(_named("stray_jobs"), ["tests/rtl/link/test_stray_jobs.py", "-k", "4"]),
     "pod": Target(
-        _named("pod", "load_engine", "stream_engine", "load_job_queue", "stream_job_queue", "accumulator"),
+        _named("pod", "load_job_queue", "stream_job_queue", "accumulator"),
         [
             *("tests/rtl/pod/test_job_queue.py", "tests/rtl/pod/test_counts.py", "tests/rtl/pod/test_pod.py", "-k"),
             "(test_job_queue or test_counts or jobs or every_error or overflow or clears or tiles) and "
             "not (1x1 or 1x9 or 4x8 or 6x2 or 8x4 or without_tiles or of_tiles or field)",
         ],
     ),
+    "engines": Target(_named("load_engine", "stream_engine"), ["tests/rtl/pod/test_engines.py"]),
     "array": Target(
         _named("array", "array_row", "array_group", "group_column"),
         ["tests/rtl/pod/test_array.py", "-k", "test_array_lockstep and 16x8_of_2x4"],
@@ -101,24 +100,18 @@ TARGETS = {
         ],
     ),
     "prefetch": Target(
-        _named(
-            *("prefetch_engine", "descriptor_reader", "descriptor_gate", "piece_walker", "burst_issuer"),
-            *("realigner", "word_queue"),
-        ),
-        [_PREFETCH, "tests/rtl/prefetch/test_column_stores.py", *_PARTS],
-        quick=[_PREFETCH, *_PARTS, "-k", "64_small or stop_with or rings_wrap or late_epochs"],
+        _named("prefetch_engine", "realigner", "word_queue"),
+        [_PREFETCH, "tests/rtl/prefetch/test_column_stores.py"],
+        quick=[_PREFETCH, "-k", "64_small or stop_with or rings_wrap or late_epochs or that_fails or end_anywhere or any_number"],
     ),
+    **{
+        part: Target(_named(part), [f"tests/rtl/prefetch/test_{part}.py"])
+        for part in ("burst_issuer", "descriptor_gate", "descriptor_reader")
+    },
+    "walkers": Target(_named("piece_walker", "column_walker", "column_buffer"), ["tests/rtl/prefetch/test_walkers.py"]),
     "descriptor_check": Target(_named("descriptor_check"), ["tests/rtl/prefetch/test_descriptor_check.py"]),
     "prefetch_count": Target(_named("prefetch_count"), ["tests/rtl/prefetch/test_prefetch_count.py"]),
     "channels": Target(_named("read_tracker", "store_path"), ["tests/rtl/prefetch/test_channels.py"]),
-    "columns": Target(
-        _named("column_walker", "column_buffer"),
-        [_PREFETCH, _WALKERS, "tests/rtl/prefetch/test_column_stores.py", "-k", "128_columns or column_stores"],
-        quick=[
-            *(_PREFETCH, _WALKERS, "tests/rtl/prefetch/test_column_stores.py"),
-            *("-k", "lockstep and 128_columns or any_item and 128_columns or straddle"),
-        ],
-    ),
     "counters": Target(_named("counters"), ["tests/rtl/node/test_node_counters.py"]),
     "chip_root": Target(_named("chip_root"), ["tests/rtl/chip/test_chip_root.py"]),
     "node": Target(

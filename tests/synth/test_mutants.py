@@ -179,6 +179,49 @@ def test_what_is_loaded_in_vain_is_equivalent_and_nothing_else(change: tuple[str
     assert bool(is_equivalent(mutants, Mutation(1, f"mutate {mutation} -module walker"))) == then
 
 
+# What is read counts in a valid word with a code of 2; it is read only for those.
+ADDER = """
+module adder(clk, next_valid, next_code, address, more, sum);
+  input clk;
+  input next_valid;
+  input [1:0] next_code;
+  input [1:0] address;
+  input [1:0] more;
+  output [1:0] sum;
+  reg valid;
+  reg [1:0] code;
+  reg [1:0] sum;
+  wire reads;
+  wire [1:0] given;
+  assign reads = next_valid & next_code == 2'd2;
+  sram_4x2 memory (
+    .clk(clk),
+    .read_enable(reads),
+    .read_address(address),
+    .read_data(given)
+  );
+  always @(posedge clk)
+    valid <= next_valid;
+  always @(posedge clk)
+    code <= next_code;
+  always @(posedge clk)
+    if (valid) sum <= more + (code == 2'd2 ? given : 2'd0);
+endmodule
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "then"),
+    [(("", ""), True), (("if (valid) sum", "sum"), False), (("(code == 2'd2 ? ", "(code[1] ? "), False)],
+)
+@pytest.mark.campaign
+def test_what_counts_with_one_value_of_three_bits_is_equivalent_and_nothing_else(change: tuple[str, str], then: bool) -> None:
+    sram, adder = WALKER.split("module walker")[0], ADDER.replace(*change)
+    mutants = mutants_of("adder", adder, others={"sram_4x2": sram, "adder": adder}, count=1, seed=1)
+    mutation = Mutation(1, "mutate -mode const1 -cell memory -port \\read_enable -portbit 0 -module adder")
+    assert bool(is_equivalent(mutants, mutation)) == then
+
+
 def _cell(mutants: Mutants, kind: str, reads: str) -> str:
     """The cell of a kind that reads a wire."""
     cells = re.findall(r"^  cell (\S+) (\S+)\n(.*?)^  end\n", mutants.netlist, re.DOTALL | re.MULTILINE)

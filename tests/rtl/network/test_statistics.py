@@ -113,8 +113,11 @@ def test_any_words_at_all(nodes: int) -> None:
             if seed in (2, stage):
                 at = quiet - stage
                 stimulus["valid"][at], stimulus["level"][at], stimulus["statistic"][at] = True, stage + 1, SUM
-                stimulus["statistic"][at, 1 << stage] = MAX
-        bench_of(nodes).check(statistics_network(**stimulus), bench_of(nodes).run(stimulus, seed=seed))
+                # Those of each half agree.
+                stimulus["statistic"][at, 1 << stage : 2 << stage] = MAX
+        expected = statistics_network(**stimulus)
+        bench_of(nodes).check(expected, bench_of(nodes).run(stimulus, seed=seed))
+        assert expected["error_stage"].value[-1] == (seed if seed < min(stages, 2) else 0)
 
 
 def test_by_the_contract() -> None:

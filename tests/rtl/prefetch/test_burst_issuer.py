@@ -16,7 +16,7 @@ from podweave.spec.descriptors import DESCRIPTOR_BYTES, STORABLE
 from podweave.tb.benches.block_bench import BlockBench
 from podweave.tb.cases.prefetch_cases import engine_config
 from podweave.tb.cases.prefetch_engines import ENGINES, MORE_ENGINES
-from tests.rtl.prefetch.engine_bits import Values, any_word, bits_of, compare, few, of_part, tables
+from tests.rtl.block_tables import Values, any_word, bits_of, compare, few, of_part, tables
 from tests.rtl.side_by_side import SideBySide
 
 pytestmark = pytest.mark.blocks

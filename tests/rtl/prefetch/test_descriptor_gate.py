@@ -20,7 +20,7 @@ from podweave.spec.descriptors import TAG_WIDTH
 from podweave.tb.benches.block_bench import BlockBench
 from podweave.tb.cases.prefetch_cases import engine_config, engine_geometry
 from podweave.tb.cases.prefetch_engines import ENGINES
-from tests.rtl.prefetch.engine_bits import Values, any_word, bits_of, compare, few, tables
+from tests.rtl.block_tables import Values, any_word, bits_of, compare, few, tables
 
 pytestmark = pytest.mark.blocks
 

@@ -29,7 +29,7 @@ from podweave.spec.descriptors import TAG_WIDTH, descriptor_layout
 from podweave.tb.benches.block_bench import BlockBench
 from podweave.tb.cases.prefetch_cases import engine_config, engine_geometry
 from podweave.tb.cases.prefetch_engines import ENGINES
-from tests.rtl.prefetch.engine_bits import Values, bits_of, compare, few, tables
+from tests.rtl.block_tables import Values, bits_of, compare, few, tables
 from tests.rtl.prefetch.test_descriptor_check import ALWAYS, fitted, spoilt
 
 pytestmark = pytest.mark.blocks

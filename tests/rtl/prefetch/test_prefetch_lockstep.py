@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from podweave.golden.cycle.memory.hbm import HbmChannel
+from podweave.golden.cycle.memory.hbm import DECERR, SLVERR, ErrorRange, HbmChannel
 from podweave.golden.cycle.ports import PortTrace
 from podweave.golden.cycle.prefetch.engine import STALLS, EngineModel
 from podweave.golden.cycle.prefetch.words import LOAD, STORE, Descriptor
@@ -169,6 +169,55 @@ def test_beside_of_what_cannot_be(name: str, select: HostSelect, code: int) -> N
     bad = dataclasses.replace(BESIDE, kind=LOAD, select=select, tag=0, last=1)
     model = check(name, directed_case(config, [bad], bases=(0,) * (3 if name == "64_bases" else 0), cycles=500), 0)
     assert (model.error.code if model.error else 0) == code
+
+
+@pytest.mark.parametrize("ring", [0, 1])
+@pytest.mark.blocks
+def test_a_store_that_fails_completes_nothing_of_its_ring(ring: int) -> None:
+    """The first error is that of its first burst that failed; the other ring goes on."""
+    store = Descriptor(kind=STORE, select=HostSelect.W, address=STORE_BEGIN + 8, n0=40, n1=1, n2=1, step0=1, last=1)
+    load = dataclasses.replace(store, kind=LOAD, address=DATA_BEGIN, unit=1)
+    failing = dataclasses.replace(store, address=STORE_BEGIN + 0x1000), dataclasses.replace(store, tag=1)
+    rings = (failing, [load]) if ring == 0 else ([load], failing)
+    errors = tuple(ErrorRange(STORE_BEGIN + at, STORE_BEGIN + at + 8, code) for at, code in ((0x1058, SLVERR), (0x1090, DECERR)))
+    case = directed_case(lockstep_of("64_small").config, *rings, epochs_done=1, cycles=1500, errors=errors)
+    model = check("64_small", case, ring)
+    assert model.error
+    assert (model.error.ring, model.error.tag) == (ring, 0)
+    assert [len(complete) for complete in model.events.complete] == [ring, 1 - ring]
+
+
+@pytest.mark.blocks
+def test_rings_that_end_anywhere() -> None:
+    """Both are misaligned, so nothing is read: addresses of all bits, of which the demand ring's is reported."""
+    rng, lockstep = np.random.default_rng(5), lockstep_of("64_small")
+    cases = []
+    for _ in range(40):
+        case = directed_case(lockstep.config, [X_WORD], [X_WORD], cycles=80)
+        base = tuple(int(rng.integers(1 << 28)) * 64 + int(rng.integers(1, 64)) for _ in range(2))
+        cases.append(dataclasses.replace(case, inputs=dataclasses.replace(case.inputs, base=base, memory_bytes=1 << 34)))
+    ran = lockstep.run_all([(case.stimulus(), case.program.memory, case.table()) for case in cases])
+    for case, (observed, _) in zip(cases, ran, strict=True):
+        model = case.model()
+        assert model.error
+        assert (model.error.ring, model.error.address) == (0, case.inputs.base[0])
+        assert lockstep.bench.check(expected(case, model)[0], observed)
+
+
+@pytest.mark.blocks
+def test_words_of_any_number_are_prefetched() -> None:
+    """As many as have all bits in turn, of which the run sees the first: they are counted when the load begins."""
+    lockstep = lockstep_of("64_small")
+    rng, cases = np.random.default_rng(6), []
+    for bit in range(24):
+        loops = {"n0": 1, "n1": 1 << bit // 2, "n2": 1 << (bit + 1) // 2, "step0": 0}
+        many = dataclasses.replace(X_WORD, kind=LOAD, select=HostSelect.W, last=1, **loops)
+        case = directed_case(lockstep.config, [], [many], cycles=250, seed=int(rng.integers(100)))
+        cases.append(dataclasses.replace(case, inputs=dataclasses.replace(case.inputs, gap=True, enable=True)))
+    ran = lockstep.run_all([(case.stimulus(), case.program.memory, case.table()) for case in cases])
+    for bit, (case, (observed, _)) in enumerate(zip(cases, ran, strict=True)):
+        assert observed["unconsumed"][-1] == 1 << bit
+        assert lockstep.bench.check(expected(case, case.model())[0], observed)
 
 
 def test_rings_wrap_around() -> None:

@@ -20,13 +20,13 @@ from podweave.spec.load_port import host_address_width
 from podweave.tb.benches.block_bench import BlockBench
 from podweave.tb.cases.prefetch_cases import engine_config
 from podweave.tb.cases.prefetch_engines import ENGINES
-from tests.rtl.prefetch.engine_bits import Values, any_word, bits_of, compare, few, of_part, tables
+from tests.rtl.block_tables import Values, any_word, bits_of, compare, of_part, tables
 from tests.rtl.prefetch.test_column_stores import lockstep_of
 from tests.rtl.side_by_side import SideBySide
 
 pytestmark = pytest.mark.blocks
 
-CYCLES = 12000
+CYCLES = 40000
 ITEM = ("select", "broadcast", "unit", "ring", "counts")
 Step = tuple[dict[str, int], str]
 """What is on ports, and what the step waits for, if for anything."""
@@ -123,12 +123,14 @@ def random_walk(rng: np.random.Generator, config: ChipConfig, columns: bool) -> 
     fields["kind"] = int(rng.choice(kinds, p=None if columns else [0.1, 0.6, 0.3]))
     stores = fields["kind"] == DescriptorKind.STORE
     fields["select"] = int(rng.choice(list(STORABLE) if stores else list(found)))
-    # Loops around one that is long never go on.
-    longest = int(rng.integers(4))
     for i in range(3):
-        fields[f"n{i}"] = 1 if i < longest < 3 and rng.random() < 0.8 else int(rng.integers(1, 4))
-        if i == longest:
-            fields[f"n{i}"] = few(rng, widths[f"n{i}"])
+        fields[f"n{i}"] = int(rng.integers(1, 4))
+    if rng.random() < 0.6:
+        # One that is soon over if it loses its highest bit; loops around it never go on, and those inside are short.
+        longest = int(rng.integers(1 if columns else 0, 3))
+        fields |= {f"n{i}": 1 if i < longest and rng.random() < 0.8 else fields[f"n{i}"] for i in range(3)}
+        high, low = int(rng.integers(2, widths[f"n{longest}"])), int(rng.integers(1, 7))
+        fields[f"n{longest}"] = (1 << high | (1 << low) * (rng.random() < 0.6 and low < high)) + int(rng.integers(3))
     if columns:
         fields["n0"] = int(rng.integers(1, prefetch_of(config).column_words + 1))
     return Walk(fields, found[fields["select"]], 1 << beat_bits(config), 1 << host_address_width(config))  # type: ignore[index]
@@ -146,8 +148,8 @@ def drive(config: ChipConfig, rng: np.random.Generator, given: Values, seen: Val
             rates = dict(zip(rates, rng.choice([0.02, 0.5, 0.95], 4, p=[0.1, 0.2, 0.7]), strict=True))
             rates["stopped"] = float(rng.choice([0, 0.01, 0.3]))
         now = {name: int(rng.random() < rate) for name, rate in rates.items()}
-        age = age + 1 if step else 0
-        now["clear"] = int(cycle == 0 or rng.random() < 0.002 or age > 100)
+        age = 0 if step is None or step[0]["last"] else age + 1
+        now["clear"] = int(cycle == 0 or rng.random() < 0.002 or (age > 80 and rng.random() < 0.1) or age > 200)
         for name, value in now.items():
             if name in given:
                 given[name][cycle] = value
@@ -168,7 +170,7 @@ def drive(config: ChipConfig, rng: np.random.Generator, given: Values, seen: Val
             step = next(steps, None)
         if pops:
             steps = walk.columns() if columns else walk.pieces()
-            step, lane_bytes = next(steps), walk.fields["n0"]
+            step, lane_bytes, age = next(steps), walk.fields["n0"], 0
         if now["clear"]:
             step = None
         if pops or cleared:

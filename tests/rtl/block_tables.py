@@ -1,4 +1,4 @@
-"""Words between the parts of an engine as bits, and what tests of single parts have in common."""
+"""Tables of what is given to a block and expected of it, cycle by cycle, and words as bits: what tests of single blocks share."""
 
 from __future__ import annotations
 
