@@ -17,7 +17,7 @@ from podweave.spec.config import ChipConfig
 from ..encoders.files import is_transformer, quantise_transformer
 from ..language.quantise import Recipe
 from ..reports.model_files import print_comparison
-from ..runs.agreement import agreement
+from ..runs.agreement import agreement, require_plain
 from ..runs.calibration import Method
 from ..runs.float_files import FileRecipe, quantise_file
 from ..runs.jobs import Job
@@ -32,12 +32,16 @@ Show = Callable[[Console, dict[str, Any]], None]
 
 
 def require_whole(workload: str, per_layer: bool, images: int | None, inputs: Path | None, beside: Beside) -> None:
-    """Raises `typer.BadParameter` for what is not for a workload, or only for ONNX files."""
+    """Raises `typer.BadParameter` for what is not for a workload, or only for ONNX files; `WorkloadError` for a file in floating
+    point that is not that of the network."""
     if is_model_file(workload):
         if per_layer:
             raise typer.BadParameter("a network of a file runs as a whole, with its own constants", param_hint="--per-layer")
         if inputs and images:
             raise typer.BadParameter("images are those of --inputs: leave out --images", param_hint="--images")
+        if beside.plain:
+            # Here, since a run may take long.
+            require_plain(load_network(workload), Path(workload.partition(",")[0]), beside.plain)
         return
     for name, given in {"--compare": beside.compare, "--inputs": inputs}.items():
         if given and not (inputs and is_row_file(workload)):
@@ -66,7 +70,9 @@ def with_file(
         report["onnxruntime"] = compare_file(network, path, job.constants, job.feeds, config.rounding)
     if inputs and (beside.plain or beside.labels):
         progress("comparing classes")
-        report["agreement"] = agreement(network, job.constants, config.rounding, inputs, beside.plain, beside.labels)
+        report["agreement"] = agreement(
+            network, Path(workload.partition(",")[0]), job.constants, config.rounding, inputs, beside.plain, beside.labels
+        )
     if beside.picture:
         from ..pictures.sqnr import draw_sqnr
 

@@ -13,7 +13,7 @@ from podweave.golden.graph import evaluate
 from podweave.golden.layers.fixed_point import Rounding
 from podweave.ir.constants import Parameters
 from podweave.ir.frontends.onnx import Network
-from podweave.ir.frontends.onnx.files import onnx_package, read_file
+from podweave.ir.frontends.onnx.files import File, onnx_package, read_file
 from podweave.ir.layers import WorkloadError
 
 from .calibration import FloatFile
@@ -23,16 +23,24 @@ from .model_files import arrays_of, file_inputs
 
 
 def agreement(
-    network: Network, constants: Mapping[str, Parameters], rounding: Rounding, inputs: Path, plain: Path | None, labels: Path | None
+    network: Network,
+    path: Path,
+    constants: Mapping[str, Parameters],
+    rounding: Rounding,
+    inputs: Path,
+    plain: Path | None,
+    labels: Path | None,
 ) -> list[dict[str, Any]]:
     """A row for each output that has several classes: how many of its images have the same largest number, at each position.
 
     Parameters
     ----------
+    path : Path
+        The file of the network.
     inputs : Path
         Arrays (.npz) by inputs of the file.
     plain : Path, optional
-        The file in floating point, with the same inputs and outputs: ``cosine``, and what `same_largest` has.
+        The file in floating point, with the same inputs and outputs (`require_plain`): ``cosine``, and what `same_largest` has.
     labels : Path, optional
         Whole numbers (.npz), one array, one for each image, of outputs with one position: ``right``, and ``right_float``.
 
@@ -52,7 +60,7 @@ def agreement(
     chosen = {name: classes for name, parts in ours.items() if (classes := all_largest(tensors[name], parts)) is not None}
     if not chosen:
         raise WorkloadError(f"{network.graph.name} has no output with several classes, of which the largest could be told")
-    exact = _exact(plain, inputs, {name: ours[name] for name in chosen}) if plain else {}
+    exact = _exact(network, path, plain, inputs, {name: ours[name] for name in chosen}) if plain else {}
     known = _labels(labels, {name: classes.shape for name, classes in chosen.items()}) if labels else None
     rows = []
     for name, classes in chosen.items():
@@ -73,15 +81,41 @@ def agreement(
     return rows
 
 
-def _exact(plain: Path, inputs: Path, ours: Mapping[str, Sequence[NDArray]]) -> dict[str, list[NDArray[np.float64]]]:
+def require_plain(network: Network, path: Path, plain: Path) -> tuple[File, dict[str, str]]:
+    """The file in floating point, with sizes of the network where it leaves them open, and its tensors by outputs of the network.
+
+    Outputs may be inside of it, where the network leaves what is behind them to the host.
+
+    Raises
+    ------
+    WorkloadError
+        For a file without one of them.
+    """
+    shapes = {network.tensors[name].name: network.tensors[name].view.sizes for name in network.given}
+    file, real_of = read_file(plain, shapes=shapes), dict[str, str]()
+    for node in read_file(path).nodes:
+        if node.operator == "QuantizeLinear":
+            real_of[node.outputs[0]] = node.inputs[0]
+        elif node.operator == "DequantizeLinear" and node.inputs[0] in real_of:
+            real_of[node.outputs[0]] = real_of[node.inputs[0]]
+    there = {name for node in file.nodes for name in node.outputs}
+    found = {}
+    for tensor in network.outputs.values():
+        names = [name for name in (tensor.name, real_of.get(tensor.name)) if name in there]
+        if not names:
+            raise WorkloadError(f"{plain.name} has no output {tensor.name}: it has {', '.join(sorted(file.outputs))}")
+        found[tensor.name] = str(names[0])
+    return file, found
+
+
+def _exact(
+    network: Network, path: Path, plain: Path, inputs: Path, ours: Mapping[str, Sequence[NDArray]]
+) -> dict[str, list[NDArray[np.float64]]]:
     """Batches of each output in floating point."""
-    file = read_file(plain)
-    missing = sorted(set(ours) - set(file.outputs))
-    if missing:
-        raise WorkloadError(f"{plain.name} has no output {missing[0]}: it has {', '.join(sorted(file.outputs))}")
-    run = FloatFile(onnx_package().load(plain), ())
+    file, names = require_plain(network, path, plain)
+    run = FloatFile(onnx_package().load(plain), {names[name] for name in ours})
     parts = [run(batch) for batch in batches_of(file, inputs)]
-    found = {name: [part[name].astype(np.float64) for part in parts] for name in ours}
+    found = {name: [part[names[name]].astype(np.float64) for part in parts] for name in ours}
     for name, batches in found.items():
         theirs, mine = ([len(each), *each[0].shape] for each in (batches, ours[name]))
         if theirs != mine:

@@ -66,10 +66,16 @@ def onnx_package() -> Any:
     return onnx
 
 
-def read_file(path: Path, sizes: Mapping[str, int] | None = None, opsets: range = OPSETS) -> File:
+def read_file(
+    path: Path,
+    sizes: Mapping[str, int] | None = None,
+    opsets: range = OPSETS,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> File:
     """The content of a file; raises `WorkloadError` for what cannot be read.
 
-    ``sizes``: of dimensions that the file leaves open, by their names. ``opsets``: that are taken.
+    ``sizes``: of dimensions that the file leaves open, by their names. ``opsets``: that are taken. ``shapes``: of inputs, where it
+    leaves a dimension open that ``sizes`` does not fix.
     """
     onnx = onnx_package()
     name = path.name
@@ -102,7 +108,7 @@ def read_file(path: Path, sizes: Mapping[str, int] | None = None, opsets: range 
     if graph.sparse_initializer:
         raise WorkloadError(f"{name}: {graph.sparse_initializer[0].values.name} is sparse, which is not read")
     given = [each for each in graph.input if each.name not in constants]
-    inputs = _inputs(name, given, dict(sizes or {}))
+    inputs = _inputs(name, given, dict(sizes or {}), dict(shapes or {}))
     return File(
         path.stem,
         opset,
@@ -189,7 +195,9 @@ def _require_beside(file: str, tensor: Any, folder: Path) -> None:
         raise WorkloadError(f"{file}: {where!r} has {other.stat().st_size:,} bytes, more than {MOST_BYTES:,}")
 
 
-def _inputs(file: str, given: list[Any], sizes: dict[str, int]) -> dict[str, tuple[str, tuple[int, ...]]]:
+def _inputs(
+    file: str, given: list[Any], sizes: dict[str, int], shapes: dict[str, tuple[int, ...]]
+) -> dict[str, tuple[str, tuple[int, ...]]]:
     found: dict[str, tuple[str, tuple[int, ...]]] = {}
     unused = set(sizes)
     for each in given:
@@ -209,6 +217,8 @@ def _inputs(file: str, given: list[Any], sizes: dict[str, int]) -> dict[str, tup
             elif dim.dim_param in sizes:
                 shape.append(sizes[dim.dim_param])
                 unused.discard(dim.dim_param)
+            elif number < len(shapes.get(each.name, ())):
+                shape.append(shapes[each.name][number])
             elif dim.dim_param:
                 raise WorkloadError(
                     f"{file}: input {each.name} leaves its size {dim.dim_param} open: --size {dim.dim_param}=N fixes it"

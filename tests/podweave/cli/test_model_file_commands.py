@@ -80,6 +80,10 @@ def test_refused(cli: Cli, file: Path, narrow: Path, tmp_path: Path) -> None:
     assert_refused(told, "images are those of --inputs: leave out --images")
     for option in ("--float", "--labels"):
         assert_refused(cli("run", file, "--config", narrow, option, file), option)
+    onnx.save(float_model(), tmp_path / "float.onnx")
+    # Before anything runs, and before inputs are read.
+    told = cli("run", file, "--config", narrow, "--inputs", tmp_path / "a.npz", "--float", tmp_path / "float.onnx")
+    assert_refused(told, "podweave: float.onnx has no output n")
     assert_refused(cli("run", file, "--config", narrow, "--plot-sqnr", tmp_path / "a.svg"), "is of --compare")
     assert_refused(cli("run", file, "--config", narrow, "--compare", "--plot-sqnr", tmp_path / "a.txt"), "must end in .svg")
     told = cli("run", file, "--config", narrow, "--per-layer")
