@@ -219,7 +219,8 @@ def with_averages_in_steps(graph: Graph, positions: int, left: int, side: int) -
     """The same network with no sum of windows over more than so many ``positions``, or more than ``side`` of them in a row.
 
     A larger one becomes a convolution by ones with strides as large as its kernel, and windows over what is left, at most ``left``
-    positions: the same sum. Those that overlap in a way that leaves none stay as they are.
+    positions: the same sum. Those that overlap in a way that leaves none stay as they are. One with weights, of which sums take
+    several steps, has at most ``left`` from the beginning.
     """
     operations = tuple(_in_steps(operation, positions, left, side) for operation in graph.operations)
     return graph if operations == graph.operations else replace(graph, operations=operations)
@@ -235,7 +236,8 @@ def _in_steps(operation: Linear, positions: int, left: int, side: int) -> Linear
         or operand.layer.kernel != (1, 1)
     ):
         return operation
-    if (prod(window.kernel) <= positions and max(window.kernel) <= side) or operand.layer.stride != (1, 1):
+    most = positions if operation.identity else left
+    if (prod(window.kernel) <= most and max(window.kernel) <= side) or operand.layer.stride != (1, 1):
         return operation
     # Windows that do not begin at multiples of a kernel's size are no windows of its sums.
     together = [

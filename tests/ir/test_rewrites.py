@@ -45,6 +45,19 @@ def test_averages_in_steps(
     np.testing.assert_array_equal(found, evaluate(graph, held, inputs)["mean"], strict=True)
 
 
+def test_means_of_products_in_steps() -> None:
+    """With weights, 16 positions are more than 12: what multiplied one multiplies each of two."""
+    layer = Layer(name="mean", height=4, width=4, channels=6, outputs=5)
+    graph = Graph("g", {"in": (1, 4, 4, 6)}, (Linear("mean", (Operand(("in",), layer),), Window("sum", (4, 4), (1, 1))),))
+    stepped = with_averages_in_steps(graph, 40, 12, 16)
+    (operation,) = stepped.operations
+    assert (operation.operands[0].layer.kernel, operation.window.kernel) == ((1, 2), (4, 2))
+    x, held = {"in": np.random.default_rng(0).integers(-128, 128, (1, 4, 4, 6), dtype=np.int8)}, random_parameters(graph)
+    found = evaluate(stepped, with_constants(verify(stepped), held), x)["mean"]
+    np.testing.assert_array_equal(found, evaluate(graph, held, x)["mean"], strict=True)
+    assert len(np.unique(found)) > 2
+
+
 def test_copies_to_upsample() -> None:
     """For each reader one, directly before it; not of an input."""
     seen = (Upsampling(2, 2),)

@@ -191,6 +191,22 @@ def test_a_mean_is_not_rounded(tmp_path: Path) -> None:
     assert all(held_by(network, name, row) for name, row in rows.items())
 
 
+@pytest.mark.campaign
+def test_a_mean_of_many_positions_in_rtl(tmp_path: Path) -> None:
+    """More than accumulators have rows, of more channels than the array."""
+    drawn = Drawn(6, 1, 3, 6, 5)
+    drawn.conv("first", 3, 9)
+    drawn.add("GlobalAveragePool", "mean")
+    drawn.conv("last", 9, 5)
+    made = by_onnxruntime(tmp_path, drawn, ("mean",))
+    network = read_network(made)
+    rows = beside(network, made, file_inputs(network, inputs_of(tmp_path, drawn)))
+    assert all(held_by(network, name, row) for name, row in rows.items())
+    report = run(network, EVEN)
+    assert report["verdict"] == "pass", report["networks"][0].get("first_mismatch")
+    assert report["cycles"] == report["predicted_cycles"]
+
+
 def random_chain(seed: int) -> tuple[Drawn, tuple[str, ...]]:
     """Products one behind the other, of any widths, some of them limited, and which tensors have 16 bits."""
     rng = np.random.default_rng([seed, 16])
