@@ -16,6 +16,9 @@ from .sixteen_bits import READERS, of_mean
 from .values import Constant, Known, Real, RefusedError, Sum, Value
 from .views import BATCH, CHANNELS, HEIGHT, WIDTH, View
 
+_SAME_SCALE = 1e-5
+"""Relative: products of the same scales in float32 and float64 are nearer."""
+
 
 def padding_of(
     call: Call, sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
@@ -57,7 +60,9 @@ def integer_bias(call: Call, index: int, unit: NDArray[np.float32], outputs: int
         return np.zeros(outputs, np.int64)
     found = call.value(index)
     if isinstance(found, Known):
-        values = found.integers
+        # A quantiser gives it that scale; where one did not, it is rounded once more.
+        same = found.scales.size in (1, outputs) and np.allclose(found.scales, unit, rtol=_SAME_SCALE, atol=0)
+        values = found.integers if same else np.rint(found.real.astype(np.float64).ravel() / unit)
     elif isinstance(found, Constant) and np.issubdtype(found.values.dtype, np.integer):
         values = found.values
     elif isinstance(found, Constant):

@@ -26,7 +26,7 @@ from podweave.runs.model_files import file_inputs, file_job
 from podweave.runs.oracle import compare_file
 from podweave.runs.road import Simulation, run_jobs
 from podweave.spec.config import ChipConfig
-from tests.podweave.runs.sixteen_bit_files import KINDS, Drawn, by_onnxruntime, classes, features
+from tests.podweave.runs.sixteen_bit_files import KINDS, Drawn, by_onnxruntime, classes, features, pixels
 from tests.podweave.runs.test_attention import AWAY, EVEN
 
 COUNT = 3
@@ -189,6 +189,22 @@ def test_a_mean_is_not_rounded(tmp_path: Path) -> None:
     assert [operation.name for operation in network.graph.operations] == ["first", "second", "last"]
     rows = beside(network, made, file_inputs(network, inputs_of(tmp_path, drawn)))
     assert all(held_by(network, name, row) for name, row in rows.items())
+
+
+@pytest.mark.parametrize(("make", "tensors"), [(pixels, ()), KINDS["pixels"], KINDS["features"]])
+def test_a_bias_of_another_scale(tmp_path: Path, make: Callable[[int], Drawn], tensors: tuple[str, ...]) -> None:
+    """Real numbers of a bias are what counts, as for onnxruntime (but where it fuses a Gemm of 8 bits), in 8 bits and in 16."""
+    drawn = make(3)
+    made = by_onnxruntime(tmp_path, drawn, tensors)
+    model = onnx.load(made)
+    (scale,) = (each for each in model.graph.initializer if each.name == "second.b_quantized_scale")
+    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(0.37), scale.name))
+    before = read_network(made).constants["second"].bias
+    onnx.save(model, made)
+    network = read_network(made)
+    assert np.abs(network.constants["second"].bias - before).max() > 100
+    for name, row in beside(network, made, file_inputs(network, inputs_of(tmp_path, drawn))).items():
+        assert held_by(network, name, row), row
 
 
 @pytest.mark.campaign
