@@ -6,8 +6,11 @@ most simulations together, and nothing here is a test of pytest's.
 
 from __future__ import annotations
 
+import os
 import sys
 from types import ModuleType, SimpleNamespace
+
+from pygpi.entry import load_entry
 
 
 class Outcome(BaseException):
@@ -21,11 +24,9 @@ def start() -> None:
         setattr(pytest, name, SimpleNamespace(Exception=type(name, (Outcome,), {})))
     sys.modules.setdefault("pytest", pytest)
 
-    import cocotb._init
-    import cocotb.logging
     import cocotb.regression
 
-    cocotb.regression.RegressionManager.setup_pytest_assertion_rewriting = staticmethod(lambda: None)
-    cocotb.logging._configure()
-    cocotb._init.init_package_from_simulation()
-    cocotb.regression._run_regression()
+    setattr(cocotb.regression.RegressionManager, "setup_pytest_assertion_rewriting", staticmethod(lambda: None))  # noqa: B010
+    # From here on as cocotb does it.
+    os.environ.pop("PYGPI_USERS")
+    load_entry()
