@@ -11,8 +11,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from podweave.ir.frontends.onnx import read_network
+from podweave.ir.frontends.onnx import Network, read_network
 from podweave.ir.layers import WorkloadError
+from podweave.ir.row_operations import Format
+from tests.podweave.runs.file_cases import random_network
 from tests.podweave.runs.sixteen_bit_files import KINDS, Drawn, branches, by_onnxruntime, classes, features, pixels
 
 Change = Callable[[Path], Path]
@@ -138,3 +140,45 @@ def test_files_of_older_opsets(tmp_path: Path) -> None:
     one, other = read_network(made), read_network(old)
     for name, held in one.constants.items():
         np.testing.assert_array_equal(held.bias, other.constants[name].bias)
+
+
+def widened(file: Path, rng: np.random.Generator, count: int) -> None:
+    """Some of the tensors that nodes quantise have 16 bits, in steps of a 256th."""
+    model = onnx.load(file)
+    held = {each.name: each for each in model.graph.initializer}
+    pairs = {
+        (node.input[1], node.input[2]): None
+        for node in model.graph.node
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.input[0] not in held and node.input[2] in held
+    }
+    for at in rng.permutation(len(pairs))[:count]:
+        scale, zero = (held[name] for name in [*pairs][at])
+        values = numpy_helper.to_array(zero).astype(np.int64) * 256
+        kind = np.uint16 if zero.data_type == onnx.TensorProto.UINT8 else np.int16
+        zero.CopyFrom(numpy_helper.from_array(values.astype(kind), zero.name))
+        scale.CopyFrom(numpy_helper.from_array((numpy_helper.to_array(scale) / 256).astype(np.float32), scale.name))
+    model.opset_import[0].version, model.ir_version = 21, 10
+    onnx.save(model, file)
+
+
+@pytest.mark.parametrize("seed", [*range(12), *(pytest.param(seed, marks=pytest.mark.campaign) for seed in range(12, 160))])
+def test_any_tensor_in_16_bits_is_read_or_refused(tmp_path: Path, seed: int) -> None:
+    """Of files over all operators, and of those with products."""
+    makers = [make for make, _ in KINDS.values()] + [branches]
+    file = random_network(tmp_path, seed)[1] if seed % 2 else by_onnxruntime(tmp_path, makers[seed // 2 % 5](seed), ())
+    rng = np.random.default_rng([seed, 7])
+    widened(file, rng, int(rng.integers(1, 4)))
+    found = read_or_told(file)
+    if isinstance(found, str):
+        # A rule, and what helps.
+        assert all("16 bits" in line and "(what helps: " in line for line in found.splitlines()[1:]), found
+        return
+    wide = [tensor for tensor in found.tensors.values() if tensor.form is Format.INT16]
+    assert wide or any(operation.window and not operation.identity for operation in found.graph.operations)
+
+
+def read_or_told(file: Path) -> Network | str:
+    try:
+        return read_network(file)
+    except WorkloadError as error:
+        return str(error)
