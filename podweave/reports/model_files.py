@@ -78,6 +78,8 @@ def print_quantised_file(console: Console, report: dict[str, Any]) -> None:
         say(console, f"channels scaled in {sets}{told}; floating point is bit for bit the same")
     if "corrected_biases" in report:
         say(console, f"biases of {counted(report['corrected_biases'], 'convolution')} corrected")
+    if report.get("int16_inputs"):
+        say(console, f"16 bits are read by {', '.join(report['int16_inputs'])}")
     if found:
         rows = [[row["operation"], f"{row['sqnr_db']:.1f}", *_own(row)] for row in found["worst"]]
         columns = ["operation", "SQNR dB", *(["on its own"] if rows and len(rows[0]) > 2 else [])]

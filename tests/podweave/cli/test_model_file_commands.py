@@ -160,6 +160,7 @@ def test_layers_that_read_16_bits(cli: Cli, tmp_path: Path) -> None:
     layers = ("--int16-input", "second", "--int16-input", "last")
     told = cli("quantise", tmp_path / "float.onnx", "-o", tmp_path / "q.onnx", "--calibrate", tmp_path / "some.npz", *layers)
     assert told.code == 0, told.err
+    assert "16 bits are read by second, last\n" in told.out
     told = cli(
         *("run", tmp_path / "q.onnx", "--config", tmp_path / "even.toml", "--inputs", tmp_path / "one.npz"),
         "--compare",
