@@ -51,7 +51,7 @@ def held_by(network: Network, name: str, row: dict[str, Any]) -> bool:
     tensor = network.tensors[name]
     if row["operator"] == "LayerNormalization":
         return bool(row["sqnr_db"] is None or row["sqnr_db"] > 45)
-    if tensor.form is Format.INT16:
+    if tensor.form is Format.INT16 and network.bounds.get(name, 1.0) > 0.25:
         return bool(row["largest"] <= STEP)
     return bool(row["differing"] == row["ties"] and row["largest"] <= 1)
 
