@@ -22,7 +22,7 @@ LIBRARIES = {
     "predict": ["numpy"],
     "synth": [],
     "formal": ["amaranth"],
-    "tb": ["cocotb", "cocotb_tools", "cocotbext", "find_libpython", "numpy"],
+    "tb": ["cocotb", "cocotb_tools", "cocotbext", "find_libpython", "numpy", "pygpi"],
     "podweave": [
         "numpy",
         "typer",
