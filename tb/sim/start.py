@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 from pygpi.entry import load_entry
 
@@ -26,7 +27,9 @@ def start() -> None:
 
     import cocotb.regression
 
-    setattr(cocotb.regression.RegressionManager, "setup_pytest_assertion_rewriting", staticmethod(lambda: None))  # noqa: B010
+    # It imports the rewriter before it looks whether any file is to be rewritten.
+    manager: Any = cocotb.regression.RegressionManager
+    manager.setup_pytest_assertion_rewriting = staticmethod(lambda: None)
     # From here on as cocotb does it.
     os.environ.pop("PYGPI_USERS")
     load_entry()
