@@ -123,7 +123,7 @@ class CollectiveEngine(Block):
     misdirected : In(1)
         On another load port a job was written.
     access_valid : Out(1)
-        A word of a bank is accessed.
+        A word of a bank is accessed. All below but ``access_data`` keep their last value between accesses, up to a ``start``.
     access_write, access_add : Out(1)
         It is written; added to what is there.
     access_kind : Out(1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ports import PortTrace, delay
+from ..ports import PortTrace, delay, held
 from .walk import Walk, walk_of
 from .words import HEAD, HEAD_ID, HEAD_KIND, NO_COLLECTIVE, WORD, Job, LinkGeometry
 
@@ -336,11 +336,14 @@ class EngineModel:
                     taken = made.takes[1 : 1 + count * flits]
                     words = self.inputs["received_data"][taken].reshape(count, flits * flit)[:, :width]
                     data[at, : words.shape[1]], known[at, : words.shape[1]] = words, True
-        valid = valid[: self.cycles]
+        valid, began = valid[: self.cycles], delay(self.inputs["start"], 1) == 1
+        last, cycles = held(np.arange(self.cycles), valid), np.arange(self.cycles)
+        # What would have been accessed in the cycle behind a start is nowhere else.
+        certain = last.known & (last.value > np.maximum.accumulate(np.where(began, cycles, -1)))
+        kept = {name: held(values[: self.cycles], valid).value for name, values in (columns | {"write": write}).items()}
         return {
             "access_valid": _certain(valid),
-            "access_write": PortTrace(write[: self.cycles], valid),
-            **{f"access_{name}": PortTrace(values[: self.cycles], valid) for name, values in columns.items()},
+            **{f"access_{name}": PortTrace(values, certain) for name, values in kept.items()},
             "access_data": PortTrace(data[: self.cycles], known[: self.cycles]),
         }
 

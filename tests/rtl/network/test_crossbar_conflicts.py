@@ -16,7 +16,7 @@ pytestmark = pytest.mark.blocks
 
 # Blocks that the lockstep has, too.
 READ, WRITE = (next(c for c in CASES if c.block and c.kind == "crossbar" and (c.data is not None) == way) for way in (True, False))
-CYCLES = 4000
+CYCLES = 16000
 
 
 def conflicts(valid: NDArray, route: NDArray, payload: NDArray | None) -> NDArray[np.bool_]:
@@ -46,16 +46,16 @@ def test_first_conflict_after_each_reset() -> None:
     lanes |= dict.fromkeys(("read_bank_data", "read_data"), (READ.data[0], READ.ports * READ.data[1], False))
     made = {"read": READ.made(), "write": WRITE.made()}
     assert (type(made["read"]), type(made["write"])) == (ReadCrossbar, WriteCrossbar)
-    bench = BlockBench.of(SideBySide(made), lanes, random_initial_state=True)
+    bench = BlockBench.of(SideBySide(made), lanes, random_initial_state=True, depth=CYCLES)
     given = {p.name: rng.integers(0, 1 << p.width, (CYCLES, p.lanes) if p.lanes else CYCLES) for p in bench.inputs}
     given["clear"] = np.arange(CYCLES) % 3 == 0
     # Few ports ask, so that there are cycles with no conflict, with one, and with some.
-    rate = rng.choice([0.2, 0.4, 0.9], CYCLES)[:, None]
+    rate = rng.choice([0.2, 0.4, 0.6, 0.9], CYCLES)[:, None]
     given["read_request_valid"] = rng.random((CYCLES, READ.ports)) < rate
     given["write_write_valid"] = rng.random((CYCLES, WRITE.ports)) < rate
     # Equal words, and words that differ in one bit.
     near = rng.integers(0, 1 << READ.payload[0], (CYCLES, 1)) ^ 1 << rng.integers(0, READ.payload[0], (CYCLES, READ.ports))
-    same = rng.random((CYCLES, READ.ports)) < 0.5
+    same = rng.random((CYCLES, READ.ports)) < rng.choice([0.5, 0.9], (CYCLES, 1))
     given["read_request_payload"] = np.where(same, near[:, :1], near)
     observed = bench.run(given)
     found = {

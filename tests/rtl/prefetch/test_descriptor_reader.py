@@ -34,7 +34,7 @@ from tests.rtl.prefetch.test_descriptor_check import ALWAYS, fitted, spoilt
 
 pytestmark = pytest.mark.blocks
 
-CYCLES = 16000
+CYCLES = 24000
 ADDRESS = 34
 FIELDS = [field for field in descriptor_layout().fields if hasattr(Descriptor(), field.name)]
 # Cycles from the last beat of a descriptor to its check.
@@ -67,6 +67,12 @@ def descriptor_of(rng: np.random.Generator, ring: Ring) -> Descriptor:
     """What lies at the position where the ring is."""
     if ring.position not in ring.descriptors:
         found, _ = fitted(rng, int(rng.choice([NOP, LOAD, STORE])))
+        if rng.random() < 0.3:
+            # The same words over and over: counts of all bits.
+            widths = {field.name: field.width for field in FIELDS}
+            counts = {name: (1 << int(rng.integers(widths[name]))) + int(rng.integers(2)) for name in ("n0", "n1", "n2")}
+            loops = dict.fromkeys(("step0", "step1", "step2", "stride1", "stride2"), 0)
+            found = dataclasses.replace(found, **counts, **loops, address=int(rng.integers(1 << 20)))
         if rng.random() < 0.2:
             found = spoilt(rng, found)
         ring.tag = min(ring.tag + int(rng.choice([0, 1, 1 << int(rng.integers(13))])), (1 << TAG_WIDTH) - 1)
@@ -103,9 +109,10 @@ def random_rings(rng: np.random.Generator, config: ChipConfig) -> tuple[list[Rin
         if rng.random() < 0.2:
             # Just below all that can be addressed.
             base = (1 << ADDRESS) - DESCRIPTOR_BYTES * int(rng.integers(1, 4))
-        base += int(rng.random() < 0.05) << int(rng.integers(6))
+        if rng.random() < 0.15:
+            base += int(rng.integers(1, DESCRIPTOR_BYTES))
         rings.append(Ring(base, few(rng, 32), few(rng, 32), tag=int(rng.integers(1 << int(rng.integers(1, 15))))))
-    if rng.random() < 0.5:
+    if rng.random() < 0.4:
         memory_bytes = 1 << ADDRESS
     else:
         # Up to an end of a descriptor, or a byte less.
@@ -141,7 +148,7 @@ def drive(config: ChipConfig, rng: np.random.Generator, given: Values, seen: Val
         if rng.random() < 0.02:
             enable = bool(rng.random() < 0.8)
         idle = request is None and unchecked == 0 and not any(ring.held for ring in rings)
-        clear = cycle == 0 or age > 500 or rng.random() < (0.05 if idle else 0.001)
+        clear = cycle == 0 or age > 250 or rng.random() < (0.05 if idle else 0.001)
         granted = request is not None and rng.random() < 0.4
         now = {"clear": clear, "enable": enable, "memory_bytes": memory_bytes, "granted": granted, "beat_valid": 0}
         if reading and reading[0].begin <= cycle and rng.random() < 0.8:

@@ -188,6 +188,21 @@ def test_a_store_that_fails_completes_nothing_of_its_ring(ring: int) -> None:
 
 
 @pytest.mark.blocks
+def test_stores_from_any_byte_on() -> None:
+    """Pieces of each size at each place in a beat, several words in a run; runs that end where others begin."""
+    stores = []
+    for select, n0 in ((HostSelect.W, 5), (HostSelect.X, 4), (HostSelect.P, 2)):
+        for offset in range(8):
+            begin = STORE_BEGIN + 0x200 * len(stores) + offset
+            loops = {"n0": n0, "n1": 3, "n2": 1, "step0": 1, "step1": 2, "stride1": 37}
+            stores.append(Descriptor(kind=STORE, select=select, address=begin, base=offset, **loops))
+    case = directed_case(lockstep_of("64_small").config, [*stores, Descriptor(last=1)], cycles=4000)
+    model = check("64_small", case, 2)
+    assert model.error is None
+    assert len(model.events.complete[0]) == 1
+
+
+@pytest.mark.blocks
 def test_rings_that_end_anywhere() -> None:
     """Both are misaligned, so nothing is read: addresses of all bits, of which the demand ring's is reported."""
     rng, lockstep = np.random.default_rng(5), lockstep_of("64_small")
