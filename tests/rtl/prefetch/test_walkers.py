@@ -129,8 +129,8 @@ def random_walk(rng: np.random.Generator, config: ChipConfig, columns: bool) -> 
         # One that is soon over if it loses its highest bit; loops around it never go on, and those inside are short.
         longest = int(rng.integers(1 if columns else 0, 3))
         fields |= {f"n{i}": 1 if i < longest and rng.random() < 0.8 else fields[f"n{i}"] for i in range(3)}
-        high, low = int(rng.integers(2, widths[f"n{longest}"])), int(rng.choice([0, 0, 3, 5, 6, 6]))
-        fields[f"n{longest}"] = (1 << high | (1 << low) * (0 < low < high)) + int(rng.integers(3))
+        high, low = int(rng.integers(2, widths[f"n{longest}"])), int(rng.integers(1, 7))
+        fields[f"n{longest}"] = (1 << high | (1 << low) * (rng.random() < 0.6 and low < high)) + int(rng.integers(3))
     if columns:
         fields["n0"] = int(rng.integers(1, prefetch_of(config).column_words + 1))
     return Walk(fields, found[fields["select"]], 1 << beat_bits(config), 1 << host_address_width(config))  # type: ignore[index]
@@ -146,10 +146,10 @@ def drive(config: ChipConfig, rng: np.random.Generator, given: Values, seen: Val
     for cycle in range(CYCLES):
         if cycle % 300 == 0:
             rates = dict(zip(rates, rng.choice([0.02, 0.5, 0.95], 4, p=[0.1, 0.2, 0.7]), strict=True))
-            rates["stopped"] = float(rng.choice([0, 0.01, 0.2]))
+            rates["stopped"] = float(rng.choice([0, 0.01, 0.3]))
         now = {name: int(rng.random() < rate) for name, rate in rates.items()}
         age = 0 if step is None or step[0]["last"] else age + 1
-        now["clear"] = int(cycle == 0 or rng.random() < 0.002 or (age > 100 and rng.random() < 0.2) or age > 200)
+        now["clear"] = int(cycle == 0 or rng.random() < 0.002 or (age > 80 and rng.random() < 0.1) or age > 200)
         for name, value in now.items():
             if name in given:
                 given[name][cycle] = value
