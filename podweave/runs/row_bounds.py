@@ -47,9 +47,13 @@ def row_bound(
     last = operations[name]
     if isinstance(last, Linear) and last.identity:
         last = operations.get(last.operands[0].sources[0], last)
-    if not isinstance(last, RowLinear):
+    if isinstance(last, LayerNorm):
+        # Of 16 bits, it is what the file has.
+        inner, step = last, np.ones(1)
+    elif isinstance(last, RowLinear) and last.source in operations and last.source not in network.tensors:
+        inner, step = operations[last.source], _scale(constants[last.name])
+    else:
         return None
-    inner, step = operations.get(last.source), _scale(constants[last.name])
     if isinstance(inner, Attention):
         values = operations[inner.value]
         assert isinstance(values, Append)

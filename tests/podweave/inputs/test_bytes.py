@@ -291,8 +291,7 @@ def test_nothing_from_outside_is_unpickled() -> None:
             pickles = any(each.arg == "allow_pickle" and ast.unparse(each.value) != "False" for each in node.keywords)
             if name in READ_BY | EVALUATED or pickles:
                 found.add((file.relative_to(ROOT).as_posix(), f"{name} with pickles" if pickles else name))
-    own = {f"tb/{name}.py" for name in ("benches/prefetch_bench", "benches/block_bench", "sim/block_run", "sim/prefetch_axi")}
-    own |= {"tb/sim/prefetch_run.py"}
+    own = {f"tb/{name}.py" for name in ("benches/prefetch_bench", "sim/prefetch_axi", "sim/prefetch_run")}
     pickled = {"tb/benches/design_bench.py", "tb/sim/chip_run.py", "tb/sim/accelerator_run.py"}
     # Faults are planted into modules of podweave itself, which are compiled again.
     planted = {("formal/faults.py", "exec"), ("formal/faults.py", "compile")}
