@@ -11,7 +11,7 @@ from podweave.ir.constants import Parameters
 from podweave.ir.frontends.onnx import Network
 from podweave.ir.mean_norms import channel_bits
 from podweave.ir.operations import Linear
-from podweave.ir.row_operations import Append, Attention, LayerNorm, RowLinear
+from podweave.ir.row_operations import Append, Attention, LayerNorm, RowLinear, RowOperation
 
 _ENTRY = float(np.expm1(1 / 32))
 """By how much of itself a weight of a softmax is off: its table has an entry for each 16th of a nat."""
@@ -44,16 +44,16 @@ def row_bound(
         None of what is no norm, and no attention.
     """
     operations = {operation.name: operation for operation in network.graph.operations}
-    last = operations[name]
-    if isinstance(last, Linear) and last.identity:
-        last = operations.get(last.operands[0].sources[0], last)
-    if isinstance(last, LayerNorm):
+    found = operations[name]
+    if isinstance(found, Linear) and found.identity:
+        found = operations.get(found.operands[0].sources[0], found)
+    inner: Linear | RowOperation | None = None
+    step = np.ones(1)
+    if isinstance(found, LayerNorm):
         # Of 16 bits, it is what the file has.
-        inner, step = last, np.ones(1)
-    elif isinstance(last, RowLinear) and last.source in operations and last.source not in network.tensors:
-        inner, step = operations[last.source], _scale(constants[last.name])
-    else:
-        return None
+        inner = found
+    elif isinstance(found, RowLinear) and found.source not in network.tensors:
+        inner, step = operations.get(found.source), _scale(constants[found.name])
     if isinstance(inner, Attention):
         values = operations[inner.value]
         assert isinstance(values, Append)
@@ -71,7 +71,7 @@ def row_bound(
         bound = off * np.abs(_scale(constants[inner.name])) * step
     else:
         return None
-    held = np.broadcast_to(bound + _ROUNDED, tensors[last.name].shape)
+    held = np.broadcast_to(bound + _ROUNDED, tensors[found.name].shape)
     return np.ascontiguousarray(held.reshape(tensors[name].shape))
 
 
