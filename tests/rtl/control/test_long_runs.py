@@ -165,25 +165,3 @@ def test_counts_grow_from_any_state_on() -> None:
             # What happened in cycle t is in the count from t + 2 on. Before there are inputs, a simulator may see an edge.
             grown = [(later - earlier) % (1 << width) for earlier, later in itertools.pairwise(count[2:])]
             assert grown == per_cycle[name.lower()][1 : cycles - 2].tolist(), name
-
-
-def test_every_bit_of_the_epochs_of_a_pass() -> None:
-    """One that lost its highest bit would be a pass of one epoch, or of two, and begin anew behind it."""
-    key, window = "4 managers", 60
-    counts = [(1 << bit) + more for bit in range(1, 16) for more in (1, 2)]
-    cycles = window * len(counts)
-    stimulus = random_runs(np.random.default_rng(3), key, cycles)
-    for name in ("soft_reset", "clear", "engine_error", "chip_error"):
-        stimulus[name][:] = 0
-    stimulus["passes"][:] = stimulus["quiet"][:] = 1
-    for ring in ("demand", "prefetch"):
-        stimulus[f"{ring}_complete"][:], stimulus[f"{ring}_base"][:], stimulus[f"{ring}_size"][:] = 0xFFFF, 64, 1
-    at = np.arange(cycles) % window
-    stimulus["start"], stimulus["abort"] = at == 2, at == window - 15
-    stimulus["epochs"] = np.repeat(counts, window)
-    stimulus["chip_busy"] = (np.random.default_rng(4).random(cycles) < 0.5) & (at > 5) & (at < window - 15)
-    traces = expected(key, "run_control", stimulus)
-    bench_of(key).check("run_control", traces, bench_of(key).run("run_control", stimulus))
-    begun = traces["begins"].value.reshape(-1, window).sum(axis=1)
-    assert begun[3:].min() > 3
-    assert traces["event_done"].value.sum() == len(counts)
