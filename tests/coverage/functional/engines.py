@@ -47,9 +47,9 @@ ENGINE_POINTS = {
     "descriptors: runs and pages": crossed(_KINDS, _PAGES),
     "bursts": crossed(_KINDS, ("one beat", "some beats", "as many as may be")),
     "prefetch engine: errors": crossed(RINGS, _CODES),
-    # A response is to something that is under way.
+    # Beats that are read are of something that is under way; a store may have ended before it is answered.
     "prefetch engine: errors, and what is under way": [
-        name for name in crossed(_CODES, _BUSY) if not (name.startswith(("READ", "WRITE")) and name.endswith(_BUSY[0]))
+        name for name in crossed(_CODES, _BUSY) if not (name.startswith("READ") and name.endswith(_BUSY[0]))
     ],
     "prefetch engine: stalls": list(STALLS),
     "prefetch engine: controls": [
