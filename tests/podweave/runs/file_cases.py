@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from podweave.fuzz.random_attention import attending_file
 from podweave.fuzz.random_files import PIECES, quantised_file
 from podweave.ir.constants import Parameters
 from podweave.ir.frontends.onnx import Network, read_network
-from podweave.runs.model_files import random_inputs
+from podweave.runs.accelerator import AcceleratorWay
+from podweave.runs.model_files import file_job, random_inputs
 from podweave.runs.oracle import compare_layers, file_tensors
+from podweave.runs.road import Simulation, run_jobs
+from podweave.spec.config import ChipConfig
 from podweave.spec.presets import load_config
 from tests.podweave.runs.even_chips import GATED
 
@@ -89,3 +95,14 @@ class Found:
         near = ", ".join(f"{name} {count}, by up to {self.largest[name]}" for name, count in self.within.items() if count)
         told = f"{self.ties.total():,} ties of {self.values.total():,} results of {self.nodes.total():,} nodes: {some}"
         return told + (f"; within bounds of rows: {near}" if near else "")
+
+
+def exact_in_rtl(networks: Sequence[Network], config: ChipConfig, seeds: Sequence[int]) -> None:
+    """Bit for bit, and in the predicted cycles, from memory; most of what leaves is no single number."""
+    jobs = [file_job(network, config, seed) for network, seed in zip(networks, seeds, strict=True)]
+    report, outputs, _ = run_jobs(jobs, AcceleratorWay(config, check="always"), Simulation(), lambda _: None)
+    assert report["verdict"] == "pass", [row.get("first_mismatch") for row in report["networks"]]
+    assert report["cycles"] == report["predicted_cycles"]
+    values = sum(values.size for found in outputs for values in found.values())
+    print(f"{len(jobs)} networks on {config.name}: {report['cycles']:,} cycles, as predicted; {values:,} results")
+    assert sum(len(np.unique(next(iter(found.values())))) > 2 for found in outputs) > len(jobs) // 2

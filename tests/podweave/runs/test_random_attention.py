@@ -16,12 +16,10 @@ from podweave.ir.frontends.onnx.files import read_file
 from podweave.ir.frontends.onnx.read import operator_rows
 from podweave.ir.mixed_graph import MixedGraph
 from podweave.ir.row_operations import Attention, LayerNorm
-from podweave.runs.accelerator import AcceleratorWay
-from podweave.runs.model_files import file_job, random_inputs
+from podweave.runs.model_files import random_inputs
 from podweave.runs.oracle import compare_layers, file_tensors
-from podweave.runs.road import Simulation, run_jobs
 from podweave.spec.config import ChipConfig
-from tests.podweave.runs.file_cases import TOGETHER, Found, attending_network, compared
+from tests.podweave.runs.file_cases import TOGETHER, Found, attending_network, compared, exact_in_rtl
 from tests.podweave.runs.test_attention import AWAY, EVEN, Fault
 from tests.podweave.runs.test_random_files import NEVER
 
@@ -129,10 +127,4 @@ def test_faults_of_constants_are_beyond_bounds(some: list[tuple[Network, dict[st
 def test_random_attention_in_rtl(tmp_path: Path, config: ChipConfig, seeds: range) -> None:
     """Bit for bit, and in the predicted cycles, from memory."""
     networks = [attending_network(tmp_path, seed)[0] for seed in seeds]
-    jobs = [file_job(network, config, seed) for network, seed in zip(networks, seeds, strict=True)]
-    report, outputs, _ = run_jobs(jobs, AcceleratorWay(config, check="always"), Simulation(), lambda _: None)
-    assert report["verdict"] == "pass", [row.get("first_mismatch") for row in report["networks"]]
-    assert report["cycles"] == report["predicted_cycles"]
-    values = sum(values.size for found in outputs for values in found.values())
-    print(f"{len(jobs)} networks on {config.name}: {report['cycles']:,} cycles, as predicted; {values:,} results")
-    assert sum(len(np.unique(next(iter(found.values())))) > 2 for found in outputs) > len(jobs) // 2
+    exact_in_rtl(networks, config, seeds)

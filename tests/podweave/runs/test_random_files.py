@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from podweave.ir.frontends.onnx.files import read_file
 from podweave.ir.frontends.onnx.read import operator_rows
-from podweave.runs.accelerator import AcceleratorWay
-from podweave.runs.model_files import file_job
-from podweave.runs.road import Simulation, run_jobs
-from tests.podweave.runs.file_cases import TOGETHER, Found, chip_of, compared, random_network
+from tests.podweave.runs.file_cases import TOGETHER, Found, chip_of, compared, exact_in_rtl, random_network
 
 CAMPAIGN = 300
 HELD_TOGETHER = 50
@@ -54,11 +50,4 @@ def test_random_networks_in_rtl(tmp_path: Path, seeds: range) -> None:
     """Bit for bit, and in the predicted cycles, from memory; the small chip has banks of 256 words."""
     config, _ = chip_of(seeds[0])
     networks = [random_network(tmp_path, seed)[0] for seed in seeds]
-    jobs = [file_job(network, config, seed) for network, seed in zip(networks, seeds, strict=True)]
-    report, outputs, _ = run_jobs(jobs, AcceleratorWay(config, check="always"), Simulation(), lambda _: None)
-    assert report["verdict"] == "pass", [row.get("first_mismatch") for row in report["networks"]]
-    assert report["cycles"] == report["predicted_cycles"]
-    values = sum(values.size for found in outputs for values in found.values())
-    print(f"{len(jobs)} networks on {config.name}: {report['cycles']:,} cycles, as predicted; {values:,} results")
-    # Not all that leaves is one number.
-    assert sum(len(np.unique(next(iter(found.values())))) > 2 for found in outputs) > len(jobs) // 2
+    exact_in_rtl(networks, config, seeds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -46,7 +47,7 @@ class Word:
 
 
 @dataclass
-class Jobs:
+class Jobs(ABC):
     """What is of both: times, tiles, and what is late."""
 
     layout: Layout
@@ -97,11 +98,13 @@ class Jobs:
     def begin(self, head: Job) -> None:
         self.job, self.tiles_left = dict(head), head["tiles"] - 1
 
+    @abstractmethod
     def turn(self) -> None:
         """From a tile to the next."""
 
+    @abstractmethod
     def tile(self) -> Iterator[Word]:
-        raise NotImplementedError
+        """The words of the next one."""
 
 
 class Loads(Jobs):
@@ -115,6 +118,9 @@ class Loads(Jobs):
     def begin(self, head: Job) -> None:
         super().begin(head)
         self.at = head["w_base"]
+
+    def turn(self) -> None:
+        """Rows go on where those of the last tile ended."""
 
     def tile(self) -> Iterator[Word]:
         assert self.job
