@@ -40,7 +40,9 @@ def require_row_functions(graph: RowGraph, config: ChipConfig) -> None:
     """Raises `WorkloadError` for a configuration that runs no operations on rows."""
     name = f"{graph.name} has operations on rows"
     if not config.has_rows:
-        raise WorkloadError(f"{name}, which {config.name} lacks: its row_registers (of [post]) are 0; llm8x16 has them")
+        raise WorkloadError(
+            f"{name}, which {config.name} lacks: its row_registers (of [post]) are 0; llm8x16 and chip16x32_attention have them"
+        )
     if config.array.rows != config.array.cols:
         raise WorkloadError(f"{name}, which need a square array, got {config.array.rows} rows and {config.array.cols} cols")
     if config.array.psum_width != 32:

@@ -23,7 +23,8 @@ def fuzz(
     kind: Annotated[
         str,
         typer.Option(
-            metavar="KIND,...|all", help="Of chip, accelerator, llm, chips, onnx, config, csv and axi; each gets as much time."
+            metavar="KIND,...|all",
+            help="Of chip, accelerator, llm, chips, onnx, attention, config, csv and axi; each gets as much time.",
         ),
     ] = ALL,
     jobs: Annotated[int | None, typer.Option(min=1, max=256, help="Processes; by default one for each core.")] = None,

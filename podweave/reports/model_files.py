@@ -18,9 +18,9 @@ def _nodes(names: Sequence[str]) -> str:
 
 def _same(row: dict[str, Any]) -> str:
     """Images with the same largest numbers; of several positions, those and texts, too."""
-    told = f"{row['same_top']} of {row['images']}"
+    told = f"in {row['same_top']} of {row['images']}"
     if "positions" in row:
-        told += f", at {row['same_positions']:,} of {row['positions']:,} positions"
+        told = f"at {row['same_positions']:,} of {row['positions']:,} positions, at all of them {told}"
     return told + (f", the same text in {row['same_text']} of {row['images']}" if "same_text" in row else "")
 
 
@@ -34,7 +34,7 @@ def print_comparison(console: Console, report: dict[str, Any]) -> None:
         told = []
         if "same_top" in row:
             cosine = "all 0" if row["cosine"] is None else f"cosine {row['cosine']:.5f}"
-            told.append(f"same largest as in floating point in {_same(row)}, {cosine}")
+            told.append(f"same largest as in floating point {_same(row)}, {cosine}")
         if "right" in row:
             plain = f" ({row['right_float']} in floating point)" if "right_float" in row else ""
             told.append(f"{row['right']} of {row['images']} right{plain}")
@@ -60,7 +60,7 @@ def print_comparison(console: Console, report: dict[str, Any]) -> None:
         table(title, ["operation", "operator", "values", "differing", "of them ties", "within bounds", "largest", "SQNR dB"], rows)
     )
     for row in found["outputs"]:
-        top = f"; same largest in {_same(row)}" if "same_top" in row else ""
+        top = f"; same largest {_same(row)}" if "same_top" in row else ""
         say(
             console,
             f"output {row['output']} of the whole network: {row['differing']:,} of {row['values']:,} differ, by up to "
@@ -86,7 +86,7 @@ def print_quantised_file(console: Console, report: dict[str, Any]) -> None:
         console.print(table("layers farthest from floating point", columns, rows))
         for row in found["outputs"]:
             cosine = "all 0" if row["cosine"] is None else f"cosine {row['cosine']:.5f}"
-            top = f"; same largest in {_same(row)}" if "same_top" in row else ""
+            top = f"; same largest {_same(row)}" if "same_top" in row else ""
             each = (
                 f"; of a text {row['mean_cosine']:.5f} in the mean, at least {row['least_cosine']:.5f}"
                 if "least_cosine" in row

@@ -96,7 +96,7 @@ def test_no_engines() -> None:
 
 
 def test_one_pod() -> None:
-    sentence = r"which pod4 lacks: its row_registers \(of \[post\]\) are 0; llm8x16 has them$"
+    sentence = r"which pod4 lacks: its row_registers \(of \[post\]\) are 0; llm8x16 and chip16x32_attention have them$"
     with pytest.raises(WorkloadError, match=sentence):
         compiled(LAYER, load_config("pod4"))
 

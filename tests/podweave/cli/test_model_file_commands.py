@@ -131,8 +131,9 @@ def test_texts_of_a_float_file(cli: Cli, tmp_path: Path) -> None:
     assert told.code == 0, told.err
     (row,) = json.loads((tmp_path / "report.json").read_text())["accuracy"]["outputs"]
     assert (row["images"], row["positions"]) == (6, 36)
-    same = f"{row['same_top']} of 6, at {row['same_positions']} of 36 positions, the same text in {row['same_text']} of 6"
-    assert f"same largest in {same}" in " ".join(told.out.split())
+    same = f"at {row['same_positions']} of 36 positions, at all of them in {row['same_top']} of 6, "
+    same += f"the same text in {row['same_text']} of 6"
+    assert f"same largest {same}" in " ".join(told.out.split())
     told = cli("quantise", plain, "-o", out, "--calibrate", given, "--ctc-blank", 5)
     assert_refused(told, "class 5 cannot be the blank: made has classes 0 to 4")
 

@@ -251,3 +251,8 @@ def test_a_package_that_is_not_there(cli: Cli, tmp_path: Path, monkeypatch: pyte
     )
     assert_refused(cli("fuzz", "--kind", "onnx", "-o", tmp_path / "fuzz"), sentence)
     assert not (tmp_path / "fuzz").exists()
+
+
+def test_help_names_all_kinds(cli: Cli) -> None:
+    told = " ".join(cli("fuzz", "--help").out.replace("│", " ").split())
+    assert f"Of {', '.join([*KINDS][:-1])} and {[*KINDS][-1]};" in told
