@@ -24,6 +24,7 @@ MORE: Mapping[str, Sequence[str]] = {
         *("tests/rtl/link/test_collective_engine.py", "tests/rtl/link/test_link_port.py"),
         *("-k", "(lockstep and (4_1 or 4_2)) or by_hand or error or illegal"),
     ],
+    "node": ["tests/rtl/chip/test_chip.py", "-k", "accumulate"],
     "pod": ["tests/rtl/pod/test_pod.py", "tests/rtl/pod/test_errors_by_state.py"],
     "post": ["tests/rtl/post/test_post_processor.py", "-k", "every_error or pooling"],
     "prefetch": [
@@ -34,6 +35,12 @@ MORE: Mapping[str, Sequence[str]] = {
     "rows": ["tests/rtl/post/test_row_registers.py", "tests/rtl/post/test_errors_by_job.py"],
 }
 """Tests of targets that look at more states of a block than mutants need."""
+FOR_POINTS: Mapping[str, Sequence[str]] = {
+    "run_control": ["tests/rtl/control/test_run_control.py", "-k", "(links or collective) and not ends_in"],
+    "statistics": ["tests/rtl/network/test_statistics.py", "-k", "16 and by_hand"],
+}
+"""Tests of other variants of a block, in which it has points that it has nowhere else. Their Verilog, whose modules may have the
+same names, is not looked at."""
 _OPTIONS = ["-s", "-o", "addopts=--import-mode=importlib --strict-markers", "-p", "no:terminal", "-p", "no:cacheprovider"]
 
 
@@ -72,12 +79,11 @@ def judge(name: str, *, verilog: bool = True) -> tuple[dict[str, dict[str, Any]]
     target, tally = TARGETS[name], Tally(*TABLES)
     with tempfile.TemporaryDirectory(prefix="podweave-coverage-") as directory:
         recorder = Recorder(Path(directory))
-        with instrumented(Instrument(flags=FLAGS, start=recorder.start) if verilog else Instrument()), watching(tally):
-            for tests in filter(None, (target.tests, MORE.get(name))):
-                code = pytest.main([*tests, "-m", "not campaign", *_OPTIONS])
-                if code != pytest.ExitCode.OK:
-                    raise CoverageError(f"pytest {' '.join(tests)} has ended with {code!r}")
-        recorder.collect()
+        with watching(tally):
+            with instrumented(Instrument(flags=FLAGS, start=recorder.start) if verilog else Instrument()):
+                _run(target.tests, MORE.get(name))
+            recorder.collect()
+            _run(FOR_POINTS.get(name))
     rows = {}
     for kind, pattern in target.kinds.items() if verilog else ():
         points = {point: count for point, count in recorder.points.items() if re.fullmatch(pattern, point.module)}
@@ -85,6 +91,13 @@ def judge(name: str, *, verilog: bool = True) -> tuple[dict[str, dict[str, Any]]
             raise CoverageError(f"no test of {name} simulates a block of kind {kind}")
         rows[kind] = {"target": name, **{each: _summary(points, each) for each in KINDS}}
     return rows, tally.seen()
+
+
+def _run(*suites: Sequence[str] | None) -> None:
+    for tests in filter(None, suites):
+        code = pytest.main([*tests, "-m", "not campaign", *_OPTIONS])
+        if code != pytest.ExitCode.OK:
+            raise CoverageError(f"pytest {' '.join(tests)} has ended with {code!r}")
 
 
 def _summary(points: dict[Point, int], kind: str) -> dict[str, Any]:

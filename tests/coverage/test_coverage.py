@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.coverage.command import table
+from tests.coverage.judge import FOR_POINTS, MORE
 from tests.coverage.points import Point, merged, points_of
 from tests.coverage.waivers import WAIVERS, Waiver, waived
 from tests.mutants.targets import TARGETS
@@ -64,4 +65,5 @@ def test_waivers_and_figures_are_of_blocks_that_are_judged() -> None:
     kinds = {kind for target in TARGETS.values() for kind in target.kinds}
     assert set(STORED) <= kinds
     assert {waiver.block for waiver in WAIVERS} <= set(STORED)
+    assert {*MORE, *FOR_POINTS} <= set(TARGETS)
     assert all(waiver.reason for waiver in WAIVERS)

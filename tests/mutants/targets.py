@@ -45,7 +45,7 @@ TARGETS = {
     "networks": Target(
         {kind: f"{kind}_.*" for kind in ("read_butterfly", "write_butterfly", "read_crossbar", "write_crossbar")},
         [
-            *("tests/rtl/network/test_network.py", "tests/rtl/network/test_crossbar_conflicts.py"),
+            *("tests/rtl/network/test_network.py", "tests/rtl/network/test_first_conflicts.py"),
             *("-k", "lockstep and block or by_hand or each_reset"),
         ],
     ),

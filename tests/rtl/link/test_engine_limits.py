@@ -109,6 +109,22 @@ def test_of_errors_that_come_together_the_smallest_counts() -> None:
     assert found >= set(LinkError) - {LinkError.ILLEGAL_JOB}, found
 
 
+@pytest.mark.parametrize("error", ["CRC", "LINK_DOWN", "NEIGHBOUR", "OVERFLOW", "WRONG_MANAGER"])
+def test_an_error_in_a_later_collective_has_its_id(error: str) -> None:
+    """The first one of the run moves nothing and is over; the second waits for a head when it comes."""
+    ports = {"CRC": "crc_error", "LINK_DOWN": "link_up", "NEIGHBOUR": "neighbour_failed", "OVERFLOW": "overflow"}
+    made, at = trials(4), 40
+    first = dataclasses.replace(NOTHING, id=5, next=6)
+    later = Job(n0=2, n1=3, id=6, last=1, words=6)
+    begin = made.trial([first, later], [first, later], 5, 0)
+    made.stimulus["begins"][begin + 12] = 1
+    made.stimulus[ports.get(error, "misdirected")][begin + at] ^= 1
+    model, traces = check(NAME, made.case(), 4)
+    assert [(each.id, each.begin) for each, *_ in model.collectives] == [(5, begin), (6, begin + 12)]
+    assert np.flatnonzero(traces["error"].value)[0] == begin + at + 1
+    assert (traces["error"].value[-1], traces["error_id"].value[-1]) == (LinkError[error], 6)
+
+
 @functools.cache
 def long_bench() -> BlockBench:
     block = CollectiveEngine(CONFIGS[NAME])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -81,6 +82,26 @@ def test_nodes_that_do_not_agree_are_named(nodes: int, field: str) -> None:
         if field != "level":
             assert stage == 0
             assert port == node & ~1
+
+
+@pytest.mark.parametrize("nodes", NODES)
+def test_first_disagreement_of_each_stage_by_hand(nodes: int) -> None:
+    """The halves of a block agree within, and not with each other: they meet in the stage of the block, at its lowest node."""
+    cycles, at = 40, 12
+    for stage in range((nodes - 1).bit_length()):
+        size = 2 << stage
+        for begin, field in itertools.product({0, nodes - size}, ("valid", "statistic", "level")):
+            stimulus = words(stage, nodes, cycles)
+            stimulus["valid"][at - 5 : at + 5] = False
+            here, upper = slice(begin, begin + size), slice(begin + size // 2, begin + size)
+            stimulus["valid"][at, here], stimulus["level"][at, here], stimulus["statistic"][at, here] = True, stage + 1, SUM
+            stimulus[field][at, upper] = {"valid": False, "statistic": ARGMAX, "level": stage}[field]
+            # What disagrees later, in the first stage, changes nothing.
+            stimulus["valid"][at + 9], stimulus["level"][at + 9] = np.arange(nodes) % 2, 1
+            observed = bench_of(nodes).run(stimulus, seed=stage)
+            bench_of(nodes).check(statistics_network(**stimulus), observed)
+            assert np.flatnonzero(observed["error"])[0] == at + stage + 1
+            assert (observed["error_stage"][-1], observed["error_port"][-1]) == (stage, begin)
 
 
 @pytest.mark.parametrize("nodes", NODES)

@@ -1,4 +1,4 @@
-"""The record of the first conflict of a crossbar, after each of many resets: which traffic is one, and at which bank."""
+"""The record of the first conflict: of each stage of a butterfly; of a crossbar, after each of many resets, which bank's it is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from podweave.rtl.network.crossbar import ReadCrossbar, WriteCrossbar
 from podweave.tb.benches.block_bench import BlockBench
 from tests.rtl.side_by_side import SideBySide
 
-from .test_network import CASES
+from .test_network import CASES, Case, bench, expected, filled, wires
 
 pytestmark = pytest.mark.blocks
 
@@ -46,8 +46,8 @@ def test_first_conflict_after_each_reset() -> None:
     lanes |= dict.fromkeys(("read_bank_data", "read_data"), (READ.data[0], READ.ports * READ.data[1], False))
     made = {"read": READ.made(), "write": WRITE.made()}
     assert (type(made["read"]), type(made["write"])) == (ReadCrossbar, WriteCrossbar)
-    bench = BlockBench.of(SideBySide(made), lanes, random_initial_state=True, depth=CYCLES)
-    given = {p.name: rng.integers(0, 1 << p.width, (CYCLES, p.lanes) if p.lanes else CYCLES) for p in bench.inputs}
+    both = BlockBench.of(SideBySide(made), lanes, random_initial_state=True, depth=CYCLES)
+    given = {p.name: rng.integers(0, 1 << p.width, (CYCLES, p.lanes) if p.lanes else CYCLES) for p in both.inputs}
     given["clear"] = np.arange(CYCLES) % 3 == 0
     # Few ports ask, so that there are cycles with no conflict, with one, and with some.
     rate = rng.choice([0.2, 0.4, 0.6, 0.9], CYCLES)[:, None]
@@ -57,7 +57,7 @@ def test_first_conflict_after_each_reset() -> None:
     near = rng.integers(0, 1 << READ.payload[0], (CYCLES, 1)) ^ 1 << rng.integers(0, READ.payload[0], (CYCLES, READ.ports))
     same = rng.random((CYCLES, READ.ports)) < rng.choice([0.5, 0.9], (CYCLES, 1))
     given["read_request_payload"] = np.where(same, near[:, :1], near)
-    observed = bench.run(given)
+    observed = both.run(given)
     found = {
         "read": conflicts(given["read_request_valid"], given["read_request_route"], given["read_request_payload"]),
         "write": conflicts(given["write_write_valid"], given["write_write_route"], None),
@@ -77,3 +77,27 @@ def test_first_conflict_after_each_reset() -> None:
         # Each bank was the first one, and there were others beside it.
         assert set(bank[error]) == set(range(here.shape[1]))
         assert (here.sum(axis=1) > 1).sum() > 100
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.block and case.kind == "butterfly"], ids=str)
+def test_first_conflict_of_each_stage_by_hand(case: Case) -> None:
+    """Two pods that are apart in one bit meet behind the stage of that bit, on the lower pod's wire to the low bits of the bank."""
+    stages, rng, cycles, at = case.layers[0], np.random.default_rng(6), 40, 10
+    for stage in range(stages):
+        # Banks that are the same in as many bits as there are stages before, and this one; of the last stage the same bank.
+        for low in {0, stage, (1 << stage + 1) - 1}:
+            high, pods = (low + (2 << stage)) % case.ports, [case.ports - 1 - (1 << stage), case.ports - 1]
+            valid, bank = np.zeros((cycles, case.ports), bool), np.zeros((cycles, case.ports), np.int64)
+            valid[at, pods], bank[at, pods] = True, (low, high)
+            # Words that meet later, behind the first stage, change nothing.
+            valid[at + 6, [0, 1]], bank[at + 6, [0, 1]] = True, 0
+            stimulus = filled(rng, case, valid, bank)
+            # Equal words for one bank would merge.
+            payload = stimulus[f"{case.way}_payload"].reshape(cycles, case.ports, -1)
+            payload[[at, at + 6], [pods[0], 0], 0] ^= 1
+            observed = bench(case).run(stimulus, seed=stage)
+            bench(case).check(expected(case, stimulus), observed)
+            wire = dict(wires(pods[0], low, stages))[stage]
+            assert wire == dict(wires(pods[1], high, stages))[stage]
+            assert observed["error"][-1]
+            assert (observed["error_stage"][-1], observed["error_port"][-1]) == (stage, wire)
