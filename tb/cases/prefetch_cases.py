@@ -36,16 +36,24 @@ DATA_BEGIN, STORE_BEGIN = 0x4000, 1 << 16
 
 
 def engine_config(
-    *, rows: int = 4, cols: int = 4, pods: int = 4, managers: int = 2, jobs: int = 0, x_parts: int = 1, **prefetch: int
+    *,
+    rows: int = 4,
+    cols: int = 4,
+    pods: int = 4,
+    managers: int = 2,
+    jobs: int = 0,
+    x_parts: int = 1,
+    row_registers: int = 0,
+    **prefetch: int,
 ) -> ChipConfig:
-    """A chip whose engines serve small nodes; with links if there are ``jobs``."""
+    """A chip whose engines serve small nodes; with links if there are ``jobs``, with row functions if there are ``row_registers``."""
     return ChipConfig(
         name="engine",
         pods=pods,
         pod=PodConfig(array=ArrayConfig(rows=rows, cols=cols)),
         memory=MemoryConfig(banks=pods, x_words=64, x_parts=x_parts, w_words=max(64, rows), p_words=40),
         network=NetworkConfig(),
-        post=PostConfig(parameter_sets=5, tables=2),
+        post=PostConfig(parameter_sets=5, tables=2, row_registers=row_registers),
         program=ProgramConfig(load_jobs=16, stream_jobs=16, post_jobs=16),
         prefetch=PrefetchConfig(managers=managers, **prefetch),
         links=LinksConfig(flit_bits=32, jobs=jobs) if jobs else None,

@@ -36,6 +36,7 @@ MORE: Mapping[str, Sequence[str]] = {
 }
 """Tests of targets that look at more states of a block than mutants need."""
 FOR_POINTS: Mapping[str, Sequence[str]] = {
+    "prefetch": ["tests/rtl/prefetch/test_errors_by_ring.py", "tests/rtl/prefetch/test_seldom_descriptors.py"],
     "run_control": ["tests/rtl/control/test_run_control.py", "-k", "(links or collective) and not ends_in"],
     "statistics": ["tests/rtl/network/test_statistics.py", "-k", "16 and by_hand"],
 }
