@@ -46,7 +46,7 @@ def engine_config(
     row_registers: int = 0,
     **prefetch: int,
 ) -> ChipConfig:
-    """A chip whose engines serve small nodes; with links if there are ``jobs``, with row functions if there are ``row_registers``."""
+    """A chip whose engines serve small nodes; with links if it has ``jobs``, with row functions if it has ``row_registers``."""
     return ChipConfig(
         name="engine",
         pods=pods,

@@ -24,7 +24,8 @@ MORE: Mapping[str, Sequence[str]] = {
         *("tests/rtl/link/test_collective_engine.py", "tests/rtl/link/test_link_port.py"),
         *("-k", "(lockstep and (4_1 or 4_2)) or by_hand or error or illegal"),
     ],
-    "node": ["tests/rtl/chip/test_chip.py", "-k", "accumulate"],
+    "node": ["tests/rtl/chip/test_chip.py", "-k", "accumulate or planes_keep"],
+    "networks": ["tests/rtl/network/test_network.py", "-k", "many_runs"],
     "pod": ["tests/rtl/pod/test_pod.py", "tests/rtl/pod/test_errors_by_state.py"],
     "post": ["tests/rtl/post/test_post_processor.py", "-k", "every_error or pooling"],
     "prefetch": [

@@ -168,10 +168,12 @@ def test_planes_keep_words_apart_that_would_meet() -> None:
     tables: dict[str, Any] = {name: getattr(exchange.epoch, name) | fields for name, fields in crossed.items()}
     epoch = dataclasses.replace(exchange.epoch, posts={}, **tables)
     sums = [exchange.x[b].astype(np.int64) @ exchange.w[b].astype(np.int64) for b in bank]
-    run = bench("4x(4x8), 2 planes").run([epoch], limits=[1000], readback=[exchange.readback])
+    readback = [*exchange.readback, *(Readback("W", pod, 3, exchange.config.array.rows) for pod in range(4))]
+    run = bench("4x(4x8), 2 planes").run([epoch], limits=[1000], readback=[readback], through="port")
     assert run.epochs[0].errors == []
     for pod in range(4):
         np.testing.assert_array_equal(run.epochs[0].readback[pod ^ exchange.across], sums[pod])
+        np.testing.assert_array_equal(run.epochs[0].readback[len(exchange.readback) + pod], exchange.w[pod])
     together = dataclasses.replace(epoch, streams=epoch.streams | {"x_plane": np.zeros(4, np.int64)})
     run = bench("4x(4x8), 2 planes").run([together], limits=[1000])
     assert "network X, plane 0: two words met at stage 0, port 0" in run.epochs[0].errors

@@ -259,7 +259,7 @@ def test_campaign(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", SMALL, ids=str)
-@pytest.mark.campaign
+@pytest.mark.blocks
 def test_first_error_of_many_runs(case: Case) -> None:
     """Few words per run, so that conflicts in different layers, blocks and stages come first, and several in one cycle."""
     rng = np.random.default_rng(3)

@@ -16,7 +16,7 @@ from podweave.rtl.prefetch.engine_words import Target, beat_bits, item_layout, p
 from podweave.rtl.prefetch.piece_walker import PieceWalker
 from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import STORABLE, DescriptorKind
-from podweave.spec.load_port import host_address_width
+from podweave.spec.load_port import HostSelect, host_address_width
 from podweave.tb.benches.block_bench import BlockBench
 from podweave.tb.cases.prefetch_cases import engine_config
 from podweave.tb.cases.prefetch_engines import ENGINES
@@ -122,7 +122,10 @@ def random_walk(rng: np.random.Generator, config: ChipConfig, columns: bool) -> 
     kinds = [DescriptorKind.STORE] if columns else list(DescriptorKind)
     fields["kind"] = int(rng.choice(kinds, p=None if columns else [0.1, 0.6, 0.3]))
     stores = fields["kind"] == DescriptorKind.STORE
-    fields["select"] = int(rng.choice(list(STORABLE) if stores else list(found)))
+    select = HostSelect(rng.choice(list(STORABLE) if stores else list(found)))
+    # That of a NOP means nothing, and may be any.
+    if fields["kind"] != DescriptorKind.NOP:
+        fields["select"] = int(select)
     for i in range(3):
         fields[f"n{i}"] = int(rng.integers(1, 4))
     if rng.random() < 0.6:
@@ -133,7 +136,7 @@ def random_walk(rng: np.random.Generator, config: ChipConfig, columns: bool) -> 
         fields[f"n{longest}"] = (1 << high | (1 << low) * (rng.random() < 0.6 and low < high)) + int(rng.integers(3))
     if columns:
         fields["n0"] = int(rng.integers(1, prefetch_of(config).column_words + 1))
-    return Walk(fields, found[fields["select"]], 1 << beat_bits(config), 1 << host_address_width(config))  # type: ignore[index]
+    return Walk(fields, found[select], 1 << beat_bits(config), 1 << host_address_width(config))
 
 
 def drive(config: ChipConfig, rng: np.random.Generator, given: Values, seen: Values, *, columns: bool) -> int:
