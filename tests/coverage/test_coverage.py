@@ -46,11 +46,14 @@ BLOCKS = {
 }
 
 
-def test_waivers_take_points_out_and_those_of_nothing_are_refused() -> None:
-    assert waived(BLOCKS, [Waiver("adder", "branch", r"adder\+3:.*", "never")]) == {"adder": {"branch": 1}}
-    with pytest.raises(ValueError, match="no branch of adder is missed that the waiver 'carry' is about: drop it"):
-        waived(BLOCKS, [Waiver("adder", "branch", "carry", "never")])
-    assert waived(BLOCKS, [Waiver("another", "branch", "carry", "never")]) == {}
+def test_waivers_take_points_out_and_those_of_other_points_are_refused() -> None:
+    assert waived(BLOCKS, [Waiver("adder", "branch", r"adder\+3:.*", 1, "never")]) == {"adder": {"branch": 1}}
+    assert waived(BLOCKS, [Waiver("adder", "branch", r"adder\+\d:.*", 2, "never")]) == {"adder": {"branch": 2}}
+    # One that is reached now, one more that is not, and a name that is wrong.
+    for names, points, missed in ((r"adder\+\d:.*", 3, 2), (r"adder\+\d:.*", 1, 2), ("carry", 1, 0)):
+        with pytest.raises(ValueError, match=f"about {points} branch points of adder named .* of which {missed} are missed: look"):
+            waived(BLOCKS, [Waiver("adder", "branch", names, points, "never")])
+    assert waived(BLOCKS, [Waiver("another", "branch", "carry", 1, "never")]) == {}
 
 
 def test_the_table() -> None:
