@@ -128,9 +128,22 @@ def items(seed: int, count: int) -> list[Item]:
     return found
 
 
+def of_many_words() -> list[Item]:
+    """Legal loads of one word, again and again: as often as can be counted, about as many runs as that, and as there may be."""
+    most = (1 << 20) - 1
+    counts = [(n0, n1, n2) for n0 in (1, 2, 3) for n1, n2 in ((1 << 16, 1 << 15), (1 << 16, 1 << 16), ((1 << 17) - 1, 1 << 16))]
+    counts += [(n0, n1, n2) for n0 in (1, 3, (1 << 24) - 1) for n1, n2 in ((1 << 17, 1 << 16), (1 << 16, 1 << 17), (most, most))]
+    load = Descriptor(kind=LOAD, select=GEOMETRY.storable[0], tag=0xFFFF)
+    return [
+        Item(dataclasses.replace(load, n0=n0, n1=n1, n2=n2, after=number), 1 << 34, number % 2)
+        for number, (n0, n1, n2) in enumerate(counts)
+    ]
+
+
 def test_every_descriptor_is_checked_by_the_rules() -> None:
     codes: dict[int, int] = {}
-    listed = items(0, 2200)
+    many = of_many_words()
+    listed = items(0, 2200) + many
     cycles = sum(item.pause + CHECK_CYCLES for item in listed) + 2
     given = {port.name: np.zeros((cycles, port.lanes) if port.lanes else cycles, np.int64) for port in bench().inputs}
     pushes, known = np.zeros(cycles, np.int64), np.zeros((cycles, HELD.width), bool)
@@ -150,6 +163,7 @@ def test_every_descriptor_is_checked_by_the_rules() -> None:
         tag = rules.previous_tag(item.ring) if item.failed else descriptor.tag
         code = rules.check(item.ring, descriptor, item.memory_bytes, unreadable=bool(item.failed))
         codes[code] = codes.get(code, 0) + 1
+        assert item not in many or code == 0
         stride = GEOMETRY.targets[descriptor.select].stride if descriptor.select in GEOMETRY.targets else 0
         result = {"error": code, "words": min(descriptor.words, 1 << 32), "run_bytes": descriptor.n0 * stride}
         words[end] = bits_of(HELD, {**fields, **result, "tag": tag})
