@@ -29,7 +29,7 @@ from podweave.spec.descriptors import BESIDE_BANKS, EPOCH_BANKS, STORABLE, loada
 from podweave.spec.links_config import LinksConfig
 from podweave.spec.load_port import host_widths
 
-from .prefetch_rings import RING_BASES, published, put_rings, with_bodies
+from .prefetch_rings import RING_BASES, on_a_base, published, put_rings, with_bodies
 
 MEMORY_BYTES = 1 << 17
 DATA_BEGIN, STORE_BEGIN = 0x4000, 1 << 16
@@ -205,7 +205,7 @@ def random_program(
     memory = rng.integers(0, 256, MEMORY_BYTES, np.uint8)
     bases = tuple(rng.integers(0, DATA_BEGIN, geometry.base_registers).tolist())
     if bases:
-        rings = ([_on_a_base(rng, d, bases) for d in rings[0]], [_on_a_base(rng, d, bases) for d in rings[1]])
+        rings = ([on_a_base(rng, d, bases) for d in rings[0]], [on_a_base(rng, d, bases) for d in rings[1]])
     turns: dict[str, Any] = {}
     if geometry.passes and rng.random() < 0.8:
         rings, turns = with_bodies(rng, rings, epochs)
@@ -223,14 +223,6 @@ def _in_columns(rng: np.random.Generator, geometry: EngineGeometry, store: Descr
     starts, _ = made.memory_runs(target)
     legal = not DescriptorCheck(geometry).check(0, made, MEMORY_BYTES) and starts.min() >= STORE_BEGIN
     return made if legal else store
-
-
-def _on_a_base(rng: np.random.Generator, descriptor: Descriptor, bases: tuple[int, ...]) -> Descriptor:
-    """The same transfer, by way of any base register or none."""
-    number = int(rng.integers(0, len(bases) + 1))
-    if descriptor.kind == NOP or not number:
-        return descriptor
-    return dataclasses.replace(descriptor, base_register=number, address=descriptor.address - bases[number - 1])
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,14 @@ def with_bodies(
     return (found[0], found[1]), turns
 
 
+def on_a_base(rng: np.random.Generator, descriptor: Descriptor, bases: tuple[int, ...]) -> Descriptor:
+    """The same transfer, by way of any base register or none."""
+    number = int(rng.integers(0, len(bases) + 1))
+    if descriptor.kind == NOP or not number:
+        return descriptor
+    return dataclasses.replace(descriptor, base_register=number, address=descriptor.address - bases[number - 1])
+
+
 def pack_descriptors(descriptors: list[Descriptor]) -> NDArray[np.uint8]:
     """(n, 64) bytes."""
     fields = [field.name for field in descriptor_layout().fields]
