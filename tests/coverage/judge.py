@@ -27,7 +27,7 @@ MORE: Mapping[str, Sequence[str]] = {
     "node": ["tests/rtl/chip/test_chip.py", "-k", "accumulate or planes_keep"],
     "networks": ["tests/rtl/network/test_network.py", "-k", "many_runs"],
     "pod": ["tests/rtl/pod/test_pod.py", "tests/rtl/pod/test_errors_by_state.py"],
-    "post": ["tests/rtl/post/test_post_processor.py", "-k", "every_error or pooling"],
+    "post": ["tests/rtl/post/test_post_processor.py", "-k", "every_error or pooling or three_slices or jobs and rows_8x4"],
     "prefetch": [
         *("tests/rtl/prefetch/test_prefetch_lockstep.py", "tests/rtl/prefetch/test_passes.py"),
         *("tests/rtl/prefetch/test_base_registers.py", "tests/rtl/prefetch/test_column_stores.py", "-k"),

@@ -1,4 +1,4 @@
-"""Errors of the first job of a post-processor, and of one behind another; scalars of no statistic."""
+"""Errors of the first job of a post-processor, and of one behind another; scalars of no statistic, and every root as one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from podweave.spec.errors import PostError
-from podweave.spec.row_functions import Scalar, Statistic
+from podweave.spec.row_functions import Destination, Saturate, Scalar, Statistic
 from podweave.tb.benches.block_bench import BlockRun
-from tests.rtl.post.post_stimulus import CONFIGS, PostStimulus, base_job, bench_of, check, post_stimulus, quiet
+from tests.rtl.post.post_stimulus import CONFIGS, PostStimulus, base_job, bench_of, check, post_stimulus, quiet, set_parameters
 
 pytestmark = pytest.mark.blocks
 
@@ -86,3 +86,31 @@ def test_a_scalar_of_no_statistic_is_nothing(scalar: Scalar) -> None:
     model, expected = check(KEY, stimulus, seed=1)
     assert model.first_error is None
     assert all((expected[name].value == trace.value).all() for name, trace in before.items())
+
+
+def test_every_root_scales_a_row() -> None:
+    """Statistics of 32 rows at a time, whose totals have one root of the table after the other; then the rows by their scales."""
+    entries = np.random.default_rng(5).permutation(np.arange(64, 256))
+    rows, of_row, spare = 32, 16, 40
+    block = rows * of_row + 2 * rows + 2 * spare
+    stimulus = quiet(KEY, RUN + block * len(entries) // rows + spare)
+    stimulus.p_data[:] = np.random.default_rng(3).integers(-8000, 8000, stimulus.p_data.shape)
+    set_parameters(stimulus, 1, 0, 0, 0, 0)
+    assert stimulus.rows is not None
+    for first in range(len(entries) // rows):
+        start = first * block + spare
+        # A total comes behind the last word of its row; each stands there for as long as a row takes.
+        at, totals = RUN + start + of_row, entries[first * rows : (first + 1) * rows] << 8
+        stimulus.rows.total[at : at + rows * of_row] = np.repeat(totals, of_row)
+        statistic = {"statistic": int(Statistic.SUM), "scalar": int(Scalar.RSQRT), "n2": of_row // 2, "n3": rows}
+        scaled = {"start": start + rows * of_row + spare, "row_scale": 1, "n3": rows, "x_step3": 1}
+        scaled |= {"destination": int(Destination.STORE), "saturate": int(Saturate.WIDE)}
+        stimulus.jobs += [base_job(KEY, start=start, **statistic), base_job(KEY, **scaled)]
+        stimulus.job_cycles += [start, start + 1]
+    model, expected = check(KEY, stimulus, seed=1)
+    assert model.first_error is None
+    read = [RUN + 2 + job["start"] + 2 * row for job in stimulus.jobs[1::2] for row in range(rows)]
+    # Each sum of a word, times the mantissa of the root of its row, by 2**8: totals have 16 bits.
+    mantissa = np.rint(2**23 / np.sqrt(256 * entries + 128))
+    scaled_words = np.rint(stimulus.p_data[read] * mantissa[:, None] / 2**8).astype(np.int64)
+    np.testing.assert_array_equal(expected["own_data"].value[expected["own_valid"].value == 1], scaled_words)

@@ -229,6 +229,20 @@ def test_words_out_of_range_leave_no_trace(key: str) -> None:
         assert not observed["busy"][-1]
 
 
+@pytest.mark.parametrize("wrong", [False, True])
+@pytest.mark.blocks
+def test_jobs_of_three_slices(wrong: bool) -> None:
+    """With and without activation, of each table; if something is wrong, the last job leaves the X bank in its second word."""
+    key = "4x12"
+    stimulus = post_stimulus(np.random.default_rng([wrong, 3]), CONFIGS[key])
+    values = {name: {job[name] for job in stimulus.jobs} for name in ("slice", "activate", "table")}
+    assert values == {"slice": {0, 1, 2}, "activate": {0, 1}, "table": {0, 1, 2}}
+    if wrong:
+        stimulus.jobs[-1] |= {"x_base": 49, "x_step2": 1, "n2": 2, "n3": 1}
+    model, _ = check(key, stimulus, seed=1)
+    assert {name for name, cycles in model.events.items() if len(cycles)} == ({"x_address"} if wrong else set())
+
+
 @pytest.mark.parametrize("reduce", [Reduce.MAX, Reduce.SUM])
 def test_pooling_three_by_three_with_stride_two(reduce: Reduce) -> None:
     """The contract itself, without the cycle model: 7 x 9 positions to 3 x 4, then bias, scale and table."""
