@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from podweave.rtl.network.crossbar import ReadCrossbar, WriteCrossbar
-from podweave.tb.benches.block_bench import BlockBench
+from podweave.tb.benches.block_bench import BlockBench, BlockRun
 from tests.rtl.side_by_side import SideBySide
 
 from .test_network import CASES, Case, bench, expected, filled, wires
@@ -82,7 +82,7 @@ def test_first_conflict_after_each_reset() -> None:
 @pytest.mark.parametrize("case", [case for case in CASES if case.block and case.kind == "butterfly"], ids=str)
 def test_first_conflict_of_each_stage_by_hand(case: Case) -> None:
     """Two pods that are apart in one bit meet behind the stage of that bit, on the lower pod's wire to the low bits of the bank."""
-    stages, rng, cycles, at = case.layers[0], np.random.default_rng(6), 40, 10
+    stages, rng, cycles, at, given, places = case.layers[0], np.random.default_rng(6), 40, 10, [], []
     for stage in range(stages):
         # Banks that are the same in as many bits as there are stages before, and this one; of the last stage the same bank.
         for low in {0, stage, (1 << stage + 1) - 1}:
@@ -95,9 +95,12 @@ def test_first_conflict_of_each_stage_by_hand(case: Case) -> None:
             # Equal words for one bank would merge.
             payload = stimulus[f"{case.way}_payload"].reshape(cycles, case.ports, -1)
             payload[[at, at + 6], [pods[0], 0], 0] ^= 1
-            observed = bench(case).run(stimulus, seed=stage)
-            bench(case).check(expected(case, stimulus), observed)
             wire = dict(wires(pods[0], low, stages))[stage]
             assert wire == dict(wires(pods[1], high, stages))[stage]
-            assert observed["error"][-1]
-            assert (observed["error_stage"][-1], observed["error_port"][-1]) == (stage, wire)
+            given.append(stimulus)
+            places.append((stage, wire))
+    ran = bench(case).run_all([BlockRun(stimulus) for stimulus in given], seed=1)
+    for stimulus, place, observed in zip(given, places, ran, strict=True):
+        bench(case).check(expected(case, stimulus), observed)
+        assert observed["error"][-1]
+        assert (observed["error_stage"][-1], observed["error_port"][-1]) == place

@@ -13,7 +13,7 @@ from podweave.golden.cycle.chip.rows import ARGMAX, MAX, SUM
 from podweave.golden.cycle.chip.statistics import statistics_network
 from podweave.rtl.network.statistics import StatisticsNetwork
 from podweave.spec.row_functions import ELEMENT_WIDTH, STATISTIC_WIDTH
-from podweave.tb.benches.block_bench import BlockBench
+from podweave.tb.benches.block_bench import BlockBench, BlockRun
 from podweave.tb.lockstep.ports import LockstepError
 
 NODES = (2, 4, 16)
@@ -87,7 +87,7 @@ def test_nodes_that_do_not_agree_are_named(nodes: int, field: str) -> None:
 @pytest.mark.parametrize("nodes", NODES)
 def test_first_disagreement_of_each_stage_by_hand(nodes: int) -> None:
     """The halves of a block agree within, and not with each other: they meet in the stage of the block, at its lowest node."""
-    cycles, at = 40, 12
+    cycles, at, given, places = 40, 12, [], []
     for stage in range((nodes - 1).bit_length()):
         size = 2 << stage
         for begin, field in itertools.product({0, nodes - size}, ("valid", "statistic", "level")):
@@ -98,10 +98,13 @@ def test_first_disagreement_of_each_stage_by_hand(nodes: int) -> None:
             stimulus[field][at, upper] = {"valid": False, "statistic": ARGMAX, "level": stage}[field]
             # What disagrees later, in the first stage, changes nothing.
             stimulus["valid"][at + 9], stimulus["level"][at + 9] = np.arange(nodes) % 2, 1
-            observed = bench_of(nodes).run(stimulus, seed=stage)
-            bench_of(nodes).check(statistics_network(**stimulus), observed)
-            assert np.flatnonzero(observed["error"])[0] == at + stage + 1
-            assert (observed["error_stage"][-1], observed["error_port"][-1]) == (stage, begin)
+            given.append(stimulus)
+            places.append((stage, begin))
+    ran = bench_of(nodes).run_all([BlockRun(stimulus) for stimulus in given], seed=1)
+    for stimulus, (stage, begin), observed in zip(given, places, ran, strict=True):
+        bench_of(nodes).check(statistics_network(**stimulus), observed)
+        assert np.flatnonzero(observed["error"])[0] == at + stage + 1
+        assert (observed["error_stage"][-1], observed["error_port"][-1]) == (stage, begin)
 
 
 @pytest.mark.parametrize("nodes", NODES)
