@@ -37,7 +37,7 @@ def computed(node: Node, given: Sequence[NDArray | None], opset: int) -> list[ND
         raise RefusedError("it is none of the operators in front of a transformer")
     try:
         count = _count(node, [each for each in given if each is not None])
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, OverflowError) as error:
         raise RefusedError(f"what it reads does not fit: {error}") from error
     if count > MOST:
         # Before memory is full.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,9 @@ def _linear(reader: RowsReader, node: Node, matrix: NDArray, bias: NDArray | Non
         raise RefusedError(f"its constant must be float32 of two dimensions, got {matrix.dtype} {matrix.shape}")
     outputs = matrix.shape[1]
     zero = np.zeros(outputs, np.float32)
+    # A bias of several rows, or one for each row, would be another for each of them.
+    if bias is not None and (bias.size not in (1, outputs) or bias.shape[-1:] not in ((), (bias.size,))):
+        raise RefusedError(f"its bias must be one number for each of {outputs} outputs, got {bias.shape}")
     added = zero if bias is None else np.broadcast_to(bias.astype(np.float32).reshape(-1), (outputs,))
     name = source.require_rows().name
     return reader.put(FloatLinear(node.outputs[0], name, matrix, added), outputs, source)
@@ -75,7 +79,8 @@ def _masked(reader: RowsReader, scores: Scores, name: str, kind: str) -> Scores:
     if not isinstance(mask, Host) or scores.weights:
         raise RefusedError(f"what masks scores, {name}, must be computed by the host, in front of the softmax")
     shape = mask.values.shape
-    if shape[-1:] != (reader.rows,) or not {*shape} <= {1, reader.rows}:
+    # In front of rows and keys: texts, and heads, of which there may be as many as rows.
+    if shape[-1:] != (reader.rows,) or not {*shape[-2:]} <= {1, reader.rows} or prod(shape[:-2]) != 1:
         raise RefusedError(f"the mask {name} must be (1, 1, 1, {reader.rows}), or for each row, got {shape}")
     return replace(scores, masks=(*scores.masks, Mask(reader.same.get(name, name), kind)))
 
@@ -84,7 +89,7 @@ def _with_bias(reader: RowsReader, node: Node, view: RowsView, constant: NDArray
     found = reader.alone(view)
     if not found:
         raise RefusedError("a constant is added to what is no product, or is read by others, too")
-    if constant.size not in (1, view.width) or constant.shape[-1:] not in ((), (1,), (view.width,)):
+    if constant.size not in (1, view.width) or constant.shape[-1:] not in ((), (constant.size,)):
         raise RefusedError(f"the constant that is added must be one for each of {view.width} channels, got {constant.shape}")
     bias = found.bias + constant.reshape(-1).astype(np.float32)
     return reader.renamed(replace(found, bias=bias), node, view)
@@ -109,9 +114,9 @@ def scaled(reader: RowsReader, node: Node) -> Value:
     """Rows or scores by one number, in front of a softmax; `Mul` of a product also by one for each channel."""
     for index, name in enumerate(node.inputs):
         number, found = reader.number(node, 1 - index), reader.values[name]
-        if number is None or (node.operator == "Div" and index):
+        if number is None or (node.operator == "Div" and (index or not number)):
             continue
-        factor = 1 / number if node.operator == "Div" and number else number
+        factor = 1 / number if node.operator == "Div" else number
         if isinstance(found, RowsView):
             return found.times(factor)
         if isinstance(found, Scores) and not found.weights and not found.masks:

@@ -163,16 +163,17 @@ def _halves(nodes: _Nodes, odd: Node, source: str) -> Node | None:
         above = nodes.reader(node.outputs[0], "Mul")
         if not above:
             return None
-        left -= _factors(nodes, nodes.other(above, node.outputs[0]), source, left)
+        taken = _factors(nodes, nodes.other(above, node.outputs[0]), source)
+        if not taken or not taken <= left:
+            return None
+        left -= taken
         if left and len(nodes.readers.get(above.outputs[0], [])) != 1:
             return None
         node = above
-        if len(left) == 2:
-            return None
     return Node(node.name, GELU, (source,), node.outputs, {})
 
 
-def _factors(nodes: _Nodes, name: str, source: str, left: set[str]) -> set[str]:
+def _factors(nodes: _Nodes, name: str, source: str) -> set[str]:
     """Which of x and a half a factor is."""
     if name == source:
         return {"x"}
@@ -180,7 +181,7 @@ def _factors(nodes: _Nodes, name: str, source: str, left: set[str]) -> set[str]:
         return {"half"}
     both = nodes.made_by(name, "Mul")
     constants: Mapping[str, float | None] = {each: nodes.number(each) for each in both.inputs} if both else {}
-    return set(left) if source in constants and 0.5 in constants.values() else set()
+    return {"x", "half"} if source in constants and 0.5 in constants.values() else set()
 
 
 def _product(nodes: _Nodes, product: Node) -> Node | None:
