@@ -26,7 +26,7 @@ def padding_of(
     """Of an operator with a window: in front of each axis, then behind each."""
     auto = call.node.attributes.get("auto_pad", "NOTSET")
     if auto in ("NOTSET", ""):
-        pads = [int(each) for each in call.node.attributes.get("pads", [0] * (2 * len(sizes)))]
+        pads = call.each("pads", 2 * len(sizes), 0)
         if min(pads) < 0:
             raise RefusedError(f"its pads {pads} take something off", "a Slice")
         return pads
@@ -59,18 +59,19 @@ def integer_bias(call: Call, index: int, unit: NDArray[np.float32], outputs: int
     if not call.has(index):
         return np.zeros(outputs, np.int64)
     found = call.value(index)
+    if not isinstance(found, (Known, Constant)):
+        raise RefusedError(f"its bias {call.node.inputs[index]} is computed", "a constant")
+    held = found.integers if isinstance(found, Known) else found.values
+    if held.size not in (1, outputs) or held.shape[-1:] not in ((), (held.size,)):
+        raise RefusedError(f"its bias {list(held.shape)} is not one number for each of {outputs} outputs")
     if isinstance(found, Known):
         # A quantiser gives it that scale; where one did not, it is rounded once more.
-        same = found.scales.size in (1, outputs) and np.allclose(found.scales, unit, rtol=_SAME_SCALE, atol=0)
-        values = found.integers if same else np.rint(found.real.astype(np.float64).ravel() / unit)
-    elif isinstance(found, Constant) and np.issubdtype(found.values.dtype, np.integer):
-        values = found.values
-    elif isinstance(found, Constant):
-        values = np.rint(found.values.astype(np.float64).ravel() / unit.astype(np.float64))
+        same = np.allclose(found.scales, unit, rtol=_SAME_SCALE, atol=0)
+        values = held if same else np.rint(found.real.astype(np.float64).ravel() / unit)
+    elif np.issubdtype(held.dtype, np.integer):
+        values = held
     else:
-        raise RefusedError(f"its bias {call.node.inputs[index]} is computed", "a constant")
-    if values.size not in (1, outputs):
-        raise RefusedError(f"its bias has {values.size} numbers for {outputs} outputs")
+        values = np.rint(held.astype(np.float64).ravel() / unit.astype(np.float64))
     return np.broadcast_to(values.astype(np.int64).ravel(), (outputs,)).copy()
 
 
@@ -91,8 +92,7 @@ def convolve(call: Call, real: Real, weights: Known, bias_at: int) -> Value:
     given = call.node.attributes.get("kernel_shape", kernel)
     if list(given) != kernel:
         raise RefusedError(f"its kernel_shape is {list(given)}, and its weights have {kernel}")
-    stride = [int(each) for each in call.node.attributes.get("strides", [1] * rank)]
-    dilation = [int(each) for each in call.node.attributes.get("dilations", [1] * rank)]
+    stride, dilation = call.each("strides", rank, 1), call.each("dilations", rank, 1)
     sizes = shape[HEIGHT : HEIGHT + 2] if rank == 2 else shape[WIDTH : WIDTH + 1]
     pads = sides(padding_of(call, sizes, kernel, stride, dilation))
     inner, padding, value = without_border(call, real, pads, real.tensor.zero_point)

@@ -126,18 +126,16 @@ def conv_transpose(call: Call) -> Value:
     """Constant weights of int8, one scale or one for each output; strides, pads, output_padding, dilations, groups, 1-D and 2-D."""
     real, weights = image(call), call.weights(1)
     shape, rank, w = real.view.shape, len(real.view.dims) - 2, weights.integers
-    attributes = call.node.attributes
     if w.ndim != rank + 2:
         raise RefusedError(f"its weights have {w.ndim} dimensions, its input {rank + 2}")
     if w.shape[0] != shape[CHANNELS]:
         raise RefusedError(f"its weights are for {w.shape[0]} channels, its input has {shape[CHANNELS]}")
-    w = _dilated(w, [int(each) for each in attributes.get("dilations", [1] * rank)])
+    w = _dilated(w, call.each("dilations", rank, 1))
     groups = call.attribute("group", 1)
     if groups < 1 or w.shape[0] % groups:
         raise RefusedError(f"it has {groups} groups of {w.shape[0]} channels")
     kernel, outputs = [int(each) for each in w.shape[2:]], w.shape[1] * groups
-    stride = [int(each) for each in attributes.get("strides", [1] * rank)]
-    extra = [int(each) for each in attributes.get("output_padding", [0] * rank)]
+    stride, extra = call.each("strides", rank, 1), call.each("output_padding", rank, 0)
     sizes = shape[HEIGHT : HEIGHT + 2] if rank == 2 else shape[WIDTH : WIDTH + 1]
     pads = _pads(call, sizes, kernel, stride, extra)
     transposed = TransposedConvolution(call.name, shape, outputs, pair(kernel), pair(stride), sides(pads), _extra(extra))
@@ -156,7 +154,7 @@ def conv_transpose(call: Call) -> Value:
 
 def _dilated(weights: NDArray[np.integer], dilations: Sequence[int]) -> NDArray[np.integer]:
     """Weights with zeros between those of neighbours."""
-    if len(dilations) != weights.ndim - 2 or min(dilations) < 1:
+    if min(dilations) < 1:
         raise RefusedError(f"its dilations are {list(dilations)}", "1 or more, for each axis of its kernel")
     sizes = [(size - 1) * dilation + 1 for size, dilation in zip(weights.shape[2:], dilations, strict=True)]
     found = np.zeros((*weights.shape[:2], *sizes), weights.dtype)
@@ -183,7 +181,7 @@ def _pads(call: Call, sizes: Sequence[int], kernel: Sequence[int], stride: Seque
     attributes = call.node.attributes
     wanted, auto = attributes.get("output_shape"), attributes.get("auto_pad", "NOTSET")
     if wanted is None and auto in ("NOTSET", "", "VALID"):
-        pads = [int(each) for each in attributes.get("pads", [0] * (2 * len(sizes)))] if auto != "VALID" else [0] * (2 * len(sizes))
+        pads = call.each("pads", 2 * len(sizes), 0) if auto != "VALID" else [0] * (2 * len(sizes))
         if min(pads) < 0:
             raise RefusedError(f"its pads are {pads}", "pads of 0 or more")
         return pads

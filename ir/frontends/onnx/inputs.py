@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from .files import File, Node
 from .quantised import Target, target_of
 from .shuffles import SHUFFLE
-from .values import RefusedError
 
 _VIEWS = {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"}
 _AS_GOOD_BEHIND = {
@@ -46,11 +45,7 @@ def quantised_behind(file: File, name: str) -> Target | None:
                 return None
     if not between or len(found) != 1:
         return None
-    try:
-        return target_of(*next(iter(found.values())))
-    except RefusedError:
-        # The node that quantises is refused by its name.
-        return None
+    return target_of(*next(iter(found.values())))
 
 
 def _numbers(constants: Mapping[str, NDArray], node: Node, at: int) -> NDArray | None:

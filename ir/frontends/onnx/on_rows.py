@@ -115,8 +115,6 @@ def _normed(call: Call, name: str, found: Normed, to: QuantisedTensor) -> str:
     assert to.scale is not None
     tensor, made = found.real.tensor, Rows(call, found.operator)
     channels = tensor.view.shape[CHANNELS]
-    if channels < 2:
-        raise RefusedError("it is over one channel")
     squares = channels * (channels / (1 << channel_bits(channels)) / float(found.real.scale)) ** 2
     # As fine as epsilon lets it be, in units of squares as they are summed up (`ir.mean_norms.layer_norm_epsilon`).
     room = log2(_MOST_EPSILON / (found.epsilon * squares)) / 2 if found.epsilon > 0 else _MORE_BITS

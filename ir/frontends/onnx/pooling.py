@@ -28,9 +28,9 @@ many. Larger windows read a copy in one piece."""
 def _windows(call: Call, view: View) -> tuple[Pair, Pair, Padding]:
     """Kernel, stride and padding; of windows that overhang (ceil_mode), with as much padding behind as they need."""
     rank = len(view.dims) - 2
-    kernel = [int(each) for each in call.node.attributes["kernel_shape"]]
-    stride = [int(each) for each in call.node.attributes.get("strides", [1] * rank)]
-    dilation = [int(each) for each in call.node.attributes.get("dilations", [1] * rank)]
+    if "kernel_shape" not in call.node.attributes:
+        raise RefusedError("it has no kernel_shape")
+    kernel, stride, dilation = (call.each(name, rank, 1) for name in ("kernel_shape", "strides", "dilations"))
     if set(dilation) != {1}:
         raise RefusedError(f"its windows are dilated by {dilation}")
     sizes = view.shape[HEIGHT : HEIGHT + 2] if rank == 2 else view.shape[WIDTH : WIDTH + 1]

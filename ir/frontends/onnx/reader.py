@@ -17,7 +17,7 @@ from ..names import Names
 from .files import Node
 from .network import QuantisedTensor
 from .values import Constant, Heads, Known, Real, RefusedError, Scores, Tensor, Value
-from .views import CHANNELS, LayoutError, View
+from .views import LayoutError, View
 
 Padding: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 """((top, bottom), (left, right))."""
@@ -177,6 +177,13 @@ class Call:
     def attribute(self, name: str, default: int) -> int:
         return int(self.node.attributes.get(name, default))
 
+    def each(self, name: str, count: int, default: int) -> list[int]:
+        """An attribute of ``count`` numbers, all of them ``default`` if it is left out."""
+        found = [int(value) for value in self.node.attributes.get(name, [default] * count)]
+        if len(found) != count:
+            raise RefusedError(f"its {name} are {found}", f"{count} numbers")
+        return found
+
     def number(self, name: str, default: float) -> np.float32:
         return np.float32(self.node.attributes.get(name, default))
 
@@ -212,10 +219,6 @@ def require_image(view: View) -> None:
         view.require_image()
     except LayoutError as error:
         raise RefusedError(str(error), "no Reshape or Transpose in front of it") from error
-
-
-def channels_of(view: View) -> int:
-    return view.shape[CHANNELS]
 
 
 def without_border(call: Call, real: Real, padding: Padding, pad_value: int) -> tuple[Real, Padding, int]:
