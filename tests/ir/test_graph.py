@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -168,6 +169,13 @@ def test_upsampling_of_an_operand(sources: tuple[str, ...], upsampled: tuple[Ups
     assert str(caught.value) == sentence
 
 
+@pytest.mark.parametrize("corners", [((0, 0), (0, 0)), ((-1, 0),), ((0, -1),)])
+def test_corners_of_an_operand(corners: tuple[tuple[int, int], ...]) -> None:
+    sentence = re.escape(f"a: every source has a row and a column to begin at, got {corners}")
+    with pytest.raises(WorkloadError, match=f"^{sentence}$"):
+        Operand(("in",), layer("a"), corners=corners)
+
+
 def test_a_node_needs_an_operand() -> None:
     with pytest.raises(WorkloadError, match=r"^x: an operation needs at least one operand$"):
         Linear("x", ())
@@ -214,6 +222,14 @@ def test_a_window_fits(kernel: tuple[int, int], axis: str, have: int) -> None:
         (
             [Linear("a", (Operand(("in",), layer("a"), upsampled=(Upsampling(3, 1, True),)),))],
             "g: a reads in interleaved by 3 x 1, which do not divide its 4 channels",
+        ),
+        (
+            [Linear("a", (Operand(("in",), layer("a", shape=(2, 4, 5, 4)), corners=((3, 0),)),))],
+            "g: a reads (2, 4, 5) from (3, 0) on, but in is (2, 6, 5)",
+        ),
+        (
+            [Linear("a", (Operand(("in",), layer("a", shape=(1, 4, 5, 4)), corners=((0, 0),)),))],
+            "g: a reads (1, 4, 5) from (0, 0) on, but in is (2, 6, 5)",
         ),
     ],
 )

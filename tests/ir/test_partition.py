@@ -10,6 +10,7 @@ import pytest
 from podweave.ir.frontends import load_graph
 from podweave.ir.frontends.random_rows import random_row_inputs, random_row_parameters
 from podweave.ir.layers import WorkloadError
+from podweave.ir.mixed_graph import MixedGraph
 from podweave.ir.partition import Partition, partition
 from podweave.ir.row_graph import RowGraph, verify_row_constants, verify_rows
 from podweave.ir.row_operations import Argmax, Attention, Format, Gelu, LayerNorm, Product, RowLinear
@@ -119,6 +120,11 @@ REFUSED = {
 def test_what_cannot_be_shared(name: str, chips: int) -> None:
     with pytest.raises(WorkloadError, match=REFUSED[name, chips]):
         shared(name, chips)
+
+
+def test_layers_are_not_shared() -> None:
+    with pytest.raises(WorkloadError, match=r"^both: graphs of rows are shared by chips, and it has layers$"):
+        partition(MixedGraph("both", {}, ()), {}, 2)
 
 
 def test_a_part_is_not_cut_again() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,20 +25,22 @@ def texts(*of: TextRows, **options: Any) -> RowGraph:
     return decoder(SIZES, of, "texts", head=HeadSettings(20), **options)
 
 
-def rows(count: int) -> RowGraph:
+def rows(count: int, factors: int = 1) -> RowGraph:
+    """``factors``: rows of what a product reads, one or as many."""
     operations = (
         LayerNorm("norm", count, source="x", width=8, scale_shift=2),
         RowLinear("a", count, source="norm", width=8, outputs=6),
-        Product("p", count, left="a", right="v", width=6, right_rows=1),
+        Product("p", count, left="a", right="v", width=6, right_rows=factors),
         RowLinear("b", count, source="p", width=6, outputs=9, form=Format.WIDE),
         Argmax("most", count, source="b", width=9),
     )
     formats = {"x": Format.WIDE, "v": Format.INT16}
-    return RowGraph("rows", {"x": (1, 1, count, 8), "v": (1, 1, 1, 6)}, operations, ("b", "most"), formats=formats)
+    return RowGraph("rows", {"x": (1, 1, count, 8), "v": (1, 1, factors, 6)}, operations, ("b", "most"), formats=formats)
 
 
 GRAPHS = {
     "rows": (rows(6), 3),
+    "rows with factors of their own": (rows(6, 6), 2),
     "feed-forward": (load_graph("gated_16_24,rows=8"), 4),
     "two texts": (texts(TextRows(1, 5), TextRows(3, 9, slot=1)), 2),
     "four texts": (texts(*(TextRows(1 + slot % 2, 5 + slot, slot=slot) for slot in range(4))), 2),
@@ -98,6 +101,16 @@ def test_what_cannot_be_shared() -> None:
     )
     with pytest.raises(WorkloadError, match=r"chips share rows of which all operations have as many, got \[2, 3\]$"):
         partition_rows(two, random_row_parameters(two), 2)
+
+
+def test_attentions_of_other_texts_cannot_be_shared() -> None:
+    graph = texts(TextRows(1, 5), TextRows(3, 9, slot=1))
+    *_, last = (each for each in graph.operations if isinstance(each, Attention))
+    other = replace(last, further=(replace(last.further[0], rows=2), replace(last.further[0], key="k", value="v", rows=1)))
+    graph = replace(graph, operations=tuple(other if each is last else each for each in graph.operations))
+    sentence = r"^texts: attentions have sequences of different rows: \[\(1, 2, 1\), \(1, 3\)\]$"
+    with pytest.raises(WorkloadError, match=sentence):
+        partition_rows(graph, {}, 2)
 
 
 def test_chips_run_in_step_or_not_at_all() -> None:

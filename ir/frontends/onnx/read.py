@@ -119,7 +119,7 @@ def network_of(file: File, *, host_ops: bool = False) -> Network:
             refusals.append(Refusal(node.operator, node.name, str(error).removeprefix(f"{node.name}: ")))
         except KeyError as error:
             refusals.append(Refusal(node.operator, node.name, f"it has no {error.args[0]}"))
-        except (IndexError, ValueError, TypeError, OverflowError) as error:
+        except (IndexError, ValueError, TypeError, OverflowError, AttributeError) as error:
             # Attributes and constants of sizes or kinds that its operator does not have: files of tools are not like that.
             refusals.append(Refusal(node.operator, node.name, f"its attributes and inputs do not belong together: {error}"))
         else:

@@ -125,6 +125,8 @@ def test_every_form_that_is_offered_is_a_network(form: str) -> None:
         ("norm_" + "9" * 5000, f"norm_{'9' * 195}...: hidden must be at most 1,048,576, got 1000"),
         ("attention_2_1_4,rows=5,context=4", "attention_2_1_4,rows=5,context=4: 5 rows are more than a context of 4"),
         ("llama_16_2_1_24,rows=5,context=4", "llama_16_2_1_24,rows=5,context=4: 5 rows are more than a context of 4"),
+        ("attention_6_4_8", "attention_6_4_8: kv_heads (4) must divide heads (6)"),
+        ("vgg16_31", "vgg16_31: images of VGG have at least 32 pixels a side, got 31"),
         ("attention_2_1_4/attention", "attention_2_1_4 has operations on rows, "),
     ],
 )

@@ -250,7 +250,7 @@ def test_arrays_that_are_not_what_they_say(
     assert said(arrays_of, bomb(tmp_path, content, size))
 
 
-def test_arrays(tmp_path: Path) -> None:
+def test_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every order, shape and type, as NumPy reads them; a file of which bytes are missing; other files in it."""
     rng = np.random.default_rng(3)
     arrays = {"a": rng.normal(size=(3, 4)), "b/c": np.asfortranarray(rng.integers(0, 9, (2, 5))), "d": np.zeros((0, 7), np.int8)}
@@ -270,6 +270,9 @@ def test_arrays(tmp_path: Path) -> None:
         archive.writestr("note.txt", "x")
     with pytest.raises(ArraysError, match=r"^'note\.txt' in it is no array \(\.npy\)$"):
         read_arrays(tmp_path / "b.npz")
+    monkeypatch.setattr("podweave.ir.arrays.MOST_ARRAYS", 5)
+    with pytest.raises(ArraysError, match=r"^it has 6 arrays, more than 5$"):
+        read_arrays(tmp_path / "a.npz")
 
 
 READ_BY = {"np.load", "numpy.load", "pickle.load", "pickle.loads", "marshal.load", "marshal.loads", "torch.load", "yaml.load"}

@@ -311,6 +311,21 @@ a := x y = Conv(a)
 a := x y = Reshape(a, a)
 -> Reshape y: its input a is computed, and must be a constant
 
+a := x y = podweave.ChannelShuffle(a)
+-> podweave.ChannelShuffle y: it has no scale
+
+a := x y = podweave.ChannelShuffle<scale = 1.0, sizes = [1, 2, 2, 4, 4]>(a)
+-> podweave.ChannelShuffle y: its attributes and inputs do not belong together: ...
+
+a := x c = Div(scale, scales) y = Add(a, c)
+-> Add y: its constant [2] differs along another axis than channels
+
+a := x w @ i b = Conv(a, w) y = Pad(b, n_0_0_1_1_0_0_1_1, coarse)
+-> Pad y: it pads what is not quantised yet {quantise}
+
+a := x3 y = MatMul(a, a)
+-> MatMul y: it multiplies two computed tensors {attention}
+
 a := x y = MaxPool(a)
 -> MaxPool y: it has no kernel_shape
 

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
-from podweave.ir.frontends.onnx import read_network
+from podweave.ir.constants import Constants
+from podweave.ir.frontends.onnx import files, read_network
 from podweave.ir.layers import WorkloadError
 from tests.ir.frontends.onnx.test_read import held, refused_conv
 
@@ -72,6 +74,67 @@ def test_what_is_changed_is_good(tmp_path: Path) -> None:
 def test_damaged_files(tmp_path: Path, made: Made, sentence: str) -> None:
     with pytest.raises(WorkloadError, match=sentence):
         read_network(made(tmp_path))
+
+
+def sparse(graph: Any) -> None:
+    """Its weights, of which one number is not 0."""
+    values = numpy_helper.from_array(np.ones(1, np.float32), "w")
+    where = numpy_helper.from_array(np.zeros(1, np.int64))
+    graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, where, [2, 3, 1, 1]))
+
+
+def beside(folder: Path) -> Path:
+    """Weights in a file of their own."""
+    file = changed(lambda graph: None)(folder)
+    model = onnx.load(file)
+    (tensor,) = (each for each in model.graph.initializer if each.name == "w")
+    (folder / "weights.bin").write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="weights.bin")
+    file.write_bytes(model.SerializeToString())
+    return file
+
+
+def test_weights_beside_a_file(tmp_path: Path) -> None:
+    network, plain = read_network(beside(tmp_path)), read_network(changed(lambda graph: None)(tmp_path))
+    assert Constants(network.constants).digest == Constants(plain.constants).digest
+
+
+def test_attributes_of_several_texts(tmp_path: Path) -> None:
+    """What no operator here has is passed over."""
+    file = changed(lambda graph: graph.node[3].attribute.append(onnx.helper.make_attribute("notes", ["a", "b"])))(tmp_path)
+    assert read_network(file).graph.operations
+
+
+@pytest.mark.parametrize(
+    ("made", "limit", "value", "sentence"),
+    [
+        (changed(sparse), "MOST_NODES", 1 << 10, r"^file\.onnx: w is sparse, which is not read$"),
+        (changed(lambda graph: None), "MOST_BYTES", 99, r"^file\.onnx has [0-9]+ bytes, more than 99$"),
+        (changed(lambda graph: None), "MOST_NODES", 5, r"^file\.onnx has 6 nodes, more than 5$"),
+    ],
+)
+def test_limits(tmp_path: Path, made: Made, limit: str, value: int, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, limit, value)
+    with pytest.raises(WorkloadError, match=sentence):
+        read_network(made(tmp_path))
+
+
+def test_what_lies_beside_has_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = beside(tmp_path)
+    length = file.stat().st_size
+    (tmp_path / "weights.bin").write_bytes(b"\0" * (length + 1))
+    monkeypatch.setattr(files, "MOST_BYTES", length)
+    sentence = rf"^file\.onnx: 'weights\.bin' has {length + 1:,} bytes, more than {length:,}$"
+    with pytest.raises(WorkloadError, match=sentence):
+        read_network(file)
+
+
+def test_folders_are_no_files(tmp_path: Path) -> None:
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(WorkloadError, match=r"folder\.onnx cannot be read: Is a directory$"):
+        read_network(tmp_path / "folder.onnx")
 
 
 def test_wherever_a_file_ends(tmp_path: Path) -> None:
