@@ -84,5 +84,6 @@ def small(folder: Path, nodes: str, opset: int = 17, **constants: NDArray) -> Pa
     read = set(re.findall(r"\w+", nodes))
     held = {name: values for name, values in (CONSTANTS | constants).items() if name in read}
     given = [f"{kind} {name}" for name, kind in INPUTS.items() if name in read]
-    outputs = [name for name in re.findall(r"(\w+)(?:, \w+)* =", nodes) if len(re.findall(rf"\b{name}\b", nodes)) == 1]
+    made = [name for names in re.findall(r"(\w+(?:, \w+)*) = ", re.sub(r"<[^>]*>", "", nodes)) for name in names.split(", ")]
+    outputs = [name for name in made if len(re.findall(rf"\b{name}\b", nodes)) == 1]
     return text_file(folder, f"({', '.join(given)}) => ({', '.join(outputs)}) {{ {nodes} }}", held, opset)
