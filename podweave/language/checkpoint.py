@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TypeAlias
@@ -122,6 +123,14 @@ class Checkpoint:
     @property
     def tied(self) -> bool:
         return self.head is self.embedding
+
+
+def positive(model: str, name: str, found: object) -> float:
+    """A real number of a file; raises `CheckpointError` unless it is one, finite, and above 0."""
+    # Integers of any length are in JSON; NumPy's numbers in GGUF.
+    if isinstance(found, bool) or not isinstance(found, (int, float, np.number)) or not 0 < found <= sys.float_info.max:
+        raise CheckpointError(f"{model}: {name} must be a finite number above 0, got {found}")
+    return float(found)
 
 
 def _require_finite(model: str, name: str, tensor: Floats) -> None:

@@ -14,7 +14,7 @@ from podweave.ir.frontends.language_models import DecoderSizes
 from podweave.tb.build.toolchain import ToolchainError
 
 from ..program import extra
-from .checkpoint import PLAIN_PROMPT, Checkpoint, CheckpointError, Floats, layer_tensors
+from .checkpoint import PLAIN_PROMPT, Checkpoint, CheckpointError, Floats, layer_tensors, positive
 from .tokenizer import SPLITS, PairTokenizer, pair_tokenizer
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ def load_gguf(path: Path) -> Checkpoint:
         name=fields("general.name", path.stem),
         sizes=sizes,
         vocabulary=len(embedding),
-        epsilon=float(fields("attention.layer_norm_rms_epsilon", of_architecture=True)),
-        rope_theta=float(fields("rope.freq_base", 10_000.0, of_architecture=True)),
+        epsilon=fields.positive("attention.layer_norm_rms_epsilon"),
+        rope_theta=fields.positive("rope.freq_base", 10_000.0),
         context=fields.number("context_length"),
         embedding=embedding,
         layers=layers,
@@ -143,6 +143,9 @@ class _Fields:
             return field.contents()
         except _BROKEN as error:
             raise CheckpointError(f"{self.path}: {name} cannot be read: {error}") from error
+
+    def positive(self, name: str, otherwise: float | None = None) -> float:
+        return positive(str(self.path), name, self(name, otherwise, of_architecture=True))
 
     def number(self, name: str, otherwise: int | None = None) -> int:
         found = self(name, otherwise, of_architecture=True)

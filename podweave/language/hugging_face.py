@@ -13,7 +13,7 @@ import numpy as np
 from podweave.ir.frontends.language_models import DecoderSizes
 
 from ..program import extra
-from .checkpoint import PLAIN_PROMPT, Checkpoint, CheckpointError, Floats, layer_tensors
+from .checkpoint import PLAIN_PROMPT, Checkpoint, CheckpointError, Floats, layer_tensors, positive
 from .gguf_file import prompt_format
 from .tokenizer import PairTokenizer, Tokenizer
 
@@ -101,8 +101,8 @@ def checkpoint_of(
         name=name,
         sizes=sizes,
         vocabulary=len(embedding),
-        epsilon=float(config.get("rms_norm_eps", 1e-6)),
-        rope_theta=float(_rope(config).get("rope_theta", config.get("rope_theta", 10_000.0))),
+        epsilon=positive(name, "rms_norm_eps", config.get("rms_norm_eps", 1e-6)),
+        rope_theta=positive(name, "rope_theta", _rope(name, config).get("rope_theta", config.get("rope_theta", 10_000.0))),
         context=_number(name, config, "max_position_embeddings"),
         embedding=embedding,
         layers=layers,
@@ -113,14 +113,18 @@ def checkpoint_of(
     )
 
 
-def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    return config.get("rope_parameters") or config.get("rope_scaling") or {}
+def _rope(model: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    name = "rope_parameters" if config.get("rope_parameters") else "rope_scaling"
+    found = config.get(name) or {}
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{model}: {name} must be an object, got {found}")
+    return found
 
 
 def _require_known(name: str, config: Mapping[str, Any]) -> None:
     if config.get("model_type") not in KINDS:
         raise CheckpointError(f"{name}: model_type must be one of {', '.join(KINDS)}, got {config.get('model_type')}")
-    rope = _rope(config)
+    rope = _rope(name, config)
     for what, found, allowed in (
         ("hidden_act", config.get("hidden_act", "silu"), "silu"),
         ("rope_scaling", rope.get("rope_type", rope.get("type", "default")), "default"),
@@ -144,7 +148,7 @@ def _number(model: str, config: Mapping[str, Any], name: str, otherwise: int | N
     found = config.get(name)
     if found is None and otherwise is not None:
         return otherwise
-    if not isinstance(found, int) or found < 1:
+    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
         raise CheckpointError(f"{model}: {name} must be a number of at least 1, got {found}")
     return found
 
@@ -191,14 +195,24 @@ def _array(what: str, kind: str, data: bytes) -> Floats:
 def _tokenizer(folder: Path, path: Path, config: dict[str, Any]) -> PairTokenizer:
     end = config.get("eos_token_id")
     ends: list[Any] = end if isinstance(end, list) else [end]
-    if not ends or not all(isinstance(each, int) for each in ends):
+    if not ends or not all(isinstance(each, int) and not isinstance(each, bool) for each in ends):
         raise CheckpointError(f"{folder}: eos_token_id must be a number, or several, got {end}")
-    return PairTokenizer(path.read_text(encoding="utf-8"), config.get("bos_token_id"), ends)
+    begin = config.get("bos_token_id")
+    if begin is not None and (isinstance(begin, bool) or not isinstance(begin, int)):
+        raise CheckpointError(f"{folder}: bos_token_id must be a number, got {begin}")
+    return PairTokenizer(_text(path), begin, ends)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is no UTF-8: {error}") from error
 
 
 def _template(folder: Path) -> str:
     alone, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
     if alone.exists():
-        return alone.read_text(encoding="utf-8")
+        return _text(alone)
     found = _json(config).get("chat_template") if config.exists() else None
     return found if isinstance(found, str) else ""

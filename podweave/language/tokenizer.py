@@ -63,11 +63,10 @@ class PairTokenizer:
     def _library(self) -> LibraryTokenizer:
         with extra("llm", "a tokenizer of pairs"):
             from tokenizers import Tokenizer as LibraryTokenizer
-        return LibraryTokenizer.from_str(self.text)
-
-    @property
-    def size(self) -> int:
-        return self._library.get_vocab_size()
+        try:
+            return LibraryTokenizer.from_str(self.text)
+        except Exception as error:  # The library has no other kind for what it cannot read.
+            raise WorkloadError(f"the tokenizer cannot be read: {error}") from error
 
     def encode(self, text: str) -> list[int]:
         return list(self._library.encode(text, add_special_tokens=False).ids)
