@@ -79,7 +79,10 @@ def _python(given: argparse.Namespace) -> dict[str, Any]:
     found = python_code.measured(wanted, given.data, lambda text: print(text, file=sys.stderr, flush=True))
     if not found:
         sys.exit("no folder of tests has been measured")
-    rooms = python_code.figures(python_code.report(found, given.data))
+    try:
+        rooms = python_code.figures(python_code.report(found, given.data))
+    except ValueError as error:
+        sys.exit(str(error))
     judged = {room: rooms[room] for room in python_code.judged(found)}
     return {"date": datetime.date.today().isoformat(), "folders": found, "rooms": judged}
 

@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.coverage.python_waivers import WAIVERS, Waiver, waived
 from tests.import_rules import BELOW
 
 ROOT = Path(__file__).parents[2]
@@ -83,14 +84,20 @@ def report(found: Iterable[str], data: Path) -> dict[str, Any]:
     return files
 
 
-def figures(files: Mapping[str, Any]) -> Figures:
-    """By room: lines and branches that are reached, and that there are."""
-    rooms: Figures = {room: {part: [0, 0] for part in PARTS} for room in ROOMS}
+def figures(files: Mapping[str, Any], waivers: Sequence[Waiver] = WAIVERS) -> Figures:
+    """By room: lines and branches that are reached, and that there are without those that are waived; and how many these are.
+
+    Raises `ValueError` as `waived`.
+    """
+    rooms: Figures = {room: {**{part: [0, 0] for part in PARTS}, "waived": [0, 0]} for room in ROOMS}
+    less = waived(files, waivers)
     for path, row in files.items():
         summary, room = row["summary"], rooms[Path(path).parts[0]]
-        for part, (reached, there) in PARTS.items():
+        for i, (part, (reached, there)) in enumerate(PARTS.items()):
+            count = less.get(path, {}).get(part, 0)
             room[part][0] += summary[reached]
-            room[part][1] += summary[there]
+            room[part][1] += summary[there] - count
+            room["waived"][i] += count
     return rooms
 
 
@@ -102,10 +109,11 @@ def judged(found: Iterable[str]) -> list[str]:
 
 def table(rooms: Mapping[str, Mapping[str, list[int]]]) -> list[str]:
     """Lines of Markdown."""
-    lines = ["| room | lines | branches |", "|---|---|---|"]
-    total = {part: [sum(room[part][i] for room in rooms.values()) for i in (0, 1)] for part in PARTS}
+    lines = ["| room | lines | branches | waived: lines, branches |", "|---|---|---|---|"]
+    total = {part: [sum(room[part][i] for room in rooms.values()) for i in (0, 1)] for part in (*PARTS, "waived")}
     for name, room in [*((f"`{room}`", rooms[room]) for room in sorted(rooms)), ("all", total)]:
         cells = [f"{room[part][0]} of {room[part][1]}, {100 * room[part][0] / max(1, room[part][1]):.1f}%" for part in PARTS]
+        cells.append("{}, {}".format(*room["waived"]) if any(room["waived"]) else "-")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 

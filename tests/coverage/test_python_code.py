@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.coverage import python_code
 from tests.coverage.command import main
 from tests.coverage.python_code import figures, folders, judged, measured, report, table
+from tests.coverage.python_waivers import Waiver
 
 ROOT = Path(__file__).parents[2]
 STORED = json.loads((ROOT / "docs" / "coverage.json").read_text(encoding="utf-8"))["python"]
@@ -34,14 +36,26 @@ def test_files_are_added_by_room() -> None:
         "ir/frontends/builder.py": row((5, 6), (0, 0)),
         "tb/lockstep/ports.py": row((0, 9), (0, 4)),
     }
-    rooms = figures(counted)
-    assert rooms["ir"] == {"lines": [8, 10], "branches": [1, 2]}
-    assert rooms["tb"] == {"lines": [0, 9], "branches": [0, 4]}
+    rooms = figures(counted, [])
+    assert rooms["ir"] == {"lines": [8, 10], "branches": [1, 2], "waived": [0, 0]}
+    assert rooms["tb"] == {"lines": [0, 9], "branches": [0, 4], "waived": [0, 0]}
     lines = table({name: rooms[name] for name in ("ir", "tb")})
     assert lines[2:] == [
-        "| `ir` | 8 of 10, 80.0% | 1 of 2, 50.0% |",
-        "| `tb` | 0 of 9, 0.0% | 0 of 4, 0.0% |",
-        "| all | 8 of 19, 42.1% | 1 of 6, 16.7% |",
+        "| `ir` | 8 of 10, 80.0% | 1 of 2, 50.0% | - |",
+        "| `tb` | 0 of 9, 0.0% | 0 of 4, 0.0% | - |",
+        "| all | 8 of 19, 42.1% | 1 of 6, 16.7% | - |",
+    ]
+
+
+def test_what_is_waived_is_taken_out_of_the_total_and_counted() -> None:
+    counted: dict[str, Any] = {"ir/graph.py": row((3, 9), (1, 4)), "tb/ports.py": row((5, 6), (2, 2))}
+    counted["ir/graph.py"]["functions"] = {"read": {"summary": {"missing_lines": 4, "missing_branches": 3}}}
+    rooms = figures(counted, [Waiver("ir/graph.py", ("read",), "never", "")])
+    assert rooms["ir"] == {"lines": [3, 5], "branches": [1, 1], "waived": [4, 3]}
+    assert table({name: rooms[name] for name in ("ir", "tb")})[2:] == [
+        "| `ir` | 3 of 5, 60.0% | 1 of 1, 100.0% | 4, 3 |",
+        "| `tb` | 5 of 6, 83.3% | 2 of 2, 100.0% | - |",
+        "| all | 8 of 11, 72.7% | 3 of 3, 100.0% | 4, 3 |",
     ]
 
 
@@ -79,6 +93,16 @@ def test_a_folder_whose_tests_fail_is_left_out(tmp_path: Path, monkeypatch: pyte
 def test_a_folder_that_is_not_there_is_named() -> None:
     with pytest.raises(SystemExit, match="there is no folder of tests tests/gearbox; there are tests, tests/compiler"):
         main(["--python", "--tests", "tests/gearbox"])
+
+
+def test_a_waiver_of_nothing_ends_the_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also when the folders that were asked for have been measured before."""
+    counted = {"podweave/language/nano/learning.py": {**row((2, 2), (0, 0)), "functions": {}}}
+    monkeypatch.setattr(python_code, "measured", lambda wanted, data, progress: list(wanted))
+    monkeypatch.setattr(python_code, "report", lambda found, data: counted)
+    with pytest.raises(SystemExit, match="there is no code outside of functions in podweave/language/nano/learning"):
+        main(["--python", "--tests", FOLDER, "--json", str(tmp_path / "kept.json")])
+    assert not (tmp_path / "kept.json").exists()
 
 
 def test_the_table_of_the_page_is_what_was_measured() -> None:
