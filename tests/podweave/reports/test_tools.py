@@ -38,7 +38,14 @@ AREA: dict[str, Any] = {
 }
 CHIP: dict[str, Any] = {
     "kinds": {
-        "write butterfly of Y": {"instances": 1, "area": 100.0, "area_per_pod": 50.0, "share": 0.25, "sram_bits": 0, "sram_bits_per_pod": 0.0},
+        "write butterfly of Y": {
+            "instances": 1,
+            "area": 100.0,
+            "area_per_pod": 50.0,
+            "share": 0.25,
+            "sram_bits": 0,
+            "sram_bits_per_pod": 0.0,
+        },
         "pod": {"instances": 2, "area": 300.0, "area_per_pod": 150.0, "share": 0.75, "sram_bits": 10, "sram_bits_per_pod": 5.0},
     },
     "networks": {"x": {"area": 123456789.0, "area_per_pod": 50.0, "share_of_pod": 1 / 3, "share_of_chip": 0.25}},
