@@ -30,8 +30,9 @@ MORE: Mapping[str, Sequence[str]] = {
     "post": ["tests/rtl/post/test_post_processor.py", "-k", "every_error or pooling or three_slices or jobs and rows_8x4"],
     "prefetch": [
         *("tests/rtl/prefetch/test_prefetch_lockstep.py", "tests/rtl/prefetch/test_passes.py"),
-        *("tests/rtl/prefetch/test_base_registers.py", "tests/rtl/prefetch/test_column_stores.py", "-k"),
-        "test_lockstep or beside or bodies or counts or tags or codes or reserved",
+        *("tests/rtl/prefetch/test_base_registers.py", "tests/rtl/prefetch/test_column_stores.py"),
+        *("tests/rtl/prefetch/test_errors_by_ring.py", "tests/rtl/prefetch/test_seldom_descriptors.py", "-k"),
+        "test_lockstep or beside or bodies or counts or tags or codes or reserved or 64_bases or of_wide_words",
     ],
     "rows": ["tests/rtl/post/test_row_registers.py", "tests/rtl/post/test_errors_by_job.py"],
 }

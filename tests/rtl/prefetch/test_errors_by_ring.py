@@ -23,6 +23,9 @@ from tests.rtl.prefetch.test_prefetch_lockstep import expected
 pytestmark = pytest.mark.blocks
 
 NAME, BASES = "64_whole", (0, 0, 0)
+ENGINES = [(NAME, code) for code in PrefetchError if code]
+# Those of the memory, without columns.
+ENGINES += [("64_bases", code) for code in PrefetchError if PrefetchError.READ_SLVERR <= code <= PrefetchError.WRITE_DECERR]
 PUBLISHED = 200
 """Cycle from which on the ring that fails has anything, while a load of the other ring is under way."""
 GOOD = Descriptor(kind=LOAD, select=HostSelect.W, address=DATA_BEGIN, n0=6, n1=1, n2=1, step0=1, tag=1, last=1)
@@ -72,7 +75,7 @@ def failures(long: bool) -> dict[PrefetchError, Failure]:
     return found
 
 
-def case_of(failure: Failure, which: int, *, busy: bool) -> Case:
+def case_of(name: str, failure: Failure, which: int, *, busy: bool) -> Case:
     rings: list[list[Descriptor]] = [[], []]
     rings[which] = failure.ring
     # A store begins when all else is through.
@@ -83,8 +86,7 @@ def case_of(failure: Failure, which: int, *, busy: bool) -> Case:
     if failure.failing:
         at = failure.failing[0] or place
         errors = (ErrorRange(at, at + 1, failure.failing[1]),)
-    config = lockstep_of(NAME).config
-    case = directed_case(config, *rings, bases=BASES, cycles=2600, timing=TIMINGS[3], errors=errors)
+    case = directed_case(lockstep_of(name).config, *rings, bases=BASES, cycles=2600, timing=TIMINGS[3], errors=errors)
     base = list(RING_BASES)
     base[which] += failure.misaligned
     both = len(rings[0]), len(rings[1])
@@ -101,15 +103,15 @@ def under_way(model: EngineModel) -> list[int]:
     return [item.ring for (item,) in log.get("items", []) if item.begin < model.error.cycle < item.last_step]
 
 
-@pytest.mark.parametrize("code", [code for code in PrefetchError if code], ids=lambda code: code.name)
-def test_each_error_of_either_ring(code: PrefetchError) -> None:
+@pytest.mark.parametrize(("name", "code"), ENGINES, ids=[f"{name}-{code.name}" for name, code in ENGINES])
+def test_each_error_of_either_ring(name: str, code: PrefetchError) -> None:
     cases, told = [], []
     for busy in (False, True):
         for which in (0, 1):
             failure = failures(long=busy)[code]
-            cases.append(case_of(failure, which, busy=busy))
+            cases.append(case_of(name, failure, which, busy=busy))
             told.append((failure, which, busy))
-    lockstep = lockstep_of(NAME)
+    lockstep = lockstep_of(name)
     ran = lockstep.run_all([(case.stimulus(), case.program.memory, case.table()) for case in cases])
     for case, (failure, which, busy), (observed, after) in zip(cases, told, ran, strict=True):
         model = case.model()
@@ -120,10 +122,10 @@ def test_each_error_of_either_ring(code: PrefetchError) -> None:
         address = RING_BASES[which] + failure.misaligned + DESCRIPTOR_BYTES * (len(failure.ring) - 1)
         if failure.failing:
             address = failure.failing[0] or address
-        error = {name: int(observed[name][-1]) for name in ("error", "error_ring", "error_tag", "error_address")}
+        error = {port: int(observed[port][-1]) for port in ("error", "error_ring", "error_tag", "error_address")}
         assert error == {"error": code, "error_ring": which, "error_tag": in_order, "error_address": address}
         # Of the other ring, the tag is complete; of this one, none.
-        done = [int(observed[f"{name}_complete"][-1]) for name in ("demand", "prefetch")]
+        done = [int(observed[f"{ring}_complete"][-1]) for ring in ("demand", "prefetch")]
         stores = failure.ring[-1].kind == STORE
         assert (done[which], done[1 - which]) == (0, int(busy and not stores))
         others = set(under_way(model)) - {which}

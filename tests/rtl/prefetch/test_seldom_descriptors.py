@@ -15,7 +15,8 @@ from podweave.spec.load_port import HostSelect
 from podweave.tb.cases.prefetch_cases import DATA_BEGIN, STORE_BEGIN, Case
 from podweave.tb.cases.prefetch_directed import directed_case
 from podweave.tb.cases.prefetch_engines import lockstep_of
-from podweave.tb.cases.prefetch_lockstep import chip_data
+from podweave.tb.cases.prefetch_lockstep import PrefetchLockstep, chip_data
+from tests.rtl.prefetch import test_column_stores
 from tests.rtl.prefetch.test_prefetch_lockstep import expected
 
 pytestmark = pytest.mark.blocks
@@ -24,12 +25,12 @@ NAME, BASES = "64_whole", (0, 0, 0)
 X, W, P, LENGTHS = HostSelect.X, HostSelect.W, HostSelect.P, HostSelect.LENGTHS
 
 
-def run(case: Case) -> tuple[EngineModel, dict[str, NDArray[np.int64]], NDArray[np.uint8]]:
-    """In lockstep; returns the model, all ports, and the memory afterwards."""
+def run(case: Case, lockstep: PrefetchLockstep) -> tuple[EngineModel, dict[str, NDArray[np.int64]], NDArray[np.uint8]]:
+    """Every port in every cycle; returns the model, all ports, and the memory afterwards."""
     model = case.model()
     traces, memory = expected(case, model)
-    observed, after = lockstep_of(NAME).run(case.stimulus(), case.program.memory, case.table(), seed=3)
-    assert lockstep_of(NAME).bench.check(traces, observed) > 20 * case.cycles
+    observed, after = lockstep.run(case.stimulus(), case.program.memory, case.table(), seed=3)
+    assert lockstep.bench.check(traces, observed) > 20 * case.cycles
     np.testing.assert_array_equal(after, memory)
     assert model.error is None
     return model, observed, after
@@ -44,7 +45,7 @@ def test_lengths_of_rows_are_loaded_by_either_ring() -> None:
         dataclasses.replace(load, address=DATA_BEGIN + 0x801, base=8, unit=1, tag=1),
     ]
     case = directed_case(config, loads[:1], loads[1:], bases=BASES, cycles=500)
-    _, observed, _ = run(case)
+    _, observed, _ = run(case, lockstep_of(NAME))
     writes = (observed["host_valid"] == 1) & (observed["host_write"] == 1)
     assert set(observed["host_select"][writes].tolist()) == {LENGTHS}
     found = {}
@@ -97,9 +98,32 @@ def test_stores_of_seldom_loops_by_hand(what: str, ring: int) -> None:
     """By the prefetch ring, too; there as here, a bank that belongs to an epoch is read when that is over."""
     store, done = dataclasses.replace(STORES[what], tag=1), 300
     case = directed_case(lockstep_of(NAME).config, *([], [store]) if ring else ([store], []), bases=BASES, cycles=900)
-    model, observed, after = run(dataclasses.replace(case, script=[(done, {"epochs_done": 1})]))
+    case = dataclasses.replace(case, script=[(done, {"epochs_done": 1})])
+    model, observed, after = run(case, lockstep_of(NAME))
     np.testing.assert_array_equal(after, stored_by_hand(case, store))
     assert model.agenda.log is not None
     ((item,),) = model.agenda.log["items"]
     assert (item.begin > done) == (store.select in (X, P))
     assert [int(observed[f"{name}_complete"][-1]) for name in ("demand", "prefetch")] == [1 - ring, ring]
+
+
+def test_loads_of_wide_words_from_any_byte() -> None:
+    """Pieces as wide as a beat of 64 bytes, which lie in two of them, and the rest of their words."""
+    lockstep = test_column_stores.lockstep_of("512")
+    stride = memory_stride(lockstep.config, P)
+    offsets = (0, 1, 2, 31, 32, 33, 62, 63)
+    loads = [
+        Descriptor(kind=LOAD, select=P, address=DATA_BEGIN + 0x400 * i + offset, n0=2, n1=1, n2=1, base=2 * i, step0=1)
+        for i, offset in enumerate(offsets)
+    ]
+    case = directed_case(lockstep.config, [*loads, Descriptor(last=1)], cycles=700)
+    _, observed, _ = run(case, lockstep)
+    writes = (observed["host_valid"] == 1) & (observed["host_write"] == 1)
+    found: dict[int, bytes] = {}
+    for address, piece in zip(observed["host_address"][writes].tolist(), observed["host_data"][writes], strict=True):
+        found[address] = found.get(address, b"") + piece.astype("<u4").tobytes()
+    assert sorted(found) == [*range(2 * len(loads))]
+    for d in loads:
+        for i in range(2):
+            memory = case.program.memory[d.address + i * stride : d.address + (i + 1) * stride].tobytes()
+            assert found[d.base + i][:stride] == memory
