@@ -64,11 +64,12 @@ def execute(command: list[str], directory: Path, timeout: float, path: str = "")
         errors="replace",
         start_new_session=True,
     )
-    try:
-        output, error = process.communicate(timeout=timeout)
-    except BaseException:
-        # Solvers are processes below it.
-        os.killpg(process.pid, 9)
-        process.wait()
-        raise
+    # Its pipes are closed in any case.
+    with process:
+        try:
+            output, error = process.communicate(timeout=timeout)
+        except BaseException:
+            # Solvers are processes below it.
+            os.killpg(process.pid, 9)
+            raise
     return subprocess.CompletedProcess(command, process.returncode, output, error)

@@ -216,7 +216,7 @@ def run_control(h: Harness) -> None:
     h.check(dut["engine_stop"] == (idle | reset | aborted), "engines are stopped outside of a run and behind an abort")
     h.cover(done & (finished == 2), "a run of two epochs is over")
     h.cover(reset & launching, "a start resets first")
-    h.cover(end & failed & h.past(epoch, "was_epoch") == 0, "a run ends that failed")
+    h.cover(end & failed & ~h.past(epoch, "was_epoch"), "a run ends that failed")
 
 
 _RUN = "rtl.control.run_control"

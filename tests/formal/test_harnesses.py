@@ -1,0 +1,137 @@
+"""Every harness of a proof, simulated: its rules hold, what they are about happens, and its planted faults break them.
+
+Solvers say it for every input (`podweave prove`); random ones say in a second whether harness and block still agree.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from podweave.formal.blocks import prefetch
+from podweave.formal.catalogue import PROPERTIES
+from podweave.formal.faults import planted
+from podweave.formal.harness import Harness
+from podweave.formal.property import Property
+from podweave.rtl.parts.job_queue import JobQueue
+from podweave.rtl.prefetch.engine_words import walk_layout
+from podweave.spec.layout import Field, Layout
+from tests.formal.simulated import Usual, simulate
+
+_CYCLES, _MORE = 500, 3000
+"""Of a harness as it is, at least; with a planted fault."""
+_JOB: Usual = {"start": (1,), "next_time": (1, 1, 1, 0), "run": (1,), "halted": (0,), "head_valid": (1,)}
+_BANKS: Usual = {"x_bank": (0, 1), "p_bank": (0, 1), "w_bank": (0, 1), "x_base": (0, 1, 3, 4), "p_base": (0, 1, 3, 4)}
+_LOOPS: Usual = {f"n{i}": (1, 2, 2) for i in range(4)} | {f"{bank}_step{i}": (1, 0, -1) for bank in "xp" for i in range(4)}
+_TILES: Usual = {"tiles": (1, 1, 2, 3), "period": (1, 2, 2, 3, 4, 8)}
+_STREAM: Usual = {
+    "swap": (1,),
+    "accumulate": (0, 1, 2),
+    "emit": (0, 1, 2),
+    "accumulator_base": (0,),
+    "x_tile_step": (0, 1),
+    "x_turn": (0,),
+}
+_WALK = walk_layout(prefetch._CONFIG)
+
+
+def _walk(**fields: int) -> int:
+    """The word of two runs."""
+    return sum(value << _WALK.offset(name) for name, value in {**fields, "n1": 2, "n2": 1, "stride1": 64}.items())
+
+
+_WALKS = tuple(
+    _walk(address=address, run_bytes=size, store=store)
+    for address in (0x0FF8, 0x0FF0, 0x1000)
+    for size in (8, 16, 64)
+    for store in (0, 1)
+)
+_USUAL: dict[str, Usual] = {
+    # Programs of which words are not all different, and those words.
+    "feeder": {
+        **{"program": (0x5C54, 0x8C54, 0x8585), "host_data": (4, 5, 8, 12)},
+        **{"host_write": (1,), "fill": (1,), "rewind": (0, 0, 0, 1), "job_ready": (1, 1, 0)},
+    },
+    "p_bank": {
+        **{"row": (1,), "host_address": (1,), "read_address": (1,), "write_address": (0b0101,), "write_data": (0b001001,)},
+        **{"write_valid": (0, 1, 2), "write_accumulate": (0, 3)},
+    },
+    "load_engine": {**_JOB, **_BANKS, **_TILES, "rows": (1, 2), "w_base": (0, 1, 3, 4), "w_step": (1, -1)},
+    "stream_engine": {**_JOB, **_BANKS, **_TILES, **_LOOPS, **_STREAM},
+    "post_engine": {**_JOB, **_BANKS, **_LOOPS, "parameters": (0, 1), "table": (0,), "slice": (0,), "slot": (0,)},
+    "burst_issuer": {"walk": _WALKS, "request_address": (0x0FC0, 0x1000), "stopped": (0,), "clear": (0,), "stored": (1,)},
+    # EPOCHS and CONTROL; NODE_DATA, EPOCHS, ID, CYCLES, and nothing.
+    "csr": {
+        **{"s_axil_awaddr": (0x30, 0x30, 0x20), "s_axil_araddr": (0x54, 0x30, 0, 0x100, 0xFF0)},
+        **{"s_axil_wdata": (0x00FF00AA, 0x00FF00AA, 1), "s_axil_wstrb": (5, 15, 1), "status_busy": (0, 0, 0, 1)},
+    },
+    "prefetch_engine": {
+        **{f"{ring}_{what}": value for ring in ("demand", "prefetch") for what, value in (("base", (64,)), ("tail", (1, 2)))},
+        **{"m_axi_arready": (0, 1), "m_axi_rvalid": (1,), "m_axi_rlast": (0, 1), "stop": (0,)},
+    },
+    "run_control": {
+        **{f"{ring}_base": (0, 64) for ring in ("demand", "prefetch")},
+        **{f"{ring}_size": (1, 2) for ring in ("demand", "prefetch")},
+        **{f"{ring}_complete": (0, 1, 2, 3) for ring in ("demand", "prefetch")},
+        **{"epochs": (0, 1, 2), "start": (0, 1), "abort": (0,) * 15 + (1,), "quiet": (1,), "chip_busy": (0, 0, 1)},
+        **dict.fromkeys(("chip_error", "engine_error", "soft_reset", "clear"), (0,) * 15 + (1,)),
+    },
+    "statistics_network.4_nodes": {
+        **{f"{what}_{i}": values for i in range(4) for what, values in (("value", (1, 1, 0, -1)), ("element", (0, 1, 2, 3)))},
+        **{"valid": (15,), "level": (0xAA,), "statistic": (0x55, 0xAA)},
+    },
+    "write_butterfly": {"write_valid": (12, 15, 3, 6, 0)},
+    "link_port": {"run": (1, 2), "link_rx_user": (4, 5, 6, 8, 9, 10), "start": (0,) * 7 + (1,), "link_tx_credit_run": (1, 2)},
+}
+"""By block, what inputs, fields of them and constants mostly are, where rules are about few of all values."""
+
+
+def parameters() -> list[object]:
+    # Harnesses of 8 ports are those of 4 by the same lines, and take seconds to elaborate.
+    return [
+        pytest.param(each, id=each.name, marks=[pytest.mark.campaign] if each.name.endswith("8_ports") else [])
+        for each in PROPERTIES
+    ]
+
+
+@pytest.mark.parametrize("prop", parameters())
+def test_rules_hold_are_not_empty_and_find_what_is_planted(prop: Property) -> None:
+    usual = _USUAL.get(prop.name, _USUAL.get(prop.block))
+    seen = simulate(prop, _CYCLES, 1, usual)
+    assert seen.broken == []
+    assert seen.cycles >= _CYCLES
+    assert [says for says, times in seen.reached.items() if not times] == []
+    # What always happens is no cover.
+    assert [says for says, times in seen.reached.items() if times == seen.cycles] == []
+    for fault in prop.faults:
+        with planted(fault):
+            found = simulate(prop, _MORE, 1, usual)
+        assert found.broken, f"not found: {fault}"
+        assert found.cycles <= _MORE
+
+
+def never_full(h: Harness) -> None:
+    """Wrong of a queue, with what never happens and what always does."""
+    dut = h.place(JobQueue(Layout("job", (Field("value", 1, ""),)), 2))
+    kept = h.constant("kept", 3)
+    h.assume(~dut["pop"] | dut["head_valid"])
+    h.assume(kept == 5)
+    h.check(kept == 5, "a constant is what is assumed of it")
+    h.check(dut["ready"], "there is always room")
+    h.cover(dut["overflow"] & dut["ready"], "a job is lost though there is room")
+    h.cover(~h.past(kept != 5, "other"), "what always happens")
+
+
+def test_a_wrong_rule_is_broken_and_an_empty_one_is_not_reached() -> None:
+    seen = simulate(Property(name="job_queue.full", rule="", sizes="", build=never_full, faults=()), 200, 1)
+    assert seen.broken == ["there is always room"]
+    assert seen.reached == {"a job is lost though there is room": 0, "what always happens": seen.cycles}
+
+
+def test_inputs_that_cannot_be_chosen_end_a_simulation() -> None:
+    def contradicts(h: Harness) -> None:
+        asked = h.free("asked", 2)
+        h.assume((asked == 1) & (asked == 2))
+        h.cover(asked == 1, "never")
+
+    with pytest.raises(RuntimeError, match=r"nothing\.at_all: no inputs were found with which all that is assumed holds"):
+        simulate(Property(name="nothing.at_all", rule="", sizes="", build=contradicts, faults=()), 10, 1)
