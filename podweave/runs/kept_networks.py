@@ -112,7 +112,9 @@ def _add(digest: Any, value: object) -> None:
             _add(digest, key)
             _add(digest, each)
     elif isinstance(value, (set, frozenset)):
-        _add(digest, ("set", *sorted(value)))
+        digest.update(f"set {len(value)}:".encode())
+        for each in sorted(value):
+            _add(digest, each)
     elif isinstance(value, (tuple, list)):
         digest.update(f"sequence {len(value)}:".encode())
         for each in value:

@@ -157,9 +157,9 @@ class Way(ABC, Generic[Network]):
     def compare(self, job: Job, network: Network, prediction: Any, result: Any) -> tuple[dict[str, Any], Tensors]:
         """The row of a job, and the outputs that came out of the RTL."""
 
+    @abstractmethod
     def facts(self) -> dict[str, Any]:
         """What else a report says of the way."""
-        return {}
 
     def totals(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Over all jobs."""

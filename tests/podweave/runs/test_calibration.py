@@ -99,6 +99,18 @@ def test_the_least_error(draw: Callable[[np.random.Generator], np.ndarray]) -> N
     assert found <= 1.01 * min(error(part * edges[0], part * edges[-1]) for part in np.linspace(0.2, 1, 30))
 
 
+@pytest.mark.parametrize("method", ["mse", "percentile=99"])
+def test_what_is_always_zero(method: str) -> None:
+    """A tensor of zeros has no range, and the others theirs."""
+    model = model_of([helper.make_node("Relu", ["x"], ["y"])], {}, (1, 3, 8, 8), "y")
+    given = [{"x": -np.abs(batch["x"])} for batch in batches()]
+    found = ranges_of(model, given, Method.of(method), quiet).chosen
+    assert found["y"] == (0.0, 0.0)
+    low, high = found["x"]
+    assert low < -0.5
+    assert high == 0.0
+
+
 def test_what_is_infinite_has_no_range() -> None:
     model = model_of([helper.make_node("Log", ["x"], ["y"])], {}, (1, 3, 8, 8), "y")
     zeros = [{"x": np.ones((1, 3, 8, 8), np.float32)}, {"x": np.zeros((1, 3, 8, 8), np.float32)}]

@@ -18,6 +18,7 @@ from podweave.compiler.compile_network import CompiledNetwork, CompileOptions
 from podweave.compiler.memory.shared import SharedMemory
 from podweave.ir.constants import Constants
 from podweave.ir.graph import Graph
+from podweave.ir.row_operations import Format
 from podweave.runs import kept_networks
 from podweave.runs.jobs import model_constants
 from podweave.runs.kept_networks import compile_kept, network_key
@@ -184,3 +185,21 @@ def test_short_compilations_are_not_kept(graph: Graph, constants: Constants, cac
     monkeypatch.setattr(kept_networks, "WORTH_KEEPING_S", 1e9)
     compile_kept(graph, CONFIG, constants, OPTIONS)
     assert not cache.exists()
+
+
+def test_what_differs_has_another_key(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stands in settings: of other types, in other places, in sets, in arrays with elements that are one in memory."""
+    values: list[object] = [None, True, 1, 1.5, "1", b"1", (), ("a", "bc"), ("ab", "c"), ("abc",), {"a": 1}, {"a": 2}, {1: "a"}]
+    values += [frozenset({"a", "b"}), ("set", "a", "b"), ("a", "b"), Format.INT8, np.zeros(3, np.int8), np.zeros(4, np.int8)]
+    values += [np.zeros(3, np.int16), np.broadcast_to(np.int8(0), 5), np.array([0, 0, 1], np.int8)]
+
+    def key(value: object) -> str:
+        monkeypatch.setattr(kept_networks, "versions", lambda: value)
+        return network_key(graph, CONFIG, None, OPTIONS)
+
+    keys = [key(value) for value in values]
+    assert len(set(keys)) == len(keys)
+    assert key(np.int64(1)) == key(1)
+    assert key({"a", "b"}) == key(frozenset({"b", "a"}))
+    with pytest.raises(TypeError, match=r"^a network cannot be kept by a range$"):
+        key(range(3))
