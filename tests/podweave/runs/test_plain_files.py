@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from podweave.ir.frontends.onnx.files import read_file
 from podweave.ir.layers import WorkloadError
 from podweave.runs.agreement import agreement
 from podweave.runs.float_blocks import plain_softmaxes
-from podweave.runs.float_files import batches_of
+from podweave.runs.float_files import FileRecipe, batches_of, quantise_file
 from podweave.runs.float_products import plain_products
-from podweave.runs.model_files import file_inputs
+from podweave.runs.model_files import file_inputs, random_inputs
+from podweave.runs.oracle import compare_file
 from tests.ir.frontends.onnx.small_file import small
 from tests.ir.frontends.text_file import text_model
 
@@ -124,3 +126,41 @@ def test_a_file_in_floating_point_of_other_sizes(tmp_path: Path) -> None:
     paths = tmp_path / "arrays.npz", tmp_path / "plain.onnx", None
     with pytest.raises(WorkloadError, match=r"^y of plain\.onnx is \[1, 5\] in 2 batches, and of the integers \[1, 4\] in 2$"):
         agreement(network, file, network.constants, "half_even", *paths)
+
+
+@pytest.mark.parametrize("last", ["y = QuantizeLinear(b, scale, zero)", "y := b"])
+def test_outputs_beside_onnxruntime(tmp_path: Path, last: str) -> None:
+    """Integers or real numbers, of an image that is no choice of a class: differences are in steps."""
+    one = np.int8([-7, 8, 5]).reshape(1, 3, 1, 1)
+    network = read_network(file := small(tmp_path, f"a := x w @ one b = Conv(a, w) {last}", one=one))
+    feeds = [random_inputs(network, seed) for seed in (1, 2)]
+    (row,) = compare_file(network, file, network.constants, feeds, "half_even")["outputs"]
+    assert row == {"output": "y", "values": 2 * 16, "differing": 0, "largest": 0}
+    ((name, held),) = network.constants.items()
+    moved = {name: replace(held, zero_point=held.zero_point + 1)}
+    (row,) = compare_file(network, file, moved, feeds, "half_even")["outputs"]
+    assert (row["largest"], row["differing"] > 16) == (1, True)
+
+
+def written(folder: Path, nodes: str, recipe: FileRecipe, **options: bool) -> Path:
+    """A file in floating point, as it is quantised."""
+    rng = np.random.default_rng(3)
+    held = {"k": rng.normal(size=(3, 3, 3, 3)).astype(np.float32), "w": rng.normal(size=(3, 3, 1, 1)).astype(np.float32)}
+    plain = text_model(f"(float[1, 3, 6, 6] x) => (float[1, 3, 6, 6] y) {{ {nodes} }}", held, 13)
+    onnx.save(plain, folder / "plain.onnx")
+    np.savez(folder / "images.npz", x=rng.normal(size=(4, 3, 6, 6)).astype(np.float32))
+    files = str(folder / "plain.onnx"), folder / "made.onnx", folder / "images.npz"
+    quantise_file(*files, None, recipe, accuracy=False, progress=lambda _: None, **options)
+    return folder / "made.onnx"
+
+
+def test_a_sum_of_two_is_an_addition(tmp_path: Path) -> None:
+    made = written(tmp_path, "a = Conv<pads = [1, 1, 1, 1]>(x, k) b = Conv(x, w) y = Sum(a, b)", FileRecipe())
+    assert sorted(read_network(made).operators.values()) == ["Add", "Conv", "Conv"]
+
+
+def test_the_host_is_not_there_for_16_bits(tmp_path: Path) -> None:
+    """What is not taken for its 16 bits is told, also if the host may take the end of a file."""
+    nodes = "[first] a = Conv(x, w) [last] y = Conv<pads = [1, 1, 1, 1]>(a, k)"
+    with pytest.raises(WorkloadError, match=r"Conv last: it reads 16 bits, and is no product of single positions of one image"):
+        written(tmp_path, nodes, FileRecipe(int16_inputs=("last",)), host_ops=True)
