@@ -32,6 +32,7 @@ TAKEN: dict[str, str] = {
     ),
     "a real bias": "a := x w @ i b = Conv(a, w, biases) y := b",
     "a border of another number": "a := x b = Pad(a, n_0_0_1_1_0_0_1_1, coarse) w @ k3 d = Conv<pads = [0, 1, 0, 1]>(b, w) y := d",
+    "a border of another number alone": "a := x b = Pad(a, n_0_0_1_1_0_0_1_1, coarse) w @ k3 d = Conv(b, w) y := d",
     "no border": f"a := x {_CONV} y = Pad(c, n_0_0_0_0_0_0_0_0)",
     "enlarged symmetrically": f'a := x {_CONV} y = Resize<coordinate_transformation_mode = "half_pixel_symmetric">(c, , double)',
     "interleaved, enlarged": "a := x w @ i33 b = ConvTranspose<strides = [2, 2]>(a, w) t := b y = Resize(t, , double)",
