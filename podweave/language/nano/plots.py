@@ -119,12 +119,11 @@ def counting(chance: Chance) -> Iterator[str]:
             yield chance.pick(
                 (f"Then {hero.called} found {things(count)} {where}", f"{friend.called} gave {hero.object} {things(count)}")
             )
-        elif count <= has:
+        else:
+            # There are as many: where there are fewer, more come.
             yield chance.pick(
                 (f"{hero.called} gave {things(count)} to {friend.called}", f"Then {hero.called} lost {things(count)} on the road")
             )
-        else:
-            break
         has += count if more else -count
         yield f"Now {hero.called} had {things(has)}"
         if not has:

@@ -236,6 +236,16 @@ def test_what_ran_is_no_refusal() -> None:
     assert (outcome.verdict, outcome.why) == ("fail", "values")
 
 
+def test_what_does_not_become_smaller_stays_as_it_was(numbers: None) -> None:
+    """Also where nothing is tried."""
+    index = next(i for i in range(100) if run_case("chip", 1, i)[1].why == "seven")
+    told: list[dict[str, Any]] = []
+    row = run_and_shrink("chip", 1, index, "now", 60, told.append, tries=0)
+    first, last = (message["case"] for message in told)
+    assert (first, row["decisions_left"]) == (last, row["decisions"])
+    assert last.tried == 0
+
+
 def test_kinds() -> None:
     assert list(KINDS) == ["chip", "accelerator", "llm", "chips", "onnx", "attention", "config", "csv", "axi"]
     assert all(callable(kind.run) and isinstance(kind, Kind) for kind in KINDS.values())

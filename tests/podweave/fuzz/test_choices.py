@@ -109,3 +109,23 @@ def test_time_is_limited() -> None:
     tree(choices)
     best, tried = shrink(choices, lambda made: pytest.fail("tried"), seconds=-1)
     assert (best, tried) == (choices, 0)
+
+
+def test_shares_and_parts_without_number_become_small() -> None:
+    """Numbers of 0 to 1 go down to 0, 0.5 or 0.9; parts of which nothing says how many there are stay, and all that may go goes."""
+
+    def make(rng: Choices) -> tuple[float, int, list[int]]:
+        with rng.span():
+            share = rng.random()
+        return share, int(rng.integers(0, 50)), [int(rng.integers(0, 9)) for _ in rng.several(2, 5)]
+
+    def fails(made: Sequence[float]) -> Choices | None:
+        taken = Choices(1, made)
+        share, number, _ = make(taken)
+        return taken if share > 0.6 and number > 3 else None
+
+    choices = Choices(1, [0.95, 40, 4, 5, 6, 7, 8])
+    make(choices)
+    best, tried = shrink(choices, fails, seconds=60)
+    assert make(Choices(1, best.made)) == (0.9, 4, [0])
+    assert tried > 0
