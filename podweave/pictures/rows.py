@@ -13,7 +13,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Patch
 
-from podweave.compiler.collective.program import CollectiveProgram
 from podweave.compiler.rows.spans import Spans, pod_spans, post_spans
 from podweave.predict.accelerator import predict_accelerator
 from podweave.predict.memory_timing import HbmTiming
@@ -23,15 +22,13 @@ from .chip import raster
 
 
 def draw_rows(compiled: Any, timing: HbmTiming, path: Path, *, prefetch: bool = True, cap: int = 0) -> None:
-    """Draw the first run of a compiled network with rows; operations of the same name in several layers have one colour."""
+    """Draw the first run of a network with rows on one chip; operations of the same name in several layers have one colour."""
     prediction = predict_accelerator(compiled, timing, prefetch=prefetch, cap=cap)
     names = list(dict.fromkeys(_shown(name) for epoch in prediction.timeline for name in epoch["operations"]))
     pods, cycles = compiled.config.pods, prediction.cycles
     none = np.zeros(0, np.int64)
     spans = Spans(none, none, none, none)
     for program, epoch in zip(compiled.epochs, prediction.timeline, strict=True):
-        if isinstance(program, CollectiveProgram):
-            continue
         shown = [_shown(operation.name) for operation in program.graph.operations]
         number = np.array([names.index(name) if name in names else -1 for name in shown])
         for found, row in ((pod_spans(program), 0), (post_spans(program), pods)):
