@@ -48,7 +48,7 @@ def test_files_are_added_by_room() -> None:
 
 
 def test_what_is_waived_is_taken_out_of_the_total_and_counted() -> None:
-    counted: dict[str, Any] = {"ir/graph.py": row((3, 9), (1, 4)), "tb/ports.py": row((5, 6), (2, 2))}
+    counted: dict[str, Any] = {"ir/graph.py": row((3, 9), (1, 4)), "tb/lockstep/ports.py": row((5, 6), (2, 2))}
     counted["ir/graph.py"]["functions"] = {"read": {"summary": {"missing_lines": 4, "missing_branches": 3}}}
     rooms = figures(counted, [Waiver("ir/graph.py", ("read",), "never", "")])
     assert rooms["ir"] == {"lines": [3, 5], "branches": [1, 1], "waived": [4, 3]}

@@ -14,7 +14,7 @@ import pytest
 from tests.coverage.python_waivers import WAIVERS, Waiver, waived
 
 ROOT = Path(__file__).parents[2]
-FILE = "ir/gearbox.py"
+FILE = "plant/gearbox.py"
 PROGRAM = """\
 class Box:
     def open(self, wide):
@@ -45,7 +45,7 @@ if used() > 4:
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What coverage.py says of the program."""
     folder = tmp_path_factory.mktemp("waivers")
-    (folder / "ir").mkdir()
+    (folder / "plant").mkdir()
     (folder / FILE).write_text(PROGRAM, encoding="utf-8")
     (folder / "settings").write_text("[run]\nbranch = true\n", encoding="utf-8")
     for arguments in (["run", FILE], ["json", "--quiet", "-o", "report.json"]):
@@ -78,14 +78,14 @@ def test_waivers_of_a_file_are_added(files: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("waivers", "sentence"),
     [
-        ([(FILE, ("used",))], "nothing of function used of ir/gearbox.py is missed, which a waiver is about: drop it"),
-        ([(FILE, ("Box.open", "Box.lock"))], "there is no function Box.lock in ir/gearbox.py, which a waiver is about: drop it"),
-        ([(FILE, ("Box",))], "there is no function Box in ir/gearbox.py, which a waiver is about: drop it"),
-        ([("ir/wheel.py", ("turn",))], "there is no file ir/wheel.py, which a waiver is about: drop it"),
-        ([(FILE, ("Box.open", "Box.open"))], "function Box.open of ir/gearbox.py is waived twice: drop one"),
+        ([(FILE, ("used",))], "nothing of function used of plant/gearbox.py is missed, which a waiver is about: drop it"),
+        ([(FILE, ("Box.open", "Box.lock"))], "there is no function Box.lock in plant/gearbox.py, which a waiver is about: drop it"),
+        ([(FILE, ("Box",))], "there is no function Box in plant/gearbox.py, which a waiver is about: drop it"),
+        ([("plant/wheel.py", ("turn",))], "there is no file plant/wheel.py, which a waiver is about: drop it"),
+        ([(FILE, ("Box.open", "Box.open"))], "function Box.open of plant/gearbox.py is waived twice: drop one"),
         (
             [(FILE, ("Box.shut.within",)), (FILE, ("Box.shut",))],
-            "function Box.shut.within of ir/gearbox.py is waived twice: drop one",
+            "function Box.shut.within of plant/gearbox.py is waived twice: drop one",
         ),
     ],
 )

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from podweave.compiler.compile_network import CompileOptions, compile_network
-from podweave.fuzz import config_kind, engine_kind, file_kind, graph_kinds, table_kind
+from podweave.fuzz import config_kind, engine_kind, file_kind, graph_kinds, surroundings, table_kind
 from podweave.fuzz.case import Outcome, attempt, count_network, hold_report
 from podweave.fuzz.choices import Choices, TooManyChoicesError
 from podweave.fuzz.files import MOST_BYTES, FailingCase
@@ -369,3 +369,24 @@ def test_a_case_that_is_too_large_is_not_read(tmp_path: Path) -> None:
         file.truncate(MOST_BYTES + 1)
     with pytest.raises(WorkloadError, match=r"case.json has 16,777,217 bytes, more than 16,777,216$"):
         FailingCase.read(tmp_path / "case.json")
+
+
+def test_a_simulator_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each configuration, with what a simulation leaves out and without; with any initial state."""
+    built: list[tuple[Any, ...]] = []
+
+    def of(*given: Any, **options: Any) -> object:
+        built.append((*given, options))
+        return object()
+
+    config = dataclasses.replace(LINKED, name="built_once")
+    for bench, make, given in (
+        (surroundings.ChipBench, surroundings.chip_bench, (config,)),
+        (surroundings.AcceleratorBench, surroundings.accelerator_bench, (config,)),
+        (surroundings.SystemBench, surroundings.system_bench, (config, 3)),
+    ):
+        monkeypatch.setattr(bench, "of", of)
+        built.clear()
+        assert make(*given, False) is make(*given, False) is not make(*given, True)  # type: ignore[operator]
+        ways = {"optimize": "build", "random_initial_state": True}
+        assert built == [(*given, {**ways, "checking": checking}) for checking in (False, True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -167,3 +168,36 @@ def test_nothing_that_was_measured_is_an_empty_picture(tmp_path: Path) -> None:
     text = (tmp_path / "study.svg").read_text()
     assert ">speed<" in text
     assert "s0" not in text
+
+
+def test_a_process_that_is_killed_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was done before is kept."""
+
+    class Pool:
+        def __init__(self, *given: Any, **options: Any):
+            self.count = 0
+
+        def submit(self, run: Any, point: Any) -> Future[Any]:
+            done: Future[Any] = Future()
+            self.count += 1
+            if self.count == 1:
+                done.set_result((points_module.sources_version(), {"cycles": 7}))
+            else:
+                done.set_exception(BrokenProcessPool("terminated abruptly"))
+            return done
+
+        def shutdown(self, **options: bool) -> None:
+            assert options == {"wait": False, "cancel_futures": True}
+
+        def __enter__(self) -> Pool:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(points_module, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(points_module, "as_completed", list)
+    with pytest.raises(ChildProcessError, match=r"^a process of the sweep was killed, .* run again with fewer --jobs"):
+        sweep(POINTS, jobs=2)
+    # The longest has come first.
+    assert [points_module.stored_figures(point_key(point)) for point in POINTS] == [None, {"cycles": 7}, None]
