@@ -160,15 +160,14 @@ endmodule
     ("change", "of_memory", "then"),
     [
         # Behind the last word, whether a row was whole is of no consequence: it has no second word, or a new one begins.
-        (("", ""), False, True),
+        pytest.param(("", ""), False, True, marks=pytest.mark.campaign),
         # But it is if it counts from the first word on.
-        (("(first | ~spoilt)", "~spoilt"), False, False),
+        pytest.param(("(first | ~spoilt)", "~spoilt"), False, False, marks=pytest.mark.campaign),
         # A read more is of no consequence, but if what is read counts longer.
         (("", ""), True, True),
-        (("was_read <= steps", "was_read <= 1'd1"), True, False),
+        pytest.param(("was_read <= steps", "was_read <= 1'd1"), True, False, marks=pytest.mark.campaign),
     ],
 )
-@pytest.mark.campaign
 def test_what_is_loaded_in_vain_is_equivalent_and_nothing_else(change: tuple[str, str], of_memory: bool, then: bool) -> None:
     text = WALKER.replace(*change)
     sram, walker = (f"module {part}" for part in text.split("module ")[1:])
