@@ -177,7 +177,7 @@ class HbmChannel:
             if number < beats:
                 return -(-(start16 + number * self.timing.beat_sixteenths) // 16)
             number -= beats
-        raise IndexError(f"the burst has {number} beats too few")
+        raise IndexError(f"the burst has {number + 1} beats too few")
 
     def failing(self, address: int, beats: int) -> list[tuple[int, int]]:
         """Beats of a burst at ``address``, a multiple of a beat, that are answered with an error: (number, response)."""

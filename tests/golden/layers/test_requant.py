@@ -335,3 +335,32 @@ def test_refusals(args: tuple[Any, ...], error: type[Exception], sentence: str) 
     refusing: Any = requantize if len(args) == 3 else quantize_scale
     with pytest.raises(error, match=sentence):
         refusing(*args)
+
+
+WIDE = np.zeros((2, 3), dtype=np.int64)
+EDGE = 1 << 32
+
+
+@pytest.mark.parametrize(
+    ("total", "options", "error", "sentence"),
+    [
+        (ACC, {}, TypeError, "total must be an int64 array, got int32"),
+        (WIDE.tolist(), {}, TypeError, "total must be an int64 array, got list"),
+        (np.array(1, dtype=np.int64), {}, ValueError, r"total must have a channel axis \(\.\.\., C\), got shape \(\)"),
+        (WIDE, {"zero_point": 128}, ValueError, r"zero_point must be in \[-128, 127\], got 128"),
+        (WIDE, {"zero_point": -129}, ValueError, r"zero_point must be in \[-128, 127\], got -129"),
+        (WIDE + EDGE + 1, {}, ValueError, r"total must be in \[-4294967296, 4294967296\], got 4294967297"),
+        (WIDE + np.iinfo(np.int64).min, {}, ValueError, r"total must be in .*, got -9223372036854775808"),
+        (WIDE, {"shift": 63}, ValueError, r"shift must be in \[0, 62\], got 63"),
+    ],
+)
+def test_refusals_of_wide_totals(total: Any, options: dict[str, int], error: type[Exception], sentence: str) -> None:
+    with pytest.raises(error, match=sentence):
+        requantize_wide(total, 1, **({"shift": 0} | options))
+
+
+def test_wide_totals_at_the_ends_of_their_range() -> None:
+    total = np.array([EDGE, -EDGE], dtype=np.int64)
+    assert requantize_wide(total, 1, 26).tolist() == [64, -64]
+    assert requantize_wide(total, 1, 26, zero_point=127).tolist() == [127, 63]
+    assert requantize_wide(total, 1, 26, zero_point=-128).tolist() == [-64, -128]

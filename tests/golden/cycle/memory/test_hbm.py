@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from podweave.golden.cycle.memory.hbm import DECERR, OKAY, SLVERR, ErrorRange, HbmChannel, Piece
 
 PLAIN = {
@@ -87,3 +89,11 @@ def test_responses() -> None:
     ]
     assert memory.crosses_page(4096 - 32, 2)
     assert not memory.crosses_page(4096 - 31, 1)
+
+
+def test_cycles_of_beats() -> None:
+    memory, pieces = channel(beat_sixteenths=24), [Piece(160, 2), Piece(400, 1)]
+    assert [memory.beat_cycle(pieces, number) for number in range(3)] == [10, 12, 25]
+    assert memory.last_cycle(pieces) == 25
+    with pytest.raises(IndexError, match=r"^the burst has 1 beats too few$"):
+        memory.beat_cycle(pieces, 3)
