@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from podweave.compiler.collective.program import CollectiveProgram
 from podweave.compiler.compile_network import CompiledNetwork, CompileOptions
 from podweave.compiler.compile_system import compile_alike, compile_system
 from podweave.golden.cycle.accelerator.run import RunFigures
@@ -157,3 +158,12 @@ def test_of_alike_chips_one_is_compiled(workload: str, chips: int, same: bool) -
     assert len({AcceleratorRun(network, timing).identity() for network in each}) == 1
     assert_equal(predict_system(found, timing, link), predict_system(each, timing, link))
     assert {len(program.sends["n0"]) for network in each for program in network.collectives} != {1}
+
+
+def test_chips_that_do_not_have_the_same_collectives_are_refused() -> None:
+    one, two = networks_of(EVEN[0], 2)
+    ring = [epoch for epoch in two.epochs if isinstance(epoch, CollectiveProgram)]
+    fewer = dataclasses.replace(two, epochs=[epoch for epoch in two.epochs if epoch is not ring[-1]])
+    sentence = f"chips of a ring have the same collectives, got {len(ring)}, {len(ring) - 1} of them"
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        predict_system((one, fewer), HbmTiming(), LinkTiming())
