@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from podweave.golden.graph import evaluate
-from podweave.ir.constants import Constants, Parameters
+from podweave.ir.constants import Constants, Parameters, without_zero_points
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer, WorkloadError
@@ -174,6 +174,16 @@ def test_corners_of_an_operand(corners: tuple[tuple[int, int], ...]) -> None:
     sentence = re.escape(f"a: every source has a row and a column to begin at, got {corners}")
     with pytest.raises(WorkloadError, match=f"^{sentence}$"):
         Operand(("in",), layer("a"), corners=corners)
+
+
+def test_zero_points_of_averages_with_borders_fit_no_bias() -> None:
+    """Which are divided by other counts there."""
+    one = np.ones(2, np.int32)
+    plain = Parameters((), 0 * one, one, 3 * one, zero_point=5)
+    assert without_zero_points({"a": plain})["a"].bias.tolist() == [40, 40]
+    sentence = "the zero point 5 of an average that leaves pads out fits no bias: borders differ"
+    with pytest.raises(WorkloadError, match=f"^{sentence}$"):
+        without_zero_points({"a": dataclasses.replace(plain, border_scales={4: (one, one)})})
 
 
 def test_a_node_needs_an_operand() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from podweave.ir.frontends.random_mixed import random_mixed_inputs, random_mixed_parameters
 from podweave.ir.layers import WorkloadError
 from podweave.ir.mixed_graph import MixedGraph, as_rows, verify_mixed, verify_mixed_constants
-from podweave.ir.operations import Linear, Shape
+from podweave.ir.operations import Linear, Shape, Upsampling
 from podweave.ir.row_operations import Append, Format, RmsNorm, RowLinear, RowOperation
 from tests.mixed_graphs import conv, linear
 
@@ -48,6 +49,14 @@ def test_rows_read_an_image_that_is_an_input() -> None:
 
 A = conv("a", "image", (4, 3), 5, 6)
 R = linear("r", 12, "image", 5, 7, Format.INT8)
+
+
+def enlarged(layer: Linear) -> Linear:
+    """Of an image twice as high and wide."""
+    (operand,) = layer.operands
+    return replace(layer, operands=(replace(operand, upsampled=(Upsampling(2, 2),)),))
+
+
 REFUSED: dict[str, tuple[MixedGraph, str]] = {
     "layers only": (graph(A), "a mixed graph needs layers and operations on rows, got layers only"),
     "rows only": (graph(R), "a mixed graph needs layers and operations on rows, got operations on rows only"),
@@ -79,6 +88,10 @@ REFUSED: dict[str, tuple[MixedGraph, str]] = {
     "several images of rows": (
         graph(R, conv("b", "r", (2, 3), 7, 4, batch=2)),
         "b expects images of (2, 2, 3), but r has 12 rows, which are the positions of one image",
+    ),
+    "rows that are enlarged": (
+        graph(R, enlarged(conv("b", "r", (8, 6), 7, 4))),
+        "b reads r upsampled, which is rows and not an image",
     ),
     "another shape of an input": (
         graph(R, conv("b", "image", (3, 4), 5, 4)),

@@ -311,6 +311,19 @@ a := x y = Conv(a)
 a := x y = Reshape(a, a)
 -> Reshape y: its input a is computed, and must be a constant
 
+a := x mean = GlobalAveragePool(a) q = QuantizeLinear(mean, fine, wide) again = DequantizeLinear(q, fine, wide)
+y = QuantizeLinear(again, scale, wide)
+-> QuantizeLinear y: it quantises a mean of 16 bits once more to 16 bits (what helps: ...
+
+a := two y = QuantizeLinear(a, fine, wide)
+-> QuantizeLinear y: it is of 2 images, and has 16 bits (what helps: a batch of 1 (--size))
+
+a := flat w @ rows b = Gemm(a, w, huge5) y = QuantizeLinear(b, fine, wide)
+-> QuantizeLinear y: its bias, with its zero points, is ...
+
+a := x w @ i b = Conv(a, w) y = Slice(b, n_0, n_1, n_2)
+-> Slice y: it takes a part of what is not quantised yet {quantise}
+
 a := x y = podweave.ChannelShuffle(a)
 -> podweave.ChannelShuffle y: it has no scale
 

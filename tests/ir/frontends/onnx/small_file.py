@@ -60,6 +60,7 @@ INPUTS = {
     "r2": "float[2, 5, 8]",
     "long_image": "float[1, 3, 3001, 1]",
     "x3": "float[3]",
+    "x8": "float[1, 3, 8, 8]",
     "x12": "float[1, 12, 4, 4]",
     "rows5": "float[5, 3]",
     "b8": "int8[1, 3, 4, 4]",

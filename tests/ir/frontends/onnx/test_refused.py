@@ -26,6 +26,7 @@ CONSTANTS = {
     "column5": np.ones((5, 1), np.float32),
     "column5i": np.ones((5, 1), np.int8),
     "tiny": np.float32(1e-12),
+    "huge5": np.full(5, 1e9, np.float32),
     "huge": np.float32([1e9, 0]),
 }
 _OPERANDS = {"Conv": "a, w", "ConvTranspose": "a, w", "MaxPool": "a"}

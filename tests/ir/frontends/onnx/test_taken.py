@@ -64,6 +64,8 @@ TAKEN: dict[str, str] = {
         f"a := x {_CONV} d = Resize(c, , double) e = Slice(d, n_0_0, n_4_4, n_2_3) f = Mul(c, e) y := "
         "f"
     ),
+    "tensors in another order": "e := x8 d = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(e) c := d g = Resize(c, , double) "
+    "j0 = Concat<axis = 1>(g, e) j := j0 l0 = Concat<axis = 1>(e, g) l := l0 f = Mul(j, l) y := f",
     "a mean without its axes": f"a := x {_CONV} d = ReduceMean<axes = [2, 3], keepdims = 0>(c) y := d",
     "the shape of an input": f"s = Shape(x) b = Relu(x) a := b {_CONV} y = Reshape(c, s)",
     "only the shape of a norm": (
@@ -119,6 +121,22 @@ def test_layers_are_those_of_onnxruntime(tmp_path: Path, case: str) -> None:
         values = right.get(name, alone[name])
         wrong = np.abs(outputs[name] - (tensor.lying_in_file(tensor.real(values)) if real else tensor.to_file(values)))
         assert not wrong.any() or (name not in right and wrong.max() <= tensor.scale and (wrong > 0).mean() < 0.02)
+
+
+def test_a_mean_of_16_bits_in_8(tmp_path: Path) -> None:
+    """Sums of 8 bits are as exact."""
+    nodes = (
+        f"a := x {_CONV} mean = GlobalAveragePool(c) q = QuantizeLinear(mean, tiny, zero16) "
+        "again = DequantizeLinear(q, tiny, zero16) y := again"
+    )
+    network = read_network(file := small(tmp_path, nodes, 21, tiny=np.float32(1e-3), zero16=np.int16(0), **MORE))
+    _, outputs, _ = file_tensors(network, file, inputs := random_inputs(network, 3))
+    found = evaluate(network.graph, network.constants, inputs, "half_even")
+    ((name, tensor),) = network.outputs.items()
+    assert len(np.unique(outputs[name])) == 3
+    # Between a mean and 8 bits is a rounding less, to a thousandth.
+    wrong = np.abs(tensor.lying_in_file(tensor.real(found[name])) - outputs[name]) / tensor.scale
+    assert wrong.max() <= 1
 
 
 @pytest.mark.parametrize("operator", ["Upsample<scales = [1.0, 1.0, 2.0, 3.0]>(c)", "Upsample(c, larger)", "Resize(c, larger)"])
