@@ -1,4 +1,4 @@
-"""podweave.runs: a simulation that could not run has no verdict, and its report says why."""
+"""podweave.runs: simulations that end with an error, and networks that do not fit in each way."""
 
 from __future__ import annotations
 
@@ -17,22 +17,29 @@ from podweave.runs.jobs import chip_jobs
 from podweave.runs.road import Simulation, run_jobs
 from podweave.spec.config import ChipConfig
 from podweave.spec.presets import load_config
-from podweave.tb.build.simulate import SimulationError
+from podweave.tb.build.simulate import NoVerdictError, SimulationError
 
 
 class _Broken:
+    """A bench whose simulation ends with an error."""
+
     emit_seconds, build = 0.0, SimpleNamespace(seconds=0.0)
 
+    def __init__(self, error: SimulationError):
+        self.error = error
+
     def run(self, *arguments: Any, **options: Any) -> Any:
-        raise SimulationError("the simulator ended with exit code 9")
+        raise self.error
 
 
-def test_a_simulation_that_fails_has_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = load_config("chip2x4")
-    monkeypatch.setattr("podweave.runs.chip.ChipBench.of", lambda *_, **__: _Broken())
-    report, outputs, _ = run_jobs(chip_jobs("gemm:4x4x4", 1), ChipWay(config), Simulation(), lambda _: None)
-    assert (report["verdict"], outputs) == ("none", [])
-    assert "the simulator ended with exit code 9" in report["failure"]
+@pytest.mark.parametrize(("kind", "verdict"), [(SimulationError, "fail"), (NoVerdictError, "none")])
+def test_simulations_that_end_with_an_error(monkeypatch: pytest.MonkeyPatch, kind: type[SimulationError], verdict: str) -> None:
+    """A finding is a failure; a simulator that broke down says nothing of the hardware."""
+    bench = _Broken(kind("the simulator ended with exit code 9"))
+    monkeypatch.setattr("podweave.runs.chip.ChipBench.of", lambda *_, **__: bench)
+    report, outputs, _ = run_jobs(chip_jobs("gemm:4x4x4", 1), ChipWay(load_config("chip2x4")), Simulation(), lambda _: None)
+    assert (report["verdict"], report["networks"], outputs) == (verdict, [], [])
+    assert report["failure"] == "the simulator ended with exit code 9"
 
 
 def test_ways_that_a_network_does_not_fit_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
