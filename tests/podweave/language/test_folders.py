@@ -149,3 +149,12 @@ def test_gates_that_are_too_large() -> None:
     large = dataclasses.replace(checkpoint, layers=(dataclasses.replace(first, gate=first.gate * 1e4), *others))
     with pytest.raises(CheckpointError, match=r"^tiny: layer0\.gate reaches [0-9]{4,}, more than 16 bits hold$"):
         quantise(large, tiny_texts(2, 12))
+
+
+def test_texts_of_a_gguf_file_that_are_none(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "model", tiny_checkpoint())
+    content = path.read_bytes()
+    assert content.count(b"tiny") == 1
+    path.write_bytes(content.replace(b"tiny", b"\xff\xfe\xff\xfe"))
+    with pytest.raises(CheckpointError, match=r"model: general\.name cannot be read: "):
+        load_checkpoint(path)

@@ -17,7 +17,7 @@ from podweave.ir.frontends.onnx import read_network
 from podweave.ir.frontends.onnx.files import read_file
 from podweave.ir.layers import WorkloadError
 from podweave.runs.agreement import agreement
-from podweave.runs.float_blocks import plain_softmaxes
+from podweave.runs.float_blocks import attention_nodes, plain_softmaxes
 from podweave.runs.float_files import FileRecipe, batches_of, quantise_file
 from podweave.runs.float_products import plain_products
 from podweave.runs.model_files import file_inputs, random_inputs
@@ -164,3 +164,22 @@ def test_the_host_is_not_there_for_16_bits(tmp_path: Path) -> None:
     nodes = "[first] a = Conv(x, w) [last] y = Conv<pads = [1, 1, 1, 1]>(a, k)"
     with pytest.raises(WorkloadError, match=r"Conv last: it reads 16 bits, and is no product of single positions of one image"):
         written(tmp_path, nodes, FileRecipe(int16_inputs=("last",)), host_ops=True)
+
+
+@pytest.mark.parametrize(
+    ("more", "outputs", "found"),
+    [
+        # Heads are put together again, or leave as they are.
+        ("o = Transpose(h) y = Relu(o)", "y", ["q", "k", "scaled", "s", "p", "h", "o"]),
+        ("", "h", ["q", "k", "scaled", "s", "p", "h"]),
+        # What others read, too, is no attention.
+        ("z = Relu(p)", "h, z", []),
+    ],
+)
+def test_nodes_of_attention(more: str, outputs: str, found: list[str]) -> None:
+    heads = "q = Reshape(a, sizes) k = Transpose(b) s = MatMul(q, k) scaled = Mul(s, half) p = Softmax(scaled) h = MatMul(p, c)"
+    front = "a = Relu(x) b = Sigmoid(x) c = Tanh(x)"
+    model = text_model(
+        f"(float[4, 4] x) => ({outputs}) {{ {front} {heads} {more} }}", {"half": np.float32(0.5), "sizes": np.array([4, 4])}, 13
+    )
+    assert sorted(node.output[0] for node in attention_nodes(model)) == sorted(found)
