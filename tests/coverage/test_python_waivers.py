@@ -23,6 +23,9 @@ class Box:
             wide += 2
         return wide
 
+    def opened(self):
+        return 2
+
     def shut(self):
         def within():
             return 1
@@ -59,6 +62,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     ("functions", "lines", "branches"),
     [
         (("Box.open",), 2, 1),
+        (("Box.opened",), 1, 0),
         (("Box.shut",), 3, 0),
         (("Box.shut.within",), 1, 0),
         (("",), 1, 1),

@@ -52,6 +52,7 @@ class Chips:
         self.counter: Callable[[str, int], int] = lambda name, value: value
 
     def load(self, images: Sequence[Any]) -> None:
+        assert not any(images[0] is each for each in self.loaded)
         self.loaded.append(images[0])
         self.select(images)
 
