@@ -12,9 +12,10 @@ from podweave.fuzz.choices import MOST, Choices, TooManyChoicesError
 from podweave.fuzz.random_large import cut_job
 from podweave.fuzz.random_layers import random_job, upsampled_job
 from podweave.fuzz.random_mixed import random_mixed
-from podweave.fuzz.random_rows import random_rows
+from podweave.fuzz.random_rows import REGISTERS, RandomRows, random_rows
 from podweave.fuzz.random_sums import sums_job
 from podweave.fuzz.shrink import shrink
+from podweave.ir.row_operations import Argmax, LayerNorm, RmsNorm, RowLinear
 from podweave.runs.jobs import Job
 
 
@@ -129,3 +130,18 @@ def test_shares_and_parts_without_number_become_small() -> None:
     best, tried = shrink(choices, fails, seconds=60)
     assert make(Choices(1, best.made)) == (0.9, 4, [0])
     assert tried > 0
+
+
+@pytest.mark.parametrize("make", ["norm", "argmax"])
+def test_rows_have_no_more_registers_than_there_are(make: str) -> None:
+    """Where all are taken, a linear operation comes instead, which has none."""
+    graph = RandomRows(5)
+    before = len(graph.operations)
+    for _ in range(REGISTERS - graph.registers):
+        getattr(graph, make)()
+    assert graph.registers == REGISTERS
+    kinds = {type(operation) for operation in graph.operations[before:]} - {RowLinear}
+    assert kinds <= {LayerNorm, RmsNorm, Argmax}
+    last = getattr(graph, make)()
+    assert graph.registers == REGISTERS
+    assert isinstance(next(each for each in graph.operations if each.name == last), RowLinear)
