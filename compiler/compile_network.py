@@ -74,6 +74,8 @@ class CompileOptions:
     chips, rank : int
         How many chips a ring has of which each computes a part of the network, and which of them, from 0 on, this part is for
         (`podweave.ir.partition`).
+    ends : frozenset of int
+        By how many steps of operations on rows come before, where epochs end even if there is room in them (`compile_system`).
     cut : int
         Into segments of at most so many operations, between which tensors lie in memory; 0: only if the network does not fit.
     check : {"auto", "always", "never"}
@@ -90,6 +92,7 @@ class CompileOptions:
     capacity: int = 0
     chips: int = 1
     rank: int = 0
+    ends: frozenset[int] = frozenset()
     cut: int = 0
     check: CheckRules = "auto"
 
@@ -308,7 +311,7 @@ def _schedule_rows(network: CompiledNetwork, job: _Job) -> CompiledNetwork:
         policy, partition = job.options.policy, job.options.partition
         epochs = compile_parts(network.joined, job.config, network.constants, policy, partition=partition, progress=show)
     else:
-        ring = {"chips": job.options.chips, "rank": job.options.rank, "capacity": job.options.capacity}
+        ring = {name: getattr(job.options, name) for name in ("chips", "rank", "ends", "capacity")}
         epochs = compile_rows(graph, job.config, network.constants, progress=show, **ring)
     return replace(network, epochs=epochs)
 

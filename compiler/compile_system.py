@@ -40,24 +40,32 @@ def compile_system(
     def tell(rank: int) -> Progress | None:
         return progress and (lambda text: progress(f"chip {rank}: {text}" if partition.chips > 1 else text))
 
-    networks = tuple(
-        compile_network(
-            share.graph,
-            config,
-            share.constants,
-            replace(
-                options,
-                chips=partition.chips,
-                rank=rank,
-                shared=memory,
-                prefetch_ratios={name: ratios[name] for name in tensors[rank] if name in ratios},
-            ),
-            progress=tell(rank),
+    def compiled(rank: int, ends: frozenset[int]) -> CompiledNetwork:
+        share = partition.shares[rank]
+        own = replace(
+            options,
+            chips=partition.chips,
+            rank=rank,
+            ends=ends,
+            shared=memories[rank],
+            prefetch_ratios={name: ratios[name] for name in tensors[rank] if name in ratios},
         )
-        for rank, (share, memory) in enumerate(zip(partition.shares, memories, strict=True))
-    )
+        return compile_network(share.graph, config, share.constants, own, progress=tell(rank))
+
+    networks = tuple(compiled(rank, frozenset()) for rank in range(partition.chips))
+    ends: frozenset[int] = frozenset()
+    # Engines know a collective by the number of its epoch, and how much fits into an epoch depends on values: equal parameter sets
+    # are there once. So all chips end epochs where one of them must, again if banks then end elsewhere.
+    while True:
+        begins = [frozenset(program.begins for program in network.rows) for network in networks]
+        common = ends.union(*begins)
+        if common == ends or all(own == common for own in begins):
+            break
+        ends = common
+        own = enumerate(zip(networks, begins, strict=True))
+        networks = tuple(network if of == ends else compiled(rank, ends) for rank, (network, of) in own)
     if options.check != "never":
-        check_ring([network.collectives for network in networks])
+        check_ring([network.epochs for network in networks])
     return networks
 
 
@@ -67,7 +75,8 @@ def compile_alike(
     """What chips of a ring run, where only cycles and counters are of account: those of chips that are told apart by values and by
     where words of sums are alone are the same, so the first is compiled for all of them.
 
-    If anything else tells them apart, all are compiled, as `compile_system` does.
+    If anything else tells them apart, all are compiled, as `compile_system` does. What may: parameter sets that are equal by chance on
+    one chip alone, by which `compile_system` ends epochs elsewhere; they are not looked for here.
     """
     options = options or CompileOptions(from_memory=True)
     first, *others = partition.shares

@@ -108,7 +108,8 @@ class RowCompiler:
     room in memory, if they are more than an attention sees.
 
     Beside layers, ``given`` are inputs that they compute, and leave in X banks, and ``taken`` tensors that they read in P banks.
-    ``chips``, ``rank``: of a ring in which sums are reduced, and which of its chips this is.
+    ``chips``, ``rank``: of a ring in which sums are reduced, and which of its chips this is. ``ends``: by how many steps have been
+    placed, where an epoch ends though there may be room in it.
     """
 
     graph: RowGraph
@@ -120,6 +121,7 @@ class RowCompiler:
     taken: frozenset[str] = frozenset()
     chips: int = 1
     rank: int = 0
+    ends: frozenset[int] = frozenset()
     homes: dict[tuple[str, str], Home] = field(default_factory=dict)
     programs: list[RowProgram | CollectiveProgram] = field(default_factory=list)
 
@@ -152,6 +154,8 @@ class RowCompiler:
         self.held: list[tuple[int, int]] = []
         """X words that go out when the epoch is over: the first, and how many."""
         self.collectives = 0
+        self.steps, self.begins = 0, 0
+        """How many have been placed, and before this epoch."""
 
     # What operations ask for.
 
@@ -291,9 +295,10 @@ class RowCompiler:
                 tuple(words for found in outputs for words in found),
                 tuple(self.appended),
                 tuple(self.done),
+                self.begins,
             )
         )
-        self.done, self.appended = [], []
+        self.done, self.appended, self.begins = [], [], self.steps
         rings = {name: (epoch.rings[name] + epoch.used[name]) % epoch.depths[name] for name in epoch.rings}
         self.epoch = Epoch(self.config, epoch.number + 1, self.share, rings)
         for pool in self.pools.values():
@@ -321,10 +326,13 @@ class RowCompiler:
     def attempt(self, step: Callable[[], None]) -> None:
         """A step that places jobs; if they do not fit into this epoch any more, in the next one, and if they are more than the
         share of one, in one that may take all."""
+        if self.steps in self.ends and not self.epoch.is_empty:
+            self.close()
         before = self.epoch.mark()
         try:
             step()
             self.epoch.require_room()
+            self.steps += 1
             return
         except EpochFullError:
             self.epoch.back_to(before)
@@ -339,6 +347,7 @@ class RowCompiler:
             self.epoch.take_all()
             step()
             self.epoch.require_room()
+        self.steps += 1
 
     def _outputs(self, index: int) -> list[OutputWords]:
         operation = self.graph.operations[index]

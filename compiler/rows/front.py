@@ -60,14 +60,16 @@ def compile_rows(
     capacity: int = 0,
     chips: int = 1,
     rank: int = 0,
+    ends: frozenset[int] = frozenset(),
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[RowProgram | CollectiveProgram, ...]:
     """The programs of all epochs. ``share``: of W banks, sets and stores, what one may take. ``capacity``: keys for which caches
     have room in memory, at least as many as any attention sees. ``chips``, ``rank``: of the ring, and which of its chips this is.
+    ``ends``: as of a `RowCompiler`.
 
     Raises `WorkloadError` for what a configuration cannot run, with the limit and the excess.
     """
-    compiler = row_compiler(graph, config, constants, share=share, capacity=capacity, chips=chips, rank=rank)
+    compiler = row_compiler(graph, config, constants, share=share, capacity=capacity, chips=chips, rank=rank, ends=ends)
     return compiler.run(LOWERINGS, len(compiler.graph.operations), progress)
 
 
@@ -82,9 +84,10 @@ def row_compiler(
     taken: frozenset[str] = frozenset(),
     chips: int = 1,
     rank: int = 0,
+    ends: frozenset[int] = frozenset(),
 ) -> RowCompiler:
     """A compiler for a graph with copies where it needs some, which has placed its inputs; see `RowCompiler`."""
-    compiler = RowCompiler(*with_copies(graph, constants, taken), config, share, capacity, given, taken, chips, rank)
+    compiler = RowCompiler(*with_copies(graph, constants, taken), config, share, capacity, given, taken, chips, rank, ends)
     _place_inputs(compiler)
     return compiler
 

@@ -86,7 +86,8 @@ class RowProgram(EpochJobs):
     """One epoch of a `RowGraph` on a chip.
 
     ``loads``, ``streams``, ``posts``: as of an `EpochProgram`. ``words``: what engines load for it; ``outputs``: what they store
-    after it. ``operations``: indices of those that end in it.
+    after it. ``operations``: indices of those that end in it. ``begins``: how many steps of operations, each of which is in one
+    epoch, come before it.
     """
 
     config: ChipConfig
@@ -98,6 +99,7 @@ class RowProgram(EpochJobs):
     outputs: tuple[OutputWords, ...]
     appended: tuple[CacheWords, ...]
     operations: tuple[int, ...]
+    begins: int
 
     @cached_property
     def turning(self) -> NDArray[np.int64]:

@@ -11,7 +11,9 @@ import pytest
 from podweave.compiler.collective.program import CollectiveProgram
 from podweave.compiler.compile_network import CompiledNetwork, CompileOptions, compile_network
 from podweave.compiler.compile_system import compile_system
+from podweave.compiler.jobs import ProgramError
 from podweave.compiler.memory.shared import SharedMemory
+from podweave.compiler.rows.check.collectives import check_ring
 from podweave.fuzz.random_rows import random_rows, two_at_once
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants, with_scale_bits
@@ -30,6 +32,7 @@ from podweave.spec.load_port import HostSelect
 from podweave.spec.presets import load_config
 from tests.compiler.collective.ring_machine import run_system
 from tests.podweave.runs.row_jobs import small_chip
+from tests.podweave.runs.uneven_chips import uneven_job
 
 
 def ringed(config: ChipConfig, jobs: int = 256) -> ChipConfig:
@@ -190,3 +193,24 @@ def test_random_graphs_keep_the_rules(make: Callable[[int], Job]) -> None:
             networks = compile_system(found, config, CompileOptions(from_memory=True, check="always"))
             reduced += len(networks[0].collectives)
     assert reduced > 8
+
+
+def test_epochs_of_chips_are_the_same_whatever_sets_are_equal() -> None:
+    """Engines know a collective by the number of its epoch."""
+    for chips in (2, 3):
+        config = CHIPS["2 nodes"]
+        job = uneven_job(chips, 4, config.scale_bits)
+        found = partition(job.graph, job.constants, chips)
+        # Each by itself, chips do not end epochs where others do.
+        alone = [
+            compile_network(share.graph, config, share.constants, CompileOptions(from_memory=True, chips=chips, rank=rank))
+            for rank, share in enumerate(found.shares)
+        ]
+        assert len({tuple(program.begins for program in network.rows) for network in alone}) > 1
+        with pytest.raises(ProgramError, match=r"^collective \d is in different epochs of chips: \d+, \d+"):
+            check_ring([network.epochs for network in alone])
+        networks = compile_system(found, config, CompileOptions(from_memory=True, check="always"))
+        assert len({tuple(map(type, network.epochs)) for network in networks}) == 1
+        assert len({tuple(program.begins for program in network.rows) for network in networks}) == 1
+        assert all(len(network.epochs) >= len(own.epochs) for network, own in zip(networks, alone, strict=True))
+        assert min(len(network.epochs) for network in networks) > min(len(own.epochs) for own in alone)

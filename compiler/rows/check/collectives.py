@@ -15,6 +15,7 @@ from ...chip.bank_words import zero_word
 from ...chip.check.jobs import Bools, Ints, expand
 from ...collective.program import CollectiveProgram
 from ...jobs import JobFieldError, Jobs, ProgramError, pack_jobs
+from ..program import ChipEpoch
 from .state import State
 
 
@@ -112,17 +113,23 @@ def _after(program: CollectiveProgram, sent: _Words) -> Ints:
     return np.where(jobs["follows"][sent.job] == 1, jobs["needs"][sent.job] + sent.word, -1)
 
 
-def check_ring(chips: Sequence[Sequence[CollectiveProgram]]) -> None:
-    """Raises `ProgramError` unless chips, in the order of their ring, have the same collectives in the same order, each receives
-    what the one before sends, word for word in the same place among the sums, none waits for itself, and all end with the sums of
-    all.
+def check_ring(chips: Sequence[Sequence[ChipEpoch]]) -> None:
+    """Raises `ProgramError` unless chips, in the order of their ring, have the same collectives in the same order, in the same of
+    their epochs, each receives what the one before sends, word for word in the same place among the sums, none waits for itself,
+    and all end with the sums of all.
 
     Collectives of each chip obey `check_collective`.
     """
-    counts = [len(collectives) for collectives in chips]
+    collectives = [[epoch for epoch in epochs if isinstance(epoch, CollectiveProgram)] for epochs in chips]
+    counts = [len(each) for each in collectives]
     if len(set(counts)) > 1:
         raise ProgramError(f"chips have {', '.join(map(str, counts))} collectives")
-    for number, programs in enumerate(zip(*chips, strict=True)):
+    # The head of a message has the number of the sender's epoch, by which the receiver knows it (`rtl.link.collective_engine`).
+    places = [[number for number, epoch in enumerate(epochs) if isinstance(epoch, CollectiveProgram)] for epochs in chips]
+    for number, programs in enumerate(zip(*collectives, strict=True)):
+        numbers = [own[number] for own in places]
+        if len(set(numbers)) > 1:
+            raise ProgramError(f"collective {number} is in different epochs of chips: {', '.join(map(str, numbers))}")
         try:
             _check_sums(programs)
         except ProgramError as error:

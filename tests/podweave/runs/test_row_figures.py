@@ -43,7 +43,7 @@ def epoch(outputs: tuple[Any, ...] = ()) -> RowProgram:
     # Words of a window of 1, with the beats of this chip and one cycle between: behind the pods are the last two of them.
     each = CHIP.post_beats + 1
     jobs.post(1, 2, start=16 - 4 * each, n0=1, n1=1, n2=2, n3=2, gap=1)
-    return RowProgram(CHIP, GRAPH, loads, streams, jobs.tables()[2], (), outputs, (), (0, 1, 2))
+    return RowProgram(CHIP, GRAPH, loads, streams, jobs.tables()[2], (), outputs, (), (0, 1, 2), 0)
 
 
 def test_an_epoch_by_hand() -> None:

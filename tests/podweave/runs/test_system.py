@@ -26,6 +26,7 @@ from podweave.spec.config_parts import ConfigError
 from podweave.spec.links_config import LinksConfig
 from podweave.tb.benches.system_bench import SystemBench
 from tests.podweave.runs.row_jobs import small_chip
+from tests.podweave.runs.uneven_chips import uneven_job
 
 CONFIG = dataclasses.replace(small_chip(), links=LinksConfig(flit_bits=32, buffer_words=8, jobs=64))
 TIMING = HbmTiming(latency=40, row_miss=7, jitter=5, refresh_interval=700, refresh_cycles=60)
@@ -71,6 +72,14 @@ def test_decoders_are_exact_on_chips_that_start_whenever_they_like(chips: int, l
     delays = DELAYS[late]
     way = SystemWay(CONFIG, chips, timing=TIMING, link=LINK, delays=delays and delays[:chips])
     assert_exact(run(DECODERS[chips], way))
+
+
+def test_chips_of_which_not_equally_many_parameter_sets_are_equal() -> None:
+    """By itself, each would take other epochs for the same collectives."""
+    way = SystemWay(CONFIG, 2, timing=TIMING, link=LINK)
+    report, _, _ = run_on_system([uneven_job(2, 4, CONFIG.scale_bits)], way, bench=bench(2), seed=5, progress=lambda _: None)
+    assert report["failure"] is None
+    assert_exact(report)
 
 
 LINKS = {"short": LinkTiming(latency=1), "long": LinkTiming(latency=300, beat_sixteenths=55, jitter=90)}

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -180,6 +180,10 @@ def test_chips_have_as_many_collectives() -> None:
     check_ring([[one, later[0]], [two, later[1]], [three, later[2]]])
     with pytest.raises(ProgramError, match=r"^collective 1: chips are in different ones: down, down$"):
         check_ring([[one, later[0]], [two, later[1]], [three, three]])
+    other = cast(ChipEpoch, object())
+    check_ring([[other, one, other, later[0]], [other, two, other, later[1]], [other, three, other, later[2]]])
+    with pytest.raises(ProgramError, match=r"^collective 1 is in different epochs of chips: 2, 2, 1$"):
+        check_ring([[one, other, later[0]], [two, other, later[1]], [three, later[2]]])
 
 
 def test_fewer_words_than_chips() -> None:
