@@ -75,8 +75,8 @@ def compile_alike(
     """What chips of a ring run, where only cycles and counters are of account: those of chips that are told apart by values and by
     where words of sums are alone are the same, so the first is compiled for all of them.
 
-    If anything else tells them apart, all are compiled, as `compile_system` does. Parameter sets that are equal by chance on one chip
-    alone, by which `compile_system` ends epochs elsewhere, are not looked for.
+    If anything else tells them apart, all are compiled, as `compile_system` does. Parameter sets that are equal by chance on one
+    chip alone, by which `compile_system` ends epochs elsewhere, are not looked for.
     """
     options = options or CompileOptions(from_memory=True)
     first, *others = partition.shares
