@@ -23,6 +23,9 @@ _NOTHING = 2.0**-62
 """A scale below it leaves nothing of any sum."""
 MOST_OPERANDS = 8
 """Of one tensor, in a sum of tensors."""
+MOST_OFF = 1.0
+"""Steps of its result by which a sum may be off. A result that is much finer than what is added is what numbers that are nearly
+equal leave of each other."""
 
 
 def emit(call: Call, found: Value, to: QuantisedTensor) -> Tensor:
@@ -173,6 +176,12 @@ def _weighted(call: Call, found: Weighted, to: QuantisedTensor) -> Tensor:
     each = [factors(column) for column in alike.T]
     whole = np.array([numbers for numbers, _, _ in each]).T[:, which]
     worth, off = np.array([worth for _, worth, _ in each])[which], max(off for _, _, off in each)
+    if off > MOST_OFF:
+        finer = float(np.abs(ratios).max())
+        raise RefusedError(
+            f"{found.operator} {found.name} gives it steps {finer:,.0f} times finer than it adds: it would be off by up to {off:,.0f}",
+            "a scale of its result that is near to those of its inputs",
+        )
     operands, weights, bias = [], [], np.zeros(shape[3], np.int64)
     for (real, _), numbers in zip(found.terms, whole, strict=True):
         bias -= numbers * real.tensor.zero_point

@@ -26,6 +26,8 @@ CONSTANTS = {
     "column5": np.ones((5, 1), np.float32),
     "column5i": np.ones((5, 1), np.int8),
     "tiny": np.float32(1e-12),
+    "slight": np.float32(1e-7),
+    "odd": np.float32(0.2718),
     "huge5": np.full(5, 1e9, np.float32),
     "huge": np.float32([1e9, 0]),
 }
