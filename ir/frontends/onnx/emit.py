@@ -177,9 +177,9 @@ def _weighted(call: Call, found: Weighted, to: QuantisedTensor) -> Tensor:
     whole = np.array([numbers for numbers, _, _ in each]).T[:, which]
     worth, off = np.array([worth for _, worth, _ in each])[which], max(off for _, _, off in each)
     if off > MOST_OFF:
-        finer = float(np.abs(ratios).max())
+        finer, gives = float(np.abs(ratios).max()), f"{found.operator} {found.name} gives it"
         raise RefusedError(
-            f"{found.operator} {found.name} gives it steps {finer:,.0f} times finer than it adds: it would be off by up to {off:,.0f}",
+            f"{gives} steps {finer:,.0f} times finer than it adds, of which it is off by up to {off:,.0f}",
             "a scale of its result that is near to those of its inputs",
         )
     operands, weights, bias = [], [], np.zeros(shape[3], np.int64)

@@ -34,7 +34,7 @@ y = QuantizeLinear(real, scale, wide)
 
 a := x l = Relu(a) lq = QuantizeLinear(l, odd, zero) ld = DequantizeLinear(lq, odd, zero) s = Sub(a, ld)
 sq = QuantizeLinear(s, slight, zero) y = DequantizeLinear(sq, slight, zero)
--> QuantizeLinear sq: Sub s gives it steps 2,718,000 times finer than it adds: it would be off by up to ...
+-> QuantizeLinear sq: Sub s gives it steps 2,718,000 times finer than it adds, of which it is off by up to ...
 
 a := x y = QuantizeLinear(x, coarse, zero)
 -> QuantizeLinear y: input x is quantised twice, in different ways
