@@ -109,5 +109,5 @@ def test_the_table_of_the_page_is_what_was_measured() -> None:
     page = (ROOT / "docs" / "coverage.md").read_text(encoding="utf-8")
     assert "\n".join(table(STORED["rooms"])) in page
     assert set(STORED["folders"]) <= set(folders())
-    assert all(f"`{folder}`" in page for folder in STORED["folders"])
+    assert f"all {len(STORED['folders'])} folders" in page
     assert STORED["date"] in page
