@@ -55,17 +55,7 @@ MORE_ENGINES: dict[str, dict[str, int]] = {
         "column_words": 1,
     },
     # Everything that an engine may have, of chips without links.
-    "64_whole": {
-        "data_width": 64,
-        "max_burst": 8,
-        "buffer_beats": 16,
-        "outstanding": 4,
-        "base_registers": 3,
-        "pass_bits": 4,
-        "x_parts": 4,
-        "column_words": 5,
-        "row_registers": 16,
-    },
+    "64_whole": {**ENGINES["64_bases"], "column_words": 5, "row_registers": 16},
     "512_columns": {"data_width": 512, "max_burst": 4, "buffer_beats": 32, "rows": 16, "cols": 32, "column_words": 32},
 }
 
