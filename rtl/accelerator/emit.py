@@ -32,6 +32,8 @@ from .yosys import YosysError, run_yosys
 
 _PORT = re.compile(r"^  wire(?: width (\d+))? (input|output) (\d+) +(?:signed +)?\\(\w+)$", re.MULTILINE)
 _MODULE = re.compile(r"^module (\w+)\b.*?^endmodule\n", re.MULTILINE | re.DOTALL)
+_FUNCTION = re.compile(r"^ *function +(?:\[[^\]]*\] +)?(_\d+_);", re.MULTILINE)
+_NUMBERED = re.compile(r"\b_\d+_\b")
 _INITIAL_VALUE = re.compile(r"^ *attribute \\init .*\n", re.MULTILINE)
 
 # Amaranth's own writer leaves `always @*` blocks, which Verilator handles worse than the expressions of `proc`. `opt_dff`
@@ -114,10 +116,16 @@ def converted(design: str) -> Converted:
     found = {}
     for name, module in modules.items():
         try:
-            found[name] = texts[name], flow_of(module)
+            found[name] = _named_functions(name, texts[name]), flow_of(module)
         except RuntimeError as error:
             raise RuntimeError(f"{name}: {error}") from error
     return found
+
+
+def _named_functions(module: str, text: str) -> str:
+    """Yosys numbers functions. Verilator finds one of the same number in a module that this one is in, and warns (VARHIDDEN)."""
+    functions = set(_FUNCTION.findall(text))
+    return _NUMBERED.sub(lambda found: f"{found[0]}{module}" if found[0] in functions else found[0], text) if functions else text
 
 
 TOPS: dict[str, Callable[[ChipConfig], Block]] = {"chip": Chip, "accelerator": Accelerator}

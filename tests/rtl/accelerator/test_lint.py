@@ -53,6 +53,14 @@ def test_verilator_finds_nothing_to_warn_of(tmp_path: Path, name: str, which: st
     assert lint(which, tmp_path / "new" / "folder", [f"{top}.vlt", f"{top}.v"], top) == (0, "")
 
 
+@pytest.mark.parametrize("name", ["links", "4 managers of 512 bits"])
+def test_no_two_functions_have_one_name(name: str) -> None:
+    """Verilator takes one of a module for one that is hidden, if a module around it has the same name."""
+    functions = re.findall(r"^ *function +(?:\[.*?\] +)?(\w+);", emitted(name).verilog, re.MULTILINE)
+    assert len(functions) > 10
+    assert len(functions) == len(set(functions))
+
+
 @pytest.mark.parametrize("which", VERILATORS)
 def test_verilator_finds_a_planted_fault(tmp_path: Path, which: str) -> None:
     verilog, *_ = emitted("pod4").write(tmp_path)
