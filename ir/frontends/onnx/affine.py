@@ -15,11 +15,8 @@ from .products import multiplied
 from .reader import Call, Operators, diagonal, image
 from .sums import add as add_tensors
 from .sums import subtract as subtract_tensors
-from .values import Constant, Floats, Function, Heads, Known, Mapped, Real, RefusedError, Scores, Sum, Value
+from .values import Affine, Constant, Floats, Function, Heads, Known, Mapped, Real, RefusedError, Scores, Sum, Value
 from .views import CHANNELS, View
-
-_FINE = 127
-"""Weights of a tensor to which a constant is added: the constant is rounded to so many parts of the tensor's step."""
 
 
 def is_constant(value: Value) -> bool:
@@ -47,20 +44,16 @@ def scaled_and_moved(call: Call, real: Real, factor: NDArray[np.float64], added:
     """``real * factor + added``, for each channel."""
     if not (np.isfinite(factor).all() and np.isfinite(added).all()):
         raise RefusedError("one of its constants is not finite")
-    layer = diagonal(call.name, real.view.shape)
-    fine = _FINE if added.any() else 1
+    if added.any():
+        return Affine(call.name, call.operator, real, factor, added)
+    layer, by = diagonal(call.name, real.view.shape), float(factor[0])
+    weights = (identity_weights(layer) * np.sign(factor)).astype(np.int8)
     # Where the factor is 0 any unit does: the weight is 0 as well.
-    size = np.where(factor == 0, 1.0, np.abs(factor))
-    unit = float(real.scale) * size / fine
-    each = (np.sign(factor) * fine).astype(np.int64)
-    weights = (identity_weights(layer) * each.astype(np.int8)).astype(np.int8)
-    bias = np.rint(added / unit).astype(np.int64) - each * real.tensor.zero_point
-    off = np.abs(np.rint(added / unit) * unit - added).max()
+    unit = float(real.scale) * np.where(factor == 0, 1.0, np.abs(factor))
+    bias = -np.sign(factor).astype(np.int64) * real.tensor.zero_point
+    scaled = Heads(real.tensor, PiecesView.of(real.view), by) if by > 0 and (factor == by).all() else None
     operand = real.tensor.operand(layer, residual=True)
-    by = float(factor[0])
-    alike = by > 0 and not added.any() and (factor == by).all()
-    scaled = Heads(real.tensor, PiecesView.of(real.view), by) if alike else None
-    return Sum(call.name, call.operator, real.view, (operand,), (weights,), bias, unit, off=float(off), scaled=scaled)
+    return Sum(call.name, call.operator, real.view, (operand,), (weights,), bias, unit, scaled=scaled)
 
 
 def _one_number(call: Call, index: int) -> float:

@@ -14,11 +14,17 @@ from ...quantise import quantize_scale
 from ...row_operations import Format
 from .network import LIMITS, QuantisedTensor
 from .reader import Call, Padded, Padding, diagonal, given_as
-from .values import Bordered, Floats, Function, Joined, Mapped, Real, RefusedError, Sum, Tensor, Value, Weighted
+from .values import Affine, Bordered, Floats, Function, Joined, Mapped, Real, RefusedError, Sum, Tensor, Value, Weighted
 
 FINE_ENOUGH = 2.0**-7
 """By how much of a step the sum of two tensors may be off before it is rounded, if more operands can help it: a few in a thousand
 results are one step off then. Finer sums take more operands, which are streams of the pods like any layer."""
+_PARTS = 127
+"""Weights of a tensor to which a constant is added: with one operand, that is rounded to so many parts of the tensor's step."""
+_ENOUGH = 2.0**-3
+"""By how much of a step of the result such a constant may be off, if more operands can help it."""
+_BEYOND = 512
+"""Steps of a result, more than twice as many as int8 has."""
 _NOTHING = 2.0**-62
 """A scale below it leaves nothing of any sum."""
 MOST_OPERANDS = 8
@@ -36,6 +42,9 @@ def emit(call: Call, found: Value, to: QuantisedTensor) -> Tensor:
         found = Mapped(call.name, call.operator, found, ())
     if isinstance(found, Mapped):
         return _mapped(call, found, to)
+    if isinstance(found, Affine):
+        assert to.scale is not None
+        return _sum(call, _affine(call, found, float(to.scale)), to)
     if isinstance(found, Weighted):
         return _weighted(call, found, to)
     if isinstance(found, Bordered):
@@ -147,6 +156,32 @@ def _mapped(call: Call, found: Mapped, to: QuantisedTensor) -> Tensor:
     return _made(call, operation, held, found.operator, to)
 
 
+def _affine(call: Call, found: Affine, step: float) -> Sum:
+    """``step``: of the result. In as many operands as it takes to be off by no more than `_ENOUGH`."""
+    tensor, factor, added = found.real.tensor, found.factor, found.added
+    size = float(found.real.scale) * np.abs(factor)
+    # An int8 less its zero point is at most 255.
+    nothing = 255 * size <= FINE_ENOUGH * step
+    lost = 255 * float(size[nothing].max(initial=0.0))
+    # What one integer leads so far beyond the constant is at a limit of int8 already; so is a constant that far beyond all numbers.
+    size = np.minimum(size, np.abs(added) + _BEYOND * step)
+    most = 255 * size + _BEYOND * step
+    added = np.clip(added, -most, most)
+    operands = int(np.clip(np.ceil(size.max() / (2 * _PARTS * _ENOUGH * step)), 1, MOST_OPERANDS))
+    # Where nothing is left of the tensor any unit does: the weight is 0 as well.
+    unit = np.where(nothing, step, size) / (operands * _PARTS)
+    rounded = np.rint(added / unit)
+    off = float(np.abs(rounded * unit - added).max()) + lost
+    if off > MOST_OFF * step:
+        raise _too_fine(found.operator, found.name, float(size.max()) / step, off / step)
+    each = np.where(nothing, 0, np.sign(factor)).astype(np.int64) * _PARTS
+    bias = rounded.astype(np.int64) - operands * each * tensor.zero_point
+    layer = diagonal(found.name, found.view.shape)
+    weights = (identity_weights(layer) * each.astype(np.int8)).astype(np.int8)
+    reads = (tensor.operand(layer, residual=True),) * operands
+    return Sum(found.name, found.operator, found.view, reads, (weights,) * operands, bias, unit, functions=found.functions, off=off)
+
+
 def factors(ratios: NDArray[np.float64]) -> tuple[list[int], float, float]:
     """Whole numbers in proportion to ``ratios``, what one of them is worth, and by how much a sum of int8 may be off.
 
@@ -166,6 +201,14 @@ def factors(ratios: NDArray[np.float64]) -> tuple[list[int], float, float]:
     return [int(each) for each in whole[best]], float(worth[best]), float(off[best])
 
 
+def _too_fine(operator: str, name: str, finer: float, off: float) -> RefusedError:
+    """Of a sum whose steps are so many times ``finer`` than those of what it adds. ``off``: by how many it may be off."""
+    return RefusedError(
+        f"{operator} {name} gives it steps {finer:,.0f} times finer than it adds, of which it is off by up to {off:,.0f}",
+        "a scale of its result that is near to those of its inputs",
+    )
+
+
 def _weighted(call: Call, found: Weighted, to: QuantisedTensor) -> Tensor:
     """Each tensor by a diagonal of whole numbers, in as many operands as those take."""
     assert to.scale is not None
@@ -177,11 +220,7 @@ def _weighted(call: Call, found: Weighted, to: QuantisedTensor) -> Tensor:
     whole = np.array([numbers for numbers, _, _ in each]).T[:, which]
     worth, off = np.array([worth for _, worth, _ in each])[which], max(off for _, _, off in each)
     if off > MOST_OFF:
-        finer, gives = float(np.abs(ratios).max()), f"{found.operator} {found.name} gives it"
-        raise RefusedError(
-            f"{gives} steps {finer:,.0f} times finer than it adds, of which it is off by up to {off:,.0f}",
-            "a scale of its result that is near to those of its inputs",
-        )
+        raise _too_fine(found.operator, found.name, float(np.abs(ratios).max()), off)
     operands, weights, bias = [], [], np.zeros(shape[3], np.int64)
     for (real, _), numbers in zip(found.terms, whole, strict=True):
         bias -= numbers * real.tensor.zero_point
@@ -199,6 +238,7 @@ def _weighted(call: Call, found: Weighted, to: QuantisedTensor) -> Tensor:
 
 def _joined(call: Call, found: Joined, to: QuantisedTensor) -> Tensor:
     """Parts of other scales are requantised; nothing else moves."""
+    begins = np.cumsum([0, *(part.view.shape[3] for part in found.parts)]).tolist()
     sources: list[str] = []
     seen: list[Upsampling] = []
     for number, part in enumerate(found.parts):
@@ -208,9 +248,10 @@ def _joined(call: Call, found: Joined, to: QuantisedTensor) -> Tensor:
             seen += tensor.seen or (AS_IT_IS,) * len(tensor.sources)
             continue
         mapped = Mapped(f"{found.name}.{number}", found.operator, part, ())
-        made = _mapped(call, mapped, replace(to, name=f"{to.name}.{number}", view=part.view))
-        # It is no tensor of the file.
-        del call.reader.tensors[made.sources[0]]
+        made = _mapped(call, mapped, replace(to, view=part.view))
+        height, width, channels = part.view.shape[1:]
+        ends = (begins[number], begins[number] + channels)
+        call.reader.tensors[made.sources[0]] = replace(to, part=((0, height), (0, width), ends))
         sources += made.sources
         seen += [AS_IT_IS]
     views = tuple(seen) if any(each != AS_IT_IS for each in seen) else ()
@@ -223,9 +264,9 @@ def _bordered(call: Call, found: Bordered, to: QuantisedTensor) -> Tensor:
     tensor = found.real.tensor
     if (found.real.scale, tensor.zero_point) != (to.scale, to.zero_point):
         inner = Mapped(f"{found.name}.inner", found.operator, found.real, ())
-        tensor = _mapped(call, inner, replace(to, name=f"{to.name}.inner", view=found.real.view))
-        # It is no tensor of the file.
-        del call.reader.tensors[tensor.sources[0]]
+        tensor = _mapped(call, inner, replace(to, view=found.real.view))
+        rows, columns = ((before, before + size) for (before, _), size in zip(found.padding, tensor.view.shape[1:3], strict=True))
+        call.reader.tensors[tensor.sources[0]] = replace(to, part=(rows, columns, (0, tensor.view.shape[3])))
     value = np.clip(np.rint(found.value / to.scale) + to.zero_point, -128, 127)
     return with_border(call, found.name, tensor, found.padding, int(value), to)
 

@@ -11,7 +11,23 @@ import numpy as np
 
 from .pieces import PiecesView
 from .reader import Call, Operators
-from .values import Attended, Constant, Heads, Known, Mapped, Pending, Raw, Real, RefusedError, Scores, Sum, Tensor, Value
+from .values import (
+    Affine,
+    Attended,
+    Constant,
+    Heads,
+    Known,
+    Mapped,
+    Pending,
+    Raw,
+    Real,
+    RefusedError,
+    Scores,
+    Sum,
+    Tensor,
+    Value,
+    not_quantised,
+)
 from .views import LayoutError
 
 
@@ -31,7 +47,7 @@ def moved(call: Call, change: Callable[[Any], Any]) -> Value:
             return replace(found, lying=change(found.lying))
         if isinstance(found, Real):
             return Real(replace(found.tensor, view=change(found.view)))
-        if isinstance(found, Mapped):
+        if isinstance(found, (Mapped, Affine)):
             return replace(found, real=Real(replace(found.real.tensor, view=change(found.view))))
         if isinstance(found, Sum) and found.scaled:
             scaled = replace(found.scaled, lying=change(found.scaled.lying))
@@ -43,9 +59,7 @@ def moved(call: Call, change: Callable[[Any], Any]) -> Value:
     if isinstance(found, Scores):
         raise RefusedError("scores of attention must stay as they are")
     if isinstance(found, Pending):
-        raise RefusedError(
-            f"it reads what {found.operator} {found.name} gives before that is quantised", "QuantizeLinear between them"
-        )
+        raise not_quantised(found)
     raise RefusedError("its input is a constant that is quantised")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ HALF = {Format.INT8: 1 << 7, Format.INT16: 1 << 15}
 """Unsigned integers of a file are so much more than those of the graph."""
 LIMITS = {Format.INT8: (-128, 127), Format.INT16: (-32768, 32639)}
 """Of the integers of the graph: two planes of int8 end below those of an int16."""
+Part: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+"""Begin and end of rows, of columns, of channels."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class QuantisedTensor:
         How the tensor of the graph is to be seen, whose first rows and columns are that of the file, as many as ``view`` has.
     form : Format
         INT8, or INT16: then it lies as rows, (1, 1, H W, C).
+    part : Part or None
+        Of which rows, columns and channels of ``view`` the tensor of the graph is; None: of all.
     """
 
     name: str
@@ -49,6 +54,7 @@ class QuantisedTensor:
     zero_point: int
     seen: Upsampling = AS_IT_IS
     form: Format = Format.INT8
+    part: Part | None = None
 
     @property
     def dtype(self) -> np.dtype:
@@ -67,6 +73,8 @@ class QuantisedTensor:
     def lying(self, values: NDArray) -> NDArray:
         """Numbers (B, H, W, C) of the file's tensor as they lie in that of the graph; 0 where the file has none."""
         found = self.view.to_graph(values)
+        if self.part:
+            found = found[:, *(slice(*ends) for ends in self.part)]
         if self.form is Format.INT16:
             return found.reshape(1, 1, -1, found.shape[3])
         return found if self.seen == AS_IT_IS else self._apart(found)

@@ -174,6 +174,11 @@ class Pending(ABC):
         """The same with another function behind it; raises `RefusedError` if it has no place."""
 
 
+def not_quantised(found: Pending, helps: str = "QuantizeLinear between them") -> RefusedError:
+    """Of what reads real numbers that must be quantised first."""
+    return RefusedError(f"it reads what {found.operator} {found.name} gives before that is quantised", helps)
+
+
 @dataclass(frozen=True)
 class Sum(Pending):
     """Operands times weights, with a bias. ``unit``: what one of its integers is worth, float32 or float64, () or (outputs,).
@@ -206,10 +211,7 @@ class Sum(Pending):
 
     def then(self, function: Function) -> Pending:
         if not function.clips:
-            raise RefusedError(
-                f"it reads what {self.operator} {self.name} gives before that is quantised",
-                "QuantizeLinear and DequantizeLinear between them, as static quantisers write them",
-            )
+            raise not_quantised(self, "QuantizeLinear and DequantizeLinear between them, as static quantisers write them")
         return replace(self, functions=(*self.functions, function), scaled=None)
 
 
@@ -231,6 +233,27 @@ class Mapped(Pending):
 
 
 @dataclass(frozen=True)
+class Affine(Pending):
+    """A tensor times ``factor``, plus ``added``: float64 (channels,)."""
+
+    name: str
+    operator: str
+    real: Real
+    factor: NDArray[np.float64]
+    added: NDArray[np.float64]
+    functions: tuple[Function, ...] = ()
+
+    @property
+    def view(self) -> View:  # type: ignore[override]
+        return self.real.view
+
+    def then(self, function: Function) -> Pending:
+        if not function.clips:
+            raise not_quantised(self)
+        return replace(self, functions=(*self.functions, function))
+
+
+@dataclass(frozen=True)
 class Weighted(Pending):
     """Tensors of one shape, each added times float64 numbers, () or (channels,)."""
 
@@ -245,9 +268,7 @@ class Weighted(Pending):
 
     def then(self, function: Function) -> Pending:
         if not function.clips:
-            raise RefusedError(
-                f"it reads what {self.operator} {self.name} gives before that is quantised", "QuantizeLinear between them"
-            )
+            raise not_quantised(self)
         return replace(self, functions=(*self.functions, function))
 
 
@@ -262,9 +283,7 @@ class Joined(Pending):
     functions: tuple[Function, ...] = field(default=())
 
     def then(self, function: Function) -> Pending:
-        raise RefusedError(
-            f"it reads what {self.operator} {self.name} gives before that is quantised", "QuantizeLinear between them"
-        )
+        raise not_quantised(self)
 
 
 @dataclass(frozen=True)
@@ -280,9 +299,7 @@ class Bordered(Pending):
     functions: tuple[Function, ...] = field(default=())
 
     def then(self, function: Function) -> Pending:
-        raise RefusedError(
-            f"it reads what {self.operator} {self.name} gives before that is quantised", "QuantizeLinear between them"
-        )
+        raise not_quantised(self)
 
 
 @dataclass(frozen=True)
@@ -302,9 +319,7 @@ class Normed(Pending):
         return self.real.view
 
     def then(self, function: Function) -> Pending:
-        raise RefusedError(
-            f"it reads what {self.operator} {self.name} gives before that is quantised", "QuantizeLinear between them"
-        )
+        raise not_quantised(self)
 
 
 @dataclass(frozen=True)
@@ -326,9 +341,7 @@ class Attended(Pending):
         return found
 
     def then(self, function: Function) -> Pending:
-        raise RefusedError(
-            f"it reads what {self.operator} {self.name} gives before that is quantised", "QuantizeLinear between them"
-        )
+        raise not_quantised(self)
 
 
 Value: TypeAlias = Constant | Known | Tensor | Real | Raw | Pending | Heads | Scores

@@ -87,3 +87,47 @@ def test_a_concatenation_of_one_channel(tmp_path: Path) -> None:
     x = np.random.default_rng(3).integers(-128, 128, (1, 1, 4, 4), dtype=np.int8)
     wanted = np.lib.stride_tricks.sliding_window_view(x, (2, 2), axis=(2, 3)).max(axis=(4, 5))
     np.testing.assert_array_equal(results(network, x), wanted)
+
+
+def fine(graph: Graph, source: str, step: float) -> str:
+    """Quantised with other steps."""
+    scale = graph.constant("step", np.float32(step))
+    return graph.add("DequantizeLinear", graph.add("QuantizeLinear", source, scale, "zero"), scale, "zero")
+
+
+@pytest.mark.parametrize(("finer", "operands"), [(1, 1), (16, 3), (100, 8), (5000, 8)])
+def test_constants_added_to_coarser_tensors(tmp_path: Path, finer: int, operands: int) -> None:
+    """Whole steps of the result, which are 4 times as fine to 20,000 times: as they are where only a 0 was seen of a tensor."""
+    graph, step = Graph(1, 4, 16, 16), 1 / 16 / finer
+    added = np.array([-90, -1, 40, 113])
+    y = graph.add("Add", graph.quantised("x"), graph.constant("added", np.float32(added * step).reshape(4, 1, 1)))
+    network = read_network(graph.save(tmp_path / "added.onnx", fine(graph, y, step)))
+    x = np.resize(np.arange(-128, 128).astype(np.int8), (1, 4, 16, 16))
+    wanted = np.clip((x.astype(np.int64) - 3) * 4 * finer + added.reshape(4, 1, 1) + 3, -128, 127)
+    np.testing.assert_array_equal(results(network, x), wanted)
+    (operation,) = network.graph.operations
+    assert len(operation.operands) == operands
+    # What leads numbers beyond all limits is as good as what leads them further.
+    assert max(network.bounds.values(), default=0.0) < 0.4
+
+
+def test_a_constant_too_fine_to_be_added(tmp_path: Path) -> None:
+    """It leads numbers that are far away to where the result has its steps."""
+    graph = Graph(1, 1, 1, 3)
+    y = graph.add("Add", graph.quantised("x"), graph.constant("added", np.float32(8.0001)))
+    told = r"Add node_t2 gives it steps 2,500 times finer than it adds, of which it is off by up to 1 \(what helps: a scale"
+    with pytest.raises(WorkloadError, match=told):
+        read_network(graph.save(tmp_path / "added.onnx", fine(graph, y, 0.0001)))
+
+
+def test_channels_of_which_a_normalisation_leaves_nothing(tmp_path: Path) -> None:
+    """Or next to nothing: constants stay, whatever they are."""
+    graph, gains = Graph(1, 5, 16, 16), np.float32([1e-30, 0, 1e-12, 2, 1e-3])
+    biases = np.float32([7.25, -500, 3, 1, -1e30])
+    numbers = {"gains": gains, "biases": biases, "means": 0 * gains, "variances": np.ones(5, np.float32)}
+    held = [graph.constant(name, values) for name, values in numbers.items()]
+    y = graph.add("BatchNormalization", graph.quantised("x"), *held, epsilon=0.0)
+    network = read_network(graph.save(tmp_path / "nothing.onnx", graph.quantised(y)))
+    x = np.resize(np.arange(-128, 128).astype(np.int8), (1, 5, 16, 16))
+    wanted = (x.astype(np.float32) - 3) / 4 * gains.reshape(5, 1, 1) + biases.reshape(5, 1, 1)
+    np.testing.assert_array_equal(results(network, x), quantised(wanted))
