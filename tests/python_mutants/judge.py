@@ -63,10 +63,12 @@ def judge(mutant: Mutant) -> dict[str, Any]:
         code, failed = run_tests(files, mutant)
         if code == BROKEN:
             raise RuntimeError(f"{mutant.name}: {failed}")
-        if failed and not run_tests([failed], None)[0]:
-            return row | {"verdict": "killed", "by": failed, "level": level}
         if failed:
-            raise RuntimeError(f"{failed} fails without a mutant")
+            # What cannot be collected is a file, and whole files may take too long.
+            code, again = run_tests([failed], None)
+            if again or code not in (0, STOPPED):
+                raise RuntimeError(f"{failed} fails without a mutant")
+            return row | {"verdict": "killed", "by": failed, "level": level}
         if code == -signal.SIGXCPU:
             return row | {"verdict": "hung", "by": level, "level": level}
         if code == STOPPED:
