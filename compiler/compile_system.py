@@ -37,8 +37,8 @@ def compile_system(
     everywhere = dict.fromkeys(name for own in tensors for name in own)
     ratios = tensor_ratios(options.prefetch_ratios, everywhere, partition.shares[0].graph.name)
 
-    def tell(rank: int) -> Progress | None:
-        return progress and (lambda text: progress(f"chip {rank}: {text}" if partition.chips > 1 else text))
+    def tell(rank: int, again: str) -> Progress | None:
+        return progress and (lambda text: progress(f"chip {rank}{again}: {text}" if partition.chips > 1 else text))
 
     def compiled(rank: int, ends: frozenset[int]) -> CompiledNetwork:
         share = partition.shares[rank]
@@ -50,7 +50,8 @@ def compile_system(
             shared=memories[rank],
             prefetch_ratios={name: ratios[name] for name in tensors[rank] if name in ratios},
         )
-        return compile_network(share.graph, config, share.constants, own, progress=tell(rank))
+        again = " again, as another ends epochs elsewhere" if ends else ""
+        return compile_network(share.graph, config, share.constants, own, progress=tell(rank, again))
 
     networks = tuple(compiled(rank, frozenset()) for rank in range(partition.chips))
     ends: frozenset[int] = frozenset()

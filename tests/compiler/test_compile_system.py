@@ -209,7 +209,12 @@ def test_epochs_of_chips_are_the_same_whatever_sets_are_equal() -> None:
         assert len({tuple(program.begins for program in network.rows) for network in alone}) > 1
         with pytest.raises(ProgramError, match=r"^collective \d is in different epochs of chips: \d+, \d+"):
             check_ring([network.epochs for network in alone])
-        networks = compile_system(found, config, CompileOptions(from_memory=True, check="always"))
+        told: list[str] = []
+        networks = compile_system(found, config, CompileOptions(from_memory=True, check="always"), progress=told.append)
+        assert {text.split(":")[0] for text in told if "again" in text} <= {
+            f"chip {rank} again, as another ends epochs elsewhere" for rank in range(chips)
+        }
+        assert any("again" in text for text in told)
         assert len({tuple(map(type, network.epochs)) for network in networks}) == 1
         assert len({tuple(program.begins for program in network.rows) for network in networks}) == 1
         assert all(len(network.epochs) >= len(own.epochs) for network, own in zip(networks, alone, strict=True))
