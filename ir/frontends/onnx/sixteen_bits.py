@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ...constants import Parameters
 from ...row_operations import Format, RowLinear
-from .emit import limiting, limits, scaled
+from .emit import FINE_ENOUGH, limiting, limits, scaled
 from .movement import OPERATORS as MOVEMENT
 from .network import LIMITS, QuantisedTensor
 from .on_rows import Rows, from_rows, rows_name
@@ -30,6 +30,8 @@ GIVERS = (
 )
 _READ = {"QuantizeLinear", "DequantizeLinear", "Conv", "Gemm", "MatMul", *MOVEMENT}
 _MOST_SUM = (1 << 31) - 1
+_PARTS = 127
+"""The largest weight."""
 _FLOAT_BITS = 24
 """Of a float32, in which onnxruntime sums up what has 16 bits."""
 
@@ -59,9 +61,14 @@ def requantised(call: Call, tensor: Tensor, to: QuantisedTensor) -> Tensor:
     if tensor.view.shape[0] > 1:
         raise RefusedError(f"it is of {tensor.view.shape[0]} images, and has 16 bits", "a batch of 1 (--size)")
     assert tensor.scale is not None
-    bias = np.full(channels, -zero, np.int64)
-    found = Sum(call.name, call.operator, to.view, (), (), bias, np.full(channels, tensor.scale))
-    return _product(call, found, tensor, np.eye(channels, dtype=np.int8), to)
+    assert to.scale is not None
+    # The zero point of the result is part of the bias, which is rounded to a part of a step of what is read.
+    ratio = float(tensor.scale) / float(to.scale)
+    moved = to.zero_point / ratio
+    parts = 1 if abs(moved - np.rint(moved)) * ratio <= FINE_ENOUGH else min(_PARTS, int(np.ceil(ratio / (2 * FINE_ENOUGH))))
+    bias = np.full(channels, -zero * parts, np.int64)
+    found = Sum(call.name, call.operator, to.view, (), (), bias, np.full(channels, float(tensor.scale) / parts))
+    return _product(call, found, tensor, parts * np.eye(channels, dtype=np.int8), to)
 
 
 def of_16_bits(found: Pending, to: QuantisedTensor) -> Tensor:

@@ -43,3 +43,19 @@ def test_what_reads_parts_is_fed_with_those_of_the_file(tmp_path: Path, nodes: s
         np.testing.assert_array_equal(tensor.lying(tensor.view.to_file(whole)), whole[(slice(None), *part)])
     assert rows["c"]["differing"] == 0
     assert rows["c"]["values"] == right["c"].size
+
+
+@pytest.mark.parametrize(
+    ("scale", "zero"), [(0.001, 30_000), (0.25 / 249.83, 30_001), (0.0011, 33_000), (0.25 / 256, 1), (0.3, 30_001)]
+)
+def test_zero_points_of_16_bits_behind_8_are_exact_to_a_step(tmp_path: Path, scale: float, zero: int) -> None:
+    """Where steps are hundreds of times finer than those of what is read, a zero point must not be rounded to the latter."""
+    nodes = "a := x8 b_q = QuantizeLinear(a, s, z) b = DequantizeLinear(b_q, s, z) w @ i3 c = Conv(b, w) y := c"
+    file = small(tmp_path, nodes, opset=21, s=np.float32(scale), z=np.uint16(zero))
+    network = read_network(file)
+    x = np.resize(np.arange(-128, 128).astype(np.int8), network.graph.inputs["x8"])
+    right, _, _ = file_tensors(network, file, {"x8": x})
+    row, _ = compare_layers(network, network.constants, right, "half_even")
+    assert (row["operation"], row["differing"] - row["ties"]) == ("b_q", 0)
+    assert row["largest"] <= 1
+    assert network.bounds["b_q"] <= 1.01
