@@ -34,6 +34,8 @@ class Outcome:
         The case, for people.
     counts : dict
         Of `COUNTED`.
+    has_run : bool
+        Something of it ran.
     """
 
     verdict: Literal["pass", "fail", "refused"] = "pass"
@@ -41,6 +43,7 @@ class Outcome:
     sentence: str = ""
     text: str = ""
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
+    has_run: bool = False
 
     def add(self, **counts: int) -> None:
         for name, count in counts.items():
@@ -52,12 +55,13 @@ class Outcome:
             self.verdict, self.why, self.sentence = "fail", why, sentence
 
     def refused(self, sentence: str) -> None:
-        """Nothing of it runs; a failure stays one."""
+        """Something of it is not taken; if nothing else runs, neither is the case. A failure stays one."""
         if self.verdict != "fail":
-            self.verdict, self.sentence = "refused", sentence
+            self.verdict, self.sentence = "pass" if self.has_run else "refused", sentence
 
     def ran(self) -> None:
-        """Something of it ran, whatever was refused before; a failure stays one."""
+        """Something of it ran, whatever was refused; a failure stays one."""
+        self.has_run = True
         if self.verdict != "fail":
             self.verdict = "pass"
 

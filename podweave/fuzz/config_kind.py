@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from podweave.ir.constants import with_scale_bits, without_zero_points
+from podweave.ir.graph import Graph
+from podweave.ir.layers import Layer
+from podweave.ir.operations import Linear, Operand
 from podweave.ir.partition import partition
 from podweave.spec.config import ChipConfig
 from podweave.tb.benches.accelerator_bench import AcceleratorBench
@@ -33,7 +36,7 @@ Graphs = list[Job]
 
 
 def run_config(rng: Choices, seed: int, outcome: Outcome) -> None:
-    """Emit, lint, build and run one."""
+    """Emit, lint, build and run one: also the smallest runs something."""
     config = random_config(rng)
     if ChipConfig.from_toml(config.to_toml()) != config:
         outcome.failed("toml", "what is written as TOML is not read as it was")
@@ -51,14 +54,20 @@ def run_config(rng: Choices, seed: int, outcome: Outcome) -> None:
         if code or said:
             outcome.failed("lint", said.strip()[:2000])
     outcome.add(configurations=1)
-    jobs = [_fitted(_small(rng), config), _fitted(random_job(number(rng), rng), config)]
+    jobs = [_fitted(each, config) for each in (_least(), _small(rng), random_job(number(rng), rng))]
+    _run(rng, config, jobs, built, seed, outcome)
+    if not outcome.has_run:
+        outcome.failed("unfit", f"it does not even run one product of two numbers: {outcome.sentence}")
+
+
+def _run(rng: Choices, config: ChipConfig, jobs: list[Job], built: dict[str, Any], seed: int, outcome: Outcome) -> None:
     if config.prefetch is None:
         outcome.text += describe([job.graph for job in jobs])
         run_graphs(jobs, ChipWay(config, check="always"), ChipBench.of(config, **built), seed, outcome)
         return
     start = random_start(rng)
     if config.has_rows:
-        jobs = [jobs[0], _fitted(random_rows(number(rng), rng), config), _fitted(random_rows(number(rng), rng), config)]
+        jobs = [*jobs[:2], _fitted(random_rows(number(rng), rng), config), _fitted(random_rows(number(rng), rng), config)]
     outcome.text += describe([job.graph for job in jobs], **start)
     run_graphs(jobs, AcceleratorWay(config, check="always", **start), AcceleratorBench.of(config, **built), seed, outcome)
     if config.links and config.has_rows:
@@ -66,6 +75,12 @@ def run_config(rng: Choices, seed: int, outcome: Outcome) -> None:
         outcome.text += "\n" + describe([job.graph for job in shared], chips=2, link=link)
         way = SystemWay(config, 2, link=link, divide=partition, check="always", **start)
         run_graphs(shared, way, SystemBench.of(config, 2, **built), seed, outcome, lambda network: network.chips)
+
+
+def _least() -> Job:
+    """What every chip can run."""
+    layer = Layer(name="product", height=1, width=1, channels=1, outputs=1)
+    return with_data(Graph("least", {"number": (1, 1, 1, 1)}, (Linear("product", (Operand(("number",), layer),)),)), 1)
 
 
 def _small(rng: Choices) -> Job:

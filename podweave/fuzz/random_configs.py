@@ -39,12 +39,15 @@ def random_config(rng: Choices) -> ChipConfig:
     small, times = min(small, most), times if small * times <= most else 1
     has_rows = bool(pods > 1 and small % 2 == 0 and rng.integers(0, 3) == 2)
     tall = has_rows or bool(rng.integers(0, 2))
+    # Mostly such that graphs of rows run on chips that have functions for them.
+    runs_rows = bool(has_rows and rng.integers(0, 6))
+    times = 1 if runs_rows else times
     rows, cols = (small * times, small) if tall else (small, small * times)
-    width = 32 if rng.integers(0, 3) else 17 + int(rng.integers(0, 16))
+    width = 32 if runs_rows or rng.integers(0, 3) else 17 + int(rng.integers(0, 16))
     array = ArrayConfig(rows=rows, cols=cols, group_rows=divisor(rows), group_cols=divisor(cols), psum_width=width)
     pod = PodConfig(
         array=array,
-        accumulator_rows=one(16, 0, 1, 7, 33, 64),
+        accumulator_rows=one(*((16, 7, 33, 64) if runs_rows else (16, 0, 1, 7, 33, 64))),
         load_queue_depth=between(2, 64),
         stream_queue_depth=between(2, 64),
         time_width=one(20, 11, 14, 24, 32),

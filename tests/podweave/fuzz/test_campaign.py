@@ -230,6 +230,8 @@ def test_what_ran_is_no_refusal() -> None:
     outcome.refused("too large")
     outcome.ran()
     assert outcome.verdict == "pass"
+    outcome.refused("another, too")
+    assert (outcome.verdict, outcome.sentence) == ("pass", "another, too")
     outcome.failed("values", "one differs")
     outcome.ran()
     outcome.refused("too large")

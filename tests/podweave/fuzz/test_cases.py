@@ -227,6 +227,9 @@ def test_random_configurations_are_legal_and_of_all_kinds() -> None:
     assert kinds == {(False, False, False), (True, False, False), (True, False, True), (True, True, False), (True, True, True)}
     assert {config.network.kind for config in found} == {"butterfly", "crossbar"}
     assert min(config.array.psum_width for config in found) < 32
+    of_rows = [config for config in found if config.has_rows]
+    assert any(config.array.rows != config.array.cols for config in of_rows)
+    assert 2 * sum(config.array.rows == config.array.cols and config.array.psum_width == 32 for config in of_rows) > len(of_rows)
 
 
 @pytest.fixture
@@ -262,6 +265,25 @@ def test_a_configuration_runs_what_it_has_parts_for(
     assert [type(way).__name__ for way in runs.ways] == ways
     assert all(way.config == config for way in runs.ways)
     assert any(isinstance(graph, RowGraph) for graph in runs.graphs) == config.has_rows
+
+
+def test_the_least_runs_on_every_configuration(runs: Runs, built: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on one that holds nothing else; where not even that is taken, the case has failed."""
+    chip = load_config("chip2x4")
+    none = dataclasses.replace(
+        chip, memory=dataclasses.replace(chip.memory, x_words=4, w_words=4, p_words=4, x_parts=1), prefetch=None
+    )
+    monkeypatch.setattr(config_kind, "random_config", lambda rng: none)
+    _, outcome = run_case("config", 1, 4)
+    assert (outcome.verdict, [graph.name for graph in runs.graphs]) == ("pass", ["least"]), outcome.sentence
+
+    def refused(*arguments: object) -> None:
+        raise WorkloadError("nothing fits")
+
+    monkeypatch.setattr(config_kind.ChipWay, "compile", refused)
+    _, outcome = run_case("config", 1, 4)
+    told = "it does not even run one product of two numbers: nothing fits"
+    assert (outcome.verdict, outcome.why, outcome.sentence) == ("fail", "unfit", told)
 
 
 def test_toml_that_is_read_as_something_else_fails(runs: Runs, built: None, monkeypatch: pytest.MonkeyPatch) -> None:
