@@ -17,72 +17,28 @@ from typing import Any
 import pytest
 
 from podweave.compiler.compile_network import CompileOptions, compile_network
-from podweave.fuzz import config_kind, engine_kind, file_kind, graph_kinds, surroundings, table_kind
+from podweave.fuzz import engine_kind, file_kind, graph_kinds, surroundings
 from podweave.fuzz.case import Outcome, attempt, count_network, hold_report
 from podweave.fuzz.choices import Choices, TooManyChoicesError
 from podweave.fuzz.files import MOST_BYTES, FailingCase
 from podweave.fuzz.kinds import KINDS, run_case
-from podweave.fuzz.random_configs import random_config
-from podweave.fuzz.surroundings import LINKED, ROW_CHIPS
+from podweave.fuzz.surroundings import LINKED
 from podweave.fuzz.table_kind import random_table
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
 from podweave.ir.layers import Layer, WorkloadError
 from podweave.ir.operations import Linear, Operand
-from podweave.ir.row_graph import RowGraph
 from podweave.runs.workloads import load_layers
-from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ConfigError
 from podweave.spec.presets import load_config
-from podweave.tb.build.emission import Design
 from podweave.tb.cases import prefetch_engines
 from podweave.tb.cases.prefetch_cases import Case, engine_config
 from podweave.tb.cases.prefetch_lockstep import chip_data
 from podweave.tb.lockstep.ports import LockstepError, Mismatch
 
+from .stand_in import Runs
+
 SIMULATED = [kind for kind in KINDS if kind not in ("config", "axi")]
-
-
-class Runs:
-    """In place of `run_jobs`: reports that are as predicted, and what was asked for."""
-
-    def __init__(self) -> None:
-        self.ways: list[Any] = []
-        self.seeds: list[int] = []
-        self.networks: list[Any] = []
-        self.graphs: list[Any] = []
-        self.change: dict[str, Any] = {}
-        self.cycles = 0
-
-    def __call__(self, jobs: Sequence[Any], way: Any, simulation: Any, progress: Any, *, compiled: list[Any]) -> Any:
-        assert simulation.bench == "bench"
-        assert len(jobs) == len(compiled)
-        networks, rows = way.together(list(compiled)), []
-        for job, network, before in zip(jobs, networks, (None, *networks), strict=False):
-            cycles = way.predict(network, way.conditions(network, job, before)).cycles
-            self.cycles += cycles
-            rows.append({"network": job.graph.name, "verdict": "pass", "cycles": cycles, "compared": 7, "predicted_cycles": cycles})
-        rows[-1] |= self.change
-        self.ways.append(way)
-        self.seeds.append(simulation.seed)
-        self.networks += networks
-        self.graphs += [job.graph for job in jobs]
-        return {"networks": rows, "failure": None, "verdict": rows[-1]["verdict"]}, [], networks
-
-
-@pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
-    found = Runs()
-    monkeypatch.setattr(graph_kinds, "run_jobs", found)
-    monkeypatch.setattr(graph_kinds, "NETWORKS", (1, 3))
-    for module, names in (
-        (graph_kinds, ("chip_bench", "accelerator_bench", "system_bench")),
-        (table_kind, ("chip_bench",)),
-        (file_kind, ("accelerator_bench",)),
-    ):
-        for name in names:
-            monkeypatch.setattr(module, name, lambda config, *more: "bench")
-    return found
 
 
 @pytest.mark.parametrize("kind", SIMULATED)
@@ -212,85 +168,6 @@ def test_jobs_and_transfers_of_a_network() -> None:
         **{"networks": 1, "jobs": 0},
         "transfers": bytes_of_rings,
     }
-
-
-def test_random_configurations_are_legal_and_of_all_kinds() -> None:
-    """They are read from TOML as they were written, and have any mixture of engines, row functions and links."""
-    found = [random_config(Choices([1, seed])) for seed in range(200)]
-    for config in found:
-        assert ChipConfig.from_toml(config.to_toml()) == config
-        assert config.pods <= 16
-        assert max(config.array.rows, config.array.cols) <= 12
-        assert config.prefetch is not None or not config.has_rows
-        assert config.prefetch is not None or config.links is None
-    kinds = {(config.prefetch is not None, config.has_rows, config.links is not None) for config in found}
-    assert kinds == {(False, False, False), (True, False, False), (True, False, True), (True, True, False), (True, True, True)}
-    assert {config.network.kind for config in found} == {"butterfly", "crossbar"}
-    assert min(config.array.psum_width for config in found) < 32
-    of_rows = [config for config in found if config.has_rows]
-    assert any(config.array.rows != config.array.cols for config in of_rows)
-    assert 2 * sum(config.array.rows == config.array.cols and config.array.psum_width == 32 for config in of_rows) > len(of_rows)
-
-
-@pytest.fixture
-def built(monkeypatch: pytest.MonkeyPatch) -> None:
-    design = Design("", "", {"top": "chip"}, {})
-    monkeypatch.setattr(config_kind, "emitted_design", lambda *more, **options: design)
-    monkeypatch.setattr(config_kind, "lint", lambda *more: (0, ""))
-    for bench in (config_kind.ChipBench, config_kind.AcceleratorBench, config_kind.SystemBench):
-        monkeypatch.setattr(bench, "of", lambda *more, **options: "bench")
-
-
-@pytest.mark.parametrize(
-    ("config", "ways"),
-    [
-        (dataclasses.replace(load_config("chip2x4"), prefetch=None), ["ChipWay"]),
-        (load_config("chip2x4"), ["AcceleratorWay"]),
-        (ROW_CHIPS["rows2x4"], ["AcceleratorWay"]),
-        (LINKED, ["AcceleratorWay", "SystemWay"]),
-    ],
-    ids=["chip", "accelerator", "rows", "ring"],
-)
-def test_a_configuration_runs_what_it_has_parts_for(
-    config: ChipConfig, ways: list[str], runs: Runs, built: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Layers on a chip alone, or over AXI; graphs of rows; and two chips of those that have links."""
-    monkeypatch.setattr(config_kind, "random_config", lambda rng: config)
-    # Graphs without weights are refused where ratios are given.
-    monkeypatch.setattr(config_kind, "random_start", lambda rng: {})
-    _, outcome = run_case("config", 1, 4)
-    assert outcome.verdict == "pass", outcome.sentence
-    assert outcome.counts["configurations"] == 1
-    assert outcome.text.startswith(config.to_toml())
-    assert [type(way).__name__ for way in runs.ways] == ways
-    assert all(way.config == config for way in runs.ways)
-    assert any(isinstance(graph, RowGraph) for graph in runs.graphs) == config.has_rows
-
-
-def test_the_least_runs_on_every_configuration(runs: Runs, built: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also on one that holds nothing else; where not even that is taken, the case has failed."""
-    chip = load_config("chip2x4")
-    none = dataclasses.replace(
-        chip, memory=dataclasses.replace(chip.memory, x_words=4, w_words=4, p_words=4, x_parts=1), prefetch=None
-    )
-    monkeypatch.setattr(config_kind, "random_config", lambda rng: none)
-    _, outcome = run_case("config", 1, 4)
-    assert (outcome.verdict, [graph.name for graph in runs.graphs]) == ("pass", ["least"]), outcome.sentence
-
-    def refused(*arguments: object) -> None:
-        raise WorkloadError("nothing fits")
-
-    monkeypatch.setattr(config_kind.ChipWay, "compile", refused)
-    _, outcome = run_case("config", 1, 4)
-    told = "it does not even run one product of two numbers: nothing fits"
-    assert (outcome.verdict, outcome.why, outcome.sentence) == ("fail", "unfit", told)
-
-
-def test_toml_that_is_read_as_something_else_fails(runs: Runs, built: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = load_config("chip2x4")
-    monkeypatch.setattr(ChipConfig, "from_toml", lambda text: other)
-    _, outcome = run_case("config", 1, 0)
-    assert (outcome.verdict, outcome.why) == ("fail", "toml")
 
 
 @pytest.mark.parametrize("seed", range(12))
