@@ -104,7 +104,8 @@ def _in_child(files: Sequence[str], mutant: Mutant | None, told: int) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+    # Not of addresses: Yosys reserves 4 GiB of them, one for each of its threads.
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
     most = LEVEL_SECONDS + 2 * TEST_SECONDS
     resource.setrlimit(resource.RLIMIT_CPU, (most, most + 5))
     if mutant:
