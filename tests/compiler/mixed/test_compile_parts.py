@@ -106,6 +106,22 @@ def test_room_is_given_back() -> None:
     assert len(compiled(config, chain(12)).epochs) == 24
 
 
+@pytest.mark.parametrize("size", [(2, 40), (1, 100), (3, 70)])
+def test_images_wider_than_accumulators_are_read_by_rows(size: tuple[int, int]) -> None:
+    """Sums of a row of an image are in several patches, which lie one after the other for rows; every word is written once."""
+    operations = (
+        conv("a", "image", size, 3, 6, 3),
+        linear("r", size[0] * size[1], "a", 6, 7, Format.INT8),
+        conv("b", ("r", "a"), size, 13, 5),
+    )
+    network = compiled(graph=MixedGraph("wide", {"image": (1, *size, 3)}, operations))
+    first = network.epochs[0]
+    assert network.checked
+    assert isinstance(first, EpochProgram)
+    # Two tiles of channels, each of more patches than rows of the image.
+    assert len(first.posts["start"]) > 2 * size[0]
+
+
 def nothing(*_: object) -> None:
     """In place of what keeps words."""
 
