@@ -47,13 +47,14 @@ def levels(mutant: Mutant) -> Iterator[tuple[str, list[str]]]:
             yield "own folder", list(map(str, found))
             break
         folder = folder.parent
-    named = [file for file in sorted((ROOT / "tests").rglob("test_*.py")) if file not in seen and _names(file, mutant.module)]
-    if named:
-        yield "tests that name it", list(map(str, named))
-
-
-def _names(file: Path, module: str) -> bool:
-    return f"{module} import" in file.read_text(encoding="utf-8")
+    package = mutant.module.rpartition(".")[0]
+    for level, name in (("tests that name it", f"{mutant.module} import"), ("tests that name its package", f"from {package}.")):
+        named = [
+            file for file in sorted((ROOT / "tests").rglob("test_*.py")) if file not in seen and name in file.read_text("utf-8")
+        ]
+        if named:
+            seen.update(named)
+            yield level, list(map(str, named))
 
 
 def judge(mutant: Mutant) -> dict[str, Any]:

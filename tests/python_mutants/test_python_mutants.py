@@ -54,7 +54,7 @@ def test_nearest_tests_come_first() -> None:
     from tests.python_mutants.judge import levels
 
     found = list(levels(Mutant("golden/layers/norm.py", "", "", "")))
-    assert [name for name, _ in found][:2] == ["own file", "own folder"]
+    assert [name for name, _ in found] == ["own file", "own folder", "tests that name it", "tests that name its package"]
     assert [Path(file).name for file in found[0][1]] == ["test_norm.py"]
     files = [file for _, of_level in found for file in of_level]
     assert len(files) == len(set(files))
