@@ -8,12 +8,13 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tests.python_mutants.equivalent import EQUIVALENT
-from tests.python_mutants.judge import judge, preload
+from tests.python_mutants.judge import LEVEL_SECONDS, judge, preload
 from tests.python_mutants.mutant import SHARES
 
 COUNT, SEED = 100, 1
@@ -35,15 +36,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if (known["seed"], known["count"]) != (given.seed, given.count):
             sys.exit(f"{given.json} has {known['count']} mutants of seed {known['seed']}: give another file, or remove it")
         result["mutants"] = {m.name: known["mutants"][m.name] for m in drawn if m.name in known["mutants"]}
-    pending = [mutant for mutant in drawn if mutant.name not in result["mutants"]][: given.most]
+    pending = [mutant for mutant in drawn if undecided(result["mutants"].get(mutant.name), given.level_seconds)][: given.most]
     preload()
     with multiprocessing.get_context("fork").Pool(given.processes, maxtasksperchild=1) as pool:
-        for row in pool.imap_unordered(judge, pending):
+        for row in pool.imap_unordered(partial(judge, seconds=given.level_seconds), pending):
             result["mutants"][row.pop("name")] = row
             print(f"{len(result['mutants'])}/{len(drawn)} {row['verdict']}", file=sys.stderr, flush=True)
             if given.json:
                 given.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print("\n".join(table(result)))
+
+
+def undecided(row: Mapping[str, Any] | None, seconds: float) -> bool:
+    """Not judged, or not in fewer seconds."""
+    return row is None or (row["verdict"] == "stopped" and row.get("seconds", LEVEL_SECONDS) < seconds)
 
 
 def verdict(name: str, row: Mapping[str, Any]) -> str:
@@ -80,6 +86,12 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--most", type=int, help="judge at most so many now; the next run goes on")
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count(), help="mutants at a time (default: as many as there are cores)"
+    )
+    parser.add_argument(
+        "--level-seconds",
+        type=float,
+        default=LEVEL_SECONDS,
+        help=f"CPU time for each level of tests (default: {LEVEL_SECONDS}); with more, what was not decided is judged again",
     )
     parser.add_argument("--json", type=Path, help="a file for all results; what is in it is not judged again")
     return parser.parse_args(arguments)

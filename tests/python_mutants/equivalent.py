@@ -13,6 +13,12 @@ EQUIVALENT: dict[str, str] = {
     "most = int(max(reader.max(initial= -1), writer.max(initial=0), before.max(initial=0))) + 2": (
         "Of the largest of three, the other two are at least 0."
     ),
+    "golden/cycle/prefetch/gate.py: if ring == PREFETCH and head.descriptor.kind == LOAD and head.tag > inputs.epochs_done: -> "
+    "if ring == PREFETCH and head.descriptor.kind == LOAD and head.tag != inputs.epochs_done:": (
+        "Tags of a ring and epochs that are done count up, epochs by one: behind a tag nothing is counted, and it leaves at once."
+    ),
+    "golden/layers/fixed_point.py: tie = (by > 0) & (magnitude - ((magnitude >> by) << by) == half) -> "
+    "tie = (by > 0) * (magnitude - ((magnitude >> by) << by) == half)": "A product of booleans is true where both are.",
     "compiler/lower/operation.py: read_with: int = 0 -> read_with: int = 1": "Read in one place, where it counts as at least 1.",
 }
 """By `Mutant.name`."""

@@ -22,7 +22,7 @@ from tests.python_mutants.mutant import ROOT, Mutant
 TEST_SECONDS = 60
 """CPU time after which a test hangs; none of the fast ones takes a sixth of it."""
 LEVEL_SECONDS = 25
-"""CPU time after which no further test of a level begins."""
+"""CPU time after which no further test of a level begins, if nothing else is asked for."""
 MOST_BYTES = 8 << 30
 """Of memory: a mutant that asks for more is killed."""
 
@@ -57,23 +57,23 @@ def levels(mutant: Mutant) -> Iterator[tuple[str, list[str]]]:
             yield level, list(map(str, named))
 
 
-def judge(mutant: Mutant) -> dict[str, Any]:
-    """A row: ``verdict`` killed, hung, survived or stopped (a level was too long to be decided), and ``by``: the test."""
+def judge(mutant: Mutant, seconds: float = LEVEL_SECONDS) -> dict[str, Any]:
+    """A row: ``verdict`` killed, hung, survived or stopped (a level took more than ``seconds``), and ``by``: the test."""
     row: dict[str, Any] = {"name": mutant.name, "operator": mutant.operator, "room": mutant.room, "verdict": "survived", "by": ""}
     for level, files in levels(mutant):
-        code, failed = run_tests(files, mutant)
+        code, failed = run_tests(files, mutant, seconds)
         if code == BROKEN:
             raise RuntimeError(f"{mutant.name}: {failed}")
         if failed:
             # What cannot be collected is a file, and whole files may take too long.
-            code, again = run_tests([failed], None)
+            code, again = run_tests([failed], None, seconds)
             if again or code not in (0, STOPPED):
                 raise RuntimeError(f"{failed} fails without a mutant")
             return row | {"verdict": "killed", "by": failed, "level": level}
         if code == -signal.SIGXCPU:
             return row | {"verdict": "hung", "by": level, "level": level}
         if code == STOPPED:
-            row["verdict"] = "stopped"
+            row |= {"verdict": "stopped", "seconds": seconds}
         elif code not in (0, 5):
             raise RuntimeError(f"{mutant.name}: pytest ended with {code}")
     return row
@@ -83,14 +83,14 @@ STOPPED, BROKEN = 77, 70
 """Exit codes that pytest has not."""
 
 
-def run_tests(files: Sequence[str], mutant: Mutant | None) -> tuple[int, str]:
+def run_tests(files: Sequence[str], mutant: Mutant | None, seconds: float = LEVEL_SECONDS) -> tuple[int, str]:
     """(exit code of pytest, or minus the signal; the first test that failed) in a process of its own."""
     ours, theirs = os.pipe()
     process = os.fork()
     if not process:
         os.close(ours)
         try:
-            _in_child(files, mutant, theirs)
+            _in_child(files, mutant, seconds, theirs)
         except BaseException as error:
             os.write(theirs, f"{type(error).__name__}: {error}".encode())
         os._exit(BROKEN)
@@ -101,19 +101,19 @@ def run_tests(files: Sequence[str], mutant: Mutant | None) -> tuple[int, str]:
     return os.waitstatus_to_exitcode(status), failed
 
 
-def _in_child(files: Sequence[str], mutant: Mutant | None, told: int) -> None:
+def _in_child(files: Sequence[str], mutant: Mutant | None, seconds: float, told: int) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
     # Not of addresses: Yosys reserves 4 GiB of them, one for each of its threads.
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
-    most = LEVEL_SECONDS + 2 * TEST_SECONDS
+    most = int(seconds) + 2 * TEST_SECONDS
     resource.setrlimit(resource.RLIMIT_CPU, (most, most + 5))
     if mutant:
         sys.meta_path.insert(0, _Finder(mutant))
     code = pytest.main(
         ["-x", "-q", "-m", "not campaign", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", str(ROOT), *files],
-        plugins=[_Watch(told)],
+        plugins=[_Watch(told, seconds)],
     )
     os._exit(code)
 
@@ -121,8 +121,8 @@ def _in_child(files: Sequence[str], mutant: Mutant | None, told: int) -> None:
 class _Watch:
     """Tells the first failure, and ends what takes too long."""
 
-    def __init__(self, told: int):
-        self.told = told
+    def __init__(self, told: int, seconds: float):
+        self.told, self.seconds = told, seconds
 
     def _tell(self, name: str) -> None:
         os.write(self.told, f"{name}\n".encode())
@@ -138,7 +138,7 @@ class _Watch:
         result = yield
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        if sum(each.ru_utime + each.ru_stime for each in used) > LEVEL_SECONDS:
+        if sum(each.ru_utime + each.ru_stime for each in used) > self.seconds:
             os._exit(STOPPED)
         return result
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.python_mutants.command import table, verdict
+from tests.python_mutants.command import table, undecided, verdict
 from tests.python_mutants.equivalent import EQUIVALENT
 from tests.python_mutants.mutant import ROOT, SHARES, Mutant
 
@@ -61,6 +61,12 @@ def test_nearest_tests_come_first() -> None:
     # Of a folder without tests, those above it.
     (name, above), *_ = levels(Mutant("golden/cycle/accelerator/control.py", "", "", ""))
     assert (name, Path(above[0]).parent.name) == ("own folder", "accelerator")
+
+
+def test_what_was_not_decided_is_judged_again_with_more_time() -> None:
+    stopped, survived = {"verdict": "stopped", "seconds": 25}, {"verdict": "survived"}
+    assert [undecided(row, 300) for row in (None, stopped, survived, {"verdict": "stopped"})] == [True, True, False, True]
+    assert [undecided(row, 25) for row in (None, stopped, survived)] == [True, False, False]
 
 
 def test_the_same_seed_draws_the_same() -> None:
