@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import os
+import re
 import resource
 import signal
 import sys
@@ -48,10 +49,9 @@ def levels(mutant: Mutant) -> Iterator[tuple[str, list[str]]]:
             break
         folder = folder.parent
     package = mutant.module.rpartition(".")[0]
-    for level, name in (("tests that name it", f"{mutant.module} import"), ("tests that name its package", f"from {package}.")):
-        named = [
-            file for file in sorted((ROOT / "tests").rglob("test_*.py")) if file not in seen and name in file.read_text("utf-8")
-        ]
+    for level, name in (("tests that name it", f"{mutant.module} import"), ("tests that name its package", f"from {package}[. ]")):
+        files = [file for file in sorted((ROOT / "tests").rglob("test_*.py")) if file not in seen]
+        named = [file for file in files if re.search(name, file.read_text(encoding="utf-8"))]
         if named:
             seen.update(named)
             yield level, list(map(str, named))
