@@ -19,6 +19,16 @@ EQUIVALENT: dict[str, str] = {
     ),
     "golden/layers/fixed_point.py: tie = (by > 0) & (magnitude - ((magnitude >> by) << by) == half) -> "
     "tie = (by > 0) * (magnitude - ((magnitude >> by) << by) == half)": "A product of booleans is true where both are.",
+    "compiler/chip/check/networks.py: cluster = np.concatenate([[0], np.cumsum(begins[1:] >= latest[:-1])]) -> "
+    "cluster = np.concatenate([[0], np.cumsum(begins[1:] > latest[:-1])])": (
+        "Words that may meet are looked at one by one: those of intervals that only touch are found not to."
+    ),
+    "golden/cycle/pod/pod.py: return w_data[np.minimum(arrival, len(w_data) - 1)], True -> "
+    "return w_data[np.minimum(arrival, len(w_data) - 2)], True": (
+        "Sums that leave within the trace are of weights that came cycles before its end; others are not kept."
+    ),
+    "compiler/rows/check/history.py: @dataclass(frozen=True) -> @dataclass(frozen=False)": "Nothing assigns to its fields.",
+    "compiler/chip/gangs.py: if mapping.abreast > 1: -> if mapping.abreast != 1:": "There is at least one.",
     "compiler/lower/operation.py: read_with: int = 0 -> read_with: int = 1": "Read in one place, where it counts as at least 1.",
 }
 """By `Mutant.name`."""

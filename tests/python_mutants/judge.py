@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.machinery
 import importlib.util
 import os
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.python_mutants.mutant import ROOT, Mutant
+from tests.test_architecture import import_graph, module_name
 
 TEST_SECONDS = 60
 """CPU time after which a test hangs; none of the fast ones takes a sixth of it."""
@@ -49,12 +51,19 @@ def levels(mutant: Mutant) -> Iterator[tuple[str, list[str]]]:
             break
         folder = folder.parent
     package = mutant.module.rpartition(".")[0]
-    for level, name in (("tests that name it", f"{mutant.module} import"), ("tests that name its package", f"from {package}[. ]")):
+    users = "|".join(re.escape(module_name(path)) for path, found in _graph().items() if place in (used for _, used in found))
+    named = {"tests that name it": f"{mutant.module} import", "tests that name its package": f"from {package}[. ]"}
+    for level, name in (named | ({"tests of what imports it": f"({users}) import"} if users else {})).items():
         files = [file for file in sorted((ROOT / "tests").rglob("test_*.py")) if file not in seen]
-        named = [file for file in files if re.search(name, file.read_text(encoding="utf-8"))]
-        if named:
-            seen.update(named)
-            yield level, list(map(str, named))
+        found = [file for file in files if re.search(name, file.read_text(encoding="utf-8"))]
+        if found:
+            seen.update(found)
+            yield level, list(map(str, found))
+
+
+@functools.cache
+def _graph() -> dict[Path, list[tuple[int, Path]]]:
+    return import_graph(ROOT)
 
 
 def judge(mutant: Mutant, seconds: float = LEVEL_SECONDS) -> dict[str, Any]:

@@ -58,6 +58,8 @@ def test_nearest_tests_come_first() -> None:
     assert [Path(file).name for file in found[0][1]] == ["test_norm.py"]
     files = [file for _, of_level in found for file in of_level]
     assert len(files) == len(set(files))
+    (name, files), *_ = reversed(list(levels(Mutant("golden/cycle/pod/tiles.py", "", "", ""))))
+    assert (name, ROOT / "tests/golden/cycle/chip/test_chip.py" in map(Path, files)) == ("tests of what imports it", True)
     # Of a folder without tests, those above it.
     (name, above), *_ = levels(Mutant("golden/cycle/accelerator/control.py", "", "", ""))
     assert (name, Path(above[0]).parent.name) == ("own folder", "accelerator")
