@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 EQUIVALENT: dict[str, str] = {
-    "compiler/lower/layer.py: slices = -(-together * in_group // (array.rows // (taps[0] * taps[1]))) -> "
-    "slices = -(-together / in_group // (array.rows // (taps[0] * taps[1])))": (
-        "Wherever there are several packings to choose from, channels of a group fit into the rows: there is one slice, both ways."
-    ),
-    "compiler/collective/ring.py: Received(_pieces(words, chips, own + chips, chips - 1)), -> "
-    "Received(_pieces(words, chips, own - chips, chips - 1)),": "Pieces are numbered modulo chips.",
     "compiler/rows/check/history.py: most = int(max(reader.max(initial=0), writer.max(initial=0), before.max(initial=0))) + 2 -> "
     "most = int(max(reader.max(initial= -1), writer.max(initial=0), before.max(initial=0))) + 2": (
         "Of the largest of three, the other two are at least 0."
@@ -29,6 +23,13 @@ EQUIVALENT: dict[str, str] = {
     ),
     "compiler/rows/check/history.py: @dataclass(frozen=True) -> @dataclass(frozen=False)": "Nothing assigns to its fields.",
     "compiler/chip/gangs.py: if mapping.abreast > 1: -> if mapping.abreast != 1:": "There is at least one.",
+    "golden/cycle/prefetch/delivery.py: if target.stride % size: -> if target.stride * size:": (
+        "A short cut for words of whole pieces: counted beat by beat, there are as many."
+    ),
+    "compiler/chip/check/parts.py: here, found = set(program.operations), np.full(len(number), -1, np.int64) -> "
+    "here, found = set(program.operations), np.full(len(number), - 2, np.int64)": (
+        "All operations of the program get a number of their own, and no others are looked up."
+    ),
     "compiler/lower/operation.py: read_with: int = 0 -> read_with: int = 1": "Read in one place, where it counts as at least 1.",
 }
 """By `Mutant.name`."""
