@@ -118,7 +118,7 @@ def compare_layers(
         ours = np.where(known, ours, theirs)
         off = np.abs(ours.astype(np.int32) - theirs)
         # Norms and softmax are rounded on their way, too.
-        near = np.zeros(off.shape, bool) if exact is None else _near(network, operation, exact, theirs)
+        near = np.zeros(off.shape, bool) if exact is None else _near(network, operation, exact, ours, theirs)
         signal, noise = (float(np.square(part).sum()) for part in _real(network, operation.name, ours, theirs))
         rows.append(
             {
@@ -143,12 +143,12 @@ def _before_rows_are_rounded(operation: RowLinear, held: Parameters, tensors: Ma
     return np.ldexp(total * held.multiplier, -held.shift.astype(np.int64))[None, None]
 
 
-def _near(network: Network, operation: Operation, exact: NDArray[np.float64], theirs: NDArray) -> NDArray[np.bool_]:
-    """Which of ``theirs`` are ``exact`` rounded, if that is known as well as float32 tells, and by bounds."""
+def _near(network: Network, operation: Operation, exact: NDArray[np.float64], *both: NDArray) -> NDArray[np.bool_]:
+    """Where ``both``, ours and theirs, are ``exact`` rounded, if that is known as well as float32 tells, and by bounds."""
     # A source that is no tensor of the file was not fed with what onnxruntime has.
     hidden = [name for name in operation.sources if name not in network.tensors]
     bound = max(network.bounds.get(name, 0.0) for name in (operation.name, *hidden))
-    found: NDArray[np.bool_] = np.abs(theirs - exact) <= 0.5 + NEAR + bound
+    found: NDArray[np.bool_] = np.logical_and.reduce([np.abs(each - exact) <= 0.5 + NEAR + bound for each in both])
     return found
 
 
