@@ -6,16 +6,18 @@ import argparse
 import datetime
 import json
 import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 from tests.coverage import python_code
 from tests.coverage.functional.report import points_table
-from tests.coverage.judge import CoverageError, judge
+from tests.coverage.judge import MORE, CoverageError, judge
 from tests.coverage.points import KINDS
 from tests.coverage.waivers import waived
 from tests.mutants.targets import TARGETS
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         wanted = _wanted(given.block)
         if not given.block:
             result |= {"points": {}} if given.points else {"blocks": {}, "points": {}}
-        failed = _judged(wanted, result, given.json, verilog=not given.points)
+        failed = _judged(wanted, result, given)
         lines = _tables(result)
     _store(result, given.json)
     print("\n".join(lines))
@@ -49,25 +51,35 @@ def _wanted(blocks: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(block if block in TARGETS else kinds[block] for block in blocks)) or list(TARGETS)
 
 
-def _judged(wanted: Sequence[str], result: dict[str, Any], file: Path | None, *, verilog: bool) -> list[str]:
-    """Judge targets one by one, and put what was found into ``result`` and the file; returns those that failed."""
+def _judged(wanted: Sequence[str], result: dict[str, Any], given: argparse.Namespace) -> list[str]:
+    """Judge targets, some at a time, and put what was found into ``result`` and the file; returns those that failed."""
     failed = []
-    for number, name in enumerate(wanted, 1):
-        began = time.perf_counter()
-        print(f"{number}/{len(wanted)} {name}", file=sys.stderr, flush=True)
-        # In a process of its own: benches that tests keep in memory are built for coverage.
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    # Those that take long first: no core waits for the last.
+    ordered = sorted(wanted, key=lambda name: name not in MORE)
+    with ThreadPoolExecutor(given.processes) as pool:
+        under_way = {pool.submit(_alone, name, verilog=not given.points): name for name in ordered}
+        for number, done in enumerate(as_completed(under_way), 1):
+            name = under_way[done]
             try:
-                blocks, points = pool.submit(judge, name, verilog=verilog).result()
-            except CoverageError as error:
-                print(f"{name}: {error}", file=sys.stderr)
+                seconds, (blocks, points) = done.result()
+            except (CoverageError, BrokenProcessPool) as error:
+                print(f"{number}/{len(wanted)} {name}: {error}", file=sys.stderr, flush=True)
                 failed.append(name)
                 continue
-        result["blocks"] = dict(sorted({**result["blocks"], **blocks}.items()))
-        result["points"] = dict(sorted({**result["points"], name: points}.items()))
-        print(f"{number}/{len(wanted)} {name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
-        _store(result, file)
+            result["blocks"] = dict(sorted({**result["blocks"], **blocks}.items()))
+            result["points"] = dict(sorted({**result["points"], name: points}.items()))
+            print(f"{number}/{len(wanted)} {name}: {seconds:.0f} s", file=sys.stderr, flush=True)
+            _store(result, given.json)
     return failed
+
+
+def _alone(name: str, *, verilog: bool) -> tuple[float, tuple[dict[str, dict[str, Any]], dict[str, dict[str, int]]]]:
+    """Seconds it took, and what was found, in a process of its own: benches that tests keep in memory are built for coverage."""
+    print(f"{name} ...", file=sys.stderr, flush=True)
+    began = time.perf_counter()
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = pool.submit(judge, name, verilog=verilog).result()
+    return time.perf_counter() - began, found
 
 
 def _python(given: argparse.Namespace) -> dict[str, Any]:
@@ -76,7 +88,7 @@ def _python(given: argparse.Namespace) -> dict[str, Any]:
     if unknown:
         sys.exit(f"there is no folder of tests {unknown[0]}; there are {', '.join(there)}")
     wanted = given.tests or there
-    found = python_code.measured(wanted, given.data, lambda text: print(text, file=sys.stderr, flush=True))
+    found = python_code.measured(wanted, given.data, lambda text: print(text, file=sys.stderr, flush=True), given.processes)
     if not found:
         sys.exit("no folder of tests has been measured")
     try:
@@ -139,6 +151,12 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=Path,
         default=Path(".coverage_data"),
         help="with --python: where what a folder's tests reach is kept; what is there is not measured again (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=os.cpu_count(),
+        help="groups of blocks, or folders, at a time (default: as many as there are cores)",
     )
     parser.add_argument("--json", type=Path, help="a file for all figures; those that are not measured now stay in it")
     return parser.parse_args(arguments)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +60,19 @@ def measure(folder: str, data: Path) -> Path:
     return kept
 
 
-def measured(wanted: Iterable[str], data: Path, progress: Callable[[str], None]) -> list[str]:
-    """Measure folders that are not in ``data`` yet; returns those that are then, of all."""
+def measured(wanted: Iterable[str], data: Path, progress: Callable[[str], None], processes: int = 1) -> list[str]:
+    """Measure folders that are not in ``data`` yet, so many at a time; returns those that are then, of all."""
     todo = [folder for folder in wanted if not _kept(folder, data).exists()]
-    for number, folder in enumerate(todo, 1):
+
+    def one(number: int, folder: str) -> None:
         progress(f"{number}/{len(todo)} {folder}")
         try:
             measure(folder, data)
         except (RuntimeError, subprocess.CalledProcessError) as error:
             progress(str(error))
+
+    with ThreadPoolExecutor(processes) as pool:
+        list(pool.map(one, range(1, len(todo) + 1), todo))
     return [folder for folder in folders() if _kept(folder, data).exists()]
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.coverage.command import table
-from tests.coverage.judge import FOR_POINTS, MORE
+from tests.coverage import command
+from tests.coverage.command import main, table
+from tests.coverage.judge import FOR_POINTS, MORE, CoverageError
 from tests.coverage.points import Point, merged, points_of
 from tests.coverage.waivers import WAIVERS, Waiver, waived
 from tests.mutants.targets import TARGETS
@@ -70,3 +73,25 @@ def test_waivers_and_figures_are_of_blocks_that_are_judged() -> None:
     assert {waiver.block for waiver in WAIVERS} <= set(STORED)
     assert {*MORE, *FOR_POINTS} <= set(TARGETS)
     assert all(waiver.reason for waiver in WAIVERS)
+
+
+def test_a_target_that_fails_is_named_and_others_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one whose process ends with no word; and what was in the file of other blocks stays."""
+    file = tmp_path / "kept.json"
+    file.write_text(json.dumps({"blocks": {"csr": STORED["csr"]}, "points": {}, "python": 7}), encoding="utf-8")
+
+    def alone(name: str, *, verilog: bool) -> tuple[float, tuple[dict[str, Any], dict[str, Any]]]:
+        assert verilog
+        if name == "trees":
+            raise CoverageError("pytest has ended")
+        if name == "counters":
+            raise BrokenProcessPool
+        return 1.0, ({name: STORED[name]}, {})
+
+    monkeypatch.setattr(command, "_alone", alone)
+    asked = [option for name in ("p_bank", "trees", "counters", "feeder") for option in ("--block", name)]
+    with pytest.raises(SystemExit, match=r"no result of (trees, counters|counters, trees)"):
+        main([*asked, "--json", str(file), "--processes", "2"])
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    assert set(kept["blocks"]) == {"csr", "p_bank", "feeder"}
+    assert kept["python"] == 7

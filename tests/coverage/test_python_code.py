@@ -98,7 +98,7 @@ def test_a_folder_that_is_not_there_is_named() -> None:
 def test_a_waiver_of_nothing_ends_the_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Also when the folders that were asked for have been measured before."""
     counted = {"podweave/language/nano/learning.py": {**row((2, 2), (0, 0)), "functions": {}}}
-    monkeypatch.setattr(python_code, "measured", lambda wanted, data, progress: list(wanted))
+    monkeypatch.setattr(python_code, "measured", lambda wanted, data, progress, processes: list(wanted))
     monkeypatch.setattr(python_code, "report", lambda found, data: counted)
     with pytest.raises(SystemExit, match="there is no code outside of functions in podweave/language/nano/learning"):
         main(["--python", "--tests", FOLDER, "--json", str(tmp_path / "kept.json")])
