@@ -9,7 +9,7 @@ from .errors import FormalError
 from .model import AIGER, SMT, Model
 from .tools import run_smtbmc, run_yosys
 
-NAMES = {"pdr": "pdr (ABC)", "induction": "induction (Yices)", "bounded": "bmc3 (ABC)"}
+NAMES = {"pdr": "pdr (ABC)", "induction": "induction (Yices)", "bounded": "bmc3 (ABC)", "bounded words": "bmc (Yices)"}
 _STATUS = "status.txt"
 # ABC is a part of Yosys' WebAssembly and runs inside of its command abc, which wants a circuit to map before and after: this one.
 _WITHIN_ABC = [
@@ -46,6 +46,17 @@ def bounded(model: Model, steps: int, timeout: float) -> Answer:
     """Whether the rules hold in the first ``steps`` cycles of every trace, that of reset included."""
     answer = _abc(model, f"bmc3,-F,{steps}", timeout)
     return Answer(True, steps) if answer.holds is None and answer.step >= steps - 1 else answer
+
+
+def bounded_words(model: Model, steps: int, timeout: float) -> Answer:
+    """The same by a solver that knows words and their arithmetic, and not their bits alone."""
+    text = run_smtbmc(["-t", str(steps), SMT], model.directory, timeout)
+    if "Status: PASSED" in text:
+        return Answer(True, steps)
+    looked = [int(step) for step in re.findall(r"Checking assertions in step (\d+)", text)]
+    if "Assert failed" not in text or not looked:
+        raise FormalError("yosys-smtbmc ended without an answer:\n" + "\n".join(text.splitlines()[-5:]))
+    return Answer(False, looked[-1])
 
 
 def _abc(model: Model, command: str, timeout: float) -> Answer:

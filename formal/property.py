@@ -26,7 +26,7 @@ class Property:
         States the rules.
     faults : tuple[Fault, ...]
         Of which each must be found.
-    engine : Literal["pdr", "induction", "bounded"]
+    engine : Literal["pdr", "induction", "bounded", "bounded words"]
         The first two prove it for traces of any length.
     cycles : int
         Of an induction: behind how many cycles the next one is. Of a bounded proof: how long traces are, that of reset included.
@@ -39,13 +39,13 @@ class Property:
     sizes: str
     build: Callable[[Harness], None]
     faults: tuple[Fault, ...]
-    engine: Literal["pdr", "induction", "bounded"] = "pdr"
+    engine: Literal["pdr", "induction", "bounded", "bounded words"] = "pdr"
     cycles: int = 0
     reach: int = 16
 
     @property
     def kind(self) -> str:
-        return f"bounded, {self.cycles} cycles" if self.engine == "bounded" else "unbounded"
+        return f"bounded, {self.cycles} cycles" if self.engine.startswith("bounded") else "unbounded"
 
     @property
     def block(self) -> str:

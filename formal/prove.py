@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .catalogue import find
-from .engines import NAMES, Answer, bounded, induction, pdr, unreached
+from .engines import NAMES, Answer, bounded, bounded_words, induction, pdr, unreached
 from .equivalence import compare
 from .errors import FormalError
 from .faults import planted
@@ -68,7 +68,8 @@ def _answer(prop: Property, model: Model, timeout: float) -> Answer:
     try:
         if prop.engine == "pdr":
             return pdr(model, timeout)
-        return (induction if prop.engine == "induction" else bounded)(model, prop.cycles, timeout)
+        engines = {"induction": induction, "bounded": bounded, "bounded words": bounded_words}
+        return engines[prop.engine](model, prop.cycles, timeout)
     except subprocess.TimeoutExpired:
         return Answer(None, 0)
 

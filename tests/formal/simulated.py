@@ -119,10 +119,11 @@ def placed_inside() -> Iterator[None]:
             vars(module)["place"] = instance
 
 
-def simulate(prop: Property, cycles: int, seed: int, usual: Usual | None = None) -> Seen:
+def simulate(prop: Property, cycles: int, seed: int, usual: Usual | None = None, traces: tuple[int, ...] = _TRACES) -> Seen:
     """Until a fact is broken, or ``cycles`` cycles are over and all covers were reached; some times as many at the latest.
 
-    ``usual``: values that an input, a constant or a field of one mostly has, by its name.
+    ``usual``: values that an input, a constant or a field of one mostly has, by its name. ``traces``: how many cycles there may be
+    from a reset, when constants become others, to the next one.
     """
     harness, rng = SimulatedHarness(), random.Random(f"{prop.name} {seed}")
     with placed_inside():
@@ -140,7 +141,7 @@ def simulate(prop: Property, cycles: int, seed: int, usual: Usual | None = None)
                 if (tries := tries + 1) == _TRIES:
                     raise RuntimeError(f"{prop.name}: no inputs were found with which all that is assumed holds")
             await context.tick()
-            for _ in range(rng.choice(_TRACES)):
+            for _ in range(rng.choice(traces)):
                 if not stimulus.choose(reset=False):
                     break
                 seen.cycles += 1

@@ -14,7 +14,7 @@ import pytest
 
 from podweave.formal import engines, equivalence, model, prove, tools
 from podweave.formal.catalogue import EQUIVALENCES
-from podweave.formal.engines import Answer, bounded, induction, pdr, unreached
+from podweave.formal.engines import Answer, bounded, bounded_words, induction, pdr, unreached
 from podweave.formal.errors import FormalError
 from podweave.formal.harness import TOP, Harness
 from podweave.formal.model import Model, make_model
@@ -141,6 +141,26 @@ def test_a_step_of_an_induction_that_fails_refutes_nothing(
 
 
 @pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("Checking assertions in step 0..\nChecking assertions in step 5..\nStatus: PASSED", Answer(True, 6)),
+        ("Checking assertions in step 0..\nChecking assertions in step 3..\nAssert failed in a\nStatus: FAILED", Answer(False, 3)),
+    ],
+)
+def test_what_smtbmc_says(said: str, expected: Answer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(engines, "run_smtbmc", lambda arguments, *_: asked.append(arguments) or said)
+    assert bounded_words(Model(tmp_path, [], []), 6, 1.0) == expected
+    assert asked == [["-t", "6", model.SMT]]
+
+
+def test_smtbmc_that_says_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(engines, "run_smtbmc", lambda *_: "Checking assertions in step 0..\nunsupported")
+    with pytest.raises(FormalError, match=r"(?s)^yosys-smtbmc ended without an answer:.*unsupported$"):
+        bounded_words(Model(tmp_path, [], []), 6, 1.0)
+
+
+@pytest.mark.parametrize(
     ("text", "missed"),
     [
         ("Status: PASSED", 0),
@@ -194,7 +214,10 @@ def _runs(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize(("engine", "expected"), [("pdr", ["pdr"]), ("induction", ["induction 5"]), ("bounded", ["bounded 5"])])
+_ENGINES = [(name, [name if name == "pdr" else f"{name} 5"]) for name in ("pdr", "induction", "bounded", "bounded words")]
+
+
+@pytest.mark.parametrize(("engine", "expected"), _ENGINES)
 @pytest.mark.parametrize(
     ("answer", "missed", "verdict"),
     [
@@ -217,6 +240,7 @@ def test_verdicts_of_properties(
     monkeypatch.setattr(prove, "pdr", lambda m, timeout: say("pdr"))
     monkeypatch.setattr(prove, "induction", lambda m, cycles, timeout: say(f"induction {cycles}"))
     monkeypatch.setattr(prove, "bounded", lambda m, cycles, timeout: say(f"bounded {cycles}"))
+    monkeypatch.setattr(prove, "bounded_words", lambda m, cycles, timeout: say(f"bounded words {cycles}"))
     monkeypatch.setattr(prove, "unreached", lambda m, reach, timeout: missed)
     prop = Property(name="a.b", rule="", sizes="", build=memory, faults=(), engine=engine, cycles=5)
     row = prove.prove(prop)
