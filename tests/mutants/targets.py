@@ -120,7 +120,10 @@ TARGETS = {
     "chip_root": Target(_named("chip_root"), ["tests/rtl/chip/test_chip_root.py"]),
     "node": Target(
         _named("node"),
-        ["tests/rtl/chip/test_chip.py", "-k", "2x4-port or 2x4-backdoor or say_what_and_where or read_back"],
+        [
+            *("tests/rtl/chip/test_chip.py", "tests/rtl/node/test_node_accesses.py"),
+            *("-k", "2x4-port or 2x4-backdoor or say_what_and_where or read_back or words_of_the_host"),
+        ],
     ),
     "trees": Target(_named("link_tree", "load_tree"), ["tests/rtl/node/test_trees.py"]),
 }
