@@ -120,6 +120,27 @@ def test_a_constant_too_fine_to_be_added(tmp_path: Path) -> None:
         read_network(graph.save(tmp_path / "added.onnx", fine(graph, y, 0.0001)))
 
 
+def test_a_limit_behind_an_added_constant(tmp_path: Path) -> None:
+    graph, added = Graph(1, 4, 16, 16), np.float32([-7.5, 0.25, 3, 12]).reshape(4, 1, 1)
+    y = graph.add("Relu", graph.add("Add", graph.quantised("x"), graph.constant("added", added)))
+    network = read_network(graph.save(tmp_path / "limited.onnx", graph.quantised(y)))
+    x = np.resize(np.arange(-128, 128).astype(np.int8), (1, 4, 16, 16))
+    real = (x.astype(np.float32) - 3) / 4 + added
+    assert (real < 0).any(axis=(0, 2, 3)).all()
+    np.testing.assert_array_equal(results(network, x), quantised(np.maximum(real, 0)))
+
+
+def test_a_function_behind_an_added_constant_is_refused(tmp_path: Path) -> None:
+    """Unless it only limits: in front of it, what is added is rounded."""
+    graph = Graph(1, 4, 3, 5)
+    y = graph.add(
+        "Sigmoid", graph.add("Add", graph.quantised("x"), graph.constant("added", np.float32([1, 2, 3, 4]).reshape(4, 1, 1)))
+    )
+    told = r"Sigmoid node_t3: it reads what Add node_t2 gives before that is quantised \(what helps: QuantizeLinear between them\)"
+    with pytest.raises(WorkloadError, match=told):
+        read_network(graph.save(tmp_path / "refused.onnx", graph.quantised(y)))
+
+
 def test_channels_of_which_a_normalisation_leaves_nothing(tmp_path: Path) -> None:
     """Or next to nothing: constants stay, whatever they are."""
     graph, gains = Graph(1, 5, 16, 16), np.float32([1e-30, 0, 1e-12, 2, 1e-3])
