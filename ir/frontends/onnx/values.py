@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,7 +151,7 @@ class Function:
     clips: bool = False
 
 
-class Pending(ABC):
+class Pending:
     """Real numbers that become a tensor when they are quantised.
 
     Members
@@ -168,19 +167,33 @@ class Pending(ABC):
     operator: str
     view: View
     functions: tuple[Function, ...]
+    helps: ClassVar[str] = "QuantizeLinear between them"
 
-    @abstractmethod
     def then(self, function: Function) -> Pending:
         """The same with another function behind it; raises `RefusedError` if it has no place."""
+        if not self.takes(function):
+            raise not_quantised(self, self.helps)
+        return replace(cast(Any, self), functions=(*self.functions, function))
+
+    def takes(self, function: Function) -> bool:
+        """Whether a function may stand behind it."""
+        return False
 
 
-def not_quantised(found: Pending, helps: str = "QuantizeLinear between them") -> RefusedError:
+class Limited(Pending):
+    """One behind which numbers may be limited."""
+
+    def takes(self, function: Function) -> bool:
+        return function.clips
+
+
+def not_quantised(found: Pending, helps: str = Pending.helps) -> RefusedError:
     """Of what reads real numbers that must be quantised first."""
     return RefusedError(f"it reads what {found.operator} {found.name} gives before that is quantised", helps)
 
 
 @dataclass(frozen=True)
-class Sum(Pending):
+class Sum(Limited):
     """Operands times weights, with a bias. ``unit``: what one of its integers is worth, float32 or float64, () or (outputs,).
 
     ``off``: by how much a bias that was rounded to units may be off. ``seen``: how readers see the result. ``scaled``: of a tensor
@@ -209,10 +222,10 @@ class Sum(Pending):
         whole = window is not None and layer is not None and window.kernel == layer.output_size
         return whole and self.identity and window is not None and window.reduce == "sum" and not self.functions
 
+    helps = "QuantizeLinear and DequantizeLinear between them, as static quantisers write them"
+
     def then(self, function: Function) -> Pending:
-        if not function.clips:
-            raise not_quantised(self, "QuantizeLinear and DequantizeLinear between them, as static quantisers write them")
-        return replace(self, functions=(*self.functions, function), scaled=None)
+        return replace(cast(Sum, super().then(function)), scaled=None)
 
 
 @dataclass(frozen=True)
@@ -228,12 +241,12 @@ class Mapped(Pending):
     def view(self) -> View:  # type: ignore[override]
         return self.real.view
 
-    def then(self, function: Function) -> Pending:
-        return replace(self, functions=(*self.functions, function))
+    def takes(self, function: Function) -> bool:
+        return True
 
 
 @dataclass(frozen=True)
-class Affine(Pending):
+class Affine(Limited):
     """A tensor times ``factor``, plus ``added``: float64 (channels,)."""
 
     name: str
@@ -247,14 +260,9 @@ class Affine(Pending):
     def view(self) -> View:  # type: ignore[override]
         return self.real.view
 
-    def then(self, function: Function) -> Pending:
-        if not function.clips:
-            raise not_quantised(self)
-        return replace(self, functions=(*self.functions, function))
-
 
 @dataclass(frozen=True)
-class Weighted(Pending):
+class Weighted(Limited):
     """Tensors of one shape, each added times float64 numbers, () or (channels,)."""
 
     name: str
@@ -266,11 +274,6 @@ class Weighted(Pending):
     def view(self) -> View:  # type: ignore[override]
         return self.terms[0][0].view
 
-    def then(self, function: Function) -> Pending:
-        if not function.clips:
-            raise not_quantised(self)
-        return replace(self, functions=(*self.functions, function))
-
 
 @dataclass(frozen=True)
 class Joined(Pending):
@@ -281,9 +284,6 @@ class Joined(Pending):
     parts: tuple[Real, ...]
     view: View
     functions: tuple[Function, ...] = field(default=())
-
-    def then(self, function: Function) -> Pending:
-        raise not_quantised(self)
 
 
 @dataclass(frozen=True)
@@ -297,9 +297,6 @@ class Bordered(Pending):
     padding: tuple[tuple[int, int], tuple[int, int]]
     value: np.float32
     functions: tuple[Function, ...] = field(default=())
-
-    def then(self, function: Function) -> Pending:
-        raise not_quantised(self)
 
 
 @dataclass(frozen=True)
@@ -317,9 +314,6 @@ class Normed(Pending):
     @property
     def view(self) -> View:  # type: ignore[override]
         return self.real.view
-
-    def then(self, function: Function) -> Pending:
-        raise not_quantised(self)
 
 
 @dataclass(frozen=True)
@@ -339,9 +333,6 @@ class Attended(Pending):
         if found is None:
             raise RefusedError(f"heads of {self.operator} {self.name} are apart", "a Transpose and a Reshape to whole channels")
         return found
-
-    def then(self, function: Function) -> Pending:
-        raise not_quantised(self)
 
 
 Value: TypeAlias = Constant | Known | Tensor | Real | Raw | Pending | Heads | Scores
