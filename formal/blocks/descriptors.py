@@ -1,4 +1,4 @@
-"""What descriptors may reach."""
+"""Where descriptors are read, and what they may reach."""
 
 from __future__ import annotations
 
@@ -9,8 +9,18 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 
 from podweave.rtl.parts.blocks import struct
 from podweave.rtl.prefetch.descriptor_check import CHECK_CYCLES, DescriptorCheck
-from podweave.rtl.prefetch.engine_words import fetched_layout, held_layout
-from podweave.spec.descriptors import STORABLE, DescriptorKind, PrefetchError, loadable, memory_stride, words_of
+from podweave.rtl.prefetch.descriptor_reader import DescriptorReader
+from podweave.rtl.prefetch.engine_words import CODE_WIDTH, fetched_layout, held_layout
+from podweave.spec.descriptors import (
+    DESCRIPTOR_BYTES,
+    RINGS,
+    STORABLE,
+    DescriptorKind,
+    PrefetchError,
+    loadable,
+    memory_stride,
+    words_of,
+)
 
 from ..faults import Fault
 from ..harness import Harness
@@ -19,6 +29,7 @@ from ..small import small
 
 _CONFIG = small(data_width=64, address_width=32, buffer_beats=16, max_burst=4, outstanding=2, descriptors=2)
 _LOOPS = ("n0", "n1", "n2")
+_DEPTH = 2
 
 
 class _Extent:
@@ -136,7 +147,99 @@ def rules(h: Harness) -> None:
     h.cover(c.error[PrefetchError.UNKNOWN_KIND] & ~word.reserved, "a kind that is none")
 
 
-_CHECK = "rtl.prefetch.descriptor_check"
+class _Requests:
+    """What a reader asks for. ``begins``: a request does."""
+
+    def __init__(self, h: Harness, **driven: Value):
+        self.h = h
+        self.dut = dut = h.place(DescriptorReader(_CONFIG), **driven)
+        self.valid, self.ring, self.address = dut["request_valid"], dut["request_ring"], dut["request_address"]
+        # Only what was asked for is granted, and only what is held is popped.
+        h.assume(~dut["granted"] | self.valid)
+        h.assume((dut["pop"] & ~dut["held"]) == 0)
+        waits = h.past(self.valid & ~dut["granted"] & ~dut["clear"], "waits")
+        same = (self.ring == h.past(self.ring, "ring")) & (self.address == h.past(self.address, "address"))
+        h.check(~waits | (self.valid & same), "a request stays as it is until it is granted")
+        self.begins = self.valid & ~h.past(self.valid, "valid")
+
+    def count(self, ring: int) -> Signal:
+        """Descriptors of a ring that were asked for and are not popped, those of a request that begins in this cycle too."""
+        h, dut, name = self.h, self.dut, RINGS[ring]
+        before, count = (Signal(range(_DEPTH + 2), name=f"{what}_{name}") for what in ("before", "count"))
+        h.m.d.comb += count.eq(before + (self.begins & (self.ring == ring)))
+        h.m.d.sync += before.eq(Mux(dut["clear"], 0, count - (dut["pop"][ring] & (count != 0))))
+        h.check(count <= _DEPTH, f"no more of the {name} ring is held than there is room for")
+        h.check(dut["held"][ring] == (count != 0), f"held: descriptors of the {name} ring are not popped")
+        return count
+
+
+def reads(h: Harness) -> None:
+    memory = h.constant("memory", 33)
+    c = _Requests(h, memory_bytes=memory)
+    end = c.address + DESCRIPTOR_BYTES
+    h.check(~c.valid | (c.address[:6] == 0), "descriptors are read at multiples of their size")
+    h.check(~c.valid | (end <= memory), "no descriptor is read that is not whole in the memory")
+    h.cover(c.valid & (end == memory), "the last descriptor of the memory is read")
+    h.cover(c.valid & c.ring & ~c.begins, "a request of the second ring waits")
+
+
+def ends(h: Harness) -> None:
+    c = _Requests(h)
+    dut = c.dut
+    for ring, name in enumerate(RINGS):
+        count, broken = c.count(ring), dut["broken"][ring]
+        ended = h.past(broken & ~dut["clear"], f"broken_{name}")
+        code = dut["broken_code"].word_select(ring, CODE_WIDTH)
+        h.check(~ended | broken, f"the {name} ring that ended stays so")
+        h.check(~broken | (count == 0), f"the {name} ring ends behind what was asked for of it, and nothing is asked for then")
+        why = (code == PrefetchError.MISALIGNED) | (code == PrefetchError.BEYOND_MEMORY)
+        h.check(~broken | why, f"it is told why the {name} ring ended")
+        h.cover(broken & (code == PrefetchError.BEYOND_MEMORY) & ~h.past(broken, "before"), f"the {name} ring leaves the memory")
+        h.cover(count == _DEPTH, f"there is no room for more of the {name} ring")
+
+
+def order(h: Harness) -> None:
+    m = h.m
+    # So few bits that sums have few, too.
+    bases, sizes, tails = (
+        [h.constant(f"{what}_{name}", bits) for name in RINGS] for what, bits in (("at", 3), ("size", 2), ("tail", 3))
+    )
+    for size in sizes:
+        h.assume(size != 0)
+    c = _Requests(
+        h,
+        memory_bytes=Const(1 << 32, 33),
+        base=Cat(Cat(Const(0, 6), base, Const(0, 23)) for base in bases),
+        size=Cat(Cat(size, Const(0, 30)) for size in sizes),
+        tail=Cat(Cat(tail, Const(0, 29)) for tail in tails),
+    )
+    dut = c.dut
+    # Rings begin with a clear.
+    begun = Signal()
+    m.d.sync += begun.eq(begun | dut["clear"])
+    h.assume(begun | ~dut["enable"])
+    h.check(~begun | (dut["broken"] == 0), "no ring ends")
+    wants = []
+    for ring, (base, size, tail) in enumerate(zip(bases, sizes, tails, strict=True)):
+        count, asked, place = c.count(ring), Signal(4, name=f"asked_{ring}"), Signal(2, name=f"place_{ring}")
+        mine = c.begins & (c.ring == ring)
+        around = Mux(place + 1 == size, 0, place + 1)
+        m.d.sync += [
+            asked.eq(Mux(dut["clear"], 0, asked + mine)),
+            place.eq(Mux(dut["clear"], 0, Mux(mine, around, place))),
+        ]
+        here = (c.address[:6] == 0) & (c.address[6:] == base + place)
+        h.check(~mine | here, f"descriptors of the {RINGS[ring]} ring are read in order, and around")
+        h.check(~mine | (asked < tail), f"the {RINGS[ring]} ring is read no further than its tail")
+        wants.append(dut["enable"] & (asked + mine != tail) & (count != _DEPTH) & ~dut["clear"])
+        h.cover(mine & (asked == 4), f"a fifth descriptor of the {RINGS[ring]} ring")
+    waited = h.past(wants[0] & ~c.valid, "demand_waits")
+    h.check(~waited | (c.valid & ~c.ring), "the demand ring goes first")
+    waited = h.past(~wants[0] & wants[1] & ~c.valid, "prefetch_waits")
+    h.check(~waited | (c.valid & c.ring), "then the other one, if it has more and there is room")
+
+
+_CHECK, _READER = "rtl.prefetch.descriptor_check", "rtl.prefetch.descriptor_reader"
 _SIZES = (
     "the first descriptor behind a reset, any one with loops of one or two trips; memory of any size up to 4 GiB; without base "
     "registers, columns and passes"
@@ -156,7 +259,46 @@ def _property(about: str, rule: str, build: Callable[[Harness], None], *faults: 
     )
 
 
+_SIZE = f"{_DEPTH} descriptors of each ring, without passes"
 PROPERTIES = (
+    Property(
+        name="descriptor_reader.memory",
+        rule="no descriptor is read that is misaligned or not whole in the memory, whatever rings are; a request stays until it "
+        "is granted",
+        sizes=f"{_SIZE}, any base, size and tail; memory of any size up to 4 GiB",
+        build=reads,
+        engine="induction",
+        cycles=4,
+        faults=(
+            Fault(_READER, "beyond.eq(address + DESCRIPTOR_BYTES > self.memory_bytes)", "beyond.eq(address > self.memory_bytes)"),
+            Fault(_READER, "ends.append(misaligned | beyond)", "ends.append(beyond)"),
+            Fault(_READER, "with m.If(~self.request_valid):", "with m.If(self.enable):"),
+        ),
+    ),
+    Property(
+        name="descriptor_reader.ends",
+        rule="no more is held than there is room for; a ring that ended stays so, behind what was read of it, and says why",
+        sizes=f"{_SIZE}, any base, size, tail and memory",
+        build=ends,
+        faults=(
+            Fault(_READER, "(index != tail) & (held != depth)", "(index != tail)"),
+            Fault(_READER, "want.eq(self.enable & ~ended &", "want.eq(self.enable &"),
+            Fault(_READER, "self.broken[ring].eq(ended & (held == 0))", "self.broken[ring].eq(ended)"),
+        ),
+    ),
+    Property(
+        name="descriptor_reader.order",
+        rule="descriptors of each ring are read in order and around, no further than its tail, demand first, at once if there is "
+        "room",
+        sizes=f"{_SIZE}, bases at eight places, sizes of up to 3, tails of up to 7",
+        build=order,
+        faults=(
+            Fault(_READER, "wraps.eq(position + 1 == size)", "wraps.eq(position == size)"),
+            Fault(_READER, "& wants[PREFETCH] & ~wants[DEMAND])", "& wants[PREFETCH])"),
+            Fault(_READER, "(index != tail) & (held != depth)", "(held != depth)"),
+        ),
+        reach=24,
+    ),
     _property(
         "memory",
         "a descriptor that is not refused touches no byte outside of the memory; one that is refused for that would",

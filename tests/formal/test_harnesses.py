@@ -52,6 +52,11 @@ _LEGAL: Usual = {
     **{"address": (64,), "memory": (1 << 12,), "stride1": (-32,), "stride2": (64,), **{f"step{i}": (0,) for i in range(3)}},
 }
 _USUAL: dict[str, Usual] = {
+    "descriptor_reader": {
+        **{"base": (64 | 128 << 32, 0, 32), "size": (3 | 2 << 32, 2 | 3 << 32), "tail": (7 | 5 << 32,), "memory": (128, 192, 256)},
+        **{"memory_bytes": (128, 192, 256), "enable": (1,), "clear": (0,) * 7 + (1,), "pop": (0, 0, 1, 2, 3)},
+        **{"at_demand": (1,), "tail_demand": (7,), "tail_prefetch": (7,)},
+    },
     "descriptor_check.memory": {**_TRIPS, **_LEGAL, "address": (64, 64, 0), "memory": (99, 100, 100, 1 << 12)},
     "descriptor_check.target": {
         **{**_TRIPS, **_LEGAL, "kind": (1, 2), "select": (0, 0, 3), "broadcast": (0, 1), "base": (0, 0, 1)},
