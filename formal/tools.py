@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from podweave.synth import lifeline
 from podweave.synth.yosys import find_yosys, yosys_version
 
 from .errors import FormalError
@@ -54,22 +55,4 @@ def run_smtbmc(arguments: Sequence[str], directory: Path, timeout: float) -> str
 def execute(command: list[str], directory: Path, timeout: float, path: str = "") -> subprocess.CompletedProcess[str]:
     """Run a program in a folder; what it started ends with it."""
     environment = {**os.environ, "PATH": os.pathsep.join(filter(None, [path, os.environ.get("PATH", "")]))}
-    process = subprocess.Popen(
-        command,
-        cwd=directory,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    )
-    # Its pipes are closed in any case.
-    with process:
-        try:
-            output, error = process.communicate(timeout=timeout)
-        except BaseException:
-            # Solvers are processes below it.
-            os.killpg(process.pid, 9)
-            raise
-    return subprocess.CompletedProcess(command, process.returncode, output, error)
+    return lifeline.run(command, cwd=directory, env=environment, timeout=timeout)

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from . import lifeline
 from .errors import SynthesisError
 
 _SCRIPT, _LOG = "script.ys", "yosys.log"
@@ -68,7 +69,7 @@ def run_yosys(
 
 def _execute(command: list[str], *, cwd: str | None, timeout: float, purpose: str) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(command, cwd=cwd, timeout=timeout, capture_output=True, encoding="utf-8", errors="replace")
+        return lifeline.run(command, cwd=cwd, timeout=timeout)
     except subprocess.TimeoutExpired as error:
         raise SynthesisError(f"Yosys did not end within {timeout:.0f} s while {purpose}") from error
     except OSError as error:

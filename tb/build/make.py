@@ -8,13 +8,14 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import cocotb_tools.config
+
+from podweave.synth.lifeline import guarded
 
 from .kept import cache_directory, can_be_written, read_json, write_json
 from .toolchain import Toolchain, ToolchainError
@@ -146,9 +147,13 @@ class Workshop:
 
     def _run(self, command: list[str]) -> None:
         # Behind a program that ends it with this process, and with all that it has started.
-        guarded = [sys.executable, "-S", "-E", str(Path(__file__).with_name("lifeline.py")), *command]
         with subprocess.Popen(
-            guarded, cwd=self.work, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            guarded(command),
+            cwd=self.work,
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         ) as process:
             assert process.stdout is not None
             output = process.stdout.read().decode(errors="replace")

