@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,10 +153,11 @@ class Campaign:
         self._judge(numbers, reached, _MORE_S + _TIMES * seconds)
 
     def _judge(self, numbers: Sequence[int], items: list[pytest.Item], limit_s: float) -> None:
-        left = iter(numbers)
+        left, again = deque(numbers), set[int]()
         under_way: dict[int, tuple[int, int, float]] = {}
         while True:
-            while len(under_way) < self.processes and (number := next(left, None)) is not None:
+            while left and len(under_way) < self.processes:
+                number = left.popleft()
                 items.sort(key=lambda item: -self._kills.get(item.nodeid, 0))
                 pid, reader = self._forked(number, items)
                 under_way[reader] = (number, pid, time.monotonic() + limit_s)
@@ -169,11 +171,17 @@ class Campaign:
                     # The simulator ends with the process that started it.
                     os.kill(pid, signal.SIGKILL)
                     outcome = Outcome(HUNG, said=f"not done after {limit_s:.0f} s")
+                    if number not in again:
+                        # What hung may have been the machine.
+                        again.add(number)
+                        left.append(number)
                 else:
                     continue
                 os.close(reader)
                 os.waitpid(pid, 0)
                 del under_way[reader]
+                if number in left:
+                    continue
                 self.outcomes[number] = outcome
                 self._kills[outcome.test] = self._kills.get(outcome.test, 0) + 1
                 survived = sum(each.state == SURVIVED for each in self.outcomes.values())

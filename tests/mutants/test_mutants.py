@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.mutants.campaign import HUNG, KILLED, Campaign, Outcome
 from tests.mutants.command import table
 from tests.mutants.targets import TARGETS
 
@@ -34,6 +38,28 @@ def test_a_block_judged(tmp_path: Path) -> None:
     assert row["killed"] >= 2
     assert len(row["survivors"]) == row["survived"]
     assert f"| `stray_jobs` | 4 | {row['equivalent']} | {row['killed']} |" in done.stdout
+
+
+def test_what_hangs_is_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have been the machine; what hangs twice has hung."""
+    tries: Counter[int] = Counter()
+    says = "import pickle, sys; sys.stdout.buffer.write(bytes.fromhex(sys.argv[1]))"
+
+    def forked(self: Campaign, number: int, items: Sequence[pytest.Item]) -> tuple[int, int]:
+        tries[number] += 1
+        hangs = number == 2 or (number == 1 and tries[1] == 1)
+        reader, writer = os.pipe()
+        code = "import time; time.sleep(600)" if hangs else says
+        command = [sys.executable, "-S", "-E", "-c", code, pickle.dumps(Outcome(KILLED, "a test", "no")).hex()]
+        pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, writer, 1)])
+        os.close(writer)
+        return pid, reader
+
+    monkeypatch.setattr(Campaign, "_forked", forked)
+    campaign = Campaign({}, count=3, seed=1, processes=2, progress=lambda text: None)
+    campaign._judge([1, 2, 3], [], 4.0)
+    assert {number: outcome.state for number, outcome in campaign.outcomes.items()} == {1: KILLED, 2: HUNG, 3: KILLED}
+    assert tries == {1: 2, 2: 2, 3: 1}
 
 
 def test_a_block_that_is_not_there_is_named() -> None:
