@@ -58,6 +58,7 @@ def test_what_hangs_is_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Campaign, "_forked", forked)
     campaign = Campaign({}, count=3, seed=1, processes=2, progress=lambda text: None)
     campaign._judge([1, 2, 3], [], 4.0)
+    campaign._starts.close()
     assert {number: outcome.state for number, outcome in campaign.outcomes.items()} == {1: KILLED, 2: HUNG, 3: KILLED}
     assert tries == {1: 2, 2: 2, 3: 1}
 
