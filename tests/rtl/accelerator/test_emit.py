@@ -349,3 +349,31 @@ def test_bad_prefix_is_refused_in_a_sentence(prefix: str) -> None:
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(rule)}$"):
         emit(POD4, prefix=prefix)
+
+
+_FORKED = """
+import os, sys
+from podweave.rtl.accelerator.emit import converted
+design = "module \\\\copy\\n  wire width 4 input 1 \\\\a\\n  wire width 4 output 2 \\\\y\\n  connect \\\\y \\\\a\\nend\\n"
+text, _ = converted(design)["copy"]
+reader, writer = os.pipe()
+if not os.fork():
+    os.write(writer, converted(design)["copy"][0].encode())
+    try:
+        converted("module")
+    except RuntimeError as error:
+        os.write(writer, str(error).encode())
+    os._exit(0)
+os.close(writer)
+with os.fdopen(reader) as pipe:
+    found = pipe.read()
+assert "module copy" in text and found.startswith(text)
+print(found.removeprefix(text).splitlines()[0])
+"""
+
+
+def test_emission_in_a_process_that_is_forked_behind_one() -> None:
+    """As of a pool of processes, which on Linux are forked by default. What Yosys says there is told, too."""
+    done = subprocess.run([sys.executable, "-c", _FORKED], capture_output=True, encoding="utf-8", timeout=120, check=False)
+    assert done.stderr == ""
+    assert done.stdout == "Yosys could not convert the design:\n"
