@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import resource
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import connection
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
+
+from podweave.synth.pool import pool_of
 
 from .catalogue import find
 from .engines import NAMES, Answer, bounded, bounded_words, induction, pdr, unreached
@@ -83,21 +82,13 @@ def prove_all(
     begin, before = time.monotonic(), _processor_seconds()
     found: dict[str, dict[str, Any]] = {}
     # Planted faults change modules of the process they are in.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=context, initializer=_end_with_parent) as workers:
-        try:
-            running = {workers.submit(_prove_named, name, timeout): name for name in names}
-            progress(f"0 of {len(names)} properties and equivalences")
-            for future in as_completed(running):
-                row = future.result()
-                found[row["name"]] = row
-                progress(f"{len(found)} of {len(names)}: {row['name']}, {row['verdict']}, {row['seconds_in_all']:.0f} s")
-        except BaseException:
-            # Nobody waits for what solvers would still say.
-            workers.shutdown(wait=False, cancel_futures=True)
-            for worker in multiprocessing.active_children():
-                worker.kill()
-            raise
+    with pool_of(jobs or os.cpu_count() or 1) as workers:
+        running = {workers.submit(_prove_named, name, timeout): name for name in names}
+        progress(f"0 of {len(names)} properties and equivalences")
+        for future in as_completed(running):
+            row = future.result()
+            found[row["name"]] = row
+            progress(f"{len(found)} of {len(names)}: {row['name']}, {row['verdict']}, {row['seconds_in_all']:.0f} s")
     rows = [found[name] for name in names]
     verdicts = {row["verdict"] for row in rows}
     properties = [row for row in rows if "kind" in row]
@@ -120,18 +111,6 @@ def _processor_seconds() -> float:
     """Of all processes that were started here and have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def _end_with_parent() -> None:
-    """A worker ends with who started it, however that ends, and its solver with the worker."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _prove_named(name: str, timeout: float) -> dict[str, Any]:

@@ -6,12 +6,10 @@ import contextlib
 import copy
 import functools
 import hashlib
-import multiprocessing.connection
 import os
-import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from podweave.ir.layers import WorkloadError
 from podweave.ir.row_graph import RowGraph
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, ConfigError, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
+from podweave.synth.pool import pool_of
 from podweave.tb.build.kept import cache_directory, read_json, write_json
 from podweave.tb.build.sources import sources_hash
 from podweave.tb.build.toolchain import ToolchainError
@@ -252,9 +251,7 @@ def _run(todo: Mapping[str, Work], jobs: int, cluster: str | None) -> Computed:
 
 
 def _on_cores(todo: Mapping[str, Work], jobs: int) -> Computed:
-    # Spawned: the terminal's status line is a thread, and a fork may copy its locks while they are held.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context, initializer=_end_with_parent) as pool:
+    with pool_of(min(jobs, len(todo))) as pool:
         futures = {pool.submit(run_elsewhere, point): key for key, point in todo.items()}
         try:
             for future in as_completed(futures):
@@ -264,25 +261,6 @@ def _on_cores(todo: Mapping[str, Work], jobs: int) -> Computed:
                 "a process of the sweep was killed, most likely for lack of memory: run again with fewer --jobs "
                 "(points that are done are kept)"
             ) from error
-        except BaseException:
-            # Points under way may take minutes more.
-            for process in multiprocessing.active_children():
-                process.kill()
-            raise
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """In a process of the sweep: it ends with the one that started it, also if that is killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def run_elsewhere(point: Work) -> tuple[str, Figures]:

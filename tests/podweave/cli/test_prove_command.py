@@ -11,6 +11,7 @@ def test_one_property(cli: Cli, tmp_path: Path) -> None:
     assert proven.code == 0
     (row,) = proven.report["equivalences"]
     assert (row["name"], row["compared"], row["unproven"], row["verdict"]) == ("equivalence.flit_crc", 16, 0, "pass")
+    assert proven.report["processor_seconds"] > 0
     assert (proven.report["faults"], proven.report["faults_found"], proven.report["properties"]) == (1, 1, [])
     assert "| `equivalence.flit_crc` | 16 of 16 |" in page.read_text(encoding="utf-8")
 

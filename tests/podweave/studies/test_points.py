@@ -186,16 +186,13 @@ def test_a_process_that_is_killed_is_a_sentence(monkeypatch: pytest.MonkeyPatch)
                 done.set_exception(BrokenProcessPool("terminated abruptly"))
             return done
 
-        def shutdown(self, **options: bool) -> None:
-            assert options == {"wait": False, "cancel_futures": True}
-
         def __enter__(self) -> Pool:
             return self
 
         def __exit__(self, *_: object) -> None:
             pass
 
-    monkeypatch.setattr(points_module, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(points_module, "pool_of", Pool)
     monkeypatch.setattr(points_module, "as_completed", list)
     with pytest.raises(ChildProcessError, match=r"^a process of the sweep was killed, .* run again with fewer --jobs"):
         sweep(POINTS, jobs=2)
