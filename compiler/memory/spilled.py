@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podweave.ir.graph import Graph
+from podweave.ir.layers import WorkloadError
 from podweave.ir.operations import Shape
 from podweave.spec.descriptors import DescriptorKind, memory_stride
 from podweave.spec.load_port import HostSelect
 
 from ..chip.epoch_program import EpochProgram, ExternalUnit, Spilled
-from ..chip.regions import padding, unpadded
+from ..chip.regions import padding, unpadded, valid_part
 from ..chip.spills import stored_views
 from ..lower.boxes import Rect
 from .channel import Channel
@@ -132,11 +133,25 @@ class SpilledTensors:
             return
         value, box = self._of(program, item)
         shape = self.shapes[unit.source]
+        self._refuse_inner_padding(program, item, box, shape)
         frames = self.frames.setdefault(unit.source, {})
         if value not in frames:
             frames[value] = self._frame(program, unit.source, value)
         beyond = [[-begin, end - size] for (begin, end), size in zip(box[1:], shape[1:3], strict=True)]
         frames[value].pads = np.maximum(frames[value].pads, beyond)
+
+    @staticmethod
+    def _refuse_inner_padding(program: EpochProgram, item: ExternalUnit, box: Rect, shape: tuple[int, ...]) -> None:
+        """Padding is in memory around a tensor: where a part of one is padded, the rest of it lies."""
+        operation, unit = program.operation(item.operation), program.unit(item)
+        operand = operation.operands[item.operand]
+        inner = moved(valid_part(operand, unit, unpadded(operand, unit, item.region)), program.corners[unit.source])
+        for what, (begin, end), (first, last), size in zip(("rows", "columns"), box[1:], inner[1:], shape[1:3], strict=True):
+            if begin < first != 0 or size != last < end:
+                raise WorkloadError(
+                    f"{operation.name}: it pads {what} {first} to {last} of {unit.source}, of whose {size} it takes a part, and "
+                    "which is read from memory (what helps: banks that hold it, or a copy of that part in front)"
+                )
 
     @staticmethod
     def _of(program: EpochProgram, item: ExternalUnit) -> tuple[int | None, Rect]:

@@ -26,7 +26,7 @@ from podweave.ir.frontends.builder import Builder
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.frontends.registry import load_graph
 from podweave.ir.graph import Graph
-from podweave.ir.layers import Layer
+from podweave.ir.layers import Layer, WorkloadError
 from podweave.ir.operations import AS_IT_IS, Linear, Operand, Window
 from podweave.ir.rewrites import with_batch
 from podweave.spec.load_port import HostSelect
@@ -70,6 +70,27 @@ def test_cut_networks_run_in_passes_and_warm_beside_epochs(cut: int, eager: bool
 def test_readers_that_pad_with_other_values_find_both() -> None:
     _, (found,), (expected,) = run(config_of(), pooled(), eager=True, cut=1)
     assert wrong(found, expected) == []
+
+
+@pytest.mark.parametrize(("corner", "padded"), [((0, 0), ((0, 1), (1, 1))), ((2, 0), ((1, 0), (1, 1)))])
+def test_padding_where_the_rest_of_a_tensor_lies_in_memory_is_refused(
+    corner: tuple[int, int], padded: tuple[tuple[int, int], tuple[int, int]]
+) -> None:
+    """In banks there is padding around a part; in memory, only around a whole."""
+
+    def graph(padding: tuple[tuple[int, int], tuple[int, int]]) -> Graph:
+        layer = Layer(name="b", height=6, width=8, channels=8, outputs=6, kernel=(3, 3), padding=padding)
+        part = Linear("b", (Operand(("a",), layer, 5, corners=(corner,)),))
+        return Graph("part", {"in": (1, 8, 8, 3)}, (Linear("a", (conv("a", ("in",), 8, 3, 8),)), part))
+
+    told = rf"^b: it pads rows {corner[0]} to {corner[0] + 6} of a, of whose 8 it takes a part, and which is read from memory"
+    with pytest.raises(WorkloadError, match=told):
+        run(config_of(), graph(padded), eager=True, cut=1)
+    # On its other side, the tensor ends as well.
+    other = (padded[0][::-1], padded[1])
+    for cut, padding in ((0, padded), (1, other)):
+        _, (found,), (expected,) = run(config_of(), graph(padding), eager=True, cut=cut)
+        assert wrong(found, expected) == []
 
 
 BANDS = load_graph("conv:24x24x4x4,kernel=3x3,padding=1")
