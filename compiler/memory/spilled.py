@@ -19,7 +19,7 @@ from podweave.spec.descriptors import DescriptorKind, memory_stride
 from podweave.spec.load_port import HostSelect
 
 from ..chip.epoch_program import EpochProgram, ExternalUnit, Spilled
-from ..chip.regions import padding, unpadded, valid_part
+from ..chip.regions import unpadded, valid_part
 from ..chip.spills import stored_views
 from ..lower.boxes import Rect
 from .channel import Channel
@@ -131,9 +131,15 @@ class SpilledTensors:
         unit = program.unit(item)
         if not unit.is_stored:
             return
-        value, box = self._of(program, item)
+        value, box, inner = self._of(program, item)
         shape = self.shapes[unit.source]
-        self._refuse_inner_padding(program, item, box, shape)
+        # Padding is in memory around a tensor: where a part of one is padded, the rest of it lies.
+        for what, (begin, end), (first, last), size in zip(("rows", "columns"), box[1:], inner[1:], shape[1:3], strict=True):
+            if begin < first != 0 or size != last < end:
+                raise WorkloadError(
+                    f"{program.operation(item.operation).name}: it pads {what} {first} to {last} of {unit.source}, of whose {size} "
+                    "it takes a part, and which is read from memory (what helps: banks that hold it, or a copy of that part)"
+                )
         frames = self.frames.setdefault(unit.source, {})
         if value not in frames:
             frames[value] = self._frame(program, unit.source, value)
@@ -141,25 +147,13 @@ class SpilledTensors:
         frames[value].pads = np.maximum(frames[value].pads, beyond)
 
     @staticmethod
-    def _refuse_inner_padding(program: EpochProgram, item: ExternalUnit, box: Rect, shape: tuple[int, ...]) -> None:
-        """Padding is in memory around a tensor: where a part of one is padded, the rest of it lies."""
-        operation, unit = program.operation(item.operation), program.unit(item)
-        operand = operation.operands[item.operand]
-        inner = moved(valid_part(operand, unit, unpadded(operand, unit, item.region)), program.corners[unit.source])
-        for what, (begin, end), (first, last), size in zip(("rows", "columns"), box[1:], inner[1:], shape[1:3], strict=True):
-            if begin < first != 0 or size != last < end:
-                raise WorkloadError(
-                    f"{operation.name}: it pads {what} {first} to {last} of {unit.source}, of whose {size} it takes a part, and "
-                    "which is read from memory (what helps: banks that hold it, or a copy of that part in front)"
-                )
-
-    @staticmethod
-    def _of(program: EpochProgram, item: ExternalUnit) -> tuple[int | None, Rect]:
-        """What stands in the padding of a unit's region, if it has any, and its box in the network's tensor."""
+    def _of(program: EpochProgram, item: ExternalUnit) -> tuple[int | None, Rect, Rect]:
+        """What stands in the padding of a unit's region, if it has any, its box in the network's tensor, and that without padding."""
         operand = program.operation(item.operation).operands[item.operand]
         unit = program.unit(item)
-        value = padding(operand, unit, item.region)
-        return value[0] if value else None, moved(unpadded(operand, unit, item.region), program.corners[unit.source])
+        region, corner = unpadded(operand, unit, item.region), program.corners[unit.source]
+        inner = valid_part(operand, unit, region)
+        return None if inner == region else operand.pad_value, moved(region, corner), moved(inner, corner)
 
     def loads(self, epoch: int, program: EpochProgram) -> Iterator[Move]:
         """What an epoch reads of them: apart, what is there before the last epoch begins."""
@@ -170,7 +164,7 @@ class SpilledTensors:
         for item in program.external_units:
             unit = program.unit(item)
             if unit.is_stored:
-                value, box = self._of(program, item)
+                value, box, _ = self._of(program, item)
                 frames = self.frames[unit.source]
                 frame = frames[value] if value in frames else next(iter(frames.values()))
                 address = self._place(frame, item.place.bank // per_manager)
