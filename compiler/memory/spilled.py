@@ -148,7 +148,7 @@ class SpilledTensors:
 
     @staticmethod
     def _of(program: EpochProgram, item: ExternalUnit) -> tuple[int | None, Rect, Rect]:
-        """What stands in the padding of a unit's region, if it has any, its box in the network's tensor, and that without padding."""
+        """What is in the padding of a unit's region, if it has some; its box in the network's tensor, and that without padding."""
         operand = program.operation(item.operation).operands[item.operand]
         unit = program.unit(item)
         region, corner = unpadded(operand, unit, item.region), program.corners[unit.source]
