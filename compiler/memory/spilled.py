@@ -1,19 +1,18 @@
 """Tensors that lie in memory as words of activations: stored by some epochs, loaded by others.
 
 In each channel of the memory that has words of it, a tensor has a place for all of them: a plane of positions for each image of
-each block of channels, with the padding that its readers see around it. So a load or a store of any box is one descriptor.
+each block of channels, with the padding that its readers see around it (`frames`). So a load or a store of any box is one
+descriptor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from podweave.ir.graph import Graph
-from podweave.ir.layers import WorkloadError
 from podweave.ir.operations import Shape
 from podweave.spec.descriptors import DescriptorKind, memory_stride
 from podweave.spec.load_port import HostSelect
@@ -23,65 +22,13 @@ from ..chip.regions import unpadded, valid_part
 from ..chip.spills import stored_views
 from ..lower.boxes import Rect
 from .channel import Channel
+from .frames import Frame, Frames
 from .moves import Move
 from .tensors import OutputPlaces, byte_number
 from .words import Runs, joined_boxes
 
 _MOST_WORDS = 1 << 20
 """Of a descriptor."""
-
-
-@dataclass
-class Frame:
-    """A tensor as some of its readers see it: ``value`` around it, ``pads`` before and behind its rows and columns.
-
-    ``of_pass``: each pass has one to itself.
-    """
-
-    shape: Shape
-    rows: int
-    of_pass: bool
-    value: int | None = None
-    pads: NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, 2), np.int64))
-    places: dict[int, int] = field(default_factory=dict)
-    """By channel, its first byte."""
-
-    @property
-    def height(self) -> int:
-        return self.shape[1] + int(self.pads[0].sum())
-
-    @property
-    def width(self) -> int:
-        return self.shape[2] + int(self.pads[1].sum())
-
-    @property
-    def words(self) -> int:
-        return -(-self.shape[3] // self.rows) * self.shape[0] * self.height * self.width
-
-    def word(self, block: int, image: int, row: int, column: int) -> int:
-        """The number of a word; ``row`` and ``column`` are the tensor's own."""
-        return (
-            ((block * self.shape[0] + image) * self.height + row + int(self.pads[0, 0])) * self.width
-            + column
-            + int(self.pads[1, 0])
-        )
-
-    def runs(self, node: int, base: int, block: int, box: Rect, address: int, stride: int) -> Runs:
-        """A box of positions of a block of channels that lies in a bank, position by position, from word ``base`` on."""
-        (image, image_end), (row, row_end), (column, column_end) = box
-        images, high, wide = image_end - image, row_end - row, column_end - column
-        first = address + stride * self.word(block, image, row, column)
-        line, plane = stride * self.width, stride * self.width * self.height
-        if wide == self.width:
-            if high == self.height:
-                return Runs(node, base, images * high * wide, first)
-            return Runs(node, base, high * wide, first, images, high * wide if images > 1 else 0, plane if images > 1 else 0)
-        if high == 1:
-            return Runs(node, base, wide, first, images, wide if images > 1 else 0, plane if images > 1 else 0)
-        lines = Runs(node, base, wide, first, high, wide, line)
-        if images == 1:
-            return lines
-        return Runs(node, base, wide, first, high, wide, line, images, high * wide, plane)
 
 
 class SpilledTensors:
@@ -102,20 +49,15 @@ class SpilledTensors:
             self.shapes = graph.inputs | {each.name: each.output for each in graph.operations}
             self.shapes |= {name: seen.of(self.shapes[name]) for name, seen in stored_views(graph, programs[0].config).items()}
         self.stride = memory_stride(programs[0].config, HostSelect.X) if programs else 0
-        self.frames: dict[str, dict[int | None, Frame]] = {}
-        """By tensor, and by what stands in the padding of those who read it with some; None: of those who read it without."""
+        self.frames: dict[str, Frames] = {}
         for program in programs:
+            rows = program.config.array.rows
+            for name in (program.operation(piece.operation).name for piece in program.spilled):
+                self._frames(name, rows)
             for item in program.external_units:
-                self._see(program, item)
-        for frames in self.frames.values():
-            # Who reads no padding finds the tensor in any frame.
-            if len(frames) > 1 and None in frames:
-                del frames[None]
-        for program in programs:
-            for piece in program.spilled:
-                name = program.operation(piece.operation).name
-                if name not in self.frames:
-                    self.frames[name] = {None: self._frame(program, name)}
+                unit = program.unit(item)
+                if unit.is_stored:
+                    self._frames(unit.source, rows).see(*self._of(program, item))
         self.storing: dict[tuple[str, int], list[tuple[int, Rect]]] = {}
         """By tensor and block of channels, the epochs that store some of it, and which positions."""
         for epoch, program in enumerate(programs):
@@ -124,36 +66,20 @@ class SpilledTensors:
                 stored = self.storing.setdefault((name, piece.block), [])
                 stored.append((epoch, _stored(program, piece)))
 
-    def _frame(self, program: EpochProgram, name: str, value: int | None = None) -> Frame:
-        return Frame(self.shapes[name], program.config.array.rows, self.passes > 1 and name in self.outputs, value)
-
-    def _see(self, program: EpochProgram, item: ExternalUnit) -> None:
-        unit = program.unit(item)
-        if not unit.is_stored:
-            return
-        value, box, inner = self._of(program, item)
-        shape = self.shapes[unit.source]
-        # Padding is in memory around a tensor: where a part of one is padded, the rest of it lies.
-        for what, (begin, end), (first, last), size in zip(("rows", "columns"), box[1:], inner[1:], shape[1:3], strict=True):
-            if begin < first != 0 or size != last < end:
-                raise WorkloadError(
-                    f"{program.operation(item.operation).name}: it pads {what} {first} to {last} of {unit.source}, of whose {size} "
-                    "it takes a part, and which is read from memory (what helps: banks that hold it, or a copy of that part)"
-                )
-        frames = self.frames.setdefault(unit.source, {})
-        if value not in frames:
-            frames[value] = self._frame(program, unit.source, value)
-        beyond = [[-begin, end - size] for (begin, end), size in zip(box[1:], shape[1:3], strict=True)]
-        frames[value].pads = np.maximum(frames[value].pads, beyond)
+    def _frames(self, name: str, rows: int) -> Frames:
+        if name not in self.frames:
+            is_output = name in self.outputs
+            self.frames[name] = Frames(self.shapes[name], rows, self.passes > 1 and is_output, is_output)
+        return self.frames[name]
 
     @staticmethod
-    def _of(program: EpochProgram, item: ExternalUnit) -> tuple[int | None, Rect, Rect]:
-        """What is in the padding of a unit's region, if it has some; its box in the network's tensor, and that without padding."""
+    def _of(program: EpochProgram, item: ExternalUnit) -> tuple[int, Rect, Rect]:
+        """What is in the padding of a unit's region; its box in the network's tensor, and that without padding."""
         operand = program.operation(item.operation).operands[item.operand]
         unit = program.unit(item)
         region, corner = unpadded(operand, unit, item.region), program.corners[unit.source]
         inner = valid_part(operand, unit, region)
-        return None if inner == region else operand.pad_value, moved(region, corner), moved(inner, corner)
+        return operand.pad_value, moved(region, corner), moved(inner, corner)
 
     def loads(self, epoch: int, program: EpochProgram) -> Iterator[Move]:
         """What an epoch reads of them: apart, what is there before the last epoch begins."""
@@ -164,9 +90,8 @@ class SpilledTensors:
         for item in program.external_units:
             unit = program.unit(item)
             if unit.is_stored:
-                value, box, _ = self._of(program, item)
-                frames = self.frames[unit.source]
-                frame = frames[value] if value in frames else next(iter(frames.values()))
+                value, box, part = self._of(program, item)
+                frame = self.frames[unit.source].of(value, box, part)
                 address = self._place(frame, item.place.bank // per_manager)
                 block = unit.block[1] // rows
                 piece = frame.runs(item.place.bank, item.place.base, block, box, address, self.stride)
@@ -182,10 +107,13 @@ class SpilledTensors:
         found: dict[bool, list[Runs]] = {}
         for item in program.spilled:
             name = program.operation(item.operation).name
-            for frame in self.frames[name].values():
+            box = _stored(program, item)
+            for frame in self.frames[name].all:
+                part = frame.inside(box)
+                if part is None:
+                    continue
                 address = self._place(frame, item.place.bank // program.config.nodes_per_manager)
-                box = _stored(program, item)
-                piece = frame.runs(item.place.bank, item.place.base, item.block, box, address, self.stride)
+                piece = frame.runs(item.place.bank, item.place.base, item.block, part, address, self.stride, within=box)
                 found.setdefault(frame.of_pass, []).append(piece)
         for name in dict.fromkeys(program.operation(item.operation).name for item in program.spilled):
             if name in self.outputs:
@@ -219,7 +147,7 @@ class SpilledTensors:
         """Of an output that an epoch stores: the channel, the part of the tensor, and the address of each of its bytes there."""
         rows = program.config.array.rows
         found: list[tuple[int, tuple[slice, ...], NDArray[np.int64]]] = []
-        frame = next(iter(self.frames[name].values()))
+        frame = self.frames[name].whole
         for item in program.spilled:
             if program.operation(item.operation).name != name:
                 continue

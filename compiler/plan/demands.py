@@ -11,7 +11,7 @@ from podweave.ir.operations import AS_IT_IS, Shape, Upsampling
 from podweave.spec.config import ChipConfig
 
 from ..chip.epoch_program import EpochProgram, SpillRequest
-from ..chip.regions import unpadded
+from ..chip.regions import unpadded, valid_part
 from ..lower.boxes import Rect
 from .bands import enlarged
 
@@ -50,11 +50,8 @@ class Demands:
                 continue
             operand = program.operation(item.operation).operands[item.operand]
             shape = self.shapes[unit.source]
-            box = unpadded(operand, unit, item.region)
-            spans = [
-                slice(max(begin + by, 0), min(end + by, size))
-                for (begin, end), by, size in zip(box, program.corners[unit.source], shape, strict=False)
-            ]
+            part = valid_part(operand, unit, unpadded(operand, unit, item.region))
+            spans = [slice(begin + by, end + by) for (begin, end), by in zip(part, program.corners[unit.source], strict=True)]
             if unit.source not in mine:
                 mine.add(unit.source)
                 nothing = np.zeros((self.config.managers, -(-shape[3] // rows), *shape[:3]), bool)

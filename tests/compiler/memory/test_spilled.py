@@ -15,10 +15,10 @@ from podweave.compiler.chip.spills import Spills
 from podweave.compiler.compile_network import CompileOptions, compile_network
 from podweave.compiler.jobs import ProgramError
 from podweave.compiler.memory import spilled
+from podweave.compiler.memory.frames import Frame, Frames
 from podweave.compiler.memory.image import MemoryImage
 from podweave.compiler.memory.moves import Move, RunWriter
 from podweave.compiler.memory.resident import RESIDENT, ChipContents
-from podweave.compiler.memory.spilled import Frame, SpilledTensors
 from podweave.compiler.plan.demands import Demands
 from podweave.fuzz.random_layers import random_graph
 from podweave.ir.constants import with_scale_bits
@@ -26,7 +26,7 @@ from podweave.ir.frontends.builder import Builder
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.frontends.registry import load_graph
 from podweave.ir.graph import Graph
-from podweave.ir.layers import Layer, WorkloadError
+from podweave.ir.layers import Layer
 from podweave.ir.operations import AS_IT_IS, Linear, Operand, Window
 from podweave.ir.rewrites import with_batch
 from podweave.spec.load_port import HostSelect
@@ -72,25 +72,64 @@ def test_readers_that_pad_with_other_values_find_both() -> None:
     assert wrong(found, expected) == []
 
 
-@pytest.mark.parametrize(("corner", "padded"), [((0, 0), ((0, 1), (1, 1))), ((2, 0), ((1, 0), (1, 1)))])
-def test_padding_where_the_rest_of_a_tensor_lies_in_memory_is_refused(
-    corner: tuple[int, int], padded: tuple[tuple[int, int], tuple[int, int]]
+def crops(*wanted: tuple[int, int, tuple[tuple[int, int], tuple[int, int]], int], width: int = 8, names: int = 4) -> Graph:
+    """Readers of parts of a tensor of 8 rows, each with its first row and rows, its padding and what is in that."""
+    operations = [Linear("a", (conv("a", ("in",), 8, 3, 8),))]
+    for i, (first, rows, padding, value) in enumerate(wanted):
+        layer = Layer(name=f"b{i}", height=rows, width=width, channels=8, outputs=names, kernel=(3, 3), padding=padding)
+        operations.append(Linear(f"b{i}", (Operand(("a",), layer, value, corners=((first, 8 - width),)),)))
+    return Graph("crops", {"in": (1, 8, 8, 3)}, tuple(operations))
+
+
+AROUND = ((1, 1), (1, 1))
+
+
+@pytest.mark.parametrize(
+    "readers",
+    [
+        [(0, 6, AROUND, 5)],
+        [(2, 6, AROUND, 5)],
+        [(2, 4, AROUND, 5)],
+        [(0, 6, ((1, 0), (1, 1)), 5), (2, 6, ((0, 1), (1, 1)), 5)],
+        # Those of one frame, of another one by its value, by its edges, and by what it has; one without padding.
+        [(0, 8, AROUND, 5), (2, 6, ((2, 0), (0, 0)), 5), (3, 5, ((2, 0), (0, 0)), -3), (0, 8, ((0, 0), (2, 2)), -3)],
+        [(2, 6, ((2, 0), (0, 0)), 5), (3, 5, ((0, 0), (0, 0)), 5), (1, 7, ((0, 0), (0, 0)), 5)],
+        [(2, 4, ((2, 0), (0, 0)), 5), (2, 5, ((0, 2), (0, 0)), 5), (3, 4, ((0, 2), (0, 0)), 5)],
+    ],
+)
+@pytest.mark.parametrize("width", [8, 5])
+def test_parts_that_are_padded_where_their_tensor_goes_on(
+    readers: list[tuple[int, int, tuple[tuple[int, int], tuple[int, int]], int]], width: int
 ) -> None:
-    """In banks there is padding around a part; in memory, only around a whole."""
+    """Memory has each part that is padded for itself."""
+    graph = crops(*readers, width=width)
+    for cut in (0, 1):
+        for managers, changes in ((1, {}), (2, {"x_words": 256}), (4, {"x_words": 160, "p_words": 40})):
+            _, (found,), (expected,) = run(config_of(managers, **changes), graph, eager=True, cut=cut)
+            assert wrong(found, expected) == []
 
-    def graph(padding: tuple[tuple[int, int], tuple[int, int]]) -> Graph:
-        layer = Layer(name="b", height=6, width=8, channels=8, outputs=6, kernel=(3, 3), padding=padding)
-        part = Linear("b", (Operand(("a",), layer, 5, corners=(corner,)),))
-        return Graph("part", {"in": (1, 8, 8, 3)}, (Linear("a", (conv("a", ("in",), 8, 3, 8),)), part))
 
-    told = rf"^b: it pads rows {corner[0]} to {corner[0] + 6} of a, of whose 8 it takes a part, and which is read from memory"
-    with pytest.raises(WorkloadError, match=told):
-        run(config_of(), graph(padded), eager=True, cut=1)
-    # On its other side, the tensor ends as well.
-    other = (padded[0][::-1], padded[1])
-    for cut, padding in ((0, padded), (1, other)):
-        _, (found,), (expected,) = run(config_of(), graph(padding), eager=True, cut=cut)
-        assert wrong(found, expected) == []
+@pytest.mark.parametrize("seed", range(8))
+def test_random_parts_that_are_padded(seed: int) -> None:
+    rng, readers = np.random.default_rng(seed), []
+    for _ in range(int(rng.integers(2, 6))):
+        first = int(rng.integers(0, 6))
+        (top, bottom, left, right), value = rng.integers(0, 3, 4).tolist(), int(rng.integers(-128, 128))
+        readers.append((first, int(rng.integers(3, 9 - first)), ((top, bottom), (left, right)), value))
+    graph = crops(*readers, width=int(rng.integers(3, 9)))
+    config = config_of(2 if seed % 2 else 1, x_words=int(rng.choice([100, 200, 400])), p_words=int(rng.choice([40, 100])))
+    _, (found,), (expected,) = run(config, graph, eager=bool(seed & 2), cut=1)
+    assert wrong(found, expected) == []
+
+
+def test_an_output_lies_whole_beside_its_parts() -> None:
+    graph = crops((2, 4, AROUND, 5), (3, 5, ((2, 0), (0, 0)), -3))
+    graph = replace(graph, outputs=(*graph.outputs, "a"))
+    config = config_of(2, pass_bits=3, x_parts=8)
+    image, found, expected = run(config, graph, eager=False, cut=1, runs=(2, 1))
+    assert [name for one, right in zip(found, expected, strict=True) for name in wrong(one, right)] == []
+    assert image.pass_bytes > 0
+    assert found[0].keys() >= {"a"}
 
 
 BANDS = load_graph("conv:24x24x4x4,kernel=3x3,padding=1")
@@ -135,6 +174,12 @@ def one_by_one(self: Spills, producer: Producer) -> list[tuple[int, SpillRequest
     return [(number, replace(request, seen=AS_IT_IS)) for number, request in original_of(self, producer)]
 
 
+def whole_ones(self: Frames, readers: Any) -> Frame:
+    made = original_made(self, readers)
+    return replace(made, spans=((0, self.shape[1]), (0, self.shape[2])), pads=np.ones((2, 2), np.int64))
+
+
+original_made = Frames._made
 original_of = Spills._requests
 original_moved = spilled.moved
 original_requests = Demands.requests
@@ -150,7 +195,9 @@ def first_rows(self: Demands, *arguments: Any) -> tuple[SpillRequest, ...]:
         # Words that were overwritten are taken for those that were there before.
         (network(), {"w_words": 200, "parameter_sets": 16}, ChipContents, "load", forget_nothing),
         # Nothing stands around tensors.
-        (pooled(), {}, SpilledTensors, "_write_pads", lambda *_: None),
+        (pooled(), {}, spilled.SpilledTensors, "_write_pads", lambda *_: None),
+        # A part that is padded where its tensor goes on is taken from all of it.
+        (crops((2, 4, AROUND, 5)), {}, Frames, "_made", whole_ones),
         # Bands that write where their neighbours do.
         (load_graph("conv:24x24x4x4,kernel=3x3,padding=1"), TIGHT, spilled, "moved", shifted),
         # What is stored is less than what is loaded.
@@ -159,7 +206,7 @@ def first_rows(self: Demands, *arguments: Any) -> tuple[SpillRequest, ...]:
         (UNET, {"x_words": 160, "p_words": 60}, spilled, "_stored", corners_as_computed),
         (UNET, {}, Spills, "_requests", one_by_one),
     ],
-    ids=["held", "pads", "corners", "demands", "views", "interleaved"],
+    ids=["held", "pads", "parts", "corners", "demands", "views", "interleaved"],
 )
 def test_a_fault_shows(
     monkeypatch: pytest.MonkeyPatch, graph: Graph, changes: dict[str, int], target: Any, name: str, fault: Any
@@ -215,20 +262,3 @@ def test_words_that_are_loaded_before_they_are_stored_are_found(monkeypatch: pyt
     found = r"^load \d+ of ring 1 of manager \d may read words of memory before they are stored for epoch \d+$"
     with pytest.raises(ProgramError, match=found):
         compile_network(pictures(), config, with_scale_bits(constants, config.scale_bits), options)
-
-
-def test_boxes_of_a_frame() -> None:
-    """Of 2 images of 4 x 6 with a row above and a column on each side, 8 channels in words of 4."""
-    frame = Frame((2, 4, 6, 8), 4, False, 0, np.array([[1, 0], [1, 1]]))
-    assert (frame.height, frame.width, frame.words) == (5, 8, 160)
-    words = np.arange(frame.words).reshape(2, 2, 5, 8)
-    for box in (((0, 2), (-1, 4), (-1, 7)), ((1, 2), (0, 3), (-1, 7)), ((0, 2), (1, 3), (2, 5)), ((0, 2), (2, 3), (0, 6))):
-        piece = frame.runs(0, 0, 1, box, 1000, 16)
-        inside = words[1][tuple(slice(a + by, b + by) for (a, b), by in zip(box, (0, 1, 1), strict=True))].reshape(-1)
-        loops, at, base, found = piece.loops, piece.address, piece.base, {}
-        for run_number in range(piece.runs * piece.groups):
-            if run_number:
-                which = "1" if run_number % piece.runs else "2"
-                base, at = base + piece.words - 1 + loops[f"step{which}"], at + loops[f"stride{which}"]
-            found |= {base + word: (at - 1000) // 16 + word for word in range(piece.words)}
-        assert [found[word] for word in range(len(inside))] == inside.tolist()

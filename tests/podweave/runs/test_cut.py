@@ -23,6 +23,7 @@ from podweave.ir.rewrites import with_batch
 from podweave.predict.memory_timing import HbmTiming
 from podweave.runs.accelerator import run_on_device
 from podweave.runs.jobs import Job
+from tests.compiler.memory.test_spilled import AROUND, crops
 from tests.podweave.runs.small_accelerator import CONFIG, small_bench, with_residual
 
 SHAKEN = HbmTiming(latency=37, row_miss=9, jitter=25, refresh_interval=400, refresh_cycles=90, seed=77)
@@ -104,6 +105,16 @@ def test_random_networks_of_which_everything_spills() -> None:
 def test_random_networks_that_do_not_fit() -> None:
     _, networks = run(*map(cut_job, (0, 3, 6, 10, 12)), check="always", timing=SHAKEN)
     assert sum(map(spills, networks)) > 1
+
+
+def test_parts_that_are_padded_where_their_tensor_goes_on() -> None:
+    jobs = []
+    for seed, readers in enumerate(([(2, 4, AROUND, 5), (3, 5, ((2, 0), (0, 1)), -3)], [(0, 6, AROUND, 7), (2, 6, AROUND, 7)])):
+        graph = crops(*readers, width=6)
+        inputs = {"in": np.random.default_rng(seed).integers(-128, 128, (1, 8, 8, 3), dtype=np.int8)}
+        jobs.append(Job(graph, Constants(random_parameters(graph, seed)), inputs))
+    _, networks = run(*jobs, cut=1, check="always", timing=SHAKEN)
+    assert all(map(spills, networks))
 
 
 def with_feeds(job: Job, passes: int) -> Job:
