@@ -109,11 +109,11 @@ class SpilledTensors:
             name = program.operation(item.operation).name
             box = _stored(program, item)
             for frame in self.frames[name].all:
-                part = frame.inside(box)
-                if part is None:
+                inside = frame.inside(box)
+                if inside is None:
                     continue
                 address = self._place(frame, item.place.bank // program.config.nodes_per_manager)
-                piece = frame.runs(item.place.bank, item.place.base, item.block, part, address, self.stride, within=box)
+                piece = frame.runs(item.place.bank, item.place.base, item.block, inside, address, self.stride, within=box)
                 found.setdefault(frame.of_pass, []).append(piece)
         for name in dict.fromkeys(program.operation(item.operation).name for item in program.spilled):
             if name in self.outputs:
