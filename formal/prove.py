@@ -12,7 +12,7 @@ from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
-from podweave.synth.pool import pool_of
+from podweave.processes.pool import pool_of
 
 from .catalogue import find
 from .engines import NAMES, Answer, bounded, bounded_words, induction, pdr, unreached

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from podweave.synth import lifeline
+from podweave.processes import lifeline
 from podweave.synth.yosys import find_yosys, yosys_version
 
 from .errors import FormalError

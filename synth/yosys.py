@@ -12,7 +12,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from . import lifeline
+from podweave.processes import lifeline
+
 from .errors import SynthesisError
 
 _SCRIPT, _LOG = "script.ys", "yosys.log"

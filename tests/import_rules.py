@@ -2,18 +2,20 @@
 
 # What the modules of a room may import beside their own room and the standard library; a name allows what is below it.
 BELOW = {
+    "processes": [],
     "spec": [],
     "ir": [],
     "rtl": ["spec"],
     "golden": ["ir"],
     "compiler": ["ir", "spec"],
     "predict": ["spec", "compiler", "golden"],
-    "synth": ["rtl", "spec"],
-    "tb": ["spec", "ir", "rtl", "golden", "compiler", "predict", "synth"],
-    "formal": ["rtl", "spec", "synth"],
-    "podweave": ["spec", "ir", "rtl", "golden", "compiler", "predict", "synth", "tb", "formal"],
+    "synth": ["processes", "rtl", "spec"],
+    "tb": ["processes", "spec", "ir", "rtl", "golden", "compiler", "predict", "synth"],
+    "formal": ["processes", "rtl", "spec", "synth"],
+    "podweave": ["processes", "spec", "ir", "rtl", "golden", "compiler", "predict", "synth", "tb", "formal"],
 }
 LIBRARIES = {
+    "processes": [],
     "spec": [],
     "ir": ["numpy", "onnx"],
     "rtl": ["amaranth", "wasmtime"],
@@ -166,6 +168,7 @@ INSIDE = {
     "predict/alike": ["predict/accelerator"],
     "predict/system": ["predict/memory_timing", "predict/link_timing", "predict/accelerator", "predict/alike"],
     "synth/*": ["synth/*"],
+    "processes/*": ["processes/*"],
     "formal/errors": [],
     "formal/small": [],
     "formal/axi": [],

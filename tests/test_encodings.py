@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("spec", "ir", "rtl", "golden", "compiler", "predict", "synth", "formal", "tb", "podweave")
+ROOMS = ("processes", "spec", "ir", "rtl", "golden", "compiler", "predict", "synth", "formal", "tb", "podweave")
 # Of a text file, or of the output of a process; in brackets, which argument is the mode, and the mode without it.
 _TEXT = {"read_text", "write_text"}
 _OPENS = {"open": 1, "fdopen": 1, "NamedTemporaryFile": 0}

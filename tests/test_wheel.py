@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("spec", "ir", "rtl", "golden", "compiler", "predict", "synth", "formal", "tb")
+ROOMS = ("processes", "spec", "ir", "rtl", "golden", "compiler", "predict", "synth", "formal", "tb")
 # Of a checkout, beside Python: everything in the folders that are packaged but what says how to use them.
 _NO_DATA = {".md"}
 

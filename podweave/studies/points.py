@@ -19,9 +19,9 @@ from podweave import compiler, golden, ir, predict, spec, studies
 from podweave.ir.graph import Graph
 from podweave.ir.layers import WorkloadError
 from podweave.ir.row_graph import RowGraph
+from podweave.processes.pool import pool_of
 from podweave.spec.config import ChipConfig
 from podweave.spec.config_parts import ArrayConfig, ConfigError, MemoryConfig, NetworkConfig, PodConfig, PostConfig, ProgramConfig
-from podweave.synth.pool import pool_of
 from podweave.tb.build.kept import cache_directory, read_json, write_json
 from podweave.tb.build.sources import sources_hash
 from podweave.tb.build.toolchain import ToolchainError

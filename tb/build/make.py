@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cocotb_tools.config
 
-from podweave.synth.lifeline import guarded
+from podweave.processes.lifeline import guarded
 
 from .kept import cache_directory, can_be_written, read_json, write_json
 from .toolchain import Toolchain, ToolchainError

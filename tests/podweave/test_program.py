@@ -98,7 +98,7 @@ def test_a_chosen_cache_that_cannot_be_written_is_said_too(tmp_path: Path) -> No
 
 @pytest.mark.campaign
 def test_packages_of_others_are_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("tb", "rtl", "golden", "compiler", "synth", "formal", "spec", "ir", "predict", "tests"):
+    for name in ("tb", "rtl", "golden", "compiler", "synth", "formal", "spec", "ir", "predict", "processes", "tests"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise ImportError('of others')\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
