@@ -20,7 +20,7 @@ from ..runs.system import SystemNetwork, SystemWay
 from .case import Outcome, count_network, describe, hold_report
 from .choices import Choices
 from .random_large import cut_job
-from .random_layers import random_job, upsampled_job
+from .random_layers import parts_job, random_job, upsampled_job
 from .random_mixed import random_mixed
 from .random_rows import random_rows
 from .random_sums import sums_job
@@ -96,7 +96,7 @@ def run_graphs(
 def run_chip(rng: Choices, seed: int, outcome: Outcome) -> None:
     """Networks of layers, each as one epoch; sums of every operation are compared."""
     config = CHIPS[rng.choice(list(CHIPS))]
-    jobs = jobs_of(rng, (random_job, _upsampled), config)
+    jobs = jobs_of(rng, (random_job, _upsampled, _parts), config)
     through = str(rng.choice(["backdoor", "port"], p=[0.9, 0.1]))
     outcome.text = describe([job.graph for job in jobs], config=config.name, through=through)
     run_graphs(jobs, ChipWay(config, through, check="always"), chip_bench(config, random_checking(rng)), seed, outcome)
@@ -104,6 +104,10 @@ def run_chip(rng: Choices, seed: int, outcome: Outcome) -> None:
 
 def _upsampled(seed: int, rng: Choices) -> Job:
     return upsampled_job(seed, rng=rng)
+
+
+def _parts(seed: int, rng: Choices) -> Job:
+    return parts_job(seed, rng=rng)
 
 
 def random_start(rng: Choices) -> dict[str, Any]:
@@ -118,7 +122,7 @@ def run_accelerator(rng: Choices, seed: int, outcome: Outcome) -> None:
     name = str(rng.choice(list(ACCELERATORS)))
     config = ACCELERATORS[name]
     start, checking = random_start(rng), random_checking(rng)
-    jobs = jobs_of(rng, (random_job, _upsampled, cut_job, sums_job), config)
+    jobs = jobs_of(rng, (random_job, _upsampled, _parts, cut_job, sums_job), config)
     outcome.text = describe([job.graph for job in jobs], config=name, **start)
     run_graphs(jobs, AcceleratorWay(config, check="always", **start), accelerator_bench(config, checking), seed, outcome)
 

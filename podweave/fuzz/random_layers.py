@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,16 +28,16 @@ def conv(name: str, sources: tuple[str, ...], size: int, channels: int, outputs:
 
 
 class GrowingGraph:
-    """A graph that grows; ``live``: tensors that were made, as (name, height and width, channels)."""
+    """A graph that grows; ``more``: kinds of nodes that not all have; ``live``: tensors that were made, as (name, height and width,
+    channels)."""
 
-    def __init__(self, rng: Choices, size: int = 0, batch: int = 1, upsampled: bool = False):
+    def __init__(self, rng: Choices, size: int = 0, batch: int = 1, more: Sequence[str] = ()):
         self.rng = rng
         self.size, self.batch = size, batch
         if not size:
             self.size = 2 * int(self.rng.integers(2, 5))
             self.batch = int(self.rng.integers(1, 3)) if self.size == 4 else 1
-        self.kinds = ["1x1", "3x3", "residual", "pool", "wide", "concatenation", "input"]
-        self.kinds += ["upsampled", "interleaved", "pool", "average"] if upsampled else []
+        self.kinds = ["1x1", "3x3", "residual", "pool", "wide", "concatenation", "input", *more]
         self.inputs: dict[str, tuple[int, int, int, int]] = {}
         self.operations: list[Linear] = []
         self.live = [self.input("image", self.size)]
@@ -74,6 +75,9 @@ class GrowingGraph:
             return
         if kind in ("upsampled", "interleaved") and 3 * size <= 24:
             self.upsampled(name, source, size, count, outputs, interleaved=kind == "interleaved")
+            return
+        if kind == "part" and size > 3:
+            self.part(name, source, size, count, outputs)
             return
         operands = [conv(name, (source,), size, count, outputs, 3 if kind == "3x3" else 1, batch=batch)]
         if kind == "residual" and (other := self.another(size)) and other[2] > 1:
@@ -114,6 +118,14 @@ class GrowingGraph:
         operand = conv(name, sources, factor * size, count, outputs, 3 if self.rng.integers(2) else 1, batch=self.batch)
         self.add(Linear(name, (dataclasses.replace(operand, upsampled=views),)))
 
+    def part(self, name: str, source: str, size: int, count: int, outputs: int) -> None:
+        """A node that sees some rows and columns of a tensor, perhaps with padding around them, where the tensor goes on."""
+        seen = int(self.rng.integers(3, size))
+        row, column = (int(self.rng.integers(0, size - seen + 1)) for _ in range(2))
+        operand = conv(name, (source,), seen, count, outputs, 3 if self.rng.integers(3) else 1, batch=self.batch)
+        value = int(self.rng.integers(-128, 128))
+        self.add(Linear(name, (dataclasses.replace(operand, corners=((row, column),), pad_value=value),)))
+
     def graph(self, name: str) -> Graph:
         return Graph(name, self.inputs, tuple(self.operations))
 
@@ -148,7 +160,7 @@ def random_job(seed: int, rng: Choices | None = None) -> Job:
 def upsampled_graph(seed: int, size: int = 0, rng: Choices | None = None) -> Graph:
     """Like `random_graph`, and nodes see tensors enlarged, or average what is no padding; ``size``: of its images, by default
     chosen."""
-    growing = GrowingGraph(rng or Choices(seed), size, upsampled=True)
+    growing = GrowingGraph(rng or Choices(seed), size, more=("upsampled", "interleaved", "pool", "average"))
     while not any(operand.upsampled for node in growing.operations for operand in node.operands):
         for _ in growing.rng.several(2, 5):
             growing.grow()
@@ -160,3 +172,18 @@ def upsampled_graph(seed: int, size: int = 0, rng: Choices | None = None) -> Gra
 def upsampled_job(seed: int, size: int = 0, rng: Choices | None = None) -> Job:
     """A random graph with random parameters and inputs."""
     return with_data(upsampled_graph(seed, size, rng), seed)
+
+
+def parts_graph(seed: int, size: int = 0, rng: Choices | None = None) -> Graph:
+    """Like `random_graph`, and nodes see parts of tensors; ``size``: of its images, by default chosen."""
+    growing = GrowingGraph(rng or Choices(seed), size, more=("part",) * 5)
+    image = growing.live[0]
+    growing.part("part", *image, growing.channels())
+    for _ in growing.rng.several(2, 6):
+        growing.grow()
+    return growing.graph(f"parts {seed}")
+
+
+def parts_job(seed: int, size: int = 0, rng: Choices | None = None) -> Job:
+    """A random graph with random parameters and inputs."""
+    return with_data(parts_graph(seed, size, rng), seed)

@@ -10,7 +10,7 @@ import pytest
 
 from podweave.compiler.compile_network import CompiledNetwork
 from podweave.fuzz.random_large import cut_job
-from podweave.fuzz.random_layers import random_job
+from podweave.fuzz.random_layers import parts_graph, parts_job, random_job
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.builder import Builder
@@ -117,6 +117,13 @@ def test_parts_that_are_padded_where_their_tensor_goes_on() -> None:
     assert all(map(spills, networks))
 
 
+def test_random_networks_that_see_parts() -> None:
+    _, networks = run(*map(parts_job, range(12)), cut=1, check="always")
+    assert all(map(spills, networks))
+    operands = [operand for seed in range(12) for node in parts_graph(seed).operations for operand in node.operands]
+    assert {any(map(any, operand.layer.padding)) for operand in operands if operand.corners} == {False, True}
+
+
 def with_feeds(job: Job, passes: int) -> Job:
     """The same on a stream of inputs."""
     rng = np.random.default_rng(passes)
@@ -163,6 +170,13 @@ def test_batches_of_a_stream() -> None:
 
 def test_weights_of_bands_that_may_not_all_be_ahead() -> None:
     run(*map(cut_job, (3, 10)), check="always", timing=SHAKEN, prefetch_ratios={"*": 0.5})
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("first", range(100, 180, 8))
+def test_campaign_of_parts(first: int) -> None:
+    jobs = (parts_job(seed, size=first % 3 * 4) for seed in range(first, first + 8))
+    run(*jobs, cut=first // 8 % 4, check="always", timing=SHAKEN)
 
 
 @pytest.mark.campaign
