@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from podweave.formal.blocks import gate, prefetch
+from podweave.formal.blocks import collective, gate, prefetch
 from podweave.formal.catalogue import PROPERTIES
 from podweave.formal.faults import planted
 from podweave.formal.harness import Harness
@@ -15,6 +15,7 @@ from podweave.formal.property import Property
 from podweave.rtl.parts.job_queue import JobQueue
 from podweave.rtl.prefetch.engine_words import fault_layout, held_layout, walk_layout
 from podweave.spec.layout import Field, Layout
+from podweave.spec.links import NO_COLLECTIVE, head_layout, receive_job_layout, send_job_layout
 from tests.formal.simulated import Usual, simulate
 
 _CYCLES, _MORE = 500, 3000
@@ -55,7 +56,32 @@ _HEADS = tuple(
     _word(_HELD, tag=1, after=0, words=4, last=1, **fields)
     for fields in ({"kind": 0}, {"kind": 1, "select": 0}, {"kind": 2, "select": 0}, {"kind": 1, "select": 1}, {"error": 8})
 )
+_SEND, _RECEIVE = send_job_layout(collective.CONFIG), receive_job_layout(collective.CONFIG)
+_SEND_FEW, _RECEIVE_FEW = (collective.few(layout, collective.CHOSEN[layout.name]) for layout in (_SEND, _RECEIVE))
+_ONCE = {f"n{i}": 1 for i in range(3)}
+# Collective 0, and then 5: two words are sent of a job, and one or two are received, of a job each.
+_COLLECTIVES: Usual = {
+    "send_job_0": tuple(_word(_SEND_FEW, words=words, last=1, next=5) for words in (2, 2, 0)),
+    "send_job_1": tuple(_word(_SEND_FEW, words=words, last=1, next=NO_COLLECTIVE) for words in (0, 1)),
+    "receive_job_0": tuple(_word(_RECEIVE_FEW, words=words, last=words != 2) for words in (1, 2, 2, 2, 0)),
+    "receive_job_1": tuple(_word(_RECEIVE_FEW, words=words) for words in (0, 1)),
+    "send_job_0_rest": (_word(_SEND, **_ONCE | {"n0": 2}),),
+    "send_job_1_rest": (_word(_SEND, **_ONCE, id=5),),
+    "receive_job_0_rest": (_word(_RECEIVE, **_ONCE),),
+    "receive_job_1_rest": tuple(_word(_RECEIVE, **_ONCE, id=id) for id in (0, 5)),
+    **{"first": (0, 0, 0, 0, 0, 1, NO_COLLECTIVE), "timeout": (0, 0, 7, 5), "loads": (1,), "begins": (1,), "start": (1, 1, 0)},
+    **dict.fromkeys(("stop", "crc_error", "overflow", "neighbour_failed", "misdirected"), (0, 0, 0, 1)),
+    # Heads of another length, kind and id, where anything may come.
+    "received_data": tuple(_word(head_layout(), **head) for head in ({"words": 3}, {"kind": 1, "words": 1}, {"id": 3, "words": 1})),
+    **{"received_valid": (1, 1, 0), "send_ready": (1, 1, 0), "odd": (0,) * 60 + (0xF9,) * 9 + (0xFA,) * 2 + (0xFC,) * 12 + (0xFF,)},
+}
 _USUAL: dict[str, Usual] = {
+    "collective_engine": _COLLECTIVES,
+    "collective_engine.errors": {
+        **_COLLECTIVES,
+        "receive_job_0": (_word(_RECEIVE_FEW, words=1),),
+        "odd": (0,) * 60 + (0xF9,) * 9 + (0xFA,) * 2 + (0xFC,) * 20 + (0xFF,),
+    },
     "descriptor_gate": {
         **{"head": tuple(one | other << _HELD.width for one in _HEADS for other in _HEADS), "head_valid": (3, 3, 1, 2)},
         **{
