@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from .blocks import chip, collective, control, descriptors, engines, gate, link, network, node, parts, prefetch, rows
+from .blocks import (
+    chip,
+    collective,
+    collective_words,
+    control,
+    descriptors,
+    engines,
+    gate,
+    link,
+    network,
+    node,
+    parts,
+    prefetch,
+    rows,
+)
 from .equivalence import EQUIVALENCES, Equivalence
 from .errors import FormalError
 from .property import Property
 
-_ROOMS = (parts, network, node, engines, prefetch, descriptors, gate, control, link, collective, chip, rows)
+_ROOMS = (parts, network, node, engines, prefetch, descriptors, gate, control, link, collective, collective_words, chip, rows)
 PROPERTIES: tuple[Property, ...] = tuple(prop for room in _ROOMS for prop in room.PROPERTIES)
 _ALL: tuple[Property | Equivalence, ...] = (*PROPERTIES, *EQUIVALENCES)
 

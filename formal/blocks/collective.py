@@ -123,7 +123,9 @@ class Engine:
         kind, data = Signal(2), Signal(32)
         rare = {name: h.free(name) & odds[0] for name in _EVENTS}
         rare["link_up"] = h.free("link_up") | ~odds[0]
-        self.dut = dut = h.place(CollectiveEngine(CONFIG), **port, **rare, timeout=timeout, received_kind=kind, received_data=data)
+        self.dut = dut = h.place(
+            CollectiveEngine(CONFIG), "dut", **port, **rare, timeout=timeout, received_kind=kind, received_data=data
+        )
         self.start, stop = dut["start"], dut["stop"]
         self.busy, self.epoch, self.error = busy, epoch, error = dut["busy"], dut["epoch"], dut["error"]
         # Halt and begin (1 to 3).

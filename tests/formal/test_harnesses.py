@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from podweave.formal.blocks import collective, gate, prefetch
+from podweave.formal.blocks import collective, collective_words, gate, prefetch
 from podweave.formal.catalogue import PROPERTIES
 from podweave.formal.faults import planted
 from podweave.formal.harness import Harness
@@ -36,7 +36,8 @@ _WALK, _HELD, _FAULT = walk_layout(prefetch._CONFIG), held_layout(gate._CONFIG),
 
 
 def _word(layout: Layout, **fields: int) -> int:
-    return sum(value << layout.offset(name) for name, value in fields.items())
+    widths = {field.name: field.width for field in layout.fields}
+    return sum((value & (1 << widths[name]) - 1) << layout.offset(name) for name, value in fields.items())
 
 
 _WALKS = tuple(
@@ -75,7 +76,46 @@ _COLLECTIVES: Usual = {
     "received_data": tuple(_word(head_layout(), **head) for head in ({"words": 3}, {"kind": 1, "words": 1}, {"id": 3, "words": 1})),
     **{"received_valid": (1, 1, 0), "send_ready": (1, 1, 0), "odd": (0,) * 60 + (0xF9,) * 9 + (0xFA,) * 2 + (0xFC,) * 12 + (0xFF,)},
 }
+_NO_WORDS, _LENGTH = collective.few(_SEND, collective_words.NO_WORDS), collective.few(_RECEIVE, collective_words.LENGTH)
+_SENT, _RECEIVED = (collective.few(layout, collective_words.WHOLE[layout.name]) for layout in (_SEND, _RECEIVE))
+
+
+def _walks(layout: Layout, *walks: dict[str, int]) -> tuple[int, ...]:
+    return tuple(_word(layout, **_ONCE | walk) for walk in walks)
+
+
+# The last word of the first one is not in its bank.
+_BEYOND, _DOWN = (
+    {"n0": 2, "words": 2, "last": 1, "address": 3, "step0": 1},
+    {"n0": 2, "words": 2, "last": 1, "address": 1, "step0": -1},
+)
+_SIDEWAYS = {"n1": 3, "words": 3, "last": 1, "kind": 1, "unit1": 1, "step1": 1}
+_OUTER = {"n2": 2, "unit2": 1, "words": 2, "last": 1, "step2": 2}
+_BACK, _FAR = {"n1": 2, "address": 3, "unit": 1, "unit1": -1}, {"n0": 2, "address": 3, "unit": 1, "step0": -3}
+_ONE_RUN: Usual = {**_COLLECTIVES, "first": (0, 0, 0, 0, 0, 0, 1), "timeout": (0,)}
 _USUAL: dict[str, Usual] = {
+    "collective_engine.receive": {
+        **_ONE_RUN,
+        "receive_job_0": _walks(_RECEIVED, _BEYOND, _DOWN, _SIDEWAYS, {"unit": 1, "words": 3, "add": 1}, _OUTER | {"add": 1}),
+        "receive_job_1": _walks(_RECEIVED, _BACK | {"add": 1}, _FAR),
+        "send_job_0": (_word(_NO_WORDS, last=1), _word(_NO_WORDS, last=1, words=2)),
+        "send_job_0_rest": _walks(_SEND, {"n0": 2, "words": 2}),
+        "odd": (0,) * 60 + (0xF9,) * 3 + (0xFA,) * 6 + (0xFC, 0xFF),
+        "received_kind": (0, 1),
+    },
+    "collective_engine.send": {
+        **_ONE_RUN,
+        "send_job_0": _walks(
+            _SENT,
+            *(_BEYOND, _DOWN | {"follows": 1}, _SIDEWAYS, {"unit": 1, "words": 3, "follows": 1, "needs": 1}, _OUTER),
+            *({"n0": words, "words": words, "step0": 1, "last": 1, "follows": 1} for words in (2, 3)),
+        ),
+        "send_job_1": _walks(_SENT, _BACK, _FAR | {"follows": 1}),
+        "receive_job_0": (_word(_LENGTH, words=2, last=1),),
+        "receive_job_0_rest": _walks(_RECEIVE, {"n0": 2}),
+        "odd": (0,) * 80 + (0xF9,) * 3 + (0xFA, 0xFC, 0xFF),
+        **{"watched": (0, 1, 1), "part": (1,), "send_ready": (1,)},
+    },
     "collective_engine": _COLLECTIVES,
     "collective_engine.errors": {
         **_COLLECTIVES,
@@ -152,9 +192,11 @@ _TRACES: dict[str, tuple[int, ...]] = {"descriptor_check": (15,)}
 
 # Harnesses of 8 ports are those of 4 by the same lines, and take a minute to elaborate.
 _SIMULATED = [each for each in PROPERTIES if not each.name.endswith("8_ports")]
-# Of wide words, which Amaranth's simulator takes seconds over.
-_LONG = {"descriptor_gate"}
-_CASES = [pytest.param(each, marks=[pytest.mark.campaign] * (each.block in _LONG), id=each.name) for each in _SIMULATED]
+# Of wide words, or of products, which Amaranth's simulator takes seconds over.
+_LONG = {"descriptor_gate", "collective_engine.receive", "collective_engine.send"}
+_CASES = [
+    pytest.param(each, marks=[pytest.mark.campaign] * bool(_LONG & {each.block, each.name}), id=each.name) for each in _SIMULATED
+]
 
 
 @pytest.mark.parametrize("prop", _CASES)
