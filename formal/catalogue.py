@@ -15,13 +15,18 @@ from .blocks import (
     node,
     parts,
     prefetch,
+    realigner,
     rows,
+    walker,
 )
 from .equivalence import EQUIVALENCES, Equivalence
 from .errors import FormalError
 from .property import Property
 
-_ROOMS = (parts, network, node, engines, prefetch, descriptors, gate, control, link, collective, collective_words, chip, rows)
+_ROOMS = (
+    *(parts, network, node, engines, prefetch, descriptors, gate, walker, realigner),
+    *(control, link, collective, collective_words, chip, rows),
+)
 PROPERTIES: tuple[Property, ...] = tuple(prop for room in _ROOMS for prop in room.PROPERTIES)
 _ALL: tuple[Property | Equivalence, ...] = (*PROPERTIES, *EQUIVALENCES)
 

@@ -32,6 +32,8 @@ class Realigner(Block):
     ``host_read_latency`` cycles later, in cycle q; a beat pushed by that step goes into the buffer in cycle q + 1 (``stored``),
     and can be popped from the next cycle on. It takes its room in cycle s (``reserve``). Column stores are the same, but steps are
     those of a `ColumnWalker`, and what a step of a lane brings into the beat in cycle q comes from a `ColumnBuffer`.
+    Loads and stores share the buffer: a store begins when no item is under way and no beat is in the buffer; until it has ended and
+    its last beat was popped, no other item begins and no beat of data comes.
 
     Latency: 2 cycles from ``begin_item`` to the load of the item, at the least; `PORT_CYCLES` from a step to the load port.
 
@@ -47,11 +49,11 @@ class Realigner(Block):
     stopped : In(1)
         As of a `PieceWalker`.
     begin_item, item : In(1), In(item_layout(config).width)
-        An item begins; it, laid out by `item_layout`.
+        An item begins; it, laid out by `item_layout`. At most 2 * ``descriptors`` have begun and not made their last step.
     item_ended : Out(1)
         An item makes its last step.
     beat_valid, beat_data, beat_failed : In(1), In(width), In(1)
-        A beat of data, in order.
+        A beat of data, in order (only if there is room for it).
     credit, reserve, release : In(1), Out(1), Out(1)
         Room in the buffer: there is some; one beat of it is taken; one is given back.
     host_* : Out(width in load_port_members)
@@ -61,7 +63,7 @@ class Realigner(Block):
     stored : Out(1)
         A beat goes into the buffer.
     write_pop : In(1)
-        A stored beat is popped.
+        A stored beat is popped (only if there is one).
     write_data, write_strobe : Out(width), Out(width // 8)
         That beat, from the next cycle until the one after the next pop.
     ended : Out(1)
@@ -71,7 +73,8 @@ class Realigner(Block):
     ended_failed : Out(1)
         Something of it was left out.
     busy : Out(1)
-        Pieces are on their way between here and the load port, or back.
+        Pieces are on their way between here and the load port, or back, or into the buffer: from the cycle behind a step until
+        ``ended``, ``stored`` or its piece, whichever is last.
     """
 
     kind = "realigner"

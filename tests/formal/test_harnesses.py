@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import pytest
 
-from podweave.formal.blocks import collective, collective_words, gate, prefetch
+from podweave.formal.blocks import collective, collective_words, gate, prefetch, walker
 from podweave.formal.catalogue import PROPERTIES
 from podweave.formal.faults import planted
 from podweave.formal.harness import Harness
 from podweave.formal.property import Property
 from podweave.rtl.parts.job_queue import JobQueue
-from podweave.rtl.prefetch.engine_words import fault_layout, held_layout, walk_layout
+from podweave.rtl.prefetch.engine_words import fault_layout, held_layout, item_layout, walk_layout
 from podweave.spec.layout import Field, Layout
 from podweave.spec.links import NO_COLLECTIVE, head_layout, receive_job_layout, send_job_layout
 from tests.formal.simulated import Usual, simulate
@@ -32,6 +32,7 @@ _STREAM: Usual = {
     "x_tile_step": (0, 1),
     "x_turn": (0,),
 }
+_ITEM = item_layout(walker.CONFIG)
 _WALK, _HELD, _FAULT = walk_layout(prefetch._CONFIG), held_layout(gate._CONFIG), fault_layout(gate._CONFIG)
 
 
@@ -93,6 +94,49 @@ _SIDEWAYS = {"n1": 3, "words": 3, "last": 1, "kind": 1, "unit1": 1, "step1": 1}
 _OUTER = {"n2": 2, "unit2": 1, "words": 2, "last": 1, "step2": 2}
 _BACK, _FAR = {"n1": 2, "address": 3, "unit": 1, "unit1": -1}, {"n0": 2, "address": 3, "unit": 1, "step0": -3}
 _ONE_RUN: Usual = {**_COLLECTIVES, "first": (0, 0, 0, 0, 0, 0, 1), "timeout": (0,)}
+# Items: a NOP, loads and stores of words of 8 and 2 bytes, from the begin of a beat and across two.
+_ITEMS = tuple(
+    _word(_ITEM, kind=kind, select=select, n0=n0, n1=n1, n2=1, offset=offset, stride1=3)
+    for kind in (0, 1, 1, 2)
+    for select, n0 in ((2, 1), (0, 2))
+    for n1 in (1, 2)
+    for offset in (0, 7)
+)
+# Runs of words of 8 + 8 + 2 and 2 bytes, and of 8 and 2, one of which is followed.
+_LOADS, _STORES = (
+    tuple(
+        _word(_ITEM, kind=kind, select=select, n0=n0, n1=n1, n2=n2, offset=offset, stride1=3, base=7, step1=5, step2=9)
+        for select, n0, n1, n2, offset in items
+    )
+    for kind, items in ((1, ((6, 1, 2, 1, 3), (0, 3, 1, 2, 4))), (2, ((2, 1, 2, 1, 3), (0, 2, 2, 1, 7), (2, 2, 1, 1, 0))))
+)
+_FOLLOW: Usual = {
+    **{
+        "begin_item": (0, 1),
+        "stopped": (0,) * 9 + (1,),
+        "clear": (0,),
+        "credit": (1, 1, 0),
+        "item_valid": (1,),
+        "available": (0, 1),
+    },
+    **{
+        "chosen": (1,),
+        "chosen_item": (1,),
+        "chosen_beat": (1, 1, 0),
+        "chosen_piece": (0, 1),
+        "bit": (0, 13, 56),
+        "byte": (0, 1, 7),
+    },
+}
+_LOAD: Usual = {"item": _LOADS, "followed_item": _LOADS, "beat_valid": (0, 1), "beat_failed": (0,) * 20 + (1,)}
+_STORE: Usual = {"item": _STORES, "followed_item": _STORES, "beat_valid": (0,), "write_pop": (0, 1)}
+
+
+def _run(kind: int, select: int, *offsets: int) -> Usual:
+    items = tuple(_word(_ITEM, kind=kind, select=select, n0=2, n1=1, n2=1, offset=offset, step0=1) for offset in offsets)
+    return {"item": items, "followed_item": items, "begin_item": (1,), "beat_valid": (0, 0, kind & 1), "bit": (0, 40, 56)}
+
+
 _USUAL: dict[str, Usual] = {
     "collective_engine.receive": {
         **_ONE_RUN,
@@ -121,6 +165,16 @@ _USUAL: dict[str, Usual] = {
         **_COLLECTIVES,
         "receive_job_0": (_word(_RECEIVE_FEW, words=1),),
         "odd": (0,) * 60 + (0xF9,) * 9 + (0xFA,) * 2 + (0xFC,) * 20 + (0xFF,),
+    },
+    **{"piece_walker.loads": {**_FOLLOW, **_LOAD}, "piece_walker.stores": {**_FOLLOW, **_STORE}},
+    **{
+        f"realigner.loads_{size}_bytes": {**_FOLLOW, **_LOAD, **run}
+        for size, run in ((2, _run(1, 0, 6, 7)), (8, _run(1, 2, 5) | {"bit": (40, 56)}))
+    },
+    "realigner.stores_8_bytes": {**_FOLLOW, **_STORE, **_run(2, 2, 3, 7)},
+    "realigner": {
+        **{"item": _ITEMS, "begin_item": (0, 1), "stopped": (0,) * 9 + (1,), "clear": (0,) * 50 + (1,), "credit": (1, 1, 0)},
+        **{"beat_valid": (0, 1, 1), "beat_failed": (0, 0, 1), "write_pop": (0, 1)},
     },
     "descriptor_gate": {
         **{"head": tuple(one | other << _HELD.width for one in _HEADS for other in _HEADS), "head_valid": (3, 3, 1, 2)},
@@ -193,10 +247,11 @@ _TRACES: dict[str, tuple[int, ...]] = {"descriptor_check": (15,)}
 # Harnesses of 8 ports are those of 4 by the same lines, and take a minute to elaborate.
 _SIMULATED = [each for each in PROPERTIES if not each.name.endswith("8_ports")]
 # Of wide words, or of products, which Amaranth's simulator takes seconds over.
-_LONG = {"descriptor_gate", "collective_engine.receive", "collective_engine.send"}
-_CASES = [
-    pytest.param(each, marks=[pytest.mark.campaign] * bool(_LONG & {each.block, each.name}), id=each.name) for each in _SIMULATED
-]
+_LONG = {
+    *("descriptor_gate.conditions", "descriptor_gate.errors", "realigner.loads_8_bytes", "realigner.stores_8_bytes"),
+    *("collective_engine.receive", "collective_engine.send"),
+}
+_CASES = [pytest.param(each, marks=[pytest.mark.campaign] * (each.name in _LONG), id=each.name) for each in _SIMULATED]
 
 
 @pytest.mark.parametrize("prop", _CASES)
