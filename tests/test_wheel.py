@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import subprocess
-import sys
 import sysconfig
 import tarfile
 import tomllib
@@ -51,7 +50,10 @@ def wheel(clean_copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     # A left-over of an earlier build, as a checkout may have it.
     (clean_copy / "build" / "lib" / "podweave").mkdir(parents=True)
     (clean_copy / "build" / "lib" / "podweave" / "stale.py").write_text("", encoding="utf-8")
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, clean_copy, cwd=folder)
+    # Environments that uv made, as those of nox, have no pip.
+    venv.create(folder / "maker", with_pip=True)
+    pip = folder / "maker" / "bin" / "python", "-m", "pip"
+    run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, clean_copy, cwd=folder)
     (made,) = folder.glob("*.whl")
     return made
 
