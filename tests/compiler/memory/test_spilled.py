@@ -103,10 +103,9 @@ def test_parts_that_are_padded_where_their_tensor_goes_on(
 ) -> None:
     """Memory has each part that is padded for itself."""
     graph = crops(*readers, width=width)
-    for cut in (0, 1):
-        for managers, changes in ((1, {}), (2, {"x_words": 256}), (4, {"x_words": 160, "p_words": 40})):
-            _, (found,), (expected,) = run(config_of(managers, **changes), graph, eager=True, cut=cut)
-            assert wrong(found, expected) == []
+    for cut, managers, changes in ((0, 1, {}), (1, 2, {"x_words": 256}), (1, 4, {"x_words": 160, "p_words": 40})):
+        _, (found,), (expected,) = run(config_of(managers, **changes), graph, eager=True, cut=cut)
+        assert wrong(found, expected) == []
 
 
 @pytest.mark.parametrize("seed", range(8))
