@@ -21,10 +21,11 @@ def unpadded(operand: Operand, unit: Unit, region: Region) -> Rect:
     return (region.image, region.image + region.images), (row, row + region.height), (column, column + region.width)
 
 
-def padding(operand: Operand, unit: Unit, region: Region) -> tuple[int, ...]:
-    """What stands in the padding of a region, if there is some in it."""
+def padding(operand: Operand, unit: Unit, region: Region) -> tuple[int, Rect] | tuple[()]:
+    """What stands in the padding of a region, and its part without it, if there is some in it."""
     rect = unpadded(operand, unit, region)
-    return () if valid_part(operand, unit, rect) == rect else (operand.pad_value,)
+    valid = valid_part(operand, unit, rect)
+    return () if valid == rect else (operand.pad_value, valid)
 
 
 def valid_part(operand: Operand, unit: Unit, rect: Rect) -> Rect:

@@ -81,9 +81,14 @@ def regions_with(
     if not unit.is_stored:
         return
     (images, *spans), pads = wanted[2:]
+    inside = pads[1][1:] if pads else tuple(spans)
     shifts = [begin - low for begin, (low, _) in zip((region.top, region.left), spans, strict=True)]
     for key, items in resident.items():
-        if key == wanted or key[:2] != wanted[:2] or (pads and key[3] != pads) or key[2][0] != images:
+        if key == wanted or key[:2] != wanted[:2] or (pads and key[3][:1] != pads[:1]) or key[2][0] != images:
+            continue
+        # An operand of a part of the tensor has padding where it goes on.
+        there = key[3][1][1:] if key[3] else key[2][1:]
+        if inside != tuple((max(a, low), min(b, high)) for (a, b), (low, high) in zip(spans, there, strict=True)):
             continue
         if all(low <= begin and end <= high for (begin, end), (low, high) in zip(spans, key[2][1:], strict=True)):
             (top, bottom), (left, right) = key[2][1:]

@@ -95,6 +95,8 @@ AROUND = ((1, 1), (1, 1))
         [(0, 8, AROUND, 5), (2, 6, ((2, 0), (0, 0)), 5), (3, 5, ((2, 0), (0, 0)), -3), (0, 8, ((0, 0), (2, 2)), -3)],
         [(2, 6, ((2, 0), (0, 0)), 5), (3, 5, ((0, 0), (0, 0)), 5), (1, 7, ((0, 0), (0, 0)), 5)],
         [(2, 4, ((2, 0), (0, 0)), 5), (2, 5, ((0, 2), (0, 0)), 5), (3, 4, ((0, 2), (0, 0)), 5)],
+        # The same rows and columns, as parts and as they go on.
+        [(0, 7, ((1, 1), (0, 0)), 5), (0, 8, ((1, 0), (0, 0)), 5), (0, 8, ((0, 0), (0, 0)), 5)],
     ],
 )
 @pytest.mark.parametrize("width", [8, 5])
@@ -106,6 +108,15 @@ def test_parts_that_are_padded_where_their_tensor_goes_on(
     for cut, managers, changes in ((0, 1, {}), (1, 2, {"x_words": 256}), (1, 4, {"x_words": 160, "p_words": 40})):
         _, (found,), (expected,) = run(config_of(managers, **changes), graph, eager=True, cut=cut)
         assert wrong(found, expected) == []
+
+
+@pytest.mark.parametrize("managers", [1, 2])
+@pytest.mark.parametrize("rows", [7, 8])
+def test_what_is_loaded_with_padding_where_a_tensor_goes_on_serves_nobody_who_reads_there(managers: int, rows: int) -> None:
+    """Both readers are in one segment, and one of them loads positions around all that the other one reads."""
+    graph = crops((0, 6, AROUND, 5), (0, rows, ((0, 0), (0, 0)), 5))
+    _, (found,), (expected,) = run(config_of(managers), graph, eager=True, cut=2)
+    assert wrong(found, expected) == []
 
 
 @pytest.mark.parametrize("seed", range(8))
