@@ -54,8 +54,9 @@ class Channel:
         return address
 
     def append_once(self, content: NDArray[np.uint8]) -> tuple[int, NDArray[np.uint8]]:
-        """The address of bytes that nobody writes, and those bytes: they are added if equal ones were not."""
+        """The address of bytes that nobody writes, and those bytes: they are added if equal ones were not, of whatever words."""
         digest = blake2b(content.tobytes(), digest_size=16).digest()
         if digest not in self._once:
             self._once[digest] = self.append(content), content
-        return self._once[digest]
+        address, held = self._once[digest]
+        return address, held.reshape(content.shape)
