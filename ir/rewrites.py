@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -107,17 +108,27 @@ def with_batch(graph: Graph, images: int) -> Graph:
 
 
 def without_unused(graph: Graph) -> Graph:
-    """The same outputs from no more operations than they need."""
-    needed = set(graph.outputs)
+    """The same outputs from no more operations than they need; nor do operands read tensors of which they take no channel."""
+    needed, kept = set(graph.outputs), list[Linear]()
     for operation in reversed(graph.operations):
         if operation.name in needed:
-            needed.update(operation.sources)
-    kept = [operation for operation in graph.operations if operation.name in needed]
-    if len(kept) == len(graph.operations):
+            kept.append(_without_unused_sources(operation, graph))
+            needed.update(kept[-1].sources)
+    kept.reverse()
+    if kept == list(graph.operations):
         return graph
     there = {*graph.inputs, *(operation.name for operation in kept)}
     operations = (replace(operation, after=tuple(name for name in operation.after if name in there)) for operation in kept)
     return replace(graph, operations=tuple(operations))
+
+
+def _without_unused_sources(operation: Linear, graph: Graph) -> Linear:
+    # Operations on rows read all of what they read.
+    if not isinstance(operation, Linear) or not any(each.channels and len(each.sources) > 1 for each in operation.operands):
+        return operation
+    shapes = {source: graph.shape(source) for source in operation.sources}
+    operands = (narrowed(operand, 0, operand.layer.channels, operand.layer, shapes) for operand in operation.operands)
+    return replace(operation, operands=tuple(operands))
 
 
 def with_stored_pools(graph: Graph) -> Graph:
@@ -183,13 +194,14 @@ def with_copies_to_upsample(graph: Graph, lanes: int) -> Graph:
     for operation in graph.operations:
         operands, known = [], dict[tuple[str, ...], str]()
         for operand in operation.operands:
-            sources, views = list[str](), list[Upsampling]()
-            for seen, group in _enlarged_together(operand, graph.inputs):
+            sources, views, corners = list[str](), list[Upsampling](), list[tuple[int, int]]()
+            for seen, group in _enlarged_together(operand, shapes, graph.inputs):
                 stands_before = operations and operations[-1].identity and group == (operations[-1].name,)
                 stands_before = stands_before and readers[group[0]] == len(operation.operands)
                 if seen == AS_IT_IS or group[0] in graph.inputs or group[0] in interleaved or stands_before:
                     sources += group
                     views += [seen] * len(group)
+                    corners += map(operand.corner, group)
                     continue
                 if group not in known:
                     name = known[group] = fresh_name(f"{operation.name}/{group[0]}", taken)
@@ -198,17 +210,27 @@ def with_copies_to_upsample(graph: Graph, lanes: int) -> Graph:
                     operations.append(copy_of(name, group, (*shapes[group[0]][:3], total)))
                 sources.append(known[group])
                 views.append(seen)
-            operands.append(replace(operand, sources=tuple(sources), upsampled=tuple(views)) if operand.upsampled else operand)
+                corners.append(operand.corner(group[0]))
+            if operand.upsampled:
+                at = tuple(corners) if operand.corners else ()
+                operand = replace(operand, sources=tuple(sources), upsampled=tuple(views), corners=at)
+            operands.append(operand)
         operations.append(replace(operation, operands=tuple(operands)))
     return graph if len(operations) == len(graph.operations) else replace(graph, operations=tuple(operations))
 
 
-def _enlarged_together(operand: Operand, inputs: Collection[str]) -> list[tuple[Upsampling, tuple[str, ...]]]:
+def _enlarged_together(
+    operand: Operand, shapes: Mapping[str, Shape], inputs: Collection[str]
+) -> list[tuple[Upsampling, tuple[str, ...]]]:
     """Sources of an operand, one after the other, and how they are seen: those that have neighbours in common, together."""
+
+    def alike(source: str) -> tuple[Any, ...]:
+        return operand.upsampling(source), operand.corner(source), shapes[source][:3], source in inputs
+
     found: list[tuple[Upsampling, tuple[str, ...]]] = []
     for source in operand.sources:
         seen = operand.upsampling(source)
-        if found and found[-1][0] == seen and not seen.interleaved and (source in inputs) == (found[-1][1][0] in inputs):
+        if found and not seen.interleaved and alike(source) == alike(found[-1][1][0]):
             found[-1] = seen, (*found[-1][1], source)
         else:
             found.append((seen, (source,)))

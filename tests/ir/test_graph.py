@@ -98,6 +98,18 @@ def test_what_no_output_needs_is_dropped() -> None:
     assert without_unused(kept) is kept
 
 
+def test_tensors_of_which_no_channel_is_read_are_dropped() -> None:
+    """With the operations that give them."""
+    first, second = node("a"), node("b")
+    count = first.output[3]
+    layer = dataclasses.replace(node("c", "a").operands[0].layer, channels=count - 1)
+    reader = Linear("c", (Operand(("a", "b"), layer, channels=(count, count - 1), corners=((0, 0), (0, 0))),))
+    kept = without_unused(verify(Graph("g", {"in": SHAPE}, (first, second, reader))))
+    assert [n.name for n in verify(kept).operations] == ["b", "c"]
+    assert kept.operations[1].operands[0] == Operand(("b",), layer, channels=(0, count - 1), corners=((0, 0),))
+    assert without_unused(kept) is kept
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

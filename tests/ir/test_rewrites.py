@@ -84,6 +84,27 @@ def test_copies_to_upsample() -> None:
     assert with_copies_to_upsample(only_inputs, 1) is only_inputs
 
 
+def test_copies_of_what_is_seen_in_part() -> None:
+    """Those of one copy have the same size, and are read from the same row and column on."""
+    shapes = {"a": (3, 4, 2), "b": (3, 4, 3), "c": (3, 4, 1), "d": (5, 6, 2)}
+    made = []
+    for name, (high, wide, channels) in shapes.items():
+        layer = Layer(name=name, height=high, width=wide, channels=3, outputs=channels)
+        made.append(Linear(name, (Operand(("in",), layer, corners=((0, 0),)),)))
+    corners = {"a": (1, 2), "b": (1, 2), "c": (0, 2), "d": (0, 2)}
+    layer = Layer(name="e", height=4, width=5, channels=8, outputs=3)
+    seen = (Upsampling(2, 2),) * 4
+    reader = Linear("e", (Operand(tuple(corners), layer, corners=tuple(corners.values()), upsampled=seen),))
+    graph = verify(Graph("g", {"in": (1, 5, 6, 3)}, (*made, reader)))
+    copied = verify(with_copies_to_upsample(graph, 1))
+    assert [operation.sources for operation in copied.operations[4:7]] == [("a", "b"), ("c",), ("d",)]
+    assert copied.operations[-1].operands[0].corners == ((1, 2), (0, 2), (0, 2))
+    x = {"in": np.random.default_rng(0).integers(-128, 128, (1, 5, 6, 3), dtype=np.int8)}
+    held = random_parameters(graph)
+    found, expected = evaluate(copied, with_constants(copied, held), x), evaluate(graph, held, x)
+    np.testing.assert_array_equal(found["e"], expected["e"], strict=True)
+
+
 def test_batches() -> None:
     """Every layer, pooling and residual sees more images, and each of them gives what it gives alone."""
     net = Builder("net", {"in": (1, 6, 6, 3)})
