@@ -12,7 +12,7 @@ from .constants import Constants, Parameters
 from .graph import Graph
 from .layers import Layer
 from .operations import AS_IT_IS, Linear, Operand, Shape, Upsampling
-from .rewrites import fresh_name
+from .rewrites import fresh_name, narrowed
 
 _Part = tuple[Operand, slice]
 """An operand, and the channels of the one that it is a part of."""
@@ -77,22 +77,23 @@ def _with_copies(
     graph: Graph, constants: Mapping[str, Parameters] | None, lanes: int
 ) -> tuple[Graph, Mapping[str, Parameters] | None]:
     """With copies of what is seen interleaved, in words that are not whole, and cannot get more outputs itself."""
-    wide, held, made = dict(_widened(graph, lanes)), dict(constants or {}), dict[tuple[str, Upsampling, str], str]()
+    wide, held, made = dict(_widened(graph, lanes)), dict(constants or {}), dict[tuple[str, Upsampling, Upsampling], str]()
     computed = {operation.name: operation for operation in graph.operations}
     taken = {*graph.inputs, *computed}
     operations = list[Linear]()
 
-    def copied(source: str, view: Upsampling, shape: Shape, kind: str) -> str:
-        """A product with ones on the diagonal, which may get outputs of zeros, as a copy of a window may not."""
-        if (source, view, kind) not in made:
-            name = made[source, view, kind] = fresh_name(f"{source}/{kind}", taken)
+    def copied(source: str, view: Upsampling, shape: Shape, reader: Upsampling) -> str:
+        """A product with ones on the diagonal, which may get outputs of zeros, as a copy of a window may not; ``reader``: how the
+        copy is seen, so that what sees it otherwise has another one."""
+        if (source, view, reader) not in made:
+            name = made[source, view, reader] = fresh_name(f"{source}/{'seen' if view.interleaved else 'apart'}", taken)
             taken.add(name)
             batch, height, width, channels = view.of(shape)
             layer = Layer(name=name, batch=batch, height=height, width=width, channels=channels, outputs=channels)
             operations.append(Linear(name, (Operand((source,), layer, upsampled=(view,)),)))
             ones, zeros = np.ones(channels, np.int32), np.zeros(channels, np.int32)
             held[name] = Parameters((np.eye(channels, dtype=np.int8).reshape(layer.weight_shape),), zeros, ones, zeros)
-        return made[source, view, kind]
+        return made[source, view, reader]
 
     for operation in graph.operations:
         operands = []
@@ -104,9 +105,9 @@ def _with_copies(
                 shape = computed[source].output
                 if shape[3] // view.positions % lanes == 0:
                     continue
-                names[at] = copied(source, AS_IT_IS, shape, "apart")
+                names[at] = copied(source, AS_IT_IS, shape, view)
                 if operand.layer.groups > 1 and len(names) > 1:
-                    names[at], views[at] = copied(names[at], view, shape, "seen"), AS_IT_IS
+                    names[at], views[at] = copied(names[at], view, shape, AS_IT_IS), AS_IT_IS
             seen = tuple(views) if any(view != AS_IT_IS for view in views) else ()
             operands.append(replace(operand, sources=tuple(names), upsampled=seen))
         operations.append(replace(operation, operands=tuple(operands)))
@@ -157,21 +158,17 @@ def _parts(operand: Operand, wide: Mapping[str, _Widened], graph: Graph) -> Iter
         (source,) = operand.sources
         yield replace(operand, channels=operand.channels or (0, wide[source].used)), slice(None)
         return
-    begin = 0
+    first, end = operand.channels or (0, operand.layer.channels)
+    end, begin = first + end, 0
+    shapes = {source: graph.shape(source) for source in operand.sources}
     for number, source in enumerate(operand.sources):
-        count = operand.upsampling(source).of(graph.shape(source))[3]
-        layer = replace(operand.layer, name=f"{operand.layer.name}/{number}", channels=count)
-        yield (
-            replace(
-                operand,
-                sources=(source,),
-                layer=layer,
-                channels=(0, count) if source in wide else None,
-                upsampled=(operand.upsampling(source),),
-                corners=(operand.corner(source),) if operand.corners else (),
-            ),
-            slice(begin, begin + count),
-        )
+        count = operand.upsampling(source).of(shapes[source])[3]
+        low, high = max(begin, first) - first, min(begin + count, end) - first
+        if low < high:
+            layer = replace(operand.layer, name=f"{operand.layer.name}/{number}", channels=high - low)
+            part = narrowed(operand, low, high, layer, shapes)
+            # A wide one has more than it had.
+            yield replace(part, channels=part.channels or ((0, count) if source in wide else None)), slice(low, high)
         begin += count
 
 

@@ -51,17 +51,9 @@ def network(outputs: tuple[str, ...] = ("alone", "among", "some")) -> Graph:
 @pytest.mark.parametrize("lanes", [1, 4, 8])
 def test_the_same_is_computed(lanes: int) -> None:
     graph = verify(network())
-    constants = random_parameters(graph)
-    made, held = with_whole_words(graph, constants, lanes)
-    assert held is not None
-    verify_constants(verify(made), held)
+    made = require_same(graph, lanes)
     assert made.shape("parts")[3] == 6 * -(-5 // lanes) * lanes
     assert [len(operation.operands) for operation in made.operations] == [1, 1, 1, 2 if lanes == 1 else 4, 1]
-    rng = np.random.default_rng(0)
-    inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
-    found, expected = evaluate(made, held, inputs), evaluate(graph, constants, inputs)
-    for name in graph.outputs:
-        assert_array_equal(found[name], expected[name], err_msg=name, strict=True)
     assert with_whole_words(graph, None, lanes) == (made, None)
 
 
@@ -79,21 +71,58 @@ def test_what_leaves_stays_as_it_is() -> None:
         ),
     )
     graph = verify(replace(graph, operations=(*graph.operations, *more), outputs=(*graph.outputs, "wide", "deep")))
-    constants = random_parameters(graph)
-    made, held = with_whole_words(graph, constants, 4)
-    assert held is not None
-    verify_constants(verify(made), held)
+    made = require_same(graph, 4)
     assert [operation.name for operation in made.operations if "/" in operation.name] == [
         "parts/apart",
         "each/apart",
         "parts/apart/seen",
     ]
     assert [made.shape(name)[3] for name in ("parts", "parts/apart", "each", "each/apart")] == [30, 48, 6, 8]
+
+
+@pytest.mark.parametrize("channels", [(0, 3), (0, 4), (1, 9), (2, 10), (4, 5), (4, 3), (5, 4), (9, 3), (10, 2)])
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_some_channels_of_several(channels: tuple[int, int], lanes: int) -> None:
+    """Four of one, five of what is seen interleaved, three of another; of parts of the images."""
+    graph, pads = network(), ((1, 1), (1, 1))
+    views = (Upsampling(), APART, Upsampling())
+    reader = Operand(
+        ("beside", "parts", "large"),
+        layer("taken", (4, 5), channels[1], 6, kernel=(3, 3), padding=pads),
+        pad_value=7,
+        channels=channels,
+        corners=((1, 0), (2, 1), (0, 1)),
+        upsampled=views,
+    )
+    graph = replace(graph, operations=(*graph.operations[:2], Linear("taken", (reader,))), outputs=("taken",))
+    require_same(graph, lanes)
+
+
+def test_two_that_see_one_interleaved_in_their_own_ways() -> None:
+    """Each reads a copy of its own, in which its positions have whole words."""
+    views = {"pairs": Upsampling(1, 2, interleaved=True), "sixes": APART}
+    operations = list(network().operations[:1])
+    for name, view in views.items():
+        read = layer(name, (3 * view.rows, 2 * view.columns), 30 // view.positions, 4)
+        operations.append(Linear(name, (Operand(("parts",), read, upsampled=(view,)),)))
+    graph = Graph("g", {"in": (1, 3, 2, 4)}, tuple(operations), tuple(views))
+    made = require_same(graph, 4)
+    assert [made.shape(name)[3] for name in ("parts", "parts/apart", "parts/apart'")] == [30, 32, 48]
+
+
+def require_same(graph: Graph, lanes: int) -> Graph:
+    """The graph with whole words, which gives what the graph gives."""
+    constants = random_parameters(verify(graph))
+    made, held = with_whole_words(graph, constants, lanes)
+    assert held is not None
+    verify_constants(verify(made), held)
     rng = np.random.default_rng(0)
     inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
     found, expected = evaluate(made, held, inputs), evaluate(graph, constants, inputs)
     for name in graph.outputs:
+        assert len(np.unique(expected[name])) > 2
         assert_array_equal(found[name], expected[name], err_msg=name, strict=True)
+    return made
 
 
 @pytest.mark.parametrize("lanes", [1, 4, 8])
