@@ -15,6 +15,8 @@ _RISE = 1.19
 """From a number of bands to the next that is tried."""
 Corner = tuple[int, int, int]
 """Image, row and column at which a band's tensor begins in that of the network."""
+Sight = tuple[tuple[int, int], tuple[int, int]]
+"""In rows and columns, the first sum that sees something of each operand, and the last one that does."""
 
 
 @dataclass(frozen=True)
@@ -114,18 +116,72 @@ def _read(operand: Operand, rows: tuple[int, int], columns: tuple[int, int]) -> 
     return spans[0], spans[1]
 
 
-def _summed(operation: Linear, rect: Rect) -> Rect:
-    """The sums that some outputs need."""
-    if operation.window is None:
+def _summed(operation: Linear, rect: Rect, sight: Sight | None) -> Rect:
+    """The sums that are made for some outputs: those that they need, and of what no output needs, as many as see something."""
+    if operation.window is None and sight is None:
         return rect
-    images, *spans = rect
-    (kh, kw), (sh, sw) = operation.window.kernel, operation.window.stride
-    (row, row_end), (column, column_end) = spans
-    return images, (row * sh, (row_end - 1) * sh + kh), (column * sw, (column_end - 1) * sw + kw)
+    (kh, kw), (sh, sw) = (operation.window.kernel, operation.window.stride) if operation.window else ((1, 1), (1, 1))
+    images, (row, row_end), (column, column_end) = rect
+    rows, columns = (row * sh, (row_end - 1) * sh + kh), (column * sw, (column_end - 1) * sw + kw)
+    if sight:
+        high, wide = operation.accumulated[1:3]
+        rows = rows[0], max(rows[1], min(high, sight[0][0] + 1))
+        columns = columns[0], max(columns[1], min(wide, sight[1][0] + 1))
+    return images, rows, columns
+
+
+def sights(operations: Sequence[Linear]) -> dict[str, Sight]:
+    """Of operations with sums that see nothing but padding of an operand, the sums between which each sees something of each.
+
+    A layer has at least one row and column of its image, so a band has one that is seen, too (`_seeing`).
+    """
+    found: dict[str, Sight] = {}
+    for operation in operations:
+        if any(map(_is_blind, operation.operands)):
+            found[operation.name] = _sight(operation.operands)
+    for one, other in ((each.name, each.adds_to) for each in (*operations, *reversed(operations)) if each.adds_to):
+        # Parts of a reduction have the same sums.
+        both = [found[name] for name in (one, other) if name in found]
+        if both:
+            joined = [(max(a for a, _ in axis), min(b for _, b in axis)) for axis in zip(*both, strict=True)]
+            found[one] = found[other] = joined[0], joined[1]
+    return found
+
+
+def _is_blind(operand: Operand) -> bool:
+    """Some sums may see nothing but padding."""
+    layer = operand.layer
+    return any(max(pads) >= extent for pads, extent in zip(layer.padding, layer.kernel_extent, strict=True))
+
+
+def _sight(operands: Sequence[Operand]) -> Sight:
+    spans = []
+    for axis in range(2):
+        firsts, lasts = [], []
+        for layer in (operand.layer for operand in operands):
+            size, extent = (layer.height, layer.width)[axis], layer.kernel_extent[axis]
+            stride, before = layer.stride[axis], layer.padding[axis][0]
+            firsts.append(max(0, -((extent - 1 - before) // stride)))
+            lasts.append((size - 1 + before) // stride)
+        spans.append((max(firsts), min(lasts)))
+    return spans[0], spans[1]
+
+
+def _seeing(operation: Linear, rect: Rect, sight: Sight) -> Rect:
+    """Outputs of which the sums see something of every operand; among them those in ``rect``."""
+    window = operation.window
+    kernels, strides = (window.kernel, window.stride) if window else ((1, 1), (1, 1))
+    spans = []
+    for (begin, end), (first, last), size, kernel, stride in zip(
+        rect[1:], sight, operation.output[1:3], kernels, strides, strict=True
+    ):
+        spans.append((min(begin, last // stride), max(end, min(size, -((kernel - 1 - first) // stride) + 1))))
+    return rect[0], spans[0], spans[1]
 
 
 def _clipped(span: tuple[int, int], size: int) -> tuple[int, int]:
-    return max(span[0], 0), min(span[1], size)
+    """What a span has of an image, which is never nothing: if it ends before the image, its stride leaves the image over."""
+    return max(span[0], 0), max(1, min(span[1], size))
 
 
 def _whole(span: tuple[int, int], first: int, by: int) -> tuple[int, int]:
@@ -155,16 +211,20 @@ def enlarged(rect: Rect, seen: Upsampling) -> Rect:
     return images, (row * seen.rows, row_end * seen.rows), (column * seen.columns, column_end * seen.columns)
 
 
-def needed(operations: Sequence[Linear], shares: Mapping[str, Rect]) -> dict[str, Rect]:
-    """Of every tensor that operations give or read, the smallest box with all positions that shares need; none if nothing is."""
+def needed(operations: Sequence[Linear], shares: Mapping[str, Rect], far: Mapping[str, Sight]) -> dict[str, Rect]:
+    """Of every tensor that operations give or read, the smallest box with all positions that shares need; none if nothing is.
+    ``far``: `sights` of the operations."""
     found = dict(shares)
     for operation in reversed(operations):
         rect = found.get(operation.name)
         if rect is None:
             continue
+        sight = far.get(operation.name)
+        if sight:
+            rect = found[operation.name] = _seeing(operation, rect, sight)
         if operation.adds_to:
             found[operation.adds_to] = rect
-        images, rows, columns = _summed(operation, rect)
+        images, rows, columns = _summed(operation, rect, sight)
         for operand in operation.operands:
             layer = operand.layer
             high, wide = _read(operand, rows, columns)
@@ -184,9 +244,10 @@ def _hull(one: Rect, other: Rect) -> Rect:
 def band(name: str, operations: Sequence[Linear], shapes: Mapping[str, Shape], shares: Mapping[str, Rect]) -> Band:
     """The band that gives ``shares``. ``operations``: of the segment, in order, as `as_stored` has them; ``shapes``: of all tensors
     of the network, as they are read."""
-    rects = needed(operations, shares)
+    far = sights(operations)
+    rects = needed(operations, shares, far)
     inside = {operation.name for operation in operations}
-    made = tuple(_cut(operation, rects, inside) for operation in operations if operation.name in rects)
+    made = tuple(_cut(operation, rects, inside, far.get(operation.name)) for operation in operations if operation.name in rects)
     inputs = {
         source: (*_sizes(rects[source]), shapes[source][3])
         for operation in made
@@ -202,15 +263,15 @@ def _sizes(rect: Rect) -> tuple[int, int, int]:
     return i_end - i, r_end - r, c_end - c
 
 
-def _cut(operation: Linear, rects: Mapping[str, Rect], inside: Collection[str]) -> Linear:
+def _cut(operation: Linear, rects: Mapping[str, Rect], inside: Collection[str], sight: Sight | None) -> Linear:
     """The operation over a box of its positions, reading boxes of its sources."""
-    images, rows, columns = _summed(operation, rects[operation.name])
+    images, rows, columns = _summed(operation, rects[operation.name], sight)
     operands = []
     for operand in operation.operands:
         layer = operand.layer
         spans = _read(operand, rows, columns)
         inner = [_clipped(span, size) for span, size in zip(spans, (layer.height, layer.width), strict=True)]
-        padding = [(a[0] - b[0], b[1] - a[1]) for a, b in zip(inner, spans, strict=True)]
+        padding = [(a[0] - b[0], max(0, b[1] - a[1])) for a, b in zip(inner, spans, strict=True)]
         cut = replace(
             layer,
             batch=images[1] - images[0],

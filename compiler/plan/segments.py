@@ -15,7 +15,7 @@ from podweave.ir.operations import AS_IT_IS, Linear
 from podweave.spec.config import ChipConfig
 
 from ..lower.boxes import Rect
-from .bands import Grid, Segment, are_apart, band_counts, grids_of, needed, size_of
+from .bands import Grid, Segment, are_apart, band_counts, grids_of, needed, sights, size_of
 from .estimates import Estimates
 
 _COPIES = 1.4
@@ -44,6 +44,7 @@ class Planner(Estimates):
     def __init__(self, graph: Graph, config: ChipConfig, most: int = 0):
         super().__init__(graph, config)
         self.most = most or len(graph.operations)
+        self.sights = sights(self.operations)
         self._least: dict[int, list[tuple[int, int]]] = {}
         """By first operation, up to which others have fewer bands than a number been refused."""
         self._known: dict[tuple[int, int], Segment | None] = {}
@@ -240,7 +241,7 @@ class Planner(Estimates):
         shares = {name: share for name in leaving if (share := grid.share(self.shapes[name], number))}
         if not shares:
             return None
-        rects = needed(operations, shares)
+        rects = needed(operations, shares, self.sights)
         if not self._fits(operations, begin, rects, shares):
             return None
         inside = {operation.name for operation in operations}

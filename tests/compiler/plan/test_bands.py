@@ -11,6 +11,7 @@ from numpy.testing import assert_array_equal
 from podweave.compiler.plan.bands import Grid, band, needed
 from podweave.fuzz.random_large import cut_graph
 from podweave.fuzz.random_layers import random_graph, upsampled_graph
+from podweave.fuzz.random_views import views_graph
 from podweave.golden.graph import evaluate
 from podweave.ir.frontends.random_constants import random_parameters
 from podweave.ir.graph import Graph
@@ -79,6 +80,58 @@ def test_bands_of_what_is_seen_enlarged(seed: int) -> None:
     require_bands(graph, 0, count, Grid(1, int(rng.integers(1, 8)), int(rng.integers(1, 5))), seed)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_bands_of_views(seed: int) -> None:
+    """Some of which are of padding alone."""
+    rng = np.random.default_rng([seed, 6])
+    graph = views_graph(seed)
+    count = len(graph.operations)
+    begin = int(rng.integers(count))
+    end = int(rng.integers(begin, count)) + 1
+    require_bands(graph, begin, end, Grid(1, int(rng.integers(1, 8)), int(rng.integers(1, 8))), seed)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "window"),
+    [
+        # Rows of padding before, behind and both; with a kernel that sees a row from further away.
+        (1, 1, (4, 0), None),
+        (1, 1, (0, 4), None),
+        (2, 1, (5, 4), None),
+        # Strides that leave over the image, and outputs that leave over the only sums that see it.
+        (1, 3, (2, 0), None),
+        (1, 8, (4, 3), None),
+        (1, 1, (7, 0), Window("max", (2, 1), (5, 1))),
+        (1, 2, (9, 0), Window("sum", (1, 1), (3, 1))),
+    ],
+)
+@pytest.mark.parametrize("height", [1, 3])
+def test_bands_that_see_padding_alone(
+    kernel: int, stride: int, padding: tuple[int, int], window: Window | None, height: int
+) -> None:
+    """They compute more, so that their layers have an image."""
+    sizes = {"height": height, "width": 2, "channels": 3, "outputs": 2}
+    layer = Layer(name="a", kernel=(kernel, 1), stride=(stride, 1), padding=(padding, (0, 0)), **sizes)
+    operation = Linear("a", (Operand(("in",), layer, pad_value=-77),), window)
+    graph = Graph("g", {"in": (1, height, 2, 3)}, (operation,))
+    rows = operation.output[1]
+    assert {require_bands(graph, 0, 1, Grid(1, count, columns)) for count in range(1, rows + 1) for columns in (1, 2)} >= {rows}
+
+
+def test_bands_of_sums_of_which_one_part_sees_padding_alone() -> None:
+    """Each tap of three rows adds to the sums of the one before, and all of them are of as many positions."""
+    parts = []
+    for tap in range(3):
+        first = max(0, tap - 1)
+        layer = Layer(name=f"k{tap}", height=3 - abs(tap - 1), width=2, channels=4, outputs=4)
+        layer = dataclasses.replace(layer, padding=((max(0, 1 - tap), max(0, tap - 1)), (0, 0)))
+        operand = Operand(("in",), layer, 9, corners=((first, 0),))
+        parts.append(Linear(f"k{tap}", (operand,), adds_to=f"k{tap - 1}" if tap else ""))
+    graph = Graph("g", {"in": (1, 3, 2, 4)}, tuple(parts))
+    for count in (1, 2, 3):
+        assert require_bands(graph, 0, 3, Grid(1, count)) == min(count, 3)
+
+
 def test_strides_dilation_and_windows() -> None:
     layer = Layer(name="d", height=8, width=9, channels=4, outputs=4, kernel=(3, 2), dilation=(2, 3), padding=((2, 1), (3, 0)))
     pool = dataclasses.replace(layer, kernel=(1, 1), dilation=(1, 1), height=7, width=9, groups=4, padding=((1, 1), (0, 1)))
@@ -95,7 +148,7 @@ def test_strides_dilation_and_windows() -> None:
 def test_what_bands_need_by_hand() -> None:
     """Two layers of 3 x 3 on rows 4 to 7: two more rows on each side of what the first one reads, but not beyond the image."""
     operations = (conv("a", "in", (12, 6), 3), conv("b", "a", (12, 6), 3))
-    found = needed(operations, {"b": ((0, 1), (4, 8), (0, 6))})
+    found = needed(operations, {"b": ((0, 1), (4, 8), (0, 6))}, {})
     assert found == {
         "b": ((0, 1), (4, 8), (0, 6)),
         "a": ((0, 1), (3, 9), (0, 6)),
