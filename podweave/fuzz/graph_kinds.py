@@ -24,6 +24,7 @@ from .random_layers import parts_job, random_job, upsampled_job
 from .random_mixed import random_mixed
 from .random_rows import random_rows
 from .random_sums import sums_job
+from .random_views import views_job
 from .surroundings import (
     ACCELERATORS,
     CHIPS,
@@ -96,7 +97,7 @@ def run_graphs(
 def run_chip(rng: Choices, seed: int, outcome: Outcome) -> None:
     """Networks of layers, each as one epoch; sums of every operation are compared."""
     config = CHIPS[rng.choice(list(CHIPS))]
-    jobs = jobs_of(rng, (random_job, _upsampled, _parts), config)
+    jobs = jobs_of(rng, (random_job, _upsampled, _parts, _views), config)
     through = str(rng.choice(["backdoor", "port"], p=[0.9, 0.1]))
     outcome.text = describe([job.graph for job in jobs], config=config.name, through=through)
     run_graphs(jobs, ChipWay(config, through, check="always"), chip_bench(config, random_checking(rng)), seed, outcome)
@@ -108,6 +109,10 @@ def _upsampled(seed: int, rng: Choices) -> Job:
 
 def _parts(seed: int, rng: Choices) -> Job:
     return parts_job(seed, rng=rng)
+
+
+def _views(seed: int, rng: Choices) -> Job:
+    return views_job(seed, rng=rng)
 
 
 def random_start(rng: Choices) -> dict[str, Any]:
@@ -122,7 +127,7 @@ def run_accelerator(rng: Choices, seed: int, outcome: Outcome) -> None:
     name = str(rng.choice(list(ACCELERATORS)))
     config = ACCELERATORS[name]
     start, checking = random_start(rng), random_checking(rng)
-    jobs = jobs_of(rng, (random_job, _upsampled, _parts, cut_job, sums_job), config)
+    jobs = jobs_of(rng, (random_job, _upsampled, _parts, _views, cut_job, sums_job), config)
     outcome.text = describe([job.graph for job in jobs], config=name, **start)
     run_graphs(jobs, AcceleratorWay(config, check="always", **start), accelerator_bench(config, checking), seed, outcome)
 

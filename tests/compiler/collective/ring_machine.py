@@ -23,7 +23,7 @@ from podweave.spec.links import NO_COLLECTIVE, receive_job_layout, send_job_layo
 from podweave.spec.load_port import HostSelect
 from podweave.spec.row_functions import Combine, Destination, Saturate
 from tests.compiler.collective import ring_interpreter
-from tests.compiler.memory.test_image import Chip, unpack
+from tests.compiler.memory.image_machine import Chip, unpack
 
 Jobs = dict[str, NDArray[np.int64]]
 WIDTHS = {Saturate.INT8: "int8", Saturate.INT16: "int16", Saturate.WIDE: "int32"}

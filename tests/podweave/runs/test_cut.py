@@ -11,6 +11,7 @@ import pytest
 from podweave.compiler.compile_network import CompiledNetwork
 from podweave.fuzz.random_large import cut_job
 from podweave.fuzz.random_layers import parts_graph, parts_job, random_job
+from podweave.fuzz.random_views import views_job
 from podweave.golden.graph import evaluate
 from podweave.ir.constants import Constants
 from podweave.ir.frontends.builder import Builder
@@ -124,6 +125,11 @@ def test_random_networks_that_see_parts() -> None:
     assert {any(map(any, operand.layer.padding)) for operand in operands if operand.corners} == {False, True}
 
 
+def test_random_networks_of_many_views() -> None:
+    _, networks = run(*map(views_job, range(8)), cut=1, check="always")
+    assert all(map(spills, networks))
+
+
 def with_feeds(job: Job, passes: int) -> Job:
     """The same on a stream of inputs."""
     rng = np.random.default_rng(passes)
@@ -177,6 +183,12 @@ def test_weights_of_bands_that_may_not_all_be_ahead() -> None:
 def test_campaign_of_parts(first: int) -> None:
     jobs = (parts_job(seed, size=first % 3 * 4) for seed in range(first, first + 8))
     run(*jobs, cut=first // 8 % 4, check="always", timing=SHAKEN)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("first", range(100, 180, 8))
+def test_campaign_of_views(first: int) -> None:
+    run(*map(views_job, range(first, first + 8)), cut=first // 8 % 4, check="always", timing=SHAKEN)
 
 
 @pytest.mark.campaign
