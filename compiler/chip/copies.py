@@ -16,7 +16,7 @@ from .arrivals import Arrivals
 from .bank_words import zero_word
 from .epoch_program import ConstantSet, Exported, ParameterSet, Stored
 from .producers import Fragment, Producer
-from .regions import every, padding, unpadded, valid_part
+from .regions import Padding, every, padding, unpadded
 from .reservations import Timeline, earliest, path
 from .state import SchedulerState
 
@@ -37,10 +37,10 @@ class Copies:
         # From the end of an output to when it may be read.
         self._after = self.config.post_latency + self.config.network_latency - (self._beats - 1)
 
-    def _key(self, operand: Operand, unit: Unit, region: Region) -> tuple:
+    def _key(self, operand: Operand, unit: Unit, region: Region) -> tuple[str, Upsampling, int, Rect, Padding | None]:
         # Positions of the tensor itself: operands with other padding may share what they read.
         block, seen = unit.source_channel // self._rows, operand.upsampling(unit.source)
-        return (unit.source, seen, block, unpadded(operand, unit, region), *padding(operand, unit, region))
+        return (unit.source, seen, block, unpadded(operand, unit, region), padding(operand, unit, region))
 
     def banks_with(self, operand: Operand, unit: Unit, region: Region) -> list[int]:
         """Banks that hold a unit over a region."""
@@ -54,11 +54,11 @@ class Copies:
             if found.place.bank in banks:
                 return found
         found = Arrivals(self.state.storage.place("x", banks, region.words, operation), region)
-        source, seen, block, rect = key[:4]
-        producer, valid = self.state.producers[source], valid_part(operand, unit, rect)
-        self.send(producer, block, rect, valid, found.place, seen, found)
-        if len(key) > 4:
-            self._pad(producer, seen, block, rect, valid, found, operand.pad_value)
+        source, seen, block, rect, pads = key
+        producer = self.state.producers[source]
+        self.send(producer, block, rect, pads.inside if pads else rect, found.place, seen, found)
+        if pads:
+            self._pad(producer, seen, block, rect, pads.inside, found, pads.value)
         known.append(found)
         self.state.sent.append(known)
         return found

@@ -18,6 +18,7 @@ from .epoch_program import EpochProgram, Export, SpillRequest
 from .epoch_scheduler import EpochScheduler, Progress
 from .frontier import Frontier
 from .loaded_bytes import loaded_bytes
+from .loaded_words import Tensors
 from .patches import Patches
 from .policy import EASY, WHOLE_CHIP, BankPolicy
 from .producers import Fragment, Producer
@@ -108,7 +109,7 @@ class EpochCutter:
         self.readers = Counter(source for operation in graph.operations for source in _read(operation))
         """How often operations that are left read each tensor, or add to its sums."""
         self.loaders = Counter(key for index in range(len(graph.operations)) for key in self._loaded(index))
-        """How many operations that are left load words that begin the keys of resident inputs so."""
+        """How many operations that are left load words of tensors, as what is resident has them."""
         self.waiting = Counter(name for lowering in self.lowered for name in lowering.needs)
         """How many operations that are left need each tensor, or come after it."""
         self.previous: SchedulerState | None = None
@@ -250,11 +251,11 @@ class EpochCutter:
 
     def _inputs_again(self, state: SchedulerState) -> bool:
         """Whether operations that are left read what is in the X banks."""
-        return any(self.loaders[key[:2]] > 0 for key in state.resident)
+        return any(self.loaders[words.tensors] > 0 for words in state.resident)
 
-    def _loaded(self, index: int) -> set[tuple]:
-        """Of inputs that an operation reads, tensors and channels, as the keys of `SchedulerState.resident` begin."""
-        found: set[tuple] = set()
+    def _loaded(self, index: int) -> set[Tensors]:
+        """Of inputs that an operation reads, tensors and channels, as what is resident has them."""
+        found: set[Tensors] = set()
         for operand, lowered in zip(self.graph.operations[index].operands, self.lowered[index].operands, strict=True):
             for unit in lowered.units:
                 if unit.is_stored:

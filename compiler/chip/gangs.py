@@ -19,10 +19,11 @@ from .copies import Copies
 from .epoch_program import ExternalUnit, WeightTile
 from .gang_jobs import GangShape, StepSequence, turn_of
 from .kept_weights import KeptWeights
+from .loaded_words import loaded_with, words_of
 from .operation_plan import OperationPlan, Reference
 from .producers import Fragment, Producer
 from .state import SchedulerState
-from .strips import external_key, regions_with, strip
+from .strips import strip
 from .work import Mapping
 
 _STRIPS = 2
@@ -159,7 +160,7 @@ class Gangs:
     def external_banks(self, plan: OperationPlan, operand: int, unit: int, region: Region) -> list[int]:
         """Banks into which a unit of an input over a region is loaded."""
         what = plan.operation.operands[operand], plan.lowering.operands[operand].units[unit], region
-        return [item.place.bank for item, _ in regions_with(self.state.resident, *what)]
+        return [item.place.bank for item, _ in loaded_with(self.state.resident, *what)]
 
     def loaded_region(self, plan: OperationPlan, mapping: Mapping, operand: int, unit: int, patch: Box) -> Region:
         """What is loaded of a unit for a patch."""
@@ -314,12 +315,12 @@ class Gangs:
             arrivals = self.copies.fetch(plan.operation, operand, unit, region, banks)
             return Held(region, arrivals.place, arrivals)
         region = self.loaded_region(plan, gang.mapping, number, unit_number, patch)
-        for item, around in regions_with(self.state.resident, operand, unit, region):
+        for item, around in loaded_with(self.state.resident, operand, unit, region):
             if item.place.bank in banks:
                 return Held(around, item.place)
         place = self.state.storage.place("input", banks, region.words, plan.operation)
         self.state.external_units.append(ExternalUnit(plan.index, number, unit_number, region, place))
-        key = external_key(operand, unit, region)
+        key = words_of(operand, unit, region)
         self.state.resident[key] = (*self.state.resident.get(key, ()), self.state.external_units[-1])
         return Held(region, place)
 

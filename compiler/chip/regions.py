@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from podweave.ir.operations import Operand
 
 from ..lower.boxes import Rect
@@ -21,11 +23,19 @@ def unpadded(operand: Operand, unit: Unit, region: Region) -> Rect:
     return (region.image, region.image + region.images), (row, row + region.height), (column, column + region.width)
 
 
-def padding(operand: Operand, unit: Unit, region: Region) -> tuple[int, Rect] | tuple[()]:
-    """What stands in the padding of a region, and its part without it, if there is some in it."""
+@dataclass(frozen=True)
+class Padding:
+    """Of a region: what stands in it, and the region without it."""
+
+    value: int
+    inside: Rect
+
+
+def padding(operand: Operand, unit: Unit, region: Region) -> Padding | None:
+    """That of a region, if there is some in it."""
     rect = unpadded(operand, unit, region)
     valid = valid_part(operand, unit, rect)
-    return () if valid == rect else (operand.pad_value, valid)
+    return None if valid == rect else Padding(operand.pad_value, valid)
 
 
 def valid_part(operand: Operand, unit: Unit, rect: Rect) -> Rect:

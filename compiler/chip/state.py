@@ -30,6 +30,7 @@ from .epoch_program import (
     WeightTile,
 )
 from .job_tables import JobTables
+from .loaded_words import Words
 from .policy import BankPolicy
 from .producers import Producer
 from .reservations import Timeline
@@ -107,7 +108,7 @@ class SchedulerState:
     policy: BankPolicy
     storage: BankWords
     producers: dict[str, Producer] = field(default_factory=dict)
-    resident: dict[tuple, tuple[ExternalUnit, ...]] = field(default_factory=dict)
+    resident: dict[Words, tuple[ExternalUnit, ...]] = field(default_factory=dict)
     mappings: dict[tuple, set[tuple[Any, tuple[str, ...]]]] = field(default_factory=dict)
     exports: Mapping[str, Export] = field(default_factory=dict)
     spills: Mapping[str, tuple[SpillRequest, ...]] = field(default_factory=dict)

@@ -1,17 +1,11 @@
-"""Strips: patches of an operation whose inputs are loaded together, so that no halo is loaded twice; and what is loaded."""
+"""Strips: patches of an operation whose inputs are loaded together, so that no halo is loaded twice."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from collections.abc import Mapping as MappingType
-
-from podweave.ir.operations import Operand
+from collections.abc import Callable
 
 from ..lower.boxes import Box, pieces
-from ..lower.layer import Region, Unit
-from .epoch_program import ExternalUnit
 from .patches import Patches
-from .regions import padding, unpadded
 from .work import Mapping
 
 Axis = tuple[tuple[int, int], ...]
@@ -57,44 +51,6 @@ def strip(mapping: Mapping, patch: Box, blocks: int, words: Callable[[Box], int]
             rows = min(2 * rows, len(patches.rows))
         else:
             columns = min(2 * columns, len(patches.columns))
-
-
-def external_key(operand: Operand, unit: Unit, region: Region) -> tuple:
-    """All that the words of a unit that is loaded depend on: operations that read the same share them."""
-    if unit.is_stored:
-        # Whole words of a tensor, whatever an operand takes of them.
-        return ((unit.source,), unit.block[1], unpadded(operand, unit, region), padding(operand, unit, region))
-    layer, packing = operand.layer, (unit.channel.tobytes(), unit.dh.tobytes(), unit.dw.tobytes(), unit.grid)
-    seen = (operand.sources, operand.channels, operand.upsampled, operand.corners)
-    what = (*seen, operand.pad_value, layer.height, layer.width, layer.padding)
-    return (*what, packing, region)
-
-
-def regions_with(
-    resident: MappingType[tuple, tuple[ExternalUnit, ...]], operand: Operand, unit: Unit, region: Region
-) -> Iterator[tuple[ExternalUnit, Region]]:
-    """What is loaded already and has the words of a unit over a region, and the region that it has, as the operand sees it: the
-    same, or of a stored tensor a larger one."""
-    wanted = external_key(operand, unit, region)
-    for item in resident.get(wanted, ()):
-        yield item, region
-    if not unit.is_stored:
-        return
-    (images, *spans), pads = wanted[2:]
-    inside = pads[1][1:] if pads else tuple(spans)
-    shifts = [begin - low for begin, (low, _) in zip((region.top, region.left), spans, strict=True)]
-    for key, items in resident.items():
-        if key == wanted or key[:2] != wanted[:2] or (pads and key[3][:1] != pads[:1]) or key[2][0] != images:
-            continue
-        # An operand of a part of the tensor has padding where it goes on.
-        there = key[3][1][1:] if key[3] else key[2][1:]
-        if inside != tuple((max(a, low), min(b, high)) for (a, b), (low, high) in zip(spans, there, strict=True)):
-            continue
-        if all(low <= begin and end <= high for (begin, end), (low, high) in zip(spans, key[2][1:], strict=True)):
-            (top, bottom), (left, right) = key[2][1:]
-            around = region.image, region.images, top + shifts[0], bottom - top, left + shifts[1], right - left
-            for item in items:
-                yield item, Region(*around)
 
 
 def _length(axis: Axis, first: int, count: int) -> int:

@@ -1,4 +1,4 @@
-"""compiler.chip.strips: what is loaded of a stored tensor serves all who read a part of it, and nothing else does."""
+"""compiler.chip.loaded_words: what is loaded of a stored tensor serves all who read a part of it, and nothing else does."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podweave.compiler.chip.epoch_program import ExternalUnit
+from podweave.compiler.chip.loaded_words import Words, loaded_with, words_of
 from podweave.compiler.chip.regions import unpadded
-from podweave.compiler.chip.strips import external_key, regions_with
 from podweave.compiler.jobs import Place
 from podweave.compiler.lower.layer import Origin, Region, Unit
 from podweave.ir.operations import Operand
@@ -28,10 +28,10 @@ def operand(kernel: int = 1, pad: int = 0, value: int = 0) -> Operand:
     return Operand(("tensor",), conv("reader", SHAPE, 4, kernel, padding=((pad, pad), (pad, pad))), value)
 
 
-def loaded(*items: tuple[Operand, Unit, Region]) -> dict[tuple, tuple[ExternalUnit, ...]]:
-    found: dict[tuple, tuple[ExternalUnit, ...]] = {}
+def loaded(*items: tuple[Operand, Unit, Region]) -> dict[Words, tuple[ExternalUnit, ...]]:
+    found: dict[Words, tuple[ExternalUnit, ...]] = {}
     for number, item in enumerate(items):
-        key = external_key(*item)
+        key = words_of(*item)
         found[key] = (*found.get(key, ()), ExternalUnit(0, 0, 0, item[2], Place(number, 0)))
     return found
 
@@ -47,7 +47,7 @@ def test_words_lie_where_the_region_says(seed: int) -> None:
     rows, columns = int(rng.integers(0, high + 1)), int(rng.integers(0, wide + 1))
     # In rows and columns of padded input, of which the first is padding.
     part = Region(1, 1, top + rows + 1, high + 1 - rows, left + columns + 1, wide + 1 - columns)
-    ((item, around),) = regions_with(loaded((one, unit(), whole)), other, unit(), part)
+    ((item, around),) = loaded_with(loaded((one, unit(), whole)), other, unit(), part)
     assert item.place.bank == 0
     assert unpadded(other, unit(), around) == unpadded(one, unit(), whole)
     assert around.words == whole.words
@@ -56,7 +56,7 @@ def test_words_lie_where_the_region_says(seed: int) -> None:
 def test_what_is_the_same_comes_first() -> None:
     whole, part = Region(0, 1, 0, 12, 0, 10), Region(0, 1, 2, 3, 0, 10)
     known = loaded((operand(), unit(), whole), (operand(), unit(), part), (operand(), unit(), whole))
-    found = [(item.place.bank, region) for item, region in regions_with(known, operand(), unit(), part)]
+    found = [(item.place.bank, region) for item, region in loaded_with(known, operand(), unit(), part)]
     assert found == [(1, part), (0, whole), (2, whole)]
 
 
@@ -72,12 +72,12 @@ def test_what_is_the_same_comes_first() -> None:
 )
 def test_nothing_else_serves(known: tuple[Operand, Unit, Region]) -> None:
     wanted = operand(3, 1, -3), unit(), Region(0, 1, 0, 4, 1, 10)
-    assert not list(regions_with(loaded(known), *wanted))
+    assert not list(loaded_with(loaded(known), *wanted))
     # The same without what is wrong.
-    assert list(regions_with(loaded((operand(3, 1, -3), unit(), Region(0, 1, 0, 14, 0, 12))), *wanted))
+    assert list(loaded_with(loaded((operand(3, 1, -3), unit(), Region(0, 1, 0, 14, 0, 12))), *wanted))
 
 
 def test_inputs_of_the_network_are_packed_for_one_reader() -> None:
     packed = unit(origin=Origin.EXTERNAL)
     known = loaded((operand(), packed, Region(0, 1, 0, 12, 0, 10)))
-    assert not list(regions_with(known, operand(), packed, Region(0, 1, 0, 4, 0, 10)))
+    assert not list(loaded_with(known, operand(), packed, Region(0, 1, 0, 4, 0, 10)))
