@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -60,21 +62,40 @@ def test_what_is_the_same_comes_first() -> None:
     assert found == [(1, part), (0, whole), (2, whole)]
 
 
+PADDED = operand(3, 1, -3)
+WHOLE = Region(0, 1, 0, 14, 0, 12)
+
+
 @pytest.mark.parametrize(
     "known",
     [
-        # Rows that are not there; another image; another block of channels; padding that is none, and other padding.
-        (operand(), unit(), Region(0, 1, 3, 9, 0, 10)),
-        (operand(), unit(), Region(1, 1, 0, 12, 0, 10)),
-        (operand(), unit(8), Region(0, 1, 0, 12, 0, 10)),
-        (operand(3, 1, 5), unit(), Region(0, 1, 0, 14, 0, 12)),
+        # Rows and columns that are not there; another image; another block of channels; another tensor.
+        (PADDED, unit(), Region(0, 1, 1, 13, 0, 12)),
+        (PADDED, unit(), Region(0, 1, 0, 3, 0, 12)),
+        (PADDED, unit(), Region(0, 1, 0, 14, 2, 10)),
+        (PADDED, unit(), Region(0, 1, 0, 14, 0, 10)),
+        (PADDED, unit(), Region(1, 1, 0, 14, 0, 12)),
+        (PADDED, unit(8), WHOLE),
+        (PADDED, replace(unit(), source="other"), WHOLE),
+        # Padding that is none, and other padding.
+        (operand(), unit(), Region(0, 1, 0, 12, 0, 10)),
+        (operand(3, 1, 5), unit(), WHOLE),
     ],
 )
 def test_nothing_else_serves(known: tuple[Operand, Unit, Region]) -> None:
-    wanted = operand(3, 1, -3), unit(), Region(0, 1, 0, 4, 1, 10)
+    wanted = PADDED, unit(), Region(0, 1, 0, 4, 1, 10)
     assert not list(loaded_with(loaded(known), *wanted))
     # The same without what is wrong.
-    assert list(loaded_with(loaded((operand(3, 1, -3), unit(), Region(0, 1, 0, 14, 0, 12))), *wanted))
+    assert list(loaded_with(loaded((PADDED, unit(), WHOLE)), *wanted))
+
+
+@pytest.mark.parametrize(
+    "known", [(unit(8), WHOLE), (replace(unit(), source="other"), WHOLE), (unit(), Region(1, 1, 0, 14, 0, 12))]
+)
+def test_nothing_else_serves_who_reads_no_padding(known: tuple[Unit, Region]) -> None:
+    wanted = operand(), unit(), Region(0, 1, 2, 3, 1, 4)
+    assert not list(loaded_with(loaded((PADDED, *known)), *wanted))
+    assert list(loaded_with(loaded((PADDED, unit(), WHOLE)), *wanted))
 
 
 def test_inputs_of_the_network_are_packed_for_one_reader() -> None:

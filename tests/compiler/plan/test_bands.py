@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -110,12 +111,50 @@ def test_bands_that_see_padding_alone(
     kernel: int, stride: int, padding: tuple[int, int], window: Window | None, height: int
 ) -> None:
     """They compute more, so that their layers have an image."""
-    sizes = {"height": height, "width": 2, "channels": 3, "outputs": 2}
-    layer = Layer(name="a", kernel=(kernel, 1), stride=(stride, 1), padding=(padding, (0, 0)), **sizes)
+    sizes = {"channels": 3, "outputs": 2}
+    layer = Layer(name="a", height=height, width=2, kernel=(kernel, 1), stride=(stride, 1), padding=(padding, (0, 0)), **sizes)
     operation = Linear("a", (Operand(("in",), layer, pad_value=-77),), window)
-    graph = Graph("g", {"in": (1, height, 2, 3)}, (operation,))
     rows = operation.output[1]
-    assert {require_bands(graph, 0, 1, Grid(1, count, columns)) for count in range(1, rows + 1) for columns in (1, 2)} >= {rows}
+    graph = verify(Graph("g", {"in": (1, height, 2, 3)}, (operation,)))
+    for count, other in itertools.product(range(1, rows + 1), (1, 2)):
+        bands = other * -(-rows // -(-rows // count))
+        assert require_bands(graph, 0, 1, Grid(1, count, other)) == bands
+        assert require_bands(turned(graph), 0, 1, Grid(1, other, count)) == bands
+
+
+def turned(graph: Graph) -> Graph:
+    """The same with rows as columns."""
+
+    def of(operation: Linear) -> Linear:
+        window, operands = operation.window, []
+        for operand in operation.operands:
+            layer = operand.layer
+            pairs = {name: getattr(layer, name)[::-1] for name in ("kernel", "stride", "padding", "dilation")}
+            layer = dataclasses.replace(layer, height=layer.width, width=layer.height, **pairs)
+            operands.append(dataclasses.replace(operand, layer=layer, corners=tuple(corner[::-1] for corner in operand.corners)))
+        if window:
+            window = dataclasses.replace(window, kernel=window.kernel[::-1], stride=window.stride[::-1])
+        return dataclasses.replace(operation, operands=tuple(operands), window=window)
+
+    inputs = {name: (batch, wide, high, channels) for name, (batch, high, wide, channels) in graph.inputs.items()}
+    return verify(dataclasses.replace(graph, inputs=inputs, operations=tuple(map(of, graph.operations))))
+
+
+@pytest.mark.parametrize("blind", range(3))
+def test_bands_of_sums_that_only_one_part_sees_behind_the_last_output(blind: int) -> None:
+    """Sum 7 is in no window, and the only one that sees something of one part: all others make it, too."""
+    parts = []
+    for number in range(3):
+        layer = Layer(name=f"k{number}", height=8, width=2, channels=4, outputs=4)
+        if number == blind:
+            layer = dataclasses.replace(layer, height=1, padding=((7, 0), (0, 0)))
+        operand = Operand(("in",), layer, 5, corners=((3 if number == blind else 0, 0),))
+        adds_to = f"k{number - 1}" if number else ""
+        parts.append(Linear(layer.name, (operand,), Window("max", (2, 1), (5, 1)), adds_to=adds_to))
+    graph = verify(Graph("g", {"in": (1, 8, 2, 4)}, tuple(parts)))
+    for count in (1, 2):
+        assert require_bands(graph, 0, 3, Grid(1, count)) == count
+        assert require_bands(turned(graph), 0, 3, Grid(1, 1, count)) == count
 
 
 def test_bands_of_sums_of_which_one_part_sees_padding_alone() -> None:
