@@ -96,6 +96,11 @@ def verify_operands(graph: Graph, operation: Linear, shapes: Mapping[str, Shape]
                         f"{graph.name}: {operation.name} expects images of {images}, but {source} has {width} rows, which are the "
                         "positions of one image"
                     )
+                if any(operand.corner(source)):
+                    raise WorkloadError(
+                        f"{graph.name}: {operation.name} reads {source} from {operand.corner(source)} on, but rows are read as a "
+                        "whole image"
+                    )
             elif operand.corners:
                 row, column = operand.corner(source)
                 if batch != layer.batch or row + layer.height > height or column + layer.width > width:

@@ -57,6 +57,12 @@ def enlarged(layer: Linear) -> Linear:
     return replace(layer, operands=(replace(operand, upsampled=(Upsampling(2, 2),)),))
 
 
+def from_row(layer: Linear, row: int) -> Linear:
+    """Of an image from some row on."""
+    (operand,) = layer.operands
+    return replace(layer, operands=(replace(operand, corners=((row, 0),)),))
+
+
 REFUSED: dict[str, tuple[MixedGraph, str]] = {
     "layers only": (graph(A), "a mixed graph needs layers and operations on rows, got layers only"),
     "rows only": (graph(R), "a mixed graph needs layers and operations on rows, got operations on rows only"),
@@ -92,6 +98,10 @@ REFUSED: dict[str, tuple[MixedGraph, str]] = {
     "rows that are enlarged": (
         graph(R, enlarged(conv("b", "r", (8, 6), 7, 4))),
         "b reads r upsampled, which is rows and not an image",
+    ),
+    "a part of rows": (
+        graph(R, from_row(conv("b", "r", (4, 3), 7, 4), 1)),
+        "b reads r from (1, 0) on, but rows are read as a whole image",
     ),
     "another shape of an input": (
         graph(R, conv("b", "image", (3, 4), 5, 4)),
