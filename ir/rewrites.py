@@ -30,16 +30,13 @@ def fresh_name(name: str, taken: Collection[str]) -> str:
     return name
 
 
-def renamed_reads(operation: Linear, names: Mapping[str, tuple[str, ...]]) -> Linear:
-    """The operation reading, and coming after, other tensors in the place of some: those of ``names``, one after the other."""
+def renamed_reads(operation: Linear, names: Mapping[str, str]) -> Linear:
+    """The operation reading, and coming after, other tensors in the place of some, as ``names`` has them."""
 
     def renamed(old: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(new for name in old for new in names.get(name, (name,)))
+        return tuple(names.get(name, name) for name in old)
 
-    def views(operand: Operand) -> tuple[Upsampling, ...]:
-        return tuple(operand.upsampling(name) for name in operand.sources for _ in renamed((name,))) if operand.upsampled else ()
-
-    operands = tuple(replace(operand, sources=renamed(operand.sources), upsampled=views(operand)) for operand in operation.operands)
+    operands = tuple(replace(operand, sources=renamed(operand.sources)) for operand in operation.operands)
     return replace(operation, operands=operands, after=renamed(operation.after))
 
 
@@ -140,7 +137,7 @@ def with_stored_pools(graph: Graph) -> Graph:
     readers = Counter(source for operation in graph.operations for source in operation.sources)
     taken = {*graph.inputs, *(operation.name for operation in graph.operations)}
     operations: list[Linear] = []
-    stored: dict[str, tuple[str, ...]] = {}
+    stored: dict[str, str] = {}
     for operation in graph.operations:
         pooled = renamed_reads(operation, stored)
         # What comes after a pooling need not wait for its copy.
@@ -152,7 +149,7 @@ def with_stored_pools(graph: Graph) -> Graph:
             name = fresh_name(f"{operation.name}/stored", taken)
             taken.add(name)
             operations.append(copy_of(name, (operation.name,), operation.output))
-            stored[operation.name] = (name,)
+            stored[operation.name] = name
     return replace(graph, operations=tuple(operations))
 
 
