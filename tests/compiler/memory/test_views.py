@@ -49,7 +49,7 @@ def wrong_views(seed: int) -> list[str]:
 @pytest.mark.parametrize("first", [0, *(pytest.param(first, marks=pytest.mark.campaign) for first in range(1000, 3000, 50))])
 def test_views(first: int) -> None:
     refused = []
-    for seed in range(first, first + (50 if first else 12)):
+    for seed in range(first, first + (50 if first else 8)):
         try:
             assert wrong_views(seed) == [], seed
         except WorkloadError as error:
