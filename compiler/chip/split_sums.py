@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -175,11 +176,12 @@ class _Splitter:
         least = least_bank_words(operation, tiles, shapes, inputs, self.config)
         if least <= memory.w_words and position <= _X_FILL * banks and not at_once:
             return [()]
-        # In steps of each pod: with few column tiles, several pods have parts of K of one.
-        together = 1 if operation.window else max(1, self.config.pods // tiles)
+        steps = tile_steps(operation, shapes, inputs, array)
+        own = sum(count for operand, count in zip(operation.operands, steps, strict=True) if operand.layer.groups > 1)
+        # In steps of each pod: with few column tiles, several pods have parts of K of one, but for groups.
+        together = 1 if operation.window or own * self.rows > memory.w_words else max(1, self.config.pods // tiles)
         share = int(self.policy.bank_share * memory.w_words * min(tiles * together, memory.banks))
         room = max(1, share // (tiles * together * self.rows)) * together
-        steps = tile_steps(operation, shapes, inputs, array)
         read = words_read(operation, operation.output[:3], shapes, inputs, array) if at_once else position
         if read > _X_SHARE * banks:
             room = min(room, max(1, int(banks * _X_SHARE / read * sum(steps))))
@@ -195,7 +197,7 @@ class _Splitter:
         if layer.groups == 1:
             words = [(begin, end) for begin, end, *_ in words_of_operand(self.shapes, operand, self.rows)]
         of_tap = max(1, steps // taps // len(words))
-        if taps * of_tap <= room or not self._has_taps(operation, operand):
+        if taps * of_tap <= room:
             for first, count in pieces(len(words), max(1, room // (taps * of_tap))):
                 begin, end = words[first], words[first + count - 1]
                 channels = (begin[0], end[1]) if begin and end else None
@@ -203,20 +205,27 @@ class _Splitter:
             return
         most = max(1, room // of_tap)
         for channels in words:
-            for row, rows in pieces(high, max(1, most // wide)):
-                for column, columns in pieces(wide, min(wide, most)):
-                    taken = Taken(number, channels, (row, row + rows), (column, column + columns))
-                    yield rows * columns * of_tap, taken
+            for rows in self._taps(operation, operand, 0, max(1, most // wide)):
+                count = rows[1] - rows[0]
+                for columns in self._taps(operation, operand, 1, max(1, min(wide, most // count))):
+                    yield count * (columns[1] - columns[0]) * of_tap, Taken(number, channels, rows, columns)
 
-    def _has_taps(self, operation: Linear, operand: Operand) -> bool:
-        """Whether every tap reads some of the input, and not padding alone."""
-        layer = operand.layer
-        for axis, size in enumerate((layer.height, layer.width)):
-            for tap in range(layer.kernel[axis]):
-                begin, end = self._span(operation, operand, axis, (tap, tap + 1))
-                if max(begin, 0) >= min(end, size):
-                    return False
-        return True
+    def _taps(self, operation: Linear, operand: Operand, axis: int, each: int) -> list[tuple[int, int]]:
+        """The taps of an axis in pieces [begin, end) of ``each``; those that read padding alone are with one beside them that does
+        not."""
+        layer, seen = operand.layer, list[int]()
+        taps = layer.kernel[axis]
+        for tap in range(taps):
+            begin, end = self._span(operation, operand, axis, (tap, tap + 1))
+            if max(begin, 0) < min(end, (layer.height, layer.width)[axis]):
+                seen.append(tap)
+        begin = seen[0] + 1 if seen and seen[0] else 0
+        end = seen[-1] if seen and seen[-1] < taps - 1 else taps
+        if not seen or begin > end:
+            return [(0, taps)]
+        between = pieces(end - begin, each) if begin < end else ()
+        ends = {0, begin, *(begin + first for first, _ in between), end, taps}
+        return list(itertools.pairwise(sorted(ends)))
 
     @staticmethod
     def _span(operation: Linear, operand: Operand, axis: int, taps: tuple[int, int]) -> tuple[int, int]:

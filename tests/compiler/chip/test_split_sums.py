@@ -14,6 +14,7 @@ from podweave.compiler.chip.check.program import check_chip
 from podweave.compiler.chip.epoch_cutter import compile_epochs
 from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.chip.executor import execute_chip
+from podweave.compiler.chip.policy import BankPolicy
 from podweave.compiler.chip.split_outputs import SplitGraph, split_outputs
 from podweave.compiler.chip.split_sums import split_sums
 from podweave.compiler.jobs import ProgramError
@@ -30,16 +31,16 @@ from tests.compiler.chip.policies import HALF
 SHAPE = (1, 4, 4, 40)
 
 
-def split(graph: Graph, config: ChipConfig) -> SplitGraph:
-    parts = split_outputs(graph, config, HALF)
-    made, sums = split_sums(parts.graph, config, HALF)
+def split(graph: Graph, config: ChipConfig, policy: BankPolicy = HALF) -> SplitGraph:
+    parts = split_outputs(graph, config, policy)
+    made, sums = split_sums(parts.graph, config, policy)
     return dataclasses.replace(parts, graph=verify(made), sums=sums)
 
 
-def compiled(graph: Graph, config: ChipConfig, seed: int = 0) -> tuple[SplitGraph, tuple[EpochProgram, ...]]:
+def compiled(graph: Graph, config: ChipConfig, policy: BankPolicy = HALF) -> tuple[SplitGraph, tuple[EpochProgram, ...]]:
     """A graph whose tensors, by the golden model and by its programs, are those of the graph as it was."""
-    found = split(graph, config)
-    whole, rng = random_parameters(graph, seed), np.random.default_rng(seed)
+    found = split(graph, config, policy)
+    whole, rng = random_parameters(graph), np.random.default_rng(0)
     inputs = {name: rng.integers(-128, 128, shape, dtype=np.int8) for name, shape in graph.inputs.items()}
     expected = evaluate(graph, whole, inputs)
     constants = found.constants(whole)
@@ -47,7 +48,7 @@ def compiled(graph: Graph, config: ChipConfig, seed: int = 0) -> tuple[SplitGrap
     assert joined.keys() == expected.keys()
     for name, value in expected.items():
         assert_array_equal(joined[name], value, err_msg=name, strict=True)
-    programs = compile_epochs(found.graph, config, HALF, tables=constants.table_of)
+    programs = compile_epochs(found.graph, config, policy, tables=constants.table_of)
     outputs = found.join(execute_chip(programs, inputs, Constants(constants))[0])
     for name in graph.outputs:
         assert_array_equal(outputs[name], expected[name], err_msg=name, strict=True)
@@ -97,6 +98,42 @@ def test_taps_are_parts() -> None:
     few, _ = compiled(graph, chip(2, 4, 4, w_words=8))
     columns = [(each.rows, each.columns) for part in few.sums["a"] for each in part.takes]
     assert columns == [((row, row + 1), span) for row in range(5) for span in ((0, 1), (1, 3), (3, 5))]
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_groups_have_parts_that_one_bank_holds(share: float) -> None:
+    """Two column tiles of four pods: a pod has all groups of its outputs, and no other one takes some of their steps."""
+    graph = layer_graph(Operand(("in",), conv("a", SHAPE, 8, groups=8, **SAME)))
+    found, _ = compiled(graph, chip(8, 4, 4, w_words=64), BankPolicy(bank_share=share, first_epoch_share=1.0))
+    assert len(found.sums["a"]) > 1
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "pads", "w_words"),
+    [
+        # Taps that read beyond the image on both sides, on one, on the other.
+        (3, 7, (3, 3), 24),
+        (3, 7, (5, 1), 48),
+        (3, 7, (0, 6), 56),
+        (3, 5, (2, 0), 24),
+        # Two that see it, and one that does alone, of rows.
+        (2, 6, (2, 2), 24),
+        (1, 5, (4, 0), 48),
+        (1, 5, (0, 4), 48),
+    ],
+)
+def test_taps_that_read_padding_alone_are_with_others(size: int, kernel: int, pads: tuple[int, int], w_words: int) -> None:
+    """Every part has some of the image."""
+    layer = conv("a", (1, size, size + 1, 4), 3, kernel, padding=(pads, pads))
+    graph = Graph("g", {"in": (1, size, size + 1, 4)}, (Linear("a", (Operand(("in",), layer, pad_value=-9),)),))
+    found, _ = compiled(graph, chip(2, 4, 4, w_words=w_words))
+    taps = np.zeros((kernel, kernel), int)
+    for each in (each for part in found.sums["a"] for each in part.takes):
+        taps[slice(*each.rows), slice(*each.columns)] += 1
+        for (begin, end), of, sums in zip((each.rows, each.columns), (size, size + 1), layer.output_size, strict=True):
+            assert begin - pads[0] < of
+            assert end - 1 - pads[0] + sums > 0
+    assert (taps == 1).all()
 
 
 @pytest.mark.parametrize(
