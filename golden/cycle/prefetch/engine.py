@@ -89,6 +89,8 @@ class EngineModel:
         self.quiet_from: int | None = None
         """Cycle from which on ``quiet`` is high without an interruption; None if it is not."""
         self._level = 0
+        self._delivered_at = -1
+        """Last cycle in which what is delivered was on its way."""
         self._store_faulty = False
         # By ring: something of it has failed on its way, so nothing of it completes a tag.
         self._ring_failed = [False, False]
@@ -234,7 +236,7 @@ class EngineModel:
     def _stop(self, now: int) -> None:
         """Nothing is stepped from now on, so less is on its way than was thought."""
         self.stopped_at = self.issuer.stopped_at = now
-        ends = [time - 1 for times in self.events.complete for time in times]
+        ends = [self._delivered_at, *(time - 1 for times in self.events.complete for time in times)]
         for item in (*self.agenda.to_come(self._delivered), *self.delivery.items):
             made = item.piece_steps(self.geometry)
             dropped = item.failed_from if item.failed_from is not None else FOREVER
@@ -244,7 +246,7 @@ class EngineModel:
                 ends.append(item.last_step + PORT_CYCLES)
         if self.issuer.store:
             ends += self.issuer.store.ends_before(now)
-        self.busy_until = max(ends, default=-1)
+        self.busy_until = max(ends)
 
     # -- Begins.
 
@@ -362,7 +364,8 @@ class EngineModel:
 
     def _delivered(self, item: Item) -> None:
         if self._made(item):
-            self._ended(item.last_step + PORT_CYCLES, item.ring, item.counts, item.failed_from is not None)
+            self._delivered_at = item.last_step + PORT_CYCLES
+            self._ended(self._delivered_at, item.ring, item.counts, item.failed_from is not None)
 
     def _end_store(self, t: int) -> None:
         assert self.issuer.store
