@@ -23,6 +23,7 @@ from .random_large import cut_job
 from .random_layers import parts_job, random_job, upsampled_job
 from .random_mixed import random_mixed
 from .random_rows import random_rows
+from .random_sequences import random_sequences
 from .random_sums import sums_job
 from .random_views import views_job
 from .surroundings import (
@@ -136,7 +137,7 @@ def run_rows(rng: Choices, seed: int, outcome: Outcome) -> None:
     """Graphs of operations on rows, and of layers beside them, from memory."""
     config = ROW_CHIPS[rng.choice(list(ROW_CHIPS))]
     start, checking = random_start(rng), random_checking(rng)
-    jobs = jobs_of(rng, (random_rows, random_rows, random_mixed), config)
+    jobs = jobs_of(rng, (random_rows, random_rows, random_sequences, random_mixed), config)
     outcome.text = describe([job.graph for job in jobs], config=config.name, **start)
     run_graphs(jobs, AcceleratorWay(config, check="always", **start), accelerator_bench(config, checking), seed, outcome)
 
@@ -171,7 +172,8 @@ def run_chips(rng: Choices, seed: int, outcome: Outcome) -> None:
         if rng.random() < 0.6:
             jobs += chip_jobs(random_decoder(rng, chips), number(rng), scale_bits=LINKED.scale_bits)
         else:
-            job = random_rows(number(rng), rng)
+            make = random_sequences if rng.integers(0, 2) else random_rows
+            job = make(number(rng), rng)
             jobs.append(Job(job.graph, with_scale_bits(job.constants, LINKED.scale_bits), job.inputs))
     ways: dict[str, Any] = {"link": link, "delays": delays, "beneath": beneath, **start}
     outcome.text = describe([job.graph for job in jobs], config=LINKED.name, chips=chips, by_rows=by_rows, **ways)

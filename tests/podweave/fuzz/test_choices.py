@@ -13,6 +13,7 @@ from podweave.fuzz.random_large import cut_job
 from podweave.fuzz.random_layers import parts_job, random_job, upsampled_job
 from podweave.fuzz.random_mixed import random_mixed
 from podweave.fuzz.random_rows import REGISTERS, RandomRows, random_rows
+from podweave.fuzz.random_sequences import random_sequences
 from podweave.fuzz.random_sums import sums_job
 from podweave.fuzz.random_views import views_job
 from podweave.fuzz.shrink import shrink
@@ -62,7 +63,9 @@ def test_a_case_that_does_not_end() -> None:
         sum(1 for _ in iter(lambda: rng.integers(0, 2), 1))
 
 
-@pytest.mark.parametrize("make", [random_job, upsampled_job, parts_job, views_job, cut_job, sums_job, random_rows, random_mixed])
+@pytest.mark.parametrize(
+    "make", [random_job, upsampled_job, parts_job, views_job, cut_job, sums_job, random_rows, random_sequences, random_mixed]
+)
 def test_decisions_give_the_same_network(make: Callable[..., Job]) -> None:
     assert "rng" in inspect.signature(make).parameters
     for seed in range(5):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from podweave.fuzz.random_rows import random_rows, two_at_once
+from podweave.fuzz.random_sequences import random_sequences
 from podweave.golden.layers.fixed_point import Rounding
 from podweave.golden.rows import evaluate_row_operation
 from podweave.ir.row_operations import Attention, Gelu, LayerNorm, Product, RmsNorm, Rope, RowLinear, SiluProduct
@@ -40,6 +41,15 @@ def run(jobs: Sequence[Job], config: ChipConfig) -> None:
 def test_random_graphs(rounding: str) -> None:
     seeds = {*range(14), *HALVES.values()}
     run([random_rows(seed) for seed in sorted(seeds)], small_chip().replace(rounding=rounding))
+
+
+@pytest.mark.parametrize("first", [0, *(pytest.param(first, marks=pytest.mark.campaign) for first in range(100, 300, 20))])
+def test_random_graphs_of_several_sequences(first: int) -> None:
+    """Caches of their own, to which some append where an input says, and some share their first keys."""
+    jobs = [random_sequences(seed) for seed in range(first, first + (20 if first else 8))]
+    attentions = [each for job in jobs for each in job.graph.operations if isinstance(each, Attention)]
+    assert {len(each.sequences) > 1 for each in attentions} == {each.shared is not None for each in attentions} == {False, True}
+    run(jobs, small_chip().replace(rounding="half_even"))
 
 
 def outputs_with(job: Job, kind: type | None) -> list[list[int]]:
