@@ -46,7 +46,7 @@ def test_random_graphs(rounding: str) -> None:
 @pytest.mark.parametrize("first", [0, *(pytest.param(first, marks=pytest.mark.campaign) for first in range(100, 300, 20))])
 def test_random_graphs_of_several_sequences(first: int) -> None:
     """Caches of their own, to which some append where an input says, and some share their first keys."""
-    jobs = [random_sequences(seed) for seed in range(first, first + (20 if first else 8))]
+    jobs = [random_sequences(seed) for seed in range(first, first + (20 if first else 10))]
     attentions = [each for job in jobs for each in job.graph.operations if isinstance(each, Attention)]
     assert {len(each.sequences) > 1 for each in attentions} == {each.shared is not None for each in attentions} == {False, True}
     run(jobs, small_chip().replace(rounding="half_even"))
