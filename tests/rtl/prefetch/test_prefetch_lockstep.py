@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from podweave.golden.cycle.memory.hbm import DECERR, SLVERR, ErrorRange, HbmChannel
 from podweave.golden.cycle.ports import PortTrace
 from podweave.golden.cycle.prefetch.engine import STALLS, EngineModel
-from podweave.golden.cycle.prefetch.words import LOAD, NOP, STORE, Descriptor
+from podweave.golden.cycle.prefetch.words import LOAD, STORE, Descriptor
 from podweave.spec.load_port import HostSelect
 from podweave.tb.cases.prefetch_cases import (
     DATA_BEGIN,
     MEMORY_BYTES,
     STORE_BEGIN,
-    TIMINGS,
     Case,
     Program,
     engine_geometry,
@@ -114,44 +113,6 @@ def test_lockstep_of_late_epochs(by: int) -> None:
         if found == 2:
             return
     raise AssertionError("no case has a cancelled tag")
-
-
-@pytest.mark.parametrize("cycle", [160, 208, 244, 280])
-def test_stop_with_a_burst_that_waits_for_its_address(cycle: int) -> None:
-    """The memory takes one burst at a time. What it takes behind the stop makes no step, and holds up nothing."""
-    load = Descriptor(kind=LOAD, select=HostSelect.W, address=DATA_BEGIN, n0=12, n1=1, n2=1, step0=1)
-    loads = [dataclasses.replace(load, address=DATA_BEGIN + 512 * i, last=int(i == 3)) for i in range(4)]
-    case = directed_case(lockstep_of("64_small").config, loads, timing=TIMINGS[4], cycles=600)
-    model = check("64_small", dataclasses.replace(case, script=[(cycle, {"stop": True})]), 0)
-    assert (model.issuer.reads, model.issuer.ar) == (0, None)
-    assert model.quiet_from is not None
-
-
-@pytest.mark.parametrize("name", ["128_columns", pytest.param("64_small", marks=pytest.mark.campaign)])
-def test_stop_in_any_cycle(name: str) -> None:
-    """Of loads, a store and descriptors that move nothing, whatever is on its way then; the engine is quiet when the model is."""
-    lockstep = lockstep_of(name)
-    load = Descriptor(kind=LOAD, select=HostSelect.W, address=DATA_BEGIN, n0=6, n1=1, n2=1, step0=1)
-    nothing = Descriptor(kind=NOP)
-    store = Descriptor(kind=STORE, select=HostSelect.W, address=STORE_BEGIN + 4, n0=5, n1=1, n2=1, step0=1)
-    demand = [load, nothing, dataclasses.replace(load, address=DATA_BEGIN + 323, n0=3), nothing, store, nothing]
-    prefetch = [dataclasses.replace(load, base=12, n0=2), nothing, dataclasses.replace(nothing, last=1)]
-    demand.append(dataclasses.replace(load, base=20, n0=1, last=1))
-    case = directed_case(lockstep.config, demand, prefetch, timing=TIMINGS[4], cycles=700)
-    end = case.model(trace=False).run_until_quiet()
-    assert 300 < end < 600
-    cases = [dataclasses.replace(case, script=[(cycle, {"stop": True})]) for cycle in range(end + 2)]
-    ran = lockstep.run_all([(each.stimulus(), each.program.memory, each.table()) for each in cases], seed=0)
-    quiet = []
-    for each, (observed, after) in zip(cases, ran, strict=True):
-        model = each.model()
-        traces, memory = expected(each, model)
-        lockstep.bench.check(traces, observed)
-        np.testing.assert_array_equal(after, memory)
-        quiet.append(model.quiet_from)
-    # It is never long until it is.
-    assert max(at - cycle for cycle, at in enumerate(quiet) if at is not None) < 120
-    assert None not in quiet
 
 
 X_WORD = Descriptor(select=HostSelect.X, address=DATA_BEGIN, n0=4, n1=1, n2=1, step0=1, tag=3)
