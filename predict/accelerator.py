@@ -115,7 +115,7 @@ class AcceleratorRun:
         rings = tuple((ring.base, _bytes(ring.fields)) for each in (image.demand, image.prefetch) for ring in each)
         epochs = tuple(figures and (figures.cycles, _bytes(figures.counters)) for figures in self.epochs)
         work = tuple((*one["operations"], one["macs"]) for one in map(_work, self.network.epochs))
-        return repr(self.network.config), image.channel_bytes, image.memory_bytes, rings, epochs, work
+        return repr(self.network.config), image.channel_bytes, image.memory_bytes, rings, epochs, work, self.bases
 
     def prediction(self, run: RunFigures) -> Prediction:
         """What a run took, by names."""

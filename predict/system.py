@@ -48,7 +48,7 @@ def predict_system(
     prefetch: bool = True,
     beneath: bool = True,
     cap: int = 0,
-    bases: tuple[int, ...] = (),
+    bases: Sequence[tuple[int, ...]] = (),
 ) -> tuple[Prediction, ...]:
     """Cycles and counters of a run of each chip of a ring, without RTL; chip i sends to the next, the last one to chip 0.
 
@@ -62,8 +62,10 @@ def predict_system(
         Of each link; without faults.
     starts : sequence of int
         Cycle, of one clock, in which each chip's run starts; by default all in the same. Only differences matter.
-    prefetch, beneath, cap, bases
+    prefetch, beneath, cap
         As an `AcceleratorRun` takes them, of all chips.
+    bases : sequence of tuple of int
+        Values of base registers of each chip, from register 1 on; by default all are 0.
 
     Raises
     ------
@@ -71,9 +73,14 @@ def predict_system(
         Chips have collectives that do not fit each other.
     """
     begins = list(starts) if starts is not None else [0] * len(networks)
-    options: dict[str, Any] = {"prefetch": prefetch, "beneath": beneath, "cap": cap, "bases": bases}
-    of = {id(network): AcceleratorRun(network, timing, **options) for network in networks}
-    runs = [of[id(network)] for network in networks]
+    options: dict[str, Any] = {"prefetch": prefetch, "beneath": beneath, "cap": cap}
+    of: dict[tuple[int, tuple[int, ...]], AcceleratorRun] = {}
+    runs = []
+    for network, values in zip(networks, bases or [()] * len(networks), strict=True):
+        key = id(network), values
+        if key not in of:
+            of[key] = AcceleratorRun(network, timing, bases=values, **options)
+        runs.append(of[key])
     config = networks[0].config
     if len(networks) == 1 and not any(isinstance(program, CollectiveProgram) for program in networks[0].epochs):
         return (runs[0].prediction(finished(runs[0].steps())),)

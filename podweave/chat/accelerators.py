@@ -66,7 +66,7 @@ class Accelerators:
         """What each computes; raises `WorkloadError` for what so many chips cannot share."""
         return partition(graph, constants, self.chips) if self.chips > 1 else undivided(graph, constants)
 
-    def predict(self, networks: Sequence[CompiledNetwork], bases: tuple[int, ...]) -> SystemPrediction:
-        """Cycles and counters of a run of each."""
+    def predict(self, networks: Sequence[CompiledNetwork], bases: tuple[tuple[int, ...], ...]) -> SystemPrediction:
+        """Cycles and counters of a run of each; ``bases``: values of base registers of each."""
         found = predict_system(networks, self.timing, self.link, bases=bases, **self.options)
         return SystemPrediction(found, (0,) * self.chips)

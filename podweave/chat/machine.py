@@ -61,7 +61,7 @@ class Programs:
         self.loaded = 0
         """How many networks the memories of the chips hold."""
         self._compiled: dict[RunShape, SystemNetwork] = {}
-        self._predicted: dict[tuple[RunShape, tuple[int, ...]], SystemPrediction] = {}
+        self._predicted: dict[tuple[RunShape, tuple[tuple[int, ...], ...]], SystemPrediction] = {}
 
     def compiled(self, shape: RunShape) -> SystemNetwork:
         """The programs for a shape; raises `WorkloadError` if the chips cannot run it."""

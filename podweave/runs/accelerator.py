@@ -105,10 +105,10 @@ class AcceleratorWay(DeviceWay[CompiledNetwork]):
         return [in_channels(network, most) for network in networks]
 
     def conditions(self, network: CompiledNetwork, job: Job, before: CompiledNetwork | None) -> Conditions:
-        return Conditions(network.memory.bases(job.inputs), network.memory.may_stay and network is before)
+        return Conditions((network.memory.bases(job.inputs),), network.memory.may_stay and network is before)
 
     def predict(self, network: CompiledNetwork, conditions: Conditions = COLD) -> Prediction:
-        bases, warm = conditions.bases, conditions.warm
+        bases, warm = next(iter(conditions.bases), ()), conditions.warm
         return predict_accelerator(network, self.timing, prefetch=self.prefetch, cap=self.cap, bases=bases, warm=warm)
 
     def bench(self, networks: Sequence[CompiledNetwork], options: dict[str, Any]) -> AcceleratorBench:

@@ -91,13 +91,13 @@ class Conditions:
 
     Parameters
     ----------
-    bases : tuple of int
-        Values of base registers, the only ones of a job's inputs on which they do.
+    bases : tuple of tuple of int
+        Values of base registers of each chip, the only ones of a job's inputs on which they do; empty: all are 0.
     warm : bool
         The chip is as a run of this network has left it.
     """
 
-    bases: tuple[int, ...] = ()
+    bases: tuple[tuple[int, ...], ...] = ()
     warm: bool = False
 
 

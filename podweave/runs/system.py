@@ -54,10 +54,9 @@ class SystemNetwork:
         """What lies in the memories of the chips before a run."""
         return [network.memory for network in self.chips]
 
-    def bases(self, inputs: Mapping[str, NDArray]) -> tuple[int, ...]:
-        """Values of base registers, the same on all chips, in a run on ``inputs`` of the whole graph."""
-        (found,) = {image.bases(mine) for image, mine in zip(self.images, self.partition.cut(inputs), strict=True)}
-        return found
+    def bases(self, inputs: Mapping[str, NDArray]) -> tuple[tuple[int, ...], ...]:
+        """Values of base registers of each chip, in a run on ``inputs`` of the whole graph."""
+        return tuple(image.bases(mine) for image, mine in zip(self.images, self.partition.cut(inputs), strict=True))
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,16 @@ import pytest
 
 from podweave.compiler.compile_network import in_channels
 from podweave.compiler.compile_system import compile_system
+from podweave.ir.constants import with_scale_bits
+from podweave.ir.frontends.language_models import DecoderSizes, TextRows, decoder
+from podweave.ir.frontends.random_rows import random_row_inputs, random_row_parameters
 from podweave.ir.partition_rows import partition_rows
+from podweave.predict.accelerator import AcceleratorRun
 from podweave.predict.link_timing import LinkTiming
 from podweave.predict.memory_timing import HbmTiming
 from podweave.predict.system import predict_system
 from podweave.runs.accelerator import AcceleratorWay
-from podweave.runs.jobs import chip_jobs
+from podweave.runs.jobs import Job, chip_jobs
 from podweave.runs.road import COLD, Conditions, Simulation, run_jobs
 from podweave.runs.system import SystemNetwork, SystemPrediction, SystemWay, run_on_system
 from podweave.spec.config import ChipConfig
@@ -171,6 +175,27 @@ def test_chips_with_rows_of_their_own_have_nothing_to_say_to_each_other() -> Non
     assert report["verdict"] == "pass"
     assert report["cycles"] == report["predicted_cycles"]
     assert all(chip["counters"]["COLLECTIVE_CYCLES"] == 0 for row in report["networks"] for chip in row["chips"])
+
+
+def test_texts_on_chips_of_their_own_move_each_by_its_own_offset() -> None:
+    """Programs of the chips are the same; base registers are not."""
+    texts = [TextRows(1, 8, 4, 4), TextRows(1, 8, 4, 4, slot=1)]
+    graph = decoder(DecoderSizes(16, 2, 1, 24), texts, "two texts")
+    constants = with_scale_bits(random_row_parameters(graph, 3), CONFIG.scale_bits)
+    jobs = []
+    for seed, offsets in enumerate(((3, 1), (0, 2))):
+        inputs = random_row_inputs(graph, seed)
+        for name, offset in zip(("offset", "offset.1"), offsets, strict=True):
+            inputs[name] = np.full_like(inputs[name], offset)
+        jobs.append(Job(graph, constants, inputs))
+    way = SystemWay(CONFIG, 2, timing=TIMING, link=LINK, delays=[0, 9], divide=partition_rows)
+    report, _, (network, _) = run_on_system(jobs, way, bench=bench(2), seed=5, progress=lambda _: None)
+    assert (report["failure"], report["verdict"], report["cycles"] - report["predicted_cycles"]) == (None, "pass", 0)
+    first, second = network.bases(jobs[0].inputs)
+    assert first != second
+    assert network.bases(jobs[1].inputs)[0] == (0, 0)
+    runs = [AcceleratorRun(network.chips[0], TIMING, bases=bases) for bases in (first, second, first)]
+    assert runs[0].identity() == runs[2].identity() != runs[1].identity()
 
 
 # Faults that are planted.
