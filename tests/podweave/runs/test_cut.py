@@ -127,7 +127,8 @@ def test_random_networks_that_see_parts() -> None:
 
 def test_random_networks_of_many_views() -> None:
     _, networks = run(*map(views_job, range(6)), cut=1, check="always")
-    assert all(map(spills, networks))
+    # Those whose nodes read more than inputs of the network.
+    assert sum(map(spills, networks)) == 5
 
 
 def with_feeds(job: Job, passes: int) -> Job:
