@@ -19,7 +19,7 @@ from .copies import Copies
 from .epoch_program import ExternalUnit, WeightTile
 from .gang_jobs import GangShape, StepSequence, turn_of
 from .kept_weights import KeptWeights
-from .loaded_words import loaded_with, words_of
+from .loaded_words import loaded_with, words_of_unit
 from .operation_plan import OperationPlan, Reference
 from .producers import Fragment, Producer
 from .state import SchedulerState
@@ -320,7 +320,7 @@ class Gangs:
                 return Held(around, item.place)
         place = self.state.storage.place("input", banks, region.words, plan.operation)
         self.state.external_units.append(ExternalUnit(plan.index, number, unit_number, region, place))
-        key = words_of(operand, unit, region)
+        key = words_of_unit(operand, unit, region)
         self.state.resident[key] = (*self.state.resident.get(key, ()), self.state.external_units[-1])
         return Held(region, place)
 

@@ -67,7 +67,7 @@ class StoredWords:
 Words = PackedWords | StoredWords
 
 
-def words_of(operand: Operand, unit: Unit, region: Region) -> Words:
+def words_of_unit(operand: Operand, unit: Unit, region: Region) -> Words:
     """Those of a unit over a region."""
     if unit.is_stored:
         return StoredWords(unit.source, unit.block[1], unpadded(operand, unit, region), padding(operand, unit, region))
@@ -90,7 +90,7 @@ def loaded_with(
 ) -> Iterator[tuple[ExternalUnit, Region]]:
     """What is loaded already and has the words of a unit over a region, and the region that it has, as the operand sees it: the
     same, or of a stored tensor a larger one."""
-    wanted = words_of(operand, unit, region)
+    wanted = words_of_unit(operand, unit, region)
     for item in resident.get(wanted, ()):
         yield item, region
     if not isinstance(wanted, StoredWords):

@@ -98,7 +98,7 @@ def run_graphs(
 def run_chip(rng: Choices, seed: int, outcome: Outcome) -> None:
     """Networks of layers, each as one epoch; sums of every operation are compared."""
     config = CHIPS[rng.choice(list(CHIPS))]
-    jobs = jobs_of(rng, (random_job, _upsampled, _parts, _views), config)
+    jobs = jobs_of(rng, (random_job, _upsampled, _parts, views_job), config)
     through = str(rng.choice(["backdoor", "port"], p=[0.9, 0.1]))
     outcome.text = describe([job.graph for job in jobs], config=config.name, through=through)
     run_graphs(jobs, ChipWay(config, through, check="always"), chip_bench(config, random_checking(rng)), seed, outcome)
@@ -110,10 +110,6 @@ def _upsampled(seed: int, rng: Choices) -> Job:
 
 def _parts(seed: int, rng: Choices) -> Job:
     return parts_job(seed, rng=rng)
-
-
-def _views(seed: int, rng: Choices) -> Job:
-    return views_job(seed, rng=rng)
 
 
 def random_start(rng: Choices) -> dict[str, Any]:
@@ -128,7 +124,7 @@ def run_accelerator(rng: Choices, seed: int, outcome: Outcome) -> None:
     name = str(rng.choice(list(ACCELERATORS)))
     config = ACCELERATORS[name]
     start, checking = random_start(rng), random_checking(rng)
-    jobs = jobs_of(rng, (random_job, _upsampled, _parts, _views, cut_job, sums_job), config)
+    jobs = jobs_of(rng, (random_job, _upsampled, _parts, views_job, cut_job, sums_job), config)
     outcome.text = describe([job.graph for job in jobs], config=name, **start)
     run_graphs(jobs, AcceleratorWay(config, check="always", **start), accelerator_bench(config, checking), seed, outcome)
 

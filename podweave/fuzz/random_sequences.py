@@ -95,7 +95,7 @@ class RandomSequences(RandomRows):
 
 
 def random_sequences(seed: int, rng: Choices | None = None) -> Job:
-    """A random graph of rows, with at least one attention."""
+    """A random graph of rows, with an attention at least if registers hold its lengths."""
     growing = RandomSequences(seed, rng)
     growing.attention()
     return growing.job()

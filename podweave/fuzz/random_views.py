@@ -189,12 +189,10 @@ class _Growing:
         self.live[name] = node.output
 
 
-def views_graph(seed: int, size: int = 0, rng: Choices | None = None) -> Graph:
-    """Three to eight nodes; what no node reads is an output, and some others; ``size``: rows and columns of its images, by default
-    chosen."""
+def views_graph(seed: int, rng: Choices | None = None) -> Graph:
+    """Three to eight nodes; what no node reads is an output, and some others."""
     choices = rng or Choices([seed, 16])
-    high, wide = (size, size) if size else (int(choices.integers(2, 11)), int(choices.integers(2, 11)))
-    growing = _Growing(choices, (high, wide))
+    growing = _Growing(choices, (int(choices.integers(2, 11)), int(choices.integers(2, 11))))
     for _ in choices.several(3, 9):
         growing.grow()
     graph = Graph(f"views {seed}", growing.inputs, tuple(growing.operations))
@@ -202,6 +200,6 @@ def views_graph(seed: int, size: int = 0, rng: Choices | None = None) -> Graph:
     return dataclasses.replace(graph, outputs=tuple(dict.fromkeys((*graph.outputs, *more))))
 
 
-def views_job(seed: int, size: int = 0, rng: Choices | None = None) -> Job:
+def views_job(seed: int, rng: Choices | None = None) -> Job:
     """A random graph with random parameters and inputs."""
-    return with_data(views_graph(seed, size, rng), seed)
+    return with_data(views_graph(seed, rng), seed)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podweave.compiler.chip.epoch_program import ExternalUnit
-from podweave.compiler.chip.loaded_words import Words, loaded_with, words_of
+from podweave.compiler.chip.loaded_words import Words, loaded_with, words_of_unit
 from podweave.compiler.chip.regions import unpadded
 from podweave.compiler.jobs import Place
 from podweave.compiler.lower.layer import Origin, Region, Unit
@@ -33,7 +33,7 @@ def operand(kernel: int = 1, pad: int = 0, value: int = 0) -> Operand:
 def loaded(*items: tuple[Operand, Unit, Region]) -> dict[Words, tuple[ExternalUnit, ...]]:
     found: dict[Words, tuple[ExternalUnit, ...]] = {}
     for number, item in enumerate(items):
-        key = words_of(*item)
+        key = words_of_unit(*item)
         found[key] = (*found.get(key, ()), ExternalUnit(0, 0, 0, item[2], Place(number, 0)))
     return found
 
