@@ -8,7 +8,7 @@ import pytest
 from podweave.compiler.chip.epoch_program import EpochProgram
 from podweave.compiler.memory import x_banks
 from podweave.compiler.memory.moves import EpochMoves, Move, RunWriter
-from podweave.compiler.memory.x_banks import XBanks
+from podweave.compiler.memory.x_banks import XBanks, XPiece
 from podweave.spec.descriptors import DescriptorKind
 from podweave.spec.load_port import HostSelect
 from tests.podweave.runs.small_accelerator import CONFIG
@@ -32,3 +32,27 @@ def test_what_is_stored_in_a_gap_is_not_overwritten_beside_the_epoch_behind_it(m
     assert (store["tag"], store["after"]) == (1, 1)
     # When epoch 1 is done, the gap before it is over.
     assert (load["tag"], load["after"], load["beside"]) == (3, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("node", "begin", "end", "epoch", "late"),
+    [
+        (1, 10, 20, 5, True),
+        (1, 19, 30, 5, True),
+        (1, 0, 11, 4, True),
+        (1, 12, 13, 5, True),
+        (1, 20, 30, 5, False),
+        (1, 0, 10, 5, False),
+        (0, 10, 20, 5, False),
+        (1, 10, 20, 6, False),
+    ],
+)
+def test_what_may_still_be_stored_before_an_epoch(
+    monkeypatch: pytest.MonkeyPatch, node: int, begin: int, end: int, epoch: int, *, late: bool
+) -> None:
+    """Words 10 to 19 of node 1 are stored beside epochs, with tag 5; words of their parts are loaded before an epoch."""
+    monkeypatch.setattr(x_banks, "x_uses", lambda *_: np.zeros((1, CONFIG.memory.banks, CONFIG.memory.x_parts), bool))
+    writer = RunWriter(XBanks([object.__new__(EpochProgram)], CONFIG), [EpochMoves()])
+    writer._beside = [(0, 40, 50, 9), (1, 10, 20, 5)]
+    piece = XPiece(begin, end, np.zeros(0, bool))
+    assert writer._is_stored_late(node, piece, epoch) is late

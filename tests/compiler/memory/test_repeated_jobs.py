@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -32,6 +35,26 @@ def test_words_of_bands_by_hand() -> None:
     assert not _of_bands(words, room * 0, kinds, 21).any()
     assert not _of_bands(words, room, kinds, 9).any()
     assert not _of_bands(words, room, np.arange(7), 21).any()
+
+
+def bands(count: int, cycles: int, starts: range) -> list[Any]:
+    """Programs that are alike, of so many cycles, with jobs of node 0 that start then, in all stores; ``[n]`` of band n."""
+    column, long = np.array(starts), np.ones(len(starts), int)
+    long[0] = cycles
+    unit, one = np.zeros(len(starts), int), np.ones(len(starts), int)
+    posts = {"bank": unit, "start": column, "n0": long, "n1": one, "n2": one, "n3": one}
+    streams = {"pod": unit, "start": column, "tiles": one, "period": one, "n0": one, "n1": one, "n2": one}
+    alike = {"segment": 0, "posts": posts, "streams": streams, "loads": {"pod": unit, "start": column}}
+    return [SimpleNamespace(**alike, corners={"y": (0, number, 0)}) for number in range(count)]
+
+
+def test_an_epoch_passes_over_no_more_words_than_it_has_cycles_for() -> None:
+    """Of ten jobs, the last in cycle 9, in stores of 21 words, of which every second band passes over one."""
+    depth = dict.fromkeys(DEPTH, 21)
+    for cycles, word in ((26, 1), (25, 0)):
+        pads = store_pads(bands(6, cycles, range(10)), CONFIG, depth)
+        for select in DEPTH:
+            assert [pads[select, epoch].tolist() for epoch in range(6)] == [[0, 0, 0, 0], [word, 0, 0, 0]] * 3
 
 
 def test_bands_that_are_alike_have_the_same_words(network: CompiledNetwork) -> None:

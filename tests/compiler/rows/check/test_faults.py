@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
@@ -171,6 +172,16 @@ def test_the_legal_program_passes() -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_fault(name: str) -> None:
     refused(*ALL[name])
+
+
+def test_a_weight_tile_of_one_row() -> None:
+    """Where what a field holds is not all there."""
+    smaller = CHIP.replace(w_words=1000)
+    there = [dataclasses.replace(program, config=smaller) for program in programs()]
+    assert message(tuple(there)) == ""
+    last, behind = (at("loads", "q", 0, 0, tiles=1, rows=1, w_base=base)(tuple(there)) for base in (999, 1000))
+    assert message(*last).endswith("takes W address 999 of node 0, which nobody has loaded")
+    assert re.search(r"load job 0 .*: W address 1000 is outside of 0 to 999$", message(*behind))
 
 
 def test_the_encoder_passes() -> None:
