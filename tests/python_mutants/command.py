@@ -36,20 +36,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if (known["seed"], known["count"]) != (given.seed, given.count):
             sys.exit(f"{given.json} has {known['count']} mutants of seed {known['seed']}: give another file, or remove it")
         result["mutants"] = {m.name: known["mutants"][m.name] for m in drawn if m.name in known["mutants"]}
-    pending = [mutant for mutant in drawn if undecided(result["mutants"].get(mutant.name), given.level_seconds)][: given.most]
     preload()
-    with multiprocessing.get_context("fork").Pool(given.processes, maxtasksperchild=1) as pool:
-        for row in pool.imap_unordered(partial(judge, seconds=given.level_seconds), pending):
-            result["mutants"][row.pop("name")] = row
-            print(f"{len(result['mutants'])}/{len(drawn)} {row['verdict']}", file=sys.stderr, flush=True)
-            if given.json:
-                given.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    for seconds in given.level_seconds:
+        pending = [mutant for mutant in drawn if undecided(mutant.name, result["mutants"].get(mutant.name), seconds)][: given.most]
+        with multiprocessing.get_context("fork").Pool(given.processes, maxtasksperchild=1) as pool:
+            for number, row in enumerate(pool.imap_unordered(partial(judge, seconds=seconds), pending), 1):
+                result["mutants"][row.pop("name")] = row
+                print(f"{seconds:g} s a level: {number}/{len(pending)} {row['verdict']}", file=sys.stderr, flush=True)
+                if given.json:
+                    given.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print("\n".join(table(result)))
 
 
-def undecided(row: Mapping[str, Any] | None, seconds: float) -> bool:
-    """Not judged, or not in fewer seconds."""
-    return row is None or (row["verdict"] == "stopped" and row.get("seconds", LEVEL_SECONDS) < seconds)
+def undecided(name: str, row: Mapping[str, Any] | None, seconds: float) -> bool:
+    """Not judged, or not in fewer seconds, and not known to be equivalent."""
+    return row is None or (row["verdict"] == "stopped" and row["seconds"] < seconds and name not in EQUIVALENT)
 
 
 def verdict(name: str, row: Mapping[str, Any]) -> str:
@@ -90,8 +91,9 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--level-seconds",
         type=float,
+        nargs="+",
         default=LEVEL_SECONDS,
-        help=f"CPU time for each level of tests (default: {LEVEL_SECONDS}); with more, what was not decided is judged again",
+        help=f"CPU time for each level of tests, and for what is not decided then (default: {LEVEL_SECONDS})",
     )
     parser.add_argument("--json", type=Path, help="a file for all results; what is in it is not judged again")
     return parser.parse_args(arguments)

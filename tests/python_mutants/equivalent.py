@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 EQUIVALENT: dict[str, str] = {
-    "compiler/rows/check/history.py: most = int(max(reader.max(initial=0), writer.max(initial=0), before.max(initial=0))) + 2 -> "
-    "most = int(max(reader.max(initial= -1), writer.max(initial=0), before.max(initial=0))) + 2": (
-        "Of the largest of three, the other two are at least 0."
-    ),
     "golden/cycle/prefetch/gate.py: if ring == PREFETCH and head.descriptor.kind == LOAD and head.tag > inputs.epochs_done: -> "
     "if ring == PREFETCH and head.descriptor.kind == LOAD and head.tag != inputs.epochs_done:": (
         "Tags of a ring and epochs that are done count up, epochs by one: behind a tag nothing is counted, and it leaves at once."
@@ -31,5 +27,11 @@ EQUIVALENT: dict[str, str] = {
         "All operations of the program get a number of their own, and no others are looked up."
     ),
     "compiler/lower/operation.py: read_with: int = 0 -> read_with: int = 1": "Read in one place, where it counts as at least 1.",
+    "compiler/collective/ring.py: Received(_pieces(words, chips, own + chips, chips - 1)), -> "
+    "Received(_pieces(words, chips, own - chips, chips - 1)),": "Pieces are numbered around the ring: modulo the number of chips.",
+    "compiler/lower/layer.py: slices = -(-together * in_group // (array.rows // (taps[0] * taps[1]))) -> "
+    "slices = -(-together / in_group // (array.rows // (taps[0] * taps[1])))": (
+        "There is one slice, but for groups of more channels than the array has rows: of those there is one packing to choose."
+    ),
 }
 """By `Mutant.name`."""

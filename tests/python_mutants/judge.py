@@ -24,8 +24,8 @@ from tests.test_architecture import import_graph, module_name
 
 TEST_SECONDS = 60
 """CPU time after which a test hangs; none of the fast ones takes a sixth of it."""
-LEVEL_SECONDS = 25
-"""CPU time after which no further test of a level begins, if nothing else is asked for."""
+LEVEL_SECONDS = 25.0, 300.0
+"""CPU time after which no further test of a level begins: at first, and if that decides nothing."""
 MOST_BYTES = 8 << 30
 """Of memory: a mutant that asks for more is killed."""
 
@@ -66,7 +66,7 @@ def _graph() -> dict[Path, list[tuple[int, Path]]]:
     return import_graph(ROOT)
 
 
-def judge(mutant: Mutant, seconds: float = LEVEL_SECONDS) -> dict[str, Any]:
+def judge(mutant: Mutant, seconds: float) -> dict[str, Any]:
     """A row: ``verdict`` killed, hung, survived or stopped (a level took more than ``seconds``), and ``by``: the test."""
     row: dict[str, Any] = {"name": mutant.name, "operator": mutant.operator, "room": mutant.room, "verdict": "survived", "by": ""}
     for level, files in levels(mutant):
@@ -92,7 +92,7 @@ STOPPED, BROKEN = 77, 70
 """Exit codes that pytest has not."""
 
 
-def run_tests(files: Sequence[str], mutant: Mutant | None, seconds: float = LEVEL_SECONDS) -> tuple[int, str]:
+def run_tests(files: Sequence[str], mutant: Mutant | None, seconds: float) -> tuple[int, str]:
     """(exit code of pytest, or minus the signal; the first test that failed) in a process of its own."""
     ours, theirs = os.pipe()
     process = os.fork()

@@ -19,7 +19,7 @@ _JUDGED = """
 import json, sys
 from tests.python_mutants.judge import run_tests
 from tests.python_mutants.mutant import Mutant
-print(json.dumps([run_tests(sys.argv[2:], Mutant(**each)) for each in json.loads(sys.argv[1])]))
+print(json.dumps([run_tests(sys.argv[2:], Mutant(**each), 25) for each in json.loads(sys.argv[1])]))
 """
 
 
@@ -67,8 +67,9 @@ def test_nearest_tests_come_first() -> None:
 
 def test_what_was_not_decided_is_judged_again_with_more_time() -> None:
     stopped, survived = {"verdict": "stopped", "seconds": 25}, {"verdict": "survived"}
-    assert [undecided(row, 300) for row in (None, stopped, survived, {"verdict": "stopped"})] == [True, True, False, True]
-    assert [undecided(row, 25) for row in (None, stopped, survived)] == [True, False, False]
+    assert [undecided("a", row, 300) for row in (None, stopped, survived)] == [True, True, False]
+    assert [undecided("a", row, 25) for row in (None, stopped, survived)] == [True, False, False]
+    assert [undecided(next(iter(EQUIVALENT)), row, 300) for row in (None, stopped, survived)] == [True, False, False]
 
 
 def test_the_same_seed_draws_the_same() -> None:
