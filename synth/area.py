@@ -20,7 +20,7 @@ from .errors import SynthesisError
 from .flows import DEFAULT_FLOW, flow_commands
 from .liberty import Liberty, load_liberty
 from .networks import network_areas, network_blocks, network_shares, synthesise_network_block
-from .yosys import yosys_version
+from .yosys import STARTING, yosys_version
 
 Progress = Callable[[str], None]
 
@@ -84,7 +84,7 @@ def area_report(
     steps = [(mac, "\n"), *((hierarchy[name], hierarchy.boxes(name)) for name in logic)]
     found: dict[str, Cells] = {}
     if progress:
-        progress("starting Yosys (the first time on a machine takes a minute or two)")
+        progress(STARTING)
     yosys_version()
     for step, (module, boxes) in enumerate(steps, 1):
         if progress:

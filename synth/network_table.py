@@ -16,7 +16,7 @@ from .area import Progress, pod_area
 from .flows import DEFAULT_FLOW
 from .liberty import load_liberty
 from .networks import network_areas, network_shares, synthesise_network_block
-from .yosys import yosys_version
+from .yosys import STARTING, yosys_version
 
 PODS, Y_PLANES, PIPELINES = (16, 64, 256), (1, 2), (1, 2, 3)
 
@@ -40,7 +40,7 @@ def network_table(
         raise ConfigError(f"a table of networks is for chips of several pods: {config.name} has one, and its networks are wires")
     cells = load_liberty(liberty)
     if progress:
-        progress("starting Yosys (the first time on a machine takes a minute or two)")
+        progress(STARTING)
     yosys_version()
     known: dict[str, float] = {}
 

@@ -18,6 +18,8 @@ from .errors import SynthesisError
 
 _SCRIPT, _LOG = "script.ys", "yosys.log"
 _FIRST_START = 1200
+STARTING = "starting Yosys (the first time on a machine takes a minute or two)"
+"""What progress says before `yosys_version`."""
 
 
 @functools.cache

@@ -183,7 +183,7 @@ INSIDE = {
     "formal/catalogue": ["formal/blocks", "formal/equivalence", "formal/errors", "formal/property"],
     "formal/prove": [
         *("formal/catalogue", "formal/engines", "formal/equivalence", "formal/errors", "formal/faults", "formal/model"),
-        "formal/property",
+        *("formal/property", "formal/tools"),
     ],
     "tb/build": [],
     "tb/lockstep": [],

@@ -251,7 +251,13 @@ _LONG = {
     *("descriptor_gate.conditions", "descriptor_gate.errors", "realigner.loads_8_bytes", "realigner.stores_8_bytes"),
     *("collective_engine.receive", "collective_engine.send"),
 }
-_CASES = [pytest.param(each, marks=[pytest.mark.campaign] * (each.name in _LONG), id=each.name) for each in _SIMULATED]
+# Of seconds, too, where others of the same harnesses are of less.
+_MORE_OF_THEM = {
+    *("read_butterfly.4_ports", "csr.axi_lite", "prefetch_engine.bus", "descriptor_reader.ends", "realigner.loads_2_bytes"),
+    *("realigner.ends", "collective_engine.ends", "collective_engine.errors"),
+}
+_MARKS = dict.fromkeys(_LONG, (pytest.mark.campaign,)) | dict.fromkeys(_MORE_OF_THEM, (pytest.mark.blocks,))
+_CASES = [pytest.param(each, marks=_MARKS.get(each.name, ()), id=each.name) for each in _SIMULATED]
 
 
 @pytest.mark.parametrize("prop", _CASES)

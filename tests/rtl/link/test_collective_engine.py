@@ -20,6 +20,7 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.links import LinkError
 from podweave.tb.benches.block_bench import BlockBench
 from podweave.tb.lockstep.ports import LockstepError
+from tests.fast import fast_of
 
 from .link_cases import CONFIGS, beats_of, block_bench, geometry_of
 
@@ -237,7 +238,7 @@ def check(name: str, case: Case, seed: int) -> tuple[EngineModel, dict[str, Port
     return model, traces
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", fast_of(CONFIGS, "4_1", "2_4", "4_1_row"))
 def test_lockstep(name: str) -> None:
     words, seen, whole = 0, set(), 0
     for seed in range(2):
@@ -251,7 +252,7 @@ def test_lockstep(name: str) -> None:
     assert seen >= {port.name for port in bench_of(name).outputs} - {"fault", "error", "error_id"}
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", fast_of(CONFIGS, "4_1", "2_4", "4_1_row"))
 def test_lockstep_with_faults(name: str) -> None:
     seen: set[int] = set()
     for seed in range(3):

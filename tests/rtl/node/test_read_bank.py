@@ -26,6 +26,7 @@ from podweave.spec.config_parts import (
 from podweave.spec.layout import bits_for_index
 from podweave.tb.benches.block_bench import BlockBench
 from podweave.tb.lockstep.ports import LockstepError
+from tests.fast import fast_of
 
 CYCLES = 1500
 Stimulus = dict[str, NDArray]
@@ -54,6 +55,9 @@ CONFIGS = {
     "w_4x8_planes1": ("w", chip(4, 8, 10, x_planes=2, y_planes=2)),
     "w_4x4_planes4": ("w", chip(4, 4, 10, w_planes=4)),
 }
+
+FAST = ("x_3x1_planes1_4", "x_8x4_planes2_2_parts4", "w_4x8_planes1")
+"""One wide, of several planes and parts, only read."""
 
 
 CAMPAIGN = {
@@ -134,7 +138,7 @@ def expected(key: str, stimulus: Stimulus) -> dict[str, PortTrace]:
     return model.written_bank(words=words, slots=slots, parts=parts_of(key), **stimulus)
 
 
-@pytest.mark.parametrize("key", [*CONFIGS, *(pytest.param(key, marks=pytest.mark.campaign) for key in CAMPAIGN)])
+@pytest.mark.parametrize("key", [*fast_of(CONFIGS, *FAST), *(pytest.param(key, marks=pytest.mark.campaign) for key in CAMPAIGN)])
 def test_lockstep(key: str) -> None:
     bench, seen = bench_of(key), set()
     for seed in range(2):

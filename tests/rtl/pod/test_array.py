@@ -17,8 +17,10 @@ ARRAYS = [(1, 1), (2, 2), (4, 4), (8, 8), (16, 16), (32, 32), (4, 8), (16, 8), (
 GROUPINGS = {"1x1": (1, 1), "2x4": (2, 4), "4x4": (4, 4), "full": None}
 
 
-FAST = ("1x1_of_1x1", "2x2_of_1x1", "4x4_of_2x4", "4x8_of_4x4", "8x8_of_8x8", "16x8_of_2x4", "8x32_of_8x16", "32x32_of_16x16")
-"""Square and not, one wide, of groups of one, of several and of all; all others are of the campaign."""
+FAST = ("1x1_of_1x1", "2x2_of_1x1", "4x4_of_2x4", "4x8_of_4x4", "8x8_of_8x8", "16x8_of_2x4")
+"""Square and not, one wide, of groups of one, of several and of all."""
+LARGE = ("8x32_of_8x16", "32x32_of_16x16")
+"""All others are of the campaign."""
 
 
 def geometries() -> list[ArrayConfig]:
@@ -36,6 +38,12 @@ def geometries() -> list[ArrayConfig]:
 
 def name(config: ArrayConfig) -> str:
     return f"{config.rows}x{config.cols}_of_{config.group_rows}x{config.group_cols}_psum{config.psum_width}"
+
+
+def marks(config: ArrayConfig) -> list[pytest.MarkDecorator]:
+    if name(config).startswith(FAST):
+        return []
+    return [pytest.mark.blocks if name(config).startswith(LARGE) else pytest.mark.campaign]
 
 
 def expected_group(stimulus: dict, config: ArrayConfig) -> dict:
@@ -71,7 +79,7 @@ def test_group_lockstep(rows: int, cols: int, psum: int) -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [pytest.param(each, id=name(each), marks=[pytest.mark.campaign] * (not name(each).startswith(FAST))) for each in geometries()],
+    [pytest.param(each, id=name(each), marks=marks(each)) for each in geometries()],
 )
 def test_array_lockstep(config: ArrayConfig) -> None:
     bench = array_bench(config, random_initial_state=True)

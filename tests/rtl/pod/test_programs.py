@@ -21,6 +21,7 @@ from podweave.tb.benches.block_bench import BlockBench
 from podweave.tb.cases.pod_programs import LEAD, PodProgram, pod_program
 from podweave.tb.cases.pod_stimulus import pod_bench
 from podweave.tb.lockstep.ports import LockstepError
+from tests.fast import fast_of
 from tests.rtl.pod.test_pod import CONFIGS
 from tests.tb.benches.chip_networks import job_of
 
@@ -60,7 +61,7 @@ def pods_of(program: EpochProgram, job: Job) -> dict[int, PodProgram]:
 
 
 @pytest.mark.parametrize("text", LAYERS)
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", fast_of(KEYS, "4x8_of_2x4_no_accumulators", "4x4"))
 def test_every_port_in_every_cycle(key: str, text: str) -> None:
     program, job = compiled(key, text)
     pods = pods_of(program, job)

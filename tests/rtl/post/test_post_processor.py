@@ -34,7 +34,10 @@ from tests.rtl.post.post_stimulus import (
 LONG = ("8x4_psum20", "4x4_scale16_even", "4x12", "4x8_lanes2_sum23_scale17", "rows_4x4", "4x12_lanes2_even")
 LONG += ("8x8_lanes4_scale24", "4x4_psum24_sum20_scale24_even", "rows_16x16_lanes4", "rows_2x2_psum20_scale18")
 """What others have, too, only in other combinations: these are of the campaign."""
-KEYS = [pytest.param(key, marks=[pytest.mark.campaign] * (key in LONG)) for key in CONFIGS]
+FAST = ("4x4", "3x1_psum17", "4x12_lanes2_zero", "rows_8x4_lanes2_psum24_even")
+"""Square, one wide, wide, with rows."""
+MARKS = {key: [pytest.mark.campaign if key in LONG else pytest.mark.blocks] for key in CONFIGS if key not in FAST}
+KEYS = [pytest.param(key, marks=MARKS.get(key, [])) for key in CONFIGS]
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -32,6 +32,7 @@ from podweave.tb.cases.prefetch_scenarios import (
 )
 from podweave.tb.lockstep.axi_checker import check_protocol
 from podweave.tb.lockstep.prefetch_expected import Descriptor, accesses, bus_beats, content, store
+from tests.fast import fast_of
 
 LOAD, STORE, NOP = DescriptorKind.LOAD, DescriptorKind.STORE, DescriptorKind.NOP
 LAST = Descriptor(kind=NOP, last=1)
@@ -96,6 +97,7 @@ def test_campaign_outside(width: int, seed: int) -> None:
     run_rings(bench_of(width), cases, seed=seed, outside=True)
 
 
+@pytest.mark.blocks
 def test_one_mebibyte_from_an_odd_address() -> None:
     load = Descriptor(address=SOURCE + 37, n0=1 << 14, last=1)
     found = rings([load], [LAST])
@@ -104,7 +106,7 @@ def test_one_mebibyte_from_an_odd_address() -> None:
     run_rings(bench_of(512), [(found, scenario)], outside=True)
 
 
-@pytest.mark.parametrize("width", ENGINES)
+@pytest.mark.parametrize("width", fast_of(ENGINES, "64", "512"))
 def test_single_bytes_and_stores_at_every_offset(width: int) -> None:
     """Bytes of a table across the end of a page; stores that write their bytes and no other, whatever the write channels do."""
     config, beat = ENGINES[width], width // 8

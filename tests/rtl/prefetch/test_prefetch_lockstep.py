@@ -30,6 +30,7 @@ from podweave.tb.cases.prefetch_engines import ENGINES, MORE_ENGINES, lockstep_o
 from podweave.tb.cases.prefetch_lockstep import PrefetchLockstep, chip_data
 from podweave.tb.cases.prefetch_rings import RING_BASES, pack_descriptors, put_rings
 from podweave.tb.lockstep.ports import LockstepError
+from tests.fast import fast_of
 
 
 def case_of(name: str, seed: int, *, faults: bool, **shape: Any) -> Case:
@@ -72,7 +73,7 @@ def telling_seeds(name: str) -> list[int]:
     raise AssertionError(f"{missing} did not come about")
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", fast_of(ENGINES, "64_small", "64_bases", "64_links"))
 def test_lockstep(name: str) -> None:
     for seed in telling_seeds(name):
         check(name, plain_case(name, seed), seed)

@@ -35,13 +35,13 @@ TINY = BASE.replace(y_planes=2)
 # Small builds, and those that the tests of rtl.chip.chip make anyway.
 FAST: dict[str, ChipConfig] = {
     "2x(2x1)": TINY,
-    **{name: BLOCK_CONFIGS[name] for name in ("2x4", "4x(4x8), 2 planes", "4x(8x4), 2 planes of X and Y, crossbar")},
-    "1x(4x4)": BASE.replace(pods=1, banks=1, rows=4, cols=4, accumulator_rows=16, tile_width=8),
+    **{name: BLOCK_CONFIGS[name] for name in ("2x4", "4x(8x4), 2 planes of X and Y, crossbar")},
     "8x(2x2), 2 planes of Y": BASE.replace(pods=8, banks=8, cols=2, y_planes=2, pipeline=2, accumulator_rows=8),
-    "2x(4x4), 2 planes of Y, 2 lanes, row functions": BASE.replace(rows=4, cols=4, y_planes=2, lanes=2, row_registers=16),
 }
 CAMPAIGN: dict[str, ChipConfig] = {
-    "32x(1x1)": BLOCK_CONFIGS["32x(1x1)"],
+    **{name: BLOCK_CONFIGS[name] for name in ("4x(4x8), 2 planes", "32x(1x1)")},
+    "1x(4x4)": BASE.replace(pods=1, banks=1, rows=4, cols=4, accumulator_rows=16, tile_width=8),
+    "2x(4x4), 2 planes of Y, 2 lanes, row functions": BASE.replace(rows=4, cols=4, y_planes=2, lanes=2, row_registers=16),
     "4x(2x2), 1 lane": BASE.replace(pods=4, banks=4, cols=2, lanes=1),
     "2x(4x4), 2 lanes": BASE.replace(rows=4, cols=4, accumulator_rows=16, lanes=2),
     "2x(4x8)": BASE.replace(rows=4, cols=8, group_rows=2, group_cols=4, accumulator_rows=64),
