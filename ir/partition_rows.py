@@ -41,9 +41,11 @@ def _edges(graph: RowGraph, rows: int, chips: int) -> list[int]:
     if len(sequences) > 1:
         raise WorkloadError(f"{graph.name}: attentions have sequences of different rows: {sorted(sequences)}")
     (of_each,) = sequences or {(1,) * rows}
-    count, what = len(of_each), "sequences" if sequences else "rows"
+    count, what = len(of_each), "sequence" if sequences else "row"
     if count % chips:
-        raise WorkloadError(f"{graph.name}: {chips} chips cannot share {count} {what} evenly; {which_can([count])}")
+        raise WorkloadError(
+            f"{graph.name}: {chips} chips cannot share {count} {what}{'s' * (count > 1)} evenly; {which_can([count])}"
+        )
     edges = [0, *itertools.accumulate(of_each)]
     return edges[:: count // chips]
 

@@ -81,8 +81,8 @@ def test_chips_have_their_own_caches() -> None:
 def test_what_cannot_be_shared() -> None:
     for graph, chips, sentence in (
         (rows(6), 4, "4 chips cannot share 6 rows evenly; 2, 3 or 6 can$"),
-        (rows(1), 2, "2 chips cannot share 1 rows evenly; no number from 2 to 16 fits$"),
-        (load_graph("llama_16_2_1_24,rows=4"), 2, "2 chips cannot share 1 sequences evenly; no number from 2 to 16 fits$"),
+        (rows(1), 2, "2 chips cannot share 1 row evenly; no number from 2 to 16 fits$"),
+        (load_graph("llama_16_2_1_24,rows=4"), 2, "2 chips cannot share 1 sequence evenly; no number from 2 to 16 fits$"),
         (
             texts(TextRows(2, 4), TextRows(1, 10, slot=1, shared=4)),
             2,

@@ -139,7 +139,7 @@ def test_rows_are_divided_without_collectives(cli: Cli, linked: Path) -> None:
         ),
         (
             [LLAMA, "--config", "{linked}", "--chips", 2, "--divide", "rows"],
-            f"podweave: {LLAMA}: 2 chips cannot share 1 sequences evenly; no number from 2 to 16 fits",
+            f"podweave: {LLAMA}: 2 chips cannot share 1 sequence evenly; no number from 2 to 16 fits",
         ),
         ([LLAMA, "--config", "{linked}", "--chips", 2, "--divide", "heads"], "'heads' is not one of channels, rows"),
         (
