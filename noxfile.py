@@ -12,6 +12,12 @@ nox.options.sessions = ["lint", "types", "tests"]
 ON_ALL_CORES = ("-n", "auto", "--dist", "worksteal")
 
 
+def keep_bytecode(session: nox.Session) -> None:
+    """Thousands of programs start, each simulation among them: what they import is compiled once, whatever the shell says."""
+    folder = Path(session.cache_dir, "bytecode").absolute()
+    session.env |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder)}
+
+
 @nox.session
 def demo(session: nox.Session) -> None:
     """Classify 500 held-out images of real digits on a chip in RTL: accuracy, verdict, cycles, picture."""
@@ -25,14 +31,16 @@ def tests(session: nox.Session) -> None:
     session.install("-e", ".[test]")
     # Simulations are short.
     session.env["PODWEAVE_OPTIMIZE"] = "build"
-    session.run("pytest", *ON_ALL_CORES, "-m", "not campaign and not blocks", *session.posargs)
+    keep_bytecode(session)
+    session.run("pytest", *ON_ALL_CORES, "-m", "not campaign and not more", *session.posargs)
 
 
 @nox.session
 def campaign(session: nox.Session) -> None:
     """Long: every ResNet-50 layer in RTL, hundreds of random programs, more sizes and cases of every block."""
     session.install("-e", ".[test]")
-    session.run("pytest", *ON_ALL_CORES, "-m", "campaign or blocks", *session.posargs)
+    keep_bytecode(session)
+    session.run("pytest", *ON_ALL_CORES, "-m", "campaign or more", *session.posargs)
 
 
 @nox.session
@@ -46,6 +54,7 @@ def formal(session: nox.Session) -> None:
 def mutants(session: nox.Session) -> None:
     """Small faults in every block: how many of them its own tests find (docs/mutants.md)."""
     session.install("-e", ".[test]")
+    keep_bytecode(session)
     session.run("python", "-m", "tests.mutants", *(session.posargs or ["--json", "docs/mutants.json"]))
 
 
@@ -53,6 +62,7 @@ def mutants(session: nox.Session) -> None:
 def python_mutants(session: nox.Session) -> None:
     """Small faults in the Python of compiler, golden models and predictions: how many of them tests find (docs/mutants.md)."""
     session.install("-e", ".[test]", "cosmic-ray>=8.7,<9")
+    keep_bytecode(session)
     session.run("python", "-m", "tests.python_mutants", *(session.posargs or ["--json", "docs/python_mutants.json"]))
 
 
@@ -60,6 +70,7 @@ def python_mutants(session: nox.Session) -> None:
 def coverage(session: nox.Session) -> None:
     """What tests reach of the Verilog of all blocks, which points they see; with --python, of the Python (docs/coverage.md)."""
     session.install("-e", ".[test]")
+    keep_bytecode(session)
     session.run("python", "-m", "tests.coverage", *(session.posargs or ["--json", "docs/coverage.json"]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from .config import ChipConfig
@@ -12,10 +13,14 @@ PRESET_DIRECTORY = Path(__file__).with_name("presets")
 
 def preset_names() -> list[str]:
     """Names of the configurations that come with the generator, smallest first."""
-    found = [path.stem for path in PRESET_DIRECTORY.glob("*.toml")]
-    return sorted(found, key=lambda name: (_preset(name).pods * _preset(name).array.multipliers, name))
+    return sorted(_stems(), key=lambda name: (_preset(name).pods * _preset(name).array.multipliers, name))
 
 
+def _stems() -> set[str]:
+    return {path.stem for path in PRESET_DIRECTORY.glob("*.toml")}
+
+
+@functools.cache
 def _preset(name: str) -> ChipConfig:
     return ChipConfig.from_toml((PRESET_DIRECTORY / f"{name}.toml").read_text(encoding="utf-8"))
 
@@ -35,7 +40,7 @@ def load_config(name_or_path: str | Path) -> ChipConfig:
             raise ConfigError(f"{path}: line {line}: not UTF-8 (byte 0x{content[error.start]:02x})") from error
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
-    if str(name_or_path) not in preset_names():
+    if str(name_or_path) not in _stems():
         raise ConfigError(
             f"unknown preset {str(name_or_path)!r}; presets are {', '.join(preset_names())} "
             "(a path that ends in .toml names a file)"

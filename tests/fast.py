@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 
-def fast_of(cases: Iterable[Any], *fast: str, mark: pytest.MarkDecorator = pytest.mark.blocks) -> list[Any]:
+def fast_of(cases: Iterable[Any], *fast: str, mark: pytest.MarkDecorator = pytest.mark.more) -> list[Any]:
     """``cases`` as parameters, of which those whose text is not in ``fast`` are for the sessions of ``mark``."""
     found = {str(case): case for case in cases}
     assert set(fast) <= set(found), f"no cases: {set(fast) - set(found)}"

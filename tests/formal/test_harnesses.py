@@ -254,9 +254,9 @@ _LONG = {
 # Of seconds, too, where others of the same harnesses are of less.
 _MORE_OF_THEM = {
     *("read_butterfly.4_ports", "csr.axi_lite", "prefetch_engine.bus", "descriptor_reader.ends", "realigner.loads_2_bytes"),
-    *("realigner.ends", "collective_engine.ends", "collective_engine.errors"),
+    *("realigner.ends", "realigner.room", "collective_engine.ends", "collective_engine.errors", "link_port.receive"),
 }
-_MARKS = dict.fromkeys(_LONG, (pytest.mark.campaign,)) | dict.fromkeys(_MORE_OF_THEM, (pytest.mark.blocks,))
+_MARKS = dict.fromkeys(_LONG, (pytest.mark.campaign,)) | dict.fromkeys(_MORE_OF_THEM, (pytest.mark.more,))
 _CASES = [pytest.param(each, marks=_MARKS.get(each.name, ()), id=each.name) for each in _SIMULATED]
 
 

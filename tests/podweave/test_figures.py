@@ -44,6 +44,7 @@ def test_bench_start() -> None:
     assert all(row["start_s"] > 0 for row in rows)
 
 
+@pytest.mark.more
 def test_bench_emit() -> None:
     report = report_of("bench", "emit", "--repeat", "1")
     rows = report["benches"]["emit"]

@@ -35,7 +35,7 @@ def test_variables_of_other_benches_change_nothing() -> None:
     [
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
         pytest.param({"PYTHONIOENCODING": "latin-1"}, marks=pytest.mark.campaign),
-        {"PYTHONIOENCODING": "ascii"},
+        pytest.param({"PYTHONIOENCODING": "ascii"}, marks=pytest.mark.more),
     ],
 )
 def test_names_that_a_terminal_has_no_letters_for_are_escaped(tmp_path: Path, variables: dict[str, str]) -> None:

@@ -59,7 +59,7 @@ def test_numbers_out_of_range_are_refused() -> None:
             made(**options)
 
 
-@pytest.mark.blocks
+@pytest.mark.more
 def test_with_no_number_it_is_the_module_and_with_another_it_is_not() -> None:
     """By SAT, and without the code that proves mutants equivalent: whole modules, from reset, for six cycles."""
     mutants = made(2)
@@ -87,6 +87,7 @@ def test_with_no_number_it_is_the_module_and_with_another_it_is_not() -> None:
     assert [differs(each.number) for each in mutants.mutations] == [is_equivalent(mutants, each) == 0 for each in mutants.mutations]
 
 
+@pytest.mark.more
 def test_what_no_output_shows_is_equivalent_and_nothing_else() -> None:
     """A register that is only seen while another one is set, and with it: what it holds otherwise is of no consequence."""
     text = MODULE.replace("kept <= word;", "kept <= valid ? word : total;")
@@ -165,7 +166,7 @@ endmodule
         # But it is if it counts from the first word on.
         pytest.param(("(first | ~spoilt)", "~spoilt"), False, False, marks=pytest.mark.campaign),
         # A read more is of no consequence, but if what is read counts longer.
-        pytest.param(("", ""), True, True, marks=pytest.mark.blocks),
+        pytest.param(("", ""), True, True, marks=pytest.mark.more),
         pytest.param(("was_read <= steps", "was_read <= 1'd1"), True, False, marks=pytest.mark.campaign),
     ],
 )

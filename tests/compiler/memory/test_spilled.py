@@ -31,6 +31,7 @@ from podweave.ir.operations import AS_IT_IS, Linear, Operand, Window
 from podweave.ir.rewrites import with_batch
 from podweave.spec.load_port import HostSelect
 from tests.compiler.memory.test_image import config_of, conv, network, run
+from tests.fast import fast_of
 
 
 def wrong(found: dict[str, NDArray], expected: dict[str, NDArray]) -> list[str]:
@@ -46,7 +47,7 @@ def pooled() -> Graph:
 
 
 @pytest.mark.parametrize("eager", [False, True])
-@pytest.mark.parametrize("managers", [1, 2, 4])
+@pytest.mark.parametrize("managers", fast_of([1, 2, 4], "1", "4"))
 @pytest.mark.parametrize("cut", [1, 2])
 def test_cut_networks_run_from_their_images(managers: int, cut: int, eager: bool) -> None:
     for graph in (network(), random_graph(40 + managers), random_graph(50 + cut)):
@@ -56,7 +57,7 @@ def test_cut_networks_run_from_their_images(managers: int, cut: int, eager: bool
 
 
 @pytest.mark.parametrize("eager", [False, True])
-@pytest.mark.parametrize("cut", [1, 2])
+@pytest.mark.parametrize("cut", fast_of([1, 2], "1"))
 def test_cut_networks_run_in_passes_and_warm_beside_epochs(cut: int, eager: bool) -> None:
     """Each pass has outputs of its own, and all have the same places for what lies between segments."""
     for seed, graph in enumerate((network(), pooled(), random_graph(60 + cut), random_graph(62 + cut))):
@@ -99,7 +100,7 @@ AROUND = ((1, 1), (1, 1))
         [(0, 7, ((1, 1), (0, 0)), 5), (0, 8, ((1, 0), (0, 0)), 5), (0, 8, ((0, 0), (0, 0)), 5)],
     ],
 )
-@pytest.mark.parametrize("width", [8, 5])
+@pytest.mark.parametrize("width", fast_of([8, 5], "5"))
 def test_parts_that_are_padded_where_their_tensor_goes_on(
     readers: list[tuple[int, int, tuple[tuple[int, int], tuple[int, int]], int]], width: int
 ) -> None:

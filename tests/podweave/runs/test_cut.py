@@ -97,6 +97,7 @@ def test_words_that_are_loaded_once_for_several() -> None:
     assert max(int(np.unique(each, axis=1, return_counts=True)[1].max()) for each in loads) == 4
 
 
+@pytest.mark.more
 def test_random_networks_of_which_everything_spills() -> None:
     report, networks = run(*(random_job(seed) for seed in range(200, 225)), cut=1, check="always")
     assert len(report["networks"]) == 25
@@ -138,7 +139,10 @@ def with_feeds(job: Job, passes: int) -> Job:
     return dataclasses.replace(job, stream=tuple(more))
 
 
-@pytest.mark.parametrize("seed", [0, 6, *(pytest.param(seed, marks=pytest.mark.campaign) for seed in range(400, 420))])
+@pytest.mark.parametrize(
+    "seed",
+    [0, pytest.param(6, marks=pytest.mark.more), *(pytest.param(seed, marks=pytest.mark.campaign) for seed in range(400, 420))],
+)
 def test_streams_and_warm_runs_of_networks_that_spill(seed: int) -> None:
     """Passes have what lies between segments in the same places, and outputs of their own."""
     job = with_feeds(cut_job(seed), 2 + seed % 3)

@@ -244,7 +244,9 @@ def test_sidecar_of_links() -> None:
     assert not [port["name"] for port in emitted("accelerator").sidecar["ports"] if "link" in port["name"]]
 
 
-@pytest.mark.parametrize("name", [*PODS, *CHIPS, *ACCELERATORS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.campaign] * (name == LARGE[1])) for name in (*PODS, *CHIPS, *ACCELERATORS)]
+)
 def test_no_initial_values(name: str) -> None:
     verilog = emitted(name).verilog
     assert "initial" not in verilog

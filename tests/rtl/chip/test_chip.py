@@ -179,7 +179,7 @@ def test_planes_keep_words_apart_that_would_meet() -> None:
     assert "network X, plane 0: two words met at stage 0, port 0" in run.epochs[0].errors
 
 
-@pytest.mark.parametrize("name", ["2x4", pytest.param("4x(4x8), 2 planes", marks=pytest.mark.blocks)])
+@pytest.mark.parametrize("name", ["2x4", pytest.param("4x(4x8), 2 planes", marks=pytest.mark.more)])
 def test_plain_verilator_gives_the_same(name: str) -> None:
     exchange = Exchange(CONFIGS[name])
     for through in ("backdoor", "port"):

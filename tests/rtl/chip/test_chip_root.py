@@ -16,7 +16,7 @@ from podweave.spec.presets import load_config
 from podweave.tb.benches.block_bench import BlockBench
 from tests.rtl.side_by_side import SideBySide
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 CONFIG = load_config("chip2x4")
 # Two pods: a block for each of the networks.

@@ -18,7 +18,7 @@ from podweave.tb.benches.block_bench import BlockBench
 
 from .test_run_control import CONFIGS, bench_of, expected, random_runs
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 CONFIG = CONFIGS["4 managers"]
 DEPTH = 1 << 18

@@ -19,7 +19,7 @@ from podweave.tb.benches.block_bench import BlockBench
 from .link_cases import CONFIGS
 from .test_collective_engine import CYCLES, Cases, bench_of, check
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 NAME, LONG = "4_1", 1 << 17
 # A collective in which nothing is sent, or received.

@@ -21,7 +21,7 @@ from tests.rtl.side_by_side import SideBySide
 
 from .link_cases import CONFIGS
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 CONFIG = CONFIGS["4_1"]
 DEPTHS = (CONFIG.memory.p_words, CONFIG.memory.x_words)

@@ -12,6 +12,7 @@ import pytest
 from podweave.golden.cycle.link.ring import ChipWalk, CollectiveFigures, LinkRate, RingModel, collective_times
 from podweave.golden.cycle.link.words import P, X
 from podweave.spec.links import LinkError
+from tests.fast import fast_of
 
 from .link_cases import CONFIGS, Program, Region, beats_of, collective, expected, geometry_of
 from .ring_bench import DEPTH, RingBench, content
@@ -25,8 +26,7 @@ RINGS = {
     "3_of_5_1": ("5_1", 3),
     "2_of_2_4": ("2_4", 2),
 }
-_ALWAYS = ("2_of_4_1", "3_of_2_1", "4_of_4_1")
-SOME = [name if name in _ALWAYS else pytest.param(name, marks=pytest.mark.campaign) for name in RINGS]
+SOME = fast_of(RINGS, "2_of_4_1", "3_of_2_1", mark=pytest.mark.campaign)
 """All of them, but most in the campaign only."""
 FIRST = 3
 """Epoch of the first collective; others follow, with epochs between."""

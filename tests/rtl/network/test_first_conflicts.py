@@ -12,7 +12,7 @@ from tests.rtl.side_by_side import SideBySide
 
 from .test_network import CASES, Case, bench, expected, filled, wires
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 # Blocks that the lockstep has, too.
 READ, WRITE = (next(c for c in CASES if c.block and c.kind == "crossbar" and (c.data is not None) == way) for way in (True, False))

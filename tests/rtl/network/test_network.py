@@ -249,7 +249,7 @@ def lockstep(case: Case, cycles: int) -> None:
         assert observed["error"][-1] or load < 0.3 or case.ports == 1
 
 
-@pytest.mark.parametrize("case", [*CASES, *(pytest.param(case, marks=pytest.mark.blocks) for case in MORE)], ids=str)
+@pytest.mark.parametrize("case", [*CASES, *(pytest.param(case, marks=pytest.mark.more) for case in MORE)], ids=str)
 def test_lockstep(case: Case) -> None:
     lockstep(case, 400)
 
@@ -261,7 +261,7 @@ def test_campaign(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", SMALL, ids=str)
-@pytest.mark.blocks
+@pytest.mark.more
 def test_first_error_of_many_runs(case: Case) -> None:
     """Few words per run, so that conflicts in different layers, blocks and stages come first, and several in one cycle."""
     rng = np.random.default_rng(3)
@@ -358,6 +358,7 @@ class _Chip(Block):
         return m
 
 
+@pytest.mark.more
 def test_a_network_beyond_the_limit_of_a_module_has_two_kinds_of_blocks() -> None:
     modules = emit_block(_Chip(128, 520, (4, 3))).sidecar["modules"]
     assert modules["network_parent"]["instances"] == {

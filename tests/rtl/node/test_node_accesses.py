@@ -14,7 +14,7 @@ from podweave.spec.presets import load_config
 from podweave.tb.benches.block_bench import BlockBench
 from tests.rtl.block_tables import Values, compare, tables
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 # As of the chip that judges nodes.
 CONFIG = load_config("chip2x4")

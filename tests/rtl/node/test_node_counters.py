@@ -12,7 +12,7 @@ from podweave.rtl.node.node_counters import COUNTER_WIDTH, NodeCounters
 from podweave.spec.load_port import Counter
 from podweave.tb.benches.block_bench import BlockBench
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 LONG = 1 << 16
 EVENTS = [counter.name.lower() for counter in Counter if counter != Counter.WAITING]

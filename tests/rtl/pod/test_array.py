@@ -43,7 +43,7 @@ def name(config: ArrayConfig) -> str:
 def marks(config: ArrayConfig) -> list[pytest.MarkDecorator]:
     if name(config).startswith(FAST):
         return []
-    return [pytest.mark.blocks if name(config).startswith(LARGE) else pytest.mark.campaign]
+    return [pytest.mark.more if name(config).startswith(LARGE) else pytest.mark.campaign]
 
 
 def expected_group(stimulus: dict, config: ArrayConfig) -> dict:

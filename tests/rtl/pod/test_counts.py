@@ -10,7 +10,7 @@ from podweave.spec.jobs import Accumulate, Emit
 from podweave.tb.cases.pod_stimulus import Jobs, PodStimulus, random_lanes
 from tests.rtl.pod.test_pod import SMALL, bench_of, check
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 LOAD = {"start": 0, "rows": 4, "w_bank": 1, "w_plane": 0, "w_base": 3, "w_step": 1, "tiles": 1, "period": 0}
 STREAM = {"start": 0, "swap": 0, "n0": 1, "n1": 1, "n2": 1, "accumulate": 0, "accumulator_base": 0, "emit": int(Emit.STORE)}

@@ -20,7 +20,7 @@ from tests.rtl.block_tables import Values, bits_of, compare, of_part, tables
 from tests.rtl.pod.test_pod import SMALL
 from tests.rtl.side_by_side import SideBySide
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 CYCLES = 16000
 MEMORY, POD, ROWS = SMALL.memory, SMALL.pod, SMALL.array.rows

@@ -16,7 +16,7 @@ from podweave.tb.benches.block_bench import BlockRun
 from podweave.tb.cases.pod_stimulus import PodStimulus, pod_bench
 from tests.rtl.pod.test_pod import SMALL, bench_of, check, first_errors
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 CYCLES = 320
 RUN = 6

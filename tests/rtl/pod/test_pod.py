@@ -73,7 +73,7 @@ def test_random_legal_jobs(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", CONFIGS)
-@pytest.mark.blocks
+@pytest.mark.more
 def test_random_broken_jobs(key: str) -> None:
     """One field of a few jobs set to anything: whatever the hardware then does, it is what the model says."""
     config = CONFIGS[key]

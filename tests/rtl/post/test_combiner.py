@@ -14,7 +14,7 @@ from podweave.rtl.post.combiner import Combiner
 from podweave.spec.row_functions import Combine
 from podweave.tb.benches.block_bench import BlockBench
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 CYCLES = 2000
 

@@ -13,7 +13,7 @@ from podweave.spec.row_functions import Destination, Saturate, Scalar, Statistic
 from podweave.tb.benches.block_bench import BlockRun
 from tests.rtl.post.post_stimulus import CONFIGS, PostStimulus, base_job, bench_of, check, post_stimulus, quiet, set_parameters
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 KEY = "rows_8x4_lanes2_psum24_even"
 Jobs = list[tuple[int, dict[str, int]]]

@@ -7,7 +7,7 @@ import pytest
 
 from tests.rtl.post.post_stimulus import CONFIGS, PROLOGUE, base_job, check, geometry_of, post_stimulus
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 KEY = "4x12_lanes2_zero"
 CYCLES = 4090

@@ -36,7 +36,7 @@ LONG += ("8x8_lanes4_scale24", "4x4_psum24_sum20_scale24_even", "rows_16x16_lane
 """What others have, too, only in other combinations: these are of the campaign."""
 FAST = ("4x4", "3x1_psum17", "4x12_lanes2_zero", "rows_8x4_lanes2_psum24_even")
 """Square, one wide, wide, with rows."""
-MARKS = {key: [pytest.mark.campaign if key in LONG else pytest.mark.blocks] for key in CONFIGS if key not in FAST}
+MARKS = {key: [pytest.mark.campaign if key in LONG else pytest.mark.more] for key in CONFIGS if key not in FAST}
 KEYS = [pytest.param(key, marks=MARKS.get(key, [])) for key in CONFIGS]
 
 
@@ -70,7 +70,7 @@ def corrupt(rng: np.random.Generator, stimulus: PostStimulus, config: ChipConfig
 
 
 @pytest.mark.parametrize("key", KEYS)
-@pytest.mark.blocks
+@pytest.mark.more
 def test_random_broken_jobs(key: str) -> None:
     """One field of a few jobs set to anything: whatever the hardware then does, it is what the model says."""
     seen: set[str] = set()
@@ -190,7 +190,7 @@ def test_two_planes_need_two_cycles() -> None:
 
 
 @pytest.mark.parametrize("row", [0, 1, 6, 15])
-@pytest.mark.blocks
+@pytest.mark.more
 def test_a_register_that_is_taken_again_is_not_ready(row: int) -> None:
     """By hand: a sum, who reads it, a second sum into the same register or into another one, who reads again at once."""
     key = "rows_4x4"
@@ -233,7 +233,7 @@ def test_words_out_of_range_leave_no_trace(key: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", [False, True])
-@pytest.mark.blocks
+@pytest.mark.more
 def test_jobs_of_three_slices(wrong: bool) -> None:
     """With and without activation, of each table; if something is wrong, the last job leaves the X bank in its second word."""
     key = "4x12"

@@ -14,6 +14,7 @@ from podweave.spec.config import ChipConfig
 from podweave.spec.presets import load_config
 from podweave.spec.row_functions import Saturate
 from podweave.tb.benches.block_bench import BlockBench
+from tests.fast import fast_of
 
 CNN, ROWS = load_config("chip4x16"), load_config("llm8x16")
 CONFIGS = {
@@ -33,6 +34,7 @@ CONFIGS = {
     "rows, 24 bits of scale, even, zero points": ROWS.replace(scale_bits=24, rounding="half_even", zero_points=True),
     "rows, 17 bits, zero points": ROWS.replace(psum_width=17, zero_points=True),
 }
+FAST = ("33 by 31 bits, zero points", "int8, 33 by 24 bits, even, zero points", "rows, even", "rows, 17 bits, zero points")
 LIMITS = {Saturate.INT8: (-128, 127), Saturate.UINT8: (0, 255), Saturate.INT16: (-32768, 32639)}
 
 
@@ -78,7 +80,7 @@ def one_bit(dut: Requantizer, rng: random.Random) -> tuple[int, int, int, int, S
 
 
 @pytest.mark.parametrize("key", ["33 by 31 bits, zero points", "rows, 24 bits, even"])
-@pytest.mark.blocks
+@pytest.mark.more
 def test_emitted_one_word_behind_the_other(key: str) -> None:
     """The Verilog, with a word in every cycle, and now and then none."""
     config = CONFIGS[key]
@@ -108,7 +110,7 @@ def test_emitted_one_word_behind_the_other(key: str) -> None:
     np.testing.assert_array_equal(found[kept], found[kept - 1])
 
 
-@pytest.mark.parametrize("key", CONFIGS)
+@pytest.mark.parametrize("key", fast_of(CONFIGS, *FAST))
 def test_any_numbers(key: str) -> None:
     config: ChipConfig = CONFIGS[key]
     dut, rng, inside = Requantizer(config), random.Random(key), 0

@@ -16,7 +16,7 @@ from podweave.spec.row_functions import ELEMENT_WIDTH, SCALAR_CYCLES, STATISTIC_
 from podweave.tb.benches.block_bench import BlockBench
 from podweave.tb.lockstep.ports import LockstepError
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 DEPTH, CYCLES = 32, 4096
 LANES = dict.fromkeys(("arriving_value", "value"), (STATISTIC_WIDTH, 0, True))

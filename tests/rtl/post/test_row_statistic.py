@@ -14,7 +14,7 @@ from podweave.spec.row_functions import ELEMENT_WIDTH, STATISTIC_WIDTH, Statisti
 from podweave.tb.benches.block_bench import BlockBench
 from podweave.tb.lockstep.ports import LockstepError
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 LANES, WIDTH, LEVEL_WIDTH = 2, 24, 2
 CYCLES, LIMIT = 3000, 1 << WIDTH - 1

@@ -19,7 +19,7 @@ from podweave.tb.cases.prefetch_engines import ENGINES, MORE_ENGINES
 from tests.rtl.block_tables import Values, any_word, bits_of, compare, few, of_part, tables
 from tests.rtl.side_by_side import SideBySide
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 CYCLES = 14000
 ADDRESS = 34

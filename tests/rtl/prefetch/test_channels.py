@@ -22,7 +22,7 @@ from podweave.tb.benches.block_bench import BlockBench
 from podweave.tb.cases.prefetch_cases import engine_config
 from podweave.tb.cases.prefetch_engines import ENGINES
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 CONFIG = engine_config(address_width=34, **ENGINES["64_small"])
 BURSTS = ENGINES["64_small"]["outstanding"]

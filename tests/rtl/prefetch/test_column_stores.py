@@ -14,6 +14,7 @@ from podweave.golden.cycle.memory.hbm import DECERR, SLVERR, ErrorRange, HbmChan
 from podweave.golden.cycle.prefetch.engine import EngineModel
 from podweave.golden.cycle.prefetch.words import LOAD, NOP, STORE, Descriptor
 from podweave.predict.memory_timing import HbmTiming
+from podweave.spec.config import ChipConfig
 from podweave.spec.descriptors import PrefetchError, memory_stride, word_bytes
 from podweave.spec.load_port import HostSelect
 from podweave.tb.cases.prefetch_cases import DATA_BEGIN, MEMORY_BYTES, STORE_BEGIN, TIMINGS, Case, engine_config, engine_geometry
@@ -33,11 +34,15 @@ X, W, P = HostSelect.X, HostSelect.W, HostSelect.P
 LAST = Descriptor(last=1)
 
 
-@functools.cache
-def lockstep_of(name: str) -> PrefetchLockstep:
+def config_of(name: str) -> ChipConfig:
     config = engine_config(address_width=34, **CONFIGS[name])
     array = dataclasses.replace(config.pod.array, psum_width=20)
-    return PrefetchLockstep.of(dataclasses.replace(config, pod=dataclasses.replace(config.pod, array=array)))
+    return dataclasses.replace(config, pod=dataclasses.replace(config.pod, array=array))
+
+
+@functools.cache
+def lockstep_of(name: str) -> PrefetchLockstep:
+    return PrefetchLockstep.of(config_of(name))
 
 
 def case_of(name: str, *descriptors: Descriptor, cycles: int = 1500, **options: object) -> Case:
@@ -109,7 +114,7 @@ def test_every_byte_where_it_belongs(name: str) -> None:
 
 
 @pytest.mark.parametrize("words", [1, 8, 16])
-@pytest.mark.blocks
+@pytest.mark.more
 def test_timing(words: int) -> None:
     """By hand: a step for each word, then one for each lane, each in the cycle after the one before; all else as of any store.
 
@@ -167,7 +172,7 @@ CODES: dict[str, tuple[Descriptor, int]] = {
 
 
 @pytest.mark.parametrize("what", CODES)
-@pytest.mark.blocks
+@pytest.mark.more
 def test_codes(what: str) -> None:
     descriptor, code = CODES[what]
     case = case_of(NAME, PLAIN, descriptor, cycles=600)

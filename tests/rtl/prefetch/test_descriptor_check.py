@@ -20,7 +20,7 @@ from podweave.tb.benches.block_bench import BlockBench
 from podweave.tb.cases.prefetch_cases import engine_config, engine_geometry
 from podweave.tb.cases.prefetch_engines import ENGINES
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 CONFIG = engine_config(address_width=34, **ENGINES["64_small"])
 GEOMETRY: EngineGeometry = engine_geometry(CONFIG)

@@ -22,7 +22,7 @@ from podweave.tb.cases.prefetch_cases import engine_config, engine_geometry
 from podweave.tb.cases.prefetch_engines import ENGINES
 from tests.rtl.block_tables import Values, any_word, bits_of, compare, few, tables
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 CYCLES = 12000
 MOST_TAG = (1 << TAG_WIDTH) - 1

@@ -32,7 +32,7 @@ from podweave.tb.cases.prefetch_engines import ENGINES
 from tests.rtl.block_tables import Values, bits_of, compare, few, tables
 from tests.rtl.prefetch.test_descriptor_check import ALWAYS, fitted, spoilt
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 CYCLES = 24000
 ADDRESS = 34

@@ -20,7 +20,7 @@ from podweave.tb.cases.prefetch_engines import lockstep_of
 from podweave.tb.cases.prefetch_rings import RING_BASES
 from tests.rtl.prefetch.test_prefetch_lockstep import expected
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 NAME, BASES = "64_whole", (0, 0, 0)
 ENGINES = [(NAME, code) for code in PrefetchError if code]

@@ -12,7 +12,7 @@ from podweave.rtl.prefetch.prefetch_count import PREFETCH_TAGS, UNCONSUMED_WIDTH
 from podweave.spec.descriptors import TAG_WIDTH
 from podweave.tb.benches.block_bench import BlockBench
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 CYCLES = 16000
 MOST_TAG = (1 << TAG_WIDTH) - 1

@@ -97,7 +97,7 @@ def test_campaign_outside(width: int, seed: int) -> None:
     run_rings(bench_of(width), cases, seed=seed, outside=True)
 
 
-@pytest.mark.blocks
+@pytest.mark.more
 def test_one_mebibyte_from_an_odd_address() -> None:
     load = Descriptor(address=SOURCE + 37, n0=1 << 14, last=1)
     found = rings([load], [LAST])

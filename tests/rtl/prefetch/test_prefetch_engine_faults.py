@@ -16,6 +16,7 @@ from podweave.tb.benches.prefetch_bench import MEMORY_BYTES, Phase, PrefetchBenc
 from podweave.tb.cases.prefetch_scenarios import ENGINES, RING_BYTES, SINK, SOURCE, Rings, check_run, limits, random_rings, rings
 from podweave.tb.lockstep.axi_checker import check_protocol
 from podweave.tb.lockstep.prefetch_expected import Descriptor, accesses, byte_indices
+from tests.fast import fast_of
 
 LOAD, STORE, NOP = DescriptorKind.LOAD, DescriptorKind.STORE, DescriptorKind.NOP
 SLVERR, DECERR = 2, 3
@@ -272,7 +273,7 @@ def test_cancel() -> None:
 
 
 @pytest.mark.parametrize("outside", [False, True])
-@pytest.mark.parametrize("width", [64, 256])
+@pytest.mark.parametrize("width", fast_of([64, 256], "64"))
 def test_stop_then_start(width: int, outside: bool) -> None:
     """Stopped at any time, in loads and stores: no new burst, everything asked for comes, and the next start is clean."""
     rng = np.random.default_rng([width, outside])

@@ -80,7 +80,7 @@ def test_lockstep(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ENGINES)
-@pytest.mark.blocks
+@pytest.mark.more
 def test_lockstep_with_faults(name: str) -> None:
     errors = []
     for seed in range(10):
@@ -161,7 +161,7 @@ def test_beside_of_what_cannot_be(name: str, select: HostSelect, code: int) -> N
 
 
 @pytest.mark.parametrize("ring", [0, 1])
-@pytest.mark.blocks
+@pytest.mark.more
 def test_a_store_that_fails_completes_nothing_of_its_ring(ring: int) -> None:
     """The first error is that of its first burst that failed; the other ring goes on."""
     store = Descriptor(kind=STORE, select=HostSelect.W, address=STORE_BEGIN + 8, n0=40, n1=1, n2=1, step0=1, last=1)
@@ -176,7 +176,7 @@ def test_a_store_that_fails_completes_nothing_of_its_ring(ring: int) -> None:
     assert [len(complete) for complete in model.events.complete] == [ring, 1 - ring]
 
 
-@pytest.mark.blocks
+@pytest.mark.more
 def test_stores_from_any_byte_on() -> None:
     """Pieces of each size at each place in a beat, several words in a run; runs that end where others begin."""
     stores = []
@@ -191,7 +191,7 @@ def test_stores_from_any_byte_on() -> None:
     assert len(model.events.complete[0]) == 1
 
 
-@pytest.mark.blocks
+@pytest.mark.more
 def test_rings_that_end_anywhere() -> None:
     """Both are misaligned, so nothing is read: addresses of all bits, of which the demand ring's is reported."""
     rng, lockstep = np.random.default_rng(5), lockstep_of("64_small")
@@ -208,7 +208,7 @@ def test_rings_that_end_anywhere() -> None:
         assert lockstep.bench.check(expected(case, model)[0], observed)
 
 
-@pytest.mark.blocks
+@pytest.mark.more
 def test_words_of_any_number_are_prefetched() -> None:
     """As many as have all bits in turn, of which the run sees the first: they are counted when the load begins."""
     lockstep = lockstep_of("64_small")

@@ -41,7 +41,7 @@ def test_stop_with_a_burst_that_waits_for_its_address(cycle: int) -> None:
     assert model.quiet_from is not None
 
 
-@pytest.mark.parametrize("name", [pytest.param("128_columns", marks=pytest.mark.blocks), "64_small"])
+@pytest.mark.parametrize("name", [pytest.param("128_columns", marks=pytest.mark.more), "64_small"])
 def test_stop_in_any_cycle(name: str) -> None:
     """Of loads, a store and descriptors that move nothing, whatever is on its way then; the engine is quiet when the model is."""
     lockstep = lockstep_of(name)

@@ -19,7 +19,7 @@ from podweave.tb.cases.prefetch_lockstep import PrefetchLockstep, chip_data
 from tests.rtl.prefetch import test_column_stores
 from tests.rtl.prefetch.test_prefetch_lockstep import expected
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 NAME, BASES = "64_whole", (0, 0, 0)
 X, W, P, LENGTHS = HostSelect.X, HostSelect.W, HostSelect.P, HostSelect.LENGTHS

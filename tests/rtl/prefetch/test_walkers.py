@@ -21,10 +21,10 @@ from podweave.tb.benches.block_bench import BlockBench
 from podweave.tb.cases.prefetch_cases import engine_config
 from podweave.tb.cases.prefetch_engines import ENGINES
 from tests.rtl.block_tables import Values, any_word, bits_of, compare, of_part, tables
-from tests.rtl.prefetch.test_column_stores import lockstep_of
+from tests.rtl.prefetch.test_column_stores import config_of
 from tests.rtl.side_by_side import SideBySide
 
-pytestmark = pytest.mark.blocks
+pytestmark = pytest.mark.more
 
 CYCLES = 40000
 ITEM = ("select", "broadcast", "unit", "ring", "counts")
@@ -213,7 +213,7 @@ def buffer(config: ChipConfig, rng: np.random.Generator, given: Values, seen: Va
 
 CONFIGS = {name: engine_config(address_width=34, **ENGINES[name]) for name in ("64_small", "64_odd_words", "128_columns")}
 # Of sums, two pieces, of which the second has bytes that only fill.
-CONFIGS["64_two_pieces"] = lockstep_of("64").config
+CONFIGS["64_two_pieces"] = config_of("64")
 
 
 @functools.cache
