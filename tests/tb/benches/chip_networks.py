@@ -38,10 +38,13 @@ FAST: dict[str, ChipConfig] = {
     **{name: BLOCK_CONFIGS[name] for name in ("2x4", "4x(8x4), 2 planes of X and Y, crossbar")},
     "8x(2x2), 2 planes of Y": BASE.replace(pods=8, banks=8, cols=2, y_planes=2, pipeline=2, accumulator_rows=8),
 }
-CAMPAIGN: dict[str, ChipConfig] = {
-    **{name: BLOCK_CONFIGS[name] for name in ("4x(4x8), 2 planes", "32x(1x1)")},
+MORE: dict[str, ChipConfig] = {
+    "4x(4x8), 2 planes": BLOCK_CONFIGS["4x(4x8), 2 planes"],
     "1x(4x4)": BASE.replace(pods=1, banks=1, rows=4, cols=4, accumulator_rows=16, tile_width=8),
     "2x(4x4), 2 planes of Y, 2 lanes, row functions": BASE.replace(rows=4, cols=4, y_planes=2, lanes=2, row_registers=16),
+}
+CAMPAIGN: dict[str, ChipConfig] = {
+    "32x(1x1)": BLOCK_CONFIGS["32x(1x1)"],
     "4x(2x2), 1 lane": BASE.replace(pods=4, banks=4, cols=2, lanes=1),
     "2x(4x4), 2 lanes": BASE.replace(rows=4, cols=4, accumulator_rows=16, lanes=2),
     "2x(4x8)": BASE.replace(rows=4, cols=8, group_rows=2, group_cols=4, accumulator_rows=64),
@@ -55,7 +58,7 @@ CAMPAIGN: dict[str, ChipConfig] = {
     "8x(8x4), crossbar, 1 lane": BASE.replace(pods=8, banks=8, rows=8, cols=4, kind="crossbar", accumulator_rows=32, lanes=1),
     "16x(4x1)": BASE.replace(pods=16, banks=16, rows=4, cols=1, pipeline=2, psum_width=24),
 }
-CONFIGS = FAST | CAMPAIGN
+CONFIGS = FAST | MORE | CAMPAIGN
 
 
 @functools.cache

@@ -18,9 +18,11 @@ from podweave.runs.chip import run_networks
 from podweave.runs.jobs import Job
 from podweave.spec.config import ChipConfig
 from tests.compiler.chip.chip_graphs import graphs
+from tests.fast import fast_of
 from tests.tb.benches.chip_networks import (
     CONFIGS,
     FAST,
+    MORE,
     TINY,
     assert_exact,
     bench_of,
@@ -100,7 +102,7 @@ def random_jobs(key: str, count: int) -> list[Job]:
     return jobs
 
 
-@pytest.mark.parametrize("key", FAST)
+@pytest.mark.parametrize("key", fast_of(FAST | MORE, *FAST))
 def test_random_graphs(key: str) -> None:
     jobs = random_jobs(key, FAST_GRAPHS)
     assert_exact(run(key, jobs, seed=1), jobs)
