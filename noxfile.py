@@ -15,7 +15,7 @@ ON_ALL_CORES = ("-n", "auto", "--dist", "worksteal")
 def keep_bytecode(session: nox.Session) -> None:
     """Thousands of programs start, each simulation among them: what they import is compiled once, whatever the shell says."""
     folder = Path(session.cache_dir, "bytecode").absolute()
-    session.env |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder)}
+    session.env.update(PYTHONDONTWRITEBYTECODE="", PYTHONPYCACHEPREFIX=str(folder))
 
 
 @nox.session
