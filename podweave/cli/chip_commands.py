@@ -198,10 +198,12 @@ def run_chip(
     from podweave.compiler.fits import require_fits
 
     from ..encoders.files import row_file_jobs
-    from ..runs.accelerator import run_on_device
-    from ..runs.chip import run_networks
+    from ..runs.accelerator import AcceleratorWay, run_on_device
+    from ..runs.chip import ChipWay, run_networks
     from ..runs.jobs import chip_graphs, chip_jobs, stream_job
+    from ..runs.larger import advising
     from ..runs.model_files import file_job
+    from ..runs.road import compile_jobs
     from .model_files import require_whole, with_file
 
     require_whole(workload, options.per_layer or options.alone, options.images, options.inputs, options.beside)
@@ -222,35 +224,39 @@ def run_chip(
         apart = {"per_layer": options.per_layer, "alone": options.alone}
         jobs = chip_jobs(workload, seed, **apart, scale_bits=config.scale_bits)
     graphs = len({id(job.graph) for job in jobs})
+    way = AcceleratorWay if options.through == "axi" else ChipWay
+    advised = advising(lambda larger: compile_jobs(jobs, way(larger, partition=options.partition), progress), config, progress)
     if options.through == "axi":
-        report, _, compiled = run_on_device(
-            jobs,
-            config,
-            timing=options.timing,
-            prefetch=options.prefetch,
-            cap=options.cap,
-            partition=options.partition,
-            prefetch_ratios=options.ratios,
-            check=options.rules,
-            seed=seed,
-            progress=progress,
-            **simulation,
-        )
+        with advised:
+            report, _, compiled = run_on_device(
+                jobs,
+                config,
+                timing=options.timing,
+                prefetch=options.prefetch,
+                cap=options.cap,
+                partition=options.partition,
+                prefetch_ratios=options.ratios,
+                check=options.rules,
+                seed=seed,
+                progress=progress,
+                **simulation,
+            )
         _draw_device(compiled[0], options)
         return with_file(
             workload, config, jobs[0], report, print_device_run, beside=options.beside, inputs=options.inputs, progress=progress
         )
     options.check_plot(len(jobs))
-    report, _, networks = run_networks(
-        jobs,
-        config,
-        through=options.through,
-        seed=seed,
-        partition=options.partition,
-        check=options.rules,
-        progress=progress,
-        **simulation,
-    )
+    with advised:
+        report, _, networks = run_networks(
+            jobs,
+            config,
+            through=options.through,
+            seed=seed,
+            partition=options.partition,
+            check=options.rules,
+            progress=progress,
+            **simulation,
+        )
     _draw_chip(networks[0].program, options)
     show = partial(print_chip_run, tables=1 if graphs == 1 else None)
     report |= _left_out(workload, options)
@@ -265,6 +271,7 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
     from ..runs.accelerator import model_on_device
     from ..runs.chip import model_networks
     from ..runs.jobs import chip_graphs, stream_graph
+    from ..runs.larger import advising
     from ..runs.model_files import fitted
 
     options.check_batch(workload)
@@ -278,9 +285,9 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
         require_fits(graph, config, from_memory=options.through == "axi")
         options.check(graph)
     if options.through == "axi":
-        report, compiled = model_on_device(
+        on_device = partial(
+            model_on_device,
             graphs,
-            config,
             timing=options.timing,
             prefetch=options.prefetch,
             cap=options.cap,
@@ -291,9 +298,13 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
             constants=held,
             progress=progress,
         )
+        with advising(on_device, config, progress):
+            report, compiled = on_device(config)
         _draw_device(compiled[0], options)
         return report, print_device_model
-    report, networks = model_networks(graphs, config, partition=options.partition, progress=progress)
+    on_chip = partial(model_networks, graphs, partition=options.partition, progress=progress)
+    with advising(on_chip, config, progress):
+        report, networks = on_chip(config)
     _draw_chip(networks[0].program, options)
     return report | _left_out(workload, options), print_chip_model
 
