@@ -251,9 +251,10 @@ _LONG = {
     *("descriptor_gate.conditions", "descriptor_gate.errors", "realigner.loads_8_bytes", "realigner.stores_8_bytes"),
     *("collective_engine.receive", "collective_engine.send"),
 }
-# Of seconds, too, where others of the same harnesses are of less.
+# Of a second or more.
 _MORE_OF_THEM = {
     *("read_butterfly.4_ports", "csr.axi_lite", "prefetch_engine.bus", "descriptor_reader.ends", "realigner.loads_2_bytes"),
+    *("descriptor_reader.order", "row_registers.readiness", "write_butterfly.4_ports", "statistics_network.4_nodes"),
     *("realigner.ends", "realigner.room", "collective_engine.ends", "collective_engine.errors", "link_port.receive"),
 }
 _MARKS = dict.fromkeys(_LONG, (pytest.mark.campaign,)) | dict.fromkeys(_MORE_OF_THEM, (pytest.mark.more,))

@@ -40,6 +40,7 @@ def test_a_block_judged(tmp_path: Path) -> None:
     assert f"| `stray_jobs` | 4 | {row['equivalent']} | {row['killed']} |" in done.stdout
 
 
+@pytest.mark.more
 def test_what_hangs_is_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have been the machine; what hangs twice has hung."""
     tries: Counter[int] = Counter()

@@ -31,6 +31,7 @@ def test_area() -> None:
     assert report["pod_overhead"] > 0.5
 
 
+@pytest.mark.more
 def test_area_of_one_block() -> None:
     report = report_of("area", "pod4", "--block", "load_engine")
     assert list(report["blocks"]) == ["load_engine"]
@@ -38,6 +39,7 @@ def test_area_of_one_block() -> None:
     assert report["pod_overhead"] is None
 
 
+@pytest.mark.more
 def test_bench_start() -> None:
     rows = report_of("bench", "start", "--repeat", "1")["benches"]["start"]
     assert [row["command"].split()[0] for row in rows] == ["--help", "presets", "model"]

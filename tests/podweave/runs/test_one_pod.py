@@ -41,6 +41,7 @@ def exact(seeds: range, **options: Any) -> None:
         assert report["cycles"] == report["predicted_cycles"]
 
 
+@pytest.mark.more
 def test_random_networks() -> None:
     exact(range(6), cap=40)
 

@@ -50,6 +50,7 @@ def digest(design: Emitted) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@pytest.mark.more
 def test_same_configuration_gives_the_same_bytes_in_any_process() -> None:
     code = (
         "from podweave.spec.presets import load_config; from podweave.rtl.accelerator.emit import emit; import hashlib, json;"

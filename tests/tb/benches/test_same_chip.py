@@ -210,6 +210,7 @@ def test_a_sleeper_that_should_have_woken_is_found(tmp_path: Path) -> None:
 # What a user asks for.
 
 
+@pytest.mark.more
 def test_a_change_of_one_block_compiles_that_block_only() -> None:
     # Of no build before this one.
     constant = time.time_ns() % (1 << 31)
