@@ -27,7 +27,7 @@ from ..reports.chip import print_chip_model, print_chip_run
 from .beside import Beside
 
 if TYPE_CHECKING:
-    from podweave.compiler.compile_network import CheckRules
+    from podweave.compiler.compile_network import CheckRules, CompiledNetwork
 
 _DECIMAL = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
 WAYS = ("axi", "backdoor", "port")
@@ -136,6 +136,11 @@ class ChipOptions:
         if self.images:
             raise typer.BadParameter(f"are for networks of layers; {graph.name} has operations on rows", param_hint="--images")
 
+    def device(self) -> dict[str, Any]:
+        """What an accelerator takes of them, in a run and in the model."""
+        memory = {"timing": self.timing, "prefetch": self.prefetch, "cap": self.cap}
+        return {**memory, "partition": self.partition, "prefetch_ratios": self.ratios}
+
     def check_batch(self, workload: str) -> None:
         """Raises `typer.BadParameter` for a batch of a network that has one of its own."""
         if self.batch and is_model_file(workload):
@@ -231,11 +236,7 @@ def run_chip(
             report, _, compiled = run_on_device(
                 jobs,
                 config,
-                timing=options.timing,
-                prefetch=options.prefetch,
-                cap=options.cap,
-                partition=options.partition,
-                prefetch_ratios=options.ratios,
+                **options.device(),
                 check=options.rules,
                 seed=seed,
                 progress=progress,
@@ -285,19 +286,13 @@ def model_chip(workload: str, config: ChipConfig, options: ChipOptions, *, progr
         require_fits(graph, config, from_memory=options.through == "axi")
         options.check(graph)
     if options.through == "axi":
-        on_device = partial(
-            model_on_device,
-            graphs,
-            timing=options.timing,
-            prefetch=options.prefetch,
-            cap=options.cap,
-            partition=options.partition,
-            prefetch_ratios=options.ratios,
-            images=options.images,
-            batch=options.batch,
-            constants=held,
-            progress=progress,
-        )
+
+        def on_device(chosen: ChipConfig) -> tuple[dict[str, Any], list[CompiledNetwork]]:
+            images, batch = options.images, options.batch
+            return model_on_device(
+                graphs, chosen, **options.device(), images=images, batch=batch, constants=held, progress=progress
+            )
+
         with advising(on_device, config, progress):
             report, compiled = on_device(config)
         _draw_device(compiled[0], options)

@@ -41,7 +41,7 @@ def advising(compiles: Callable[[ChipConfig], object], config: ChipConfig, progr
 def larger_stores(compiles: Callable[[ChipConfig], object], config: ChipConfig) -> dict[str, int]:
     """Words, sets and jobs with which ``compiles`` does not raise `WorkloadError`.
 
-    Empty if it does not now, or if up to 16 times as many are too few.
+    Empty if those that there are do, and if 16 times as many are too few.
 
     The least factor of `FACTORS` with which all stores are enough together, and of them only those that must be larger.
     """

@@ -76,7 +76,7 @@ class Case:
         return butterfly(stages=self.layers[0], pipeline=self.pipeline, **sizes)
 
 
-# Between them: all kinds of blocks, 2 to 64 ports, data of 8 to 1024 bits, words within and beyond the 32 and 64 bits of a machine.
+# With `MORE`: all kinds of blocks, 2 to 64 ports, data of 8 to 1024 bits, words within and beyond the 32 and 64 bits of a machine.
 CASES = [
     Case((1,), 1, (7, 1), (8, 1), 1, block=True),
     # Of one port: wires.
